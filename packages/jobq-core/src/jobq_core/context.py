@@ -1,0 +1,87 @@
+"""`JobContext`: what a running handler may know of its job, and say about it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from jobq_core.encoding import MAX_DETAILS, check_text, encode
+from jobq_core.errors import AbortSignalJobError, InvalidJobError
+from jobq_core.records import Progress
+
+
+def check_progress(percent: float, message: str | None, details: Any) -> Progress:
+    """Return a Progress; raises InvalidJobError for a percent outside 0 to 100 and for what JSON cannot say."""
+    if not 0 <= percent <= 100:  # NaN fails this too
+        raise InvalidJobError(f"progress must be from 0 to 100, not {percent!r}")
+    if message is not None:
+        check_text(message, "progress message")
+    if details is not None:
+        encode(details, "progress details", MAX_DETAILS)
+    return Progress(percent=float(percent), message=message, details=details)
+
+
+class JobContext:
+    """Handed to a handler that asks for it; every method may be called from any thread.
+
+    A handler's test makes one by itself: `JobContext()` reports its progress to nobody.
+    """
+
+    def __init__(
+        self,
+        *,
+        job_id: UUID | None = None,
+        kind: str = "",
+        queue: str = "default",
+        attempt: int = 1,
+        max_attempts: int = 10,
+        lease: int = 0,
+        worker: UUID | None = None,
+        run_id: str | None = None,
+        tags: tuple[str, ...] = (),
+        deadline: datetime | None = None,
+        report: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self.job_id = job_id or uuid4()
+        self.kind = kind
+        self.queue = queue
+        self.attempt = attempt
+        self.max_attempts = max_attempts
+        self.lease = lease
+        self.worker = worker
+        self.run_id = run_id
+        self.tags = tags
+        self.deadline = deadline
+        self._report = report
+        self._stop = threading.Event()
+
+    def progress(self, percent: float, message: str | None = None, details: Any = None) -> None:
+        """Say how far the job is: percent from 0 to 100, a line of text, anything that JSON can say.
+
+        Returns at once; reports that follow each other closely reach the storage as one, the last. Raises
+        InvalidJobError for a percent out of range or details that are no JSON.
+        """
+        progress = check_progress(percent, message, details)
+        if self._report is not None:
+            self._report(progress)
+
+    @property
+    def aborted(self) -> bool:
+        """Whether this run is to stop: it was aborted, timed out, or its worker stops or lost the lease."""
+        return self._stop.is_set()
+
+    def check_aborted(self) -> None:
+        """Raise AbortSignalJobError if this run is to stop; for the middle of long loops in threads."""
+        if self._stop.is_set():
+            raise AbortSignalJobError(f"job {self.job_id} was asked to stop")
+
+    def wait_aborted(self, timeout: float) -> bool:
+        """Sleep for up to `timeout` seconds in a thread handler; True as soon as the run is to stop."""
+        return self._stop.wait(timeout)
+
+    def request_stop(self) -> None:
+        """Make `aborted` true; called by the worker."""
+        self._stop.set()

@@ -1,0 +1,120 @@
+"""Arguments, results and progress details on their way into JSON and back.
+
+Everything that enters the storage passes here, so that all storages refuse the same things with the same words, before
+anything is written: NaN and infinities (encoders write them as null without a word), NUL characters (PostgreSQL's text has
+none), lone surrogates (not UTF-8), integers beyond 64 bits (readers round them), nesting over 64 levels, and what is too large.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any, Final, get_args, get_origin
+
+import msgspec
+
+from jobq_core.errors import InvalidJobError
+from jobq_core.secret import Secret
+
+MAX_ARGUMENTS: Final = 256 * 1024
+"""Bytes of a job's arguments as JSON."""
+MAX_RESULT: Final = 1024 * 1024
+"""Bytes of a result as JSON."""
+MAX_DETAILS: Final = 64 * 1024
+"""Bytes of a progress report's details as JSON."""
+MAX_DEPTH: Final = 64
+"""Levels of lists and objects within each other."""
+
+_INT_MIN: Final = -(2**63)
+_INT_MAX: Final = 2**63 - 1
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return value.reveal()
+    raise TypeError(f"{type(value).__qualname__} has no JSON form")
+
+
+def _from_json(wanted: type[Any], value: Any) -> Any:
+    if get_origin(wanted) is Secret:
+        return Secret(msgspec.convert(value, get_args(wanted)[0]))
+    if wanted is Secret:
+        return Secret(value)
+    raise TypeError(f"{wanted!r} cannot be made from JSON")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_to_json)
+_canonical = msgspec.json.Encoder(enc_hook=_to_json, order="deterministic")
+
+
+def make_decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
+    """Return a decoder of JSON into `wanted`, which may be any type that msgspec or attrs knows, or a Secret."""
+    return msgspec.json.Decoder(wanted, dec_hook=_from_json)
+
+
+def decode(data: bytes | str) -> Any:
+    """Decode JSON into plain dicts, lists, strings, numbers, booleans and None."""
+    return msgspec.json.decode(data)
+
+
+def encode(value: Any, what: str, limit: int) -> bytes:
+    """Encode a value as JSON of at most `limit` bytes; raises InvalidJobError naming `what` and the place in it."""
+    try:
+        plain = msgspec.to_builtins(value, enc_hook=_to_json, str_keys=True)
+        check(plain, what)
+        data = _encoder.encode(plain)
+    except InvalidJobError:
+        raise
+    except UnicodeEncodeError:
+        raise InvalidJobError(f"{what} holds a lone surrogate, which is no text") from None
+    except RecursionError:
+        raise InvalidJobError(f"{what} is nested more than {MAX_DEPTH} levels deep") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidJobError(f"{what} cannot be written as JSON: {error}") from error
+    if len(data) > limit:
+        raise InvalidJobError(
+            f"{what} takes {len(data)} bytes as JSON, {limit} are allowed; store the data elsewhere and pass where it is"
+        )
+    return data
+
+
+def check(value: Any, what: str, depth: int = 0) -> None:
+    """Refuse, with InvalidJobError naming the place, a plain value that not every storage keeps exactly."""
+    kind = type(value)
+    if kind is str:
+        check_text(value, what)
+    elif kind is int:
+        if not _INT_MIN <= value <= _INT_MAX:
+            raise InvalidJobError(f"{what} is {value}, beyond the 64 bits of an integer in JSON storage; pass it as text")
+    elif kind is float:
+        if not math.isfinite(value):
+            raise InvalidJobError(f"{what} is {value}, which JSON cannot say; pass None or text")
+    elif kind is dict:
+        if depth >= MAX_DEPTH:
+            raise InvalidJobError(f"{what} is nested more than {MAX_DEPTH} levels deep")
+        for key, item in value.items():
+            check_text(key, what)
+            check(item, f"{what}.{key}", depth + 1)
+    elif kind is list or kind is tuple:
+        if depth >= MAX_DEPTH:
+            raise InvalidJobError(f"{what} is nested more than {MAX_DEPTH} levels deep")
+        for index, item in enumerate(value):
+            check(item, f"{what}[{index}]", depth + 1)
+
+
+def check_text(text: str, what: str) -> str:
+    """Return text that every storage keeps; raises InvalidJobError for NUL characters and lone surrogates."""
+    if "\0" in text:
+        raise InvalidJobError(f"{what} holds a NUL character (\\0), which PostgreSQL cannot store")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidJobError(f"{what} holds a lone surrogate, which is no text") from None
+    return text
+
+
+def fingerprint(kind: str, arguments: bytes) -> bytes:
+    """Return 16 bytes that are equal for equal kind and arguments, in whatever order the keys stand at any depth."""
+    canonical = _canonical.encode([kind, msgspec.json.decode(arguments)])
+    return hashlib.blake2b(canonical, digest_size=16).digest()

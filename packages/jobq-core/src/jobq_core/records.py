@@ -1,0 +1,176 @@
+"""What is known of jobs and workers: the values that reading the storage gives."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import attrs
+
+from jobq_core.encoding import decode
+from jobq_core.states import JobState, StopRequest, is_finished
+
+
+@attrs.frozen(kw_only=True)
+class ErrorRecord:
+    """What went wrong in one run: the exception's qualified type name, its message, its traceback as text."""
+
+    type: str
+    message: str
+    traceback: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """How far a running job is: percent from 0 to 100, a line of text, and anything JSON can say."""
+
+    percent: float = 0.0
+    message: str | None = None
+    details: Any = None
+
+
+@attrs.frozen(kw_only=True)
+class AttemptRecord:
+    """One run that did not complete. `number` starts at 1 and again at 1 after a manual retry."""
+
+    number: int
+    lease: int
+    worker: UUID | None
+    started_at: datetime
+    finished_at: datetime
+    error: ErrorRecord
+
+
+@attrs.frozen(kw_only=True)
+class JobRecord:
+    """All that is known of one job. Times are aware datetimes, by the storage's clock.
+
+    arguments_json and result_json are the JSON as stored; `arguments` and `result` are the same, decoded.
+    attempt: how many runs were started since the job was added or last retried by hand.
+    attempts: the runs that did not complete, oldest first.
+    run_at: when a SCHEDULED or BLOCKED job becomes PENDING.
+    reason: why a job is kept back ('backoff', 'delayed', 'unknown kind', …) or how it came to its end.
+    stop_request: what a PROCESSING job was asked to do.
+    worker, lease, started_at: of the present run, or the last one.
+    """
+
+    id: UUID
+    kind: str
+    queue: str
+    state: JobState
+    priority: int
+    arguments_json: bytes = attrs.field(repr=False)
+    created_at: datetime
+    run_at: datetime | None = None
+    deadline: datetime | None = None
+    timeout: float | None = None
+    attempt: int = 0
+    max_attempts: int = 10
+    run_id: str | None = None
+    tags: tuple[str, ...] = ()
+    unique_key: str | None = None
+    reason: str | None = None
+    stop_request: StopRequest | None = None
+    worker: UUID | None = None
+    lease: int | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    progress: Progress = attrs.field(factory=Progress)
+    result_json: bytes | None = attrs.field(default=None, repr=False)
+    error: ErrorRecord | None = None
+    attempts: tuple[AttemptRecord, ...] = ()
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments as plain JSON values, Secrets included: mind where you show them."""
+        arguments: dict[str, Any] = decode(self.arguments_json)
+        return arguments
+
+    @property
+    def result(self) -> Any:
+        """The result as plain JSON values; None too while there is none (see `state`)."""
+        return None if self.result_json is None else decode(self.result_json)
+
+    @property
+    def aborting(self) -> bool:
+        """Whether the job runs and was asked to stop."""
+        return self.state is JobState.PROCESSING and self.stop_request is StopRequest.ABORT
+
+    @property
+    def finished(self) -> bool:
+        """Whether the job is COMPLETED, FAILED or ABORTED."""
+        return is_finished(self.state)
+
+
+@attrs.frozen(kw_only=True)
+class WorkerStats:
+    """What a worker did since it started: counts of runs by how they ended, and seconds spent in handlers.
+
+    unknown_kinds: of each kind that the worker has no handler for, how often it handed such a job back.
+    """
+
+    completed: int = 0
+    failed: int = 0
+    retried: int = 0
+    aborted: int = 0
+    disabled: int = 0
+    released: int = 0
+    running: int = 0
+    busy_seconds: float = 0.0
+    unknown_kinds: dict[str, int] = attrs.field(factory=dict)
+
+    @property
+    def finished(self) -> int:
+        """How many runs ended, in whatever way but a hand-back."""
+        return self.completed + self.failed + self.retried + self.aborted + self.disabled
+
+    @property
+    def average_seconds(self) -> float:
+        """Mean seconds of one run; 0 when there was none."""
+        return self.busy_seconds / self.finished if self.finished else 0.0
+
+    def __add__(self, other: WorkerStats) -> WorkerStats:
+        kinds = dict(self.unknown_kinds)
+        for kind, count in other.unknown_kinds.items():
+            kinds[kind] = kinds.get(kind, 0) + count
+        return WorkerStats(
+            completed=self.completed + other.completed,
+            failed=self.failed + other.failed,
+            retried=self.retried + other.retried,
+            aborted=self.aborted + other.aborted,
+            disabled=self.disabled + other.disabled,
+            released=self.released + other.released,
+            running=self.running + other.running,
+            busy_seconds=self.busy_seconds + other.busy_seconds,
+            unknown_kinds=kinds,
+        )
+
+
+@attrs.frozen(kw_only=True)
+class WorkerInfo:
+    """Who a worker process is, as it registers itself.
+
+    id: a UUID made anew at each start, so that a restarted process is never taken for its predecessor.
+    lost_after: seconds without a heartbeat after which any other worker may hand back its jobs.
+    """
+
+    id: UUID
+    name: str
+    host: str
+    pid: int
+    queues: tuple[str, ...]
+    kinds: tuple[str, ...]
+    concurrency: int
+    lost_after: float
+
+
+@attrs.frozen(kw_only=True)
+class WorkerRecord:
+    """A registered worker as the storage knows it; `expires_at` is when it counts as lost unless it beats again."""
+
+    info: WorkerInfo
+    started_at: datetime
+    beat_at: datetime
+    expires_at: datetime
+    stats: WorkerStats

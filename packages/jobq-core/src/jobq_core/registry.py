@@ -1,0 +1,57 @@
+"""The jobs that one worker knows, by kind. A stored kind is looked up here and never imported."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from jobq_core.errors import ConfigurationError
+from jobq_core.job import Job, JobDefinition, JobFunction, definition_of
+
+Jobs = Iterable[Any] | types.ModuleType
+"""Declared jobs (functions and classes), or a module to take all of them from."""
+
+
+class Registry:
+    """Definitions by kind; two different ones of the same kind are refused with ConfigurationError."""
+
+    def __init__(self, jobs: Jobs = ()) -> None:
+        self._definitions: dict[str, JobDefinition] = {}
+        for declared in _in_module(jobs) if isinstance(jobs, types.ModuleType) else jobs:
+            if isinstance(declared, types.ModuleType):
+                for inner in _in_module(declared):
+                    self.add(definition_of(inner))
+            else:
+                self.add(definition_of(declared))
+
+    def add(self, definition: JobDefinition) -> None:
+        """Take in a definition; the same one again changes nothing."""
+        known = self._definitions.setdefault(definition.kind, definition)
+        if known is not definition:
+            raise ConfigurationError(
+                f"two jobs are called {definition.kind!r}: {_where(known)} and {_where(definition)}; "
+                "give one of them a name, as in @job(name=…)"
+            )
+
+    def get(self, kind: str) -> JobDefinition | None:
+        """Return the definition of a kind, or None if this registry does not know it."""
+        return self._definitions.get(kind)
+
+    def __iter__(self) -> Iterator[JobDefinition]:
+        return iter(self._definitions.values())
+
+    def __len__(self) -> int:
+        return len(self._definitions)
+
+
+def _in_module(module: types.ModuleType) -> Iterator[Any]:
+    for value in vars(module).values():
+        if isinstance(value, JobFunction) or (
+            isinstance(value, type) and issubclass(value, Job) and "definition" in vars(value)
+        ):
+            yield value
+
+
+def _where(definition: JobDefinition) -> str:
+    return f"{definition.job_type.__module__}.{definition.job_type.__qualname__}"

@@ -1,0 +1,76 @@
+"""When a job that failed runs again.
+
+Exponential backoff with full jitter, as measured best against herds in Marc Brooker, 'Exponential Backoff And Jitter'
+(AWS Architecture Blog, 2015): the delay is drawn evenly from 0 to the backoff, so that jobs which failed together do not
+come back together.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import attrs
+
+from jobq_core.errors import ConfigurationError, PermanentJobError
+
+
+def _check_backoff(backoff: Backoff) -> None:
+    for name in ("base", "maximum"):
+        value = getattr(backoff, name)
+        if not 0 <= value <= 10 * 365 * 86400:
+            raise ConfigurationError(f"Backoff: {name} must be 0 seconds or more, not {value!r}")
+    if not 1 <= backoff.factor <= 100:
+        raise ConfigurationError(f"Backoff: factor must be from 1 to 100, not {backoff.factor!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Backoff:
+    """How long to wait before the next attempt.
+
+    base: seconds before the second attempt (default 1).
+    factor: by how much each further wait is longer (default 2).
+    maximum: the longest wait in seconds (default 3600).
+    jitter: draw the delay evenly from 0 to the wait (default), or take the wait as it is.
+
+    Raises ConfigurationError for negative times or a factor below 1.
+    """
+
+    base: float = 1.0
+    factor: float = 2.0
+    maximum: float = 3600.0
+    jitter: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        _check_backoff(self)
+
+    def delay(self, attempt: int, draw: Callable[[], float] = random.random) -> float:
+        """Return the seconds to wait after attempt number `attempt` (1 is the first) failed.
+
+        `draw` gives a number in [0, 1); tests give their own.
+        """
+        # Beyond 2**64 the wait is at its maximum anyway; the bound keeps the power from overflowing.
+        wait = min(self.base * self.factor ** min(attempt - 1, 64), self.maximum)
+        return wait * draw() if self.jitter else wait
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """Which exceptions run a job again, and when. Declared with the job: `@job(retry=RetryPolicy(…))`.
+
+    backoff: the wait between attempts.
+    fail_on: exception types that fail the job at once, as PermanentJobError does.
+    retry_on: if given, only these exception types run the job again; any other fails it at once.
+    """
+
+    backoff: Backoff = attrs.field(factory=Backoff)
+    fail_on: tuple[type[BaseException], ...] = attrs.field(default=(), converter=tuple)
+    retry_on: tuple[type[BaseException], ...] | None = attrs.field(
+        default=None, converter=attrs.converters.optional(tuple)
+    )
+
+    def retries(self, error: BaseException) -> bool:
+        """Say whether this exception is worth another attempt."""
+        if isinstance(error, PermanentJobError) or isinstance(error, self.fail_on):
+            return False
+        return self.retry_on is None or isinstance(error, self.retry_on)

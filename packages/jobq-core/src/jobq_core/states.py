@@ -1,0 +1,102 @@
+"""The eight states of a job and the moves between them, as pure functions.
+
+    SCHEDULED ──due──┐                    ┌── retry: SCHEDULED, with backoff
+    BLOCKED ──freed──┼─► PENDING ─claim─► PROCESSING ─► COMPLETED
+    DISABLED ─enable─┘       ▲               │  ├─────► FAILED
+                             └──release──────┘  └─────► ABORTED
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+
+class JobState(StrEnum):
+    """Where a job is in its life."""
+
+    SCHEDULED = "scheduled"
+    BLOCKED = "blocked"
+    DISABLED = "disabled"
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    ABORTED = "aborted"
+
+
+S = JobState
+
+WAITING: Final = frozenset({S.SCHEDULED, S.BLOCKED, S.DISABLED})
+"""Kept back by something: a time, a missing worker, an operator."""
+
+FINISHED: Final = frozenset({S.COMPLETED, S.FAILED, S.ABORTED})
+"""The ends of a life; FAILED is the dead-letter queue."""
+
+TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
+    {
+        S.SCHEDULED: frozenset({S.PENDING, S.DISABLED, S.ABORTED}),
+        S.BLOCKED: frozenset({S.PENDING, S.DISABLED, S.ABORTED}),
+        S.DISABLED: frozenset({S.PENDING, S.ABORTED}),
+        S.PENDING: frozenset({S.PROCESSING, S.DISABLED, S.ABORTED}),
+        S.PROCESSING: frozenset(
+            {S.COMPLETED, S.FAILED, S.ABORTED, S.SCHEDULED, S.BLOCKED, S.DISABLED, S.PENDING}
+        ),
+        S.COMPLETED: frozenset(),
+        S.FAILED: frozenset({S.PENDING}),
+        S.ABORTED: frozenset({S.PENDING}),
+    }
+)
+"""From each state, the states that a job may go to next."""
+
+
+def can_move(before: JobState, after: JobState) -> bool:
+    """Say whether a job in `before` may become `after`."""
+    return after in TRANSITIONS[before]
+
+
+def is_finished(state: JobState) -> bool:
+    """Say whether a job in this state runs no more unless somebody retries it."""
+    return state in FINISHED
+
+
+class StopRequest(StrEnum):
+    """What a PROCESSING job was asked to do; kept beside the job, never a state of its own."""
+
+    ABORT = "abort"
+    DISABLE = "disable"
+
+
+class Ending(StrEnum):
+    """How a worker settles one run of a job."""
+
+    COMPLETE = "complete"
+    FAIL = "fail"
+    RETRY = "retry"
+    ABORT = "abort"
+    DISABLE = "disable"
+    RELEASE = "release"
+    """Hand the job back as if it had not been claimed: the attempt does not count."""
+
+
+def state_after(ending: Ending, *, request: StopRequest | None, waits: bool) -> JobState:
+    """Return the state that a settlement leads to.
+
+    `request` is what the job was asked to do meanwhile: a completion or an abort that happened stands, but a job
+    that was asked to stop is never put back to run. `waits` says whether a RETRY or RELEASE names a time to come.
+    """
+    if ending is Ending.COMPLETE:
+        return S.COMPLETED
+    if ending is Ending.ABORT:
+        return S.ABORTED
+    if ending is Ending.DISABLE or request is StopRequest.DISABLE:
+        return S.DISABLED
+    if ending is Ending.FAIL:
+        return S.FAILED
+    if request is StopRequest.ABORT:
+        return S.ABORTED
+    if ending is Ending.RETRY:
+        return S.SCHEDULED if waits else S.PENDING
+    return S.BLOCKED if waits else S.PENDING

@@ -1,0 +1,135 @@
+"""From a job value and the options of `add` to the NewJob that a storage takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any, TypedDict
+from uuid import UUID
+
+import msgspec
+
+from jobq_core.errors import ConfigurationError
+from jobq_core.job import (
+    Job,
+    check_max_attempts,
+    check_name,
+    check_priority,
+    check_timeout,
+    definition_of,
+)
+from jobq_core.retry import Backoff
+from jobq_core.storage import NewJob, When
+
+_MAX_SECONDS = 100 * 366 * 86_400.0
+
+
+class SubmitOptions(TypedDict, total=False):
+    """What belongs to one submission and not to the work.
+
+    queue: where it waits (default: the job's own, else the client's).
+    priority: -9 to 9, higher first (default: the job's own).
+    delay: seconds or a timedelta before it may run; run_at: the moment, an aware datetime. Not both.
+    deadline: seconds or a timedelta from now, or an aware datetime; past it the job is not started, and is stopped.
+    timeout: seconds that one run may take (default: the job's own).
+    max_attempts: how many runs at most (default: the job's own).
+    retry: the Backoff between them (default: the job's own).
+    unique: a key; while a job of this queue with this key has not finished, no second one is added.
+    run_id: a name for all jobs of one run, to find and abort them together.
+    tags: words to find the job by.
+    """
+
+    queue: str
+    priority: int
+    delay: float | timedelta
+    run_at: datetime
+    deadline: When | timedelta
+    timeout: float
+    max_attempts: int
+    retry: Backoff
+    unique: str
+    run_id: str
+    tags: Iterable[str]
+
+
+def new_job(id: UUID, job: Job[Any], default_queue: str, options: SubmitOptions) -> NewJob:
+    """Make the NewJob; raises InvalidJobError for arguments that cannot be kept, ConfigurationError for a bad option."""
+    definition = definition_of(job)
+    if not isinstance(job, Job):
+        raise ConfigurationError(f"{job!r} is a kind of job; call it with its arguments to make a job")
+    unknown = options.keys() - SubmitOptions.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"add() has no option {', '.join(sorted(unknown))}")
+    arguments = definition.encode_arguments(job)
+    queue = options.get("queue") or definition.queue or default_queue
+    timeout = options.get("timeout")
+    unique = options.get("unique")
+    run_id = options.get("run_id")
+    deadline = options.get("deadline")
+    priority = options.get("priority")
+    max_attempts = options.get("max_attempts")
+    return NewJob(
+        id=id,
+        queue=check_name(queue, "queue"),
+        kind=definition.kind,
+        arguments=arguments,
+        priority=definition.priority if priority is None else check_priority(priority),
+        run_at=_run_at(options),
+        deadline=None if deadline is None else _when(deadline, "deadline"),
+        timeout=definition.timeout if timeout is None else check_timeout(timeout),
+        max_attempts=definition.max_attempts if max_attempts is None else check_max_attempts(max_attempts),
+        backoff=_backoff(options.get("retry")),
+        unique_key=None if unique is None else check_name(unique, "unique"),
+        run_id=None if run_id is None else check_name(run_id, "run_id"),
+        tags=_tags(options.get("tags") or ()),
+        fingerprint=definition.fingerprint_of(arguments),
+    )
+
+
+def _run_at(options: SubmitOptions) -> When | None:
+    delay, run_at = options.get("delay"), options.get("run_at")
+    if delay is not None and run_at is not None:
+        raise ConfigurationError("give delay or run_at, not both")
+    if delay is not None:
+        if isinstance(delay, datetime):
+            raise ConfigurationError("delay must be seconds or a timedelta; a moment is given as run_at")
+        return _when(delay, "delay")
+    if run_at is not None and not isinstance(run_at, datetime):
+        raise ConfigurationError(f"run_at must be an aware datetime, not {run_at!r}; seconds are given as delay")
+    return None if run_at is None else _when(run_at, "run_at")
+
+
+def _when(value: When | timedelta, what: str) -> When:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ConfigurationError(f"{what} needs a time zone, as datetime.now(UTC) has")
+        return value
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
+        raise ConfigurationError(f"{what} must be seconds, a timedelta or an aware datetime, not {value!r}")
+    if not 0 <= seconds <= _MAX_SECONDS:
+        raise ConfigurationError(f"{what} must be from 0 seconds to 100 years, not {value!r}")
+    return float(seconds)
+
+
+def _backoff(retry: Any) -> bytes | None:
+    if retry is None:
+        return None
+    if not isinstance(retry, Backoff):
+        raise ConfigurationError(f"retry must be a Backoff, not {retry!r}; which exceptions retry is declared with @job")
+    return msgspec.json.encode(retry)
+
+
+def decode_backoff(data: bytes | str) -> Backoff:
+    """Make the Backoff again that `add(retry=…)` stored."""
+    return msgspec.json.decode(data, type=Backoff)
+
+
+def _tags(tags: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(tags, str):
+        raise ConfigurationError(f"tags must be several words, as in tags=[{tags!r}]")
+    checked = tuple(dict.fromkeys(check_name(tag, "a tag") for tag in tags))
+    if len(checked) > 50:
+        raise ConfigurationError(f"a job can have 50 tags, not {len(checked)}")
+    return checked
