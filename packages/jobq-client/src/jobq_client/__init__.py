@@ -1,0 +1,1 @@
+"""Submit, watch and control jobq jobs, with no worker code installed."""

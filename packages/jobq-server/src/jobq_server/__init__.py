@@ -1,0 +1,1 @@
+"""A pool of jobq workers scaled live, and JobQueue, the whole queue in one object."""

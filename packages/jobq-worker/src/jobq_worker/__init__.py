@@ -1,0 +1,1 @@
+"""Claim and run jobq jobs."""
