@@ -1,0 +1,45 @@
+"""Keep a server for as long as the process that asked for it: run as a script, it needs nothing but Python.
+
+It reads a pipe that nobody else writes to. A line with a signal's number is passed on to the server; the end of the
+pipe, which also comes when the tests are killed with SIGKILL, means to end the server at once and to remove its folder.
+A process of its own does this since PR_SET_PDEATHSIG exists on Linux only, follows a thread rather than a process, and
+is lost when the server changes its user.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+
+
+def main() -> None:
+    """Run the command that the first argument describes, as JSON."""
+    order = json.loads(sys.argv[1])
+    server = subprocess.Popen(
+        order["command"],
+        stdin=subprocess.DEVNULL,
+        cwd="/",
+        user=order["user"],
+        group=order["group"],
+        extra_groups=None if order["user"] is None else [],
+    )
+    abandoned = threading.Event()
+
+    def obey() -> None:
+        for line in sys.stdin:
+            server.send_signal(int(line))
+        abandoned.set()
+        server.send_signal(signal.SIGQUIT)
+
+    threading.Thread(target=obey, daemon=True).start()
+    code = server.wait()
+    if abandoned.is_set():
+        shutil.rmtree(order["folder"], ignore_errors=True)
+    os._exit(abs(code))  # an orderly exit would wait for the thread that reads
+
+
+if __name__ == "__main__":
+    main()
