@@ -85,7 +85,9 @@ def check(value: Any, what: str, depth: int = 0) -> None:
         check_text(value, what)
     elif kind is int:
         if not _INT_MIN <= value <= _INT_MAX:
-            raise InvalidJobError(f"{what} is {value}, beyond the 64 bits of an integer in JSON storage; pass it as text")
+            raise InvalidJobError(
+                f"{what} is {value}, beyond the 64 bits of an integer in JSON storage; pass it as text"
+            )
     elif kind is float:
         if not math.isfinite(value):
             raise InvalidJobError(f"{what} is {value}, which JSON cannot say; pass None or text")

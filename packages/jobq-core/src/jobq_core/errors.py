@@ -46,9 +46,7 @@ class RetryableJobError(JobError):
     With neither, the job's own backoff decides. Giving both, a negative delay or a naive `retry_at` raises ValueError.
     """
 
-    def __init__(
-        self, message: str = "", *, delay: float | None = None, retry_at: datetime | None = None
-    ) -> None:
+    def __init__(self, message: str = "", *, delay: float | None = None, retry_at: datetime | None = None) -> None:
         super().__init__(message)
         if delay is not None and retry_at is not None:
             raise ValueError("give RetryableJobError a delay or a retry_at, not both")

@@ -1,9 +1,9 @@
 """The eight states of a job and the moves between them, as pure functions.
 
-    SCHEDULED ──due──┐                    ┌── retry: SCHEDULED, with backoff
-    BLOCKED ──freed──┼─► PENDING ─claim─► PROCESSING ─► COMPLETED
-    DISABLED ─enable─┘       ▲               │  ├─────► FAILED
-                             └──release──────┘  └─────► ABORTED
+SCHEDULED ──due──┐                    ┌── retry: SCHEDULED, with backoff
+BLOCKED ──freed──┼─► PENDING ─claim─► PROCESSING ─► COMPLETED
+DISABLED ─enable─┘       ▲               │  ├─────► FAILED
+                         └──release──────┘  └─────► ABORTED
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
         S.BLOCKED: frozenset({S.PENDING, S.DISABLED, S.ABORTED}),
         S.DISABLED: frozenset({S.PENDING, S.ABORTED}),
         S.PENDING: frozenset({S.PROCESSING, S.DISABLED, S.ABORTED}),
-        S.PROCESSING: frozenset(
-            {S.COMPLETED, S.FAILED, S.ABORTED, S.SCHEDULED, S.BLOCKED, S.DISABLED, S.PENDING}
-        ),
+        S.PROCESSING: frozenset({S.COMPLETED, S.FAILED, S.ABORTED, S.SCHEDULED, S.BLOCKED, S.DISABLED, S.PENDING}),
         S.COMPLETED: frozenset(),
         S.FAILED: frozenset({S.PENDING}),
         S.ABORTED: frozenset({S.PENDING}),

@@ -117,7 +117,9 @@ def _backoff(retry: Any) -> bytes | None:
     if retry is None:
         return None
     if not isinstance(retry, Backoff):
-        raise ConfigurationError(f"retry must be a Backoff, not {retry!r}; which exceptions retry is declared with @job")
+        raise ConfigurationError(
+            f"retry must be a Backoff, not {retry!r}; which exceptions retry is declared with @job"
+        )
     return msgspec.json.encode(retry)
 
 

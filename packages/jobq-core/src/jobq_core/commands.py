@@ -1,0 +1,80 @@
+"""The `jobq` command: its root, and `jobq migrate`. Each distribution adds its own through the entry points `jobq.commands`."""
+
+from __future__ import annotations
+
+import asyncio
+from importlib.metadata import entry_points
+from typing import Any
+
+import click
+
+from jobq_core.errors import JobQueueError
+from jobq_core.opening import open_storage
+
+GROUP = "jobq.commands"
+"""The entry points: name of the command → click command."""
+
+storage_option = click.option(
+    "--storage",
+    metavar="URL",
+    envvar="JOBQ_STORAGE",
+    show_envvar=True,
+    required=True,
+    help="Where the jobs are: postgresql://…, sqlite:///jobs.db",
+)
+
+
+class _Installed(click.Group):
+    """A group whose commands are those of the distributions that are installed; each is loaded when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({entry.name for entry in entry_points(group=GROUP)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for entry in entry_points(group=GROUP, name=cmd_name):
+            command = entry.load()
+            assert isinstance(command, click.Command), f"{entry.value} is no click command"
+            return command
+        return None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except JobQueueError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Installed, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="jobq-core", prog_name="jobq")
+def main() -> None:
+    """Run and look after jobq, the job queue on the database you already have."""
+
+
+@click.command()
+@storage_option
+@click.option("--sql", is_flag=True, help="Print the migrations as SQL and change nothing.")
+@click.option(
+    "--phase",
+    type=click.Choice(["pre", "post", "all"]),
+    default="all",
+    show_default=True,
+    help="'pre' migrations are safe while older code runs, 'post' ones once it is gone.",
+)
+def migrate(storage: str, sql: bool, phase: Any) -> None:
+    """Create the storage's tables, or bring them up to date. Running it again changes nothing."""
+    opened = open_storage(storage)
+    if sql:
+        click.echo(opened.migration_sql())
+        return
+    applied = asyncio.run(_migrate(opened, phase))
+    for name in applied:
+        click.echo(f"applied {name}")
+    if not applied:
+        click.echo("up to date")
+
+
+async def _migrate(storage: Any, phase: Any) -> list[str]:
+    try:
+        return list(await storage.migrate(phase))
+    finally:
+        await storage.close()

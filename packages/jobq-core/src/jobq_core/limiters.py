@@ -1,0 +1,214 @@
+"""How many jobs may start, and when.
+
+A limiter is asked before jobs are claimed, so that nothing is claimed that may not start:
+
+    grant = await limiter.try_acquire(n)     reserves grant.count starts
+    await limiter.started(k)                 k of them began just now: windows and gaps count from here
+    await limiter.release(m)                 m of them will not happen
+    await limiter.finished(k)                k runs that had begun are over
+
+The methods are coroutines since a limiter with scope 'cluster' will count in the storage; those here count in this process
+and never wait. Each is atomic: under a lock, without an await inside.
+"""
+
+from __future__ import annotations
+
+import abc
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import attrs
+
+from jobq_core.errors import ConfigurationError
+
+Scope = Literal["worker"]
+
+
+@attrs.frozen
+class Grant:
+    """How many may start, and in how many seconds to ask for the rest (None: when a run finishes or is released)."""
+
+    count: int
+    retry_in: float | None = None
+
+
+class Limiter(abc.ABC):
+    """What every limiter answers."""
+
+    @abc.abstractmethod
+    async def try_acquire(self, n: int = 1) -> Grant:
+        """Reserve up to `n` starts at once and say how many were had."""
+
+    async def started(self, n: int = 1) -> None:
+        """Note that `n` reserved starts happened now."""
+
+    @abc.abstractmethod
+    async def release(self, n: int = 1) -> None:
+        """Undo `n` reserved starts that did not happen."""
+
+    async def finished(self, n: int = 1) -> None:
+        """Note that `n` started runs are over."""
+
+
+class NullLimiter(Limiter):
+    """Lets everything through."""
+
+    async def try_acquire(self, n: int = 1) -> Grant:
+        return Grant(n)
+
+    async def release(self, n: int = 1) -> None:
+        return None
+
+
+class ConcurrencyLimiter(Limiter):
+    """At most `max` runs at the same time. Raises ConfigurationError unless max is a whole number above 0."""
+
+    def __init__(self, max: int, *, scope: Scope = "worker") -> None:
+        self._max = _count(max, "ConcurrencyLimiter: max")
+        _check_scope(scope)
+        self._taken = 0
+        self._lock = threading.Lock()
+
+    async def try_acquire(self, n: int = 1) -> Grant:
+        with self._lock:
+            count = min(n, self._max - self._taken)
+            self._taken += count
+        return Grant(count)
+
+    async def release(self, n: int = 1) -> None:
+        with self._lock:
+            self._taken = max(self._taken - n, 0)
+
+    async def finished(self, n: int = 1) -> None:
+        await self.release(n)
+
+
+class RateLimiter(Limiter):
+    """At most `max` starts in any window of `per` seconds, wherever the window is laid; a burst of `max` is used at once.
+
+    Raises ConfigurationError unless both are above 0.
+    """
+
+    def __init__(
+        self, max: int, per: float, *, scope: Scope = "worker", clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._max = _count(max, "RateLimiter: max")
+        self._per = _seconds(per, "RateLimiter: per")
+        _check_scope(scope)
+        self._clock = clock
+        self._starts: deque[float] = deque()
+        self._reserved = 0
+        self._lock = threading.Lock()
+
+    async def try_acquire(self, n: int = 1) -> Grant:
+        with self._lock:
+            now = self._clock()
+            while self._starts and self._starts[0] <= now - self._per:
+                self._starts.popleft()
+            count = min(n, self._max - len(self._starts) - self._reserved)
+            self._reserved += count
+            if count == n:
+                return Grant(count)
+            return Grant(count, self._starts[0] + self._per - now if self._starts else None)
+
+    async def started(self, n: int = 1) -> None:
+        with self._lock:
+            self._reserved -= n
+            self._starts.extend([self._clock()] * n)
+
+    async def release(self, n: int = 1) -> None:
+        with self._lock:
+            self._reserved -= n
+
+
+class EvenlySpacedRateLimiter(Limiter):
+    """`max` starts per `per` seconds, each at least per/max seconds after the one before; no bursts.
+
+    Raises ConfigurationError unless both are above 0.
+    """
+
+    def __init__(
+        self, max: int, per: float, *, scope: Scope = "worker", clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._gap = _seconds(per, f"{type(self).__name__}: per") / _count(max, f"{type(self).__name__}: max")
+        _check_scope(scope)
+        self._clock = clock
+        self._last: float | None = None
+        self._reserved = False
+        self._lock = threading.Lock()
+
+    async def try_acquire(self, n: int = 1) -> Grant:
+        with self._lock:
+            if self._reserved or n < 1:
+                return Grant(0)
+            wait = 0.0 if self._last is None else self._last + self._gap - self._clock()
+            if wait > 0:
+                return Grant(0, wait)
+            self._reserved = True
+            return Grant(1, None if n == 1 else self._gap)
+
+    async def started(self, n: int = 1) -> None:
+        with self._lock:
+            self._reserved = False
+            self._last = self._clock()
+
+    async def release(self, n: int = 1) -> None:
+        with self._lock:
+            self._reserved = False
+
+
+class DelayLimiter(EvenlySpacedRateLimiter):
+    """At least `seconds` between one start and the next. Raises ConfigurationError unless it is above 0."""
+
+    def __init__(self, seconds: float, *, scope: Scope = "worker", clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(1, seconds, scope=scope, clock=clock)
+
+
+class CompositeLimiter(Limiter):
+    """All members must agree: what one refuses, the others give back. The next time to ask is the latest of theirs."""
+
+    def __init__(self, limiters: Sequence[Limiter]) -> None:
+        self._limiters = tuple(limiters)
+        if not self._limiters:
+            raise ConfigurationError("CompositeLimiter needs at least one limiter")
+
+    async def try_acquire(self, n: int = 1) -> Grant:
+        grants = [await limiter.try_acquire(n) for limiter in self._limiters]
+        count = min(grant.count for grant in grants)
+        for limiter, grant in zip(self._limiters, grants, strict=True):
+            if grant.count > count:
+                await limiter.release(grant.count - count)
+        waits = [grant.retry_in for grant in grants if grant.retry_in is not None]
+        return Grant(count, max(waits, default=None))
+
+    async def started(self, n: int = 1) -> None:
+        for limiter in self._limiters:
+            await limiter.started(n)
+
+    async def release(self, n: int = 1) -> None:
+        for limiter in self._limiters:
+            await limiter.release(n)
+
+    async def finished(self, n: int = 1) -> None:
+        for limiter in self._limiters:
+            await limiter.finished(n)
+
+
+def _count(value: int, what: str) -> int:
+    if type(value) is not int or value < 1:
+        raise ConfigurationError(f"{what} must be a whole number above 0, not {value!r}")
+    return value
+
+
+def _seconds(value: float, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ConfigurationError(f"{what} must be more than 0 seconds, not {value!r}")
+    return float(value)
+
+
+def _check_scope(scope: str) -> None:
+    if scope != "worker":
+        raise ConfigurationError(f"scope must be 'worker' (counted in this process), not {scope!r}")

@@ -1,0 +1,35 @@
+"""`open_storage`: from a URL to a storage, whichever distribution brings it."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import entry_points
+from urllib.parse import urlsplit
+
+from jobq_core.errors import ConfigurationError
+from jobq_core.storage import QueueStorage
+
+GROUP = "jobq.storages"
+"""The entry points: URL scheme → QueueStorage class."""
+
+
+def open_storage(url: str | None = None) -> QueueStorage:
+    """Return the storage that a URL names, not yet connected: use it with `async with`, or `await storage.open()`.
+
+    url: 'postgresql://…', 'sqlite:///jobs.db', 'memory://', or another scheme that an installed distribution brings
+    (default: the environment variable JOBQ_STORAGE). Raises ConfigurationError if nothing installed knows the scheme.
+    """
+    url = url or os.environ.get("JOBQ_STORAGE")
+    if not url:
+        raise ConfigurationError("no storage given: pass a URL such as sqlite:///jobs.db, or set JOBQ_STORAGE")
+    scheme = urlsplit(url).scheme
+    for entry in entry_points(group=GROUP, name=scheme):
+        cls = entry.load()
+        if not (isinstance(cls, type) and issubclass(cls, QueueStorage)):
+            raise ConfigurationError(f"the entry point {entry.name!r} of {GROUP} is no QueueStorage: {cls!r}")
+        return cls.from_url(url)
+    known = sorted({entry.name for entry in entry_points(group=GROUP)})
+    raise ConfigurationError(
+        f"no installed storage opens {scheme + '://…' if scheme else repr(url)} (there are: {', '.join(known)}); "
+        "install jobq-storage-postgres for postgresql:// or jobq-storage-sqlite for sqlite://"
+    )
