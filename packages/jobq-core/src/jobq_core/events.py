@@ -230,9 +230,13 @@ class EventSource:
             if not future.done():
                 future.set_result(event)
 
+        def forget(_: object) -> None:
+            cancel()
+            self._futures.discard(future)
+
         cancel = self.once(event_type, resolve)
         self._futures.add(future)
-        future.add_done_callback(lambda _: (cancel(), self._futures.discard(future)))
+        future.add_done_callback(forget)
         return future
 
     def wants(self, event_type: type[Event]) -> bool:

@@ -61,13 +61,9 @@ class JobDefinition:
     """Called with the job (and the context, where `wants_context`): the result, or a coroutine of it."""
     wants_context: bool = False
     is_async: bool = False
-    _argument_decoder: msgspec.json.Decoder[Any] = attrs.field(init=False, repr=False)
-    _result_decoder: msgspec.json.Decoder[Any] = attrs.field(init=False, repr=False)
-
-    def __attrs_post_init__(self) -> None:
-        # Types are looked at on first use: at declaration they may name what the module defines further down.
-        object.__setattr__(self, "_argument_decoder", None)
-        object.__setattr__(self, "_result_decoder", None)
+    # Made on first use: at declaration the types may name what the module defines further down.
+    _argument_decoder: msgspec.json.Decoder[Any] | None = attrs.field(default=None, init=False, repr=False)
+    _result_decoder: msgspec.json.Decoder[Any] | None = attrs.field(default=None, init=False, repr=False)
 
     def encode_arguments(self, job: Job[Any]) -> bytes:
         """Encode a job's arguments; raises InvalidJobError naming the one that cannot be kept or has the wrong type."""
@@ -145,12 +141,16 @@ class JobFunction(Generic[P, R_co, F_co]):
 
 
 class JobDecorator(Protocol):
-    """What `job(…)` returns."""
+    """What `job(…)` returns.
+
+    The overloads overlap, since a class is callable and a coroutine is a result like any other: checkers take the first
+    that fits, and the narrower ones stand first.
+    """
 
     @overload
-    def __call__(self, target: type[J], /) -> type[J]: ...
+    def __call__(self, target: type[J], /) -> type[J]: ...  # type: ignore[overload-overlap]
     @overload
-    def __call__(
+    def __call__(  # type: ignore[overload-overlap]
         self, target: Callable[Concatenate[JobContext, P], Coroutine[Any, Any, R]], /
     ) -> JobFunction[P, R, Callable[Concatenate[JobContext, P], Coroutine[Any, Any, R]]]: ...
     @overload
@@ -214,7 +214,7 @@ def job(
 def _declare_class(target: type[Any], options: dict[str, Any]) -> type[Job[Any]]:
     if not issubclass(target, Job):
         raise ConfigurationError(f"{target.__qualname__} must be a subclass of Job to be declared with @job")
-    declared = cast("type[Job[Any]]", attrs.frozen(target, slots=False))
+    declared: type[Job[Any]] = attrs.frozen(target, slots=False)
     execute = getattr(declared, "execute", None)
     declared.definition = JobDefinition(
         **options,
@@ -256,7 +256,7 @@ def _declare_function(func: Callable[..., Any], options: dict[str, Any]) -> JobF
             alias=parameter.name,
             kw_only=parameter.kind is parameter.KEYWORD_ONLY,
         )
-    job_type = attrs.make_class(options["kind"], fields, bases=(Job,), frozen=True, slots=False)
+    job_type: type[Job[Any]] = attrs.make_class(options["kind"], fields, bases=(Job,), frozen=True, slots=False)
     job_type.__module__ = func.__module__
     names = tuple(fields)
 

@@ -18,7 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -197,13 +197,13 @@ class CompositeLimiter(Limiter):
             await limiter.finished(n)
 
 
-def _count(value: int, what: str) -> int:
+def _count(value: Any, what: str) -> int:
     if type(value) is not int or value < 1:
         raise ConfigurationError(f"{what} must be a whole number above 0, not {value!r}")
-    return value
+    return int(value)
 
 
-def _seconds(value: float, what: str) -> float:
+def _seconds(value: Any, what: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
         raise ConfigurationError(f"{what} must be more than 0 seconds, not {value!r}")
     return float(value)

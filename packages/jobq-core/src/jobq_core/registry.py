@@ -18,11 +18,9 @@ class Registry:
 
     def __init__(self, jobs: Jobs = ()) -> None:
         self._definitions: dict[str, JobDefinition] = {}
-        for declared in _in_module(jobs) if isinstance(jobs, types.ModuleType) else jobs:
-            if isinstance(declared, types.ModuleType):
-                for inner in _in_module(declared):
-                    self.add(definition_of(inner))
-            else:
+        entries: Iterable[Any] = (jobs,) if isinstance(jobs, types.ModuleType) else jobs
+        for entry in entries:
+            for declared in _in_module(entry) if isinstance(entry, types.ModuleType) else (entry,):
                 self.add(definition_of(declared))
 
     def add(self, definition: JobDefinition) -> None:

@@ -92,15 +92,21 @@ def _run_at(options: SubmitOptions) -> When | None:
     if delay is not None and run_at is not None:
         raise ConfigurationError("give delay or run_at, not both")
     if delay is not None:
-        if isinstance(delay, datetime):
-            raise ConfigurationError("delay must be seconds or a timedelta; a moment is given as run_at")
-        return _when(delay, "delay")
-    if run_at is not None and not isinstance(run_at, datetime):
-        raise ConfigurationError(f"run_at must be an aware datetime, not {run_at!r}; seconds are given as delay")
-    return None if run_at is None else _when(run_at, "run_at")
+        return _when(_not(datetime, delay, "delay must be seconds or a timedelta; a moment is given as run_at"), "delay")
+    if run_at is not None:
+        return _when(
+            _not((int, float, timedelta), run_at, "run_at must be an aware datetime; seconds are given as delay"), "run_at"
+        )
+    return None
 
 
-def _when(value: When | timedelta, what: str) -> When:
+def _not(types: Any, value: Any, message: str) -> Any:
+    if isinstance(value, types):
+        raise ConfigurationError(message)
+    return value
+
+
+def _when(value: Any, what: str) -> When:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise ConfigurationError(f"{what} needs a time zone, as datetime.now(UTC) has")
