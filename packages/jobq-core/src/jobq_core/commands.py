@@ -1,4 +1,5 @@
-"""The `jobq` command: its root, and `jobq migrate`. Each distribution adds its own through the entry points `jobq.commands`."""
+"""The `jobq` command: its root, and `jobq migrate`. Each distribution adds its own through the entry points
+`jobq.commands`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Arguments, results and progress details on their way into JSON and back.
 
 Everything that enters the storage passes here, so that all storages refuse the same things with the same words, before
-anything is written: NaN and infinities (encoders write them as null without a word), NUL characters (PostgreSQL's text has
-none), lone surrogates (not UTF-8), integers beyond 64 bits (readers round them), nesting over 64 levels, and what is too large.
+anything is written: NaN and infinities (encoders write them as null without a word), NUL characters (PostgreSQL's text
+has none), lone surrogates (not UTF-8), integers beyond 64 bits (readers round them), nesting over 64 levels, and what
+is too large.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def encode(value: Any, what: str, limit: int) -> bytes:
         raise InvalidJobError(f"{what} cannot be written as JSON: {error}") from error
     if len(data) > limit:
         raise InvalidJobError(
-            f"{what} takes {len(data)} bytes as JSON, {limit} are allowed; store the data elsewhere and pass where it is"
+            f"{what} takes {len(data)} bytes as JSON, {limit} are allowed; store it elsewhere and pass where it is"
         )
     return data
 

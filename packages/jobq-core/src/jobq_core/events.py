@@ -185,7 +185,8 @@ class EventStream(Generic[E]):
 
 
 class EventSource:
-    """Something that tells what happens. Callbacks run on the event loop; what one raises is logged, and stops no other."""
+    """Something that tells what happens. Callbacks run on the event loop; what one raises is logged, and stops no
+    other."""
 
     def __init__(self) -> None:
         self._callbacks: dict[type[Event], list[Callback]] = {}

@@ -284,7 +284,8 @@ def _hints(func: Callable[..., Any]) -> Mapping[str, Any]:
 
 
 def definition_of(job: Any) -> JobDefinition:
-    """Return the definition of a job value, a job class or a declared function; raises ConfigurationError for others."""
+    """Return the definition of a job value, a job class or a declared function; raises ConfigurationError for
+    others."""
     definition = getattr(job, "definition", None)
     if not isinstance(definition, JobDefinition):
         raise ConfigurationError(f"{job!r} is no job: declare the function or class with @job")
@@ -305,7 +306,7 @@ def check_priority(priority: Any) -> int:
     """Return a priority from -9 to 9; raises ConfigurationError otherwise."""
     if type(priority) is not int or not MIN_PRIORITY <= priority <= MAX_PRIORITY:
         raise ConfigurationError(
-            f"priority must be a whole number from {MIN_PRIORITY} to {MAX_PRIORITY} (higher runs first), not {priority!r}"
+            f"priority must be a whole number {MIN_PRIORITY} to {MAX_PRIORITY} (higher runs first), not {priority!r}"
         )
     return priority
 

@@ -7,8 +7,8 @@ A limiter is asked before jobs are claimed, so that nothing is claimed that may 
     await limiter.release(m)                 m of them will not happen
     await limiter.finished(k)                k runs that had begun are over
 
-The methods are coroutines since a limiter with scope 'cluster' will count in the storage; those here count in this process
-and never wait. Each is atomic: under a lock, without an await inside.
+The methods are coroutines since a limiter with scope 'cluster' will count in the storage; those here count in this
+process and never wait. Each is atomic: under a lock, without an await inside.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class Limiter(abc.ABC):
     async def try_acquire(self, n: int = 1) -> Grant:
         """Reserve up to `n` starts at once and say how many were had."""
 
-    async def started(self, n: int = 1) -> None:
+    async def started(self, n: int = 1) -> None:  # noqa: B027  (most limiters need not know)
         """Note that `n` reserved starts happened now."""
 
     @abc.abstractmethod
     async def release(self, n: int = 1) -> None:
         """Undo `n` reserved starts that did not happen."""
 
-    async def finished(self, n: int = 1) -> None:
+    async def finished(self, n: int = 1) -> None:  # noqa: B027
         """Note that `n` started runs are over."""
 
 
@@ -87,7 +87,8 @@ class ConcurrencyLimiter(Limiter):
 
 
 class RateLimiter(Limiter):
-    """At most `max` starts in any window of `per` seconds, wherever the window is laid; a burst of `max` is used at once.
+    """At most `max` starts in any window of `per` seconds, wherever the window is laid; a burst of `max` is used at
+    once.
 
     Raises ConfigurationError unless both are above 0.
     """

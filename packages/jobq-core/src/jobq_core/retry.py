@@ -1,8 +1,8 @@
 """When a job that failed runs again.
 
 Exponential backoff with full jitter, as measured best against herds in Marc Brooker, 'Exponential Backoff And Jitter'
-(AWS Architecture Blog, 2015): the delay is drawn evenly from 0 to the backoff, so that jobs which failed together do not
-come back together.
+(AWS Architecture Blog, 2015): the delay is drawn evenly from 0 to the backoff, so that jobs which failed together do
+not come back together.
 """
 
 from __future__ import annotations
@@ -71,6 +71,6 @@ class RetryPolicy:
 
     def retries(self, error: BaseException) -> bool:
         """Say whether this exception is worth another attempt."""
-        if isinstance(error, PermanentJobError) or isinstance(error, self.fail_on):
+        if isinstance(error, (PermanentJobError, *self.fail_on)):
             return False
         return self.retry_on is None or isinstance(error, self.retry_on)

@@ -8,7 +8,8 @@ What holds for every operation:
   breaks during the commit, the caller can't know. So each can be sent again: `add` by the job's id, settlements by the
   lease, the rest by being idempotent.
 - A caller that is cancelled leaves no transaction open; the operation itself may still take effect.
-- Driver errors never escape: StorageUnavailableError for what may go away, StorageError for the rest, the driver's error
+- Driver errors never escape: StorageUnavailableError for what may go away, StorageError for the rest, the driver's
+error
   as the cause. Nothing waits for ever: each call has a time limit and raises StorageUnavailableError when it passes.
 - Time is the storage's own clock. A `When` is a moment (aware datetime) or seconds from the storage's now.
 - After its commit it rings the doorbell for whoever the change concerns (see `subscribe`).
@@ -52,7 +53,8 @@ UNKNOWN_KIND = "unknown kind"
 
 @attrs.frozen(kw_only=True)
 class NewJob:
-    """A job to add. arguments: JSON as UTF-8 bytes, checked by `jobq_core.encoding`. backoff: JSON of a Backoff, or None."""
+    """A job to add. arguments: JSON as UTF-8 bytes, checked by `jobq_core.encoding`. backoff: JSON of a Backoff, or
+    None."""
 
     id: UUID
     queue: str
@@ -80,7 +82,8 @@ class Added:
 
 @attrs.define(eq=False)
 class ClaimedJob:
-    """A job that this worker now owns, under `lease`. deadline_in: seconds left, by the storage's clock, when claimed."""
+    """A job that this worker now owns, under `lease`. deadline_in: seconds left, by the storage's clock, when
+    claimed."""
 
     id: UUID
     lease: int
@@ -250,8 +253,8 @@ class LostWorker:
 
 
 class Heart(abc.ABC):
-    """A worker's heartbeat. Its methods are synchronous and are called from a thread of their own, never the event loop,
-    over a connection of its own, so that neither a busy loop nor a busy pool stops it."""
+    """A worker's heartbeat. Its methods are synchronous and are called from a thread of their own, never the event
+    loop, over a connection of its own, so that neither a busy loop nor a busy pool stops it."""
 
     @abc.abstractmethod
     def beat(self, stats: WorkerStats) -> bool:
@@ -272,10 +275,12 @@ class Subscription(abc.ABC):
 
     @abc.abstractmethod
     async def wait(self, timeout: float | None = None) -> frozenset[str]:
-        """Wait until one of the topics rings and return all that rang since the last call; empty after `timeout` seconds.
+        """Wait until one of the topics rings and return all that rang since the last call; empty after `timeout`
+        seconds.
 
         Rings are coalesced and may be lost (a listener reconnecting) or come without cause: look at the data, and look
-        from time to time without being rung. A ring between two calls is not lost. Raises ClosedError when the storage closes.
+        from time to time without being rung. A ring between two calls is not lost. Raises ClosedError when the storage
+        closes.
         """
 
     @abc.abstractmethod
@@ -335,7 +340,8 @@ class QueueStorage(abc.ABC):
 
     @abc.abstractmethod
     def migration_sql(self) -> str:
-        """Return all migrations as SQL that a database administrator can read and run; empty for storages without SQL."""
+        """Return all migrations as SQL that a database administrator can read and run; empty for storages without
+        SQL."""
 
     @abc.abstractmethod
     async def now(self) -> datetime:
@@ -347,11 +353,11 @@ class QueueStorage(abc.ABC):
     async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:
         """Store jobs, all or none. A job whose `run_at` lies ahead is SCHEDULED, else PENDING, in the order given.
 
-        A job whose id is there already is left as it is and answered with created=False: adding can be repeated. So is a
-        job whose (queue, unique_key) belongs to a job that has not finished, with that job's id; also within one batch.
-        With `connection`, the jobs are added in that connection's own transaction: they are there for others when it
-        commits, never if it rolls back, and their doorbell rings at the commit or not at all. Raises ConfigurationError
-        for a connection of a kind or to a database that this storage cannot use.
+        A job whose id is there already is left as it is and answered with created=False: adding can be repeated. So is
+        a job whose (queue, unique_key) belongs to a job that has not finished, with that job's id; also within one
+        batch. With `connection`, the jobs are added in that connection's own transaction: they are there for others
+        when it commits, never if it rolls back, and their doorbell rings at the commit or not at all. Raises
+        ConfigurationError for a connection of a kind or to a database that this storage cannot use.
         """
 
     # The hot path
@@ -363,16 +369,16 @@ class QueueStorage(abc.ABC):
         """Settle finished runs and claim the next jobs, in one transaction.
 
         Settling: a settlement changes nothing unless the job is PROCESSING under just this lease; then the job goes to
-        `jobq_core.states.state_after(…)`. One that took effect already (the answer was lost) is answered by the state it
-        led to, as long as the job has not been claimed again. COMPLETE keeps the result; FAIL and ABORT end the job; every
-        ending but COMPLETE and RELEASE appends an AttemptRecord where it has an error. RELEASE gives the attempt back. What the
-        job was asked to do is over with the settlement. A finished job's unique key is free.
+        `jobq_core.states.state_after(…)`. One that took effect already (the answer was lost) is answered by the state
+        it led to, as long as the job has not been claimed again. COMPLETE keeps the result; FAIL and ABORT end the
+        job; every ending but COMPLETE and RELEASE appends an AttemptRecord where it has an error. RELEASE gives the
+        attempt back. What the job was asked to do is over with the settlement. A finished job's unique key is free.
 
         Claiming: only PENDING jobs of the named queues; in each queue by priority (higher first), then by the order of
-        becoming PENDING, then by the order of adding. Each becomes PROCESSING under a new lease number, greater than any before,
-        its attempt counted. No job is claimed by two. Nothing else about the job is looked at: not its kind, not its
-        deadline. A worker that is not registered, or whose heartbeat expired, claims nothing and gets alive=False; its
-        settlements count as long as their leases do.
+        becoming PENDING, then by the order of adding. Each becomes PROCESSING under a new lease number, greater than
+        any before, its attempt counted. No job is claimed by two. Nothing else about the job is looked at: not its
+        kind, not its deadline. A worker that is not registered, or whose heartbeat expired, claims nothing and gets
+        alive=False; its settlements count as long as their leases do.
         """
 
     @abc.abstractmethod
@@ -392,8 +398,8 @@ class QueueStorage(abc.ABC):
 
     @abc.abstractmethod
     async def abort(self, ids: Sequence[UUID]) -> list[Change]:
-        """Abort jobs wherever they are: at once while they wait or are PENDING; a PROCESSING job is asked to (asked=True).
-        A finished job is left alone. A job that moves meanwhile is not missed."""
+        """Abort jobs wherever they are: at once while they wait or are PENDING; a PROCESSING job is asked to
+        (asked=True). A finished job is left alone. A job that moves meanwhile is not missed."""
 
     @abc.abstractmethod
     async def abort_run(self, run_id: str) -> list[Change]:
@@ -401,22 +407,23 @@ class QueueStorage(abc.ABC):
 
     @abc.abstractmethod
     async def retry(self, ids: Sequence[UUID]) -> list[Change]:
-        """Put FAILED and ABORTED jobs back: PENDING at the end of the line, all attempts anew, the history kept. Others are
-        left alone, as is a job whose unique key belongs to another one by now."""
+        """Put FAILED and ABORTED jobs back: PENDING at the end of the line, all attempts anew, the history kept.
+        Others are left alone, as is a job whose unique key belongs to another one by now."""
 
     @abc.abstractmethod
     async def disable(self, ids: Sequence[UUID]) -> list[Change]:
-        """Put jobs aside as DISABLED: at once while they wait or are PENDING; a PROCESSING job is asked to stop (asked=True).
-        Finished ones are left alone."""
+        """Put jobs aside as DISABLED: at once while they wait or are PENDING; a PROCESSING job is asked to stop
+        (asked=True). Finished ones are left alone."""
 
     @abc.abstractmethod
     async def enable(self, ids: Sequence[UUID]) -> list[Change]:
-        """Make DISABLED jobs PENDING, at the end of the line, or SCHEDULED if their `run_at` still lies ahead; and take back
-        a request to disable from a PROCESSING one. Others are left alone."""
+        """Make DISABLED jobs PENDING, at the end of the line, or SCHEDULED if their `run_at` still lies ahead; and
+        take back a request to disable from a PROCESSING one. Others are left alone."""
 
     @abc.abstractmethod
     async def delete(self, ids: Sequence[UUID]) -> list[Change]:
-        """Remove jobs in any state, with their history (after=None). A running one's lease is over: its worker is told."""
+        """Remove jobs in any state, with their history (after=None). A running one's lease is over: its worker is
+        told."""
 
     @abc.abstractmethod
     async def clear(self, queue: str) -> int:
@@ -448,8 +455,8 @@ class QueueStorage(abc.ABC):
 
     @abc.abstractmethod
     async def register(self, worker: WorkerInfo) -> None:
-        """Make a worker known, alive from now for `lost_after` seconds. Jobs that are BLOCKED as UNKNOWN_KIND, of its queues
-        and of a kind it knows, become PENDING. The same id again renews it."""
+        """Make a worker known, alive from now for `lost_after` seconds. Jobs that are BLOCKED as UNKNOWN_KIND, of its
+        queues and of a kind it knows, become PENDING. The same id again renews it."""
 
     @abc.abstractmethod
     def heart(self, worker: WorkerInfo) -> Heart:
@@ -475,15 +482,16 @@ class QueueStorage(abc.ABC):
 
     @abc.abstractmethod
     async def promote(self, limit: int = 1000) -> Promotion:
-        """Make up to `limit` SCHEDULED and BLOCKED jobs whose `run_at` has come PENDING, in the order of `run_at`. DISABLED
-        jobs stay. If `limit` were promoted, next_in may be 0."""
+        """Make up to `limit` SCHEDULED and BLOCKED jobs whose `run_at` has come PENDING, in the order of `run_at`.
+        DISABLED jobs stay. If `limit` were promoted, next_in may be 0."""
 
     @abc.abstractmethod
     async def rescue(self) -> list[LostWorker]:
-        """Forget the workers whose heartbeat expired and take back what they held, and any PROCESSING job whose worker is
-        not registered. Such a job gets an AttemptRecord with a WorkerLostError and becomes: ABORTED or DISABLED if it was asked
-        to; FAILED if its attempts are spent; else PENDING, at the end of the line. Only lost workers that are met for the
-        first time, or held jobs, are in the answer; of two callers at once, each worker and job is in one answer."""
+        """Forget the workers whose heartbeat expired and take back what they held, and any PROCESSING job whose worker
+        is not registered. Such a job gets an AttemptRecord with a WorkerLostError and becomes: ABORTED or DISABLED if
+        it was asked to; FAILED if its attempts are spent; else PENDING, at the end of the line. Only lost workers that
+        are met for the first time, or held jobs, are in the answer; of two callers at once, each worker and job is in
+        one answer."""
 
     @abc.abstractmethod
     async def set_retention(self, retention: Mapping[str, Retention]) -> None:

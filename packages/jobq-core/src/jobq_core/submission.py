@@ -53,8 +53,9 @@ class SubmitOptions(TypedDict, total=False):
     tags: Iterable[str]
 
 
-def new_job(id: UUID, job: Job[Any], default_queue: str, options: SubmitOptions) -> NewJob:
-    """Make the NewJob; raises InvalidJobError for arguments that cannot be kept, ConfigurationError for a bad option."""
+def new_job(id: UUID, job: Job[Any] | Any, default_queue: str, options: SubmitOptions) -> NewJob:
+    """Make the NewJob; raises InvalidJobError for arguments that cannot be kept, ConfigurationError for a bad
+    option."""
     definition = definition_of(job)
     if not isinstance(job, Job):
         raise ConfigurationError(f"{job!r} is a kind of job; call it with its arguments to make a job")
@@ -88,22 +89,17 @@ def new_job(id: UUID, job: Job[Any], default_queue: str, options: SubmitOptions)
 
 
 def _run_at(options: SubmitOptions) -> When | None:
-    delay, run_at = options.get("delay"), options.get("run_at")
+    given: dict[str, Any] = dict(options)  # what a caller without a type checker may have passed
+    delay, run_at = given.get("delay"), given.get("run_at")
     if delay is not None and run_at is not None:
         raise ConfigurationError("give delay or run_at, not both")
+    if isinstance(delay, datetime):
+        raise ConfigurationError("delay must be seconds or a timedelta; a moment is given as run_at")
     if delay is not None:
-        return _when(_not(datetime, delay, "delay must be seconds or a timedelta; a moment is given as run_at"), "delay")
-    if run_at is not None:
-        return _when(
-            _not((int, float, timedelta), run_at, "run_at must be an aware datetime; seconds are given as delay"), "run_at"
-        )
-    return None
-
-
-def _not(types: Any, value: Any, message: str) -> Any:
-    if isinstance(value, types):
-        raise ConfigurationError(message)
-    return value
+        return _when(delay, "delay")
+    if isinstance(run_at, (int, float, timedelta)):
+        raise ConfigurationError("run_at must be an aware datetime; seconds are given as delay")
+    return None if run_at is None else _when(run_at, "run_at")
 
 
 def _when(value: Any, what: str) -> When:
