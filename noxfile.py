@@ -1,0 +1,207 @@
+# /// script
+# dependencies = ["nox>=2025.2.9", "uv>=0.6"]
+# ///
+"""Everything that CI runs, in sessions: `nox -l` lists them, `nox` runs all but the demo.
+
+Packages are tested from wheels, each with nothing beside it but what it declares: an import that is not declared, or a
+data file left out of the wheel, turns its session red. The wheels are built anew in each run of nox, once. The block
+above makes nox fetch uv by itself, which installs in a second what takes pip ten.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import nox
+from nox.project import dependency_groups, load_toml
+from packaging.requirements import Requirement
+from uv import find_uv_bin
+
+nox.options.default_venv_backend = "uv"
+nox.options.sessions = ["lint", "build", "types", "tests", "integration", "docs"]
+
+ROOT = Path(__file__).parent
+PACKAGES = {path.name: path for path in sorted((ROOT / "packages").iterdir()) if (path / "pyproject.toml").exists()}
+VERSIONS = ["3.11", "3.12", "3.13"]
+SOURCES = [str(path / "src") for path in PACKAGES.values()]
+
+
+def find_pythons() -> dict[str, str]:
+    """Return the interpreters that run here, by version; the one that runs nox is always among them."""
+    current = f"{sys.version_info.major}.{sys.version_info.minor}"
+    found = {current: sys.executable}
+    folders = [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    for version in VERSIONS:
+        # pyenv's commands on PATH may exist and yet not run; what they stand for does.
+        candidates = [folder / f"python{version}" for folder in folders]
+        candidates += sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"), reverse=True)
+        working = next((str(path) for path in candidates if version not in found and _runs_as(path, version)), None)
+        if working:
+            found[version] = working
+    return dict(sorted(found.items()))
+
+
+def _runs_as(python: Path, version: str) -> bool:
+    if not os.access(python, os.X_OK):
+        return False
+    command = [python, "-c", "import sqlite3, ssl, sys; print('%d.%d' % sys.version_info[:2])"]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    return asked.returncode == 0 and asked.stdout.strip() == version
+
+
+PYTHONS = find_pythons()
+CASES = [
+    nox.param(python, package, id=f"{package}-{version}") for version, python in PYTHONS.items() for package in PACKAGES
+]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check the code's style and its formatting."""
+    install(session, group="lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build wheels and sdists of all packages into dist/, and check what is in them."""
+    install(session, group="build")
+    made = sorted(distributions(session).glob("jobq_*"))
+    session.run("twine", "check", "--strict", *map(str, made))
+    for name, path in PACKAGES.items():
+        check_wheel(session, path, wheel(session, name))
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    shutil.copytree(distributions(session), ROOT / "dist")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types with mypy and pyright: the packages, and samples of user code with the errors they must give."""
+    install(session, *PACKAGES, group="types")
+    session.run("mypy", *SOURCES)
+    session.run("pyright", "--pythonpath", python_of(session))
+    session.run("python", "tests-integration/types/check_samples.py")
+
+
+@nox.session
+@nox.parametrize("python,package", CASES)
+def tests(session: nox.Session, package: str) -> None:
+    """Run a package's tests, with its wheel and only what it declares installed."""
+    install(session, package, test=True)
+    session.chdir(PACKAGES[package])
+    for server in postgres_servers(session, package):
+        session.run("pytest", *session.posargs, env=server)
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """Run tests-integration/: all packages, real processes, SQLite and PostgreSQL."""
+    install(session, *PACKAGES, group="integration", test=True)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/; a broken link is an error."""
+    install(session, *PACKAGES, group="docs")
+    session.run("zensical", "build", "--clean", "--strict")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Count the standard library's code in client, server and worker processes, one of them killed on the way."""
+    install(session, *PACKAGES, group="demo")
+    session.run("python", "examples/census.py", *session.posargs)
+
+
+def install(session: nox.Session, *packages: str, group: str | None = None, test: bool = False) -> None:
+    """Install packages from their wheels, with what they declare, and groups of tools.
+
+    Not with session.install, which `nox -R` leaves out: it would test the wheels of an earlier run.
+    """
+    wanted = list(dependency_groups(load_toml(ROOT / "pyproject.toml"), group)) if group else []
+    for package in packages if test else ():
+        wanted += dependency_groups(load_toml(PACKAGES[package] / "pyproject.toml"), "test")
+    named = [Requirement(text) for text in (*packages, *wanted)]
+    ours = [f"{name} @ {wheel(session, name).as_uri()}" for name in sorted(siblings(named))]
+    session.run(find_uv_bin(), "pip", "install", "--quiet", *ours, *wanted, external=True)
+
+
+def siblings(requirements: list[Requirement]) -> set[str]:
+    """Return our own packages that the requirements lead to; they come from wheels, never from an index."""
+    found: set[str] = set()
+    for requirement in requirements:
+        if requirement.name in PACKAGES:
+            project = load_toml(PACKAGES[requirement.name] / "pyproject.toml")["project"]
+            extras = [project["optional-dependencies"][extra] for extra in requirement.extras]
+            needed = [Requirement(text) for texts in (project["dependencies"], *extras) for text in texts]
+            found |= {requirement.name} | siblings(needed)
+    return found
+
+
+def wheel(session: nox.Session, package: str) -> Path:
+    """Return the package's wheel, as built in this run."""
+    (found,) = distributions(session).glob(f"{package.replace('-', '_')}-*.whl")
+    return found
+
+
+_folder = tempfile.TemporaryDirectory(prefix="jobq-dist-")  # of this run: others may run in the same checkout
+
+
+@functools.cache
+def _built() -> Path:
+    """Build all packages; the wheels are made from the sdists, which shows these to be complete."""
+    for path in PACKAGES.values():
+        subprocess.run([find_uv_bin(), "build", "--quiet", "--out-dir", _folder.name, path], check=True)
+    return Path(_folder.name)
+
+
+def distributions(session: nox.Session) -> Path:
+    """Return the folder with the wheels and sdists of this run."""
+    try:
+        return _built()
+    except subprocess.CalledProcessError as error:
+        session.error(f"{error.cmd[-1]} cannot be built")
+
+
+def check_wheel(session: nox.Session, package: Path, built: Path) -> None:
+    """Fail unless the wheel holds every file of src/ and the licence, and puts nothing beside its module."""
+    module = package.name.replace("-", "_")
+    held = set(zipfile.ZipFile(built).namelist())
+    source = package / "src"
+    wanted = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    wanted |= {f"{module}/py.typed", f"{module}-{built.name.split('-')[1]}.dist-info/licenses/LICENSE"}
+    if missing := wanted - held:
+        session.error(f"{built.name} lacks {sorted(missing)}")
+    if stray := {name for name in held if not name.startswith((f"{module}/", f"{module}-"))}:
+        session.error(f"{built.name} would install {sorted(stray)} outside its module")
+
+
+def postgres_servers(session: nox.Session, package: str) -> list[dict[str, str]]:
+    """Return the environment of each run of the tests: PostgreSQL's are run on every server there is."""
+    variable = "JOBQ_TEST_POSTGRES"
+    if package != "jobq-storage-postgres" or variable in os.environ:
+        return [{}]
+    script = "from jobq_storage_postgres.testing import available_sources; print(*available_sources())"
+    sources = str(session.run("python", "-c", script, silent=True)).split() or ["machine"]
+    # The versions of Python and of the server are independent: one crossing is enough.
+    latest = sources if f"{sys.version_info.major}.{sys.version_info.minor}" in session.name else sources[:1]
+    return [{variable: source} for source in latest]
+
+
+def python_of(session: nox.Session) -> str:
+    """Return the path of the session's own interpreter."""
+    return str(Path(session.bin, "python"))
