@@ -1,0 +1,156 @@
+"""Storages to run against, and child processes that never outlive their test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from jobq_storage_postgres.testing import ThrowawayPostgres
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[ThrowawayPostgres]:
+    with ThrowawayPostgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: ThrowawayPostgres) -> Iterator[str]:
+    """The URL of an empty database; one per test, since processes of the test may leave anything in it."""
+    name = f"jobq_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield urlsplit(postgres_server.dsn)._replace(path=f"/{name}").geturl()
+    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of a database file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'jobs.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def storage_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty storage that several processes can share, once for each kind."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+class Child:
+    """A process of the test's own, whose output is gathered as it comes."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
+        self.command = command
+        self._lines: list[str] = []
+        self._changed = threading.Condition()
+        self._ended = False
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,  # so that its own children can be killed along
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as output:
+            for line in output:
+                with self._changed:
+                    self._lines.append(line.rstrip("\n"))
+                    self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far, errors included."""
+        with self._changed:
+            return "\n".join(self._lines)
+
+    def wait_for_line(self, pattern: str, timeout: float = 30) -> re.Match[str]:
+        """Wait for a line that the pattern is found in, printed before or after the call; fail if it ends without."""
+        wanted = re.compile(pattern)
+        seen = 0
+        with self._changed:
+            while True:
+                for line in self._lines[seen:]:
+                    if found := wanted.search(line):
+                        return found
+                seen = len(self._lines)
+                if self._ended or not self._changed.wait(timeout):
+                    pytest.fail(f"{self.command} printed no line with {pattern!r}:\n" + "\n".join(self._lines))
+
+    def wait(self, timeout: float = 30) -> int:
+        """Wait for its end, of which all output is read; return its exit code, -9 if it was killed."""
+        code = self.process.wait(timeout)
+        self._reader.join(timeout)
+        return code
+
+    def terminate(self) -> None:
+        """Ask it to stop, as an operator would."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it and its children, as a crash would; does nothing if all have ended."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Children:
+    """Starts processes with the interpreter and the commands of the environment that runs the tests."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._all: list[Child] = []
+
+    def python(self, *arguments: str | Path, **variables: str) -> Child:
+        """Start Python with these arguments, and these environment variables beside the present ones."""
+        return self._start([sys.executable, *map(str, arguments)], variables)
+
+    def jobq(self, *arguments: str | Path, **variables: str) -> Child:
+        """Start the `jobq` command."""
+        found = shutil.which("jobq", path=str(Path(sys.executable).parent))
+        assert found, "the jobq command is not installed"
+        return self._start([found, *map(str, arguments)], variables)
+
+    def _start(self, command: list[str], variables: dict[str, str]) -> Child:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **variables}
+        child = Child(command, environment, self._folder)
+        self._all.append(child)
+        return child
+
+    def end(self) -> None:
+        """Kill what still runs, and print what all have said: pytest shows it when the test has failed."""
+        for child in self._all:
+            child.kill()
+            print(f"--- {' '.join(child.command)}: exit code {child.wait()}\n{child.output}")
+
+
+@pytest.fixture
+def children(tmp_path: Path) -> Iterator[Children]:
+    """Start child processes in a temporary folder; all are killed when the test ends."""
+    started = Children(tmp_path)
+    yield started
+    started.end()

@@ -1,0 +1,11 @@
+"""What a handler may say about its failure."""
+
+from jobq_core.errors import RetryableJobError
+
+
+def busy() -> None:
+    raise RetryableJobError("the other side is busy", delay=30)
+
+
+def busy_for_a_word() -> None:
+    raise RetryableJobError("the other side is busy", delay="soon")  # E: a delay is a number of seconds
