@@ -3,9 +3,9 @@
     python examples/census.py                                # on SQLite in a temporary folder
     python examples/census.py --storage postgresql:///shop   # on your Postgres, in its schema `jobq`
 
-This process submits and watches. A second runs a JobQueueServer with four workers, a third a plain `jobq worker`. When half
-the files are counted the plain worker is killed with SIGKILL; the server finds out, takes its jobs back and runs them again.
-The report shows that every file was counted exactly once. It needs `jobq-server`, a storage and `rich`.
+This process submits and watches. A second runs a JobQueueServer with four workers, a third a plain `jobq worker`. When
+half the files are counted the plain worker is killed with SIGKILL; the server finds out, takes its jobs back and runs
+them again. The report shows that every file was counted exactly once. It needs `jobq-server`, a storage and `rich`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from uuid import uuid4
 
 import census_jobs
 from census_jobs import QUEUE, Count, count_file, summarise
-from jobq_client import JobQueueClient
-from jobq_core import JobRecord, JobState, open_storage
-from jobq_server import JobQueueServer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from jobq_client import JobQueueClient
+from jobq_core import JobRecord, JobState, open_storage
+from jobq_server import JobQueueServer
 
 LOST_AFTER = 3.0
 """Seconds without a heartbeat after which a worker is taken for lost; 30 is the default, a demo has less patience."""

@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import attrs
+
 from jobq_core import JobState, job, open_storage
 from jobq_core.storage import JobFilter
 
