@@ -1,0 +1,325 @@
+"""`MemoryQueueStorage`: the contract over data that lives in this process."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, ClassVar, Literal, Self
+from uuid import UUID
+
+from jobq_core.errors import ClosedError, ConfigurationError
+from jobq_core.memory import control, exchange, reading, upkeep
+from jobq_core.memory.bell import MemorySubscription
+from jobq_core.memory.moments import to_datetime
+from jobq_core.memory.rows import copy_stats
+from jobq_core.memory.store import Store
+from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord, WorkerStats
+from jobq_core.states import JobState
+from jobq_core.storage import (
+    PROGRESS_TOPIC,
+    Added,
+    Change,
+    Claim,
+    ClaimedJob,
+    Exchange,
+    Heart,
+    Hold,
+    JobFilter,
+    JobStatus,
+    Leadership,
+    LostWorker,
+    NewJob,
+    Page,
+    ProgressReport,
+    Promotion,
+    QueueStorage,
+    Retention,
+    Settlement,
+)
+
+_named: dict[str, Store] = {}
+_naming = threading.Lock()
+
+
+class MemoryQueueStorage(QueueStorage):
+    """Jobs in memory, gone when the process ends.
+
+    name: objects of one name share their jobs, across threads and event loops, for as long as the process lives
+        (default: none, the jobs are this object's alone).
+    clock: returns seconds since 1970 (default: time.time); the one given first for a name holds.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("memory",)
+
+    def __init__(self, name: str | None = None, *, clock: Callable[[], float] | None = None) -> None:
+        self._name = name
+        if name is None:
+            self._store = Store(clock or time.time)
+        else:
+            with _naming:
+                self._store = _named.setdefault(name, Store(clock or time.time))
+            if clock not in (None, self._store.clock):
+                raise ConfigurationError(f"memory storage {name!r} runs by another clock already")
+        self._open = False
+        self._ears: set[MemorySubscription] = set()
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Make a storage from `memory://`, with jobs of its own, or `memory://name`, which shares that name's."""
+        match = re.fullmatch(r"memory://([^/?#@]*)", url)
+        if match is None:
+            raise ConfigurationError(f"{url!r} is no memory storage; write memory:// or memory://name")
+        return cls(match[1] or None)
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"memory://{self._name or ''}"
+
+    @contextmanager
+    def _transaction(self) -> Generator[Store, None, None]:
+        """Hold the data alone, and ring when it is free again."""
+        store = self._store
+        with store.lock:
+            if not self._open:
+                raise ClosedError("the memory storage is not open: use it inside `async with`, or call open() first")
+            try:
+                yield store
+            finally:
+                rings, store.rings = store.rings, set()
+        if rings:
+            store.bell.ring(rings)
+
+    # Life
+
+    async def open(self) -> None:
+        """Let operations in."""
+        self._open = True
+
+    async def close(self) -> None:
+        """End all subscriptions; the jobs stay."""
+        # Whoever holds the lock now is finished before operations are refused.
+        with self._store.lock:
+            self._open = False
+        for ear in list(self._ears):
+            ear.shut()
+
+    async def migrate(self, phase: Literal["pre", "post", "all"] = "all") -> list[str]:
+        """Do nothing: there is no schema."""
+        return []
+
+    def migration_sql(self) -> str:
+        """Return nothing: there is no SQL."""
+        return ""
+
+    async def now(self) -> datetime:
+        """Return the storage's clock."""
+        with self._transaction() as store:
+            return to_datetime(store.now())
+
+    # Submitting, and the hot path
+
+    async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:
+        """See `QueueStorage.add`; there is no connection that memory could use."""
+        if connection is not None:
+            raise ConfigurationError(f"memory storage cannot add within a transaction of {connection!r}")
+        with self._transaction() as store:
+            return exchange.add(store, jobs)
+
+    async def exchange(
+        self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None
+    ) -> Exchange:
+        """See `QueueStorage.exchange`."""
+        with self._transaction() as store:
+            settled = exchange.settle(store, settlements)
+            alive = upkeep.is_alive(store, worker)
+            claimed = exchange.claim(store, worker, claim) if alive and claim is not None else []
+            return Exchange(settled, claimed, alive)
+
+    async def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
+        """See `QueueStorage.held`."""
+        with self._transaction() as store:
+            holds: list[Hold] = []
+            for job_id, lease in leases:
+                row = store.running.get(lease)
+                stands = row is not None and row.asked.id == job_id and row.worker == worker
+                holds.append(Hold(True, row.request) if row is not None and stands else Hold(False))
+            return holds
+
+    async def adopt(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
+        """See `QueueStorage.adopt`."""
+        with self._transaction() as store:
+            now = store.now()
+            known = frozenset(leases)
+            return [
+                exchange.claimed_job(row, lease, now)
+                for lease, row in store.running.items()
+                if row.worker == worker and lease not in known
+            ]
+
+    async def progress(self, worker: UUID, reports: Sequence[ProgressReport]) -> list[bool]:
+        """See `QueueStorage.progress`."""
+        with self._transaction() as store:
+            stored: list[bool] = []
+            for report in reports:
+                row = store.running.get(report.lease)
+                stands = row is not None and row.asked.id == report.id
+                if row is not None and stands:
+                    row.set_progress(report.progress)
+                    store.rings.add(PROGRESS_TOPIC)
+                stored.append(stands)
+            return stored
+
+    # Control
+
+    async def abort(self, ids: Sequence[UUID]) -> list[Change]:
+        """See `QueueStorage.abort`."""
+        with self._transaction() as store:
+            return control.change(store, ids, control.abort_one)
+
+    async def abort_run(self, run_id: str) -> list[Change]:
+        """See `QueueStorage.abort_run`."""
+        with self._transaction() as store:
+            return control.abort_run(store, run_id)
+
+    async def retry(self, ids: Sequence[UUID]) -> list[Change]:
+        """See `QueueStorage.retry`."""
+        with self._transaction() as store:
+            return control.change(store, ids, control.retry_one)
+
+    async def disable(self, ids: Sequence[UUID]) -> list[Change]:
+        """See `QueueStorage.disable`."""
+        with self._transaction() as store:
+            return control.change(store, ids, control.disable_one)
+
+    async def enable(self, ids: Sequence[UUID]) -> list[Change]:
+        """See `QueueStorage.enable`."""
+        with self._transaction() as store:
+            return control.change(store, ids, control.enable_one)
+
+    async def delete(self, ids: Sequence[UUID]) -> list[Change]:
+        """See `QueueStorage.delete`."""
+        with self._transaction() as store:
+            return control.change(store, ids, control.delete_one)
+
+    async def clear(self, queue: str) -> int:
+        """See `QueueStorage.clear`."""
+        with self._transaction() as store:
+            return control.clear(store, queue)
+
+    # Reading
+
+    async def get(self, ids: Sequence[UUID]) -> list[JobRecord | None]:
+        """See `QueueStorage.get`."""
+        with self._transaction() as store:
+            return [None if row is None else row.record() for row in map(store.jobs.get, ids)]
+
+    async def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:
+        """See `QueueStorage.find`."""
+        with self._transaction() as store:
+            return reading.find(store, filter, after, limit)
+
+    async def counts(self, queue: str | None = None) -> Mapping[str, Mapping[JobState, int]]:
+        """See `QueueStorage.counts`."""
+        with self._transaction() as store:
+            return reading.counts(store, queue)
+
+    async def peek(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
+        """See `QueueStorage.peek`."""
+        with self._transaction() as store:
+            return [None if row is None else row.status() for row in map(store.jobs.get, ids)]
+
+    async def output_for(self, queue: str, kind: str, fingerprint: bytes) -> JobStatus | None:
+        """See `QueueStorage.output_for`."""
+        with self._transaction() as store:
+            return reading.output_for(store, queue, kind, fingerprint)
+
+    # Workers
+
+    async def register(self, worker: WorkerInfo) -> None:
+        """See `QueueStorage.register`."""
+        with self._transaction() as store:
+            upkeep.register(store, worker)
+
+    def heart(self, worker: WorkerInfo) -> Heart:
+        """See `QueueStorage.heart`."""
+        with self._transaction() as store:
+            return MemoryHeart(store, worker.id)
+
+    async def deregister(self, worker: UUID) -> None:
+        """See `QueueStorage.deregister`."""
+        with self._transaction() as store:
+            store.workers.pop(worker, None)
+
+    async def workers(self) -> list[WorkerRecord]:
+        """See `QueueStorage.workers`."""
+        with self._transaction() as store:
+            return [
+                WorkerRecord(
+                    info=row.info,
+                    started_at=to_datetime(row.started_at),
+                    beat_at=to_datetime(row.beat_at),
+                    expires_at=to_datetime(row.expires_at),
+                    stats=copy_stats(row.stats),
+                )
+                for row in store.workers.values()
+            ]
+
+    # Maintenance
+
+    async def lead(self, worker: UUID, term: float) -> Leadership:
+        """See `QueueStorage.lead`."""
+        with self._transaction() as store:
+            return upkeep.lead(store, worker, term)
+
+    async def resign(self, worker: UUID) -> None:
+        """See `QueueStorage.resign`."""
+        with self._transaction() as store:
+            upkeep.resign(store, worker)
+
+    async def promote(self, limit: int = 1000) -> Promotion:
+        """See `QueueStorage.promote`."""
+        with self._transaction() as store:
+            return upkeep.promote(store, limit)
+
+    async def rescue(self) -> list[LostWorker]:
+        """See `QueueStorage.rescue`."""
+        with self._transaction() as store:
+            return upkeep.rescue(store)
+
+    async def set_retention(self, retention: Mapping[str, Retention]) -> None:
+        """See `QueueStorage.set_retention`."""
+        with self._transaction() as store:
+            upkeep.set_retention(store, retention)
+
+    async def prune(self, limit: int = 10_000) -> int:
+        """See `QueueStorage.prune`."""
+        with self._transaction() as store:
+            return upkeep.prune(store, limit)
+
+    # Doorbell
+
+    def subscribe(self, topics: Iterable[str]) -> MemorySubscription:
+        """See `QueueStorage.subscribe`."""
+        with self._transaction() as store:
+            return MemorySubscription(store.bell, topics, self._ears)
+
+
+class MemoryHeart(Heart):
+    """A heart that beats from any thread, and needs no connection."""
+
+    def __init__(self, store: Store, worker: UUID) -> None:
+        self._store = store
+        self._worker = worker
+
+    def beat(self, stats: WorkerStats) -> bool:
+        """See `Heart.beat`."""
+        with self._store.lock:
+            return upkeep.beat(self._store, self._worker, stats)
+
+    def close(self) -> None:
+        """Nothing to give up."""

@@ -1,0 +1,167 @@
+"""Workers, and the maintenance that one of them does for all."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from uuid import UUID
+
+from jobq_core.memory.moments import SECOND
+from jobq_core.memory.rows import Row, WorkerRow, copy_stats
+from jobq_core.memory.store import Store
+from jobq_core.records import ErrorRecord, WorkerInfo, WorkerStats
+from jobq_core.states import JobState, StopRequest
+from jobq_core.storage import (
+    REQUEST_TOPIC,
+    UNKNOWN_KIND,
+    Leadership,
+    LostWorker,
+    Promotion,
+    RescuedJob,
+    Retention,
+)
+
+
+def register(store: Store, info: WorkerInfo) -> None:
+    """Make a worker known; see `QueueStorage.register`."""
+    now = store.now()
+    expires_at = now + round(info.lost_after * SECOND)
+    known = store.workers.get(info.id)
+    if known is None:
+        store.workers[info.id] = WorkerRow(info, now, now, expires_at, WorkerStats())
+    else:
+        known.info, known.beat_at, known.expires_at = info, now, expires_at
+    for name in info.queues:
+        if name in store.queues:
+            blocked = store.queues[name].places[JobState.BLOCKED].values()
+            for row in [row for row in blocked if row.reason == UNKNOWN_KIND and row.asked.kind in info.kinds]:
+                _free(store, row)
+
+
+def is_alive(store: Store, worker: UUID) -> bool:
+    """Say whether a worker may claim jobs."""
+    row = store.workers.get(worker)
+    return row is not None and row.expires_at > store.now()
+
+
+def beat(store: Store, worker: UUID, stats: WorkerStats) -> bool:
+    """Renew a worker's row; see `Heart.beat`."""
+    row = store.workers.get(worker)
+    if row is None:
+        return False
+    row.beat_at = store.now()
+    row.expires_at = row.beat_at + round(row.info.lost_after * SECOND)
+    row.stats = copy_stats(stats)
+    return True
+
+
+def lead(store: Store, worker: UUID, term: float) -> Leadership:
+    """Take or renew the lease on maintenance; see `QueueStorage.lead`."""
+    now = store.now()
+    if store.leader in (None, worker) or store.leader_until <= now:
+        store.leader = worker
+        store.leader_until = now + round(term * SECOND)
+    return Leadership(store.leader == worker, (store.leader_until - now) / SECOND)
+
+
+def resign(store: Store, worker: UUID) -> None:
+    """Give the lease on maintenance up; see `QueueStorage.resign`."""
+    if store.leader == worker:
+        store.leader = None
+
+
+def promote(store: Store, limit: int) -> Promotion:
+    """Make due jobs PENDING; see `QueueStorage.promote`."""
+    now = store.now()
+    promoted = 0
+    while store.due:
+        run_at, token, row = store.due[0]
+        if row.token != token:
+            heapq.heappop(store.due)
+        elif run_at > now:
+            return Promotion(promoted, (run_at - now) / SECOND)
+        elif promoted == limit:
+            return Promotion(promoted, 0.0)
+        else:
+            heapq.heappop(store.due)
+            _free(store, row)
+            promoted += 1
+    return Promotion(promoted, None)
+
+
+def _free(store: Store, row: Row) -> None:
+    store.move(row, JobState.PENDING)
+    row.reason = None
+
+
+def rescue(store: Store) -> list[LostWorker]:
+    """Take jobs back from lost workers; see `QueueStorage.rescue`."""
+    now = store.now()
+    lost = {key: worker for key, worker in store.workers.items() if worker.expires_at <= now}
+    held: dict[UUID, list[RescuedJob]] = {key: [] for key in lost}
+    for key in lost:
+        del store.workers[key]
+    for row in list(store.running.values()):
+        assert row.worker is not None
+        if row.worker not in store.workers:
+            held.setdefault(row.worker, []).append(_take_back(store, row, lost.get(row.worker), now))
+    return [
+        LostWorker(
+            worker=key,
+            name=lost[key].info.name if key in lost else "",
+            silent_for=(now - lost[key].beat_at) / SECOND if key in lost else 0.0,
+            jobs=jobs,
+        )
+        for key, jobs in held.items()
+    ]
+
+
+def _take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> RescuedJob:
+    name = "" if worker is None else f" {worker.info.name!r}"
+    error = ErrorRecord(
+        type="jobq_core.errors.WorkerLostError", message=f"worker{name} ({row.worker}) stopped giving signs of life"
+    )
+    row.note_failure(error, now)
+    store.rings.add(REQUEST_TOPIC)
+    if row.request is StopRequest.ABORT:
+        store.finish(row, JobState.ABORTED, now, "aborted")
+        row.error = error
+    elif row.request is StopRequest.DISABLE:
+        store.move(row, JobState.DISABLED)
+        row.reason = "disabled"
+    elif row.attempt >= row.asked.max_attempts:
+        store.finish(row, JobState.FAILED, now, "worker lost")
+        row.error = error
+    else:
+        _free(store, row)
+    asked = row.asked
+    return RescuedJob(id=asked.id, kind=asked.kind, queue=asked.queue, attempt=row.attempt, state=row.state)
+
+
+def set_retention(store: Store, retention: Mapping[str, Retention]) -> None:
+    """Store how long queues keep finished jobs; see `QueueStorage.set_retention`."""
+    for name, kept in retention.items():
+        store.queue(name).retention = kept
+
+
+def prune(store: Store, limit: int) -> int:
+    """Remove finished jobs whose time is over; see `QueueStorage.prune`."""
+    now = store.now()
+    over: list[Row] = []
+    for queue in store.queues.values():
+        kept = queue.retention
+        for state, seconds in (
+            (JobState.COMPLETED, kept.completed),
+            (JobState.FAILED, kept.failed),
+            (JobState.ABORTED, kept.aborted),
+        ):
+            if seconds is None:
+                continue
+            # They stand in the order of finishing, so the first one that stays ends the search.
+            for row in queue.places[state].values():
+                if len(over) == limit or row.finished_at is None or row.finished_at + seconds * SECOND > now:
+                    break
+                over.append(row)
+    for row in over:
+        store.drop(row)
+    return len(over)
