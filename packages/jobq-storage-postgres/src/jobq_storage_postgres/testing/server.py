@@ -17,7 +17,7 @@ from typing import Self
 import psycopg
 
 from jobq_storage_postgres.testing.account import Account, accounts
-from jobq_storage_postgres.testing.binaries import NoPostgresError, find
+from jobq_storage_postgres.testing.binaries import NoPostgresError, copy_wheel, find
 
 _SETTINGS = {
     "fsync": "off",  # nobody needs the data after a power cut
@@ -108,17 +108,17 @@ class _Server:
             raise
 
     def _usable(self, binaries: Path) -> tuple[Account, Path]:
-        """Choose an account that can run the binaries; they are copied where no account can reach them."""
+        """Choose an account that can run the binaries, or a copy of them if they lie where only root may look."""
         ways = accounts()
         for account in ways:
             if account.can_run(binaries / "postgres"):
                 return account, binaries
         self._folder.chmod(0o755)
-        copied = shutil.copytree(binaries.parent, self._folder / "install", symlinks=True) / binaries.name
+        copied = copy_wheel(binaries, self._folder / "install")
         for account in ways:
-            if account.can_run(copied / "postgres"):
+            if copied and account.can_run(copied / "postgres"):
                 return account, copied
-        raise NoPostgresError(f"{binaries / 'postgres'} does not run here, as whomever")
+        raise NoPostgresError(f"{binaries / 'postgres'} cannot be run by {ways}")
 
     def _initialise(self) -> None:
         made = self._account.run(
