@@ -27,6 +27,8 @@ from uv import find_uv_bin
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["lint", "build", "types", "tests", "integration", "docs"]
 
+os.environ.pop("PYTHONPATH", None)  # it could show the packages' sources to their tests
+
 ROOT = Path(__file__).parent
 PACKAGES = {path.name: path for path in sorted((ROOT / "packages").iterdir()) if (path / "pyproject.toml").exists()}
 VERSIONS = ["3.11", "3.12", "3.13"]

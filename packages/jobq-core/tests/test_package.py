@@ -1,13 +1,22 @@
 """The distribution as it was installed: what every user gets before a line of it runs."""
 
+import re
 from importlib.metadata import metadata
 from importlib.resources import files
+from pathlib import Path
+
+META = metadata("jobq-core")
 
 
-def test_the_metadata_names_version_and_license() -> None:
-    meta = metadata("jobq-core")
-    assert meta["Version"] == "0.1.0"
-    assert meta["License-Expression"] == "MIT"
+def test_the_changelog_begins_with_the_version() -> None:
+    changelog = Path(__file__).parents[1].joinpath("CHANGELOG.md").read_text()
+    newest = re.search(r"^## (\S+)", changelog, re.MULTILINE)
+    assert newest
+    assert newest[1] == META["Version"]
+
+
+def test_the_licence_is_named() -> None:
+    assert META["License-Expression"] == "MIT"
 
 
 def test_the_package_is_marked_as_typed() -> None:
