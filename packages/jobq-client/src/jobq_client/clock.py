@@ -1,0 +1,66 @@
+"""The storage's clock as seen from here: ids carry its time, whatever this machine's clock says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Final
+from uuid import UUID
+
+from jobq_core.errors import StorageError
+from jobq_core.ids import new_id
+from jobq_core.storage import QueueStorage
+
+logger = logging.getLogger("jobq.client")
+
+MEASURE_EVERY: Final = 600.0
+"""Seconds after which the offset is taken again: a bad quartz drifts by 60 ms in that time."""
+STEP: Final = 0.5
+"""Seconds by which this machine's clock must have been set, or the machine have slept, to take it again at once."""
+
+
+class StorageClock:
+    """How far the storage's clock is ahead of this machine's, taken at the start and now and then."""
+
+    def __init__(self, storage: QueueStorage) -> None:
+        self._storage = storage
+        self._offset = 0.0
+        self._due = 0.0
+        self._skew = 0.0
+        self._measuring: asyncio.Task[None] | None = None
+
+    async def measure(self) -> None:
+        """Ask the storage for the time; it stands for the middle of the question's round trip. Raises StorageError."""
+        before = time.time()
+        theirs = (await self._storage.now()).timestamp()
+        after = time.time()
+        error = (after - before) / 2
+        offset = theirs - (before + error)
+        # An offset smaller than what measuring it may be wrong by is none.
+        self._offset = offset if abs(offset) > error else 0.0
+        self._skew = after - time.monotonic()
+        self._due = time.monotonic() + MEASURE_EVERY
+
+    async def new_id(self) -> UUID:
+        """Make an id by the storage's clock. Waits for the storage only if this machine's clock was set meanwhile."""
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + MEASURE_EVERY
+            self._measuring = asyncio.create_task(self._measure_again())
+        if abs(time.time() - now - self._skew) > STEP:
+            await self._measure_again()
+        return new_id(self._offset)
+
+    async def close(self) -> None:
+        """End a measurement under way."""
+        if self._measuring is not None:
+            self._measuring.cancel()
+            await asyncio.wait({self._measuring})
+
+    async def _measure_again(self) -> None:
+        try:
+            await self.measure()
+        except StorageError as error:
+            # The id is as unique with the old offset, and the add that follows says what ails the storage.
+            logger.warning("cannot take the storage's time, and go on with that of before: %s", error)

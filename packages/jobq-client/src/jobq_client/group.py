@@ -1,0 +1,194 @@
+"""Group commit: `add` calls that come at the same time share one `storage.add`, and so one commit.
+
+One flush is under way at a time, and what arrives meanwhile goes into the next; so a lone add never waits for company,
+and the busier it is, the larger the groups. A group is sent again after an outage, which is safe because the storage
+knows a job by its id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from jobq_client.pauses import OUTAGE, pause
+from jobq_core.errors import ClosedError, SchemaError, StorageError, StorageUnavailableError
+from jobq_core.retry import Backoff
+from jobq_core.storage import Added, NewJob
+
+MAX_JOBS: Final = 1000
+"""Jobs in one group."""
+MAX_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of arguments in one group, unless its first job alone has more."""
+
+Send = Callable[[Sequence[NewJob]], Awaitable[list[Added]]]
+
+
+class _Entry:
+    """One caller: its job, the future it waits for, when its patience ends, and whether its job was ever sent."""
+
+    __slots__ = ("answer", "job", "sent", "until")
+
+    def __init__(self, job: NewJob, answer: asyncio.Future[Added], until: float) -> None:
+        self.job = job
+        self.answer = answer
+        self.until = until
+        self.sent = False
+
+    def fail(self, error: BaseException) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class Grouping:
+    """Gathers concurrent adds into groups.
+
+    patience: seconds for which an add is sent again while the storage is away. now: the clock that patience is
+    measured by. backoff: the waits between attempts.
+    """
+
+    def __init__(
+        self,
+        send: Send,
+        *,
+        patience: float,
+        backoff: Backoff = OUTAGE,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._send = send
+        self._patience = patience
+        self._backoff = backoff
+        self._now = now
+        self._waiting: deque[_Entry] = deque()
+        self._flying: list[_Entry] = []
+        self._closing = asyncio.Event()
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def add(self, job: NewJob) -> Added:
+        """Add a job with whatever others come now.
+
+        Raises what the storage said of this job; StorageUnavailableError when patience ended: it may have been added.
+        Cancelling one caller leaves the others alone.
+        """
+        if self._closing.is_set():
+            raise ClosedError("the client is closed")
+        entry = _Entry(job, asyncio.get_running_loop().create_future(), self._now() + self._patience)
+        self._waiting.append(entry)
+        if self._flusher is None:
+            # In a context of its own: the group is nobody's, least of all the trace's of the caller who came first.
+            self._flusher = asyncio.create_task(self._flush(), context=contextvars.Context())
+        return await entry.answer
+
+    async def close(self) -> None:
+        """Refuse new jobs and send the ones taken in, once; an outage is waited for no longer."""
+        self._closing.set()
+        if self._flusher is not None:
+            await asyncio.wait({self._flusher})
+
+    async def _flush(self) -> None:
+        failures = 0
+        try:
+            while group := self._take():
+                try:
+                    await self._deliver(group)
+                    failures = 0
+                except StorageUnavailableError as error:
+                    failures += 1
+                    self._waiting.extendleft(entry for entry in reversed(group) if not entry.answer.done())
+                    self._give_up(error)
+                    if self._waiting:
+                        await pause(self._closing, self._backoff.delay(failures))
+        finally:
+            # Reached with callers left only if the event loop is ending this task.
+            for entry in (*self._flying, *self._waiting):
+                entry.fail(ClosedError("closed before it was known whether the job was added"))
+            self._waiting.clear()
+            self._flusher = None
+
+    def _take(self) -> list[_Entry]:
+        group: list[_Entry] = []
+        size = 0
+        while self._waiting and len(group) < MAX_JOBS:
+            entry = self._waiting[0]
+            size += len(entry.job.arguments)
+            if group and size > MAX_BYTES:
+                break
+            self._waiting.popleft()
+            if not entry.answer.done():  # its caller was cancelled
+                group.append(entry)
+        self._flying = group
+        return group
+
+    async def _deliver(self, group: list[_Entry]) -> None:
+        """Send a group; where it fails for good, halve it until the guilty job is alone, so that it fails alone."""
+        for entry in group:
+            entry.sent = True
+        try:
+            answers = await self._send([entry.job for entry in group])
+            if len(answers) != len(group):
+                raise StorageError(f"the storage gave {len(answers)} answers to {len(group)} jobs")
+        except StorageUnavailableError:
+            raise
+        except (ClosedError, SchemaError) as error:
+            _fail_all(group, error)
+        except Exception as error:  # noqa: BLE001  (it goes to the callers)
+            if len(group) == 1:
+                _fail_all(group, error)
+                return
+            half = len(group) // 2
+            await self._deliver(group[:half])
+            await self._deliver(group[half:])
+        else:
+            for entry, added in zip(group, answers, strict=True):
+                if not entry.answer.done():
+                    entry.answer.set_result(added)
+
+    def _give_up(self, error: StorageUnavailableError) -> None:
+        now = self._now()
+        kept: deque[_Entry] = deque()
+        for entry in self._waiting:
+            if entry.answer.done():
+                continue
+            if entry.until > now and not self._closing.is_set():
+                kept.append(entry)
+            elif entry.sent:
+                entry.fail(unavailable(error, f"job {entry.job.id} may or may not have been added"))
+            else:
+                entry.fail(unavailable(error, f"job {entry.job.id} was not added"))
+        self._waiting = kept
+
+
+def _fail_all(group: list[_Entry], error: BaseException) -> None:
+    for entry in group:
+        entry.fail(error)
+
+
+def unavailable(error: StorageUnavailableError, what: str) -> StorageUnavailableError:
+    """Return an error of one caller's own: a shared one would gather the tracebacks of them all."""
+    own = StorageUnavailableError(f"{what}: {error}")
+    own.__cause__ = error
+    return own
+
+
+async def persist(
+    send: Send,
+    jobs: Sequence[NewJob],
+    *,
+    patience: float,
+    backoff: Backoff = OUTAGE,
+    now: Callable[[], float] = time.monotonic,
+    closing: asyncio.Event,
+) -> list[Added]:
+    """Send one batch of one caller, again and again while the storage is away and patience lasts."""
+    until = now() + patience
+    failures = 0
+    while True:
+        try:
+            return await send(jobs)
+        except StorageUnavailableError as error:
+            failures += 1
+            if now() >= until or await pause(closing, backoff.delay(failures)):
+                raise unavailable(error, f"{len(jobs)} jobs may or may not have been added") from error

@@ -1,0 +1,145 @@
+"""Who sits in the waiting room: those who wait for the end, who follow progress, or who want it announced."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+from uuid import UUID
+
+from jobq_client.outcome import is_over
+from jobq_client.waits import Listener
+from jobq_core.errors import ClosedError, JobNotFoundError
+from jobq_core.records import Progress
+from jobq_core.states import is_finished
+from jobq_core.storage import JobStatus
+
+logger = logging.getLogger("jobq.client")
+
+ProgressCallback = Callable[[Progress], object | Awaitable[object]]
+
+_tasks: Final[set[asyncio.Future[object]]] = set()
+
+
+def not_found(job_id: UUID) -> JobNotFoundError:
+    """Return the error for a job that is not there."""
+    return JobNotFoundError(f"no job {job_id}: it never was, was deleted, or was pruned after its retention")
+
+
+class Ending(Listener):
+    """Waits for the job to be over."""
+
+    def __init__(self, job_id: UUID) -> None:
+        self.job_id = job_id
+        self.last: JobStatus | None = None
+        self.future: asyncio.Future[JobStatus] = asyncio.get_running_loop().create_future()
+
+    def see(self, status: JobStatus) -> bool:
+        """Keep the status; done when the job is over."""
+        self.last = status
+        if is_over(status) and not self.future.done():
+            self.future.set_result(status)
+        return self.future.done()
+
+    def fail(self, error: Exception | None) -> None:
+        """Pass it on to the waiter."""
+        if not self.future.done():
+            self.future.set_exception(own(error) if error else not_found(self.job_id))
+
+
+class Follower(Listener):
+    """Keeps the latest progress for a reader; what the reader was too slow for is left out."""
+
+    progress = True
+
+    def __init__(self, job_id: UUID) -> None:
+        self.job_id = job_id
+        self.news = asyncio.Event()
+        self.latest = self.read = Progress()
+        self.over = False
+        self.error: Exception | None = None
+
+    def see(self, status: JobStatus) -> bool:
+        """Take in the progress; done when the job is finished."""
+        self.latest = status.progress
+        self.over = is_finished(status.state)
+        if self.over or self.latest != self.read:
+            self.news.set()
+        return self.over
+
+    def fail(self, error: Exception | None) -> None:
+        """Pass it on to the reader."""
+        self.error = own(error) if error else not_found(self.job_id)
+        self.news.set()
+
+
+class Caller(Listener):
+    """Calls back at every change of progress, of message or of details."""
+
+    progress = True
+
+    def __init__(self, job_id: UUID, callback: ProgressCallback) -> None:
+        self._job_id = job_id
+        self._callback = callback
+        self._last = Progress()
+
+    def see(self, status: JobStatus) -> bool:
+        """Call back if anything changed; done when the job is finished."""
+        if status.progress != self._last:
+            self._last = status.progress
+            call(self._callback, status.progress)
+        return is_finished(status.state)
+
+    def fail(self, error: Exception | None) -> None:
+        """Log it: there is nobody to raise it to."""
+        if not isinstance(error, ClosedError):
+            logger.warning(
+                "progress of job %s is followed no longer: %s", self._job_id, error or "there is no such job"
+            )
+
+
+class Watcher(Listener):
+    """Keeps a job in the room, so that the client announces what happens to it."""
+
+    def __init__(self, job_id: UUID) -> None:
+        self._job_id = job_id
+
+    def see(self, status: JobStatus) -> bool:
+        """Do nothing, the room has announced it; done when the job is finished."""
+        return is_finished(status.state)
+
+    def fail(self, error: Exception | None) -> None:
+        """Log it: there is nobody to raise it to."""
+        if not isinstance(error, ClosedError):
+            logger.warning("job %s is watched no longer: %s", self._job_id, error or "there is no such job")
+
+
+def own(error: Exception) -> Exception:
+    """Return an error of one waiter's own: a shared one would gather the tracebacks of them all."""
+    try:
+        copy = type(error)(*error.args)
+    except Exception:  # noqa: BLE001  (a type that cannot be made again from its arguments)
+        return error
+    copy.__cause__ = error.__cause__ or error
+    return copy
+
+
+def call(callback: ProgressCallback, progress: Progress) -> None:
+    """Call a sync or async callback; what it raises is logged and hurts no one else."""
+    try:
+        outcome = callback(progress)
+    except Exception:
+        logger.exception("a progress callback failed")
+        return
+    if inspect.isawaitable(outcome):
+        task = asyncio.ensure_future(outcome)
+        _tasks.add(task)
+        task.add_done_callback(_finish)
+
+
+def _finish(task: asyncio.Future[object]) -> None:
+    _tasks.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("a progress callback failed", exc_info=error)

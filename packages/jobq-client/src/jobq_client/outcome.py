@@ -1,0 +1,132 @@
+"""What a job came to: its result in the declared type, or the exception that says why there is none.
+
+An exception is looked up among those that are loaded here and belong to jobs: never imported by a stored name.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from jobq_core.encoding import decode
+from jobq_core.errors import (
+    AbortSignalJobError,
+    ConfigurationError,
+    JobDisabledError,
+    JobError,
+    JobNotFoundError,
+)
+from jobq_core.job import JobDefinition
+from jobq_core.states import JobState
+from jobq_core.storage import JobStatus
+
+_ABOUT_THIS_JOB: Final = (AbortSignalJobError, JobDisabledError, JobNotFoundError)
+"""What `wait_for` says itself of a job; a handler that failed with one of these must not seem to be that."""
+
+_CONTROL: Final = (StopIteration, StopAsyncIteration)
+"""Builtin exceptions that mean something else when they leave a coroutine."""
+
+
+def is_over(status: JobStatus) -> bool:
+    """Say whether a waiter need wait no longer."""
+    return status.state in (JobState.COMPLETED, JobState.FAILED, JobState.ABORTED, JobState.DISABLED)
+
+
+def result_of(status: JobStatus, definition: JobDefinition | None) -> Any:
+    """Return the result of a job that is over, in its declared type if known; raises what it ended with."""
+    if status.state is JobState.COMPLETED:
+        return _decode(status, definition)
+    if status.state is JobState.FAILED:
+        raise _noted(_error_of(status, definition.errors if definition else ()), status)
+    if status.state is JobState.ABORTED:
+        raise _noted(AbortSignalJobError(_say(status, "was aborted")), status)
+    raise _noted(JobDisabledError(_say(status, "is disabled")), status)
+
+
+def _decode(status: JobStatus, definition: JobDefinition | None) -> Any:
+    data = b"null" if status.result_json is None else status.result_json
+    if definition is None:
+        return decode(data)
+    if definition.kind != status.kind:
+        raise ConfigurationError(
+            f"job {status.id} is a {status.kind!r} and not a {definition.kind!r}: its unique key was in use; "
+            "wait for it by its id, or use keys of different names"
+        )
+    return definition.decode_result(data)
+
+
+def _say(status: JobStatus, what: str) -> str:
+    message = f"job {status.id} ({status.kind}) {what}"
+    return f"{message}: {status.error.message}" if status.error and status.error.message else message
+
+
+def _noted(error: Exception, status: JobStatus) -> Exception:
+    note = f"Job {status.id} ({status.kind}), attempt {status.attempt}"
+    if status.worker is not None:
+        note += f", on worker {status.worker}"
+    if status.error is not None and status.error.traceback:
+        note += f":\n{status.error.traceback.rstrip()}"
+    error.add_note(note)
+    return error
+
+
+def _error_of(status: JobStatus, declared: Iterable[type[Exception]]) -> Exception:
+    record = status.error
+    if record is None:
+        return JobError(f"job {status.id} ({status.kind}) failed")
+    for known in _known(record.type, declared):
+        made = _make(known, record.message)
+        if made is not None:
+            return made
+    short = record.type.rpartition(".")[2]
+    error = JobError(f"{short}: {record.message}" if record.message else short)
+    error.type_name = record.type
+    return error
+
+
+def _known(name: str, declared: Iterable[type[Exception]]) -> Iterator[type[Exception]]:
+    for known in declared:
+        if _name(known) == name:
+            yield known
+    for known in _subclasses(JobError):
+        if _name(known) == name and not issubclass(known, _ABOUT_THIS_JOB):
+            yield known
+    builtin = getattr(builtins, name.removeprefix("builtins."), None)
+    if isinstance(builtin, type) and issubclass(builtin, Exception) and not issubclass(builtin, _CONTROL):
+        yield builtin
+
+
+def _name(cls: type[Any]) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _subclasses(cls: type[Exception]) -> Iterator[type[Exception]]:
+    yield cls
+    for subclass in cls.__subclasses__():
+        yield from _subclasses(subclass)
+
+
+class _Shown(str):
+    """Text that shows as itself: KeyError says the repr of what it was given, and the message is that already."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _make(known: type[Exception], message: str) -> Exception | None:
+    """Make an exception of this type that says this message; None if the type cannot be made so."""
+    text: str = _Shown(message) if issubclass(known, KeyError) else message
+    try:
+        error = known(text)
+        if str(error) == message:
+            return error
+    except Exception:  # noqa: BLE001, S110  (an __init__ that wants more than a message)
+        pass
+    try:
+        error = known.__new__(known, text)  # without __init__, which may want more, or say more
+        return error if str(error) == message else None
+    except Exception:  # noqa: BLE001
+        return None
