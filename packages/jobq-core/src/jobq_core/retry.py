@@ -8,7 +8,7 @@ not come back together.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -54,6 +54,11 @@ class Backoff:
         return wait * draw() if self.jitter else wait
 
 
+# A function with types of its own: mypy loses the type of `tuple` as a converter.
+def _types(types: Iterable[type[BaseException]]) -> tuple[type[BaseException], ...]:
+    return tuple(types)
+
+
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
     """Which exceptions run a job again, and when. Declared with the job: `@job(retry=RetryPolicy(…))`.
@@ -64,9 +69,9 @@ class RetryPolicy:
     """
 
     backoff: Backoff = attrs.field(factory=Backoff)
-    fail_on: tuple[type[BaseException], ...] = attrs.field(default=(), converter=tuple)
+    fail_on: tuple[type[BaseException], ...] = attrs.field(default=(), converter=_types)
     retry_on: tuple[type[BaseException], ...] | None = attrs.field(
-        default=None, converter=attrs.converters.optional(tuple)
+        default=None, converter=attrs.converters.optional(_types)
     )
 
     def retries(self, error: BaseException) -> bool:

@@ -184,14 +184,23 @@ class JobStatus:
     error: ErrorRecord | None = None
 
 
+# Functions with types of their own: mypy loses the types of `frozenset` and `tuple` as converters.
+def _state_set(states: Iterable[JobState]) -> frozenset[JobState]:
+    return frozenset(states)
+
+
+def _words(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(words)
+
+
 @attrs.frozen(kw_only=True)
 class JobFilter:
     """Which jobs to find: all that is given must hold. states, kinds: any of them; tags: all of them."""
 
     queue: str | None = None
-    states: frozenset[JobState] = attrs.field(default=frozenset(), converter=frozenset)
-    kinds: tuple[str, ...] = attrs.field(default=(), converter=tuple)
-    tags: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    states: frozenset[JobState] = attrs.field(default=frozenset(), converter=_state_set)
+    kinds: tuple[str, ...] = attrs.field(default=(), converter=_words)
+    tags: tuple[str, ...] = attrs.field(default=(), converter=_words)
     run_id: str | None = None
 
 
