@@ -1,8 +1,8 @@
 """What the memory storage keeps of a job, of a queue and of a worker.
 
 A job is in exactly one place at a time, under a token: the line of its priority while it is PENDING, the running jobs
-under its lease, or the place of its state. Each place is in the order of arrival, and any job leaves it at the same small
-cost.
+under its lease, or the place of its state. Each place is in the order of arrival, and any job leaves it at the same
+small cost.
 """
 
 from __future__ import annotations

@@ -1,0 +1,54 @@
+"""What a storage is tested with: `StorageContract`, and helpers for tests of its own.
+
+A storage's test file subclasses the contract, and passes or fails it:
+
+    class TestMyStorage(StorageContract):
+        @pytest_asyncio.fixture
+        async def storage(self):
+            async with MyStorage(...) as storage:  # open, migrated, empty
+                yield storage
+
+        async def second(self, storage):
+            ...  # another open object on the same data, as another process would have it; the suite closes it
+
+        async def advance(self, storage, seconds):
+            ...  # move the storage's clock forward, for both objects
+
+It needs pytest and pytest-asyncio, in whatever mode: `pip install jobq-core[testing]`.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite("jobq_core.testing.contract", "jobq_core.testing.helpers")
+
+from jobq_core.testing.clock import ManualClock  # noqa: E402
+from jobq_core.testing.contract import StorageContract  # noqa: E402
+from jobq_core.testing.helpers import (  # noqa: E402
+    ERROR,
+    add_job,
+    claim,
+    claim_one,
+    job_in,
+    new_job,
+    read,
+    register_worker,
+    settle,
+    state_of,
+    worker_info,
+)
+
+__all__ = [
+    "ERROR",
+    "ManualClock",
+    "StorageContract",
+    "add_job",
+    "claim",
+    "claim_one",
+    "job_in",
+    "new_job",
+    "read",
+    "register_worker",
+    "settle",
+    "state_of",
+    "worker_info",
+]

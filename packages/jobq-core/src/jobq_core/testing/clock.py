@@ -1,0 +1,19 @@
+"""A clock that stands until it is moved."""
+
+from __future__ import annotations
+
+import time
+
+
+class ManualClock:
+    """Seconds since 1970 for `MemoryQueueStorage(clock=…)`; starts at this machine's time unless told otherwise."""
+
+    def __init__(self, start: float | None = None) -> None:
+        self._now = time.time() if start is None else start
+
+    def __call__(self) -> float:
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock forward."""
+        self._now += seconds

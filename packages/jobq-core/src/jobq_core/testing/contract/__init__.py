@@ -1,0 +1,13 @@
+"""The conformance suite, area by area."""
+
+from jobq_core.testing.contract.adding import AddingContract
+from jobq_core.testing.contract.claiming import ClaimingContract
+from jobq_core.testing.contract.life import LifeContract
+from jobq_core.testing.contract.unique import UniqueContract
+
+
+class StorageContract(LifeContract, AddingContract, UniqueContract, ClaimingContract):
+    """What every storage must do, as the docstrings of `jobq_core.storage` say it."""
+
+
+__all__ = ["StorageContract"]

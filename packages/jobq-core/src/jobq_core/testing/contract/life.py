@@ -1,0 +1,169 @@
+"""Opening, closing, cancelling, and the storage's clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from jobq_core.errors import ClosedError, ConfigurationError
+from jobq_core.records import Progress, WorkerInfo
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import (
+    FINISHED_TOPIC,
+    Claim,
+    JobFilter,
+    ProgressReport,
+    QueueStorage,
+    Retention,
+    Settlement,
+)
+from jobq_core.testing.contract.base import ContractBase
+from jobq_core.testing.helpers import add_job, claim, new_job, settle, state_of, worker_info
+
+CALLS: dict[str, Callable[[QueueStorage], Any]] = {
+    "now": lambda s: s.now(),
+    "add": lambda s: s.add([new_job()]),
+    "exchange": lambda s: s.exchange(uuid4(), [Settlement(uuid4(), 1, Ending.COMPLETE)], Claim(("default",), 1)),
+    "held": lambda s: s.held(uuid4(), [(uuid4(), 1)]),
+    "adopt": lambda s: s.adopt(uuid4(), [1]),
+    "progress": lambda s: s.progress(uuid4(), [ProgressReport(id=uuid4(), lease=1, progress=Progress())]),
+    "abort": lambda s: s.abort([uuid4()]),
+    "abort_run": lambda s: s.abort_run("run"),
+    "retry": lambda s: s.retry([uuid4()]),
+    "disable": lambda s: s.disable([uuid4()]),
+    "enable": lambda s: s.enable([uuid4()]),
+    "delete": lambda s: s.delete([uuid4()]),
+    "clear": lambda s: s.clear("default"),
+    "get": lambda s: s.get([uuid4()]),
+    "find": lambda s: s.find(JobFilter()),
+    "counts": lambda s: s.counts(),
+    "peek": lambda s: s.peek([uuid4()]),
+    "output_for": lambda s: s.output_for("default", "noop", bytes(16)),
+    "register": lambda s: s.register(worker_info()),
+    "deregister": lambda s: s.deregister(uuid4()),
+    "workers": lambda s: s.workers(),
+    "lead": lambda s: s.lead(uuid4(), 10.0),
+    "resign": lambda s: s.resign(uuid4()),
+    "promote": lambda s: s.promote(),
+    "rescue": lambda s: s.rescue(),
+    "set_retention": lambda s: s.set_retention({"default": Retention()}),
+    "prune": lambda s: s.prune(),
+}
+"""Every operation that goes to the data."""
+
+
+class LifeContract(ContractBase):
+    """A storage opens, closes, survives cancelled callers, and has a clock of its own."""
+
+    async def test_closing_twice_is_fine(self, storage: QueueStorage) -> None:
+        await storage.close()
+        await storage.close()
+
+    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+    async def test_a_call_works_when_open_and_raises_closed_error_when_closed(
+        self, storage: QueueStorage, call: Callable[[QueueStorage], Any]
+    ) -> None:
+        await call(storage)
+        await storage.close()
+        with pytest.raises(ClosedError):
+            await call(storage)
+
+    async def test_a_closed_storage_gives_no_subscription(self, storage: QueueStorage) -> None:
+        await storage.close()
+        with pytest.raises(ClosedError):
+            async with storage.subscribe([FINISHED_TOPIC]):
+                pass
+
+    async def test_a_closed_storage_gives_no_heart(self, storage: QueueStorage) -> None:
+        await storage.close()
+        with pytest.raises(ClosedError):
+            storage.heart(worker_info())
+
+    async def test_jobs_outlive_the_object_that_added_them(self, storage: QueueStorage, other: QueueStorage) -> None:
+        job = await add_job(storage)
+        await storage.close()
+        assert await state_of(other, job) is JobState.PENDING
+
+    async def test_closing_finishes_the_operations_under_way(self, storage: QueueStorage, other: QueueStorage) -> None:
+        jobs = [new_job() for _ in range(20)]
+        adds = [asyncio.ensure_future(storage.add([job])) for job in jobs]
+        await asyncio.sleep(0)
+        await storage.close()
+        answers = await asyncio.gather(*adds, return_exceptions=True)
+        there = await other.get([job.id for job in jobs])
+        for answer, record in zip(answers, there, strict=True):
+            if record is None:
+                assert isinstance(answer, ClosedError)
+            else:
+                assert isinstance(answer, list)
+
+    async def test_a_migrated_storage_has_nothing_to_migrate(self, storage: QueueStorage, other: QueueStorage) -> None:
+        assert list(await asyncio.gather(storage.migrate(), other.migrate())) == [[], []]
+        assert await storage.migrate("pre") == []
+        assert await storage.migrate("post") == []
+
+    async def test_migrate_works_on_a_storage_that_is_not_open(self, storage: QueueStorage) -> None:
+        await storage.close()
+        assert await storage.migrate() == []
+
+    async def test_the_migrations_can_be_read(self, storage: QueueStorage) -> None:
+        assert isinstance(storage.migration_sql(), str)
+
+    async def test_the_url_names_a_scheme_of_the_storage(self, storage: QueueStorage) -> None:
+        assert storage.url.partition(":")[0] in type(storage).schemes
+
+    async def test_a_url_of_another_scheme_is_refused(self, storage: QueueStorage) -> None:
+        with pytest.raises(ConfigurationError):
+            type(storage).from_url("carrier-pigeon://loft/7")
+
+    async def test_the_clock_is_aware_and_shared(self, storage: QueueStorage, other: QueueStorage) -> None:
+        now = await storage.now()
+        assert now.tzinfo is not None
+        assert abs(await other.now() - now) < timedelta(seconds=10)
+        await self.advance(storage, 3600)
+        for each in (storage, other):
+            assert timedelta(seconds=3600) <= await each.now() - now < timedelta(seconds=3660)
+
+    async def test_now_is_a_moment_of_utc(self, storage: QueueStorage) -> None:
+        # A storage whose clock were an hour off would still agree with itself: this holds it to the machine's.
+        assert abs(await storage.now() - datetime.now(UTC)) < timedelta(minutes=5)
+
+    async def test_a_cancelled_add_is_whole_or_nothing_and_leaves_the_storage_usable(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
+        batches = [[new_job() for _ in range(3)] for _ in range(30)]
+        for turns, batch in enumerate(batches):
+            await _cancelled(storage.add(batch), turns)
+            await add_job(storage)
+        # What was cancelled may still take effect, but not after closing.
+        await storage.close()
+        for batch in batches:
+            assert len({record is None for record in await other.get([job.id for job in batch])}) == 1
+
+    async def test_a_cancelled_exchange_loses_no_job(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        jobs = {await add_job(storage) for _ in range(40)}
+        for turns in range(20):
+            await _cancelled(storage.exchange(worker.id, (), Claim(("default",), 2)), turns)
+        await storage.close()
+        held = await other.adopt(worker.id, [])
+        for claimed in held:
+            assert await settle(other, worker, claimed) is JobState.COMPLETED
+        rest = await claim(other, worker)
+        assert {job.id for job in held} | {job.id for job in rest} == jobs
+        assert len(held) + len(rest) == len(jobs)
+
+
+async def _cancelled(operation: Any, turns: int) -> None:
+    """Cancel an operation after so many turns of the event loop, and wait until it has given up."""
+    task = asyncio.ensure_future(operation)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])

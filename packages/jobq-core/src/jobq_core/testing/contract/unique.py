@@ -1,0 +1,177 @@
+"""Unique keys: one unfinished job of a queue has each."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from jobq_core.records import WorkerInfo
+from jobq_core.states import FINISHED, Ending, JobState
+from jobq_core.storage import Added, QueueStorage, Settlement
+from jobq_core.testing.contract.base import ContractBase
+from jobq_core.testing.helpers import ERROR, add_job, claim, claim_one, job_in, new_job, read, settle, state_of
+
+UNFINISHED = [state for state in JobState if state not in FINISHED]
+
+
+class UniqueContract(ContractBase):
+    """A unique key belongs to one job until that job is finished."""
+
+    @pytest.mark.parametrize("state", UNFINISHED)
+    async def test_a_second_job_of_a_key_is_answered_with_the_first(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, state: JobState
+    ) -> None:
+        first = await job_in(storage, worker, state, unique_key="k", arguments=b'{"n":1}')
+        before = await read(storage, first)
+        second = new_job(unique_key="k", arguments=b'{"n":2}')
+        assert await other.add([second]) == [Added(first, False)]
+        assert await state_of(storage, second.id) is None
+        assert await read(storage, first) == before
+
+    async def test_a_key_holds_within_one_batch(self, storage: QueueStorage) -> None:
+        a1, b1, a2, plain = (new_job(unique_key=key) for key in ("a", "b", "a", None))
+        assert await storage.add([a1, b1, a2, plain]) == [
+            Added(a1.id, True),
+            Added(b1.id, True),
+            Added(a1.id, False),
+            Added(plain.id, True),
+        ]
+        assert await state_of(storage, a2.id) is None
+
+    async def test_a_key_is_of_one_queue(self, storage: QueueStorage) -> None:
+        await add_job(storage, unique_key="k")
+        await add_job(storage, unique_key="k", queue="another")
+
+    async def test_jobs_without_a_key_are_never_the_same(self, storage: QueueStorage) -> None:
+        jobs = [new_job() for _ in range(3)]
+        assert all(added.created for added in await storage.add(jobs))
+
+    async def test_fifty_adds_of_one_key_at_once_make_one_job(self, storage: QueueStorage, other: QueueStorage) -> None:
+        for turn in range(5):
+            jobs = [new_job(unique_key=f"k{turn}") for _ in range(50)]
+            adds = await asyncio.gather(*((storage, other)[n % 2].add([job]) for n, job in enumerate(jobs)))
+            [winner] = [added.id for [added] in adds if added.created]
+            assert {added.id for [added] in adds} == {winner}
+            assert [r.id for r in await storage.get([job.id for job in jobs]) if r is not None] == [winner]
+
+    async def test_batches_of_the_same_keys_in_opposite_order_do_not_block_each_other(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
+        for turn in range(10):
+            keys = [f"{turn}-{n}" for n in range(20)]
+            up, down = await asyncio.gather(
+                storage.add([new_job(unique_key=key) for key in keys]),
+                other.add([new_job(unique_key=key) for key in reversed(keys)]),
+            )
+            down.reverse()
+            for one, two in zip(up, down, strict=True):
+                assert one.id == two.id
+                assert one.created is not two.created
+
+    @pytest.mark.parametrize("ending", [Ending.COMPLETE, Ending.FAIL, Ending.ABORT])
+    async def test_a_settlement_that_ends_the_job_frees_its_key(
+        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending
+    ) -> None:
+        await add_job(storage, unique_key="k")
+        await settle(storage, worker, await claim_one(storage, worker), ending, error=ERROR)
+        await add_job(storage, unique_key="k")
+
+    @pytest.mark.parametrize("ending", [Ending.RETRY, Ending.DISABLE, Ending.RELEASE])
+    @pytest.mark.parametrize("when", [None, 60.0])
+    async def test_a_settlement_that_does_not_end_the_job_keeps_its_key(
+        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
+    ) -> None:
+        job = await add_job(storage, unique_key="k")
+        await settle(storage, worker, await claim_one(storage, worker), ending, when=when)
+        assert await storage.add([new_job(unique_key="k")]) == [Added(job, False)]
+
+    @pytest.mark.parametrize("state", [state for state in UNFINISHED if state is not JobState.PROCESSING])
+    async def test_an_abort_frees_the_key(self, storage: QueueStorage, worker: WorkerInfo, state: JobState) -> None:
+        await storage.abort([await job_in(storage, worker, state, unique_key="k")])
+        await add_job(storage, unique_key="k")
+
+    @pytest.mark.parametrize("state", UNFINISHED)
+    async def test_deleting_frees_the_key(self, storage: QueueStorage, worker: WorkerInfo, state: JobState) -> None:
+        await storage.delete([await job_in(storage, worker, state, unique_key="k")])
+        await add_job(storage, unique_key="k")
+
+    @pytest.mark.parametrize("state", UNFINISHED)
+    async def test_clearing_frees_the_keys(self, storage: QueueStorage, worker: WorkerInfo, state: JobState) -> None:
+        await job_in(storage, worker, state, unique_key="k")
+        await storage.clear("default")
+        await add_job(storage, unique_key="k")
+
+    async def test_failing_with_its_worker_frees_the_key(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        await add_job(storage, unique_key="k", max_attempts=1)
+        await claim_one(storage, worker)
+        await self.advance(storage, worker.lost_after + 1)
+        await storage.rescue()
+        await add_job(storage, unique_key="k")
+
+    @pytest.mark.parametrize("end", ["delete", "retry and complete"])
+    async def test_the_end_of_an_earlier_job_does_not_free_the_key_of_its_successor(
+        self, storage: QueueStorage, worker: WorkerInfo, end: str
+    ) -> None:
+        first = await job_in(storage, worker, JobState.FAILED, unique_key="k")
+        second = await add_job(storage, unique_key="k", run_at=60.0)
+        if end == "delete":
+            await storage.delete([first])
+        else:
+            await storage.retry([first])
+            assert await claim(storage, worker) == []
+        assert await storage.add([new_job(unique_key="k")]) == [Added(second, False)]
+
+    @pytest.mark.parametrize("state", [JobState.FAILED, JobState.ABORTED])
+    async def test_a_job_whose_key_another_has_by_now_is_not_retried(
+        self, storage: QueueStorage, worker: WorkerInfo, state: JobState
+    ) -> None:
+        first = await job_in(storage, worker, state, unique_key="k")
+        before = await read(storage, first)
+        await add_job(storage, unique_key="k")
+        [change] = await storage.retry([first])
+        assert (change.before, change.after, change.changed) == (state, state, False)
+        assert await read(storage, first) == before
+
+    @pytest.mark.parametrize("state", [JobState.FAILED, JobState.ABORTED])
+    async def test_a_retried_job_has_its_key_again(
+        self, storage: QueueStorage, worker: WorkerInfo, state: JobState
+    ) -> None:
+        job = await job_in(storage, worker, state, unique_key="k")
+        await storage.retry([job])
+        assert await storage.add([new_job(unique_key="k")]) == [Added(job, False)]
+
+    async def test_of_two_jobs_of_a_key_retried_in_one_batch_one_is_put_back(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        jobs = [await job_in(storage, worker, JobState.FAILED, unique_key="k") for _ in range(2)]
+        changes = await storage.retry(jobs)
+        assert sorted(change.changed for change in changes) == [False, True]
+        assert sorted([str(await state_of(storage, job)) for job in jobs]) == ["failed", "pending"]
+
+    async def test_retries_and_adds_of_one_key_at_once_leave_it_with_one_job(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        for turn in range(10):
+            key = f"k{turn}"
+            old = await job_in(storage, worker, JobState.FAILED, unique_key=key)
+            new = new_job(unique_key=key)
+            [change], [added] = await asyncio.gather(storage.retry([old]), other.add([new]))
+            assert added == (Added(old, False) if change.changed else Added(new.id, True))
+            await storage.delete([old, new.id])
+
+    async def test_settlements_and_adds_of_the_same_keys_do_not_block_each_other(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        for turn in range(10):
+            jobs = [new_job(unique_key=f"{turn}-{n}") for n in range(20)]
+            await storage.add(jobs)
+            settlements = [
+                Settlement(job.id, job.lease, Ending.COMPLETE, b"null") for job in await claim(storage, worker)
+            ]
+            again = [new_job(unique_key=job.unique_key) for job in reversed(jobs)]
+            done, answers = await asyncio.gather(storage.exchange(worker.id, settlements), other.add(again))
+            assert done.settled == [JobState.COMPLETED] * 20
+            for old, new, added in zip(jobs, reversed(again), reversed(answers), strict=True):
+                assert added in (Added(old.id, False), Added(new.id, True))
+            await storage.delete([job.id for job in again])

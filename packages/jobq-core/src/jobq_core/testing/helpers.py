@@ -1,0 +1,116 @@
+"""Short ways to make jobs and workers, and to bring a job into any of its states."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+from jobq_core.ids import new_id
+from jobq_core.records import ErrorRecord, JobRecord, WorkerInfo
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import UNKNOWN_KIND, Claim, ClaimedJob, NewJob, QueueStorage, Settlement, When
+
+ERROR: Final = ErrorRecord(type="builtins.ValueError", message="no such file", traceback="Traceback …\nValueError")
+"""An error to settle runs with."""
+
+
+def new_job(**options: Any) -> NewJob:
+    """Make a job to add: a new id, queue 'default', kind 'noop', no arguments, and whatever is given instead."""
+    defaults: dict[str, Any] = {"id": new_id(), "queue": "default", "kind": "noop", "arguments": b"{}"}
+    return NewJob(**defaults | options)
+
+
+def worker_info(**options: Any) -> WorkerInfo:
+    """Describe a worker: a new id, queue 'default', kind 'noop', lost after 30 s, and whatever is given instead."""
+    defaults: dict[str, Any] = {
+        "id": new_id(),
+        "name": "tester",
+        "host": "localhost",
+        "pid": 1,
+        "queues": ("default",),
+        "kinds": ("noop",),
+        "concurrency": 4,
+        "lost_after": 30.0,
+    }
+    return WorkerInfo(**defaults | options)
+
+
+async def add_job(storage: QueueStorage, **options: Any) -> UUID:
+    """Add one job, as `new_job` makes it, and return its id."""
+    job = new_job(**options)
+    [added] = await storage.add([job])
+    assert added.created, f"{job} was there already"
+    return added.id
+
+
+async def register_worker(storage: QueueStorage, **options: Any) -> WorkerInfo:
+    """Register a worker, as `worker_info` describes it."""
+    info = worker_info(**options)
+    await storage.register(info)
+    return info
+
+
+async def claim(storage: QueueStorage, worker: WorkerInfo, limit: int = 100, *queues: str) -> list[ClaimedJob]:
+    """Claim up to `limit` jobs, of the worker's own queues if none are named."""
+    exchange = await storage.exchange(worker.id, (), Claim(queues or worker.queues, limit))
+    assert exchange.alive, f"{worker} counts as lost"
+    return exchange.claimed
+
+
+async def claim_one(storage: QueueStorage, worker: WorkerInfo, *queues: str) -> ClaimedJob:
+    """Claim a job that must be there."""
+    claimed = await claim(storage, worker, 1, *queues)
+    assert len(claimed) == 1, "there was no job to claim"
+    return claimed[0]
+
+
+async def settle(
+    storage: QueueStorage,
+    worker: WorkerInfo,
+    claimed: ClaimedJob,
+    ending: Ending = Ending.COMPLETE,
+    *,
+    result: bytes | None = None,
+    error: ErrorRecord | None = None,
+    when: When | None = None,
+    reason: str | None = None,
+) -> JobState | None:
+    """Settle one run, and return the state that this led to."""
+    if ending is Ending.COMPLETE and result is None:
+        result = b"null"
+    settlement = Settlement(claimed.id, claimed.lease, ending, result, error, when, reason)
+    [state] = (await storage.exchange(worker.id, [settlement])).settled
+    return state
+
+
+async def read(storage: QueueStorage, job: UUID) -> JobRecord:
+    """Return the record of a job that must be there."""
+    [record] = await storage.get([job])
+    assert record is not None, f"there is no job {job}"
+    return record
+
+
+async def state_of(storage: QueueStorage, job: UUID) -> JobState | None:
+    """Return the state of a job, None if there is no such job."""
+    [record] = await storage.get([job])
+    return None if record is None else record.state
+
+
+async def job_in(storage: QueueStorage, worker: WorkerInfo, state: JobState, **options: Any) -> UUID:
+    """Add a job and bring it into a state, where nothing else is PENDING; SCHEDULED and BLOCKED end in an hour."""
+    job = await add_job(storage, **({"run_at": 3600.0} if state is JobState.SCHEDULED else {}) | options)
+    if state is JobState.DISABLED:
+        await storage.disable([job])
+    elif state is JobState.ABORTED:
+        await storage.abort([job])
+    elif state not in (JobState.PENDING, JobState.SCHEDULED):
+        claimed = await claim_one(storage, worker, options.get("queue", "default"))
+        assert claimed.id == job, "another job was PENDING in this queue"
+        if state is JobState.BLOCKED:
+            await settle(storage, worker, claimed, Ending.RELEASE, when=3600.0, reason=UNKNOWN_KIND)
+        elif state is JobState.COMPLETED:
+            await settle(storage, worker, claimed, result=b'"done"')
+        elif state is JobState.FAILED:
+            await settle(storage, worker, claimed, Ending.FAIL, error=ERROR)
+    assert await state_of(storage, job) is state
+    return job
