@@ -1,0 +1,221 @@
+"""Run every code block of one page, top to bottom, in the present folder: `python tests-integration/documents PAGE`.
+
+It is a process of its own, so that a page can change folders, declare jobs and block its event loop as a reader would.
+Exit code 0 says that every block was run or checked, and did what the page says.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import importlib
+import inspect
+import io
+import os
+import re
+import signal
+import sys
+import tempfile
+import traceback
+import types
+from collections.abc import Sequence
+from pathlib import Path
+
+from blocks import MANIFESTS, Block, PageError, read_blocks
+from commands import Command, is_run, read_commands
+from manifests import check_manifest
+
+LIMIT = 300.0
+"""Seconds that one command may take; installing packages is the slowest."""
+
+
+class Serving:
+    """A command that runs until it is stopped; its output is gathered as it comes."""
+
+    def __init__(self, block: Block, command: str, process: asyncio.subprocess.Process) -> None:
+        self.block = block
+        self.command = command
+        self._process = process
+        self._lines: list[str] = []
+        self._changed = asyncio.Condition()
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            async with self._changed:
+                self._lines.append(line.decode().rstrip("\n"))
+                self._changed.notify_all()
+        async with self._changed:
+            self._changed.notify_all()
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self._lines)
+
+    async def show(self, wanted: str) -> None:
+        """Wait until it has printed this line; raises PageError if it ends or 30 seconds pass without."""
+        pattern = re.compile(_pattern(wanted))
+
+        def has_shown() -> bool:
+            return any(pattern.fullmatch(line) for line in self._lines) or self._reader.done()
+
+        async with self._changed:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait_for(has_shown), 30)
+        if not any(pattern.fullmatch(line) for line in self._lines):
+            raise self.block.error(f"{self.command} did not print {wanted!r}, but:\n{self.output}")
+
+    async def stop(self) -> None:
+        """Stop it as Ctrl-C would; raises PageError unless it ends well."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGINT)
+        try:
+            code = await asyncio.wait_for(self._process.wait(), 60)
+        except TimeoutError:
+            self._process.kill()
+            raise self.block.error(f"{self.command} did not stop; it printed:\n{self.output}") from None
+        await self._reader
+        if code != 0:
+            raise self.block.error(f"{self.command} ended with {code}; it printed:\n{self.output}")
+
+
+class Page:
+    """Runs blocks one after another, and keeps between them what a reader's terminal and interpreter keep."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self._blocks = blocks
+        self._module = types.ModuleType("page")
+        sys.modules["page"] = self._module  # types named in the page's classes are looked up there
+        self._serving: list[Serving] = []
+        self._printed: str | None = None
+        sys.path.insert(0, "")
+
+    async def run(self) -> None:
+        """Run all blocks; what serves is stopped at the end."""
+        try:
+            for block in self._blocks:
+                await self._run(block)
+        finally:
+            for serving in self._serving:
+                await serving.stop()
+        if left := asyncio.all_tasks() - {asyncio.current_task()}:
+            raise PageError(f"{self._blocks[0].page.name} leaves running: {left}")
+
+    async def _run(self, block: Block) -> None:
+        if block.language == "output":
+            _compare(block, "the block above", block.text.splitlines(), self._printed)
+            self._printed = None
+        elif block.language in MANIFESTS:
+            check_manifest(block)
+        elif block.language in ("bash", "console"):
+            await self._type(block)
+        elif block.language == "python" and block.name:
+            self._write(block)
+        elif block.language == "python":
+            self._printed = await self._execute(block)
+
+    def _write(self, block: Block) -> None:
+        path = Path(block.name or "")
+        module = ".".join(path.with_suffix("").parts)
+        later = [other.text for other in self._blocks if other.line > block.line]
+        if not any(str(path) in text or re.search(rf"\b{module}\b|import {path.stem}\b", text) for text in later):
+            raise block.error(f"nothing on the page runs or imports {path}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text + "\n", encoding="utf-8")
+        importlib.invalidate_caches()
+
+    async def _execute(self, block: Block) -> str:
+        # Shifted, so that a traceback names the line of the page.
+        source = "\n" * (block.line - 1) + block.text
+        printed = io.StringIO()
+        try:
+            code = compile(source, str(block.page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+            with contextlib.redirect_stdout(printed):
+                running = eval(code, vars(self._module))
+                if inspect.iscoroutine(running):
+                    await asyncio.wait_for(running, LIMIT)
+        except Exception as error:
+            raise block.error("".join(traceback.format_exception(error)) + printed.getvalue()) from error
+        return printed.getvalue()
+
+    async def _type(self, block: Block) -> None:
+        printed: list[str] = []
+        for command in read_commands(block):
+            if not is_run(block, command.text, self._blocks):
+                continue
+            if command.serves:
+                serving = await self._start(block, command)
+                self._serving.append(serving)
+                for line in command.shown or ():
+                    await serving.show(line)
+                continue
+            output = await self._finish(block, command)
+            if command.shown is not None:
+                _compare(block, command.text, command.shown, output)
+            printed.append(output)
+        self._printed = "".join(printed)
+
+    async def _start(self, block: Block, command: Command) -> Serving:
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-c", f"exec {command.text}"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        return Serving(block, command.text, process)
+
+    async def _finish(self, block: Block, command: Command) -> str:
+        """Run a command in a shell of its own, and take over the folder and the environment that it leaves."""
+        with tempfile.NamedTemporaryFile("r", encoding="utf-8") as kept:
+            process = await asyncio.create_subprocess_exec(
+                *("bash", "-c", f"set -e\n{command.text}\n{{ pwd; env -0; }} > '{kept.name}'"),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            try:
+                output, _ = await asyncio.wait_for(process.communicate(), LIMIT)
+            except TimeoutError:
+                process.kill()
+                raise block.error(f"{command.text} did not end") from None
+            if process.returncode != 0:
+                raise block.error(f"{command.text} ended with {process.returncode}:\n{output.decode()}")
+            directory, _, variables = kept.read().partition("\n")
+        os.chdir(directory)
+        for variable in variables.split("\0"):
+            name, found, value = variable.partition("=")
+            if found and name not in ("_", "SHLVL", "PWD", "OLDPWD"):
+                os.environ[name] = value
+        return output.decode()
+
+
+def _pattern(line: str) -> str:
+    return ".*".join(re.escape(part) for part in line.rstrip().split("…"))
+
+
+def _compare(block: Block, what: str, wanted: list[str], printed: str | None) -> None:
+    """Fail unless that was printed; a line that is only `…` stands for any number of lines."""
+    if printed is None:
+        raise block.error("there is nothing above that prints this")
+    pattern = "".join(r"(?:.*\n)*" if line.strip() == "…" else _pattern(line) + r"\s*\n" for line in wanted)
+    if not re.fullmatch(pattern, printed if not printed or printed.endswith("\n") else printed + "\n"):
+        raise block.error(f"{what} did not print what the page shows, but:\n{printed}")
+
+
+def main(path: str) -> int:
+    """Run a page; returns the exit code."""
+    try:
+        blocks = read_blocks(Path(path).resolve())
+        if blocks:
+            asyncio.run(Page(blocks).run())
+    except PageError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{len(blocks)} blocks")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,78 @@
+"""Read the code blocks of a page, and say what each one is.
+
+A block is known by its language; one that this list does not have fails the page:
+
+    python        run with the page's other python blocks, in order, in one namespace, `await` allowed;
+                  or, where its first line is a comment that names a file (`# shop/jobs.py`), written to that file
+    bash          commands, run in order; see `commands`
+    console       the same, after `$ `, with what they print below them (`…` stands for anything)
+    output        what the block before it prints
+    toml, yaml, ini, dockerfile     read by `manifests`, which says what is checked
+    text          a picture: it must have lines drawn in it
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import attrs
+
+MANIFESTS = ("dockerfile", "ini", "toml", "yaml")
+LANGUAGES = ("python", "bash", "console", "output", "text", *MANIFESTS)
+
+_FENCE = re.compile(r"(?P<indent>\s*)(?P<marks>`{3,}|~{3,})(?P<info>.*)")
+_NAME = re.compile(r"# (?P<name>[\w./@-]*\w\.\w+|Dockerfile)")
+
+
+class PageError(Exception):
+    """A page is not as a page must be, or what it says is not so."""
+
+
+@attrs.frozen
+class Block:
+    """One code block; `line` is the number of its first line in the page."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    @property
+    def name(self) -> str | None:
+        """The file that its first line names, if it does."""
+        found = _NAME.fullmatch(self.text.partition("\n")[0])
+        return found["name"] if found else None
+
+    def error(self, message: object) -> PageError:
+        """Return an error that says where it is."""
+        return PageError(f"{self.page.name}:{self.line}: {message}")
+
+
+def read_blocks(page: Path) -> list[Block]:
+    """Return the page's blocks in order; raises PageError for one of an unknown kind."""
+    blocks: list[Block] = []
+    opened: tuple[int, str] | None = None
+    lines: list[str] = []
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
+        fence = _FENCE.fullmatch(line)
+        if opened is None and fence:
+            if fence["indent"] or fence["marks"] != "```":
+                raise PageError(f"{page.name}:{number}: begin code blocks with ``` at the start of the line")
+            opened, lines = (number + 1, fence["info"]), []
+        elif opened is not None and line == "```":
+            blocks.append(_checked(Block(page, opened[0], opened[1], "\n".join(lines))))
+            opened = None
+        elif opened is not None:
+            lines.append(line)
+    if opened is not None:
+        raise PageError(f"{page.name}:{opened[0]}: this code block does not end")
+    return blocks
+
+
+def _checked(block: Block) -> Block:
+    if block.language not in LANGUAGES:
+        raise block.error(f"nobody knows how to check a block of {block.language!r} (known: {', '.join(LANGUAGES)})")
+    if block.language == "text" and not re.search("[─│└►]", block.text):
+        raise block.error("'text' is for drawn pictures; what a block prints is 'output'")
+    return block

@@ -1,0 +1,111 @@
+"""Check what cannot be run here: Kubernetes manifests, systemd units, Dockerfiles.
+
+Each is read as its own tool would read it, as far as that goes without the tool; and each `jobq` command in it is
+parsed by the real command line, so that a renamed option turns the page red.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from blocks import Block
+from commands import check_jobq
+
+API_VERSIONS = {
+    "Deployment": "apps/v1",
+    "Job": "batch/v1",
+    "PodDisruptionBudget": "policy/v1",
+    "Secret": "v1",
+    "Service": "v1",
+}
+
+UNIT_KEYS = {
+    "Unit": {"Description", "After", "Wants", "Requires", "PartOf"},
+    "Service": {
+        *("Type", "User", "WorkingDirectory", "Environment", "EnvironmentFile", "ExecStartPre", "ExecStart"),
+        *("Restart", "RestartSec", "TimeoutStopSec", "KillSignal"),
+    },
+    "Install": {"WantedBy"},
+}
+
+DOCKER = ("FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER", "CMD", "ENTRYPOINT")
+
+
+def check_manifest(block: Block) -> None:
+    """Fail unless the block is what its language says, and its commands are jobq's."""
+    {"dockerfile": _dockerfile, "ini": _unit, "toml": _toml, "yaml": _kubernetes}[block.language](block)
+
+
+def _toml(block: Block) -> None:
+    try:
+        tomllib.loads(block.text)
+    except tomllib.TOMLDecodeError as error:
+        raise block.error(error) from error
+
+
+def _kubernetes(block: Block) -> None:
+    try:
+        documents = list(yaml.safe_load_all(block.text))
+    except yaml.YAMLError as error:
+        raise block.error(error) from error
+    for document in documents:
+        kind = document.get("kind")
+        if API_VERSIONS.get(kind) != document.get("apiVersion"):
+            raise block.error(f"{kind} is not of apiVersion {document.get('apiVersion')!r}")
+        if not re.fullmatch("[a-z0-9-]+", document["metadata"]["name"]):
+            raise block.error(f"{document['metadata']['name']!r} is no name")
+        if kind == "Deployment":
+            labels = document["spec"]["template"]["metadata"]["labels"]
+            if not document["spec"]["selector"]["matchLabels"].items() <= labels.items():
+                raise block.error("the selector does not select the template's pods")
+        for container in _containers(document):
+            command = container.get("command", []) + container.get("args", [])
+            if command and command[0] == "jobq":
+                check_jobq(block, command)
+
+
+def _containers(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key in ("containers", "initContainers"):
+                yield from inner
+            else:
+                yield from _containers(inner)
+
+
+def _unit(block: Block) -> None:
+    parser = configparser.ConfigParser(strict=False, interpolation=None, delimiters=("=",))
+    parser.optionxform = str  # type: ignore[method-assign,assignment]  # keys of units have capitals
+    try:
+        parser.read_string(block.text)
+    except configparser.Error as error:
+        raise block.error(error) from error
+    for section in parser.sections():
+        if unknown := set(parser[section]) - UNIT_KEYS.get(section, set()):
+            raise block.error(f"[{section}] has {sorted(unknown)}, which nobody has checked")
+    if not parser.has_option("Service", "ExecStart"):
+        raise block.error("the unit starts nothing")
+    for line in re.findall(r"^ExecStart(?:Pre)?=(.*)$", block.text, re.MULTILINE):
+        program, *rest = shlex.split(line)
+        if not program.startswith("/"):
+            raise block.error(f"systemd wants the whole path of {program}")
+        if program.rpartition("/")[2] == "jobq":
+            check_jobq(block, ["jobq", *rest])
+
+
+def _dockerfile(block: Block) -> None:
+    for line in block.text.replace("\\\n", " ").splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        instruction, _, rest = line.partition(" ")
+        if instruction not in DOCKER:
+            raise block.error(f"a Dockerfile has no instruction {instruction!r} here")
+        if instruction in ("CMD", "ENTRYPOINT"):
+            check_jobq(block, json.loads(rest))
