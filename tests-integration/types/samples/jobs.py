@@ -1,0 +1,73 @@
+"""Declaring jobs: arguments and results are known to the checker."""
+
+import asyncio
+from typing import assert_type
+
+from jobq_client import JobHandle, JobQueueClient
+
+from jobq_core import Job, JobContext, JobRecord, Secret, job
+
+
+@job(queue="mail", max_attempts=5)
+async def send_receipt(order_id: int, *, copy_to: str | None = None) -> str:
+    return f"{order_id} {copy_to}"
+
+
+@job()
+def resize(context: JobContext, path: str, sizes: list[int]) -> list[str]:
+    context.progress(50, "half")
+    return [path for _ in sizes]
+
+
+@job(fingerprint=True)
+async def tokenise(context: JobContext, text: str, key: Secret[str]) -> int:
+    return len(text) + len(key.reveal())
+
+
+@job(queue="images", timeout=60)
+class Thumbnail(Job[bytes]):
+    path: str
+    width: int = 256
+
+    def execute(self, context: JobContext) -> bytes:
+        return self.path.encode()
+
+
+@job()
+class Contract(Job[dict[str, int]]):
+    name: str
+
+
+send_receipt(order_id=7)
+send_receipt(7, copy_to="a@b.example")
+send_receipt("7")  # E: an order's id is a number
+send_receipt()  # E: an order's id is needed
+send_receipt(7, "a@b.example")  # E: copy_to is given by name
+resize("a.png", [1, 2])  # the context is supplied at run time
+resize(JobContext(), "a.png", [1, 2])  # E: and is no part of the call
+Thumbnail("a.png", width=3)
+Thumbnail(width=3)  # E: the path is needed
+Thumbnail("a.png").width = 5  # E: a job is frozen
+job(priority="high")  # E: a priority is a number
+
+
+async def submit(client: JobQueueClient) -> None:
+    handle = await client.add(send_receipt(order_id=7), priority=5, delay=30)
+    assert_type(handle, JobHandle[str])
+    assert_type(await client.wait_for(handle, timeout=60), str)
+    assert_type(await handle.result(), str)
+    assert_type(await client.wait_for(await client.add(resize("a", [1]))), list[str])
+    assert_type(await client.wait_for(await client.add(Thumbnail(path="a"))), bytes)
+    assert_type(await client.wait_for(await client.add(Contract(name="a"))), dict[str, int])
+    assert_type(await client.output_for(tokenise("a", Secret("k"))), int | None)
+    assert_type(await client.get(handle.id), JobRecord | None)
+    assert_type(await client.add_many([send_receipt(1), send_receipt(2)]), list[JobHandle[str]])
+    await client.add(send_receipt)  # E: a kind of job is no job
+    await client.add(send_receipt(1), priorty=5)  # E: there is no such option
+    await client.add(send_receipt(1), delay="soon")  # E: a delay is a time
+
+
+def test_a_body() -> None:
+    assert_type(asyncio.run(send_receipt.func(order_id=7)), str)
+    assert_type(resize.func(JobContext(), "a", sizes=[1]), list[str])
+    send_receipt.func("7")  # E: the body wants what the job wants
