@@ -39,6 +39,7 @@ class Serving:
         self._process = process
         self._lines: list[str] = []
         self._changed = asyncio.Condition()
+        self._ended = False
         self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
@@ -48,6 +49,7 @@ class Serving:
                 self._lines.append(line.decode().rstrip("\n"))
                 self._changed.notify_all()
         async with self._changed:
+            self._ended = True
             self._changed.notify_all()
 
     @property
@@ -59,7 +61,7 @@ class Serving:
         pattern = re.compile(_pattern(wanted))
 
         def has_shown() -> bool:
-            return any(pattern.fullmatch(line) for line in self._lines) or self._reader.done()
+            return any(pattern.fullmatch(line) for line in self._lines) or self._ended
 
         async with self._changed:
             with contextlib.suppress(TimeoutError):
@@ -75,6 +77,7 @@ class Serving:
             code = await asyncio.wait_for(self._process.wait(), 60)
         except TimeoutError:
             self._process.kill()
+            await self._process.wait()
             raise self.block.error(f"{self.command} did not stop; it printed:\n{self.output}") from None
         await self._reader
         if code != 0:
@@ -94,12 +97,19 @@ class Page:
 
     async def run(self) -> None:
         """Run all blocks; what serves is stopped at the end."""
+        errors: list[PageError] = []
         try:
             for block in self._blocks:
                 await self._run(block)
-        finally:
-            for serving in self._serving:
+        except PageError as error:
+            errors.append(error)
+        for serving in self._serving:
+            try:
                 await serving.stop()
+            except PageError as error:
+                errors.append(error)
+        if errors:
+            raise PageError("\n".join(map(str, errors)))
         if left := asyncio.all_tasks() - {asyncio.current_task()}:
             raise PageError(f"{self._blocks[0].page.name} leaves running: {left}")
 
