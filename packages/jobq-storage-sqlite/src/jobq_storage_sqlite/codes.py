@@ -1,0 +1,72 @@
+"""How jobq's values are written in the tables, and read from them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from jobq_core.encoding import decode
+from jobq_core.records import ErrorRecord, Progress
+from jobq_core.states import JobState, StopRequest
+
+STATES: Final = (
+    JobState.SCHEDULED,
+    JobState.BLOCKED,
+    JobState.DISABLED,
+    JobState.PENDING,
+    JobState.PROCESSING,
+    JobState.COMPLETED,
+    JobState.FAILED,
+    JobState.ABORTED,
+)
+"""A state's number in the database is its place here; the schema's partial indexes are written for these numbers."""
+
+CODE: Final = {state: number for number, state in enumerate(STATES)}
+
+SCHEDULED, BLOCKED, DISABLED, PENDING, PROCESSING, COMPLETED, FAILED, ABORTED = range(8)
+
+
+def to_id(value: bytes) -> UUID:
+    """Return the UUID of 16 bytes."""
+    return UUID(bytes=value)
+
+
+def to_optional_id(value: bytes | None) -> UUID | None:
+    """Return the UUID of 16 bytes; None stays None."""
+    return None if value is None else UUID(bytes=value)
+
+
+def to_request(value: str | None) -> StopRequest | None:
+    """Return the request of its name; None stays None."""
+    return None if value is None else StopRequest(value)
+
+
+def to_tags(value: str | None) -> tuple[str, ...]:
+    """Return the tags of a JSON array; None is no tags."""
+    return () if value is None else tuple(decode(value))
+
+
+def from_tags(tags: tuple[str, ...]) -> str | None:
+    """Return the tags as a JSON array, None for none."""
+    return msgspec.json.encode(tags).decode() if tags else None
+
+
+def to_progress(percent: float | None, message: str | None, details: bytes | None) -> Progress:
+    """Return the progress of its columns; percent is None where none was reported."""
+    if percent is None:
+        return Progress()
+    return Progress(percent=percent, message=message, details=None if details is None else decode(details))
+
+
+def to_error(kind: str | None, message: str, traceback: str | None) -> ErrorRecord | None:
+    """Return the error of its columns; kind is None where there is none."""
+    return None if kind is None else ErrorRecord(type=kind, message=message, traceback=traceback)
+
+
+def text(value: Any) -> Any:
+    """Return text that SQLite keeps: a lone surrogate, as in the name of a file that is no UTF-8, is spelled out."""
+    if value is None or value.isascii():
+        return value
+    return value.encode("utf-8", "backslashreplace").decode()

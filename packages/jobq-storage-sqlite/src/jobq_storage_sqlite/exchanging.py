@@ -1,0 +1,195 @@
+"""Settling and claiming: the path that every job takes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from jobq_core.records import ErrorRecord
+from jobq_core.states import FINISHED, Ending, JobState, state_after
+from jobq_core.storage import (
+    FINISHED_TOPIC,
+    WAITING_TOPIC,
+    Claim,
+    ClaimedJob,
+    Exchange,
+    Settlement,
+    queue_topic,
+)
+from jobq_storage_sqlite.codes import CODE, STATES, text, to_id, to_request, to_tags
+from jobq_storage_sqlite.moments import SECOND, to_moment
+from jobq_storage_sqlite.transaction import Transaction
+
+_REASONS = {
+    JobState.SCHEDULED: "backoff",
+    JobState.BLOCKED: "released",
+    JobState.DISABLED: "disabled",
+    JobState.ABORTED: "aborted",
+}
+
+
+def exchange(
+    transaction: Transaction, worker: UUID, settlements: Sequence[Settlement], claim: Claim | None
+) -> Exchange:
+    """Settle and claim; see `QueueStorage.exchange`."""
+    settled = settle(transaction, settlements)
+    row = transaction.one("expiry", worker.bytes)
+    alive = row is not None and row[0] > transaction.now
+    claimed = _claim(transaction, worker, claim) if alive and claim is not None else []
+    return Exchange(settled, claimed, alive)
+
+
+def settle(transaction: Transaction, settlements: Sequence[Settlement]) -> list[JobState | None]:
+    """Settle runs in the order given, those that completed in a row at once."""
+    answers: list[JobState | None] = []
+    for completed, some in groupby(settlements, _completes):
+        if completed:
+            answers += _complete(transaction, list(some))
+        else:
+            answers += [_settle_one(transaction, settlement) for settlement in some]
+    return answers
+
+
+def _completes(settlement: Settlement) -> bool:
+    return settlement.ending is Ending.COMPLETE
+
+
+def _complete(transaction: Transaction, settlements: list[Settlement]) -> list[JobState | None]:
+    now = transaction.now
+    rows = [(settlement.id.bytes, settlement.lease, now, settlement.result) for settlement in settlements]
+    changed = transaction.many("complete", rows)
+    if changed:
+        transaction.topics.add(FINISHED_TOPIC)
+    if changed == len(settlements):
+        return [JobState.COMPLETED] * changed
+    return [_settled(transaction, settlement) for settlement in settlements]
+
+
+def _settled(transaction: Transaction, settlement: Settlement) -> JobState | None:
+    """Return the state that a settlement led to, now or before."""
+    row = transaction.one("settled", settlement.id.bytes, settlement.lease)
+    return None if row is None or row[0] is None else STATES[row[0]]
+
+
+def _settle_one(transaction: Transaction, settlement: Settlement) -> JobState | None:
+    row = transaction.one("run_of", settlement.id.bytes, settlement.lease)
+    if row is None:
+        return _settled(transaction, settlement)
+    n, queue, request, attempt, worker, started_at, run_at, position, error_lease = row
+    now, ending, error = transaction.now, settlement.ending, settlement.error
+    when = to_moment(settlement.when, now)
+    state = state_after(ending, request=to_request(request), waits=when is not None and when > now)
+    if ending is Ending.RELEASE:
+        attempt -= 1
+    elif ending is not Ending.COMPLETE and error is not None:
+        keep_error(transaction, n, settlement.lease, attempt, worker, started_at, error)
+        if state not in (JobState.SCHEDULED, JobState.PENDING):
+            error_lease = settlement.lease
+    if state is JobState.PENDING:
+        position = transaction.numbers(1)
+    elif state in (JobState.SCHEDULED, JobState.BLOCKED):
+        run_at = when
+    transaction.run(
+        "settle",
+        n,
+        CODE[state],
+        position,
+        attempt,
+        run_at,
+        settlement.reason or _REASONS.get(state),
+        now if state in FINISHED else None,
+        error_lease,
+    )
+    transaction.topics.add(topic_of(state, queue))
+    return state
+
+
+def keep_error(
+    transaction: Transaction,
+    n: int,
+    lease: int,
+    attempt: int,
+    worker: bytes | None,
+    started_at: int,
+    error: ErrorRecord,
+) -> None:
+    """Append a run that did not complete to a job's history."""
+    transaction.run(
+        "keep_error",
+        n,
+        lease,
+        attempt,
+        worker,
+        started_at,
+        transaction.now,
+        text(error.type),
+        text(error.message),
+        text(error.traceback),
+    )
+
+
+def topic_of(state: JobState, queue: str) -> str:
+    """Return whom to ring for when a job came to this state."""
+    if state is JobState.PENDING:
+        return queue_topic(queue)
+    return WAITING_TOPIC if state in (JobState.SCHEDULED, JobState.BLOCKED) else FINISHED_TOPIC
+
+
+def _claim(transaction: Transaction, worker: UUID, claim: Claim) -> list[ClaimedJob]:
+    claimed: list[ClaimedJob] = []
+    holder, now = worker.bytes, transaction.now
+    for queue in claim.queues:
+        left = claim.limit - len(claimed)
+        if left <= 0:
+            break
+        rows = transaction.all("claim", queue, left)
+        if rows:
+            lease = transaction.numbers(len(rows))
+            starts = [(row[0], number, holder, now) for number, row in enumerate(rows, lease)]
+            transaction.many("start", starts)
+            claimed += _claimed(rows, range(lease, lease + len(rows)), now)
+    return claimed
+
+
+def _claimed(rows: list[Any], leases: Iterable[int], now: int) -> list[ClaimedJob]:
+    return [
+        ClaimedJob(
+            to_id(job_id),
+            lease,
+            queue,
+            kind,
+            arguments,
+            attempt,
+            max_attempts,
+            -urgency,
+            timeout,
+            None if deadline is None else (deadline - now) / SECOND,
+            backoff,
+            run_id,
+            () if tags is None else to_tags(tags),
+        )
+        for lease, (
+            _,
+            job_id,
+            queue,
+            kind,
+            arguments,
+            attempt,
+            max_attempts,
+            urgency,
+            timeout,
+            deadline,
+            backoff,
+            run_id,
+            tags,
+        ) in zip(leases, rows, strict=True)
+    ]
+
+
+def adopt(transaction: Transaction, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
+    """Return what this worker holds without knowing; see `QueueStorage.adopt`."""
+    known = frozenset(leases)
+    rows = [row for row in transaction.all("adopt", worker.bytes) if row[0] not in known]
+    return _claimed(rows, [row[0] for row in rows], transaction.now)

@@ -1,0 +1,112 @@
+-- phase: pre
+-- jobq's tables. They begin with jobq_, so that they can live in a file beside an application's own.
+--
+-- Ids are UUIDs as 16 bytes. Times are microseconds since 1970, UTC. n is a job's number in order of adding: a short key
+-- that joins the tables. States: 0 SCHEDULED, 1 BLOCKED, 2 DISABLED, 3 PENDING, 4 PROCESSING, 5 COMPLETED, 6 FAILED,
+-- 7 ABORTED.
+
+-- The last number given out, of jobs, places in line and leases alike: all rise, and none is ever used twice.
+CREATE TABLE jobq_sequence (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    value INTEGER NOT NULL
+) STRICT;
+
+INSERT INTO jobq_sequence (one, value) VALUES (1, 0);
+
+-- What was asked: written once, never changed.
+CREATE TABLE jobq_job (
+    n INTEGER PRIMARY KEY,
+    id BLOB NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    arguments BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    deadline INTEGER,
+    timeout REAL,
+    max_attempts INTEGER NOT NULL,
+    backoff BLOB,
+    run_id TEXT,
+    tags TEXT,
+    fingerprint BLOB
+) STRICT;
+
+CREATE INDEX jobq_job_run ON jobq_job (run_id, id) WHERE run_id IS NOT NULL;
+CREATE INDEX jobq_job_fingerprint ON jobq_job (fingerprint, id) WHERE fingerprint IS NOT NULL;
+
+-- Where the job is in its life: a narrow row, changed in place. urgency is the priority with its sign turned.
+-- settled: the state that the settlement under `lease` led to. error_lease: the attempt that holds the present error.
+CREATE TABLE jobq_life (
+    n INTEGER PRIMARY KEY,
+    queue TEXT NOT NULL,
+    urgency INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 0,
+    run_at INTEGER,
+    reason TEXT,
+    request TEXT,
+    worker BLOB,
+    lease INTEGER,
+    settled INTEGER,
+    started_at INTEGER,
+    finished_at INTEGER,
+    error_lease INTEGER,
+    unique_key TEXT,
+    percent REAL,
+    message TEXT,
+    details BLOB,
+    result BLOB
+) STRICT;
+
+-- Each index holds the jobs of its states only, so that claiming meets neither finished jobs nor future ones.
+CREATE INDEX jobq_life_ready ON jobq_life (queue, urgency, position) WHERE state = 3;
+CREATE INDEX jobq_life_due ON jobq_life (run_at, queue, state) WHERE state < 2;
+CREATE INDEX jobq_life_blocked ON jobq_life (queue, reason) WHERE state = 1;
+CREATE INDEX jobq_life_disabled ON jobq_life (queue) WHERE state = 2;
+CREATE INDEX jobq_life_running ON jobq_life (worker, queue) WHERE state = 4;
+CREATE INDEX jobq_life_finished ON jobq_life (queue, state, finished_at) WHERE state > 4;
+CREATE UNIQUE INDEX jobq_life_unique ON jobq_life (queue, unique_key) WHERE unique_key IS NOT NULL AND state < 5;
+
+-- The runs that did not complete.
+CREATE TABLE jobq_attempt (
+    n INTEGER NOT NULL,
+    lease INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    worker BLOB,
+    started_at INTEGER NOT NULL,
+    finished_at INTEGER NOT NULL,
+    type TEXT NOT NULL,
+    message TEXT NOT NULL,
+    traceback TEXT,
+    PRIMARY KEY (n, lease)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE jobq_worker (
+    id BLOB PRIMARY KEY,
+    info TEXT NOT NULL,
+    stats TEXT NOT NULL,
+    lost_after INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    beat_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Who leads the maintenance, and until when.
+CREATE TABLE jobq_leader (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    worker BLOB NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+
+-- Microseconds that finished jobs of a queue are kept; NULL: for ever.
+CREATE TABLE jobq_retention (
+    queue TEXT PRIMARY KEY,
+    completed INTEGER,
+    failed INTEGER,
+    aborted INTEGER
+) STRICT, WITHOUT ROWID;
+
+-- How often each topic of the doorbell rang: what other processes look at when the file has changed.
+CREATE TABLE jobq_bell (
+    topic TEXT PRIMARY KEY,
+    rings INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,37 @@
+"""Time in the database: whole microseconds since 1970, so that a datetime comes out as it went in."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final, overload
+
+from jobq_core.storage import When
+
+SECOND: Final = 1_000_000
+"""Microseconds of a second."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def to_datetime(moment: int) -> datetime:
+    """Return the aware datetime of a moment."""
+    return _EPOCH + timedelta(microseconds=moment)
+
+
+def to_optional_datetime(moment: int | None) -> datetime | None:
+    """Return the aware datetime of a moment; None stays None."""
+    return None if moment is None else to_datetime(moment)
+
+
+@overload
+def to_moment(when: When, now: int) -> int: ...
+@overload
+def to_moment(when: When | None, now: int) -> int | None: ...
+def to_moment(when: When | None, now: int) -> int | None:
+    """Return the moment that a datetime names, or that lies so many seconds after now; None stays None."""
+    if when is None:
+        return None
+    if isinstance(when, datetime):
+        return (when - _EPOCH) // _MICROSECOND
+    return now + round(when * SECOND)

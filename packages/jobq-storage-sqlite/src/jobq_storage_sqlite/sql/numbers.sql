@@ -1,0 +1,1 @@
+SELECT value FROM jobq_sequence WHERE one = 1

@@ -1,0 +1,1 @@
+SELECT queue, completed, failed, aborted FROM jobq_retention

@@ -1,0 +1,362 @@
+"""`SqliteQueueStorage`: the contract over one file, its writer, its reader and its doorbell."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sqlite3
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import closing
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+from urllib.parse import quote, unquote
+from uuid import UUID
+
+from jobq_core.errors import ClosedError, ConfigurationError
+from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord
+from jobq_core.states import JobState
+from jobq_core.storage import (
+    Added,
+    Change,
+    Claim,
+    ClaimedJob,
+    Exchange,
+    Hold,
+    JobFilter,
+    JobStatus,
+    Leadership,
+    LostWorker,
+    NewJob,
+    Page,
+    ProgressReport,
+    Promotion,
+    QueueStorage,
+    Retention,
+    Settlement,
+)
+from jobq_storage_sqlite import adding, control, exchanging, migrations, reading, upkeep, workers
+from jobq_storage_sqlite.connect import connect
+from jobq_storage_sqlite.doorbell import Doorbell, SqliteSubscription
+from jobq_storage_sqlite.errors import translate
+from jobq_storage_sqlite.foreign import add_within
+from jobq_storage_sqlite.heart import SqliteHeart
+from jobq_storage_sqlite.moments import SECOND, to_datetime
+from jobq_storage_sqlite.threads import Reader, Writer
+from jobq_storage_sqlite.transaction import Transaction
+from jobq_storage_sqlite.watcher import Watcher
+
+Synchronous = Literal["FULL", "EXTRA", "NORMAL"]
+
+_SYNCHRONOUS = ("FULL", "EXTRA", "NORMAL")
+
+
+class _Parts:
+    """What an open storage consists of."""
+
+    def __init__(self, storage: SqliteQueueStorage) -> None:
+        path = str(storage.path)
+        self.writer = Writer("writer", path, storage._connect, storage._moment, storage.busy_timeout, ring=self._ring)
+        self.reader = Reader("reader", path, storage._connect, storage._moment, storage.busy_timeout)
+        self.watcher = Watcher(path, storage._connect)
+        self.doorbell = Doorbell(self._rings, self.watcher.attend)
+        self.watcher.doorbell = self.doorbell
+
+    def _ring(self, rings: dict[str, int]) -> None:
+        self.doorbell.ring_numbers(rings)
+
+    async def _rings(self, topics: Iterable[str]) -> Mapping[str, int]:
+        return await self.reader.call(partial(reading.rings, topics=list(topics)))
+
+    async def start(self) -> None:
+        self.writer.start()
+        self.reader.start()
+        await self.writer.call(_touch)
+        await self.reader.call(_touch)
+
+    async def stop(self) -> None:
+        self.doorbell.close()
+        await self.writer.stop()
+        await self.reader.stop()
+        await self.watcher.stop()
+
+
+def _touch(transaction: Transaction) -> None:
+    transaction.one("touch")
+
+
+class SqliteQueueStorage(QueueStorage):
+    """Jobs in a file of SQLite, for the processes of one machine.
+
+    path: the file; it is made at `open()` where there is none, but not its folder.
+    synchronous: 'FULL' (default) keeps what was acknowledged through a loss of power; 'NORMAL' is quicker and may then
+        lose the last commits; 'EXTRA' is slower. A killed process loses nothing with any of them.
+    busy_timeout: seconds to wait for another process's transaction (default 10); then StorageUnavailableError.
+    migrate: whether `open()` makes the tables in a file that has none, and applies to an older schema what is safe
+        while older code uses it (default: yes). If not, SchemaError names `jobq migrate`. A newer schema is always
+        refused.
+
+    Raises ConfigurationError for a path or an option that cannot work.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("sqlite",)
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        synchronous: Synchronous = "FULL",
+        busy_timeout: float = 10.0,
+        migrate: bool = True,
+    ) -> None:
+        if str(path) in ("", ".", ":memory:") or str(path).startswith("file:"):
+            raise ConfigurationError(
+                f"SQLite storage needs a file that several connections can open, not {str(path)!r}; "
+                "for jobs in memory use memory:// (MemoryQueueStorage)"
+            )
+        if synchronous not in _SYNCHRONOUS:
+            raise ConfigurationError(f"synchronous must be one of {', '.join(_SYNCHRONOUS)}, not {synchronous!r}")
+        if not 0 < busy_timeout < math.inf:
+            raise ConfigurationError(f"busy_timeout must be more than 0 seconds, not {busy_timeout!r}")
+        self.path = Path(path)
+        self.synchronous = synchronous
+        self.busy_timeout = busy_timeout
+        self._migrate_at_open = migrate
+        self._clock = time.time
+        self._parts: _Parts | None = None
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Make a storage from `sqlite:///jobs.db` (relative) or `sqlite:////var/lib/jobs.db` (absolute)."""
+        scheme, _, rest = url.partition("://")
+        if scheme != "sqlite":
+            raise ConfigurationError(f"{url!r} is no SQLite storage; write sqlite:///jobs.db")
+        if rest in ("", "/", ":memory:", "/:memory:"):
+            raise ConfigurationError(
+                f"{url!r} names no file; write sqlite:///jobs.db, or memory:// for jobs in this process's memory"
+            )
+        if not rest.startswith("/"):
+            raise ConfigurationError(
+                f"{url!r} names a host, and SQLite has none; write sqlite:///{rest} with three slashes"
+            )
+        if "?" in rest or "#" in rest:
+            raise ConfigurationError(
+                f"{url!r} has options, and a sqlite:// URL takes none; write a ? or # in a name as %3F or %23"
+            )
+        return cls(unquote(rest[1:]))
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"sqlite:///{quote(str(self.path))}"
+
+    def _moment(self) -> int:
+        return int(self._clock() * SECOND)
+
+    def _connect(self, *, create: bool = False) -> sqlite3.Connection:
+        return connect(self.path, self.synchronous, self.busy_timeout, create=create)
+
+    def _open(self) -> _Parts:
+        if self._parts is None:
+            raise ClosedError(
+                f"the SQLite storage {self.path} is not open: use it inside `async with`, or call open() first"
+            )
+        return self._parts
+
+    # Life
+
+    async def open(self) -> None:
+        """Open the file and look at its schema; see `QueueStorage.open`."""
+        if self._parts is not None:
+            return
+        await asyncio.to_thread(self._prepare)
+        parts = _Parts(self)
+        try:
+            await parts.start()
+        except BaseException:
+            await parts.stop()
+            raise
+        self._parts = parts
+
+    def _prepare(self) -> None:
+        try:
+            with closing(self._connect(create=self._migrate_at_open)) as connection:
+                if self._migrate_at_open and migrations.check(connection, str(self.path)):
+                    migrations.apply(connection, str(self.path), "pre")
+                migrations.require(connection, str(self.path))
+        except sqlite3.Error as error:
+            raise translate(error, str(self.path)) from error
+
+    async def close(self) -> None:
+        """Finish what is under way and close; see `QueueStorage.close`."""
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            await parts.stop()
+
+    async def migrate(self, phase: Literal["pre", "post", "all"] = "all") -> list[str]:
+        """Bring the schema up to date; see `QueueStorage.migrate`."""
+        return await asyncio.to_thread(self._migrate, phase)
+
+    def _migrate(self, phase: Literal["pre", "post", "all"]) -> list[str]:
+        try:
+            with closing(self._connect(create=True)) as connection:
+                return migrations.apply(connection, str(self.path), phase)
+        except sqlite3.Error as error:
+            raise translate(error, str(self.path)) from error
+
+    def migration_sql(self) -> str:
+        """Return all migrations as one script; see `QueueStorage.migration_sql`."""
+        return migrations.migration_sql()
+
+    async def now(self) -> datetime:
+        """Return this machine's clock, which all who can open the file share."""
+        self._open()
+        return to_datetime(self._moment())
+
+    # Submitting, and the hot path
+
+    async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:
+        """Store jobs; see `QueueStorage.add`. `connection` is an aiosqlite.Connection to the same file."""
+        parts = self._open()
+        if connection is not None:
+            return await add_within(connection, self.path, self._moment, jobs)
+        if not jobs:
+            return []
+        return await parts.writer.call(partial(adding.add, jobs=jobs))
+
+    async def exchange(
+        self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None
+    ) -> Exchange:
+        """Settle and claim; see `QueueStorage.exchange`."""
+        return await self._open().writer.call(
+            partial(exchanging.exchange, worker=worker, settlements=settlements, claim=claim)
+        )
+
+    async def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
+        """See `QueueStorage.held`."""
+        parts = self._open()
+        return await parts.reader.call(partial(reading.held, worker=worker, leases=leases)) if leases else []
+
+    async def adopt(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
+        """See `QueueStorage.adopt`."""
+        # Behind the writes of this process, so that an exchange whose caller gave up on it is seen.
+        return await self._open().writer.call(partial(exchanging.adopt, worker=worker, leases=leases))
+
+    async def progress(self, worker: UUID, reports: Sequence[ProgressReport]) -> list[bool]:
+        """See `QueueStorage.progress`."""
+        parts = self._open()
+        return await parts.writer.call(partial(workers.progress, reports=reports)) if reports else []
+
+    # Control
+
+    async def _change(self, ids: Sequence[UUID], act: control.Act) -> list[Change]:
+        parts = self._open()
+        return await parts.writer.call(partial(control.change, ids=ids, act=act)) if ids else []
+
+    async def abort(self, ids: Sequence[UUID]) -> list[Change]:
+        """See `QueueStorage.abort`."""
+        return await self._change(ids, control.abort)
+
+    async def abort_run(self, run_id: str) -> list[Change]:
+        """See `QueueStorage.abort_run`."""
+        return await self._open().writer.call(partial(control.abort_run, run_id=run_id))
+
+    async def retry(self, ids: Sequence[UUID]) -> list[Change]:
+        """See `QueueStorage.retry`."""
+        return await self._change(ids, control.retry)
+
+    async def disable(self, ids: Sequence[UUID]) -> list[Change]:
+        """See `QueueStorage.disable`."""
+        return await self._change(ids, control.disable)
+
+    async def enable(self, ids: Sequence[UUID]) -> list[Change]:
+        """See `QueueStorage.enable`."""
+        return await self._change(ids, control.enable)
+
+    async def delete(self, ids: Sequence[UUID]) -> list[Change]:
+        """See `QueueStorage.delete`."""
+        return await self._change(ids, control.delete)
+
+    async def clear(self, queue: str) -> int:
+        """See `QueueStorage.clear`."""
+        return await self._open().writer.call(partial(control.clear, queue=queue))
+
+    # Reading
+
+    async def get(self, ids: Sequence[UUID]) -> list[JobRecord | None]:
+        """See `QueueStorage.get`."""
+        parts = self._open()
+        return await parts.reader.call(partial(reading.get, ids=ids)) if ids else []
+
+    async def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:
+        """See `QueueStorage.find`."""
+        return await self._open().reader.call(partial(reading.find, filter=filter, after=after, limit=limit))
+
+    async def counts(self, queue: str | None = None) -> Mapping[str, Mapping[JobState, int]]:
+        """See `QueueStorage.counts`."""
+        return await self._open().reader.call(partial(reading.counts, queue=queue))
+
+    async def peek(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
+        """See `QueueStorage.peek`."""
+        parts = self._open()
+        return await parts.reader.call(partial(reading.peek, ids=ids)) if ids else []
+
+    async def output_for(self, queue: str, kind: str, fingerprint: bytes) -> JobStatus | None:
+        """See `QueueStorage.output_for`."""
+        return await self._open().reader.call(
+            partial(reading.output_for, queue=queue, kind=kind, fingerprint=fingerprint)
+        )
+
+    # Workers
+
+    async def register(self, worker: WorkerInfo) -> None:
+        """See `QueueStorage.register`."""
+        await self._open().writer.call(partial(workers.register, worker=worker))
+
+    def heart(self, worker: WorkerInfo) -> SqliteHeart:
+        """See `QueueStorage.heart`."""
+        return SqliteHeart(self._open().writer, worker, self.busy_timeout)
+
+    async def deregister(self, worker: UUID) -> None:
+        """See `QueueStorage.deregister`."""
+        await self._open().writer.call(partial(workers.deregister, worker=worker))
+
+    async def workers(self) -> list[WorkerRecord]:
+        """See `QueueStorage.workers`."""
+        return await self._open().reader.call(workers.workers)
+
+    # Maintenance
+
+    async def lead(self, worker: UUID, term: float) -> Leadership:
+        """See `QueueStorage.lead`."""
+        return await self._open().writer.call(partial(workers.lead, worker=worker, term=term))
+
+    async def resign(self, worker: UUID) -> None:
+        """See `QueueStorage.resign`."""
+        await self._open().writer.call(partial(workers.resign, worker=worker))
+
+    async def promote(self, limit: int = 1000) -> Promotion:
+        """See `QueueStorage.promote`."""
+        return await self._open().writer.call(partial(upkeep.promote, limit=limit))
+
+    async def rescue(self) -> list[LostWorker]:
+        """See `QueueStorage.rescue`."""
+        return await self._open().writer.call(upkeep.rescue)
+
+    async def set_retention(self, retention: Mapping[str, Retention]) -> None:
+        """See `QueueStorage.set_retention`."""
+        parts = self._open()
+        if retention:
+            await parts.writer.call(partial(upkeep.set_retention, retention=retention))
+
+    async def prune(self, limit: int = 10_000) -> int:
+        """See `QueueStorage.prune`."""
+        return await self._open().writer.call(partial(upkeep.prune, limit=limit))
+
+    # Doorbell
+
+    def subscribe(self, topics: Iterable[str]) -> SqliteSubscription:
+        """See `QueueStorage.subscribe`."""
+        return SqliteSubscription(self._open().doorbell, topics)

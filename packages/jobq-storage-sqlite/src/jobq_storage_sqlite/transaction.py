@@ -1,0 +1,58 @@
+"""What an operation works with: a connection inside its transaction, the time, fresh numbers, whom to ring for."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from jobq_storage_sqlite.sqlfiles import sql
+
+
+class Transaction:
+    """One transaction of the database, shared by the operations that are committed together.
+
+    Numbers are taken from the database once and put back once, at `flush`. Topics noted by an operation that failed are
+    taken back with its changes; the numbers it took stay unused.
+    """
+
+    __slots__ = ("_next", "_taken", "connection", "now", "topics")
+
+    def __init__(self, connection: sqlite3.Connection | sqlite3.Cursor, now: int) -> None:
+        self.connection = connection
+        self.now = now
+        self.topics: set[str] = set()
+        self._next = 0
+        self._taken = False
+
+    def numbers(self, count: int) -> int:
+        """Take `count` numbers greater than any given out before, and return the first."""
+        if not self._taken:
+            self._next = self.connection.execute(sql("numbers")).fetchone()[0] + 1
+            self._taken = True
+        first = self._next
+        self._next = first + count
+        return first
+
+    def run(self, name: str, *parameters: Any) -> sqlite3.Cursor:
+        """Run sql/`name`.sql."""
+        return self.connection.execute(sql(name), parameters)
+
+    def many(self, name: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Run sql/`name`.sql for each row and return how many rows of the table it changed."""
+        return self.connection.executemany(sql(name), rows).rowcount
+
+    def one(self, name: str, *parameters: Any) -> Any:
+        """Run sql/`name`.sql and return its first row, or None."""
+        return self.connection.execute(sql(name), parameters).fetchone()
+
+    def all(self, name: str, *parameters: Any) -> list[Any]:
+        """Run sql/`name`.sql and return its rows."""
+        return self.connection.execute(sql(name), parameters).fetchall()
+
+    def flush(self) -> dict[str, int]:
+        """Write what was gathered; the last thing before the commit. Returns how often each topic rang by now."""
+        if self._taken:
+            self.run("numbers_taken", self._next - 1)
+        ring = sql("ring")
+        return {topic: self.connection.execute(ring, (topic,)).fetchone()[0] for topic in self.topics}

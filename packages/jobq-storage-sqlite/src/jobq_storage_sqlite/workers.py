@@ -1,0 +1,97 @@
+"""Workers, their heartbeats, and the lease on maintenance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+
+from jobq_core.records import WorkerInfo, WorkerRecord, WorkerStats
+from jobq_core.storage import PROGRESS_TOPIC, UNKNOWN_KIND, Leadership, ProgressReport, queue_topic
+from jobq_storage_sqlite.codes import text
+from jobq_storage_sqlite.moments import SECOND, to_datetime
+from jobq_storage_sqlite.transaction import Transaction
+
+
+def register(transaction: Transaction, worker: WorkerInfo) -> None:
+    """Make a worker known; see `QueueStorage.register`."""
+    lost_after = round(worker.lost_after * SECOND)
+    transaction.run(
+        "register",
+        worker.id.bytes,
+        msgspec.json.encode(worker).decode(),
+        msgspec.json.encode(WorkerStats()).decode(),
+        lost_after,
+        transaction.now,
+        transaction.now + lost_after,
+    )
+    kinds = msgspec.json.encode(worker.kinds).decode()
+    for queue in dict.fromkeys(worker.queues):
+        freed = [n for (n,) in transaction.all("blocked_as", queue, UNKNOWN_KIND, kinds)]
+        free(transaction, freed)
+        if freed:
+            transaction.topics.add(queue_topic(queue))
+
+
+def free(transaction: Transaction, numbers: Sequence[int]) -> None:
+    """Make waiting or running jobs PENDING, at the end of the line, in this order."""
+    if numbers:
+        first = transaction.numbers(len(numbers))
+        transaction.many("free", [(n, position) for position, n in enumerate(numbers, first)])
+
+
+def beat(transaction: Transaction, worker: UUID, stats: WorkerStats) -> bool:
+    """Renew a worker's row; see `Heart.beat`."""
+    return transaction.run("beat", worker.bytes, msgspec.json.encode(stats).decode(), transaction.now).rowcount == 1
+
+
+def deregister(transaction: Transaction, worker: UUID) -> None:
+    """Forget a worker; see `QueueStorage.deregister`."""
+    transaction.run("deregister", worker.bytes)
+
+
+def workers(transaction: Transaction) -> list[WorkerRecord]:
+    """Return the registered workers; see `QueueStorage.workers`."""
+    return [
+        WorkerRecord(
+            info=msgspec.json.decode(info, type=WorkerInfo),
+            started_at=to_datetime(started_at),
+            beat_at=to_datetime(beat_at),
+            expires_at=to_datetime(expires_at),
+            stats=msgspec.json.decode(stats, type=WorkerStats),
+        )
+        for info, stats, started_at, beat_at, expires_at in transaction.all("workers")
+    ]
+
+
+def progress(transaction: Transaction, reports: Sequence[ProgressReport]) -> list[bool]:
+    """Store how far running jobs are; see `QueueStorage.progress`."""
+    stored = [
+        transaction.run(
+            "progress",
+            report.id.bytes,
+            report.lease,
+            report.progress.percent,
+            text(report.progress.message),
+            None if report.progress.details is None else msgspec.json.encode(report.progress.details),
+        ).rowcount
+        == 1
+        for report in reports
+    ]
+    if any(stored):
+        transaction.topics.add(PROGRESS_TOPIC)
+    return stored
+
+
+def lead(transaction: Transaction, worker: UUID, term: float) -> Leadership:
+    """Take or renew the lease on maintenance; see `QueueStorage.lead`."""
+    now = transaction.now
+    transaction.run("lead", worker.bytes, now + round(term * SECOND), now)
+    leader, expires_at = transaction.one("leader")
+    return Leadership(leader == worker.bytes, (expires_at - now) / SECOND)
+
+
+def resign(transaction: Transaction, worker: UUID) -> None:
+    """Give the lease on maintenance up; see `QueueStorage.resign`."""
+    transaction.run("resign", worker.bytes)
