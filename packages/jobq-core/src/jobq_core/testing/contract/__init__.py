@@ -2,11 +2,22 @@
 
 from jobq_core.testing.contract.adding import AddingContract
 from jobq_core.testing.contract.claiming import ClaimingContract
+from jobq_core.testing.contract.control import ControlContract
+from jobq_core.testing.contract.holding import HoldingContract
 from jobq_core.testing.contract.life import LifeContract
+from jobq_core.testing.contract.settling import SettlingContract
 from jobq_core.testing.contract.unique import UniqueContract
 
 
-class StorageContract(LifeContract, AddingContract, UniqueContract, ClaimingContract):
+class StorageContract(
+    LifeContract,
+    AddingContract,
+    UniqueContract,
+    ClaimingContract,
+    SettlingContract,
+    HoldingContract,
+    ControlContract,
+):
     """What every storage must do, as the docstrings of `jobq_core.storage` say it."""
 
 

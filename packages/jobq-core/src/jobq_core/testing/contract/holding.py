@@ -1,0 +1,248 @@
+"""Running jobs: whether a lease stands, what came without an answer, and how far a job is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from jobq_core.ids import new_id
+from jobq_core.records import Progress, WorkerInfo
+from jobq_core.states import Ending, JobState, StopRequest
+from jobq_core.storage import ClaimedJob, Hold, ProgressReport, QueueStorage
+from jobq_core.testing.contract.adding import WORDS
+from jobq_core.testing.contract.base import ContractBase
+from jobq_core.testing.contract.settling import ENDINGS, settlement
+from jobq_core.testing.helpers import add_job, claim, claim_one, new_job, read, register_worker, settle
+
+HALF = Progress(percent=50.0, message="half", details={"rows": [1, 2]})
+
+
+def report(claimed: ClaimedJob, progress: Progress = HALF) -> ProgressReport:
+    """Make a report about a claimed job."""
+    return ProgressReport(id=claimed.id, lease=claimed.lease, progress=progress)
+
+
+class HoldingContract(ContractBase):
+    """A worker can ask what it still holds, find what it missed, and say how far it is."""
+
+    # held
+
+    async def test_a_claimed_job_is_held(self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo) -> None:
+        await add_job(storage)
+        claimed = await claim_one(storage, worker)
+        assert await other.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(True)]
+
+    async def test_a_hold_tells_what_its_job_was_asked_to_do(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        await storage.add([new_job() for _ in range(3)])
+        plain, aborted, disabled = await claim(storage, worker)
+        await other.abort([aborted.id])
+        await other.disable([disabled.id])
+        leases = [(job.id, job.lease) for job in (plain, aborted, disabled)]
+        assert await storage.held(worker.id, leases) == [
+            Hold(True),
+            Hold(True, StopRequest.ABORT),
+            Hold(True, StopRequest.DISABLE),
+        ]
+
+    @pytest.mark.parametrize(("ending", "when"), ENDINGS, ids=str)
+    async def test_a_settled_lease_is_not_held(
+        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
+    ) -> None:
+        await add_job(storage)
+        claimed = await claim_one(storage, worker)
+        await storage.exchange(worker.id, [settlement(claimed, ending, when)])
+        assert await storage.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(False)]
+
+    async def test_a_lease_is_held_until_its_expired_worker_is_rescued_from(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        await add_job(storage)
+        claimed = await claim_one(storage, worker)
+        await self.advance(storage, worker.lost_after + 1)
+        assert await storage.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(True)]
+        await storage.rescue()
+        assert await storage.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(False)]
+        heir = await register_worker(storage)
+        again = await claim_one(storage, heir)
+        assert await storage.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(False)]
+        assert await storage.held(heir.id, [(again.id, again.lease)]) == [Hold(True)]
+
+    @pytest.mark.parametrize("removed", ["delete", "clear"])
+    async def test_the_lease_of_a_deleted_job_is_not_held(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, removed: str
+    ) -> None:
+        await add_job(storage)
+        claimed = await claim_one(storage, worker)
+        await (other.delete([claimed.id]) if removed == "delete" else other.clear("default"))
+        assert await storage.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(False)]
+
+    async def test_holds_are_answered_in_order_and_strangers_are_not_held(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        await storage.add([new_job() for _ in range(2)])
+        one, two = await claim(storage, worker)
+        asked = [(new_id(), one.lease), (two.id, two.lease), (one.id, two.lease), (one.id, one.lease)]
+        assert [hold.held for hold in await storage.held(worker.id, asked)] == [False, True, False, True]
+        assert await storage.held(worker.id, []) == []
+
+    async def test_more_than_a_thousand_leases_can_be_asked_about(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        await storage.add([new_job() for _ in range(1_200)])
+        claimed = await claim(storage, worker, 1_200)
+        await storage.abort([claimed[1_100].id])
+        holds = await storage.held(worker.id, [(job.id, job.lease) for job in claimed])
+        assert [n for n, hold in enumerate(holds) if hold != Hold(True)] == [1_100]
+        assert len(await storage.adopt(worker.id, [job.lease for job in claimed])) == 0
+        assert len(await storage.adopt(worker.id, [])) == 1_200
+
+    # adopt
+
+    async def test_jobs_claimed_by_an_exchange_whose_answer_never_came_are_found(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        stranger = await register_worker(storage)
+        await storage.add(
+            [new_job(arguments=b'{"n":1}', timeout=5.0, deadline=600.0, run_id="r", tags=("t",), backoff=b"{}")]
+        )
+        await storage.add([new_job() for _ in range(3)])
+        first, second, settled = await claim(storage, worker, 3)
+        await claim_one(storage, stranger)
+        await settle(storage, worker, settled)
+        [adopted] = await other.adopt(worker.id, [second.lease])
+        for name in ("id", "lease", "queue", "kind", "arguments", "attempt", "max_attempts", "priority", "timeout"):
+            assert getattr(adopted, name) == getattr(first, name)
+        assert (adopted.backoff, adopted.run_id, adopted.tags) == (b"{}", "r", ("t",))
+        assert adopted.deadline_in is not None
+        assert 540 < adopted.deadline_in <= 600
+        assert sorted(job.id for job in await storage.adopt(worker.id, [])) == sorted([first.id, second.id])
+        assert await storage.adopt(worker.id, [first.lease, second.lease, 0]) == []
+
+    async def test_adopting_changes_nothing(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        job = await add_job(storage)
+        claimed = await claim_one(storage, worker)
+        before = await read(storage, job)
+        await storage.adopt(worker.id, [])
+        assert await read(storage, job) == before
+        assert await settle(storage, worker, claimed) is JobState.COMPLETED
+
+    async def test_jobs_that_were_taken_away_are_not_adopted(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        await add_job(storage)
+        await claim_one(storage, worker)
+        await self.advance(storage, worker.lost_after + 1)
+        await storage.rescue()
+        assert await storage.adopt(worker.id, []) == []
+
+    # progress
+
+    @pytest.mark.parametrize(
+        "progress",
+        [
+            Progress(),
+            HALF,
+            Progress(percent=33.3),
+            Progress(percent=100.0, message=WORDS, details=WORDS),
+            Progress(percent=1.0, message="", details=""),
+            *(Progress(details=details) for details in (0, False, [], {}, None, 1.5, [None], {"a": {"b": [[1]]}})),
+            Progress(details=["x" * 60_000]),
+        ],
+        ids=lambda progress: repr(progress)[:60],
+    )
+    async def test_progress_is_kept_as_reported(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, progress: Progress
+    ) -> None:
+        job = await add_job(storage)
+        claimed = await claim_one(storage, worker)
+        assert await storage.progress(worker.id, [report(claimed, progress)]) == [True]
+        assert (await read(other, job)).progress == progress
+        [status] = await other.peek([job])
+        assert status is not None
+        assert status.progress == progress
+        assert type(status.progress.details) is type(progress.details)
+
+    async def test_progress_is_not_the_reporters_own_object(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        job = await add_job(storage)
+        details: dict[str, Any] = {"rows": [1]}
+        await storage.progress(worker.id, [report(await claim_one(storage, worker), Progress(details=details))])
+        details["rows"].append(2)
+        first = (await read(storage, job)).progress
+        assert first.details == {"rows": [1]}
+        first.details.clear()
+        assert (await read(storage, job)).progress.details == {"rows": [1]}
+
+    async def test_the_last_report_counts_and_stays_with_its_job(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        one, two = await add_job(storage), await add_job(storage)
+        first, second = await claim(storage, worker)
+        last = Progress(percent=10.0, details={"other": 1})
+        assert await storage.progress(worker.id, [report(first), report(second)]) == [True, True]
+        assert await storage.progress(worker.id, [report(first, last)]) == [True]
+        assert (await read(storage, one)).progress == last
+        assert (await read(storage, two)).progress == HALF
+
+    @pytest.mark.parametrize(("ending", "when"), ENDINGS, ids=str)
+    async def test_progress_after_the_run_is_refused_and_not_stored(
+        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
+    ) -> None:
+        job = await add_job(storage)
+        claimed = await claim_one(storage, worker)
+        await storage.exchange(worker.id, [settlement(claimed, ending, when)])
+        before = await read(storage, job)
+        assert await storage.progress(worker.id, [report(claimed)]) == [False]
+        assert await read(storage, job) == before
+
+    async def test_progress_under_a_lost_lease_is_refused_and_not_stored(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        job = await add_job(storage)
+        claimed = await claim_one(storage, worker)
+        await self.advance(storage, worker.lost_after + 1)
+        await storage.rescue()
+        await claim_one(storage, await register_worker(storage))
+        before = await read(storage, job)
+        assert await storage.progress(worker.id, [report(claimed)]) == [False]
+        assert await read(storage, job) == before
+
+    async def test_a_new_run_starts_without_progress(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        job = await add_job(storage)
+        claimed = await claim_one(storage, worker)
+        await storage.progress(worker.id, [report(claimed)])
+        await settle(storage, worker, claimed, Ending.RETRY)
+        await claim_one(storage, worker)
+        assert (await read(storage, job)).progress == Progress()
+
+    async def test_reports_are_answered_in_order(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        await storage.add([new_job() for _ in range(3)])
+        one, two, three = await claim(storage, worker)
+        await settle(storage, worker, two)
+        stranger = ProgressReport(id=new_id(), lease=one.lease, progress=HALF)
+        reports = [report(two), report(one), stranger, report(three)]
+        assert await storage.progress(worker.id, reports) == [False, True, False, True]
+        assert await storage.progress(worker.id, []) == []
+
+    async def test_more_than_a_thousand_jobs_can_report_at_once(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        await storage.add([new_job() for _ in range(1_200)])
+        claimed = await claim(storage, worker, 1_200)
+        reports = [report(job, Progress(percent=n / 12)) for n, job in enumerate(claimed)]
+        assert await storage.progress(worker.id, reports) == [True] * 1_200
+        statuses = await storage.peek([job.id for job in claimed])
+        assert [status and status.progress.percent for status in statuses] == [n / 12 for n in range(1_200)]
+
+    async def test_progress_at_the_same_time_as_the_end_does_not_undo_it(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        for _ in range(15):
+            job = await add_job(storage)
+            claimed = await claim_one(storage, worker)
+            [_, state] = await asyncio.gather(
+                other.progress(worker.id, [report(claimed)]), settle(storage, worker, claimed)
+            )
+            assert state is JobState.COMPLETED
+            assert (await read(storage, job)).state is JobState.COMPLETED

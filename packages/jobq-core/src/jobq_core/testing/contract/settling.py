@@ -1,0 +1,411 @@
+"""Settling runs: where each ending leads, what it leaves behind, and that it happens once."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from jobq_core.ids import new_id
+from jobq_core.records import ErrorRecord, WorkerInfo
+from jobq_core.states import Ending, JobState, StopRequest, is_finished, state_after
+from jobq_core.storage import UNKNOWN_KIND, ClaimedJob, QueueStorage, Settlement
+from jobq_core.testing.contract.base import ContractBase
+from jobq_core.testing.helpers import ERROR, add_job, claim, claim_one, new_job, read, register_worker, settle, state_of
+
+ENDINGS = [(ending, None) for ending in Ending] + [(Ending.RETRY, 60.0), (Ending.RELEASE, 60.0)]
+"""Every way to settle a run, and the time that it names."""
+
+EACH_ENDING = pytest.mark.parametrize(("ending", "when"), ENDINGS, ids=lambda value: str(value))
+
+
+def settlement(claimed: ClaimedJob, ending: Ending, when: float | None = None) -> Settlement:
+    """Make the settlement of a run as a worker would: with a result or an error where the ending has one."""
+    completes = ending is Ending.COMPLETE
+    return Settlement(
+        claimed.id,
+        claimed.lease,
+        ending,
+        result=b'{"n":1}' if completes else None,
+        error=None if completes or ending is Ending.RELEASE else ERROR,
+        when=when,
+        reason="no room" if ending is Ending.RELEASE and when is not None else None,
+    )
+
+
+class SettlingContract(ContractBase):
+    """Each run ends once, under its own lease, in the state that its ending and what it was asked lead to."""
+
+    @EACH_ENDING
+    @pytest.mark.parametrize("request_", [None, *StopRequest], ids=str)
+    async def test_a_settlement_leads_to_the_state_after_it(
+        self,
+        storage: QueueStorage,
+        other: QueueStorage,
+        worker: WorkerInfo,
+        ending: Ending,
+        when: float | None,
+        request_: StopRequest | None,
+    ) -> None:
+        job = await add_job(storage)
+        claimed = await claim_one(storage, worker)
+        if request_ is StopRequest.ABORT:
+            await other.abort([job])
+        elif request_ is StopRequest.DISABLE:
+            await other.disable([job])
+        before = await storage.now()
+        exchange = await storage.exchange(worker.id, [settlement(claimed, ending, when)])
+        after = await storage.now()
+        expected = state_after(ending, request=request_, waits=when is not None)
+        assert exchange.settled == [expected]
+        record = await read(other, job)
+        assert record.state is expected
+        # What it was asked to do is over with the settlement.
+        assert (record.stop_request, record.aborting) == (None, False)
+        assert record.finished is is_finished(expected)
+        if is_finished(expected):
+            assert record.finished_at is not None
+            assert before <= record.finished_at <= after
+        else:
+            assert record.finished_at is None
+        assert (await storage.held(worker.id, [(job, claimed.lease)]))[0].held is False
+
+    async def test_a_completion_keeps_the_result(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        job = await add_job(storage)
+        claimed = await claim_one(storage, worker)
+        await settle(storage, worker, claimed, result=b'{"n":1}')
+        record = await read(other, job)
+        assert (record.result_json, record.result, record.error) == (b'{"n":1}', {"n": 1}, None)
+        assert (record.attempt, record.attempts) == (1, ())
+        assert (record.worker, record.lease) == (worker.id, claimed.lease)
+        assert record.started_at is not None
+
+    @pytest.mark.parametrize("ending", [Ending.FAIL, Ending.ABORT])
+    async def test_a_run_that_ends_the_job_with_an_error_keeps_it(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, ending: Ending
+    ) -> None:
+        job = await add_job(storage)
+        await settle(storage, worker, await claim_one(storage, worker), ending, error=ERROR)
+        record = await read(other, job)
+        assert (record.error, record.result_json) == (ERROR, None)
+        [status] = await other.peek([job])
+        assert status is not None
+        assert status.error == ERROR
+
+    async def test_an_error_may_be_any_text(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        error = ErrorRecord(type="a.B<locals>.Ü", message="'%s' \\ \"\n€🦀", traceback="x" * 100_000)
+        bare = ErrorRecord(type="builtins.KeyError", message="")
+        jobs = [await add_job(storage) for _ in range(2)]
+        for given in (error, bare):
+            await settle(storage, worker, await claim_one(storage, worker), Ending.FAIL, error=given)
+        assert [(await read(storage, job)).error for job in jobs] == [error, bare]
+        assert [(await read(storage, job)).attempts[0].error for job in jobs] == [error, bare]
+
+    # The history
+
+    @EACH_ENDING
+    async def test_a_run_with_an_error_is_kept_unless_it_completed_or_was_released(
+        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
+    ) -> None:
+        job = await add_job(storage)
+        claimed = await claim_one(storage, worker)
+        started = (await read(storage, job)).started_at
+        before = await storage.now()
+        await settle(storage, worker, claimed, ending, error=ERROR, when=when)
+        attempts = (await read(storage, job)).attempts
+        if ending in (Ending.COMPLETE, Ending.RELEASE):
+            assert attempts == ()
+        else:
+            [attempt] = attempts
+            assert (attempt.number, attempt.lease, attempt.worker) == (1, claimed.lease, worker.id)
+            assert (attempt.started_at, attempt.error) == (started, ERROR)
+            assert before <= attempt.finished_at <= await storage.now()
+
+    @EACH_ENDING
+    async def test_a_run_without_an_error_leaves_no_history(
+        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
+    ) -> None:
+        job = await add_job(storage)
+        await settle(storage, worker, await claim_one(storage, worker), ending, when=when)
+        assert (await read(storage, job)).attempts == ()
+
+    async def test_each_failed_attempt_is_kept_oldest_first(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        job = await add_job(storage)
+        leases: list[int] = []
+        for message in ("first", "second", "third"):
+            claimed = await claim_one(storage, worker)
+            leases.append(claimed.lease)
+            error = ErrorRecord(type="builtins.OSError", message=message)
+            await settle(storage, worker, claimed, Ending.FAIL if message == "third" else Ending.RETRY, error=error)
+        record = await read(storage, job)
+        assert [attempt.error.message for attempt in record.attempts] == ["first", "second", "third"]
+        assert [attempt.number for attempt in record.attempts] == [1, 2, 3]
+        assert [attempt.lease for attempt in record.attempts] == leases
+        assert record.attempt == 3
+
+    async def test_a_completion_after_failures_keeps_their_history_and_no_error(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        job = await add_job(storage)
+        await settle(storage, worker, await claim_one(storage, worker), Ending.RETRY, error=ERROR)
+        claimed = await claim_one(storage, worker)
+        assert claimed.attempt == 2
+        await settle(storage, worker, claimed, result=b"1")
+        record = await read(storage, job)
+        assert (record.state, record.error, len(record.attempts)) == (JobState.COMPLETED, None, 1)
+
+    @pytest.mark.parametrize("when", [None, 60.0])
+    async def test_a_release_gives_the_attempt_back(
+        self, storage: QueueStorage, worker: WorkerInfo, when: float | None
+    ) -> None:
+        job = await add_job(storage)
+        await settle(storage, worker, await claim_one(storage, worker), Ending.RETRY, error=ERROR)
+        claimed = await claim_one(storage, worker)
+        await settle(storage, worker, claimed, Ending.RELEASE, when=when)
+        assert (await read(storage, job)).attempt == 1
+        await self.advance(storage, 61)
+        await storage.register(worker)
+        await storage.promote()
+        again = await claim_one(storage, worker)
+        assert (again.id, again.attempt) == (job, 2)
+        assert again.lease > claimed.lease
+
+    # Times
+
+    @pytest.mark.parametrize(
+        ("ending", "state"), [(Ending.RETRY, JobState.SCHEDULED), (Ending.RELEASE, JobState.BLOCKED)]
+    )
+    async def test_a_time_to_come_is_kept_to_the_microsecond(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, ending: Ending, state: JobState
+    ) -> None:
+        job = await add_job(storage)
+        moment = datetime(2098, 7, 6, 5, 4, 3, 210987, tzinfo=UTC)
+        assert await settle(storage, worker, await claim_one(storage, worker), ending, when=moment) is state
+        assert (await read(other, job)).run_at == moment
+
+    @pytest.mark.parametrize(
+        ("ending", "state"), [(Ending.RETRY, JobState.SCHEDULED), (Ending.RELEASE, JobState.BLOCKED)]
+    )
+    async def test_seconds_count_from_the_storages_now(
+        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, state: JobState
+    ) -> None:
+        job = await add_job(storage)
+        claimed = await claim_one(storage, worker)
+        before = await storage.now()
+        assert await settle(storage, worker, claimed, ending, when=90.25) is state
+        run_at = (await read(storage, job)).run_at
+        assert run_at is not None
+        assert before <= run_at - timedelta(seconds=90.25) <= await storage.now()
+
+    @pytest.mark.parametrize("ending", [Ending.RETRY, Ending.RELEASE])
+    @pytest.mark.parametrize("when", [0.0, datetime(2001, 1, 1, tzinfo=UTC)], ids=str)
+    async def test_a_time_that_does_not_lie_ahead_puts_the_job_back_at_once(
+        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | datetime
+    ) -> None:
+        job = await add_job(storage)
+        assert await settle(storage, worker, await claim_one(storage, worker), ending, when=when) is JobState.PENDING
+        assert (await claim_one(storage, worker)).id == job
+
+    async def test_the_reason_says_why_a_job_is_kept_back(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        job = await add_job(storage)
+        await settle(storage, worker, await claim_one(storage, worker), Ending.RELEASE, when=60.0, reason=UNKNOWN_KIND)
+        assert (await read(storage, job)).reason == UNKNOWN_KIND
+        await self.advance(storage, 61)
+        await storage.register(worker)
+        await storage.promote()
+        await settle(storage, worker, await claim_one(storage, worker), Ending.RETRY, when=60.0, error=ERROR)
+        assert (await read(storage, job)).reason == "backoff"
+
+    # Fencing
+
+    async def test_a_settlement_of_an_unknown_job_changes_nothing(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        exchange = await storage.exchange(worker.id, [Settlement(new_id(), 1, Ending.COMPLETE, b"1")])
+        assert exchange.settled == [None]
+
+    @EACH_ENDING
+    async def test_a_settlement_under_another_lease_changes_nothing(
+        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
+    ) -> None:
+        job, neighbour = await add_job(storage), await add_job(storage)
+        claimed, beside = await claim(storage, worker)
+        before = await read(storage, job), await read(storage, neighbour)
+        for lease in (beside.lease, beside.lease + 1, claimed.lease - 1, 0):
+            stale = settlement(claimed, ending, when)
+            stale.lease = lease
+            assert (await storage.exchange(worker.id, [stale])).settled == [None]
+        assert (await read(storage, job), await read(storage, neighbour)) == before
+
+    @EACH_ENDING
+    async def test_a_resumed_worker_cannot_settle_a_lease_it_lost(
+        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
+    ) -> None:
+        job = await add_job(storage)
+        stale = settlement(await claim_one(storage, worker), ending, when)
+        await self.advance(storage, worker.lost_after + 1)
+        await storage.rescue()
+        before = await read(storage, job)
+        assert (await storage.exchange(worker.id, [stale])).settled == [None]
+        assert await read(storage, job) == before
+        # Nor when another worker has the job.
+        heir = await register_worker(storage)
+        claimed = await claim_one(storage, heir)
+        before = await read(storage, job)
+        assert (await storage.exchange(worker.id, [stale])).settled == [None]
+        assert await read(storage, job) == before
+        # Nor when that one is done.
+        assert await settle(storage, heir, claimed, result=b'"by the heir"') is JobState.COMPLETED
+        assert (await storage.exchange(worker.id, [stale])).settled == [None]
+        assert (await read(storage, job)).result == "by the heir"
+
+    @EACH_ENDING
+    @pytest.mark.parametrize("removed", ["delete", "clear"])
+    async def test_a_deleted_job_comes_back_by_no_settlement(
+        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None, removed: str
+    ) -> None:
+        job = await add_job(storage, unique_key="k")
+        late = settlement(await claim_one(storage, worker), ending, when)
+        if removed == "delete":
+            await storage.delete([job])
+        else:
+            assert await storage.clear("default") == 1
+        assert (await storage.exchange(worker.id, [late])).settled == [None]
+        assert await state_of(storage, job) is None
+        await self.advance(storage, 61)
+        assert (await storage.promote()).promoted == 0
+        assert [lost.jobs for lost in await storage.rescue()] == [[]]
+        assert (await storage.counts("default"))["default"] == dict.fromkeys(JobState, 0)
+
+    # Once
+
+    @EACH_ENDING
+    async def test_a_repeated_settlement_is_answered_by_the_state_it_led_to_and_changes_nothing(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
+    ) -> None:
+        job = await add_job(storage)
+        once = settlement(await claim_one(storage, worker), ending, when)
+        [state] = (await storage.exchange(worker.id, [once])).settled
+        before = await read(storage, job)
+        for place in (storage, other, storage):
+            assert (await place.exchange(worker.id, [once])).settled == [state]
+        assert await read(storage, job) == before
+
+    @EACH_ENDING
+    async def test_a_repeated_settlement_is_answered_the_same_when_the_job_has_moved_on(
+        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
+    ) -> None:
+        job = await add_job(storage)
+        once = settlement(await claim_one(storage, worker), ending, when)
+        [state] = (await storage.exchange(worker.id, [once])).settled
+        await self.advance(storage, 61)
+        await storage.promote()
+        await storage.enable([job])
+        await storage.retry([job])
+        assert (await storage.exchange(worker.id, [once])).settled == [state]
+        await storage.disable([job])
+        await storage.abort([job])
+        assert (await storage.exchange(worker.id, [once])).settled == [state]
+
+    @pytest.mark.parametrize("ending", [Ending.RETRY, Ending.RELEASE])
+    async def test_a_repeated_settlement_means_nothing_once_the_job_is_claimed_again(
+        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending
+    ) -> None:
+        job = await add_job(storage)
+        once = settlement(await claim_one(storage, worker), ending)
+        assert (await storage.exchange(worker.id, [once])).settled == [JobState.PENDING]
+        again = await claim_one(storage, worker)
+        before = await read(storage, job)
+        assert (await storage.exchange(worker.id, [once])).settled == [None]
+        assert await read(storage, job) == before
+        assert await settle(storage, worker, again) is JobState.COMPLETED
+
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [
+            (Ending.COMPLETE, Ending.ABORT),
+            (Ending.ABORT, Ending.COMPLETE),
+            (Ending.COMPLETE, Ending.FAIL),
+            (Ending.FAIL, Ending.COMPLETE),
+            (Ending.FAIL, Ending.RETRY),
+            (Ending.RETRY, Ending.FAIL),
+            (Ending.DISABLE, Ending.COMPLETE),
+            (Ending.RELEASE, Ending.COMPLETE),
+        ],
+    )
+    async def test_a_later_ending_of_the_same_run_changes_nothing(
+        self, storage: QueueStorage, worker: WorkerInfo, first: Ending, second: Ending
+    ) -> None:
+        job = await add_job(storage)
+        claimed = await claim_one(storage, worker)
+        state = (await storage.exchange(worker.id, [settlement(claimed, first)])).settled
+        before = await read(storage, job)
+        assert (await storage.exchange(worker.id, [settlement(claimed, second)])).settled == state
+        assert await read(storage, job) == before
+
+    async def test_of_two_endings_of_one_run_at_once_one_counts(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        for _ in range(15):
+            job = await add_job(storage)
+            claimed = await claim_one(storage, worker)
+            answers = await asyncio.gather(
+                storage.exchange(worker.id, [settlement(claimed, Ending.COMPLETE)]),
+                other.exchange(worker.id, [settlement(claimed, Ending.ABORT)]),
+            )
+            record = await read(storage, job)
+            assert [answer.settled for answer in answers] == [[record.state]] * 2
+            assert record.state in (JobState.COMPLETED, JobState.ABORTED)
+            assert (record.result_json is None) is (record.error is not None) is (record.state is JobState.ABORTED)
+
+    # Batches
+
+    async def test_a_batch_is_answered_in_its_order(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        jobs = [await add_job(storage) for _ in range(8)]
+        claimed = await claim(storage, worker)
+        await storage.delete([jobs[6]])
+        batch = [settlement(job, ending) for job, ending in zip(claimed, Ending, strict=False)]
+        batch += [settlement(claimed[6], Ending.COMPLETE), settlement(claimed[7], Ending.RETRY, 60.0)]
+        batch.insert(2, Settlement(new_id(), claimed[0].lease, Ending.COMPLETE, b"1"))
+        expected = [JobState.COMPLETED, JobState.FAILED, None, JobState.PENDING, JobState.ABORTED]
+        expected += [JobState.DISABLED, JobState.PENDING, None, JobState.SCHEDULED]
+        # Backwards, so that the order is not that of claiming.
+        assert (await storage.exchange(worker.id, batch[::-1])).settled == expected[::-1]
+        states = [None if record is None else record.state for record in await storage.get(jobs)]
+        assert states == expected[:2] + expected[3:]
+
+    async def test_a_run_settled_twice_in_one_batch_ends_once(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        job = await add_job(storage)
+        once = settlement(await claim_one(storage, worker), Ending.RETRY)
+        assert (await storage.exchange(worker.id, [once, once])).settled == [JobState.PENDING] * 2
+        record = await read(storage, job)
+        assert (record.attempt, len(record.attempts)) == (1, 1)
+
+    async def test_a_batch_may_be_large(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        jobs = [new_job() for _ in range(1_400)]
+        await storage.add(jobs)
+        claimed = await claim(storage, worker, 2_000)
+        assert len(claimed) == 1_400
+        ways = [ENDINGS[n % len(ENDINGS)] for n in range(1_400)]
+        batch = [settlement(job, ending, when) for job, (ending, when) in zip(claimed, ways, strict=True)]
+        expected = [state_after(ending, request=None, waits=when is not None) for ending, when in ways]
+        assert (await storage.exchange(worker.id, batch)).settled == expected
+        records = await storage.get([job.id for job in jobs])
+        assert [record and record.state for record in records] == expected
+        assert (await storage.exchange(worker.id, batch)).settled == expected
+
+    async def test_the_settlements_of_one_batch_may_be_of_several_queues(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        await storage.add([new_job(queue=f"q{n % 3}") for n in range(9)])
+        claimed = await claim(storage, worker, 9, "q2", "q0", "q1")
+        done = await storage.exchange(worker.id, [settlement(job, Ending.COMPLETE) for job in claimed])
+        assert done.settled == [JobState.COMPLETED] * 9
+        assert {queue: states[JobState.COMPLETED] for queue, states in (await storage.counts()).items()} == {
+            "q0": 3,
+            "q1": 3,
+            "q2": 3,
+        }
