@@ -1,1 +1,7 @@
 """Claim and run jobq jobs."""
+
+from jobq_worker.health import WorkerHealth, WorkerState
+from jobq_worker.slots import SlotStats
+from jobq_worker.worker import JobQueueWorker
+
+__all__ = ["JobQueueWorker", "SlotStats", "WorkerHealth", "WorkerState"]

@@ -1,0 +1,108 @@
+"""`jobq worker`: run the jobs of modules until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import sys
+from types import ModuleType
+
+import click
+
+from jobq_core.commands import storage_option
+from jobq_core.registry import Registry
+from jobq_worker.worker import JobQueueWorker
+
+
+@click.command()
+@click.argument("modules", metavar="MODULE...", nargs=-1, required=True)
+@storage_option
+@click.option(
+    "--queue",
+    "queues",
+    metavar="NAME",
+    multiple=True,
+    default=("default",),
+    show_default=True,
+    help="Take jobs from this queue; may be given several times.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Run this many jobs at the same time.",
+)
+@click.option("--name", help="What to call this worker.  [default: the host's name]")
+@click.option(
+    "--heartbeat-interval",
+    metavar="SECONDS",
+    type=float,
+    default=10.0,
+    show_default=True,
+    help="Give a sign of life this often.",
+)
+@click.option(
+    "--lost-after",
+    metavar="SECONDS",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="Let others take the jobs back after this long without a sign of life.",
+)
+@click.option(
+    "--stop-timeout",
+    metavar="SECONDS",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="On SIGTERM or SIGINT, wait this long for running jobs; a second signal stops at once.",
+)
+def worker(
+    modules: tuple[str, ...],
+    storage: str,
+    queues: tuple[str, ...],
+    concurrency: int,
+    name: str | None,
+    heartbeat_interval: float,
+    lost_after: float,
+    stop_timeout: float,
+) -> None:
+    """Run the jobs that MODULEs declare, from the storage's queues, until SIGTERM or SIGINT.
+
+    A module is named as for import (shop.jobs); the working directory is searched too.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    loaded = [load_module(module) for module in modules]
+    made = JobQueueWorker(
+        storage,
+        jobs=loaded,
+        queues=queues,
+        concurrency=concurrency,
+        name=name,
+        heartbeat_interval=heartbeat_interval,
+        lost_after=lost_after,
+        stop_timeout=stop_timeout,
+    )
+    asyncio.run(made.run())
+
+
+def load_module(name: str) -> ModuleType:
+    """Import a module that declares jobs, searching the working directory too.
+
+    Raises click.ClickException if there is no such module, or no job in it; what the module raises is let through.
+    """
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise
+        raise click.ClickException(
+            f"there is no module {name!r}, neither installed nor in the working directory (name it as for import)"
+        ) from error
+    if not len(Registry(module)):
+        raise click.ClickException(f"the module {name!r} declares no jobs: decorate functions or classes with @job")
+    return module

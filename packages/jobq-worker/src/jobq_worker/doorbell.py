@@ -1,0 +1,28 @@
+"""The ear of a worker at the storage's doorbell: one subscription, whose rings are passed on to whom they concern."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from jobq_core.storage import QueueStorage
+from jobq_worker.trouble import Trouble
+
+
+async def listen(storage: QueueStorage, bells: Mapping[str, Callable[[], None]], trouble: Trouble) -> None:
+    """Call the function of each topic when it rings, until cancelled.
+
+    A subscription that breaks is made anew, and since rings may have been missed meanwhile, every function is called
+    then."""
+    while True:
+        try:
+            async with storage.subscribe(bells) as ear:
+                for ring in set(bells.values()):
+                    ring()
+                while True:
+                    rung = await ear.wait()
+                    trouble.fine("doorbell")
+                    for ring in {bells[topic] for topic in rung if topic in bells}:
+                        ring()
+        except Exception as error:  # noqa: BLE001  (logged by Trouble; polling goes on meanwhile)
+            await asyncio.sleep(trouble.failed("doorbell", error))

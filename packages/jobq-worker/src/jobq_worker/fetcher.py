@@ -1,0 +1,238 @@
+"""The one loop of a worker that talks to the storage about jobs: what has ended goes out, what is next comes in.
+
+One `exchange` does both, and while it is under way the runs that end gather for the next. When to make one:
+
+- at once when jobs may be had (a bell rang, or the last claim was filled) and the buffer is down to half;
+- at once when the worker has fallen idle with something to settle, or when a batch is full;
+- LINGER seconds after the first end that nobody has settled yet;
+- every `poll_interval`, for bells that were not heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Final
+
+from jobq_core.storage import Claim, Exchange, QueueStorage
+from jobq_worker.gate import Gate
+from jobq_worker.membership import Membership
+from jobq_worker.prefetch import Prefetch
+from jobq_worker.run import Run
+from jobq_worker.runner import Runner
+from jobq_worker.slots import Slots
+from jobq_worker.trouble import Trouble
+
+BATCH: Final = 1000
+"""Settlements, and claimed jobs, of one exchange at most."""
+LINGER: Final = 0.003
+"""Seconds that the end of a run waits for others to be settled with."""
+STALE: Final = 0.2
+"""Seconds that a claimed job may wait here for a slot before it is handed back."""
+RECHECKS: Final = (0.0, 5.0, 30.0, 120.0)
+"""Seconds after a failed claim at which to look for jobs whose answer was lost: a commit may come late."""
+
+
+class Fetcher:
+    """Exchanges with the storage, for ever: no error ends it. `on_settled` is told what was settled."""
+
+    def __init__(
+        self,
+        storage: QueueStorage,
+        membership: Membership,
+        slots: Slots,
+        trouble: Trouble,
+        queues: Sequence[str],
+        gate: Gate | None,
+        poll_interval: float,
+        on_settled: Callable[[Sequence[Run], Exchange], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._storage = storage
+        self._membership = membership
+        self._slots = slots
+        self._trouble = trouble
+        self._queues = deque(queues)
+        self._gate = gate
+        self._poll_interval = poll_interval
+        self._on_settled = on_settled
+        self._prefetch = Prefetch()
+        self._waiter: asyncio.Future[None] | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._flush = False
+        self._rung = True
+        self._poll_at = 0.0
+        self._claimed: int = 0
+        self._doubts: list[float] = []
+        self._ending = False
+        self.claiming = True
+        self.runner: Runner = None  # type: ignore[assignment]  # set before the loop starts: each knows the other
+
+    def ring(self) -> None:
+        """Take in that there may be jobs to claim."""
+        self._rung = True
+        self._wake()
+
+    def ended(self) -> None:
+        """Take in that a run has ended, or a slot or the outbox changed; called for every job."""
+        runner = self.runner
+        if self._gate is not None:
+            self._gate.look()
+        if self._linger is None and runner.outbox:
+            self._linger = self._loop.call_later(LINGER, self._lingered)
+        if self._waiter is not None and (
+            len(runner.buffer) * 2 <= self._prefetch.size or len(runner.outbox) >= BATCH or not runner.running
+        ):
+            self._wake()
+
+    def look(self) -> None:
+        """Look again at what is to be done."""
+        self._wake()
+
+    def stop_claiming(self) -> None:
+        """Claim no more from now on; what is under way still comes in."""
+        self.claiming = False
+        self._wake()
+
+    def finish(self) -> None:
+        """Settle what has ended and find what may have been claimed unheard; then `run` returns."""
+        self._ending = True
+        if self._doubts:
+            self._doubts = [0.0]
+        self._wake()
+
+    async def run(self) -> None:
+        """Exchange until `finish` is called and all is settled."""
+        while not (self._ending and self._settled()):
+            pause = self._pause()
+            if pause > 0:
+                await self._sleep(pause)
+                continue
+            try:
+                await self.exchange()
+            except Exception as error:  # noqa: BLE001  (logged by Trouble; this loop never ends by itself)
+                await asyncio.sleep(self._trouble.failed("fetcher", error))
+                if self._ending and self._doubts:
+                    self._doubts = [0.0]
+
+    async def exchange(self) -> None:
+        """Settle what has ended and claim what there is room for, once. Raises what the storage raises."""
+        if self._doubts and self._doubts[0] <= self._loop.time() and self._membership.sure():
+            await self._adopt()
+        runner, loop = self.runner, self._loop
+        self._rung, self._flush = False, False
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        runs = list(islice(runner.outbox, BATCH))
+        claim = await self._claim()
+        if not runs and claim is None:
+            return
+        self._poll_at = loop.time() + self._poll_interval * random.uniform(1.0, 1.25)
+        before = loop.time()
+        worker = self._membership.id
+        granted = 0 if claim is None else claim.limit
+        try:
+            answer = await self._storage.exchange(worker, [run.settlement for run in runs if run.settlement], claim)
+        except BaseException:
+            if claim is not None:
+                self._doubts = [loop.time() + after for after in RECHECKS]
+            if self._gate is not None:
+                await self._gate.give_back(granted)
+            raise
+        self._trouble.fine("fetcher")
+        self._settle(runs, answer)
+        if not answer.alive and worker == self._membership.id:
+            self._membership.doubt()
+        self._rung = self._rung or len(answer.claimed) == granted > 0
+        if self._gate is not None:
+            await self._gate.give_back(granted - len(answer.claimed))
+        if answer.claimed and worker == self._membership.id:
+            # Else they were claimed under a registration that is over, and are found by those who look for the lost.
+            runner.take(answer.claimed, before)
+
+    def _settle(self, runs: list[Run], answer: Exchange) -> None:
+        if runs:
+            outbox = self.runner.outbox
+            for _ in runs:
+                outbox.popleft()
+            self._on_settled(runs, answer)
+            seconds = sum(run.seconds for run in runs)
+            self._prefetch.observe(len(runs), seconds, len(self._slots))
+
+    async def _claim(self) -> Claim | None:
+        wanted = min(self._room(), BATCH)
+        if wanted <= 0 or not self._membership.may_claim:
+            return None
+        if self._gate is not None:
+            if self._gate.closed_until > self._loop.time():
+                return None
+            wanted = await self._gate.ask(wanted, self._loop.time())
+            if not wanted:
+                return None
+        self._queues.rotate(-1)
+        return Claim(tuple(self._queues), wanted)
+
+    def _settled(self) -> bool:
+        return not self.runner.outbox and not (self._doubts and self._membership.sure())
+
+    def _room(self) -> int:
+        if not self.claiming:
+            return 0
+        ahead = self._prefetch.size if self._gate is None else 0
+        return len(self._slots.free) + (ahead if len(self._slots) else 0) - len(self.runner.buffer)
+
+    def _pause(self) -> float:
+        """Return the seconds until the next exchange is due; 0 for now."""
+        runner, now = self.runner, self._loop.time()
+        if self._ending:
+            return 0.0
+        if runner.outbox and (self._flush or not runner.running or len(runner.outbox) >= BATCH):
+            return 0.0
+        pause = self._poll_interval
+        buffered = len(runner.buffer)
+        if buffered:
+            waits = runner.buffer[0].claimed_at + STALE - now
+            if waits <= 0:
+                self._prefetch.size = 0
+                runner.give_back()
+                return 0.0
+            pause = min(pause, waits)
+        if self._room() > 0 and self._membership.may_claim:
+            opens = now if self._gate is None else self._gate.closed_until
+            if opens > now:
+                return min(pause, opens - now)
+            if (self._rung and buffered * 2 <= self._prefetch.size) or now >= self._poll_at:
+                return 0.0
+            pause = min(pause, max(self._poll_at - now, 0.001))
+        return pause
+
+    async def _sleep(self, seconds: float) -> None:
+        waiter = self._waiter = self._loop.create_future()
+        timer = self._loop.call_later(seconds, self._wake)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            timer.cancel()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _lingered(self) -> None:
+        self._linger = None
+        self._flush = True
+        self._wake()
+
+    async def _adopt(self) -> None:
+        """Find the jobs that a claim gave to this worker although its answer never came."""
+        before, worker = self._loop.time(), self._membership.id
+        found = await self._storage.adopt(worker, self.runner.leases())
+        while self._doubts and self._doubts[0] <= before:
+            del self._doubts[0]
+        if found and worker == self._membership.id:
+            self.runner.adopt(found, before)

@@ -1,0 +1,128 @@
+"""What some worker must do for all: make due jobs PENDING, take jobs back from the lost, remove old finished ones.
+
+The workers agree on one of them by a lease in the storage. The others ask again when that lease would end, so a leader
+that died is replaced within its term. Two at once would do no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from jobq_core.storage import LostWorker, QueueStorage
+from jobq_worker.membership import Membership
+from jobq_worker.trouble import Trouble
+
+TERM: Final = 10.0
+"""Seconds that the lease on maintenance lasts; it is renewed after a third of it."""
+PROMOTE: Final = 10.0
+"""Seconds between looks for due jobs when none is known to become due and no bell rings."""
+PRUNE: Final = 10.0
+"""Seconds between looks for finished jobs whose time is over."""
+
+
+class Maintenance:
+    """Leads the maintenance when it is this worker's turn. on_lost: told of the workers that were found lost."""
+
+    def __init__(
+        self,
+        storage: QueueStorage,
+        membership: Membership,
+        trouble: Trouble,
+        *,
+        rescue_interval: float,
+        on_lost: Callable[[Sequence[LostWorker]], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._storage = storage
+        self._membership = membership
+        self._trouble = trouble
+        self._rescue_interval = rescue_interval
+        self._on_lost = on_lost
+        self._bell = asyncio.Event()
+        self._lead_at = 0.0
+        self._promote_at = 0.0
+        self._rescue_at = 0.0
+        self._prune_at = 0.0
+        self._prune_anyway = False
+        self.leads = False
+
+    def ring(self) -> None:
+        """Look for due jobs at once: something was put among those that wait."""
+        self._promote_at = 0.0
+        self._bell.set()
+
+    def prune_soon(self) -> None:
+        """Prune at once, leader or not: a job ended that is not to be kept at all."""
+        self._prune_anyway = True
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Lead, or wait to lead, until cancelled."""
+        while True:
+            try:
+                await self._work()
+            except Exception as error:  # noqa: BLE001  (logged by Trouble; this loop never ends by itself)
+                self.leads = False
+                self._lead_at = 0.0
+                await asyncio.sleep(self._trouble.failed("maintenance", error))
+                continue
+            due = [self._lead_at]
+            if self.leads:
+                due += [self._promote_at, self._rescue_at, self._prune_at]
+            await self._sleep(min(due) - self._loop.time())
+
+    async def _work(self) -> None:
+        """Do what is due."""
+        now = self._loop.time
+        self._bell.clear()
+        if self._lead_at <= now():
+            leadership = await self._storage.lead(self._membership.id, TERM)
+            self._trouble.fine("maintenance")
+            if leadership.leads and not self.leads:
+                self._promote_at = self._rescue_at = self._prune_at = 0.0
+            self.leads = leadership.leads
+            # The others ask a little after the lease ends, and not all in the same moment.
+            pause = TERM / 3 if leadership.leads else leadership.expires_in + random.uniform(0.05, 0.5)
+            self._lead_at = now() + pause
+        if self._prune_anyway or (self.leads and self._prune_at <= now()):
+            await self._prune()
+        if not self.leads:
+            return
+        if self._promote_at <= now():
+            self._promote_at = now() + PROMOTE
+            promotion = await self._storage.promote()
+            if promotion.next_in is not None:
+                self._promote_at = min(self._promote_at, now() + promotion.next_in)
+        if self._rescue_at <= now():
+            lost = await self._storage.rescue()
+            self._rescue_at = now() + self._rescue_interval
+            if lost:
+                self._on_lost(lost)
+
+    async def _prune(self) -> None:
+        anyway, self._prune_anyway = self._prune_anyway, False
+        try:
+            removed = await self._storage.prune()
+        except BaseException:
+            self._prune_anyway = anyway
+            raise
+        # When there was a full load, there is more.
+        self._prune_at = self._loop.time() + (PRUNE if removed < 10_000 else 0.05)
+
+    async def _sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await self._bell.wait()
+        except TimeoutError:
+            return
+
+    async def resign(self) -> None:
+        """Give the lead up, if this worker has it. Raises StorageError."""
+        if self.leads:
+            self.leads = False
+            await self._storage.resign(self._membership.id)

@@ -1,0 +1,116 @@
+"""From how a handler ended to the Settlement that says so.
+
+A run that was told to stop ends as the stop says, whatever its handler returns or raises then; one that ended before
+it could notice ends as it ended. `told`: whether the handler was told. Time limits do not depend on it.
+"""
+
+from __future__ import annotations
+
+import logging
+from asyncio import CancelledError
+
+import attrs
+
+from jobq_core.errors import (
+    AbortSignalJobError,
+    InvalidJobError,
+    JobDeadlineError,
+    JobDisabledError,
+    JobError,
+    JobTimeoutError,
+    RetryableJobError,
+)
+from jobq_core.records import ErrorRecord
+from jobq_core.retry import Backoff
+from jobq_core.states import Ending
+from jobq_core.storage import Settlement, When
+from jobq_core.submission import decode_backoff
+from jobq_worker.describe import describe
+from jobq_worker.run import Run, Stop
+
+logger = logging.getLogger("jobq.worker")
+
+_LIMITS = (Stop.TIMEOUT, Stop.DEADLINE)
+
+
+def returned(run: Run, value: object, *, told: bool) -> Settlement | None:
+    """Settle a run whose handler returned. A result that cannot be stored fails the job: it would not fit next time."""
+    if run.stop is not None and (told or run.stop in _LIMITS or run.stop is Stop.LOST):
+        return stopped(run, None)
+    job = run.job
+    try:
+        result = run.handler.definition.encode_result(value)
+    except InvalidJobError as error:
+        return _settle(run, Ending.FAIL, describe(run, error))
+    return Settlement(job.id, job.lease, Ending.COMPLETE, result)
+
+
+def raised(run: Run, error: BaseException, *, told: bool) -> Settlement | None:
+    """Settle a run whose handler raised."""
+    if run.stop is not None and (told or run.stop in _LIMITS or run.stop is Stop.LOST):
+        return stopped(run, error)
+    if isinstance(error, AbortSignalJobError):
+        return _settle(run, Ending.ABORT, describe(run, error))
+    if isinstance(error, JobDisabledError):
+        return _settle(run, Ending.DISABLE, describe(run, error))
+    if isinstance(error, CancelledError) and not error.args:
+        error.args = ("the handler was cancelled, but not by its worker",)
+    return _failed(run, error, describe(run, error))
+
+
+def stopped(run: Run, error: BaseException | None) -> Settlement | None:
+    """Settle a run that was stopped from outside; `error` is what its handler raised then, if it has ended."""
+    match run.stop:
+        case Stop.ABORT:
+            return _settle(run, Ending.ABORT, _why(run, AbortSignalJobError("aborted while it ran"), error))
+        case Stop.DISABLE:
+            return _settle(run, Ending.DISABLE, _why(run, JobDisabledError("disabled while it ran"), error))
+        case Stop.TIMEOUT:
+            late = JobTimeoutError(f"{run.job.kind} took longer than its timeout of {run.job.timeout:g} s")
+            return _failed(run, late, _why(run, late, error))
+        case Stop.DEADLINE:
+            return past_deadline(run, error)
+        case Stop.RELEASE:
+            return _settle(run, Ending.RELEASE, None)
+        case _:
+            return None
+
+
+def past_deadline(run: Run, error: BaseException | None = None) -> Settlement:
+    """Settle a run whose deadline passed, before its start or during it."""
+    when = "while it ran" if run.started else "before it could start"
+    return _settle(run, Ending.FAIL, _why(run, JobDeadlineError(f"its deadline passed {when}"), error))
+
+
+def _failed(run: Run, error: BaseException, record: ErrorRecord) -> Settlement:
+    job, policy = run.job, run.handler.definition.retry
+    asked = isinstance(error, RetryableJobError) and not isinstance(error, policy.fail_on)
+    if job.attempt >= job.max_attempts or not (asked or policy.retries(error)):
+        return _settle(run, Ending.FAIL, record)
+    when: When | None = None
+    if isinstance(error, RetryableJobError):
+        when = error.delay if error.retry_at is None else error.retry_at
+    if when is None:
+        when = _backoff(run).delay(job.attempt)
+    return _settle(run, Ending.RETRY, record, when)
+
+
+def _backoff(run: Run) -> Backoff:
+    stored = run.job.backoff
+    if stored is None:
+        return run.handler.definition.retry.backoff
+    try:
+        return decode_backoff(stored)
+    except Exception:
+        logger.exception("job %s: its stored backoff cannot be read; its kind's own is used", run.job.id)
+        return run.handler.definition.retry.backoff
+
+
+def _why(run: Run, why: JobError, error: BaseException | None) -> ErrorRecord:
+    """Describe why a run was stopped, with the traceback of where it was then."""
+    record = describe(run, why)
+    return record if error is None else attrs.evolve(record, traceback=describe(run, error).traceback)
+
+
+def _settle(run: Run, ending: Ending, error: ErrorRecord | None, when: When | None = None) -> Settlement:
+    return Settlement(run.job.id, run.job.lease, ending, error=error, when=when)

@@ -1,0 +1,197 @@
+"""A shift: all that a worker is between one start and the stop that follows.
+
+It puts the rooms together, starts them, and takes them down in the order that loses nothing: claiming stops first, then
+the runs end, then what they came to is settled, and the heartbeat goes on until that is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Final
+
+from jobq_core.errors import JobQueueError
+from jobq_core.events import EventSource, WorkerLost
+from jobq_core.limiters import Limiter
+from jobq_core.records import WorkerInfo
+from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, LostWorker, QueueStorage, Retention, queue_topic
+from jobq_worker.doorbell import listen
+from jobq_worker.fetcher import Fetcher
+from jobq_worker.gate import Gate
+from jobq_worker.handlers import Handlers
+from jobq_worker.in_loop import LoopExecutor
+from jobq_worker.in_threads import ThreadExecutor
+from jobq_worker.ledger import Ledger
+from jobq_worker.maintenance import Maintenance
+from jobq_worker.membership import Membership
+from jobq_worker.progress import Reporter
+from jobq_worker.run import Stop
+from jobq_worker.runner import Runner
+from jobq_worker.slots import Slots
+from jobq_worker.trouble import Trouble
+from jobq_worker.watch import Watch
+
+logger = logging.getLogger("jobq.worker")
+
+STUBBORN: Final = 1.0
+"""Seconds that handlers have to end once the worker's patience is over, before their jobs are handed back without."""
+FLUSH: Final = 5.0
+"""Seconds that the last settlements, and the farewell, may each take when the storage is away."""
+
+
+class Shift:
+    """One registration of a worker and the rooms that serve it."""
+
+    def __init__(
+        self,
+        storage: QueueStorage,
+        info: WorkerInfo,
+        *,
+        handlers: Handlers,
+        slots: Slots,
+        events: EventSource,
+        limiter: Limiter | None,
+        retention: Mapping[str, Retention],
+        trouble: Trouble,
+        heartbeat_interval: float,
+        poll_interval: float,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._storage = storage
+        self._events = events
+        self._retention = retention
+        self._slots = slots
+        self._tasks: list[asyncio.Task[None]] = []
+        self._patience_ends = 0.0
+        self._changed = asyncio.Event()
+        self.membership = Membership(storage, info, trouble, slots.stats, heartbeat_interval=heartbeat_interval)
+        self.maintenance = Maintenance(
+            storage, self.membership, trouble, rescue_interval=info.lost_after / 6, on_lost=self._found_lost
+        )
+        ledger = Ledger(slots, self.membership, events, retention, self.maintenance.prune_soon)
+        gate = None if limiter is None else Gate(limiter, poll_interval)
+        self.fetcher = Fetcher(
+            storage, self.membership, slots, trouble, info.queues, gate, poll_interval, on_settled=ledger.book
+        )
+        self._reporter = Reporter(storage, self.membership, events, trouble, on_lost=lambda: self._watch.ring())
+        self.runner = Runner(slots, self.membership, events, limiter, self._reporter.report, self.fetcher.ended)
+        self.fetcher.runner = self.runner
+        self._watch = Watch(storage, self.membership, self.runner, trouble)
+        self._executors = (LoopExecutor(self.runner.ended), ThreadExecutor(self.runner.ended))
+        self.runner.handlers = handlers.table(self._executors)
+        self._trouble = trouble
+
+    async def start(self) -> None:
+        """Register, and serve from now on. Raises StorageError; nothing is left behind then."""
+        if self._retention:
+            await self._storage.set_retention(self._retention)
+        self.membership.on_alive = self._alive
+        self.membership.on_expired = lambda: self.runner.stop_all(Stop.RELEASE)
+        self.membership.on_lost = lambda: self.runner.stop_all(Stop.LOST)
+        await self.membership.join()
+        bells = {queue_topic(queue): self.fetcher.ring for queue in self.membership.info.queues}
+        bells[REQUEST_TOPIC] = self._watch.ring
+        bells[WAITING_TOPIC] = self.maintenance.ring
+        self._fetching = self._loop.create_task(self.fetcher.run(), name="jobq fetcher")
+        self._tasks = [
+            self._loop.create_task(listen(self._storage, bells, self._trouble), name="jobq doorbell"),
+            self._loop.create_task(self._watch.run(), name="jobq watch"),
+            self._loop.create_task(self._reporter.run(), name="jobq progress"),
+            self._loop.create_task(self.maintenance.run(), name="jobq maintenance"),
+        ]
+
+    def resize(self, count: int) -> None:
+        """Have this many slots from now on; with none, what is buffered goes back."""
+        self._slots.resize(count)
+        if count == 0:
+            self.runner.give_back()
+        self.fetcher.ring()
+
+    def hurry(self, timeout: float) -> None:
+        """Let a stop that is under way wait no longer than `timeout` seconds from now for running jobs."""
+        self._patience_ends = min(self._patience_ends, self._loop.time() + timeout)
+        self._changed.set()
+
+    async def stop(self, timeout: float) -> None:
+        """Claim no more, let the runs end for up to `timeout` seconds, hand back the rest, settle, and sign off."""
+        self._patience_ends = self._loop.time() + timeout
+        self.fetcher.stop_claiming()
+        self.runner.draining = True
+        self.runner.on_ended = self._ended_while_stopping
+        self.runner.give_back()
+        try:
+            await self._runs_end()
+            await self._last_settlements()
+        finally:
+            await self._sign_off()
+
+    async def _runs_end(self) -> None:
+        await self._until_idle()
+        if self.runner.running:
+            logger.warning("%d jobs still run; they are stopped and handed back", len(self.runner.running))
+            self.runner.stop_all(Stop.RELEASE)
+            self._patience_ends = self._loop.time() + STUBBORN
+            await self._until_idle()
+        self.runner.abandon()
+        for executor in self._executors:
+            executor.close()
+        await self.runner.settle_calls()
+
+    async def _until_idle(self) -> None:
+        while self.runner.running and (left := self._patience_ends - self._loop.time()) > 0:
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
+
+    async def _last_settlements(self) -> None:
+        self.fetcher.finish()
+        await asyncio.wait([self._fetching], timeout=FLUSH)
+        if self.runner.outbox:
+            logger.error(
+                "%d settlements could not be stored; their jobs will be taken back from this worker and run again",
+                len(self.runner.outbox),
+            )
+
+    async def _sign_off(self) -> None:
+        tasks = [self._fetching, *self._tasks]
+        for task in tasks:
+            task.cancel()
+        for executor in self._executors:
+            executor.close()
+        await asyncio.wait(tasks)
+        await self._bounded(self.maintenance.resign())
+        await self.membership.leave(FLUSH)
+
+    async def _bounded(self, farewell: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(FLUSH):
+                await farewell
+        except (JobQueueError, TimeoutError) as error:
+            logger.warning("could not resign from the maintenance, whose lease ends by itself: %s", error)
+
+    def _ended_while_stopping(self) -> None:
+        self.fetcher.ended()
+        self._changed.set()
+
+    def _alive(self) -> None:
+        self.runner.pump()
+        self.fetcher.look()
+
+    def _found_lost(self, lost: Sequence[LostWorker]) -> None:
+        for worker in lost:
+            logger.warning(
+                "worker %s %s gave no sign of life for %.0f s; %d jobs were taken back",
+                worker.name,
+                worker.worker,
+                worker.silent_for,
+                len(worker.jobs),
+            )
+            self._events.emit(
+                WorkerLost(
+                    worker=worker.worker, name=worker.name, silent_for=worker.silent_for, jobs=tuple(worker.jobs)
+                )
+            )

@@ -1,0 +1,84 @@
+"""Whether the running jobs were asked to stop, or are this worker's no longer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from jobq_core.states import StopRequest
+from jobq_core.storage import QueueStorage
+from jobq_worker.membership import Membership
+from jobq_worker.run import Run, Stop
+from jobq_worker.runner import Runner
+from jobq_worker.trouble import Trouble
+
+logger = logging.getLogger("jobq.worker")
+
+INTERVAL: Final = 1.0
+"""Seconds between looks while jobs run, for bells that were not heard."""
+YOUNG: Final = 0.5
+"""Seconds that a run may be old without being looked at unrung: short jobs cost no look."""
+
+_STOPS = {StopRequest.ABORT: Stop.ABORT, StopRequest.DISABLE: Stop.DISABLE}
+
+
+class Watch:
+    """Asks the storage about the leases that this worker holds: when the bell rings, and every second."""
+
+    def __init__(self, storage: QueueStorage, membership: Membership, runner: Runner, trouble: Trouble) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._storage = storage
+        self._membership = membership
+        self._runner = runner
+        self._trouble = trouble
+        self._bell = asyncio.Event()
+
+    def ring(self) -> None:
+        """Look at all leases at once: somebody was asked to stop."""
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            rung = True
+            try:
+                async with asyncio.timeout(INTERVAL):
+                    await self._bell.wait()
+            except TimeoutError:
+                rung = False
+            self._bell.clear()
+            try:
+                await self.look(YOUNG if not rung else 0.0)
+            except Exception as error:  # noqa: BLE001  (logged by Trouble; this loop never ends by itself)
+                self._bell.set()
+                await asyncio.sleep(self._trouble.failed("watch", error))
+
+    async def look(self, older_than: float = 0.0) -> None:
+        """Ask about the runs, and the buffered jobs, that are older than this many seconds, and act on the answers."""
+        before = self._loop.time() - older_than
+        runner = self._runner
+        runs = [run for run in [*runner.buffer, *runner.running.values()] if run.claimed_at <= before and not run.over]
+        if not runs:
+            return
+        holds = await self._storage.held(self._membership.id, [(run.job.id, run.job.lease) for run in runs])
+        self._trouble.fine("watch")
+        for run, hold in zip(runs, holds, strict=True):
+            if not hold.held:
+                self._stop(run, Stop.LOST)
+            elif hold.request is not None:
+                self._stop(run, _STOPS[hold.request])
+
+    def _stop(self, run: Run, why: Stop) -> None:
+        if run.over or (run.slot is not None and run.job.lease not in self._runner.running):
+            return  # it ended while we asked
+        if why is Stop.LOST:
+            logger.warning(
+                "LeaseLostError: job %s (%s) belongs to this worker no longer; its run is stopped",
+                run.job.id,
+                run.job.kind,
+            )
+        if run.slot is None:
+            self._runner.drop(run, why)
+        else:
+            self._runner.stop(run, why)

@@ -1,0 +1,333 @@
+"""`JobQueueWorker`: claims jobs from a storage, runs them, and settles them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import UUID
+
+from jobq_core.errors import ConfigurationError
+from jobq_core.events import EventSource, WorkerStarted, WorkerStopped
+from jobq_core.ids import new_id
+from jobq_core.job import Job, check_name
+from jobq_core.limiters import Limiter, NullLimiter
+from jobq_core.opening import open_storage
+from jobq_core.records import WorkerInfo, WorkerStats
+from jobq_core.registry import Jobs
+from jobq_core.storage import QueueStorage, Retention
+from jobq_worker.handlers import Handlers
+from jobq_worker.health import WorkerHealth, WorkerState
+from jobq_worker.shift import Shift
+from jobq_worker.signals import Signals
+from jobq_worker.slots import Slots, SlotStats
+from jobq_worker.trouble import Trouble
+
+logger = logging.getLogger("jobq.worker")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class JobQueueWorker(EventSource):
+    """Runs jobs: `async with JobQueueWorker(storage, jobs=[…])`, or `start()` and `stop()`, or `run()` until a signal.
+
+    storage: a URL, which is opened at each start and closed at each stop, or an open storage, which stays the caller's.
+    jobs: what it can run: declared functions and classes, or modules to take all of them from.
+    queues: where it takes jobs from (default: 'default'); several get their turns.
+    concurrency: how many jobs run at the same time (default 10); 0 pauses. See `resize`.
+    limiter: asked before jobs are claimed (default: no limit).
+    retention: how long finished jobs are kept: one Retention for all its queues, or one per queue (default: as stored).
+    name: what people call it (default: the host's name). Its `id` is new at each start.
+    heartbeat_interval: seconds between signs of life (default 10).
+    lost_after: seconds without one after which others take its jobs back (default 30).
+    poll_interval: seconds between looks for jobs when no bell rings (default 1).
+    stop_timeout: seconds that running jobs have when it stops (default 30).
+
+    Raises ConfigurationError for an option that cannot work.
+    """
+
+    def __init__(
+        self,
+        storage: QueueStorage | str,
+        *,
+        jobs: Jobs = (),
+        queues: Sequence[str] = ("default",),
+        concurrency: int = 10,
+        limiter: Limiter | None = None,
+        retention: Retention | Mapping[str, Retention] | None = None,
+        name: str | None = None,
+        heartbeat_interval: float = 10.0,
+        lost_after: float = 30.0,
+        poll_interval: float = 1.0,
+        stop_timeout: float = 30.0,
+    ) -> None:
+        super().__init__()
+        if isinstance(queues, str) or not queues:
+            raise ConfigurationError(
+                f"queues must be a list of at least one name, as in queues=['default'], not {queues!r}"
+            )
+        self._url = storage if isinstance(storage, str) else None
+        self._storage = open_storage(storage) if isinstance(storage, str) else storage
+        self._opened = False
+        self._handlers = Handlers(jobs)
+        self._queues = tuple(dict.fromkeys(check_name(queue, "a queue") for queue in queues))
+        self._slots = Slots(_count(concurrency))
+        self._limiter = None if isinstance(limiter, NullLimiter) else limiter
+        self._retention = _per_queue(retention, self._queues)
+        self._name = check_name(name if name is not None else socket.gethostname(), "the name of a worker")
+        self._heartbeat_interval = _seconds(heartbeat_interval, "heartbeat_interval")
+        self._lost_after = _seconds(lost_after, "lost_after")
+        if self._lost_after < 2 * self._heartbeat_interval:
+            raise ConfigurationError(
+                f"lost_after ({lost_after!r} s) must be at least twice heartbeat_interval ({heartbeat_interval!r} s), "
+                "or one late beat makes the worker count as lost"
+            )
+        self._poll_interval = _seconds(poll_interval, "poll_interval")
+        self._stop_timeout = _patience(stop_timeout)
+        self._trouble = Trouble(f"worker {self._name}")
+        self._state: WorkerState = "new"
+        self._shift: Shift | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._id: UUID | None = None
+
+    @property
+    def id(self) -> UUID | None:
+        """The id under which it is (or was last) registered; None before the first start."""
+        return self._id if self._shift is None else self._shift.membership.id
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self._name
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Where it takes jobs from."""
+        return self._queues
+
+    @property
+    def concurrency(self) -> int:
+        """How many jobs it may run at the same time."""
+        return len(self._slots)
+
+    def handles(self, job_type: type[Job[Any]]) -> Callable[[F], F]:
+        """Supply the body of a bare contract, a Job class without `execute`, by decorating a function of it.
+
+        The function takes (job) or (job, context), and may be a coroutine function. Raises ConfigurationError for a
+        kind that has a body, and once the worker has started.
+        """
+
+        def supply(body: F) -> F:
+            if self._state not in ("new", "stopped"):
+                raise ConfigurationError("handlers are supplied before the worker starts")
+            self._handlers.supply(job_type, body)
+            return body
+
+        return supply
+
+    async def start(self) -> None:
+        """Register and begin to claim.
+
+        Raises ConfigurationError for jobs that cannot run here, StorageError for a storage that cannot be used; the
+        worker is then as it was before."""
+        if self._state not in ("new", "stopped"):
+            raise ConfigurationError(f"the worker is {self._state}; stop it before it is started again")
+        definitions = self._handlers.definitions()
+        before, self._state = self._state, "starting"
+        info = WorkerInfo(
+            id=new_id(),
+            name=self._name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            queues=self._queues,
+            kinds=tuple(definition.kind for definition in definitions),
+            concurrency=len(self._slots),
+            lost_after=self._lost_after,
+        )
+        try:
+            if self._url is not None and self._opened:
+                self._storage = open_storage(self._url)
+            shift = Shift(
+                self._storage,
+                info,
+                handlers=self._handlers,
+                slots=self._slots,
+                events=self,
+                limiter=self._limiter,
+                retention=self._retention,
+                trouble=self._trouble,
+                heartbeat_interval=self._heartbeat_interval,
+                poll_interval=self._poll_interval,
+            )
+            await self._open()
+            try:
+                await shift.start()
+            except BaseException:
+                await self._close()
+                raise
+        except BaseException:
+            self._state = before
+            raise
+        self._shift, self._id, self._stopping = shift, info.id, None
+        self._state = "running"
+        logger.info(
+            "worker %s (%s) started: %d at a time, queues %s, on %s",
+            self._name,
+            info.id,
+            len(self._slots),
+            ", ".join(self._queues),
+            self._storage.url,
+        )
+        self.emit(WorkerStarted(worker=info.id, name=self._name))
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Claim no more, let running jobs end for up to `timeout` seconds, then stop the others and hand them back.
+
+        timeout: default stop_timeout. A second call while it stops shortens the wait. Does nothing on a worker that
+        does not run."""
+        patience = self._stop_timeout if timeout is None else _patience(timeout)
+        shift = self._shift
+        if shift is None:
+            return
+        if self._stopping is None:
+            self._state = "stopping"
+            self._stopping = asyncio.get_running_loop().create_task(self._stop(shift, patience), name="jobq stop")
+        else:
+            shift.hurry(patience)
+        # Shielded: a caller that is cancelled must not leave half a worker behind.
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self, shift: Shift, patience: float) -> None:
+        try:
+            await shift.stop(patience)
+        finally:
+            self._id = shift.membership.id
+            self._shift = None
+            self._state = "stopped"
+            await self._close()
+            stats = self.stats()
+            logger.info(
+                "worker %s (%s) stopped: %d completed, %d failed, %d retried, %d handed back",
+                self._name,
+                self._id,
+                stats.completed,
+                stats.failed,
+                stats.retried,
+                stats.released,
+            )
+            self.emit(WorkerStopped(worker=self._id, name=self._name, stats=stats))
+            self.close_events()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then stop as `stop()` does; a second signal stops at once.
+
+        Returns when the worker has stopped, by a signal or by `stop()`. Raises what `start` raises.
+        """
+        with Signals() as signals:
+            await self.start()
+            await self._until_stopped(signals)
+
+    async def _until_stopped(self, signals: Signals) -> None:
+        stopped = asyncio.Event()
+        cancel = self.once(WorkerStopped, lambda _: stopped.set())
+        first = asyncio.ensure_future(signals.wait())
+        over = asyncio.ensure_future(stopped.wait())
+        try:
+            await asyncio.wait([first, over], return_when=asyncio.FIRST_COMPLETED)
+            stopping = asyncio.ensure_future(self.stop())
+            second = asyncio.ensure_future(signals.wait(2))
+            await asyncio.wait([stopping, second], return_when=asyncio.FIRST_COMPLETED)
+            second.cancel()
+            if not stopping.done():
+                await self.stop(0)
+            await stopping
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+        finally:
+            first.cancel()
+            over.cancel()
+            cancel()
+
+    def resize(self, concurrency: int) -> None:
+        """Run this many jobs at the same time from now on; 0 pauses. Jobs that run beyond it are let end.
+
+        Raises ConfigurationError for a negative number.
+        """
+        count = _count(concurrency)
+        if self._shift is None:
+            self._slots.resize(count)
+        else:
+            self._shift.resize(count)
+
+    def stats(self) -> WorkerStats:
+        """Return what it did since it was made, over all its starts."""
+        return self._slots.stats()
+
+    def slots(self) -> list[SlotStats]:
+        """Return what each of its slots did and does."""
+        return self._slots.each()
+
+    def health(self) -> WorkerHealth:
+        """Return how it is."""
+        shift, trouble = self._shift, self._trouble
+        return WorkerHealth(
+            state=self._state,
+            worker=self.id,
+            alive=shift is not None and shift.membership.sure(),
+            since_beat=None if shift is None else shift.membership.since_beat,
+            storage_failing=trouble.now,
+            storage_error=trouble.last,
+            storage_errors=trouble.errors,
+            leads=shift is not None and shift.maintenance.leads,
+            running=self._slots.used,
+            buffered=0 if shift is None else len(shift.runner.buffer),
+        )
+
+    async def _open(self) -> None:
+        if self._url is not None:
+            self._opened = True
+            await self._storage.open()
+
+    async def _close(self) -> None:
+        if self._url is not None:
+            await self._storage.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ConfigurationError(f"concurrency must be a whole number, 0 or more, not {value!r}")
+    return int(value)
+
+
+def _seconds(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        raise ConfigurationError(f"{what} must be more than 0 seconds, not {value!r}")
+    return float(value)
+
+
+def _patience(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise ConfigurationError(f"a stop's timeout must be 0 seconds or more, not {value!r}")
+    return float(value)
+
+
+def _per_queue(retention: Retention | Mapping[str, Retention] | None, queues: Sequence[str]) -> Mapping[str, Retention]:
+    if retention is None:
+        return {}
+    if isinstance(retention, Retention):
+        return dict.fromkeys(queues, retention)
+    return dict(retention)
