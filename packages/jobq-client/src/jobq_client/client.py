@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, Unpack, overload
 from uuid import UUID
@@ -11,15 +12,16 @@ from uuid import UUID
 import attrs
 
 from jobq_client.announcing import Announcer
+from jobq_client.batch import make_jobs, persist, send_all
 from jobq_client.clock import StorageClock
-from jobq_client.group import Grouping, persist
+from jobq_client.group import Grouping
 from jobq_client.handle import JobHandle
 from jobq_client.listeners import Caller, Ending, Follower, ProgressCallback, Watcher, not_found
 from jobq_client.outcome import is_over, result_of
 from jobq_client.waits import Listener, WaitingRoom
-from jobq_core.errors import ClosedError, ConfigurationError, InvalidJobError, JobStateError, WaitTimeoutError
+from jobq_core.errors import ClosedError, ConfigurationError, JobStateError, WaitTimeoutError
 from jobq_core.events import EventSource, JobAdded
-from jobq_core.ids import parse_id
+from jobq_core.ids import new_id, parse_id
 from jobq_core.job import Job, JobFunction, check_name, definition_of
 from jobq_core.opening import open_storage
 from jobq_core.records import JobRecord, Progress
@@ -29,10 +31,6 @@ from jobq_core.submission import SubmitOptions, new_job
 
 R = TypeVar("R")
 
-MAX_BATCH_JOBS: Final = 10_000
-"""Jobs that `add_many` adds in one round trip."""
-MAX_BATCH_BYTES: Final = 32 * 1024 * 1024
-"""Bytes of arguments that `add_many` adds in one round trip."""
 MAX_PAGE: Final = 1000
 
 JobKey = JobHandle[Any] | UUID | str
@@ -57,8 +55,8 @@ class _Running:
         self.clock = StorageClock(storage)
         self.announcer = Announcer(source)
         self.room = WaitingRoom(storage, self.announcer, poll=poll)
-        self.grouping = Grouping(storage.add, patience=patience)
         self.closing = asyncio.Event()
+        self.grouping = Grouping(storage.add, patience=patience, closing=self.closing)
 
 
 class JobQueueClient(EventSource):
@@ -123,8 +121,8 @@ class JobQueueClient(EventSource):
                 return
             try:
                 running.closing.set()
-                await running.grouping.close()
                 await running.room.close()
+                await running.grouping.close()
                 await running.clock.close()
                 self.close_events()
             finally:
@@ -172,7 +170,7 @@ class JobQueueClient(EventSource):
         first moment with `connection`: without one the job may or may not have been added.
         """
         running = self._open()
-        new = new_job(await running.clock.new_id(), job, self._queue, options)
+        new = new_job(new_id(await running.clock.offset()), job, self._queue, options)
         if connection is not None:
             return self._handle(job, new, (await running.storage.add([new], connection=connection))[0])
         added = await running.grouping.add(new)
@@ -189,27 +187,12 @@ class JobQueueClient(EventSource):
         """
         running = self._open()
         given = list(jobs)
-        new: list[NewJob] = []
-        for index, job in enumerate(given):
-            try:
-                new.append(new_job(await running.clock.new_id(), job, self._queue, options))
-            except (InvalidJobError, ConfigurationError) as error:
-                error.add_note(f"job {index} of the {len(given)} given to add_many; none was added")
-                raise
-            if index % 500 == 499:
-                await asyncio.sleep(0)  # others' turn
-        added: list[Added] = []
-        for batch in _batches(new):
-            try:
-                if connection is not None:
-                    added += await running.storage.add(batch, connection=connection)
-                else:
-                    added += await persist(running.storage.add, batch, patience=self._patience, closing=running.closing)
-            except Exception as error:
-                if added:
-                    error.add_note(f"the first {len(added)} of {len(new)} jobs were added")
-                raise
-        if connection is None:
+        new = await make_jobs(given, self._queue, options, await running.clock.offset())
+        if connection is not None:
+            added = await send_all(new, partial(running.storage.add, connection=connection))
+        else:
+            send = partial(persist, running.storage.add, patience=self._patience, closing=running.closing)
+            added = await send_all(new, send)
             self._announce(new, added)
         return [self._handle(*each) for each in zip(given, new, added, strict=True)]
 
@@ -260,7 +243,9 @@ class JobQueueClient(EventSource):
             await asyncio.wait({ending.future}, timeout=timeout)
         finally:
             room.leave(job_id, ending)
-        if ending.future.done():
+            if not ending.future.cancel():
+                ending.future.exception()  # looked at, even if this task is cancelled just now
+        if not ending.future.cancelled():
             return ending.future.result()
         await room.settled()
         raise _not_over(job_id, timeout, ending.last, room)
@@ -365,14 +350,14 @@ class JobQueueClient(EventSource):
         kind: Kind | Iterable[Kind] = (),
         tag: str | Iterable[str] = (),
         run_id: str | None = None,
-        limit: int = 100,
+        page_size: int = 100,
     ) -> AsyncIterator[JobRecord]:
-        """Iterate over all jobs that match, newest first, as `find` does; limit: how many are fetched at a time."""
+        """Iterate over all jobs that match, newest first, as `find` does; page_size: how many are fetched at a time."""
         states, kinds, tags = _states(state), _kinds(kind), (tag,) if isinstance(tag, str) else tuple(tag)
         after: UUID | None = None
         while True:
             page = await self.find(
-                state=states, queue=queue, kind=kinds, tag=tags, run_id=run_id, after=after, limit=limit
+                state=states, queue=queue, kind=kinds, tag=tags, run_id=run_id, after=after, limit=page_size
             )
             for record in page.jobs:
                 yield record
@@ -482,17 +467,6 @@ def _not_over(job_id: UUID, timeout: float | None, last: JobStatus | None, room:
     if room.outage is not None:
         error.add_note(f"the storage is away: {room.outage}")
     return error
-
-
-def _batches(jobs: Sequence[NewJob]) -> Iterable[Sequence[NewJob]]:
-    start = size = 0
-    for index, job in enumerate(jobs):
-        size += len(job.arguments)
-        if index > start and (index - start >= MAX_BATCH_JOBS or size > MAX_BATCH_BYTES):
-            yield jobs[start:index]
-            start, size = index, len(job.arguments)
-    if jobs:
-        yield jobs[start:]
 
 
 def _states(state: JobState | Iterable[JobState]) -> frozenset[JobState]:

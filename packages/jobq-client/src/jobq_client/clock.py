@@ -6,16 +6,16 @@ import asyncio
 import logging
 import time
 from typing import Final
-from uuid import UUID
 
 from jobq_core.errors import StorageError
-from jobq_core.ids import new_id
 from jobq_core.storage import QueueStorage
 
 logger = logging.getLogger("jobq.client")
 
 MEASURE_EVERY: Final = 600.0
 """Seconds after which the offset is taken again: a bad quartz drifts by 60 ms in that time."""
+RETRY_AFTER: Final = 5.0
+"""Seconds after which it is tried again if that failed."""
 STEP: Final = 0.5
 """Seconds by which this machine's clock must have been set, or the machine have slept, to take it again at once."""
 
@@ -42,15 +42,15 @@ class StorageClock:
         self._skew = after - time.monotonic()
         self._due = time.monotonic() + MEASURE_EVERY
 
-    async def new_id(self) -> UUID:
-        """Make an id by the storage's clock. Waits for the storage only if this machine's clock was set meanwhile."""
+    async def offset(self) -> float:
+        """Return the offset in seconds. Waits for the storage only if this machine's clock was set meanwhile."""
         now = time.monotonic()
         if now >= self._due:
             self._due = now + MEASURE_EVERY
             self._measuring = asyncio.create_task(self._measure_again())
         if abs(time.time() - now - self._skew) > STEP:
             await self._measure_again()
-        return new_id(self._offset)
+        return self._offset
 
     async def close(self) -> None:
         """End a measurement under way."""
@@ -62,5 +62,7 @@ class StorageClock:
         try:
             await self.measure()
         except StorageError as error:
-            # The id is as unique with the old offset, and the add that follows says what ails the storage.
-            logger.warning("cannot take the storage's time, and go on with that of before: %s", error)
+            # An id is as unique with the old offset, and the add that follows says what ails the storage.
+            logger.warning("cannot take the storage's time, and go on with the one of before: %s", error)
+            self._skew = time.time() - time.monotonic()
+            self._due = time.monotonic() + RETRY_AFTER

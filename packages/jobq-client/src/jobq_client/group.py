@@ -46,8 +46,8 @@ class _Entry:
 class Grouping:
     """Gathers concurrent adds into groups.
 
-    patience: seconds for which an add is sent again while the storage is away. now: the clock that patience is
-    measured by. backoff: the waits between attempts.
+    patience: seconds for which an add is sent again while the storage is away. closing: set when the client stops.
+    backoff: the waits between attempts. now: the clock that patience is measured by.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Grouping:
         send: Send,
         *,
         patience: float,
+        closing: asyncio.Event,
         backoff: Backoff = OUTAGE,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,7 +65,7 @@ class Grouping:
         self._now = now
         self._waiting: deque[_Entry] = deque()
         self._flying: list[_Entry] = []
-        self._closing = asyncio.Event()
+        self._closing = closing
         self._flusher: asyncio.Task[None] | None = None
 
     async def add(self, job: NewJob) -> Added:
@@ -83,8 +84,7 @@ class Grouping:
         return await entry.answer
 
     async def close(self) -> None:
-        """Refuse new jobs and send the ones taken in, once; an outage is waited for no longer."""
-        self._closing.set()
+        """Wait until the jobs taken in are sent, after `closing` was set: once, an outage is waited for no longer."""
         if self._flusher is not None:
             await asyncio.wait({self._flusher})
 
@@ -171,24 +171,3 @@ def unavailable(error: StorageUnavailableError, what: str) -> StorageUnavailable
     own = StorageUnavailableError(f"{what}: {error}")
     own.__cause__ = error
     return own
-
-
-async def persist(
-    send: Send,
-    jobs: Sequence[NewJob],
-    *,
-    patience: float,
-    backoff: Backoff = OUTAGE,
-    now: Callable[[], float] = time.monotonic,
-    closing: asyncio.Event,
-) -> list[Added]:
-    """Send one batch of one caller, again and again while the storage is away and patience lasts."""
-    until = now() + patience
-    failures = 0
-    while True:
-        try:
-            return await send(jobs)
-        except StorageUnavailableError as error:
-            failures += 1
-            if now() >= until or await pause(closing, backoff.delay(failures)):
-                raise unavailable(error, f"{len(jobs)} jobs may or may not have been added") from error

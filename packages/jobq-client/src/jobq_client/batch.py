@@ -1,0 +1,111 @@
+"""`add_many`: many jobs made with little work for each, and sent in as few round trips as they fit in."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, Final
+
+from jobq_client.group import Send, unavailable
+from jobq_client.pauses import OUTAGE, pause
+from jobq_core.errors import ConfigurationError, InvalidJobError, StorageUnavailableError
+from jobq_core.ids import new_id
+from jobq_core.job import Job
+from jobq_core.retry import Backoff
+from jobq_core.storage import Added, NewJob
+from jobq_core.submission import SubmitOptions, new_job
+
+MAX_JOBS: Final = 10_000
+"""Jobs in one round trip."""
+MAX_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of arguments in one round trip."""
+TURN: Final = 500
+"""Jobs made before other tasks get their turn: some milliseconds."""
+
+
+async def make_jobs(jobs: Sequence[Job[Any]], queue: str, options: SubmitOptions, offset: float) -> list[NewJob]:
+    """Make all jobs or none; a note on the error says which one was refused."""
+    # The options are the same for all: read and checked once for each kind.
+    patterns: dict[type[Job[Any]], NewJob] = {}
+    made: list[NewJob] = []
+    for index, job in enumerate(jobs):
+        try:
+            pattern = patterns.get(type(job))
+            if pattern is None:
+                new = patterns[type(job)] = new_job(new_id(offset), job, queue, options)
+            else:
+                new = _like(pattern, job, offset)
+        except (InvalidJobError, ConfigurationError) as error:
+            error.add_note(f"job {index} of the {len(jobs)} given to add_many; none was added")
+            raise
+        made.append(new)
+        if index % TURN == TURN - 1:
+            await asyncio.sleep(0)
+    return made
+
+
+def _like(pattern: NewJob, job: Job[Any], offset: float) -> NewJob:
+    arguments = job.definition.encode_arguments(job)
+    return NewJob(
+        id=new_id(offset),
+        queue=pattern.queue,
+        kind=pattern.kind,
+        arguments=arguments,
+        priority=pattern.priority,
+        run_at=pattern.run_at,
+        deadline=pattern.deadline,
+        timeout=pattern.timeout,
+        max_attempts=pattern.max_attempts,
+        backoff=pattern.backoff,
+        unique_key=pattern.unique_key,
+        run_id=pattern.run_id,
+        tags=pattern.tags,
+        fingerprint=job.definition.fingerprint_of(arguments),
+    )
+
+
+def in_batches(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+    """Cut jobs into the batches that are sent; nearly always it is one."""
+    start = size = 0
+    for index, job in enumerate(jobs):
+        size += len(job.arguments)
+        if index > start and (index - start >= MAX_JOBS or size > MAX_BYTES):
+            yield jobs[start:index]
+            start, size = index, len(job.arguments)
+    if jobs:
+        yield jobs[start:]
+
+
+async def send_all(jobs: Sequence[NewJob], send: Callable[[Sequence[NewJob]], Awaitable[list[Added]]]) -> list[Added]:
+    """Send batch after batch; a note on the error says what was added before it."""
+    added: list[Added] = []
+    for batch in in_batches(jobs):
+        try:
+            added += await send(batch)
+        except Exception as error:
+            if added:
+                error.add_note(f"the first {len(added)} of {len(jobs)} jobs were added")
+            raise
+    return added
+
+
+async def persist(
+    send: Send,
+    jobs: Sequence[NewJob],
+    *,
+    patience: float,
+    closing: asyncio.Event,
+    backoff: Backoff = OUTAGE,
+    now: Callable[[], float] = time.monotonic,
+) -> list[Added]:
+    """Send a batch again and again while the storage is away and patience lasts; the ids make that safe."""
+    until = now() + patience
+    failures = 0
+    while True:
+        try:
+            return await send(jobs)
+        except StorageUnavailableError as error:
+            failures += 1
+            if now() >= until or await pause(closing, backoff.delay(failures)):
+                raise unavailable(error, f"{len(jobs)} jobs may or may not have been added") from error

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import asyncio
+import contextvars
+
+import pytest
+
+from jobq_client import JobQueueClient
+from jobq_client.group import MAX_BYTES, Grouping
+from jobq_core import ClosedError, InvalidJobError, SchemaError, StorageError, StorageUnavailableError
+from jobq_core.ids import new_id
+from jobq_core.retry import Backoff
+from jobq_core.storage import Added, NewJob
+
+from .helpers import AWAY, Probe, total, until
+from .jobs import keep, send_receipt
+
+AT_ONCE = Backoff(base=0)
+
+
+def new_job(arguments: bytes = b"{}") -> NewJob:
+    return NewJob(id=new_id(), queue="default", kind="keep", arguments=arguments)
+
+
+async def test_a_lone_add_is_one_statement(storage: Probe, client: JobQueueClient) -> None:
+    await client.add(send_receipt(1))
+    await client.add(send_receipt(2))
+    assert [len(batch) for batch in storage.added] == [1, 1]
+
+
+async def test_50_concurrent_adds_share_one_statement(storage: Probe, client: JobQueueClient) -> None:
+    handles = await asyncio.gather(*(client.add(send_receipt(n)) for n in range(50)))
+    assert [len(batch) for batch in storage.added] == [50]
+    assert len({handle.id for handle in handles}) == 50
+
+
+async def test_one_statement_is_under_way_and_what_comes_meanwhile_goes_into_the_next(
+    storage: Probe, client: JobQueueClient
+) -> None:
+    gate = storage.hold("add")
+    first = asyncio.create_task(client.add(send_receipt(0)))
+    await until(lambda: storage.calls["add"] == 1)
+    rest = [asyncio.create_task(client.add(send_receipt(n))) for n in range(20)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert storage.calls["add"] == 1
+    gate.set()
+    await asyncio.gather(first, *rest)
+    assert [len(batch) for batch in storage.added] == [1, 20]
+
+
+async def test_a_job_that_cannot_be_encoded_fails_alone(storage: Probe, client: JobQueueClient) -> None:
+    adds = [client.add(keep(value)) for value in (1, float("nan"), 2)]
+    first, bad, last = await asyncio.gather(*adds, return_exceptions=True)
+    assert isinstance(bad, InvalidJobError)
+    assert not isinstance(first, BaseException)
+    assert not isinstance(last, BaseException)
+    assert await total(storage) == 2
+
+
+async def test_a_job_that_the_storage_refuses_fails_alone(storage: Probe, client: JobQueueClient) -> None:
+    storage.refuse = lambda job: StorageError("no room for this") if b"13" in job.arguments else None
+    outcomes = await asyncio.gather(*(client.add(keep(n)) for n in range(50)), return_exceptions=True)
+    failed = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, BaseException)]
+    assert failed == [13]
+    assert isinstance(outcomes[13], StorageError)
+    assert await total(storage) == 49
+
+
+async def test_a_refused_job_is_found_in_few_statements(storage: Probe, client: JobQueueClient) -> None:
+    storage.refuse = lambda job: StorageError("no") if b"777" in job.arguments else None
+    await asyncio.gather(*(client.add(keep(n)) for n in range(1000)), return_exceptions=True)
+    assert await total(storage) == 999
+    assert storage.calls["add"] <= 2 * 10 + 1
+
+
+async def test_an_error_of_the_driver_that_nobody_foresaw_reaches_its_caller_alone(
+    storage: Probe, client: JobQueueClient
+) -> None:
+    storage.refuse = lambda job: KeyError("a bug") if b"2" in job.arguments else None
+    outcomes = await asyncio.gather(*(client.add(keep(n)) for n in range(5)), return_exceptions=True)
+    assert [type(outcome).__name__ for outcome in outcomes] == [
+        "JobHandle",
+        "JobHandle",
+        "KeyError",
+        "JobHandle",
+        "JobHandle",
+    ]
+
+
+async def test_a_wrong_schema_is_nobodys_guilt_and_is_not_looked_for(storage: Probe, client: JobQueueClient) -> None:
+    storage.fail("add", SchemaError("run jobq migrate"))
+    outcomes = await asyncio.gather(*(client.add(keep(n)) for n in range(5)), return_exceptions=True)
+    assert all(isinstance(outcome, SchemaError) for outcome in outcomes)
+    assert storage.calls["add"] == 1
+
+
+async def test_a_group_is_sent_again_with_the_same_ids_after_an_outage(storage: Probe, client: JobQueueClient) -> None:
+    storage.fail("add", times=2)
+    await asyncio.gather(*(client.add(keep(n)) for n in range(3)))
+    assert storage.calls["add"] == 3
+    assert len({tuple(job.id for job in batch) for batch in storage.added}) == 1
+    assert await total(storage) == 3
+
+
+async def test_a_commit_whose_answer_was_lost_makes_no_second_job(storage: Probe, client: JobQueueClient) -> None:
+    storage.fail("add", after=True)
+    handles = await asyncio.gather(*(client.add(keep(n)) for n in range(3)))
+    assert await total(storage) == 3
+    assert all(handle.created for handle in handles)
+
+
+async def test_an_outage_while_the_guilty_job_is_looked_for_loses_no_job(
+    storage: Probe, client: JobQueueClient
+) -> None:
+    storage.refuse = lambda job: StorageError("no") if b"0" in job.arguments else None
+    storage.fail("add", StorageError("the group"))
+    storage.fail("add")
+    outcomes = await asyncio.gather(*(client.add(keep(n)) for n in range(4)), return_exceptions=True)
+    assert [isinstance(outcome, StorageError) for outcome in outcomes] == [True, False, False, False]
+    assert await total(storage) == 3
+
+
+async def test_each_callers_patience_ends_by_itself_with_an_error_of_its_own() -> None:
+    moment = 0.0
+    attempts = 0
+
+    async def send(jobs: object) -> list[Added]:
+        nonlocal moment, attempts
+        moment += 4.0
+        attempts += 1
+        raise StorageUnavailableError(AWAY)
+
+    grouping = Grouping(send, patience=10, closing=asyncio.Event(), backoff=AT_ONCE, now=lambda: moment)
+    jobs = [new_job(), new_job()]
+    errors = await asyncio.gather(*map(grouping.add, jobs), return_exceptions=True)
+    assert attempts == 3
+    for job, error in zip(jobs, errors, strict=True):
+        assert isinstance(error, StorageUnavailableError)
+        assert str(error) == f"job {job.id} may or may not have been added: {AWAY}"
+        assert str(error.__cause__) == AWAY
+    assert errors[0] is not errors[1]
+
+
+async def test_a_job_that_was_never_sent_is_said_not_to_be_added() -> None:
+    gate = asyncio.Event()
+    moment = 0.0
+
+    async def send(jobs: object) -> list[Added]:
+        await gate.wait()
+        raise StorageUnavailableError(AWAY)
+
+    grouping = Grouping(send, patience=10, closing=asyncio.Event(), backoff=AT_ONCE, now=lambda: moment)
+    sent = asyncio.create_task(grouping.add(new_job()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    unsent = asyncio.create_task(grouping.add(new_job()))
+    await asyncio.sleep(0)
+    moment = 11.0
+    gate.set()
+    with pytest.raises(StorageUnavailableError, match="may or may not have been added"):
+        await sent
+    with pytest.raises(StorageUnavailableError, match="was not added"):
+        await unsent
+
+
+async def test_a_cancelled_caller_does_not_cancel_the_others(storage: Probe, client: JobQueueClient) -> None:
+    gate = storage.hold("add")
+    adds = [asyncio.create_task(client.add(keep(n))) for n in range(3)]
+    await until(lambda: storage.calls["add"] == 1)
+    adds[0].cancel()
+    gate.set()
+    outcomes = await asyncio.gather(*adds, return_exceptions=True)
+    assert isinstance(outcomes[0], asyncio.CancelledError)
+    assert not any(isinstance(outcome, BaseException) for outcome in outcomes[1:])
+    assert await total(storage) == 3
+
+
+async def test_a_caller_cancelled_before_its_job_was_sent_adds_nothing(storage: Probe, client: JobQueueClient) -> None:
+    gate = storage.hold("add")
+    first = asyncio.create_task(client.add(keep(1)))
+    await until(lambda: storage.calls["add"] == 1)
+    second = asyncio.create_task(client.add(keep(2)))
+    await asyncio.sleep(0)
+    second.cancel()
+    gate.set()
+    await first
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert storage.calls["add"] == 1
+    assert await total(storage) == 1
+
+
+async def test_a_group_has_a_size_that_the_database_can_take() -> None:
+    sizes: list[int] = []
+
+    async def send(jobs: list[NewJob]) -> list[Added]:
+        sizes.append(len(jobs))
+        return [Added(job.id, True) for job in jobs]
+
+    grouping = Grouping(send, patience=10, closing=asyncio.Event())  # type: ignore[arg-type]
+    await asyncio.gather(*(grouping.add(new_job()) for _ in range(2500)))
+    assert sizes == [1000, 1000, 500]
+    sizes.clear()
+    big = b"x" * (MAX_BYTES // 2)
+    await asyncio.gather(*(grouping.add(new_job(big)) for _ in range(5)))
+    assert sizes == [2, 2, 1]
+
+
+async def test_an_answer_of_the_wrong_length_is_an_error_and_strands_nobody() -> None:
+    async def send(jobs: object) -> list[Added]:
+        return []
+
+    grouping = Grouping(send, patience=10, closing=asyncio.Event())
+    outcomes = await asyncio.gather(grouping.add(new_job()), grouping.add(new_job()), return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["the storage gave 0 answers to 1 jobs"] * 2
+
+
+async def test_stopping_adds_what_was_taken_in(storage: Probe) -> None:
+    client = JobQueueClient(storage)
+    await client.start()
+    gate = storage.hold("add")
+    adds = [asyncio.create_task(client.add(keep(1)))]
+    await until(lambda: storage.calls["add"] == 1)
+    adds.append(asyncio.create_task(client.add(keep(2))))
+    await asyncio.sleep(0)
+    stopping = asyncio.create_task(client.stop())
+    await asyncio.sleep(0)
+    gate.set()
+    await stopping
+    await asyncio.gather(*adds)
+    assert await total(storage) == 2
+
+
+async def test_stopping_does_not_wait_for_an_outage_to_end(storage: Probe) -> None:
+    client = JobQueueClient(storage, patience=3600)
+    await client.start()
+    storage.fail("add", times=1_000_000)
+    adds = [asyncio.create_task(client.add(keep(1))), asyncio.create_task(client.add_many([keep(2)]))]
+    await until(lambda: storage.calls["add"] >= 2)
+    await client.stop()
+    outcomes = await asyncio.gather(*adds, return_exceptions=True)
+    assert all(isinstance(outcome, StorageUnavailableError) for outcome in outcomes)
+
+
+async def test_adding_after_the_stop_is_refused(storage: Probe) -> None:
+    async with JobQueueClient(storage) as client:
+        pass
+    with pytest.raises(ClosedError, match="not running"):
+        await client.add(keep(1))
+    with pytest.raises(ClosedError, match="not running"):
+        await client.add_many([keep(1)])
+
+
+async def test_the_group_runs_in_no_callers_context(storage: Probe, client: JobQueueClient) -> None:
+    trace = contextvars.ContextVar("trace", default="none")
+    seen: list[str] = []
+    storage.refuse = lambda job: seen.append(trace.get())
+    trace.set("mine")
+    await client.add(keep(1))
+    assert seen == ["none"]
+
+
+async def test_callers_are_told_when_the_event_loop_ends_their_group() -> None:
+    async def send(jobs: object) -> list[Added]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    grouping = Grouping(send, patience=10, closing=asyncio.Event())
+    before = asyncio.all_tasks()
+    add = asyncio.create_task(grouping.add(new_job()))
+    await until(lambda: len(asyncio.all_tasks() - before) == 2)
+    (flusher,) = asyncio.all_tasks() - before - {add}
+    await asyncio.sleep(0)
+    flusher.cancel()
+    with pytest.raises(ClosedError):
+        await add
