@@ -60,15 +60,17 @@ class _Parts:
         path = str(storage.path)
         self.writer = Writer("writer", path, storage._connect, storage._moment, storage.busy_timeout, ring=self._ring)
         self.reader = Reader("reader", path, storage._connect, storage._moment, storage.busy_timeout)
-        self.watcher = Watcher(path, storage._connect)
-        self.doorbell = Doorbell(self._rings, self.watcher.attend)
-        self.watcher.doorbell = self.doorbell
+        self.doorbell = Doorbell(self._rings, self._attend)
+        self.watcher = Watcher(storage.path, storage._connect, self.doorbell)
 
     def _ring(self, rings: dict[str, int]) -> None:
         self.doorbell.ring_numbers(rings)
 
     async def _rings(self, topics: Iterable[str]) -> Mapping[str, int]:
         return await self.reader.call(partial(reading.rings, topics=list(topics)))
+
+    def _attend(self, wanted: bool) -> None:
+        self.watcher.attend(wanted)
 
     async def start(self) -> None:
         self.writer.start()
