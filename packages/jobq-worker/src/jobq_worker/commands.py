@@ -1,4 +1,4 @@
-"""`jobq worker`: run the jobs of modules until told to stop."""
+"""`jobq worker`: run the jobs of modules until told to stop; and what `jobq server` shares with it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 import importlib
 import logging
 import sys
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any, Protocol, TypeVar
 
 import click
 
@@ -14,19 +16,73 @@ from jobq_core.commands import storage_option
 from jobq_core.registry import Registry
 from jobq_worker.worker import JobQueueWorker
 
+C = TypeVar("C", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.argument("modules", metavar="MODULE...", nargs=-1, required=True),
+    storage_option,
+    click.option(
+        "--queue",
+        "queues",
+        metavar="NAME",
+        multiple=True,
+        default=("default",),
+        show_default=True,
+        help="Take jobs from this queue; may be given several times.",
+    ),
+    click.option("--name", help="What to call this worker.  [default: the host's name]"),
+    click.option(
+        "--heartbeat-interval",
+        metavar="SECONDS",
+        type=float,
+        default=10.0,
+        show_default=True,
+        help="Give a sign of life this often.",
+    ),
+    click.option(
+        "--lost-after",
+        metavar="SECONDS",
+        type=float,
+        default=30.0,
+        show_default=True,
+        help="Let others take the jobs back after this long without a sign of life.",
+    ),
+    click.option(
+        "--stop-timeout",
+        metavar="SECONDS",
+        type=float,
+        default=30.0,
+        show_default=True,
+        help="On SIGTERM or SIGINT, wait this long for running jobs; a second signal stops at once.",
+    ),
+)
+
+
+def serving_options(command: C) -> C:
+    """Give a command what every command that runs jobs takes.
+
+    These are the parameters modules, storage, queues, name, heartbeat_interval, lost_after and stop_timeout.
+    """
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+class Runner(Protocol):
+    """What `serve` can run: a worker, or something that has one inside."""
+
+    async def run(self) -> None:
+        """Serve until a signal."""
+
+
+def serve(runner: Runner) -> None:
+    """Run it until a signal, with logging on standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    asyncio.run(runner.run())
+
 
 @click.command()
-@click.argument("modules", metavar="MODULE...", nargs=-1, required=True)
-@storage_option
-@click.option(
-    "--queue",
-    "queues",
-    metavar="NAME",
-    multiple=True,
-    default=("default",),
-    show_default=True,
-    help="Take jobs from this queue; may be given several times.",
-)
+@serving_options
 @click.option(
     "--concurrency",
     type=click.IntRange(min=0),
@@ -34,58 +90,12 @@ from jobq_worker.worker import JobQueueWorker
     show_default=True,
     help="Run this many jobs at the same time.",
 )
-@click.option("--name", help="What to call this worker.  [default: the host's name]")
-@click.option(
-    "--heartbeat-interval",
-    metavar="SECONDS",
-    type=float,
-    default=10.0,
-    show_default=True,
-    help="Give a sign of life this often.",
-)
-@click.option(
-    "--lost-after",
-    metavar="SECONDS",
-    type=float,
-    default=30.0,
-    show_default=True,
-    help="Let others take the jobs back after this long without a sign of life.",
-)
-@click.option(
-    "--stop-timeout",
-    metavar="SECONDS",
-    type=float,
-    default=30.0,
-    show_default=True,
-    help="On SIGTERM or SIGINT, wait this long for running jobs; a second signal stops at once.",
-)
-def worker(
-    modules: tuple[str, ...],
-    storage: str,
-    queues: tuple[str, ...],
-    concurrency: int,
-    name: str | None,
-    heartbeat_interval: float,
-    lost_after: float,
-    stop_timeout: float,
-) -> None:
+def worker(modules: tuple[str, ...], **options: Any) -> None:
     """Run the jobs that MODULEs declare, from the storage's queues, until SIGTERM or SIGINT.
 
     A module is named as for import (shop.jobs); the working directory is searched too.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    loaded = [load_module(module) for module in modules]
-    made = JobQueueWorker(
-        storage,
-        jobs=loaded,
-        queues=queues,
-        concurrency=concurrency,
-        name=name,
-        heartbeat_interval=heartbeat_interval,
-        lost_after=lost_after,
-        stop_timeout=stop_timeout,
-    )
-    asyncio.run(made.run())
+    serve(JobQueueWorker(jobs=[load_module(module) for module in modules], **options))
 
 
 def load_module(name: str) -> ModuleType:
