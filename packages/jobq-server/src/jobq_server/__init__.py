@@ -1,1 +1,17 @@
-"""A pool of jobq workers scaled live, and JobQueue, the whole queue in one object."""
+"""Run a pool of workers, or a whole queue in one object."""
+
+from jobq_server.modes import QueueMode, QueueModeError
+from jobq_server.options import PoolOptions
+from jobq_server.queue import JobQueue
+from jobq_server.server import JobQueueServer
+from jobq_server.stats import PoolStats, ServerStats
+
+__all__ = [
+    "JobQueue",
+    "JobQueueServer",
+    "PoolOptions",
+    "PoolStats",
+    "QueueMode",
+    "QueueModeError",
+    "ServerStats",
+]

@@ -1,0 +1,29 @@
+"""`jobq server`: run a pool of workers until told to stop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from jobq_server.server import JobQueueServer
+from jobq_worker.commands import load_module, serve, serving_options
+
+
+@click.command()
+@serving_options
+@click.option(
+    "--workers",
+    "worker_count",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    help="Have this many workers, each of which runs one job at a time.",
+)
+def server(modules: tuple[str, ...], **options: Any) -> None:
+    """Run a pool of workers for the jobs that MODULEs declare, from the storage's queues, until SIGTERM or SIGINT.
+
+    A module is named as for import (shop.jobs); the working directory is searched too.
+    """
+    serve(JobQueueServer(jobs=[load_module(module) for module in modules], **options))
