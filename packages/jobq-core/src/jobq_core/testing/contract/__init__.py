@@ -3,10 +3,14 @@
 from jobq_core.testing.contract.adding import AddingContract
 from jobq_core.testing.contract.claiming import ClaimingContract
 from jobq_core.testing.contract.control import ControlContract
+from jobq_core.testing.contract.doorbell import DoorbellContract
 from jobq_core.testing.contract.holding import HoldingContract
 from jobq_core.testing.contract.life import LifeContract
+from jobq_core.testing.contract.reading import ReadingContract
 from jobq_core.testing.contract.settling import SettlingContract
 from jobq_core.testing.contract.unique import UniqueContract
+from jobq_core.testing.contract.upkeep import UpkeepContract
+from jobq_core.testing.contract.working import WorkingContract
 
 
 class StorageContract(
@@ -17,6 +21,10 @@ class StorageContract(
     SettlingContract,
     HoldingContract,
     ControlContract,
+    ReadingContract,
+    DoorbellContract,
+    WorkingContract,
+    UpkeepContract,
 ):
     """What every storage must do, as the docstrings of `jobq_core.storage` say it."""
 

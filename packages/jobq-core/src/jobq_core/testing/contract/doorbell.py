@@ -1,0 +1,300 @@
+"""The doorbell: whom each change rings for. That it stays silent for the rest is not promised, and not tested."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from jobq_core.errors import ClosedError
+from jobq_core.records import Progress, WorkerInfo
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import (
+    FINISHED_TOPIC,
+    PROGRESS_TOPIC,
+    REQUEST_TOPIC,
+    UNKNOWN_KIND,
+    WAITING_TOPIC,
+    ProgressReport,
+    QueueStorage,
+    Subscription,
+    queue_topic,
+)
+from jobq_core.testing.contract.base import ContractBase
+from jobq_core.testing.helpers import ERROR, add_job, claim_one, job_in, new_job, register_worker, settle
+
+SAFETY_NET = 20.0
+"""Seconds after which a ring that has not come is a failure; one that comes takes milliseconds."""
+
+TOPIC = queue_topic("default")
+ALL_TOPICS = (TOPIC, FINISHED_TOPIC, PROGRESS_TOPIC, REQUEST_TOPIC, WAITING_TOPIC)
+
+Act = Callable[[], Awaitable[object]]
+Prepare = Callable[["DoorbellContract", QueueStorage, WorkerInfo], Awaitable[Act]]
+
+
+async def heard(subscription: Subscription, topic: str) -> None:
+    """Wait until a topic rings."""
+    async with asyncio.timeout(SAFETY_NET):
+        while topic not in await subscription.wait():
+            pass
+
+
+async def silence(subscription: Subscription) -> None:
+    """Wait until nothing is left to hear of what was done before."""
+    async with asyncio.timeout(SAFETY_NET):
+        while await subscription.wait(timeout=0.03):
+            pass
+
+
+def settling(ending: Ending, when: float | None = None, reason: str | None = None) -> Prepare:
+    """Prepare a settlement."""
+
+    async def prepare(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+        await add_job(storage)
+        claimed = await claim_one(storage, worker)
+        return lambda: settle(storage, worker, claimed, ending, when=when, reason=reason, error=ERROR)
+
+    return prepare
+
+
+def controlling(operation: str, state: JobState, **options: object) -> Prepare:
+    """Prepare an operation on a job in a state."""
+
+    async def prepare(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+        job = await job_in(storage, worker, state, run_id="r", **options)
+        if operation == "abort_run":
+            return lambda: storage.abort_run("r")
+        if operation == "clear":
+            return lambda: storage.clear("default")
+        return lambda: getattr(storage, operation)([job])
+
+    return prepare
+
+
+def adding(**options: object) -> Prepare:
+    """Prepare adding a job."""
+
+    async def prepare(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+        return lambda: storage.add([new_job(**options)])
+
+    return prepare
+
+
+def rescuing(request: str | None = None, max_attempts: int = 10) -> Prepare:
+    """Prepare the rescue of a job."""
+
+    async def prepare(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+        job = await add_job(storage, max_attempts=max_attempts)
+        await claim_one(storage, worker)
+        if request is not None:
+            await getattr(storage, request)([job])
+        await suite.advance(storage, worker.lost_after + 1)
+        return storage.rescue
+
+    return prepare
+
+
+async def promoting(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+    """Prepare the promotion of a job."""
+    await add_job(storage, run_at=60.0)
+    await suite.advance(storage, 61)
+    return storage.promote
+
+
+async def freeing(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+    """Prepare the coming of a worker that knows a kind that nobody knew."""
+    await job_in(storage, worker, JobState.BLOCKED, kind="rare")
+    return lambda: register_worker(storage, kinds=("rare",))
+
+
+async def reporting(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+    """Prepare a report of progress."""
+    job = await add_job(storage)
+    claimed = await claim_one(storage, worker)
+    report = ProgressReport(id=job, lease=claimed.lease, progress=Progress(percent=5.0))
+    return lambda: storage.progress(worker.id, [report])
+
+
+async def changing_details(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+    """Prepare a report that changes nothing but the details."""
+    job = await add_job(storage)
+    claimed = await claim_one(storage, worker)
+    first = ProgressReport(id=job, lease=claimed.lease, progress=Progress(percent=5.0, details=1))
+    await storage.progress(worker.id, [first])
+    second = ProgressReport(id=job, lease=claimed.lease, progress=Progress(percent=5.0, details=2))
+    return lambda: storage.progress(worker.id, [second])
+
+
+S = JobState
+
+RINGS: list[tuple[str, str, Prepare]] = [
+    (TOPIC, "add", adding()),
+    (TOPIC, "retry at once", settling(Ending.RETRY)),
+    (TOPIC, "release", settling(Ending.RELEASE)),
+    (TOPIC, "retry by hand", controlling("retry", S.FAILED)),
+    (TOPIC, "enable", controlling("enable", S.DISABLED)),
+    (TOPIC, "promote", promoting),
+    (TOPIC, "rescue", rescuing()),
+    (TOPIC, "register a worker that knows the kind", freeing),
+    (FINISHED_TOPIC, "complete", settling(Ending.COMPLETE)),
+    (FINISHED_TOPIC, "fail", settling(Ending.FAIL)),
+    (FINISHED_TOPIC, "end aborted", settling(Ending.ABORT)),
+    (FINISHED_TOPIC, "end disabled", settling(Ending.DISABLE)),
+    *((FINISHED_TOPIC, f"abort {s}", controlling("abort", s)) for s in (S.PENDING, S.SCHEDULED, S.BLOCKED, S.DISABLED)),
+    (FINISHED_TOPIC, "abort a run", controlling("abort_run", S.PENDING)),
+    *((FINISHED_TOPIC, f"disable {s}", controlling("disable", s)) for s in (S.PENDING, S.SCHEDULED, S.BLOCKED)),
+    *((FINISHED_TOPIC, f"delete {s}", controlling("delete", s)) for s in JobState),
+    (FINISHED_TOPIC, "clear", controlling("clear", S.PENDING)),
+    (FINISHED_TOPIC, "rescue with no attempts left", rescuing(max_attempts=1)),
+    (FINISHED_TOPIC, "rescue after abort", rescuing("abort")),
+    (FINISHED_TOPIC, "rescue after disable", rescuing("disable")),
+    (PROGRESS_TOPIC, "progress", reporting),
+    (PROGRESS_TOPIC, "progress of the details alone", changing_details),
+    (REQUEST_TOPIC, "abort a running job", controlling("abort", S.PROCESSING)),
+    (REQUEST_TOPIC, "abort a run of running jobs", controlling("abort_run", S.PROCESSING)),
+    (REQUEST_TOPIC, "disable a running job", controlling("disable", S.PROCESSING)),
+    (REQUEST_TOPIC, "delete a running job", controlling("delete", S.PROCESSING)),
+    (REQUEST_TOPIC, "clear a running job", controlling("clear", S.PROCESSING)),
+    (REQUEST_TOPIC, "rescue", rescuing()),
+    (WAITING_TOPIC, "add for later", adding(run_at=60.0)),
+    (WAITING_TOPIC, "retry later", settling(Ending.RETRY, 60.0)),
+    (WAITING_TOPIC, "release for later", settling(Ending.RELEASE, 60.0, UNKNOWN_KIND)),
+    (WAITING_TOPIC, "enable before its time", controlling("enable", S.DISABLED, run_at=600.0)),
+]
+
+
+class DoorbellContract(ContractBase):
+    """Whoever listens for a change is told of it, in this process and in others."""
+
+    @pytest.mark.parametrize(
+        ("topic", "prepare"),
+        [(topic, prepare) for topic, _, prepare in RINGS],
+        ids=[f"{topic} - {name}" for topic, name, _ in RINGS],
+    )
+    async def test_a_change_rings_for_those_whom_it_concerns(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, topic: str, prepare: Prepare
+    ) -> None:
+        act = await prepare(self, storage, worker)
+        async with storage.subscribe([topic]) as here, other.subscribe([topic]) as there:
+            # A ring of the preparation, arriving late, must not pass for that of the act.
+            await asyncio.gather(silence(here), silence(there))
+            await act()
+            await asyncio.gather(heard(here, topic), heard(there, topic))
+
+    async def test_a_ring_wakes_a_listener_that_waits_already(self, storage: QueueStorage, other: QueueStorage) -> None:
+        async with other.subscribe([TOPIC]) as subscription:
+            await silence(subscription)
+            waiting = asyncio.create_task(heard(subscription, TOPIC))
+            await asyncio.sleep(0)
+            await add_job(storage)
+            await waiting
+
+    async def test_a_ring_between_two_waits_is_not_lost(self, storage: QueueStorage, other: QueueStorage) -> None:
+        async with other.subscribe([TOPIC, WAITING_TOPIC]) as quiet, other.subscribe([TOPIC]) as witness:
+            for _ in range(5):
+                await asyncio.gather(silence(quiet), silence(witness))
+                await add_job(storage)
+                await heard(witness, TOPIC)
+                await heard(quiet, TOPIC)
+
+    async def test_a_wait_returns_all_the_topics_that_rang(self, storage: QueueStorage, other: QueueStorage) -> None:
+        async with other.subscribe(ALL_TOPICS) as subscription:
+            await silence(subscription)
+            await storage.add([new_job(), new_job(run_at=60.0)])
+            await storage.abort([await add_job(storage)])
+            rang: set[str] = set()
+            async with asyncio.timeout(SAFETY_NET):
+                while not rang >= {TOPIC, WAITING_TOPIC, FINISHED_TOPIC}:
+                    rang |= await subscription.wait()
+            assert rang <= set(ALL_TOPICS)
+
+    async def test_each_queue_has_a_topic_of_its_own(self, storage: QueueStorage, other: QueueStorage) -> None:
+        queues = ["a", "b", "with space, 'quote' and ünïcode " * 7]
+        async with other.subscribe(map(queue_topic, queues)) as subscription:
+            for queue in queues:
+                await silence(subscription)
+                await add_job(storage, queue=queue)
+                await heard(subscription, queue_topic(queue))
+
+    async def test_a_wait_for_nothing_returns_empty_at_its_timeout(self, storage: QueueStorage) -> None:
+        async with storage.subscribe(ALL_TOPICS) as subscription:
+            await silence(subscription)
+            assert await subscription.wait(timeout=0.01) == frozenset()
+            assert await subscription.wait(timeout=0) == frozenset()
+
+    async def test_every_listener_hears_each_ring(self, storage: QueueStorage, other: QueueStorage) -> None:
+        async with (
+            storage.subscribe([TOPIC]) as one,
+            storage.subscribe([TOPIC]) as two,
+            other.subscribe([TOPIC]) as three,
+        ):
+            everybody = (one, two, three)
+            for _ in range(3):
+                await asyncio.gather(*map(silence, everybody))
+                await add_job(storage)
+                await asyncio.gather(*(heard(each, TOPIC) for each in everybody))
+
+    async def test_a_listener_that_left_does_not_disturb_the_others(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
+        async with other.subscribe([TOPIC, WAITING_TOPIC]) as stays:
+            async with other.subscribe([TOPIC]) as leaves:
+                await add_job(storage)
+                await heard(leaves, TOPIC)
+            await silence(stays)
+            await add_job(storage)
+            await heard(stays, TOPIC)
+
+    async def test_a_wait_that_is_cancelled_loses_no_later_ring(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
+        async with other.subscribe([TOPIC]) as subscription:
+            await silence(subscription)
+            for turns in range(5):
+                waiting = asyncio.create_task(subscription.wait())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.wait([waiting])
+            await add_job(storage)
+            await heard(subscription, TOPIC)
+
+    async def test_closing_the_storage_ends_the_waiting_with_closed_error(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
+        async with storage.subscribe([TOPIC]) as subscription, other.subscribe([TOPIC]) as elsewhere:
+            await silence(subscription)
+            waiting = asyncio.create_task(subscription.wait())
+            await asyncio.sleep(0)
+            await storage.close()
+            async with asyncio.timeout(SAFETY_NET):
+                with pytest.raises(ClosedError):
+                    await waiting
+                with pytest.raises(ClosedError):
+                    await subscription.wait()
+            # The other object lives on.
+            await add_job(other)
+            await heard(elsewhere, TOPIC)
+
+    async def test_a_listener_in_many_rings_misses_none_for_good(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
+        # Rings are coalesced, but after the last change there is a ring that was not yet given out.
+        total = 40
+        seen = 0
+
+        async def count() -> int:
+            return (await other.counts("default"))["default"][S.PENDING]
+
+        async with other.subscribe([TOPIC]) as subscription:
+
+            async def listen() -> None:
+                nonlocal seen
+                async with asyncio.timeout(SAFETY_NET):
+                    while (seen := await count()) < total:
+                        await subscription.wait()
+
+            await asyncio.gather(listen(), *(storage.add([new_job()]) for _ in range(total)))
+        assert seen == total

@@ -1,0 +1,239 @@
+"""Workers: who is registered, and the heart that keeps them so from a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+from uuid import UUID
+
+import pytest
+
+from jobq_core.ids import new_id
+from jobq_core.records import WorkerInfo, WorkerStats
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import UNKNOWN_KIND, Heart, QueueStorage
+from jobq_core.testing.contract.adding import WORDS
+from jobq_core.testing.contract.base import ContractBase
+from jobq_core.testing.helpers import add_job, claim_one, read, register_worker, settle, state_of, worker_info
+
+T = TypeVar("T")
+
+STATS = WorkerStats(
+    completed=1,
+    failed=2,
+    retried=3,
+    aborted=4,
+    disabled=5,
+    released=6,
+    running=7,
+    busy_seconds=8.125,
+    unknown_kinds={"rare": 9, WORDS: 1},
+)
+
+
+def in_thread(call: Callable[[], T]) -> T:
+    """Run a call in a thread while the event loop stands still, as under a handler that blocks it."""
+    answers: list[T] = []
+    thread = threading.Thread(target=lambda: answers.append(call()), daemon=True)
+    thread.start()
+    thread.join(timeout=20)
+    assert answers, "the call needed the event loop, or failed"
+    return answers[0]
+
+
+def close(heart: Heart) -> None:
+    """Close a heart from a thread, as its worker does."""
+    assert in_thread(lambda: [heart.close()]) == [None]
+
+
+class WorkingContract(ContractBase):
+    """A worker is alive while its one row is renewed."""
+
+    async def test_a_registered_worker_is_known_as_it_described_itself(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
+        info = worker_info(
+            name=WORDS, host="h", pid=2**31 - 1, queues=("b", "a"), kinds=("k", "j"), concurrency=7, lost_after=12.5
+        )
+        before = await storage.now()
+        await storage.register(info)
+        after = await storage.now()
+        [record] = await other.workers()
+        assert (record.info, record.stats) == (info, WorkerStats())
+        assert before <= record.started_at <= after
+        assert before <= record.beat_at <= after
+        assert record.expires_at == record.beat_at + timedelta(seconds=12.5)
+
+    async def test_a_worker_may_know_no_kind(self, storage: QueueStorage) -> None:
+        info = await register_worker(storage, kinds=())
+        assert [record.info for record in await storage.workers()] == [info]
+
+    async def test_workers_are_listed_oldest_first(self, storage: QueueStorage, other: QueueStorage) -> None:
+        infos: list[WorkerInfo] = []
+        # Their ids run the other way.
+        for n, worker in enumerate(sorted((new_id() for _ in range(6)), reverse=True)):
+            infos.append(await register_worker((storage, other)[n % 2], id=worker, lost_after=600.0))
+            await self.advance(storage, 1)
+        await storage.register(infos[2])
+        assert [record.info for record in await storage.workers()] == infos
+
+    async def test_registering_again_renews_the_worker(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        [first] = await storage.workers()
+        await self.advance(storage, 20)
+        await storage.register(worker)
+        [again] = await storage.workers()
+        assert (again.info, again.started_at) == (worker, first.started_at)
+        assert again.expires_at - first.expires_at >= timedelta(seconds=20)
+        await self.advance(storage, 20)
+        assert await storage.rescue() == []
+
+    async def test_an_expired_worker_is_listed_until_it_is_rescued_from(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        await self.advance(storage, worker.lost_after + 1)
+        [record] = await storage.workers()
+        assert record.info == worker
+        assert record.expires_at < await storage.now()
+        await storage.rescue()
+        assert await storage.workers() == []
+
+    async def test_a_deregistered_worker_is_forgotten(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        stays = await register_worker(storage)
+        for _ in range(2):
+            await storage.deregister(worker.id)
+            assert [record.info for record in await storage.workers()] == [stays]
+        await self.advance(storage, stays.lost_after + 1)
+        assert [lost.worker for lost in await storage.rescue()] == [stays.id]
+
+    async def test_a_worker_that_was_taken_for_lost_can_register_again(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        await self.advance(storage, worker.lost_after + 1)
+        await storage.rescue()
+        await storage.register(worker)
+        await add_job(storage)
+        await claim_one(storage, worker)
+
+    # Kinds that nobody knew
+
+    async def test_jobs_of_a_kind_that_nobody_knew_are_freed_by_a_worker_that_knows_it(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        async def hand_back(kind: str, queue: str = "default", reason: str = UNKNOWN_KIND) -> UUID:
+            job = await add_job(storage, kind=kind, queue=queue)
+            claimed = await claim_one(storage, worker, queue)
+            await settle(storage, worker, claimed, Ending.RELEASE, when=600.0, reason=reason)
+            return job
+
+        freed = [await hand_back("rare"), await hand_back("odd"), await hand_back("rare")]
+        kept = [
+            await hand_back("unheard of"),
+            await hand_back("rare", queue="another"),
+            await hand_back("rare", reason="no room"),
+        ]
+        heir = await register_worker(other, kinds=("rare", "odd", "noop"))
+        assert [await state_of(storage, job) for job in freed] == [JobState.PENDING] * 3
+        assert [await state_of(storage, job) for job in kept] == [JobState.BLOCKED] * 3
+        assert [(await claim_one(other, heir)).attempt for _ in freed] == [1, 1, 1]
+        # What was freed does not come due a second time.
+        await self.advance(storage, 601)
+        assert (await storage.promote()).promoted == 3
+
+    async def test_a_scheduled_job_is_not_freed_by_a_worker_that_knows_its_kind(self, storage: QueueStorage) -> None:
+        job = await add_job(storage, kind="rare", run_at=600.0)
+        await register_worker(storage, kinds=("rare",))
+        assert await state_of(storage, job) is JobState.SCHEDULED
+
+    async def test_a_job_of_an_unknown_kind_is_tried_again_when_its_time_comes(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        job = await add_job(storage, kind="rare")
+        await settle(storage, worker, await claim_one(storage, worker), Ending.RELEASE, when=60.0, reason=UNKNOWN_KIND)
+        record = await read(storage, job)
+        assert (record.state, record.reason, record.attempt) == (JobState.BLOCKED, UNKNOWN_KIND, 0)
+        await self.advance(storage, 61)
+        assert (await storage.promote()).promoted == 1
+        await storage.register(worker)
+        assert (await claim_one(storage, worker)).attempt == 1
+
+    # The heart
+
+    async def test_a_heart_beats_from_a_thread_while_the_event_loop_stands_still(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        heart = storage.heart(worker)
+        try:
+            await self.advance(storage, 20)
+            now = await storage.now()
+            assert in_thread(lambda: heart.beat(STATS)) is True
+            [record] = await other.workers()
+            assert (record.info, record.stats) == (worker, STATS)
+            assert record.beat_at >= now
+            assert record.expires_at == record.beat_at + timedelta(seconds=worker.lost_after)
+            await self.advance(storage, 20)
+            assert await storage.rescue() == []
+        finally:
+            close(heart)
+
+    async def test_the_last_statistics_count(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        heart = storage.heart(worker)
+        stats = WorkerStats(completed=1, unknown_kinds={"a": 1})
+        assert in_thread(lambda: heart.beat(STATS))
+        assert in_thread(lambda: heart.beat(stats))
+        close(heart)
+        stats.unknown_kinds["b"] = 2
+        [record] = await storage.workers()
+        assert record.stats == WorkerStats(completed=1, unknown_kinds={"a": 1})
+
+    @pytest.mark.parametrize("end", ["never registered", "deregistered", "taken for lost"])
+    async def test_a_worker_that_is_not_registered_has_no_heartbeat(self, storage: QueueStorage, end: str) -> None:
+        worker = worker_info()
+        if end != "never registered":
+            await storage.register(worker)
+        heart = storage.heart(worker)
+        if end == "deregistered":
+            assert in_thread(lambda: heart.beat(STATS)) is True
+            await storage.deregister(worker.id)
+        elif end == "taken for lost":
+            await self.advance(storage, worker.lost_after + 1)
+            await storage.rescue()
+        assert in_thread(lambda: heart.beat(STATS)) is False
+        assert await storage.workers() == []
+        close(heart)
+
+    async def test_an_expired_row_that_nobody_took_for_lost_is_renewed(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        job = await add_job(storage)
+        claimed = await claim_one(storage, worker)
+        await self.advance(storage, worker.lost_after + 100)
+        heart = storage.heart(worker)
+        assert in_thread(lambda: heart.beat(STATS)) is True
+        close(heart)
+        assert await storage.rescue() == []
+        assert await settle(storage, worker, claimed) is JobState.COMPLETED
+        assert await state_of(storage, job) is JobState.COMPLETED
+
+    async def test_a_heart_that_never_beat_can_be_closed_twice(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        heart = storage.heart(worker)
+        close(heart)
+        close(heart)
+
+    async def test_a_heartbeat_at_the_same_time_as_a_rescue_is_told_the_truth(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
+        for _ in range(10):
+            worker = await register_worker(storage, lost_after=5.0)
+            await add_job(storage)
+            await claim_one(storage, worker)
+            heart = storage.heart(worker)
+            await self.advance(storage, 6)
+            alive, lost = await asyncio.gather(asyncio.to_thread(heart.beat, WorkerStats()), other.rescue())
+            assert [each.worker for each in lost] == ([] if alive else [worker.id])
+            assert [record.info.id for record in await storage.workers()] == ([worker.id] if alive else [])
+            await asyncio.to_thread(heart.close)
+            await storage.deregister(worker.id)
+            await storage.clear("default")
