@@ -73,6 +73,7 @@ class Runner(Protocol):
 
     async def run(self) -> None:
         """Serve until a signal."""
+        ...
 
 
 def serve(runner: Runner) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from jobq_worker.run import Run
 
 Ended = Callable[[Run], None]
-"""Told of a run whose handler has ended, on the event loop; the run's `settlement` says how (None: say nothing)."""
+"""Told of a run whose handler has ended, on the event loop; the run's `outcome` says how (None: settle nothing)."""
 
 
 class Executor(abc.ABC):

@@ -68,6 +68,7 @@ class Fetcher:
         self._claimed: int = 0
         self._doubts: list[float] = []
         self._ending = False
+        self._hurry = asyncio.Event()
         self.claiming = True
         self.runner: Runner = None  # type: ignore[assignment]  # set before the loop starts: each knows the other
 
@@ -100,6 +101,7 @@ class Fetcher:
     def finish(self) -> None:
         """Settle what has ended and find what may have been claimed unheard; then `run` returns."""
         self._ending = True
+        self._hurry.set()
         if self._doubts:
             self._doubts = [0.0]
         self._wake()
@@ -114,7 +116,7 @@ class Fetcher:
             try:
                 await self.exchange()
             except Exception as error:  # noqa: BLE001  (logged by Trouble; this loop never ends by itself)
-                await asyncio.sleep(self._trouble.failed("fetcher", error))
+                await self._rest(self._trouble.failed("fetcher", error))
                 if self._ending and self._doubts:
                     self._doubts = [0.0]
 
@@ -123,12 +125,14 @@ class Fetcher:
         if self._doubts and self._doubts[0] <= self._loop.time() and self._membership.sure():
             await self._adopt()
         runner, loop = self.runner, self._loop
-        self._rung, self._flush = False, False
+        rung, self._rung, self._flush = self._rung, False, False
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
         runs = list(islice(runner.outbox, BATCH))
         claim = await self._claim()
+        if claim is None:
+            self._rung = self._rung or rung
         if not runs and claim is None:
             return
         self._poll_at = loop.time() + self._poll_interval * random.uniform(1.0, 1.25)
@@ -139,6 +143,7 @@ class Fetcher:
             answer = await self._storage.exchange(worker, [run.settlement for run in runs if run.settlement], claim)
         except BaseException:
             if claim is not None:
+                self._rung = True
                 self._doubts = [loop.time() + after for after in RECHECKS]
             if self._gate is not None:
                 await self._gate.give_back(granted)
@@ -160,8 +165,9 @@ class Fetcher:
             for _ in runs:
                 outbox.popleft()
             self._on_settled(runs, answer)
-            seconds = sum(run.seconds for run in runs)
-            self._prefetch.observe(len(runs), seconds, len(self._slots))
+            started = [run.seconds for run in runs if run.slot is not None]
+            if started:
+                self._prefetch.observe(len(started), sum(started), len(self._slots))
 
     async def _claim(self) -> Claim | None:
         wanted = min(self._room(), BATCH)
@@ -218,6 +224,14 @@ class Fetcher:
         finally:
             self._waiter = None
             timer.cancel()
+
+    async def _rest(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
+        self._hurry.clear()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -59,6 +59,13 @@ class Heartbeat:
         await asyncio.wait([self._ended], timeout=patience)
 
     def _beat(self) -> None:
+        try:
+            self._beat_on()
+        finally:
+            self._heart.close()
+            self._tell(self._end)
+
+    def _beat_on(self) -> None:
         pause = self._interval
         while True:
             self._wake.wait(pause)
@@ -76,14 +83,14 @@ class Heartbeat:
                 pause = self._interval
                 if not alive:
                     break
-        self._heart.close()
-        self._tell(self._end)
 
     def _tell(self, callback: Callable[..., object], *args: object) -> None:
         try:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
-            self._ending = True  # the loop is closed: there is nobody left to tell, nor to beat for
+            # The loop is closed: there is nobody left to tell, nor to beat for.
+            self._ending = True
+            self._wake.set()
 
     def _end(self) -> None:
         if not self._ended.done():

@@ -38,11 +38,11 @@ class LoopExecutor(Executor):
                 value = await handler.body(arguments)
             else:
                 value = await handler.body(arguments, run.context)
-            run.settlement = returned(run, value, told=run.stop is not None)
+            run.outcome = returned(run, value, told=run.stop is not None)
         except GeneratorExit:
             raise  # the loop is gone: nobody would hear of it
         except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the job's, and never the worker's)
-            run.settlement = raised(run, error, told=run.stop is not None)
+            run.outcome = raised(run, error, told=run.stop is not None)
         run.task = None
         if self._ended is not None:
             self._ended(run)
@@ -58,7 +58,7 @@ class LoopExecutor(Executor):
         # A task that is cancelled before its first step never enters _perform.
         if run.task is not None:
             run.task = None
-            run.settlement = raised(run, asyncio.CancelledError(), told=True)
+            run.outcome = raised(run, asyncio.CancelledError(), told=True)
             if self._ended is not None:
                 self._ended(run)
 

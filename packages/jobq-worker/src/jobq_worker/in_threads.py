@@ -78,6 +78,6 @@ def _perform(run: Run) -> None:
     try:
         run.arguments = arguments = handler.definition.decode_arguments(run.job.arguments)
         value = handler.body(arguments) if context is None else handler.body(arguments, context)
-        run.settlement = returned(run, value, told=context is not None and context.told)
+        run.outcome = returned(run, value, told=context is not None and context.told)
     except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the job's, and never the worker's)
-        run.settlement = raised(run, error, told=context is not None and context.aborted)
+        run.outcome = raised(run, error, told=context is not None and context.aborted)

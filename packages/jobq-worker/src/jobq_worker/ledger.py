@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from jobq_core.events import EventSource, JobAborted, JobCompleted, JobDisabled, JobFailed, JobRetried, RunEvent
+from jobq_core.records import ErrorRecord
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import Exchange, Retention, Settlement
 from jobq_worker.membership import Membership
@@ -64,9 +65,8 @@ class Ledger:
                 continue
             ending = _ENDINGS.get(state, settlement.ending)
             self._slots.count(run, ending)
-            if ending is Ending.FAIL and settlement.error is not None:
-                error = settlement.error
-                logger.error("job %s (%s) failed: %s: %s", run.job.id, run.job.kind, error.type, error.message)
+            if ending is Ending.FAIL or ending is Ending.RETRY:
+                _log(run, ending, settlement.error)
             if ending in wanted:
                 self._events.emit(self._event(run, settlement, ending))
             if self._unkept and (run.job.queue, state) in self._unkept:
@@ -98,6 +98,15 @@ class Ledger:
         return event(
             job_id=job.id, kind=job.kind, queue=job.queue, attempt=job.attempt, worker=self._membership.id, **more
         )
+
+
+def _log(run: Run, ending: Ending, error: ErrorRecord | None) -> None:
+    job = run.job
+    level, what = (logging.ERROR, "failed") if ending is Ending.FAIL else (logging.WARNING, "will run again")
+    why = "" if error is None else f": {error.type}: {error.message}"
+    logger.log(
+        level, "job %s (%s) %s after attempt %d of %d%s", job.id, job.kind, what, job.attempt, job.max_attempts, why
+    )
 
 
 def _kept_for_no_time(retention: Retention) -> list[JobState]:

@@ -36,8 +36,8 @@ _CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 class Membership:
     """This worker among the registered ones.
 
-    on_alive: called when a beat worked or the worker is registered. on_expired: called when no beat worked for so long
-    that the leases are about to run out. on_lost: called when others took this worker for lost; it is then
+    on_alive: called when the worker is registered, or surely alive again. on_expired: called when no beat worked for so
+    long that the leases are about to run out. on_lost: called when others took this worker for lost; it is then
     registered anew, under a new id.
     """
 
@@ -134,12 +134,14 @@ class Membership:
             logger.warning("worker %s could not deregister and will be taken for lost: %s", self.id, error)
 
     def _renewed(self, before: float) -> None:
+        again = not self.may_claim
         self._doubted = False
         self.last_beat = before
         lost_after = self.info.lost_after
         self.alive_until = before + lost_after * 0.9
         self._set_alarm()
-        self.on_alive()
+        if again:
+            self.on_alive()
 
     def _beaten(self, heartbeat: Heartbeat, before: float, alive: bool) -> None:
         self._trouble.fine("heartbeat")
@@ -151,6 +153,10 @@ class Membership:
         logger.error("worker %s was taken for lost; its runs are stopped and it starts anew", self.id)
         self.alive_until = float("-inf")
         self._heartbeat = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+        # At once, so that the answer to a claim under the old id is known for what it is.
+        self.info = attrs.evolve(self.info, id=new_id())
         self.on_lost()
         self._returning = self._loop.create_task(self._return())
 
@@ -158,7 +164,6 @@ class Membership:
         self._trouble.failed("heartbeat", error)
 
     async def _return(self) -> None:
-        self.info = attrs.evolve(self.info, id=new_id())
         while True:
             try:
                 await self.join()

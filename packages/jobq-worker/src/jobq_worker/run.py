@@ -31,8 +31,8 @@ class Stop(Enum):
 class Run:
     """One claimed job and what became of it. Made for every job, so it is slots and nothing else.
 
-    due: when its deadline passes, by the loop's clock. stop: why it is to stop. over: its settlement is on the way,
-    so whatever its handler still does counts for nothing.
+    due: when its deadline passes, by the loop's clock. stop: why it is to stop. outcome: how its handler ended.
+    over: its settlement is on the way, so whatever its handler still does counts for nothing.
     """
 
     __slots__ = (
@@ -42,6 +42,7 @@ class Run:
         "due",
         "handler",
         "job",
+        "outcome",
         "over",
         "seconds",
         "settlement",
@@ -63,6 +64,7 @@ class Run:
         self.slot: Slot | None = None
         self.arguments: Job[object] | None = None
         self.context: RunContext | None = None
+        self.outcome: Settlement | None = None
         self.settlement: Settlement | None = None
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None

@@ -114,12 +114,6 @@ class Runner:
             run.context = self._context(run)
         if job.timeout is not None or run.due is not None:
             self._limit(run)
-        if self._events.wants(JobStarted):
-            self._events.emit(
-                JobStarted(
-                    job_id=job.id, kind=job.kind, queue=job.queue, attempt=job.attempt, worker=self._membership.id
-                )
-            )
         if self._limiter is None:
             self._begin(run)
         else:
@@ -127,23 +121,35 @@ class Runner:
             self._call(self._begin_limited(self._limiter, run))
 
     def _begin(self, run: Run) -> None:
+        if self._events.wants(JobStarted):
+            job = run.job
+            self._events.emit(
+                JobStarted(
+                    job_id=job.id, kind=job.kind, queue=job.queue, attempt=job.attempt, worker=self._membership.id
+                )
+            )
         try:
             run.handler.executor.start(run)
         except Exception:
             logger.exception("job %s (%s) could not be started and is handed back", run.job.id, run.job.kind)
-            run.settlement = Settlement(run.job.id, run.job.lease, Ending.RELEASE)
+            run.outcome = Settlement(run.job.id, run.job.lease, Ending.RELEASE)
             self.ended(run)
 
     async def _begin_limited(self, limiter: Limiter, run: Run) -> None:
         try:
             await limiter.started(1)
-        finally:
+        except Exception:
+            logger.exception("the limiter failed; job %s (%s) is handed back", run.job.id, run.job.kind)
             self._starting.discard(run)
+            run.outcome = Settlement(run.job.id, run.job.lease, Ending.RELEASE)
+            self.ended(run)
+            return
+        self._starting.discard(run)
         self.on_ended()
         if run.stop is None:
             self._begin(run)
         else:
-            run.settlement = stopped(run, None)
+            run.outcome = stopped(run, None)
             self.ended(run)
 
     def _context(self, run: Run) -> RunContext:
@@ -181,7 +187,7 @@ class Runner:
             run.timer = None
         if not run.over:
             run.seconds = self._loop.time() - run.started
-            self._settle(run, run.settlement)
+            self._settle(run, run.outcome)
         self._slots.give_back(slot)
         if self._limiter is not None:
             self._call(self._limited_end(self._limiter))

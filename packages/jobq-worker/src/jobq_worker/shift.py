@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from jobq_core.errors import JobQueueError
@@ -37,7 +37,7 @@ logger = logging.getLogger("jobq.worker")
 STUBBORN: Final = 1.0
 """Seconds that handlers have to end once the worker's patience is over, before their jobs are handed back without."""
 FLUSH: Final = 5.0
-"""Seconds that the last settlements, and the farewell, may each take when the storage is away."""
+"""Seconds that the last settlements may take, and then the farewell, when the storage is away."""
 
 
 class Shift:
@@ -157,21 +157,19 @@ class Shift:
             )
 
     async def _sign_off(self) -> None:
+        ends = self._loop.time() + FLUSH
         tasks = [self._fetching, *self._tasks]
         for task in tasks:
             task.cancel()
         for executor in self._executors:
             executor.close()
-        await asyncio.wait(tasks)
-        await self._bounded(self.maintenance.resign())
-        await self.membership.leave(FLUSH)
-
-    async def _bounded(self, farewell: Awaitable[None]) -> None:
+        await asyncio.wait(tasks, timeout=FLUSH)
         try:
-            async with asyncio.timeout(FLUSH):
-                await farewell
+            async with asyncio.timeout_at(ends):
+                await self.maintenance.resign()
         except (JobQueueError, TimeoutError) as error:
             logger.warning("could not resign from the maintenance, whose lease ends by itself: %s", error)
+        await self.membership.leave(max(ends - self._loop.time(), 0.0))
 
     def _ended_while_stopping(self) -> None:
         self.fetcher.ended()
@@ -179,7 +177,7 @@ class Shift:
 
     def _alive(self) -> None:
         self.runner.pump()
-        self.fetcher.look()
+        self.fetcher.ring()
 
     def _found_lost(self, lost: Sequence[LostWorker]) -> None:
         for worker in lost:

@@ -88,9 +88,17 @@ class Slots:
             else:
                 self._retired.append(slot)
         while len(self._slots) < count:
-            slot = Slot(len(self._slots) + 1)
-            self._slots.append(slot)
-            self.free.insert(0, slot)
+            self._slots.append(self._come_back(len(self._slots) + 1))
+
+    def _come_back(self, number: int) -> Slot:
+        for slot in self._retired:
+            if slot.number == number:
+                slot.retired = False
+                self._retired.remove(slot)
+                return slot
+        slot = Slot(number)
+        self.free.insert(0, slot)
+        return slot
 
     def give_back(self, slot: Slot) -> None:
         """Make a slot free whose run has ended."""

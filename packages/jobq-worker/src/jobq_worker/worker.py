@@ -14,7 +14,7 @@ from uuid import UUID
 from jobq_core.errors import ConfigurationError
 from jobq_core.events import EventSource, WorkerStarted, WorkerStopped
 from jobq_core.ids import new_id
-from jobq_core.job import Job, check_name
+from jobq_core.job import Job, JobDefinition, check_name
 from jobq_core.limiters import Limiter, NullLimiter
 from jobq_core.opening import open_storage
 from jobq_core.records import WorkerInfo, WorkerStats
@@ -91,6 +91,7 @@ class JobQueueWorker(EventSource):
         self._trouble = Trouble(f"worker {self._name}")
         self._state: WorkerState = "new"
         self._shift: Shift | None = None
+        self._starting: asyncio.Future[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._id: UUID | None = None
 
@@ -138,6 +139,17 @@ class JobQueueWorker(EventSource):
             raise ConfigurationError(f"the worker is {self._state}; stop it before it is started again")
         definitions = self._handlers.definitions()
         before, self._state = self._state, "starting"
+        self._starting = starting = asyncio.get_running_loop().create_future()
+        try:
+            await self._start(definitions)
+        except BaseException:
+            self._state = before
+            raise
+        finally:
+            self._starting = None
+            starting.set_result(None)
+
+    async def _start(self, definitions: Sequence[JobDefinition]) -> None:
         info = WorkerInfo(
             id=new_id(),
             name=self._name,
@@ -148,29 +160,25 @@ class JobQueueWorker(EventSource):
             concurrency=len(self._slots),
             lost_after=self._lost_after,
         )
+        if self._url is not None and self._opened:
+            self._storage = open_storage(self._url)
+        shift = Shift(
+            self._storage,
+            info,
+            handlers=self._handlers,
+            slots=self._slots,
+            events=self,
+            limiter=self._limiter,
+            retention=self._retention,
+            trouble=self._trouble,
+            heartbeat_interval=self._heartbeat_interval,
+            poll_interval=self._poll_interval,
+        )
+        await self._open()
         try:
-            if self._url is not None and self._opened:
-                self._storage = open_storage(self._url)
-            shift = Shift(
-                self._storage,
-                info,
-                handlers=self._handlers,
-                slots=self._slots,
-                events=self,
-                limiter=self._limiter,
-                retention=self._retention,
-                trouble=self._trouble,
-                heartbeat_interval=self._heartbeat_interval,
-                poll_interval=self._poll_interval,
-            )
-            await self._open()
-            try:
-                await shift.start()
-            except BaseException:
-                await self._close()
-                raise
+            await shift.start()
         except BaseException:
-            self._state = before
+            await self._close()
             raise
         self._shift, self._id, self._stopping = shift, info.id, None
         self._state = "running"
@@ -190,6 +198,8 @@ class JobQueueWorker(EventSource):
         timeout: default stop_timeout. A second call while it stops shortens the wait. Does nothing on a worker that
         does not run."""
         patience = self._stop_timeout if timeout is None else _patience(timeout)
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
         shift = self._shift
         if shift is None:
             return
