@@ -78,6 +78,7 @@ def test_every_block_does_what_the_page_says(page: Path, tmp_path: Path, request
         ("```bash\npython -c 'exit(3)'\n```", "ended with 3"),
         ("```console\n$ python -c 'print(1)'\n2\n```", "did not print what the page shows"),
         ("```console\n$ python -c 'print(1)'  # until Ctrl-C\n2\n```", "did not print '2'"),
+        ("```bash\npython -c 'input()'  # until Ctrl-C\n```", "show a line that it prints"),
         ("```bash\npython -m pip install nox && python -m nox -s parade\n```", "no session 'parade'"),
         ("```bash\nkubectl apply -f here.yaml\n```", "no file here.yaml on the page"),
         ("```bash\nsystemctl start jobq-worker\n```", "nowhere on the page"),

@@ -156,9 +156,11 @@ class Page:
             if not is_run(block, command.text, self._blocks):
                 continue
             if command.serves:
+                if not command.shown:
+                    raise block.error(f"{command.text}: show a line that it prints, by which to know that it is up")
                 serving = await self._start(block, command)
                 self._serving.append(serving)
-                for line in command.shown or ():
+                for line in command.shown:
                     await serving.show(line)
                 continue
             output = await self._finish(block, command)
