@@ -5,22 +5,28 @@ from __future__ import annotations
 import sqlite3
 import time
 from pathlib import Path
+from typing import Final
 
 from jobq_core.errors import ConfigurationError, StorageError
 from jobq_storage_sqlite.errors import code_of
 
-OLDEST = (3, 37, 0)
-"""The SQLite that the schema needs: STRICT tables came with 3.37, RETURNING with 3.35."""
+OLDEST: Final = (3, 38, 0)
+"""The SQLite that is needed: it brought json_each as a matter of course; STRICT tables and RETURNING are older."""
+
+LOG_SIZE: Final = 64 * 1024 * 1024
+"""Bytes that the write-ahead log keeps on the disk after it was longer."""
 
 
-def connect(path: Path, synchronous: str, busy_timeout: float, *, create: bool = False) -> sqlite3.Connection:
+def connect(
+    path: Path, synchronous: str, busy_timeout: float, *, create: bool = False, reads: bool = False
+) -> sqlite3.Connection:
     """Open a connection of the calling thread; transactions are begun by hand.
 
     synchronous: 'FULL' or another value of the pragma. busy_timeout: seconds to wait for other connections' locks.
-    create: whether the file may be made. Raises sqlite3.Error.
+    create: whether the file may be made. reads: whether the connection is only to read. Raises sqlite3.Error.
     """
     if sqlite3.sqlite_version_info < OLDEST:
-        raise ConfigurationError(f"jobq needs SQLite 3.37 or newer; this Python has {sqlite3.sqlite_version}")
+        raise ConfigurationError(f"jobq needs SQLite 3.38 or newer; this Python has {sqlite3.sqlite_version}")
     mode = "rwc" if create else "rw"
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}", timeout=busy_timeout, isolation_level=None, uri=True
@@ -29,6 +35,9 @@ def connect(path: Path, synchronous: str, busy_timeout: float, *, create: bool =
         # The reader's snapshots beside the writer need the log; switching to it is lasting, and nothing if done before.
         _use_log(connection, busy_timeout)
         connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_SIZE}")
+        if reads:
+            connection.execute("PRAGMA query_only = ON")
     except BaseException:
         connection.close()
         raise

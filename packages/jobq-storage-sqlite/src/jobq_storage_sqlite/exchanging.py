@@ -58,7 +58,10 @@ def _completes(settlement: Settlement) -> bool:
 
 def _complete(transaction: Transaction, settlements: list[Settlement]) -> list[JobState | None]:
     now = transaction.now
-    rows = [(settlement.id.bytes, settlement.lease, now, settlement.result) for settlement in settlements]
+    rows = [
+        (settlement.id.bytes, settlement.lease, now, settlement.result, text(settlement.reason))
+        for settlement in settlements
+    ]
     changed = transaction.many("complete", rows)
     if changed:
         transaction.topics.add(FINISHED_TOPIC)
@@ -98,7 +101,7 @@ def _settle_one(transaction: Transaction, settlement: Settlement) -> JobState | 
         position,
         attempt,
         run_at,
-        settlement.reason or _REASONS.get(state),
+        text(settlement.reason) or _REASONS.get(state),
         now if state in FINISHED else None,
         error_lease,
     )

@@ -11,7 +11,7 @@ from contextlib import closing
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 from urllib.parse import quote, unquote
 from uuid import UUID
 
@@ -50,7 +50,10 @@ from jobq_storage_sqlite.watcher import Watcher
 
 Synchronous = Literal["FULL", "EXTRA", "NORMAL"]
 
-_SYNCHRONOUS = ("FULL", "EXTRA", "NORMAL")
+_SYNCHRONOUS: Final = ("FULL", "EXTRA", "NORMAL")
+
+_SLICE: Final = 0.25
+"""Seconds that the writer waits for the lock at a time."""
 
 
 class _Parts:
@@ -58,10 +61,11 @@ class _Parts:
 
     def __init__(self, storage: SqliteQueueStorage) -> None:
         path = str(storage.path)
-        self.writer = Writer("writer", path, storage._connect, storage._moment, storage.busy_timeout, ring=self._ring)
-        self.reader = Reader("reader", path, storage._connect, storage._moment, storage.busy_timeout)
+        reading, patience = partial(storage._connect, reads=True), storage.busy_timeout
+        self.writer = Writer("writer", path, storage._connect_writer, storage._moment, patience, ring=self._ring)
+        self.reader = Reader("reader", path, reading, storage._moment, patience)
         self.doorbell = Doorbell(self._rings, self._attend)
-        self.watcher = Watcher(storage.path, storage._connect, self.doorbell)
+        self.watcher = Watcher(storage.path, reading, self.doorbell)
 
     def _ring(self, rings: dict[str, int]) -> None:
         self.doorbell.ring_numbers(rings)
@@ -127,6 +131,7 @@ class SqliteQueueStorage(QueueStorage):
         self.busy_timeout = busy_timeout
         self._migrate_at_open = migrate
         self._clock = time.time
+        self._opening = asyncio.Lock()
         self._parts: _Parts | None = None
 
     @classmethod
@@ -157,8 +162,12 @@ class SqliteQueueStorage(QueueStorage):
     def _moment(self) -> int:
         return int(self._clock() * SECOND)
 
-    def _connect(self, *, create: bool = False) -> sqlite3.Connection:
-        return connect(self.path, self.synchronous, self.busy_timeout, create=create)
+    def _connect(self, *, create: bool = False, reads: bool = False) -> sqlite3.Connection:
+        return connect(self.path, self.synchronous, self.busy_timeout, create=create, reads=reads)
+
+    def _connect_writer(self) -> sqlite3.Connection:
+        # It waits for the lock bit by bit, so that each operation is given up on at its own time.
+        return connect(self.path, self.synchronous, min(self.busy_timeout, _SLICE))
 
     def _open(self) -> _Parts:
         if self._parts is None:
@@ -171,16 +180,17 @@ class SqliteQueueStorage(QueueStorage):
 
     async def open(self) -> None:
         """Open the file and look at its schema; see `QueueStorage.open`."""
-        if self._parts is not None:
-            return
-        await asyncio.to_thread(self._prepare)
-        parts = _Parts(self)
-        try:
-            await parts.start()
-        except BaseException:
-            await parts.stop()
-            raise
-        self._parts = parts
+        async with self._opening:
+            if self._parts is not None:
+                return
+            await asyncio.to_thread(self._prepare)
+            parts = _Parts(self)
+            try:
+                await parts.start()
+            except BaseException:
+                await parts.stop()
+                raise
+            self._parts = parts
 
     def _prepare(self) -> None:
         try:

@@ -20,6 +20,7 @@ def register(transaction: Transaction, worker: WorkerInfo) -> None:
     transaction.run(
         "register",
         worker.id.bytes,
+        transaction.numbers(1),
         msgspec.json.encode(worker).decode(),
         msgspec.json.encode(WorkerStats()).decode(),
         lost_after,

@@ -80,8 +80,10 @@ CREATE TABLE jobq_attempt (
     PRIMARY KEY (n, lease)
 ) STRICT, WITHOUT ROWID;
 
+-- number: in the order of registering.
 CREATE TABLE jobq_worker (
     id BLOB PRIMARY KEY,
+    number INTEGER NOT NULL,
     info TEXT NOT NULL,
     stats TEXT NOT NULL,
     lost_after INTEGER NOT NULL,
