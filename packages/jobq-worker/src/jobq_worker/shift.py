@@ -63,7 +63,7 @@ class Shift:
         self._retention = retention
         self._slots = slots
         self._tasks: list[asyncio.Task[None]] = []
-        self._patience_ends = 0.0
+        self._patience_ends = float("inf")
         self._changed = asyncio.Event()
         self.membership = Membership(storage, info, trouble, slots.stats, heartbeat_interval=heartbeat_interval)
         self.maintenance = Maintenance(
@@ -115,7 +115,7 @@ class Shift:
 
     async def stop(self, timeout: float) -> None:
         """Claim no more, let the runs end for up to `timeout` seconds, hand back the rest, settle, and sign off."""
-        self._patience_ends = self._loop.time() + timeout
+        self.hurry(timeout)  # another may have come before this task began, with less patience
         self.fetcher.stop_claiming()
         self.runner.draining = True
         self.runner.on_ended = self._ended_while_stopping
