@@ -1,0 +1,248 @@
+"""The life of a server: it starts, runs jobs, stops, and starts again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from jobq_client import JobQueueClient
+from jobq_core import ClosedError, ConfigurationError, Job, JobState, WorkerStopped, job
+from jobq_core.memory import MemoryQueueStorage
+from jobq_server import JobQueueServer
+
+
+@job()
+class Thumbnail(Job[str]):
+    path: str
+
+
+async def test_jobs_added_before_a_server_starts_run_when_it_starts(storage: MemoryQueueStorage, bench: Any) -> None:
+    async with JobQueueClient(storage) as client:
+        handles = await client.add_many([bench.quick(n=n) for n in range(20)])
+        async with JobQueueServer(storage, jobs=bench.jobs, worker_count=3):
+            results = await asyncio.gather(*(client.wait_for(handle, timeout=20) for handle in handles))
+    assert results == list(range(20))
+    assert set(bench.runs.values()) == {1}
+
+
+async def test_it_starts_stops_and_starts_again(storage: MemoryQueueStorage, bench: Any) -> None:
+    server = JobQueueServer(storage, jobs=bench.jobs)
+    async with JobQueueClient(storage) as client:
+        for n in range(3):
+            assert server.health().state in ("new", "stopped")
+            await server.start()
+            assert server.health().healthy
+            assert await client.wait_for(await client.add(bench.quick(n=n)), timeout=20) == n
+            await server.stop()
+    assert await storage.workers() == []
+
+
+async def test_each_start_is_a_new_identity(storage: MemoryQueueStorage, bench: Any) -> None:
+    server = JobQueueServer(storage, jobs=bench.jobs)
+    async with server:
+        first = server.id
+    async with server:
+        assert server.id not in (None, first)
+
+
+async def test_starting_twice_is_refused_and_leaves_it_running(storage: MemoryQueueStorage, bench: Any) -> None:
+    async with JobQueueServer(storage, jobs=bench.jobs) as server:
+        with pytest.raises(ConfigurationError, match="the server is running"):
+            await server.start()
+        assert server.health().healthy
+
+
+async def test_stopping_while_idle_is_immediate(storage: MemoryQueueStorage, bench: Any) -> None:
+    server = JobQueueServer(storage, jobs=bench.jobs)
+    await server.start()
+    before = time.monotonic()
+    await server.stop()
+    assert time.monotonic() - before < 5  # stop_timeout is 30
+
+
+async def test_a_stop_lets_running_jobs_end(storage: MemoryQueueStorage, bench: Any) -> None:
+    server = JobQueueServer(storage, jobs=bench.jobs, worker_count=2)
+    async with JobQueueClient(storage) as client:
+        await server.start()
+        handles = await client.add_many([bench.held(n=n) for n in range(4)])
+        await bench.until(lambda b: b.running == 2)
+        stopping = asyncio.create_task(server.stop())
+        await asyncio.sleep(0)
+        bench.open()
+        await stopping
+        states = [record.state for handle in handles if (record := await client.get(handle))]
+    assert states == [JobState.COMPLETED] * 2 + [JobState.PENDING] * 2
+    assert sum(bench.runs.values()) == 2
+
+
+async def test_a_stop_hands_back_at_its_timeout_what_does_not_end(storage: MemoryQueueStorage, bench: Any) -> None:
+    server = JobQueueServer(storage, jobs=bench.jobs)
+    async with JobQueueClient(storage) as client:
+        await server.start()
+        handle = await client.add(bench.held(n=1))
+        await bench.until(lambda b: b.running == 1)
+        await server.stop(timeout=0)
+        record = await client.get(handle)
+    assert record is not None
+    assert (record.state, record.attempt) == (JobState.PENDING, 0)
+    assert bench.running == 0
+
+
+async def test_a_second_stop_hurries_the_first(storage: MemoryQueueStorage, bench: Any) -> None:
+    server = JobQueueServer(storage, jobs=bench.jobs)
+    async with JobQueueClient(storage) as client:
+        await server.start()
+        await client.add(bench.held(n=1))
+        await bench.until(lambda b: b.running == 1)
+        first = asyncio.create_task(server.stop(timeout=3600))
+        await asyncio.sleep(0)
+        await server.stop(timeout=0)
+        await first
+
+
+async def test_after_a_stop_nothing_more_is_claimed(counting_storage: Any, bench: Any) -> None:
+    server = JobQueueServer(counting_storage, jobs=bench.jobs)
+    await server.start()
+    await server.stop()
+    counting_storage.calls.clear()
+    async with JobQueueClient(counting_storage) as client:
+        handle = await client.add(bench.quick(n=1))
+        assert await client.size() == 1
+        record = await client.get(handle)
+    assert record is not None
+    assert record.state is JobState.PENDING
+    assert counting_storage.calls["exchange"] == 0
+
+
+async def test_a_server_that_starts_does_not_run_a_job_that_another_runs(
+    storage: MemoryQueueStorage, bench: Any
+) -> None:
+    async with JobQueueClient(storage) as client, JobQueueServer(storage, jobs=bench.jobs):
+        held = await client.add(bench.held(n=1))
+        await bench.until(lambda b: b.running == 1)
+        async with JobQueueServer(storage, jobs=bench.jobs) as second:
+            # All that waits was claimed once this is done: were job 1 to be had, it would have been taken first.
+            await client.wait_for(await client.add(bench.quick(n=2)), timeout=20)
+            assert bench.runs[1] == 1
+            bench.open()
+            await client.wait_for(held, timeout=20)
+            assert second.pool_stats().total.finished <= 1
+    assert bench.runs == {1: 1, 2: 1}
+
+
+async def test_a_restart_of_a_server_does_not_run_a_job_that_another_runs(
+    storage: MemoryQueueStorage, bench: Any
+) -> None:
+    restarted = JobQueueServer(storage, jobs=bench.jobs, worker_count=0)
+    async with JobQueueClient(storage) as client, JobQueueServer(storage, jobs=bench.jobs), restarted:
+        held = await client.add(bench.held(n=1))
+        await bench.until(lambda b: b.running == 1)
+        await restarted.stop()
+        restarted.scale(5)
+        await restarted.start()
+        await client.wait_for(await client.add(bench.quick(n=2)), timeout=20)
+        assert bench.runs[1] == 1
+        bench.open()
+        assert await client.wait_for(held, timeout=20) == 1
+    assert bench.runs == {1: 1, 2: 1}
+
+
+async def test_a_body_is_supplied_for_a_bare_contract(storage: MemoryQueueStorage) -> None:
+    server = JobQueueServer(storage, jobs=[Thumbnail])
+
+    @server.handles(Thumbnail)
+    async def make(thumbnail: Thumbnail) -> str:
+        return f"small {thumbnail.path}"
+
+    async with server, JobQueueClient(storage) as client:
+        assert await client.wait_for(await client.add(Thumbnail(path="a.png")), timeout=20) == "small a.png"
+
+
+async def test_several_queues_are_served_and_no_other(storage: MemoryQueueStorage, bench: Any) -> None:
+    server = JobQueueServer(storage, jobs=bench.jobs, queues=["mail", "images"], name="two queues")
+    assert (server.queues, server.name) == (("mail", "images"), "two queues")
+    async with server, JobQueueClient(storage) as client:
+        other = await client.add(bench.quick(n=0), queue="sound")
+        for n, queue in enumerate(("mail", "images"), start=1):
+            assert await client.wait_for(await client.add(bench.quick(n=n), queue=queue), timeout=20) == n
+        record = await client.get(other)
+    assert record is not None
+    assert record.state is JobState.PENDING
+
+
+async def test_a_storage_given_by_url_is_opened_and_closed_by_the_server(bench: Any) -> None:
+    server = JobQueueServer("memory://", jobs=bench.jobs)
+    with pytest.raises(ClosedError):
+        await server.stats()
+    async with server:
+        assert (await server.stats()).workers[0].info.id == server.id
+    with pytest.raises(ClosedError):
+        await server.storage.now()
+
+
+async def test_a_storage_object_stays_open(storage: MemoryQueueStorage, bench: Any) -> None:
+    async with JobQueueServer(storage, jobs=bench.jobs):
+        pass
+    await storage.now()
+
+
+async def test_a_server_that_cannot_start_leaves_nothing_open() -> None:
+    server = JobQueueServer("memory://")
+    with pytest.raises(ConfigurationError, match="knows no job to run"):
+        await server.start()
+    with pytest.raises(ClosedError):
+        await server.storage.now()
+    assert server.health().state == "new"
+
+
+async def test_run_serves_until_a_signal_and_drains(storage: MemoryQueueStorage, bench: Any) -> None:
+    server = JobQueueServer(storage, jobs=bench.jobs)
+    async with JobQueueClient(storage) as client:
+        serving = asyncio.create_task(server.run())
+        handle = await client.add(bench.held(n=1))
+        await bench.until(lambda b: b.running == 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        bench.open()
+        await serving
+        assert await client.wait_for(handle, timeout=0) == 1
+
+
+async def test_run_ends_when_the_server_is_stopped(storage: MemoryQueueStorage, bench: Any) -> None:
+    server = JobQueueServer(storage, jobs=bench.jobs)
+    async with JobQueueClient(storage) as client:
+        serving = asyncio.create_task(server.run())
+        assert await client.wait_for(await client.add(bench.quick(n=1)), timeout=20) == 1
+        stopped = server.next_event(WorkerStopped)
+        await server.stop()
+        await serving
+        assert (await stopped).stats.completed == 1
+
+
+async def test_waiting_for_an_event_ends_with_the_server(storage: MemoryQueueStorage, bench: Any) -> None:
+    async with JobQueueServer(storage, jobs=bench.jobs) as server:
+        stream = server.events()
+    events = [event async for event in stream]
+    assert [type(event) for event in events] == [WorkerStopped]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"worker_count": -1},
+        {"worker_count": 2.0},
+        {"worker_count": True},
+        {"queues": "mail"},
+        {"queues": []},
+        {"lost_after": 1.0, "heartbeat_interval": 1.0},
+        {"poll_interval": 0},
+        {"stop_timeout": -1},
+    ],
+)
+async def test_options_that_cannot_work_are_refused(storage: MemoryQueueStorage, options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        JobQueueServer(storage, **options)
