@@ -179,7 +179,7 @@ async def test_what_is_no_job_is_refused(client: JobQueueClient) -> None:
     with pytest.raises(ConfigurationError, match="call it"):
         await client.add(Thumbnail)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="call it"):
-        await client.add_many([send_receipt(1), send_receipt])  # type: ignore[list-item]
+        await client.add_many([send_receipt(1), send_receipt])  # type: ignore[arg-type]
 
 
 VALUES = ["", "žluťoučký kůň 🐎 \u2028", {"b": [1, [2.5, [None, True]]], "a": {}}, "x" * 200_000, [-(2**63), 2**63 - 1]]

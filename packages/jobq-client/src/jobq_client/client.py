@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, Unpack, overload
@@ -268,7 +268,7 @@ class JobQueueClient(EventSource):
         """
         return self._listen(_id_of(job), lambda job_id: Caller(job_id, callback))
 
-    async def follow(self, job: JobKey) -> AsyncIterator[Progress]:
+    async def follow(self, job: JobKey) -> AsyncGenerator[Progress, None]:
         """Iterate over a job's progress, as `on_progress` has it, until the job is finished.
 
         A slow reader gets the latest. Raises JobNotFoundError if there is no such job, or it was deleted meanwhile;
@@ -351,7 +351,7 @@ class JobQueueClient(EventSource):
         tag: str | Iterable[str] = (),
         run_id: str | None = None,
         page_size: int = 100,
-    ) -> AsyncIterator[JobRecord]:
+    ) -> AsyncGenerator[JobRecord, None]:
         """Iterate over all jobs that match, newest first, as `find` does; page_size: how many are fetched at a time."""
         states, kinds, tags = _states(state), _kinds(kind), (tag,) if isinstance(tag, str) else tuple(tag)
         after: UUID | None = None
@@ -431,7 +431,7 @@ class JobQueueClient(EventSource):
     async def enable(self, job: JobKey) -> bool:
         """Let a disabled job run again, or take back the wish to disable a running one.
 
-        Returns whether that changed anything. Raises JobNotFoundError.
+        Returns whether the job's state changed, which the wish of a running one does not. Raises JobNotFoundError.
         """
         return _found(await self._open().storage.enable([_id_of(job)])).changed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import UUID
 
@@ -52,7 +52,7 @@ class JobHandle(Generic[R_co]):
         """Return how far the job is; raises JobNotFoundError if it is gone."""
         return await self._client.progress_of(self)
 
-    def follow(self) -> AsyncIterator[Progress]:
+    def follow(self) -> AsyncGenerator[Progress, None]:
         """Iterate over the job's progress until its end, as `JobQueueClient.follow` does."""
         return self._client.follow(self)
 

@@ -122,8 +122,9 @@ class WaitingRoom:
                     failures += 1
                     logger.warning("the doorbell is out of order, polling meanwhile: %s", error)
                     if self._looking is me:
+                        self._all_due = True
                         await self._look()
-                        await asyncio.sleep(OUTAGE.delay(failures))
+                        await asyncio.sleep(min(OUTAGE.delay(failures), around(self._poll)))
         except Exception as error:
             if self._looking is me:
                 self._looking = None

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from jobq_client import JobHandle, JobQueueClient
+from jobq_core import ConfigurationError, JobRecord, JobState
+from jobq_core.errors import InvalidJobError
+
+from .helpers import Hands, Probe
+from .jobs import Thumbnail, keep, send_letter, send_receipt
+
+
+def ids(records: list[JobRecord]) -> set[Any]:
+    return {record.id for record in records}
+
+
+async def test_get_gives_all_that_is_known_by_handle_id_or_text(client: JobQueueClient, worker: Hands) -> None:
+    handle = await client.add(send_receipt(1), max_attempts=1)
+    await worker.fail(await worker.claim_one(), "builtins.ValueError", "bad")
+    record = await client.get(handle)
+    assert record is not None
+    assert record == await client.get(handle.id) == await client.get(str(handle.id))
+    assert (record.state, record.attempt, len(record.attempts)) == (JobState.FAILED, 1, 1)
+    assert record.attempts[0].error.message == "bad"
+
+
+async def test_get_of_an_unknown_id_is_none(client: JobQueueClient) -> None:
+    assert await client.get(uuid4()) is None
+    with pytest.raises(InvalidJobError):
+        await client.get("x")
+
+
+@pytest.fixture
+async def jobs(client: JobQueueClient, worker: Hands) -> dict[str, JobHandle[Any]]:
+    done = await client.add(send_receipt(1), tags=["red"], run_id="night")
+    await worker.run()
+    failed = await client.add(send_receipt(2), tags=["red", "blue"])
+    await worker.fail(await worker.claim_one())
+    letter = await client.add(send_letter("x"), tags=["blue"], run_id="night")
+    later = await client.add(Thumbnail("a"), delay=60)
+    return {"done": done, "failed": failed, "letter": letter, "later": later}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({}, "done failed letter later"),
+        ({"state": JobState.FAILED}, "failed"),
+        ({"state": [JobState.FAILED, JobState.COMPLETED]}, "done failed"),
+        ({"state": "scheduled"}, "later"),
+        ({"queue": "mail"}, "letter"),
+        ({"kind": "send_receipt"}, "done failed"),
+        ({"kind": send_letter}, "letter"),
+        ({"kind": [Thumbnail, "send_letter"]}, "letter later"),
+        ({"tag": "red"}, "done failed"),
+        ({"tag": ["red", "blue"]}, "failed"),
+        ({"run_id": "night"}, "done letter"),
+        ({"run_id": "night", "state": JobState.PENDING}, "letter"),
+        ({"queue": "nowhere"}, ""),
+    ],
+    ids=str,
+)
+async def test_jobs_are_found_by_all_that_is_given(
+    client: JobQueueClient, jobs: dict[str, JobHandle[Any]], wanted: dict[str, Any], found: str
+) -> None:
+    expected = {jobs[name].id for name in found.split()}
+    assert ids((await client.find(**wanted)).jobs) == expected
+    assert {record.id async for record in client.find_all(**wanted, page_size=1)} == expected
+
+
+async def test_pages_lead_from_the_newest_to_the_oldest(client: JobQueueClient) -> None:
+    handles = await client.add_many(keep(n) for n in range(5))
+    newest_first = [handle.id for handle in reversed(handles)]
+    first = await client.find(limit=2)
+    assert [record.id for record in first.jobs] == newest_first[:2]
+    second = await client.find(limit=2, after=first.cursor)
+    assert [record.id for record in second.jobs] == newest_first[2:4]
+    last = await client.find(limit=2, after=second.cursor)
+    assert [record.id for record in last.jobs] == newest_first[4:]
+    assert last.cursor is None
+    assert [record.id async for record in client.find_all(page_size=2)] == newest_first
+
+
+async def test_all_pages_are_found_by_a_generator_of_states_too(client: JobQueueClient) -> None:
+    await client.add_many(keep(n) for n in range(3))
+    found = [record async for record in client.find_all(state=(s for s in [JobState.PENDING]), page_size=1)]
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("limit", [0, 1001, 1.5, True])
+async def test_a_page_has_from_1_to_1000_jobs(client: JobQueueClient, limit: Any) -> None:
+    with pytest.raises(ConfigurationError, match="limit"):
+        await client.find(limit=limit)
+
+
+async def test_a_state_that_does_not_exist_is_refused(client: JobQueueClient) -> None:
+    with pytest.raises(ConfigurationError, match=r"'lost'.*the states are scheduled, blocked"):
+        await client.find(state="lost")  # type: ignore[arg-type]
+
+
+async def test_jobs_are_counted_by_state(client: JobQueueClient, jobs: dict[str, JobHandle[Any]]) -> None:
+    counts = await client.counts()
+    assert counts == dict.fromkeys(JobState, 0) | {
+        JobState.COMPLETED: 1,
+        JobState.FAILED: 1,
+        JobState.SCHEDULED: 1,
+    }
+    assert await client.size() == 0
+    assert await client.size(state=JobState.FAILED) == 1
+    assert await client.size("mail") == 1
+    assert (await client.counts("nowhere"))[JobState.PENDING] == 0
+
+
+async def test_two_queues_in_one_storage_do_not_see_each_others_jobs(storage: Probe, worker: Hands) -> None:
+    async with JobQueueClient(storage, "a") as a, JobQueueClient(storage, "b") as b:
+        await a.add(keep(1))
+        await b.add_many([keep(2), keep(3)])
+        assert (await a.size(), await b.size()) == (1, 2)
+        assert await worker.claim() == []
+        assert await a.clear() == 1
+        assert (await a.size(), await b.size()) == (0, 2)
+        assert await a.clear("b") == 2
+        assert await b.size() == 0

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from jobq_client import JobQueueClient, clock
+from jobq_core import ClosedError, ConfigurationError, StorageUnavailableError
+
+from .helpers import Probe
+from .jobs import keep
+
+
+def made_at(job_id: UUID) -> float:
+    """Seconds since 1970 that a UUIDv7 carries."""
+    return (job_id.int >> 80) / 1000
+
+
+async def test_a_storage_given_by_url_is_opened_and_closed_by_the_client() -> None:
+    async with JobQueueClient("memory://") as client:
+        storage = client.storage
+        await client.add(keep(1))
+        assert await client.size() == 1
+    with pytest.raises(ClosedError):
+        await storage.now()
+
+
+async def test_a_storage_of_the_callers_is_left_open(storage: Probe) -> None:
+    async with JobQueueClient(storage) as client:
+        await client.add(keep(1))
+    assert await storage.now()
+
+
+async def test_a_storage_that_its_owner_did_not_open_is_an_error() -> None:
+    client = JobQueueClient(Probe())
+    with pytest.raises(ClosedError, match="not open"):
+        await client.start()
+
+
+async def test_a_url_that_cannot_work_is_refused_where_it_is_written() -> None:
+    with pytest.raises(ConfigurationError, match="nothing://"):
+        JobQueueClient("nothing://x")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("queue", ""), ("patience", -1), ("patience", "x"), ("poll", 0), ("poll", float("inf"))]
+)
+async def test_an_option_that_cannot_work_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        JobQueueClient("memory://", **{name: value})
+
+
+async def test_it_can_be_started_stopped_and_started_again() -> None:
+    url = f"memory://{uuid4()}"
+    client = JobQueueClient(url)
+    for count in (1, 2, 3):
+        await client.start()
+        await client.start()
+        await client.add(keep(1))
+        assert await client.size() == count
+        await client.stop()
+        await client.stop()
+
+
+async def test_a_client_that_is_not_running_says_so() -> None:
+    client = JobQueueClient("memory://")
+    for call in (client.add(keep(1)), client.get(uuid4()), client.size(), client.wait_for(uuid4()), client.find()):
+        with pytest.raises(ClosedError, match="call start"):
+            await call
+    with pytest.raises(ClosedError):
+        client.on_progress(uuid4(), print)
+    with pytest.raises(ClosedError):
+        client.watch(uuid4())
+    with pytest.raises(ClosedError):
+        _ = client.storage
+
+
+async def test_a_start_that_fails_leaves_the_client_as_it_was(storage: Probe) -> None:
+    client = JobQueueClient(storage)
+    storage.fail("now")
+    with pytest.raises(StorageUnavailableError):
+        await client.start()
+    with pytest.raises(ClosedError):
+        await client.size()
+    await client.start()
+    assert await client.size() == 0
+    await client.stop()
+
+
+async def test_a_start_that_fails_closes_what_it_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Probe] = []
+
+    def make(url: str | None) -> Probe:
+        opened.append(Probe())
+        return opened[-1]
+
+    monkeypatch.setattr("jobq_client.client.open_storage", make)
+    client = JobQueueClient("memory://")
+    opened[0].fail("now")
+    with pytest.raises(StorageUnavailableError):
+        await client.start()
+    with pytest.raises(ClosedError):
+        await opened[0].now()
+    async with client:
+        assert client.storage is opened[1]
+
+
+async def test_stopping_while_idle_is_immediate(storage: Probe) -> None:
+    client = JobQueueClient(storage, patience=3600)
+    await client.start()
+    async with asyncio.timeout(0.5):
+        await client.stop()
+
+
+@pytest.mark.parametrize("ahead", [-7200.0, 0.0, 7200.0])
+async def test_ids_carry_the_storages_time_whatever_this_machines_clock_says(ahead: float) -> None:
+    async with Probe(clock=lambda: time.time() + ahead) as storage, JobQueueClient(storage) as client:
+        handles = [await client.add(keep(1)), *await client.add_many([keep(2)])]
+        for handle in handles:
+            assert abs(made_at(handle.id) - (await storage.now()).timestamp()) < 1
+
+
+async def test_an_offset_below_what_measuring_is_good_for_is_none(storage: Probe) -> None:
+    measured = clock.StorageClock(storage)
+    await measured.measure()
+    assert await measured.offset() == 0.0
+
+
+async def test_the_offset_is_taken_again_when_this_machines_clock_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wrong = 0.0
+    real = time.time
+    async with Probe(clock=real) as storage, JobQueueClient(storage) as client:
+        monkeypatch.setattr("time.time", lambda: real() + wrong)
+        wrong = 3600.0
+        assert storage.calls["now"] == 1
+        await client.add(keep(1))
+        await client.add(keep(1))
+        assert storage.calls["now"] == 2
+        # uuid-utils reads the machine's own clock, which only seems to be set here.
+        running = client._running
+        assert running is not None
+        assert abs(await running.clock.offset() + 3600) < 1
+
+
+async def test_the_offset_is_taken_again_now_and_then_without_keeping_an_add_waiting(
+    storage: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with JobQueueClient(storage) as client:
+        monkeypatch.setattr(clock, "MEASURE_EVERY", 0.0)
+        running = client._running
+        assert running is not None
+        running.clock._due = 0.0
+        gate = storage.hold("now")
+        await client.add(keep(1))
+        monkeypatch.undo()
+        await asyncio.sleep(0)
+        assert storage.calls["now"] == 2
+        gate.set()
+
+
+async def test_a_clock_that_cannot_be_read_again_stops_no_add(
+    storage: Probe, client: JobQueueClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = client._running
+    assert running is not None
+    running.clock._skew -= 10
+    storage.fail("now")
+    handle = await client.add(keep(1))
+    assert handle.created
+    assert "cannot take the storage's time" in caplog.text
+    await client.add(keep(1))
+    assert storage.calls["now"] == 2
+
+
+async def test_a_measurement_under_way_ends_with_the_client(storage: Probe) -> None:
+    client = JobQueueClient(storage)
+    await client.start()
+    assert client._running is not None
+    client._running.clock._due = 0.0
+    storage.hold("now")
+    await client.add(keep(1))
+    before = asyncio.all_tasks()
+    await client.stop()
+    assert len(before) == 2
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+def test_importing_the_client_brings_no_worker_server_storage_or_command_line() -> None:
+    script = "import sys, jobq_client; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"jobq_worker", "jobq_server", "jobq_core.memory", "click", "rich", "sqlite3", "psycopg", "aiosqlite"}
+    assert heavy.isdisjoint(modules)
