@@ -1,0 +1,124 @@
+"""What people do to jobs, wherever these are at the moment.
+
+A statement sees the tables as they were when it began. A job that is moved meanwhile is found in none of them: it was
+locked where it was, and when the lock is free it is gone from there. So each operation runs its statement until every
+job was found in some state or is in no table at all, in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from jobq_core.states import FINISHED, JobState
+from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC, Change, queue_topic
+from jobq_storage_postgres.database import Database, Transaction
+from jobq_storage_postgres.doorbell import Ring
+from jobq_storage_postgres.statements import Statements
+from jobq_storage_postgres.wire import int4s, pack_int8, pack_moment, pack_text, uuids
+
+_CHUNK: Final = 5000
+"""Jobs that are changed in one statement."""
+
+
+class Control:
+    """Abort, disable, enable, retry and delete."""
+
+    def __init__(self, database: Database, statements: Statements, ring: Ring) -> None:
+        self._database = database
+        self._statements = statements
+        self._ring = ring
+
+    async def change(self, operation: str, ids: Sequence[UUID], *, ordered: bool = False) -> list[Change]:
+        """Run an operation on jobs. ordered: it wants to know their order in the batch."""
+        if not ids:
+            return []
+        topics: set[str] = set()
+
+        async def work(transaction: Transaction) -> dict[UUID, Change]:
+            topics.clear()
+            return await self._change(transaction, operation, list(dict.fromkeys(ids)), ordered, topics)
+
+        changes = await self._database.transact(work)
+        self._ring(topics)
+        answers: list[Change] = []
+        for id in ids:
+            change = changes[id]
+            answers.append(change)
+            # Said twice, it is done once.
+            changes[id] = Change(id, change.after, change.after, change.asked)
+        return answers
+
+    async def _change(
+        self, transaction: Transaction, operation: str, ids: list[UUID], ordered: bool, topics: set[str]
+    ) -> dict[UUID, Change]:
+        order = {id: index for index, id in enumerate(ids)}
+        changes: dict[UUID, Change] = {}
+        left = sorted(ids, key=lambda id: id.bytes)
+        while left:
+            batch = left[:_CHUNK]
+            params = [uuids([id.bytes for id in batch])]
+            if ordered:
+                params.append(int4s([order[id] for id in batch]))
+            for id, before, after, asked, queue in await transaction.fetch(self._statements[operation], params):
+                change = Change(
+                    id,
+                    None if before is None else JobState(before),
+                    None if after is None else JobState(after),
+                    asked and operation != "enable",
+                )
+                changes[id] = change
+                topics.update(_concerned(change, asked, queue))
+            left = [id for id in left if id not in changes]
+        return changes
+
+    async def abort_run(self, run_id: str) -> list[Change]:
+        """See `QueueStorage.abort_run`."""
+        topics: set[str] = set()
+
+        async def work(transaction: Transaction) -> list[Change]:
+            topics.clear()
+            rows = await transaction.fetch(self._statements["unfinished_of_run"], (pack_text(run_id),))
+            ids = [row[0] for row in rows]
+            changes = await self._change(transaction, "abort", ids, False, topics)
+            return [changes[id] for id in ids]
+
+        changes = await self._database.transact(work)
+        self._ring(topics)
+        return [change for change in changes if change.before not in FINISHED and change.before is not None]
+
+    async def clear(self, queue: str) -> int:
+        """See `QueueStorage.clear`; of what is added meanwhile nothing is removed."""
+        topics: set[str] = set()
+
+        async def work(transaction: Transaction) -> int:
+            topics.clear()
+            ((now,),) = await transaction.fetch(self._statements["now"])
+            removed = 0
+            while True:
+                rows: list[Any] = await transaction.fetch(
+                    self._statements["in_queue"], (pack_text(queue), pack_moment(now), pack_int8(_CHUNK))
+                )
+                if not rows:
+                    return removed
+                ids = list({row[0] for row in rows})
+                changes = await self._change(transaction, "delete", ids, False, topics)
+                removed += sum(change.before is not None for change in changes.values())
+
+        removed = await self._database.transact(work)
+        self._ring(topics)
+        return removed
+
+
+def _concerned(change: Change, asked: bool, queue: str | None) -> set[str]:
+    """Return whom a change concerns."""
+    if asked:
+        return {REQUEST_TOPIC}
+    if change.before is change.after:
+        return set()
+    if change.after is None:
+        return {FINISHED_TOPIC, REQUEST_TOPIC} if change.before is JobState.PROCESSING else {FINISHED_TOPIC}
+    if change.after is JobState.PENDING:
+        return {queue_topic(queue or "")}
+    return {WAITING_TOPIC if change.after is JobState.SCHEDULED else FINISHED_TOPIC}

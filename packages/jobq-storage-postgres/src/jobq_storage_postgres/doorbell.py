@@ -1,0 +1,262 @@
+"""The doorbell: NOTIFY on one channel, for ears in this process and in others.
+
+Ringing: after the commit that it tells of, on a connection of its own, since a NOTIFY takes a lock that serialises the
+commits of everybody who also rings. Coalesced on both edges: the first ring goes out at once, the next ones together
+10 ms later. Ears of this storage object hear at once, without the database.
+
+Listening: one connection per storage object from the first subscription on, probed so that a dead one is noticed, and
+replaced; whoever listened is then woken, as rings may have been missed. A pooler that passes no notifications leaves us
+to polling, which is the truth in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+from uuid import uuid4
+
+import msgspec
+import psycopg
+
+from jobq_core.errors import ClosedError, StorageError
+from jobq_core.storage import Subscription
+from jobq_storage_postgres.database import Database
+from jobq_storage_postgres.link import Link
+from jobq_storage_postgres.statements import Statements
+from jobq_storage_postgres.wire import Statement, Step, pack_text, texts
+
+_log = logging.getLogger("jobq.postgres")
+
+_GAP: Final = 0.01
+"""Seconds between two rings to other processes."""
+_PROBE: Final = 20.0
+"""Seconds of silence after which the listening connection is asked whether it lives."""
+_PAYLOAD: Final = 7000
+"""Bytes of one notification; PostgreSQL takes less than 8000."""
+_LONGEST_BACKOFF: Final = 30.0
+
+_PROBING = Statement("probe", "SELECT 1")
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(list[str])
+
+
+def channel_of(schema: str) -> str:
+    """Return the name of the channel of a schema."""
+    return f"jobq_{schema}"
+
+
+def payloads(origin: str, topics: Iterable[str]) -> list[str]:
+    """Write topics as notifications that are not too long. origin: who rings, and has told its own ears already."""
+    made: list[str] = []
+    batch: list[str] = [origin]
+    size = 0
+    for topic in topics:
+        length = len(_encoder.encode(topic)) + 1
+        if size + length > _PAYLOAD and len(batch) > 1:
+            made.append(_encoder.encode(batch).decode())
+            batch, size = [origin], 0
+        batch.append(topic)
+        size += length
+    made.append(_encoder.encode(batch).decode())
+    return made
+
+
+class Ear(Subscription):
+    """One subscription."""
+
+    def __init__(self, topics: Iterable[str], doorbell: Doorbell) -> None:
+        self.topics = frozenset(topics)
+        self._doorbell = doorbell
+        self._rung: set[str] = set()
+        self._awake = asyncio.Event()
+        self._shut = False
+
+    async def __aenter__(self) -> Self:
+        await self._doorbell.enter(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._doorbell.leave(self)
+
+    async def wait(self, timeout: float | None = None) -> frozenset[str]:
+        """See `Subscription.wait`."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not (rung := self._take()):
+                    self._awake.clear()
+                    await self._awake.wait()
+                return rung
+        except TimeoutError:
+            return self._take()
+
+    def hear(self, topics: Iterable[str]) -> None:
+        """Note rings and wake the waiter."""
+        self._rung.update(topics)
+        self._awake.set()
+
+    def shut(self) -> None:
+        """End the waiting with ClosedError."""
+        self._shut = True
+        self._awake.set()
+
+    def _take(self) -> frozenset[str]:
+        if self._shut:
+            raise ClosedError("the storage was closed while its doorbell was listened to")
+        rung = frozenset(self._rung)
+        self._rung.clear()
+        return rung
+
+
+class Doorbell:
+    """Ears, and the two connections that join them with other processes'."""
+
+    def __init__(
+        self, database: Database, statements: Statements, schema: str, conninfo: Mapping[str, Any], time_limit: float
+    ) -> None:
+        self._database = database
+        self._notify = statements["notify"]
+        self._channel = channel_of(schema)
+        self._conninfo = conninfo
+        self._time_limit = time_limit
+        self._origin = uuid4().hex
+        self._ears: dict[str, set[Ear]] = {}
+        self._pending: set[str] = set()
+        self._ringing: asyncio.Task[None] | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._attempted = asyncio.Event()
+        self._closing = False
+
+    # Ringing
+
+    def ring(self, topics: Iterable[str]) -> None:
+        """Tell everybody who listens to one of the topics; the change they tell of is committed."""
+        topics = set(topics)
+        if not topics:
+            return
+        self._tell(topics)
+        self._pending |= topics
+        if self._ringing is None or self._ringing.done():
+            self._ringing = asyncio.create_task(self._ring_out(), name="jobq doorbell")
+
+    def step(self, topics: Iterable[str]) -> Step:
+        """Return what rings within somebody's own transaction."""
+        return self._notify, (pack_text(self._channel), texts(payloads("", topics)))
+
+    def _tell(self, topics: Iterable[str]) -> None:
+        for topic in topics:
+            for ear in self._ears.get(topic, ()):
+                ear.hear((topic,))
+
+    async def _ring_out(self) -> None:
+        while self._pending:
+            topics, self._pending = self._pending, set()
+            try:
+                await self._database.fetch(
+                    self._notify, (pack_text(self._channel), texts(payloads(self._origin, sorted(topics))))
+                )
+            except (StorageError, ClosedError) as error:
+                # Those who did not hear will look by themselves.
+                _log.warning("the doorbell did not ring for %s: %s", ", ".join(sorted(topics)), error)
+            if not self._closing:
+                await asyncio.sleep(_GAP)
+
+    # Listening
+
+    async def enter(self, ear: Ear) -> None:
+        """Let an ear hear from now on; returns when the listener is connected, or failed to."""
+        if self._closing:
+            raise ClosedError("the storage is closed")
+        for topic in ear.topics:
+            self._ears.setdefault(topic, set()).add(ear)
+        if self._listening is None:
+            self._listening = asyncio.create_task(self._listen(), name="jobq listener")
+        try:
+            await self._attempted.wait()
+        except BaseException:
+            self.leave(ear)
+            raise
+
+    def leave(self, ear: Ear) -> None:
+        """Let an ear hear no more."""
+        for topic in ear.topics:
+            ears = self._ears.get(topic)
+            if ears is not None:
+                ears.discard(ear)
+                if not ears:
+                    del self._ears[topic]
+
+    async def _listen(self) -> None:
+        failures = 0
+        while True:
+            try:
+                async with asyncio.timeout(self._time_limit):
+                    link = await Link.connect(
+                        self._conninfo, time_limit=self._time_limit, prepared=None, statements=False
+                    )
+                try:
+                    if link.pooled:
+                        _log.warning(
+                            "the database is reached through a pooler, which passes no notifications: new jobs are found "
+                            "by polling; give listen_dsn, a way to the server itself, to be woken at once"
+                        )
+                        return
+                    await self._hear_out(link)
+                finally:
+                    link.close()
+            except (psycopg.Error, OSError, TimeoutError) as error:
+                level = logging.WARNING if failures == 0 else logging.DEBUG
+                _log.log(level, "the doorbell cannot be heard, polling meanwhile: %s", error)
+                failures = failures + 1 if not self._heard else 1
+            finally:
+                self._attempted.set()
+            # Full jitter: after an outage not everybody comes back at the same moment.
+            await asyncio.sleep(random.uniform(0, min(_LONGEST_BACKOFF, 0.2 * 2 ** min(failures, 10))))
+
+    _heard = False
+
+    async def _hear_out(self, link: Link) -> None:
+        """Pass notifications on until the connection fails."""
+        self._heard = False
+        quoted = psycopg.sql.Identifier(self._channel).as_string(None)
+        await link.fetch([(Statement("listen", f"LISTEN {quoted}"), ())])
+        if self._attempted.is_set():
+            for topic in list(self._ears):
+                self._tell((topic,))  # a reconnect: rings may have been missed
+        self._heard = True
+        self._attempted.set()
+        pgconn = link.pgconn
+        while True:
+            while (notification := pgconn.notifies()) is not None:
+                origin, *topics = _decoder.decode(notification.extra)
+                if origin != self._origin:
+                    self._tell(topics)
+            if await link.wait_readable(_PROBE):
+                pgconn.consume_input()
+            else:
+                await link.fetch([(_PROBING, ())])
+
+    # Life
+
+    async def close(self) -> None:
+        """Send the last rings, stop listening, and end all waiting with ClosedError."""
+        self._closing = True
+        if self._ringing is not None:
+            await self._ringing
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait([self._listening])
+            self._listening = None
+        for ears in list(self._ears.values()):
+            for ear in list(ears):
+                ear.shut()
+        self._ears.clear()
+
+
+Ring = Callable[[Iterable[str]], None]
+"""How operations ring: `Doorbell.ring`."""

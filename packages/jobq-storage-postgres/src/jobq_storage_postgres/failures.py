@@ -1,0 +1,33 @@
+"""Which of the driver's errors is which of ours."""
+
+from __future__ import annotations
+
+import psycopg
+
+from jobq_core.errors import SchemaError, StorageError, StorageUnavailableError
+
+AGAIN = ("40001", "40P01")
+"""Serialization failure, deadlock: undone altogether, and worth doing again at once."""
+
+STALE = ("0A000", "26000", "42P05")
+"""A prepared statement that the server will not run any more; undone, and to be done on another connection."""
+
+# Not able to serve: connections, resources, an operator's doing, a lock or a statement that took too long, a standby.
+_AWAY = ("08", "53", "57", "58", "55P03", "25006", "XX000")
+_MISSING = ("42P01", "3F000", "42883", "42703")
+
+
+def translate(error: psycopg.Error) -> StorageError:
+    """Return our error for the driver's, to be raised from it."""
+    code = error.sqlstate
+    said = str(error).strip() or type(error).__name__
+    if code is None:
+        # Only an answer of the server has a code; without one it was the connection that failed.
+        return StorageUnavailableError(f"PostgreSQL cannot be reached: {said}")
+    if code in AGAIN:
+        return StorageUnavailableError(f"PostgreSQL gave up again and again, for concurrent changes: {said}")
+    if code.startswith(_AWAY):
+        return StorageUnavailableError(f"PostgreSQL cannot serve now: {said}")
+    if code in _MISSING:
+        return SchemaError(f"the tables are missing or of another version, run `jobq migrate`: {said}")
+    return StorageError(f"PostgreSQL refused: {said}")

@@ -1,0 +1,52 @@
+"""The heartbeat of a worker, from a thread, over a connection of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from jobq_core.records import WorkerStats
+from jobq_core.storage import Heart
+from jobq_storage_postgres.failures import translate
+from jobq_storage_postgres.link import SyncLink
+from jobq_storage_postgres.statements import Statements
+
+
+class PostgresHeart(Heart):
+    """Beats over a connection made at the first beat, and again after it was lost."""
+
+    def __init__(self, conninfo: Mapping[str, Any], statements: Statements, worker: UUID, time_limit: float) -> None:
+        self._conninfo = conninfo
+        self._beat = statements["beat"]
+        self._worker = worker
+        self._time_limit = time_limit
+        self._link: SyncLink | None = None
+        self._lock = threading.Lock()
+
+    def beat(self, stats: WorkerStats) -> bool:
+        """See `Heart.beat`."""
+        step = self._beat, (self._worker.bytes, msgspec.json.encode(stats))
+        with self._lock:
+            try:
+                if self._link is None or self._link.closed:
+                    self._link = SyncLink(self._conninfo, self._time_limit)
+                return self._link.count(step) == 1
+            except psycopg.Error as error:
+                # A renewal can be repeated: the next beat does, over a new connection.
+                self._drop()
+                raise translate(error) from error
+
+    def close(self) -> None:
+        """See `Heart.close`."""
+        with self._lock:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None

@@ -1,0 +1,154 @@
+"""Bringing the schema up to date: numbered SQL files with checksums, each applied once."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final, Literal, LiteralString, TypeAlias, cast
+
+import attrs
+import psycopg
+from psycopg import sql
+
+from jobq_core.errors import SchemaError
+from jobq_storage_postgres.failures import translate
+from jobq_storage_postgres.statements import folder, in_schema
+
+Phase: TypeAlias = Literal["pre", "post", "all"]
+
+_NAME: Final = re.compile(r"(\d{4})_(pre|post)_[a-z0-9_]+\.sql")
+
+
+@attrs.frozen
+class Migration:
+    """One file: `0001_pre_tables`. 'pre' is safe while older code runs, 'post' once it is gone."""
+
+    name: str
+    phase: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """What tells whether the text was changed."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@cache
+def migrations() -> tuple[Migration, ...]:
+    """Return all migrations in order."""
+    found = []
+    for path in sorted(folder("migrations").iterdir(), key=lambda path: path.name):
+        match = _NAME.fullmatch(path.name)
+        if match is not None:
+            found.append(Migration(path.name.removesuffix(".sql"), match[2], path.read_text(encoding="utf-8")))
+    return tuple(found)
+
+
+def as_sql(schema: str) -> str:
+    """Return all migrations as one script for psql, which applies those that are not applied yet or fails as a whole."""
+    parts = [
+        "-- The schema of jobq, for an empty database or one that has no jobq schema yet: run it with",
+        "-- psql --set ON_ERROR_STOP=1 --file THIS DATABASE",
+        "BEGIN;",
+        _text(_create_schema(schema)) + ";",
+        _text(_create_table(schema)) + ";",
+    ]
+    for migration in migrations():
+        parts.append(f"\n-- {migration.name}\n\n{in_schema(migration.text, schema).rstrip()}\n")
+        parts.append(_text(_note(schema, migration)) + ";")
+    return "\n".join([*parts, "COMMIT;", ""])
+
+
+def _text(query: sql.Composed) -> str:
+    return query.as_string(None)
+
+
+def _create_schema(schema: str) -> sql.Composed:
+    return sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema))
+
+
+def _create_table(schema: str) -> sql.Composed:
+    return sql.SQL(
+        "CREATE TABLE IF NOT EXISTS {} "
+        "(name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+    ).format(sql.Identifier(schema, "migration"))
+
+
+def _note(schema: str, migration: Migration) -> sql.Composed:
+    return sql.SQL("INSERT INTO {} (name, checksum) VALUES ({}, {})").format(
+        sql.Identifier(schema, "migration"), sql.Literal(migration.name), sql.Literal(migration.checksum)
+    )
+
+
+async def migrate(conninfo: Mapping[str, Any], schema: str, phase: Phase) -> list[str]:
+    """Apply what is not applied yet and return its names; all of it in one transaction, under a lock.
+
+    Raises SchemaError for an applied migration whose text changed, StorageUnavailableError without a connection.
+    """
+    try:
+        connection = await psycopg.AsyncConnection.connect(**conninfo, prepare_threshold=None)
+        async with connection:
+            return await _migrate(connection, schema, phase)
+    except psycopg.Error as error:
+        raise translate(error) from error
+
+
+async def _migrate(connection: psycopg.AsyncConnection[Any], schema: str, phase: Phase) -> list[str]:
+    # A lock that ends with the transaction: one of a session would be anybody's behind a pooler.
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtext('jobq'), hashtext(%s))", (schema,))
+    found = await (
+        await connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
+    ).fetchone()
+    if found is None:
+        # Not IF NOT EXISTS alone: that asks for the right to create schemas even where the schema is there.
+        await connection.execute(_create_schema(schema))
+    table = sql.Identifier(schema, "migration")
+    there = await (
+        await connection.execute("SELECT to_regclass(%s)", (table.as_string(None),))
+    ).fetchone()
+    if there is None or there[0] is None:
+        await connection.execute(_create_table(schema))
+    rows = await (
+        await connection.execute(sql.SQL("SELECT name, checksum FROM {}").format(table))
+    ).fetchall()
+    applied = dict(rows)
+    done: list[str] = []
+    for migration in migrations():
+        checksum = applied.get(migration.name)
+        if checksum is not None:
+            if checksum != migration.checksum:
+                raise SchemaError(
+                    f"migration {migration.name} was applied to schema {schema!r} with another text than this version has; "
+                    "it must not be edited once applied"
+                )
+        elif phase in ("all", migration.phase):
+            # The files are this package's own text, which only the schema's quoted name was put into.
+            await connection.execute(sql.SQL(cast(LiteralString, in_schema(migration.text, schema))))
+            await connection.execute(_note(schema, migration))
+            done.append(migration.name)
+    return done
+
+
+def check(schema: str, applied: Mapping[str, str] | None) -> None:
+    """Compare what is applied (None: no tables) with what this code needs; raises SchemaError."""
+    if applied is None:
+        raise SchemaError(f"there are no tables of jobq in schema {schema!r}: run `jobq migrate`")
+    known = {migration.name: migration for migration in migrations()}
+    missing = [name for name, migration in known.items() if migration.phase == "pre" and name not in applied]
+    if missing:
+        raise SchemaError(f"schema {schema!r} is older than this code ({missing[0]} is missing): run `jobq migrate`")
+    for name, checksum in applied.items():
+        if name in known:
+            if known[name].checksum != checksum:
+                raise SchemaError(
+                    f"migration {name} of schema {schema!r} was applied with another text than this code has; "
+                    "`jobq migrate` of the version that applied it would say so too"
+                )
+        elif "_post_" in name:
+            # 'pre' ones are made so that older code works on; 'post' ones take away what it needs.
+            raise SchemaError(
+                f"schema {schema!r} is newer than this code (it has {name}): upgrade jobq-storage-postgres, which "
+                "`jobq migrate` belongs to"
+            )

@@ -1,0 +1,228 @@
+-- The tables of jobq. A job's state is the table that holds its token: see the package's README.
+--
+-- In these files `jobq.` stands for the schema that was configured; it is replaced as they are read.
+
+-- All time comes from here, so that a test can move the clock of its own schema. It is inlined, and costs nothing.
+CREATE FUNCTION jobq.clock() RETURNS timestamptz
+    LANGUAGE sql VOLATILE PARALLEL SAFE
+    AS 'SELECT pg_catalog.clock_timestamp()';
+
+-- CACHE 1 is needed: a number drawn later must be greater, whichever session draws it.
+CREATE SEQUENCE jobq.position AS bigint CACHE 1;
+CREATE SEQUENCE jobq.lease AS bigint CACHE 1;
+
+-- What was asked: written once, never updated.
+CREATE TABLE jobq.job (
+    id uuid NOT NULL,
+    created_at timestamptz NOT NULL,
+    run_at timestamptz,
+    deadline timestamptz,
+    timeout double precision,
+    priority smallint NOT NULL CHECK (priority BETWEEN -9 AND 9),
+    max_attempts smallint NOT NULL CHECK (max_attempts >= 1),
+    queue text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    arguments json NOT NULL,
+    backoff json,
+    unique_key text COLLATE "C",
+    run_id text COLLATE "C",
+    tags text[] COLLATE "C",
+    fingerprint bytea,
+    PRIMARY KEY (id)
+) PARTITION BY RANGE (id);
+CREATE INDEX job_run ON jobq.job (run_id, id) WHERE run_id IS NOT NULL;
+CREATE INDEX job_fingerprint ON jobq.job (fingerprint, id) WHERE fingerprint IS NOT NULL;
+CREATE TABLE jobq.job_default PARTITION OF jobq.job DEFAULT;
+
+-- SCHEDULED, BLOCKED and DISABLED jobs.
+CREATE TABLE jobq.waiting (
+    id uuid PRIMARY KEY,
+    run_at timestamptz,
+    started_at timestamptz,
+    lease bigint,
+    worker uuid,
+    priority smallint NOT NULL,
+    attempt smallint NOT NULL,
+    keyed boolean NOT NULL,
+    state text COLLATE "C" NOT NULL CHECK (state IN ('scheduled', 'blocked', 'disabled')),
+    queue text COLLATE "C" NOT NULL,
+    reason text,
+    settled text COLLATE "C",
+    percent double precision,
+    message text,
+    details json,
+    error_type text,
+    error_message text,
+    error_traceback text
+) WITH (
+    autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0.1, autovacuum_analyze_threshold = 5000
+);
+CREATE INDEX waiting_due ON jobq.waiting (run_at, id) WHERE state <> 'disabled';
+CREATE INDEX waiting_blocked ON jobq.waiting (queue) WHERE state = 'blocked';
+
+-- PENDING jobs: all that claiming reads. Never updated, so that a row's position is where it always was.
+CREATE TABLE jobq.ready (
+    id uuid PRIMARY KEY,
+    position bigint NOT NULL,
+    run_at timestamptz,
+    started_at timestamptz,
+    lease bigint,
+    worker uuid,
+    priority smallint NOT NULL,
+    attempt smallint NOT NULL,
+    keyed boolean NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    reason text,
+    settled text COLLATE "C",
+    percent double precision,
+    message text,
+    details json
+) WITH (
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0.1, autovacuum_analyze_threshold = 5000
+);
+CREATE INDEX ready_line ON jobq.ready (queue, priority, position);
+
+-- PROCESSING jobs. Progress and requests update columns that no index has, in the room that fillfactor leaves.
+CREATE TABLE jobq.running (
+    id uuid PRIMARY KEY,
+    lease bigint NOT NULL,
+    started_at timestamptz NOT NULL,
+    run_at timestamptz,
+    worker uuid NOT NULL,
+    priority smallint NOT NULL,
+    attempt smallint NOT NULL,
+    keyed boolean NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    request text COLLATE "C" CHECK (request IN ('abort', 'disable')),
+    percent double precision,
+    message text,
+    details json
+) WITH (
+    fillfactor = 80,
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 5000
+);
+
+-- COMPLETED, FAILED and ABORTED jobs: written once, never updated.
+CREATE TABLE jobq.outcome (
+    id uuid NOT NULL,
+    finished_at timestamptz NOT NULL,
+    started_at timestamptz,
+    run_at timestamptz,
+    lease bigint,
+    worker uuid,
+    attempt smallint NOT NULL,
+    state text COLLATE "C" NOT NULL CHECK (state IN ('completed', 'failed', 'aborted')),
+    queue text COLLATE "C" NOT NULL,
+    settled text COLLATE "C",
+    reason text,
+    result json,
+    percent double precision,
+    message text,
+    details json,
+    error_type text,
+    error_message text,
+    error_traceback text,
+    PRIMARY KEY (id)
+) PARTITION BY RANGE (id);
+-- Retention looks for the oldest of a queue and state; they arrive in this order, so that it grows at its ends.
+CREATE INDEX outcome_age ON jobq.outcome (queue, state, finished_at);
+-- The dead letters among millions of completed jobs.
+CREATE INDEX outcome_trouble ON jobq.outcome (state, id) WHERE state <> 'completed';
+CREATE TABLE jobq.outcome_default PARTITION OF jobq.outcome DEFAULT;
+
+-- Runs that did not complete.
+CREATE TABLE jobq.attempt (
+    job uuid NOT NULL,
+    lease bigint NOT NULL,
+    started_at timestamptz NOT NULL,
+    finished_at timestamptz NOT NULL,
+    worker uuid,
+    number smallint NOT NULL,
+    error_type text NOT NULL,
+    error_message text NOT NULL,
+    error_traceback text,
+    PRIMARY KEY (job, lease)
+);
+
+-- The unique keys of jobs that have not finished.
+CREATE TABLE jobq.unique_key (
+    job uuid NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    key text COLLATE "C" NOT NULL,
+    PRIMARY KEY (queue, key)
+) WITH (
+    autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0
+);
+CREATE INDEX unique_key_job ON jobq.unique_key (job);
+
+CREATE TABLE jobq.worker (
+    id uuid PRIMARY KEY,
+    started_at timestamptz NOT NULL,
+    beat_at timestamptz NOT NULL,
+    expires_at timestamptz NOT NULL,
+    lost_after double precision NOT NULL,
+    pid integer NOT NULL,
+    concurrency integer NOT NULL,
+    name text NOT NULL,
+    host text NOT NULL,
+    queues text[] NOT NULL,
+    kinds text[] NOT NULL,
+    stats json NOT NULL DEFAULT '{}'
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+-- Who does the maintenance; always one row. `installation` tells this schema from others of the same name.
+CREATE TABLE jobq.maintenance (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    worker uuid,
+    expires_at timestamptz,
+    installation uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid()
+) WITH (fillfactor = 50);
+INSERT INTO jobq.maintenance DEFAULT VALUES;
+
+-- How many seconds a queue keeps its finished jobs; NULL is for ever. A queue that is not here keeps them by default.
+CREATE TABLE jobq.queue (
+    name text COLLATE "C" PRIMARY KEY,
+    completed double precision,
+    failed double precision,
+    aborted double precision
+);
+
+-- How many finished jobs there are: whatever adds or removes outcomes adds a row with the difference, in the same
+-- statement, and maintenance sums them up. So counting does not read millions of outcomes.
+CREATE TABLE jobq.tally (
+    jobs bigint NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    state text COLLATE "C" NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+
+-- Positions up to which claims may have stopped looking although a transaction could still add a lower one; `horizon`
+-- is the first transaction that no longer could. Maintenance gives a new position to whatever turns up below.
+CREATE TABLE jobq.passed (
+    position bigint NOT NULL,
+    horizon xid8 NOT NULL,
+    priority smallint NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    PRIMARY KEY (queue, priority)
+);
+
+-- Where each job is, whatever its state.
+CREATE VIEW jobq.place AS
+    SELECT id, state, queue, priority, attempt, keyed, run_at, worker, lease, settled, started_at,
+        NULL::timestamptz AS finished_at, NULL::text AS request, reason, percent, message, details,
+        NULL::json AS result, error_type, error_message, error_traceback
+    FROM jobq.waiting
+    UNION ALL
+    SELECT id, 'pending', queue, priority, attempt, keyed, run_at, worker, lease, settled, started_at,
+        NULL, NULL, reason, percent, message, details, NULL, NULL, NULL, NULL
+    FROM jobq.ready
+    UNION ALL
+    SELECT id, 'processing', queue, priority, attempt, keyed, run_at, worker, lease, NULL, started_at,
+        NULL, request, NULL, percent, message, details, NULL, NULL, NULL, NULL
+    FROM jobq.running
+    UNION ALL
+    SELECT id, state, queue, NULL, attempt, NULL, run_at, worker, lease, settled, started_at,
+        finished_at, NULL, reason, percent, message, details, result, error_type, error_message, error_traceback
+    FROM jobq.outcome;

@@ -1,0 +1,173 @@
+"""What can be read of jobs, and how rows become records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from jobq_core.encoding import decode
+from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress
+from jobq_core.states import JobState, StopRequest
+from jobq_core.storage import JobFilter, JobStatus, Page
+from jobq_storage_postgres.database import Database
+from jobq_storage_postgres.statements import Statements
+from jobq_storage_postgres.wire import pack_int8, pack_text, pack_uuid, texts, uuids
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Reading:
+    """Reads jobs; every operation is one statement, so that it sees each job in one state."""
+
+    def __init__(self, database: Database, statements: Statements) -> None:
+        self._database = database
+        self._statements = statements
+
+    async def get(self, ids: Sequence[UUID]) -> list[JobRecord | None]:
+        """See `QueueStorage.get`."""
+        if not ids:
+            return []
+        rows = await self._database.fetch(self._statements["get"], (_distinct(ids),))
+        found = {row[0]: record_of(row) for row in rows}
+        return [found.get(id) for id in ids]
+
+    async def find(self, filter: JobFilter, after: UUID | None, limit: int) -> Page:
+        """See `QueueStorage.find`."""
+        states = filter.states
+        params = [
+            None if after is None else pack_uuid(after),
+            None if filter.queue is None else pack_text(filter.queue),
+            texts(filter.kinds) if filter.kinds else None,
+            texts(filter.tags) if filter.tags else None,
+            texts([state.value for state in sorted(states)]) if states else None,
+            # One more than asked for tells whether there is a next page.
+            pack_int8(limit + 1),
+        ]
+        if filter.run_id is not None:
+            name = "find_run"
+            params.append(pack_text(filter.run_id))
+        else:
+            name = "find_state" if states else "find"
+        rows = await self._database.fetch(self._statements[name], params)
+        jobs = [record_of(row) for row in rows[:limit]]
+        return Page(jobs, jobs[-1].id if jobs and len(rows) > limit else None)
+
+    async def counts(self, queue: str | None) -> Mapping[str, Mapping[JobState, int]]:
+        """See `QueueStorage.counts`."""
+        rows = await self._database.fetch(
+            self._statements["counts"], (None if queue is None else pack_text(queue),)
+        )
+        counted: dict[str, dict[JobState, int]] = {}
+        if queue is not None:
+            counted[queue] = dict.fromkeys(JobState, 0)
+        for name, state, count in rows:
+            counted.setdefault(name, dict.fromkeys(JobState, 0))[JobState(state)] = count
+        return counted
+
+    async def peek(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
+        """See `QueueStorage.peek`."""
+        if not ids:
+            return []
+        rows = await self._database.fetch(self._statements["peek"], (_distinct(ids),))
+        found = {row[0]: status_of(row) for row in rows}
+        return [found.get(id) for id in ids]
+
+    async def output_for(self, queue: str, kind: str, fingerprint: bytes) -> JobStatus | None:
+        """See `QueueStorage.output_for`."""
+        rows = await self._database.fetch(
+            self._statements["output_for"], (pack_text(queue), pack_text(kind), fingerprint)
+        )
+        return status_of(rows[0]) if rows else None
+
+
+def _distinct(ids: Sequence[UUID]) -> bytes:
+    return uuids(list(dict.fromkeys(id.bytes for id in ids)))
+
+
+def _progress(percent: float | None, message: str | None, details: bytes | None) -> Progress:
+    return Progress(
+        percent=0.0 if percent is None else percent,
+        message=message,
+        details=None if details is None else decode(details),
+    )
+
+
+def _error(type: str | None, message: str | None, traceback: str | None) -> ErrorRecord | None:
+    return None if type is None else ErrorRecord(type=type, message=message or "", traceback=traceback)
+
+
+def _moment(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _attempts(data: bytes | None) -> tuple[AttemptRecord, ...]:
+    if data is None:
+        return ()
+    return tuple(
+        AttemptRecord(
+            number=number,
+            lease=lease,
+            worker=None if worker is None else UUID(worker),
+            started_at=_moment(started_at),
+            finished_at=_moment(finished_at),
+            error=ErrorRecord(type=type, message=message, traceback=traceback),
+        )
+        for number, lease, worker, started_at, finished_at, type, message, traceback in decode(data)
+    )
+
+
+def record_of(row: Sequence[Any]) -> JobRecord:
+    """Make the record of a row of `get` or `find`."""
+    (
+        id, kind, queue, state, priority, arguments, created_at, run_at, deadline, timeout, attempt, max_attempts, run_id,
+        tags, unique_key, reason, request, worker, lease, started_at, finished_at, percent, message, details, result,
+        error_type, error_message, error_traceback, attempts,
+    ) = row  # fmt: skip
+    return JobRecord(
+        id=id,
+        kind=kind,
+        queue=queue,
+        state=JobState(state),
+        priority=priority,
+        arguments_json=arguments,
+        created_at=created_at,
+        run_at=run_at,
+        deadline=deadline,
+        timeout=timeout,
+        attempt=attempt,
+        max_attempts=max_attempts,
+        run_id=run_id,
+        tags=tuple(tags or ()),
+        unique_key=unique_key,
+        reason=reason,
+        stop_request=None if request is None else StopRequest(request),
+        worker=worker,
+        lease=lease,
+        started_at=started_at,
+        finished_at=finished_at,
+        progress=_progress(percent, message, details),
+        result_json=result,
+        error=_error(error_type, error_message, error_traceback),
+        attempts=_attempts(attempts),
+    )
+
+
+def status_of(row: Sequence[Any]) -> JobStatus:
+    """Make the status of a row of `peek`."""
+    (
+        id, kind, queue, state, attempt, worker, percent, message, details, result, error_type, error_message,
+        error_traceback,
+    ) = row  # fmt: skip
+    return JobStatus(
+        id=id,
+        kind=kind,
+        queue=queue,
+        state=JobState(state),
+        attempt=attempt,
+        progress=_progress(percent, message, details),
+        worker=worker,
+        result_json=result,
+        error=_error(error_type, error_message, error_traceback),
+    )

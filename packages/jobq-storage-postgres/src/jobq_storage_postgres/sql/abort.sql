@@ -1,0 +1,40 @@
+-- Abort jobs wherever they are. Answers id, state before and after, whether it was asked to, and the queue, of those that
+-- were found; a job that moved meanwhile is not among them and is to be looked for again. $1 job ids (sorted).
+WITH moment AS MATERIALIZED (
+    SELECT jobq.clock() AS now
+), asked AS (
+    UPDATE jobq.running SET request = 'abort' WHERE id = ANY($1::uuid[]) RETURNING id, queue
+), from_waiting AS (
+    DELETE FROM jobq.waiting WHERE id = ANY($1::uuid[]) RETURNING *
+), from_ready AS (
+    DELETE FROM jobq.ready WHERE id = ANY($1::uuid[]) RETURNING *
+), stopped AS (
+    SELECT id, state, queue, attempt, keyed, run_at, started_at, lease, worker, settled, percent, message, details,
+        error_type, error_message, error_traceback
+    FROM from_waiting
+    UNION ALL
+    SELECT id, 'pending', queue, attempt, keyed, run_at, started_at, lease, worker, settled, percent, message, details,
+        NULL, NULL, NULL
+    FROM from_ready
+), finished AS (
+    INSERT INTO jobq.outcome (
+        id, finished_at, started_at, run_at, lease, worker, attempt, state, queue, settled, reason, percent, message,
+        details, error_type, error_message, error_traceback
+    )
+    SELECT s.id, moment.now, s.started_at, s.run_at, s.lease, s.worker, s.attempt, 'aborted', s.queue, s.settled, 'aborted',
+        s.percent, s.message, s.details, s.error_type, s.error_message, s.error_traceback
+    FROM stopped s, moment
+), freed AS (
+    DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM stopped WHERE keyed))
+), counted AS (
+    INSERT INTO jobq.tally (jobs, queue, state) SELECT count(*), queue, 'aborted' FROM stopped GROUP BY queue
+)
+SELECT id, state, 'aborted', false, queue FROM stopped
+UNION ALL
+SELECT id, 'processing', 'processing', true, queue FROM asked
+UNION ALL
+SELECT id, state, state, false, queue FROM jobq.outcome WHERE id = ANY($1::uuid[])
+UNION ALL
+SELECT g.id, NULL, NULL, false, NULL
+FROM unnest($1::uuid[]) AS g(id)
+WHERE NOT EXISTS (SELECT FROM jobq.job j WHERE j.id = g.id)

@@ -1,0 +1,8 @@
+-- Jobs that a worker holds under leases other than these. $1 worker, $2 leases.
+SELECT r.id, r.lease, j.queue, j.kind, j.arguments, r.attempt, j.max_attempts, j.priority, j.timeout,
+    CASE WHEN j.deadline IS NOT NULL THEN extract(epoch FROM j.deadline - jobq.clock())::float8 END,
+    j.backoff, j.run_id, j.tags
+FROM jobq.running r
+CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = r.id LIMIT 1) j
+WHERE r.worker = $1::uuid AND NOT EXISTS (SELECT FROM unnest($2::bigint[]) AS known(lease) WHERE known.lease = r.lease)
+ORDER BY r.lease

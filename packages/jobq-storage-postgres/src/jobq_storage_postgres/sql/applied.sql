@@ -1,0 +1,2 @@
+-- Which migrations are applied.
+SELECT name, checksum FROM jobq.migration ORDER BY name

@@ -1,0 +1,35 @@
+-- Claim the heads of the lines; always answers at least one row, whose first column says whether the worker is alive.
+-- $1 worker, $2 queues, $3 priorities and $4 marks of the lines in the order of claiming, $5 how many jobs at most.
+-- The lines are tried one after another until there are enough: nothing beyond is looked at or locked.
+WITH alive AS MATERIALIZED (
+    SELECT EXISTS (SELECT FROM jobq.worker w WHERE w.id = $1::uuid AND w.expires_at > (SELECT jobq.clock())) AS alive
+), picked AS MATERIALIZED (
+    SELECT r.*
+    FROM unnest($2::text[], $3::smallint[], $4::bigint[]) AS line(queue, priority, mark)
+    CROSS JOIN LATERAL (
+        SELECT r.ctid AS place, r.id, r.run_at, r.attempt, r.keyed, r.queue, r.priority
+        FROM jobq.ready r
+        WHERE r.queue = line.queue AND r.priority = line.priority AND r.position > line.mark
+        ORDER BY r.position
+        LIMIT $5::integer
+        FOR UPDATE SKIP LOCKED
+    ) r
+    WHERE (SELECT alive FROM alive)
+    LIMIT $5::integer
+), gone AS (
+    DELETE FROM jobq.ready WHERE ctid = ANY(ARRAY(SELECT place FROM picked))
+), started AS (
+    INSERT INTO jobq.running (id, lease, started_at, run_at, worker, priority, attempt, keyed, queue)
+    SELECT p.id, nextval('jobq.lease'), jobq.clock(), p.run_at, $1::uuid, p.priority, p.attempt + 1, p.keyed, p.queue
+    FROM picked p
+    RETURNING id, lease, attempt
+)
+SELECT alive.alive, c.*
+FROM alive
+LEFT JOIN (
+    SELECT s.id, s.lease, j.queue, j.kind, j.arguments, s.attempt, j.max_attempts, j.priority, j.timeout,
+        CASE WHEN j.deadline IS NOT NULL THEN extract(epoch FROM j.deadline - jobq.clock())::float8 END,
+        j.backoff, j.run_id, j.tags
+    FROM started s
+    CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = s.id LIMIT 1) j
+) c ON true

@@ -1,0 +1,12 @@
+-- How many jobs there are by queue and state. $1 queue, or NULL for all.
+SELECT c.queue, c.state, sum(c.jobs)::bigint
+FROM (
+    SELECT queue, state, count(*) AS jobs FROM jobq.waiting GROUP BY queue, state
+    UNION ALL SELECT queue, 'pending', count(*) FROM jobq.ready GROUP BY queue
+    UNION ALL SELECT queue, 'processing', count(*) FROM jobq.running GROUP BY queue
+    UNION ALL SELECT queue, state, sum(jobs) FROM jobq.tally GROUP BY queue, state
+) c
+WHERE $1::text IS NULL OR c.queue = $1
+GROUP BY c.queue, c.state
+HAVING sum(c.jobs) <> 0
+ORDER BY c.queue, c.state

@@ -1,0 +1,29 @@
+-- Remove jobs, whatever their state; answers as `abort` does. $1 job ids (sorted).
+-- What was asked and what went wrong goes only with the token: whoever moves a job meanwhile keeps all of it.
+WITH from_running AS (
+    DELETE FROM jobq.running WHERE id = ANY($1::uuid[]) RETURNING id, 'processing' AS state, queue
+), from_waiting AS (
+    DELETE FROM jobq.waiting WHERE id = ANY($1::uuid[]) RETURNING id, state, queue
+), from_ready AS (
+    DELETE FROM jobq.ready WHERE id = ANY($1::uuid[]) RETURNING id, 'pending' AS state, queue
+), from_outcome AS (
+    DELETE FROM jobq.outcome WHERE id = ANY($1::uuid[]) RETURNING id, state, queue
+), gone AS (
+    SELECT * FROM from_running
+    UNION ALL SELECT * FROM from_waiting
+    UNION ALL SELECT * FROM from_ready
+    UNION ALL SELECT * FROM from_outcome
+), jobs AS (
+    DELETE FROM jobq.job WHERE id = ANY(ARRAY(SELECT id FROM gone))
+), tries AS (
+    DELETE FROM jobq.attempt WHERE job = ANY(ARRAY(SELECT id FROM gone))
+), freed AS (
+    DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM gone))
+), counted AS (
+    INSERT INTO jobq.tally (jobs, queue, state) SELECT -count(*), queue, state FROM from_outcome GROUP BY queue, state
+)
+SELECT id, state, NULL, false, queue FROM gone
+UNION ALL
+SELECT g.id, NULL, NULL, false, NULL
+FROM unnest($1::uuid[]) AS g(id)
+WHERE NOT EXISTS (SELECT FROM jobq.job j WHERE j.id = g.id)

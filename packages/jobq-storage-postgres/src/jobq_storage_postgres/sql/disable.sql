@@ -1,0 +1,31 @@
+-- Put jobs aside; answers as `abort` does. An abort that was asked for stands. $1 job ids (sorted).
+WITH asked AS (
+    UPDATE jobq.running SET request = coalesce(request, 'disable') WHERE id = ANY($1::uuid[]) RETURNING id, queue
+), kept_back AS MATERIALIZED (
+    SELECT id, state FROM jobq.waiting WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
+), changed AS (
+    UPDATE jobq.waiting w SET state = 'disabled', reason = 'disabled'
+    FROM kept_back k
+    WHERE w.id = k.id AND k.state <> 'disabled'
+), from_ready AS (
+    DELETE FROM jobq.ready WHERE id = ANY($1::uuid[]) RETURNING *
+), moved AS (
+    INSERT INTO jobq.waiting (
+        id, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, settled, percent, message,
+        details
+    )
+    SELECT id, run_at, started_at, lease, worker, priority, attempt, keyed, 'disabled', queue, 'disabled', settled, percent,
+        message, details
+    FROM from_ready
+)
+SELECT id, state, 'disabled', false, NULL FROM kept_back
+UNION ALL
+SELECT id, 'pending', 'disabled', false, NULL FROM from_ready
+UNION ALL
+SELECT id, 'processing', 'processing', true, queue FROM asked
+UNION ALL
+SELECT id, state, state, false, queue FROM jobq.outcome WHERE id = ANY($1::uuid[])
+UNION ALL
+SELECT g.id, NULL, NULL, false, NULL
+FROM unnest($1::uuid[]) AS g(id)
+WHERE NOT EXISTS (SELECT FROM jobq.job j WHERE j.id = g.id)

@@ -1,0 +1,42 @@
+-- Let disabled jobs run again; answers as `abort` does. $1 job ids (sorted), $2 their order in the batch.
+WITH moment AS MATERIALIZED (
+    SELECT jobq.clock() AS now
+), given AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::integer[]) AS g(id, ord)
+), kept_back AS MATERIALIZED (
+    SELECT w.id, w.run_at > moment.now AS waits
+    FROM moment, jobq.waiting w
+    WHERE w.id = ANY($1::uuid[]) AND w.state = 'disabled'
+    ORDER BY w.id
+    FOR UPDATE OF w
+), later AS (
+    UPDATE jobq.waiting w
+    SET state = 'scheduled', reason = 'delayed', error_type = NULL, error_message = NULL, error_traceback = NULL
+    WHERE w.id = ANY(ARRAY(SELECT id FROM kept_back WHERE waits))
+    RETURNING w.id, w.queue
+), gone AS (
+    DELETE FROM jobq.waiting w WHERE w.id = ANY(ARRAY(SELECT id FROM kept_back WHERE waits IS NOT TRUE)) RETURNING w.*
+), freed AS (
+    INSERT INTO jobq.ready (
+        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, settled, percent, message, details
+    )
+    SELECT f.id, nextval('jobq.position'), f.run_at, f.started_at, f.lease, f.worker, f.priority, f.attempt, f.keyed,
+        f.queue, f.settled, f.percent, f.message, f.details
+    FROM (SELECT gone.* FROM gone JOIN given g ON g.id = gone.id ORDER BY g.ord) f
+), withdrawn AS (
+    UPDATE jobq.running SET request = NULL WHERE id = ANY($1::uuid[]) AND request = 'disable' RETURNING id, queue
+)
+SELECT id, 'disabled', 'scheduled', false, queue FROM later
+UNION ALL
+SELECT id, 'disabled', 'pending', false, queue FROM gone
+UNION ALL
+SELECT id, 'processing', 'processing', true, queue FROM withdrawn
+UNION ALL
+SELECT p.id, p.state, p.state, false, p.queue
+FROM given g
+CROSS JOIN LATERAL (SELECT p.* FROM jobq.place p WHERE p.id = g.id LIMIT 1) p
+WHERE p.state <> 'disabled' AND p.request IS DISTINCT FROM 'disable'
+UNION ALL
+SELECT g.id, NULL, NULL, false, NULL
+FROM given g
+WHERE NOT EXISTS (SELECT FROM jobq.job j WHERE j.id = g.id)

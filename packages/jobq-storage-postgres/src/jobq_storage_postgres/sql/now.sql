@@ -1,0 +1,2 @@
+-- The storage's clock.
+SELECT jobq.clock()

@@ -1,0 +1,69 @@
+-- Forget workers whose heartbeat expired, and take back what they and unregistered ones held. One row per worker, with
+-- no job, or per job. $1 type of the error, $2 what its message ends with.
+-- Whose jobs are taken follows from the worker rows that this statement itself deleted: one that beats meanwhile keeps
+-- its row, and so its jobs.
+WITH moment AS MATERIALIZED (
+    SELECT jobq.clock() AS now
+), lost AS (
+    DELETE FROM jobq.worker w WHERE w.expires_at <= (SELECT now FROM moment)
+    RETURNING w.id, w.name, extract(epoch FROM (SELECT now FROM moment) - w.beat_at)::float8 AS silent_for
+), orphans AS MATERIALIZED (
+    SELECT r.ctid AS place, r.*
+    FROM jobq.running r
+    WHERE r.worker = ANY(ARRAY(SELECT id FROM lost))
+        OR NOT EXISTS (SELECT FROM jobq.worker w WHERE w.id = r.worker)
+    ORDER BY r.lease
+    FOR UPDATE OF r
+), taken AS MATERIALIZED (
+    SELECT o.*, j.kind, l.name, l.silent_for, moment.now,
+        'worker' || coalesce(' ''' || l.name || '''', '') || ' (' || o.worker || ')' || $2::text AS error_message,
+        CASE
+            WHEN o.request = 'abort' THEN 'aborted'
+            WHEN o.request = 'disable' THEN 'disabled'
+            WHEN o.attempt >= j.max_attempts THEN 'failed'
+            ELSE 'pending'
+        END AS state
+    FROM moment, orphans o
+    CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = o.id LIMIT 1) j
+    LEFT JOIN lost l ON l.id = o.worker
+), gone AS (
+    DELETE FROM jobq.running WHERE ctid = ANY(ARRAY(SELECT place FROM taken))
+), tried AS (
+    INSERT INTO jobq.attempt (job, lease, started_at, finished_at, worker, number, error_type, error_message)
+    SELECT t.id, t.lease, t.started_at, t.now, t.worker, t.attempt, $1::text, t.error_message FROM taken t
+), finished AS (
+    INSERT INTO jobq.outcome (
+        id, finished_at, started_at, run_at, lease, worker, attempt, state, queue, reason, percent, message, details,
+        error_type, error_message
+    )
+    SELECT t.id, t.now, t.started_at, t.run_at, t.lease, t.worker, t.attempt, t.state, t.queue,
+        CASE t.state WHEN 'failed' THEN 'worker lost' ELSE 'aborted' END, t.percent, t.message, t.details, $1::text,
+        t.error_message
+    FROM taken t
+    WHERE t.state IN ('failed', 'aborted')
+), kept_back AS (
+    INSERT INTO jobq.waiting (
+        id, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, percent, message, details
+    )
+    SELECT t.id, t.run_at, t.started_at, t.lease, t.worker, t.priority, t.attempt, t.keyed, 'disabled', t.queue, 'disabled',
+        t.percent, t.message, t.details
+    FROM taken t
+    WHERE t.state = 'disabled'
+), again AS (
+    INSERT INTO jobq.ready (
+        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, percent, message, details
+    )
+    SELECT t.id, nextval('jobq.position'), t.run_at, t.started_at, t.lease, t.worker, t.priority, t.attempt, t.keyed,
+        t.queue, t.percent, t.message, t.details
+    FROM (SELECT * FROM taken WHERE state = 'pending' ORDER BY lease) t
+), freed AS (
+    DELETE FROM jobq.unique_key
+    WHERE job = ANY(ARRAY(SELECT id FROM taken WHERE keyed AND state IN ('failed', 'aborted')))
+), counted AS (
+    INSERT INTO jobq.tally (jobs, queue, state)
+    SELECT count(*), queue, state FROM taken WHERE state IN ('failed', 'aborted') GROUP BY queue, state
+)
+SELECT coalesce(l.id, t.worker), coalesce(l.name, ''), coalesce(l.silent_for, 0), t.id, t.kind, t.queue, t.attempt, t.state
+FROM lost l
+FULL JOIN taken t ON t.worker = l.id
+ORDER BY t.lease

@@ -1,0 +1,40 @@
+-- Put failed and aborted jobs back; answers as `abort` does. $1 job ids (sorted), $2 their order in the batch.
+-- A job takes its unique key again, or stays as it is if another has it by now.
+WITH given AS MATERIALIZED (
+    SELECT * FROM unnest($1::uuid[], $2::integer[]) AS g(id, ord)
+), ended AS MATERIALIZED (
+    SELECT o.id, o.state, o.queue, o.lease, o.worker, o.started_at, o.run_at, o.settled, j.unique_key, j.priority, g.ord
+    FROM given g
+    CROSS JOIN LATERAL (
+        SELECT o.* FROM jobq.outcome o WHERE o.id = g.id AND o.state IN ('failed', 'aborted') LIMIT 1 FOR UPDATE
+    ) o
+    CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = g.id LIMIT 1) j
+), taken AS (
+    INSERT INTO jobq.unique_key (queue, key, job)
+    SELECT queue, unique_key, id FROM ended WHERE unique_key IS NOT NULL ORDER BY queue, unique_key, ord
+    ON CONFLICT (queue, key) DO NOTHING
+    RETURNING job
+), going AS MATERIALIZED (
+    SELECT e.*, e.unique_key IS NULL OR e.id IN (SELECT job FROM taken) AS goes FROM ended e
+), gone AS (
+    DELETE FROM jobq.outcome WHERE id = ANY(ARRAY(SELECT id FROM going WHERE goes))
+), back AS (
+    INSERT INTO jobq.ready (
+        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, settled
+    )
+    SELECT g.id, nextval('jobq.position'), g.run_at, g.started_at, g.lease, g.worker, g.priority, 0,
+        g.unique_key IS NOT NULL, g.queue, g.settled
+    FROM (SELECT * FROM going WHERE goes ORDER BY ord) g
+), counted AS (
+    INSERT INTO jobq.tally (jobs, queue, state) SELECT -count(*), queue, state FROM going WHERE goes GROUP BY queue, state
+)
+SELECT id, state, CASE WHEN goes THEN 'pending' ELSE state END, false, queue FROM going
+UNION ALL
+SELECT p.id, p.state, p.state, false, p.queue
+FROM given g
+CROSS JOIN LATERAL (SELECT p.* FROM jobq.place p WHERE p.id = g.id LIMIT 1) p
+WHERE p.state NOT IN ('failed', 'aborted')
+UNION ALL
+SELECT g.id, NULL, NULL, false, NULL
+FROM given g
+WHERE NOT EXISTS (SELECT FROM jobq.job j WHERE j.id = g.id)

@@ -1,0 +1,5 @@
+-- Store how long queues keep finished jobs. $1 queues, $2 seconds for completed, $3 failed and $4 aborted ones.
+INSERT INTO jobq.queue (name, completed, failed, aborted)
+SELECT g.* FROM unnest($1::text[], $2::float8[], $3::float8[], $4::float8[]) AS g(name, completed, failed, aborted)
+ORDER BY g.name
+ON CONFLICT (name) DO UPDATE SET completed = excluded.completed, failed = excluded.failed, aborted = excluded.aborted

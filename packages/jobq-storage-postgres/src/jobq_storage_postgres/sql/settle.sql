@@ -1,0 +1,90 @@
+-- Settle runs, however they ended: `jobq_core.states.state_after` as SQL. Answers id, state and queue of those that took
+-- effect, with the lease. $1 job ids (sorted), $2 leases, $3 their order in the batch, $4 endings, $5 results, $6 error types,
+-- $7 messages, $8 tracebacks, $9 when to run again, $10 or in how many seconds, $11 reasons.
+WITH moment AS MATERIALIZED (
+    SELECT jobq.clock() AS now
+), given AS MATERIALIZED (
+    SELECT g.*, coalesce(g.at, moment.now + make_interval(secs => g.after)) AS again_at
+    FROM moment, unnest(
+        $1::uuid[], $2::bigint[], $3::integer[], $4::text[], $5::json[], $6::text[], $7::text[], $8::text[],
+        $9::timestamptz[], $10::float8[], $11::text[]
+    ) AS g(id, lease, ord, ending, result, error_type, error_message, error_traceback, at, after, reason)
+), held AS MATERIALIZED (
+    SELECT r.place, r.id, r.lease, r.started_at, r.worker, r.priority, r.queue, r.percent, r.message, r.details, r.keyed,
+        g.ord, g.ending, g.error_type, g.error_message, g.error_traceback, moment.now, s.state,
+        r.attempt AS number,
+        r.attempt - (g.ending = 'release')::integer AS attempt,
+        g.ending NOT IN ('complete', 'release') AND g.error_type IS NOT NULL AS went_wrong,
+        CASE WHEN s.state IN ('scheduled', 'blocked') THEN g.again_at ELSE r.run_at END AS run_at,
+        CASE WHEN s.state = 'completed' THEN g.result END AS result,
+        coalesce(g.reason, CASE s.state
+            WHEN 'scheduled' THEN 'backoff'
+            WHEN 'blocked' THEN 'released'
+            WHEN 'disabled' THEN 'disabled'
+            WHEN 'aborted' THEN 'aborted'
+        END) AS reason
+    FROM moment, given g
+    CROSS JOIN LATERAL (
+        SELECT r.ctid AS place, r.* FROM jobq.running r WHERE r.id = g.id AND r.lease = g.lease LIMIT 1 FOR UPDATE
+    ) r
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN g.ending = 'complete' THEN 'completed'
+            WHEN g.ending = 'abort' THEN 'aborted'
+            WHEN g.ending = 'disable' OR r.request = 'disable' THEN 'disabled'
+            WHEN g.ending = 'fail' THEN 'failed'
+            WHEN r.request = 'abort' THEN 'aborted'
+            WHEN g.again_at > moment.now THEN CASE g.ending WHEN 'retry' THEN 'scheduled' ELSE 'blocked' END
+            ELSE 'pending'
+        END AS state
+    ) s
+), gone AS (
+    DELETE FROM jobq.running WHERE ctid = ANY(ARRAY(SELECT place FROM held))
+), finished AS (
+    INSERT INTO jobq.outcome (
+        id, finished_at, started_at, run_at, lease, worker, attempt, state, queue, settled, reason, result, percent,
+        message, details, error_type, error_message, error_traceback
+    )
+    SELECT h.id, h.now, h.started_at, h.run_at, h.lease, h.worker, h.attempt, h.state, h.queue, h.state, h.reason,
+        h.result, h.percent, h.message, h.details, e.type, e.message, e.traceback
+    FROM held h
+    LEFT JOIN LATERAL (
+        SELECT h.error_type AS type, h.error_message AS message, h.error_traceback AS traceback WHERE h.went_wrong
+    ) e ON true
+    WHERE h.state IN ('completed', 'failed', 'aborted')
+), kept_back AS (
+    INSERT INTO jobq.waiting (
+        id, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, settled, percent, message,
+        details, error_type, error_message, error_traceback
+    )
+    SELECT h.id, h.run_at, h.started_at, h.lease, h.worker, h.priority, h.attempt, h.keyed, h.state, h.queue, h.reason,
+        h.state, h.percent, h.message, h.details, e.type, e.message, e.traceback
+    FROM held h
+    LEFT JOIN LATERAL (
+        SELECT h.error_type AS type, h.error_message AS message, h.error_traceback AS traceback
+        WHERE h.went_wrong AND h.state <> 'scheduled'
+    ) e ON true
+    WHERE h.state IN ('scheduled', 'blocked', 'disabled')
+), again AS (
+    INSERT INTO jobq.ready (
+        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, reason, settled, percent, message,
+        details
+    )
+    SELECT h.id, nextval('jobq.position'), h.run_at, h.started_at, h.lease, h.worker, h.priority, h.attempt, h.keyed,
+        h.queue, h.reason, h.state, h.percent, h.message, h.details
+    FROM (SELECT * FROM held WHERE state = 'pending' ORDER BY ord) h
+), tried AS (
+    INSERT INTO jobq.attempt (
+        job, lease, started_at, finished_at, worker, number, error_type, error_message, error_traceback
+    )
+    SELECT h.id, h.lease, h.started_at, h.now, h.worker, h.number, h.error_type, h.error_message, h.error_traceback
+    FROM held h
+    WHERE h.went_wrong
+), freed AS (
+    DELETE FROM jobq.unique_key
+    WHERE job = ANY(ARRAY(SELECT id FROM held WHERE keyed AND state IN ('completed', 'failed', 'aborted')))
+), counted AS (
+    INSERT INTO jobq.tally (jobs, queue, state)
+    SELECT count(*), queue, state FROM held WHERE state IN ('completed', 'failed', 'aborted') GROUP BY queue, state
+)
+SELECT id, lease, state, queue FROM held

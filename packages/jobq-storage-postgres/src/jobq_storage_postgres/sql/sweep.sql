@@ -1,0 +1,24 @@
+-- Give a new position to jobs that turned up below one which claims have passed. Answers how many, and whose queues.
+WITH below AS MATERIALIZED (
+    SELECT r.*
+    FROM jobq.passed p
+    CROSS JOIN LATERAL (
+        SELECT r.ctid AS place, r.* FROM jobq.ready r
+        WHERE r.queue = p.queue AND r.priority = p.priority AND r.position <= p.position
+        ORDER BY r.position
+        LIMIT 10000
+        FOR UPDATE SKIP LOCKED
+    ) r
+), gone AS (
+    DELETE FROM jobq.ready WHERE ctid = ANY(ARRAY(SELECT place FROM below)) RETURNING id
+), moved AS (
+    INSERT INTO jobq.ready (
+        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, reason, settled, percent, message,
+        details
+    )
+    SELECT b.id, nextval('jobq.position'), b.run_at, b.started_at, b.lease, b.worker, b.priority, b.attempt, b.keyed,
+        b.queue, b.reason, b.settled, b.percent, b.message, b.details
+    FROM (SELECT below.* FROM below WHERE (SELECT count(*) FROM gone) >= 0 ORDER BY position) b
+    RETURNING queue
+)
+SELECT queue, count(*) FROM moved GROUP BY queue

@@ -1,0 +1,60 @@
+"""The SQL of the operations, read from the files that are named after them."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from psycopg.sql import Identifier
+
+from jobq_core.errors import ConfigurationError
+from jobq_storage_postgres.wire import Statement
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+else:
+    Traversable = object
+
+
+def check_schema(schema: str) -> str:
+    """Return the name of a schema; raises ConfigurationError for one that PostgreSQL could not keep as it is."""
+    if not isinstance(schema, str) or not schema or "\0" in schema or len(schema.encode()) > 50:
+        raise ConfigurationError(f"schema must be a name of 1 to 50 bytes, not {schema!r}")
+    if schema.startswith("pg_") or schema == "information_schema":
+        raise ConfigurationError(f"schema {schema!r} is PostgreSQL's own; choose another name")
+    return schema
+
+
+def in_schema(sql: str, schema: str) -> str:
+    """Put the schema's quoted name where the files say `jobq.`."""
+    name = Identifier(schema).as_string(None)
+    # Within a string constant ('jobq.position') a quote would end it.
+    return re.sub(
+        r"('?)\bjobq\.", lambda m: m[1] + (name.replace("'", "''") if m[1] else name) + ".", sql
+    )
+
+
+class Statements:
+    """All statements for one schema, by the name of their file."""
+
+    def __init__(self, schema: str) -> None:
+        self._schema = schema
+        self._made: dict[str, Statement] = {}
+
+    def __getitem__(self, name: str) -> Statement:
+        statement = self._made.get(name)
+        if statement is None:
+            statement = self._made[name] = Statement(name, in_schema(_read(name), self._schema))
+        return statement
+
+
+@cache
+def _read(name: str) -> str:
+    return folder("sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")
+
+
+def folder(name: str) -> Traversable:
+    """Return a folder of SQL files of this package."""
+    return files("jobq_storage_postgres").joinpath(name)

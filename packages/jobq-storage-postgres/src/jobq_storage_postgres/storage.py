@@ -1,0 +1,340 @@
+"""`PostgresQueueStorage`: the contract over PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Literal, Self
+from uuid import UUID
+
+from jobq_core.errors import ClosedError, ConfigurationError
+from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord
+from jobq_core.states import JobState
+from jobq_core.storage import (
+    Added,
+    Change,
+    Claim,
+    ClaimedJob,
+    Exchange,
+    Heart,
+    Hold,
+    JobFilter,
+    JobStatus,
+    Leadership,
+    LostWorker,
+    NewJob,
+    Page,
+    ProgressReport,
+    Promotion,
+    QueueStorage,
+    Retention,
+    Settlement,
+)
+from jobq_storage_postgres import dsn as _dsn
+from jobq_storage_postgres import migrate as _migrate
+from jobq_storage_postgres.borrowed import Lender
+from jobq_storage_postgres.control import Control
+from jobq_storage_postgres.database import Database
+from jobq_storage_postgres.doorbell import Doorbell, Ear
+from jobq_storage_postgres.heart import PostgresHeart
+from jobq_storage_postgres.hotpath import HotPath
+from jobq_storage_postgres.marks import Marks
+from jobq_storage_postgres.reading import Reading
+from jobq_storage_postgres.statements import Statements, check_schema
+from jobq_storage_postgres.submit import add_unique, answers, pack_jobs, topics_of
+from jobq_storage_postgres.upkeep import Upkeep
+from jobq_storage_postgres.workers import Workers
+
+BULK = 10_000
+"""Jobs in one `add` after which the planner is told of them (ANALYZE)."""
+
+
+class PostgresQueueStorage(QueueStorage):
+    """Jobs in a PostgreSQL database, 13 or newer, in a schema of their own.
+
+    dsn: 'postgresql://user@host/database', 'postgres://…', or key=value pairs as libpq takes them. A URL may carry the
+        options below in its query: '?schema=…&pool_size=…&time_limit=…&prepared=…&listen_dsn=…'.
+    schema: where the tables are (default 'jobq').
+    listen_dsn: another way to the same database for LISTEN, around a pooler (default: the same as dsn).
+    pool_size: connections at most, beside one for listening and one for each heart (default 10). They are made when
+        needed, and closed after a minute in which they were not.
+    time_limit: seconds that connecting, waiting for a free connection, and each round trip may take (default 30).
+    prepared: whether a connection is a session of its own, in which statements can be prepared; False behind a pooler in
+        transaction mode (default None: found out at each connection).
+
+    Raises ConfigurationError for what cannot work.
+    """
+
+    schemes: ClassVar[tuple[str, ...]] = ("postgresql", "postgres")
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        schema: str | None = None,
+        listen_dsn: str | None = None,
+        pool_size: int | None = None,
+        time_limit: float | None = None,
+        prepared: bool | None = None,
+    ) -> None:
+        bare, options = _dsn.split(dsn)
+        self._schema = check_schema(schema or options.get("schema") or "jobq")
+        limit = _number("time_limit", time_limit, options, 30.0)
+        size = _number("pool_size", pool_size, options, 10)
+        if not 0.1 <= limit <= 3600:
+            raise ConfigurationError(f"time_limit must be from 0.1 to 3600 seconds, not {limit!r}")
+        if size < 1 or size != int(size):
+            raise ConfigurationError(f"pool_size must be a whole number of 1 or more, not {size!r}")
+        if prepared is None and "prepared" in options:
+            prepared = _truth(options["prepared"])
+        self._conninfo = _dsn.parse(bare, limit)
+        listen = listen_dsn or options.get("listen_dsn")
+        listen_conninfo = self._conninfo if listen is None else _dsn.parse(listen, limit)
+        self._url = _dsn.show(bare, self._schema)
+        self._time_limit = limit
+        self._listen_conninfo = listen_conninfo
+        self._statements = Statements(self._schema)
+        self._database = Database(self._conninfo, size=int(size), time_limit=limit, prepared=prepared)
+        self._opened = False
+        self._assemble()
+
+    def _assemble(self) -> None:
+        database, statements = self._database, self._statements
+        self._doorbell = Doorbell(database, statements, self._schema, self._listen_conninfo, self._time_limit)
+        ring = self._doorbell.ring
+        self._marks = Marks(database, statements)
+        self._hot_path = HotPath(database, statements, self._marks, ring)
+        self._control = Control(database, statements, ring)
+        self._reading = Reading(database, statements)
+        self._workers = Workers(database, statements, ring)
+        self._upkeep = Upkeep(database, statements, ring)
+        self._lender: Lender | None = None
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """See `QueueStorage.from_url`."""
+        if not url.startswith(tuple(f"{scheme}://" for scheme in cls.schemes)):
+            raise ConfigurationError("a PostgreSQL storage's URL begins with postgresql:// or postgres://")
+        return cls(url)
+
+    @property
+    def url(self) -> str:
+        """See `QueueStorage.url`."""
+        return self._url
+
+    @property
+    def schema(self) -> str:
+        """The name of the schema that holds the tables."""
+        return self._schema
+
+    def __repr__(self) -> str:
+        return f"<PostgresQueueStorage {self._url}>"
+
+    # Life
+
+    async def open(self) -> None:
+        """See `QueueStorage.open`."""
+        if self._opened:
+            return
+        self._database.start()
+        try:
+            ((there,),) = await self._database.fetch(self._statements["has_migrations"])
+            applied = dict(await self._database.fetch(self._statements["applied"])) if there else None
+            _migrate.check(self._schema, applied)
+            ((installation,),) = await self._database.fetch(self._statements["installation"])
+        except BaseException:
+            await self._database.stop()
+            raise
+        self._lender = Lender(self._statements, self._doorbell, installation, self._url)
+        self._opened = True
+
+    async def close(self) -> None:
+        """See `QueueStorage.close`."""
+        if not self._opened:
+            return
+        self._opened = False
+        await self._marks.close()
+        await self._doorbell.close()
+        await self._database.stop()
+        # What is left of this life must not reach into the next one, should it be opened again.
+        self._assemble()
+
+    async def migrate(self, phase: Literal["pre", "post", "all"] = "all") -> list[str]:
+        """See `QueueStorage.migrate`."""
+        return await _migrate.migrate(self._conninfo, self._schema, phase)
+
+    def migration_sql(self) -> str:
+        """See `QueueStorage.migration_sql`."""
+        return _migrate.as_sql(self._schema)
+
+    async def now(self) -> datetime:
+        """See `QueueStorage.now`."""
+        ((now,),) = await self._database.fetch(self._statements["now"])
+        moment: datetime = now
+        return moment
+
+    # Submitting
+
+    async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:
+        """See `QueueStorage.add`. connection: a psycopg.AsyncConnection."""
+        if self._lender is None:
+            raise ClosedError("the PostgreSQL storage is not open: use it inside `async with`, or call open() first")
+        if connection is not None:
+            return await self._lender.add(connection, jobs)
+        if not jobs:
+            return []
+        if any(job.unique_key is not None for job in jobs):
+            added = await self._database.transact(lambda session: add_unique(session, self._statements, jobs))
+        else:
+            (row,) = await self._database.fetch(self._statements["add"], pack_jobs(jobs))
+            added = answers(jobs, row)
+        made = [job for job, answer in zip(jobs, added, strict=True) if answer.created]
+        if made:
+            self._doorbell.ring(topics_of(made))
+            if len(made) >= BULK:
+                await self._database.fetch(self._statements["analyze"])
+        return added
+
+    # The hot path
+
+    async def exchange(
+        self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None
+    ) -> Exchange:
+        """See `QueueStorage.exchange`."""
+        return await self._hot_path.exchange(worker, settlements, claim)
+
+    async def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
+        """See `QueueStorage.held`."""
+        return await self._hot_path.held(worker, leases)
+
+    async def adopt(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
+        """See `QueueStorage.adopt`."""
+        return await self._hot_path.adopt(worker, leases)
+
+    async def progress(self, worker: UUID, reports: Sequence[ProgressReport]) -> list[bool]:
+        """See `QueueStorage.progress`."""
+        return await self._hot_path.progress(reports)
+
+    # Control
+
+    async def abort(self, ids: Sequence[UUID]) -> list[Change]:
+        """See `QueueStorage.abort`."""
+        return await self._control.change("abort", ids)
+
+    async def abort_run(self, run_id: str) -> list[Change]:
+        """See `QueueStorage.abort_run`."""
+        return await self._control.abort_run(run_id)
+
+    async def retry(self, ids: Sequence[UUID]) -> list[Change]:
+        """See `QueueStorage.retry`."""
+        return await self._control.change("retry", ids, ordered=True)
+
+    async def disable(self, ids: Sequence[UUID]) -> list[Change]:
+        """See `QueueStorage.disable`."""
+        return await self._control.change("disable", ids)
+
+    async def enable(self, ids: Sequence[UUID]) -> list[Change]:
+        """See `QueueStorage.enable`."""
+        return await self._control.change("enable", ids, ordered=True)
+
+    async def delete(self, ids: Sequence[UUID]) -> list[Change]:
+        """See `QueueStorage.delete`."""
+        return await self._control.change("delete", ids)
+
+    async def clear(self, queue: str) -> int:
+        """See `QueueStorage.clear`."""
+        return await self._control.clear(queue)
+
+    # Reading
+
+    async def get(self, ids: Sequence[UUID]) -> list[JobRecord | None]:
+        """See `QueueStorage.get`."""
+        return await self._reading.get(ids)
+
+    async def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:
+        """See `QueueStorage.find`."""
+        return await self._reading.find(filter, after, limit)
+
+    async def counts(self, queue: str | None = None) -> Mapping[str, Mapping[JobState, int]]:
+        """See `QueueStorage.counts`."""
+        return await self._reading.counts(queue)
+
+    async def peek(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
+        """See `QueueStorage.peek`."""
+        return await self._reading.peek(ids)
+
+    async def output_for(self, queue: str, kind: str, fingerprint: bytes) -> JobStatus | None:
+        """See `QueueStorage.output_for`."""
+        return await self._reading.output_for(queue, kind, fingerprint)
+
+    # Workers
+
+    async def register(self, worker: WorkerInfo) -> None:
+        """See `QueueStorage.register`."""
+        await self._workers.register(worker)
+
+    def heart(self, worker: WorkerInfo) -> Heart:
+        """See `QueueStorage.heart`."""
+        limit = min(self._time_limit, max(1.0, worker.lost_after / 3))
+        return PostgresHeart(self._conninfo, self._statements, worker.id, limit)
+
+    async def deregister(self, worker: UUID) -> None:
+        """See `QueueStorage.deregister`."""
+        await self._workers.deregister(worker)
+
+    async def workers(self) -> list[WorkerRecord]:
+        """See `QueueStorage.workers`."""
+        return await self._workers.all()
+
+    # Maintenance
+
+    async def lead(self, worker: UUID, term: float) -> Leadership:
+        """See `QueueStorage.lead`."""
+        return await self._workers.lead(worker, term)
+
+    async def resign(self, worker: UUID) -> None:
+        """See `QueueStorage.resign`."""
+        await self._workers.resign(worker)
+
+    async def promote(self, limit: int = 1000) -> Promotion:
+        """See `QueueStorage.promote`."""
+        return await self._upkeep.promote(limit)
+
+    async def rescue(self) -> list[LostWorker]:
+        """See `QueueStorage.rescue`."""
+        return await self._upkeep.rescue()
+
+    async def set_retention(self, retention: Mapping[str, Retention]) -> None:
+        """See `QueueStorage.set_retention`."""
+        await self._upkeep.set_retention(retention)
+
+    async def prune(self, limit: int = 10_000) -> int:
+        """See `QueueStorage.prune`."""
+        return await self._upkeep.prune(limit)
+
+    # Doorbell
+
+    def subscribe(self, topics: Iterable[str]) -> Ear:
+        """See `QueueStorage.subscribe`."""
+        if not self._opened:
+            raise ClosedError("the PostgreSQL storage is not open: use it inside `async with`, or call open() first")
+        return Ear(topics, self._doorbell)
+
+
+def _number(name: str, given: float | None, options: Mapping[str, str], default: float) -> float:
+    if given is not None:
+        return given
+    if name not in options:
+        return default
+    try:
+        return float(options[name])
+    except ValueError:
+        raise ConfigurationError(f"{name} must be a number, not {options[name]!r}") from None
+
+
+def _truth(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ConfigurationError(f"prepared must be true or false, not {text!r}")

@@ -1,0 +1,148 @@
+"""Adding jobs: columns for one statement, and unique keys before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from jobq_core.storage import WAITING_TOPIC, Added, NewJob, queue_topic
+from jobq_storage_postgres.statements import Statements
+from jobq_storage_postgres.wire import (
+    Params,
+    Statement,
+    byteas,
+    float8s,
+    int2s,
+    jsons,
+    moments,
+    pack_int2,
+    pack_text,
+    text_array,
+    texts,
+    uuids,
+)
+
+
+class Session(Protocol):
+    """Where statements run one after another in one transaction."""
+
+    async def fetch(self, statement: Statement, params: Params = ()) -> list[Any]:
+        """Run one statement and return its rows as tuples."""
+
+
+def topics_of(jobs: Sequence[NewJob]) -> set[str]:
+    """Return whom these jobs concern."""
+    topics = {queue_topic(job.queue) for job in jobs}
+    if any(job.run_at is not None for job in jobs):
+        topics.add(WAITING_TOPIC)
+    return topics
+
+
+def pack_jobs(jobs: Sequence[NewJob]) -> list[bytes | None]:
+    """Pack jobs as the parameters of `add`: columns, most of which are alike for all jobs or empty."""
+    first = jobs[0]
+    run_at, run_in = _times([job.run_at for job in jobs])
+    deadline, deadline_in = _times([job.deadline for job in jobs])
+    return [
+        uuids([job.id.bytes for job in jobs]),
+        jsons([job.arguments for job in jobs]),
+        _varying([job.queue for job in jobs], texts),
+        _varying([job.kind for job in jobs], texts),
+        _varying([job.priority for job in jobs], int2s),
+        _varying([job.max_attempts for job in jobs], int2s),
+        run_at,
+        run_in,
+        deadline,
+        deadline_in,
+        float8s.sparse([job.timeout for job in jobs]),
+        jsons.sparse([job.backoff for job in jobs]),
+        texts.sparse([job.unique_key for job in jobs]),
+        texts.sparse([job.run_id for job in jobs]),
+        texts.sparse([text_array(job.tags) if job.tags else None for job in jobs]),
+        byteas.sparse([job.fingerprint for job in jobs]),
+        pack_text(first.queue),
+        pack_text(first.kind),
+        pack_int2(first.priority),
+        pack_int2(first.max_attempts),
+    ]
+
+
+def _varying(values: list[Any], pack: Callable[[Sequence[object]], bytes]) -> bytes | None:
+    return None if values.count(values[0]) == len(values) else pack(values)
+
+
+def _times(values: list[Any]) -> tuple[bytes | None, bytes | None]:
+    """Split moments from seconds."""
+    if values.count(None) == len(values):
+        return None, None
+    return (
+        moments.sparse([value if isinstance(value, datetime) else None for value in values]),
+        float8s.sparse([None if isinstance(value, datetime) else value for value in values]),
+    )
+
+
+def answers(jobs: Sequence[NewJob], row: tuple[list[UUID] | None, int]) -> list[Added]:
+    """Return the answer to each job from what `add` said: which were new (None: all), and how many."""
+    new, count = row
+    if count == len(jobs):
+        return [Added(job.id, True) for job in jobs]
+    left = set(new or ())
+    answer: list[Added] = []
+    for job in jobs:
+        answer.append(Added(job.id, job.id in left))
+        left.discard(job.id)  # the same id again in this batch is there already
+    return answer
+
+
+async def add_unique(session: Session, statements: Statements, jobs: Sequence[NewJob]) -> list[Added]:
+    """Add jobs some of which have unique keys, within a transaction."""
+    answered: dict[int, Added] = {}
+    keyed = [(index, job) for index, job in enumerate(jobs) if job.unique_key is not None]
+    ids = uuids(sorted({job.id.bytes for _, job in keyed}))
+    known: set[UUID] = {row[0] for row in await session.fetch(statements["existing"], (ids,))}
+    left: list[tuple[int, NewJob]] = []
+    for index, job in keyed:
+        if job.id in known:
+            answered[index] = Added(job.id, False)
+        else:
+            left.append((index, job))
+            known.add(job.id)
+    took: set[UUID] = set()
+    while left:
+        # Whoever holds a key may have committed after this statement began; the next one sees it.
+        firsts: dict[tuple[str, str | None], NewJob] = {}
+        for _, job in left:
+            firsts.setdefault((job.queue, job.unique_key), job)
+        rows = await session.fetch(
+            statements["claim_keys"],
+            (
+                texts([queue for queue, _ in firsts]),
+                texts([key for _, key in firsts]),
+                uuids([job.id.bytes for job in firsts.values()]),
+            ),
+        )
+        holders = {(queue, key): (holder, taken) for queue, key, holder, taken in rows}
+        unknown = []
+        for index, job in left:
+            held = holders.get((job.queue, job.unique_key))
+            if held is None:
+                unknown.append((index, job))
+            elif held == (job.id, True):
+                took.add(job.id)
+            else:
+                answered[index] = Added(held[0], False)
+        left = unknown
+    going = [(index, job) for index, job in enumerate(jobs) if index not in answered]
+    if going:
+        batch = [job for _, job in going]
+        (row,) = await session.fetch(statements["add"], pack_jobs(batch))
+        for (index, _), added in zip(going, answers(batch, row), strict=True):
+            answered[index] = added
+            if added.created:
+                took.discard(added.id)
+    if took:
+        # Somebody else added the same ids since we looked: the keys are not these jobs' any more.
+        await session.fetch(statements["drop_keys"], (uuids(sorted(id.bytes for id in took)),))
+    return [answered[index] for index in range(len(jobs))]

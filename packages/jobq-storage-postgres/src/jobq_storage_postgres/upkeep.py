@@ -1,0 +1,110 @@
+"""The maintenance that one worker does for all: what is due, what was lost, and what is over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from uuid import UUID
+
+from jobq_core.states import JobState
+from jobq_core.storage import (
+    FINISHED_TOPIC,
+    REQUEST_TOPIC,
+    LostWorker,
+    Promotion,
+    RescuedJob,
+    Retention,
+    queue_topic,
+)
+from jobq_storage_postgres.database import Database
+from jobq_storage_postgres.doorbell import Ring
+from jobq_storage_postgres.statements import Statements
+from jobq_storage_postgres.wire import float8s, pack_float8, pack_int8, pack_text, texts
+
+_LOST: Final = pack_text("jobq_core.errors.WorkerLostError")
+_SILENT: Final = pack_text(" stopped giving signs of life")
+
+
+class Upkeep:
+    """Promotes, rescues and prunes."""
+
+    def __init__(self, database: Database, statements: Statements, ring: Ring) -> None:
+        self._database = database
+        self._statements = statements
+        self._ring = ring
+
+    async def promote(self, limit: int) -> Promotion:
+        """See `QueueStorage.promote`."""
+        rows, ((next_in,),) = await self._promote(limit)
+        promoted = sum(count for _, count in rows)
+        self._ring([queue_topic(queue) for queue, _ in rows])
+        return Promotion(promoted, next_in)
+
+    async def _promote(self, limit: int) -> tuple[list[tuple[str, int]], list[tuple[float | None]]]:
+        rows, due = await self._database.fetch_all(
+            [(self._statements["promote"], (pack_int8(limit),)), (self._statements["next_due"], ())]
+        )
+        return rows, due or [(None,)]
+
+    async def rescue(self) -> list[LostWorker]:
+        """See `QueueStorage.rescue`; also finds the jobs that claims passed."""
+        rows, swept, _ = await self._database.fetch_all(
+            [
+                (self._statements["rescue"], (_LOST, _SILENT)),
+                (self._statements["sweep"], ()),
+                (self._statements["forget_passed"], ()),
+            ]
+        )
+        lost: dict[UUID, tuple[str, float, list[RescuedJob]]] = {}
+        topics = {queue_topic(queue) for queue, _ in swept}
+        for worker, name, silent_for, id, kind, queue, attempt, state in rows:
+            jobs = lost.setdefault(worker, (name, silent_for, []))[2]
+            if id is None:
+                continue
+            after = JobState(state)
+            jobs.append(RescuedJob(id=id, kind=kind, queue=queue, attempt=attempt, state=after))
+            topics.add(REQUEST_TOPIC)
+            topics.add(queue_topic(queue) if after is JobState.PENDING else FINISHED_TOPIC)
+        self._ring(topics)
+        return [
+            LostWorker(worker=worker, name=name, silent_for=silent_for, jobs=jobs)
+            for worker, (name, silent_for, jobs) in lost.items()
+        ]
+
+    async def set_retention(self, retention: Mapping[str, Retention]) -> None:
+        """See `QueueStorage.set_retention`."""
+        if not retention:
+            return
+        kept = list(retention.values())
+        await self._database.fetch(
+            self._statements["set_retention"],
+            (
+                texts(list(retention)),
+                float8s([r.completed for r in kept]),
+                float8s([r.failed for r in kept]),
+                float8s([r.aborted for r in kept]),
+            ),
+        )
+
+    async def prune(self, limit: int) -> int:
+        """See `QueueStorage.prune`."""
+        default = Retention()
+        rows, _ = await self._database.fetch_all(
+            [
+                (
+                    self._statements["prune"],
+                    (
+                        pack_int8(limit),
+                        *(
+                            None if seconds is None else pack_float8(seconds)
+                            for seconds in (default.completed, default.failed, default.aborted)
+                        ),
+                    ),
+                ),
+                (self._statements["fold_tally"], ()),
+            ]
+        )
+        pruned: int = rows[0][0]
+        if pruned:
+            self._ring([FINISHED_TOPIC])
+        return pruned

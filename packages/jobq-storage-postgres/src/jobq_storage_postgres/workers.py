@@ -1,0 +1,92 @@
+"""Registered workers, and which of them does the maintenance."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+from jobq_core.records import WorkerInfo, WorkerRecord, WorkerStats
+from jobq_core.storage import UNKNOWN_KIND, Leadership, queue_topic
+from jobq_storage_postgres.database import Database
+from jobq_storage_postgres.doorbell import Ring
+from jobq_storage_postgres.statements import Statements
+from jobq_storage_postgres.wire import pack_float8, pack_int4, pack_text, texts
+
+_stats = msgspec.json.Decoder(WorkerStats)
+
+
+class Workers:
+    """Registers workers and lends out the lease on maintenance."""
+
+    def __init__(self, database: Database, statements: Statements, ring: Ring) -> None:
+        self._database = database
+        self._statements = statements
+        self._ring = ring
+
+    async def register(self, worker: WorkerInfo) -> None:
+        """See `QueueStorage.register`."""
+        queues, kinds = texts(worker.queues), texts(worker.kinds)
+        _, freed = await self._database.fetch_all(
+            [
+                (
+                    self._statements["register"],
+                    (
+                        worker.id.bytes,
+                        pack_text(worker.name),
+                        pack_text(worker.host),
+                        pack_int4(worker.pid),
+                        queues,
+                        kinds,
+                        pack_int4(worker.concurrency),
+                        pack_float8(worker.lost_after),
+                    ),
+                ),
+                (self._statements["unblock"], (queues, kinds, pack_text(UNKNOWN_KIND))),
+            ]
+        )
+        self._ring([queue_topic(queue) for (queue,) in freed])
+
+    async def deregister(self, worker: UUID) -> None:
+        """See `QueueStorage.deregister`."""
+        await self._database.fetch(self._statements["deregister"], (worker.bytes,))
+
+    async def all(self) -> list[WorkerRecord]:
+        """See `QueueStorage.workers`."""
+        rows = await self._database.fetch(self._statements["workers"])
+        return [
+            WorkerRecord(
+                info=WorkerInfo(
+                    id=id,
+                    name=name,
+                    host=host,
+                    pid=pid,
+                    queues=tuple(queues),
+                    kinds=tuple(kinds),
+                    concurrency=concurrency,
+                    lost_after=lost_after,
+                ),
+                started_at=started_at,
+                beat_at=beat_at,
+                expires_at=expires_at,
+                stats=_stats.decode(stats),
+            )
+            for (
+                id, name, host, pid, queues, kinds, concurrency, lost_after, started_at, beat_at, expires_at, stats,
+            ) in rows
+        ]  # fmt: skip
+
+    async def lead(self, worker: UUID, term: float) -> Leadership:
+        """See `QueueStorage.lead`."""
+        _, rows = await self._database.fetch_all(
+            [
+                (self._statements["lead"], (worker.bytes, pack_float8(term))),
+                (self._statements["leader"], (worker.bytes,)),
+            ]
+        )
+        leads, expires_in = rows[0]
+        return Leadership(leads, expires_in)
+
+    async def resign(self, worker: UUID) -> None:
+        """See `QueueStorage.resign`."""
+        await self._database.fetch(self._statements["resign"], (worker.bytes,))
