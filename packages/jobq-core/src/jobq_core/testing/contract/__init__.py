@@ -7,6 +7,7 @@ from jobq_core.testing.contract.doorbell import DoorbellContract
 from jobq_core.testing.contract.holding import HoldingContract
 from jobq_core.testing.contract.life import LifeContract
 from jobq_core.testing.contract.reading import ReadingContract
+from jobq_core.testing.contract.reference import ReferenceContract
 from jobq_core.testing.contract.settling import SettlingContract
 from jobq_core.testing.contract.unique import UniqueContract
 from jobq_core.testing.contract.upkeep import UpkeepContract
@@ -25,6 +26,7 @@ class StorageContract(
     DoorbellContract,
     WorkingContract,
     UpkeepContract,
+    ReferenceContract,
 ):
     """What every storage must do, as the docstrings of `jobq_core.storage` say it."""
 

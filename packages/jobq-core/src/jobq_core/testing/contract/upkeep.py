@@ -100,6 +100,18 @@ class UpkeepContract(ContractBase):
         assert [job.id for job in await claim(storage, worker)] == [jobs[delay] for delay in (5, 10, 15, 20)]
         assert (await storage.promote()).promoted == 0
 
+    async def test_jobs_due_at_the_same_moment_are_claimed_in_the_order_of_adding(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        moment = await storage.now() + timedelta(seconds=10)
+        ids = sorted((new_id() for _ in range(30)), reverse=True)
+        await storage.add([new_job(id=job, run_at=moment) for job in ids[:20]])
+        for job in ids[20:]:
+            await add_job(storage, id=job, run_at=moment)
+        await self.advance(storage, 11)
+        await storage.promote()
+        assert [job.id for job in await claim(storage, worker)] == ids
+
     async def test_nothing_is_promoted_before_its_time(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await add_job(storage, run_at=600.0)
         await self.advance(storage, 500)

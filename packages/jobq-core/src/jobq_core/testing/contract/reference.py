@@ -1,0 +1,258 @@
+"""Random lives of jobs, lived in the storage and in memory alike: after each step both answer the same."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from jobq_core.ids import new_id
+from jobq_core.memory import MemoryQueueStorage
+from jobq_core.records import AttemptRecord, JobRecord, Progress, WorkerInfo
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import (
+    Change,
+    Claim,
+    ClaimedJob,
+    Exchange,
+    JobFilter,
+    NewJob,
+    ProgressReport,
+    QueueStorage,
+    Retention,
+    Settlement,
+)
+from jobq_core.testing.clock import ManualClock
+from jobq_core.testing.contract.base import ContractBase
+from jobq_core.testing.helpers import ERROR, new_job, worker_info
+
+QUEUES = ("a", "b")
+STRIDE = 100.0
+"""Seconds by which the clocks are moved. Delays end half way between two moves, so that a clock that goes on by itself
+brings no job due before its time."""
+DELAYS = (50.0, 150.0, 350.0)
+
+
+class Lives:
+    """Draws steps and takes each of them in both storages. Leases have numbers of their own in each."""
+
+    def __init__(self, seed: int, advance: Callable[[float], Awaitable[None]], *storages: QueueStorage) -> None:
+        self.draw = random.Random(seed)
+        self.advance = advance
+        self.storages = storages
+        self.jobs: list[UUID] = []
+        self.workers = [worker_info(queues=QUEUES, lost_after=90.0) for _ in range(3)]
+        # Of each worker the runs that it remembers, the last one at the end; in the one storage and in the other.
+        self.runs: dict[UUID, list[tuple[ClaimedJob, ClaimedJob]]] = {worker.id: [] for worker in self.workers}
+        self.steps = (
+            [self.add] * 4
+            + [self.exchange] * 8
+            + [self.control] * 5
+            + [self.pass_time] * 2
+            + [self.report, self.lose_worker, self.abort_run, self.clear, self.retain]
+        )
+
+    async def begin(self) -> None:
+        """Register the workers."""
+        for worker in self.workers:
+            await self._both("register", worker)
+
+    async def step(self) -> None:
+        """Take one step, and see that both storages count the same."""
+        step = self.draw.choice(self.steps)
+        await step()
+        for queue in QUEUES:
+            await self._both("counts", queue)
+
+    async def compare(self) -> None:
+        """See that both storages know the same of every job."""
+        for some in (JobFilter(), JobFilter(queue="a", tags=("x",)), JobFilter(run_id="r", states={JobState.FAILED})):
+            one, two = [(await storage.find(some, limit=10_000)).jobs for storage in self.storages]
+            assert list(map(essence, one)) == list(map(essence, two))
+        for queue in QUEUES:
+            outputs = [await storage.output_for(queue, "noop", bytes(16)) for storage in self.storages]
+            found, expected = [output and (output.id, output.result_json) for output in outputs]
+            assert found == expected
+
+    # The steps
+
+    async def add(self) -> None:
+        """Add some jobs, now and then one again."""
+        batch = [self._job() for _ in range(self.draw.randint(1, 4))]
+        added = await self._both("add", batch)
+        self.jobs += [each.id for each in added if each.created]
+
+    async def exchange(self) -> None:
+        """Settle what a worker runs, or ran once, and claim another job."""
+        worker = self.draw.choice(self.workers)
+        runs = self.runs[worker.id]
+        settled: list[tuple[ClaimedJob, ClaimedJob]] = []
+        if runs:
+            settled = [runs[-1] if self.draw.random() < 0.8 else self.draw.choice(runs)]
+        ending = self.draw.choice([*Ending, Ending.COMPLETE, Ending.RETRY])
+        when = self.draw.choice([None, *DELAYS]) if ending in (Ending.RETRY, Ending.RELEASE) else None
+        reason = "full" if ending is Ending.RELEASE and when is not None else None
+        result = b"%d" % self.draw.randint(0, 9) if ending is Ending.COMPLETE else None
+        # A worker runs one job at a time here: of several that are rescued at once the order is nobody's promise.
+        holds = await self._held(worker)
+        free = not holds or (bool(settled) and settled[0] is runs[-1])
+        claim = Claim(self.draw.choice([QUEUES, QUEUES[::-1], QUEUES[:1]]), 1) if free else None
+        answers: list[Exchange] = []
+        for n, storage in enumerate(self.storages):
+            settlements = [
+                Settlement(run[n].id, run[n].lease, ending, result, None if result else ERROR, when, reason)
+                for run in settled
+            ]
+            answers.append(await storage.exchange(worker.id, settlements, claim))
+        one, two = answers
+        assert one.settled == two.settled
+        assert one.alive == two.alive
+        for claimed, twin in zip(one.claimed, two.claimed, strict=True):
+            assert essence_of_run(claimed) == essence_of_run(twin)
+            runs.append((claimed, twin))
+
+    async def control(self) -> None:
+        """Do something to a job, which may be gone."""
+        operation = self.draw.choice(["abort", "disable", "enable", "enable", "retry", "retry", "delete"])
+        if operation in ("enable", "retry"):
+            # Of several that come back at once the order is nobody's promise.
+            ids = self.draw.sample(self.jobs, 1) if self.jobs else []
+        else:
+            ids = [self.draw.choice([*self.jobs, new_id()]) for _ in range(self.draw.randint(0, 3))]
+        await self._both(operation, ids)
+
+    async def abort_run(self) -> None:
+        """Abort the jobs of a run."""
+        changes: list[list[Change]] = [await storage.abort_run("r") for storage in self.storages]
+        one, two = ({change.id: change for change in answer} for answer in changes)
+        assert one == two
+
+    async def clear(self) -> None:
+        """Empty a queue, now and then."""
+        if self.draw.random() < 0.2:
+            await self._both("clear", self.draw.choice(QUEUES))
+
+    async def report(self) -> None:
+        """Report progress of a run, which may be over."""
+        worker = self.draw.choice(self.workers)
+        if not self.runs[worker.id]:
+            return
+        run = self.draw.choice(self.runs[worker.id])
+        progress = Progress(percent=self.draw.randint(0, 100), details=[self.draw.randint(0, 9)])
+        answers = [
+            await storage.progress(worker.id, [ProgressReport(id=each.id, lease=each.lease, progress=progress)])
+            for storage, each in zip(self.storages, run, strict=True)
+        ]
+        assert answers[0] == answers[1]
+
+    async def pass_time(self) -> None:
+        """Let time pass for all workers alike, and bring due what is due."""
+        await self.advance(STRIDE)
+        for worker in self.workers:
+            await self._both("register", worker)
+        promotions = [await storage.promote() for storage in self.storages]
+        assert promotions[0].promoted == promotions[1].promoted
+        assert (promotions[0].next_in is None) is (promotions[1].next_in is None)
+
+    async def lose_worker(self) -> None:
+        """Let a worker fall silent and take its job back; another one takes its place."""
+        lost = self.workers.pop(self.draw.randrange(len(self.workers)))
+        await self.advance(STRIDE)
+        for worker in self.workers:
+            await self._both("register", worker)
+        one, two = [await storage.rescue() for storage in self.storages]
+        assert [(each.worker, each.name, each.jobs) for each in one] == [
+            (each.worker, each.name, each.jobs) for each in two
+        ]
+        assert [each.worker for each in one] == [lost.id]
+        heir = worker_info(queues=QUEUES, lost_after=90.0)
+        await self._both("register", heir)
+        self.workers.append(heir)
+        # What the lost one still thinks it has is sent by its heir: a lease is a lease, whoever names it.
+        self.runs[heir.id] = self.runs.pop(lost.id)
+
+    async def retain(self) -> None:
+        """Say how long to keep jobs, and remove what is over."""
+        kept = [self.draw.choice([None, 250.0, 650.0, 86_400.0]) for _ in range(3)]
+        retention = Retention(completed=kept[0], failed=kept[1], aborted=kept[2])
+        await self._both("set_retention", {self.draw.choice(QUEUES): retention})
+        await self._both("prune")
+
+    # Means
+
+    async def _both(self, operation: str, *arguments: Any) -> Any:
+        one, two = [await getattr(storage, operation)(*arguments) for storage in self.storages]
+        assert one == two, operation
+        return two
+
+    async def _held(self, worker: WorkerInfo) -> list[UUID]:
+        one, two = [sorted(job.id for job in await storage.adopt(worker.id, [])) for storage in self.storages]
+        assert one == two
+        return two
+
+    def _job(self) -> NewJob:
+        draw = self.draw
+        again = bool(self.jobs) and draw.random() < 0.1
+        return new_job(
+            id=draw.choice(self.jobs) if again else new_id(),
+            queue=draw.choice(QUEUES),
+            arguments=b'{"n":%d}' % draw.randint(0, 9),
+            priority=draw.choice([0, 0, 0, 5, -5]),
+            run_at=draw.choice([None, None, 0.0, *DELAYS]),
+            max_attempts=draw.choice([1, 2, 10]),
+            unique_key=draw.choice([None, None, "k", "l"]),
+            run_id=draw.choice([None, "r"]),
+            tags=draw.choice([(), ("x",), ("y", "x")]),
+            fingerprint=draw.choice([None, bytes(16)]),
+        )
+
+
+def essence_of_run(job: ClaimedJob) -> tuple[Any, ...]:
+    """Return what two storages must say alike of a claimed job."""
+    return job.id, job.queue, job.kind, job.arguments, job.attempt, job.max_attempts, job.priority, job.run_id, job.tags
+
+
+def essence(record: JobRecord) -> tuple[Any, ...]:
+    """Return what two storages must say alike of a job: no lease numbers, no moments, no words of their own."""
+    running = record.state is JobState.PROCESSING
+    waiting = record.state in (JobState.SCHEDULED, JobState.BLOCKED)
+    return (
+        (record.id, record.kind, record.queue, record.state, record.priority, record.arguments_json),
+        (record.attempt, record.max_attempts, record.run_id, record.tags, record.unique_key, record.result_json),
+        (record.stop_request, record.worker if running else None, record.progress if running else None),
+        (record.run_at is not None, record.reason) if waiting else None,
+        (record.finished_at is not None, record.error and kind_of(record.error.type)) if record.finished else None,
+        [essence_of_attempt(attempt) for attempt in record.attempts],
+    )
+
+
+def essence_of_attempt(attempt: AttemptRecord) -> tuple[Any, ...]:
+    """Return what two storages must say alike of an attempt."""
+    return attempt.number, attempt.worker, kind_of(attempt.error.type)
+
+
+def kind_of(name: str) -> str:
+    """Return the last part of a qualified name."""
+    return name.rpartition(".")[2]
+
+
+class ReferenceContract(ContractBase):
+    """Whatever happens in whatever order, the storage does as the reference does."""
+
+    @pytest.mark.parametrize("seed", range(5))
+    async def test_a_random_life_goes_as_in_memory(self, storage: QueueStorage, seed: int) -> None:
+        clock = ManualClock((await storage.now()).timestamp())
+
+        async def advance(seconds: float) -> None:
+            clock.advance(seconds)
+            await self.advance(storage, seconds)
+
+        async with MemoryQueueStorage(clock=clock) as memory:
+            lives = Lives(seed, advance, storage, memory)
+            await lives.begin()
+            for _ in range(120):
+                await lives.step()
+            await lives.compare()
