@@ -103,7 +103,9 @@ def _check(block: Block, words: list[str], page: Sequence[Block]) -> None:
         for option, value in itertools.pairwise(rest):
             if option == "-f" and value not in named:
                 raise block.error(f"there is no file {value} on the page")
-        wanted = [word.partition("/")[2] for word in rest if "/" in word]
+        wanted = [word.partition("/")[2] for word in rest if re.fullmatch(r"[a-z]+/[\w-]+", word)]
+        if rest[:3] == ["create", "secret", "generic"]:
+            wanted.append(rest[3])
     else:
         units = rest[1:] if program == "systemctl" else [w for o, w in itertools.pairwise(rest) if o == "-u"]
         wanted = [re.sub("@.*", "@", unit).removesuffix(".service") for unit in units if not unit.startswith("-")]
