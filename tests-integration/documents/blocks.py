@@ -22,7 +22,7 @@ MANIFESTS = ("dockerfile", "ini", "toml", "yaml")
 LANGUAGES = ("python", "bash", "console", "output", "text", *MANIFESTS)
 
 _FENCE = re.compile(r"(?P<indent>\s*)(?P<marks>`{3,}|~{3,})(?P<info>.*)")
-_NAME = re.compile(r"# (?P<name>[\w./@-]*\w\.\w+|Dockerfile)")
+_NAME = re.compile(r"# (?P<name>[\w./@-]*[\w@]\.\w+|Dockerfile)")
 
 
 class PageError(Exception):
