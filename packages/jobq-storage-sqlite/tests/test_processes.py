@@ -1,0 +1,136 @@
+"""Several processes on one file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID
+
+from jobq_core.states import JobState
+from jobq_core.storage import queue_topic
+from jobq_storage_sqlite import SqliteQueueStorage
+
+CHILDREN = Path(__file__).parent / "children"
+
+
+@asynccontextmanager
+async def child(name: str, *arguments: str | Path) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, CHILDREN / f"{name}.py", *map(str, arguments), stdin=PIPE, stdout=PIPE, limit=2**22
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def told(process: Process) -> str:
+    assert process.stdout is not None
+    return (await process.stdout.readline()).decode().strip()
+
+
+async def tell(process: Process, line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n".encode())
+    await process.stdin.drain()
+
+
+async def test_four_processes_run_each_job_exactly_once(path: Path) -> None:
+    async with (
+        child("busy", path, "2000") as first,
+        child("busy", path, "2000") as second,
+        child("busy", path, "2000") as third,
+        child("busy", path, "2000") as fourth,
+    ):
+        processes = (first, second, third, fourth)
+        assert [await told(process) for process in processes] == ["ready"] * 4
+        for process in processes:
+            await tell(process, "go")
+        ran = [json.loads(await told(process)) for process in processes]
+        assert [await process.wait() for process in processes] == [0] * 4
+    assert all(ran), "each process had its share"
+    times = Counter(job for jobs in ran for job in jobs)
+    async with SqliteQueueStorage(path) as storage:
+        counts = (await storage.counts("default"))["default"]
+        # Who saw nothing to claim stopped, though others were still adding; what they added last may be left over.
+        assert counts[JobState.COMPLETED] == len(times)
+        assert counts[JobState.COMPLETED] + counts[JobState.PENDING] == 8000
+        assert counts[JobState.PROCESSING] == 0
+    assert set(times.values()) == {1}
+
+
+async def test_a_process_killed_while_it_writes_loses_nothing_that_was_acknowledged(path: Path) -> None:
+    for _ in range(3):
+        acknowledged = []
+        async with child("adder", path) as process:
+            while len(acknowledged) < 300:
+                acknowledged.append(UUID(await told(process)))
+            process.kill()
+            await process.wait()
+            while line := await told(process):
+                if len(line) == 36:
+                    acknowledged.append(UUID(line))
+        async with SqliteQueueStorage(path) as storage:
+            assert None not in await storage.peek(acknowledged)
+
+
+async def test_the_doorbell_rings_for_other_processes_jobs_of_this_queue_only(path: Path) -> None:
+    async with SqliteQueueStorage(path) as storage, child("ringer", path) as process:
+        assert await told(process) == "ready"
+        mail, images = queue_topic("mail"), queue_topic("images")
+        async with storage.subscribe([mail]) as postman, storage.subscribe([images, mail]) as both:
+            async with storage.subscribe([images]) as painter:
+                waiting = asyncio.create_task(painter.wait())
+                await tell(process, "mail")
+                assert await postman.wait(30) == {mail}
+                assert await both.wait(30) == {mail}
+                await tell(process, "images")
+                assert await waiting == {images}
+                assert await both.wait(30) == {images}
+                assert await postman.wait(0) == frozenset()
+
+
+async def test_a_ring_while_nobody_waited_is_heard_by_the_next_wait(path: Path) -> None:
+    topic = queue_topic("mail")
+    async with SqliteQueueStorage(path) as storage, child("ringer", path) as process:
+        assert await told(process) == "ready"
+        async with storage.subscribe([topic]) as ear:
+            for _ in range(3):
+                await tell(process, "mail")
+                assert await told(process) == "added"
+                assert await ear.wait(30) == {topic}
+
+
+async def test_processes_that_open_a_new_file_at_once_make_its_tables_once(path: Path) -> None:
+    async with (
+        child("opener", path) as first,
+        child("opener", path) as second,
+        child("opener", path) as third,
+        child("opener", path) as fourth,
+    ):
+        processes = (first, second, third, fourth)
+        assert [await told(process) for process in processes] == ["ready"] * 4
+        for process in processes:
+            await tell(process, "go")
+        applied = sorted([json.loads(await told(process)) for process in processes])
+    assert applied == [[], [], [], ["0001_jobs"]]
+
+
+async def test_a_storage_left_open_does_not_keep_the_interpreter_from_ending(path: Path) -> None:
+    async with child("unclosed", path) as process:
+        assert await told(process) == "end"
+        assert await asyncio.wait_for(process.wait(), 30) == 0
+
+
+async def test_a_forked_process_is_told_to_open_its_own(path: Path) -> None:
+    async with child("forked", path) as process:
+        assert "open one of its own" in await told(process)
+        assert await told(process) == "parent: 2"
