@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 from psycopg.pq.abc import PGresult
 
+from jobq_core.encoding import decode
 from jobq_core.states import Ending, JobState, StopRequest
 from jobq_core.storage import (
     FINISHED_TOPIC,
@@ -99,7 +100,7 @@ class HotPath:
         return Exchange([batch.states.get((s.id, s.lease)) for s in settlements], claimed, alive)
 
     async def _look_up(self, batch: _Batch) -> None:
-        """Find what settlements led to that took effect before, their answer having been lost."""
+        """Find what settlements led to that took effect while these waited: they were sent twice at one time."""
         unknown = batch.unknown
         rows = await self._database.fetch(
             self._statements["settled"],
@@ -143,10 +144,10 @@ class HotPath:
                 jsons([None if p.details is None else msgspec.json.encode(p.details) for p in told]),
             ),
         )
-        stored = {row[0] for row in rows}
+        stored = set(rows)
         if stored:
             self._ring([PROGRESS_TOPIC])
-        return [report.lease in stored for report in reports]
+        return [(report.id, report.lease) in stored for report in reports]
 
 
 class _Batch:
@@ -173,23 +174,26 @@ class _Batch:
         self.completed.sort(key=_by_id)
         self.others.sort(key=lambda pair: pair[1].id.bytes)
 
-    def note_completed(self, row: tuple[int, list[UUID] | None, list[int] | None]) -> None:
-        """Take the answer of `complete`: how many took effect, and, unless all did, their ids and leases."""
-        count, ids, leases = row
+    def note_completed(self, row: tuple[int, list[UUID] | None, list[int] | None, bytes | None]) -> None:
+        """Take the answer of `complete`: how many took effect, and, unless all did, which, and what became of others."""
+        count, ids, leases, before = row
         took: Sequence[Settlement] = self.completed
         if count < len(self.completed):
             known = set(zip(ids or (), leases or (), strict=True))
             took = [s for s in self.completed if (s.id, s.lease) in known]
-            self.unknown += [s for s in self.completed if (s.id, s.lease) not in known]
+            self.states |= {(UUID(id), lease): JobState(state) for id, lease, state in decode(before or b"[]")}
+            self.unknown += [s for s in self.completed if (s.id, s.lease) not in known | self.states.keys()]
         for settlement in took:
             self.states[settlement.id, settlement.lease] = JobState.COMPLETED
         self.finished = self.finished or bool(took)
 
-    def note_others(self, rows: Sequence[tuple[UUID, int, str, str]]) -> set[str]:
+    def note_others(self, rows: Sequence[tuple[UUID, int, str, str | None]]) -> set[str]:
         """Take the answer of `settle`: lease, state and queue of those that took effect. Returns the topics to ring."""
         topics: set[str] = set()
         for id, lease, name, queue in rows:
             state = self.states[id, lease] = JobState(name)
+            if queue is None:
+                continue
             if state is _PENDING:
                 topics.add(queue_topic(queue))
             elif state in _TIMED:

@@ -159,6 +159,11 @@ class PostgresQueueStorage(QueueStorage):
         # What is left of this life must not reach into the next one, should it be opened again.
         self._assemble()
 
+    def _check_opened(self) -> Lender:
+        if not self._opened or self._lender is None:
+            raise ClosedError("the PostgreSQL storage is not open: use it inside `async with`, or call open() first")
+        return self._lender
+
     async def migrate(self, phase: Literal["pre", "post", "all"] = "all") -> list[str]:
         """See `QueueStorage.migrate`."""
         return await _migrate.migrate(self._conninfo, self._schema, phase)
@@ -177,10 +182,9 @@ class PostgresQueueStorage(QueueStorage):
 
     async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:
         """See `QueueStorage.add`. connection: a psycopg.AsyncConnection."""
-        if self._lender is None:
-            raise ClosedError("the PostgreSQL storage is not open: use it inside `async with`, or call open() first")
+        lender = self._check_opened()
         if connection is not None:
-            return await self._lender.add(connection, jobs)
+            return await lender.add(connection, jobs)
         if not jobs:
             return []
         if any(job.unique_key is not None for job in jobs):
@@ -275,6 +279,7 @@ class PostgresQueueStorage(QueueStorage):
 
     def heart(self, worker: WorkerInfo) -> Heart:
         """See `QueueStorage.heart`."""
+        self._check_opened()
         limit = min(self._time_limit, max(1.0, worker.lost_after / 3))
         return PostgresHeart(self._conninfo, self._statements, worker.id, limit)
 
@@ -316,8 +321,7 @@ class PostgresQueueStorage(QueueStorage):
 
     def subscribe(self, topics: Iterable[str]) -> Ear:
         """See `QueueStorage.subscribe`."""
-        if not self._opened:
-            raise ClosedError("the PostgreSQL storage is not open: use it inside `async with`, or call open() first")
+        self._check_opened()
         return Ear(topics, self._doorbell)
 
 

@@ -34,9 +34,10 @@ CREATE INDEX job_run ON jobq.job (run_id, id) WHERE run_id IS NOT NULL;
 CREATE INDEX job_fingerprint ON jobq.job (fingerprint, id) WHERE fingerprint IS NOT NULL;
 CREATE TABLE jobq.job_default PARTITION OF jobq.job DEFAULT;
 
--- SCHEDULED, BLOCKED and DISABLED jobs.
+-- SCHEDULED, BLOCKED and DISABLED jobs. Position: of those that are due at one moment, the first to come is the first.
 CREATE TABLE jobq.waiting (
     id uuid PRIMARY KEY,
+    position bigint NOT NULL,
     run_at timestamptz,
     started_at timestamptz,
     lease bigint,
@@ -58,7 +59,7 @@ CREATE TABLE jobq.waiting (
     autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
     autovacuum_analyze_scale_factor = 0.1, autovacuum_analyze_threshold = 5000
 );
-CREATE INDEX waiting_due ON jobq.waiting (run_at, id) WHERE state <> 'disabled';
+CREATE INDEX waiting_due ON jobq.waiting (run_at, position) WHERE state <> 'disabled';
 CREATE INDEX waiting_blocked ON jobq.waiting (queue) WHERE state = 'blocked';
 
 -- PENDING jobs: all that claiming reads. Never updated, so that a row's position is where it always was.

@@ -30,8 +30,8 @@ WITH moment AS MATERIALIZED (
     ON CONFLICT (id) DO NOTHING
     RETURNING id, queue, priority, run_at, unique_key IS NOT NULL AS keyed
 ), later AS (
-    INSERT INTO jobq.waiting (id, run_at, priority, attempt, keyed, state, queue, reason)
-    SELECT made.id, made.run_at, made.priority, 0, made.keyed, 'scheduled', made.queue, 'delayed'
+    INSERT INTO jobq.waiting (id, position, run_at, priority, attempt, keyed, state, queue, reason)
+    SELECT made.id, nextval('jobq.position'), made.run_at, made.priority, 0, made.keyed, 'scheduled', made.queue, 'delayed'
     FROM made, moment
     WHERE made.run_at > moment.now
 ), now AS (

@@ -11,11 +11,11 @@ WITH asked AS (
     DELETE FROM jobq.ready WHERE id = ANY($1::uuid[]) RETURNING *
 ), moved AS (
     INSERT INTO jobq.waiting (
-        id, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, settled, percent, message,
+        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, settled, percent, message,
         details
     )
-    SELECT id, run_at, started_at, lease, worker, priority, attempt, keyed, 'disabled', queue, 'disabled', settled, percent,
-        message, details
+    SELECT id, nextval('jobq.position'), run_at, started_at, lease, worker, priority, attempt, keyed, 'disabled', queue,
+        'disabled', settled, percent, message, details
     FROM from_ready
 )
 SELECT id, state, 'disabled', false, NULL FROM kept_back

@@ -1,14 +1,14 @@
--- Store how far running jobs are; answers the leases that stand. $1 job ids (sorted), $2 leases, $3 percents,
+-- Store how far running jobs are; answers ids and leases of those that are. $1 job ids (sorted), $2 leases, $3 percents,
 -- $4 messages, $5 details.
 WITH held AS MATERIALIZED (
-    SELECT r.place, r.lease, g.percent, g.message, g.details
+    SELECT r.id, r.lease, g.percent, g.message, g.details
     FROM unnest($1::uuid[], $2::bigint[], $3::float8[], $4::text[], $5::json[]) AS g(id, lease, percent, message, details)
     CROSS JOIN LATERAL (
-        SELECT r.ctid AS place, r.lease FROM jobq.running r WHERE r.id = g.id AND r.lease = g.lease LIMIT 1 FOR UPDATE
+        SELECT r.id, r.lease FROM jobq.running r WHERE r.id = g.id AND r.lease = g.lease LIMIT 1 FOR UPDATE
     ) r
 ), stored AS (
     UPDATE jobq.running r SET percent = h.percent, message = h.message, details = h.details
     FROM held h
-    WHERE r.ctid = h.place
+    WHERE r.id = ANY(ARRAY(SELECT id FROM held)) AND r.id = h.id
 )
-SELECT lease FROM held
+SELECT id, lease FROM held

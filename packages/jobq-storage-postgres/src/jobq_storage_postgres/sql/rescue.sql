@@ -8,7 +8,7 @@ WITH moment AS MATERIALIZED (
     DELETE FROM jobq.worker w WHERE w.expires_at <= (SELECT now FROM moment)
     RETURNING w.id, w.name, extract(epoch FROM (SELECT now FROM moment) - w.beat_at)::float8 AS silent_for
 ), orphans AS MATERIALIZED (
-    SELECT r.ctid AS place, r.*
+    SELECT r.*
     FROM jobq.running r
     WHERE r.worker = ANY(ARRAY(SELECT id FROM lost))
         OR NOT EXISTS (SELECT FROM jobq.worker w WHERE w.id = r.worker)
@@ -27,7 +27,7 @@ WITH moment AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = o.id LIMIT 1) j
     LEFT JOIN lost l ON l.id = o.worker
 ), gone AS (
-    DELETE FROM jobq.running WHERE ctid = ANY(ARRAY(SELECT place FROM taken))
+    DELETE FROM jobq.running WHERE id = ANY(ARRAY(SELECT id FROM taken))
 ), tried AS (
     INSERT INTO jobq.attempt (job, lease, started_at, finished_at, worker, number, error_type, error_message)
     SELECT t.id, t.lease, t.started_at, t.now, t.worker, t.attempt, $1::text, t.error_message FROM taken t
@@ -43,10 +43,10 @@ WITH moment AS MATERIALIZED (
     WHERE t.state IN ('failed', 'aborted')
 ), kept_back AS (
     INSERT INTO jobq.waiting (
-        id, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, percent, message, details
+        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, percent, message, details
     )
-    SELECT t.id, t.run_at, t.started_at, t.lease, t.worker, t.priority, t.attempt, t.keyed, 'disabled', t.queue, 'disabled',
-        t.percent, t.message, t.details
+    SELECT t.id, nextval('jobq.position'), t.run_at, t.started_at, t.lease, t.worker, t.priority, t.attempt, t.keyed, 'disabled',
+        t.queue, 'disabled', t.percent, t.message, t.details
     FROM taken t
     WHERE t.state = 'disabled'
 ), again AS (

@@ -1,5 +1,5 @@
--- Settle runs, however they ended: `jobq_core.states.state_after` as SQL. Answers id, state and queue of those that took
--- effect, with the lease. $1 job ids (sorted), $2 leases, $3 their order in the batch, $4 endings, $5 results, $6 error types,
+-- Settle runs, however they ended: `jobq_core.states.state_after` as SQL. Answers id, lease, state and queue of those that
+-- took effect, and, without a queue, what the others led to before. $1 job ids (sorted), $2 leases, $3 their order in the batch, $4 endings, $5 results, $6 error types,
 -- $7 messages, $8 tracebacks, $9 when to run again, $10 or in how many seconds, $11 reasons.
 WITH moment AS MATERIALIZED (
     SELECT jobq.clock() AS now
@@ -10,7 +10,7 @@ WITH moment AS MATERIALIZED (
         $9::timestamptz[], $10::float8[], $11::text[]
     ) AS g(id, lease, ord, ending, result, error_type, error_message, error_traceback, at, after, reason)
 ), held AS MATERIALIZED (
-    SELECT r.place, r.id, r.lease, r.started_at, r.worker, r.priority, r.queue, r.percent, r.message, r.details, r.keyed,
+    SELECT r.id, r.lease, r.started_at, r.worker, r.priority, r.queue, r.percent, r.message, r.details, r.keyed,
         g.ord, g.ending, g.error_type, g.error_message, g.error_traceback, moment.now, s.state,
         r.attempt AS number,
         r.attempt - (g.ending = 'release')::integer AS attempt,
@@ -25,7 +25,7 @@ WITH moment AS MATERIALIZED (
         END) AS reason
     FROM moment, given g
     CROSS JOIN LATERAL (
-        SELECT r.ctid AS place, r.* FROM jobq.running r WHERE r.id = g.id AND r.lease = g.lease LIMIT 1 FOR UPDATE
+        SELECT r.* FROM jobq.running r WHERE r.id = g.id AND r.lease = g.lease LIMIT 1 FOR UPDATE
     ) r
     CROSS JOIN LATERAL (
         SELECT CASE
@@ -39,7 +39,7 @@ WITH moment AS MATERIALIZED (
         END AS state
     ) s
 ), gone AS (
-    DELETE FROM jobq.running WHERE ctid = ANY(ARRAY(SELECT place FROM held))
+    DELETE FROM jobq.running WHERE id = ANY(ARRAY(SELECT id FROM held))
 ), finished AS (
     INSERT INTO jobq.outcome (
         id, finished_at, started_at, run_at, lease, worker, attempt, state, queue, settled, reason, result, percent,
@@ -54,17 +54,16 @@ WITH moment AS MATERIALIZED (
     WHERE h.state IN ('completed', 'failed', 'aborted')
 ), kept_back AS (
     INSERT INTO jobq.waiting (
-        id, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, settled, percent, message,
+        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, settled, percent, message,
         details, error_type, error_message, error_traceback
     )
-    SELECT h.id, h.run_at, h.started_at, h.lease, h.worker, h.priority, h.attempt, h.keyed, h.state, h.queue, h.reason,
-        h.state, h.percent, h.message, h.details, e.type, e.message, e.traceback
-    FROM held h
+    SELECT h.id, nextval('jobq.position'), h.run_at, h.started_at, h.lease, h.worker, h.priority, h.attempt, h.keyed, h.state,
+        h.queue, h.reason, h.state, h.percent, h.message, h.details, e.type, e.message, e.traceback
+    FROM (SELECT * FROM held WHERE state IN ('scheduled', 'blocked', 'disabled') ORDER BY ord) h
     LEFT JOIN LATERAL (
         SELECT h.error_type AS type, h.error_message AS message, h.error_traceback AS traceback
         WHERE h.went_wrong AND h.state <> 'scheduled'
     ) e ON true
-    WHERE h.state IN ('scheduled', 'blocked', 'disabled')
 ), again AS (
     INSERT INTO jobq.ready (
         id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, reason, settled, percent, message,
@@ -86,5 +85,13 @@ WITH moment AS MATERIALIZED (
 ), counted AS (
     INSERT INTO jobq.tally (jobs, queue, state)
     SELECT count(*), queue, state FROM held WHERE state IN ('completed', 'failed', 'aborted') GROUP BY queue, state
+), unknown AS MATERIALIZED (
+    -- Only where some did not take effect, of those what they led to before.
+    SELECT p.id, p.lease, p.settled
+    FROM unnest($1::uuid[], $2::bigint[]) AS g(id, lease)
+    CROSS JOIN LATERAL (SELECT p.id, p.lease, p.settled FROM jobq.place p WHERE p.id = g.id LIMIT 1) p
+    WHERE (SELECT count(*) FROM held) < cardinality($1) AND p.lease = g.lease AND p.settled IS NOT NULL
 )
 SELECT id, lease, state, queue FROM held
+UNION ALL
+SELECT id, lease, settled, NULL FROM unknown

@@ -1,20 +1,20 @@
 -- Free the jobs that waited for a worker which knows their kind. $1 queues, $2 kinds, $3 the reason they wait for.
 WITH known AS MATERIALIZED (
-    SELECT w.ctid AS place, w.*
+    SELECT w.*
     FROM jobq.waiting w
     WHERE w.state = 'blocked' AND w.reason = $3::text AND w.queue = ANY($1::text[])
         AND (SELECT j.kind FROM jobq.job j WHERE j.id = w.id) = ANY($2::text[])
     ORDER BY w.id
     FOR UPDATE
 ), gone AS (
-    DELETE FROM jobq.waiting WHERE ctid = ANY(ARRAY(SELECT place FROM known))
+    DELETE FROM jobq.waiting WHERE id = ANY(ARRAY(SELECT id FROM known))
 ), freed AS (
     INSERT INTO jobq.ready (
         id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, settled, percent, message, details
     )
     SELECT k.id, nextval('jobq.position'), k.run_at, k.started_at, k.lease, k.worker, k.priority, k.attempt, k.keyed,
         k.queue, k.settled, k.percent, k.message, k.details
-    FROM (SELECT * FROM known ORDER BY run_at, id) k
+    FROM (SELECT * FROM known ORDER BY run_at, position) k
     RETURNING queue
 )
 SELECT DISTINCT queue FROM freed
