@@ -124,6 +124,11 @@ for _name in QueueStorage.__abstractmethods__:
 
 
 @pytest.fixture
+def counting_storage_type() -> type[CountingStorage]:
+    return CountingStorage
+
+
+@pytest.fixture
 async def counting_storage() -> AsyncIterator[CountingStorage]:
     async with CountingStorage() as opened:
         yield opened

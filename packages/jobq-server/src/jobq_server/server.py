@@ -17,7 +17,7 @@ import attrs
 from jobq_core.errors import ConfigurationError
 from jobq_core.events import E, Event, EventSource
 from jobq_core.job import Job
-from jobq_core.records import WorkerRecord, WorkerStats
+from jobq_core.records import WorkerRecord
 from jobq_core.registry import Jobs
 from jobq_core.storage import QueueStorage
 from jobq_server.options import PoolOptions
@@ -180,13 +180,18 @@ class JobQueueServer(EventSource):
         return ServerStats(
             at=at,
             pool=pool,
-            workers=tuple(self._as_of_now(record, pool.total) for record in records),
+            workers=tuple(self._as_of_now(record, pool) for record in records),
             total=sum((record.stats for record in others), pool.total),
             counts=counts,
         )
 
-    def _as_of_now(self, record: WorkerRecord, stats: WorkerStats) -> WorkerRecord:
-        return attrs.evolve(record, stats=stats) if record.info.id == self.id else record
+    def _as_of_now(self, record: WorkerRecord, pool: PoolStats) -> WorkerRecord:
+        if record.info.id != self.id:
+            return record
+        # The storage has the statistics of the last heartbeat, and the number of workers that there were at the start.
+        return attrs.evolve(
+            record, stats=pool.total, info=attrs.evolve(record.info, concurrency=self._engine.concurrency)
+        )
 
     # Events: the engine's are the server's
 
