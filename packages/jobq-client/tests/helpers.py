@@ -117,7 +117,7 @@ class Ear(Subscription):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._probe.listening -= 1
-        await self._real.__aexit__(kind, error, trace)
+        await self._probe._through("exit", lambda: self._real.__aexit__(kind, error, trace))
 
 
 class Hands:

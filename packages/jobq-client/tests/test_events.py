@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from jobq_client import JobQueueClient
+from jobq_client import JobQueueClient, announcing
 from jobq_core import (
     ClosedError,
     Event,
@@ -167,3 +167,42 @@ async def test_a_client_that_stops_ends_its_streams(storage: Probe) -> None:
         await anext(stream)
     with pytest.raises(ClosedError):
         await coming
+
+
+async def test_the_end_of_a_job_that_somebody_else_retried_is_announced_again(
+    storage: Probe, client: JobQueueClient, worker: Hands
+) -> None:
+    heard: list[JobFailed] = []
+    client.on(JobFailed, heard.append)
+    handle = await client.add(keep(1))
+    await worker.fail(await worker.claim_one(), message="first")
+    await asyncio.gather(handle.result(), return_exceptions=True)
+    await storage.retry([handle.id])
+    await worker.fail(await worker.claim_one(), message="second")
+    await asyncio.gather(handle.result(), return_exceptions=True)
+    assert [event.error.message for event in heard if event.error] == ["first", "second"]
+
+
+async def test_what_was_announced_is_forgotten_when_there_is_much_of_it(
+    client: JobQueueClient, worker: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "REMEMBERED", 2)
+    heard: list[JobCompleted] = []
+    client.on(JobCompleted, heard.append)
+    handles = await client.add_many([keep(1), keep(2), keep(3)])
+    for _ in handles:
+        await worker.run()
+    for handle in (*handles, handles[2], handles[0]):
+        await handle.result()
+    assert [event.job_id for event in heard] == [handle.id for handle in (*handles, handles[0])]
+
+
+async def test_watching_no_job_is_logged(
+    storage: Probe, client: JobQueueClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle = await client.add(keep(1))
+    client.watch(handle)
+    await until(lambda: storage.listening == 1)
+    await client.delete(handle)
+    await until(lambda: bool(caplog.messages))
+    assert caplog.messages == [f"job {handle.id} is watched no longer: there is no such job"]

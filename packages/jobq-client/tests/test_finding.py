@@ -124,3 +124,10 @@ async def test_two_queues_in_one_storage_do_not_see_each_others_jobs(storage: Pr
         assert (await a.size(), await b.size()) == (0, 2)
         assert await a.clear("b") == 2
         assert await b.size() == 0
+
+
+@pytest.mark.parametrize("name", ["kind", "tag", "run_id", "queue"])
+async def test_a_name_that_no_job_can_have_is_refused(client: JobQueueClient, name: str) -> None:
+    wanted: dict[str, Any] = {name: "a\0"}
+    with pytest.raises(ConfigurationError, match=name):
+        await client.find(**wanted)

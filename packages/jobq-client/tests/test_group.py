@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 
 import pytest
 
@@ -275,3 +276,23 @@ async def test_callers_are_told_when_the_event_loop_ends_their_group() -> None:
     flusher.cancel()
     with pytest.raises(ClosedError):
         await add
+
+
+async def test_a_full_disk_is_not_hammered_for_the_guilty_job(storage: Probe, client: JobQueueClient) -> None:
+    storage.refuse = lambda job: StorageError("the disk is full")
+    outcomes = await asyncio.gather(*(client.add(keep(n)) for n in range(1000)), return_exceptions=True)
+    assert all(isinstance(outcome, StorageError) for outcome in outcomes)
+    assert storage.calls["add"] < 30
+
+
+async def test_many_guilty_jobs_do_not_make_the_innocent_fail(storage: Probe, client: JobQueueClient) -> None:
+    storage.refuse = lambda job: StorageError("no") if json.loads(job.arguments)["value"] % 2 else None
+    outcomes = await asyncio.gather(*(client.add(keep(n)) for n in range(100)), return_exceptions=True)
+    assert [isinstance(outcome, StorageError) for outcome in outcomes] == [bool(n % 2) for n in range(100)]
+
+
+async def test_adding_while_the_client_stops_is_refused() -> None:
+    closing = asyncio.Event()
+    closing.set()
+    with pytest.raises(ClosedError):
+        await Grouping(Probe().add, patience=10, closing=closing).add(new_job())

@@ -483,3 +483,28 @@ async def test_two_clients_share_a_named_memory_storage() -> None:
         async with MemoryQueueStorage.from_url(url) as storage:
             await (await Hands(storage).register()).run(b'"png"')
         assert await waiting == "png"
+
+
+async def test_an_error_that_cannot_be_copied_reaches_every_waiter_all_the_same(
+    storage: Probe, client: JobQueueClient
+) -> None:
+    class OddError(Exception):
+        def __init__(self, *, code: int) -> None:
+            super().__init__(f"code {code}")
+
+    handles = await client.add_many([keep(1), keep(2)])
+    storage.fail("peek", OddError(code=5))
+    errors = await asyncio.gather(*(handle.result() for handle in handles), return_exceptions=True)
+    assert [str(error) for error in errors] == ["code 5"] * 2
+
+
+async def test_a_subscription_that_ends_badly_when_nobody_needs_it_is_logged(
+    storage: Probe, client: JobQueueClient, worker: Hands, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle = await client.add(send_receipt(1))
+    storage.fail("exit", StorageError("no UNLISTEN"))
+    waiting = asyncio.create_task(handle.result())
+    await worker.run(b'"sent"')
+    assert await waiting == "sent"
+    await until(lambda: bool(caplog.messages))
+    assert caplog.messages == ["a subscription that nobody needs any more did not end well"]

@@ -23,7 +23,7 @@ class Announcer:
 
     def __init__(self, source: EventSource) -> None:
         self._source = source
-        self._ended: OrderedDict[UUID, JobState] = OrderedDict()
+        self._ended: OrderedDict[UUID, RunEvent] = OrderedDict()
         self._progress: dict[UUID, Progress] = {}
 
     def wants_progress(self) -> bool:
@@ -66,8 +66,8 @@ class Announcer:
         event = _ending_of(status)
         if event is None:
             self._ended.pop(status.id, None)
-        elif self._ended.get(status.id) is not status.state:
-            self._ended[status.id] = status.state
+        elif self._ended.get(status.id) != event:
+            self._ended[status.id] = event
             if len(self._ended) > REMEMBERED:
                 self._ended.popitem(last=False)
             self._source.emit(event)

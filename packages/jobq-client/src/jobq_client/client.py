@@ -60,7 +60,9 @@ class _Running:
 
 
 class JobQueueClient(EventSource):
-    """A process's door to its jobs. Use it with `async with`, or `start()` and `stop()`; many tasks share one.
+    """A process's door to its jobs. Use it with `async with`, or `start()` and `stop()`.
+
+    Many tasks of one event loop share one client.
 
     storage: a URL for `jobq_core.open_storage`, opened and closed by the client; or a QueueStorage, which is yours to
         open before and close after.
@@ -337,8 +339,8 @@ class JobQueueClient(EventSource):
             queue=None if queue is None else check_name(queue, "queue"),
             states=_states(state),
             kinds=_kinds(kind),
-            tags=(tag,) if isinstance(tag, str) else tuple(tag),
-            run_id=run_id,
+            tags=_tags(tag),
+            run_id=None if run_id is None else check_name(run_id, "run_id"),
         )
         return await self._open().storage.find(wanted, after=None if after is None else _id_of(after), limit=limit)
 
@@ -353,7 +355,7 @@ class JobQueueClient(EventSource):
         page_size: int = 100,
     ) -> AsyncGenerator[JobRecord, None]:
         """Iterate over all jobs that match, newest first, as `find` does; page_size: how many are fetched at a time."""
-        states, kinds, tags = _states(state), _kinds(kind), (tag,) if isinstance(tag, str) else tuple(tag)
+        states, kinds, tags = _states(state), _kinds(kind), _tags(tag)
         after: UUID | None = None
         while True:
             page = await self.find(
@@ -478,11 +480,12 @@ def _states(state: JobState | Iterable[JobState]) -> frozenset[JobState]:
 
 
 def _kinds(kind: Kind | Iterable[Kind]) -> tuple[str, ...]:
-    if isinstance(kind, str):
-        return (kind,)
-    if isinstance(kind, (type, JobFunction)):
-        return (definition_of(kind).kind,)
-    return tuple(one if isinstance(one, str) else definition_of(one).kind for one in kind)
+    kinds = (kind,) if isinstance(kind, (str, type, JobFunction)) else kind
+    return tuple(check_name(one, "kind") if isinstance(one, str) else definition_of(one).kind for one in kinds)
+
+
+def _tags(tag: str | Iterable[str]) -> tuple[str, ...]:
+    return tuple(check_name(one, "a tag") for one in ((tag,) if isinstance(tag, str) else tag))
 
 
 def _seconds(value: Any, what: str, *, lowest: float) -> float:

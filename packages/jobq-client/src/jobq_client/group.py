@@ -22,7 +22,9 @@ from jobq_core.storage import Added, NewJob
 MAX_JOBS: Final = 1000
 """Jobs in one group."""
 MAX_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of arguments in one group, unless its first job alone has more."""
+"""Bytes of arguments in one group."""
+ENOUGH: Final = 8
+"""Jobs that must fail alone, and none succeed, before the storage is blamed and not the jobs."""
 
 Send = Callable[[Sequence[NewJob]], Awaitable[list[Added]]]
 
@@ -114,7 +116,7 @@ class Grouping:
         while self._waiting and len(group) < MAX_JOBS:
             entry = self._waiting[0]
             size += len(entry.job.arguments)
-            if group and size > MAX_BYTES:
+            if size > MAX_BYTES:
                 break
             self._waiting.popleft()
             if not entry.answer.done():  # its caller was cancelled
@@ -123,13 +125,9 @@ class Grouping:
         return group
 
     async def _deliver(self, group: list[_Entry]) -> None:
-        """Send a group; where it fails for good, halve it until the guilty job is alone, so that it fails alone."""
-        for entry in group:
-            entry.sent = True
+        """Send a group; raises StorageUnavailableError, and gives every other error to those it concerns."""
         try:
-            answers = await self._send([entry.job for entry in group])
-            if len(answers) != len(group):
-                raise StorageError(f"the storage gave {len(answers)} answers to {len(group)} jobs")
+            await self._ask(group)
         except StorageUnavailableError:
             raise
         except (ClosedError, SchemaError) as error:
@@ -137,14 +135,41 @@ class Grouping:
         except Exception as error:  # noqa: BLE001  (it goes to the callers)
             if len(group) == 1:
                 _fail_all(group, error)
-                return
-            half = len(group) // 2
-            await self._deliver(group[:half])
-            await self._deliver(group[half:])
-        else:
-            for entry, added in zip(group, answers, strict=True):
-                if not entry.answer.done():
-                    entry.answer.set_result(added)
+            else:
+                await self._single_out(group)
+
+    async def _single_out(self, group: list[_Entry]) -> None:
+        """Halve a group that failed for good until the guilty jobs are alone, so that they fail alone."""
+        parts = _halves(group)
+        blamed = 0
+        innocent = False
+        while parts:
+            part = parts.pop()
+            try:
+                await self._ask(part)
+                innocent = True
+            except StorageUnavailableError:
+                raise
+            except Exception as error:  # noqa: BLE001  (it goes to the callers)
+                if len(part) > 1:
+                    parts += _halves(part)
+                    continue
+                _fail_all(part, error)
+                blamed += 1
+                if blamed == ENOUGH and not innocent:
+                    # It is the storage, a full disk say: hundreds of statements more would not help it.
+                    _fail_all(group, error)
+                    return
+
+    async def _ask(self, group: list[_Entry]) -> None:
+        for entry in group:
+            entry.sent = True
+        answers = await self._send([entry.job for entry in group])
+        if len(answers) != len(group):
+            raise StorageError(f"the storage gave {len(answers)} answers to {len(group)} jobs")
+        for entry, added in zip(group, answers, strict=True):
+            if not entry.answer.done():
+                entry.answer.set_result(added)
 
     def _give_up(self, error: StorageUnavailableError) -> None:
         now = self._now()
@@ -159,6 +184,11 @@ class Grouping:
             else:
                 entry.fail(unavailable(error, f"job {entry.job.id} was not added"))
         self._waiting = kept
+
+
+def _halves(group: list[_Entry]) -> list[list[_Entry]]:
+    half = len(group) // 2
+    return [group[half:], group[:half]]  # the first half is taken first, from the end
 
 
 def _fail_all(group: list[_Entry], error: BaseException) -> None:
