@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -24,6 +24,9 @@ from jobq_storage_sqlite.codes import (
 )
 from jobq_storage_sqlite.moments import to_datetime, to_optional_datetime
 from jobq_storage_sqlite.transaction import Transaction
+
+FEW: Final = 50_000
+"""How many jobs may be in the states looked for, to be found by state and sorted; more are met soon enough by id."""
 
 
 def get(transaction: Transaction, ids: Sequence[UUID]) -> list[JobRecord | None]:
@@ -65,7 +68,7 @@ def find(transaction: Transaction, filter: JobFilter, after: UUID | None, limit:
     )
     if filter.run_id is not None:
         name = "find_run"
-    elif states and COMPLETED not in states:
+    elif states and COMPLETED not in states and transaction.one("in_states", parameters[2], FEW + 1)[0] <= FEW:
         name = "find_states"
     else:
         name = "find"

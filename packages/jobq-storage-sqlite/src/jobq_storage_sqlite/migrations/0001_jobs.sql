@@ -57,12 +57,13 @@ CREATE TABLE jobq_life (
     result BLOB
 ) STRICT;
 
--- Each index holds the jobs of its states only, so that claiming meets neither finished jobs nor future ones.
-CREATE INDEX jobq_life_ready ON jobq_life (queue, urgency, position) WHERE state = 3;
-CREATE INDEX jobq_life_due ON jobq_life (run_at, queue, state) WHERE state < 2;
+-- Each index holds the jobs of its states only, so that claiming meets neither finished jobs nor future ones. It has the
+-- state as its last column, so that counting reads nothing but the index.
+CREATE INDEX jobq_life_ready ON jobq_life (queue, urgency, position, state) WHERE state = 3;
+CREATE INDEX jobq_life_due ON jobq_life (run_at, n, queue, state) WHERE state < 2;
 CREATE INDEX jobq_life_blocked ON jobq_life (queue, reason) WHERE state = 1;
-CREATE INDEX jobq_life_disabled ON jobq_life (queue) WHERE state = 2;
-CREATE INDEX jobq_life_running ON jobq_life (worker, queue) WHERE state = 4;
+CREATE INDEX jobq_life_disabled ON jobq_life (queue, state) WHERE state = 2;
+CREATE INDEX jobq_life_running ON jobq_life (worker, queue, state) WHERE state = 4;
 CREATE INDEX jobq_life_finished ON jobq_life (queue, state, finished_at) WHERE state > 4;
 CREATE UNIQUE INDEX jobq_life_unique ON jobq_life (queue, unique_key) WHERE unique_key IS NOT NULL AND state < 5;
 

@@ -1,4 +1,4 @@
--- As find, for states other than COMPLETED: by the indexes of the states, so that failures are found among millions of
+-- As find, for states that few jobs are in: by the indexes of the states, so that failures are found among millions of
 -- jobs that completed.
 SELECT job.id
 FROM (
@@ -10,7 +10,7 @@ FROM (
     UNION ALL
     SELECT n FROM jobq_life WHERE state = 4 AND 4 IN (SELECT value FROM json_each(?3))
     UNION ALL
-    SELECT n FROM jobq_life WHERE state > 5 AND state IN (SELECT value FROM json_each(?3))
+    SELECT n FROM jobq_life WHERE state > 4 AND state <> 5 AND state IN (SELECT value FROM json_each(?3))
 ) AS candidate
 CROSS JOIN jobq_life AS life ON life.n = candidate.n
 CROSS JOIN jobq_job AS job ON job.n = life.n

@@ -1,0 +1,145 @@
+"""Schema versions: none, older, edited, newer."""
+# ruff: noqa: ASYNC240 -- nothing else runs on the loop meanwhile
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from jobq_core.errors import SchemaError
+from jobq_core.testing import add_job, state_of
+from jobq_storage_sqlite import SqliteQueueStorage, migrations
+from jobq_storage_sqlite.migrations import Migration
+
+Know = Callable[..., None]
+
+PRE = Migration(
+    "0002_notes", "pre", "-- phase: pre\nCREATE TABLE jobq_note (a TEXT);\nCREATE TABLE jobq_more (a TEXT);\n"
+)
+POST = Migration("0003_no_notes", "post", "-- phase: post\nDROP TABLE jobq_note;\n")
+BROKEN = Migration(
+    "0004_broken", "pre", "-- phase: pre\nCREATE TABLE jobq_b (a TEXT);\nCREATE TABLE jobq_b (a TEXT);\n"
+)
+
+
+@pytest.fixture
+def know(monkeypatch: pytest.MonkeyPatch) -> Know:
+    """Let the code know more migrations than it has."""
+    first = migrations.known()
+
+    def know(*more: Migration) -> None:
+        monkeypatch.setattr(migrations, "known", lambda: (*first, *more))
+
+    return know
+
+
+def tables(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+async def test_an_empty_file_gets_its_tables_at_open(path: Path) -> None:
+    async with SqliteQueueStorage(path) as storage:
+        assert await storage.migrate() == []
+        await add_job(storage)
+
+
+async def test_without_migrate_a_missing_file_is_not_made(path: Path) -> None:
+    with pytest.raises(Exception, match="cannot be opened"):
+        await SqliteQueueStorage(path, migrate=False).open()
+    assert not path.exists()
+
+
+async def test_without_migrate_a_file_without_tables_is_refused(path: Path) -> None:
+    path.touch()
+    with pytest.raises(SchemaError, match="jobq migrate"):
+        await SqliteQueueStorage(path, migrate=False).open()
+    assert tables(path) == set()
+
+
+async def test_migrate_makes_the_tables_once_on_a_storage_that_is_not_open(path: Path) -> None:
+    storage = SqliteQueueStorage(path, migrate=False)
+    assert await storage.migrate() == ["0001_jobs"]
+    assert await storage.migrate() == []
+    async with storage:
+        await add_job(storage)
+
+
+async def test_an_older_schema_is_brought_up_to_what_is_safe(path: Path, know: Know) -> None:
+    async with SqliteQueueStorage(path) as storage:
+        job = await add_job(storage)
+    know(PRE, POST)
+    with pytest.raises(SchemaError, match=r"0002_notes.*jobq migrate"):
+        await SqliteQueueStorage(path, migrate=False).open()
+    async with SqliteQueueStorage(path) as storage:
+        assert await state_of(storage, job) == "pending"
+        assert "jobq_note" in tables(path)
+        assert await storage.migrate("pre") == []
+        assert await storage.migrate("post") == ["0003_no_notes"]
+        assert "jobq_note" not in tables(path)
+        assert await storage.migrate() == []
+
+
+async def test_an_empty_file_gets_all_of_it_at_once(path: Path, know: Know) -> None:
+    know(PRE, POST)
+    assert await SqliteQueueStorage(path).migrate("pre") == ["0001_jobs", "0002_notes", "0003_no_notes"]
+
+
+async def test_a_newer_schema_is_refused(path: Path, know: Know) -> None:
+    know(PRE)
+    async with SqliteQueueStorage(path):
+        pass
+    know()
+    for migrate in (True, False):
+        with pytest.raises(SchemaError, match=r"newer.*0002_notes"):
+            await SqliteQueueStorage(path, migrate=migrate).open()
+    with pytest.raises(SchemaError, match="newer"):
+        await SqliteQueueStorage(path).migrate()
+
+
+async def test_an_edited_migration_is_refused(path: Path, know: Know) -> None:
+    know(PRE)
+    async with SqliteQueueStorage(path):
+        pass
+    know(Migration(PRE.name, PRE.phase, PRE.text + "-- never mind\n"))
+    with pytest.raises(SchemaError, match="another text"):
+        await SqliteQueueStorage(path).open()
+    with pytest.raises(SchemaError, match="another text"):
+        await SqliteQueueStorage(path).migrate()
+
+
+async def test_a_migration_that_fails_leaves_nothing_of_itself(path: Path, know: Know) -> None:
+    async with SqliteQueueStorage(path):
+        pass
+    know(PRE, BROKEN)
+    with pytest.raises(Exception, match="already exists"):
+        await SqliteQueueStorage(path).migrate()
+    assert not {"jobq_note", "jobq_b"} & tables(path)
+    know(PRE)
+    assert await SqliteQueueStorage(path).migrate() == ["0002_notes"]
+
+
+async def test_the_printed_sql_makes_what_migrate_makes(path: Path, tmp_path: Path) -> None:
+    script = SqliteQueueStorage(path).migration_sql()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+    async with SqliteQueueStorage(path, migrate=False) as storage:
+        await add_job(storage)
+    other = tmp_path / "other.db"
+    await SqliteQueueStorage(other).migrate()
+    schemas = []
+    for file in (path, other):
+        with closing(sqlite3.connect(file)) as connection:
+            schemas.append(connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall())
+            assert connection.execute("SELECT name FROM jobq_migration").fetchall() == [("0001_jobs",)]
+    assert schemas[0] == schemas[1]
+
+
+def test_the_names_are_numbered_without_gaps() -> None:
+    assert [step.name[:4] for step in migrations.known()] == [
+        f"{number:04}" for number in range(1, len(migrations.known()) + 1)
+    ]

@@ -1,0 +1,161 @@
+"""URLs and options, and files that cannot be opened or are something else."""
+# ruff: noqa: ASYNC221, ASYNC240 -- nothing else runs on the loop meanwhile
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobq_core.errors import ClosedError, ConfigurationError, StorageError, StorageUnavailableError
+from jobq_core.opening import open_storage
+from jobq_core.testing import add_job, new_job, state_of
+from jobq_storage_sqlite import SqliteQueueStorage
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///jobs.db", "jobs.db"),
+        ("sqlite:///data/jobs.db", "data/jobs.db"),
+        ("sqlite:////var/lib/jobs.db", "/var/lib/jobs.db"),
+        ("sqlite:///a%20name%3F.db", "a name?.db"),
+    ],
+)
+def test_a_url_names_a_relative_or_an_absolute_path(url: str, path: str) -> None:
+    storage = SqliteQueueStorage.from_url(url)
+    assert str(storage.path) == path
+    assert storage.url == url
+
+
+def test_open_storage_finds_it_by_the_scheme() -> None:
+    storage = open_storage("sqlite:///jobs.db")
+    assert isinstance(storage, SqliteQueueStorage)
+    assert storage.schemes == ("sqlite",)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite://:memory:", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused_and_the_memory_storage_named(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="memory://"):
+        SqliteQueueStorage.from_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite://jobs.db", "three slashes"),
+        ("sqlite:///jobs.db?mode=ro", "takes none"),
+        ("sqlite:///jobs.db#1", "takes none"),
+        ("postgresql:///jobs", "no SQLite storage"),
+        ("jobs.db", "no SQLite storage"),
+    ],
+)
+def test_a_url_that_cannot_work_is_refused(url: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        SqliteQueueStorage.from_url(url)
+
+
+@pytest.mark.parametrize("path", [":memory:", "", ".", "file:jobs.db?mode=memory"])
+def test_a_path_that_is_no_file_is_refused(path: str) -> None:
+    with pytest.raises(ConfigurationError, match="memory://"):
+        SqliteQueueStorage(path)
+
+
+@pytest.mark.parametrize("options", [{"synchronous": "OFF"}, {"busy_timeout": 0}, {"busy_timeout": float("inf")}])
+def test_an_option_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(options))):
+        SqliteQueueStorage("jobs.db", **options)
+
+
+@pytest.mark.parametrize(("synchronous", "level"), [("FULL", 2), ("NORMAL", 1), ("EXTRA", 3)])
+async def test_the_writer_waits_for_the_disk_as_told(path: Path, synchronous: Any, level: int) -> None:
+    async with SqliteQueueStorage(path, synchronous=synchronous) as storage:
+        assert storage._parts is not None
+        settings = await storage._parts.writer.call(
+            lambda transaction: [
+                transaction.connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("journal_mode", "synchronous")
+            ]
+        )
+    assert settings == ["wal", level]
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
+    path.write_bytes(b"Dear diary, " * 500)
+    with pytest.raises(StorageError, match="no SQLite database"):
+        await SqliteQueueStorage(path).open()
+    assert path.read_bytes() == b"Dear diary, " * 500
+
+
+async def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StorageUnavailableError, match="cannot be opened"):
+        await SqliteQueueStorage(tmp_path).open()
+
+
+async def test_a_missing_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StorageUnavailableError, match="folder exist"):
+        await SqliteQueueStorage(tmp_path / "no" / "jobs.db").open()
+    assert not (tmp_path / "no").exists()
+
+
+async def test_a_file_that_may_only_be_read_is_refused(path: Path) -> None:
+    # Not below tmp_path, whose folders are closed to other users: root has to become one to be refused anything.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        file = folder / "jobs.db"
+        async with SqliteQueueStorage(file):
+            pass
+        file.chmod(0o444)
+        folder.chmod(0o555)
+        done = subprocess.run(
+            [sys.executable, Path(__file__).parent / "children" / "readonly.py", file, path],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        folder.chmod(0o755)
+    assert done.stdout.startswith("Storage"), done
+    assert "may" in done.stdout
+
+
+async def test_a_database_of_an_application_is_shared_with_it(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE job (id INTEGER PRIMARY KEY)")
+        connection.commit()
+    async with SqliteQueueStorage(path) as storage:
+        job = await add_job(storage)
+        assert await state_of(storage, job) == "pending"
+
+
+async def test_a_storage_that_is_not_open_says_so(path: Path) -> None:
+    storage = SqliteQueueStorage(path)
+    with pytest.raises(ClosedError, match="open"):
+        await storage.add([new_job()])
+    with pytest.raises(ClosedError):
+        storage.subscribe(["finished"])
+    await storage.close()
+    assert not path.exists()
+
+
+async def test_it_can_be_opened_twice_closed_twice_and_opened_again(path: Path) -> None:
+    storage = SqliteQueueStorage(path)
+    await storage.open()
+    await storage.open()
+    job = await add_job(storage)
+    await storage.close()
+    await storage.close()
+    async with storage:
+        assert await state_of(storage, job) == "pending"
+
+
+async def test_the_log_is_gone_when_the_last_one_closes(path: Path) -> None:
+    async with SqliteQueueStorage(path) as storage:
+        await add_job(storage)
+        assert sorted(file.name for file in path.parent.iterdir()) == ["jobs.db", "jobs.db-shm", "jobs.db-wal"]
+    assert [file.name for file in path.parent.iterdir()] == ["jobs.db"]

@@ -1,0 +1,163 @@
+"""What the hot statements cost: by SQLite's plan, and by the steps of its machine, however much else is in the file."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobq_core.ids import new_id
+from jobq_core.states import Ending
+from jobq_core.storage import Claim, Settlement
+from jobq_core.testing import new_job, register_worker
+from jobq_storage_sqlite import SqliteQueueStorage, adding, exchanging, upkeep, workers
+from jobq_storage_sqlite.migrations import known
+from jobq_storage_sqlite.sqlfiles import sql
+from jobq_storage_sqlite.transaction import Transaction
+
+ALLOWED = {
+    # They read an index that holds nothing but what is asked for.
+    "counts": r"SCAN jobq_life USING COVERING INDEX jobq_life_\w+",
+    "counts_of": r"SCAN jobq_life USING COVERING INDEX jobq_life_(due|running)",
+    "clear": r"SCAN jobq_life USING COVERING INDEX jobq_life_(due|running)",
+    "in_states": r"SCAN (jobq_life USING COVERING INDEX jobq_life_\w+|\(subquery-\d+\))",
+    "find_states": r"SCAN (jobq_life USING COVERING INDEX jobq_life_\w+|candidate|\(subquery-\d+\)|CONSTANT ROW)",
+    "orphans": r"SCAN life USING INDEX jobq_life_running",
+    "next_due": r"SCAN jobq_life USING COVERING INDEX jobq_life_due",
+    "finished_queues": r"SCAN (found|CONSTANT ROW)",
+    # Tables with as many rows as there are workers, queues, or just one.
+    "workers": r"SCAN jobq_worker",
+    "expired": r"SCAN jobq_worker",
+    "forget_expired": r"SCAN jobq_worker",
+    "retentions": r"SCAN jobq_retention",
+    "resign": r"SCAN jobq_leader",
+    "touch": r"SCAN jobq_sequence",
+}
+
+NAMES = sorted(
+    file.name.removesuffix(".sql")
+    for file in files("jobq_storage_sqlite").joinpath("sql").iterdir()
+    if file.name.endswith(".sql")
+)
+
+
+@pytest.fixture
+def connection(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for step in known():
+            connection.executescript(step.text)
+        yield connection
+
+
+def plan(connection: sqlite3.Connection, name: str) -> list[str]:
+    statement = sql(name)
+    count = max((int(number) for number in re.findall(r"\?(\d+)", statement)), default=0)
+    rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", [None] * count)
+    return [detail for *_, detail in rows]
+
+
+def scans(connection: sqlite3.Connection, name: str) -> list[str]:
+    return [
+        detail
+        for detail in plan(connection, name)
+        if detail.startswith("SCAN")
+        and "VIRTUAL TABLE" not in detail  # json_each over what was asked for
+        and not re.fullmatch(ALLOWED.get(name, "none"), detail)
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_statement_scans_a_table(connection: sqlite3.Connection, name: str) -> None:
+    assert scans(connection, name) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_statement_scans_a_table_after_analyze_either(connection: sqlite3.Connection, name: str) -> None:
+    fill(connection, finished=2000, scheduled=500, pending=3)
+    connection.execute("ANALYZE")
+    assert scans(connection, name) == []
+
+
+def test_claiming_sorts_nothing(connection: sqlite3.Connection) -> None:
+    assert plan(connection, "claim") == [
+        "SEARCH life USING INDEX jobq_life_ready (queue=?)",
+        "SEARCH job USING INTEGER PRIMARY KEY (rowid=?)",
+    ]
+    assert [detail for detail in plan(connection, "promote") if "TEMP B-TREE" in detail] == []
+
+
+def fill(connection: sqlite3.Connection, *, finished: int, scheduled: int, pending: int) -> None:
+    """Put jobs of higher priority than usual into a file."""
+    rows = [(5, number) for number in range(finished)] + [(0, number) for number in range(scheduled)]
+    rows += [(3, number) for number in range(pending)]
+    connection.execute("BEGIN")
+    (first,) = connection.execute("SELECT value FROM jobq_sequence").fetchone()
+    connection.executemany(
+        "INSERT INTO jobq_job (n, id, kind, arguments, created_at, max_attempts) VALUES (?, ?, 'noop', x'7b7d', 0, 10)",
+        [(n, new_id().bytes) for n in range(first + 1, first + 1 + len(rows))],
+    )
+    connection.executemany(
+        "INSERT INTO jobq_life (n, queue, urgency, position, state, run_at, finished_at, settled, lease)"
+        " VALUES (?1, 'default', -9, ?1, ?2, ?3, ?4, ?5, ?6)",
+        [
+            (n, state, 2**60 + number if state == 0 else None, *((1, 5, number) if state == 5 else (None, None, None)))
+            for n, (state, number) in enumerate(rows, first + 1)
+        ],
+    )
+    connection.execute("UPDATE jobq_sequence SET value = value + ?", (len(rows),))
+    connection.execute("COMMIT")
+
+
+async def test_a_round_of_work_costs_the_same_however_much_else_there_is(path: Path) -> None:
+    """Counts the steps of SQLite's machine: no clock, no noise."""
+    costs = []
+    for more in (
+        {"finished": 0, "scheduled": 0, "pending": 0},
+        {"finished": 60_000, "scheduled": 30_000, "pending": 30_000},
+    ):
+        file = path.with_name(f"{more['finished']}.db")
+        async with SqliteQueueStorage(file) as storage:
+            worker = await register_worker(storage)
+            with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+                fill(connection, **more)
+            jobs = [new_job(priority=9) for _ in range(40)]
+
+            def work(transaction: Transaction, worker: Any = worker, jobs: Any = jobs) -> dict[str, int]:
+                connection: Any = transaction.connection
+                steps = 0
+
+                def step() -> None:
+                    nonlocal steps
+                    steps += 1
+
+                connection.set_progress_handler(step, 1)
+                spent = {}
+                adding.add(transaction, jobs)
+                spent["add"], steps = steps, 0
+                claim = Claim(("default",), 20)
+                claimed = exchanging.exchange(transaction, worker.id, (), claim).claimed
+                assert len(claimed) == 20
+                spent["claim"], steps = steps, 0
+                done = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in claimed]
+                exchanging.exchange(transaction, worker.id, done, claim)
+                spent["exchange"], steps = steps, 0
+                upkeep.promote(transaction, 1000)
+                spent["promote"], steps = steps, 0
+                workers.lead(transaction, worker.id, 10.0)
+                upkeep.rescue(transaction)
+                spent["lead and rescue"], steps = steps, 0
+                upkeep.prune(transaction, 0)
+                spent["prune"] = steps
+                connection.set_progress_handler(None, 1)
+                return spent
+
+            assert storage._parts is not None
+            costs.append(await storage._parts.writer.call(work))
+    empty, full = costs
+    assert full == {name: pytest.approx(spent, rel=0.05, abs=60) for name, spent in empty.items()}
