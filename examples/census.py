@@ -75,8 +75,7 @@ async def census(storage: str) -> bool:
     """Be the first process: submit, watch, kill the plain worker half way, report. Returns whether all went well."""
     files = source_files()
     run_id = f"census-{uuid4()}"
-    async with open_storage(storage) as opened:
-        await opened.migrate()
+    await open_storage(storage).migrate()
     console.print(
         f"[bold]{len(files)} source files[/] of Python {sys.version.split()[0]}, storage {storage.split(':')[0]}"
     )
