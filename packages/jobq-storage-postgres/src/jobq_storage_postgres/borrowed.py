@@ -58,7 +58,7 @@ class Borrowed:
             return await cursor.fetchall()
 
     def all_or_none(self) -> AbstractAsyncContextManager[Any]:
-        """Return what keeps several statements together: the caller's transaction, or one for them alone in autocommit."""
+        """Return what keeps statements together: the caller's transaction, or in autocommit one for them alone."""
         idle = self.connection.info.transaction_status == TransactionStatus.IDLE
         return self.connection.transaction() if self.connection.autocommit and idle else nullcontext()
 

@@ -43,34 +43,34 @@ class Control:
         changes = await self._database.transact(work)
         self._ring(topics)
         answers: list[Change] = []
-        for id in ids:
-            change = changes[id]
+        for job_id in ids:
+            change = changes[job_id]
             answers.append(change)
             # Said twice, it is done once.
-            changes[id] = Change(id, change.after, change.after, change.asked)
+            changes[job_id] = Change(job_id, change.after, change.after, change.asked)
         return answers
 
     async def _change(
         self, transaction: Transaction, operation: str, ids: list[UUID], ordered: bool, topics: set[str]
     ) -> dict[UUID, Change]:
-        order = {id: index for index, id in enumerate(ids)}
+        order = {job_id: index for index, job_id in enumerate(ids)}
         changes: dict[UUID, Change] = {}
-        left = sorted(ids, key=lambda id: id.bytes)
+        left = sorted(ids, key=lambda job_id: job_id.bytes)
         while left:
             batch = left[:_CHUNK]
-            params = [uuids([id.bytes for id in batch])]
+            params = [uuids([job_id.bytes for job_id in batch])]
             if ordered:
-                params.append(int4s([order[id] for id in batch]))
-            for id, before, after, asked, queue in await transaction.fetch(self._statements[operation], params):
+                params.append(int4s([order[job_id] for job_id in batch]))
+            for job_id, before, after, asked, queue in await transaction.fetch(self._statements[operation], params):
                 change = Change(
-                    id,
+                    job_id,
                     None if before is None else JobState(before),
                     None if after is None else JobState(after),
                     asked and operation != "enable",
                 )
-                changes[id] = change
+                changes[job_id] = change
                 topics.update(_concerned(change, asked, queue))
-            left = [id for id in left if id not in changes]
+            left = [job_id for job_id in left if job_id not in changes]
         return changes
 
     async def abort_run(self, run_id: str) -> list[Change]:
@@ -82,7 +82,7 @@ class Control:
             rows = await transaction.fetch(self._statements["unfinished_of_run"], (pack_text(run_id),))
             ids = [row[0] for row in rows]
             changes = await self._change(transaction, "abort", ids, False, topics)
-            return [changes[id] for id in ids]
+            return [changes[job_id] for job_id in ids]
 
         changes = await self._database.transact(work)
         self._ring(topics)

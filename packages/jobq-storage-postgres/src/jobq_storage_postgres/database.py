@@ -1,8 +1,8 @@
 """The connections of a storage, and how its statements are run on them.
 
 A pool of our own, since the hot path cannot afford more than this: a stack of idle connections (the last used is the
-next, so that few are needed), a line of those who wait, and connecting on demand. A connection is looked at before it is
-used, without a round trip; see `Link.is_fresh`.
+next, so that few are needed), a line of those who wait, and connecting on demand. A connection is looked at before it
+is used, without a round trip; see `Link.is_fresh`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Database:
         self._open = False
         self._empty = asyncio.Event()
         self.lost = 0
-        """How often a connection was lost: whoever keeps something of the server's in mind starts anew when it changes."""
+        """How often a connection was lost: what was known of the server may not hold for the next one."""
 
     @property
     def time_limit(self) -> float:

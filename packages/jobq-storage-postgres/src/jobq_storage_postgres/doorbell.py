@@ -21,6 +21,7 @@ from uuid import uuid4
 
 import msgspec
 import psycopg
+from psycopg.sql import Identifier
 
 from jobq_core.errors import ClosedError, StorageError
 from jobq_core.storage import Subscription
@@ -202,8 +203,8 @@ class Doorbell:
                 try:
                     if link.pooled:
                         _log.warning(
-                            "the database is reached through a pooler, which passes no notifications: new jobs are found "
-                            "by polling; give listen_dsn, a way to the server itself, to be woken at once"
+                            "the database is reached through a pooler, which passes no notifications: new jobs are "
+                            "found by polling; give listen_dsn, a way to the server itself, to be woken at once"
                         )
                         return
                     await self._hear_out(link)
@@ -223,7 +224,7 @@ class Doorbell:
     async def _hear_out(self, link: Link) -> None:
         """Pass notifications on until the connection fails."""
         self._heard = False
-        quoted = psycopg.sql.Identifier(self._channel).as_string(None)
+        quoted = Identifier(self._channel).as_string(None)
         await link.fetch([(Statement("listen", f"LISTEN {quoted}"), ())])
         if self._attempted.is_set():
             for topic in list(self._ears):

@@ -39,7 +39,8 @@ def parse(dsn: str, time_limit: float) -> dict[str, Any]:
         given = None
     if given is None:
         raise ConfigurationError(
-            "the DSN is neither a URL (postgresql://user@host/database) nor key=value pairs (host=… dbname=…) that libpq takes"
+            "the DSN is neither a URL (postgresql://user@host/database) nor key=value pairs (host=… dbname=…) "
+            "that libpq takes"
         )
     limit = max(1000, round(time_limit * 1000))
     return {

@@ -32,7 +32,6 @@ from jobq_storage_postgres.statements import Statements
 from jobq_storage_postgres.wire import (
     Step,
     float8s,
-    int2s,
     int4s,
     int8s,
     jsons,
@@ -106,8 +105,8 @@ class HotPath:
             self._statements["settled"],
             (uuids([s.id.bytes for s in unknown]), int8s([s.lease for s in unknown])),
         )
-        for id, lease, state in rows:
-            batch.states[id, lease] = JobState(state)
+        for job_id, lease, state in rows:
+            batch.states[job_id, lease] = JobState(state)
 
     async def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
         """See `QueueStorage.held`."""
@@ -115,9 +114,12 @@ class HotPath:
             return []
         rows = await self._database.fetch(
             self._statements["held"],
-            (worker.bytes, uuids([id.bytes for id, _ in leases]), int8s([lease for _, lease in leases])),
+            (worker.bytes, uuids([job_id.bytes for job_id, _ in leases]), int8s([lease for _, lease in leases])),
         )
-        found = {(id, lease): Hold(True, None if request is None else StopRequest(request)) for id, lease, request in rows}
+        found = {
+            (job_id, lease): Hold(True, None if request is None else StopRequest(request))
+            for job_id, lease, request in rows
+        }
         lost = Hold(False)
         return [found.get(lease, lost) for lease in leases]
 
@@ -137,7 +139,7 @@ class HotPath:
         rows = await self._database.fetch(
             self._statements["progress"],
             (
-                uuids([id for id, _ in keys]),
+                uuids([job_id for job_id, _ in keys]),
                 int8s([lease for _, lease in keys]),
                 float8s([progress.percent for progress in told]),
                 texts([progress.message for progress in told]),
@@ -175,13 +177,13 @@ class _Batch:
         self.others.sort(key=lambda pair: pair[1].id.bytes)
 
     def note_completed(self, row: tuple[int, list[UUID] | None, list[int] | None, bytes | None]) -> None:
-        """Take the answer of `complete`: how many took effect, and, unless all did, which, and what became of others."""
+        """Take the answer of `complete`: how many took effect; unless all did, which, and what became of others."""
         count, ids, leases, before = row
         took: Sequence[Settlement] = self.completed
         if count < len(self.completed):
             known = set(zip(ids or (), leases or (), strict=True))
             took = [s for s in self.completed if (s.id, s.lease) in known]
-            self.states |= {(UUID(id), lease): JobState(state) for id, lease, state in decode(before or b"[]")}
+            self.states |= {(UUID(job_id), lease): JobState(state) for job_id, lease, state in decode(before or b"[]")}
             self.unknown += [s for s in self.completed if (s.id, s.lease) not in known | self.states.keys()]
         for settlement in took:
             self.states[settlement.id, settlement.lease] = JobState.COMPLETED
@@ -190,8 +192,8 @@ class _Batch:
     def note_others(self, rows: Sequence[tuple[UUID, int, str, str | None]]) -> set[str]:
         """Take the answer of `settle`: lease, state and queue of those that took effect. Returns the topics to ring."""
         topics: set[str] = set()
-        for id, lease, name, queue in rows:
-            state = self.states[id, lease] = JobState(name)
+        for job_id, lease, name, queue in rows:
+            state = self.states[job_id, lease] = JobState(name)
             if queue is None:
                 continue
             if state is _PENDING:
@@ -248,4 +250,6 @@ def claimed_job(row: Sequence[Any]) -> ClaimedJob:
     tags = row[12]
     if tags is None:
         return ClaimedJob(*row[:12])
-    return ClaimedJob(*row[:12], tuple(tags))
+    job = ClaimedJob(*row[:12])
+    job.tags = tuple(tags)
+    return job

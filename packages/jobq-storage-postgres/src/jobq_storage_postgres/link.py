@@ -15,18 +15,20 @@ from psycopg.pq import ConnStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import tuple_row
 
-from jobq_storage_postgres.wire import READ, WRITE, Statement, Step, converse, pack_text, texts
+from jobq_storage_postgres.wire import READ, WRITE, Statement, Step, converse, texts
 
 Row = TypeVar("Row")
 
 ADAPTERS: Final = AdaptersMap(psycopg.adapters)
 """As psycopg's, but JSON comes back as the bytes that were stored."""
-ADAPTERS.register_loader("json", ADAPTERS.get_loader(psycopg.adapters.types["bytea"].oid, Format.BINARY))  # type: ignore[arg-type]
+_BYTES = ADAPTERS.get_loader(psycopg.adapters.types["bytea"].oid, Format.BINARY)
+assert _BYTES is not None
+ADAPTERS.register_loader("json", _BYTES)
 
 _WHO = Statement("who", "SELECT pg_backend_pid(), current_setting('server_encoding')")
 
-# Plans must not follow statistics: a queue's tables are empty one minute and bloated the next, and a plan made for the one
-# is the death of the other. Every statement is written for index scans, so the other plans are made unattractive.
+# Plans must not follow statistics: a queue's tables are empty one minute and bloated the next, and a plan made for the
+# one is the death of the other. Every statement is written for index scans, so other plans are made unattractive.
 _SETTINGS: Final = {
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
@@ -105,8 +107,8 @@ class Link:
         return self.pgconn.status != ConnStatus.OK
 
     def is_fresh(self) -> bool:
-        """Whether nothing came in while the connection lay idle. A server that went away has sent an end or an error, so
-        this tells without a round trip, before anything is sent, that a connection is dead."""
+        """Whether nothing came in while the connection lay idle. A server that went away has sent an end or an error,
+        so this tells without a round trip, before anything is sent, that a connection is dead."""
         return not self.closed and not self._poll.poll(0)
 
     @property
@@ -243,4 +245,4 @@ class SyncLink:
         return (READ if event & ~select.POLLOUT else 0) | (WRITE if event & select.POLLOUT else 0)
 
 
-__all__ = ["ADAPTERS", "SET_HERE", "Link", "SyncLink", "TimeLimitError", "pack_text", "setting_params"]
+__all__ = ["ADAPTERS", "SET_HERE", "Link", "SyncLink", "TimeLimitError", "setting_params"]

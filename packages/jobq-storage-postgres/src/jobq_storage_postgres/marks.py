@@ -1,18 +1,19 @@
-"""Low-water marks: up to which position a line (a queue and a priority) is empty for good, so that claims look above it.
+"""Low-water marks: up to which position a line (a queue and a priority) is empty for good; claims look above it.
 
-While a snapshot is open somewhere in the database (a dump, a forgotten transaction), claimed rows stay in the index as dead
-ones, and a claim that starts at the beginning of the line walks over all of them: this is how queues on PostgreSQL die.
+While a snapshot is open somewhere in the database (a dump, a forgotten transaction), claimed rows stay in the index
+as dead ones, and a claim that starts at the beginning of the line walks over all of them: this is how queues on
+PostgreSQL die.
 
-A mark is exact. At one look, in a snapshot S, the lowest visible position C of the line is noted with S's xmax X. Who could
-add a position below C later? Positions are drawn by transactions that have their number already (every statement that draws
-one first inserts or deletes something), so a transaction numbered X or higher drew after S, and got more than C. One below
-X may have drawn less and not have committed. Once a later look's xmin has reached X, all of those have ended, and what they
-added is visible in it: then nothing below min(C, the lowest visible now) can turn up any more. Rows that others are just
-claiming are still visible, so a claim that is rolled back loses nothing. For an empty line C is one more than what was
-the last position drawn at the look before S.
+A mark is exact. At one look, in a snapshot S, the lowest visible position C of the line is noted with S's xmax X. Who
+could add a position below C later? Positions are drawn by transactions that have their number already (every
+statement that draws one first inserts or deletes something), so a transaction numbered X or higher drew after S, and
+got more than C. One below X may have drawn less and not have committed. Once a later look's xmin has reached X, all
+of those have ended, and what they added is visible in it: then nothing below min(C, the lowest visible now) can turn
+up any more. Rows that others are just claiming are still visible, so a claim that is rolled back loses nothing. For
+an empty line C is one more than what was the last position drawn at the look before S.
 
-A transaction that writes for long holds xmin back. Then, after PATIENCE seconds, the mark is moved all the same, what it
-passes is noted in the database, and maintenance gives a new position to whatever turns up below (`sweep`).
+A transaction that writes for long holds xmin back. Then, after PATIENCE seconds, the mark is moved all the same, what
+it passes is noted in the database, and maintenance gives a new position to whatever turns up below (`sweep`).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Final, Literal, LiteralString, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 import psycopg
@@ -47,7 +47,7 @@ def migrations() -> tuple[Migration, ...]:
 
 
 def as_sql(schema: str) -> str:
-    """Return all migrations as one script for psql, which applies those that are not applied yet or fails as a whole."""
+    """Return all migrations as one script for psql, for a database that has none of them; it fails as a whole."""
     parts = [
         "-- The schema of jobq, for an empty database or one that has no jobq schema yet: run it with",
         "-- psql --set ON_ERROR_STOP=1 --file THIS DATABASE",
@@ -120,12 +120,11 @@ async def _migrate(connection: psycopg.AsyncConnection[Any], schema: str, phase:
         if checksum is not None:
             if checksum != migration.checksum:
                 raise SchemaError(
-                    f"migration {migration.name} was applied to schema {schema!r} with another text than this version has; "
-                    "it must not be edited once applied"
+                    f"migration {migration.name} was applied to schema {schema!r} with another text than this "
+                    "version has; it must not be edited once applied"
                 )
         elif phase in ("all", migration.phase):
-            # The files are this package's own text, which only the schema's quoted name was put into.
-            await connection.execute(sql.SQL(cast(LiteralString, in_schema(migration.text, schema))))
+            await connection.execute(in_schema(migration.text, schema).encode())
             await connection.execute(_note(schema, migration))
             done.append(migration.name)
     return done

@@ -31,7 +31,7 @@ class Reading:
             return []
         rows = await self._database.fetch(self._statements["get"], (_distinct(ids),))
         found = {row[0]: record_of(row) for row in rows}
-        return [found.get(id) for id in ids]
+        return [found.get(job_id) for job_id in ids]
 
     async def find(self, filter: JobFilter, after: UUID | None, limit: int) -> Page:
         """See `QueueStorage.find`."""
@@ -72,7 +72,7 @@ class Reading:
             return []
         rows = await self._database.fetch(self._statements["peek"], (_distinct(ids),))
         found = {row[0]: status_of(row) for row in rows}
-        return [found.get(id) for id in ids]
+        return [found.get(job_id) for job_id in ids]
 
     async def output_for(self, queue: str, kind: str, fingerprint: bytes) -> JobStatus | None:
         """See `QueueStorage.output_for`."""
@@ -83,7 +83,7 @@ class Reading:
 
 
 def _distinct(ids: Sequence[UUID]) -> bytes:
-    return uuids(list(dict.fromkeys(id.bytes for id in ids)))
+    return uuids(list(dict.fromkeys(job_id.bytes for job_id in ids)))
 
 
 def _progress(percent: float | None, message: str | None, details: bytes | None) -> Progress:
@@ -94,8 +94,8 @@ def _progress(percent: float | None, message: str | None, details: bytes | None)
     )
 
 
-def _error(type: str | None, message: str | None, traceback: str | None) -> ErrorRecord | None:
-    return None if type is None else ErrorRecord(type=type, message=message or "", traceback=traceback)
+def _error(name: str | None, message: str | None, traceback: str | None) -> ErrorRecord | None:
+    return None if name is None else ErrorRecord(type=name, message=message or "", traceback=traceback)
 
 
 def _moment(microseconds: int) -> datetime:
@@ -112,21 +112,21 @@ def _attempts(data: bytes | None) -> tuple[AttemptRecord, ...]:
             worker=None if worker is None else UUID(worker),
             started_at=_moment(started_at),
             finished_at=_moment(finished_at),
-            error=ErrorRecord(type=type, message=message, traceback=traceback),
+            error=ErrorRecord(type=name, message=message, traceback=traceback),
         )
-        for number, lease, worker, started_at, finished_at, type, message, traceback in decode(data)
+        for number, lease, worker, started_at, finished_at, name, message, traceback in decode(data)
     )
 
 
 def record_of(row: Sequence[Any]) -> JobRecord:
     """Make the record of a row of `get` or `find`."""
     (
-        id, kind, queue, state, priority, arguments, created_at, run_at, deadline, timeout, attempt, max_attempts, run_id,
-        tags, unique_key, reason, request, worker, lease, started_at, finished_at, percent, message, details, result,
-        error_type, error_message, error_traceback, attempts,
+        job_id, kind, queue, state, priority, arguments, created_at, run_at, deadline, timeout, attempt, max_attempts,
+        run_id, tags, unique_key, reason, request, worker, lease, started_at, finished_at, percent, message, details,
+        result, error_type, error_message, error_traceback, attempts,
     ) = row  # fmt: skip
     return JobRecord(
-        id=id,
+        id=job_id,
         kind=kind,
         queue=queue,
         state=JobState(state),
@@ -157,11 +157,11 @@ def record_of(row: Sequence[Any]) -> JobRecord:
 def status_of(row: Sequence[Any]) -> JobStatus:
     """Make the status of a row of `peek`."""
     (
-        id, kind, queue, state, attempt, worker, percent, message, details, result, error_type, error_message,
+        job_id, kind, queue, state, attempt, worker, percent, message, details, result, error_type, error_message,
         error_traceback,
     ) = row  # fmt: skip
     return JobStatus(
-        id=id,
+        id=job_id,
         kind=kind,
         queue=queue,
         state=JobState(state),

@@ -20,7 +20,7 @@ else:
 
 def check_schema(schema: str) -> str:
     """Return the name of a schema; raises ConfigurationError for one that PostgreSQL could not keep as it is."""
-    if not isinstance(schema, str) or not schema or "\0" in schema or len(schema.encode()) > 50:
+    if not schema or "\0" in schema or len(schema.encode()) > 50:
         raise ConfigurationError(f"schema must be a name of 1 to 50 bytes, not {schema!r}")
     if schema.startswith("pg_") or schema == "information_schema":
         raise ConfigurationError(f"schema {schema!r} is PostgreSQL's own; choose another name")

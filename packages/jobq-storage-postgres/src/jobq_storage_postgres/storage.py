@@ -59,8 +59,8 @@ class PostgresQueueStorage(QueueStorage):
     pool_size: connections at most, beside one for listening and one for each heart (default 10). They are made when
         needed, and closed after a minute in which they were not.
     time_limit: seconds that connecting, waiting for a free connection, and each round trip may take (default 30).
-    prepared: whether a connection is a session of its own, in which statements can be prepared; False behind a pooler in
-        transaction mode (default None: found out at each connection).
+    prepared: whether a connection is a session of its own, in which statements can be prepared; False behind a pooler
+        in transaction mode (default None: found out at each connection).
 
     Raises ConfigurationError for what cannot work.
     """

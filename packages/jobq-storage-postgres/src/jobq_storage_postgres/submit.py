@@ -30,6 +30,7 @@ class Session(Protocol):
 
     async def fetch(self, statement: Statement, params: Params = ()) -> list[Any]:
         """Run one statement and return its rows as tuples."""
+        ...
 
 
 def topics_of(jobs: Sequence[NewJob]) -> set[str]:
@@ -144,5 +145,5 @@ async def add_unique(session: Session, statements: Statements, jobs: Sequence[Ne
                 took.discard(added.id)
     if took:
         # Somebody else added the same ids since we looked: the keys are not these jobs' any more.
-        await session.fetch(statements["drop_keys"], (uuids(sorted(id.bytes for id in took)),))
+        await session.fetch(statements["drop_keys"], (uuids(sorted(job_id.bytes for job_id in took)),))
     return [answered[index] for index in range(len(jobs))]

@@ -57,12 +57,12 @@ class Upkeep:
         )
         lost: dict[UUID, tuple[str, float, list[RescuedJob]]] = {}
         topics = {queue_topic(queue) for queue, _ in swept}
-        for worker, name, silent_for, id, kind, queue, attempt, state in rows:
+        for worker, name, silent_for, job_id, kind, queue, attempt, state in rows:
             jobs = lost.setdefault(worker, (name, silent_for, []))[2]
-            if id is None:
+            if job_id is None:
                 continue
             after = JobState(state)
-            jobs.append(RescuedJob(id=id, kind=kind, queue=queue, attempt=attempt, state=after))
+            jobs.append(RescuedJob(id=job_id, kind=kind, queue=queue, attempt=attempt, state=after))
             topics.add(REQUEST_TOPIC)
             topics.add(queue_topic(queue) if after is JobState.PENDING else FINISHED_TOPIC)
         self._ring(topics)

@@ -1,8 +1,8 @@
 """Values on their way into PostgreSQL's binary format, and statements on their way over a connection.
 
 psycopg's cursors are for whatever people may write; here is a fixed set of statements whose parameters are known, run
-tens of thousands of times a second. So parameters are packed here, column by column, and statements are prepared by name
-and sent through `psycopg.pq`, several in one round trip: all up to the next 'sync' are one transaction.
+thousands of times a second. So parameters are packed here, column by column, and statements are prepared by name and
+sent through `psycopg.pq`, several in one round trip: all up to the next 'sync' are one transaction.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ def converse(
 ) -> Generator[int, int, list[PGresult]]:
     """Run statements in one transaction and one round trip; yields what to wait for at the socket (READ, WRITE).
 
-    prepared: the names known on this connection, or None to prepare nothing. The connection is in pipeline mode. Returns
-    a result per statement; raises the driver's error of the first that failed.
+    prepared: the names known on this connection, or None to prepare nothing. The connection is in pipeline mode.
+    Returns a result per statement; raises the driver's error of the first that failed.
     """
     news: list[bytes] = []
     for statement, params in steps:

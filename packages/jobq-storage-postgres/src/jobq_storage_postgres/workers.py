@@ -57,7 +57,7 @@ class Workers:
         return [
             WorkerRecord(
                 info=WorkerInfo(
-                    id=id,
+                    id=worker,
                     name=name,
                     host=host,
                     pid=pid,
@@ -72,7 +72,7 @@ class Workers:
                 stats=_stats.decode(stats),
             )
             for (
-                id, name, host, pid, queues, kinds, concurrency, lost_after, started_at, beat_at, expires_at, stats,
+                worker, name, host, pid, queues, kinds, concurrency, lost_after, started_at, beat_at, expires_at, stats,
             ) in rows
         ]  # fmt: skip
 
