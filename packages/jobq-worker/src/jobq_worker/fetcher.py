@@ -17,7 +17,10 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
-from jobq_core.storage import Claim, Exchange, QueueStorage
+from jobq_core.errors import StorageError, StorageUnavailableError
+from jobq_core.records import ErrorRecord
+from jobq_core.states import Ending
+from jobq_core.storage import Claim, Exchange, QueueStorage, Settlement
 from jobq_worker.gate import Gate
 from jobq_worker.membership import Membership
 from jobq_worker.prefetch import Prefetch
@@ -32,6 +35,8 @@ LINGER: Final = 0.003
 """Seconds that the end of a run waits for others to be settled with."""
 STALE: Final = 0.2
 """Seconds that a claimed job may wait here for a slot before it is handed back."""
+REFUSALS: Final = 3
+"""How often a settlement may be refused by itself before its job is failed instead."""
 RECHECKS: Final = (0.0, 5.0, 30.0, 120.0)
 """Seconds after a failed claim at which to look for jobs whose answer was lost: a commit may come late."""
 
@@ -65,8 +70,11 @@ class Fetcher:
         self._flush = False
         self._rung = True
         self._poll_at = 0.0
-        self._claimed: int = 0
         self._doubts: list[float] = []
+        self._limit = BATCH
+        self._sent = 0
+        self._refusals = 0
+        self._replaced: set[Run] = set()
         self._ending = False
         self._hurry = asyncio.Event()
         self.claiming = True
@@ -116,6 +124,8 @@ class Fetcher:
             try:
                 await self.exchange()
             except Exception as error:  # noqa: BLE001  (logged by Trouble; this loop never ends by itself)
+                if isinstance(error, StorageError) and not isinstance(error, StorageUnavailableError):
+                    self._narrow(error)
                 await self._rest(self._trouble.failed("fetcher", error))
                 if self._ending and self._doubts:
                     self._doubts = [0.0]
@@ -129,8 +139,9 @@ class Fetcher:
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
-        runs = list(islice(runner.outbox, BATCH))
-        claim = await self._claim()
+        runs = list(islice(runner.outbox, self._limit))
+        self._sent = len(runs)
+        claim = await self._claim() if self._limit == BATCH else None
         if claim is None:
             self._rung = self._rung or rung
         if not runs and claim is None:
@@ -159,8 +170,28 @@ class Fetcher:
             # Else they were claimed under a registration that is over, and are found by those who look for the lost.
             runner.take(answer.claimed, before)
 
+    def _narrow(self, error: StorageError) -> None:
+        """Close in on a settlement that the storage refuses, so that it holds up no other; alone, it fails its job."""
+        self._limit = max(self._sent // 2, 1) if self._sent else BATCH
+        self._refusals = self._refusals + 1 if self._sent == 1 else 0
+        if self._refusals < REFUSALS:
+            return
+        outbox = self.runner.outbox
+        run, self._refusals = outbox[0], 0
+        if run in self._replaced:
+            outbox.rotate(-1)
+            return
+        self._replaced.add(run)
+        record = ErrorRecord(
+            type=f"{type(error).__module__}.{type(error).__qualname__}",
+            message=f"the storage refused how this run ended: {error}",
+        )
+        run.settlement = Settlement(run.job.id, run.job.lease, Ending.FAIL, error=record)
+
     def _settle(self, runs: list[Run], answer: Exchange) -> None:
         if runs:
+            self._limit, self._refusals = BATCH, 0
+            self._replaced.difference_update(runs)
             outbox = self.runner.outbox
             for _ in runs:
                 outbox.popleft()

@@ -39,9 +39,10 @@ class LoopExecutor(Executor):
             else:
                 value = await handler.body(arguments, run.context)
             run.outcome = returned(run, value, told=run.stop is not None)
-        except GeneratorExit:
-            raise  # the loop is gone: nobody would hear of it
-        except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the job's, and never the worker's)
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) and self._loop.is_closed():
+                raise  # this task is being thrown away, and nobody would hear of its end
+            # Whatever else a handler raises is the job's, and never the worker's.
             run.outcome = raised(run, error, told=run.stop is not None)
         run.task = None
         if self._ended is not None:

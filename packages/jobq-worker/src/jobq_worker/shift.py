@@ -113,13 +113,16 @@ class Shift:
         self._patience_ends = min(self._patience_ends, self._loop.time() + timeout)
         self._changed.set()
 
-    async def stop(self, timeout: float) -> None:
-        """Claim no more, let the runs end for up to `timeout` seconds, hand back the rest, settle, and sign off."""
-        self.hurry(timeout)  # another may have come before this task began, with less patience
+    def halt(self, timeout: float) -> None:
+        """Claim and start nothing any more, from this moment; running jobs have `timeout` seconds."""
+        self._patience_ends = self._loop.time() + timeout
         self.fetcher.stop_claiming()
         self.runner.draining = True
         self.runner.on_ended = self._ended_while_stopping
         self.runner.give_back()
+
+    async def stop(self) -> None:
+        """After `halt`, let the runs end, hand back those that take too long, settle, and sign off."""
         try:
             await self._runs_end()
             await self._last_settlements()

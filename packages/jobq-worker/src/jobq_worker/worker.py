@@ -205,15 +205,16 @@ class JobQueueWorker(EventSource):
             return
         if self._stopping is None:
             self._state = "stopping"
-            self._stopping = asyncio.get_running_loop().create_task(self._stop(shift, patience), name="jobq stop")
+            shift.halt(patience)
+            self._stopping = asyncio.get_running_loop().create_task(self._stop(shift), name="jobq stop")
         else:
             shift.hurry(patience)
         # Shielded: a caller that is cancelled must not leave half a worker behind.
         await asyncio.shield(self._stopping)
 
-    async def _stop(self, shift: Shift, patience: float) -> None:
+    async def _stop(self, shift: Shift) -> None:
         try:
-            await shift.stop(patience)
+            await shift.stop()
         finally:
             self._id = shift.membership.id
             self._shift = None

@@ -1,0 +1,120 @@
+"""A memory storage that counts what is asked of it, and fails where a test wants it to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from jobq_core.errors import StorageError, StorageUnavailableError
+from jobq_core.memory import MemoryQueueStorage
+from jobq_core.memory.bell import MemorySubscription
+from jobq_core.records import WorkerInfo, WorkerStats
+from jobq_core.storage import Heart
+
+OPERATIONS = (
+    "exchange", "held", "adopt", "progress", "register", "deregister", "lead", "resign", "promote", "rescue", "prune",
+    "set_retention",
+)  # fmt: skip
+
+
+class Probe(MemoryQueueStorage):
+    """`fail` makes the next calls of an operation raise, before or after it took effect; `away` all calls at once."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.calls: Counter[str] = Counter()
+        self.beats = 0
+        self.hearts: list[ProbeHeart] = []
+        self.away = False
+        self.listening = 0
+        self.arguments: dict[str, list[tuple[Any, ...]]] = {name: [] for name in OPERATIONS}
+        self._faults: dict[str, list[tuple[bool, StorageError]]] = {}
+        self._gates: dict[str, asyncio.Event] = {}
+        self._watched: list[tuple[str, Callable[[], bool], asyncio.Future[None]]] = []
+
+    def fail(self, operation: str, times: int = 1, *, after: bool = False, error: StorageError | None = None) -> None:
+        """Let the next calls raise, before it did anything or after it did all."""
+        fault = (after, error or StorageUnavailableError("the connection broke"))
+        self._faults.setdefault(operation, []).extend([fault] * times)
+
+    def hold(self, operation: str) -> asyncio.Event:
+        """Let the calls wait, once they took effect, until the returned event is set."""
+        return self._gates.setdefault(operation, asyncio.Event())
+
+    async def called(self, operation: str, times: int = 1) -> None:
+        """Wait until the operation has been called this often from now on."""
+        wanted = self.calls[operation] + times
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watched.append((operation, lambda: self.calls[operation] >= wanted, future))
+        await future
+
+    def check(self, operation: str) -> None:
+        """Raise if the storage is away."""
+        if self.away:
+            self.calls[f"{operation} failed"] += 1
+            raise StorageUnavailableError("no connection")
+
+    async def ask(self, name: str, operation: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        self.calls[name] += 1
+        self.arguments[name].append(args)
+        for entry in list(self._watched):
+            if entry[1]() and not entry[2].done():
+                entry[2].set_result(None)
+                self._watched.remove(entry)
+        self.check(name)
+        faults = self._faults.get(name)
+        after, error = faults.pop(0) if faults else (False, None)
+        if error is not None and not after:
+            raise error
+        answer = await operation(self, *args, **named)
+        if name in self._gates:
+            await self._gates[name].wait()
+        if error is not None:
+            raise error
+        return answer
+
+    def heart(self, worker: WorkerInfo) -> Heart:
+        heart = ProbeHeart(self, super().heart(worker))
+        self.hearts.append(heart)
+        return heart
+
+    def subscribe(self, topics: Any) -> MemorySubscription:
+        self.check("subscribe")
+        return super().subscribe(topics)
+
+
+def _probed(name: str) -> Any:
+    inner = getattr(MemoryQueueStorage, name)
+
+    async def operation(self: Probe, *args: Any, **named: Any) -> Any:
+        return await self.ask(name, inner, args, named)
+
+    return operation
+
+
+for _name in OPERATIONS:
+    setattr(Probe, _name, _probed(_name))
+
+
+class ProbeHeart(Heart):
+    """A heart that counts its beats."""
+
+    def __init__(self, storage: Probe, heart: Heart) -> None:
+        self._storage = storage
+        self._heart = heart
+        self.closed = False
+
+    def beat(self, stats: WorkerStats) -> bool:
+        self._storage.check("beat")
+        faults = self._storage._faults.get("beat")
+        if faults:
+            raise faults.pop(0)[1]
+        answer = self._heart.beat(stats)
+        self._storage.beats += 1
+        return answer
+
+    def close(self) -> None:
+        self.closed = True
+        self._heart.close()
