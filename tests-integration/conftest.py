@@ -18,7 +18,13 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from jobq_core import open_storage
 from jobq_storage_postgres.testing import ThrowawayPostgres
+
+SUPPORT = Path(__file__).parent / "support"
+"""Modules that the tests and their child processes import."""
+
+sys.path.insert(0, str(SUPPORT))
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +54,13 @@ def sqlite_url(tmp_path: Path) -> str:
 def storage_url(request: pytest.FixtureRequest) -> str:
     """The URL of an empty storage that several processes can share, once for each kind."""
     return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+async def migrated_url(storage_url: str) -> str:
+    """The URL of such a storage with its tables, once for each kind."""
+    await open_storage(storage_url).migrate()
+    return storage_url
 
 
 class Child:
@@ -136,7 +149,7 @@ class Children:
         return self._start([found, *map(str, arguments)], variables)
 
     def _start(self, command: list[str], variables: dict[str, str]) -> Child:
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **variables}
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(SUPPORT), **variables}
         child = Child(command, environment, self._folder)
         self._all.append(child)
         return child

@@ -1,0 +1,95 @@
+"""The jobs of the tests with several processes: declared once, imported by all of them.
+
+A test steers a job through files: a job waits at a gate until the test makes a file of that name, and what it did is
+a line in a log that all processes append to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from jobq_core import JobContext, job
+
+LOOK_EVERY = 0.01
+
+
+def note(log: str, line: str) -> None:
+    """Append a line in one write, so that lines of several processes never mix."""
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(file, f"{line}\n".encode())
+    finally:
+        os.close(file)
+
+
+async def opening_of(gate: str) -> None:
+    """Wait until the test makes the file: it is another process, so it is looked for every few milliseconds."""
+    path = Path(gate)
+    while not path.exists():  # noqa: ASYNC110, ASYNC240
+        await asyncio.sleep(LOOK_EVERY)
+
+
+@job()
+async def add_up(a: int, b: int) -> int:
+    """Return the sum."""
+    return a + b
+
+
+@job()
+async def count(log: str, n: int) -> int:
+    """Note one run."""
+    note(log, str(n))
+    return n
+
+
+@job()
+async def say_pid(log: str) -> int:
+    """Return the process that ran it, and note one run."""
+    note(log, str(os.getpid()))
+    return os.getpid()
+
+
+@job()
+async def at_gate(gate: str, log: str, name: str) -> str:
+    """Note the start, wait at the gate, note the end. Says so in the log if it is cancelled."""
+    note(log, f"started {name}")
+    try:
+        await opening_of(gate)
+    except asyncio.CancelledError:
+        note(log, f"cancelled {name}")
+        raise
+    note(log, f"finished {name}")
+    return name
+
+
+@job()
+def thread_at_gate(context: JobContext, gate: str, log: str, name: str) -> str:
+    """Do the same in a thread, looking whether it is to stop."""
+    note(log, f"started {name}")
+    while not Path(gate).exists():
+        if context.wait_aborted(LOOK_EVERY):
+            note(log, f"aborted {name}")
+            context.check_aborted()
+    note(log, f"finished {name}")
+    return name
+
+
+@job()
+async def in_steps(context: JobContext, folder: str) -> str:
+    """Report 10, 50 and 90 per cent, each when its gate opens."""
+    for percent in (10, 50, 90):
+        await opening_of(f"{folder}/{percent}")
+        context.progress(percent, f"step {percent}", {"percent": percent})
+    await opening_of(f"{folder}/end")
+    return "all steps"
+
+
+@job()
+def deaf(gate: str, log: str) -> None:
+    """Wait at the gate in a thread, and hear no request to stop."""
+    note(log, "started deaf")
+    while not Path(gate).exists():
+        time.sleep(LOOK_EVERY)

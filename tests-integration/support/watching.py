@@ -1,0 +1,50 @@
+"""What a test sees of jobs in other processes, and how it steers them: see `shop_jobs`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+
+class Log:
+    """A file that jobs of all processes append lines to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def lines(self) -> list[str]:
+        """What they have written so far."""
+        return self.path.read_text().splitlines() if self.path.exists() else []
+
+    async def until(self, check: Callable[[list[str]], bool], timeout: float = 30) -> list[str]:
+        """Wait until the lines are as wanted; another process writes them, so they are looked at every few ms."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not check(self.lines):  # noqa: ASYNC110
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            raise AssertionError(f"after {timeout} s the log is {self.lines}") from None
+        return self.lines
+
+    async def has(self, *wanted: str) -> None:
+        """Wait until it holds all of these lines."""
+        await self.until(lambda lines: set(wanted) <= set(lines))
+
+
+class Gate:
+    """A file that jobs wait for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def open(self) -> None:
+        """Let them go on."""
+        self.path.touch()

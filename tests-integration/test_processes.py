@@ -1,0 +1,282 @@
+"""Workers and servers as processes: how they share jobs, stop, are killed and come back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shop_jobs import at_gate, count, deaf, say_pid, thread_at_gate
+from watching import Gate, Log
+
+from jobq_client import JobHandle, JobQueueClient
+from jobq_core import AbortSignalJobError, JobRecord, JobState, WorkerLostError
+
+KINDS = (at_gate, thread_at_gate)
+QUICK = ("--lost-after", "2", "--heartbeat-interval", "0.5")
+"""Lost after two seconds, so that a test need not wait for thirty."""
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    return Log(tmp_path / "log")
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path / "gate")
+
+
+@pytest.fixture(params=["worker", "server"])
+def command(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def start(children: Any, command: str, url: str, slots: int, *more: str) -> Any:
+    """Start a worker or a server that runs so many jobs at a time, and wait until it claims them."""
+    option = {"worker": "--concurrency", "server": "--workers"}[command]
+    child = children.jobq(command, "shop_jobs", "--storage", url, option, str(slots), *more)
+    child.wait_for_line("started")
+    return child
+
+
+async def records_of(client: JobQueueClient, handles: list[JobHandle[Any]]) -> list[JobRecord]:
+    """Return the jobs' records, all of which must be there."""
+    found = [await client.get(handle) for handle in handles]
+    return [record for record in found if record is not None]
+
+
+@pytest.mark.parametrize("commands", [("worker", "worker"), ("worker", "server")], ids="-".join)
+async def test_two_processes_share_2000_jobs_and_run_each_once(
+    migrated_url: str, children: Any, log: Log, commands: tuple[str, str]
+) -> None:
+    async with JobQueueClient(migrated_url) as client:
+        handles = await client.add_many([say_pid(log=str(log)) for _ in range(2000)])
+        for command in commands:
+            children.jobq(command, "shop_jobs", "--storage", migrated_url)
+        pids = await asyncio.gather(*(client.wait_for(handle, timeout=90) for handle in handles))
+        counts = await client.counts()
+    assert counts[JobState.COMPLETED] == 2000
+    assert Counter(map(int, log.lines)) == Counter(pids)  # the runs, and who was said to have run which job
+
+
+async def test_a_second_process_does_not_run_what_the_first_runs(
+    migrated_url: str, children: Any, command: str, log: Log, gate: Gate
+) -> None:
+    start(children, command, migrated_url, 1)
+    async with JobQueueClient(migrated_url) as client:
+        held = await client.add(at_gate(gate=str(gate), log=str(log), name="held"))
+        await log.has("started held")
+        second = start(children, command, migrated_url, 2)
+        assert await client.wait_for(await client.add(say_pid(log=str(log))), timeout=30) == second.process.pid
+        second.terminate()
+        assert second.wait() == 0
+        start(children, command, migrated_url, 2)  # a restart of the second
+        await client.wait_for(await client.add(say_pid(log=str(log))), timeout=30)
+        gate.open()
+        assert await client.wait_for(held, timeout=30) == "held"
+    assert log.lines.count("started held") == 1
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=["coroutine", "thread"])
+async def test_an_abort_reaches_a_running_job_in_another_process_within_a_second(
+    migrated_url: str, children: Any, log: Log, gate: Gate, kind: Any
+) -> None:
+    start(children, "worker", migrated_url, 2)
+    async with JobQueueClient(migrated_url) as client:
+        handle = await client.add(kind(gate=str(gate), log=str(log), name="it"))
+        await log.has("started it")
+        before = time.monotonic()
+        assert await handle.abort()
+        await log.until(lambda lines: lines[-1] in ("cancelled it", "aborted it"))
+        assert time.monotonic() - before < 1
+        with pytest.raises(AbortSignalJobError):
+            await client.wait_for(handle, timeout=30)
+        (record,) = await records_of(client, [handle])
+        assert (record.state, record.attempt) == (JobState.ABORTED, 1)
+
+
+async def test_an_abort_by_run_touches_that_run_alone_in_whatever_process(
+    migrated_url: str, children: Any, log: Log, gate: Gate
+) -> None:
+    start(children, "worker", migrated_url, 1)
+    start(children, "server", migrated_url, 1)
+    async with JobQueueClient(migrated_url) as client:
+        handles = [
+            await client.add(at_gate(gate=f"{gate}-{run}", log=str(log), name=f"{run}{n}"), run_id=run)
+            for n in range(2)
+            for run in ("a", "b")
+        ]
+        await log.until(lambda lines: len(lines) == 2)
+        assert await client.abort_run("a") == 2
+        Gate(Path(f"{gate}-b")).open()
+        assert [await client.wait_for(handle, timeout=30) for handle in handles[1::2]] == ["b0", "b1"]
+        for handle in handles[::2]:
+            with pytest.raises(AbortSignalJobError):
+                await client.wait_for(handle, timeout=30)
+    assert not {"finished a0", "finished a1"} & set(log.lines)
+
+
+async def test_sigterm_lets_running_jobs_end_claims_no_more_and_exits_with_0(
+    migrated_url: str, children: Any, command: str, log: Log, tmp_path: Path
+) -> None:
+    gates = [Gate(tmp_path / "first"), Gate(tmp_path / "second")]
+    child = start(children, command, migrated_url, 1, "--stop-timeout", "3")
+    async with JobQueueClient(migrated_url) as client:
+        handles = [await client.add(at_gate(gate=str(gate), log=str(log), name=gate.path.name)) for gate in gates]
+        await log.has("started first")
+        child.terminate()
+        gates[0].open()
+        assert child.wait() == 0
+        first, second = await records_of(client, handles)
+        assert (first.state, first.attempt) == (JobState.COMPLETED, 1)
+        assert (second.state, second.attempt) == (JobState.PENDING, 0)
+        assert await client.storage.workers() == []
+    assert "stopped: 1 completed" in child.output
+
+
+async def test_sigterm_hands_back_at_the_timeout_what_does_not_end(
+    migrated_url: str, children: Any, command: str, log: Log, gate: Gate
+) -> None:
+    child = start(children, command, migrated_url, 2, "--stop-timeout", "0.2")
+    async with JobQueueClient(migrated_url) as client:
+        handles = await client.add_many([kind(gate=str(gate), log=str(log), name="it") for kind in KINDS])
+        await log.until(lambda lines: lines.count("started it") == 2)
+        child.terminate()
+        assert child.wait() == 0
+        for record in await records_of(client, handles):
+            assert (record.state, record.attempt, record.attempts) == (JobState.PENDING, 0, ())
+    assert {"cancelled it", "aborted it"} <= set(log.lines)
+
+
+async def test_a_second_signal_stops_now(migrated_url: str, children: Any, command: str, log: Log, gate: Gate) -> None:
+    child = start(children, command, migrated_url, 1, "--stop-timeout", "600")
+    async with JobQueueClient(migrated_url) as client:
+        handle = await client.add(at_gate(gate=str(gate), log=str(log), name="it"))
+        await log.has("started it")
+        child.terminate()
+        child.process.send_signal(signal.SIGINT)
+        assert child.wait() == 0
+        (record,) = await records_of(client, [handle])
+        assert (record.state, record.attempt) == (JobState.PENDING, 0)
+    assert log.lines == ["started it", "cancelled it"]
+
+
+async def test_a_handler_that_hears_nothing_does_not_keep_the_process_alive(
+    migrated_url: str, children: Any, command: str, log: Log, gate: Gate
+) -> None:
+    child = start(children, command, migrated_url, 1, "--stop-timeout", "0")
+    async with JobQueueClient(migrated_url) as client:
+        handle = await client.add(deaf(gate=str(gate), log=str(log)))
+        await log.has("started deaf")
+        child.terminate()
+        assert child.wait() == 0
+        (record,) = await records_of(client, [handle])
+        assert (record.state, record.attempt) == (JobState.PENDING, 0)
+
+
+async def test_a_killed_workers_jobs_are_recovered_and_each_ends_once(
+    migrated_url: str, children: Any, command: str, log: Log, gate: Gate
+) -> None:
+    killed = start(children, command, migrated_url, 4, "--name", "doomed", *QUICK)
+    async with JobQueueClient(migrated_url) as client:
+        names = [f"job{n}" for n in range(4)]
+        handles = await client.add_many([at_gate(gate=str(gate), log=str(log), name=name) for name in names])
+        await log.has(*(f"started {name}" for name in names))
+        start(children, command, migrated_url, 4, *QUICK)
+        killed.kill()
+        gate.open()
+        assert [await client.wait_for(handle, timeout=60) for handle in handles] == names
+        records = await records_of(client, handles)
+        assert [worker.info.name for worker in await client.storage.workers()] != ["doomed"]
+    assert Counter(log.lines) == Counter(
+        {line: times for name in names for line, times in ((f"started {name}", 2), (f"finished {name}", 1))}
+    )
+    for record in records:
+        assert (record.state, record.attempt) == (JobState.COMPLETED, 2)
+        (attempt,) = record.attempts
+        assert "WorkerLostError" in attempt.error.type
+        assert "doomed" in attempt.error.message
+
+
+async def test_a_job_that_kills_its_worker_runs_out_of_attempts(
+    migrated_url: str, children: Any, log: Log, gate: Gate
+) -> None:
+    async with JobQueueClient(migrated_url) as client:
+        handle = await client.add(at_gate(gate=str(gate), log=str(log), name="it"), max_attempts=2)
+        for runs in (1, 2):
+            child = start(children, "worker", migrated_url, 1, *QUICK)
+            await log.until(lambda lines, runs=runs: lines.count("started it") == runs)
+            child.kill()
+        start(children, "worker", migrated_url, 1, *QUICK)
+        with pytest.raises(WorkerLostError, match="stopped giving signs of life"):
+            await client.wait_for(handle, timeout=60)
+        (record,) = await records_of(client, [handle])
+        assert (record.state, record.attempt, len(record.attempts)) == (JobState.FAILED, 2, 2)
+    assert log.lines == ["started it"] * 2
+
+
+async def test_a_resumed_worker_cannot_settle_what_others_have_taken_over(
+    migrated_url: str, children: Any, log: Log, gate: Gate
+) -> None:
+    stalled = start(children, "worker", migrated_url, 1, "--name", "stalled", *QUICK)
+    async with JobQueueClient(migrated_url) as client:
+        handle = await client.add(at_gate(gate=str(gate), log=str(log), name="it"))
+        await log.has("started it")
+        os.kill(stalled.process.pid, signal.SIGSTOP)
+        other = start(children, "worker", migrated_url, 1, "--name", "other", *QUICK)
+        await log.until(lambda lines: lines.count("started it") == 2, timeout=60)
+        gate.open()
+        assert await client.wait_for(handle, timeout=30) == "it"
+        (before,) = await records_of(client, [handle])
+        os.kill(stalled.process.pid, signal.SIGCONT)
+        # It finds out, starts anew under another name tag of its own, and works on.
+        stalled.wait_for_line("taken for lost|could not renew")
+        other.terminate()
+        assert other.wait() == 0
+        pid = await client.wait_for(await client.add(say_pid(log=str(log))), timeout=30)
+        assert pid == stalled.process.pid
+        (after,) = await records_of(client, [handle])
+        assert after == before
+        assert (after.attempt, after.state) == (2, JobState.COMPLETED)
+
+
+async def test_jobs_added_while_nobody_is_there_are_kept(migrated_url: str, children: Any, log: Log) -> None:
+    adding = children.python(
+        "-c",
+        """
+import asyncio, sys
+from jobq_client import JobQueueClient
+from shop_jobs import count
+
+async def main():
+    async with JobQueueClient(sys.argv[1]) as client:
+        await client.add_many([count(log=sys.argv[2], n=n) for n in range(50)])
+
+asyncio.run(main())
+""",
+        migrated_url,
+        str(log),
+    )
+    assert adding.wait() == 0
+    start(children, "worker", migrated_url, 5)
+    await log.until(lambda lines: len(lines) == 50)
+    assert sorted(map(int, log.lines)) == list(range(50))
+
+
+async def test_several_queues_are_served_by_those_who_name_them(migrated_url: str, children: Any, log: Log) -> None:
+    mail = start(children, "worker", migrated_url, 1, "--queue", "mail")
+    rest = start(children, "server", migrated_url, 1, "--queue", "images", "--queue", "sound")
+    async with JobQueueClient(migrated_url) as client:
+        ran = {
+            queue: await client.wait_for(await client.add(say_pid(log=str(log)), queue=queue), timeout=30)
+            for queue in ("mail", "images", "sound")
+        }
+        waiting = await client.add(count(log=str(log), n=1))
+        assert (await client.get(waiting)).state is JobState.PENDING  # type: ignore[union-attr]
+    assert ran == {"mail": mail.process.pid, "images": rest.process.pid, "sound": rest.process.pid}
