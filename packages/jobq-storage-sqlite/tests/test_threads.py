@@ -136,34 +136,30 @@ async def test_a_lock_held_for_shorter_is_only_waited_for(storage: SqliteQueueSt
         assert await storage.peek([await adding]) != [None]
 
 
-async def test_a_call_that_gets_no_answer_is_given_up_on(
-    storage: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert storage._parts is not None
-    gate = Gate(storage)
-    await gate.entered.wait()
-    monkeypatch.setattr(storage._parts.writer, "_limit", 0.05)
-    with pytest.raises(StorageUnavailableError, match=r"no answer within 0\.05 seconds"):
-        await storage.add([new_job()])
-    gate.open()
-    await gate.task
+async def test_a_call_that_gets_no_answer_is_given_up_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "GRACE", 0.2)
+    async with SqliteQueueStorage(path, busy_timeout=0.1) as storage:
+        gate = Gate(storage)
+        await gate.entered.wait()
+        results = await asyncio.gather(gate.task, add_job(storage), add_job(storage), return_exceptions=True)
+        assert [type(result) for result in results] == [StorageUnavailableError] * 3
+        assert "no answer within 0.3 seconds" in str(results[1])
+        gate.open()
+        await add_job(storage)
 
 
-async def test_a_read_that_takes_too_long_is_stopped(
-    storage: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert storage._parts is not None
-    reader = storage._parts.reader
+async def test_a_read_that_takes_too_long_is_stopped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
     def read(transaction: Transaction) -> Any:
         return transaction.connection.execute(endless).fetchone()
 
-    monkeypatch.setattr(reader, "_limit", 0.05)
-    with pytest.raises(StorageUnavailableError, match="no answer"):
-        await reader.call(read)
-    monkeypatch.undo()
-    assert await storage.counts("default")
+    monkeypatch.setattr(threads, "GRACE", 0.2)
+    async with SqliteQueueStorage(path, busy_timeout=0.1) as storage:
+        assert storage._parts is not None
+        with pytest.raises(StorageUnavailableError, match="no answer"):
+            await storage._parts.reader.call(read)
+        assert await storage.counts("default")
 
 
 async def test_closing_finishes_what_is_under_way(path: Path) -> None:

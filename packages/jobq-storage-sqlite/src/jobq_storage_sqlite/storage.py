@@ -52,9 +52,6 @@ Synchronous = Literal["FULL", "EXTRA", "NORMAL"]
 
 _SYNCHRONOUS: Final = ("FULL", "EXTRA", "NORMAL")
 
-_SLICE: Final = 0.25
-"""Seconds that the writer waits for the lock at a time."""
-
 
 class _Parts:
     """What an open storage consists of."""
@@ -166,8 +163,10 @@ class SqliteQueueStorage(QueueStorage):
         return connect(self.path, self.synchronous, self.busy_timeout, create=create, reads=reads)
 
     def _connect_writer(self) -> sqlite3.Connection:
-        # It waits for the lock bit by bit, so that each operation is given up on at its own time.
-        return connect(self.path, self.synchronous, min(self.busy_timeout, _SLICE))
+        connection = self._connect()
+        # It asks for the lock by itself, oftener than SQLite would, and gives up on each operation at its own time.
+        connection.execute("PRAGMA busy_timeout = 0")
+        return connection
 
     def _open(self) -> _Parts:
         if self._parts is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
+import random
 import sqlite3
 import threading
 import time
@@ -29,6 +30,10 @@ GROUP: Final = 1000
 
 GRACE: Final = 30.0
 """Seconds that a call may take beyond the wait for locks."""
+
+PAUSES: Final = (0.0003, 0.005)
+"""Seconds between two tries to get the write lock, at first and in the end. SQLite's own waiting goes up to 0.1 s: whoever
+uses that gets nothing beside a process that writes all the time."""
 
 
 class Call:
@@ -68,6 +73,9 @@ class DatabaseThread:
         self._current: Call | None = None
         self._lock = threading.Lock()
         self._closed = False
+        # In the order in which they were made; one timer serves them all.
+        self._waiting: dict[Call, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
         # A daemon, so that a storage that nobody closed does not keep the interpreter from ending.
         self._thread = threading.Thread(target=self._main, name=f"jobq-sqlite-{name}", daemon=True)
 
@@ -81,7 +89,9 @@ class DatabaseThread:
             self._closed = True
             self._calls.put(None)
         if os.getpid() == self._pid:
-            await self._loop.run_in_executor(None, self._thread.join)
+            await self._loop.run_in_executor(None, self._thread.join, self._limit)
+        if self._timer is not None:
+            self._timer.cancel()
 
     async def call(self, work: Work[T]) -> T:
         """Run an operation and return what it returns; raises StorageUnavailableError at the time limit."""
@@ -89,11 +99,13 @@ class DatabaseThread:
         future: asyncio.Future[T] = self._loop.create_future()
         call = Call(work, future)
         self._calls.put(call)
-        timer = self._loop.call_later(self._limit, self._expire, call)
+        self._waiting[call] = None
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._limit, self._expire)
         try:
             return await future
         finally:
-            timer.cancel()
+            del self._waiting[call]
 
     def call_blocking(self, work: Work[T], timeout: float) -> T:
         """Run an operation for a thread that is not the event loop's."""
@@ -103,18 +115,33 @@ class DatabaseThread:
         try:
             return future.result(timeout)
         except futures.TimeoutError:
-            future.cancel()
+            if not future.cancel():
+                return future.result()  # the answer came at this very moment
             raise self._too_late(timeout) from None
 
     def _check(self) -> None:
         if self._closed:
             raise ClosedError(f"the SQLite storage {self.path} is closed")
-        if os.getpid() != self._pid:
+        # Threads do not live on in a forked child; asking for the process's id would take far longer.
+        if not self._thread.is_alive():
             raise StorageError(
                 f"the SQLite storage {self.path} was opened before this process was forked; open one of its own here"
+                if os.getpid() != self._pid
+                else f"the thread of the SQLite storage {self.path} ended by an error"
             )
 
-    def _expire(self, call: Call) -> None:
+    def _expire(self) -> None:
+        """Give up on the calls whose time is over, and come again for the next."""
+        self._timer = None
+        now = time.monotonic()
+        for call in self._waiting:
+            left = call.since + self._limit - now
+            if left > 0:
+                self._timer = self._loop.call_later(left, self._expire)
+                break
+            self._give_up(call)
+
+    def _give_up(self, call: Call) -> None:
         if call.future.done():
             return
         call.future.set_exception(self._too_late(self._limit))
@@ -151,6 +178,17 @@ class DatabaseThread:
         if connection is not None:
             connection.close()
 
+    def _abandon(self, error: BaseException | None) -> None:
+        """End the transaction without a trace, and the connection too if the error says that it is broken."""
+        if error is not None and breaks_connection(error):
+            self._disconnect()
+        elif self._connection is not None and self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK")
+            except sqlite3.Error:
+                # Closing rolls back too; the error to report is the first one.
+                self._disconnect()
+
     def _failed(self, error: BaseException) -> BaseException:
         """Return what the caller gets to see of an error."""
         if not isinstance(error, sqlite3.Error):
@@ -181,7 +219,10 @@ class DatabaseThread:
 
 def _settle(outcome: Outcome) -> None:
     call, value, error = outcome
-    if call.future.done():
+    if isinstance(call.future, futures.Future):
+        if not call.future.set_running_or_notify_cancel():
+            return  # its thread waits no more
+    elif call.future.done():
         return  # cancelled, or given up at its time limit
     if error is not None:
         call.future.set_exception(error)
@@ -208,16 +249,8 @@ class Reader(DatabaseThread):
         finally:
             with self._lock:
                 self._current = None
-            self._end(error)
+            self._abandon(error)
         self._answer([(call, value, None if error is None else self._failed(error))])
-
-    def _end(self, error: BaseException | None) -> None:
-        if self._connection is None:
-            return
-        if error is not None and breaks_connection(error):
-            self._disconnect()
-        elif self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
 
 
 class Writer(DatabaseThread):
@@ -255,6 +288,7 @@ class Writer(DatabaseThread):
 
     def _begin(self, group: list[Call], *, alone: bool = False) -> bool:
         """Take the write lock; False if nobody has the patience left. Each call has its own busy_timeout to wait."""
+        pause = PAUSES[0]
         while True:
             try:
                 self._connected().execute("BEGIN IMMEDIATE")
@@ -266,9 +300,12 @@ class Writer(DatabaseThread):
                 now = time.monotonic()
                 late = [call for call in group if now - call.since >= self._busy_timeout]
                 group[:] = [call for call in group if now - call.since < self._busy_timeout]
-                self._answer([(call, None, self._failed(error)) for call in late])
+                if late:
+                    self._answer([(call, None, self._failed(error)) for call in late])
                 if not group:
                     return False
+                time.sleep(pause * random.uniform(0.5, 1.5))
+                pause = min(pause * 1.5, PAUSES[1])
             else:
                 return True
 
@@ -312,16 +349,6 @@ class Writer(DatabaseThread):
             return
         for call in group:
             self._alone(call)
-
-    def _abandon(self, error: Exception) -> None:
-        if breaks_connection(error):
-            self._disconnect()
-        elif self._connection is not None and self._connection.in_transaction:
-            try:
-                self._connection.execute("ROLLBACK")
-            except sqlite3.Error:
-                # Closing rolls back too; the error to report is the first one.
-                self._disconnect()
 
     def _alone(self, call: Call) -> None:
         try:
