@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,10 +28,22 @@ def run_page(page: Path, folder: Path, **variables: str) -> subprocess.Completed
     environment = {name: value for name, value in os.environ.items() if name not in ("JOBQ_STORAGE", "PYTHONPATH")}
     environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
     environment |= {"COLUMNS": "100", "PYTHONUNBUFFERED": "1", **variables}
-    command = [sys.executable, str(ROOT / "tests-integration" / "documents"), str(page)]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=600
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "tests-integration" / "documents"), str(page)],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # so that what the page has started can be killed along
     )
+    try:
+        output, errors = process.communicate(timeout=500)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 @pytest.fixture

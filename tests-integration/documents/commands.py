@@ -94,12 +94,10 @@ def _check(block: Block, words: list[str], page: Sequence[Block]) -> None:
     text = "\n".join(other.text for other in page if other.language in ("yaml", "ini", "dockerfile"))
     program, *rest = words
     if program == "docker":
-        if "build" in rest and "Dockerfile" not in named:
-            raise block.error("the page builds an image and has no Dockerfile")
-        if "jobq" in rest:
-            check_jobq(block, rest[rest.index("jobq") :])
-        return
-    if program == "kubectl":
+        if "Dockerfile" not in named:
+            raise block.error("there is no Dockerfile on the page")
+        wanted = [value for option, value in itertools.pairwise(rest) if option == "-t"]
+    elif program == "kubectl":
         for option, value in itertools.pairwise(rest):
             if option == "-f" and value not in named:
                 raise block.error(f"there is no file {value} on the page")
