@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 from uuid import UUID
@@ -87,6 +88,15 @@ async def ending(worker: JobQueueWorker, storage: QueueStorage, job: Any, **opti
     """Add a job and wait for how its first run ends."""
     endings = Endings(worker)
     return await endings.of(await add(storage, job, **options))
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait until a condition holds that nothing announces; it may be a coroutine function."""
+    while True:
+        holds = condition()
+        if await holds if inspect.isawaitable(holds) else holds:
+            return
+        await asyncio.sleep(0.001)
 
 
 class Stage:

@@ -45,6 +45,8 @@ class Probe(MemoryQueueStorage):
 
     async def called(self, operation: str, times: int = 1) -> None:
         """Wait until the operation has been called this often from now on."""
+        if times < 1:
+            return
         wanted = self.calls[operation] + times
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._watched.append((operation, lambda: self.calls[operation] >= wanted, future))

@@ -38,7 +38,7 @@ class Membership:
 
     on_alive: called when the worker is registered, or surely alive again. on_expired: called when no beat worked for so
     long that the leases are about to run out. on_lost: called when others took this worker for lost; it is then
-    registered anew, under a new id.
+    registered anew, under a new id. on_returned: called when that is done.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Membership:
         self.on_alive: Callable[[], None] = lambda: None
         self.on_expired: Callable[[], None] = lambda: None
         self.on_lost: Callable[[], None] = lambda: None
+        self.on_returned: Callable[[], None] = lambda: None
 
     @property
     def id(self) -> UUID:
@@ -171,6 +172,7 @@ class Membership:
                 await asyncio.sleep(self._trouble.failed("registration", error))
             else:
                 self._trouble.fine("registration")
+                self.on_returned()
                 return
 
     def _set_alarm(self) -> None:

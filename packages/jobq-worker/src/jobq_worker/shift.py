@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from jobq_core.errors import JobQueueError
-from jobq_core.events import EventSource, WorkerLost
+from jobq_core.events import EventSource, WorkerLost, WorkerStarted
 from jobq_core.limiters import Limiter
 from jobq_core.records import WorkerInfo
 from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, LostWorker, QueueStorage, Retention, queue_topic
@@ -89,6 +89,7 @@ class Shift:
         self.membership.on_alive = self._alive
         self.membership.on_expired = lambda: self.runner.stop_all(Stop.RELEASE)
         self.membership.on_lost = lambda: self.runner.stop_all(Stop.LOST)
+        self.membership.on_returned = self._returned
         await self.membership.join()
         bells = {queue_topic(queue): self.fetcher.ring for queue in self.membership.info.queues}
         bells[REQUEST_TOPIC] = self._watch.ring
@@ -181,6 +182,10 @@ class Shift:
     def _alive(self) -> None:
         self.runner.pump()
         self.fetcher.ring()
+
+    def _returned(self) -> None:
+        info = self.membership.info
+        self._events.emit(WorkerStarted(worker=info.id, name=info.name))
 
     def _found_lost(self, lost: Sequence[LostWorker]) -> None:
         for worker in lost:

@@ -1,0 +1,181 @@
+"""Being alive, being taken for lost, and what must not run then."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from jobq_core import Backoff, JobCompleted, JobState, WorkerLost, WorkerStarted, job
+from jobq_core.testing import ManualClock, claim_one, register_worker
+from jobq_worker import membership, trouble
+
+from .kit import Endings, Stage, add, add_many, ending, record, state, until, working
+from .probe import Probe
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let retries follow each other quickly."""
+    monkeypatch.setattr(trouble, "BACKOFF", Backoff(base=0.001, maximum=0.01))
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def frozen(clock: ManualClock):  # type: ignore[no-untyped-def]
+    async with Probe(clock=clock) as storage:
+        yield storage
+
+
+@job()
+async def quick(n: int = 0) -> int:
+    return n
+
+
+def hanging(stage: Stage):  # type: ignore[no-untyped-def]
+    @job()
+    async def hang() -> None:
+        stage.reach("started")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stage.reach("stopped")
+
+    return hang
+
+
+async def test_a_worker_that_was_taken_for_lost_stops_its_runs_and_starts_anew(
+    frozen: Probe, clock: ManualClock, stage: Stage
+) -> None:
+    hang = hanging(stage)
+    async with working(frozen, hang, quick, heartbeat_interval=0.01) as worker:
+        job_id = await add(frozen, hang(), max_attempts=1)
+        await stage.reached("started")
+        before = worker.id
+        clock.advance(31)
+        [lost] = await frozen.rescue()  # another worker's leader found it first
+        assert lost.worker == before
+        await stage.reached("stopped")
+        assert (await worker.next_event(WorkerStarted)).worker == worker.id != before
+        assert isinstance(await ending(worker, frozen, quick()), JobCompleted)
+        assert [entry.info.id for entry in await frozen.workers()] == [worker.id]
+        assert worker.stats().failed == 0  # nothing was settled
+    found = await record(frozen, job_id)
+    assert found.state is JobState.FAILED
+    assert found.error is not None
+    assert found.error.type == "jobq_core.errors.WorkerLostError"
+
+
+async def test_an_exchange_that_says_lost_lets_the_heart_ask_at_once(frozen: Probe, clock: ManualClock) -> None:
+    async with working(frozen, quick, heartbeat_interval=10_000, lost_after=30_000) as worker:
+        await ending(worker, frozen, quick())
+        before = worker.id
+        clock.advance(30_001)
+        await frozen.rescue()
+        endings = Endings(worker)
+        async with asyncio.timeout(10):
+            assert isinstance(await endings.of(await add(frozen, quick())), JobCompleted)
+        assert worker.id != before
+
+
+async def test_a_worker_that_cannot_beat_stops_its_runs_before_it_counts_as_lost(storage: Probe, stage: Stage) -> None:
+    hang = hanging(stage)
+    async with working(storage, hang, heartbeat_interval=0.1, lost_after=0.5) as worker:
+        job_id = await add(storage, hang())
+        await stage.reached("started")
+        beat = worker._shift.membership.last_beat  # type: ignore[union-attr]
+        storage.away = True
+        await stage.reached("stopped")
+        beat = worker._shift.membership.last_beat  # type: ignore[union-attr]
+        assert beat is not None
+        assert membership.lease_clock() - beat < 0.5
+        assert not worker.health().alive
+        storage.away = False
+        # The row expired, and nobody took the job: it is handed back, and runs again.
+        await storage.called("exchange", 2)
+
+        async def again() -> bool:
+            return (await record(storage, job_id)).lease != 1
+
+        await until(again)
+        assert worker.health().alive
+
+
+async def test_what_was_claimed_before_the_process_was_frozen_is_not_started(
+    storage: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    ran = []
+
+    @job()
+    async def note() -> None:
+        ran.append(now)
+
+    monkeypatch.setattr(membership.Membership.__init__, "__kwdefaults__", {"clock": lambda: now})
+    async with working(storage, note) as worker:
+        await storage.called("promote")
+        gate = storage.hold("exchange")
+        job_id = await add(storage, note())
+        await storage.called("exchange")
+
+        async def claimed() -> bool:
+            return await state(storage, job_id) is JobState.PROCESSING
+
+        await until(claimed)
+        now += 60  # the process stood still between the claim and its answer
+        gate.set()
+        await until(lambda: worker.stats().released)
+        assert ran == []
+        assert await state(storage, job_id) is JobState.PENDING
+
+
+async def test_a_lease_that_is_lost_stops_the_run_and_settles_nothing(
+    storage: Probe, stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    hang = hanging(stage)
+    async with working(storage, hang, quick) as worker:
+        job_id = await add(storage, hang())
+        await stage.reached("started")
+        await storage.delete([job_id])
+        await stage.reached("stopped")
+        await ending(worker, storage, quick())
+        assert worker.stats().finished == 1
+    assert "LeaseLostError" in caplog.text
+    assert await storage.get([job_id]) == [None]
+
+
+async def test_a_cleared_queue_leaves_no_ghost(storage: Probe, stage: Stage) -> None:
+    hang = hanging(stage)
+    async with working(storage, hang) as worker:
+        await add_many(storage, [hang(), hang()])
+        await stage.reached("started")
+        assert await storage.clear("default") == 2
+        await stage.reached("stopped")
+        await until(lambda: not worker.health().running)
+    assert sum((await storage.counts("default"))["default"].values()) == 0
+
+
+async def test_the_leader_tells_of_workers_it_found_lost(frozen: Probe, clock: ManualClock) -> None:
+    dead = await register_worker(frozen, name="dead")
+    job_id = await add(frozen, quick())
+    await claim_one(frozen, dead)
+    clock.advance(31)
+    async with working(frozen, quick) as worker:
+        endings = Endings(worker)
+        lost = worker.next_event(WorkerLost)
+        event = await lost
+        assert (event.worker, event.name) == (dead.id, "dead")
+        assert [rescued.id for rescued in event.jobs] == [job_id]
+        assert isinstance(await endings.of(job_id), JobCompleted)
+
+
+async def test_the_heart_is_closed_at_a_stop(storage: Probe) -> None:
+    async with working(storage, quick) as worker:
+        await worker.stop()
+        async with asyncio.timeout(5):
+            await until(lambda: all(heart.closed for heart in storage.hearts))
+    assert len(storage.hearts) == 1

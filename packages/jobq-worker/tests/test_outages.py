@@ -1,0 +1,242 @@
+"""The storage fails, before it did anything or after it did all: the worker goes on, and nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from uuid import UUID
+
+import pytest
+
+from jobq_core import Backoff, JobCompleted, JobContext, JobFailed, JobProgressed, JobState, StorageError, job
+from jobq_core.records import Progress
+from jobq_worker import shift, trouble
+from jobq_worker.trouble import Trouble
+
+from .kit import Endings, Stage, add, add_many, ending, record, state, until, working
+from .probe import Probe
+
+runs: list[int] = []
+
+
+@job()
+async def quick(n: int = 0) -> int:
+    runs.append(n)
+    return n
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let retries follow each other quickly."""
+    runs.clear()
+    monkeypatch.setattr(trouble, "BACKOFF", Backoff(base=0.001, maximum=0.01))
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("nth", [1, 2, 3, 5])
+async def test_an_exchange_that_fails_loses_nothing_and_runs_nothing_twice(
+    storage: Probe, nth: int, after: bool
+) -> None:
+    async with working(storage, quick, concurrency=3) as worker:
+        endings = Endings(worker)
+        ids: list[UUID] = []
+        for n in range(nth):
+            ids += await add_many(storage, [quick(n * 10 + i) for i in range(4)])
+            await endings.of(ids[-1])
+        storage.fail("exchange", 3, after=after)
+        more = await add_many(storage, [quick(1000 + n) for n in range(20)])
+        await endings.all([*ids, *more])
+        assert worker.stats().completed == len(ids) + len(more)
+    assert len(runs) == len(set(runs)) == len(ids) + len(more)
+
+
+async def test_a_claim_whose_answer_was_lost_is_found_and_run(storage: Probe) -> None:
+    async with working(storage, quick) as worker:
+        await storage.called("promote")
+        endings = Endings(worker)
+        storage.fail("exchange", after=True)
+        ids = await add_many(storage, [quick(n) for n in range(5)])
+        await endings.all(ids)
+        assert storage.calls["adopt"] >= 1
+        assert worker.stats().completed == 5
+    assert [(await record(storage, job_id)).attempt for job_id in ids] == [1] * 5
+
+
+async def test_a_settlement_whose_answer_was_lost_counts_once(storage: Probe) -> None:
+    seen: list[JobCompleted] = []
+    async with working(storage, quick) as worker:
+        worker.on(JobCompleted, seen.append)
+        endings = Endings(worker)
+        await endings.of(await add(storage, quick(1)))
+        storage.fail("exchange", 2, after=True)
+        await endings.of(await add(storage, quick(2)))
+        assert worker.stats().completed == 2
+    assert len(seen) == 2
+
+
+async def test_results_are_kept_while_the_database_is_away(storage: Probe, stage: Stage) -> None:
+    @job()
+    async def gated(n: int) -> int:
+        stage.reach(f"started {n}")
+        await stage.reached("go on")
+        stage.reach(f"ended {n}")
+        return n
+
+    async with working(storage, gated) as worker:
+        endings = Endings(worker)
+        ids = await add_many(storage, [gated(n=n) for n in range(3)])
+        for n in range(3):
+            await stage.reached(f"started {n}")
+        storage.away = True
+        stage.reach("go on")
+        for n in range(3):
+            await stage.reached(f"ended {n}")
+        await storage.called("adopt", 4)
+        health = worker.health()
+        assert health.state == "running"
+        assert health.storage_failing
+        assert not health.healthy
+        assert health.storage_errors >= 4
+        assert health.storage_error == "StorageUnavailableError: no connection"
+        storage.away = False
+        assert all(isinstance(event, JobCompleted) for event in await endings.all(ids))
+    assert [(await record(storage, job_id)).result for job_id in ids] == [0, 1, 2]
+
+
+async def test_health_is_good_again_after_an_outage(storage: Probe) -> None:
+    async with working(storage, quick, heartbeat_interval=0.02, lost_after=30, poll_interval=0.01) as worker:
+        await ending(worker, storage, quick())
+        storage.away = True
+        await storage.called("adopt", 3)
+        await until(lambda: storage.calls["beat failed"])
+        storage.away = False
+        await until(lambda: worker.health().healthy)
+        assert worker.health().storage_error is None
+        assert worker.health().storage_errors >= 3
+
+
+@pytest.mark.parametrize("operation", ["held", "progress", "lead", "promote", "rescue", "prune"])
+async def test_no_part_of_a_worker_ends_for_an_error(
+    storage: Probe, stage: Stage, operation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage.fail(operation, 2)
+    storage.fail(operation, 1, error=StorageError("odd"))
+
+    @job()
+    async def slow(context: JobContext) -> None:
+        context.progress(50)
+        stage.reach("started")
+        await stage.reached("go on")
+
+    async with working(storage, slow) as worker:
+        endings = Endings(worker)
+        first, second = await add_many(storage, [slow(), slow()])
+        await stage.reached("started")
+        await storage.abort([first])
+        await storage.called(operation, 4 - storage.calls[operation])
+        stage.reach("go on")
+        assert isinstance(await endings.of(second), JobCompleted)
+    assert caplog.text.count("the storage fails") >= 1
+
+
+async def test_the_doorbell_is_mounted_again_when_it_breaks(storage: Probe) -> None:
+    storage.away = False
+    async with working(storage, quick, poll_interval=600) as worker:
+        await ending(worker, storage, quick())
+        for ear in list(storage._ears):
+            ear.shut()
+        # Its ring after the new subscription is all that can wake the worker for this one in time.
+        async with asyncio.timeout(10):
+            assert isinstance(await ending(worker, storage, quick()), JobCompleted)
+
+
+async def test_a_settlement_that_the_storage_refuses_holds_up_no_other(storage: Probe) -> None:
+    poison = b'"poison"'
+    inner = Probe.exchange
+
+    async def exchange(worker, settlements=(), claim=None):  # type: ignore[no-untyped-def]
+        if any(settlement.result == poison for settlement in settlements):
+            raise StorageError("cannot be written")
+        return await inner(storage, worker, settlements, claim)
+
+    storage.exchange = exchange  # type: ignore[method-assign]
+
+    @job()
+    async def answer(text: str) -> str:
+        return text
+
+    async with working(storage, answer) as worker:
+        endings = Endings(worker)
+        texts = [*(f"fine {n}" for n in range(7)), "poison", *(f"fine too {n}" for n in range(7))]
+        ids = await add_many(storage, [answer(text=text) for text in texts])
+        events = await endings.all(ids)
+    assert [isinstance(event, JobCompleted) for event in events] == [text != "poison" for text in texts]
+    failed = events[7]
+    assert isinstance(failed, JobFailed)
+    assert failed.error is not None
+    assert failed.error.message == "the storage refused how this run ended: cannot be written"
+
+
+async def test_progress_that_could_not_be_written_is_written_later(storage: Probe, stage: Stage) -> None:
+    @job()
+    async def slow(context: JobContext) -> None:
+        context.progress(10)
+        await stage.reached("go on")
+
+    async with working(storage, slow) as worker:
+        storage.fail("progress", 3)
+        progressed = worker.next_event(JobProgressed)
+        endings = Endings(worker)
+        job_id = await add(storage, slow())
+        assert (await progressed).progress == Progress(percent=10)
+        stage.reach("go on")
+        await endings.of(job_id)
+
+
+async def test_a_stop_during_an_outage_ends_and_leaves_its_jobs_to_rescue(
+    storage: Probe, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shift, "FLUSH", 0.1)
+    monkeypatch.setattr(shift, "STUBBORN", 0.1)
+
+    @job()
+    async def hang() -> None:
+        stage.reach("started")
+        await asyncio.Event().wait()
+
+    async with working(storage, hang) as worker:
+        job_id = await add(storage, hang())
+        await stage.reached("started")
+        storage.away = True
+        async with asyncio.timeout(5):
+            await worker.stop(0)
+        assert worker.health().state == "stopped"
+    storage.away = False
+    assert await state(storage, job_id) is JobState.PROCESSING
+    [left] = await storage.workers()
+    assert left.info.id == worker.id
+
+
+def test_an_outage_is_logged_once_and_summed_up(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    now = 100.0
+    trouble = Trouble("worker w", clock=lambda: now)
+    for _ in range(5):
+        trouble.failed("fetcher", StorageError("gone"))
+        trouble.failed("heartbeat", StorageError("gone"))
+    now = 107.5
+    trouble.fine("fetcher")
+    half = trouble.now
+    trouble.fine("heartbeat")
+    assert (half, trouble.now) == (True, False)
+    assert [entry.message for entry in caplog.records] == [
+        "worker w: the storage fails (fetcher: gone); retrying until it is back",
+        "worker w: the storage is back after 7.5 s and 10 errors",
+    ]
+
+
+def test_an_error_that_is_none_of_the_storages_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    Trouble("worker w").failed("watch", KeyError("bug"))
+    [entry] = caplog.records
+    assert entry.exc_info is not None
+    assert entry.message == "worker w: watch failed unexpectedly; it goes on"
