@@ -40,6 +40,9 @@ ALLOWED = {
     "touch": r"SCAN jobq_sequence",
 }
 
+FAR = 4 * 10**15
+"""A moment in 2096."""
+
 NAMES = sorted(
     file.name.removesuffix(".sql")
     for file in files("jobq_storage_sqlite").joinpath("sql").iterdir()
@@ -106,7 +109,7 @@ def fill(connection: sqlite3.Connection, *, finished: int, scheduled: int, pendi
         "INSERT INTO jobq_life (n, queue, urgency, position, state, run_at, finished_at, settled, lease)"
         " VALUES (?1, 'default', -9, ?1, ?2, ?3, ?4, ?5, ?6)",
         [
-            (n, state, 2**60 + number if state == 0 else None, *((1, 5, number) if state == 5 else (None, None, None)))
+            (n, state, FAR + number if state == 0 else None, *((1, 5, number) if state == 5 else (None, None, None)))
             for n, (state, number) in enumerate(rows, first + 1)
         ],
     )

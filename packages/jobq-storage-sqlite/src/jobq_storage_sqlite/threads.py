@@ -32,8 +32,8 @@ GRACE: Final = 30.0
 """Seconds that a call may take beyond the wait for locks."""
 
 PAUSES: Final = (0.0003, 0.005)
-"""Seconds between two tries to get the write lock, at first and in the end. SQLite's own waiting goes up to 0.1 s: whoever
-uses that gets nothing beside a process that writes all the time."""
+"""Seconds between two tries to get the write lock, at first and in the end. SQLite itself pauses for up to 0.1 s:
+whoever waits so gets next to nothing beside a process that writes all the time."""
 
 
 class Call:
