@@ -28,6 +28,7 @@ class Probe(MemoryQueueStorage):
         self.beats = 0
         self.hearts: list[ProbeHeart] = []
         self.away = False
+        self.deaf = False
         self.listening = 0
         self.arguments: dict[str, list[tuple[Any, ...]]] = {name: [] for name in OPERATIONS}
         self._faults: dict[str, list[tuple[bool, StorageError]]] = {}
@@ -84,6 +85,8 @@ class Probe(MemoryQueueStorage):
 
     def subscribe(self, topics: Any) -> MemorySubscription:
         self.check("subscribe")
+        if self.deaf:
+            raise StorageUnavailableError("no doorbell here")
         return super().subscribe(topics)
 
 

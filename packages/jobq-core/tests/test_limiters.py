@@ -1,0 +1,254 @@
+"""Limiters against a clock that is moved by hand, and against every window there is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobq_core import (
+    CompositeLimiter,
+    ConcurrencyLimiter,
+    ConfigurationError,
+    DelayLimiter,
+    EvenlySpacedRateLimiter,
+    Limiter,
+    NullLimiter,
+    RateLimiter,
+)
+from jobq_core.limiters import Grant
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def start(limiter: Limiter, n: int) -> Grant:
+    """Acquire up to n and start what was had."""
+    grant = await limiter.try_acquire(n)
+    if grant.count:
+        await limiter.started(grant.count)
+    return grant
+
+
+async def test_the_null_limiter_lets_everything_through() -> None:
+    limiter = NullLimiter()
+    assert await start(limiter, 10_000) == Grant(10_000)
+    await limiter.release(1)
+    await limiter.finished(1)
+
+
+async def test_concurrency_grants_what_is_free_and_again_when_runs_finish() -> None:
+    limiter = ConcurrencyLimiter(2)
+    assert await start(limiter, 5) == Grant(2)
+    assert await start(limiter, 1) == Grant(0)  # ask again when a run finishes: no time is known
+    await limiter.finished(1)
+    assert await start(limiter, 5) == Grant(1)
+
+
+async def test_a_released_place_is_free() -> None:
+    limiter = ConcurrencyLimiter(1)
+    assert await limiter.try_acquire() == Grant(1)
+    await limiter.release()
+    assert await limiter.try_acquire() == Grant(1)
+
+
+async def test_concurrent_askers_share_what_there_is() -> None:
+    limiter = ConcurrencyLimiter(7)
+    grants = await asyncio.gather(*(limiter.try_acquire(2) for _ in range(10)))
+    assert sum(grant.count for grant in grants) == 7
+
+
+async def test_a_rate_uses_its_burst_and_says_when_to_ask_again() -> None:
+    clock = Clock()
+    limiter = RateLimiter(3, 10, clock=clock)
+    assert (await start(limiter, 5)).count == 3
+    clock.now += 4
+    assert await start(limiter, 1) == Grant(0, 6.0)
+    clock.now += 6
+    assert await start(limiter, 1) == Grant(1)
+
+
+async def test_a_rate_recovers_after_a_pause() -> None:
+    clock = Clock()
+    limiter = RateLimiter(3, 10, clock=clock)
+    await start(limiter, 3)
+    clock.now += 1000
+    assert await start(limiter, 3) == Grant(3)
+
+
+async def test_reserved_starts_that_did_not_happen_do_not_count() -> None:
+    clock = Clock()
+    limiter = RateLimiter(2, 10, clock=clock)
+    assert (await limiter.try_acquire(2)).count == 2
+    assert (await limiter.try_acquire(1)) == Grant(0, None)  # two are reserved, none started
+    await limiter.release(1)
+    await limiter.started(1)
+    assert (await limiter.try_acquire(2)).count == 1
+
+
+async def test_a_start_counts_from_when_it_happened_and_not_from_when_it_was_reserved() -> None:
+    clock = Clock()
+    limiter = RateLimiter(1, 10, clock=clock)
+    await limiter.try_acquire(1)
+    clock.now += 9
+    await limiter.started(1)
+    clock.now += 9.9
+    assert (await limiter.try_acquire(1)).count == 0
+    clock.now += 0.1
+    assert (await limiter.try_acquire(1)).count == 1
+
+
+# Multiples of 1/8 s, which floats hold exactly, so that the test may ask for exact windows.
+pauses = st.lists(st.tuples(st.integers(0, 40).map(lambda n: n / 8), st.integers(1, 5)), max_size=60)
+
+
+@given(limit=st.integers(1, 4), eighths=st.integers(1, 40), asked=pauses)
+def test_no_window_wherever_it_is_laid_holds_more_starts_than_the_rate(
+    limit: int, eighths: int, asked: list[tuple[float, int]]
+) -> None:
+    per, clock = eighths / 8, Clock()
+    limiter = RateLimiter(limit, per, clock=clock)
+    starts: list[float] = []
+
+    async def play() -> None:
+        for pause, n in asked:
+            clock.now += pause
+            starts.extend([clock.now] * (await start(limiter, n)).count)
+
+    asyncio.run(play())
+    # A window of `per` seconds, open at one end, is fullest when it begins at a start.
+    for index, first in enumerate(starts):
+        assert sum(first <= moment < first + per for moment in starts[index:]) <= limit
+
+
+@given(limit=st.integers(1, 4), eighths=st.integers(1, 40), asked=pauses)
+def test_a_rate_never_refuses_what_its_windows_allow(limit: int, eighths: int, asked: list[tuple[float, int]]) -> None:
+    per, clock = eighths / 8, Clock()
+    limiter = RateLimiter(limit, per, clock=clock)
+
+    async def play() -> None:
+        starts: list[float] = []
+        for pause, n in asked:
+            clock.now += pause
+            recent = sum(moment > clock.now - per for moment in starts)
+            grant = await start(limiter, n)
+            assert grant.count == min(n, limit - recent)
+            starts.extend([clock.now] * grant.count)
+
+    asyncio.run(play())
+
+
+@given(limit=st.integers(1, 8), eighths=st.integers(1, 40), asked=pauses)
+def test_evenly_spaced_starts_are_never_closer_than_their_gap(
+    limit: int, eighths: int, asked: list[tuple[float, int]]
+) -> None:
+    per, clock = eighths / 8, Clock()
+    limiter = EvenlySpacedRateLimiter(limit, per, clock=clock)
+    starts: list[float] = []
+
+    async def play() -> None:
+        for pause, n in asked:
+            clock.now += pause
+            starts.extend([clock.now] * (await start(limiter, n)).count)
+
+    asyncio.run(play())
+    # The clock's grain: the sums of floats this large are exact to a tenth of a microsecond.
+    assert all(later - earlier >= per / limit - 1e-7 for earlier, later in pairwise(starts))
+
+
+async def test_evenly_spaced_says_when_the_next_may_start() -> None:
+    clock = Clock()
+    limiter = EvenlySpacedRateLimiter(2, 10, clock=clock)
+    assert await start(limiter, 3) == Grant(1, 5.0)
+    clock.now += 2
+    assert await start(limiter, 1) == Grant(0, 3.0)
+    clock.now += 3
+    assert await start(limiter, 1) == Grant(1)
+
+
+async def test_evenly_spaced_has_no_burst_after_a_pause() -> None:
+    clock = Clock()
+    limiter = EvenlySpacedRateLimiter(2, 10, clock=clock)
+    clock.now += 1000
+    assert (await start(limiter, 5)).count == 1
+    assert (await start(limiter, 5)).count == 0
+
+
+async def test_one_of_many_askers_wins_a_delay() -> None:
+    clock = Clock()
+    limiter = DelayLimiter(60, clock=clock)
+    for _ in range(3):
+        grants = await asyncio.gather(*(start(limiter, 1) for _ in range(10)))
+        assert sum(grant.count for grant in grants) == 1
+        clock.now += 59.5
+        assert (await start(limiter, 1)).count == 0
+        clock.now += 0.5
+
+
+async def test_a_delay_that_was_reserved_and_released_is_free() -> None:
+    limiter = DelayLimiter(60, clock=Clock())
+    assert (await limiter.try_acquire()).count == 1
+    assert (await limiter.try_acquire()).count == 0
+    await limiter.release()
+    assert (await limiter.try_acquire()).count == 1
+
+
+async def test_any_member_of_a_composite_blocks_and_the_others_get_theirs_back() -> None:
+    clock = Clock()
+    concurrency, rate = ConcurrencyLimiter(5), RateLimiter(2, 10, clock=clock)
+    both = CompositeLimiter([concurrency, rate])
+    assert (await start(both, 4)).count == 2
+    assert await concurrency.try_acquire(5) == Grant(3)  # 2 are used; the rest was rolled back
+    await concurrency.release(3)
+    assert (await start(both, 1)).count == 0
+    assert await concurrency.try_acquire(5) == Grant(3)
+
+
+async def test_the_next_time_of_a_composite_is_the_latest_of_its_members() -> None:
+    clock = Clock()
+    both = CompositeLimiter([RateLimiter(1, 10, clock=clock), DelayLimiter(25, clock=clock), ConcurrencyLimiter(9)])
+    assert (await start(both, 1)).count == 1
+    assert await both.try_acquire(1) == Grant(0, 25.0)
+
+
+async def test_a_composite_passes_ends_on() -> None:
+    members = [ConcurrencyLimiter(1), ConcurrencyLimiter(2)]
+    both = CompositeLimiter(members)
+    await start(both, 1)
+    await both.finished(1)
+    assert [(await member.try_acquire(5)).count for member in members] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ConcurrencyLimiter(0),
+        lambda: ConcurrencyLimiter(-1),
+        lambda: ConcurrencyLimiter(1.5),  # type: ignore[arg-type]
+        lambda: ConcurrencyLimiter(True),
+        lambda: RateLimiter(0, 1),
+        lambda: RateLimiter(1, 0),
+        lambda: RateLimiter(1, -1),
+        lambda: RateLimiter(1, float("inf")),
+        lambda: RateLimiter(1, float("nan")),
+        lambda: EvenlySpacedRateLimiter(0, 1),
+        lambda: EvenlySpacedRateLimiter(1, 0),
+        lambda: DelayLimiter(0),
+        lambda: DelayLimiter(-1),
+        lambda: CompositeLimiter([]),
+        lambda: ConcurrencyLimiter(1, scope="everywhere"),  # type: ignore[arg-type]
+    ],
+)
+def test_values_that_cannot_be_are_refused_when_it_is_made(make: Callable[[], Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        make()

@@ -1,0 +1,147 @@
+"""How jobs are fetched: in which order, how many ahead, in how many calls, and how soon."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import pairwise
+
+from jobq_core import JobCompleted, job
+from jobq_worker.prefetch import Prefetch
+
+from .kit import Endings, Stage, add, add_many, ending, record, until, working
+from .probe import Probe
+
+ran: list[int] = []
+
+
+@job()
+async def quick(n: int = 0) -> int:
+    ran.append(n)
+    return n
+
+
+async def test_jobs_run_by_priority_and_then_in_the_order_of_adding(storage: Probe) -> None:
+    ran.clear()
+    for n, priority in enumerate([0, 5, -5, 0, 5]):
+        await add(storage, quick(n), priority=priority)
+    async with working(storage, quick, concurrency=1) as worker:
+        await until(lambda: worker.stats().completed == 5)
+    assert ran == [1, 4, 0, 3, 2]
+
+
+async def test_each_of_several_queues_gets_its_turn(storage: Probe) -> None:
+    async with working(storage, quick, queues=["a", "b", "c"], concurrency=0) as worker:
+        for queue in "abc":
+            await add_many(storage, [quick() for _ in range(200)], queue=queue)
+        worker.resize(2)
+        await until(lambda: worker.stats().completed == 600)
+    firsts = [args[2].queues[0] for args in storage.arguments["exchange"] if len(args) > 2 and args[2] is not None]
+    assert set(firsts) == {"a", "b", "c"}
+    assert all(one != two for one, two in pairwise(firsts))
+
+
+async def test_a_worker_takes_jobs_from_its_own_queues_only(storage: Probe) -> None:
+    other = await add(storage, quick(), queue="other")
+    async with working(storage, quick) as worker:
+        await ending(worker, storage, quick())
+    assert (await record(storage, other)).attempt == 0
+
+
+async def test_an_idle_worker_picks_a_job_up_at_once(storage: Probe) -> None:
+    async with working(storage, quick, poll_interval=600) as worker:
+        await storage.called("promote")
+        async with asyncio.timeout(5):
+            for n in range(20):
+                assert isinstance(await ending(worker, storage, quick(n)), JobCompleted)
+
+
+async def test_a_worker_that_hears_no_bell_polls(storage: Probe) -> None:
+    storage.deaf = True
+    async with working(storage, quick, poll_interval=0.02) as worker:
+        await storage.called("exchange")
+        assert isinstance(await ending(worker, storage, quick()), JobCompleted)
+
+
+async def test_the_last_settlement_does_not_wait_for_others(storage: Probe) -> None:
+    async with working(storage, quick, poll_interval=600) as worker:
+        await ending(worker, storage, quick())
+        began = time.monotonic()
+        for n in range(10):
+            await ending(worker, storage, quick(n))
+        assert (time.monotonic() - began) / 10 < 0.1
+
+
+async def test_a_run_that_ends_beside_a_long_one_is_settled_within_milliseconds(storage: Probe, stage: Stage) -> None:
+    @job()
+    async def long() -> None:
+        stage.reach("started")
+        await stage.reached("go on")
+
+    async with working(storage, long, quick, poll_interval=600) as worker:
+        endings = Endings(worker)
+        hanging = await add(storage, long())
+        await stage.reached("started")
+        began = time.monotonic()
+        assert isinstance(await endings.of(await add(storage, quick())), JobCompleted)
+        assert time.monotonic() - began < 1
+        stage.reach("go on")
+        await endings.of(hanging)
+
+
+async def test_a_backlog_of_short_jobs_takes_few_calls(storage: Probe) -> None:
+    async with working(storage, quick, concurrency=10) as worker:
+        worker.resize(0)
+        await add_many(storage, [quick(n) for n in range(5000)])
+        before = storage.calls["exchange"]
+        worker.resize(10)
+        await until(lambda: worker.stats().completed == 5000)
+        assert storage.calls["exchange"] - before < 100
+
+
+async def test_runs_that_end_during_an_exchange_are_settled_by_the_next(storage: Probe, stage: Stage) -> None:
+    @job()
+    async def gated(n: int) -> None:
+        stage.reach(f"started {n}")
+        await stage.reached(f"go on {n}")
+
+    async with working(storage, gated, concurrency=3, poll_interval=600) as worker:
+        ids = await add_many(storage, [gated(n=n) for n in range(3)])
+        for n in range(3):
+            await stage.reached(f"started {n}")
+        endings = Endings(worker)
+        gate = storage.hold("exchange")
+        stage.reach("go on 0")
+        await storage.called("exchange")
+        stage.reach("go on 1")
+        stage.reach("go on 2")
+        await until(lambda: worker.health().running == 0)
+        before = storage.calls["exchange"]
+        gate.set()
+        await endings.all(ids)
+        assert len(storage.arguments["exchange"][before][1]) == 2
+
+
+async def test_long_jobs_are_not_claimed_ahead(storage: Probe, stage: Stage) -> None:
+    @job()
+    async def long() -> None:
+        await asyncio.sleep(0.03)
+
+    async with working(storage, long, concurrency=2) as worker:
+        await add_many(storage, [long() for _ in range(12)])
+        await until(lambda: worker.stats().completed == 12)
+    assert max(args[2].limit for args in storage.arguments["exchange"] if len(args) > 2 and args[2]) == 2
+
+
+def test_the_buffer_holds_the_work_of_a_twentieth_of_a_second() -> None:
+    prefetch = Prefetch()
+    assert prefetch.size == 0
+    prefetch.observe(10, 0.1, slots=10)  # 10 ms each
+    assert prefetch.size == 50
+    prefetch.observe(1000, 0.01, slots=10)  # 10 µs each: quicker counts slowly
+    assert prefetch.size == 99
+    for _ in range(20):
+        prefetch.observe(1000, 0.01, slots=10)
+    assert prefetch.size == 1000
+    prefetch.observe(1, 5.0, slots=10)  # a long one counts at once
+    assert prefetch.size == 0

@@ -1,0 +1,116 @@
+"""What one worker does for all, and what an idle one costs."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from jobq_core import JobCompleted, JobState, Retention, job
+from jobq_worker import JobQueueWorker, maintenance
+
+from .kit import Endings, add, add_many, ending, state, until, working
+from .probe import OPERATIONS, Probe
+
+
+@job()
+async def quick(n: int = 0) -> int:
+    return n
+
+
+@job(max_attempts=1)
+async def broken() -> None:
+    raise ValueError
+
+
+async def test_one_of_several_workers_leads(storage: Probe) -> None:
+    async with AsyncExitStack() as stack:
+        workers = [await stack.enter_async_context(working(storage, quick)) for _ in range(4)]
+        await until(lambda: storage.calls["lead"] >= 4)
+        await until(lambda: any(worker.health().leads for worker in workers))
+        assert sum(worker.health().leads for worker in workers) == 1
+        assert storage.calls["rescue"] == 1
+
+
+async def test_another_leads_soon_after_the_leader_stopped(storage: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maintenance, "TERM", 0.3)
+    async with working(storage, quick) as first:
+        await until(lambda: first.health().leads)
+        async with working(storage, quick) as second:
+            await storage.called("lead")
+            await first.stop()
+            assert storage.calls["resign"] == 1
+            await until(lambda: second.health().leads)
+
+
+async def test_a_due_job_is_promoted_at_its_moment(storage: Probe) -> None:
+    async with working(storage, quick, poll_interval=600) as worker:
+        await storage.called("promote")
+        endings = Endings(worker)
+        added = asyncio.get_running_loop().time()
+        job_id = await add(storage, quick(), delay=0.2)
+        assert await state(storage, job_id) is JobState.SCHEDULED
+        assert isinstance(await endings.of(job_id), JobCompleted)
+        waited = asyncio.get_running_loop().time() - added
+        assert 0.19 < waited < 2
+
+
+async def test_jobs_that_a_load_of_due_ones_leaves_over_follow_at_once(storage: Probe) -> None:
+    ids = await add_many(storage, [quick(n) for n in range(1500)], delay=0.01)
+    async with working(storage, quick) as worker:
+        await Endings(worker).all(ids[-1:])
+        await until(lambda: worker.stats().completed == 1500)
+    assert storage.calls["promote"] >= 2
+
+
+async def test_what_is_kept_for_no_time_is_gone_at_once(storage: Probe) -> None:
+    async with working(storage, quick, broken, retention=Retention(completed=0, failed=None)) as worker:
+        await storage.called("prune")
+        done = await ending(worker, storage, quick())
+        await storage.called("prune", 2 - storage.calls["prune"])
+
+        async def gone() -> bool:
+            return await storage.get([done.job_id]) == [None]
+
+        await until(gone)
+        failed = await ending(worker, storage, broken())
+        assert await state(storage, failed.job_id) is JobState.FAILED
+
+
+async def test_retention_is_stored_per_queue(storage: Probe) -> None:
+    async with working(storage, quick, queues=["a", "b"], retention={"a": Retention(completed=None)}):
+        pass
+    async with working(storage, quick, queues=["a", "b"], retention=Retention(completed=5)):
+        pass
+    async with working(storage, quick):
+        pass
+    assert storage.arguments["set_retention"] == [
+        ({"a": Retention(completed=None)},),
+        (dict.fromkeys(["a", "b"], Retention(completed=5)),),
+    ]
+
+
+async def test_an_idle_worker_makes_at_most_two_transactions_a_second(storage: Probe) -> None:
+    async with working(storage, quick) as worker:
+        await until(lambda: worker.health().leads)
+        await storage.called("exchange")
+        before, since = sum(storage.calls[name] for name in OPERATIONS), asyncio.get_running_loop().time()
+        await storage.called("exchange", 4)  # four polls: the bell is silent
+        made = sum(storage.calls[name] for name in OPERATIONS) - before
+        seconds = asyncio.get_running_loop().time() - since
+    assert made / seconds <= 2
+    assert seconds > 3.9
+
+
+async def test_a_worker_that_does_not_lead_asks_when_the_lease_would_end(storage: Probe) -> None:
+    async with working(storage, quick, name="leader") as leader:
+        await until(lambda: leader.health().leads)
+        async with working(storage, quick) as other:
+            await storage.called("lead")
+            assert isinstance(other, JobQueueWorker)
+            shift = other._shift
+            assert shift is not None
+            loop = asyncio.get_running_loop()
+            await until(lambda: shift.maintenance._lead_at > loop.time())
+            assert 9 < shift.maintenance._lead_at - loop.time() < 10.6
