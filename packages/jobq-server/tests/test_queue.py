@@ -163,6 +163,23 @@ async def test_it_starts_again_and_its_jobs_in_memory_are_still_there(bench: Any
         assert await queue.wait_for(handle, timeout=20) == 7
 
 
+async def test_a_second_start_is_refused_and_leaves_it_running(bench: Any) -> None:
+    async with JobQueue("mail", jobs=bench.jobs) as queue:
+        with pytest.raises(ConfigurationError, match="'mail' runs already"):
+            await queue.start()
+        with pytest.raises(ConfigurationError, match="'mail' runs already"):
+            await queue.run()
+        assert await queue.wait_for(await queue.add(bench.quick(n=7)), timeout=20) == 7
+
+
+async def test_a_stop_while_it_starts_stops_it(bench: Any) -> None:
+    queue = JobQueue("mail", jobs=bench.jobs)
+    await asyncio.gather(queue.start(), queue.stop())
+    assert queue.health().state == "stopped"
+    with pytest.raises(ClosedError):
+        await queue.counts()
+
+
 async def test_before_its_start_and_after_its_stop_it_is_closed(bench: Any) -> None:
     queue = JobQueue("mail", jobs=bench.jobs)
     with pytest.raises(ClosedError):

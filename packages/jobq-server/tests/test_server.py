@@ -57,6 +57,46 @@ async def test_starting_twice_is_refused_and_leaves_it_running(storage: MemoryQu
         assert server.health().healthy
 
 
+async def test_a_start_or_run_that_is_refused_does_not_close_the_storage_under_the_server(bench: Any) -> None:
+    async with JobQueueServer("memory://", jobs=bench.jobs) as server:
+        with pytest.raises(ConfigurationError):
+            await server.start()
+        with pytest.raises(ConfigurationError):
+            await server.run()
+        assert server.health().healthy
+        await server.storage.now()
+
+
+async def test_of_two_starts_at_once_one_is_refused(bench: Any) -> None:
+    server = JobQueueServer("memory://", jobs=bench.jobs)
+    outcomes = await asyncio.gather(server.start(), server.start(), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [type(None), ConfigurationError]
+    assert server.health().healthy
+    await server.stop()
+
+
+async def test_a_stop_while_it_starts_stops_it(bench: Any) -> None:
+    server = JobQueueServer("memory://", jobs=bench.jobs)
+    await asyncio.gather(server.start(), server.stop())
+    assert server.health().state == "stopped"
+    with pytest.raises(ClosedError):
+        await server.storage.now()
+
+
+async def test_stops_at_once_and_a_restart_leave_it_running(bench: Any) -> None:
+    server = JobQueueServer("memory://", jobs=bench.jobs)
+    await server.start()
+
+    async def restart() -> None:
+        await server.stop()
+        await server.start()
+
+    await asyncio.gather(server.stop(), restart(), server.stop())
+    assert server.health().healthy
+    await server.storage.now()
+    await server.stop()
+
+
 async def test_stopping_while_idle_is_immediate(storage: MemoryQueueStorage, bench: Any) -> None:
     server = JobQueueServer(storage, jobs=bench.jobs)
     await server.start()

@@ -6,12 +6,14 @@ called on one of them, and a program that grows takes them apart.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
 from jobq_client import JobHandle, JobKey, JobQueueClient
+from jobq_core.errors import ConfigurationError
 from jobq_core.events import E, Event, EventSource, RunEvent, WorkerStarted
 from jobq_core.job import Job, check_name
 from jobq_core.memory import MemoryQueueStorage
@@ -63,6 +65,8 @@ class JobQueue(EventSource):
         self._name = check_name(name, "the name of a queue")
         self._mode = parse_mode(mode)
         self._holding = Holding.owning(MemoryQueueStorage()) if storage is None else Holding(storage)
+        self._moving = asyncio.Lock()
+        self._opened = False
         self._client: JobQueueClient | None = None
         self._server: JobQueueServer | None = None
         self._own_workers: set[UUID] = set()
@@ -106,16 +110,19 @@ class JobQueue(EventSource):
     # Life
 
     async def start(self) -> None:
-        """Open the storage, if it is not the caller's, and start the parts. Raises as theirs do; nothing runs then."""
-        try:
-            await self._holding.open()
-            if self._client is not None:
-                await self._client.start()
-            if self._server is not None:
-                await self._server.start()
-        except BaseException:
-            await self._close()
-            raise
+        """Open the storage, if it is not the caller's, and start the parts.
+
+        Raises as their `start` does, and ConfigurationError for a queue that runs already; it is then as it was
+        before.
+        """
+        async with self._moving:
+            await self._open()
+            try:
+                if self._server is not None:
+                    await self._server.start()
+            except BaseException:
+                await self._close()
+                raise
 
     async def stop(self, timeout: float | None = None) -> None:
         """Stop the workers as `JobQueueServer.stop` does, then the client; waits that go on end with ClosedError.
@@ -123,24 +130,44 @@ class JobQueue(EventSource):
         The client goes last: a job that runs to its end while the workers stop may still add others. Stopping twice
         changes nothing; it can be started again.
         """
+        async with self._moving:
+            pass
         try:
             if self._server is not None:
                 await self._server.stop(timeout)
         finally:
-            await self._close()
+            await self._stopped()
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, as `JobQueueServer.run` does. Raises QueueModeError in mode CLIENT."""
         server = self.server
+        async with self._moving:
+            await self._open()
+        try:
+            await server.run()
+        finally:
+            await self._stopped()
+
+    async def _open(self) -> None:
+        if self._opened:
+            raise ConfigurationError(f"queue {self._name!r} runs already; stop it before it is started again")
+        self._opened = True
         try:
             await self._holding.open()
             if self._client is not None:
                 await self._client.start()
-            await server.run()
-        finally:
+        except BaseException:
             await self._close()
+            raise
+
+    async def _stopped(self) -> None:
+        # Whoever waited for the same stop may have started the queue again by now.
+        async with self._moving:
+            if self._server is None or self._server.health().state != "running":
+                await self._close()
 
     async def _close(self) -> None:
+        self._opened = False
         try:
             if self._client is not None:
                 await self._client.stop()

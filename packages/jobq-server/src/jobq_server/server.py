@@ -7,6 +7,7 @@ what one worker costs.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -56,6 +57,7 @@ class JobQueueServer(EventSource):
     ) -> None:
         super().__init__()
         self._holding = Holding(storage)
+        self._moving = asyncio.Lock()
         self._engine = JobQueueWorker(
             self._holding.storage,
             jobs=jobs,
@@ -73,21 +75,23 @@ class JobQueueServer(EventSource):
         Raises ConfigurationError for jobs that cannot run here and for a server that runs already; StorageError for a
         storage that cannot be used. The server is then as it was before.
         """
-        if self.health().state not in ("new", "stopped"):
-            raise ConfigurationError(f"the server is {self.health().state}; stop it before it is started again")
-        try:
-            await self._holding.open()
-            await self._engine.start()
-        except BaseException:
-            await self._holding.close()
-            raise
+        async with self._moving:
+            self._check_idle()
+            try:
+                await self._holding.open()
+                await self._engine.start()
+            except BaseException:
+                await self._holding.close()
+                raise
 
     async def stop(self, timeout: float | None = None) -> None:
         """Claim no more, let running jobs end for up to `timeout` seconds, then stop the others and hand them back.
 
         timeout: default stop_timeout. A second call while it stops shortens the wait. Does nothing on a server that
-        does not run; a stopped one can be started again.
+        does not run; one that is starting is stopped when it has. A stopped one can be started again.
         """
+        async with self._moving:
+            pass
         try:
             await self._engine.stop(timeout)
         finally:
@@ -98,15 +102,27 @@ class JobQueueServer(EventSource):
 
         Returns when the server has stopped, by a signal or by `stop()`. Raises what `start` raises.
         """
-        try:
+        async with self._moving:
+            self._check_idle()
             await self._holding.open()
+        try:
             await self._engine.run()
         finally:
             await self._stopped()
 
+    def _check_idle(self) -> None:
+        if self._runs():
+            raise ConfigurationError(f"the server is {self.health().state}; stop it before it is started again")
+
+    def _runs(self) -> bool:
+        return self.health().state not in ("new", "stopped")
+
     async def _stopped(self) -> None:
-        await self._holding.close()
-        self.close_events()
+        # Whoever waited for the same stop may have started the server again by now.
+        async with self._moving:
+            if not self._runs():
+                await self._holding.close()
+                self.close_events()
 
     async def __aenter__(self) -> Self:
         await self.start()
