@@ -1,0 +1,193 @@
+"""`jobq worker` as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from jobq_worker.commands import worker
+
+JOBS = """
+import asyncio, os, sys, time
+from jobq_core import job
+
+@job()
+async def hello() -> str:
+    return "hello"
+"""
+
+# Jobs that are there when the worker starts, since nobody outside can add to memory.
+BUSY = """
+import asyncio, threading, time
+import jobq_core.memory.storage as memory
+from jobq_core import job
+from jobq_core.ids import new_id
+from jobq_core.submission import new_job
+
+@job()
+async def hang() -> None:
+    print("running", flush=True)
+    await asyncio.Event().wait()
+
+@job()
+def deaf() -> None:
+    print("running", flush=True)
+    time.sleep(600)
+
+@job(max_attempts=1)
+async def fail() -> None:
+    raise ValueError("no such file")
+
+def fill(kind):
+    opened = memory.MemoryQueueStorage.open
+    async def open(self):
+        await opened(self)
+        await self.add([new_job(new_id(), kind(), "default", {})])
+    memory.MemoryQueueStorage.open = open
+"""
+
+Launch = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Start `jobq worker` in a folder with the modules `jobs` and `busy`."""
+    (tmp_path / "jobs.py").write_text(JOBS)
+    for kind in ("hang", "deaf", "fail"):
+        (tmp_path / f"busy_{kind}.py").write_text(f"{BUSY}\nfill({kind})\n")
+    started = []
+
+    def start(*args: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jobq_core", "worker", "--storage", "memory://", *args],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONWARNINGS": "error", "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def wait_for_line(stream: object, pattern: str) -> str:
+    for line in stream:  # type: ignore[attr-defined]
+        if re.search(pattern, line):
+            return str(line)
+    raise AssertionError(f"no line like {pattern!r}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_until_a_signal_and_says_so_in_a_line_at_start_and_at_stop(
+    launch: Launch, number: signal.Signals
+) -> None:
+    process = launch("jobs", "--queue", "mail", "--queue", "images", "--concurrency", "3", "--name", "w1")
+    assert process.stderr is not None
+    line = wait_for_line(process.stderr, "started")
+    assert "worker w1 (" in line
+    assert "started: 3 at a time, queues mail, images, on memory://" in line
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert out == ""
+    assert re.fullmatch(r".* INFO worker w1 \(.*\) stopped: 0 completed, 0 failed, 0 retried, 0 handed back\n", err)
+
+
+@pytest.mark.parametrize("module", ["busy_hang", "busy_deaf"])
+def test_a_second_signal_stops_now(launch: Launch, module: str) -> None:
+    process = launch(module, "--stop-timeout", "600")
+    assert process.stdout is not None
+    wait_for_line(process.stdout, "running")
+    process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.3)  # it lets the job run
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "1 handed back" in err
+
+
+def test_what_runs_too_long_is_handed_back_at_the_stop_timeout(launch: Launch) -> None:
+    process = launch("busy_hang", "--stop-timeout", "0.1")
+    assert process.stdout is not None
+    wait_for_line(process.stdout, "running")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "1 handed back" in err
+
+
+def test_a_failed_job_is_logged_with_its_id(launch: Launch) -> None:
+    process = launch("busy_fail")
+    assert process.stderr is not None
+    line = wait_for_line(process.stderr, "ERROR")
+    assert re.search(
+        r"ERROR job [0-9a-f-]{36} \(fail\) failed after attempt 1 of 1: builtins.ValueError: no such file", line
+    )
+
+
+def test_it_works_as_the_first_process_of_a_container(launch: Launch, tmp_path: Path) -> None:
+    namespaces = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    if subprocess.run([*namespaces, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine gives no process namespaces")
+    process = subprocess.Popen(
+        [*namespaces, sys.executable, "-m", "jobq_core", "worker", "--storage", "memory://", "jobs"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    wait_for_line(process.stderr, "started")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "stopped" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["nowhere", "--storage", "memory://"], "Error: there is no module 'nowhere'"),
+        (["nowhere.deeper", "--storage", "memory://"], "Error: there is no module 'nowhere.deeper'"),
+        (["json", "--storage", "memory://"], "Error: the module 'json' declares no jobs"),
+        (["json"], "Missing option '--storage'"),
+        (["--storage", "memory://"], "Missing argument 'MODULE...'"),
+        (["json", "--storage", "memory://", "--concurrency", "-1"], "Invalid value for '--concurrency'"),
+    ],
+)
+def test_what_cannot_work_is_said_clearly(args: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JOBQ_STORAGE", raising=False)
+    result = CliRunner().invoke(worker, args)
+    assert result.exit_code in (1, 2)
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_an_error_inside_the_module_is_shown_as_it_is(launch: Launch, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import no_such_dependency\n")
+    process = launch("broken")
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "ModuleNotFoundError: No module named 'no_such_dependency'" in err
+
+
+def test_a_storage_that_nothing_installed_opens_is_refused_in_one_line(launch: Launch) -> None:
+    process = launch("jobs", "--storage", "redis://localhost")
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert err.startswith("Error: no installed storage opens redis://…")
+    assert "Traceback" not in err
