@@ -26,6 +26,7 @@ from jobq_core.testing.contract import StorageContract  # noqa: E402
 from jobq_core.testing.helpers import (  # noqa: E402
     ERROR,
     add_job,
+    case,
     claim,
     claim_one,
     job_in,
@@ -42,6 +43,7 @@ __all__ = [
     "ManualClock",
     "StorageContract",
     "add_job",
+    "case",
     "claim",
     "claim_one",
     "job_in",

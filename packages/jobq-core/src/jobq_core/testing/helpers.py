@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
 
@@ -94,6 +96,16 @@ async def state_of(storage: QueueStorage, job: UUID) -> JobState | None:
     """Return the state of a job, None if there is no such job."""
     [record] = await storage.get([job])
     return None if record is None else record.state
+
+
+@contextmanager
+def case(name: object) -> Generator[None, None, None]:
+    """Name the case that failed, in a test that goes through several of them."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in the case {name!s}")
+        raise
 
 
 async def job_in(storage: QueueStorage, worker: WorkerInfo, state: JobState, **options: Any) -> UUID:

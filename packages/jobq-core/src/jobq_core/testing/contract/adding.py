@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,17 @@ from jobq_core.records import Progress, WorkerInfo
 from jobq_core.states import JobState
 from jobq_core.storage import Added, Claim, JobFilter, QueueStorage
 from jobq_core.testing.contract.base import ContractBase
-from jobq_core.testing.helpers import add_job, claim_one, job_in, new_job, read, register_worker, settle, state_of
+from jobq_core.testing.helpers import (
+    add_job,
+    case,
+    claim_one,
+    job_in,
+    new_job,
+    read,
+    register_worker,
+    settle,
+    state_of,
+)
 
 WORDS = "Zürich 東京 🦀 İ ﷽ a\u0301 'quote' \"double\" back\\slash %s %(name)s $1 ? :name {brace} \t\n\r\u2028"
 """Text that careless quoting, templates or normalising would change."""
@@ -93,24 +102,26 @@ class AddingContract(ContractBase):
         assert (record.result_json, record.result, record.error, record.attempts) == (None, None, None, ())
         assert record.progress == Progress()
 
-    @pytest.mark.parametrize("arguments", DOCUMENTS.values(), ids=DOCUMENTS.keys())
     async def test_arguments_come_back_byte_for_byte(
-        self, storage: QueueStorage, worker: WorkerInfo, arguments: bytes
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
-        job = await add_job(storage, arguments=arguments)
-        assert (await read(storage, job)).arguments_json == arguments
-        assert (await claim_one(storage, worker)).arguments == arguments
+        for name, arguments in DOCUMENTS.items():
+            with case(name):
+                job = await add_job(storage, arguments=arguments)
+                assert (await read(other, job)).arguments_json == arguments
+                assert (await claim_one(storage, worker)).arguments == arguments
 
-    @pytest.mark.parametrize("result", RESULTS.values(), ids=RESULTS.keys())
     async def test_results_come_back_byte_for_byte(
-        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, result: bytes
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
-        job = await add_job(storage)
-        await settle(storage, worker, await claim_one(storage, worker), result=result)
-        assert (await read(other, job)).result_json == result
-        [status] = await other.peek([job])
-        assert status is not None
-        assert status.result_json == result
+        for name, result in RESULTS.items():
+            with case(name):
+                job = await add_job(storage)
+                await settle(storage, worker, await claim_one(storage, worker), result=result)
+                assert (await read(other, job)).result_json == result
+                [status] = await other.peek([job])
+                assert status is not None
+                assert status.result_json == result
 
     async def test_names_may_be_any_text(self, storage: QueueStorage, other: QueueStorage) -> None:
         words = (WORDS + "x" * 255)[:255]
@@ -140,15 +151,18 @@ class AddingContract(ContractBase):
 
     # Adding again
 
-    @pytest.mark.parametrize("state", JobState)
-    async def test_adding_again_leaves_the_job_as_it_is(
-        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, state: JobState
+    async def test_adding_again_leaves_the_job_as_it_is_in_any_state(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
-        job = await job_in(storage, worker, state, unique_key="k")
-        before = await read(storage, job)
-        again = new_job(id=job, arguments=b'{"other":1}', priority=9, queue="elsewhere", run_at=60.0, unique_key="k")
-        assert await other.add([again]) == [Added(job, False)]
-        assert await read(storage, job) == before
+        for state in JobState:
+            with case(state):
+                job = await job_in(storage, worker, state, queue=state.value, unique_key="k")
+                before = await read(storage, job)
+                again = new_job(
+                    id=job, arguments=b'{"n":1}', priority=9, queue="elsewhere", run_at=60.0, unique_key="k"
+                )
+                assert await other.add([again]) == [Added(job, False)]
+                assert await read(storage, job) == before
         assert (await storage.counts("elsewhere"))["elsewhere"] == dict.fromkeys(JobState, 0)
 
     async def test_the_same_id_twice_in_a_batch_is_one_job(self, storage: QueueStorage) -> None:
@@ -179,22 +193,19 @@ class AddingContract(ContractBase):
 
     # When it may run
 
-    @pytest.mark.parametrize(
-        "moment",
-        [
+    async def test_run_at_and_deadline_are_kept_to_the_microsecond(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
+        for moment in (
             datetime(2099, 1, 1, tzinfo=UTC),
             datetime(2099, 6, 30, 23, 59, 59, 999999, tzinfo=UTC),
             datetime(2088, 2, 29, 12, 0, 0, 1, tzinfo=timezone(timedelta(hours=5, minutes=45))),
             datetime(2077, 3, 4, 5, 6, 7, 123457, tzinfo=timezone(timedelta(hours=-9, minutes=-30))),
-        ],
-        ids=str,
-    )
-    async def test_run_at_and_deadline_are_kept_to_the_microsecond(
-        self, storage: QueueStorage, other: QueueStorage, moment: datetime
-    ) -> None:
-        record = await read(other, await add_job(storage, run_at=moment, deadline=moment))
-        assert (record.state, record.run_at, record.deadline) == (JobState.SCHEDULED, moment, moment)
-        assert record.reason == "delayed"
+        ):
+            with case(moment):
+                record = await read(other, await add_job(storage, run_at=moment, deadline=moment))
+                assert (record.state, record.run_at, record.deadline) == (JobState.SCHEDULED, moment, moment)
+                assert record.reason == "delayed"
 
     async def test_a_delay_counts_from_the_storages_now(self, storage: QueueStorage) -> None:
         before = await storage.now()
@@ -207,9 +218,9 @@ class AddingContract(ContractBase):
         assert before <= record.run_at - timedelta(seconds=90.5) <= after
         assert before <= record.deadline - timedelta(seconds=600) <= after
 
-    @pytest.mark.parametrize("run_at", [0.0, datetime(2001, 2, 3, 4, 5, 6, 7, tzinfo=UTC)], ids=str)
-    async def test_a_time_that_does_not_lie_ahead_does_not_wait(self, storage: QueueStorage, run_at: Any) -> None:
-        assert await state_of(storage, await add_job(storage, run_at=run_at)) is JobState.PENDING
+    async def test_a_time_that_does_not_lie_ahead_does_not_wait(self, storage: QueueStorage) -> None:
+        for run_at in (0.0, datetime(2001, 2, 3, 4, 5, 6, 7, tzinfo=UTC)):
+            assert await state_of(storage, await add_job(storage, run_at=run_at)) is JobState.PENDING
 
     async def test_whether_a_time_lies_ahead_is_for_the_storages_clock_to_say(self, storage: QueueStorage) -> None:
         moment = await storage.now() + timedelta(hours=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.helpers import (
     ERROR,
     add_job,
+    case,
     claim,
     claim_one,
     job_in,
@@ -28,7 +29,6 @@ from jobq_core.testing.helpers import (
 )
 
 S = JobState
-EACH_STATE = pytest.mark.parametrize("state", JobState)
 BATCH_OPERATIONS = ("abort", "disable", "enable", "retry", "delete")
 
 
@@ -36,42 +36,60 @@ class ControlContract(ContractBase):
     """What people do to jobs happens at once, or is asked of the worker that runs them."""
 
     async def _check(
-        self, storage: QueueStorage, other: QueueStorage, job: UUID, operation: str, expected: Change
-    ) -> None:
-        before = await read(storage, job)
-        assert await getattr(other, operation)([job]) == [expected]
-        if expected.changed:
-            assert await state_of(storage, job) is expected.after
-        else:
-            assert await read(storage, job) == before
+        self,
+        storage: QueueStorage,
+        other: QueueStorage,
+        worker: WorkerInfo,
+        operation: str,
+        after: Callable[[JobState], JobState | None],
+        asks: StopRequest | None = None,
+    ) -> dict[JobState, UUID]:
+        """See what an operation does to a job in each state, and return the jobs."""
+        jobs: dict[JobState, UUID] = {}
+        for state in JobState:
+            with case(state):
+                job = jobs[state] = await job_in(storage, worker, state, queue=state.value, run_id=state.value)
+                asked = asks if state is S.PROCESSING else None
+                expected = Change(job, state, after(state), asked=asked is not None)
+                before = await read(storage, job)
+                assert await getattr(other, operation)([job]) == [expected]
+                assert await state_of(storage, job) is expected.after
+                if expected.asked:
+                    assert (await read(storage, job)).stop_request is asked
+                elif not expected.changed:
+                    assert await read(storage, job) == before
+        return jobs
 
     # abort
 
-    @EACH_STATE
-    async def test_abort(self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, state: JobState) -> None:
-        job = await job_in(storage, worker, state)
-        running = state is S.PROCESSING
-        after = state if running or state in FINISHED else S.ABORTED
+    async def test_abort_in_each_state(self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo) -> None:
         before = await storage.now()
-        await self._check(storage, other, job, "abort", Change(job, state, after, asked=running))
-        record = await read(storage, job)
-        assert record.stop_request is (StopRequest.ABORT if running else None)
-        assert record.aborting is running
-        if not running and state not in FINISHED:
-            assert record.finished_at is not None
-            assert before <= record.finished_at <= await storage.now()
+        jobs = await self._check(
+            storage,
+            other,
+            worker,
+            "abort",
+            lambda state: state if state is S.PROCESSING or state in FINISHED else S.ABORTED,
+            asks=StopRequest.ABORT,
+        )
+        now = await storage.now()
+        for state, job in jobs.items():
+            record = await read(storage, job)
+            assert record.aborting is (state is S.PROCESSING)
+            if state is not S.PROCESSING:
+                assert record.finished_at is not None
+                assert before <= record.finished_at <= now
 
-    @pytest.mark.parametrize("state", [S.SCHEDULED, S.BLOCKED, S.DISABLED, S.PENDING])
-    async def test_a_job_aborted_before_its_start_never_runs(
-        self, storage: QueueStorage, worker: WorkerInfo, state: JobState
-    ) -> None:
-        job = await job_in(storage, worker, state)
-        await storage.abort([job])
+    async def test_a_job_aborted_before_its_start_never_runs(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        # BLOCKED first: it is claimed on the way, and nothing else may be PENDING then.
+        states = (S.BLOCKED, S.SCHEDULED, S.DISABLED, S.PENDING)
+        jobs = [await job_in(storage, worker, state) for state in states]
+        await storage.abort(jobs)
         await self.advance(storage, 3601)
         await storage.register(worker)
-        await storage.promote()
+        assert (await storage.promote()).promoted == 0
         assert await claim(storage, worker) == []
-        assert await state_of(storage, job) is S.ABORTED
+        assert [await state_of(storage, job) for job in jobs] == [S.ABORTED] * 4
 
     @pytest.mark.parametrize("ending", [Ending.ABORT, Ending.RETRY, Ending.RELEASE, Ending.FAIL])
     async def test_a_request_to_abort_does_not_survive_a_retry(
@@ -125,25 +143,19 @@ class ControlContract(ContractBase):
 
     # disable and enable
 
-    @EACH_STATE
-    async def test_disable(
-        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, state: JobState
-    ) -> None:
-        job = await job_in(storage, worker, state)
-        running = state is S.PROCESSING
-        after = state if running or state in FINISHED else S.DISABLED
-        await self._check(storage, other, job, "disable", Change(job, state, after, asked=running))
-        record = await read(storage, job)
-        assert record.stop_request is (StopRequest.DISABLE if running else None)
-        assert not record.aborting
+    async def test_disable_in_each_state(self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo) -> None:
+        jobs = await self._check(
+            storage,
+            other,
+            worker,
+            "disable",
+            lambda state: state if state is S.PROCESSING or state in FINISHED else S.DISABLED,
+            asks=StopRequest.DISABLE,
+        )
+        assert not (await read(storage, jobs[S.PROCESSING])).aborting
 
-    @EACH_STATE
-    async def test_enable(
-        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, state: JobState
-    ) -> None:
-        job = await job_in(storage, worker, state)
-        after = S.PENDING if state is S.DISABLED else state
-        await self._check(storage, other, job, "enable", Change(job, state, after))
+    async def test_enable_in_each_state(self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo) -> None:
+        await self._check(storage, other, worker, "enable", lambda state: S.PENDING if state is S.DISABLED else state)
 
     async def test_a_disabled_job_is_not_run_until_it_is_enabled(
         self, storage: QueueStorage, worker: WorkerInfo
@@ -206,11 +218,10 @@ class ControlContract(ContractBase):
 
     # retry
 
-    @EACH_STATE
-    async def test_retry(self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, state: JobState) -> None:
-        job = await job_in(storage, worker, state)
-        after = S.PENDING if state in (S.FAILED, S.ABORTED) else state
-        await self._check(storage, other, job, "retry", Change(job, state, after))
+    async def test_retry_in_each_state(self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo) -> None:
+        await self._check(
+            storage, other, worker, "retry", lambda state: S.PENDING if state in (S.FAILED, S.ABORTED) else state
+        )
 
     async def test_a_retried_job_has_all_attempts_anew_and_keeps_its_history(
         self, storage: QueueStorage, worker: WorkerInfo
@@ -249,20 +260,18 @@ class ControlContract(ContractBase):
 
     # delete and clear
 
-    @EACH_STATE
-    async def test_delete(
-        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, state: JobState
-    ) -> None:
-        job = await job_in(storage, worker, state, run_id="r", fingerprint=bytes(16))
+    async def test_delete_in_each_state(self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo) -> None:
         keep = await add_job(storage)
-        await self._check(storage, other, job, "delete", Change(job, state, None))
-        assert await storage.get([job, keep]) == [None, await read(storage, keep)]
-        assert (await storage.peek([job])) == [None]
+        kept = await read(storage, keep)
+        jobs = await self._check(storage, other, worker, "delete", lambda state: None)
+        assert await storage.get([*jobs.values(), keep]) == [*[None] * 8, kept]
+        assert await storage.peek([*jobs.values()]) == [None] * 8
         assert [record.id for record in (await storage.find(JobFilter())).jobs] == [keep]
-        assert (await storage.counts("default"))["default"] == dict.fromkeys(S, 0) | {S.PENDING: 1}
-        assert await storage.output_for("default", "noop", bytes(16)) is None
-        assert await storage.abort_run("r") == []
-        assert await storage.delete([job]) == [Change(job, None, None)]
+        assert set(await storage.counts()) == {"default"}
+        for state, job in jobs.items():
+            assert (await storage.counts(state.value))[state.value] == dict.fromkeys(S, 0)
+            assert await storage.abort_run(state.value) == []
+            assert await storage.delete([job]) == [Change(job, None, None)]
 
     async def test_deleting_takes_the_history_along(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await job_in(storage, worker, S.FAILED)
@@ -319,17 +328,17 @@ class ControlContract(ContractBase):
 
     # Batches
 
-    @pytest.mark.parametrize("operation", BATCH_OPERATIONS)
-    async def test_an_unknown_job_is_answered_as_not_there(self, storage: QueueStorage, operation: str) -> None:
-        stranger = new_id()
-        [change] = await getattr(storage, operation)([stranger])
-        assert (change, change.changed) == (Change(stranger, None, None), False)
+    async def test_an_unknown_job_is_answered_as_not_there(self, storage: QueueStorage) -> None:
+        for operation in BATCH_OPERATIONS:
+            stranger = new_id()
+            [change] = await getattr(storage, operation)([stranger])
+            assert (change, change.changed) == (Change(stranger, None, None), False)
+            assert await getattr(storage, operation)([]) == []
 
     @pytest.mark.parametrize("operation", BATCH_OPERATIONS)
     async def test_a_batch_of_control_is_answered_in_its_order(
         self, storage: QueueStorage, worker: WorkerInfo, operation: str
     ) -> None:
-        assert await getattr(storage, operation)([]) == []
         states = [state for state in JobState if state is not S.PENDING] + [S.PENDING]
         jobs = {await job_in(storage, worker, state): state for state in states}
         stranger = new_id()
@@ -338,35 +347,28 @@ class ControlContract(ContractBase):
         assert [change.id for change in changes] == asked
         assert [change.before for change in changes] == [jobs.get(job) for job in asked]
 
-    @pytest.mark.parametrize("operation", BATCH_OPERATIONS)
-    async def test_a_batch_of_control_may_be_large(self, storage: QueueStorage, operation: str) -> None:
+    async def test_a_batch_of_control_may_be_large(self, storage: QueueStorage) -> None:
         jobs = [new_job() for _ in range(1_200)]
         await storage.add(jobs)
-        if operation == "enable":
-            await storage.disable([job.id for job in jobs])
-        elif operation == "retry":
-            await storage.abort([job.id for job in jobs])
-        changes = await getattr(storage, operation)([job.id for job in jobs])
-        assert [change.id for change in changes] == [job.id for job in jobs]
-        assert all(change.changed for change in changes)
+        for operation in ("disable", "enable", "abort", "retry", "delete"):
+            with case(operation):
+                changes = await getattr(storage, operation)([job.id for job in jobs])
+                assert [change.id for change in changes] == [job.id for job in jobs]
+                assert all(change.changed for change in changes)
 
-    @pytest.mark.parametrize(
-        ("operation", "state", "after"),
-        [
-            ("abort", S.PENDING, S.ABORTED),
-            ("disable", S.PENDING, S.DISABLED),
-            ("enable", S.DISABLED, S.PENDING),
-            ("retry", S.ABORTED, S.PENDING),
-            ("delete", S.PENDING, None),
-        ],
-    )
-    async def test_a_job_named_twice_in_a_batch_is_answered_twice(
-        self, storage: QueueStorage, worker: WorkerInfo, operation: str, state: JobState, after: JobState | None
-    ) -> None:
-        job = await job_in(storage, worker, state)
-        changes = await getattr(storage, operation)([job, job])
-        assert [(change.id, change.after) for change in changes] == [(job, after)] * 2
-        assert await state_of(storage, job) is after
+    async def test_a_job_named_twice_in_a_batch_is_answered_twice(self, storage: QueueStorage) -> None:
+        job = await add_job(storage)
+        for operation, after in (
+            ("disable", S.DISABLED),
+            ("enable", S.PENDING),
+            ("abort", S.ABORTED),
+            ("retry", S.PENDING),
+            ("delete", None),
+        ):
+            with case(operation):
+                changes = await getattr(storage, operation)([job, job])
+                assert [(change.id, change.after) for change in changes] == [(job, after)] * 2
+                assert await state_of(storage, job) is after
 
     # Races: whichever comes first, the outcome is the same
 

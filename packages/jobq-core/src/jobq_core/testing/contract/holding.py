@@ -13,10 +13,21 @@ from jobq_core.states import Ending, JobState, StopRequest
 from jobq_core.storage import ClaimedJob, Hold, ProgressReport, QueueStorage
 from jobq_core.testing.contract.adding import WORDS
 from jobq_core.testing.contract.base import ContractBase
-from jobq_core.testing.contract.settling import ENDINGS, settlement
-from jobq_core.testing.helpers import add_job, claim, claim_one, new_job, read, register_worker, settle
+from jobq_core.testing.contract.settling import claim_one_each, settlement
+from jobq_core.testing.helpers import add_job, case, claim, claim_one, new_job, read, register_worker, settle
 
 HALF = Progress(percent=50.0, message="half", details={"rows": [1, 2]})
+
+PROGRESS = [
+    HALF,
+    Progress(),
+    Progress(percent=33.3),
+    Progress(percent=100.0, message=WORDS, details=WORDS),
+    Progress(percent=1.0, message="", details=""),
+    *(Progress(details=details) for details in (0, False, [], {}, None, 1.5, [None], {"a": {"b": [[1]]}})),
+    Progress(details=["x" * 60_000]),
+]
+"""Reports that must come back as they are, falsy details included."""
 
 
 def report(claimed: ClaimedJob, progress: Progress = HALF) -> ProgressReport:
@@ -47,15 +58,6 @@ class HoldingContract(ContractBase):
             Hold(True, StopRequest.ABORT),
             Hold(True, StopRequest.DISABLE),
         ]
-
-    @pytest.mark.parametrize(("ending", "when"), ENDINGS, ids=str)
-    async def test_a_settled_lease_is_not_held(
-        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
-    ) -> None:
-        await add_job(storage)
-        claimed = await claim_one(storage, worker)
-        await storage.exchange(worker.id, [settlement(claimed, ending, when)])
-        assert await storage.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(False)]
 
     async def test_a_lease_is_held_until_its_expired_worker_is_rescued_from(
         self, storage: QueueStorage, worker: WorkerInfo
@@ -139,30 +141,19 @@ class HoldingContract(ContractBase):
 
     # progress
 
-    @pytest.mark.parametrize(
-        "progress",
-        [
-            Progress(),
-            HALF,
-            Progress(percent=33.3),
-            Progress(percent=100.0, message=WORDS, details=WORDS),
-            Progress(percent=1.0, message="", details=""),
-            *(Progress(details=details) for details in (0, False, [], {}, None, 1.5, [None], {"a": {"b": [[1]]}})),
-            Progress(details=["x" * 60_000]),
-        ],
-        ids=lambda progress: repr(progress)[:60],
-    )
     async def test_progress_is_kept_as_reported(
-        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, progress: Progress
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         job = await add_job(storage)
         claimed = await claim_one(storage, worker)
-        assert await storage.progress(worker.id, [report(claimed, progress)]) == [True]
-        assert (await read(other, job)).progress == progress
-        [status] = await other.peek([job])
-        assert status is not None
-        assert status.progress == progress
-        assert type(status.progress.details) is type(progress.details)
+        for progress in PROGRESS:
+            with case(repr(progress)[:80]):
+                assert await storage.progress(worker.id, [report(claimed, progress)]) == [True]
+                assert (await read(other, job)).progress == progress
+                [status] = await other.peek([job])
+                assert status is not None
+                assert status.progress == progress
+                assert type(status.progress.details) is type(progress.details)
 
     async def test_progress_is_not_the_reporters_own_object(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await add_job(storage)
@@ -185,16 +176,16 @@ class HoldingContract(ContractBase):
         assert (await read(storage, one)).progress == last
         assert (await read(storage, two)).progress == HALF
 
-    @pytest.mark.parametrize(("ending", "when"), ENDINGS, ids=str)
     async def test_progress_after_the_run_is_refused_and_not_stored(
-        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
+        self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
-        job = await add_job(storage)
-        claimed = await claim_one(storage, worker)
-        await storage.exchange(worker.id, [settlement(claimed, ending, when)])
-        before = await read(storage, job)
-        assert await storage.progress(worker.id, [report(claimed)]) == [False]
-        assert await read(storage, job) == before
+        runs = await claim_one_each(storage, worker)
+        await storage.exchange(worker.id, [settlement(*run) for run in runs])
+        before = await storage.get([claimed.id for claimed, *_ in runs])
+        for claimed, ending, when in runs:
+            with case(f"{ending} {when}"):
+                assert await storage.progress(worker.id, [report(claimed)]) == [False]
+        assert await storage.get([claimed.id for claimed, *_ in runs]) == before
 
     async def test_progress_under_a_lost_lease_is_refused_and_not_stored(
         self, storage: QueueStorage, worker: WorkerInfo

@@ -23,7 +23,7 @@ from jobq_core.storage import (
     Settlement,
 )
 from jobq_core.testing.contract.base import ContractBase
-from jobq_core.testing.helpers import add_job, claim, new_job, settle, state_of, worker_info
+from jobq_core.testing.helpers import add_job, case, claim, new_job, settle, state_of, worker_info
 
 CALLS: dict[str, Callable[[QueueStorage], Any]] = {
     "now": lambda s: s.now(),
@@ -64,14 +64,14 @@ class LifeContract(ContractBase):
         await storage.close()
         await storage.close()
 
-    @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-    async def test_a_call_works_when_open_and_raises_closed_error_when_closed(
-        self, storage: QueueStorage, call: Callable[[QueueStorage], Any]
-    ) -> None:
-        await call(storage)
+    async def test_every_call_works_when_open_and_raises_closed_error_when_closed(self, storage: QueueStorage) -> None:
+        for name, call in CALLS.items():
+            with case(name):
+                await call(storage)
         await storage.close()
-        with pytest.raises(ClosedError):
-            await call(storage)
+        for name, call in CALLS.items():
+            with case(name), pytest.raises(ClosedError):
+                await call(storage)
 
     async def test_a_closed_storage_gives_no_subscription(self, storage: QueueStorage) -> None:
         await storage.close()

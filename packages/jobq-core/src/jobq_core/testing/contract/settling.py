@@ -10,14 +10,23 @@ import pytest
 from jobq_core.ids import new_id
 from jobq_core.records import ErrorRecord, WorkerInfo
 from jobq_core.states import Ending, JobState, StopRequest, is_finished, state_after
-from jobq_core.storage import UNKNOWN_KIND, ClaimedJob, QueueStorage, Settlement
+from jobq_core.storage import UNKNOWN_KIND, ClaimedJob, Hold, QueueStorage, Settlement
 from jobq_core.testing.contract.base import ContractBase
-from jobq_core.testing.helpers import ERROR, add_job, claim, claim_one, new_job, read, register_worker, settle, state_of
+from jobq_core.testing.helpers import ERROR, add_job, case, claim, claim_one, new_job, read, register_worker, settle
 
-ENDINGS = [(ending, None) for ending in Ending] + [(Ending.RETRY, 60.0), (Ending.RELEASE, 60.0)]
+ENDINGS: list[tuple[Ending, float | None]] = [
+    *((ending, None) for ending in Ending),
+    (Ending.RETRY, 60.0),
+    (Ending.RELEASE, 60.0),
+]
 """Every way to settle a run, and the time that it names."""
 
-EACH_ENDING = pytest.mark.parametrize(("ending", "when"), ENDINGS, ids=lambda value: str(value))
+
+async def claim_one_each(storage: QueueStorage, worker: WorkerInfo) -> list[tuple[ClaimedJob, Ending, float | None]]:
+    """Return a claimed job for each way to settle it."""
+    await storage.add([new_job() for _ in ENDINGS])
+    claimed = await claim(storage, worker)
+    return [(job, ending, when) for job, (ending, when) in zip(claimed, ENDINGS, strict=True)]
 
 
 def settlement(claimed: ClaimedJob, ending: Ending, when: float | None = None) -> Settlement:
@@ -37,39 +46,30 @@ def settlement(claimed: ClaimedJob, ending: Ending, when: float | None = None) -
 class SettlingContract(ContractBase):
     """Each run ends once, under its own lease, in the state that its ending and what it was asked lead to."""
 
-    @EACH_ENDING
     @pytest.mark.parametrize("request_", [None, *StopRequest], ids=str)
-    async def test_a_settlement_leads_to_the_state_after_it(
-        self,
-        storage: QueueStorage,
-        other: QueueStorage,
-        worker: WorkerInfo,
-        ending: Ending,
-        when: float | None,
-        request_: StopRequest | None,
+    async def test_each_ending_leads_to_the_state_after_it(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, request_: StopRequest | None
     ) -> None:
-        job = await add_job(storage)
-        claimed = await claim_one(storage, worker)
-        if request_ is StopRequest.ABORT:
-            await other.abort([job])
-        elif request_ is StopRequest.DISABLE:
-            await other.disable([job])
-        before = await storage.now()
-        exchange = await storage.exchange(worker.id, [settlement(claimed, ending, when)])
-        after = await storage.now()
-        expected = state_after(ending, request=request_, waits=when is not None)
-        assert exchange.settled == [expected]
-        record = await read(other, job)
-        assert record.state is expected
-        # What it was asked to do is over with the settlement.
-        assert (record.stop_request, record.aborting) == (None, False)
-        assert record.finished is is_finished(expected)
-        if is_finished(expected):
-            assert record.finished_at is not None
-            assert before <= record.finished_at <= after
-        else:
-            assert record.finished_at is None
-        assert (await storage.held(worker.id, [(job, claimed.lease)]))[0].held is False
+        for claimed, ending, when in await claim_one_each(storage, worker):
+            with case(f"{ending} {when}"):
+                if request_ is not None:
+                    await getattr(other, request_)([claimed.id])
+                before = await storage.now()
+                exchange = await storage.exchange(worker.id, [settlement(claimed, ending, when)])
+                after = await storage.now()
+                expected = state_after(ending, request=request_, waits=when is not None)
+                assert exchange.settled == [expected]
+                record = await read(other, claimed.id)
+                assert record.state is expected
+                # What it was asked to do is over with the settlement.
+                assert (record.stop_request, record.aborting) == (None, False)
+                assert record.finished is is_finished(expected)
+                if is_finished(expected):
+                    assert record.finished_at is not None
+                    assert before <= record.finished_at <= after
+                else:
+                    assert record.finished_at is None
+                assert await storage.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(False)]
 
     async def test_a_completion_keeps_the_result(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
@@ -106,31 +106,27 @@ class SettlingContract(ContractBase):
 
     # The history
 
-    @EACH_ENDING
     async def test_a_run_with_an_error_is_kept_unless_it_completed_or_was_released(
-        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
+        self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
-        job = await add_job(storage)
-        claimed = await claim_one(storage, worker)
-        started = (await read(storage, job)).started_at
-        before = await storage.now()
-        await settle(storage, worker, claimed, ending, error=ERROR, when=when)
-        attempts = (await read(storage, job)).attempts
-        if ending in (Ending.COMPLETE, Ending.RELEASE):
-            assert attempts == ()
-        else:
-            [attempt] = attempts
-            assert (attempt.number, attempt.lease, attempt.worker) == (1, claimed.lease, worker.id)
-            assert (attempt.started_at, attempt.error) == (started, ERROR)
-            assert before <= attempt.finished_at <= await storage.now()
+        for claimed, ending, when in await claim_one_each(storage, worker):
+            with case(f"{ending} {when}"):
+                started = (await read(storage, claimed.id)).started_at
+                before = await storage.now()
+                await settle(storage, worker, claimed, ending, error=ERROR, when=when)
+                attempts = (await read(storage, claimed.id)).attempts
+                if ending in (Ending.COMPLETE, Ending.RELEASE):
+                    assert attempts == ()
+                else:
+                    [attempt] = attempts
+                    assert (attempt.number, attempt.lease, attempt.worker) == (1, claimed.lease, worker.id)
+                    assert (attempt.started_at, attempt.error) == (started, ERROR)
+                    assert before <= attempt.finished_at <= await storage.now()
 
-    @EACH_ENDING
-    async def test_a_run_without_an_error_leaves_no_history(
-        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
-    ) -> None:
-        job = await add_job(storage)
-        await settle(storage, worker, await claim_one(storage, worker), ending, when=when)
-        assert (await read(storage, job)).attempts == ()
+    async def test_a_run_without_an_error_leaves_no_history(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        for claimed, ending, when in await claim_one_each(storage, worker):
+            await settle(storage, worker, claimed, ending, when=when)
+            assert (await read(storage, claimed.id)).attempts == ()
 
     async def test_each_failed_attempt_is_kept_oldest_first(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await add_job(storage)
@@ -227,54 +223,68 @@ class SettlingContract(ContractBase):
         exchange = await storage.exchange(worker.id, [Settlement(new_id(), 1, Ending.COMPLETE, b"1")])
         assert exchange.settled == [None]
 
-    @EACH_ENDING
     async def test_a_settlement_under_another_lease_changes_nothing(
-        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
+        self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
         job, neighbour = await add_job(storage), await add_job(storage)
         claimed, beside = await claim(storage, worker)
-        before = await read(storage, job), await read(storage, neighbour)
-        for lease in (beside.lease, beside.lease + 1, claimed.lease - 1, 0):
-            stale = settlement(claimed, ending, when)
-            stale.lease = lease
-            assert (await storage.exchange(worker.id, [stale])).settled == [None]
-        assert (await read(storage, job), await read(storage, neighbour)) == before
+        before = await storage.get([job, neighbour])
+        for ending, when in ENDINGS:
+            for lease in (beside.lease, beside.lease + 1, claimed.lease - 1, 0):
+                stale = settlement(claimed, ending, when)
+                stale.lease = lease
+                assert (await storage.exchange(worker.id, [stale])).settled == [None]
+        assert await storage.get([job, neighbour]) == before
 
-    @EACH_ENDING
     async def test_a_resumed_worker_cannot_settle_a_lease_it_lost(
-        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
+        self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
-        job = await add_job(storage)
-        stale = settlement(await claim_one(storage, worker), ending, when)
+        stale = [settlement(*run) for run in await claim_one_each(storage, worker)]
+        jobs = [each.id for each in stale]
+
+        async def resume() -> None:
+            before = await storage.get(jobs)
+            for each in stale:
+                with case(f"{each.ending} {each.when}"):
+                    assert (await storage.exchange(worker.id, [each])).settled == [None]
+            assert (await storage.exchange(worker.id, stale)).settled == [None] * len(stale)
+            assert await storage.get(jobs) == before
+
         await self.advance(storage, worker.lost_after + 1)
         await storage.rescue()
-        before = await read(storage, job)
-        assert (await storage.exchange(worker.id, [stale])).settled == [None]
-        assert await read(storage, job) == before
-        # Nor when another worker has the job.
+        await resume()
+        # Nor when another worker has the jobs.
         heir = await register_worker(storage)
-        claimed = await claim_one(storage, heir)
-        before = await read(storage, job)
-        assert (await storage.exchange(worker.id, [stale])).settled == [None]
-        assert await read(storage, job) == before
+        claimed = await claim(storage, heir)
+        await resume()
         # Nor when that one is done.
-        assert await settle(storage, heir, claimed, result=b'"by the heir"') is JobState.COMPLETED
-        assert (await storage.exchange(worker.id, [stale])).settled == [None]
-        assert (await read(storage, job)).result == "by the heir"
+        for job in claimed:
+            assert await settle(storage, heir, job, result=b'"by the heir"') is JobState.COMPLETED
+        await resume()
+        assert {record and record.result for record in await storage.get(jobs)} == {"by the heir"}
 
-    @EACH_ENDING
+    async def test_a_lost_lease_is_not_answered_by_what_an_earlier_run_led_to(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        await add_job(storage)
+        await settle(storage, worker, await claim_one(storage, worker), Ending.RETRY, error=ERROR)
+        stale = settlement(await claim_one(storage, worker), Ending.COMPLETE)
+        await self.advance(storage, worker.lost_after + 1)
+        await storage.rescue()
+        assert (await storage.exchange(worker.id, [stale])).settled == [None]
+
     @pytest.mark.parametrize("removed", ["delete", "clear"])
     async def test_a_deleted_job_comes_back_by_no_settlement(
-        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None, removed: str
+        self, storage: QueueStorage, worker: WorkerInfo, removed: str
     ) -> None:
-        job = await add_job(storage, unique_key="k")
-        late = settlement(await claim_one(storage, worker), ending, when)
+        late = [settlement(*run) for run in await claim_one_each(storage, worker)]
+        jobs = [each.id for each in late]
         if removed == "delete":
-            await storage.delete([job])
+            await storage.delete(jobs)
         else:
-            assert await storage.clear("default") == 1
-        assert (await storage.exchange(worker.id, [late])).settled == [None]
-        assert await state_of(storage, job) is None
+            assert await storage.clear("default") == len(jobs)
+        assert (await storage.exchange(worker.id, late)).settled == [None] * len(jobs)
+        assert await storage.get(jobs) == [None] * len(jobs)
         await self.advance(storage, 61)
         assert (await storage.promote()).promoted == 0
         assert [lost.jobs for lost in await storage.rescue()] == [[]]
@@ -282,33 +292,34 @@ class SettlingContract(ContractBase):
 
     # Once
 
-    @EACH_ENDING
     async def test_a_repeated_settlement_is_answered_by_the_state_it_led_to_and_changes_nothing(
-        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
-        job = await add_job(storage)
-        once = settlement(await claim_one(storage, worker), ending, when)
-        [state] = (await storage.exchange(worker.id, [once])).settled
-        before = await read(storage, job)
+        once = [settlement(*run) for run in await claim_one_each(storage, worker)]
+        states = (await storage.exchange(worker.id, once)).settled
+        assert None not in states
+        before = await storage.get([each.id for each in once])
         for place in (storage, other, storage):
-            assert (await place.exchange(worker.id, [once])).settled == [state]
-        assert await read(storage, job) == before
+            assert (await place.exchange(worker.id, once)).settled == states
+        for each, state in zip(once, states, strict=True):
+            with case(f"{each.ending} {each.when}"):
+                assert (await storage.exchange(worker.id, [each])).settled == [state]
+        assert await storage.get([each.id for each in once]) == before
 
-    @EACH_ENDING
     async def test_a_repeated_settlement_is_answered_the_same_when_the_job_has_moved_on(
-        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
+        self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
-        job = await add_job(storage)
-        once = settlement(await claim_one(storage, worker), ending, when)
-        [state] = (await storage.exchange(worker.id, [once])).settled
+        once = [settlement(*run) for run in await claim_one_each(storage, worker)]
+        jobs = [each.id for each in once]
+        states = (await storage.exchange(worker.id, once)).settled
         await self.advance(storage, 61)
         await storage.promote()
-        await storage.enable([job])
-        await storage.retry([job])
-        assert (await storage.exchange(worker.id, [once])).settled == [state]
-        await storage.disable([job])
-        await storage.abort([job])
-        assert (await storage.exchange(worker.id, [once])).settled == [state]
+        await storage.enable(jobs)
+        await storage.retry(jobs)
+        assert (await storage.exchange(worker.id, once)).settled == states
+        await storage.disable(jobs)
+        await storage.abort(jobs)
+        assert (await storage.exchange(worker.id, once)).settled == states
 
     @pytest.mark.parametrize("ending", [Ending.RETRY, Ending.RELEASE])
     async def test_a_repeated_settlement_means_nothing_once_the_job_is_claimed_again(

@@ -10,7 +10,18 @@ from jobq_core.records import WorkerInfo
 from jobq_core.states import FINISHED, Ending, JobState
 from jobq_core.storage import Added, QueueStorage, Settlement
 from jobq_core.testing.contract.base import ContractBase
-from jobq_core.testing.helpers import ERROR, add_job, claim, claim_one, job_in, new_job, read, settle, state_of
+from jobq_core.testing.helpers import (
+    ERROR,
+    add_job,
+    case,
+    claim,
+    claim_one,
+    job_in,
+    new_job,
+    read,
+    settle,
+    state_of,
+)
 
 UNFINISHED = [state for state in JobState if state not in FINISHED]
 
@@ -18,16 +29,17 @@ UNFINISHED = [state for state in JobState if state not in FINISHED]
 class UniqueContract(ContractBase):
     """A unique key belongs to one job until that job is finished."""
 
-    @pytest.mark.parametrize("state", UNFINISHED)
-    async def test_a_second_job_of_a_key_is_answered_with_the_first(
-        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, state: JobState
+    async def test_a_second_job_of_a_key_is_answered_with_the_first_until_that_is_finished(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
-        first = await job_in(storage, worker, state, unique_key="k", arguments=b'{"n":1}')
-        before = await read(storage, first)
-        second = new_job(unique_key="k", arguments=b'{"n":2}')
-        assert await other.add([second]) == [Added(first, False)]
-        assert await state_of(storage, second.id) is None
-        assert await read(storage, first) == before
+        for state in UNFINISHED:
+            with case(state):
+                first = await job_in(storage, worker, state, queue=state.value, unique_key="k", arguments=b'{"n":1}')
+                before = await read(storage, first)
+                second = new_job(queue=state.value, unique_key="k", arguments=b'{"n":2}')
+                assert await other.add([second]) == [Added(first, False)]
+                assert await state_of(storage, second.id) is None
+                assert await read(storage, first) == before
 
     async def test_a_key_holds_within_one_batch(self, storage: QueueStorage) -> None:
         a1, b1, a2, plain = (new_job(unique_key=key) for key in ("a", "b", "a", None))
@@ -69,38 +81,40 @@ class UniqueContract(ContractBase):
                 assert one.id == two.id
                 assert one.created is not two.created
 
-    @pytest.mark.parametrize("ending", [Ending.COMPLETE, Ending.FAIL, Ending.ABORT])
-    async def test_a_settlement_that_ends_the_job_frees_its_key(
-        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending
+    async def test_a_settlement_frees_the_key_if_it_ends_the_job(
+        self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
-        await add_job(storage, unique_key="k")
-        await settle(storage, worker, await claim_one(storage, worker), ending, error=ERROR)
-        await add_job(storage, unique_key="k")
+        for ending in Ending:
+            for when in (None, 60.0):
+                with case(f"{ending} {when}"):
+                    job = await add_job(storage, unique_key="k")
+                    state = await settle(
+                        storage, worker, await claim_one(storage, worker), ending, error=ERROR, when=when
+                    )
+                    second = new_job(unique_key="k")
+                    expected = Added(second.id, True) if state in FINISHED else Added(job, False)
+                    assert await storage.add([second]) == [expected]
+                    await storage.clear("default")
 
-    @pytest.mark.parametrize("ending", [Ending.RETRY, Ending.DISABLE, Ending.RELEASE])
-    @pytest.mark.parametrize("when", [None, 60.0])
-    async def test_a_settlement_that_does_not_end_the_job_keeps_its_key(
-        self, storage: QueueStorage, worker: WorkerInfo, ending: Ending, when: float | None
-    ) -> None:
-        job = await add_job(storage, unique_key="k")
-        await settle(storage, worker, await claim_one(storage, worker), ending, when=when)
-        assert await storage.add([new_job(unique_key="k")]) == [Added(job, False)]
+    async def test_an_abort_frees_the_key(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        for state in UNFINISHED:
+            if state is not JobState.PROCESSING:
+                with case(state):
+                    await storage.abort([await job_in(storage, worker, state, unique_key="k")])
+                    await storage.delete([await add_job(storage, unique_key="k")])
 
-    @pytest.mark.parametrize("state", [state for state in UNFINISHED if state is not JobState.PROCESSING])
-    async def test_an_abort_frees_the_key(self, storage: QueueStorage, worker: WorkerInfo, state: JobState) -> None:
-        await storage.abort([await job_in(storage, worker, state, unique_key="k")])
-        await add_job(storage, unique_key="k")
+    async def test_deleting_frees_the_key(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        for state in UNFINISHED:
+            with case(state):
+                await storage.delete([await job_in(storage, worker, state, unique_key="k")])
+                await storage.delete([await add_job(storage, unique_key="k")])
 
-    @pytest.mark.parametrize("state", UNFINISHED)
-    async def test_deleting_frees_the_key(self, storage: QueueStorage, worker: WorkerInfo, state: JobState) -> None:
-        await storage.delete([await job_in(storage, worker, state, unique_key="k")])
-        await add_job(storage, unique_key="k")
-
-    @pytest.mark.parametrize("state", UNFINISHED)
-    async def test_clearing_frees_the_keys(self, storage: QueueStorage, worker: WorkerInfo, state: JobState) -> None:
-        await job_in(storage, worker, state, unique_key="k")
-        await storage.clear("default")
-        await add_job(storage, unique_key="k")
+    async def test_clearing_frees_the_keys(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        for state in UNFINISHED:
+            with case(state):
+                await job_in(storage, worker, state, unique_key="k")
+                await storage.clear("default")
+                await storage.delete([await add_job(storage, unique_key="k")])
 
     async def test_failing_with_its_worker_frees_the_key(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         await add_job(storage, unique_key="k", max_attempts=1)
@@ -122,24 +136,22 @@ class UniqueContract(ContractBase):
             assert await claim(storage, worker) == []
         assert await storage.add([new_job(unique_key="k")]) == [Added(second, False)]
 
-    @pytest.mark.parametrize("state", [JobState.FAILED, JobState.ABORTED])
     async def test_a_job_whose_key_another_has_by_now_is_not_retried(
-        self, storage: QueueStorage, worker: WorkerInfo, state: JobState
+        self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
-        first = await job_in(storage, worker, state, unique_key="k")
-        before = await read(storage, first)
-        await add_job(storage, unique_key="k")
-        [change] = await storage.retry([first])
-        assert (change.before, change.after, change.changed) == (state, state, False)
-        assert await read(storage, first) == before
+        for state in (JobState.FAILED, JobState.ABORTED):
+            first = await job_in(storage, worker, state, queue=state.value, unique_key="k")
+            before = await read(storage, first)
+            await add_job(storage, queue=state.value, unique_key="k")
+            [change] = await storage.retry([first])
+            assert (change.before, change.after, change.changed) == (state, state, False)
+            assert await read(storage, first) == before
 
-    @pytest.mark.parametrize("state", [JobState.FAILED, JobState.ABORTED])
-    async def test_a_retried_job_has_its_key_again(
-        self, storage: QueueStorage, worker: WorkerInfo, state: JobState
-    ) -> None:
-        job = await job_in(storage, worker, state, unique_key="k")
-        await storage.retry([job])
-        assert await storage.add([new_job(unique_key="k")]) == [Added(job, False)]
+    async def test_a_retried_job_has_its_key_again(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        for state in (JobState.FAILED, JobState.ABORTED):
+            job = await job_in(storage, worker, state, queue=state.value, unique_key="k")
+            await storage.retry([job])
+            assert await storage.add([new_job(queue=state.value, unique_key="k")]) == [Added(job, False)]
 
     async def test_of_two_jobs_of_a_key_retried_in_one_batch_one_is_put_back(
         self, storage: QueueStorage, worker: WorkerInfo
