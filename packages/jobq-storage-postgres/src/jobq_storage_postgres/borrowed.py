@@ -16,6 +16,7 @@ from psycopg.rows import tuple_row
 from jobq_core.errors import ConfigurationError
 from jobq_core.storage import Added, NewJob
 from jobq_storage_postgres.doorbell import Doorbell
+from jobq_storage_postgres.failures import translate
 from jobq_storage_postgres.link import ADAPTERS
 from jobq_storage_postgres.statements import Statements
 from jobq_storage_postgres.submit import add_unique, answers, pack_jobs, topics_of
@@ -82,10 +83,18 @@ class Lender:
             raise ConfigurationError(
                 f"connection= takes {TAKEN}, not {type(connection).__module__}.{type(connection).__qualname__}"
             )
+        try:
+            return await self._add(connection, jobs)
+        except psycopg.Error as error:
+            raise translate(error) from error
+
+    async def _add(self, connection: psycopg.AsyncConnection[Any], jobs: Sequence[NewJob]) -> list[Added]:
         session = Borrowed(connection)
         if connection not in self._known:
             await self._check(session)
             self._known.add(connection)
+        if not jobs:
+            return []
         async with session.all_or_none():
             if any(job.unique_key is not None for job in jobs):
                 added = await add_unique(session, self._statements, jobs)

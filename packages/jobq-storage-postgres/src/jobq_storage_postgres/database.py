@@ -8,6 +8,7 @@ is used, without a round trip; see `Link.is_fresh`.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -36,9 +37,7 @@ class Database:
     connecting, waiting for a free connection included.
     """
 
-    def __init__(
-        self, conninfo: Mapping[str, Any], *, size: int, time_limit: float, prepared: bool | None
-    ) -> None:
+    def __init__(self, conninfo: Mapping[str, Any], *, size: int, time_limit: float, prepared: bool | None) -> None:
         self._conninfo = conninfo
         self._size = size
         self._time_limit = time_limit
@@ -48,6 +47,7 @@ class Database:
         self._used = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._open = False
+        self._pid = 0
         self._empty = asyncio.Event()
         self.lost = 0
         """How often a connection was lost: what was known of the server may not hold for the next one."""
@@ -62,6 +62,7 @@ class Database:
     def start(self) -> None:
         """Let calls in."""
         self._open = True
+        self._pid = os.getpid()
 
     async def stop(self) -> None:
         """Refuse new calls, let those under way end, and close the connections."""
@@ -81,8 +82,6 @@ class Database:
         """Return an idle connection that is alive, if there is one."""
         while self._idle:
             link = self._idle.pop()
-            if link.forked:
-                raise StorageError("this storage was opened in another process: open a new one after a fork")
             if link.is_fresh():
                 return link
             link.close()
@@ -166,6 +165,8 @@ class Database:
     def _check_open(self) -> None:
         if not self._open:
             raise ClosedError("the PostgreSQL storage is not open: use it inside `async with`, or call open() first")
+        if os.getpid() != self._pid:
+            raise StorageError("this storage was opened in another process: open a new one after a fork")
 
     # Statements
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import select
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -78,7 +77,6 @@ class Link:
         self._transformer = Transformer(connection)
         self._poll = select.poll()
         self._poll.register(self.pgconn.socket, select.POLLIN | select.POLLERR | select.POLLHUP)
-        self._pid = os.getpid()
 
     @classmethod
     async def connect(
@@ -111,15 +109,8 @@ class Link:
         so this tells without a round trip, before anything is sent, that a connection is dead."""
         return not self.closed and not self._poll.poll(0)
 
-    @property
-    def forked(self) -> bool:
-        """Whether this process is not the one that connected."""
-        return os.getpid() != self._pid
-
     def close(self) -> None:
         """Give the connection up; the server ends what was under way."""
-        if self.forked:
-            return  # the parent's connection must not be told goodbye
         self.pgconn.finish()
 
     async def fetch(self, steps: Sequence[Step]) -> list[list[Any]]:

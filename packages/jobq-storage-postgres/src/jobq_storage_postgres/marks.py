@@ -58,9 +58,7 @@ class Look:
 class Marks:
     """The marks of one storage object."""
 
-    def __init__(
-        self, database: Database, statements: Statements, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, database: Database, statements: Statements, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._statements = statements
         self._clock = clock
@@ -135,7 +133,7 @@ class Marks:
             self.forget()  # the sequence went back: this is a restored database
             return
         before, now = self._look, self._clock()
-        if before is not None:
+        if before is not None and before.lowest:
             if xmin < before.horizon and now - before.at < PATIENCE:
                 return
             moved = {

@@ -98,21 +98,15 @@ async def migrate(conninfo: Mapping[str, Any], schema: str, phase: Phase) -> lis
 async def _migrate(connection: psycopg.AsyncConnection[Any], schema: str, phase: Phase) -> list[str]:
     # A lock that ends with the transaction: one of a session would be anybody's behind a pooler.
     await connection.execute("SELECT pg_advisory_xact_lock(hashtext('jobq'), hashtext(%s))", (schema,))
-    found = await (
-        await connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
-    ).fetchone()
+    found = await (await connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))).fetchone()
     if found is None:
         # Not IF NOT EXISTS alone: that asks for the right to create schemas even where the schema is there.
         await connection.execute(_create_schema(schema))
     table = sql.Identifier(schema, "migration")
-    there = await (
-        await connection.execute("SELECT to_regclass(%s)", (table.as_string(None),))
-    ).fetchone()
+    there = await (await connection.execute("SELECT to_regclass(%s)", (table.as_string(None),))).fetchone()
     if there is None or there[0] is None:
         await connection.execute(_create_table(schema))
-    rows = await (
-        await connection.execute(sql.SQL("SELECT name, checksum FROM {}").format(table))
-    ).fetchall()
+    rows = await (await connection.execute(sql.SQL("SELECT name, checksum FROM {}").format(table))).fetchall()
     applied = dict(rows)
     done: list[str] = []
     for migration in migrations():

@@ -56,9 +56,7 @@ class Reading:
 
     async def counts(self, queue: str | None) -> Mapping[str, Mapping[JobState, int]]:
         """See `QueueStorage.counts`."""
-        rows = await self._database.fetch(
-            self._statements["counts"], (None if queue is None else pack_text(queue),)
-        )
+        rows = await self._database.fetch(self._statements["counts"], (None if queue is None else pack_text(queue),))
         counted: dict[str, dict[JobState, int]] = {}
         if queue is not None:
             counted[queue] = dict.fromkeys(JobState, 0)

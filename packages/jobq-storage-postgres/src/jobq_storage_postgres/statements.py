@@ -31,9 +31,7 @@ def in_schema(sql: str, schema: str) -> str:
     """Put the schema's quoted name where the files say `jobq.`."""
     name = Identifier(schema).as_string(None)
     # Within a string constant ('jobq.position') a quote would end it.
-    return re.sub(
-        r"('?)\bjobq\.", lambda m: m[1] + (name.replace("'", "''") if m[1] else name) + ".", sql
-    )
+    return re.sub(r"('?)\bjobq\.", lambda m: m[1] + (name.replace("'", "''") if m[1] else name) + ".", sql)
 
 
 class Statements:

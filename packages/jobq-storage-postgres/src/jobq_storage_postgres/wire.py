@@ -116,9 +116,7 @@ READ: Final = 1
 WRITE: Final = 2
 
 
-def converse(
-    pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None
-) -> Generator[int, int, list[PGresult]]:
+def converse(pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None) -> Generator[int, int, list[PGresult]]:
     """Run statements in one transaction and one round trip; yields what to wait for at the socket (READ, WRITE).
 
     prepared: the names known on this connection, or None to prepare nothing. The connection is in pipeline mode.

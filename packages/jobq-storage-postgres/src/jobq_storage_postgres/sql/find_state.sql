@@ -1,4 +1,5 @@
--- Jobs of some states, newest first: walks down the tables of these states only. $1 to $6 as for `find`.
+-- Jobs of some states, newest first: walks down the tables of these states only, and
+-- down an index of their own to the failed and aborted ones, which the way their order is asked for leads to. $1 to $6 as for `find`.
 WITH found AS MATERIALIZED (
     SELECT f.id FROM (
     (SELECT t.id FROM jobq.waiting t
@@ -39,21 +40,21 @@ WITH found AS MATERIALIZED (
     UNION ALL
     (SELECT t.id FROM jobq.outcome t
     CROSS JOIN LATERAL (SELECT j.queue, j.kind, j.tags FROM jobq.job j WHERE j.id = t.id LIMIT 1) j
-    WHERE t.id < coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-        AND t.state = 'failed' AND 'failed' = ANY($5::text[])
+    WHERE (t.state, t.id) < ('failed', coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')) AND t.state >= 'failed'
+        AND t.state <> 'completed' AND 'failed' = ANY($5::text[])
         AND ($2::text IS NULL OR j.queue = $2)
         AND ($3::text[] IS NULL OR j.kind = ANY($3))
         AND ($4::text[] IS NULL OR j.tags @> $4)
-    ORDER BY t.id DESC LIMIT $6::bigint)
+    ORDER BY t.state DESC, t.id DESC LIMIT $6::bigint)
     UNION ALL
     (SELECT t.id FROM jobq.outcome t
     CROSS JOIN LATERAL (SELECT j.queue, j.kind, j.tags FROM jobq.job j WHERE j.id = t.id LIMIT 1) j
-    WHERE t.id < coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-        AND t.state = 'aborted' AND 'aborted' = ANY($5::text[])
+    WHERE (t.state, t.id) < ('aborted', coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')) AND t.state >= 'aborted'
+        AND t.state <> 'completed' AND 'aborted' = ANY($5::text[])
         AND ($2::text IS NULL OR j.queue = $2)
         AND ($3::text[] IS NULL OR j.kind = ANY($3))
         AND ($4::text[] IS NULL OR j.tags @> $4)
-    ORDER BY t.id DESC LIMIT $6::bigint)
+    ORDER BY t.state DESC, t.id DESC LIMIT $6::bigint)
     ) f
     ORDER BY f.id DESC
     LIMIT $6::bigint

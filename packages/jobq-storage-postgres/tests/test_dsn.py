@@ -1,0 +1,86 @@
+"""Where the database is: the forms that are taken, and what is shown of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobq_core.errors import ConfigurationError, StorageUnavailableError
+from jobq_core.opening import open_storage
+from jobq_storage_postgres import PostgresQueueStorage
+
+SECRET = "s3cret word"
+
+
+@pytest.mark.parametrize(
+    ("dsn", "shown"),
+    [
+        ("postgresql://app@db.example:5433/shop", "postgresql://app@db.example:5433/shop"),
+        ("postgres://app:s3cret%20word@db.example/shop", "postgresql://app@db.example/shop"),
+        ("postgresql:///shop", "postgresql:///shop"),
+        ("postgresql://app@/shop?host=/var/run&password=s3cret%20word", "postgresql://app@/shop?host=/var/run"),
+        ("host=db.example user=app password='s3cret word' dbname=shop", "postgresql://app@db.example/shop"),
+        ("postgresql://app@[::1]:5433/shop", "postgresql://app@[::1]:5433/shop"),
+        ("postgresql://app@a:5432,b:5433/shop", "postgresql://app@/shop?host=a,b&port=5432,5433"),
+        (
+            "postgresql://app@db/shop?sslmode=require&schema=jobs",
+            "postgresql://app@db/shop?sslmode=require&schema=jobs",
+        ),
+    ],
+)
+def test_a_dsn_is_taken_and_shown_without_its_password(dsn: str, shown: str) -> None:
+    storage = PostgresQueueStorage(dsn)
+    assert storage.url == shown
+    for text in (storage.url, repr(storage)):
+        assert "s3cret" not in text
+    # What is shown opens the same database, but for the password.
+    assert PostgresQueueStorage(storage.url).url == storage.url
+
+
+def test_options_in_the_url_are_taken_and_those_given_win() -> None:
+    url = "postgresql://db/shop?schema=jobs&pool_size=3&time_limit=2.5&prepared=false&connect_timeout=4"
+    storage = PostgresQueueStorage.from_url(url)
+    assert storage.schema == "jobs"
+    assert storage._database.time_limit == 2.5
+    assert PostgresQueueStorage(url, schema="other").schema == "other"
+    assert storage._conninfo["connect_timeout"] == "4"
+
+
+def test_the_entry_point_opens_both_schemes() -> None:
+    for scheme in ("postgres", "postgresql"):
+        assert isinstance(open_storage(f"{scheme}://db/shop"), PostgresQueueStorage)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "options"),
+    [
+        (f"host=db {SECRET}", {}),
+        (f"postgresql://app:{SECRET}@db/shop?nonsense=1", {}),
+        ("postgresql://db/shop?pool_size=many", {}),
+        ("postgresql://db/shop?pool_size=0", {}),
+        ("postgresql://db/shop?prepared=perhaps", {}),
+        ("postgresql://db/shop", {"time_limit": 0}),
+        ("postgresql://db/shop", {"schema": "pg_jobs"}),
+        ("postgresql://db/shop", {"schema": "x" * 51}),
+        ("postgresql://db/shop", {"listen_dsn": f"host=db {SECRET}"}),
+    ],
+)
+def test_what_cannot_work_is_refused_without_repeating_a_password(dsn: str, options: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        PostgresQueueStorage(dsn, **options)  # type: ignore[arg-type]
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None or "s3cret" not in str(caught.value.__cause__)
+
+
+def test_a_url_of_another_scheme_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="postgresql://"):
+        PostgresQueueStorage.from_url("mysql://db/shop")
+
+
+async def test_an_outage_does_not_tell_the_password() -> None:
+    storage = PostgresQueueStorage(f"host=/nowhere/at/all user=app password='{SECRET}' dbname=shop", time_limit=2)
+    with pytest.raises(StorageUnavailableError) as caught:
+        await storage.open()
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "s3cret" not in str(error)
+        error = error.__cause__ or error.__context__

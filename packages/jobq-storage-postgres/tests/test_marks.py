@@ -1,0 +1,138 @@
+"""Low-water marks pass only what nothing can turn up below, or what maintenance finds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from uuid import UUID
+
+import psycopg
+import pytest_asyncio
+
+from jobq_core.states import Ending
+from jobq_core.storage import Claim, Settlement
+from jobq_core.testing import new_job, register_worker
+from jobq_storage_postgres import PostgresQueueStorage, marks
+
+QUEUES = ("default",)
+
+
+@pytest_asyncio.fixture
+async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[PostgresQueueStorage]:
+    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
+    await storage.migrate()
+    async with storage:
+        yield storage
+
+
+async def claim(storage: PostgresQueueStorage, worker: UUID) -> list[UUID]:
+    exchange = await storage.exchange(worker, claim=Claim(QUEUES, 100))
+    await storage.exchange(worker, [Settlement(job.id, job.lease, Ending.COMPLETE) for job in exchange.claimed])
+    return [job.id for job in exchange.claimed]
+
+
+async def look(storage: PostgresQueueStorage, times: int = 2) -> int:
+    """Look at the line, and return its mark."""
+    for _ in range(times):
+        await storage._marks.look(QUEUES)
+    return storage._marks._marks.get(("default", 0), 0)
+
+
+async def test_a_mark_follows_the_claims(storage: PostgresQueueStorage) -> None:
+    worker = (await register_worker(storage)).id
+    await storage.add([new_job() for _ in range(10)])
+    await claim(storage, worker)
+    await storage.add([new_job()])
+    assert await look(storage) == 10
+
+
+async def test_the_mark_of_an_empty_line_reaches_the_last_position(storage: PostgresQueueStorage) -> None:
+    worker = (await register_worker(storage)).id
+    await storage.add([new_job() for _ in range(10)])
+    await claim(storage, worker)
+    assert await look(storage, 3) == 10
+    (added,) = await storage.add([new_job()])
+    assert await claim(storage, worker) == [added.id]
+
+
+async def test_the_first_job_of_all_is_not_passed(storage: PostgresQueueStorage) -> None:
+    worker = (await register_worker(storage)).id
+    assert await look(storage, 4) == 0
+    (added,) = await storage.add([new_job()])
+    assert await claim(storage, worker) == [added.id]
+
+
+async def test_a_mark_waits_for_whoever_may_still_commit_a_lower_position(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    worker = (await register_worker(storage)).id
+    late = new_job()
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as slow:
+        await storage.add([late], connection=slow)
+        await storage.add([new_job() for _ in range(5)])
+        assert len(await claim(storage, worker)) == 5
+        assert await look(storage, 5) == 0
+        await slow.commit()
+        assert await claim(storage, worker) == [late.id]
+        assert await look(storage, 3) == 6
+
+
+async def test_a_claim_that_is_undone_leaves_its_jobs_above_the_mark(
+    storage: PostgresQueueStorage, postgres_dsn: str, postgres_schema: str
+) -> None:
+    worker = (await register_worker(storage)).id
+    added = await storage.add([new_job() for _ in range(3)])
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as other:
+        await other.execute(f"DELETE FROM {postgres_schema}.ready WHERE position <= 2")
+        assert await claim(storage, worker) == [added[2].id]
+        assert await look(storage, 5) == 0
+        await other.rollback()
+    assert await claim(storage, worker) == [added[0].id, added[1].id]
+
+
+async def test_what_an_impatient_mark_passed_is_found_by_maintenance(
+    storage: PostgresQueueStorage, postgres_dsn: str, postgres_schema: str
+) -> None:
+    now = 0.0
+    storage._marks._clock = lambda: now
+    worker = (await register_worker(storage)).id
+    late = new_job()
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as slow:
+        await storage.add([late], connection=slow)
+        await storage.add([new_job() for _ in range(5)])
+        assert len(await claim(storage, worker)) == 5
+        assert await look(storage, 2) == 0
+        now += marks.PATIENCE
+        assert await look(storage, 1) == 6
+        await storage.rescue()
+        await slow.commit()
+    assert await claim(storage, worker) == [], "it lies below the mark"
+    await storage.rescue()
+    assert await claim(storage, worker) == [late.id]
+    await storage.rescue()
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as connection:
+        rows = await (await connection.execute(f"SELECT count(*) FROM {postgres_schema}.passed")).fetchall()
+    assert rows == [(0,)]
+
+
+async def test_marks_start_anew_after_a_lost_connection(storage: PostgresQueueStorage) -> None:
+    worker = (await register_worker(storage)).id
+    await storage.add([new_job() for _ in range(10)])
+    await claim(storage, worker)
+    assert await look(storage, 3) == 10
+    storage._database.lost += 1
+    storage._marks.lines(QUEUES)
+    assert storage._marks._marks == {}
+
+
+async def test_marks_start_anew_when_positions_went_back(
+    storage: PostgresQueueStorage, postgres_dsn: str, postgres_schema: str
+) -> None:
+    worker = (await register_worker(storage)).id
+    await storage.add([new_job() for _ in range(10)])
+    await claim(storage, worker)
+    assert await look(storage, 3) == 10
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:
+        await connection.execute(f"ALTER SEQUENCE {postgres_schema}.position RESTART WITH 3")
+    assert await look(storage, 1) == 0
+    (added,) = await storage.add([new_job()])
+    assert await claim(storage, worker) == [added.id]

@@ -1,0 +1,128 @@
+"""Migrations: once each, whoever runs them; what does not fit is refused by name."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from jobq_core.errors import SchemaError
+from jobq_core.testing import new_job
+from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.migrate import migrations
+
+NAMES = [migration.name for migration in migrations()]
+
+
+async def test_two_at_once_apply_each_migration_once(postgres_dsn: str, postgres_schema: str) -> None:
+    storages = [PostgresQueueStorage(postgres_dsn, schema=postgres_schema) for _ in range(8)]
+    done = await asyncio.gather(*(storage.migrate() for storage in storages))
+    assert sorted(done) == [[]] * 7 + [NAMES]
+    assert await storages[0].migrate() == []
+
+
+async def test_missing_tables_are_an_error_that_names_the_remedy(postgres_dsn: str, postgres_schema: str) -> None:
+    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
+    with pytest.raises(SchemaError, match="jobq migrate"):
+        await storage.open()
+    await storage.migrate()
+    async with storage:
+        assert len(await storage.add([new_job()])) == 1
+
+
+async def test_an_older_schema_is_refused(postgres_dsn: str, postgres_schema: str) -> None:
+    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
+    await storage.migrate()
+    await change(postgres_dsn, postgres_schema, "DELETE FROM {} WHERE name = %s", NAMES[0])
+    with pytest.raises(SchemaError, match=r"older than this code.*jobq migrate"):
+        await storage.open()
+
+
+async def test_an_edited_migration_is_refused(postgres_dsn: str, postgres_schema: str) -> None:
+    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
+    await storage.migrate()
+    await change(postgres_dsn, postgres_schema, "UPDATE {} SET checksum = 'x' WHERE name = %s", NAMES[0])
+    with pytest.raises(SchemaError, match=NAMES[0]):
+        await storage.migrate()
+    with pytest.raises(SchemaError, match=NAMES[0]):
+        await storage.open()
+
+
+async def test_a_newer_schema_is_fine_before_its_post_migration_and_refused_after(
+    postgres_dsn: str, postgres_schema: str
+) -> None:
+    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
+    await storage.migrate()
+    insert = "INSERT INTO {} (name, checksum) VALUES (%s, 'x')"
+    await change(postgres_dsn, postgres_schema, insert, "9998_pre_more")
+    async with storage:
+        assert len(await storage.add([new_job()])) == 1
+    await change(postgres_dsn, postgres_schema, insert, "9999_post_less")
+    with pytest.raises(SchemaError, match=r"newer than this code.*9999_post_less"):
+        await storage.open()
+
+
+async def test_the_script_does_what_migrating_does(postgres_dsn: str, postgres_schema: str) -> None:
+    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:
+        await connection.execute(storage.migration_sql().encode())
+    assert await storage.migrate() == []
+    async with storage:
+        assert len(await storage.add([new_job()])) == 1
+
+
+@pytest.mark.parametrize("name", ["Mixed Case", 'qu"ote', "it's", "per%cent", "été", "select"])
+async def test_any_name_serves_as_schema(postgres_dsn: str, postgres_schema: str, name: str) -> None:
+    schema = f"{name}{postgres_schema[-8:]}"
+    storage = PostgresQueueStorage(postgres_dsn, schema=schema)
+    await storage.migrate()
+    try:
+        async with storage:
+            (added,) = await storage.add([new_job()])
+            assert [record is not None for record in await storage.get([added.id])] == [True]
+            async with storage.subscribe(["finished"]) as ear:
+                async with PostgresQueueStorage(postgres_dsn, schema=schema) as other:
+                    await other.delete([added.id])
+                    assert await ear.wait(20) == {"finished"}
+    finally:
+        async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:
+            await connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+
+
+async def test_a_role_with_only_the_rights_that_the_readme_lists_can_work(
+    postgres_dsn: str, postgres_schema: str
+) -> None:
+    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
+    await storage.migrate()
+    role = sql.Identifier(f"{postgres_schema}_app")
+    schema = sql.Identifier(postgres_schema)
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
+        for grant in (
+            "CREATE ROLE {role} LOGIN",
+            "GRANT USAGE ON SCHEMA {schema} TO {role}",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
+            "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
+        ):
+            await admin.execute(sql.SQL(grant).format(role=role, schema=schema))
+        try:
+            dsn = postgres_dsn.replace("postgres@", f"{postgres_schema}_app@", 1)
+            async with PostgresQueueStorage(dsn, schema=postgres_schema) as app:
+                (added,) = await app.add([new_job(unique_key="k")])
+                assert len(await app.abort([added.id])) == 1
+                assert await app.prune() == 0
+                assert await app.rescue() == []
+                assert (await app.promote()).promoted == 0
+                await app._marks.look(("default",))
+        finally:
+            await admin.execute(sql.SQL("DROP OWNED BY {role}").format(role=role))
+            await admin.execute(sql.SQL("DROP ROLE {role}").format(role=role))
+
+
+async def change(dsn: str, schema: str, query: str, name: str) -> None:
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        await connection.execute(
+            sql.SQL(query).format(sql.Identifier(schema, "migration")),
+            (name,),
+        )

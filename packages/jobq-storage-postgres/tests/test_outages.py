@@ -1,0 +1,240 @@
+"""Connections that die, servers that go away, callers that lose patience: nothing is left behind, and work goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from jobq_core.errors import StorageError, StorageUnavailableError
+from jobq_core.records import WorkerStats
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import Claim, Settlement, queue_topic
+from jobq_core.testing import new_job, register_worker, worker_info
+from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.testing import ThrowawayPostgres
+
+
+@pytest_asyncio.fixture
+async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[PostgresQueueStorage]:
+    # The application's name tells these connections from everybody else's.
+    storage = PostgresQueueStorage(f"{postgres_dsn}&application_name={postgres_schema}", schema=postgres_schema)
+    await storage.migrate()
+    async with storage:
+        yield storage
+
+
+@pytest_asyncio.fixture
+async def admin(postgres_dsn: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def own_server() -> Iterator[ThrowawayPostgres]:
+    with ThrowawayPostgres() as server:
+        yield server
+
+
+async def rows(connection: psycopg.AsyncConnection[Any], query: str, *params: object) -> list[Any]:
+    return await (await connection.execute(query, params)).fetchall()
+
+
+async def until(connection: psycopg.AsyncConnection[Any], query: str, *params: object) -> None:
+    """Ask until the answer has a row."""
+    async with asyncio.timeout(20):
+        while not await rows(connection, query, *params):  # noqa: ASYNC110 (the event is in the server)
+            await asyncio.sleep(0.005)
+
+
+WAITS_FOR_LOCK = "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
+OPEN_TRANSACTION = "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND state LIKE 'idle in transaction%%'"
+TERMINATE = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = %s"
+
+
+async def test_a_connection_that_died_while_idle_is_replaced_unnoticed(
+    storage: PostgresQueueStorage, admin: psycopg.AsyncConnection[Any]
+) -> None:
+    for _ in range(3):
+        assert all(done for (done,) in await rows(admin, TERMINATE, storage.schema))
+        (added,) = await storage.add([new_job()])
+        assert added.created
+
+
+async def test_a_connection_that_dies_during_a_call_is_an_outage_and_the_next_call_works(
+    storage: PostgresQueueStorage, admin: psycopg.AsyncConnection[Any], postgres_dsn: str
+) -> None:
+    job = new_job()
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as other:
+        await other.execute(f"LOCK TABLE {storage.schema}.ready".encode())
+        adding = asyncio.create_task(storage.add([job]))
+        await until(admin, WAITS_FOR_LOCK, storage.schema)
+        await rows(admin, TERMINATE, storage.schema)
+        with pytest.raises(StorageUnavailableError):
+            await adding
+    assert [added.created for added in await storage.add([job])] == [True]
+    assert [added.created for added in await storage.add([job])] == [False]
+
+
+async def test_a_call_past_its_time_limit_is_an_outage_and_leaves_no_transaction(
+    storage: PostgresQueueStorage, admin: psycopg.AsyncConnection[Any], postgres_dsn: str
+) -> None:
+    dsn = f"{postgres_dsn}&application_name={storage.schema}-short"
+    async with PostgresQueueStorage(dsn, schema=storage.schema, time_limit=0.3) as short:
+        async with await psycopg.AsyncConnection.connect(postgres_dsn) as other:
+            await other.execute(f"LOCK TABLE {storage.schema}.ready, {storage.schema}.outcome".encode())
+            with pytest.raises(StorageUnavailableError):
+                await short.add([new_job()])
+            with pytest.raises(StorageUnavailableError):
+                await short.abort([new_job().id])
+        name = f"{storage.schema}-short"
+        await until(admin, "SELECT WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s "
+                    "AND state <> 'idle')", name)  # fmt: skip
+        assert (await storage.counts("default"))["default"][JobState.PENDING] == 0
+        assert len(await short.add([new_job()])) == 1
+
+
+@pytest.mark.parametrize("operation", ["add", "add unique", "exchange", "abort", "delete"])
+async def test_a_cancelled_caller_leaves_no_transaction_open(
+    storage: PostgresQueueStorage, admin: psycopg.AsyncConnection[Any], postgres_dsn: str, operation: str
+) -> None:
+    worker = (await register_worker(storage)).id
+    (added,) = await storage.add([new_job()])
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "add": lambda: storage.add([new_job()]),
+        "add unique": lambda: storage.add([new_job(unique_key="k")]),
+        "exchange": lambda: storage.exchange(worker, claim=Claim(("default",), 1)),
+        "abort": lambda: storage.abort([added.id]),
+        "delete": lambda: storage.delete([added.id]),
+    }
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as other:
+        await other.execute(f"LOCK TABLE {storage.schema}.ready".encode())
+        task = asyncio.ensure_future(calls[operation]())
+        await until(admin, WAITS_FOR_LOCK, storage.schema)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await until(admin, "SELECT WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s "
+                "AND state <> 'idle')", storage.schema)  # fmt: skip
+    # Whether it took effect or not, all goes on.
+    assert (await storage.counts("default"))["default"][JobState.PENDING] <= 2
+    assert len(await storage.add([new_job()])) == 1
+
+
+async def test_a_claim_whose_caller_was_cancelled_is_adopted(
+    storage: PostgresQueueStorage, admin: psycopg.AsyncConnection[Any], postgres_dsn: str
+) -> None:
+    worker = (await register_worker(storage)).id
+    (added,) = await storage.add([new_job()])
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as other:
+        await other.execute(f"LOCK TABLE {storage.schema}.running".encode())
+        task = asyncio.ensure_future(storage.exchange(worker, claim=Claim(("default",), 1)))
+        await until(admin, WAITS_FOR_LOCK, storage.schema)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await until(admin, "SELECT WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s "
+                "AND state <> 'idle')", storage.schema)  # fmt: skip
+    adopted = await storage.adopt(worker, [])
+    again = (await storage.exchange(worker, claim=Claim(("default",), 1))).claimed
+    assert [job.id for job in adopted + again] == [added.id], "owned once, by whichever way"
+
+
+async def test_a_restarted_server_is_survived(own_server: ThrowawayPostgres) -> None:
+    storage = PostgresQueueStorage(own_server.dsn, time_limit=5)
+    await storage.migrate()
+    async with storage:
+        info = await register_worker(storage)
+        heart = storage.heart(info)
+        assert heart.beat(WorkerStats())
+        added = await storage.add([new_job() for _ in range(4)])
+        first = (await storage.exchange(info.id, claim=Claim(("default",), 2))).claimed
+        async with storage.subscribe([queue_topic("default")]) as ear:
+            for at_once in (False, True):
+                own_server.halt(at_once=at_once)
+                with pytest.raises(StorageUnavailableError):
+                    await storage.add([new_job()])
+                with pytest.raises(StorageUnavailableError):
+                    await storage.exchange(info.id, [Settlement(first[0].id, first[0].lease, Ending.COMPLETE)])
+                with pytest.raises(StorageUnavailableError):
+                    heart.beat(WorkerStats())
+                own_server.start()
+                assert heart.beat(WorkerStats())
+                # The listener comes back, and wakes everybody since rings may have been missed.
+                assert await ear.wait(30) == {queue_topic("default")}
+        done = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in first]
+        exchange = await storage.exchange(info.id, done, Claim(("default",), 10))
+        assert exchange.settled == [JobState.COMPLETED] * 2
+        assert [job.id for job in exchange.claimed] == [a.id for a in added[2:]]
+        heart.close()
+
+
+async def test_a_dead_listener_is_replaced_and_wakes_those_who_listen(
+    storage: PostgresQueueStorage, admin: psycopg.AsyncConnection[Any], postgres_dsn: str
+) -> None:
+    other = PostgresQueueStorage(postgres_dsn, schema=storage.schema)
+    topic = queue_topic("default")
+    async with other, storage.subscribe([topic]) as ear:
+        query = "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND query LIKE 'LISTEN%%'"
+        ((pid,),) = await rows(admin, query, storage.schema)
+        await rows(admin, "SELECT pg_terminate_backend(%s, 10000)", pid)
+        assert await ear.wait(20) == {topic}
+        await until(admin, query, storage.schema)
+        await other.add([new_job()])
+        assert await ear.wait(20) == {topic}
+
+
+async def test_no_server_at_all_is_an_outage(own_server: ThrowawayPostgres) -> None:
+    storage = PostgresQueueStorage(own_server.dsn)
+    await storage.migrate()
+    own_server.halt()
+    with pytest.raises(StorageUnavailableError):
+        await storage.open()
+    with pytest.raises(StorageUnavailableError):
+        await storage.migrate()
+    own_server.start()
+    async with storage:
+        assert await storage.workers() == []
+
+
+async def test_no_more_connections_than_allowed_are_made(
+    storage: PostgresQueueStorage, admin: psycopg.AsyncConnection[Any], postgres_dsn: str
+) -> None:
+    name = f"{storage.schema}-two"
+    dsn = f"{postgres_dsn}&application_name={name}"
+    async with PostgresQueueStorage(dsn, schema=storage.schema, pool_size=2) as small:
+        await asyncio.gather(*(small.add([new_job()]) for _ in range(50)))
+        ((count,),) = await rows(admin, "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", name)
+        assert count <= 2
+    assert (await storage.counts("default"))["default"][JobState.PENDING] == 50
+
+
+async def test_a_heart_whose_connection_died_beats_again(
+    storage: PostgresQueueStorage, admin: psycopg.AsyncConnection[Any]
+) -> None:
+    info = worker_info()
+    await storage.register(info)
+    heart = storage.heart(info)
+    assert heart.beat(WorkerStats())
+    await rows(admin, TERMINATE, storage.schema)
+    with pytest.raises(StorageUnavailableError):
+        heart.beat(WorkerStats())
+    assert heart.beat(WorkerStats(completed=3))
+    assert (await storage.workers())[0].stats.completed == 3
+    heart.close()
+
+
+async def test_a_fork_is_refused_its_parents_connections(
+    storage: PostgresQueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await storage.now()
+    with monkeypatch.context() as forked:
+        forked.setattr("os.getpid", lambda: -1)
+        for _ in range(2):
+            with pytest.raises(StorageError, match="fork"):
+                await storage.now()
+    await storage.now()

@@ -1,0 +1,243 @@
+"""Plans stay what they are meant to be, whatever the statistics say: counted in pages touched, not in time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+import pytest_asyncio
+from psycopg import sql
+
+from jobq_core.states import Ending
+from jobq_core.storage import Claim, ClaimedJob, Settlement
+from jobq_core.testing import new_job, register_worker
+from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.dsn import parse
+from jobq_storage_postgres.hotpath import pack_completed, pack_settlements
+from jobq_storage_postgres.link import Link
+from jobq_storage_postgres.wire import Params, Statement, pack_int4, pack_int8, pack_text, texts
+
+BATCH = 100
+
+
+@pytest_asyncio.fixture
+async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[PostgresQueueStorage]:
+    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
+    await storage.migrate()
+    # Vacuuming in the background would undo what these tests build up.
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:
+        for table in ("ready", "running", "waiting"):
+            await connection.execute(
+                sql.SQL("ALTER TABLE {} SET (autovacuum_enabled = off)").format(sql.Identifier(postgres_schema, table))
+            )
+    async with storage:
+        yield storage
+
+
+@pytest_asyncio.fixture
+async def explain(storage: PostgresQueueStorage, postgres_dsn: str) -> AsyncIterator[Explain]:
+    link = await Link.connect(parse(postgres_dsn, 30), time_limit=30, prepared=None)
+    yield Explain(storage, link)
+    link.close()
+
+
+class Explain:
+    """Runs a statement as the storage does, tells what it touched, and rolls it back."""
+
+    def __init__(self, storage: PostgresQueueStorage, link: Link) -> None:
+        self.storage = storage
+        self.link = link
+        self.count = 0
+
+    async def __call__(self, name: str, params: Params) -> tuple[int, set[str]]:
+        """Return the pages touched, and the names of relations that were read as a whole."""
+        statement = self.storage._statements[name]
+        self.count += 1
+        begin, rollback = Statement("begin", "BEGIN"), Statement("rollback", "ROLLBACK")
+        # Prepared, since only a prepared statement has the plan that the storage's own have; and then it can be
+        # explained only with its parameters as text.
+        prepare = Statement(f"prepare_{self.count}", f"PREPARE explained AS {statement.sql.decode()}")
+        asked = "SELECT parameter_types::text[] FROM pg_prepared_statements WHERE name = 'explained'"
+        types = Statement("types", asked)
+        _, ((wanted,),) = await self.link.fetch([(prepare, ()), (types, ())])
+        written = ", ".join(f"quote_nullable(${n}::{kind}::text) || '::{kind}'" for n, kind in enumerate(wanted, 1))
+        arguments: tuple[str, ...] = ()
+        if wanted:
+            ((arguments,),) = await self.link.fetch([(Statement(f"text_{self.count}", f"SELECT {written}"), params)])
+        execute = "EXECUTE explained" + (f"({', '.join(arguments)})" if arguments else "")
+        explained = Statement(f"explain_{self.count}", f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {execute}")
+        deallocate = Statement("deallocate", "DEALLOCATE explained")
+        _, rows, _, _ = await self.link.fetch([(begin, ()), (explained, ()), (rollback, ()), (deallocate, ())])
+        plan = json.loads(rows[0][0])[0]["Plan"]
+        whole: set[str] = set()
+        walk(plan, whole)
+        return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"], whole
+
+    async def claim(self, worker: UUID, *, marked: bool = True) -> tuple[int, set[str]]:
+        """Explain a claim."""
+        marks = self.storage._marks
+        queues, priorities, packed = marks.lines(("default",))
+        if not marked:
+            marks.forget()
+            queues, priorities, packed = marks.lines(("default",))
+        return await self("claim", (worker.bytes, queues, priorities, packed, pack_int4(BATCH)))
+
+
+def walk(plan: dict[str, Any], whole: set[str]) -> None:
+    """Collect the tables that were scanned without a condition."""
+    if plan["Node Type"] == "Seq Scan":
+        whole.add(plan["Relation Name"])
+    for inner in plan.get("Plans", ()):
+        walk(inner, whole)
+
+
+async def add(storage: PostgresQueueStorage, count: int) -> None:
+    for start in range(0, count, 1000):
+        await storage.add([new_job() for _ in range(min(1000, count - start))])
+
+
+async def add_others(storage: PostgresQueueStorage) -> None:
+    """Add jobs that nobody claims here, so that the indexes are as high before as after."""
+    for _ in range(20):
+        await storage.add([new_job(queue="other") for _ in range(1000)])
+
+
+async def drain(storage: PostgresQueueStorage, worker: UUID) -> None:
+    done: list[Settlement] = []
+    while True:
+        exchange = await storage.exchange(worker, done, Claim(("default",), 500))
+        done = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in exchange.claimed]
+        if not done:
+            return
+
+
+async def analyze(storage: PostgresQueueStorage, dsn: str) -> None:
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        for table in ("job", "ready", "running", "waiting", "outcome", "unique_key", "attempt", "worker", "tally"):
+            await connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(storage.schema, table)))
+
+
+async def claim(storage: PostgresQueueStorage, worker: UUID) -> list[ClaimedJob]:
+    return (await storage.exchange(worker, claim=Claim(("default",), BATCH))).claimed
+
+
+def completions(jobs: Sequence[ClaimedJob]) -> list[Settlement]:
+    done = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in jobs]
+    return sorted(done, key=lambda s: s.id.bytes)
+
+
+@pytest.mark.parametrize("analyzed", ["empty", "loaded", "bloated", "never"])
+async def test_claims_and_settlements_touch_as_little_whatever_the_statistics_say(
+    storage: PostgresQueueStorage, explain: Explain, postgres_dsn: str, analyzed: str
+) -> None:
+    worker = (await register_worker(storage)).id
+    if analyzed == "empty":
+        await analyze(storage, postgres_dsn)
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as pin:
+        if analyzed == "bloated":
+            await pin.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+            await pin.execute("SELECT 1 FROM pg_class")
+            await add(storage, 20_000)
+            await drain(storage, worker)
+            await analyze(storage, postgres_dsn)
+        await add(storage, 10_000)
+        if analyzed == "loaded":
+            await analyze(storage, postgres_dsn)
+        mine = await claim(storage, worker)
+        if analyzed == "bloated":
+            for _ in range(2):
+                await storage._marks.look(("default",))
+
+        touched, whole = await explain.claim(worker)
+        assert not whole & {"ready", "job_default", "running"}
+        assert touched < BATCH * 30
+
+        touched, whole = await explain("complete", pack_completed(completions(mine)))
+        assert not whole & {"running", "unique_key", "outcome_default"}
+        assert touched < BATCH * 45
+
+        failed = [(i, Settlement(s.id, s.lease, Ending.RETRY, when=60.0)) for i, s in enumerate(completions(mine))]
+        touched, whole = await explain("settle", pack_settlements(failed))
+        assert not whole & {"running", "unique_key", "waiting"}
+        assert touched < BATCH * 45
+
+
+async def test_a_pinned_snapshot_does_not_slow_claims(
+    storage: PostgresQueueStorage, explain: Explain, postgres_dsn: str
+) -> None:
+    worker = (await register_worker(storage)).id
+    await add(storage, BATCH * 2)
+    await add_others(storage)
+    clean, _ = await explain.claim(worker)
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as pin:
+        await pin.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+        await pin.execute("SELECT 1 FROM pg_class")
+        await add(storage, 30_000)
+        await drain(storage, worker)
+        await storage._marks.close()
+        await add(storage, BATCH * 2)
+        for _ in range(2):
+            await storage._marks.look(("default",))
+        marked, _ = await explain.claim(worker)
+        unmarked, _ = await explain.claim(worker, marked=False)
+    assert marked < clean * 1.25
+    # Every page of the line's index, and of the rows that are dead in it, once.
+    assert unmarked > clean + 500, "the snapshot was not pinned: this shows nothing"
+
+
+async def test_future_jobs_of_higher_priority_cost_a_claim_nothing(
+    storage: PostgresQueueStorage, explain: Explain
+) -> None:
+    worker = (await register_worker(storage)).id
+    await add(storage, BATCH * 2)
+    await add_others(storage)
+    clean, _ = await explain.claim(worker)
+    for _ in range(10):
+        await storage.add([new_job(priority=9, run_at=3600.0) for _ in range(1000)])
+    with_future, _ = await explain.claim(worker)
+    assert with_future < clean * 1.25
+
+
+async def test_finding_the_newest_touches_little_of_many(storage: PostgresQueueStorage, explain: Explain) -> None:
+    worker = (await register_worker(storage)).id
+    await storage.add([new_job(run_id="r") for _ in range(20)])
+    mine = await claim(storage, worker)
+    await storage.exchange(worker, [Settlement(job.id, job.lease, Ending.FAIL) for job in mine])
+    await add(storage, 20_000)
+    await drain(storage, worker)
+    limit = pack_int8(20)
+    everything = (None, None, None, None, None, limit)
+    dead_letters = (None, None, None, None, texts(["failed"]), limit)
+    completed = (None, None, None, None, texts(["completed"]), limit)
+    of_run = (None, None, None, None, None, limit, pack_text("r"))
+    for name, params in (
+        ("find", everything), ("find_state", dead_letters), ("find_state", completed), ("find_run", of_run)
+    ):  # fmt: skip
+        touched, whole = await explain(name, params)
+        assert touched < 1000, (name, touched)
+        assert not whole & {"job_default", "outcome_default"}, name
+
+
+async def test_counting_does_not_read_finished_jobs(storage: PostgresQueueStorage, explain: Explain) -> None:
+    worker = (await register_worker(storage)).id
+    await add(storage, 20_000)
+    await drain(storage, worker)
+    await storage.prune()
+    touched, _ = await explain("counts", (None,))
+    assert (await storage.counts("default"))["default"]["completed"] == 20_000  # type: ignore[index]
+    await add(storage, 20_000)
+    await drain(storage, worker)
+    await storage.prune()
+    again, _ = await explain("counts", (None,))
+    assert again <= touched + 800, "dead rows of tables that were drained, not outcomes"
+
+
+async def test_the_clock_function_is_inlined(storage: PostgresQueueStorage, postgres_dsn: str) -> None:
+    query = sql.SQL("EXPLAIN (VERBOSE) SELECT {}() FROM generate_series(1, 2)")
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as connection:
+        rows = await (await connection.execute(query.format(sql.Identifier(storage.schema, "clock")))).fetchall()
+    assert "clock_timestamp()" in " ".join(row[0] for row in rows)
