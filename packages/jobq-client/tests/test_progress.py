@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from uuid import uuid4
 
@@ -154,6 +155,20 @@ async def test_an_async_callback_is_awaited(client: JobQueueClient, worker: Hand
     await worker.report(await worker.claim_one(), 5)
     assert await heard.get() == Progress(percent=5)
     cancel()
+
+
+async def test_a_callback_runs_in_the_context_of_whoever_gave_it(client: JobQueueClient, worker: Hands) -> None:
+    request = contextvars.ContextVar("request", default="none")
+    heard: list[str] = []
+    handle = await client.add(send_receipt(1))
+    cancels = []
+    for name in ("a", "b"):
+        request.set(name)
+        cancels.append(client.on_progress(handle, lambda _: heard.append(request.get())))
+    await worker.report(await worker.claim_one(), 5)
+    await until(lambda: heard == ["a", "b"])
+    for cancel in cancels:
+        cancel()
 
 
 async def test_a_callback_that_fails_is_logged_and_hurts_no_other(

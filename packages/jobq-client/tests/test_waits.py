@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import sys
 from typing import Any
@@ -310,15 +311,18 @@ async def test_progress_of_jobs_that_are_only_waited_for_costs_no_query(storage:
         await waiting
 
 
-async def test_a_second_waiter_shares_the_subscription(storage: Probe, client: JobQueueClient, worker: Hands) -> None:
-    handle = await client.add(send_receipt(1))
-    waiting = [asyncio.create_task(handle.result()) for _ in range(2)]
-    await until(lambda: storage.calls["peek"] == 1)
-    waiting.append(asyncio.create_task(client.wait_for(handle.id)))
-    await until(lambda: storage.calls["peek"] == 2)
-    await worker.run(b'"sent"')
-    assert await asyncio.gather(*waiting) == ["sent"] * 3
-    assert storage.calls["subscribe"] == 1
+async def test_a_second_waiter_shares_the_subscription_and_is_looked_after_at_once(
+    storage: Probe, worker: Hands
+) -> None:
+    async with JobQueueClient(storage, poll=3600) as client:
+        handle = await client.add(send_receipt(1))
+        waiting = [asyncio.create_task(handle.result()) for _ in range(2)]
+        await until(lambda: storage.calls["peek"] == 1)
+        waiting.append(asyncio.create_task(client.wait_for(handle.id)))
+        await until(lambda: storage.calls["peek"] == 2)
+        await worker.run(b'"sent"')
+        assert await asyncio.gather(*waiting) == ["sent"] * 3
+        assert storage.calls["subscribe"] == 1
 
 
 async def test_a_cancelled_waiter_leaves_nothing_subscribed_and_the_others_waiting(
@@ -376,6 +380,47 @@ async def test_a_doorbell_that_breaks_is_replaced(storage: Probe, worker: Hands)
         await until(lambda: storage.calls["subscribe"] == 2 and storage.listening == 1)
         await worker.run(b'"sent"')
         assert await waiting == "sent"
+
+
+async def test_a_job_that_ends_while_the_doorbell_is_replaced_is_not_missed(storage: Probe, worker: Hands) -> None:
+    async with JobQueueClient(storage, poll=3600) as client:
+        handle = await client.add(send_receipt(1))
+        waiting = asyncio.create_task(handle.result(timeout=30))
+        await until(lambda: storage.calls["peek"] == 1 and storage.calls["wait"] == 1)
+        storage.fail("wait")
+        gate = storage.hold("enter")
+        other = await client.add(keep(1))
+        await client.abort(other)  # rings; the ear breaks when it listens again
+        await until(lambda: storage.calls["enter"] == 2)
+        await worker.run(b'"sent"')
+        looks = storage.calls["peek"]
+        gate.set()
+        assert await waiting == "sent"
+        assert storage.calls["peek"] == looks + 1
+
+
+async def test_a_ring_whose_look_fell_into_an_outage_is_not_forgotten(storage: Probe, worker: Hands) -> None:
+    async with JobQueueClient(storage, poll=3600) as client:
+        handle = await client.add(send_receipt(1))
+        waiting = asyncio.create_task(handle.result(timeout=30))
+        await until(lambda: storage.calls["peek"] == 1)
+        storage.fail("peek")
+        await worker.run(b'"sent"')
+        assert await waiting == "sent"
+        assert storage.calls["peek"] == 3
+
+
+async def test_after_an_error_the_room_opens_again_for_the_next_who_comes(
+    storage: Probe, client: JobQueueClient, worker: Hands, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle = await client.add(send_receipt(1))
+    storage.fail("peek", StorageError("the disk is broken"))
+    client.on_progress(handle, print)
+    await until(lambda: bool(caplog.messages))
+    assert caplog.messages == [f"progress of job {handle.id} is followed no longer: the disk is broken"]
+    waiting = asyncio.create_task(handle.result(timeout=30))
+    await worker.run(b'"sent"')
+    assert await waiting == "sent"
 
 
 async def test_a_timeout_in_an_outage_says_so(storage: Probe, client: JobQueueClient) -> None:
@@ -508,3 +553,23 @@ async def test_a_subscription_that_ends_badly_when_nobody_needs_it_is_logged(
     assert await waiting == "sent"
     await until(lambda: bool(caplog.messages))
     assert caplog.messages == ["a subscription that nobody needs any more did not end well"]
+
+
+async def test_the_room_looks_in_no_waiters_context(
+    storage: Probe, client: JobQueueClient, worker: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = contextvars.ContextVar("trace", default="none")
+    seen: set[str] = set()
+    peek = storage.peek
+
+    async def watched(ids: Any) -> Any:
+        seen.add(trace.get())
+        return await peek(ids)
+
+    monkeypatch.setattr(storage, "peek", watched)
+    handle = await client.add(keep(1))
+    trace.set("mine")
+    waiting = asyncio.create_task(handle.result())
+    await worker.run(b"1")
+    assert await waiting == 1
+    assert seen == {"none"}

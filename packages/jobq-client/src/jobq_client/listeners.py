@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -76,20 +77,21 @@ class Follower(Listener):
 
 
 class Caller(Listener):
-    """Calls back at every change of progress, of message or of details."""
+    """Calls back at every change of progress, of message or of details, in the context of whoever asked for it."""
 
     progress = True
 
     def __init__(self, job_id: UUID, callback: ProgressCallback) -> None:
         self._job_id = job_id
         self._callback = callback
+        self._context = contextvars.copy_context()
         self._last = Progress()
 
     def see(self, status: JobStatus) -> bool:
         """Call back if anything changed; done when the job is finished."""
         if status.progress != self._last:
             self._last = status.progress
-            call(self._callback, status.progress)
+            self._context.run(call, self._callback, status.progress)
         return is_finished(status.state)
 
     def fail(self, error: Exception | None) -> None:
