@@ -16,7 +16,7 @@ from jobq_worker.membership import Membership
 from jobq_worker.trouble import Trouble
 
 TERM: Final = 10.0
-"""Seconds that the lease on maintenance lasts; it is renewed after a third of it."""
+"""Seconds that the lease on maintenance lasts, at most; it is renewed after a third of it."""
 PROMOTE: Final = 10.0
 """Seconds between looks for due jobs when none is known to become due and no bell rings."""
 PRUNE: Final = 10.0
@@ -33,6 +33,7 @@ class Maintenance:
         trouble: Trouble,
         *,
         rescue_interval: float,
+        term: float = TERM,
         on_lost: Callable[[Sequence[LostWorker]], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -40,6 +41,7 @@ class Maintenance:
         self._membership = membership
         self._trouble = trouble
         self._rescue_interval = rescue_interval
+        self._term = term
         self._on_lost = on_lost
         self._bell = asyncio.Event()
         self._lead_at = 0.0
@@ -79,13 +81,13 @@ class Maintenance:
         now = self._loop.time
         self._bell.clear()
         if self._lead_at <= now():
-            leadership = await self._storage.lead(self._membership.id, TERM)
+            leadership = await self._storage.lead(self._membership.id, self._term)
             self._trouble.fine("maintenance")
             if leadership.leads and not self.leads:
                 self._promote_at = self._rescue_at = self._prune_at = 0.0
             self.leads = leadership.leads
             # The others ask a little after the lease ends, and not all in the same moment.
-            pause = TERM / 3 if leadership.leads else leadership.expires_in + random.uniform(0.05, 0.5)
+            pause = self._term / 3 if leadership.leads else leadership.expires_in + random.uniform(0.05, 0.5)
             self._lead_at = now() + pause
         if self._prune_anyway or (self.leads and self._prune_at <= now()):
             await self._prune()
