@@ -60,8 +60,8 @@ def connection(path: Path) -> Iterator[sqlite3.Connection]:
 
 def plan(connection: sqlite3.Connection, name: str) -> list[str]:
     statement = sql(name)
-    count = max((int(number) for number in re.findall(r"\?(\d+)", statement)), default=0)
-    rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", [None] * count)
+    values: Any = dict.fromkeys(re.findall(r":(\w+)", statement)) or [None] * statement.count("?")
+    rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)
     return [detail for *_, detail in rows]
 
 
@@ -107,9 +107,9 @@ def fill(connection: sqlite3.Connection, *, finished: int, scheduled: int, pendi
     )
     connection.executemany(
         "INSERT INTO jobq_life (n, queue, urgency, position, state, run_at, finished_at, settled, lease)"
-        " VALUES (?1, 'default', -9, ?1, ?2, ?3, ?4, ?5, ?6)",
+        " VALUES (?, 'default', -9, ?, ?, ?, ?, ?, ?)",
         [
-            (n, state, FAR + number if state == 0 else None, *((1, 5, number) if state == 5 else (None, None, None)))
+            (n, n, state, FAR + number if state == 0 else None, *((1, 5, number) if state == 5 else (None, None, None)))
             for n, (state, number) in enumerate(rows, first + 1)
         ],
     )

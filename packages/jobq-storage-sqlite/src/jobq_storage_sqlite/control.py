@@ -45,7 +45,7 @@ def abort(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
         return _ask(transaction, job, StopRequest.ABORT)
     if job.state in FINISHED:
         return job.state, False
-    transaction.run("abort", job.n, transaction.now)
+    transaction.run("abort", transaction.now, job.n)
     transaction.topics.add(FINISHED_TOPIC)
     return JobState.ABORTED, False
 
@@ -64,7 +64,7 @@ def disable(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
 def enable(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
     """Let a job run again that was put aside; see `QueueStorage.enable`."""
     if job.state is JobState.PROCESSING and job.request == StopRequest.DISABLE:
-        transaction.run("ask", job.n, None)
+        transaction.run("ask", None, job.n)
         transaction.topics.add(REQUEST_TOPIC)
     if job.state is not JobState.DISABLED:
         return job.state, False
@@ -72,7 +72,7 @@ def enable(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
         transaction.run("enable_later", job.n)
         transaction.topics.add(WAITING_TOPIC)
         return JobState.SCHEDULED, False
-    transaction.run("enable", job.n, transaction.numbers(1))
+    transaction.run("enable", transaction.numbers(1), job.n)
     transaction.topics.add(queue_topic(job.queue))
     return JobState.PENDING, False
 
@@ -83,7 +83,7 @@ def retry(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
         return job.state, False
     if job.key is not None and transaction.one("holder", job.queue, job.key) is not None:
         return job.state, False
-    transaction.run("retry", job.n, transaction.numbers(1))
+    transaction.run("retry", transaction.numbers(1), job.n)
     transaction.topics.add(queue_topic(job.queue))
     return JobState.PENDING, False
 
@@ -104,7 +104,7 @@ def abort_run(transaction: Transaction, run_id: str) -> list[Change]:
 
 def clear(transaction: Transaction, queue: str) -> int:
     """Remove all jobs of a queue."""
-    rows = transaction.all("clear", queue)
+    rows = transaction.all("clear", queue=queue)
     if rows:
         remove(transaction, [n for n, _ in rows])
         transaction.topics |= (
@@ -120,6 +120,6 @@ def remove(transaction: Transaction, numbers: Sequence[int]) -> None:
 
 
 def _ask(transaction: Transaction, job: Found, request: StopRequest) -> tuple[JobState, bool]:
-    transaction.run("ask", job.n, request.value)
+    transaction.run("ask", request.value, job.n)
     transaction.topics.add(REQUEST_TOPIC)
     return job.state, True

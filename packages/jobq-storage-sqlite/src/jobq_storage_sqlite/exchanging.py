@@ -59,7 +59,7 @@ def _completes(settlement: Settlement) -> bool:
 def _complete(transaction: Transaction, settlements: list[Settlement]) -> list[JobState | None]:
     now = transaction.now
     rows = [
-        (settlement.id.bytes, settlement.lease, now, settlement.result, text(settlement.reason))
+        (now, settlement.result, text(settlement.reason), settlement.id.bytes, settlement.lease)
         for settlement in settlements
     ]
     changed = transaction.many("complete", rows)
@@ -96,7 +96,7 @@ def _settle_one(transaction: Transaction, settlement: Settlement) -> JobState | 
         run_at = when
     transaction.run(
         "settle",
-        n,
+        CODE[state],
         CODE[state],
         position,
         attempt,
@@ -104,6 +104,7 @@ def _settle_one(transaction: Transaction, settlement: Settlement) -> JobState | 
         text(settlement.reason) or _REASONS.get(state),
         now if state in FINISHED else None,
         error_lease,
+        n,
     )
     transaction.topics.add(topic_of(state, queue))
     return state
@@ -150,7 +151,7 @@ def _claim(transaction: Transaction, worker: UUID, claim: Claim) -> list[Claimed
         rows = transaction.all("claim", queue, left)
         if rows:
             lease = transaction.numbers(len(rows))
-            starts = [(row[0], number, holder, now) for number, row in enumerate(rows, lease)]
+            starts = [(number, holder, now, row[0]) for number, row in enumerate(rows, lease)]
             transaction.many("start", starts)
             claimed += _claimed(rows, range(lease, lease + len(rows)), now)
     return claimed

@@ -13,7 +13,6 @@ from jobq_core.states import JobState
 from jobq_core.storage import Hold, JobFilter, JobStatus, Page
 from jobq_storage_sqlite.codes import (
     CODE,
-    COMPLETED,
     STATES,
     to_error,
     to_id,
@@ -55,31 +54,42 @@ def held(transaction: Transaction, worker: UUID, leases: Sequence[tuple[UUID, in
 
 def find(transaction: Transaction, filter: JobFilter, after: UUID | None, limit: int) -> Page:
     """Return matching jobs, newest first; see `QueueStorage.find`."""
-    states = [CODE[state] for state in filter.states]
-    parameters = (
-        b"\xff" * 17 if after is None else after.bytes,
-        filter.queue,
-        msgspec.json.encode(states).decode() if states else None,
-        msgspec.json.encode(filter.kinds).decode() if filter.kinds else None,
-        msgspec.json.encode(filter.tags).decode() if filter.tags else None,
-        filter.run_id,
+    states = None if not filter.states else _json([CODE[state] for state in filter.states])
+    asked = {
+        "before": b"\xff" * 17 if after is None else after.bytes,
+        "queue": filter.queue,
+        "states": states,
+        "kinds": _json(filter.kinds) if filter.kinds else None,
+        "tags": _json(filter.tags) if filter.tags else None,
+        "run_id": filter.run_id,
         # One more than asked for tells whether there is a next page.
-        max(limit, 0) + 1,
-    )
+        "limit": max(limit, 0) + 1,
+    }
     if filter.run_id is not None:
         name = "find_run"
-    elif states and COMPLETED not in states and transaction.one("in_states", parameters[2], FEW + 1)[0] <= FEW:
+    elif _are_few(transaction, filter, states):
         name = "find_states"
     else:
         name = "find"
-    found = [job_id for (job_id,) in transaction.all(name, *parameters)]
+    found = [job_id for (job_id,) in transaction.all(name, **asked)]
     jobs = [_record(transaction, transaction.one("get", job_id)) for job_id in found[:limit]]
     return Page(jobs, jobs[-1].id if jobs and len(found) > limit else None)
 
 
+def _are_few(transaction: Transaction, filter: JobFilter, states: str | None) -> bool:
+    if states is None or JobState.COMPLETED in filter.states:
+        return False
+    (count,) = transaction.one("in_states", states=states, limit=FEW + 1)
+    return bool(count <= FEW)
+
+
+def _json(values: Sequence[Any]) -> str:
+    return msgspec.json.encode(values).decode()
+
+
 def counts(transaction: Transaction, queue: str | None) -> Mapping[str, Mapping[JobState, int]]:
     """Count jobs by queue and state; see `QueueStorage.counts`."""
-    rows = transaction.all("counts") if queue is None else transaction.all("counts_of", queue)
+    rows = transaction.all("counts") if queue is None else transaction.all("counts_of", queue=queue)
     counted: dict[str, dict[JobState, int]] = {}
     if queue is not None:
         counted[queue] = dict.fromkeys(JobState, 0)
@@ -179,5 +189,5 @@ def _attempt(row: Any) -> AttemptRecord:
 def rings(transaction: Transaction, topics: Sequence[str]) -> dict[str, int]:
     """Return how often each topic rang so far."""
     found = dict.fromkeys(topics, 0)
-    found.update(transaction.all("rings", msgspec.json.encode(topics).decode()))
+    found.update(transaction.all("rings", _json(topics)))
     return found

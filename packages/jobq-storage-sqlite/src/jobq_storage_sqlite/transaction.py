@@ -34,21 +34,21 @@ class Transaction:
         self._next = first + count
         return first
 
-    def run(self, name: str, *parameters: Any) -> sqlite3.Cursor:
-        """Run sql/`name`.sql."""
-        return self.connection.execute(sql(name), parameters)
+    def run(self, name: str, *parameters: Any, **named: Any) -> sqlite3.Cursor:
+        """Run sql/`name`.sql, with values for its `?` in their order, or for its `:names`."""
+        return self.connection.execute(sql(name), named or parameters)
 
     def many(self, name: str, rows: Sequence[tuple[Any, ...]]) -> int:
         """Run sql/`name`.sql for each row and return how many rows of the table it changed."""
         return self.connection.executemany(sql(name), rows).rowcount
 
-    def one(self, name: str, *parameters: Any) -> Any:
+    def one(self, name: str, *parameters: Any, **named: Any) -> Any:
         """Run sql/`name`.sql and return its first row, or None."""
-        return self.connection.execute(sql(name), parameters).fetchone()
+        return self.connection.execute(sql(name), named or parameters).fetchone()
 
-    def all(self, name: str, *parameters: Any) -> list[Any]:
+    def all(self, name: str, *parameters: Any, **named: Any) -> list[Any]:
         """Run sql/`name`.sql and return its rows."""
-        return self.connection.execute(sql(name), parameters).fetchall()
+        return self.connection.execute(sql(name), named or parameters).fetchall()
 
     def flush(self) -> dict[str, int]:
         """Write what was gathered; the last thing before the commit. Returns how often each topic rang by now."""

@@ -16,7 +16,7 @@ from jobq_core.storage import (
     Retention,
     queue_topic,
 )
-from jobq_storage_sqlite.codes import ABORTED, COMPLETED, FAILED, to_id
+from jobq_storage_sqlite.codes import ABORTED, CODE, COMPLETED, FAILED, to_id
 from jobq_storage_sqlite.control import remove
 from jobq_storage_sqlite.exchanging import keep_error, topic_of
 from jobq_storage_sqlite.moments import SECOND
@@ -86,7 +86,7 @@ def _take_back(
 
 
 def _end(transaction: Transaction, n: int, lease: int, state: JobState, reason: str) -> JobState:
-    transaction.run("rescue_end", n, ABORTED if state is JobState.ABORTED else FAILED, reason, transaction.now, lease)
+    transaction.run("rescue_end", CODE[state], reason, transaction.now, lease, n)
     return state
 
 

@@ -25,6 +25,7 @@ def register(transaction: Transaction, worker: WorkerInfo) -> None:
         msgspec.json.encode(WorkerStats()).decode(),
         lost_after,
         transaction.now,
+        transaction.now,
         transaction.now + lost_after,
     )
     kinds = msgspec.json.encode(worker.kinds).decode()
@@ -39,12 +40,13 @@ def free(transaction: Transaction, numbers: Sequence[int]) -> None:
     """Make waiting or running jobs PENDING, at the end of the line, in this order."""
     if numbers:
         first = transaction.numbers(len(numbers))
-        transaction.many("free", [(n, position) for position, n in enumerate(numbers, first)])
+        transaction.many("free", list(enumerate(numbers, first)))
 
 
 def beat(transaction: Transaction, worker: UUID, stats: WorkerStats) -> bool:
     """Renew a worker's row; see `Heart.beat`."""
-    return transaction.run("beat", worker.bytes, msgspec.json.encode(stats).decode(), transaction.now).rowcount == 1
+    now = transaction.now
+    return transaction.run("beat", msgspec.json.encode(stats).decode(), now, now, worker.bytes).rowcount == 1
 
 
 def deregister(transaction: Transaction, worker: UUID) -> None:
@@ -71,11 +73,11 @@ def progress(transaction: Transaction, reports: Sequence[ProgressReport]) -> lis
     stored = [
         transaction.run(
             "progress",
-            report.id.bytes,
-            report.lease,
             report.progress.percent,
             text(report.progress.message),
             None if report.progress.details is None else msgspec.json.encode(report.progress.details),
+            report.id.bytes,
+            report.lease,
         ).rowcount
         == 1
         for report in reports

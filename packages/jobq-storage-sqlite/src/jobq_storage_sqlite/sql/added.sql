@@ -1,1 +1,1 @@
-SELECT n FROM jobq_job WHERE n >= ?1
+SELECT n FROM jobq_job WHERE n >= ?

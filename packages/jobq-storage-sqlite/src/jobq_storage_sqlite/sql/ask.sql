@@ -1,1 +1,1 @@
-UPDATE jobq_life SET request = ?2 WHERE n = ?1 AND state = 4
+UPDATE jobq_life SET request = ? WHERE n = ? AND state = 4

@@ -1,4 +1,4 @@
 SELECT number, lease, worker, started_at, finished_at, type, message, traceback
 FROM jobq_attempt
-WHERE n = ?1
+WHERE n = ?
 ORDER BY lease

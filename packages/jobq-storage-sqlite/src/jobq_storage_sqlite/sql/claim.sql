@@ -2,6 +2,6 @@
 SELECT life.n, job.id, life.queue, job.kind, job.arguments, life.attempt + 1, job.max_attempts, life.urgency,
     job.timeout, job.deadline, job.backoff, job.run_id, job.tags
 FROM jobq_life AS life CROSS JOIN jobq_job AS job ON job.n = life.n
-WHERE life.state = 3 AND life.queue = ?1
+WHERE life.state = 3 AND life.queue = ?
 ORDER BY life.urgency, life.position
-LIMIT ?2
+LIMIT ?

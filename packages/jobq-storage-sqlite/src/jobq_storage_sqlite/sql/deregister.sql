@@ -1,1 +1,1 @@
-DELETE FROM jobq_worker WHERE id = ?1
+DELETE FROM jobq_worker WHERE id = ?

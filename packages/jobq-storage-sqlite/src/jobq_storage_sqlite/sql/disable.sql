@@ -1,1 +1,1 @@
-UPDATE jobq_life SET state = 2, reason = 'disabled' WHERE n = ?1
+UPDATE jobq_life SET state = 2, reason = 'disabled' WHERE n = ?

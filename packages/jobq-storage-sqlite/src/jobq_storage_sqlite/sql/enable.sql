@@ -1,1 +1,1 @@
-UPDATE jobq_life SET state = 3, position = ?2, reason = NULL, error_lease = NULL WHERE n = ?1
+UPDATE jobq_life SET state = 3, position = ?, reason = NULL, error_lease = NULL WHERE n = ?

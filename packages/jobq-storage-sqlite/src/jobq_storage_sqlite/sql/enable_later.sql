@@ -1,1 +1,1 @@
-UPDATE jobq_life SET state = 0, reason = 'delayed', error_lease = NULL WHERE n = ?1
+UPDATE jobq_life SET state = 0, reason = 'delayed', error_lease = NULL WHERE n = ?

@@ -1,1 +1,1 @@
-SELECT expires_at FROM jobq_worker WHERE id = ?1
+SELECT expires_at FROM jobq_worker WHERE id = ?

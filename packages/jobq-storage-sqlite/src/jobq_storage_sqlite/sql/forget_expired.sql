@@ -1,1 +1,1 @@
-DELETE FROM jobq_worker WHERE expires_at <= ?1
+DELETE FROM jobq_worker WHERE expires_at <= ?

@@ -3,4 +3,4 @@ SELECT job.n, job.id, job.kind, life.queue, life.state, life.urgency, job.argume
     life.request, life.worker, life.lease, life.started_at, life.finished_at, life.percent, life.message, life.details,
     life.result, life.error_lease
 FROM jobq_job AS job JOIN jobq_life AS life ON life.n = job.n
-WHERE job.id = ?1
+WHERE job.id = ?

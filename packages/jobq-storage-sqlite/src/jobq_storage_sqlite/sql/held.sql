@@ -1,3 +1,3 @@
 SELECT life.request
 FROM jobq_job AS job JOIN jobq_life AS life ON life.n = job.n
-WHERE job.id = ?1 AND life.lease = ?2 AND life.worker = ?3 AND life.state = 4
+WHERE job.id = ? AND life.lease = ? AND life.worker = ? AND life.state = 4

@@ -1,5 +1,5 @@
 INSERT INTO jobq_leader (one, worker, expires_at)
-VALUES (1, ?1, ?2)
+VALUES (1, ?, ?)
 ON CONFLICT (one) DO UPDATE
 SET worker = excluded.worker, expires_at = excluded.expires_at
-WHERE worker = excluded.worker OR expires_at <= ?3
+WHERE worker = excluded.worker OR expires_at <= ?

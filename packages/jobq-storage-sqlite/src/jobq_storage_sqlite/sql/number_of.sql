@@ -1,1 +1,1 @@
-SELECT n FROM jobq_job WHERE id = ?1
+SELECT n FROM jobq_job WHERE id = ?

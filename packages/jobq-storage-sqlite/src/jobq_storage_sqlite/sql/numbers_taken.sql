@@ -1,1 +1,1 @@
-UPDATE jobq_sequence SET value = ?1 WHERE one = 1
+UPDATE jobq_sequence SET value = ? WHERE one = 1

@@ -1,1 +1,1 @@
-SELECT n FROM jobq_life WHERE state > 4 AND queue = ?1 AND state = ?2 AND finished_at <= ?3 ORDER BY finished_at LIMIT ?4
+SELECT n FROM jobq_life WHERE state > 4 AND queue = ? AND state = ? AND finished_at <= ? ORDER BY finished_at LIMIT ?

@@ -3,4 +3,4 @@ SELECT job.id, job.kind, life.queue, life.state, life.attempt, life.percent, lif
 FROM jobq_job AS job
 JOIN jobq_life AS life ON life.n = job.n
 LEFT JOIN jobq_attempt AS attempt ON attempt.n = life.n AND attempt.lease = life.error_lease
-WHERE job.id = ?1
+WHERE job.id = ?

@@ -1,3 +1,3 @@
 UPDATE jobq_life
-SET percent = ?3, message = ?4, details = ?5
-WHERE n = (SELECT n FROM jobq_job WHERE id = ?1) AND lease = ?2 AND state = 4
+SET percent = ?, message = ?, details = ?
+WHERE n = (SELECT n FROM jobq_job WHERE id = ?) AND lease = ? AND state = 4

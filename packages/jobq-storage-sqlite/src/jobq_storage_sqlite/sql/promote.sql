@@ -1,1 +1,1 @@
-SELECT n, queue FROM jobq_life WHERE state < 2 AND run_at <= ?1 ORDER BY run_at, n LIMIT ?2
+SELECT n, queue FROM jobq_life WHERE state < 2 AND run_at <= ? ORDER BY run_at, n LIMIT ?

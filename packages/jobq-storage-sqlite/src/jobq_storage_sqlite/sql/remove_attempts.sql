@@ -1,1 +1,1 @@
-DELETE FROM jobq_attempt WHERE n = ?1
+DELETE FROM jobq_attempt WHERE n = ?

@@ -1,1 +1,1 @@
-DELETE FROM jobq_job WHERE n = ?1
+DELETE FROM jobq_job WHERE n = ?

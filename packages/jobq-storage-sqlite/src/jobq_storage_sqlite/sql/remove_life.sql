@@ -1,1 +1,1 @@
-DELETE FROM jobq_life WHERE n = ?1
+DELETE FROM jobq_life WHERE n = ?

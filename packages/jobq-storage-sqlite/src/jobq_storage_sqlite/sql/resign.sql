@@ -1,1 +1,1 @@
-DELETE FROM jobq_leader WHERE worker = ?1
+DELETE FROM jobq_leader WHERE worker = ?

@@ -1,4 +1,4 @@
 INSERT INTO jobq_retention (queue, completed, failed, aborted)
-VALUES (?1, ?2, ?3, ?4)
+VALUES (?, ?, ?, ?)
 ON CONFLICT (queue) DO UPDATE
 SET completed = excluded.completed, failed = excluded.failed, aborted = excluded.aborted

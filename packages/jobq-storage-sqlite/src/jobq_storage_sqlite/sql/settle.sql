@@ -1,4 +1,4 @@
 UPDATE jobq_life
-SET state = ?2, settled = ?2, position = ?3, attempt = ?4, run_at = ?5, reason = ?6, finished_at = ?7, error_lease = ?8,
+SET state = ?, settled = ?, position = ?, attempt = ?, run_at = ?, reason = ?, finished_at = ?, error_lease = ?,
     request = NULL
-WHERE n = ?1
+WHERE n = ?

@@ -1,3 +1,3 @@
 SELECT life.settled
 FROM jobq_job AS job JOIN jobq_life AS life ON life.n = job.n
-WHERE job.id = ?1 AND life.lease = ?2
+WHERE job.id = ? AND life.lease = ?
