@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from uuid import UUID
 
 import pytest
 
 from jobq_core import JobCompleted, JobState, Retention, job
+from jobq_core.storage import Leadership
 from jobq_worker import JobQueueWorker, maintenance
 
 from .kit import Endings, add, add_many, ending, state, until, working
@@ -42,6 +44,25 @@ async def test_another_leads_soon_after_the_leader_stopped(storage: Probe, monke
             await first.stop()
             assert storage.calls["resign"] == 1
             await until(lambda: second.health().leads)
+
+
+class Terms(Probe):
+    """Remembers for how long the lead was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.terms: set[float] = set()
+
+    async def lead(self, worker: UUID, term: float) -> Leadership:
+        self.terms.add(term)
+        return await super().lead(worker, term)
+
+
+@pytest.mark.parametrize(("lost_after", "term"), [(3.0, 1.5), (30.0, 10.0)])
+async def test_a_dead_leader_is_replaced_before_its_jobs_may_be_taken_back(lost_after: float, term: float) -> None:
+    async with Terms() as storage, working(storage, quick, lost_after=lost_after, heartbeat_interval=1.0):
+        await storage.called("lead")
+        assert storage.terms == {term}
 
 
 async def test_a_due_job_is_promoted_at_its_moment(storage: Probe) -> None:

@@ -33,7 +33,7 @@ class Maintenance:
         trouble: Trouble,
         *,
         rescue_interval: float,
-        term: float = TERM,
+        longest_term: float = TERM,
         on_lost: Callable[[Sequence[LostWorker]], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -41,7 +41,7 @@ class Maintenance:
         self._membership = membership
         self._trouble = trouble
         self._rescue_interval = rescue_interval
-        self._term = term
+        self._term = min(TERM, longest_term)
         self._on_lost = on_lost
         self._bell = asyncio.Event()
         self._lead_at = 0.0

@@ -23,7 +23,7 @@ from jobq_worker.handlers import Handlers
 from jobq_worker.in_loop import LoopExecutor
 from jobq_worker.in_threads import ThreadExecutor
 from jobq_worker.ledger import Ledger
-from jobq_worker.maintenance import TERM, Maintenance
+from jobq_worker.maintenance import Maintenance
 from jobq_worker.membership import Membership
 from jobq_worker.progress import Reporter
 from jobq_worker.run import Stop
@@ -72,7 +72,7 @@ class Shift:
             trouble,
             rescue_interval=info.lost_after / 6,
             # A leader that died is replaced before its own jobs may be taken back, so that nothing adds to lost_after.
-            term=min(TERM, info.lost_after / 2),
+            longest_term=info.lost_after / 2,
             on_lost=self._found_lost,
         )
         ledger = Ledger(slots, self.membership, events, retention, self.maintenance.prune_soon)
