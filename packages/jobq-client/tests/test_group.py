@@ -217,8 +217,10 @@ async def test_an_answer_of_the_wrong_length_is_an_error_and_strands_nobody() ->
     assert [str(outcome) for outcome in outcomes] == ["the storage gave 0 answers to 1 jobs"] * 2
 
 
-async def test_stopping_adds_what_was_taken_in(storage: Probe) -> None:
-    client = JobQueueClient(storage)
+async def test_stopping_adds_what_was_taken_in_before_it_closes_the_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = Probe()
+    monkeypatch.setattr("jobq_client.client.open_storage", lambda url: storage)
+    client = JobQueueClient("memory://")
     await client.start()
     gate = storage.hold("add")
     adds = [asyncio.create_task(client.add(keep(1)))]
@@ -230,7 +232,8 @@ async def test_stopping_adds_what_was_taken_in(storage: Probe) -> None:
     gate.set()
     await stopping
     await asyncio.gather(*adds)
-    assert await total(storage) == 2
+    async with storage:
+        assert await total(storage) == 2
 
 
 async def test_stopping_does_not_wait_for_an_outage_to_end(storage: Probe) -> None:

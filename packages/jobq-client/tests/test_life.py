@@ -4,7 +4,9 @@ import asyncio
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
 
 import pytest
@@ -123,6 +125,17 @@ async def test_ids_carry_the_storages_time_whatever_this_machines_clock_says(ahe
         handles = [await client.add(keep(1)), *await client.add_many([keep(2)])]
         for handle in handles:
             assert abs(made_at(handle.id) - (await storage.now()).timestamp()) < 1
+
+
+async def test_the_storages_time_is_that_of_the_middle_of_the_round_trip(
+    storage: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = iter([1000.0, 1004.0])
+    monkeypatch.setattr("time.time", lambda: next(here, 1004.0))
+    monkeypatch.setattr(storage, "now", AsyncMock(return_value=datetime.fromtimestamp(1052.0, UTC)))
+    measured = clock.StorageClock(storage)
+    await measured.measure()
+    assert await measured.offset() == 50.0
 
 
 async def test_an_offset_below_what_measuring_is_good_for_is_none(storage: Probe) -> None:
