@@ -132,6 +132,7 @@ async def app(storage: str, archive: Path) -> int:
     started = time.monotonic()
     with processes(storage) as running:
         async with JobQueueClient(storage) as client:
+            await until_up(client, running)
             jobs = [Pack(source=str(path), archive=str(archive)) for path in sources()]
             handles = await client.add_many(jobs, run_id=run_id)
             print(f"app: added {len(handles)} jobs under run {run_id}")
@@ -139,6 +140,16 @@ async def app(storage: str, archive: Path) -> int:
             records = [record async for record in client.find_all(run_id=run_id)]
         seconds = time.monotonic() - started
     return report(verified, records, running, seconds)
+
+
+async def until_up(client: JobQueueClient, running: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Wait until all processes are registered, so that each has a part in the work and hears the signal at the end."""
+    own = {process.pid for process in running.values()}
+    while not own <= {worker.info.pid for worker in await client.storage.workers()}:
+        for name, process in running.items():
+            if process.poll() is not None:
+                raise RuntimeError(f"{name} did not start: it ended with {process.returncode}")
+        await asyncio.sleep(0.1)
 
 
 def sources() -> list[Path]:
