@@ -17,11 +17,11 @@ async def listen(storage: QueueStorage, bells: Mapping[str, Callable[[], None]],
     while True:
         try:
             async with storage.subscribe(bells) as ear:
+                trouble.fine("doorbell")
                 for ring in set(bells.values()):
                     ring()
                 while True:
                     rung = await ear.wait()
-                    trouble.fine("doorbell")
                     for ring in {bells[topic] for topic in rung if topic in bells}:
                         ring()
         except Exception as error:  # noqa: BLE001  (logged by Trouble; polling goes on meanwhile)

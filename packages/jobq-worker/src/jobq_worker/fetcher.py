@@ -145,6 +145,7 @@ class Fetcher:
         if claim is None:
             self._rung = self._rung or rung
         if not runs and claim is None:
+            self._trouble.fine("fetcher")
             return
         self._poll_at = loop.time() + self._poll_interval * random.uniform(1.0, 1.25)
         before = loop.time()

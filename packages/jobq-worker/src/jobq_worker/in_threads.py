@@ -36,10 +36,10 @@ class ThreadExecutor(Executor):
         self._closed = False
 
     def start(self, run: Run) -> None:
-        self._under_way += 1
-        if self._under_way > self._threads:
+        if self._under_way == self._threads:
+            threading.Thread(target=self._serve, name=f"jobq-handler-{self._threads + 1}", daemon=True).start()
             self._threads += 1
-            threading.Thread(target=self._serve, name=f"jobq-handler-{self._threads}", daemon=True).start()
+        self._under_way += 1
         self._work.put(run)
 
     def stop(self, run: Run) -> None:

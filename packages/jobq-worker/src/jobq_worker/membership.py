@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from uuid import UUID
 
 import attrs
@@ -110,11 +110,6 @@ class Membership:
         self._doubted = True
         if self._heartbeat is not None:
             self._heartbeat.beat_now()
-
-    def resize(self, concurrency: int) -> Awaitable[None]:
-        """Tell the storage how many slots there are now."""
-        self.info = attrs.evolve(self.info, concurrency=concurrency)
-        return self._storage.register(self.info)
 
     async def leave(self, patience: float) -> None:
         """Stop beating and deregister; after `patience` seconds leave that to those who look for the lost."""

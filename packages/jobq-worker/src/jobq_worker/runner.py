@@ -66,11 +66,6 @@ class Runner:
         """Runs that have ended and are to be settled."""
         self.draining = False
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing runs and nothing waits to."""
-        return not self.running and not self.buffer
-
     def take(self, claimed: Iterable[ClaimedJob], at: float) -> None:
         """Put claimed jobs into the buffer and start what can start. at: the loop's time before they were claimed."""
         buffer = self.buffer
@@ -181,10 +176,12 @@ class Runner:
         """Take a run whose handler has ended; called by the executors."""
         slot = run.slot
         assert slot is not None
-        del self.running[run.job.lease]
+        if self.running.pop(run.job.lease, None) is None:
+            return  # abandoned meanwhile
         if run.timer is not None:
             run.timer.cancel()
             run.timer = None
+        run.context = None  # which refers to the run
         if not run.over:
             run.seconds = self._loop.time() - run.started
             self._settle(run, run.outcome)
@@ -215,9 +212,11 @@ class Runner:
 
     def settle_without_end(self, run: Run) -> None:
         """Settle a run whose handler was told to stop and goes on; what it does from now on counts for nothing."""
+        if run.timer is not None:
+            run.timer.cancel()
+            run.timer = None
         if run.over or run.job.lease not in self.running:
             return
-        run.timer = None
         run.seconds = self._loop.time() - run.started
         logger.warning("job %s (%s) goes on although it was told to stop", run.job.id, run.job.kind)
         self._settle(run, stopped(run, None))
@@ -243,7 +242,6 @@ class Runner:
         """Take a buffered job out, before it starts, because somebody asked for it or its lease is over."""
         self.buffer.remove(run)
         run.stop = why
-        run.handler = self.handlers.get(run.job.kind, run.handler)
         self._unstarted(run, stopped(run, None))
 
     def abandon(self) -> None:

@@ -60,6 +60,7 @@ class Watch:
         runner = self._runner
         runs = [run for run in [*runner.buffer, *runner.running.values()] if run.claimed_at <= before and not run.over]
         if not runs:
+            self._trouble.fine("watch")
             return
         holds = await self._storage.held(self._membership.id, [(run.job.id, run.job.lease) for run in runs])
         self._trouble.fine("watch")

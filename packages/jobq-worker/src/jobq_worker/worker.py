@@ -174,8 +174,8 @@ class JobQueueWorker(EventSource):
             heartbeat_interval=self._heartbeat_interval,
             poll_interval=self._poll_interval,
         )
-        await self._open()
         try:
+            await self._open()
             await shift.start()
         except BaseException:
             await self._close()
@@ -219,19 +219,24 @@ class JobQueueWorker(EventSource):
             self._id = shift.membership.id
             self._shift = None
             self._state = "stopped"
-            await self._close()
-            stats = self.stats()
-            logger.info(
-                "worker %s (%s) stopped: %d completed, %d failed, %d retried, %d handed back",
-                self._name,
-                self._id,
-                stats.completed,
-                stats.failed,
-                stats.retried,
-                stats.released,
-            )
-            self.emit(WorkerStopped(worker=self._id, name=self._name, stats=stats))
-            self.close_events()
+            try:
+                await self._close()
+            finally:
+                self._tell_stopped(self._id)
+
+    def _tell_stopped(self, id: UUID) -> None:
+        stats = self.stats()
+        logger.info(
+            "worker %s (%s) stopped: %d completed, %d failed, %d retried, %d handed back",
+            self._name,
+            id,
+            stats.completed,
+            stats.failed,
+            stats.retried,
+            stats.released,
+        )
+        self.emit(WorkerStopped(worker=id, name=self._name, stats=stats))
+        self.close_events()
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then stop as `stop()` does; a second signal stops at once.
