@@ -93,6 +93,7 @@ async def test_a_wrong_schema_is_nobodys_guilt_and_is_not_looked_for(storage: Pr
     storage.fail("add", SchemaError("run jobq migrate"))
     outcomes = await asyncio.gather(*(client.add(keep(n)) for n in range(5)), return_exceptions=True)
     assert all(isinstance(outcome, SchemaError) for outcome in outcomes)
+    assert len(set(outcomes)) == 5
     assert storage.calls["add"] == 1
 
 

@@ -284,3 +284,20 @@ async def test_progress_on_a_finished_job_changes_nothing(client: JobQueueClient
     await worker.complete(job)
     assert not await worker.report(job, 50)
     assert await handle.progress() == Progress()
+
+
+async def test_who_unsubscribes_while_the_answer_is_on_its_way_hears_nothing(
+    storage: Probe, client: JobQueueClient, worker: Hands
+) -> None:
+    handle = await client.add(send_receipt(1))
+    await worker.report(await worker.claim_one(), 5)
+    heard: list[Progress] = []
+    gate = storage.hold("peek", after=True)
+    first = client.on_progress(handle, heard.append)
+    second = client.on_progress(handle, print)
+    await until(lambda: storage.calls["peek"] == 1)
+    first()
+    gate.set()
+    await handle.progress()
+    assert heard == []
+    second()

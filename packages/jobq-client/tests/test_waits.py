@@ -573,3 +573,33 @@ async def test_the_room_looks_in_no_waiters_context(
     await worker.run(b"1")
     assert await waiting == 1
     assert seen == {"none"}
+
+
+async def test_who_comes_after_a_retry_is_not_told_of_the_failure_before_it(
+    storage: Probe, client: JobQueueClient, worker: Hands
+) -> None:
+    handle = await client.add(send_receipt(1))
+    await worker.fail(await worker.claim_one())
+    gate = storage.hold("peek", after=True)
+    before = asyncio.create_task(handle.result())
+    await until(lambda: storage.calls["peek"] == 1)
+    await client.retry(handle)
+    after = asyncio.create_task(handle.result())
+    await asyncio.sleep(0)
+    gate.set()
+    with pytest.raises(ValueError):
+        await before
+    await worker.run(b'"sent"')
+    assert await after == "sent"
+
+
+async def test_a_doorbell_that_breaks_again_and_again_is_not_fetched_in_a_hurry_and_logged_once(
+    storage: Probe, client: JobQueueClient, worker: Hands, caplog: pytest.LogCaptureFixture
+) -> None:
+    handle = await client.add(send_receipt(1))
+    storage.fail("wait", times=3)
+    waiting = asyncio.create_task(handle.result())
+    await until(lambda: storage.calls["wait"] == 4)
+    assert caplog.messages == [f"the doorbell is out of order, polling meanwhile: {AWAY}"]
+    await worker.run(b'"sent"')
+    assert await waiting == "sent"

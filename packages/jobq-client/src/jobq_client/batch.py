@@ -7,7 +7,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
-from jobq_client.group import Send, unavailable
+from jobq_client.errors import unavailable
+from jobq_client.group import Send
 from jobq_client.pauses import OUTAGE, pause
 from jobq_core.errors import ConfigurationError, InvalidJobError, StorageUnavailableError
 from jobq_core.ids import new_id

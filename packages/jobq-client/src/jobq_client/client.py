@@ -14,9 +14,10 @@ import attrs
 from jobq_client.announcing import Announcer
 from jobq_client.batch import make_jobs, persist, send_all
 from jobq_client.clock import StorageClock
+from jobq_client.errors import not_found
 from jobq_client.group import Grouping
 from jobq_client.handle import JobHandle
-from jobq_client.listeners import Caller, Ending, Follower, ProgressCallback, Watcher, not_found
+from jobq_client.listeners import Caller, Ending, Follower, ProgressCallback, Watcher
 from jobq_client.outcome import is_over, result_of
 from jobq_client.waits import Listener, WaitingRoom
 from jobq_core.errors import ClosedError, ConfigurationError, JobStateError, WaitTimeoutError
@@ -168,8 +169,8 @@ class JobQueueClient(EventSource):
         open transaction instead: it is there when that commits, and cannot be waited for before.
 
         Raises InvalidJobError for arguments that cannot be kept and ConfigurationError for an option that cannot work
-        (nothing is stored then); StorageUnavailableError when the storage was away for `patience` seconds, or for the
-        first moment with `connection`: without one the job may or may not have been added.
+        (nothing is stored then). Raises StorageUnavailableError when the storage was away for `patience` seconds: the
+        job may or may not have been added. With `connection` nothing is tried twice, the transaction being yours.
         """
         running = self._open()
         new = new_job(new_id(await running.clock.offset()), job, self._queue, options)

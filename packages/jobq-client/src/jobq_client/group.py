@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from jobq_client.errors import own, unavailable
 from jobq_client.pauses import OUTAGE, pause
 from jobq_core.errors import ClosedError, SchemaError, StorageError, StorageUnavailableError
 from jobq_core.retry import Backoff
@@ -191,13 +192,6 @@ def _halves(group: list[_Entry]) -> list[list[_Entry]]:
     return [group[half:], group[:half]]  # the first half is taken first, from the end
 
 
-def _fail_all(group: list[_Entry], error: BaseException) -> None:
+def _fail_all(group: list[_Entry], error: Exception) -> None:
     for entry in group:
-        entry.fail(error)
-
-
-def unavailable(error: StorageUnavailableError, what: str) -> StorageUnavailableError:
-    """Return an error of one caller's own: a shared one would gather the tracebacks of them all."""
-    own = StorageUnavailableError(f"{what}: {error}")
-    own.__cause__ = error
-    return own
+        entry.fail(own(error) if len(group) > 1 else error)

@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
 
+from jobq_client.errors import not_found, own
 from jobq_client.outcome import is_over
 from jobq_client.waits import Listener
-from jobq_core.errors import ClosedError, JobNotFoundError
+from jobq_core.errors import ClosedError
 from jobq_core.records import Progress
 from jobq_core.states import is_finished
 from jobq_core.storage import JobStatus
@@ -22,11 +23,6 @@ logger = logging.getLogger("jobq.client")
 ProgressCallback = Callable[[Progress], object | Awaitable[object]]
 
 _tasks: Final[set[asyncio.Future[object]]] = set()
-
-
-def not_found(job_id: UUID) -> JobNotFoundError:
-    """Return the error for a job that is not there."""
-    return JobNotFoundError(f"no job {job_id}: it never was, was deleted, or was pruned after its retention")
 
 
 class Ending(Listener):
@@ -116,16 +112,6 @@ class Watcher(Listener):
         """Log it: there is nobody to raise it to."""
         if not isinstance(error, ClosedError):
             logger.warning("job %s is watched no longer: %s", self._job_id, error or "there is no such job")
-
-
-def own(error: Exception) -> Exception:
-    """Return an error of one waiter's own: a shared one would gather the tracebacks of them all."""
-    try:
-        copy = type(error)(*error.args)
-    except Exception:  # noqa: BLE001  (a type that cannot be made again from its arguments)
-        return error
-    copy.__cause__ = error.__cause__ or error
-    return copy
 
 
 def call(callback: ProgressCallback, progress: Progress) -> None:

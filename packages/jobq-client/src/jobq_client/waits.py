@@ -24,6 +24,8 @@ from jobq_core.storage import FINISHED_TOPIC, PROGRESS_TOPIC, JobStatus, QueueSt
 
 logger = logging.getLogger("jobq.client")
 
+STEADY: Final = 10.0
+"""Seconds for which a doorbell must have worked for its next failure to count as the first."""
 MAX_GAP: Final = 0.02
 """Seconds between looks, at most, while the bell rings for jobs of others: 50 queries a second, not thousands."""
 
@@ -49,7 +51,7 @@ class WaitingRoom:
         self._storage = storage
         self._announcer = announcer
         self._poll = poll
-        self._listeners: dict[UUID, list[Listener]] = {}
+        self._listeners: dict[UUID, dict[Listener, None]] = {}
         self._due: set[UUID] = set()
         self._all_due = False
         self._next_poll = 0.0
@@ -65,7 +67,7 @@ class WaitingRoom:
         """Tell the listener how the job stands, now and at every change, until it leaves or is done."""
         if self._closed:
             raise ClosedError("the client is closed")
-        self._listeners.setdefault(job_id, []).append(listener)
+        self._listeners.setdefault(job_id, {})[listener] = None
         self._due.add(job_id)
         self._arrival.set()
         self._wake.set()
@@ -74,9 +76,9 @@ class WaitingRoom:
 
     def leave(self, job_id: UUID, listener: Listener) -> None:
         """Tell the listener no more; whoever leaves last closes the subscription. May be called twice."""
-        listeners = self._listeners.get(job_id, [])
+        listeners = self._listeners.get(job_id, {})
         if listener in listeners:
-            listeners.remove(listener)
+            del listeners[listener]
             if not listeners:
                 del self._listeners[job_id]
                 self._due.discard(job_id)
@@ -112,15 +114,16 @@ class WaitingRoom:
         failures = 0
         try:
             while self._looking is me:
+                began = time.monotonic()
                 try:
                     async with self._storage.subscribe((FINISHED_TOPIC, PROGRESS_TOPIC)) as subscription:
-                        failures = 0
                         # What happened before the ear was at the door was not heard.
                         self._all_due = True
                         await self._look_when_rung(subscription)
                 except StorageUnavailableError as error:
-                    failures += 1
-                    logger.warning("the doorbell is out of order, polling meanwhile: %s", error)
+                    failures = failures + 1 if time.monotonic() - began < STEADY else 1
+                    if failures == 1:
+                        logger.warning("the doorbell is out of order, polling meanwhile: %s", error)
                     if self._looking is me:
                         self._all_due = True
                         await self._look()
@@ -184,6 +187,8 @@ class WaitingRoom:
             return False, False
         self._all_due = False
         self._due.clear()
+        # Who comes while the answer is on its way may know more than it says, of a retry for one.
+        asked = [tuple(self._listeners[job_id]) for job_id in ids]
         try:
             statuses = await self._storage.peek(ids)
         except StorageUnavailableError as error:
@@ -196,12 +201,14 @@ class WaitingRoom:
         if everything:
             self._next_poll = time.monotonic() + 1.5 * self._poll
         self._announcer.see(status for status in statuses if status is not None)
-        news = [self._tell(job_id, status) for job_id, status in zip(ids, statuses, strict=True)]
+        news = [self._tell(*each) for each in zip(ids, asked, statuses, strict=True)]
         return True, any(news)
 
-    def _tell(self, job_id: UUID, status: JobStatus | None) -> bool:
+    def _tell(self, job_id: UUID, listeners: tuple[Listener, ...], status: JobStatus | None) -> bool:
         news = False
-        for listener in tuple(self._listeners.get(job_id, ())):
+        for listener in listeners:
+            if listener not in self._listeners.get(job_id, ()):
+                continue  # it left meanwhile
             if status is None:
                 listener.fail(None)
             elif not listener.see(status):
