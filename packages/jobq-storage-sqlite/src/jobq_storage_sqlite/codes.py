@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -48,9 +49,14 @@ def to_tags(value: str | None) -> tuple[str, ...]:
     return () if value is None else tuple(decode(value))
 
 
+def to_array(values: Sequence[Any]) -> str:
+    """Return numbers or texts as a JSON array, for json_each."""
+    return msgspec.json.encode(values).decode()
+
+
 def from_tags(tags: tuple[str, ...]) -> str | None:
     """Return the tags as a JSON array, None for none."""
-    return msgspec.json.encode(tags).decode() if tags else None
+    return to_array(tags) if tags else None
 
 
 def to_progress(percent: float | None, message: str | None, details: bytes | None) -> Progress:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from jobq_core.states import FINISHED, JobState, StopRequest
 from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC, Change, queue_topic
-from jobq_storage_sqlite.codes import STATES, to_id
+from jobq_storage_sqlite.codes import STATES, to_array, to_id
 from jobq_storage_sqlite.transaction import Transaction
 
 Act = Callable[[Transaction, "Found"], tuple[JobState | None, bool]]
@@ -115,8 +115,9 @@ def clear(transaction: Transaction, queue: str) -> int:
 
 def remove(transaction: Transaction, numbers: Sequence[int]) -> None:
     """Remove jobs, with their history."""
-    for name in ("remove_attempts", "remove_life", "remove_job"):
-        transaction.many(name, [(n,) for n in numbers])
+    some = to_array(numbers)
+    for name in ("remove_attempts", "remove_lives", "remove_jobs"):
+        transaction.run(name, some)
 
 
 def _ask(transaction: Transaction, job: Found, request: StopRequest) -> tuple[JobState, bool]:

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
-
 from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord
 from jobq_core.states import JobState
 from jobq_core.storage import Hold, JobFilter, JobStatus, Page
 from jobq_storage_sqlite.codes import (
     CODE,
     STATES,
+    to_array,
     to_error,
     to_id,
     to_optional_id,
@@ -54,13 +53,13 @@ def held(transaction: Transaction, worker: UUID, leases: Sequence[tuple[UUID, in
 
 def find(transaction: Transaction, filter: JobFilter, after: UUID | None, limit: int) -> Page:
     """Return matching jobs, newest first; see `QueueStorage.find`."""
-    states = None if not filter.states else _json([CODE[state] for state in filter.states])
+    states = None if not filter.states else to_array([CODE[state] for state in filter.states])
     asked = {
         "before": b"\xff" * 17 if after is None else after.bytes,
         "queue": filter.queue,
         "states": states,
-        "kinds": _json(filter.kinds) if filter.kinds else None,
-        "tags": _json(filter.tags) if filter.tags else None,
+        "kinds": to_array(filter.kinds) if filter.kinds else None,
+        "tags": to_array(filter.tags) if filter.tags else None,
         "run_id": filter.run_id,
         # One more than asked for tells whether there is a next page.
         "limit": max(limit, 0) + 1,
@@ -81,10 +80,6 @@ def _are_few(transaction: Transaction, filter: JobFilter, states: str | None) ->
         return False
     (count,) = transaction.one("in_states", states=states, limit=FEW + 1)
     return bool(count <= FEW)
-
-
-def _json(values: Sequence[Any]) -> str:
-    return msgspec.json.encode(values).decode()
 
 
 def counts(transaction: Transaction, queue: str | None) -> Mapping[str, Mapping[JobState, int]]:
@@ -189,5 +184,5 @@ def _attempt(row: Any) -> AttemptRecord:
 def rings(transaction: Transaction, topics: Sequence[str]) -> dict[str, int]:
     """Return how often each topic rang so far."""
     found = dict.fromkeys(topics, 0)
-    found.update(transaction.all("rings", _json(topics)))
+    found.update(transaction.all("rings", to_array(topics)))
     return found

@@ -17,8 +17,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
+from jobq_storage_sqlite.codes import to_array
 from jobq_storage_sqlite.doorbell import Doorbell
 from jobq_storage_sqlite.notices import Notices, notices
 from jobq_storage_sqlite.sqlfiles import sql
@@ -163,6 +162,6 @@ class _Version:
         if version == self._seen:
             return False
         self._seen = version
-        topics = msgspec.json.encode(self._doorbell.listened()).decode()
+        topics = to_array(self._doorbell.listened())
         self._tell(self._doorbell.news(dict(self._connection.execute(sql("rings"), (topics,)))))
         return True

@@ -9,7 +9,7 @@ import msgspec
 
 from jobq_core.records import WorkerInfo, WorkerRecord, WorkerStats
 from jobq_core.storage import PROGRESS_TOPIC, UNKNOWN_KIND, Leadership, ProgressReport, queue_topic
-from jobq_storage_sqlite.codes import text
+from jobq_storage_sqlite.codes import text, to_array
 from jobq_storage_sqlite.moments import SECOND, to_datetime
 from jobq_storage_sqlite.transaction import Transaction
 
@@ -28,7 +28,7 @@ def register(transaction: Transaction, worker: WorkerInfo) -> None:
         transaction.now,
         transaction.now + lost_after,
     )
-    kinds = msgspec.json.encode(worker.kinds).decode()
+    kinds = to_array(worker.kinds)
     for queue in dict.fromkeys(worker.queues):
         freed = [n for (n,) in transaction.all("blocked_as", queue, UNKNOWN_KIND, kinds)]
         free(transaction, freed)

@@ -1,1 +1,1 @@
-DELETE FROM jobq_attempt WHERE n = ?
+DELETE FROM jobq_attempt WHERE n IN (SELECT value FROM json_each(?))
