@@ -1,0 +1,86 @@
+"""Adding in bulk, and text that PostgreSQL's own notations would take for something else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+import pytest_asyncio
+from psycopg import sql
+
+from jobq_core.states import JobState
+from jobq_core.storage import JobFilter
+from jobq_core.testing import new_job
+from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.storage import BULK
+
+
+@pytest_asyncio.fixture
+async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[PostgresQueueStorage]:
+    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
+    await storage.migrate()
+    async with storage:
+        yield storage
+
+
+@pytest.mark.parametrize("owner", [True, False])
+async def test_a_bulk_load_tells_the_planner_where_it_may(
+    storage: PostgresQueueStorage, postgres_dsn: str, owner: bool
+) -> None:
+    schema, role = sql.Identifier(storage.schema), sql.Identifier(f"{storage.schema}_app")
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
+        await admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
+        try:
+            for grant in (
+                "USAGE ON SCHEMA {0}",
+                "ALL ON ALL TABLES IN SCHEMA {0}",
+                "ALL ON ALL SEQUENCES IN SCHEMA {0}",
+            ):
+                await admin.execute(sql.SQL(f"GRANT {grant} TO {{1}}").format(schema, role))
+            user = "postgres" if owner else f"{storage.schema}_app"
+            dsn = postgres_dsn.replace("postgres@", f"{user}@", 1)
+            async with PostgresQueueStorage(dsn, schema=storage.schema) as app:
+                assert len(await app.add([new_job() for _ in range(BULK)])) == BULK
+            row = await (
+                await admin.execute(
+                    "SELECT reltuples FROM pg_class WHERE oid = %s::regclass", (f"{storage.schema}.ready",)
+                )
+            ).fetchone()
+            assert row == ((BULK if owner else -1),)
+        finally:
+            await admin.execute(sql.SQL("DROP OWNED BY {}").format(role))
+            await admin.execute(sql.SQL("DROP ROLE {}").format(role))
+    assert (await storage.counts("default"))["default"][JobState.PENDING] == BULK
+
+
+@pytest.mark.parametrize(
+    "text", ['"', "\\", "NULL", "{}", ",", " a ", "it's", "\n", "é\U0001f600", "%s", "$1", "jobq."]
+)
+async def test_names_come_back_as_they_were(storage: PostgresQueueStorage, text: str) -> None:
+    job = new_job(queue=text, kind=text, tags=(text, "plain"), run_id=text, unique_key=text)
+    assert [added.created for added in await storage.add([job, new_job(queue=text, unique_key=text)])] == [True, False]
+    found = await storage.find(JobFilter(queue=text, kinds=(text,), tags=(text,), run_id=text))
+    (record,) = found.jobs
+    assert (record.queue, record.kind, record.tags, record.run_id, record.unique_key) == (
+        text, text, (text, "plain"), text, text,
+    )  # fmt: skip
+    async with storage.subscribe([f"queue:{text}"]) as ear:
+        async with PostgresQueueStorage(storage.url, schema=storage.schema) as other:
+            await other.add([new_job(queue=text)])
+            assert await ear.wait(20) == {f"queue:{text}"}
+
+
+async def test_many_long_queue_names_are_rung_in_as_many_notifications_as_they_need(
+    storage: PostgresQueueStorage,
+) -> None:
+    queues = ["é" * 200 + str(n) for n in range(100)]
+    topics = {f"queue:{queue}" for queue in queues}
+    async with storage.subscribe(topics) as ear:
+        async with PostgresQueueStorage(storage.url, schema=storage.schema) as other:
+            await other.add([new_job(queue=queue) for queue in queues])
+            heard: set[str] = set()
+            while heard != topics:
+                rung = await ear.wait(20)
+                assert rung, "some queue was not rung for"
+                heard |= rung
