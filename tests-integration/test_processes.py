@@ -9,13 +9,15 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from shop_jobs import at_gate, count, deaf, say_pid, thread_at_gate
 from watching import Gate, Log
 
 from jobq_client import JobHandle, JobQueueClient
-from jobq_core import AbortSignalJobError, JobRecord, JobState, WorkerLostError
+from jobq_core import AbortSignalJobError, JobRecord, JobState, WorkerLostError, open_storage
 
 KINDS = (at_gate, thread_at_gate)
 QUICK = ("--lost-after", "2", "--heartbeat-interval", "0.5")
@@ -280,3 +282,30 @@ async def test_several_queues_are_served_by_those_who_name_them(migrated_url: st
         waiting = await client.add(count(log=str(log), n=1))
         assert (await client.get(waiting)).state is JobState.PENDING  # type: ignore[union-attr]
     assert ran == {"mail": mail.process.pid, "images": rest.process.pid, "sound": rest.process.pid}
+
+
+async def test_an_outage_of_the_database_is_survived_and_nothing_is_lost(
+    postgres_url: str, children: Any, command: str, log: Log, gate: Gate, postgres_server: Any
+) -> None:
+    await open_storage(postgres_url).migrate()
+    child = start(children, command, postgres_url, 2)
+    name = urlsplit(postgres_url).path.lstrip("/")
+    async with (
+        JobQueueClient(postgres_url) as client,
+        await psycopg.AsyncConnection.connect(postgres_server.dsn, autocommit=True) as admin,
+    ):
+        running = await client.add(at_gate(gate=str(gate), log=str(log), name="it"))
+        await log.has("started it")
+        await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        gate.open()
+        await log.has("finished it")
+        child.wait_for_line("the storage fails")
+        await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        assert await client.wait_for(running, timeout=60) == "it"
+        assert await client.wait_for(await client.add(say_pid(log=str(log))), timeout=60) == child.process.pid
+        child.wait_for_line("the storage is back")
+        child.terminate()
+        assert child.wait() == 0
+    assert log.lines[:2] == ["started it", "finished it"]
+    assert len(log.lines) == 3

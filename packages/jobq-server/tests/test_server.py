@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from jobq_client import JobQueueClient
-from jobq_core import ClosedError, ConfigurationError, Job, JobState, WorkerStopped, job
+from jobq_core import (
+    ClosedError,
+    ConcurrencyLimiter,
+    ConfigurationError,
+    Job,
+    JobState,
+    StorageUnavailableError,
+    WorkerStopped,
+    job,
+)
 from jobq_core.memory import MemoryQueueStorage
 from jobq_server import JobQueueServer
 
@@ -190,6 +199,54 @@ async def test_a_restart_of_a_server_does_not_run_a_job_that_another_runs(
         bench.open()
         assert await client.wait_for(held, timeout=20) == 1
     assert bench.runs == {1: 1, 2: 1}
+
+
+async def test_a_limit_of_2_holds_for_a_pool_of_10(storage: MemoryQueueStorage, bench: Any) -> None:
+    server = JobQueueServer(storage, jobs=bench.jobs, worker_count=10, limiter=ConcurrencyLimiter(2))
+    async with JobQueueClient(storage) as client, server:
+        handles = await client.add_many([bench.quick(n=n) for n in range(60)])
+        assert [await client.wait_for(handle, timeout=30) for handle in handles] == list(range(60))
+    assert bench.most_running == 2
+
+
+class BrokenStorage(MemoryQueueStorage):
+    """Is away as long as `broken` says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = False
+        self.failed = asyncio.Event()
+
+    async def exchange(self, *arguments: Any, **named: Any) -> Any:
+        if self.broken:
+            self.failed.set()
+            raise StorageUnavailableError("the database is being moved")
+        return await super().exchange(*arguments, **named)
+
+
+async def test_an_outage_of_the_storage_is_shown_in_health_survived_and_loses_nothing(bench: Any) -> None:
+    async with (
+        BrokenStorage() as storage,
+        JobQueueClient(storage) as client,
+        JobQueueServer(storage, jobs=bench.jobs) as server,
+    ):
+        held = await client.add(bench.held(n=1))
+        await bench.until(lambda b: b.running == 1)
+        storage.broken = True
+        waiting = await client.add_many([bench.quick(n=n) for n in (2, 3, 4)])
+        bench.open()
+        await storage.failed.wait()
+        await bench.until(lambda b: b.running == 0)
+        await asyncio.sleep(0)
+        health = server.health()
+        assert (health.state, health.healthy, health.storage_failing) == ("running", False, True)
+        assert "the database is being moved" in (health.storage_error or "")
+        storage.broken = False
+        assert await client.wait_for(held, timeout=30) == 1
+        assert [await client.wait_for(handle, timeout=30) for handle in waiting] == [2, 3, 4]
+        assert server.health().healthy
+        assert server.health().storage_errors >= 1
+    assert set(bench.runs.values()) == {1}
 
 
 async def test_a_body_is_supplied_for_a_bare_contract(storage: MemoryQueueStorage) -> None:
