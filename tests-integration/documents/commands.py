@@ -104,6 +104,8 @@ def _check(block: Block, words: list[str], page: Sequence[Block]) -> None:
         wanted = [word.partition("/")[2] for word in rest if re.fullmatch(r"[a-z]+/[\w-]+", word)]
         if rest[:3] == ["create", "secret", "generic"]:
             wanted.append(rest[3])
+        if rest[0] == "exec":
+            check_jobq(block, rest[rest.index("--") + 1 :])
     else:
         units = rest[1:] if program == "systemctl" else [w for o, w in itertools.pairwise(rest) if o == "-u"]
         wanted = [re.sub("@.*", "@", unit).removesuffix(".service") for unit in units if not unit.startswith("-")]
