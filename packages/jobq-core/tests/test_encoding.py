@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+import math
+import random
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobq_core.encoding import (
+    MAX_ARGUMENTS,
+    MAX_DEPTH,
+    check,
+    check_text,
+    decode,
+    encode,
+    fingerprint,
+    make_decoder,
+)
+from jobq_core.errors import InvalidJobError
+from jobq_core.secret import Secret
+
+LIMIT = 1_000_000
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT
+)
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(TEXT, inner, max_size=5), max_leaves=15
+)
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@given(JSON)
+def test_what_json_can_say_comes_back_the_same(value: Any) -> None:
+    data = encode(value, "value", LIMIT)
+    back = decode(data)
+    assert back == value
+    assert type(back) is type(value)
+    assert json.loads(data) == value
+    assert decode(data.decode()) == value
+
+
+@given(st.integers())
+def test_integers_beyond_64_bits_are_refused(number: int) -> None:
+    if -(2**63) <= number < 2**63:
+        assert decode(encode(number, "n", LIMIT)) == number
+    else:
+        with pytest.raises(InvalidJobError, match="64 bits"):
+            encode({"n": number}, "job", LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({"a": {"b": [1, math.nan]}}, r"job\.a\.b\[1\] is nan"),
+        ({"a": math.inf}, r"job\.a is inf"),
+        ({"a": -math.inf}, r"job\.a is -inf"),
+        ({"a": ["x\0y"]}, r"job\.a\[0\] holds a NUL"),
+        ({"a": {"k\0": 1}}, r"job\.a holds a NUL"),
+        ({"a": "\ud800"}, "lone surrogate"),
+        ({"a": ["ok", "tail \udfff"]}, "lone surrogate"),
+        ({"\udc80": 1}, "lone surrogate"),
+        ({"a": 2**63}, r"job\.a is 9223372036854775808"),
+        ({"a": [-(2**63) - 1]}, r"job\.a\[0\] is -9223372036854775809"),
+        ({"a": 2**64}, r"job\.a is 18446744073709551616"),
+        ({"a": 10**400}, r"job\.a is 1000"),
+        ({"a": nested(MAX_DEPTH)}, "nested more than 64 levels"),
+        ({"a": nested(3_000)}, "nested more than 64 levels"),
+        ({"a": object()}, "cannot be written as JSON"),
+        ({"a": 1j}, "cannot be written as JSON"),
+        ({(1, 2): 1}, "cannot be written as JSON"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_a_storage_cannot_keep_is_refused_by_its_place(value: Any, says: str) -> None:
+    with pytest.raises(InvalidJobError, match=says):
+        encode(value, "job", LIMIT)
+
+
+def test_64_levels_are_allowed() -> None:
+    assert decode(encode(nested(MAX_DEPTH), "value", LIMIT)) == nested(MAX_DEPTH)
+
+
+def test_too_many_bytes_are_refused_with_both_numbers() -> None:
+    encode("x" * 98, "text", 100)
+    with pytest.raises(InvalidJobError, match="text takes 101 bytes as JSON, 100 are allowed"):
+        encode("x" * 99, "text", 100)
+    with pytest.raises(InvalidJobError, match="102 bytes"):
+        encode("é" * 50, "text", 100)
+
+
+def test_the_limit_of_arguments_is_256_kib() -> None:
+    assert MAX_ARGUMENTS == 262_144
+
+
+@attrs.frozen
+class Order:
+    number: int
+    at: datetime
+    key: UUID
+    parts: tuple[int, ...]
+
+
+def test_values_of_attrs_are_written_by_their_fields() -> None:
+    order = Order(7, datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC), UUID(int=5), (1, 2))
+    data = encode(order, "order", LIMIT)
+    assert decode(data) == {
+        "number": 7,
+        "at": "2026-01-02T03:04:05.678901Z",
+        "key": "00000000-0000-0000-0000-000000000005",
+        "parts": [1, 2],
+    }
+    assert make_decoder(Order).decode(data) == order
+
+
+def test_keys_that_are_no_text_become_text() -> None:
+    assert decode(encode({1: "a", UUID(int=1): "b"}, "value", LIMIT)) == {"1": "a", str(UUID(int=1)): "b"}
+
+
+def test_a_secret_is_stored_and_comes_back_as_a_secret() -> None:
+    @attrs.frozen
+    class Login:
+        password: Secret[str]
+        codes: Secret[list[int]]
+        anything: Secret  # type: ignore[type-arg]
+
+    login = Login(Secret("hunter2"), Secret([1, 2]), Secret({"a": 1}))
+    data = encode(login, "login", LIMIT)
+    assert decode(data) == {"password": "hunter2", "codes": [1, 2], "anything": {"a": 1}}
+    assert make_decoder(Login).decode(data) == login
+
+
+def test_a_secret_is_checked_as_any_other_value() -> None:
+    with pytest.raises(InvalidJobError, match="NUL"):
+        encode({"password": Secret("a\0")}, "login", LIMIT)
+    with pytest.raises(InvalidJobError, match="64 bits"):
+        encode({"password": Secret(2**63)}, "login", LIMIT)
+
+
+@given(JSON)
+def test_check_accepts_what_json_can_say(value: Any) -> None:
+    check(value, "value")
+
+
+@given(TEXT)
+def test_text_is_returned_as_it_is(text: str) -> None:
+    assert check_text(text, "text") is text
+
+
+def shuffled(value: Any, draw: random.Random) -> Any:
+    if isinstance(value, dict):
+        items = [(key, shuffled(item, draw)) for key, item in value.items()]
+        draw.shuffle(items)
+        return dict(items)
+    if isinstance(value, list):
+        return [shuffled(item, draw) for item in value]
+    return value
+
+
+@given(st.dictionaries(TEXT, JSON, max_size=4), st.integers(0, 99))
+def test_a_fingerprint_does_not_depend_on_the_order_of_keys(arguments: dict[str, Any], seed: int) -> None:
+    one = fingerprint("kind", encode(arguments, "arguments", LIMIT))
+    two = fingerprint("kind", encode(shuffled(arguments, random.Random(seed)), "arguments", LIMIT))
+    assert one == two
+    assert len(one) == 16
+
+
+@given(st.dictionaries(TEXT, SCALARS, max_size=4), st.dictionaries(TEXT, SCALARS, max_size=4))
+def test_different_arguments_have_different_fingerprints(one: dict[str, Any], two: dict[str, Any]) -> None:
+    first, second = encode(one, "one", LIMIT), encode(two, "two", LIMIT)
+    # Equal in Python is not the same in JSON: True and 1, 1.0 and 1.
+    if json.dumps(one, sort_keys=True) != json.dumps(two, sort_keys=True):
+        assert fingerprint("kind", first) != fingerprint("kind", second)
+
+
+def test_a_fingerprint_is_of_the_kind_too() -> None:
+    assert fingerprint("a", b"{}") != fingerprint("b", b"{}")
+
+
+def test_a_fingerprint_does_not_depend_on_spaces() -> None:
+    assert fingerprint("a", b'{ "x" : [1, 2] }') == fingerprint("a", b'{"x":[1,2]}')

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import time
+import uuid
+
+import pytest
+
+from jobq_core.errors import InvalidJobError
+from jobq_core.ids import new_id, parse_id
+
+
+def milliseconds(made: uuid.UUID) -> int:
+    return made.int >> 80
+
+
+def test_an_id_is_a_uuid_of_version_7() -> None:
+    made = new_id()
+    assert type(made) is uuid.UUID
+    assert (made.version, made.variant) == (7, uuid.RFC_4122)
+
+
+def test_an_id_holds_the_time_at_which_it_was_made() -> None:
+    before = time.time_ns() // 1_000_000
+    made = milliseconds(new_id())
+    assert before <= made <= time.time_ns() // 1_000_000
+
+
+def test_ids_made_one_after_the_other_are_in_order() -> None:
+    made = [new_id() for _ in range(10_000)]
+    assert made == sorted(made)
+    assert len(set(made)) == len(made)
+
+
+@pytest.mark.parametrize("offset", [3600.0, -3600.0, 0.25, -0.001])
+def test_the_offset_moves_the_time_and_nothing_else(offset: float) -> None:
+    before = time.time_ns() // 1_000_000
+    made = new_id(offset)
+    after = time.time_ns() // 1_000_000
+    assert before <= milliseconds(made) - round(offset * 1000) <= after
+    assert (made.version, made.variant) == (7, uuid.RFC_4122)
+
+
+def test_an_id_is_read_from_text() -> None:
+    made = new_id()
+    assert parse_id(str(made)) == made
+    assert parse_id(made) is made
+
+
+@pytest.mark.parametrize("value", ["", "7", "not an id", None, 7, b"x"])
+def test_what_is_no_id_is_refused(value: object) -> None:
+    with pytest.raises(InvalidJobError, match="is not a job id"):
+        parse_id(value)  # type: ignore[arg-type]

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobq_core.errors import ConfigurationError, JobQueueError, PermanentJobError, RetryableJobError
+from jobq_core.retry import Backoff, RetryPolicy
+
+BACKOFFS = st.builds(
+    Backoff,
+    base=st.floats(0, 1e6),
+    factor=st.floats(1, 100),
+    maximum=st.floats(0, 1e8),
+    jitter=st.booleans(),
+)
+
+
+def test_the_wait_doubles_up_to_an_hour() -> None:
+    backoff = Backoff(jitter=False)
+    assert [backoff.delay(attempt) for attempt in (1, 2, 3, 4)] == [1, 2, 4, 8]
+    assert [backoff.delay(attempt) for attempt in (12, 13, 100)] == [2048, 3600, 3600]
+
+
+def test_the_wait_is_as_configured() -> None:
+    backoff = Backoff(base=10, factor=3, maximum=100, jitter=False)
+    assert [backoff.delay(attempt) for attempt in (1, 2, 3, 4)] == [10, 30, 90, 100]
+
+
+def test_jitter_draws_from_zero_to_the_wait() -> None:
+    drawn = iter([0.0, 0.25, 0.999])
+    assert [Backoff(base=8).delay(1, draw=drawn.__next__) for _ in range(3)] == [0, 2, 7.992]
+
+
+def test_jobs_that_fail_together_do_not_come_back_together() -> None:
+    assert len({Backoff().delay(5) for _ in range(50)}) == 50
+
+
+@given(BACKOFFS, st.integers(1, 32767), st.floats(0, 1, exclude_max=True))
+def test_no_wait_is_negative_or_beyond_the_maximum(backoff: Backoff, attempt: int, drawn: float) -> None:
+    assert 0 <= backoff.delay(attempt, draw=lambda: drawn) <= backoff.maximum
+
+
+@given(BACKOFFS, st.integers(1, 200))
+def test_no_wait_is_shorter_than_the_one_before(backoff: Backoff, attempt: int) -> None:
+    assert backoff.delay(attempt, draw=lambda: 0.5) <= backoff.delay(attempt + 1, draw=lambda: 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"base": -1}, "base"),
+        ({"base": float("nan")}, "base"),
+        ({"base": float("inf")}, "base"),
+        ({"maximum": -0.001}, "maximum"),
+        ({"maximum": float("inf")}, "maximum"),
+        ({"factor": 0.5}, "factor"),
+        ({"factor": 101}, "factor"),
+        ({"factor": float("nan")}, "factor"),
+    ],
+)
+def test_bad_backoffs_are_refused_by_name(options: dict[str, float], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        Backoff(**options)  # type: ignore[arg-type]
+
+
+def test_any_exception_is_worth_another_attempt() -> None:
+    policy = RetryPolicy()
+    assert policy.retries(ValueError())
+    assert policy.retries(RetryableJobError())
+    assert policy.retries(JobQueueError())
+
+
+def test_a_permanent_error_is_not() -> None:
+    class MineError(PermanentJobError):
+        pass
+
+    for policy in (RetryPolicy(), RetryPolicy(retry_on=(Exception,))):
+        assert not policy.retries(PermanentJobError())
+        assert not policy.retries(MineError())
+
+
+def test_fail_on_fails_at_once_with_subclasses() -> None:
+    policy = RetryPolicy(fail_on=[LookupError])
+    assert not policy.retries(KeyError())
+    assert policy.retries(ValueError())
+
+
+def test_retry_on_leaves_out_all_others() -> None:
+    policy = RetryPolicy(retry_on=[OSError])
+    assert policy.retries(ConnectionResetError())
+    assert not policy.retries(ValueError())
+    assert not RetryPolicy(retry_on=()).retries(ValueError())
+
+
+def test_fail_on_is_stronger_than_retry_on() -> None:
+    policy = RetryPolicy(retry_on=(OSError,), fail_on=(FileNotFoundError,))
+    assert not policy.retries(FileNotFoundError())
+    assert policy.retries(PermissionError())

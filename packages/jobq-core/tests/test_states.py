@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from jobq_core.states import (
+    FINISHED,
+    TRANSITIONS,
+    WAITING,
+    Ending,
+    JobState,
+    StopRequest,
+    can_move,
+    is_finished,
+    state_after,
+)
+
+S = JobState
+EVERY_WAY = list(itertools.product(Ending, [None, *StopRequest], [False, True]))
+
+
+def test_there_are_eight_states() -> None:
+    assert len(JobState) == 8
+    assert set(TRANSITIONS) == set(JobState)
+
+
+def test_waiting_and_finished_states_do_not_overlap() -> None:
+    assert not WAITING & FINISHED
+    assert set(JobState) - WAITING - FINISHED == {S.PENDING, S.PROCESSING}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (S.SCHEDULED, S.PENDING),
+        (S.BLOCKED, S.PENDING),
+        (S.DISABLED, S.PENDING),
+        (S.PENDING, S.PROCESSING),
+        (S.PROCESSING, S.COMPLETED),
+        (S.PROCESSING, S.SCHEDULED),
+        (S.FAILED, S.PENDING),
+        (S.ABORTED, S.PENDING),
+    ],
+)
+def test_a_job_moves_along_the_arrows(before: JobState, after: JobState) -> None:
+    assert can_move(before, after)
+
+
+def test_nothing_follows_a_completion() -> None:
+    assert not any(can_move(S.COMPLETED, after) for after in JobState)
+
+
+def test_only_a_pending_job_starts() -> None:
+    assert [before for before in JobState if can_move(before, S.PROCESSING)] == [S.PENDING]
+
+
+def test_only_a_running_job_completes_or_fails() -> None:
+    for after in (S.COMPLETED, S.FAILED):
+        assert [before for before in JobState if can_move(before, after)] == [S.PROCESSING]
+
+
+def test_every_unfinished_state_can_be_aborted() -> None:
+    assert {before for before in JobState if can_move(before, S.ABORTED)} == set(JobState) - FINISHED
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_the_finished_states_are_the_three_ends(state: JobState) -> None:
+    assert is_finished(state) is (state in (S.COMPLETED, S.FAILED, S.ABORTED))
+
+
+@pytest.mark.parametrize(("ending", "request_", "waits"), EVERY_WAY)
+def test_every_settlement_is_a_legal_move(ending: Ending, request_: StopRequest | None, waits: bool) -> None:
+    assert can_move(S.PROCESSING, state_after(ending, request=request_, waits=waits))
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("ending", Ending)
+@pytest.mark.parametrize("request_", StopRequest)
+def test_a_job_that_was_asked_to_stop_is_never_put_back_to_run(
+    ending: Ending, request_: StopRequest, waits: bool
+) -> None:
+    assert state_after(ending, request=request_, waits=waits) not in (S.PENDING, S.SCHEDULED, S.BLOCKED)
+
+
+@pytest.mark.parametrize("request_", [None, *StopRequest])
+def test_a_completion_or_an_abort_that_happened_stands(request_: StopRequest | None) -> None:
+    assert state_after(Ending.COMPLETE, request=request_, waits=False) is S.COMPLETED
+    assert state_after(Ending.ABORT, request=request_, waits=False) is S.ABORTED
+
+
+@pytest.mark.parametrize(
+    ("ending", "request_", "now", "later"),
+    [
+        (Ending.COMPLETE, None, S.COMPLETED, S.COMPLETED),
+        (Ending.FAIL, None, S.FAILED, S.FAILED),
+        (Ending.RETRY, None, S.PENDING, S.SCHEDULED),
+        (Ending.ABORT, None, S.ABORTED, S.ABORTED),
+        (Ending.DISABLE, None, S.DISABLED, S.DISABLED),
+        (Ending.RELEASE, None, S.PENDING, S.BLOCKED),
+        (Ending.FAIL, StopRequest.ABORT, S.FAILED, S.FAILED),
+        (Ending.RETRY, StopRequest.ABORT, S.ABORTED, S.ABORTED),
+        (Ending.DISABLE, StopRequest.ABORT, S.DISABLED, S.DISABLED),
+        (Ending.RELEASE, StopRequest.ABORT, S.ABORTED, S.ABORTED),
+        (Ending.FAIL, StopRequest.DISABLE, S.DISABLED, S.DISABLED),
+        (Ending.RETRY, StopRequest.DISABLE, S.DISABLED, S.DISABLED),
+        (Ending.DISABLE, StopRequest.DISABLE, S.DISABLED, S.DISABLED),
+        (Ending.RELEASE, StopRequest.DISABLE, S.DISABLED, S.DISABLED),
+    ],
+)
+def test_each_ending_leads_where_the_contract_says(
+    ending: Ending, request_: StopRequest | None, now: JobState, later: JobState
+) -> None:
+    assert state_after(ending, request=request_, waits=False) is now
+    assert state_after(ending, request=request_, waits=True) is later
