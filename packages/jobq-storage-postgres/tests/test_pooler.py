@@ -59,7 +59,7 @@ async def test_nothing_is_left_in_the_session(storage: PostgresQueueStorage) -> 
     await register_worker(storage)
     await storage.add([new_job(unique_key="k"), new_job()])
     await storage.now()
-    (link,) = storage._database._idle
+    link = storage._database._idle[-1]
     asked = Statement(
         "asked",
         "SELECT current_setting('enable_seqscan'), current_setting('search_path'), "

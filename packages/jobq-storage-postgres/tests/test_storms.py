@@ -150,7 +150,7 @@ async def test_a_serialization_failure_is_repeated_and_not_reported(
     async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
         await admin.execute("ALTER ROLE postgres SET default_transaction_isolation = 'serializable'")
         try:
-            strict = [PostgresQueueStorage(postgres_dsn, schema=storage.schema) for _ in range(4)]
+            strict = [PostgresQueueStorage(postgres_dsn, schema=storage.schema, prepared=False) for _ in range(4)]
             for each in strict:
                 await each.open()
             claims = await asyncio.gather(*(each.exchange(worker, claim=Claim(("default",), 10)) for each in strict))

@@ -20,7 +20,7 @@ from jobq_storage_postgres.failures import translate
 from jobq_storage_postgres.link import ADAPTERS
 from jobq_storage_postgres.statements import Statements
 from jobq_storage_postgres.submit import add_unique, answers, pack_jobs, topics_of
-from jobq_storage_postgres.wire import Params, Statement
+from jobq_storage_postgres.wire import Params, Statement, Step
 
 
 class _Packed:
@@ -57,6 +57,10 @@ class Borrowed:
                 statement.sql, [None if param is None else _Packed(param) for param in params], binary=True
             )
             return await cursor.fetchall()
+
+    async def fetch_last(self, steps: Sequence[Step]) -> list[list[Any]]:
+        """Run statements; when to commit is the caller's to say."""
+        return [await self.fetch(*step) for step in steps]
 
     def all_or_none(self) -> AbstractAsyncContextManager[Any]:
         """Return what keeps statements together: the caller's transaction, or in autocommit one for them alone."""

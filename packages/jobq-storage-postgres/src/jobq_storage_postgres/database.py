@@ -24,7 +24,8 @@ from jobq_storage_postgres.wire import Params, Statement, Step
 T = TypeVar("T")
 
 _TRIES: Final = 10
-_BEGIN: Final = Statement("begin", "BEGIN")
+# What is looked for again must be looked at anew, whatever isolation the database was told to use.
+_BEGIN: Final = Statement("begin", "BEGIN ISOLATION LEVEL READ COMMITTED")
 _COMMIT: Final = Statement("commit", "COMMIT")
 _ROLLBACK: Final = Statement("rollback", "ROLLBACK")
 _IDLE: Final = 60.0
@@ -199,11 +200,11 @@ class Database:
         """Run `work` within a transaction, which commits when it returns; all of it again after a deadlock."""
         for tries in range(_TRIES):
             link = await self._acquire()
+            begin: list[Step] = [(_BEGIN, ())]
+            transaction = Transaction(link, [*begin, self._prelude] if link.pooled else begin)
             try:
-                begin: Step = (_BEGIN, ())
-                await link.run([begin, self._prelude] if link.pooled else [begin])
-                result = await work(Transaction(link))
-                await link.run([(_COMMIT, ())])
+                result = await work(transaction)
+                await transaction.commit()
                 return result
             except psycopg.Error as error:
                 await _undo(link)
@@ -221,12 +222,27 @@ class Database:
 class Transaction:
     """Statements one after another in one transaction, each seeing what was committed before it began."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, begin: Sequence[Step]) -> None:
         self._link = link
+        self._begin = begin
+        self._over = False
 
     async def fetch(self, statement: Statement, params: Params = ()) -> list[Any]:
-        """Run one statement and return its rows."""
-        return (await self._link.fetch([(statement, params)]))[0]
+        """Run one statement and return its rows; the first one takes the beginning along."""
+        begin, self._begin = self._begin, ()
+        return (await self._link.fetch([*begin, (statement, params)]))[-1]
+
+    async def fetch_last(self, steps: Sequence[Step]) -> list[list[Any]]:
+        """Run statements and commit, in one round trip, and return the rows of each."""
+        begin, self._begin = self._begin, ()
+        rows = await self._link.fetch([*begin, *steps, (_COMMIT, ())])
+        self._over = True
+        return rows[len(begin) : -1]
+
+    async def commit(self) -> None:
+        """Commit, unless nothing was begun or the last statements did."""
+        if not self._over and not self._begin:
+            await self._link.run([(_COMMIT, ())])
 
 
 def _load_all(link: Link, results: list[PGresult]) -> list[list[Any]]:

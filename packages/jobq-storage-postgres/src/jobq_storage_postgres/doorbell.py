@@ -141,6 +141,8 @@ class Doorbell:
         if not topics:
             return
         self._tell(topics)
+        if self._closing:
+            return
         self._pending |= topics
         if self._ringing is None or self._ringing.done():
             self._ringing = asyncio.create_task(self._ring_out(), name="jobq doorbell")

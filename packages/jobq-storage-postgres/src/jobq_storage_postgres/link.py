@@ -35,6 +35,7 @@ _SETTINGS: Final = {
     "jit": "off",
     "search_path": "pg_catalog",
     "TimeZone": "UTC",
+    "default_transaction_isolation": "read committed",
 }
 
 

@@ -12,6 +12,7 @@ from jobq_storage_postgres.statements import Statements
 from jobq_storage_postgres.wire import (
     Params,
     Statement,
+    Step,
     byteas,
     float8s,
     int2s,
@@ -30,6 +31,10 @@ class Session(Protocol):
 
     async def fetch(self, statement: Statement, params: Params = ()) -> list[Any]:
         """Run one statement and return its rows as tuples."""
+        ...
+
+    async def fetch_last(self, steps: Sequence[Step]) -> list[list[Any]]:
+        """Run the last statements, after which the transaction may be committed, and return the rows of each."""
         ...
 
 
@@ -100,17 +105,8 @@ def answers(jobs: Sequence[NewJob], row: tuple[list[UUID] | None, int]) -> list[
 async def add_unique(session: Session, statements: Statements, jobs: Sequence[NewJob]) -> list[Added]:
     """Add jobs some of which have unique keys, within a transaction."""
     answered: dict[int, Added] = {}
-    keyed = [(index, job) for index, job in enumerate(jobs) if job.unique_key is not None]
-    ids = uuids(sorted({job.id.bytes for _, job in keyed}))
-    known: set[UUID] = {row[0] for row in await session.fetch(statements["existing"], (ids,))}
-    left: list[tuple[int, NewJob]] = []
-    for index, job in keyed:
-        if job.id in known:
-            answered[index] = Added(job.id, False)
-        else:
-            left.append((index, job))
-            known.add(job.id)
     took: set[UUID] = set()
+    left = [(index, job) for index, job in enumerate(jobs) if job.unique_key is not None]
     while left:
         # Whoever holds a key may have committed after this statement began; the next one sees it.
         firsts: dict[tuple[str, str | None], NewJob] = {}
@@ -127,23 +123,22 @@ async def add_unique(session: Session, statements: Statements, jobs: Sequence[Ne
         holders = {(queue, key): (holder, taken) for queue, key, holder, taken in rows}
         unknown = []
         for index, job in left:
-            held = holders.get((job.queue, job.unique_key))
-            if held is None:
+            holder, taken = holders.get((job.queue, job.unique_key), (None, None))
+            if holder is None or (taken is None and holder != job.id):
                 unknown.append((index, job))
-            elif held == (job.id, True):
+            elif taken and holder == job.id and holder not in took:
                 took.add(job.id)
             else:
-                answered[index] = Added(held[0], False)
+                answered[index] = Added(holder, False)
         left = unknown
     going = [(index, job) for index, job in enumerate(jobs) if index not in answered]
+    steps: list[Step] = []
     if going:
-        batch = [job for _, job in going]
-        (row,) = await session.fetch(statements["add"], pack_jobs(batch))
-        for (index, _), added in zip(going, answers(batch, row), strict=True):
-            answered[index] = added
-            if added.created:
-                took.discard(added.id)
+        steps.append((statements["add"], pack_jobs([job for _, job in going])))
     if took:
-        # Somebody else added the same ids since we looked: the keys are not these jobs' any more.
-        await session.fetch(statements["drop_keys"], (uuids(sorted(job_id.bytes for job_id in took)),))
+        steps.append((statements["drop_keys"], (uuids(sorted(job_id.bytes for job_id in took)),)))
+    results = await session.fetch_last(steps)
+    if going:
+        added = answers([job for _, job in going], results[0][0])
+        answered.update((index, answer) for (index, _), answer in zip(going, added, strict=True))
     return [answered[index] for index in range(len(jobs))]
