@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 from jobq_core.errors import StorageError, StorageUnavailableError
@@ -20,7 +21,8 @@ OPERATIONS = (
 
 
 class Probe(MemoryQueueStorage):
-    """`fail` makes the next calls of an operation raise, before or after it took effect; `away` all calls at once."""
+    """`fail` makes the next calls of an operation raise, before or after it took effect; `away` all calls at once; with
+    `dice`, one call in seven raises, before or after."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -29,6 +31,7 @@ class Probe(MemoryQueueStorage):
         self.hearts: list[ProbeHeart] = []
         self.away = False
         self.deaf = False
+        self.dice: Random | None = None
         self.listening = 0
         self.arguments: dict[str, list[tuple[Any, ...]]] = {name: [] for name in OPERATIONS}
         self._faults: dict[str, list[tuple[bool, StorageError]]] = {}
@@ -69,6 +72,8 @@ class Probe(MemoryQueueStorage):
         self.check(name)
         faults = self._faults.get(name)
         after, error = faults.pop(0) if faults else (False, None)
+        if error is None and self.dice is not None and self.dice.random() < 0.15:
+            after, error = self.dice.random() < 0.5, StorageUnavailableError("bad luck")
         if error is not None and not after:
             raise error
         answer = await operation(self, *args, **named)
