@@ -22,7 +22,7 @@ from jobq_storage_sqlite.doorbell import Doorbell
 from jobq_storage_sqlite.notices import Notices, notices
 from jobq_storage_sqlite.sqlfiles import sql
 
-STEPS: Final = (0.0003, 0.0003, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256)
+STEPS: Final = (0.0003, 0.0004, 0.0007, 0.0015, 0.003, 0.008, 0.02, 0.06, 0.25)
 """Seconds between looks after a hint: it comes when the log is written, the change when the disk has confirmed it."""
 
 UNHINTED: Final = 1.0
