@@ -1,13 +1,28 @@
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator
-from uuid import uuid4
+from datetime import datetime
+from uuid import UUID, uuid4
 
 import pytest
 
+from jobq_core.errors import ClosedError, ConfigurationError
 from jobq_core.memory import MemoryQueueStorage
-from jobq_core.storage import QueueStorage
-from jobq_core.testing import ManualClock, StorageContract
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import Claim, JobFilter, QueueStorage, Settlement, queue_topic
+from jobq_core.testing import (
+    ManualClock,
+    StorageContract,
+    add_job,
+    claim,
+    claim_one,
+    new_job,
+    register_worker,
+    state_of,
+)
 
 
 class TestMemory(StorageContract):
@@ -26,3 +41,218 @@ class TestMemory(StorageContract):
 
     async def advance(self, storage: QueueStorage, seconds: float) -> None:
         self.clock.advance(seconds)
+
+
+# Whose jobs
+
+
+async def test_a_storage_without_a_name_is_private() -> None:
+    async with MemoryQueueStorage.from_url("memory://") as one, MemoryQueueStorage.from_url("memory://") as two:
+        job = await add_job(one)
+        assert await state_of(two, job) is None
+        assert (one.url, two.url) == ("memory://", "memory://")
+
+
+async def test_storages_of_one_name_share_their_jobs_and_others_do_not() -> None:
+    name = str(uuid4())
+    async with MemoryQueueStorage(name) as one:
+        job = await add_job(one)
+    async with MemoryQueueStorage.from_url(f"memory://{name}") as two, MemoryQueueStorage(name + "x") as three:
+        assert two.url == f"memory://{name}"
+        assert await state_of(two, job) is JobState.PENDING
+        assert await state_of(three, job) is None
+
+
+@pytest.mark.parametrize(
+    "url", ["memory:", "memory:/x", "memory://a/b", "memory://a?b=1", "memory://u:p@h", "sqlite://"]
+)
+def test_a_url_that_cannot_work_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="memory://name"):
+        MemoryQueueStorage.from_url(url)
+
+
+def test_storages_of_one_name_run_by_one_clock() -> None:
+    name, clock = str(uuid4()), ManualClock()
+    first = MemoryQueueStorage(name, clock=clock)
+    MemoryQueueStorage(name, clock=clock)
+    MemoryQueueStorage(name)
+    with pytest.raises(ConfigurationError, match="another clock"):
+        MemoryQueueStorage(name, clock=ManualClock())
+    assert first.url == f"memory://{name}"
+
+
+async def test_the_clock_is_this_machines_unless_one_is_given() -> None:
+    async with MemoryQueueStorage() as storage:
+        before = time.time()
+        assert before - 1e-6 <= (await storage.now()).timestamp() <= time.time() + 1e-6
+
+
+async def test_a_storage_that_was_never_opened_is_refused() -> None:
+    with pytest.raises(ClosedError, match="async with"):
+        await MemoryQueueStorage().add([new_job()])
+
+
+async def test_there_is_nothing_to_migrate() -> None:
+    storage = MemoryQueueStorage()
+    assert await storage.migrate() == []
+    assert storage.migration_sql() == ""
+
+
+# All or nothing
+
+
+async def test_a_batch_with_a_time_that_cannot_be_read_adds_nothing() -> None:
+    async with MemoryQueueStorage() as storage:
+        with pytest.raises(TypeError):
+            await storage.add([new_job(), new_job(run_at=datetime(2030, 1, 1))])  # noqa: DTZ001
+        assert (await storage.find(JobFilter())).jobs == []
+
+
+async def test_an_exchange_with_a_time_that_cannot_be_read_settles_and_claims_nothing() -> None:
+    async with MemoryQueueStorage() as storage:
+        worker = await register_worker(storage)
+        await storage.add([new_job() for _ in range(3)])
+        one, two = await claim(storage, worker, 2)
+        good = Settlement(one.id, one.lease, Ending.COMPLETE, b"1")
+        bad = Settlement(two.id, two.lease, Ending.RETRY, when=datetime(2030, 1, 1))  # noqa: DTZ001
+        with pytest.raises(TypeError):
+            await storage.exchange(worker.id, [good, bad], Claim(("default",), 1))
+        counts = (await storage.counts("default"))["default"]
+        assert (counts[JobState.PROCESSING], counts[JobState.PENDING]) == (2, 1)
+
+
+# Many threads and event loops
+
+
+def in_threads(number: int, work: object) -> None:
+    """Run a coroutine function in so many threads at once, each with an event loop of its own."""
+    failures: list[BaseException] = []
+    start = threading.Barrier(number)
+
+    def run() -> None:
+        try:
+            start.wait(timeout=30)
+            asyncio.run(work())  # type: ignore[operator]
+        except BaseException as failure:
+            failures.append(failure)
+            raise
+
+    threads = [threading.Thread(target=run) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not failures
+    assert not any(thread.is_alive() for thread in threads)
+
+
+async def test_event_loops_in_several_threads_drain_a_queue_and_run_each_job_once() -> None:
+    name = str(uuid4())
+    runs: list[UUID] = []
+
+    async def drain() -> None:
+        async with MemoryQueueStorage(name) as storage:
+            worker = await register_worker(storage)
+            settlements: list[Settlement] = []
+            while True:
+                exchange = await storage.exchange(worker.id, settlements, Claim(("default",), 3))
+                assert exchange.settled == [JobState.COMPLETED] * len(settlements)
+                if not exchange.claimed:
+                    return
+                runs.extend(job.id for job in exchange.claimed)
+                settlements = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in exchange.claimed]
+
+    async with MemoryQueueStorage(name) as storage:
+        jobs = [new_job(priority=n % 3) for n in range(5_000)]
+        await storage.add(jobs)
+        await asyncio.to_thread(in_threads, 4, drain)
+        assert len(runs) == 5_000
+        assert set(runs) == {job.id for job in jobs}
+        assert (await storage.counts("default"))["default"][JobState.COMPLETED] == 5_000
+
+
+async def test_event_loops_in_several_threads_make_one_job_of_a_key() -> None:
+    name = str(uuid4())
+    winners: list[UUID] = []
+
+    async def add() -> None:
+        async with MemoryQueueStorage(name) as storage:
+            for turn in range(200):
+                [added] = await storage.add([new_job(unique_key=f"k{turn}")])
+                if added.created:
+                    winners.append(added.id)
+
+    await asyncio.to_thread(in_threads, 4, add)
+    assert len(winners) == 200
+
+
+async def test_a_ring_reaches_a_listener_on_the_event_loop_of_another_thread() -> None:
+    name = str(uuid4())
+    listening, total = threading.Event(), 300
+
+    async def listen() -> None:
+        async with MemoryQueueStorage(name) as storage, storage.subscribe([queue_topic("default")]) as subscription:
+            listening.set()
+            async with asyncio.timeout(30):
+                while (await storage.counts("default"))["default"][JobState.PENDING] < total:
+                    assert await subscription.wait() == {queue_topic("default")}
+
+    async with MemoryQueueStorage(name) as storage:
+        thread = asyncio.create_task(asyncio.to_thread(in_threads, 1, listen))
+        await asyncio.to_thread(listening.wait, 30)
+        # Each ring may come while the listener looks, falls asleep or wakes: one that is lost would leave it waiting.
+        for _ in range(total):
+            await add_job(storage)
+            await asyncio.sleep(0)
+        await thread
+
+
+async def test_a_listener_left_behind_on_an_event_loop_that_ended_does_not_break_the_one_who_rings() -> None:
+    name = str(uuid4())
+
+    async def leave_behind() -> None:
+        storage = MemoryQueueStorage(name)
+        await storage.open()
+        await storage.subscribe([queue_topic("default")]).__aenter__()
+
+    async with MemoryQueueStorage(name) as storage:
+        await asyncio.to_thread(in_threads, 1, leave_behind)
+        for _ in range(2):
+            await add_job(storage)
+        async with storage.subscribe([queue_topic("default")]) as subscription:
+            await add_job(storage)
+            assert await subscription.wait(timeout=30) == {queue_topic("default")}
+
+
+# What it costs
+
+
+async def test_jobs_that_wait_no_more_are_not_kept_among_those_that_do() -> None:
+    clock = ManualClock()
+    async with MemoryQueueStorage(clock=clock) as storage:
+        for _ in range(50):
+            jobs = [new_job(run_at=60.0) for _ in range(100)]
+            await storage.add(jobs)
+            await storage.abort([job.id for job in jobs[1:]])
+        assert len(storage._store.due) < 300
+        clock.advance(61)
+        promotion = await storage.promote()
+        assert (promotion.promoted, promotion.next_in) == (50, None)
+
+
+async def test_claiming_costs_the_same_however_many_jobs_wait() -> None:
+    async def best(waiting: int) -> float:
+        async with MemoryQueueStorage() as storage:
+            worker = await register_worker(storage)
+            await storage.add([new_job(priority=n % 3) for n in range(waiting)])
+            # Half of the line leaves it otherwise: what is claimed then must not be searched for either.
+            await storage.abort([record.id for record in (await storage.find(JobFilter(), limit=waiting // 2)).jobs])
+            times: list[float] = []
+            for _ in range(50):
+                started = time.perf_counter()
+                await claim_one(storage, worker)
+                times.append(time.perf_counter() - started)
+            return min(times)
+
+    # A claim that walks over what waits would cost a hundred times as much.
+    assert await best(20_000) < 10 * await best(200)
