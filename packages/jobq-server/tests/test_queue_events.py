@@ -9,18 +9,24 @@ from typing import Any
 import pytest
 
 from jobq_core import (
+    AbortSignalJobError,
+    Backoff,
     ClosedError,
     Event,
     JobAborted,
     JobAdded,
     JobCompleted,
+    JobDisabled,
     JobEvent,
     JobProgressed,
     JobQueueError,
+    JobRetried,
     JobStarted,
+    RetryPolicy,
     RunEvent,
     WorkerStarted,
     WorkerStopped,
+    job,
 )
 from jobq_core.memory import MemoryQueueStorage
 from jobq_server import JobQueue, JobQueueServer
@@ -78,6 +84,39 @@ async def test_what_was_aborted_before_it_ran_is_told_by_the_client(bench: Any) 
         queue.client.watch(handle)
         await queue.abort(handle)
         assert (await aborted).job_id == handle.id
+
+
+async def test_what_was_aborted_between_two_runs_is_told_by_the_client(bench: Any) -> None:
+    @job(retry=RetryPolicy(backoff=Backoff(base=3600, jitter=False)))
+    async def again() -> None:
+        raise ValueError("not yet")
+
+    told: list[Event] = []
+    async with JobQueue("mail", jobs=[again]) as queue:
+        retried, disabled, aborted = map(queue.next_event, (JobRetried, JobDisabled, JobAborted))
+        queue.on(RunEvent, told.append)
+        handle = await queue.add(again())
+        await retried
+        queue.client.watch(handle)
+        await queue.disable(handle)
+        assert (await disabled).worker == queue.server.id  # of the run before
+        await queue.abort(handle)
+        assert (await aborted).job_id == handle.id
+    assert [type(event) for event in told] == [JobStarted, JobRetried, JobDisabled, JobAborted]
+
+
+async def test_what_was_aborted_while_it_ran_is_told_once(bench: Any) -> None:
+    told: list[Event] = []
+    async with JobQueue("mail", jobs=bench.jobs) as queue:
+        queue.on(JobAborted, told.append)
+        handle = await queue.add(bench.held(n=1))
+        queue.client.watch(handle)
+        await bench.until(lambda b: b.running == 1)
+        await queue.abort(handle)
+        with pytest.raises(AbortSignalJobError):
+            await queue.wait_for(handle, timeout=20)
+        await barrier(queue, bench.quick(n=2))
+    assert len(told) == 1
 
 
 async def test_what_ran_elsewhere_is_told_by_the_client_once(storage: MemoryQueueStorage, bench: Any) -> None:

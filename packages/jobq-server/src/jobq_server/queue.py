@@ -14,7 +14,7 @@ from uuid import UUID
 
 from jobq_client import JobHandle, JobKey, JobQueueClient
 from jobq_core.errors import ConfigurationError
-from jobq_core.events import E, Event, EventSource, RunEvent, WorkerStarted
+from jobq_core.events import E, Event, EventSource, JobAborted, JobDisabled, RunEvent, WorkerStarted
 from jobq_core.job import Job, check_name
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.records import JobRecord, Progress
@@ -47,8 +47,8 @@ class JobQueue(EventSource):
     cannot work. What belongs to a part that the mode leaves out raises QueueModeError.
 
     As a source of events it tells what its client and its server tell, and each thing once: of a job that its own
-    server ran, the server tells, added here or elsewhere; of a job that ran elsewhere or never ran the client tells,
-    as far as it waits for, follows or watches it.
+    server ran, the server tells, added here or elsewhere; of a job that ran elsewhere, or ended while it waited to
+    run, the client tells, as far as it waits for, follows or watches it.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class JobQueue(EventSource):
         self._opened = False
         self._client: JobQueueClient | None = None
         self._server: JobQueueServer | None = None
-        self._own_workers: set[UUID] = set()
+        self._own_workers: set[UUID] = set()  # the server's id changes at each start
         if self._mode.has_client:
             self._client = JobQueueClient(self._holding.storage, self._name)
         if self._mode.has_server:
@@ -304,15 +304,16 @@ class JobQueue(EventSource):
             return callback
 
         def filtered(event: E) -> object | Awaitable[object]:
-            if isinstance(event, RunEvent) and self._ran_here(event.worker):
-                return None
-            return callback(event)
+            return None if isinstance(event, RunEvent) and self._server_tells(event) else callback(event)
 
         return filtered
 
-    def _ran_here(self, worker: UUID | None) -> bool:
-        # The id changes at each start, and when the server was taken for lost and came back.
-        return worker is not None and (worker == self.server.id or worker in self._own_workers)
+    def _server_tells(self, event: RunEvent) -> bool:
+        if event.worker is None or (event.worker != self.server.id and event.worker not in self._own_workers):
+            return False
+        # A job that was put aside between two runs still names the worker of the last one, which knows nothing of
+        # it. It has no error then, as what is stopped while it runs always has.
+        return not isinstance(event, (JobAborted, JobDisabled)) or event.error is not None
 
     def wants(self, event_type: type[Event]) -> bool:
         """Say whether anybody listens for this type."""
