@@ -58,6 +58,7 @@ from jobq_core.retry import Backoff, RetryPolicy
 from jobq_core.secret import Secret
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import QueueStorage, Retention
+from jobq_core.submission import SubmitOptions
 
 __all__ = [
     "AbortSignalJobError",
@@ -113,6 +114,7 @@ __all__ = [
     "StopRequest",
     "StorageError",
     "StorageUnavailableError",
+    "SubmitOptions",
     "WaitTimeoutError",
     "WorkerEvent",
     "WorkerInfo",

@@ -67,6 +67,9 @@ class JobDefinition:
 
     def encode_arguments(self, job: Job[Any]) -> bytes:
         """Encode a job's arguments; raises InvalidJobError naming the one that cannot be kept or has the wrong type."""
+        if self._result_decoder is None:
+            # A result that nobody could read is a mistake in the declaration: say so before the job runs.
+            self._make_result_decoder()
         data = encode(job, self.kind, MAX_ARGUMENTS)
         self.decode_arguments(data)
         return data
@@ -88,14 +91,16 @@ class JobDefinition:
 
     def decode_result(self, data: bytes | str) -> Any:
         """Decode a result into the type that the job declares."""
-        decoder = self._result_decoder
-        if decoder is None:
-            decoder = _make_decoder(self.result_type, f"result of {self.kind}")
-            object.__setattr__(self, "_result_decoder", decoder)
+        decoder = self._result_decoder or self._make_result_decoder()
         try:
             return decoder.decode(data)
         except msgspec.DecodeError as error:
             raise InvalidJobError(f"the result of {self.kind} does not fit its declared type: {error}") from error
+
+    def _make_result_decoder(self) -> msgspec.json.Decoder[Any]:
+        decoder = _make_decoder(self.result_type, f"result of {self.kind}")
+        object.__setattr__(self, "_result_decoder", decoder)
+        return decoder
 
     def fingerprint_of(self, arguments: bytes) -> bytes | None:
         """Return the fingerprint to store, or None for kinds that did not ask for one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import entry_points
 from urllib.parse import urlsplit
 
 from jobq_core.errors import ConfigurationError
@@ -22,6 +21,9 @@ def open_storage(url: str | None = None) -> QueueStorage:
     url = url or os.environ.get("JOBQ_STORAGE")
     if not url:
         raise ConfigurationError("no storage given: pass a URL such as sqlite:///jobs.db, or set JOBQ_STORAGE")
+    # Imported where it is used: it is slow, and not everybody opens storages by URL.
+    from importlib.metadata import entry_points
+
     scheme = urlsplit(url).scheme
     for entry in entry_points(group=GROUP, name=scheme):
         cls = entry.load()
