@@ -147,7 +147,7 @@ class Fetcher:
         if not runs and claim is None:
             self._trouble.fine("fetcher")
             return
-        self._poll_at = loop.time() + self._poll_interval * random.uniform(1.0, 1.25)
+        self._poll_at = loop.time() + self._poll_interval * random.uniform(1.0, 1.5)
         before = loop.time()
         worker = self._membership.id
         granted = 0 if claim is None else claim.limit
