@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
+from jobq_core.errors import StorageUnavailableError
 from jobq_core.states import JobState
 from jobq_core.storage import (
     FINISHED_TOPIC,
@@ -19,9 +22,15 @@ from jobq_core.storage import (
 from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.doorbell import Ring
 from jobq_storage_postgres.statements import Statements
-from jobq_storage_postgres.wire import float8s, pack_float8, pack_int8, pack_text, texts
+from jobq_storage_postgres.wire import float8s, pack_float8, pack_int4, pack_int8, pack_text, texts
 
 _LOST: Final = pack_text("jobq_core.errors.WorkerLostError")
+SLICES_EVERY: Final = 600.0
+"""Seconds between two looks at the slices of `job` and `outcome`."""
+MOVED: Final = 5000
+"""Jobs at most that are moved out of a slice to drop it; whoever works on its tables waits meanwhile."""
+
+_log = logging.getLogger("jobq.postgres")
 _SILENT: Final = pack_text(" stopped giving signs of life")
 
 
@@ -32,6 +41,7 @@ class Upkeep:
         self._database = database
         self._statements = statements
         self._ring = ring
+        self._slices_due = 0.0
 
     async def promote(self, limit: int) -> Promotion:
         """See `QueueStorage.promote`."""
@@ -107,4 +117,16 @@ class Upkeep:
         pruned: int = rows[0][0]
         if pruned:
             self._ring([FINISHED_TOPIC])
+        if time.monotonic() >= self._slices_due:
+            self._slices_due = time.monotonic() + SLICES_EVERY
+            await self.tend_slices()
         return pruned
+
+    async def tend_slices(self) -> None:
+        """Make the slices that will be needed, and drop those that are over."""
+        for name, params in (("make_slices", ()), ("drop_slices", (pack_int4(MOVED),))):
+            try:
+                await self._database.fetch(self._statements[name], params)
+            except StorageUnavailableError as error:
+                # Somebody has the tables: they are not waited for, since others would wait behind. Next time, then.
+                _log.info("%s is put off: %s", name, error)

@@ -227,3 +227,90 @@ CREATE VIEW jobq.place AS
     SELECT id, state, queue, NULL, attempt, NULL, run_at, worker, lease, settled, started_at,
         finished_at, NULL, reason, percent, message, details, result, error_type, error_message, error_traceback
     FROM jobq.outcome;
+
+-- What was asked and what came of it lie in slices of a week each, by the time that the first bits of an id (UUIDv7) tell.
+-- Once a slice is over, the few jobs still in it go to the default partition and its space is given back at once.
+-- The functions are the owner's, so that whoever may use the tables can do the maintenance. They wait for locks only so
+-- long that nobody else who comes after them does.
+
+CREATE FUNCTION jobq.first_id_of(day date) RETURNS uuid
+    LANGUAGE sql IMMUTABLE
+    AS $$
+        SELECT (lpad(to_hex((extract(epoch FROM day) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+    $$;
+
+-- Make the slices of this week and of so many ahead; returns how many were missing.
+-- Not where the default partition holds jobs of that week already, nor where it is large: it is read meanwhile.
+CREATE FUNCTION jobq.make_slices(ahead integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog
+    SET lock_timeout = '200ms'
+    AS $$
+        DECLARE
+            place text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'jobq.job'::regclass);
+            monday date := date_trunc('week', jobq.clock() AT TIME ZONE 'UTC')::date;
+            kept text;
+            low uuid;
+            high uuid;
+            made integer := 0;
+        BEGIN
+            IF pg_relation_size('jobq.job_default') + pg_relation_size('jobq.outcome_default') > 128 * 1024 * 1024 THEN
+                RETURN 0;
+            END IF;
+            FOR week IN 0..ahead LOOP
+                low := jobq.first_id_of(monday + 7 * week);
+                high := jobq.first_id_of(monday + 7 * week + 7);
+                FOREACH kept IN ARRAY ARRAY['job', 'outcome'] LOOP
+                    CONTINUE WHEN to_regclass(format('%s.%I', place, kept || to_char(monday + 7 * week, '_YYYYMMDD'))) IS NOT NULL;
+                    CONTINUE WHEN EXISTS (SELECT FROM jobq.job_default j WHERE j.id >= low AND j.id < high);
+                    EXECUTE format(
+                        'CREATE TABLE %s.%I PARTITION OF %1$s.%3$I FOR VALUES FROM (%4$L) TO (%5$L)',
+                        place, kept || to_char(monday + 7 * week, '_YYYYMMDD'), kept, low, high
+                    );
+                    made := made + 1;
+                END LOOP;
+            END LOOP;
+            RETURN made;
+        END
+    $$;
+
+-- Drop the slices that ended so long ago and hold at most so many jobs yet, which go to the default partition.
+CREATE FUNCTION jobq.drop_slices(age interval, most integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog
+    SET lock_timeout = '200ms'
+    AS $$
+        DECLARE
+            place text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'jobq.job'::regclass);
+            slice text;
+            there boolean;
+            left_over integer;
+            dropped integer := 0;
+        BEGIN
+            FOR slice IN
+                SELECT substr(c.relname, 4)
+                FROM pg_inherits i
+                JOIN pg_class c ON c.oid = i.inhrelid
+                WHERE i.inhparent = 'jobq.job'::regclass AND c.relname ~ '^job_\d{8}$'
+                    AND (to_date(substr(c.relname, 5), 'YYYYMMDD') + 7)::timestamp AT TIME ZONE 'UTC' < jobq.clock() - age
+                ORDER BY c.relname
+            LOOP
+                EXECUTE format('SELECT count(*) FROM (SELECT FROM %s.%I LIMIT %s) few', place, 'job' || slice, most + 1)
+                    INTO left_over;
+                CONTINUE WHEN left_over > most;
+                there := to_regclass(format('%s.%I', place, 'outcome' || slice)) IS NOT NULL;
+                EXECUTE format('ALTER TABLE %s.job DETACH PARTITION %1$s.%2$I', place, 'job' || slice);
+                EXECUTE format('INSERT INTO %s.job SELECT * FROM %1$s.%2$I', place, 'job' || slice);
+                EXECUTE format('DROP TABLE %s.%I', place, 'job' || slice);
+                IF there THEN
+                    EXECUTE format('ALTER TABLE %s.outcome DETACH PARTITION %1$s.%2$I', place, 'outcome' || slice);
+                    EXECUTE format('INSERT INTO %s.outcome SELECT * FROM %1$s.%2$I', place, 'outcome' || slice);
+                    EXECUTE format('DROP TABLE %s.%I', place, 'outcome' || slice);
+                END IF;
+                dropped := dropped + 1;
+            END LOOP;
+            RETURN dropped;
+        END
+    $$;
+
+SELECT jobq.make_slices(1);

@@ -1,0 +1,150 @@
+"""Slices of a week: made ahead, dropped when over, and never in anybody's way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import psycopg
+import pytest
+import pytest_asyncio
+from psycopg import sql
+
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import Claim, JobFilter, Settlement
+from jobq_core.testing import ERROR, new_job, register_worker
+from jobq_storage_postgres import PostgresQueueStorage
+
+
+@pytest_asyncio.fixture
+async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[PostgresQueueStorage]:
+    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
+    await storage.migrate()
+    async with storage:
+        yield storage
+
+
+async def slices(storage: PostgresQueueStorage, dsn: str, table: str = "job") -> list[str]:
+    query = (
+        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+        "WHERE i.inhparent = %s::regclass ORDER BY c.relname"
+    )
+    async with await psycopg.AsyncConnection.connect(dsn) as connection:
+        rows = await (await connection.execute(query, (f"{storage.schema}.{table}",))).fetchall()
+    return [row[0] for row in rows]
+
+
+async def in_default(storage: PostgresQueueStorage, dsn: str, table: str) -> int:
+    name = sql.Identifier(storage.schema, f"{table}_default")
+    async with await psycopg.AsyncConnection.connect(dsn) as connection:
+        row = await (await connection.execute(sql.SQL("SELECT count(*) FROM {}").format(name))).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def move_clock(storage: PostgresQueueStorage, dsn: str, days: float) -> None:
+    body = f"SELECT pg_catalog.clock_timestamp() + interval '{days} days'"
+    name = sql.Identifier(storage.schema, "clock")
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        await connection.execute(
+            sql.SQL("CREATE OR REPLACE FUNCTION {}() RETURNS timestamptz LANGUAGE sql AS {}").format(
+                name, sql.Literal(body)
+            )
+        )
+
+
+def id_at(moment: datetime) -> UUID:
+    """Make an id as a client makes it at that moment."""
+    return UUID(int=(int(moment.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62) | 1)
+
+
+async def test_jobs_of_this_week_and_the_next_have_slices_from_the_start(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    now = await storage.now()
+    monday = (now - timedelta(days=now.weekday())).date()
+    names = [f"job_{monday + timedelta(weeks=week):%Y%m%d}" for week in (0, 1)]
+    assert await slices(storage, postgres_dsn) == [*names, "job_default"]
+    await storage.add([new_job(), new_job(id=id_at(now + timedelta(weeks=1)))])
+    assert await in_default(storage, postgres_dsn, "job") == 0
+    # Whatever else an id says, there is a place for it.
+    await storage.add([new_job(id=id_at(datetime(2001, 1, 1, tzinfo=UTC))), new_job(id=UUID(int=2**128 - 2))])
+    assert await in_default(storage, postgres_dsn, "job") == 2
+    assert len((await storage.find(JobFilter())).jobs) == 4
+
+
+async def test_a_slice_that_is_over_goes_and_what_lives_in_it_stays(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    worker = await register_worker(storage, lost_after=10**9)
+    completed, failed, pending = await storage.add([new_job(), new_job(), new_job()])
+    (one, two) = (await storage.exchange(worker.id, claim=Claim(("default",), 2))).claimed
+    await storage.exchange(
+        worker.id,
+        [
+            Settlement(one.id, one.lease, Ending.COMPLETE, b"1"),
+            Settlement(two.id, two.lease, Ending.FAIL, error=ERROR),
+        ],
+    )
+    before = await storage.get([failed.id, pending.id])
+    old = (await slices(storage, postgres_dsn))[:2]
+    await move_clock(storage, postgres_dsn, 13)
+    assert await storage.prune() == 1
+    await storage._upkeep.tend_slices()
+    names = await slices(storage, postgres_dsn)
+    assert old[0] not in names
+    assert [name.replace("outcome", "job") for name in await slices(storage, postgres_dsn, "outcome")] == names
+    assert len(names) >= 3, "the weeks to come have theirs"
+    assert await storage.get([completed.id]) == [None]
+    assert await storage.get([failed.id, pending.id]) == before
+    assert await in_default(storage, postgres_dsn, "job") == 2
+    assert await in_default(storage, postgres_dsn, "outcome") == 1
+    # They live on there.
+    (retried,) = await storage.retry([failed.id])
+    assert retried.after is JobState.PENDING
+    claimed = (await storage.exchange(worker.id, claim=Claim(("default",), 5))).claimed
+    assert [job.id for job in claimed] == [pending.id, failed.id]
+
+
+async def test_a_slice_that_still_holds_many_stays(
+    storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobq_storage_postgres.upkeep.MOVED", 2)
+    await storage.add([new_job() for _ in range(3)])
+    old = (await slices(storage, postgres_dsn))[0]
+    await move_clock(storage, postgres_dsn, 30)
+    await storage._upkeep.tend_slices()
+    assert old in await slices(storage, postgres_dsn)
+    assert await in_default(storage, postgres_dsn, "job") == 0
+
+
+async def test_a_long_reader_puts_the_dropping_off_and_nobody_waits(
+    storage: PostgresQueueStorage, postgres_dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "jobq.postgres")
+    old = (await slices(storage, postgres_dsn))[0]
+    await move_clock(storage, postgres_dsn, 30)
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as reader:
+        await reader.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(storage.schema, "job")))
+        assert await storage.prune() == 0
+        assert "drop_slices is put off" in caplog.text
+        assert old in await slices(storage, postgres_dsn)
+        assert [added.created for added in await storage.add([new_job()])] == [True]
+    await storage._upkeep.tend_slices()
+    assert old not in await slices(storage, postgres_dsn)
+
+
+async def test_a_week_whose_jobs_are_in_the_default_partition_already_gets_no_slice(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    later = await storage.now() + timedelta(weeks=5)
+    (added,) = await storage.add([new_job(id=id_at(later))])
+    await move_clock(storage, postgres_dsn, 35)
+    await storage._upkeep.tend_slices()
+    monday = (later - timedelta(days=later.weekday())).date()
+    names = await slices(storage, postgres_dsn)
+    assert f"job_{monday:%Y%m%d}" not in names
+    assert f"job_{monday + timedelta(weeks=1):%Y%m%d}" in names
+    assert [record is not None for record in await storage.get([added.id])] == [True]
