@@ -20,7 +20,8 @@ from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.dsn import parse
 from jobq_storage_postgres.hotpath import pack_completed, pack_settlements
 from jobq_storage_postgres.link import Link
-from jobq_storage_postgres.wire import Params, Statement, pack_int4, pack_int8, pack_text, texts
+from jobq_storage_postgres.upkeep import ALWAYS, LATE
+from jobq_storage_postgres.wire import Params, Statement, pack_int4, pack_int8, pack_moment, pack_text, texts
 
 BATCH = 100
 
@@ -116,6 +117,13 @@ async def drain(storage: PostgresQueueStorage, worker: UUID) -> None:
             return
 
 
+async def move_clock(storage: PostgresQueueStorage, dsn: str, seconds: int) -> None:
+    body = sql.Literal(f"SELECT pg_catalog.clock_timestamp() + interval '{seconds} seconds'")
+    query = sql.SQL("CREATE OR REPLACE FUNCTION {}() RETURNS timestamptz LANGUAGE sql AS {}")
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        await connection.execute(query.format(sql.Identifier(storage.schema, "clock"), body))
+
+
 async def analyze(storage: PostgresQueueStorage, dsn: str) -> None:
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         for table in ("job", "ready", "running", "waiting", "outcome", "unique_key", "attempt", "worker", "tally"):
@@ -188,6 +196,29 @@ async def test_a_pinned_snapshot_does_not_slow_claims(
     assert marked < clean * 1.25
     # Every page of the line's index, and of the rows that are dead in it, once.
     assert unmarked > clean + 500, "the snapshot was not pinned: this shows nothing"
+
+
+async def test_a_pinned_snapshot_does_not_slow_promotions(
+    storage: PostgresQueueStorage, explain: Explain, postgres_dsn: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as pin:
+        await pin.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+        await pin.execute("SELECT 1 FROM pg_class")
+        for _ in range(10):
+            await storage.add([new_job(run_at=3600.0) for _ in range(1000)])
+        await move_clock(storage, postgres_dsn, 4000)
+        assert (await storage.promote(10_000)).promoted == 10_000
+        assert (await storage.promote()).promoted == 0
+        await move_clock(storage, postgres_dsn, 8000)
+        await storage.promote()
+        await storage.add([new_job(run_at=10.0)])
+        upkeep = storage._upkeep
+        assert upkeep._promoted_at is not None
+        since = pack_moment(upkeep._promoted_at - LATE)
+        bounded, _ = await explain("promote", (pack_int8(1000), since))
+        unbounded, _ = await explain("promote", (pack_int8(1000), ALWAYS))
+    assert bounded < 10
+    assert unbounded > bounded + 100, "the snapshot was not pinned: this shows nothing"
 
 
 async def test_future_jobs_of_higher_priority_cost_a_claim_nothing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -22,9 +23,16 @@ from jobq_core.storage import (
 from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.doorbell import Ring
 from jobq_storage_postgres.statements import Statements
-from jobq_storage_postgres.wire import float8s, pack_float8, pack_int4, pack_int8, pack_text, texts
+from jobq_storage_postgres.wire import float8s, pack_float8, pack_int4, pack_int8, pack_moment, pack_text, texts
 
 _LOST: Final = pack_text("jobq_core.errors.WorkerLostError")
+LATE: Final = timedelta(seconds=60)
+"""How long before the last promotion jobs may have been due that it did not see, their transaction being open still.
+
+What was due before is looked at once in so long only: under a pinned snapshot it is all dead rows.
+"""
+ALWAYS: Final = pack_int8(-(2**63))
+"""The timestamp '-infinity'."""
 SLICES_EVERY: Final = 600.0
 """Seconds between two looks at the slices of `job` and `outcome`."""
 MOVED: Final = 5000
@@ -42,19 +50,26 @@ class Upkeep:
         self._statements = statements
         self._ring = ring
         self._slices_due = 0.0
+        self._promoted_at: datetime | None = None
+        self._all_due = 0.0
 
     async def promote(self, limit: int) -> Promotion:
         """See `QueueStorage.promote`."""
-        rows, ((next_in,),) = await self._promote(limit)
+        since = ALWAYS if self._promoted_at is None else pack_moment(self._promoted_at - LATE)
+        if time.monotonic() >= self._all_due:
+            since = ALWAYS
+        rows, ((next_in, now),) = await self._database.fetch_all(
+            [(self._statements["promote"], (pack_int8(limit), since)), (self._statements["next_due"], (since,))]
+        )
         promoted = sum(count for _, count in rows)
+        if promoted >= limit:
+            self._promoted_at = None  # there may be more, of whatever age
+        else:
+            self._promoted_at = now
+            if since is ALWAYS:
+                self._all_due = time.monotonic() + LATE.total_seconds()
         self._ring([queue_topic(queue) for queue, _ in rows])
         return Promotion(promoted, next_in)
-
-    async def _promote(self, limit: int) -> tuple[list[tuple[str, int]], list[tuple[float | None]]]:
-        rows, due = await self._database.fetch_all(
-            [(self._statements["promote"], (pack_int8(limit),)), (self._statements["next_due"], ())]
-        )
-        return rows, due or [(None,)]
 
     async def rescue(self) -> list[LostWorker]:
         """See `QueueStorage.rescue`; also finds the jobs that claims passed."""

@@ -1,3 +1,8 @@
--- In how many seconds the next job is due; NULL if none waits for a time.
-SELECT greatest(extract(epoch FROM w.run_at - jobq.clock()), 0)::float8
-FROM (SELECT run_at FROM jobq.waiting WHERE state <> 'disabled' AND run_at IS NOT NULL ORDER BY run_at LIMIT 1) w
+-- In how many seconds the next job is due, NULL if none waits for a time; and the storage's clock. $1 from when on to look.
+SELECT (
+    SELECT greatest(extract(epoch FROM w.run_at - jobq.clock()), 0)::float8
+    FROM jobq.waiting w
+    WHERE w.state <> 'disabled' AND w.run_at >= $1::timestamptz
+    ORDER BY w.run_at
+    LIMIT 1
+), jobq.clock()

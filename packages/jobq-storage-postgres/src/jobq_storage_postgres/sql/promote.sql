@@ -1,8 +1,9 @@
--- Make jobs whose time has come PENDING; answers how many of each queue. $1 how many at most.
+-- Make jobs whose time has come PENDING; answers how many of each queue. $1 how many at most,
+-- $2 from when on to look.
 WITH due AS MATERIALIZED (
     SELECT w.*
     FROM jobq.waiting w
-    WHERE w.state <> 'disabled' AND w.run_at <= (SELECT jobq.clock())
+    WHERE w.state <> 'disabled' AND w.run_at >= $2::timestamptz AND w.run_at <= (SELECT jobq.clock())
     ORDER BY w.run_at, w.position
     LIMIT $1::bigint
     FOR UPDATE SKIP LOCKED

@@ -1,0 +1,77 @@
+"""What is due is promoted, however late its transaction or the maintainer comes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest_asyncio
+from psycopg import sql
+
+from jobq_core.testing import new_job
+from jobq_storage_postgres import PostgresQueueStorage
+
+
+@pytest_asyncio.fixture
+async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[PostgresQueueStorage]:
+    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
+    await storage.migrate()
+    async with storage:
+        yield storage
+
+
+async def move_clock(storage: PostgresQueueStorage, dsn: str, seconds: int) -> None:
+    body = sql.Literal(f"SELECT pg_catalog.clock_timestamp() + interval '{seconds} seconds'")
+    query = sql.SQL("CREATE OR REPLACE FUNCTION {}() RETURNS timestamptz LANGUAGE sql AS {}")
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+        await connection.execute(query.format(sql.Identifier(storage.schema, "clock"), body))
+
+
+async def test_a_job_whose_transaction_was_open_past_its_time_is_promoted(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as slow:
+        await storage.add([new_job(run_at=10.0)], connection=slow)
+        for seconds in (20, 40):
+            await move_clock(storage, postgres_dsn, seconds)
+            assert (await storage.promote()).promoted == 0
+    promotion = await storage.promote()
+    assert (promotion.promoted, promotion.next_in) == (1, None)
+
+
+async def test_a_job_whose_transaction_was_open_for_very_long_is_found_by_the_look_at_all(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as slow:
+        await storage.add([new_job(run_at=10.0)], connection=slow)
+        await storage.promote()
+        await move_clock(storage, postgres_dsn, 3600)
+        assert (await storage.promote()).promoted == 0
+    assert (await storage.promote()).promoted == 0, "it is out of sight"
+    storage._upkeep._all_due = 0.0
+    assert (await storage.promote()).promoted == 1
+
+
+async def test_a_backlog_is_promoted_to_its_end_after_hours_without_maintenance(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    await storage.promote()
+    await storage.add([new_job(run_at=float(n)) for n in range(1, 26)])
+    await move_clock(storage, postgres_dsn, 36_000)
+    assert [(await storage.promote(10)).promoted for _ in range(4)] == [10, 10, 5, 0]
+
+
+async def test_counts_survive_being_summed_up(storage: PostgresQueueStorage) -> None:
+    added = await storage.add([new_job() for _ in range(5)])
+    await storage.abort([job.id for job in added])
+    before = await storage.counts("default")
+    for _ in range(2):
+        assert await storage.prune() == 0
+        assert await storage.counts("default") == before
+    await storage.retry([added[0].id])
+    await storage.delete([added[1].id])
+    await storage.prune()
+    assert [count for count in (await storage.counts("default"))["default"].values() if count] == [1, 3]
+    await storage.clear("default")
+    await storage.prune()
+    assert await storage.counts() == {}
