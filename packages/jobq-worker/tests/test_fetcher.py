@@ -7,6 +7,7 @@ import time
 from itertools import pairwise
 
 from jobq_core import JobCompleted, job
+from jobq_worker.fetcher import STALE
 from jobq_worker.prefetch import Prefetch
 
 from .kit import Endings, Stage, add, add_many, ending, record, until, working
@@ -131,6 +132,19 @@ async def test_long_jobs_are_not_claimed_ahead(storage: Probe, stage: Stage) -> 
         await add_many(storage, [long() for _ in range(12)])
         await until(lambda: worker.stats().completed == 12)
     assert max(args[2].limit for args in storage.arguments["exchange"] if len(args) > 2 and args[2]) == 2
+
+
+async def test_jobs_that_a_slow_storage_brings_late_are_run_and_not_handed_back(storage: Probe) -> None:
+    async with working(storage, quick, concurrency=1, poll_interval=600) as worker:
+        await Endings(worker).all(await add_many(storage, [quick() for _ in range(50)]))
+        await until(lambda: worker.health().running == 0)
+        gate = storage.hold("exchange")
+        ids = await add_many(storage, [quick(n) for n in range(30)])
+        endings = Endings(worker)
+        await asyncio.sleep(STALE * 1.5)  # as long as the storage takes for its answer
+        gate.set()
+        await endings.all(ids)
+        assert worker.stats().released == 0
 
 
 def test_the_buffer_holds_the_work_of_a_twentieth_of_a_second() -> None:

@@ -258,3 +258,26 @@ async def test_a_limiter_that_fails_costs_no_job(storage: Probe) -> None:
     async with working(storage, quick, limiter=Broken(1)) as worker:
         assert isinstance(await ending(worker, storage, quick()), JobCompleted)
         assert worker.stats().released == 1
+
+
+async def test_a_stop_while_the_limiter_is_being_told_of_a_start_runs_nothing(storage: Probe, stage: Stage) -> None:
+    class Slow(ConcurrencyLimiter):
+        async def started(self, n: int = 1) -> None:
+            stage.reach("asked")
+            await stage.reached("go on")
+
+    @job()
+    async def never() -> None:
+        stage.notes.append("ran")
+
+    limiter = Watched(Slow(1))
+    async with working(storage, never, limiter=limiter) as worker:
+        job_id = await add(storage, never())
+        await stage.reached("asked")
+        stopping = asyncio.ensure_future(worker.stop(0))
+        await until(lambda: worker.stats().running == 0)  # it was abandoned
+        stage.reach("go on")
+        await stopping
+    assert stage.notes == []
+    assert await state(storage, job_id) is JobState.PENDING
+    assert limiter.balanced()

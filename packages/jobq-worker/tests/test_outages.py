@@ -115,6 +115,27 @@ async def test_health_is_good_again_after_an_outage(storage: Probe) -> None:
         assert worker.health().storage_errors >= 3
 
 
+async def test_a_silent_doorbell_and_a_run_that_has_ended_leave_no_part_failing(storage: Probe, stage: Stage) -> None:
+    @job()
+    async def gated() -> None:
+        stage.reach("started")
+        await stage.reached("go on")
+
+    async with working(storage, gated, poll_interval=0.05) as worker:
+        endings = Endings(worker)
+        job_id = await add(storage, gated())
+        await stage.reached("started")
+        storage.away = True
+        for ear in list(storage._ears):
+            ear.shut()
+        worker._shift._watch.ring()  # type: ignore[union-attr]
+        await storage.called("held", 2)
+        stage.reach("go on")
+        storage.away = False
+        await endings.of(job_id)
+        await until(lambda: worker.health().healthy)
+
+
 @pytest.mark.parametrize("operation", ["held", "progress", "lead", "promote", "rescue", "prune"])
 async def test_no_part_of_a_worker_ends_for_an_error(
     storage: Probe, stage: Stage, operation: str, caplog: pytest.LogCaptureFixture

@@ -233,7 +233,7 @@ class Fetcher:
         pause = self._poll_interval
         buffered = len(runner.buffer)
         if buffered:
-            waits = runner.buffer[0].claimed_at + STALE - now
+            waits = runner.buffer[0].taken_at + STALE - now
             if waits <= 0:
                 self._prefetch.size = 0
                 runner.give_back()

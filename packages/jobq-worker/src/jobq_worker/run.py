@@ -31,13 +31,13 @@ class Stop(Enum):
 class Run:
     """One claimed job and what became of it. Made for every job, so it is slots and nothing else.
 
-    due: when its deadline passes, by the loop's clock. stop: why it is to stop. outcome: how its handler ended.
-    over: its settlement is on the way, so whatever its handler still does counts for nothing.
+    taken_at: when it came here, and due: when its deadline passes, both by the loop's clock. The deadline is reckoned
+    from before the claim was asked for, so it never seems later than it is. stop: why it is to stop. outcome: how its
+    handler ended. over: its settlement is on the way, so whatever its handler still does counts for nothing.
     """
 
     __slots__ = (
         "arguments",
-        "claimed_at",
         "context",
         "due",
         "handler",
@@ -49,14 +49,15 @@ class Run:
         "slot",
         "started",
         "stop",
+        "taken_at",
         "task",
         "timer",
     )
 
-    def __init__(self, job: ClaimedJob, claimed_at: float) -> None:
+    def __init__(self, job: ClaimedJob, asked_at: float, taken_at: float) -> None:
         self.job = job
-        self.claimed_at = claimed_at
-        self.due = None if job.deadline_in is None else claimed_at + job.deadline_in
+        self.taken_at = taken_at
+        self.due = None if job.deadline_in is None else asked_at + job.deadline_in
         self.started = 0.0
         self.seconds = 0.0
         self.over = False

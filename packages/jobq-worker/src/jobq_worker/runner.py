@@ -68,9 +68,9 @@ class Runner:
 
     def take(self, claimed: Iterable[ClaimedJob], at: float) -> None:
         """Put claimed jobs into the buffer and start what can start. at: the loop's time before they were claimed."""
-        buffer = self.buffer
+        buffer, now = self.buffer, self._loop.time()
         for job in claimed:
-            buffer.append(Run(job, at))
+            buffer.append(Run(job, at, now))
         self.pump()
 
     def adopt(self, found: Iterable[ClaimedJob], at: float) -> None:
@@ -79,7 +79,7 @@ class Runner:
             self.take(found, at)
             return
         for job in found:
-            self._settle(Run(job, at), Settlement(job.id, job.lease, Ending.RELEASE))
+            self._settle(Run(job, at, at), Settlement(job.id, job.lease, Ending.RELEASE))
         self.on_ended()
 
     def pump(self) -> None:

@@ -58,7 +58,7 @@ class Watch:
         """Ask about the runs, and the buffered jobs, that are older than this many seconds, and act on the answers."""
         before = self._loop.time() - older_than
         runner = self._runner
-        runs = [run for run in [*runner.buffer, *runner.running.values()] if run.claimed_at <= before and not run.over]
+        runs = [run for run in [*runner.buffer, *runner.running.values()] if run.taken_at <= before and not run.over]
         if not runs:
             self._trouble.fine("watch")
             return
