@@ -41,7 +41,7 @@ from jobq_storage_postgres.hotpath import HotPath
 from jobq_storage_postgres.marks import Marks
 from jobq_storage_postgres.reading import Reading
 from jobq_storage_postgres.statements import Statements, check_schema
-from jobq_storage_postgres.submit import add_unique, answers, pack_jobs, topics_of
+from jobq_storage_postgres.submit import add_unique, answers, is_plain, pack_jobs, pack_one, topics_of
 from jobq_storage_postgres.upkeep import Upkeep
 from jobq_storage_postgres.workers import Workers
 
@@ -187,7 +187,10 @@ class PostgresQueueStorage(QueueStorage):
             return await lender.add(connection, jobs)
         if not jobs:
             return []
-        if any(job.unique_key is not None for job in jobs):
+        if is_plain(jobs):
+            rows = await self._database.fetch(self._statements["add_one"], pack_one(jobs[0]))
+            added = [Added(jobs[0].id, bool(rows))]
+        elif any(job.unique_key is not None for job in jobs):
             added = await self._database.transact(lambda session: add_unique(session, self._statements, jobs))
         else:
             (row,) = await self._database.fetch(self._statements["add"], pack_jobs(jobs))

@@ -18,7 +18,9 @@ from jobq_storage_postgres.wire import (
     int2s,
     jsons,
     moments,
+    pack_float8,
     pack_int2,
+    pack_moment,
     pack_text,
     text_array,
     texts,
@@ -72,6 +74,31 @@ def pack_jobs(jobs: Sequence[NewJob]) -> list[bytes | None]:
         pack_text(first.kind),
         pack_int2(first.priority),
         pack_int2(first.max_attempts),
+    ]
+
+
+def is_plain(jobs: Sequence[NewJob]) -> bool:
+    """Say whether this is one job for `add_one`."""
+    return len(jobs) == 1 and jobs[0].run_at is None and jobs[0].unique_key is None
+
+
+def pack_one(job: NewJob) -> list[bytes | None]:
+    """Pack a job as the parameters of `add_one`."""
+    deadline = job.deadline
+    return [
+        job.id.bytes,
+        pack_text(job.queue),
+        pack_text(job.kind),
+        job.arguments,
+        pack_int2(job.priority),
+        pack_int2(job.max_attempts),
+        None if job.timeout is None else pack_float8(job.timeout),
+        job.backoff,
+        None if job.run_id is None else pack_text(job.run_id),
+        texts(job.tags) if job.tags else None,
+        job.fingerprint,
+        pack_moment(deadline) if isinstance(deadline, datetime) else None,
+        None if deadline is None or isinstance(deadline, datetime) else pack_float8(deadline),
     ]
 
 
