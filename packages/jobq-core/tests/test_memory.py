@@ -188,22 +188,28 @@ async def test_event_loops_in_several_threads_make_one_job_of_a_key() -> None:
 
 async def test_a_ring_reaches_a_listener_on_the_event_loop_of_another_thread() -> None:
     name = str(uuid4())
-    listening, total = threading.Event(), 300
+    heard = threading.Semaphore(0)
+    total = 300
 
     async def listen() -> None:
         async with MemoryQueueStorage(name) as storage, storage.subscribe([queue_topic("default")]) as subscription:
-            listening.set()
+            seen = 0
+            heard.release()
             async with asyncio.timeout(30):
-                while (await storage.counts("default"))["default"][JobState.PENDING] < total:
+                while seen < total:
                     assert await subscription.wait() == {queue_topic("default")}
+                    now = (await storage.counts("default"))["default"][JobState.PENDING]
+                    for _ in range(now - seen):
+                        heard.release()
+                    seen = now
 
     async with MemoryQueueStorage(name) as storage:
         thread = asyncio.create_task(asyncio.to_thread(in_threads, 1, listen))
-        await asyncio.to_thread(listening.wait, 30)
-        # Each ring may come while the listener looks, falls asleep or wakes: one that is lost would leave it waiting.
+        assert await asyncio.to_thread(heard.acquire, timeout=30)
+        # Each ring comes while the listener looks, falls asleep or wakes; none follows before this one was heard.
         for _ in range(total):
             await add_job(storage)
-            await asyncio.sleep(0)
+            assert await asyncio.to_thread(heard.acquire, timeout=30)
         await thread
 
 

@@ -9,6 +9,7 @@ from jobq_core.testing.contract.life import LifeContract
 from jobq_core.testing.contract.reading import ReadingContract
 from jobq_core.testing.contract.reference import ReferenceContract
 from jobq_core.testing.contract.settling import SettlingContract
+from jobq_core.testing.contract.storm import StormContract
 from jobq_core.testing.contract.unique import UniqueContract
 from jobq_core.testing.contract.upkeep import UpkeepContract
 from jobq_core.testing.contract.working import WorkingContract
@@ -27,6 +28,7 @@ class StorageContract(
     WorkingContract,
     UpkeepContract,
     ReferenceContract,
+    StormContract,
 ):
     """What every storage must do, as the docstrings of `jobq_core.storage` say it."""
 

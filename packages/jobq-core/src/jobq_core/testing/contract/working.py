@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
+import attrs
 import pytest
 
 from jobq_core.ids import new_id
@@ -17,7 +18,7 @@ from jobq_core.states import Ending, JobState
 from jobq_core.storage import UNKNOWN_KIND, Heart, QueueStorage
 from jobq_core.testing.contract.adding import WORDS
 from jobq_core.testing.contract.base import ContractBase
-from jobq_core.testing.helpers import add_job, claim_one, read, register_worker, settle, state_of, worker_info
+from jobq_core.testing.helpers import add_job, claim_one, job_in, read, register_worker, settle, state_of, worker_info
 
 T = TypeVar("T")
 
@@ -89,6 +90,15 @@ class WorkingContract(ContractBase):
         assert again.expires_at - first.expires_at >= timedelta(seconds=20)
         await self.advance(storage, 20)
         assert await storage.rescue() == []
+
+    async def test_a_worker_is_as_it_described_itself_last(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        job = await job_in(storage, worker, JobState.BLOCKED, kind="rare")
+        again = attrs.evolve(worker, kinds=("noop", "rare"), concurrency=9, lost_after=100.0)
+        await storage.register(again)
+        [record] = await storage.workers()
+        assert record.info == again
+        assert record.expires_at >= record.started_at + timedelta(seconds=100)
+        assert await state_of(storage, job) is JobState.PENDING
 
     async def test_an_expired_worker_is_listed_until_it_is_rescued_from(
         self, storage: QueueStorage, worker: WorkerInfo
