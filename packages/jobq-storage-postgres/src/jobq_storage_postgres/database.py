@@ -146,7 +146,7 @@ class Database:
 
     def _release(self, link: Link) -> None:
         if link.closed:
-            self.lost += 1
+            self.lost += not link.given_up
         elif not self._open:
             link.close()
         else:
@@ -212,6 +212,7 @@ class Database:
                     raise translate(error) from error
             except BaseException:
                 # Cancelled, or the work raised: the server undoes what a closed connection left open.
+                link.given_up = True
                 link.close()
                 raise
             finally:

@@ -75,6 +75,8 @@ class Link:
         self.pooled = True
         self.prepared: set[bytes] | None = None
         self.used_at = 0.0
+        self.given_up = False
+        """Whether it was closed for our own reasons, which say nothing of the server."""
         self._transformer = Transformer(connection)
         self._poll = select.poll()
         self._poll.register(self.pgconn.socket, select.POLLIN | select.POLLERR | select.POLLHUP)
@@ -143,12 +145,16 @@ class Link:
         except StopIteration as end:
             results: list[PGresult] = end.value
             return results
-        except psycopg.Error:
-            # A statement that was prepared before the error stays prepared; rather than find out which, start anew.
-            if self.prepared is not None and any(s.key not in self.prepared for s, _ in steps):
+        except psycopg.Error as error:
+            # Only an answer of the server has a code: without one the conversation was broken off somewhere. What was
+            # prepared before an error stays prepared; rather than find out which statements were, start anew too.
+            if error.sqlstate is None or (
+                self.prepared is not None and any(s.key not in self.prepared for s, _ in steps)
+            ):
                 self.close()
             raise
         except BaseException:
+            self.given_up = True
             self.close()
             raise
 
