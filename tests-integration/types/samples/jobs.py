@@ -4,7 +4,6 @@ import asyncio
 from typing import assert_type
 
 from jobq_client import JobHandle, JobQueueClient
-
 from jobq_core import Job, JobContext, JobRecord, Secret, job
 
 
