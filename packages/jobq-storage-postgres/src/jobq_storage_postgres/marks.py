@@ -67,6 +67,7 @@ class Marks:
         self._look: Look | None = None
         self._last: int | None = None
         self._lost = database.lost
+        self._queues: dict[str, None] = {}
         self._claimed = 0
         self._looked_at = clock()
         self._looking: asyncio.Task[None] | None = None
@@ -102,16 +103,18 @@ class Marks:
     def note_claimed(self, queues: tuple[str, ...], count: int) -> None:
         """Count claimed jobs, and look at their lines from time to time, beside the claims."""
         self._claimed += count
+        self._queues.update(dict.fromkeys(queues))
         if self._claimed < CLAIMS and self._clock() - self._looked_at < INTERVAL:
             return
         if self._looking is None or self._looking.done():
             self._claimed = 0
             self._looked_at = self._clock()
-            self._looking = asyncio.create_task(self._look_beside(queues), name="jobq marks")
+            self._looking = asyncio.create_task(self._look_beside(), name="jobq marks")
 
-    async def _look_beside(self, queues: tuple[str, ...]) -> None:
+    async def _look_beside(self) -> None:
         try:
-            await self.look(queues)
+            # At all at once: workers of one process may have other queues, and each look follows up on the last.
+            await self.look(tuple(self._queues))
         except (StorageError, ClosedError) as error:
             # The marks stay where they are, which is slower and loses nothing.
             _log.debug("the marks were not moved: %s", error)
