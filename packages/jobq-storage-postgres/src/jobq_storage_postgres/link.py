@@ -151,6 +151,7 @@ class Link:
             if error.sqlstate is None or (
                 self.prepared is not None and any(s.key not in self.prepared for s, _ in steps)
             ):
+                self.given_up = error.sqlstate is not None
                 self.close()
             raise
         except BaseException:

@@ -7,7 +7,9 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal, Self
 from uuid import UUID
 
-from jobq_core.errors import ClosedError, ConfigurationError
+from psycopg.errors import UniqueViolation
+
+from jobq_core.errors import ClosedError, ConfigurationError, StorageError
 from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord
 from jobq_core.states import JobState
 from jobq_core.storage import (
@@ -188,8 +190,7 @@ class PostgresQueueStorage(QueueStorage):
         if not jobs:
             return []
         if is_plain(jobs):
-            rows = await self._database.fetch(self._statements["add_one"], pack_one(jobs[0]))
-            added = [Added(jobs[0].id, bool(rows))]
+            added = await self._add_one(jobs[0])
         elif any(job.unique_key is not None for job in jobs):
             added = await self._database.transact(lambda session: add_unique(session, self._statements, jobs))
         else:
@@ -201,6 +202,16 @@ class PostgresQueueStorage(QueueStorage):
             if len(made) >= BULK:
                 await self._database.fetch(self._statements["analyze"])
         return added
+
+    async def _add_one(self, job: NewJob) -> list[Added]:
+        try:
+            await self._database.fetch(self._statements["add_one"], pack_one(job))
+        except StorageError as error:
+            if not isinstance(error.__cause__, UniqueViolation):
+                raise
+            (row,) = await self._database.fetch(self._statements["add"], pack_jobs([job]))
+            return answers([job], row)
+        return [Added(job.id, True)]
 
     # The hot path
 

@@ -1,4 +1,5 @@
--- `add` for the commonest case, one job that may run at once and has no unique key; answers a row if it was new.
+-- `add` for the commonest case, one job that may run at once and has no unique key. Fails if it is there already:
+-- ON CONFLICT would cost a fifth of all that a lone add takes.
 -- $1 id, $2 queue, $3 kind, $4 arguments, $5 priority, $6 max_attempts, $7 timeout, $8 backoff, $9 run id, $10 tags,
 -- $11 fingerprint, $12 deadline, $13 seconds until then.
 WITH made AS (
@@ -9,7 +10,6 @@ WITH made AS (
         $1::uuid, jobq.clock(), coalesce($12::timestamptz, jobq.clock() + make_interval(secs => $13::float8)), $7::float8,
         $5::smallint, $6::smallint, $2::text, $3::text, $4::json, $8::json, $9::text, $10::text[], $11::bytea
     )
-    ON CONFLICT (id) DO NOTHING
     RETURNING id, queue, priority
 )
 INSERT INTO jobq.ready (id, position, priority, attempt, keyed, queue)
