@@ -37,7 +37,7 @@ async def test_a_bulk_load_tells_the_planner_where_it_may(
         try:
             for grant in (
                 "USAGE ON SCHEMA {0}",
-                "ALL ON ALL TABLES IN SCHEMA {0}",
+                "SELECT, INSERT ON ALL TABLES IN SCHEMA {0}",
                 "ALL ON ALL SEQUENCES IN SCHEMA {0}",
             ):
                 await admin.execute(sql.SQL(f"GRANT {grant} TO {{1}}").format(schema, role))
