@@ -72,7 +72,20 @@ async def test_a_handler_is_enough_to_make_a_kind_known(storage: Probe) -> None:
     worker = JobQueueWorker(storage)
     worker.handles(Thumbnail)(lambda job: job.path)
     async with worker:
-        assert isinstance(await ending(worker, storage, Thumbnail("b.png"), queue="default"), JobCompleted)
+        assert isinstance(await ending(worker, storage, Thumbnail("b.png"), queue="images"), JobCompleted)
+
+
+def test_a_worker_serves_the_queues_that_its_jobs_declare(storage: Probe) -> None:
+    assert JobQueueWorker(storage, jobs=[plain, Thumbnail, Greet]).queues == ("default", "images")
+    assert JobQueueWorker(storage, jobs=[Thumbnail]).queues == ("images",)
+    assert JobQueueWorker(storage).queues == ("default",)
+    assert JobQueueWorker(storage, jobs=[plain, Thumbnail], queues=["mail"]).queues == ("mail",)
+
+
+def test_a_handler_brings_the_queue_of_its_kind(storage: Probe) -> None:
+    worker = JobQueueWorker(storage)
+    worker.handles(Thumbnail)(lambda job: job.path)
+    assert worker.queues == ("images",)
 
 
 def test_a_kind_with_a_body_takes_no_handler(storage: Probe) -> None:

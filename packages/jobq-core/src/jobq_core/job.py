@@ -311,7 +311,7 @@ def check_priority(priority: Any) -> int:
     """Return a priority from -9 to 9; raises ConfigurationError otherwise."""
     if type(priority) is not int or not MIN_PRIORITY <= priority <= MAX_PRIORITY:
         raise ConfigurationError(
-            f"priority must be a whole number {MIN_PRIORITY} to {MAX_PRIORITY} (higher runs first), not {priority!r}"
+            f"priority must be a whole number from {MIN_PRIORITY} to {MAX_PRIORITY} (higher is first), not {priority!r}"
         )
     return priority
 

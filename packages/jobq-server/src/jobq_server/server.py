@@ -35,7 +35,8 @@ class JobQueueServer(EventSource):
     storage: a URL, which is opened at each start and closed at each stop, or an open storage, which stays the caller's.
     jobs: what the pool can run: declared functions and classes, or modules to take all of them from.
     worker_count: how many workers, that is, how many jobs run at the same time (default 10); 0 pauses. See `scale`.
-    queues: where it takes jobs from (default: 'default'); several get their turns.
+    queues: where it takes jobs from; several get their turns (default: the queues that its jobs declare, and 'default'
+        for those that declare none).
     name: what people call the pool (default: the host's name). Its `id` is new at each start.
 
     The other options are those of `PoolOptions`. Raises ConfigurationError for one that cannot work.
@@ -51,7 +52,7 @@ class JobQueueServer(EventSource):
         *,
         jobs: Jobs = (),
         worker_count: int = 10,
-        queues: Sequence[str] = ("default",),
+        queues: Sequence[str] | None = None,
         name: str | None = None,
         **options: Unpack[PoolOptions],
     ) -> None:

@@ -26,9 +26,8 @@ _OPTIONS = (
         "queues",
         metavar="NAME",
         multiple=True,
-        default=("default",),
-        show_default=True,
-        help="Take jobs from this queue; may be given several times.",
+        callback=lambda _context, _option, queues: queues or None,
+        help="Take jobs from this queue; may be given several times.  [default: those that the jobs declare]",
     ),
     click.option("--name", help="What to call this worker.  [default: the host's name]"),
     click.option(

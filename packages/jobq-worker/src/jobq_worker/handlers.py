@@ -48,6 +48,10 @@ class Handlers:
             definition, body=body, wants_context=len(parameters) == 2, is_async=inspect.iscoroutinefunction(body)
         )
 
+    def queues(self) -> tuple[str, ...]:
+        """Return where the jobs go whose submission names no queue: what they declare, and 'default' for the others."""
+        return tuple(dict.fromkeys(known.queue or "default" for known in self._registry)) or ("default",)
+
     def definitions(self) -> list[JobDefinition]:
         """Return what can be run here; raises ConfigurationError if that is nothing."""
         found = [self._supplied.get(known.kind, known) for known in self._registry]

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID
@@ -37,7 +37,8 @@ class JobQueueWorker(EventSource):
 
     storage: a URL, which is opened at each start and closed at each stop, or an open storage, which stays the caller's.
     jobs: what it can run: declared functions and classes, or modules to take all of them from.
-    queues: where it takes jobs from (default: 'default'); several get their turns.
+    queues: where it takes jobs from; several get their turns (default: the queues that its jobs declare, and 'default'
+        for those that declare none).
     concurrency: how many jobs run at the same time (default 10); 0 pauses. See `resize`.
     limiter: asked before jobs are claimed (default: no limit).
     retention: how long finished jobs are kept: one Retention for all its queues, or one per queue (default: as stored).
@@ -55,7 +56,7 @@ class JobQueueWorker(EventSource):
         storage: QueueStorage | str,
         *,
         jobs: Jobs = (),
-        queues: Sequence[str] = ("default",),
+        queues: Sequence[str] | None = None,
         concurrency: int = 10,
         limiter: Limiter | None = None,
         retention: Retention | Mapping[str, Retention] | None = None,
@@ -66,7 +67,7 @@ class JobQueueWorker(EventSource):
         stop_timeout: float = 30.0,
     ) -> None:
         super().__init__()
-        if isinstance(queues, str) or not queues:
+        if queues is not None and (isinstance(queues, str) or not queues):
             raise ConfigurationError(
                 f"queues must be a list of at least one name, as in queues=['default'], not {queues!r}"
             )
@@ -74,10 +75,10 @@ class JobQueueWorker(EventSource):
         self._storage = open_storage(storage) if isinstance(storage, str) else storage
         self._opened = False
         self._handlers = Handlers(jobs)
-        self._queues = tuple(dict.fromkeys(check_name(queue, "a queue") for queue in queues))
+        self._queues = None if queues is None else _unique(check_name(queue, "a queue") for queue in queues)
         self._slots = Slots(_count(concurrency))
         self._limiter = None if isinstance(limiter, NullLimiter) else limiter
-        self._retention = _per_queue(retention, self._queues)
+        self._retention = retention
         self._name = check_name(name if name is not None else socket.gethostname(), "the name of a worker")
         self._heartbeat_interval = _seconds(heartbeat_interval, "heartbeat_interval")
         self._lost_after = _seconds(lost_after, "lost_after")
@@ -108,7 +109,7 @@ class JobQueueWorker(EventSource):
     @property
     def queues(self) -> tuple[str, ...]:
         """Where it takes jobs from."""
-        return self._queues
+        return self._handlers.queues() if self._queues is None else self._queues
 
     @property
     def concurrency(self) -> int:
@@ -155,7 +156,7 @@ class JobQueueWorker(EventSource):
             name=self._name,
             host=socket.gethostname(),
             pid=os.getpid(),
-            queues=self._queues,
+            queues=self.queues,
             kinds=tuple(definition.kind for definition in definitions),
             concurrency=len(self._slots),
             lost_after=self._lost_after,
@@ -169,7 +170,7 @@ class JobQueueWorker(EventSource):
             slots=self._slots,
             events=self,
             limiter=self._limiter,
-            retention=self._retention,
+            retention=_per_queue(self._retention, self.queues),
             trouble=self._trouble,
             heartbeat_interval=self._heartbeat_interval,
             poll_interval=self._poll_interval,
@@ -187,7 +188,7 @@ class JobQueueWorker(EventSource):
             self._name,
             info.id,
             len(self._slots),
-            ", ".join(self._queues),
+            ", ".join(info.queues),
             self._storage.url,
         )
         self.emit(WorkerStarted(worker=info.id, name=self._name))
@@ -321,6 +322,10 @@ class JobQueueWorker(EventSource):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
 
 
 def _count(value: Any) -> int:
