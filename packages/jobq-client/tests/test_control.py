@@ -135,7 +135,8 @@ async def test_disabling_a_running_job_can_be_taken_back(client: JobQueueClient,
     handle = await client.add(keep(1))
     job = await worker.claim_one()
     assert await client.disable(handle)
-    await client.enable(handle)
+    assert await client.enable(handle)
+    assert not await client.enable(handle)
     (hold,) = await worker.storage.held(worker.id, [(job.id, job.lease)])
     assert hold.held
     assert hold.request is None

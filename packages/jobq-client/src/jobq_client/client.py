@@ -434,7 +434,7 @@ class JobQueueClient(EventSource):
     async def enable(self, job: JobKey) -> bool:
         """Let a disabled job run again, or take back the wish to disable a running one.
 
-        Returns whether the job's state changed, which the wish of a running one does not. Raises JobNotFoundError.
+        Returns whether that changed anything: False if nobody disabled it. Raises JobNotFoundError.
         """
         return _found(await self._open().storage.enable([_id_of(job)])).changed
 

@@ -155,7 +155,8 @@ class Hold:
 class Change:
     """What an operation did to one job: its state before (None: no such job) and after.
 
-    asked: the job is PROCESSING and was asked to stop, so its state follows later.
+    asked: the job is PROCESSING, so only what it is asked to do was changed: it was asked to stop, and its state follows
+    later, or the wish to disable it was taken back.
     """
 
     id: UUID
@@ -427,7 +428,7 @@ class QueueStorage(abc.ABC):
     @abc.abstractmethod
     async def enable(self, ids: Sequence[UUID]) -> list[Change]:
         """Make DISABLED jobs PENDING, at the end of the line, or SCHEDULED if their `run_at` still lies ahead; and
-        take back a request to disable from a PROCESSING one. Others are left alone."""
+        take back a request to disable from a PROCESSING one (asked=True). Others are left alone."""
 
     @abc.abstractmethod
     async def delete(self, ids: Sequence[UUID]) -> list[Change]:

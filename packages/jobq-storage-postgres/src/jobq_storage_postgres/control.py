@@ -46,8 +46,8 @@ class Control:
         for job_id in ids:
             change = changes[job_id]
             answers.append(change)
-            # Said twice, it is done once.
-            changes[job_id] = Change(job_id, change.after, change.after, change.asked)
+            # Said twice, it is done once; there is nothing to take back the second time.
+            changes[job_id] = Change(job_id, change.after, change.after, change.asked and operation != "enable")
         return answers
 
     async def _change(
@@ -66,10 +66,10 @@ class Control:
                     job_id,
                     None if before is None else JobState(before),
                     None if after is None else JobState(after),
-                    asked and operation != "enable",
+                    asked,
                 )
                 changes[job_id] = change
-                topics.update(_concerned(change, asked, queue))
+                topics.update(_concerned(change, queue))
             left = [job_id for job_id in left if job_id not in changes]
         return changes
 
@@ -111,9 +111,9 @@ class Control:
         return removed
 
 
-def _concerned(change: Change, asked: bool, queue: str | None) -> set[str]:
+def _concerned(change: Change, queue: str | None) -> set[str]:
     """Return whom a change concerns."""
-    if asked:
+    if change.asked:
         return {REQUEST_TOPIC}
     if change.before is change.after:
         return set()

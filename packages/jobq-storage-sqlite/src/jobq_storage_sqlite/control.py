@@ -12,7 +12,7 @@ from jobq_storage_sqlite.codes import STATES, to_array, to_id
 from jobq_storage_sqlite.transaction import Transaction
 
 Act = Callable[[Transaction, "Found"], tuple[JobState | None, bool]]
-"""Does something to a job and returns its state after that, and whether a running one was asked to stop."""
+"""Does something to a job and returns its state after that, and whether what a running one is asked to do was changed."""
 
 
 class Found:
@@ -64,8 +64,7 @@ def disable(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
 def enable(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
     """Let a job run again that was put aside; see `QueueStorage.enable`."""
     if job.state is JobState.PROCESSING and job.request == StopRequest.DISABLE:
-        transaction.run("ask", None, job.n)
-        transaction.topics.add(REQUEST_TOPIC)
+        return _ask(transaction, job, None)
     if job.state is not JobState.DISABLED:
         return job.state, False
     if job.run_at is not None and job.run_at > transaction.now:
@@ -120,7 +119,7 @@ def remove(transaction: Transaction, numbers: Sequence[int]) -> None:
         transaction.run(name, some)
 
 
-def _ask(transaction: Transaction, job: Found, request: StopRequest) -> tuple[JobState, bool]:
-    transaction.run("ask", request.value, job.n)
+def _ask(transaction: Transaction, job: Found, request: StopRequest | None) -> tuple[JobState, bool]:
+    transaction.run("ask", request, job.n)
     transaction.topics.add(REQUEST_TOPIC)
     return job.state, True

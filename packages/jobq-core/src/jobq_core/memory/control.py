@@ -51,8 +51,7 @@ def enable_one(store: Store, row: Row, now: int) -> Change:
         row.reason = "delayed" if waits else None
         row.error = None
     elif before is JobState.PROCESSING and row.request is StopRequest.DISABLE:
-        row.request = None
-        store.rings.add(REQUEST_TOPIC)
+        return _ask(store, row, None)
     return Change(row.asked.id, before, row.state)
 
 
@@ -93,7 +92,7 @@ def clear(store: Store, queue: str) -> int:
     return len(rows)
 
 
-def _ask(store: Store, row: Row, request: StopRequest) -> Change:
+def _ask(store: Store, row: Row, request: StopRequest | None) -> Change:
     row.request = request
     store.rings.add(REQUEST_TOPIC)
     return Change(row.asked.id, row.state, row.state, asked=True)

@@ -203,7 +203,9 @@ class ControlContract(ContractBase):
         job = await add_job(storage)
         claimed = await claim_one(storage, worker)
         await storage.disable([job])
-        await storage.enable([job])
+        nothing = Change(job, S.PROCESSING, S.PROCESSING)
+        assert await storage.enable([job, job]) == [Change(job, S.PROCESSING, S.PROCESSING, asked=True), nothing]
+        assert await storage.enable([job]) == [nothing]
         assert await storage.held(worker.id, [(job, claimed.lease)]) == [Hold(True)]
         assert await settle(storage, worker, claimed, Ending.RETRY) is S.PENDING
 
@@ -213,7 +215,7 @@ class ControlContract(ContractBase):
         job = await add_job(storage)
         claimed = await claim_one(storage, worker)
         await storage.abort([job])
-        await storage.enable([job])
+        assert await storage.enable([job]) == [Change(job, S.PROCESSING, S.PROCESSING)]
         assert await storage.held(worker.id, [(job, claimed.lease)]) == [Hold(True, StopRequest.ABORT)]
 
     # retry

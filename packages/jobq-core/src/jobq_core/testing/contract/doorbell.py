@@ -96,6 +96,13 @@ def rescuing(request: str | None = None, max_attempts: int = 10) -> Prepare:
     return prepare
 
 
+async def taking_back(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+    """Prepare the taking back of a request to disable."""
+    job = await job_in(storage, worker, JobState.PROCESSING)
+    await storage.disable([job])
+    return lambda: storage.enable([job])
+
+
 async def promoting(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
     """Prepare the promotion of a job."""
     await add_job(storage, run_at=60.0)
@@ -162,6 +169,7 @@ RINGS: dict[str, dict[str, Prepare]] = {
         "abort a running job": controlling("abort", S.PROCESSING),
         "abort a run of running jobs": controlling("abort_run", S.PROCESSING),
         "disable a running job": controlling("disable", S.PROCESSING),
+        "enable a running job again": taking_back,
         "delete a running job": controlling("delete", S.PROCESSING),
         "clear a running job": controlling("clear", S.PROCESSING),
         "rescue": rescuing(),
