@@ -97,10 +97,6 @@ class Fetcher:
         ):
             self._wake()
 
-    def look(self) -> None:
-        """Look again at what is to be done."""
-        self._wake()
-
     def stop_claiming(self) -> None:
         """Claim no more from now on; what is under way still comes in."""
         self.claiming = False
