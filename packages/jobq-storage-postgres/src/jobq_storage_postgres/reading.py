@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from jobq_core.encoding import decode
+from jobq_core.moments import to_datetime
 from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import JobFilter, JobStatus, Page
 from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.statements import Statements
 from jobq_storage_postgres.wire import pack_int8, pack_text, pack_uuid, texts, uuids
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Reading:
@@ -96,10 +94,6 @@ def _error(name: str | None, message: str | None, traceback: str | None) -> Erro
     return None if name is None else ErrorRecord(type=name, message=message or "", traceback=traceback)
 
 
-def _moment(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)
-
-
 def _attempts(data: bytes | None) -> tuple[AttemptRecord, ...]:
     if data is None:
         return ()
@@ -108,8 +102,8 @@ def _attempts(data: bytes | None) -> tuple[AttemptRecord, ...]:
             number=number,
             lease=lease,
             worker=None if worker is None else UUID(worker),
-            started_at=_moment(started_at),
-            finished_at=_moment(finished_at),
+            started_at=to_datetime(started_at),
+            finished_at=to_datetime(finished_at),
             error=ErrorRecord(type=name, message=message, traceback=traceback),
         )
         for number, lease, worker, started_at, finished_at, name, message, traceback in decode(data)

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
+from jobq_core.moments import SECOND, to_moment
 from jobq_core.records import ErrorRecord
 from jobq_core.states import FINISHED, Ending, JobState, state_after
 from jobq_core.storage import (
@@ -19,7 +20,6 @@ from jobq_core.storage import (
     queue_topic,
 )
 from jobq_storage_sqlite.codes import CODE, STATES, text, to_id, to_request, to_tags
-from jobq_storage_sqlite.moments import SECOND, to_moment
 from jobq_storage_sqlite.transaction import Transaction
 
 _REASONS = {

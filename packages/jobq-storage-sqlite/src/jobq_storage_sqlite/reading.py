@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+from jobq_core.moments import to_datetime, to_optional_datetime
 from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord
 from jobq_core.states import JobState
 from jobq_core.storage import Hold, JobFilter, JobStatus, Page
@@ -20,7 +21,6 @@ from jobq_storage_sqlite.codes import (
     to_request,
     to_tags,
 )
-from jobq_storage_sqlite.moments import to_datetime, to_optional_datetime
 from jobq_storage_sqlite.transaction import Transaction
 
 FEW: Final = 50_000

@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 from uuid import UUID
 
 from jobq_core.errors import ClosedError, ConfigurationError
+from jobq_core.moments import SECOND, to_datetime
 from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord
 from jobq_core.states import JobState
 from jobq_core.storage import (
@@ -43,7 +44,6 @@ from jobq_storage_sqlite.doorbell import Doorbell, SqliteSubscription
 from jobq_storage_sqlite.errors import translate
 from jobq_storage_sqlite.foreign import add_within
 from jobq_storage_sqlite.heart import SqliteHeart
-from jobq_storage_sqlite.moments import SECOND, to_datetime
 from jobq_storage_sqlite.threads import Reader, Writer
 from jobq_storage_sqlite.transaction import Transaction
 from jobq_storage_sqlite.watcher import Watcher

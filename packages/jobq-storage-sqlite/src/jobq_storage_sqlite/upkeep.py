@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from jobq_core.moments import SECOND
 from jobq_core.records import ErrorRecord
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import (
@@ -19,7 +20,6 @@ from jobq_core.storage import (
 from jobq_storage_sqlite.codes import ABORTED, CODE, COMPLETED, FAILED, to_id
 from jobq_storage_sqlite.control import remove
 from jobq_storage_sqlite.exchanging import keep_error, topic_of
-from jobq_storage_sqlite.moments import SECOND
 from jobq_storage_sqlite.transaction import Transaction
 from jobq_storage_sqlite.workers import free
 

@@ -7,10 +7,10 @@ from uuid import UUID
 
 import msgspec
 
+from jobq_core.moments import SECOND, to_datetime
 from jobq_core.records import WorkerInfo, WorkerRecord, WorkerStats
 from jobq_core.storage import PROGRESS_TOPIC, UNKNOWN_KIND, Leadership, ProgressReport, queue_topic
 from jobq_storage_sqlite.codes import text, to_array
-from jobq_storage_sqlite.moments import SECOND, to_datetime
 from jobq_storage_sqlite.transaction import Transaction
 
 

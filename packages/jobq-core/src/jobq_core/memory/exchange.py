@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from jobq_core.memory.moments import SECOND, to_moment
 from jobq_core.memory.rows import Row
 from jobq_core.memory.store import Store
+from jobq_core.moments import SECOND, to_moment
 from jobq_core.states import FINISHED, Ending, JobState, state_after
 from jobq_core.storage import Added, Claim, ClaimedJob, NewJob, Settlement
 
@@ -16,13 +16,7 @@ def add(store: Store, jobs: Sequence[NewJob]) -> list[Added]:
     """Store jobs; see `QueueStorage.add`."""
     now = store.now()
     # All times are read before the first job is stored: one that cannot be read stores none.
-    times = [
-        (
-            None if job.run_at is None else to_moment(job.run_at, now),
-            None if job.deadline is None else to_moment(job.deadline, now),
-        )
-        for job in jobs
-    ]
+    times = [(to_moment(job.run_at, now), to_moment(job.deadline, now)) for job in jobs]
     return [_add_one(store, job, run_at, deadline, now) for job, (run_at, deadline) in zip(jobs, times, strict=True)]
 
 
@@ -46,7 +40,7 @@ def _add_one(store: Store, job: NewJob, run_at: int | None, deadline: int | None
 def settle(store: Store, settlements: Sequence[Settlement]) -> list[JobState | None]:
     """Settle finished runs; see `QueueStorage.exchange`."""
     now = store.now()
-    times = [None if settlement.when is None else to_moment(settlement.when, now) for settlement in settlements]
+    times = [to_moment(settlement.when, now) for settlement in settlements]
     return [_settle_one(store, settlement, when, now) for settlement, when in zip(settlements, times, strict=True)]
 
 

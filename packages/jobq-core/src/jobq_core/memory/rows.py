@@ -8,14 +8,14 @@ small cost.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 import attrs
 import msgspec
 
 from jobq_core.encoding import decode
-from jobq_core.memory.moments import to_datetime
+from jobq_core.moments import to_datetime, to_optional_datetime
 from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress, WorkerInfo, WorkerStats
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import JobStatus, NewJob, Retention, queue_topic
@@ -113,8 +113,8 @@ class Row:
             priority=asked.priority,
             arguments_json=asked.arguments,
             created_at=to_datetime(self.created_at),
-            run_at=_optional(self.run_at),
-            deadline=_optional(self.deadline),
+            run_at=to_optional_datetime(self.run_at),
+            deadline=to_optional_datetime(self.deadline),
             timeout=asked.timeout,
             attempt=self.attempt,
             max_attempts=asked.max_attempts,
@@ -125,8 +125,8 @@ class Row:
             stop_request=self.request,
             worker=self.worker,
             lease=self.lease,
-            started_at=_optional(self.started_at),
-            finished_at=_optional(self.finished_at),
+            started_at=to_optional_datetime(self.started_at),
+            finished_at=to_optional_datetime(self.finished_at),
             progress=self.read_progress(),
             result_json=self.result,
             error=self.error,
@@ -163,7 +163,3 @@ class WorkerRow:
 def copy_stats(stats: WorkerStats) -> WorkerStats:
     """Return statistics that share nothing that can change."""
     return attrs.evolve(stats, unknown_kinds=dict(stats.unknown_kinds))
-
-
-def _optional(moment: int | None) -> Any:
-    return None if moment is None else to_datetime(moment)

@@ -14,9 +14,9 @@ from uuid import UUID
 from jobq_core.errors import ClosedError, ConfigurationError
 from jobq_core.memory import control, exchange, reading, upkeep
 from jobq_core.memory.bell import MemorySubscription
-from jobq_core.memory.moments import to_datetime
 from jobq_core.memory.rows import copy_stats
 from jobq_core.memory.store import Store
+from jobq_core.moments import to_datetime
 from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord, WorkerStats
 from jobq_core.states import JobState
 from jobq_core.storage import (

@@ -14,8 +14,8 @@ from typing import Final
 from uuid import UUID
 
 from jobq_core.memory.bell import Bell
-from jobq_core.memory.moments import SECOND
 from jobq_core.memory.rows import Queue, Row, WorkerRow
+from jobq_core.moments import SECOND
 from jobq_core.states import FINISHED, JobState
 from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC
 

@@ -6,9 +6,9 @@ import heapq
 from collections.abc import Mapping
 from uuid import UUID
 
-from jobq_core.memory.moments import SECOND
 from jobq_core.memory.rows import Row, WorkerRow, copy_stats
 from jobq_core.memory.store import Store
+from jobq_core.moments import SECOND
 from jobq_core.records import ErrorRecord, WorkerInfo, WorkerStats
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import (

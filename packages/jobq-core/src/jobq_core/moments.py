@@ -1,4 +1,4 @@
-"""Time in the database: whole microseconds since 1970, so that a datetime comes out as it went in."""
+"""Time in storages: whole microseconds since 1970, so that a datetime comes out as it went in."""
 
 from __future__ import annotations
 
