@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Any
+from uuid import UUID
 
 from jobq_core.errors import StorageError, StorageUnavailableError
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.memory.bell import MemorySubscription
 from jobq_core.records import WorkerInfo, WorkerStats
-from jobq_core.storage import Heart
+from jobq_core.storage import Heart, Settlement
 
 OPERATIONS = (
     "exchange", "held", "adopt", "progress", "register", "deregister", "lead", "resign", "promote", "rescue", "prune",
@@ -46,6 +47,11 @@ class Probe(MemoryQueueStorage):
     def hold(self, operation: str) -> asyncio.Event:
         """Let the calls wait, once they took effect, until the returned event is set."""
         return self._gates.setdefault(operation, asyncio.Event())
+
+    def settlements_of(self, job_id: UUID) -> list[Settlement]:
+        """Return every settlement of this job that any exchange carried."""
+        carried = (settlement for args in self.arguments["exchange"] if len(args) > 1 for settlement in args[1])
+        return [settlement for settlement in carried if settlement.id == job_id]
 
     async def called(self, operation: str, times: int = 1) -> None:
         """Wait until the operation has been called this often from now on."""

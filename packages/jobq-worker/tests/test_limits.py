@@ -159,6 +159,23 @@ async def test_long_jobs_start_evenly_spaced_too(storage: Probe, stage: Stage) -
     assert all(later - earlier >= 0.05 for earlier, later in pairwise(limiter.starts))
 
 
+async def test_a_rate_is_asked_again_once_its_starts_have_begun(storage: Probe, stage: Stage) -> None:
+    @job()
+    async def long(n: int) -> None:
+        stage.reach(f"started {n}")
+        await stage.reached("go on")
+
+    limiter = Watched(RateLimiter(2, 0.1))
+    async with working(storage, long, limiter=limiter, poll_interval=30) as worker:
+        endings = Endings(worker)
+        ids = await add_many(storage, [long(n=n) for n in range(6)])
+        async with asyncio.timeout(5):
+            for n in range(6):
+                await stage.reached(f"started {n}")
+        stage.reach("go on")
+        await endings.all(ids)
+
+
 async def test_one_start_per_delay_over_several_workers(storage: Probe) -> None:
     limiter = Watched(DelayLimiter(0.1))
     async with AsyncExitStack() as stack:

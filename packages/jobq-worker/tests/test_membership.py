@@ -63,7 +63,7 @@ async def test_a_worker_that_was_taken_for_lost_stops_its_runs_and_starts_anew(
         assert (await worker.next_event(WorkerStarted)).worker == worker.id != before
         assert isinstance(await ending(worker, frozen, quick()), JobCompleted)
         assert [entry.info.id for entry in await frozen.workers()] == [worker.id]
-        assert worker.stats().failed == 0  # nothing was settled
+        assert frozen.settlements_of(job_id) == []
     found = await record(frozen, job_id)
     assert found.state is JobState.FAILED
     assert found.error is not None
@@ -144,6 +144,7 @@ async def test_a_lease_that_is_lost_stops_the_run_and_settles_nothing(
         await stage.reached("stopped")
         await ending(worker, storage, quick())
         assert worker.stats().finished == 1
+    assert storage.settlements_of(job_id) == []
     assert "LeaseLostError" in caplog.text
     assert await storage.get([job_id]) == [None]
 

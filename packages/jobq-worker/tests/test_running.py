@@ -162,6 +162,7 @@ async def test_the_late_result_of_a_thread_past_its_timeout_counts_for_nothing(s
     found = await record(storage, event.job_id)
     assert found.state is JobState.FAILED
     assert found.result is None
+    assert len(storage.settlements_of(event.job_id)) == 1
 
 
 async def test_a_running_handler_is_aborted_within_a_second(storage: Probe, stage: Stage, nature: Nature) -> None:
