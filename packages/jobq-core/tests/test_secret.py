@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+
+import attrs
 import pytest
 
 from jobq_core.secret import Secret, redact
@@ -41,3 +44,18 @@ def test_redact_hides_the_longer_secret_first() -> None:
 def test_redact_leaves_text_alone_without_secrets() -> None:
     assert redact("nothing to hide", ()) == "nothing to hide"
     assert redact("nothing", (Secret(""), "nothing")) == "nothing"
+
+
+@attrs.frozen
+class Login:
+    user: str
+    password: Secret[str]
+
+
+def test_redact_looks_into_attrs_values() -> None:
+    assert redact("ada hunter2", (Login("ada", Secret("hunter2")),)) == "ada ***"
+
+
+@pytest.mark.parametrize("shown", ['it\'s\na "key" é', repr('it\'s\na "key" é'), json.dumps('it\'s\na "key" é')])
+def test_redact_hides_a_secret_as_it_stands_in_a_repr_or_in_json(shown: str) -> None:
+    assert redact(shown, (Secret('it\'s\na "key" é'),)).strip("\"'") == "***"

@@ -29,7 +29,11 @@ Scope = Literal["worker"]
 
 @attrs.frozen
 class Grant:
-    """How many may start, and in how many seconds to ask for the rest (None: when a run finishes or is released)."""
+    """How many may start, and in how many seconds to ask for the rest.
+
+    retry_in is None where that hangs on what is reserved or runs: ask again after the next `started`, `release` or
+    `finished`.
+    """
 
     count: int
     retry_in: float | None = None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Generic, TypeVar
+
+import attrs
 
 T = TypeVar("T")
 
@@ -51,10 +54,14 @@ def _collect(value: Any, found: list[str]) -> None:
     if isinstance(value, Secret):
         revealed = str(value.reveal())
         if revealed:
-            found.append(revealed)
+            # As it is, and as it stands in a repr or in JSON, where quotes and line ends are escaped.
+            found += {revealed, repr(revealed)[1:-1], json.dumps(revealed)[1:-1]}
     elif isinstance(value, dict):
         for item in value.values():
             _collect(item, found)
     elif isinstance(value, (list, tuple, set, frozenset)):
         for item in value:
             _collect(item, found)
+    elif attrs.has(type(value)):
+        for field in attrs.fields(type(value)):
+            _collect(getattr(value, field.name), found)
