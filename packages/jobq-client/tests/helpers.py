@@ -151,7 +151,7 @@ class Hands:
         assert await self.settle(job, Ending.COMPLETE, result=result) is JobState.COMPLETED
 
     async def fail(
-        self, job: ClaimedJob, type: str = "builtins.ValueError", message: str = "", traceback: str | None = None
+        self, job: ClaimedJob, type: str = "ValueError", message: str = "", traceback: str | None = None
     ) -> None:
         error = ErrorRecord(type=type, message=message, traceback=traceback)
         assert await self.settle(job, Ending.FAIL, error=error) is JobState.FAILED

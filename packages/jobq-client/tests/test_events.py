@@ -67,7 +67,7 @@ async def test_failed_aborted_and_disabled_are_announced(client: JobQueueClient,
     for ending in (JobFailed, JobAborted, JobDisabled):
         client.on(ending, heard.append)
     failed, aborted, disabled = await client.add_many([keep(1), keep(2), keep(3)])
-    await worker.fail(await worker.claim_one(), "builtins.ValueError", "bad")
+    await worker.fail(await worker.claim_one(), "ValueError", "bad")
     await client.abort(aborted)
     await client.disable(disabled)
     await asyncio.gather(*(h.result() for h in (failed, aborted, disabled)), return_exceptions=True)

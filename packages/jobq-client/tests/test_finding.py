@@ -19,7 +19,7 @@ def ids(records: list[JobRecord]) -> set[Any]:
 
 async def test_get_gives_all_that_is_known_by_handle_id_or_text(client: JobQueueClient, worker: Hands) -> None:
     handle = await client.add(send_receipt(1), max_attempts=1)
-    await worker.fail(await worker.claim_one(), "builtins.ValueError", "bad")
+    await worker.fail(await worker.claim_one(), "ValueError", "bad")
     record = await client.get(handle)
     assert record is not None
     assert record == await client.get(handle.id) == await client.get(str(handle.id))

@@ -69,7 +69,7 @@ def test_type_and_message_are_those_of_the_worker(error: Exception) -> None:
 
 
 def test_the_message_of_a_key_error_is_not_quoted_twice() -> None:
-    made = raised("builtins.KeyError", str(KeyError("size")))
+    made = raised("KeyError", str(KeyError("size")))
     assert type(made) is KeyError
     assert str(made) == "'size'"
 
@@ -102,15 +102,15 @@ def test_a_handler_that_failed_with_what_the_client_says_itself_is_not_mistaken_
 
 @pytest.mark.parametrize(
     "steering",
-    ["builtins.StopIteration", "builtins.StopAsyncIteration", "builtins.SystemExit", "builtins.KeyboardInterrupt"],
+    ["StopIteration", "StopAsyncIteration", "SystemExit", "KeyboardInterrupt"],
 )
 def test_an_exception_that_would_steer_this_process_is_not_raised(steering: str) -> None:
     assert type(raised(steering, "x")) is JobError
 
 
 def test_a_name_that_is_no_exception_is_not_called() -> None:
-    assert type(raised("builtins.print", "x")) is JobError
-    assert type(raised("builtins.exit", "x")) is JobError
+    assert type(raised("print", "x")) is JobError
+    assert type(raised("exit", "x")) is JobError
 
 
 def test_a_failure_without_a_record_is_a_job_error() -> None:

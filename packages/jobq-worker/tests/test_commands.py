@@ -135,7 +135,7 @@ def test_a_failed_job_is_logged_with_its_id(launch: Launch) -> None:
     assert process.stderr is not None
     line = wait_for_line(process.stderr, "ERROR")
     assert re.search(
-        r"ERROR job [0-9a-f-]{36} \(fail\) failed after attempt 1 of 1: builtins.ValueError: no such file", line
+        r"ERROR job [0-9a-f-]{36} \(fail\) failed after attempt 1 of 1: ValueError: no such file", line
     )
 
 

@@ -114,7 +114,7 @@ async def test_a_handler_fails_with_type_message_and_its_own_traceback(storage: 
     found = await record(storage, event.job_id)
     assert found.state is JobState.FAILED
     assert found.error is not None
-    assert found.error.type == "builtins.LookupError"
+    assert found.error.type == "LookupError"
     assert found.error.message == "no order 7"
     assert found.error.traceback is not None
     assert 'raise LookupError(f"no order {n}")' in found.error.traceback

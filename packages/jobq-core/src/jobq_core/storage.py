@@ -9,8 +9,8 @@ What holds for every operation:
   lease, the rest by being idempotent.
 - A caller that is cancelled leaves no transaction open; the operation itself may still take effect.
 - Driver errors never escape: StorageUnavailableError for what may go away, StorageError for the rest, the driver's
-error
-  as the cause. Nothing waits for ever: each call has a time limit and raises StorageUnavailableError when it passes.
+  error as the cause. Nothing waits for ever: each call has a time limit and raises StorageUnavailableError when it
+  passes.
 - Time is the storage's own clock. A `When` is a moment (aware datetime) or seconds from the storage's now.
 - After its commit it rings the doorbell for whoever the change concerns (see `subscribe`).
 """
@@ -104,7 +104,9 @@ class ClaimedJob:
 class Settlement:
     """How one run ended. result: JSON, for COMPLETE. error: for FAIL, RETRY, ABORT, DISABLE.
 
-    when: for RETRY and RELEASE, when the job may run again (None: at once). reason: why, for RELEASE with a `when`.
+    when: for RETRY and RELEASE, when the job may run again (None or past: at once); it becomes the job's `run_at` if
+        the job becomes SCHEDULED or BLOCKED, and is dropped if a request to stop leads it elsewhere.
+    reason: why, kept as the job's `reason` (None: the usual one of its state, see JobRecord).
     """
 
     id: UUID
@@ -126,8 +128,8 @@ class Claim:
 
 @attrs.frozen
 class Exchange:
-    """settled: the state each settlement led to, None where its lease was over. alive: False if the worker counts as
-    lost (nothing was claimed then)."""
+    """settled: the state each settlement led to, None where its lease was over. alive: False if the worker is not
+    registered or its heartbeat expired (nothing was claimed then); true to that without a `claim` too."""
 
     settled: list[JobState | None]
     claimed: list[ClaimedJob]
@@ -155,8 +157,8 @@ class Hold:
 class Change:
     """What an operation did to one job: its state before (None: no such job) and after.
 
-    asked: the job is PROCESSING, so only what it is asked to do was changed: it was asked to stop, and its state follows
-    later, or the wish to disable it was taken back.
+    asked: the job is PROCESSING and what it is asked to do was changed: it was asked to stop, so its state follows
+    later, or a request to disable it was taken back.
     """
 
     id: UUID
@@ -303,8 +305,9 @@ class Subscription(abc.ABC):
 
 
 class QueueStorage(abc.ABC):
-    """Where jobs live. Open it with `async with`, or `open()` and `close()`; closing twice is fine, other calls on a
-    closed storage raise ClosedError. One object belongs to one event loop; many clients and workers may share it."""
+    """Where jobs live. Open it with `async with`, or `open()` and `close()`; doing either twice is fine, and a closed
+    storage can be opened again. Before `open()` and after `close()`, calls on the data raise ClosedError; `migrate`,
+    `migration_sql` and `url` work. One object belongs to one event loop; many clients and workers may share it."""
 
     schemes: ClassVar[tuple[str, ...]] = ()
     """The URL schemes that `open_storage` opens with this class."""
@@ -323,8 +326,12 @@ class QueueStorage(abc.ABC):
 
     @abc.abstractmethod
     async def open(self) -> None:
-        """Connect and look at the schema. Raises SchemaError if the tables are missing or of a version that this code
-        cannot work with, naming `jobq migrate`; StorageUnavailableError if there is no connection."""
+        """Connect and look at the schema. Raises StorageUnavailableError if there is no connection; SchemaError, naming
+        `jobq migrate`, if the tables are missing or of a version that this code cannot work with.
+
+        A storage whose user is its administrator too may make or update its tables here instead, as SQLite's does
+        unless told not to; it applies 'pre' migrations only. After SchemaError or StorageUnavailableError the storage
+        is as before, and may be opened later."""
 
     @abc.abstractmethod
     async def close(self) -> None:
@@ -380,9 +387,10 @@ class QueueStorage(abc.ABC):
 
         Settling: a settlement changes nothing unless the job is PROCESSING under just this lease; then the job goes to
         `jobq_core.states.state_after(…)`. One that took effect already (the answer was lost) is answered by the state
-        it led to, as long as the job has not been claimed again. COMPLETE keeps the result; FAIL and ABORT end the
-        job; every ending but COMPLETE and RELEASE appends an AttemptRecord where it has an error. RELEASE gives the
-        attempt back. What the job was asked to do is over with the settlement. A finished job's unique key is free.
+        it led to, whatever was done to the job since (promoted, aborted, retried by hand), until it is claimed again
+        or deleted; then by None. COMPLETE keeps the result; FAIL and ABORT end the job; every ending but COMPLETE and
+        RELEASE appends an AttemptRecord where it has an error. RELEASE gives the attempt back. What the job was asked
+        to do is over with the settlement. A finished job's unique key is free.
 
         Claiming: only PENDING jobs of the named queues; in each queue by priority (higher first), then by the order of
         becoming PENDING, then by the order of adding. Each becomes PROCESSING under a new lease number, greater than
@@ -393,7 +401,8 @@ class QueueStorage(abc.ABC):
 
     @abc.abstractmethod
     async def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
-        """Say of each (job id, lease) whether it still stands, and what the job was asked to do."""
+        """Say of each (job id, lease) whether this worker still has it, and what the job was asked to do. A lease that
+        is over, or another worker's, is not held."""
 
     @abc.abstractmethod
     async def adopt(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
@@ -404,12 +413,14 @@ class QueueStorage(abc.ABC):
     async def progress(self, worker: UUID, reports: Sequence[ProgressReport]) -> list[bool]:
         """Store how far running jobs are; False where the lease is over (nothing is stored then)."""
 
-    # Control. Each answers with a Change per id; an id that is not there gives before=None, after=None.
+    # Control. Each answers with a Change per id; an id that is not there gives before=None, after=None. Said of several
+    # jobs, 'at the end of the line' leaves open in which order these stand among themselves.
 
     @abc.abstractmethod
     async def abort(self, ids: Sequence[UUID]) -> list[Change]:
         """Abort jobs wherever they are: at once while they wait or are PENDING; a PROCESSING job is asked to
-        (asked=True). A finished job is left alone. A job that moves meanwhile is not missed."""
+        (asked=True). A finished job is left alone. A job that moves meanwhile is not missed. An abort
+        takes the place of a request to disable."""
 
     @abc.abstractmethod
     async def abort_run(self, run_id: str) -> list[Change]:
@@ -423,7 +434,7 @@ class QueueStorage(abc.ABC):
     @abc.abstractmethod
     async def disable(self, ids: Sequence[UUID]) -> list[Change]:
         """Put jobs aside as DISABLED: at once while they wait or are PENDING; a PROCESSING job is asked to stop
-        (asked=True). Finished ones are left alone."""
+        (asked=True), unless it was asked to abort already, which stands. Finished ones are left alone."""
 
     @abc.abstractmethod
     async def enable(self, ids: Sequence[UUID]) -> list[Change]:
@@ -466,7 +477,8 @@ class QueueStorage(abc.ABC):
     @abc.abstractmethod
     async def register(self, worker: WorkerInfo) -> None:
         """Make a worker known, alive from now for `lost_after` seconds. Jobs that are BLOCKED as UNKNOWN_KIND, of its
-        queues and of a kind it knows, become PENDING. The same id again renews it."""
+        queues and of a kind it knows, become PENDING, in any order. The same id again renews it: info and heartbeat are
+        the new ones, `started_at` and the statistics stay."""
 
     @abc.abstractmethod
     def heart(self, worker: WorkerInfo) -> Heart:
@@ -492,14 +504,15 @@ class QueueStorage(abc.ABC):
 
     @abc.abstractmethod
     async def promote(self, limit: int = 1000) -> Promotion:
-        """Make up to `limit` SCHEDULED and BLOCKED jobs whose `run_at` has come PENDING, in the order of `run_at`.
-        DISABLED jobs stay. If `limit` were promoted, next_in may be 0."""
+        """Make up to `limit` SCHEDULED and BLOCKED jobs whose `run_at` has come PENDING, in the order of `run_at`,
+        those of the same `run_at` in the order in which they began to wait. DISABLED jobs stay. If `limit` were
+        promoted, next_in may be 0."""
 
     @abc.abstractmethod
     async def rescue(self) -> list[LostWorker]:
         """Forget the workers whose heartbeat expired and take back what they held, and any PROCESSING job whose worker
         is not registered. Such a job gets an AttemptRecord with a WorkerLostError and becomes: ABORTED or DISABLED if
-        it was asked to; FAILED if its attempts are spent; else PENDING, at the end of the line. Only lost workers that
+        it was asked to; FAILED if its attempts are spent; else PENDING, at the end of the line, in any order among themselves. Only lost workers that
         are met for the first time, or held jobs, are in the answer; of two callers at once, each worker and job is in
         one answer."""
 
@@ -510,7 +523,8 @@ class QueueStorage(abc.ABC):
 
     @abc.abstractmethod
     async def prune(self, limit: int = 10_000) -> int:
-        """Remove up to `limit` finished jobs, with their history, whose retention is over; returns how many."""
+        """Remove up to `limit` finished jobs, with their history, whose retention is over; returns how many. Nothing
+        else removes jobs by age: with a retention of 0 they are gone at the next prune."""
 
     # Doorbell
 

@@ -12,7 +12,7 @@ from jobq_storage_sqlite.codes import STATES, to_array, to_id
 from jobq_storage_sqlite.transaction import Transaction
 
 Act = Callable[[Transaction, "Found"], tuple[JobState | None, bool]]
-"""Does something to a job and returns its state after that, and whether what a running one is asked to do was changed."""
+"""Does something to a job and returns its state after that, and whether what a running one is asked was changed."""
 
 
 class Found:

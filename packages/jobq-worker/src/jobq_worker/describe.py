@@ -19,7 +19,7 @@ _OWN = ("jobq_worker.", "jobq_core.job")
 
 
 def describe(run: Run, error: BaseException) -> ErrorRecord:
-    """Return the error's qualified type, message and traceback, the latter from the handler's first frame on."""
+    """Return the error's type, message and traceback, the latter from the handler's first frame on."""
     secrets = () if run.arguments is None else tuple(vars(run.arguments).values())
     frames = _handlers_own(error.__traceback__)
     text = None
@@ -27,10 +27,15 @@ def describe(run: Run, error: BaseException) -> ErrorRecord:
         text = "".join(traceback.TracebackException(type(error), error, frames).format())
         text = _cut(_clean(redact(text, secrets)), MAX_TRACEBACK)
     return ErrorRecord(
-        type=f"{type(error).__module__}.{type(error).__qualname__}",
+        type=_name(type(error)),
         message=_cut(_clean(redact(_message(error), secrets)), MAX_MESSAGE),
         traceback=text,
     )
+
+
+def _name(cls: type[BaseException]) -> str:
+    """Return the name that whoever reads it would write: with its module, unless it is a builtin."""
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _handlers_own(trace: TracebackType | None) -> TracebackType | None:

@@ -12,7 +12,7 @@ from jobq_core.records import ErrorRecord, JobRecord, WorkerInfo
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import UNKNOWN_KIND, Claim, ClaimedJob, NewJob, QueueStorage, Settlement, When
 
-ERROR: Final = ErrorRecord(type="builtins.ValueError", message="no such file", traceback="Traceback …\nValueError")
+ERROR: Final = ErrorRecord(type="ValueError", message="no such file", traceback="Traceback …\nValueError")
 """An error to settle runs with."""
 
 

@@ -97,7 +97,7 @@ class SettlingContract(ContractBase):
 
     async def test_an_error_may_be_any_text(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         error = ErrorRecord(type="a.B<locals>.Ü", message="'%s' \\ \"\n€🦀", traceback="x" * 100_000)
-        bare = ErrorRecord(type="builtins.KeyError", message="")
+        bare = ErrorRecord(type="KeyError", message="")
         jobs = [await add_job(storage) for _ in range(2)]
         for given in (error, bare):
             await settle(storage, worker, await claim_one(storage, worker), Ending.FAIL, error=given)
@@ -134,7 +134,7 @@ class SettlingContract(ContractBase):
         for message in ("first", "second", "third"):
             claimed = await claim_one(storage, worker)
             leases.append(claimed.lease)
-            error = ErrorRecord(type="builtins.OSError", message=message)
+            error = ErrorRecord(type="OSError", message=message)
             await settle(storage, worker, claimed, Ending.FAIL if message == "third" else Ending.RETRY, error=error)
         record = await read(storage, job)
         assert [attempt.error.message for attempt in record.attempts] == ["first", "second", "third"]
