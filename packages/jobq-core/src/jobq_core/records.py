@@ -50,7 +50,9 @@ class JobRecord:
     attempt: how many runs were started since the job was added or last retried by hand.
     attempts: the runs that did not complete, oldest first.
     run_at: when a SCHEDULED or BLOCKED job becomes PENDING.
-    reason: why a job is kept back ('backoff', 'delayed', 'unknown kind', …) or how it came to its end.
+    reason: why a job is kept back: 'delayed' (SCHEDULED by its `run_at`), 'backoff' (SCHEDULED by a retry), 'released'
+        or what the worker said, as 'unknown kind' (BLOCKED), 'disabled'; or how it came to its end: 'aborted', 'worker
+        lost'. None for the others.
     stop_request: what a PROCESSING job was asked to do.
     worker, lease, started_at: of the present run, or the last one.
     """

@@ -505,14 +505,14 @@ class QueueStorage(abc.ABC):
     @abc.abstractmethod
     async def promote(self, limit: int = 1000) -> Promotion:
         """Make up to `limit` SCHEDULED and BLOCKED jobs whose `run_at` has come PENDING, in the order of `run_at`,
-        those of the same `run_at` in the order in which they began to wait. DISABLED jobs stay. If `limit` were
+        those of one `run_at` in the order of adding if they wait since then. DISABLED jobs stay. If `limit` were
         promoted, next_in may be 0."""
 
     @abc.abstractmethod
     async def rescue(self) -> list[LostWorker]:
         """Forget the workers whose heartbeat expired and take back what they held, and any PROCESSING job whose worker
         is not registered. Such a job gets an AttemptRecord with a WorkerLostError and becomes: ABORTED or DISABLED if
-        it was asked to; FAILED if its attempts are spent; else PENDING, at the end of the line, in any order among themselves. Only lost workers that
+        it was asked to; FAILED if its attempts are spent; else PENDING, at the end of the line. Only lost workers that
         are met for the first time, or held jobs, are in the answer; of two callers at once, each worker and job is in
         one answer."""
 
