@@ -34,7 +34,10 @@ class _Installed(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         for entry in entry_points(group=GROUP, name=cmd_name):
             command = entry.load()
-            assert isinstance(command, click.Command), f"{entry.value} is no click command"
+            if not isinstance(command, click.Command):
+                raise click.ClickException(
+                    f"the entry point {entry.name!r} of {GROUP} is no click command: {command!r}"
+                )
             return command
         return None
 
