@@ -20,6 +20,7 @@ from jobq_client.handle import JobHandle
 from jobq_client.listeners import Caller, Ending, Follower, ProgressCallback, Watcher
 from jobq_client.outcome import is_over, result_of
 from jobq_client.waits import Listener, WaitingRoom
+from jobq_core.checks import check_patience
 from jobq_core.errors import ClosedError, ConfigurationError, JobStateError, WaitTimeoutError
 from jobq_core.events import EventSource, JobAdded
 from jobq_core.ids import new_id, parse_id
@@ -86,8 +87,8 @@ class JobQueueClient(EventSource):
         # Opened from its URL here already, so that a wrong one is refused where it is written.
         self._storage: QueueStorage | None = open_storage(storage) if isinstance(storage, str) else storage
         self._queue = check_name(queue, "queue")
-        self._patience = _seconds(patience, "patience", lowest=0)
-        self._poll = _seconds(poll, "poll", lowest=0.01)
+        self._patience = check_patience(patience, "patience")
+        self._poll = check_patience(poll, "poll", least=0.01)
         self._running: _Running | None = None
         self._moving = asyncio.Lock()
 
@@ -229,7 +230,7 @@ class JobQueueClient(EventSource):
         job_id = _id_of(job)
         room = self._open().room
         if timeout is not None:
-            _seconds(timeout, "timeout", lowest=0)
+            check_patience(timeout, "timeout")
         if timeout == 0:
             status = await self._peek(job_id)
             if not is_over(status):
@@ -487,9 +488,3 @@ def _kinds(kind: Kind | Iterable[Kind]) -> tuple[str, ...]:
 
 def _tags(tag: str | Iterable[str]) -> tuple[str, ...]:
     return tuple(check_name(one, "a tag") for one in ((tag,) if isinstance(tag, str) else tag))
-
-
-def _seconds(value: Any, what: str, *, lowest: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not lowest <= value < float("inf"):
-        raise ConfigurationError(f"{what} must be {lowest:g} seconds or more, not {value!r}")
-    return float(value)

@@ -18,10 +18,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 
+from jobq_core.checks import check_count, check_span
 from jobq_core.errors import ConfigurationError
 
 Scope = Literal["worker"]
@@ -71,7 +72,7 @@ class ConcurrencyLimiter(Limiter):
     """At most `max` runs at the same time. Raises ConfigurationError unless max is a whole number above 0."""
 
     def __init__(self, max: int, *, scope: Scope = "worker") -> None:
-        self._max = _count(max, "ConcurrencyLimiter: max")
+        self._max = check_count(max, "ConcurrencyLimiter: max", least=1)
         _check_scope(scope)
         self._taken = 0
         self._lock = threading.Lock()
@@ -100,8 +101,8 @@ class RateLimiter(Limiter):
     def __init__(
         self, max: int, per: float, *, scope: Scope = "worker", clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._max = _count(max, "RateLimiter: max")
-        self._per = _seconds(per, "RateLimiter: per")
+        self._max = check_count(max, "RateLimiter: max", least=1)
+        self._per = check_span(per, "RateLimiter: per")
         _check_scope(scope)
         self._clock = clock
         self._starts: deque[float] = deque()
@@ -138,7 +139,9 @@ class EvenlySpacedRateLimiter(Limiter):
     def __init__(
         self, max: int, per: float, *, scope: Scope = "worker", clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._gap = _seconds(per, f"{type(self).__name__}: per") / _count(max, f"{type(self).__name__}: max")
+        self._gap = check_span(per, f"{type(self).__name__}: per") / check_count(
+            max, f"{type(self).__name__}: max", least=1
+        )
         _check_scope(scope)
         self._clock = clock
         self._last: float | None = None
@@ -200,18 +203,6 @@ class CompositeLimiter(Limiter):
     async def finished(self, n: int = 1) -> None:
         for limiter in self._limiters:
             await limiter.finished(n)
-
-
-def _count(value: Any, what: str) -> int:
-    if type(value) is not int or value < 1:
-        raise ConfigurationError(f"{what} must be a whole number above 0, not {value!r}")
-    return int(value)
-
-
-def _seconds(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        raise ConfigurationError(f"{what} must be more than 0 seconds, not {value!r}")
-    return float(value)
 
 
 def _check_scope(scope: str) -> None:

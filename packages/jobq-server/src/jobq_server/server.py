@@ -15,6 +15,7 @@ from uuid import UUID
 
 import attrs
 
+from jobq_core.checks import check_count
 from jobq_core.errors import ConfigurationError
 from jobq_core.events import E, Event, EventSource
 from jobq_core.job import Job
@@ -63,7 +64,7 @@ class JobQueueServer(EventSource):
             self._holding.storage,
             jobs=jobs,
             queues=queues,
-            concurrency=_worker_count(worker_count),
+            concurrency=check_count(worker_count, "worker_count"),
             name=name,
             **options,
         )
@@ -150,7 +151,7 @@ class JobQueueServer(EventSource):
         Workers that are no longer wanted finish the jobs that they run. Raises ConfigurationError for a number below
         0 and for what is no whole number.
         """
-        self._engine.resize(_worker_count(worker_count))
+        self._engine.resize(check_count(worker_count, "worker_count"))
 
     @property
     def worker_count(self) -> int:
@@ -223,9 +224,3 @@ class JobQueueServer(EventSource):
     def emit(self, event: Event) -> None:
         """Tell everybody who listens for this event's type or one that it is a subtype of."""
         self._engine.emit(event)
-
-
-def _worker_count(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ConfigurationError(f"worker_count must be a whole number, 0 or more, not {value!r}")
-    return int(value)

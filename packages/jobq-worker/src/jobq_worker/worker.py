@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
+from jobq_core.checks import check_count, check_patience, check_span
 from jobq_core.errors import ConfigurationError
 from jobq_core.events import EventSource, WorkerStarted, WorkerStopped
 from jobq_core.ids import new_id
@@ -76,19 +77,19 @@ class JobQueueWorker(EventSource):
         self._opened = False
         self._handlers = Handlers(jobs)
         self._queues = None if queues is None else _unique(check_name(queue, "a queue") for queue in queues)
-        self._slots = Slots(_count(concurrency))
+        self._slots = Slots(check_count(concurrency, "concurrency"))
         self._limiter = None if isinstance(limiter, NullLimiter) else limiter
         self._retention = retention
         self._name = check_name(name if name is not None else socket.gethostname(), "the name of a worker")
-        self._heartbeat_interval = _seconds(heartbeat_interval, "heartbeat_interval")
-        self._lost_after = _seconds(lost_after, "lost_after")
+        self._heartbeat_interval = check_span(heartbeat_interval, "heartbeat_interval")
+        self._lost_after = check_span(lost_after, "lost_after")
         if self._lost_after < 2 * self._heartbeat_interval:
             raise ConfigurationError(
                 f"lost_after ({lost_after!r} s) must be at least twice heartbeat_interval ({heartbeat_interval!r} s), "
                 "or one late beat makes the worker count as lost"
             )
-        self._poll_interval = _seconds(poll_interval, "poll_interval")
-        self._stop_timeout = _patience(stop_timeout)
+        self._poll_interval = check_span(poll_interval, "poll_interval")
+        self._stop_timeout = check_patience(stop_timeout, "a stop's timeout")
         self._trouble = Trouble(f"worker {self._name}")
         self._state: WorkerState = "new"
         self._shift: Shift | None = None
@@ -198,7 +199,7 @@ class JobQueueWorker(EventSource):
 
         timeout: default stop_timeout. A second call while it stops shortens the wait. Does nothing on a worker that
         does not run."""
-        patience = self._stop_timeout if timeout is None else _patience(timeout)
+        patience = self._stop_timeout if timeout is None else check_patience(timeout, "a stop's timeout")
         if self._starting is not None:
             await asyncio.wait([self._starting])
         shift = self._shift
@@ -275,7 +276,7 @@ class JobQueueWorker(EventSource):
 
         Raises ConfigurationError for a negative number.
         """
-        count = _count(concurrency)
+        count = check_count(concurrency, "concurrency")
         if self._shift is None:
             self._slots.resize(count)
         else:
@@ -326,24 +327,6 @@ class JobQueueWorker(EventSource):
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or value < 0:
-        raise ConfigurationError(f"concurrency must be a whole number, 0 or more, not {value!r}")
-    return int(value)
-
-
-def _seconds(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-        raise ConfigurationError(f"{what} must be more than 0 seconds, not {value!r}")
-    return float(value)
-
-
-def _patience(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise ConfigurationError(f"a stop's timeout must be 0 seconds or more, not {value!r}")
-    return float(value)
 
 
 def _per_queue(retention: Retention | Mapping[str, Retention] | None, queues: Sequence[str]) -> Mapping[str, Retention]:
