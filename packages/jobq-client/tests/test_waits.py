@@ -99,9 +99,7 @@ async def test_an_error_of_a_type_unknown_here_is_a_job_error_with_its_name_and_
 
 async def test_a_note_on_the_error_says_where_it_was_raised(client: JobQueueClient, worker: Hands) -> None:
     handle = await client.add(send_receipt(1))
-    await worker.fail(
-        await worker.claim_one(), "ValueError", "bad", "Traceback …\n  line 3\nValueError: bad\n"
-    )
+    await worker.fail(await worker.claim_one(), "ValueError", "bad", "Traceback …\n  line 3\nValueError: bad\n")
     with pytest.raises(ValueError, match="bad") as caught:
         await handle.result()
     assert caught.value.__notes__ == [

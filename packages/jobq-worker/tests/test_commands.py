@@ -134,9 +134,7 @@ def test_a_failed_job_is_logged_with_its_id(launch: Launch) -> None:
     process = launch("busy_fail")
     assert process.stderr is not None
     line = wait_for_line(process.stderr, "ERROR")
-    assert re.search(
-        r"ERROR job [0-9a-f-]{36} \(fail\) failed after attempt 1 of 1: ValueError: no such file", line
-    )
+    assert re.search(r"ERROR job [0-9a-f-]{36} \(fail\) failed after attempt 1 of 1: ValueError: no such file", line)
 
 
 def test_it_works_as_the_first_process_of_a_container(launch: Launch, tmp_path: Path) -> None:
