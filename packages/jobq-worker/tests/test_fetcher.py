@@ -52,9 +52,8 @@ async def test_a_worker_takes_jobs_from_its_own_queues_only(storage: Probe) -> N
 async def test_an_idle_worker_picks_a_job_up_at_once(storage: Probe) -> None:
     async with working(storage, quick, poll_interval=600) as worker:
         await storage.called("promote")
-        async with asyncio.timeout(5):
-            for n in range(20):
-                assert isinstance(await ending(worker, storage, quick(n)), JobCompleted)
+        for n in range(20):
+            assert isinstance(await ending(worker, storage, quick(n)), JobCompleted)
 
 
 async def test_a_worker_that_hears_no_bell_polls(storage: Probe) -> None:
@@ -67,10 +66,12 @@ async def test_a_worker_that_hears_no_bell_polls(storage: Probe) -> None:
 async def test_the_last_settlement_does_not_wait_for_others(storage: Probe) -> None:
     async with working(storage, quick, poll_interval=600) as worker:
         await ending(worker, storage, quick())
-        began = time.monotonic()
+        took = []
         for n in range(10):
+            began = time.monotonic()
             await ending(worker, storage, quick(n))
-        assert (time.monotonic() - began) / 10 < 0.1
+            took.append(time.monotonic() - began)
+        assert min(took) < 0.1  # a timer would delay each of them, a busy machine does not
 
 
 async def test_a_run_that_ends_beside_a_long_one_is_settled_within_milliseconds(storage: Probe, stage: Stage) -> None:
@@ -83,9 +84,12 @@ async def test_a_run_that_ends_beside_a_long_one_is_settled_within_milliseconds(
         endings = Endings(worker)
         hanging = await add(storage, long())
         await stage.reached("started")
-        began = time.monotonic()
-        assert isinstance(await endings.of(await add(storage, quick())), JobCompleted)
-        assert time.monotonic() - began < 1
+        took = []
+        for n in range(10):
+            began = time.monotonic()
+            assert isinstance(await endings.of(await add(storage, quick(n))), JobCompleted)
+            took.append(time.monotonic() - began)
+        assert min(took) < 0.1  # a timer would delay each of them, a busy machine does not
         stage.reach("go on")
         await endings.of(hanging)
 

@@ -122,23 +122,30 @@ async def test_no_grant_means_no_claim(storage: Probe, stage: Stage) -> None:
         assert all(isinstance(event, JobCompleted) for event in await endings.all([first, second]))
 
 
-async def test_never_more_starts_in_any_window_and_a_burst_is_used(storage: Probe) -> None:
+async def test_a_burst_is_used_and_then_nothing_starts(storage: Probe) -> None:
+    # The window outlasts the test: that five ended shows the burst, however slow the machine.
+    limiter = Watched(RateLimiter(5, 600))
+    async with working(storage, quick, limiter=limiter, poll_interval=0.01) as worker:
+        ids = await add_many(storage, [quick() for _ in range(23)])
+        await until(lambda: worker.stats().completed == 5)
+    states = [found.state for found in await storage.get(ids) if found is not None]
+    assert states == [JobState.COMPLETED] * 5 + [JobState.PENDING] * 18
+    assert limiter.sums["started"] == 5
+
+
+async def test_never_more_starts_in_any_window_and_all_get_their_turn(storage: Probe) -> None:
     limiter = Watched(RateLimiter(5, 0.2))
     async with working(storage, quick, limiter=limiter) as worker:
         await Endings(worker).all(await add_many(storage, [quick() for _ in range(23)]))
     starts = limiter.starts
     assert all(later - earlier >= 0.2 for earlier, later in zip(starts, starts[5:], strict=False))
-    assert starts[4] - starts[0] < 0.1  # the burst
-    assert starts[-1] - starts[0] < 2  # and it is used again after each window
 
 
 async def test_evenly_spaced_starts_keep_their_distance(storage: Probe) -> None:
     limiter = Watched(EvenlySpacedRateLimiter(10, 0.5))
-    async with working(storage, quick, limiter=limiter) as worker:
+    async with working(storage, quick, limiter=limiter, poll_interval=600) as worker:  # the limiter's time wakes it
         await Endings(worker).all(await add_many(storage, [quick() for _ in range(6)]))
-    starts = limiter.starts
-    assert all(later - earlier >= 0.05 for earlier, later in pairwise(starts))
-    assert starts[-1] - starts[0] < 2
+    assert all(later - earlier >= 0.05 for earlier, later in pairwise(limiter.starts))
 
 
 async def test_long_jobs_start_evenly_spaced_too(storage: Probe, stage: Stage) -> None:
@@ -148,12 +155,11 @@ async def test_long_jobs_start_evenly_spaced_too(storage: Probe, stage: Stage) -
         await stage.reached("go on")
 
     limiter = Watched(EvenlySpacedRateLimiter(10, 0.5))
-    async with working(storage, long, limiter=limiter, poll_interval=30) as worker:
+    async with working(storage, long, limiter=limiter, poll_interval=600) as worker:
         endings = Endings(worker)
         ids = await add_many(storage, [long(n=n) for n in range(4)])
-        async with asyncio.timeout(5):
-            for n in range(4):
-                await stage.reached(f"started {n}")
+        for n in range(4):
+            await stage.reached(f"started {n}")
         stage.reach("go on")
         await endings.all(ids)
     assert all(later - earlier >= 0.05 for earlier, later in pairwise(limiter.starts))
@@ -166,12 +172,11 @@ async def test_a_rate_is_asked_again_once_its_starts_have_begun(storage: Probe, 
         await stage.reached("go on")
 
     limiter = Watched(RateLimiter(2, 0.1))
-    async with working(storage, long, limiter=limiter, poll_interval=30) as worker:
+    async with working(storage, long, limiter=limiter, poll_interval=600) as worker:
         endings = Endings(worker)
         ids = await add_many(storage, [long(n=n) for n in range(6)])
-        async with asyncio.timeout(5):
-            for n in range(6):
-                await stage.reached(f"started {n}")
+        for n in range(6):
+            await stage.reached(f"started {n}")
         stage.reach("go on")
         await endings.all(ids)
 
