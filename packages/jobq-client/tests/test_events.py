@@ -157,6 +157,18 @@ async def test_events_can_be_awaited_and_iterated(client: JobQueueClient, worker
     assert [type(await anext(stream)) for _ in range(2)] == [JobAdded, JobCompleted]
 
 
+async def test_a_listener_is_called_once_for_once_and_not_after_its_end(client: JobQueueClient) -> None:
+    once: list[JobAdded] = []
+    always: list[JobAdded] = []
+    client.once(JobAdded, once.append)
+    cancel = client.on(JobAdded, always.append)
+    handles = [await client.add(keep(n)) for n in range(2)]
+    cancel()
+    await client.add(keep(3))
+    assert [event.job_id for event in once] == [handles[0].id]
+    assert [event.job_id for event in always] == [handle.id for handle in handles]
+
+
 async def test_a_client_that_stops_ends_its_streams(storage: Probe) -> None:
     client = JobQueueClient(storage)
     await client.start()

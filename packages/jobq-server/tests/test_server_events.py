@@ -40,6 +40,16 @@ async def test_the_life_of_a_job_is_told(storage: MemoryQueueStorage, bench: Any
     assert {event.job_id for event in told} == {handle.id}
 
 
+async def test_events_can_be_iterated_until_the_server_stops(storage: MemoryQueueStorage, bench: Any) -> None:
+    server = JobQueueServer(storage, jobs=bench.jobs)
+    async with JobQueueClient(storage) as client, server:
+        stream = server.events(JobStarted, JobCompleted)
+        completed = server.next_event(JobCompleted)
+        await client.add(bench.quick(n=1))
+        await completed
+    assert [type(event) async for event in stream] == [JobStarted, JobCompleted]
+
+
 async def test_each_end_is_told_once_to_each_listener(storage: MemoryQueueStorage, bench: Any) -> None:
     first: Counter[object] = Counter()
     second: Counter[object] = Counter()
