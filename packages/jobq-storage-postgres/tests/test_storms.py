@@ -11,11 +11,13 @@ from uuid import UUID
 import psycopg
 import pytest
 import pytest_asyncio
+from psycopg import conninfo
 
 from jobq_core.records import Progress
 from jobq_core.states import FINISHED, Ending, JobState
 from jobq_core.storage import Claim, NewJob, ProgressReport, Settlement
 from jobq_core.testing import ERROR, new_job, register_worker
+from jobq_core.testing.contract.storm import Storm
 from jobq_storage_postgres import PostgresQueueStorage
 
 
@@ -175,3 +177,35 @@ async def test_claimers_at_once_share_the_jobs(storages: list[PostgresQueueStora
     )
     claimed = [job.id for exchange in answers for job in exchange.claimed]
     assert sorted(claimed) == sorted(a.id for a in added)
+
+
+async def test_a_storm_of_every_operation_meets_no_deadlock(
+    storages: list[PostgresQueueStorage], postgres_dsn: str
+) -> None:
+    """Each would be repeated, and cost a second (here less, so that there is time for many): all lock in one order."""
+    schema = storages[0].schema
+    for storage in storages:
+        await storage.close()
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
+        before = await deadlocks(admin)
+        hasty = conninfo.make_conninfo(postgres_dsn, options="-c deadlock_timeout=20ms")
+        storms = [PostgresQueueStorage(hasty, schema=schema) for _ in storages]
+        for storage in storms:
+            await storage.open()
+        for seed in range(4):
+            await Storm(seed, *storms).rage()
+        for storage in storms:
+            await storage.close()
+        assert await deadlocks(admin) == before
+
+
+async def deadlocks(admin: psycopg.AsyncConnection[tuple[int]]) -> int:
+    """Count the deadlocks there were, once the connections that met them are gone: they tell at their end."""
+    async with asyncio.timeout(30):
+        others = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'jobq'"
+        while await (await admin.execute(others)).fetchone() != (0,):
+            pass
+    cursor = await admin.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    row = await cursor.fetchone()
+    assert row is not None
+    return row[0]

@@ -2,7 +2,11 @@
 
 A statement sees the tables as they were when it began. A job that is moved meanwhile is found in none of them: it was
 locked where it was, and when the lock is free it is gone from there. So each operation runs its statement until every
-job was found in some state or is in no table at all, in one transaction.
+job was found in some state or is in no table at all, in one transaction. What is moved while it was waited for is
+looked for again from the beginning: to wait anew with locks in hand is how two come to wait for each other.
+
+So that no two wait for each other, every statement locks tokens in one order: `waiting`, `ready`, `running`, `outcome`
+(the order in which its last SELECT reads them), in each table by id, and unique keys after all of them.
 """
 
 from __future__ import annotations
@@ -13,13 +17,16 @@ from uuid import UUID
 
 from jobq_core.states import FINISHED, JobState
 from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC, Change, queue_topic
-from jobq_storage_postgres.database import Database, Transaction
+from jobq_storage_postgres.database import Database, StartOverError, Transaction
 from jobq_storage_postgres.doorbell import Ring
 from jobq_storage_postgres.statements import Statements
 from jobq_storage_postgres.wire import int4s, pack_int8, pack_moment, pack_text, uuids
 
 _CHUNK: Final = 5000
 """Jobs that are changed in one statement."""
+
+_RESTARTS: Final = 30
+"""How often an operation starts over for jobs that moved; then it goes on with what it has locked."""
 
 
 class Control:
@@ -70,6 +77,9 @@ class Control:
                 )
                 changes[job_id] = change
                 topics.update(_concerned(change, queue))
+            moved = any(job_id not in changes for job_id in batch)
+            if moved and changes and transaction.restarts < _RESTARTS:
+                raise StartOverError
             left = [job_id for job_id in left if job_id not in changes]
         return changes
 

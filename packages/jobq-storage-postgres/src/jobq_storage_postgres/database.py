@@ -31,6 +31,10 @@ _ROLLBACK: Final = Statement("rollback", "ROLLBACK")
 _IDLE: Final = 60.0
 
 
+class StartOverError(Exception):
+    """Raised by the work of a transaction that is to be undone and done again from its beginning."""
+
+
 class Database:
     """Runs statements, each call one transaction, and turns the driver's errors into ours.
 
@@ -197,11 +201,15 @@ class Database:
         return (await self.run([(statement, params)], _load_all))[0]
 
     async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
-        """Run `work` within a transaction, which commits when it returns; all of it again after a deadlock."""
-        for tries in range(_TRIES):
+        """Run `work` within a transaction, which commits when it returns; all of it again after a deadlock.
+
+        Work that raises StartOverError is undone and done again too, as often as it likes: it is told how often it was.
+        """
+        tries = restarts = 0
+        while True:
             link = await self._acquire()
             begin: list[Step] = [(_BEGIN, ())]
-            transaction = Transaction(link, [*begin, self._prelude] if link.pooled else begin)
+            transaction = Transaction(link, [*begin, self._prelude] if link.pooled else begin, restarts)
             try:
                 result = await work(transaction)
                 await transaction.commit()
@@ -210,6 +218,10 @@ class Database:
                 await _undo(link)
                 if not _worth_another_try(link, error, tries):
                     raise translate(error) from error
+                tries += 1
+            except StartOverError:
+                await _undo(link)
+                restarts += 1
             except BaseException:
                 # Cancelled, or the work raised: the server undoes what a closed connection left open.
                 link.given_up = True
@@ -217,13 +229,14 @@ class Database:
                 raise
             finally:
                 self._release(link)
-        raise AssertionError("the last try returns or raises")
 
 
 class Transaction:
     """Statements one after another in one transaction, each seeing what was committed before it began."""
 
-    def __init__(self, link: Link, begin: Sequence[Step]) -> None:
+    def __init__(self, link: Link, begin: Sequence[Step], restarts: int) -> None:
+        self.restarts = restarts
+        """How often this work started over."""
         self._link = link
         self._begin = begin
         self._over = False

@@ -60,6 +60,9 @@ class HotPath:
             claim = None
         batch = _Batch(settlements)
         steps: list[Step] = []
+        if batch.completed and batch.others:
+            steps.append((self._statements["lock_running"], pack_leases(batch.sorted_by_id())))
+        locking = len(steps)
         if batch.completed:
             steps.append((self._statements["complete"], pack_completed(batch.completed)))
         if batch.others:
@@ -73,10 +76,10 @@ class HotPath:
         topics: set[str] = set()
 
         def load(link: Link, results: list[PGresult]) -> tuple[bool, list[ClaimedJob]]:
-            position = 0
+            position = locking
             if batch.completed:
-                batch.note_completed(link.load(results[0], tuple)[0])
-                position = 1
+                batch.note_completed(link.load(results[position], tuple)[0])
+                position += 1
             if batch.others:
                 topics.update(batch.note_others(link.load(results[position], tuple)))
             if claim is None:
@@ -176,6 +179,10 @@ class _Batch:
         self.completed.sort(key=_by_id)
         self.others.sort(key=lambda pair: pair[1].id.bytes)
 
+    def sorted_by_id(self) -> list[Settlement]:
+        """Return all of them in the order in which running jobs are locked."""
+        return sorted([*self.completed, *(settlement for _, settlement in self.others)], key=_by_id)
+
     def note_completed(self, row: tuple[int, list[UUID] | None, list[int] | None, bytes | None]) -> None:
         """Take the answer of `complete`: how many took effect; unless all did, which, and what became of others."""
         count, ids, leases, before = row
@@ -208,6 +215,11 @@ class _Batch:
 
 def _by_id(settlement: Settlement) -> bytes:
     return settlement.id.bytes
+
+
+def pack_leases(settlements: Sequence[Settlement]) -> list[bytes | None]:
+    """Pack what settlements are about as parameters: ids and leases."""
+    return [uuids([s.id.bytes for s in settlements]), int8s([s.lease for s in settlements])]
 
 
 def pack_completed(settlements: Sequence[Settlement]) -> list[bytes | None]:

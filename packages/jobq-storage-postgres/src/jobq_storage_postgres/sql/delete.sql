@@ -9,9 +9,9 @@ WITH from_running AS (
 ), from_outcome AS (
     DELETE FROM jobq.outcome WHERE id = ANY($1::uuid[]) RETURNING id, state, queue
 ), gone AS (
-    SELECT * FROM from_running
-    UNION ALL SELECT * FROM from_waiting
+    SELECT * FROM from_waiting
     UNION ALL SELECT * FROM from_ready
+    UNION ALL SELECT * FROM from_running
     UNION ALL SELECT * FROM from_outcome
 ), jobs AS (
     DELETE FROM jobq.job WHERE id = ANY(ARRAY(SELECT id FROM gone))

@@ -12,7 +12,7 @@ WITH moment AS MATERIALIZED (
     FROM jobq.running r
     WHERE r.worker = ANY(ARRAY(SELECT id FROM lost))
         OR NOT EXISTS (SELECT FROM jobq.worker w WHERE w.id = r.worker)
-    ORDER BY r.lease
+    ORDER BY r.id
     FOR UPDATE OF r
 ), taken AS MATERIALIZED (
     SELECT o.*, j.kind, l.name, l.silent_for, moment.now,
