@@ -78,13 +78,7 @@ class Workers:
 
     async def lead(self, worker: UUID, term: float) -> Leadership:
         """See `QueueStorage.lead`."""
-        _, rows = await self._database.fetch_all(
-            [
-                (self._statements["lead"], (worker.bytes, pack_float8(term))),
-                (self._statements["leader"], (worker.bytes,)),
-            ]
-        )
-        leads, expires_in = rows[0]
+        ((leads, expires_in),) = await self._database.fetch(self._statements["lead"], (worker.bytes, pack_float8(term)))
         return Leadership(leads, expires_in)
 
     async def resign(self, worker: UUID) -> None:

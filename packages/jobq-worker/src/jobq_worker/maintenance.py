@@ -16,7 +16,7 @@ from jobq_worker.membership import Membership
 from jobq_worker.trouble import Trouble
 
 TERM: Final = 10.0
-"""Seconds that the lease on maintenance lasts, at most; it is renewed after a third of it."""
+"""Seconds that the lease on maintenance lasts, at most; it is renewed after half of it."""
 PROMOTE: Final = 10.0
 """Seconds between looks for due jobs when none is known to become due and no bell rings."""
 PRUNE: Final = 10.0
@@ -87,7 +87,7 @@ class Maintenance:
                 self._promote_at = self._rescue_at = self._prune_at = 0.0
             self.leads = leadership.leads
             # The others ask a little after the lease ends, and not all in the same moment.
-            pause = self._term / 3 if leadership.leads else leadership.expires_in + random.uniform(0.05, 0.5)
+            pause = self._term / 2 if leadership.leads else leadership.expires_in + random.uniform(0.05, 0.5)
             self._lead_at = now() + pause
         if self._prune_anyway or (self.leads and self._prune_at <= now()):
             await self._prune()
