@@ -218,6 +218,8 @@ def _compare(block: Block, what: str, wanted: list[str], printed: str | None) ->
 
 def main(path: str) -> int:
     """Run a page; returns the exit code."""
+    # Whoever is started in the background of a shell ignores Ctrl-C, and hands that on; commands here must hear it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         blocks = read_blocks(Path(path).resolve())
         if blocks:
