@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from uuid import UUID
 
 import psycopg
+import pytest
 import pytest_asyncio
 
 from jobq_core.states import Ending
@@ -152,3 +153,24 @@ async def test_marks_follow_workers_of_other_queues_too(storage: PostgresQueueSt
     # The first one of a line that was seen twice is passed: all but the last few claims are.
     assert storage._marks._marks["default", 0] > 8
     assert storage._marks._marks["other", 0] > 8
+
+
+async def test_a_server_that_is_behind_and_took_over_unseen_starves_no_job(
+    postgres_dsn: str, postgres_schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a pooler the connection outlives the server; the sequence that goes back stands for a standby's."""
+    await PostgresQueueStorage(postgres_dsn, schema=postgres_schema).migrate()
+    async with PostgresQueueStorage(postgres_dsn, schema=postgres_schema) as storage:
+        worker = (await register_worker(storage)).id
+        await storage.add([new_job() for _ in range(10)])
+        await claim(storage, worker)
+        assert await look(storage, 3) == 10
+        await storage._marks.close()
+        async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
+            await admin.execute(f"SELECT setval('{postgres_schema}.position', 1)".encode())
+        (added,) = await storage.add([new_job()])
+        assert await claim(storage, worker) == []
+        monkeypatch.setattr(marks, "DOUBT", 0.0)
+        assert await claim(storage, worker) == []  # asked in vain, for long: beside it the marks are doubted
+        await storage._marks.close()
+        assert await claim(storage, worker) == [added.id]

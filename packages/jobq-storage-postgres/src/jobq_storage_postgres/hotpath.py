@@ -97,7 +97,7 @@ class HotPath:
                 self._ring(topics)
         if batch.unknown:
             await self._look_up(batch)
-        if claimed and claim is not None:
+        if alive and claim is not None:
             self._marks.note_claimed(claim.queues, len(claimed))
         return Exchange([batch.states.get((s.id, s.lease)) for s in settlements], claimed, alive)
 

@@ -14,6 +14,10 @@ an empty line C is one more than what was the last position drawn at the look be
 
 A transaction that writes for long holds xmin back. Then, after PATIENCE seconds, the mark is moved all the same, what
 it passes is noted in the database, and maintenance gives a new position to whatever turns up below (`sweep`).
+
+All this holds as long as it is one server that answers. Behind a pooler another one may take its place unseen, a
+standby whose sequence is behind; so from time to time the lines are looked at from their beginning, and a mark that has
+a job below it is forgotten.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
 import attrs
@@ -41,6 +45,9 @@ CLAIMS: Final = 2000
 """After so many claimed jobs the line is looked at again …"""
 INTERVAL: Final = 0.5
 """… or after so many seconds in which some were claimed."""
+
+DOUBT: Final = 60.0
+"""Seconds after which the lines are looked at from their beginning, if some were claimed from or asked in vain."""
 
 Line: TypeAlias = "tuple[str, int]"
 Lines: TypeAlias = "tuple[bytes, bytes, bytes]"
@@ -69,7 +76,7 @@ class Marks:
         self._lost = database.lost
         self._queues: dict[str, None] = {}
         self._claimed = 0
-        self._looked_at = clock()
+        self._looked_at = self._doubted_at = clock()
         self._looking: asyncio.Task[None] | None = None
 
     def lines(self, queues: tuple[str, ...]) -> Lines:
@@ -101,20 +108,27 @@ class Marks:
         self._last = None
 
     def note_claimed(self, queues: tuple[str, ...], count: int) -> None:
-        """Count claimed jobs, and look at their lines from time to time, beside the claims."""
+        """Count claimed jobs, none too, and look at their lines from time to time, beside the claims."""
         self._claimed += count
         self._queues.update(dict.fromkeys(queues))
+        if self._looking is not None and not self._looking.done():
+            return
+        if self._marks and self._clock() - self._doubted_at >= DOUBT:
+            self._doubted_at = self._clock()
+            self._looking = asyncio.create_task(self._beside(self.doubt()), name="jobq marks")
+            return
+        if not count:
+            return
         if self._claimed < CLAIMS and self._clock() - self._looked_at < INTERVAL:
             return
-        if self._looking is None or self._looking.done():
-            self._claimed = 0
-            self._looked_at = self._clock()
-            self._looking = asyncio.create_task(self._look_beside(), name="jobq marks")
+        self._claimed = 0
+        self._looked_at = self._clock()
+        # At all at once: workers of one process may have other queues, and each look follows up on the last.
+        self._looking = asyncio.create_task(self._beside(self.look(tuple(self._queues))), name="jobq marks")
 
-    async def _look_beside(self) -> None:
+    async def _beside(self, look: Awaitable[None]) -> None:
         try:
-            # At all at once: workers of one process may have other queues, and each look follows up on the last.
-            await self.look(tuple(self._queues))
+            await look
         except (StorageError, ClosedError) as error:
             # The marks stay where they are, which is slower and loses nothing.
             _log.debug("the marks were not moved: %s", error)
@@ -160,6 +174,21 @@ class Marks:
                 lowest[line] = self._last + 1
         self._look = Look(now, xmax, lowest)
         self._last = last
+
+    async def doubt(self) -> None:
+        """Look at all lines from their beginning; forget the marks if a job is below one."""
+        marks = dict(self._marks)
+        params = (
+            texts([queue for queue, _ in marks]),
+            int2s([priority for _, priority in marks]),
+            int8s([0] * len(marks)),
+        )
+        rows = await self._database.fetch(self._statements["look_for_marks"], params)
+        for queue, priority, position, *_ in rows:
+            if position is not None and position <= marks[queue, priority]:
+                _log.info("a job of queue %s was below the mark; its lines are looked at anew", queue)
+                self.forget()
+                return
 
     async def _pass(self, marks: dict[Line, int], horizon: int) -> None:
         await self._database.fetch(
