@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -247,3 +249,30 @@ async def test_a_fork_is_refused_its_parents_connections(
             with pytest.raises(StorageError, match="fork"):
                 await storage.now()
     await storage.now()
+
+
+@pytest.mark.parametrize("payload", ["nonsense", "[]", "[1]", ""])
+async def test_a_notification_that_is_not_ours_does_not_end_the_listening(
+    storage: PostgresQueueStorage, admin: psycopg.AsyncConnection[Any], postgres_dsn: str, payload: str
+) -> None:
+    topic = queue_topic("default")
+    async with storage.subscribe([topic]) as ear, PostgresQueueStorage(postgres_dsn, schema=storage.schema) as other:
+        await admin.execute("SELECT pg_notify(%s, %s)", [f"jobq_{storage.schema}", payload])
+        await other.add([new_job()])
+        async with asyncio.timeout(20):
+            assert await ear.wait() == {topic}
+
+
+async def test_a_heart_does_not_wait_longer_to_connect_than_its_lease_allows(
+    storage: PostgresQueueStorage,
+) -> None:
+    """A server that takes the connection and then says nothing, as behind a dead router."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        port = mute.getsockname()[1]
+        dead = PostgresQueueStorage(f"postgresql://postgres@127.0.0.1:{port}/x")
+        dead._opened, dead._lender = True, storage._lender
+        heart = dead.heart(worker_info(lost_after=6.0))
+        before = time.monotonic()
+        with pytest.raises(StorageUnavailableError):
+            await asyncio.to_thread(heart.beat, WorkerStats())
+        assert time.monotonic() - before < 6

@@ -236,13 +236,21 @@ class Doorbell:
         pgconn = link.pgconn
         while True:
             while (notification := pgconn.notifies()) is not None:
-                origin, *topics = _decoder.decode(notification.extra)
-                if origin != self._origin:
-                    self._tell(topics)
+                self._take_in(notification.extra)
             if await link.wait_readable(_PROBE):
                 pgconn.consume_input()
             else:
                 await link.fetch([(_PROBING, ())])
+
+    def _take_in(self, payload: bytes) -> None:
+        try:
+            origin, *topics = _decoder.decode(payload)
+        except ValueError as error:
+            # Anybody who may connect can notify; what is not ours must not end the listening.
+            _log.warning("the doorbell heard what it does not understand: %s", error)
+            return
+        if origin != self._origin:
+            self._tell(topics)
 
     # Life
 

@@ -295,7 +295,10 @@ class PostgresQueueStorage(QueueStorage):
         """See `QueueStorage.heart`."""
         self._check_opened()
         limit = min(self._time_limit, max(1.0, worker.lost_after / 3))
-        return PostgresHeart(self._conninfo, self._statements, worker.id, limit)
+        # Two seconds are the least that libpq takes. A connection that hangs must leave time for another.
+        connecting = min(int(self._conninfo["connect_timeout"]), max(2, round(limit)))
+        conninfo = {**self._conninfo, "connect_timeout": connecting}
+        return PostgresHeart(conninfo, self._statements, worker.id, limit)
 
     async def deregister(self, worker: UUID) -> None:
         """See `QueueStorage.deregister`."""
