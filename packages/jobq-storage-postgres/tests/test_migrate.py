@@ -25,7 +25,7 @@ async def test_two_at_once_apply_each_migration_once(postgres_dsn: str, postgres
 
 async def test_missing_tables_are_an_error_that_names_the_remedy(postgres_dsn: str, postgres_schema: str) -> None:
     storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
-    with pytest.raises(SchemaError, match="jobq migrate"):
+    with pytest.raises(SchemaError, match=r"run `jobq migrate`, or `await storage.migrate\(\)` before it is opened"):
         await storage.open()
     await storage.migrate()
     async with storage:

@@ -16,6 +16,8 @@ from jobq_core.errors import SchemaError
 from jobq_storage_postgres.failures import translate
 from jobq_storage_postgres.statements import folder, in_schema
 
+_REMEDY: Final = "run `jobq migrate`, or `await storage.migrate()` before it is opened"
+
 Phase: TypeAlias = Literal["pre", "post", "all"]
 
 _NAME: Final = re.compile(r"(\d{4})_(pre|post)_[a-z0-9_]+\.sql")
@@ -127,11 +129,11 @@ async def _migrate(connection: psycopg.AsyncConnection[Any], schema: str, phase:
 def check(schema: str, applied: Mapping[str, str] | None) -> None:
     """Compare what is applied (None: no tables) with what this code needs; raises SchemaError."""
     if applied is None:
-        raise SchemaError(f"there are no tables of jobq in schema {schema!r}: run `jobq migrate`")
+        raise SchemaError(f"there are no tables of jobq in schema {schema!r}: {_REMEDY}")
     known = {migration.name: migration for migration in migrations()}
     missing = [name for name, migration in known.items() if migration.phase == "pre" and name not in applied]
     if missing:
-        raise SchemaError(f"schema {schema!r} is older than this code ({missing[0]} is missing): run `jobq migrate`")
+        raise SchemaError(f"schema {schema!r} is older than this code ({missing[0]} is missing): {_REMEDY}")
     for name, checksum in applied.items():
         if name in known:
             if known[name].checksum != checksum:
