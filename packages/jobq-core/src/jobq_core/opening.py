@@ -15,6 +15,8 @@ GROUP = "jobq.storages"
 def open_storage(url: str | None = None) -> QueueStorage:
     """Return the storage that a URL names, not yet connected: use it with `async with`, or `await storage.open()`.
 
+    Opening does not make PostgreSQL's tables: `jobq migrate` does, or `await storage.migrate()` before it is opened.
+
     url: 'postgresql://…', 'sqlite:///jobs.db', 'memory://', or another scheme that an installed distribution brings
     (default: the environment variable JOBQ_STORAGE). Raises ConfigurationError if nothing installed knows the scheme.
     """
@@ -25,6 +27,10 @@ def open_storage(url: str | None = None) -> QueueStorage:
     from importlib.metadata import entry_points
 
     scheme = urlsplit(url).scheme
+    if not scheme:
+        raise ConfigurationError(
+            f"{url!r} is no URL of a storage: write sqlite:///jobs.db or postgresql://host/database"
+        )
     for entry in entry_points(group=GROUP, name=scheme):
         cls = entry.load()
         if not (isinstance(cls, type) and issubclass(cls, QueueStorage)):
@@ -32,6 +38,6 @@ def open_storage(url: str | None = None) -> QueueStorage:
         return cls.from_url(url)
     known = sorted({entry.name for entry in entry_points(group=GROUP)})
     raise ConfigurationError(
-        f"no installed storage opens {scheme + '://…' if scheme else repr(url)} (there are: {', '.join(known)}); "
+        f"no installed storage opens {scheme}://… (there are: {', '.join(known)}); "
         "install jobq-storage-postgres for postgresql:// or jobq-storage-sqlite for sqlite://"
     )

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+
+from jobq_core import ConfigurationError, open_storage
+from jobq_core.memory import MemoryQueueStorage
+
+
+def test_the_scheme_says_which_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(open_storage("memory://"), MemoryQueueStorage)
+    monkeypatch.setenv("JOBQ_STORAGE", "memory://")
+    assert isinstance(open_storage(), MemoryQueueStorage)
+
+
+def test_no_storage_at_all_is_refused_with_both_ways_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JOBQ_STORAGE", raising=False)
+    with pytest.raises(ConfigurationError, match=r"sqlite:///jobs\.db, or set JOBQ_STORAGE"):
+        open_storage()
+
+
+@pytest.mark.parametrize("path", ["shop.db", "/var/lib/shop.db", "db.example/shop"])
+def test_what_is_no_url_is_refused_with_what_one_looks_like(path: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"'{path}' is no URL of a storage: write sqlite:///"):
+        open_storage(path)
+
+
+def test_a_scheme_that_nothing_installed_opens_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ConfigurationError, match=r"no installed storage opens redis://… \(there are: .*memory"):
+        open_storage("redis://host")
