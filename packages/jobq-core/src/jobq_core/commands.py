@@ -65,7 +65,11 @@ def main() -> None:
     help="'pre' migrations are safe while older code runs, 'post' ones once it is gone.",
 )
 def migrate(storage: str, sql: bool, phase: Any) -> None:
-    """Create the storage's tables, or bring them up to date. Running it again changes nothing."""
+    """Create the storage's tables, or bring them up to date.
+
+    Run it before the first start and before each upgrade; running it again changes nothing. Without a stop:
+    --phase pre, then replace the running code, then --phase post.
+    """
     opened = open_storage(storage)
     if sql:
         click.echo(opened.migration_sql())

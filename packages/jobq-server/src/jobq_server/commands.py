@@ -22,8 +22,11 @@ from jobq_worker.commands import load_module, serve, serving_options
     help="Have this many workers, each of which runs one job at a time.",
 )
 def server(modules: tuple[str, ...], **options: Any) -> None:
-    """Run a pool of workers for the jobs that MODULEs declare, from the storage's queues, until SIGTERM or SIGINT.
+    """Run a pool of workers for the jobs that MODULEs declare, until SIGTERM or SIGINT (Ctrl-C).
 
-    A module is named as for import (shop.jobs); the working directory is searched too.
+    A MODULE is named as for import, such as shop.jobs; the working directory is searched too.
+
+    A limiter, a retention, scaling while it runs, or a body for a job that was declared without one needs a program of
+    your own: see jobq_server.JobQueueServer.
     """
     serve(JobQueueServer(jobs=[load_module(module) for module in modules], **options))

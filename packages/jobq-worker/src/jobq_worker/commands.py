@@ -29,7 +29,7 @@ _OPTIONS = (
         callback=lambda _context, _option, queues: queues or None,
         help="Take jobs from this queue; may be given several times.  [default: those that the jobs declare]",
     ),
-    click.option("--name", help="What to call this worker.  [default: the host's name]"),
+    click.option("--name", metavar="NAME", help="What to call this worker.  [default: the host's name]"),
     click.option(
         "--heartbeat-interval",
         metavar="SECONDS",
@@ -85,15 +85,19 @@ def serve(runner: Runner) -> None:
 @serving_options
 @click.option(
     "--concurrency",
+    metavar="N",
     type=click.IntRange(min=0),
     default=10,
     show_default=True,
     help="Run this many jobs at the same time.",
 )
 def worker(modules: tuple[str, ...], **options: Any) -> None:
-    """Run the jobs that MODULEs declare, from the storage's queues, until SIGTERM or SIGINT.
+    """Run the jobs that MODULEs declare, until SIGTERM or SIGINT (Ctrl-C).
 
-    A module is named as for import (shop.jobs); the working directory is searched too.
+    A MODULE is named as for import, such as shop.jobs; the working directory is searched too.
+
+    A limiter, a retention, or a body for a job that was declared without one needs a program of your own: see
+    jobq_worker.JobQueueWorker.
     """
     serve(JobQueueWorker(jobs=[load_module(module) for module in modules], **options))
 
