@@ -18,6 +18,7 @@ from jobq_core.errors import (
     JobNotFoundError,
 )
 from jobq_core.job import JobDefinition
+from jobq_core.records import type_name
 from jobq_core.states import JobState
 from jobq_core.storage import JobStatus
 
@@ -87,18 +88,14 @@ def _error_of(status: JobStatus, declared: Iterable[type[Exception]]) -> Excepti
 
 def _known(name: str, declared: Iterable[type[Exception]]) -> Iterator[type[Exception]]:
     for known in declared:
-        if _name(known) == name:
+        if type_name(known) == name:
             yield known
     for known in _subclasses(JobError):
-        if _name(known) == name and not issubclass(known, _ABOUT_THIS_JOB):
+        if type_name(known) == name and not issubclass(known, _ABOUT_THIS_JOB):
             yield known
     builtin = getattr(builtins, name.removeprefix("builtins."), None)
     if isinstance(builtin, type) and issubclass(builtin, Exception) and not issubclass(builtin, _CONTROL):
         yield builtin
-
-
-def _name(cls: type[Any]) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _subclasses(cls: type[Exception]) -> Iterator[type[Exception]]:

@@ -9,6 +9,7 @@ from uuid import UUID
 import attrs
 
 from jobq_core.encoding import decode
+from jobq_core.errors import WorkerLostError
 from jobq_core.states import JobState, StopRequest, is_finished
 
 
@@ -19,6 +20,19 @@ class ErrorRecord:
     type: str
     message: str
     traceback: str | None = None
+
+
+def type_name(cls: type[BaseException]) -> str:
+    """Return the name that whoever reads it would write: with its module, unless it is a builtin."""
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def worker_lost(worker: UUID | None, name: str) -> ErrorRecord:
+    """Return what is kept of a run whose worker gave no more signs of life; name is empty where it is not known."""
+    shown = f" {name!r}" if name else ""
+    return ErrorRecord(
+        type=type_name(WorkerLostError), message=f"worker{shown} ({worker}) stopped giving signs of life"
+    )
 
 
 @attrs.frozen(kw_only=True)

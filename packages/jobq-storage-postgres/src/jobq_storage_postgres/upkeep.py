@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from jobq_core.errors import StorageUnavailableError
+from jobq_core.errors import StorageUnavailableError, WorkerLostError
+from jobq_core.records import type_name
 from jobq_core.states import JobState
 from jobq_core.storage import (
     FINISHED_TOPIC,
@@ -25,7 +26,7 @@ from jobq_storage_postgres.doorbell import Ring
 from jobq_storage_postgres.statements import Statements
 from jobq_storage_postgres.wire import float8s, pack_float8, pack_int4, pack_int8, pack_moment, pack_text, texts
 
-_LOST: Final = pack_text("jobq_core.errors.WorkerLostError")
+_LOST: Final = pack_text(type_name(WorkerLostError))
 LATE: Final = timedelta(seconds=60)
 """How long before the last promotion jobs may have been due that it did not see, their transaction being open still.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobq_core.moments import SECOND
-from jobq_core.records import ErrorRecord
+from jobq_core.records import worker_lost
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import (
     FINISHED_TOPIC,
@@ -65,11 +65,7 @@ def _take_back(
     kind: str,
     max_attempts: int,
 ) -> RescuedJob:
-    shown = f" {name!r}" if name else ""
-    error = ErrorRecord(
-        type="jobq_core.errors.WorkerLostError",
-        message=f"worker{shown} ({to_id(worker)}) stopped giving signs of life",
-    )
+    error = worker_lost(to_id(worker), name or "")
     keep_error(transaction, n, lease, attempt, worker, started_at, error)
     if request == StopRequest.ABORT:
         state = _end(transaction, n, lease, JobState.ABORTED, "aborted")

@@ -6,7 +6,7 @@ import traceback
 from types import TracebackType
 from typing import Final
 
-from jobq_core.records import ErrorRecord
+from jobq_core.records import ErrorRecord, type_name
 from jobq_core.secret import redact
 from jobq_worker.run import Run
 
@@ -27,15 +27,10 @@ def describe(run: Run, error: BaseException) -> ErrorRecord:
         text = "".join(traceback.TracebackException(type(error), error, frames).format())
         text = _cut(_clean(redact(text, secrets)), MAX_TRACEBACK)
     return ErrorRecord(
-        type=_name(type(error)),
+        type=type_name(type(error)),
         message=_cut(_clean(redact(_message(error), secrets)), MAX_MESSAGE),
         traceback=text,
     )
-
-
-def _name(cls: type[BaseException]) -> str:
-    """Return the name that whoever reads it would write: with its module, unless it is a builtin."""
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _handlers_own(trace: TracebackType | None) -> TracebackType | None:

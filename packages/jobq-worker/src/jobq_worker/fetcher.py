@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Final
 
 from jobq_core.errors import StorageError, StorageUnavailableError
-from jobq_core.records import ErrorRecord
+from jobq_core.records import ErrorRecord, type_name
 from jobq_core.states import Ending
 from jobq_core.storage import Claim, Exchange, QueueStorage, Settlement
 from jobq_worker.gate import Gate
@@ -180,7 +180,7 @@ class Fetcher:
             return
         self._replaced.add(run)
         record = ErrorRecord(
-            type=f"{type(error).__module__}.{type(error).__qualname__}",
+            type=type_name(type(error)),
             message=f"the storage refused how this run ended: {error}",
         )
         run.settlement = Settlement(run.job.id, run.job.lease, Ending.FAIL, error=record)

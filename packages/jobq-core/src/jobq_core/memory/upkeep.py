@@ -9,7 +9,7 @@ from uuid import UUID
 from jobq_core.memory.rows import Row, WorkerRow, copy_stats
 from jobq_core.memory.store import Store
 from jobq_core.moments import SECOND
-from jobq_core.records import ErrorRecord, WorkerInfo, WorkerStats
+from jobq_core.records import WorkerInfo, WorkerStats, worker_lost
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import (
     REQUEST_TOPIC,
@@ -117,10 +117,7 @@ def rescue(store: Store) -> list[LostWorker]:
 
 
 def _take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> RescuedJob:
-    name = "" if worker is None else f" {worker.info.name!r}"
-    error = ErrorRecord(
-        type="jobq_core.errors.WorkerLostError", message=f"worker{name} ({row.worker}) stopped giving signs of life"
-    )
+    error = worker_lost(row.worker, "" if worker is None else worker.info.name)
     row.note_failure(error, now)
     store.rings.add(REQUEST_TOPIC)
     if row.request is StopRequest.ABORT:
