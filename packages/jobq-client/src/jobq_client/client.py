@@ -17,7 +17,7 @@ from jobq_client.clock import StorageClock
 from jobq_client.errors import not_found
 from jobq_client.group import Grouping
 from jobq_client.handle import JobHandle
-from jobq_client.listeners import Caller, Ending, Follower, ProgressCallback, Watcher
+from jobq_client.listeners import Caller, Follower, ProgressCallback, Waiter, Watcher
 from jobq_client.outcome import is_over, result_of
 from jobq_client.waits import Listener, WaitingRoom
 from jobq_core.checks import check_patience
@@ -240,19 +240,19 @@ class JobQueueClient(EventSource):
         return result_of(status, job.definition if isinstance(job, JobHandle) else None)
 
     async def _until_over(self, job_id: UUID, timeout: float | None, room: WaitingRoom) -> JobStatus:
-        ending = Ending(job_id)
-        room.enter(job_id, ending)
+        waiter = Waiter(job_id)
+        room.enter(job_id, waiter)
         try:
             # asyncio.wait, not wait_for: a job that ends just as the time is up has ended.
-            await asyncio.wait({ending.future}, timeout=timeout)
+            await asyncio.wait({waiter.future}, timeout=timeout)
         finally:
-            room.leave(job_id, ending)
-            if not ending.future.cancel():
-                ending.future.exception()  # looked at, even if this task is cancelled just now
-        if not ending.future.cancelled():
-            return ending.future.result()
+            room.leave(job_id, waiter)
+            if not waiter.future.cancel():
+                waiter.future.exception()  # looked at, even if this task is cancelled just now
+        if not waiter.future.cancelled():
+            return waiter.future.result()
         await room.settled()
-        raise _not_over(job_id, timeout, ending.last, room)
+        raise _not_over(job_id, timeout, waiter.last, room)
 
     async def progress_of(self, job: JobKey) -> Progress:
         """Return how far a job is; raises JobNotFoundError if there is no such job."""

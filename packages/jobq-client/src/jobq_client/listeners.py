@@ -25,7 +25,7 @@ ProgressCallback = Callable[[Progress], object | Awaitable[object]]
 _tasks: Final[set[asyncio.Future[object]]] = set()
 
 
-class Ending(Listener):
+class Waiter(Listener):
     """Waits for the job to be over."""
 
     def __init__(self, job_id: UUID) -> None:

@@ -67,7 +67,7 @@ def serving_options(command: C) -> C:
     return command
 
 
-class Runner(Protocol):
+class Servable(Protocol):
     """What `serve` can run: a worker, or something that has one inside."""
 
     async def run(self) -> None:
@@ -75,10 +75,10 @@ class Runner(Protocol):
         ...
 
 
-def serve(runner: Runner) -> None:
+def serve(servable: Servable) -> None:
     """Run it until a signal, with logging on standard error."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    asyncio.run(runner.run())
+    asyncio.run(servable.run())
 
 
 @click.command()
