@@ -3,11 +3,14 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 import attrs
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,10 +18,12 @@ from hypothesis import strategies as st
 from jobq_core.encoding import (
     MAX_ARGUMENTS,
     MAX_DEPTH,
+    _convert,
     check,
     check_text,
     decode,
     encode,
+    encode_fields,
     fingerprint,
     make_decoder,
 )
@@ -40,8 +45,7 @@ JSON = st.recursive(
 )
 
 
-def nested(levels: int) -> Any:
-    value: Any = 1
+def nested(levels: int, value: Any = 1) -> Any:
     for _ in range(levels):
         value = [value]
     return value
@@ -55,6 +59,85 @@ def test_what_json_can_say_comes_back_the_same(value: Any) -> None:
     assert type(back) is type(value)
     assert json.loads(data) == value
     assert decode(data.decode()) == value
+
+
+@attrs.frozen
+class Point:
+    x: int
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BROKEN = "bro\0ken"
+
+
+class Odd(dict[str, Any]):
+    pass
+
+
+# What is kept and what is refused, of JSON's own types and of others, at every depth.
+ANYTHING = st.recursive(
+    SCALARS
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from([Point(x=1), *Colour, b"bytes", UUID(int=7), datetime(2026, 1, 1, tzinfo=UTC), Secret("s"), {1}])
+    | st.sampled_from([object(), msgspec.Raw(b"1e999"), math.nan, 2**63, "\0", "\ud800"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text() | st.integers() | st.sampled_from([*Colour]), inner, max_size=4)
+        | st.builds(Odd, st.dictionaries(TEXT, inner, max_size=2))
+        | inner.map(lambda value: nested(62, value))
+    ),
+    max_leaves=8,
+)
+
+
+def said(encoding: Callable[[], bytes]) -> bytes | str:
+    try:
+        return encoding()
+    except InvalidJobError as error:
+        return str(error)
+
+
+@given(ANYTHING)
+def test_the_short_way_to_json_answers_as_the_long_one(value: Any) -> None:
+    assert said(lambda: encode(value, "value", LIMIT)) == said(lambda: _convert(value, "value"))
+
+
+@attrs.frozen(slots=False)
+class Fields:
+    first: Any
+    _second: Any = None
+    third: Any = attrs.field(default=None, init=False)
+
+
+@attrs.frozen
+class Slotted:
+    first: Any
+
+
+@attrs.frozen(slots=False)
+class Aside(Slotted):
+    second: Any  # in __dict__, while what it inherits stays in a slot
+
+
+class Based(Fields):
+    pass
+
+
+@given(ANYTHING, ANYTHING)
+def test_so_it_does_for_the_fields_of_a_job(first: Any, second: Any) -> None:
+    for value in (Fields(first, second), Based(first, second), Aside(first, second)):
+        assert said(lambda: encode_fields(value, "job", LIMIT)) == said(lambda: _convert(value, "job"))  # noqa: B023
+
+
+@given(ANYTHING)
+def test_so_it_does_for_what_is_kept_beside_the_fields(beside: Any) -> None:
+    value = Fields(1, 2)
+    object.__setattr__(value, "beside", beside)
+    assert said(lambda: encode_fields(value, "job", LIMIT)) == said(lambda: _convert(value, "job"))
 
 
 @given(st.integers())

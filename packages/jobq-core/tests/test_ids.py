@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import time
 import uuid
 
 import pytest
 
 from jobq_core.errors import InvalidJobError
-from jobq_core.ids import new_id, parse_id
+from jobq_core.ids import new_id, new_ids, parse_id
 
 
 def milliseconds(made: uuid.UUID) -> int:
@@ -29,6 +31,29 @@ def test_ids_made_one_after_the_other_are_in_order() -> None:
     made = [new_id() for _ in range(10_000)]
     assert made == sorted(made)
     assert len(set(made)) == len(made)
+
+
+def test_many_made_at_once_stand_in_order_between_those_before_and_after() -> None:
+    before, many, after = new_id(), new_ids(10_000), new_id()
+    made = [before, *many, after]
+    assert made == sorted(made)
+    assert len(set(made)) == len(made)
+    assert {(each.version, each.variant) for each in many} == {(7, uuid.RFC_4122)}
+
+
+def test_an_id_made_here_is_as_any_other_uuid() -> None:
+    made = new_id()
+    read = uuid.UUID(str(made))
+    assert (made, hash(made), made.bytes, made.is_safe) == (read, hash(read), read.bytes, read.is_safe)
+    assert pickle.loads(pickle.dumps(made)) == copy.deepcopy(made) == made
+
+
+def test_two_batches_of_one_moment_share_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time_ns()
+    monkeypatch.setattr(time, "time_ns", lambda: now)
+    one, other = new_ids(10_000), new_ids(10_000)
+    assert not set(one) & set(other)
+    assert one[1].int - one[0].int != other[1].int - other[0].int
 
 
 @pytest.mark.parametrize("offset", [3600.0, -3600.0, 0.25, -0.001])

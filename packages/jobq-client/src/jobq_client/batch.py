@@ -7,11 +7,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
+import attrs
+
 from jobq_client.errors import unavailable
 from jobq_client.group import Send
 from jobq_client.pauses import OUTAGE, pause
 from jobq_core.errors import ConfigurationError, InvalidJobError, StorageUnavailableError
-from jobq_core.ids import new_id
+from jobq_core.ids import new_ids
 from jobq_core.job import Job
 from jobq_core.retry import Backoff
 from jobq_core.storage import Added, NewJob
@@ -23,20 +25,26 @@ MAX_BYTES: Final = 32 * 1024 * 1024
 """Bytes of arguments in one round trip."""
 TURN: Final = 500
 """Jobs made before other tasks get their turn: some milliseconds."""
+_OWN: Final = ("id", "arguments", "fingerprint")
 
 
 async def make_jobs(jobs: Sequence[Job[Any]], queue: str, options: SubmitOptions, offset: float) -> list[NewJob]:
     """Make all jobs or none; a note on the error says which one was refused."""
     # The options are the same for all: read and checked once for each kind.
-    patterns: dict[type[Job[Any]], NewJob] = {}
+    shared: dict[type[Job[Any]], dict[str, Any]] = {}
     made: list[NewJob] = []
-    for index, job in enumerate(jobs):
+    for index, (job_id, job) in enumerate(zip(new_ids(len(jobs), offset), jobs, strict=True)):
         try:
-            pattern = patterns.get(type(job))
-            if pattern is None:
-                new = patterns[type(job)] = new_job(new_id(offset), job, queue, options)
+            alike = shared.get(type(job))
+            if alike is None:
+                new = new_job(job_id, job, queue, options)
+                shared[type(job)] = _alike(new)
             else:
-                new = _like(pattern, job, offset)
+                definition = job.definition
+                arguments = definition.encode_arguments(job)
+                new = NewJob(id=job_id, arguments=arguments, **alike)
+                if definition.fingerprint:
+                    new.fingerprint = definition.fingerprint_of(arguments)
         except (InvalidJobError, ConfigurationError) as error:
             error.add_note(f"job {index} of the {len(jobs)} given to add_many; none was added")
             raise
@@ -46,24 +54,10 @@ async def make_jobs(jobs: Sequence[Job[Any]], queue: str, options: SubmitOptions
     return made
 
 
-def _like(pattern: NewJob, job: Job[Any], offset: float) -> NewJob:
-    arguments = job.definition.encode_arguments(job)
-    return NewJob(
-        id=new_id(offset),
-        queue=pattern.queue,
-        kind=pattern.kind,
-        arguments=arguments,
-        priority=pattern.priority,
-        run_at=pattern.run_at,
-        deadline=pattern.deadline,
-        timeout=pattern.timeout,
-        max_attempts=pattern.max_attempts,
-        backoff=pattern.backoff,
-        unique_key=pattern.unique_key,
-        run_id=pattern.run_id,
-        tags=pattern.tags,
-        fingerprint=job.definition.fingerprint_of(arguments),
-    )
+def _alike(new: NewJob) -> dict[str, Any]:
+    """Return what all jobs of one kind and call have in common, where it is not the default."""
+    values = {field: getattr(new, field.name) for field in attrs.fields(NewJob) if field.name not in _OWN}
+    return {field.name: value for field, value in values.items() if value != field.default}
 
 
 def in_batches(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:

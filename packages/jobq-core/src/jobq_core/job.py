@@ -27,7 +27,7 @@ import attrs
 import msgspec
 
 from jobq_core.context import JobContext
-from jobq_core.encoding import MAX_ARGUMENTS, MAX_RESULT, check_text, encode, make_decoder
+from jobq_core.encoding import MAX_ARGUMENTS, MAX_RESULT, check_text, encode, encode_fields, make_decoder
 from jobq_core.encoding import fingerprint as make_fingerprint
 from jobq_core.errors import ConfigurationError, InvalidJobError
 from jobq_core.retry import RetryPolicy
@@ -70,7 +70,7 @@ class JobDefinition:
         if self._result_decoder is None:
             # A result that nobody could read is a mistake in the declaration: say so before the job runs.
             self._make_result_decoder()
-        data = encode(job, self.kind, MAX_ARGUMENTS)
+        data = encode_fields(job, self.kind, MAX_ARGUMENTS)
         self.decode_arguments(data)
         return data
 
@@ -81,7 +81,8 @@ class JobDefinition:
             decoder = _make_decoder(self.job_type, self.kind)
             object.__setattr__(self, "_argument_decoder", decoder)
         try:
-            return cast("Job[Any]", decoder.decode(data))
+            arguments: Job[Any] = decoder.decode(data)
+            return arguments
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidJobError(f"{self.kind}: the arguments do not fit: {error}") from error
 

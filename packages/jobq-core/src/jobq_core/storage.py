@@ -51,10 +51,10 @@ UNKNOWN_KIND = "unknown kind"
 """The reason of a job that a worker handed back because it has no handler for it."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class NewJob:
     """A job to add. arguments: JSON as UTF-8 bytes, checked by `jobq_core.encoding`. backoff: JSON of a Backoff, or
-    None."""
+    None. Nobody changes it; it is not frozen because making one takes twice as long then."""
 
     id: UUID
     queue: str
