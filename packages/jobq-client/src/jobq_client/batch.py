@@ -7,8 +7,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
-import attrs
-
 from jobq_client.errors import unavailable
 from jobq_client.group import Send
 from jobq_client.pauses import OUTAGE, pause
@@ -17,7 +15,7 @@ from jobq_core.ids import new_ids
 from jobq_core.job import Job
 from jobq_core.retry import Backoff
 from jobq_core.storage import Added, NewJob
-from jobq_core.submission import SubmitOptions, new_job
+from jobq_core.submission import SubmitOptions, new_job, new_job_like
 
 MAX_JOBS: Final = 10_000
 """Jobs in one round trip."""
@@ -25,26 +23,20 @@ MAX_BYTES: Final = 32 * 1024 * 1024
 """Bytes of arguments in one round trip."""
 TURN: Final = 500
 """Jobs made before other tasks get their turn: some milliseconds."""
-_OWN: Final = ("id", "arguments", "fingerprint")
 
 
 async def make_jobs(jobs: Sequence[Job[Any]], queue: str, options: SubmitOptions, offset: float) -> list[NewJob]:
     """Make all jobs or none; a note on the error says which one was refused."""
     # The options are the same for all: read and checked once for each kind.
-    shared: dict[type[Job[Any]], dict[str, Any]] = {}
+    patterns: dict[type[Job[Any]], NewJob] = {}
     made: list[NewJob] = []
     for index, (job_id, job) in enumerate(zip(new_ids(len(jobs), offset), jobs, strict=True)):
         try:
-            alike = shared.get(type(job))
-            if alike is None:
-                new = new_job(job_id, job, queue, options)
-                shared[type(job)] = _alike(new)
+            pattern = patterns.get(type(job))
+            if pattern is None:
+                new = patterns[type(job)] = new_job(job_id, job, queue, options)
             else:
-                definition = job.definition
-                arguments = definition.encode_arguments(job)
-                new = NewJob(id=job_id, arguments=arguments, **alike)
-                if definition.fingerprint:
-                    new.fingerprint = definition.fingerprint_of(arguments)
+                new = new_job_like(pattern, job_id, job)
         except (InvalidJobError, ConfigurationError) as error:
             error.add_note(f"job {index} of the {len(jobs)} given to add_many; none was added")
             raise
@@ -52,12 +44,6 @@ async def make_jobs(jobs: Sequence[Job[Any]], queue: str, options: SubmitOptions
         if index % TURN == TURN - 1:
             await asyncio.sleep(0)
     return made
-
-
-def _alike(new: NewJob) -> dict[str, Any]:
-    """Return what all jobs of one kind and call have in common, where it is not the default."""
-    values = {field: getattr(new, field.name) for field in attrs.fields(NewJob) if field.name not in _OWN}
-    return {field.name: value for field, value in values.items() if value != field.default}
 
 
 def in_batches(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:

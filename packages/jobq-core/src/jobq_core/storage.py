@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Literal, Self
 from uuid import UUID
 
 import attrs
+from msgspec import Struct
 
 from jobq_core.records import ErrorRecord, JobRecord, Progress, WorkerInfo, WorkerRecord, WorkerStats
 from jobq_core.states import Ending, JobState, StopRequest
@@ -51,10 +52,13 @@ UNKNOWN_KIND = "unknown kind"
 """The reason of a job that a worker handed back because it has no handler for it."""
 
 
-@attrs.define(kw_only=True)
-class NewJob:
+# What is made for every job that passes is a msgspec.Struct: it takes a third of the time that an attrs class takes, and
+# the garbage collector, for which these would be most of the work, need not look at it.
+
+
+class NewJob(Struct, frozen=True, kw_only=True, gc=False):
     """A job to add. arguments: JSON as UTF-8 bytes, checked by `jobq_core.encoding`. backoff: JSON of a Backoff, or
-    None. Nobody changes it; it is not frozen because making one takes twice as long then."""
+    None."""
 
     id: UUID
     queue: str
@@ -72,16 +76,14 @@ class NewJob:
     fingerprint: bytes | None = None
 
 
-@attrs.frozen
-class Added:
+class Added(Struct, frozen=True, gc=False):
     """The answer to one NewJob: the id that now stands for it, and whether this call made it."""
 
     id: UUID
     created: bool
 
 
-@attrs.define(eq=False)
-class ClaimedJob:
+class ClaimedJob(Struct, eq=False, gc=False):
     """A job that this worker now owns, under `lease`. deadline_in: seconds left, by the storage's clock, when
     claimed."""
 
@@ -100,8 +102,7 @@ class ClaimedJob:
     tags: tuple[str, ...] = ()
 
 
-@attrs.define(eq=False)
-class Settlement:
+class Settlement(Struct, eq=False, gc=False):
     """How one run ended. result: JSON, for COMPLETE. error: for FAIL, RETRY, ABORT, DISABLE.
 
     when: for RETRY and RELEASE, when the job may run again (None or past: at once); it becomes the job's `run_at` if

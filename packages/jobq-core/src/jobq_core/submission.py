@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from jobq_core.errors import ConfigurationError
 from jobq_core.job import (
@@ -86,6 +87,14 @@ def new_job(id: UUID, job: Job[Any] | Any, default_queue: str, options: SubmitOp
         tags=_tags(options.get("tags") or ()),
         fingerprint=definition.fingerprint_of(arguments),
     )
+
+
+def new_job_like(pattern: NewJob, id: UUID, job: Job[Any]) -> NewJob:
+    """Make the NewJob of another job of the same class that is submitted with the same options; raises
+    InvalidJobError."""
+    definition = job.definition
+    arguments = definition.encode_arguments(job)
+    return replace(pattern, id=id, arguments=arguments, fingerprint=definition.fingerprint_of(arguments))
 
 
 def _run_at(options: SubmitOptions) -> When | None:

@@ -254,14 +254,14 @@ def claimed_row(row: Sequence[Any]) -> Any:
     """Make the claimed job of a row of `claim`, or return whether the worker is alive if it has none."""
     if row[1] is None:
         return row[0]
+    if row[13] is None:
+        return ClaimedJob(*row[1:13])  # called for every job
     return claimed_job(row[1:])
 
 
 def claimed_job(row: Sequence[Any]) -> ClaimedJob:
     """Make the claimed job of a row."""
-    tags = row[12]
-    if tags is None:
-        return ClaimedJob(*row[:12])
     job = ClaimedJob(*row[:12])
-    job.tags = tuple(tags)
+    if row[12] is not None:
+        job.tags = tuple(row[12])
     return job
