@@ -52,8 +52,8 @@ UNKNOWN_KIND = "unknown kind"
 """The reason of a job that a worker handed back because it has no handler for it."""
 
 
-# What is made for every job that passes is a msgspec.Struct: it takes a third of the time that an attrs class takes, and
-# the garbage collector, for which these would be most of the work, need not look at it.
+# What is made for every job that passes is a msgspec.Struct: that takes a third of the time of an attrs class, and the
+# garbage collector, for which these would be most of the work, need not look at it.
 
 
 class NewJob(Struct, frozen=True, kw_only=True, gc=False):
