@@ -11,7 +11,7 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.pq.abc import PGresult
@@ -22,6 +22,9 @@ from jobq_storage_postgres.link import SET_HERE, Link, setting_params
 from jobq_storage_postgres.wire import Params, Statement, Step
 
 T = TypeVar("T")
+
+Behind: TypeAlias = "Callable[[Link], Step | None]"
+"""What to send behind a transaction, over a link in whose session statements are prepared."""
 
 _TRIES: Final = 10
 # What is looked for again must be looked at anew, whatever isolation the database was told to use.
@@ -149,6 +152,12 @@ class Database:
             raise translate(error) from error
 
     def _release(self, link: Link) -> None:
+        if link.engaged:
+            link.when_free(lambda: self._take_back(link))
+        else:
+            self._take_back(link)
+
+    def _take_back(self, link: Link) -> None:
         if link.closed:
             self.lost += not link.given_up
         elif not self._open:
@@ -175,15 +184,20 @@ class Database:
 
     # Statements
 
-    async def run(self, steps: Sequence[Step], load: Callable[[Link, list[PGresult]], T]) -> T:
-        """Run statements as one transaction in one round trip and return what `load` makes of their results."""
+    async def run(
+        self, steps: Sequence[Step], load: Callable[[Link, list[PGresult]], T], behind: Behind | None = None
+    ) -> T:
+        """Run statements as one transaction in one round trip and return what `load` makes of their results.
+
+        behind: asked at each try, for what to send behind the transaction without waiting for it.
+        """
         for tries in range(_TRIES):
             link = await self._acquire()
             try:
                 if link.pooled:
                     results = (await link.run([self._prelude, *steps]))[1:]
                 else:
-                    results = await link.run(steps)
+                    results = await link.run(steps, None if behind is None else behind(link))
                 return load(link, results)
             except psycopg.Error as error:
                 if not _worth_another_try(link, error, tries):
@@ -196,9 +210,9 @@ class Database:
         """Run statements as one transaction in one round trip and return the rows of each."""
         return await self.run(steps, _load_all)
 
-    async def fetch(self, statement: Statement, params: Params = ()) -> list[Any]:
-        """Run one statement and return its rows."""
-        return (await self.run([(statement, params)], _load_all))[0]
+    async def fetch(self, statement: Statement, params: Params = (), behind: Behind | None = None) -> list[Any]:
+        """Run one statement and return its rows. behind: as `run` has it."""
+        return (await self.run([(statement, params)], _load_all, behind))[0]
 
     async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` within a transaction, which commits when it returns; all of it again after a deadlock.

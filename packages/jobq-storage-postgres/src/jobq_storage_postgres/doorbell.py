@@ -1,8 +1,9 @@
 """The doorbell: NOTIFY on one channel, for ears in this process and in others.
 
-Ringing: after the commit that it tells of, on a connection of its own, since a NOTIFY takes a lock that serialises the
+Ringing: after the commit that it tells of, as a transaction of its own, since a NOTIFY takes a lock that serialises the
 commits of everybody who also rings. Coalesced on both edges: the first ring goes out at once, the next ones together
-10 ms later. Ears of this storage object hear at once, without the database.
+10 ms later. A first ring may ride behind the transaction that it tells of, on the same connection: the server comes to
+it when that is committed, without asking us. Ears of this storage object hear at once, without the database.
 
 Listening: one connection per storage object from the first subscription on, probed so that a dead one is noticed, and
 replaced; whoever listened is then woken, as rings may have been missed. A pooler that passes no notifications leaves us
@@ -35,7 +36,7 @@ _log = logging.getLogger("jobq.postgres")
 _GAP: Final = 0.01
 """Seconds between two rings to other processes."""
 _PROBE: Final = 20.0
-"""Seconds of silence after which the listening connection is asked whether it lives."""
+"""Seconds after which the listening connection is asked whether it lives, again and again."""
 _PAYLOAD: Final = 7000
 """Bytes of one notification; PostgreSQL takes less than 8000."""
 _LONGEST_BACKOFF: Final = 30.0
@@ -129,6 +130,8 @@ class Doorbell:
         self._ears: dict[str, set[Ear]] = {}
         self._pending: set[str] = set()
         self._ringing: asyncio.Task[None] | None = None
+        self._next_ring = 0.0
+        self._carrier: Link | None = None
         self._listening: asyncio.Task[None] | None = None
         self._attempted = asyncio.Event()
         self._closing = False
@@ -140,34 +143,62 @@ class Doorbell:
         topics = set(topics)
         if not topics:
             return
-        self._tell(topics)
+        self.tell(topics)
         if self._closing:
             return
         self._pending |= topics
         if self._ringing is None or self._ringing.done():
             self._ringing = asyncio.create_task(self._ring_out(), name="jobq doorbell")
 
+    def ride(self, topics: Iterable[str]) -> Ride:
+        """Return a ring for a transaction that is about to be sent."""
+        return Ride(self, frozenset(topics))
+
+    def board(self, topics: frozenset[str], link: Link) -> Step | None:
+        """Return what rings behind a transaction on this link; None if another ring is due, or was just now."""
+        if self._closing or (self._ringing is not None and not self._ringing.done()) or self._busy_for() > 0:
+            return None
+        if link.prepared is None or self._notify.key not in link.prepared:
+            return None
+        self._note_ring(link)
+        return self._step(self._origin, topics)
+
+    def _note_ring(self, carrier: Link | None = None) -> None:
+        self._carrier = carrier
+        self._next_ring = asyncio.get_running_loop().time() + _GAP
+
+    def _busy_for(self) -> float:
+        """Return the seconds until another ring may go out; however long one takes, there is no second one under way,
+        since each holds a connection."""
+        if self._carrier is not None and self._carrier.engaged:
+            return _GAP
+        return self._next_ring - asyncio.get_running_loop().time()
+
     def step(self, topics: Iterable[str]) -> Step:
         """Return what rings within somebody's own transaction."""
-        return self._notify, (pack_text(self._channel), texts(payloads("", topics)))
+        return self._step("", topics)
 
-    def _tell(self, topics: Iterable[str]) -> None:
+    def _step(self, origin: str, topics: Iterable[str]) -> Step:
+        return self._notify, (pack_text(self._channel), texts(payloads(origin, topics)))
+
+    def tell(self, topics: Iterable[str]) -> None:
+        """Tell the ears of this storage object."""
         for topic in topics:
             for ear in self._ears.get(topic, ()):
                 ear.hear((topic,))
 
     async def _ring_out(self) -> None:
         while self._pending:
+            if (wait := self._busy_for()) > 0 and not self._closing:
+                await asyncio.sleep(wait)
+                continue
             topics, self._pending = self._pending, set()
+            self._note_ring()
             try:
-                await self._database.fetch(
-                    self._notify, (pack_text(self._channel), texts(payloads(self._origin, sorted(topics))))
-                )
+                await self._database.fetch(*self._step(self._origin, sorted(topics)))
             except (StorageError, ClosedError) as error:
                 # Those who did not hear will look by themselves.
                 _log.warning("the doorbell did not ring for %s: %s", ", ".join(sorted(topics)), error)
-            if not self._closing:
-                await asyncio.sleep(_GAP)
 
     # Listening
 
@@ -227,20 +258,16 @@ class Doorbell:
         """Pass notifications on until the connection fails."""
         self._heard = False
         quoted = Identifier(self._channel).as_string(None)
+        link.listen(self._take_in)
         await link.fetch([(Statement("listen", f"LISTEN {quoted}"), ())])
         if self._attempted.is_set():
             for topic in list(self._ears):
-                self._tell((topic,))  # a reconnect: rings may have been missed
+                self.tell((topic,))  # a reconnect: rings may have been missed
         self._heard = True
         self._attempted.set()
-        pgconn = link.pgconn
         while True:
-            while (notification := pgconn.notifies()) is not None:
-                self._take_in(notification.extra)
-            if await link.wait_readable(_PROBE):
-                pgconn.consume_input()
-            else:
-                await link.fetch([(_PROBING, ())])
+            await link.wait_lost(_PROBE)
+            await link.fetch([(_PROBING, ())])
 
     def _take_in(self, payload: bytes) -> None:
         try:
@@ -250,7 +277,7 @@ class Doorbell:
             _log.warning("the doorbell heard what it does not understand: %s", error)
             return
         if origin != self._origin:
-            self._tell(topics)
+            self.tell(topics)
 
     # Life
 
@@ -267,6 +294,28 @@ class Doorbell:
             for ear in list(ears):
                 ear.shut()
         self._ears.clear()
+
+
+class Ride:
+    """A ring that goes out behind the transaction it tells of, if the doorbell is quiet, and else like any other."""
+
+    def __init__(self, doorbell: Doorbell, topics: frozenset[str]) -> None:
+        self._doorbell = doorbell
+        self._topics = topics
+        self._aboard = False
+
+    def behind(self, link: Link) -> Step | None:
+        """Return what is to be sent behind the transaction; asked at each try."""
+        step = self._doorbell.board(self._topics, link)
+        self._aboard = step is not None
+        return step
+
+    def arrived(self) -> None:
+        """Take in that the transaction is committed."""
+        if self._aboard:
+            self._doorbell.tell(self._topics)
+        else:
+            self._doorbell.ring(self._topics)
 
 
 Ring = Callable[[Iterable[str]], None]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import select
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Self, TypeVar
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.adapt import AdaptersMap, Transformer
@@ -14,9 +15,13 @@ from psycopg.pq import ConnStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import tuple_row
 
-from jobq_storage_postgres.wire import READ, WRITE, Statement, Step, converse, texts
+from jobq_storage_postgres.wire import READ, WRITE, Statement, Step, converse, hear, texts
+
+_log = logging.getLogger("jobq.postgres")
 
 Row = TypeVar("Row")
+Talk: TypeAlias = "Generator[int, int, Any]"
+"""A conversation: yields what to wait for, is sent what came, and returns what was said."""
 
 ADAPTERS: Final = AdaptersMap(psycopg.adapters)
 """As psycopg's, but JSON comes back as the bytes that were stored."""
@@ -64,6 +69,9 @@ class TimeLimitError(psycopg.OperationalError):
 class Link:
     """A connection in pipeline mode, used by one task at a time.
 
+    Its socket is watched as long as it is open, and what comes in is taken in there and then: a round trip costs the
+    event loop no registration and no timer of its own, and wakes its task once.
+
     `pooled` says that a pooler stands between us and the server: then nothing is kept in the session, neither settings
     nor prepared statements. It is told by the process id: a pooler makes up its own.
     """
@@ -77,9 +85,22 @@ class Link:
         self.used_at = 0.0
         self.given_up = False
         """Whether it was closed for our own reasons, which say nothing of the server."""
+        self._loop = asyncio.get_running_loop()
+        self._socket = self.pgconn.socket
         self._transformer = Transformer(connection)
+        self._talk: Talk | None = None
+        self._answer: asyncio.Future[list[PGresult]] | None = None
+        self._behind = False
+        self._when_free: Callable[[], None] | None = None
+        self._until = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
+        self._writing = False
+        self._stirred = False
+        self._take_notification: Callable[[bytes], None] | None = None
+        self._lost: asyncio.Future[None] = self._loop.create_future()
         self._poll = select.poll()
-        self._poll.register(self.pgconn.socket, select.POLLIN | select.POLLERR | select.POLLHUP)
+        self._poll.register(self._socket, select.POLLIN | select.POLLERR | select.POLLHUP)
+        self._loop.add_reader(self._socket, self._readable)
 
     @classmethod
     async def connect(
@@ -107,14 +128,28 @@ class Link:
         """Whether this connection is of no use any more."""
         return self.pgconn.status != ConnStatus.OK
 
+    @property
+    def engaged(self) -> bool:
+        """Whether what was sent behind a transaction is not answered yet."""
+        return self._talk is not None
+
     def is_fresh(self) -> bool:
         """Whether nothing came in while the connection lay idle. A server that went away has sent an end or an error,
         so this tells without a round trip, before anything is sent, that a connection is dead."""
-        return not self.closed and not self._poll.poll(0)
+        return not self._stirred and not self.closed and not self._poll.poll(0)
 
     def close(self) -> None:
         """Give the connection up; the server ends what was under way."""
-        self.pgconn.finish()
+        if not self._lost.done():
+            self._lost.set_result(None)
+            self._loop.remove_reader(self._socket)
+            self._stop_writing()
+            if self._alarm is not None:
+                self._alarm.cancel()
+                self._alarm = None
+            self.pgconn.finish()
+        self._talk = None
+        self._free()
 
     async def fetch(self, steps: Sequence[Step]) -> list[list[Any]]:
         """Run statements as one transaction and return their rows as tuples."""
@@ -129,29 +164,28 @@ class Link:
         transformer.set_pgresult(result)
         return transformer.load_rows(0, count, make)
 
-    async def run(self, steps: Sequence[Step]) -> list[PGresult]:
+    async def run(self, steps: Sequence[Step], behind: Step | None = None) -> list[PGresult]:
         """Run statements as one transaction; raises psycopg.Error, TimeLimitError after the time limit.
 
         A connection whose state is in doubt (a cancelled caller, no answer in time) is closed: the server then undoes
         an open transaction.
+
+        behind: a statement that is a transaction of its own, on its way to the server with the others and run when
+        they are committed, or undone. It is prepared already, and not waited for: the connection is `engaged` until it
+        is answered.
         """
-        talk = converse(self.pgconn, steps, self.prepared)
+        answer: asyncio.Future[list[PGresult]] = self._loop.create_future()
+        self._answer = answer
+        self._behind = behind is not None
         try:
-            want = next(talk)
-            loop = asyncio.get_running_loop()
-            until = loop.time() + self.time_limit
-            while True:
-                want = talk.send(await self._ready(loop, want, until))
-        except StopIteration as end:
-            results: list[PGresult] = end.value
-            return results
+            self._begin(converse(self.pgconn, steps, self.prepared, () if behind is None else (behind,)))
+            return await answer
         except psycopg.Error as error:
-            # Only an answer of the server has a code: without one the conversation was broken off somewhere. What was
-            # prepared before an error stays prepared; rather than find out which statements were, start anew too.
-            if error.sqlstate is None or (
-                self.prepared is not None and any(s.key not in self.prepared for s, _ in steps)
-            ):
-                self.given_up = error.sqlstate is not None
+            # What was prepared before an error stays prepared; rather than find out which statements were, start anew
+            # then too, as when the conversation was broken off.
+            answered = _is_answer(error)
+            if not answered or (self.prepared is not None and any(s.key not in self.prepared for s, _ in steps)):
+                self.given_up = answered
                 self.close()
             raise
         except BaseException:
@@ -159,29 +193,114 @@ class Link:
             self.close()
             raise
 
-    async def wait_readable(self, seconds: float) -> bool:
-        """Wait until something comes in; False after so many seconds."""
-        loop = asyncio.get_running_loop()
-        try:
-            await self._ready(loop, READ, loop.time() + seconds)
-        except TimeLimitError:
-            return False
-        return True
+    def when_free(self, call: Callable[[], None]) -> None:
+        """Call back when the connection is engaged no more, or closed."""
+        self._when_free = call
 
-    async def _ready(self, loop: asyncio.AbstractEventLoop, want: int, until: float) -> int:
-        socket = self.pgconn.socket
-        future: asyncio.Future[int] = loop.create_future()
-        timer = loop.call_at(until, _expire, future)
-        loop.add_reader(socket, _resolve, future, READ)
-        if want & WRITE:
-            loop.add_writer(socket, _resolve, future, WRITE)
+    def listen(self, take: Callable[[bytes], None]) -> None:
+        """Hand over the payload of every notification from now on."""
+        self._take_notification = take
+        self._notify()
+
+    async def wait_lost(self, seconds: float) -> None:
+        """Wait so many seconds; raises psycopg.Error as soon as the connection is lost."""
+        await asyncio.wait((self._lost,), timeout=seconds)
+        if self._lost.done():
+            raise psycopg.OperationalError("the connection was lost")
+
+    # Talking
+
+    def _begin(self, talk: Talk) -> None:
+        self._talk = talk
+        self._until = self._loop.time() + self.time_limit
+        if self._alarm is None:
+            # One alarm at a time, for whatever is under way when it goes off: most talks are over long before.
+            self._alarm = self._loop.call_at(self._until, self._ring_alarm)
+        self._go_on(None)
+
+    def _go_on(self, event: int | None) -> None:
+        talk = self._talk
+        assert talk is not None
         try:
-            return await future
-        finally:
-            timer.cancel()
-            loop.remove_reader(socket)
+            want = next(talk) if event is None else talk.send(event)
+        except StopIteration as end:
+            self._end(end.value, None)
+        except Exception as error:  # noqa: BLE001  (raised by `run`, or logged)
+            self._end(None, error)
+        else:
             if want & WRITE:
-                loop.remove_writer(socket)
+                if not self._writing:
+                    self._writing = True
+                    self._loop.add_writer(self._socket, self._go_on, WRITE)
+            elif self._writing:
+                self._stop_writing()
+
+    def _end(self, value: Any, error: Exception | None) -> None:
+        self._talk = None
+        self._stop_writing()
+        answer, self._answer = self._answer, None
+        if answer is None:
+            self._end_behind(value, error)
+        elif not answer.done():
+            if error is None:
+                answer.set_result(value)
+            else:
+                answer.set_exception(error)
+        behind, self._behind = self._behind, False
+        if behind and _is_answer(error):
+            self._begin(hear(self.pgconn))  # the answer may have come with the one before it
+        elif self._take_notification is not None:
+            self._notify()
+
+    def _end_behind(self, value: Any, error: Exception | None) -> None:
+        if error is None:
+            _, failed = value
+            if failed is None:
+                self._free()
+                return
+            self.given_up = True
+            error = psycopg.errors.error_from_result(failed)
+        _log.warning("what was sent to PostgreSQL behind a transaction may not have been done: %s", error)
+        self.close()
+
+    def _free(self) -> None:
+        call, self._when_free = self._when_free, None
+        if call is not None:
+            call()
+
+    def _ring_alarm(self) -> None:
+        self._alarm = None
+        if self._talk is None:
+            return
+        if self._loop.time() < self._until:
+            self._alarm = self._loop.call_at(self._until, self._ring_alarm)
+        else:
+            self._end(None, TimeLimitError("the server did not answer within the time limit"))
+
+    def _stop_writing(self) -> None:
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._socket)
+
+    def _readable(self) -> None:
+        if self._talk is not None:
+            self._go_on(READ)
+        elif self._take_notification is None:
+            # An idle connection: this is its end, or a word on it. See `is_fresh`.
+            self._stirred = True
+            self._loop.remove_reader(self._socket)
+        else:
+            try:
+                self.pgconn.consume_input()
+            except psycopg.Error as error:
+                _log.debug("a listening connection was lost: %s", error)
+                self.close()
+            else:
+                self._notify()
+
+    def _notify(self) -> None:
+        while self._take_notification is not None and (notification := self.pgconn.notifies()) is not None:
+            self._take_notification(notification.extra)
 
 
 class _Context:
@@ -191,14 +310,9 @@ class _Context:
     connection = None
 
 
-def _resolve(future: asyncio.Future[int], what: int) -> None:
-    if not future.done():
-        future.set_result(what)
-
-
-def _expire(future: asyncio.Future[int]) -> None:
-    if not future.done():
-        future.set_exception(TimeLimitError("the server did not answer within the time limit"))
+def _is_answer(error: Exception | None) -> bool:
+    """Say whether the server answered to the end: only its own errors have a code."""
+    return error is None or (isinstance(error, psycopg.Error) and error.sqlstate is not None)
 
 
 class SyncLink:

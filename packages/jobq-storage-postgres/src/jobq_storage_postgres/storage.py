@@ -37,7 +37,7 @@ from jobq_storage_postgres import migrate as _migrate
 from jobq_storage_postgres.borrowed import Lender
 from jobq_storage_postgres.control import Control
 from jobq_storage_postgres.database import Database
-from jobq_storage_postgres.doorbell import Doorbell, Ear
+from jobq_storage_postgres.doorbell import Doorbell, Ear, Ride
 from jobq_storage_postgres.heart import PostgresHeart
 from jobq_storage_postgres.hotpath import HotPath
 from jobq_storage_postgres.marks import Marks
@@ -189,27 +189,33 @@ class PostgresQueueStorage(QueueStorage):
             return await lender.add(connection, jobs)
         if not jobs:
             return []
+        ride: Ride | None = None
         if is_plain(jobs):
-            added = await self._add_one(jobs[0])
+            ride = self._doorbell.ride(topics_of(jobs))
+            added = await self._add_one(jobs[0], ride)
         elif any(job.unique_key is not None for job in jobs):
             added = await self._database.transact(lambda session: add_unique(session, self._statements, jobs))
         else:
-            (row,) = await self._database.fetch(self._statements["add"], pack_jobs(jobs))
+            ride = self._doorbell.ride(topics_of(jobs))
+            (row,) = await self._database.fetch(self._statements["add"], pack_jobs(jobs), ride.behind)
             added = answers(jobs, row)
         made = [job for job, answer in zip(jobs, added, strict=True) if answer.created]
         if made:
-            self._doorbell.ring(topics_of(made))
+            if ride is not None:
+                ride.arrived()
+            else:
+                self._doorbell.ring(topics_of(made))
             if len(made) >= BULK:
                 await self._database.fetch(self._statements["analyze"])
         return added
 
-    async def _add_one(self, job: NewJob) -> list[Added]:
+    async def _add_one(self, job: NewJob, ride: Ride) -> list[Added]:
         try:
-            await self._database.fetch(self._statements["add_one"], pack_one(job))
+            await self._database.fetch(self._statements["add_one"], pack_one(job), ride.behind)
         except StorageError as error:
             if not isinstance(error.__cause__, UniqueViolation):
                 raise
-            (row,) = await self._database.fetch(self._statements["add"], pack_jobs([job]))
+            (row,) = await self._database.fetch(self._statements["add"], pack_jobs([job]), ride.behind)
             return answers([job], row)
         return [Added(job.id, True)]
 

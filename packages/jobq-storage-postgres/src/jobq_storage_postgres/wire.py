@@ -116,12 +116,9 @@ READ: Final = 1
 WRITE: Final = 2
 
 
-def converse(pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None) -> Generator[int, int, list[PGresult]]:
-    """Run statements in one transaction and one round trip; yields what to wait for at the socket (READ, WRITE).
-
-    prepared: the names known on this connection, or None to prepare nothing. The connection is in pipeline mode.
-    Returns a result per statement; raises the driver's error of the first that failed.
-    """
+def say(pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None) -> list[bytes]:
+    """Send statements that are one transaction; returns the names that they prepare. What does not go out at once waits
+    for `pgconn.flush`."""
     news: list[bytes] = []
     for statement, params in steps:
         formats = [1] * len(params)
@@ -133,9 +130,11 @@ def converse(pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None)
             news.append(statement.key)
         pgconn.send_query_prepared(statement.key, params, formats, 1)
     pgconn.pipeline_sync()
-    while pgconn.flush():
-        if (yield READ | WRITE) & READ:
-            pgconn.consume_input()
+    return news
+
+
+def hear(pgconn: PGconn) -> Generator[int, int, tuple[list[PGresult], PGresult | None]]:
+    """Take in the answers to one transaction: the results, and the first that is an error; yields as `converse`."""
     results: list[PGresult] = []
     failed: PGresult | None = None
     while True:
@@ -155,6 +154,25 @@ def converse(pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None)
             if pgconn.status == ConnStatus.BAD:
                 break
         results.append(result)
+    return results, failed
+
+
+def converse(
+    pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None, behind: Sequence[Step] = ()
+) -> Generator[int, int, list[PGresult]]:
+    """Run statements in one transaction and one round trip; yields what to wait for at the socket (READ, WRITE).
+
+    prepared: the names known on this connection, or None to prepare nothing. The connection is in pipeline mode.
+    behind: a second transaction, sent behind this one, whose answers are left for `hear`; already prepared.
+    Returns a result per statement; raises the driver's error of the first that failed.
+    """
+    news = say(pgconn, steps, prepared)
+    if behind:
+        say(pgconn, behind, prepared)
+    while pgconn.flush():
+        if (yield READ | WRITE) & READ:
+            pgconn.consume_input()
+    results, failed = yield from hear(pgconn)
     if failed is not None:
         raise psycopg.errors.error_from_result(failed)
     if prepared is not None and news:
