@@ -19,7 +19,7 @@ class OddError(Exception):
 
 
 def record(error: BaseException, arguments: Job[None] | None = None) -> ErrorRecord:
-    run = Run(ClaimedJob(new_id(), 1, "default", "login", b"{}", 1, 10), 0.0, 0.0)
+    run = Run(ClaimedJob(new_id(), 1, "default", "login", b"{}", 1, 10), 0.0)
     run.arguments = arguments
     try:
         raise error
@@ -79,5 +79,5 @@ def test_an_error_without_a_message_of_its_own_is_still_told() -> None:
 
 
 def test_an_error_that_was_never_raised_has_no_traceback() -> None:
-    run = Run(ClaimedJob(new_id(), 1, "default", "login", b"{}", 1, 10), 0.0, 0.0)
+    run = Run(ClaimedJob(new_id(), 1, "default", "login", b"{}", 1, 10), 0.0)
     assert describe(run, ValueError("x")).traceback is None

@@ -8,7 +8,6 @@ from itertools import pairwise
 
 from jobq_core import JobCompleted, job
 from jobq_worker.fetcher import STALE
-from jobq_worker.prefetch import Prefetch
 
 from .kit import Endings, Stage, add, add_many, ending, record, until, working
 from .probe import Probe
@@ -149,17 +148,3 @@ async def test_jobs_that_a_slow_storage_brings_late_are_run_and_not_handed_back(
         gate.set()
         await endings.all(ids)
         assert worker.stats().released == 0
-
-
-def test_the_buffer_holds_the_work_of_a_twentieth_of_a_second() -> None:
-    prefetch = Prefetch()
-    assert prefetch.size == 0
-    prefetch.observe(10, 0.1, slots=10)  # 10 ms each
-    assert prefetch.size == 50
-    prefetch.observe(1000, 0.01, slots=10)  # 10 µs each: quicker counts slowly
-    assert prefetch.size == 99
-    for _ in range(20):
-        prefetch.observe(1000, 0.01, slots=10)
-    assert prefetch.size == 1000
-    prefetch.observe(1, 5.0, slots=10)  # a long one counts at once
-    assert prefetch.size == 0

@@ -8,7 +8,7 @@ from jobq_worker.slots import Slots
 
 
 def run_in(slots: Slots) -> Run:
-    run = Run(ClaimedJob(new_id(), 1, "default", "x", b"{}", 1, 10), 0.0, 0.0)
+    run = Run(ClaimedJob(new_id(), 1, "default", "x", b"{}", 1, 10), 0.0)
     run.slot = slots.free.pop()
     run.slot.run = run
     run.seconds = 2.0

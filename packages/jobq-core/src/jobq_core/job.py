@@ -88,6 +88,8 @@ class JobDefinition:
 
     def encode_result(self, result: Any) -> bytes:
         """Encode a result; raises InvalidJobError if it is too large or no JSON."""
+        if result is None:
+            return b"null"  # most jobs have no other
         return encode(result, f"result of {self.kind}", MAX_RESULT)
 
     def decode_result(self, data: bytes | str) -> Any:

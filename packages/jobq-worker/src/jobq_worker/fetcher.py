@@ -29,8 +29,9 @@ from jobq_worker.runner import Runner
 from jobq_worker.slots import Slots
 from jobq_worker.trouble import Trouble
 
-BATCH: Final = 1000
-"""Settlements, and claimed jobs, of one exchange at most."""
+BATCH: Final = 2000
+"""Settlements, and claimed jobs, of one exchange at most: what it costs beside its jobs (0.7 ms on PostgreSQL) is
+little of it then."""
 LINGER: Final = 0.003
 """Seconds that the end of a run waits for others to be settled with."""
 STALE: Final = 0.2
@@ -193,9 +194,11 @@ class Fetcher:
             for _ in runs:
                 outbox.popleft()
             self._on_settled(runs, answer)
-            started = [run.seconds for run in runs if run.slot is not None]
+            started = [run for run in runs if run.slot is not None]
             if started:
-                self._prefetch.observe(len(started), sum(started), len(self._slots))
+                seconds = sum([run.seconds for run in started])
+                size = sum([len(run.job.arguments) for run in started])
+                self._prefetch.observe(len(started), seconds, size, len(self._slots))
 
     async def _claim(self) -> Claim | None:
         wanted = min(self._room(), BATCH)

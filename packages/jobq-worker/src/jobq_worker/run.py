@@ -6,6 +6,8 @@ import asyncio
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from jobq_core.context import JobContext
 from jobq_core.job import Job
 from jobq_core.storage import ClaimedJob, Settlement
@@ -28,48 +30,36 @@ class Stop(Enum):
     """The lease is over: the job belongs to others, and nothing is settled."""
 
 
-class Run:
-    """One claimed job and what became of it. Made for every job, so it is slots and nothing else.
+class Run(Struct, eq=False, gc=False):
+    """One claimed job and what became of it. Made for every job, so it is a struct, and out of the garbage collector's
+    sight: whoever ends a run clears what refers back to it (see `unlink`).
 
     taken_at: when it came here, and due: when its deadline passes, both by the loop's clock. The deadline is reckoned
     from before the claim was asked for, so it never seems later than it is. stop: why it is to stop. outcome: how its
     handler ended. over: its settlement is on the way, so whatever its handler still does counts for nothing.
     """
 
-    __slots__ = (
-        "arguments",
-        "context",
-        "due",
-        "handler",
-        "job",
-        "outcome",
-        "over",
-        "seconds",
-        "settlement",
-        "slot",
-        "started",
-        "stop",
-        "taken_at",
-        "task",
-        "timer",
-    )
+    job: ClaimedJob
+    taken_at: float
+    due: float | None = None
+    started: float = 0.0
+    seconds: float = 0.0
+    over: bool = False
+    stop: Stop | None = None
+    slot: Slot | None = None
+    arguments: Job[object] | None = None
+    context: RunContext | None = None
+    outcome: Settlement | None = None
+    settlement: Settlement | None = None
+    task: asyncio.Task[None] | None = None
+    timer: asyncio.TimerHandle | None = None
+    handler: Handler = None  # type: ignore[assignment]  # known from the start of the run on
 
-    def __init__(self, job: ClaimedJob, asked_at: float, taken_at: float) -> None:
-        self.job = job
-        self.taken_at = taken_at
-        self.due = None if job.deadline_in is None else asked_at + job.deadline_in
-        self.started = 0.0
-        self.seconds = 0.0
-        self.over = False
-        self.stop: Stop | None = None
-        self.slot: Slot | None = None
-        self.arguments: Job[object] | None = None
-        self.context: RunContext | None = None
-        self.outcome: Settlement | None = None
-        self.settlement: Settlement | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.handler: Handler = None  # type: ignore[assignment]  # known from the start of the run on
+    def unlink(self) -> None:
+        """Let go of what refers back to this run: all that is left to do is to settle it."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = self.task = self.context = None
 
 
 class RunContext(JobContext):

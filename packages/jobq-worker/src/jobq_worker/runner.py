@@ -70,7 +70,7 @@ class Runner:
         """Put claimed jobs into the buffer and start what can start. at: the loop's time before they were claimed."""
         buffer, now = self.buffer, self._loop.time()
         for job in claimed:
-            buffer.append(Run(job, at, now))
+            buffer.append(Run(job, now, None if job.deadline_in is None else at + job.deadline_in))
         self.pump()
 
     def adopt(self, found: Iterable[ClaimedJob], at: float) -> None:
@@ -79,7 +79,7 @@ class Runner:
             self.take(found, at)
             return
         for job in found:
-            self._settle(Run(job, at, at), Settlement(job.id, job.lease, Ending.RELEASE))
+            self._settle(Run(job, at), Settlement(job.id, job.lease, Ending.RELEASE))
         self.on_ended()
 
     def pump(self) -> None:
@@ -176,12 +176,10 @@ class Runner:
         """Take a run whose handler has ended; called by the executors."""
         slot = run.slot
         assert slot is not None
+        run.unlink()
+        run.arguments = None  # not needed to settle it
         if self.running.pop(run.job.lease, None) is None:
             return  # abandoned meanwhile
-        if run.timer is not None:
-            run.timer.cancel()
-            run.timer = None
-        run.context = None  # which refers to the run
         if not run.over:
             run.seconds = self._loop.time() - run.started
             self._settle(run, run.outcome)
@@ -248,6 +246,7 @@ class Runner:
         """Settle all that still runs and take back its slots; the executors are to be closed with it."""
         for run in list(self.running.values()):
             self.settle_without_end(run)
+            run.unlink()
             assert run.slot is not None
             self._slots.give_back(run.slot)
             if self._limiter is not None:
