@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobq_core.events import JobCompleted
 from jobq_core.ids import new_id
 from jobq_core.records import JobRecord, WorkerStats
 from jobq_core.states import JobState, StopRequest
@@ -53,6 +54,9 @@ def test_no_result_and_a_result_of_none_read_alike(result_json: bytes | None) ->
 def test_arguments_and_result_are_not_shown() -> None:
     shown = repr(record(arguments_json=b'{"password":"hunter2"}', result_json=b'"hunter3"'))
     assert "hunter" not in shown
+    completed = JobCompleted(job_id=new_id(), kind="login", queue="mail", attempt=1, result_json=b'"hunter3"')
+    assert "hunter" not in repr(completed)
+    assert repr(completed).endswith(", kind='login', queue='mail', attempt=1, worker=None)")
 
 
 @pytest.mark.parametrize("state", JobState)

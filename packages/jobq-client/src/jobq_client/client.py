@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
-import attrs
+from msgspec import Struct
 
 from jobq_client.announcing import Announcer
 from jobq_client.batch import make_jobs, persist, send_all
@@ -41,8 +41,7 @@ Kind = str | type[Job[Any]] | JobFunction[Any, Any, Any]
 """A kind of job: its name, or what `@job` made."""
 
 
-@attrs.frozen
-class Output(Generic[R]):
+class Output(Struct, Generic[R], frozen=True):
     """A result that `find_output` found, and the job it comes from; None is a value like any other."""
 
     job_id: UUID

@@ -8,7 +8,6 @@ is too large.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable
 from typing import Any, Final, get_args, get_origin
@@ -173,5 +172,7 @@ def check_text(text: str, what: str) -> str:
 
 def fingerprint(kind: str, arguments: bytes) -> bytes:
     """Return 16 bytes that are equal for equal kind and arguments, in whatever order the keys stand at any depth."""
+    import hashlib  # only kinds that keep a fingerprint need it
+
     canonical = _canonical.encode([kind, msgspec.json.decode(arguments)])
     return hashlib.blake2b(canonical, digest_size=16).digest()

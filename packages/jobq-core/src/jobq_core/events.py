@@ -19,22 +19,21 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 from uuid import UUID
 
-import attrs
+from msgspec import Struct
 
 from jobq_core.errors import ClosedError
 from jobq_core.records import ErrorRecord, Progress, WorkerStats
+from jobq_core.secret import show_without
 from jobq_core.storage import RescuedJob
 
 logger = logging.getLogger("jobq.events")
 
 
-@attrs.frozen(kw_only=True)
-class Event:
+class Event(Struct, frozen=True, kw_only=True):
     """Anything that happened."""
 
 
-@attrs.frozen(kw_only=True)
-class JobEvent(Event):
+class JobEvent(Event, frozen=True, kw_only=True):
     """Something happened to one job."""
 
     job_id: UUID
@@ -42,49 +41,45 @@ class JobEvent(Event):
     queue: str
 
 
-@attrs.frozen(kw_only=True)
-class JobAdded(JobEvent):
+class JobAdded(JobEvent, frozen=True, kw_only=True):
     """A job was stored (created) or its unique key stood for one that was there already."""
 
     created: bool = True
 
 
-@attrs.frozen(kw_only=True)
-class RunEvent(JobEvent):
+class RunEvent(JobEvent, frozen=True, kw_only=True):
     """Something happened to one run of a job: the attempt's number, and the worker that has it."""
 
     attempt: int
     worker: UUID | None = None
 
 
-@attrs.frozen(kw_only=True)
-class JobStarted(RunEvent):
+class JobStarted(RunEvent, frozen=True, kw_only=True):
     """A handler was started."""
 
 
-@attrs.frozen(kw_only=True)
-class JobProgressed(RunEvent):
+class JobProgressed(RunEvent, frozen=True, kw_only=True):
     """A handler said how far it is."""
 
     progress: Progress
 
 
-@attrs.frozen(kw_only=True)
-class JobCompleted(RunEvent):
+class JobCompleted(RunEvent, frozen=True, kw_only=True):
     """A job ended well; result_json is its result as JSON."""
 
-    result_json: bytes = attrs.field(repr=False)
+    result_json: bytes
+
+    def __repr__(self) -> str:
+        return show_without(self, "result_json")
 
 
-@attrs.frozen(kw_only=True)
-class JobFailed(RunEvent):
+class JobFailed(RunEvent, frozen=True, kw_only=True):
     """A job ended badly, for good."""
 
     error: ErrorRecord | None
 
 
-@attrs.frozen(kw_only=True)
-class JobRetried(RunEvent):
+class JobRetried(RunEvent, frozen=True, kw_only=True):
     """A run failed and the job will run again, in `delay` seconds or at `run_at`."""
 
     error: ErrorRecord | None
@@ -92,42 +87,36 @@ class JobRetried(RunEvent):
     run_at: datetime | None = None
 
 
-@attrs.frozen(kw_only=True)
-class JobAborted(RunEvent):
+class JobAborted(RunEvent, frozen=True, kw_only=True):
     """A job was stopped for good because somebody asked for it."""
 
     error: ErrorRecord | None = None
 
 
-@attrs.frozen(kw_only=True)
-class JobDisabled(RunEvent):
+class JobDisabled(RunEvent, frozen=True, kw_only=True):
     """A job was put aside until somebody enables it."""
 
     error: ErrorRecord | None = None
 
 
-@attrs.frozen(kw_only=True)
-class WorkerEvent(Event):
+class WorkerEvent(Event, frozen=True, kw_only=True):
     """Something happened to a worker."""
 
     worker: UUID
     name: str
 
 
-@attrs.frozen(kw_only=True)
-class WorkerStarted(WorkerEvent):
+class WorkerStarted(WorkerEvent, frozen=True, kw_only=True):
     """A worker is registered and claims jobs."""
 
 
-@attrs.frozen(kw_only=True)
-class WorkerStopped(WorkerEvent):
+class WorkerStopped(WorkerEvent, frozen=True, kw_only=True):
     """A worker has handed back what it held, and claims no more."""
 
     stats: WorkerStats
 
 
-@attrs.frozen(kw_only=True)
-class WorkerLost(WorkerEvent):
+class WorkerLost(WorkerEvent, frozen=True, kw_only=True):
     """A worker gave no sign of life for `silent_for` seconds; these of its jobs were taken back."""
 
     silent_for: float

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-import attrs
+from msgspec import Struct
 
 from jobq_core.checks import check_count, check_span
 from jobq_core.errors import ConfigurationError
@@ -28,8 +28,7 @@ from jobq_core.errors import ConfigurationError
 Scope = Literal["worker"]
 
 
-@attrs.frozen
-class Grant:
+class Grant(Struct, frozen=True):
     """How many may start, and in how many seconds to ask for the rest.
 
     retry_in is None where that hangs on what is reserved or runs: ask again after the next `started`, `release` or

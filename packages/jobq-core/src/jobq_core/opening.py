@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import urlsplit
 
 from jobq_core.errors import ConfigurationError
 from jobq_core.storage import QueueStorage
@@ -26,12 +25,12 @@ def open_storage(url: str | None = None) -> QueueStorage:
     # Imported where it is used: it is slow, and not everybody opens storages by URL.
     from importlib.metadata import entry_points
 
-    scheme = urlsplit(url).scheme
-    if not scheme:
+    scheme, mark, _ = url.partition("://")
+    if not mark:
         raise ConfigurationError(
             f"{url!r} is no URL of a storage: write sqlite:///jobs.db or postgresql://host/database"
         )
-    for entry in entry_points(group=GROUP, name=scheme):
+    for entry in entry_points(group=GROUP, name=scheme.lower()):
         cls = entry.load()
         if not (isinstance(cls, type) and issubclass(cls, QueueStorage)):
             raise ConfigurationError(f"the entry point {entry.name!r} of {GROUP} is no QueueStorage: {cls!r}")

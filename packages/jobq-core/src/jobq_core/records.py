@@ -6,15 +6,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import attrs
+from msgspec import Struct, field
 
 from jobq_core.encoding import decode
 from jobq_core.errors import WorkerLostError
+from jobq_core.secret import show_without
 from jobq_core.states import JobState, StopRequest, is_finished
 
 
-@attrs.frozen(kw_only=True)
-class ErrorRecord:
+class ErrorRecord(Struct, frozen=True, kw_only=True):
     """What went wrong in one run: the exception's qualified type name, its message, its traceback as text."""
 
     type: str
@@ -35,8 +35,7 @@ def worker_lost(worker: UUID | None, name: str) -> ErrorRecord:
     )
 
 
-@attrs.frozen(kw_only=True)
-class Progress:
+class Progress(Struct, frozen=True, kw_only=True):
     """How far a running job is: percent from 0 to 100, a line of text, and anything JSON can say."""
 
     percent: float = 0.0
@@ -44,8 +43,7 @@ class Progress:
     details: Any = None
 
 
-@attrs.frozen(kw_only=True)
-class AttemptRecord:
+class AttemptRecord(Struct, frozen=True, kw_only=True):
     """One run that did not complete. `number` starts at 1 and again at 1 after a manual retry."""
 
     number: int
@@ -56,8 +54,7 @@ class AttemptRecord:
     error: ErrorRecord
 
 
-@attrs.frozen(kw_only=True)
-class JobRecord:
+class JobRecord(Struct, frozen=True, kw_only=True):
     """All that is known of one job. Times are aware datetimes, by the storage's clock.
 
     arguments_json and result_json are the JSON as stored; `arguments` and `result` are the same, decoded.
@@ -76,7 +73,7 @@ class JobRecord:
     queue: str
     state: JobState
     priority: int
-    arguments_json: bytes = attrs.field(repr=False)
+    arguments_json: bytes
     created_at: datetime
     run_at: datetime | None = None
     deadline: datetime | None = None
@@ -92,10 +89,13 @@ class JobRecord:
     lease: int | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    progress: Progress = attrs.field(factory=Progress)
-    result_json: bytes | None = attrs.field(default=None, repr=False)
+    progress: Progress = field(default_factory=Progress)
+    result_json: bytes | None = None
     error: ErrorRecord | None = None
     attempts: tuple[AttemptRecord, ...] = ()
+
+    def __repr__(self) -> str:
+        return show_without(self, "arguments_json", "result_json")
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -119,8 +119,7 @@ class JobRecord:
         return is_finished(self.state)
 
 
-@attrs.frozen(kw_only=True)
-class WorkerStats:
+class WorkerStats(Struct, frozen=True, kw_only=True):
     """What a worker did since it started: counts of runs by how they ended, and seconds spent in handlers.
 
     unknown_kinds: of each kind that the worker has no handler for, how often it handed such a job back.
@@ -134,7 +133,7 @@ class WorkerStats:
     released: int = 0
     running: int = 0
     busy_seconds: float = 0.0
-    unknown_kinds: dict[str, int] = attrs.field(factory=dict)
+    unknown_kinds: dict[str, int] = field(default_factory=dict)
 
     @property
     def finished(self) -> int:
@@ -163,8 +162,7 @@ class WorkerStats:
         )
 
 
-@attrs.frozen(kw_only=True)
-class WorkerInfo:
+class WorkerInfo(Struct, frozen=True, kw_only=True):
     """Who a worker process is, as it registers itself.
 
     id: a UUID made anew at each start, so that a restarted process is never taken for its predecessor.
@@ -181,8 +179,7 @@ class WorkerInfo:
     lost_after: float
 
 
-@attrs.frozen(kw_only=True)
-class WorkerRecord:
+class WorkerRecord(Struct, frozen=True, kw_only=True):
     """A registered worker as the storage knows it; `expires_at` is when it counts as lost unless it beats again."""
 
     info: WorkerInfo

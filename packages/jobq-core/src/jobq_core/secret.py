@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Generic, TypeVar
 
 import attrs
+from msgspec import Struct
 
 T = TypeVar("T")
 
@@ -41,6 +41,12 @@ class Secret(Generic[T]):
         return hash((Secret, self._value))
 
 
+def show_without(value: Struct, *hidden: str) -> str:
+    """Return the repr of a struct without the fields in which Secrets stand as they are stored."""
+    shown = ", ".join(f"{name}={getattr(value, name)!r}" for name in value.__struct_fields__ if name not in hidden)
+    return f"{type(value).__qualname__}({shown})"
+
+
 def redact(text: str, values: tuple[Any, ...]) -> str:
     """Return `text` with the revealed value of each Secret in `values`, at any depth, replaced by `***`."""
     found: list[str] = []
@@ -54,6 +60,9 @@ def _collect(value: Any, found: list[str]) -> None:
     if isinstance(value, Secret):
         revealed = str(value.reveal())
         if revealed:
+            # Imported where it is used: few programs keep secrets, and fewer handlers fail with one in hand.
+            import json
+
             # As it is, and as it stands in a repr or in JSON, where quotes and line ends are escaped.
             found += {revealed, repr(revealed)[1:-1], json.dumps(revealed)[1:-1]}
     elif isinstance(value, dict):

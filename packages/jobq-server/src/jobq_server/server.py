@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from uuid import UUID
 
-import attrs
+from msgspec.structs import replace
 
 from jobq_core.checks import check_count
 from jobq_core.errors import ConfigurationError
@@ -207,9 +207,7 @@ class JobQueueServer(EventSource):
         if record.info.id != self.id:
             return record
         # The storage has the statistics of the last heartbeat, and the number of workers that there were at the start.
-        return attrs.evolve(
-            record, stats=pool.total, info=attrs.evolve(record.info, concurrency=self._engine.concurrency)
-        )
+        return replace(record, stats=pool.total, info=replace(record.info, concurrency=self._engine.concurrency))
 
     # Events: the engine's are the server's
 

@@ -28,7 +28,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
-import attrs
+from msgspec import Struct
 
 from jobq_core.errors import ClosedError, StorageError
 from jobq_storage_postgres.database import Database
@@ -53,8 +53,7 @@ Line: TypeAlias = "tuple[str, int]"
 Lines: TypeAlias = "tuple[bytes, bytes, bytes]"
 
 
-@attrs.frozen
-class Look:
+class Look(Struct, frozen=True):
     """What was seen: when, the first transaction number that was not given out yet, and the lowest position by line."""
 
     at: float

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final, Literal, TypeAlias
 
-import attrs
 import psycopg
+from msgspec import Struct
 from psycopg import sql
 
 from jobq_core.errors import SchemaError
@@ -23,8 +23,7 @@ Phase: TypeAlias = Literal["pre", "post", "all"]
 _NAME: Final = re.compile(r"(\d{4})_(pre|post)_[a-z0-9_]+\.sql")
 
 
-@attrs.frozen
-class Migration:
+class Migration(Struct, frozen=True):
     """One file: `0001_pre_tables`. 'pre' is safe while older code runs, 'post' once it is gone."""
 
     name: str

@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final, Literal
 
-import attrs
+from msgspec import Struct
 
 from jobq_core.errors import SchemaError
 
@@ -29,8 +29,7 @@ CREATE TABLE IF NOT EXISTS jobq_migration (
 """
 
 
-@attrs.frozen
-class Migration:
+class Migration(Struct, frozen=True):
     """One step. name: the file's, without its ending; text: what it runs."""
 
     name: str

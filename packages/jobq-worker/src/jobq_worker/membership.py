@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
-import attrs
+from msgspec.structs import replace
 
 from jobq_core.errors import JobQueueError
 from jobq_core.ids import new_id
@@ -152,7 +152,7 @@ class Membership:
         if self._alarm is not None:
             self._alarm.cancel()
         # At once, so that the answer to a claim under the old id is known for what it is.
-        self.info = attrs.evolve(self.info, id=new_id())
+        self.info = replace(self.info, id=new_id())
         self.on_lost()
         self._returning = self._loop.create_task(self._return())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from asyncio import CancelledError
 
-import attrs
+from msgspec.structs import replace
 
 from jobq_core.errors import (
     AbortSignalJobError,
@@ -109,7 +109,7 @@ def _backoff(run: Run) -> Backoff:
 def _why(run: Run, why: JobError, error: BaseException | None) -> ErrorRecord:
     """Describe why a run was stopped, with the traceback of where it was then."""
     record = describe(run, why)
-    return record if error is None else attrs.evolve(record, traceback=describe(run, error).traceback)
+    return record if error is None else replace(record, traceback=describe(run, error).traceback)
 
 
 def _settle(run: Run, ending: Ending, error: ErrorRecord | None, when: When | None = None) -> Settlement:

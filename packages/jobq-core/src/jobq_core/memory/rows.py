@@ -11,7 +11,6 @@ from collections import OrderedDict
 from typing import TypeAlias
 from uuid import UUID
 
-import attrs
 import msgspec
 
 from jobq_core.encoding import decode
@@ -47,8 +46,7 @@ class Queue:
         return line
 
 
-@attrs.define(eq=False)
-class Row:
+class Row(msgspec.Struct, eq=False):
     """A job. `asked` is what was submitted and never changes; all moments are microseconds since 1970.
 
     settled: the state that the settlement under `lease` led to; None while it runs, and where none came.
@@ -149,8 +147,7 @@ class Row:
         )
 
 
-@attrs.define(eq=False)
-class WorkerRow:
+class WorkerRow(msgspec.Struct, eq=False):
     """A registered worker; alive until `expires_at`."""
 
     info: WorkerInfo
@@ -162,4 +159,4 @@ class WorkerRow:
 
 def copy_stats(stats: WorkerStats) -> WorkerStats:
     """Return statistics that share nothing that can change."""
-    return attrs.evolve(stats, unknown_kinds=dict(stats.unknown_kinds))
+    return msgspec.structs.replace(stats, unknown_kinds=dict(stats.unknown_kinds))

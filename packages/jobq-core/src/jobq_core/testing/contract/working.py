@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
-import attrs
 import pytest
+from msgspec.structs import replace
 
 from jobq_core.ids import new_id
 from jobq_core.records import WorkerInfo, WorkerStats
@@ -93,7 +93,7 @@ class WorkingContract(ContractBase):
 
     async def test_a_worker_is_as_it_described_itself_last(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await job_in(storage, worker, JobState.BLOCKED, kind="rare")
-        again = attrs.evolve(worker, kinds=("noop", "rare"), concurrency=9, lost_after=100.0)
+        again = replace(worker, kinds=("noop", "rare"), concurrency=9, lost_after=100.0)
         await storage.register(again)
         [record] = await storage.workers()
         assert record.info == again
