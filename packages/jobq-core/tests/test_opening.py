@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
 import pytest
 
 from jobq_core import ConfigurationError, open_storage
 from jobq_core.memory import MemoryQueueStorage
+from jobq_core.opening import GROUP, OWN
 
 
 def test_the_scheme_says_which_storage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +32,15 @@ def test_what_is_no_url_is_refused_with_what_one_looks_like(path: str) -> None:
 def test_a_scheme_that_nothing_installed_opens_is_refused_with_those_there_are() -> None:
     with pytest.raises(ConfigurationError, match=r"no installed storage opens redis://… \(there are: .*memory"):
         open_storage("redis://host")
+
+
+def test_the_memory_storage_is_where_its_entry_point_says() -> None:
+    (entry,) = entry_points(group=GROUP, name="memory")
+    assert (entry.module, entry.attr) == OWN["memory"]
+
+
+def test_opening_a_storage_of_jobqs_own_does_not_read_what_is_installed() -> None:
+    script = "import sys, jobq_core; jobq_core.open_storage('memory://'); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert "jobq_core.memory" in modules
+    assert "importlib.metadata" not in modules

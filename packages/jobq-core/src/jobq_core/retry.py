@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterable
 
 import attrs
+from msgspec import Struct
 
 from jobq_core.errors import ConfigurationError, PermanentJobError
 
@@ -24,8 +25,7 @@ def _check_backoff(backoff: Backoff) -> None:
         raise ConfigurationError(f"Backoff: factor must be from 1 to 100, not {backoff.factor!r}")
 
 
-@attrs.frozen(kw_only=True)
-class Backoff:
+class Backoff(Struct, frozen=True, kw_only=True):
     """How long to wait before the next attempt.
 
     base: seconds before the second attempt (default 1).
@@ -41,7 +41,7 @@ class Backoff:
     maximum: float = 3600.0
     jitter: bool = True
 
-    def __attrs_post_init__(self) -> None:
+    def __post_init__(self) -> None:
         _check_backoff(self)
 
     def delay(self, attempt: int, draw: Callable[[], float] = random.random) -> float:

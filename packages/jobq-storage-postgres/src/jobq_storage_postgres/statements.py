@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib.resources import files
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from psycopg.sql import Identifier
 
 from jobq_core.errors import ConfigurationError
 from jobq_storage_postgres.wire import Statement
-
-if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
-else:
-    Traversable = object
 
 
 def check_schema(schema: str) -> str:
@@ -53,6 +47,6 @@ def _read(name: str) -> str:
     return folder("sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")
 
 
-def folder(name: str) -> Traversable:
+def folder(name: str) -> Path:
     """Return a folder of SQL files of this package."""
-    return files("jobq_storage_postgres").joinpath(name)
+    return Path(__file__).parent / name

@@ -11,12 +11,12 @@ import re
 import sqlite3
 from collections.abc import Collection, Iterator
 from functools import cache
-from importlib.resources import files
 from typing import Final, Literal
 
 from msgspec import Struct
 
 from jobq_core.errors import SchemaError
+from jobq_storage_sqlite.sqlfiles import FOLDER
 
 Phase = Literal["pre", "post", "all"]
 
@@ -46,7 +46,7 @@ class Migration(Struct, frozen=True):
 def known() -> tuple[Migration, ...]:
     """Return the steps that this code knows, in order."""
     found: list[Migration] = []
-    for file in files("jobq_storage_sqlite").joinpath("migrations").iterdir():
+    for file in FOLDER.joinpath("migrations").iterdir():
         if file.name.endswith(".sql"):
             text = file.read_text("utf-8")
             phase = re.match(r"-- phase: (pre|post)\n", text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 import sys
@@ -45,6 +44,9 @@ def notices(file: Path) -> Notices | None:
     """Return the hints about a file, or None where this system has none to give."""
     if sys.platform != "linux":
         return None
+    # Imported where it is used: only who waits for other processes needs it.
+    import ctypes
+
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
     if descriptor < 0:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+FOLDER: Final = Path(__file__).parent
+"""Where this package's files are; importlib.resources, which finds them in archives too, takes as long to import as the
+rest of the package, and jobq cannot run from an archive, since what it needs is partly compiled."""
 
 
 @cache
 def sql(name: str) -> str:
     """Return the statement in sql/`name`.sql, without its comments' cost: it is read once."""
-    return files("jobq_storage_sqlite").joinpath("sql", f"{name}.sql").read_text("utf-8").strip()
+    return FOLDER.joinpath("sql", f"{name}.sql").read_text("utf-8").strip()
