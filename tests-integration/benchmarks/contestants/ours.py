@@ -1,0 +1,109 @@
+"""jobq itself, on any of its storages that processes can share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, ClassVar
+
+from protocol import Adder, Contestant, Tally, main
+
+from jobq_client import JobQueueClient
+from jobq_core import job, open_storage
+from jobq_worker import JobQueueWorker
+
+QUEUE = "bench"
+STORAGES = {"postgresql": "jobq-storage-postgres", "sqlite": "jobq-storage-sqlite"}
+
+tally: Tally
+seconds: float
+
+
+@job(queue=QUEUE)
+async def nothing(n: int, text: str = "") -> None:
+    """Count the run, and wait if this is about jobs that wait."""
+    tally.ran()
+    if seconds:
+        await asyncio.sleep(seconds)
+
+
+@job(queue=QUEUE)
+async def stamp(sent: float) -> None:
+    """Note how long the job took to get here."""
+    tally.picked_up(sent)
+
+
+class Jobq(Contestant):
+    """jobq with every promise kept: leases, attempts, results and history."""
+
+    name = "jobq"
+    packages = ("jobq-core", "jobq-client", "jobq-worker")
+    settings: ClassVar[dict[str, list[dict[str, Any]]]] = {"work": [{"concurrency": 100}]}
+
+    def setup(self) -> None:
+        """Migrate."""
+        asyncio.run(self._migrate())
+
+    async def _migrate(self) -> None:
+        await open_storage(self.url).migrate()
+
+    def fill(self, jobs: int, payload: int, delay: float, higher: bool) -> None:
+        """Add in bulk."""
+        asyncio.run(self._fill(jobs, payload, delay, 5 if higher else 0))
+
+    async def _fill(self, jobs: int, payload: int, delay: float, priority: int) -> None:
+        async with JobQueueClient(self.url) as client:
+            for start in range(0, jobs, 1000):
+                batch = [nothing(n=n, text="x" * payload) for n in range(start, min(start + 1000, jobs))]
+                if delay:
+                    await client.add_many(batch, priority=priority, delay=delay)
+                else:
+                    await client.add_many(batch, priority=priority)
+
+    def work(self) -> None:
+        """Serve with one worker."""
+        global tally, seconds
+        assert self.tally is not None
+        tally, seconds = self.tally, self.sleep
+        asyncio.run(self._work())
+
+    async def _work(self) -> None:
+        worker = JobQueueWorker(self.url, jobs=[nothing, stamp], queues=[QUEUE], **self.options)
+        await worker.run()
+
+    def adder(self, payload: int) -> Adder:
+        """Add with a client."""
+        return JobqAdder(JobQueueClient(self.url), "x" * payload)
+
+
+class JobqAdder(Adder):
+    """Adds through a JobQueueClient."""
+
+    def __init__(self, client: JobQueueClient, text: str) -> None:
+        self.client = client
+        self.text = text
+
+    async def __aenter__(self) -> Adder:
+        """Connect."""
+        await self.client.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Disconnect."""
+        await self.client.stop()
+
+    async def one(self, n: int) -> None:
+        """Add one."""
+        await self.client.add(nothing(n=n, text=self.text))
+
+    async def many(self, count: int) -> None:
+        """Add a batch."""
+        await self.client.add_many([nothing(n=n, text=self.text) for n in range(count)])
+
+    async def stamp(self) -> None:
+        """Add one that notes when it was submitted."""
+        await self.client.add(stamp(sent=time.monotonic()))
+
+
+if __name__ == "__main__":
+    main(Jobq)

@@ -1,0 +1,264 @@
+"""What a contestant of the benchmarks can be asked, and how it answers.
+
+Each contestant (jobq, a floor, a rival) is a script beside this file that runs in an environment of its own, so this
+module needs the standard library only. A script is asked one thing per process:
+
+    python rival_x.py setup  --url URL
+    python rival_x.py fill   --url URL --jobs 20000 [--payload 2048] [--delay 3600] [--higher]
+    python rival_x.py work   --url URL --tally FILE [--sleep 0.001]     serves until SIGTERM
+    python rival_x.py add    --url URL --jobs 1000                      one after another
+    python rival_x.py group  --url URL --jobs 5000 --callers 50         from many concurrent callers
+    python rival_x.py many   --url URL --jobs 100000 --per-call 1000    in bulk
+    python rival_x.py submit --url URL --jobs 200                       `stamp` jobs, one at a time with gaps
+    python rival_x.py about                                             versions, what it can do, settings to try
+
+and prints one JSON line. `--settings '{"batch": 100}'` holds what a contestant can be tuned by. Handlers write what
+happened into a file shared by all worker processes (`Tally`), which the runner reads while they serve: so every
+contestant is counted by the same code, from its first handler's start to its last handler's start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import json
+import mmap
+import os
+import random
+import struct
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+SLOTS = 64
+"""Worker processes that can write into one tally."""
+LATENCIES = 16_384
+"""Pick-up times kept per process; later ones are only counted."""
+
+_HEAD = struct.Struct("=qqdd")  # process id, runs, monotonic seconds of the first and the last run's start
+_SLOT = _HEAD.size + 8 * LATENCIES
+_TIME = struct.Struct("=d")
+
+
+class Tally:
+    """Counts of runs and their pick-up times in a file, one slot per process, so that no process waits for another."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("r+b")
+        self._map = mmap.mmap(self._file.fileno(), SLOTS * _SLOT)
+        self._take_slot()
+        os.register_at_fork(after_in_child=self._take_slot)
+
+    @staticmethod
+    def create(path: Path) -> None:
+        """Make an empty tally; the file is sparse."""
+        with path.open("wb") as file:
+            file.truncate(SLOTS * _SLOT)
+
+    def _take_slot(self) -> None:
+        self._runs = 0
+        self._first = 0.0
+        self._pid = os.getpid()
+        self._offset = -1
+
+    def _claim(self) -> int:
+        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        try:
+            for offset in range(0, SLOTS * _SLOT, _SLOT):
+                if _HEAD.unpack_from(self._map, offset)[0] == 0:
+                    self._first = time.monotonic()
+                    _HEAD.pack_into(self._map, offset, self._pid, 0, self._first, self._first)
+                    return offset
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN)
+        raise RuntimeError(f"more than {SLOTS} processes count into one tally")
+
+    def ran(self) -> None:
+        """Count one run that starts now."""
+        if self._offset < 0:
+            self._offset = self._claim()
+        self._runs += 1
+        _HEAD.pack_into(self._map, self._offset, self._pid, self._runs, self._first, time.monotonic())
+
+    def picked_up(self, sent: float) -> None:
+        """Count one run of a job that was about to be submitted at `sent`, monotonic seconds of this machine."""
+        late = time.monotonic() - sent
+        self.ran()
+        if self._runs <= LATENCIES:
+            _TIME.pack_into(self._map, self._offset + _HEAD.size + 8 * (self._runs - 1), late)
+
+
+def read_tally(path: Path) -> dict[str, Any]:
+    """Return what all processes counted: runs, runs of each process, first and last start, and pick-up seconds."""
+    runs: list[int] = []
+    first, last = float("inf"), 0.0
+    latencies: list[float] = []
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for offset in range(0, SLOTS * _SLOT, _SLOT):
+            pid, count, began, ended = _HEAD.unpack_from(data, offset)
+            if pid and count:
+                runs.append(count)
+                first, last = min(first, began), max(last, ended)
+                start = offset + _HEAD.size
+                latencies += struct.unpack_from(f"={min(count, LATENCIES)}d", data, start)
+    return {"runs": sum(runs), "processes": runs, "first": first, "last": last, "latencies": latencies}
+
+
+class Contestant(ABC):
+    """One queue, driven through its public interface only.
+
+    name: as the tables show it. packages: distributions whose versions are reported. can: the verbs it has.
+    settings: for a verb, the settings to try, of which the runner keeps the best.
+    """
+
+    name: ClassVar[str]
+    packages: ClassVar[Sequence[str]] = ()
+    can: ClassVar[frozenset[str]] = frozenset({"fill", "work", "add", "group", "many", "submit"})
+    settings: ClassVar[dict[str, list[dict[str, Any]]]] = {}
+
+    def __init__(self, url: str, settings: dict[str, Any], tally: Tally | None, sleep: float) -> None:
+        self.url = url
+        self.options = settings
+        self.tally = tally
+        self.sleep = sleep
+
+    @abstractmethod
+    def setup(self) -> None:
+        """Make the tables, once in a fresh database."""
+
+    @abstractmethod
+    def fill(self, jobs: int, payload: int, delay: float, higher: bool) -> None:
+        """Add no-op jobs as fast as may be, unmeasured.
+
+        payload: bytes of text in each job's arguments. delay: seconds until they are due (0: now). higher: with a
+        higher priority than other jobs have.
+        """
+
+    @abstractmethod
+    def work(self) -> None:
+        """Serve until SIGTERM.
+
+        A no-op handler calls `self.tally.ran()`, then waits `self.sleep` seconds if that is not 0; a `stamp` handler
+        calls `self.tally.picked_up(sent)`.
+        """
+
+    @abstractmethod
+    def adder(self, payload: int) -> Adder:
+        """Return how to add jobs from this process."""
+
+
+class Adder(ABC):
+    """Adds jobs in one event loop; a synchronous client implements it with methods that happen not to wait."""
+
+    async def __aenter__(self) -> Adder:
+        """Connect."""
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Disconnect."""
+        return
+
+    @abstractmethod
+    async def one(self, n: int) -> None:
+        """Add one no-op job and return when it is acknowledged."""
+
+    @abstractmethod
+    async def many(self, count: int) -> None:
+        """Add `count` no-op jobs in one call."""
+
+    @abstractmethod
+    async def stamp(self) -> None:
+        """Add one `stamp` job with `time.monotonic()` of just before the call."""
+
+
+async def timed(calls: int, callers: int, call: Callable[[int], Awaitable[None]]) -> dict[str, Any]:
+    """Make `calls` calls from `callers` concurrent callers; return the seconds in all and of each call."""
+    latencies: list[float] = []
+    numbers = iter(range(calls))
+
+    async def caller() -> None:
+        for n in numbers:
+            began = time.perf_counter()
+            await call(n)
+            latencies.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    return {"seconds": time.perf_counter() - began, "latencies": latencies}
+
+
+async def submit(adder: Adder, jobs: int) -> dict[str, Any]:
+    """Add `stamp` jobs one at a time, 10 to 40 ms apart, so that each finds an idle worker."""
+    chance = random.Random(1)
+    for _ in range(jobs):
+        await asyncio.sleep(0.01 + chance.random() * 0.03)
+        await adder.stamp()
+    return {}
+
+
+async def _add(contestant: Contestant, options: argparse.Namespace) -> dict[str, Any]:
+    async with contestant.adder(options.payload) as adder:
+        for n in range(options.warm_up):
+            await adder.one(n)
+        used = time.process_time()
+        match options.verb:
+            case "add":
+                answer = await timed(options.jobs, 1, adder.one)
+            case "group":
+                answer = await timed(options.jobs, options.callers, adder.one)
+            case "many":
+                per_call = options.per_call
+                answer = await timed(options.jobs // per_call, 1, lambda _: adder.many(per_call))
+            case _:
+                answer = await submit(adder, options.jobs)
+        return {"jobs": options.jobs, "cpu": time.process_time() - used, **answer}
+
+
+def _about(kind: type[Contestant]) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    return {
+        "name": kind.name,
+        "python": sys.version.split()[0],
+        "versions": {package: version(package) for package in kind.packages},
+        "can": sorted(kind.can),
+        "settings": kind.settings,
+    }
+
+
+def main(kind: type[Contestant]) -> None:
+    """Do the one thing that the command line asks for, and print the answer as a JSON line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("verb", choices=["about", "setup", "fill", "work", "add", "group", "many", "submit"])
+    parser.add_argument("--url", default="")
+    parser.add_argument("--settings", type=json.loads, default={})
+    parser.add_argument("--jobs", type=int, default=0)
+    parser.add_argument("--callers", type=int, default=50)
+    parser.add_argument("--per-call", type=int, default=1000)
+    parser.add_argument("--payload", type=int, default=0)
+    parser.add_argument("--delay", type=float, default=0)
+    parser.add_argument("--higher", action="store_true")
+    parser.add_argument("--sleep", type=float, default=0)
+    parser.add_argument("--warm-up", type=int, default=20)
+    parser.add_argument("--tally", type=Path)
+    options = parser.parse_args()
+    if options.verb == "about":
+        print(json.dumps(_about(kind)))
+        return
+    tally = Tally(options.tally) if options.tally else None
+    contestant = kind(options.url, options.settings, tally, options.sleep)
+    answer: dict[str, Any] = {}
+    match options.verb:
+        case "setup":
+            contestant.setup()
+        case "fill":
+            contestant.fill(options.jobs, options.payload, options.delay, options.higher)
+        case "work":
+            contestant.work()
+        case _:
+            answer = asyncio.run(_add(contestant, options))
+    print(json.dumps(answer))
