@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import pickle
 import time
 import uuid
@@ -48,12 +49,12 @@ def test_an_id_made_here_is_as_any_other_uuid() -> None:
     assert pickle.loads(pickle.dumps(made)) == copy.deepcopy(made) == made
 
 
-def test_two_batches_of_one_moment_share_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = time.time_ns()
-    monkeypatch.setattr(time, "time_ns", lambda: now)
-    one, other = new_ids(10_000), new_ids(10_000)
-    assert not set(one) & set(other)
-    assert one[1].int - one[0].int != other[1].int - other[0].int
+def test_processes_forked_from_one_share_no_id() -> None:
+    new_id()
+    context = multiprocessing.get_context("fork")
+    with context.Pool(4) as pool:
+        made = [each for many in pool.map(new_ids, [1000] * 16, chunksize=1) for each in many]
+    assert len(set(made)) == len(made)
 
 
 @pytest.mark.parametrize("offset", [3600.0, -3600.0, 0.25, -0.001])
