@@ -37,8 +37,14 @@ class Jobq(Contestant):
     """jobq with every promise kept: leases, attempts, results and history."""
 
     name = "jobq"
+    can = Contestant.can | {"ask"}
     packages = ("jobq-core", "jobq-client", "jobq-worker")
     settings: ClassVar[dict[str, list[dict[str, Any]]]] = {"work": [{"concurrency": 100}]}
+
+    @property
+    def queues(self) -> list[str]:
+        """Return the queues in use: one, unless the setting `queues` says how many."""
+        return [QUEUE, *(f"{QUEUE}-{n}" for n in range(1, self.options.get("queues", 1)))]
 
     def setup(self) -> None:
         """Migrate."""
@@ -53,12 +59,14 @@ class Jobq(Contestant):
 
     async def _fill(self, jobs: int, payload: int, delay: float, priority: int) -> None:
         async with JobQueueClient(self.url) as client:
-            for start in range(0, jobs, 1000):
-                batch = [nothing(n=n, text="x" * payload) for n in range(start, min(start + 1000, jobs))]
+            size = max(min(1000, jobs // len(self.queues)), 1)
+            for start in range(0, jobs, size):
+                batch = [nothing(n=n, text="x" * payload) for n in range(start, min(start + size, jobs))]
+                queue = self.queues[start // size % len(self.queues)]
                 if delay:
-                    await client.add_many(batch, priority=priority, delay=delay)
+                    await client.add_many(batch, queue=queue, priority=priority, delay=delay)
                 else:
-                    await client.add_many(batch, priority=priority)
+                    await client.add_many(batch, queue=queue, priority=priority)
 
     def work(self) -> None:
         """Serve with one worker."""
@@ -68,7 +76,8 @@ class Jobq(Contestant):
         asyncio.run(self._work())
 
     async def _work(self) -> None:
-        worker = JobQueueWorker(self.url, jobs=[nothing, stamp], queues=[QUEUE], **self.options)
+        concurrency = self.options.get("concurrency", 100)
+        worker = JobQueueWorker(self.url, jobs=[nothing, stamp], queues=self.queues, concurrency=concurrency)
         await worker.run()
 
     def adder(self, payload: int) -> Adder:
@@ -95,6 +104,10 @@ class JobqAdder(Adder):
     async def one(self, n: int) -> None:
         """Add one."""
         await self.client.add(nothing(n=n, text=self.text))
+
+    async def ask(self, n: int) -> None:
+        """Add one and wait for its result."""
+        await self.client.wait_for(await self.client.add(nothing(n=n, text=self.text)), timeout=60)
 
     async def many(self, count: int) -> None:
         """Add a batch."""

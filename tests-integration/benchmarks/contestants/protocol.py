@@ -9,6 +9,7 @@ module needs the standard library only. A script is asked one thing per process:
     python rival_x.py add    --url URL --jobs 1000                      one after another
     python rival_x.py group  --url URL --jobs 5000 --callers 50         from many concurrent callers
     python rival_x.py many   --url URL --jobs 100000 --per-call 1000    in bulk
+    python rival_x.py ask    --url URL --jobs 1000 --callers 100        add and wait for the result, a worker running
     python rival_x.py submit --url URL --jobs 200                       `stamp` jobs, one at a time with gaps
     python rival_x.py about                                             versions, what it can do, settings to try
 
@@ -166,6 +167,10 @@ class Adder(ABC):
     async def one(self, n: int) -> None:
         """Add one no-op job and return when it is acknowledged."""
 
+    async def ask(self, n: int) -> None:
+        """Add one no-op job and return when its result is here."""
+        raise NotImplementedError
+
     @abstractmethod
     async def many(self, count: int) -> None:
         """Add `count` no-op jobs in one call."""
@@ -210,6 +215,8 @@ async def _add(contestant: Contestant, options: argparse.Namespace) -> dict[str,
                 answer = await timed(options.jobs, 1, adder.one)
             case "group":
                 answer = await timed(options.jobs, options.callers, adder.one)
+            case "ask":
+                answer = await timed(options.jobs, options.callers, adder.ask)
             case "many":
                 per_call = options.per_call
                 answer = await timed(options.jobs // per_call, 1, lambda _: adder.many(per_call))
@@ -233,7 +240,7 @@ def _about(kind: type[Contestant]) -> dict[str, Any]:
 def main(kind: type[Contestant]) -> None:
     """Do the one thing that the command line asks for, and print the answer as a JSON line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("verb", choices=["about", "setup", "fill", "work", "add", "group", "many", "submit"])
+    parser.add_argument("verb", choices=["about", "setup", "fill", "work", "add", "group", "ask", "many", "submit"])
     parser.add_argument("--url", default="")
     parser.add_argument("--settings", type=json.loads, default={})
     parser.add_argument("--jobs", type=int, default=0)
