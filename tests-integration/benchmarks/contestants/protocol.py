@@ -40,7 +40,7 @@ SLOTS = 64
 LATENCIES = 16_384
 """Pick-up times kept per process; later ones are only counted."""
 
-_HEAD = struct.Struct("=qqdd")  # process id, runs, monotonic seconds of the first and the last run's start
+_HEAD = struct.Struct("=qqddq")  # process id, runs, monotonic seconds of the first and last run's start, pick-up times
 _SLOT = _HEAD.size + 8 * LATENCIES
 _TIME = struct.Struct("=d")
 
@@ -62,6 +62,7 @@ class Tally:
 
     def _take_slot(self) -> None:
         self._runs = 0
+        self._times = 0
         self._first = 0.0
         self._pid = os.getpid()
         self._offset = -1
@@ -72,7 +73,7 @@ class Tally:
             for offset in range(0, SLOTS * _SLOT, _SLOT):
                 if _HEAD.unpack_from(self._map, offset)[0] == 0:
                     self._first = time.monotonic()
-                    _HEAD.pack_into(self._map, offset, self._pid, 0, self._first, self._first)
+                    _HEAD.pack_into(self._map, offset, self._pid, 0, self._first, self._first, 0)
                     return offset
         finally:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
@@ -83,14 +84,17 @@ class Tally:
         if self._offset < 0:
             self._offset = self._claim()
         self._runs += 1
-        _HEAD.pack_into(self._map, self._offset, self._pid, self._runs, self._first, time.monotonic())
+        _HEAD.pack_into(self._map, self._offset, self._pid, self._runs, self._first, time.monotonic(), self._times)
 
     def picked_up(self, sent: float) -> None:
         """Count one run of a job that was about to be submitted at `sent`, monotonic seconds of this machine."""
         late = time.monotonic() - sent
+        if self._offset < 0:
+            self._offset = self._claim()
+        if self._times < LATENCIES:
+            _TIME.pack_into(self._map, self._offset + _HEAD.size + 8 * self._times, late)
+            self._times += 1
         self.ran()
-        if self._runs <= LATENCIES:
-            _TIME.pack_into(self._map, self._offset + _HEAD.size + 8 * (self._runs - 1), late)
 
 
 def read_tally(path: Path) -> dict[str, Any]:
@@ -100,12 +104,12 @@ def read_tally(path: Path) -> dict[str, Any]:
     latencies: list[float] = []
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for offset in range(0, SLOTS * _SLOT, _SLOT):
-            pid, count, began, ended = _HEAD.unpack_from(data, offset)
+            pid, count, began, ended, times = _HEAD.unpack_from(data, offset)
             if pid and count:
                 runs.append(count)
                 first, last = min(first, began), max(last, ended)
                 start = offset + _HEAD.size
-                latencies += struct.unpack_from(f"={min(count, LATENCIES)}d", data, start)
+                latencies += struct.unpack_from(f"={times}d", data, start)
     return {"runs": sum(runs), "processes": runs, "first": first, "last": last, "latencies": latencies}
 
 
