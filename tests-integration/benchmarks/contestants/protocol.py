@@ -118,12 +118,14 @@ class Contestant(ABC):
 
     name: as the tables show it. packages: distributions whose versions are reported. can: the verbs it has.
     settings: for a verb, the settings to try, of which the runner keeps the best.
+    caveats: sentences that a reader of the figures must know.
     """
 
     name: ClassVar[str]
     packages: ClassVar[Sequence[str]] = ()
     can: ClassVar[frozenset[str]] = frozenset({"fill", "work", "add", "group", "many", "submit"})
     settings: ClassVar[dict[str, list[dict[str, Any]]]] = {}
+    caveats: ClassVar[Sequence[str]] = ()
 
     def __init__(self, url: str, settings: dict[str, Any], tally: Tally | None, sleep: float) -> None:
         self.url = url
@@ -238,6 +240,7 @@ def _about(kind: type[Contestant]) -> dict[str, Any]:
         "versions": {package: version(package) for package in kind.packages},
         "can": sorted(kind.can),
         "settings": kind.settings,
+        "caveats": list(kind.caveats),
     }
 
 
