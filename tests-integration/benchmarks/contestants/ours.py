@@ -13,7 +13,6 @@ from jobq_core import job, open_storage
 from jobq_worker import JobQueueWorker
 
 QUEUE = "bench"
-STORAGES = {"postgresql": "jobq-storage-postgres", "sqlite": "jobq-storage-sqlite"}
 
 tally: Tally
 seconds: float
@@ -39,6 +38,12 @@ class Jobq(Contestant):
     name = "jobq"
     can = Contestant.can | {"ask"}
     packages = ("jobq-core", "jobq-client", "jobq-worker")
+    storages = ("postgresql", "sqlite")
+    imports: ClassVar[dict[str, str]] = {
+        "postgresql": "from jobq_client import JobQueueClient; import jobq_storage_postgres",
+        "sqlite": "from jobq_client import JobQueueClient; import jobq_storage_sqlite",
+    }
+    connects = "JobQueueClient(url).start()"
     settings: ClassVar[dict[str, list[dict[str, Any]]]] = {"work": [{"concurrency": 100}]}
 
     @property

@@ -11,6 +11,7 @@ module needs the standard library only. A script is asked one thing per process:
     python rival_x.py many   --url URL --jobs 100000 --per-call 1000    in bulk
     python rival_x.py ask    --url URL --jobs 1000 --callers 100        add and wait for the result, a worker running
     python rival_x.py submit --url URL --jobs 200                       `stamp` jobs, one at a time with gaps
+    python rival_x.py pace   --url URL --rate 5000 --seconds 600        at a steady rate, some of them `stamp` jobs
     python rival_x.py about                                             versions, what it can do, settings to try
 
 and prints one JSON line. `--settings '{"batch": 100}'` holds what a contestant can be tuned by. Handlers write what
@@ -22,11 +23,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import fcntl
 import json
 import mmap
 import os
 import random
+import signal
 import struct
 import sys
 import time
@@ -117,7 +120,9 @@ class Contestant(ABC):
     """One queue, driven through its public interface only.
 
     name: as the tables show it. packages: distributions whose versions are reported. can: the verbs it has.
-    settings: for a verb, the settings to try, of which the runner keeps the best.
+    settings: for a verb, the settings to try, of which the runner keeps the best. storages: the kinds of URL it takes:
+    'postgresql', 'sqlite' (a file to be made in a folder that is there), 'redis' or 'memory'. imports: for a storage,
+    the statement that a web application begins with. connects: after it, an async expression of `url` that connects.
     caveats: sentences that a reader of the figures must know.
     """
 
@@ -126,6 +131,9 @@ class Contestant(ABC):
     can: ClassVar[frozenset[str]] = frozenset({"fill", "work", "add", "group", "many", "submit"})
     settings: ClassVar[dict[str, list[dict[str, Any]]]] = {}
     caveats: ClassVar[Sequence[str]] = ()
+    storages: ClassVar[Sequence[str]] = ("postgresql",)
+    imports: ClassVar[dict[str, str]] = {}
+    connects: ClassVar[str] = ""
 
     def __init__(self, url: str, settings: dict[str, Any], tally: Tally | None, sleep: float) -> None:
         self.url = url
@@ -211,6 +219,27 @@ async def submit(adder: Adder, jobs: int) -> dict[str, Any]:
     return {}
 
 
+async def pace(adder: Adder, rate: float, seconds: float) -> dict[str, Any]:
+    """Add `rate` jobs a second for so long, in calls of a hundredth of a second's worth; every fourth is followed by a
+    `stamp` job, so that a tally holds the pick-up times of ten minutes.
+
+    What falls behind is not caught up with later: `late` says how many calls there were too few.
+    """
+    tick = 0.01
+    per_call = max(round(rate * tick), 1)
+    began = time.monotonic()
+    calls = jobs = 0
+    while (now := time.monotonic()) - began < seconds:
+        await adder.many(per_call)
+        jobs += per_call
+        if calls % 4 == 0:
+            await adder.stamp()
+            jobs += 1
+        calls += 1
+        await asyncio.sleep(max(0.0, now + tick - time.monotonic()))
+    return {"jobs": jobs, "late": max(0, round(seconds / tick) - calls)}
+
+
 async def _add(contestant: Contestant, options: argparse.Namespace) -> dict[str, Any]:
     async with contestant.adder(options.payload) as adder:
         for n in range(options.warm_up):
@@ -226,9 +255,20 @@ async def _add(contestant: Contestant, options: argparse.Namespace) -> dict[str,
             case "many":
                 per_call = options.per_call
                 answer = await timed(options.jobs // per_call, 1, lambda _: adder.many(per_call))
+            case "pace":
+                answer = await pace(adder, options.rate, options.seconds)
             case _:
                 answer = await submit(adder, options.jobs)
         return {"jobs": options.jobs, "cpu": time.process_time() - used, **answer}
+
+
+ADDING = ("add", "group", "ask", "many", "submit", "pace")
+
+
+def _end_with_runner() -> None:
+    """Ask Linux for a SIGTERM when the runner is gone, so that nothing serves for ever."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _about(kind: type[Contestant]) -> dict[str, Any]:
@@ -241,13 +281,16 @@ def _about(kind: type[Contestant]) -> dict[str, Any]:
         "can": sorted(kind.can),
         "settings": kind.settings,
         "caveats": list(kind.caveats),
+        "storages": list(kind.storages),
+        "imports": kind.imports,
+        "connects": kind.connects,
     }
 
 
 def main(kind: type[Contestant]) -> None:
     """Do the one thing that the command line asks for, and print the answer as a JSON line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("verb", choices=["about", "setup", "fill", "work", "add", "group", "ask", "many", "submit"])
+    parser.add_argument("verb", choices=["about", "setup", "fill", "work", *ADDING])
     parser.add_argument("--url", default="")
     parser.add_argument("--settings", type=json.loads, default={})
     parser.add_argument("--jobs", type=int, default=0)
@@ -257,12 +300,15 @@ def main(kind: type[Contestant]) -> None:
     parser.add_argument("--delay", type=float, default=0)
     parser.add_argument("--higher", action="store_true")
     parser.add_argument("--sleep", type=float, default=0)
+    parser.add_argument("--rate", type=float, default=0)
+    parser.add_argument("--seconds", type=float, default=0)
     parser.add_argument("--warm-up", type=int, default=20)
     parser.add_argument("--tally", type=Path)
     options = parser.parse_args()
     if options.verb == "about":
         print(json.dumps(_about(kind)))
         return
+    _end_with_runner()
     tally = Tally(options.tally) if options.tally else None
     contestant = kind(options.url, options.settings, tally, options.sleep)
     answer: dict[str, Any] = {}

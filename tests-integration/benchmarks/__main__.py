@@ -1,0 +1,74 @@
+"""Measure jobq, its floors and its rivals side by side, in rounds that take turns.
+
+python tests-integration/benchmarks [SCENARIO …] [--scale quick] [--rivals] [--against REV] [--out DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import environments
+from drain import drain
+from line_up import line_up
+from places import Places
+from plan import EVERYWHERE, SCALES, plan
+from results import Results, conditions
+from rounds import play
+from stores import MemoryStore, PostgresStore, SqliteStore, Store
+
+MEASURES = {"drain": drain}
+
+
+def main() -> None:
+    """Read the command line and measure."""
+    options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started is stopped on the way out
+    scale = SCALES[options.scale]
+    rounds = options.rounds or scale.rounds
+    scenarios = [scenario for scenario in plan(scale) if not options.scenarios or scenario.name in options.scenarios]
+    for kind in options.storage or EVERYWHERE:
+        with ExitStack() as stack:
+            stores: dict[str, Store] = {kind: stack.enter_context(_store(kind, options.postgres))}
+            facts = {name: store.facts() for name, store in stores.items()}
+            results = Results(options.out / f"{kind}.jsonl", conditions(options.scale, facts))
+            players = line_up(kind, options, results)
+            places = Places(stores, scale)
+            for scenario in scenarios:
+                if kind in scenario.storages:
+                    able = [player for player in players if all(player.can(verb) for verb in scenario.needs)]
+                    play(scenario, able, MEASURES[scenario.measure], places, rounds, results)
+        print(results.path)
+
+
+def _store(kind: str, postgres: str | None) -> Store:
+    match kind:
+        case "postgresql":
+            return PostgresStore(postgres)
+        case "sqlite":
+            return SqliteStore()
+        case _:
+            return MemoryStore()
+
+
+def parse() -> argparse.Namespace:
+    """Return what was asked for."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.splitlines()[0] if __doc__ else None)
+    names = [scenario.name for scenario in plan(SCALES["full"])]
+    parser.add_argument("scenarios", nargs="*", choices=[*names, []], metavar="SCENARIO", help=", ".join(names))
+    parser.add_argument("--storage", action="append", choices=EVERYWHERE, help="default: each in turn")
+    parser.add_argument("--postgres", metavar="machine|wheel|DSN", help="which server (default: what there is)")
+    parser.add_argument("--rounds", type=int, help="default: as the scale says")
+    parser.add_argument("--scale", choices=list(SCALES), default="quick")
+    parser.add_argument("--rivals", action="store_true", help="measure rivals too, each in an environment of its own")
+    parser.add_argument("--against", metavar="REV", action="append", default=[], help="measure that commit's jobq too")
+    parser.add_argument("--here", action="store_true", help="run jobq as installed beside the runner, not from wheels")
+    parser.add_argument("--out", type=Path, default=environments.cache() / "results", help="default: %(default)s")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

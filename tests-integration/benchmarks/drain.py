@@ -1,0 +1,38 @@
+"""How fast workers empty a queue: from the first handler's start to the last one's."""
+
+from __future__ import annotations
+
+from figures import Figures, per_job
+from places import Places
+from plan import Variant
+from players import Player, Workers
+
+
+def drain(player: Player, places: Places, variant: Variant) -> Figures:
+    """Fill, then let the workers run until every job has started, or none has for long."""
+    jobs = variant.jobs
+    url = places.filled(player, variant)
+    extra = {**variant.settings, **places.together(variant)}
+    meter = places.store(player).meter(url)
+    before = meter.read()
+    with Workers(player, url, variant.workers, sleep=variant.sleep, extra=extra) as workers:
+        first = workers.wait_for(1, places.patience)
+        began, cpu = meter.read(), workers.cpu()
+        last = workers.wait_for(jobs, places.patience)
+        ended, cpu_after = meter.read(), workers.cpu()
+    whole = meter.read().since(before)
+    used = ended.since(began)
+    done = last["runs"] - first["runs"]
+    seconds = last["last"] - last["first"]
+    rate = (last["runs"] - 1) / seconds if seconds > 0 else None
+    return Figures(
+        value=None if rate is None else round(rate, 1),
+        jobs=last["runs"],
+        asked=jobs,
+        worker_cpu=per_job(None if cpu is None or cpu_after is None else cpu_after - cpu, done, 1e6),
+        server_cpu=per_job(used.cpu, done, 1e6),
+        commits=per_job(whole.commits, last["runs"]),
+        wal=per_job(whole.wal, last["runs"]),
+        dead_rows=meter.dead_rows(),
+        more={"seconds": round(seconds, 3)},
+    )

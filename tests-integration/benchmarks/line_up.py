@@ -1,0 +1,45 @@
+"""Who takes part: jobq, itself at other commits, the floors, and the rivals that can be installed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import environments
+from players import ContestantError, Player
+from results import Results
+
+SCRIPTS = Path(__file__).parent / "contestants"
+OURS = {"postgresql": "ours.py", "sqlite": "ours.py", "memory": "ours_memory.py"}
+FLOORS = {"postgresql": ["floor_postgres.py"], "sqlite": ["floor_sqlite.py"], "memory": []}
+
+
+def line_up(storage: str, options: argparse.Namespace, results: Results) -> list[Player]:
+    """Return the contestants on a storage; those that cannot be are reported absent."""
+    python = Path(sys.executable) if options.here else environments.of_working_tree()
+    ours = SCRIPTS / OURS[storage]
+    players = [Player.meet(ours, python)]
+    for revision in options.against:
+        commit, old = environments.of_revision(revision)
+        players.append(Player.meet(ours, old, name=f"jobq at {commit}"))
+    players += [Player.meet(SCRIPTS / floor, python) for floor in FLOORS[storage]]
+    if options.rivals:
+        players += _rivals(storage, results)
+    for player in players:
+        results.player(player)
+    return players
+
+
+def _rivals(storage: str, results: Results) -> list[Player]:
+    found: list[Player] = []
+    for script in sorted(SCRIPTS.glob("rival_*.py")):
+        try:
+            rival = Player.meet(script, environments.of_script(script))
+        except (environments.InstallError, ContestantError) as error:
+            print(f"ABSENT: {script.stem}: {error}", file=sys.stderr)
+            results.absent(script.stem, str(error)[-500:])
+        else:
+            if rival.plays_on(storage):
+                found.append(rival)
+    return found

@@ -1,0 +1,118 @@
+"""What a measurement used: processor time of process trees, and a server's commits, log and dead rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import psycopg
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+@attrs.frozen
+class Reading:
+    """What was used so far: processor seconds, commits, bytes of write-ahead log; None where nothing can be known."""
+
+    cpu: float | None = None
+    commits: int | None = None
+    wal: int | None = None
+
+    def since(self, earlier: Reading) -> Reading:
+        """Return what was used since an earlier reading."""
+
+        def less(a: Any, b: Any) -> Any:
+            return None if a is None or b is None else a - b
+
+        return Reading(less(self.cpu, earlier.cpu), less(self.commits, earlier.commits), less(self.wal, earlier.wal))
+
+
+def processor_seconds(roots: Iterable[int]) -> float | None:
+    """Return the processor seconds of these processes and all that descend from them, ended ones included.
+
+    None where there is no /proc. A process that has ended counts once its parent has waited for it.
+    """
+    if not Path("/proc/self/stat").exists():
+        return None
+    used: dict[int, float] = {}
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                # The name, in parentheses, may hold anything; the fields behind it are numbers.
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended since the folder was listed
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+            used[int(entry.name)] = sum(map(int, fields[11:15])) / _TICK
+    total = 0.0
+    left = list(roots)
+    while left:
+        pid = left.pop()
+        total += used.get(pid, 0.0)
+        left += children.get(pid, [])
+    return total
+
+
+def parent_of(pid: int) -> int | None:
+    """Return a process's parent, or None where it cannot be known."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except FileNotFoundError:
+        return None
+
+
+class Meter:
+    """Measures nothing: a storage without a server does its work in the contestants' processes."""
+
+    def read(self) -> Reading:
+        """Return what was used so far."""
+        return Reading()
+
+    def dead_rows(self) -> int | None:
+        """Return how many dead rows there are now."""
+        return None
+
+
+class ProcessMeter(Meter):
+    """Measures a server's processes."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+
+    def read(self) -> Reading:
+        """Return processor seconds."""
+        return Reading(cpu=processor_seconds([self._pid]))
+
+
+class PostgresMeter(Meter):
+    """Measures a server from a database of its own, so that the questions are not among the commits counted."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._postmaster = parent_of(connection.info.backend_pid)
+        self.database = ""
+        self.url = ""
+
+    def read(self) -> Reading:
+        """Return the server's processor seconds and log, and the database's commits.
+
+        Commits become known when a session is idle for a second or ends.
+        """
+        row = self._connection.execute(
+            "SELECT xact_commit, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint "
+            "FROM pg_stat_database WHERE datname = %s",
+            (self.database,),
+        ).fetchone()
+        assert row is not None
+        cpu = None if self._postmaster is None else processor_seconds([self._postmaster])
+        return Reading(cpu, row[0], row[1])
+
+    def dead_rows(self) -> int | None:
+        """Add up what the statistics of all tables say."""
+        with psycopg.connect(self.url) as connection:
+            row = connection.execute("SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables").fetchone()
+        return None if row is None else row[0]

@@ -1,0 +1,193 @@
+"""Where contestants keep their jobs: throwaway servers and folders that live as long as the run."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+from meters import Meter, PostgresMeter
+from psycopg.sql import SQL, Identifier, Literal
+
+from jobq_storage_postgres.testing import ThrowawayPostgres
+
+POSTGRES = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "synchronous_commit": "on",
+    "shared_buffers": "512MB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "15min",
+    "max_connections": "300",
+    "autovacuum": "on",
+}
+"""What differs from the server's own defaults, and what the figures depend on."""
+
+
+class Store(ABC):
+    """A kind of storage: a new place for each measurement, empty or a copy of one that was prepared."""
+
+    kind: str
+
+    def __enter__(self) -> Self:
+        """Start what serves it."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Remove everything."""
+        return
+
+    @abstractmethod
+    def place(self, copy_of: str | None = None) -> str:
+        """Return the URL of a new place; `copy_of` is the URL of one that nobody uses now."""
+
+    def drop(self, url: str) -> None:
+        """Remove a place."""
+        return
+
+    def calm(self, url: str) -> None:
+        """Let the storage do now what it would do after a while, so that it is not done while it is measured."""
+        return
+
+    def meter(self, url: str) -> Meter:
+        """Return what measures the storage's share."""
+        return Meter()
+
+    def facts(self) -> dict[str, Any]:
+        """Return version and settings."""
+        return {}
+
+
+class PostgresStore(Store):
+    """Databases of a server of our own, with fsync, or of one given by a DSN, as it is."""
+
+    kind = "postgresql"
+
+    def __init__(self, source: str | None) -> None:
+        self._server = ThrowawayPostgres(source, settings=POSTGRES)
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        """Start the server."""
+        self._server.start()
+        self._admin = psycopg.connect(self._server.dsn, autocommit=True)
+        self._meter = PostgresMeter(self._admin)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop the server."""
+        self._admin.close()
+        self._server.stop()
+
+    def _run(self, text: str, *names: Identifier | Literal) -> list[tuple[Any, ...]]:
+        cursor = self._admin.execute(SQL(text).format(*names))  # type: ignore[arg-type]
+        return cursor.fetchall() if cursor.description else []
+
+    def place(self, copy_of: str | None = None) -> str:
+        """Make a database; a copy is one of files, as fast as the disk."""
+        self._count += 1
+        name = f"bench_{self._count}"
+        if copy_of is None:
+            self._run("CREATE DATABASE {}", Identifier(name))
+        else:
+            template = Identifier(_database(copy_of))
+            how = "STRATEGY file_copy" if self._server.version >= 150000 else ""
+            self._run(f"CREATE DATABASE {{}} TEMPLATE {{}} {how}", Identifier(name), template)
+        return _other_database(self._server.dsn, name)
+
+    def drop(self, url: str) -> None:
+        """Drop the database, whoever is still connected to it."""
+        self._run("DROP DATABASE {} WITH (FORCE)", Identifier(_database(url)))
+
+    def calm(self, url: str) -> None:
+        """Vacuum, analyse and flush."""
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("VACUUM (ANALYZE)")
+            connection.execute("CHECKPOINT")
+
+    def meter(self, url: str) -> Meter:
+        """Return a meter of one database; the server's processes and its log are shared by all."""
+        self._meter.database = _database(url)
+        self._meter.url = url
+        return self._meter
+
+    def facts(self) -> dict[str, Any]:
+        """Ask the server."""
+        settings = {name: self._run("SELECT current_setting({})", Literal(name))[0][0] for name in POSTGRES}
+        return {"PostgreSQL": self._run("SHOW server_version")[0][0], "settings": settings}
+
+    @contextmanager
+    def pinned(self, url: str, how: str) -> Iterator[None]:
+        """Hold a snapshot, as a dump ('reads') or a forgotten transaction that has written ('writes') does."""
+        with psycopg.connect(url) as connection:
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            connection.execute("SELECT count(*) FROM pg_class")
+            if how == "writes":
+                connection.execute("SELECT pg_current_xact_id()")
+            yield
+            connection.rollback()
+
+
+def _database(url: str) -> str:
+    return str(psycopg.conninfo.conninfo_to_dict(url)["dbname"])
+
+
+def _other_database(url: str, name: str) -> str:
+    """Return the URL with the name of another database; it stays a URL, which is what every contestant takes."""
+    before, _, options = url.partition("?")
+    scheme, rest = before.split("://", 1)
+    return f"{scheme}://{rest.split('/')[0]}/{name}" + (f"?{options}" if options else "")
+
+
+class SqliteStore(Store):
+    """Files in folders of their own."""
+
+    kind = "sqlite"
+
+    def __enter__(self) -> Self:
+        """Make a folder."""
+        self._folder = Path(tempfile.mkdtemp(prefix="jobq-bench-"))
+        self._count = 0
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def place(self, copy_of: str | None = None) -> str:
+        """Make a folder, or copy one."""
+        self._count += 1
+        folder = self._folder / str(self._count)
+        if copy_of is None:
+            folder.mkdir()
+        else:
+            shutil.copytree(_file(copy_of).parent, folder)
+        return f"sqlite:///{folder}/jobs.db"
+
+    def drop(self, url: str) -> None:
+        """Remove the folder."""
+        shutil.rmtree(_file(url).parent, ignore_errors=True)
+
+    def facts(self) -> dict[str, Any]:
+        """Name the library's version, which the contestants' Python has too."""
+        return {"SQLite": sqlite3.sqlite_version, "settings": {"journal_mode": "wal", "synchronous": "FULL"}}
+
+
+def _file(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
+
+
+class MemoryStore(Store):
+    """Nothing: client and worker are one process."""
+
+    kind = "memory"
+
+    def place(self, copy_of: str | None = None) -> str:
+        """Return the URL."""
+        return "memory://"
