@@ -1,7 +1,11 @@
--- Finished jobs as jobq leaves them, $jobs of them, spread evenly over this week up to now. Written by the server in
+-- Finished jobs as jobq leaves them, $jobs of them, spread evenly over the last twelve hours (less on a
+-- Monday morning: of this week), so that none is old enough to be deleted. Written by the server in
 -- one go, because running ten million no-op jobs would take minutes and leave the very same rows.
 WITH bounds AS MATERIALIZED (
-    SELECT extract(epoch FROM date_trunc('week', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') * 1000 AS low,
+    SELECT greatest(
+        extract(epoch FROM date_trunc('week', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'),
+        extract(epoch FROM now() - interval '12 hours')
+    ) * 1000 AS low,
         extract(epoch FROM now()) * 1000 AS high
 ), past AS MATERIALIZED (
     SELECT n, to_timestamp(at / 1000) AS at,
