@@ -195,8 +195,9 @@ class Adder(ABC):
 
 
 async def timed(calls: int, callers: int, call: Callable[[int], Awaitable[None]]) -> dict[str, Any]:
-    """Make `calls` calls from `callers` concurrent callers; return the seconds in all and of each call."""
+    """Make `calls` calls from `callers` concurrent callers; return when they began, and the seconds of all and each."""
     latencies: list[float] = []
+    start = time.monotonic()
     numbers = iter(range(calls))
 
     async def caller() -> None:
@@ -207,7 +208,7 @@ async def timed(calls: int, callers: int, call: Callable[[int], Awaitable[None]]
 
     began = time.perf_counter()
     await asyncio.gather(*(caller() for _ in range(callers)))
-    return {"seconds": time.perf_counter() - began, "latencies": latencies}
+    return {"began": start, "seconds": time.perf_counter() - began, "latencies": latencies}
 
 
 async def submit(adder: Adder, jobs: int) -> dict[str, Any]:

@@ -1,0 +1,51 @@
+"""How soon an idle worker starts a job: from just before the call that adds it to its handler."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from contestants.protocol import Tally, read_tally
+from figures import Figures, per_job, percentiles
+from places import Places
+from plan import Variant
+from players import Player, Workers
+
+WARM_UP = 5
+
+
+def pick_up(player: Player, places: Places, variant: Variant) -> Figures:
+    """Submit jobs one at a time, each to a worker that is idle."""
+    url = places.ready(player, variant)
+    if places.in_one_process:
+        return _in_one_process(player, places, variant, url)
+    meter = places.store(player).meter(url)
+    with Workers(player, url, variant.workers) as workers:
+        player.ask("submit", url, within=places.patience, jobs=WARM_UP)
+        early = Counter(workers.wait_for(WARM_UP, places.patience)["latencies"])
+        before, cpu = meter.read(), workers.cpu()
+        player.ask("submit", url, within=places.patience, jobs=variant.jobs)
+        tally = workers.wait_for(WARM_UP + variant.jobs, places.patience)
+        used, cpu_after = meter.read().since(before), workers.cpu()
+    late = list((Counter(tally["latencies"]) - early).elements())
+    return _figures(
+        late,
+        variant,
+        worker_cpu=per_job(None if cpu is None or cpu_after is None else cpu_after - cpu, variant.jobs, 1e6),
+        server_cpu=per_job(used.cpu, variant.jobs, 1e6),
+    )
+
+
+def _in_one_process(player: Player, places: Places, variant: Variant, url: str) -> Figures:
+    with tempfile.TemporaryDirectory(prefix="jobq-tally-") as folder:
+        tally = Path(folder, "tally")
+        Tally.create(tally)
+        player.ask("submit", url, within=places.patience, jobs=variant.jobs, tally=tally)
+        return _figures(read_tally(tally)["latencies"], variant)
+
+
+def _figures(late: list[float], variant: Variant, **used: float | None) -> Figures:
+    latency = percentiles(late)
+    value = latency["p50"] if latency else None
+    return Figures(value=value, jobs=len(late), asked=variant.jobs, latency=latency, **used)  # type: ignore[arg-type]
