@@ -12,15 +12,34 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import environments
+from adding import adding
 from drain import drain
+from idling import idle
 from line_up import line_up
+from picking_up import pick_up
+from pinning import pinned
 from places import Places
 from plan import EVERYWHERE, SCALES, plan
 from results import Results, conditions
 from rounds import play
+from spread import spread
+from starting import start
 from stores import MemoryStore, PostgresStore, SqliteStore, Store
+from together import together
 
-MEASURES = {"drain": drain}
+MEASURES = {
+    "drain": drain,
+    "add": adding("add"),
+    "group": adding("group"),
+    "many": adding("many"),
+    "ask": adding("ask"),
+    "pick_up": pick_up,
+    "idle": idle,
+    "start": start,
+    "together": together,
+    "pinned": pinned,
+    "spread": spread,
+}
 
 
 def main() -> None:
@@ -39,7 +58,7 @@ def main() -> None:
             places = Places(stores, scale)
             for scenario in scenarios:
                 if kind in scenario.storages:
-                    able = [player for player in players if all(player.can(verb) for verb in scenario.needs)]
+                    able = [player for player in players if player.enters(scenario.needs, scenario.ours_only)]
                     play(scenario, able, MEASURES[scenario.measure], places, rounds, results)
         print(results.path)
 

@@ -12,7 +12,7 @@ def drain(player: Player, places: Places, variant: Variant) -> Figures:
     """Fill, then let the workers run until every job has started, or none has for long."""
     jobs = variant.jobs
     url = places.filled(player, variant)
-    extra = {**variant.settings, **places.together(variant)}
+    extra = {**variant.settings, **places.alone(variant)}
     meter = places.store(player).meter(url)
     before = meter.read()
     with Workers(player, url, variant.workers, sleep=variant.sleep, extra=extra) as workers:

@@ -92,9 +92,10 @@ class Variant:
     """One way to measure. What is 0 or empty does not happen.
 
     jobs: measured. workers: processes. callers: concurrent, of one process. payload: bytes in each job. sleep: seconds
-    in each handler. finished, future: jobs that lie there; higher: with a higher priority than those measured.
-    at_once: right after the filling. pinned: what holds a snapshot meanwhile, 'reads' or 'writes'. seconds, rate: how
-    long, and jobs a second. settings: for the contestant. x: where on a curve.
+    in each handler. behind: jobs that are due like those measured, and left there. finished, future: jobs that lie
+    there; higher: with a higher priority than those measured. at_once: right after the filling. pinned: what holds a
+    snapshot meanwhile, 'reads' or 'writes'. seconds, rate: how long, and jobs a second. settings: for the contestant.
+    x: where on a curve.
     """
 
     name: str = ""
@@ -103,6 +104,7 @@ class Variant:
     callers: int = 1
     payload: int = 0
     sleep: float = 0.0
+    behind: int = 0
     finished: int = 0
     future: int = 0
     higher: bool = False
@@ -116,7 +118,10 @@ class Variant:
 
 @attrs.frozen(kw_only=True)
 class Scenario:
-    """One table and plot. measure: the kind of measurement. less: whether less is better. needs: verbs."""
+    """One table and plot. measure: the kind of measurement. less: whether less is better. needs: verbs.
+
+    ours_only: whether only jobq plays.
+    """
 
     name: str
     title: str
@@ -131,38 +136,173 @@ class Scenario:
 
 def plan(scale: Scale) -> list[Scenario]:
     """Return all scenarios at one scale."""
-    return [*_basic(scale), *_burdened(scale), *_by_job(scale), *(_curves(scale) if scale.curves else ())]
+    from curves import curves  # which makes them of the values above
+
+    return [*_basic(scale), *_burdened(scale), *_by_job(scale), *curves(scale)]
 
 
 def _basic(scale: Scale) -> list[Scenario]:
     return [
         Scenario(
             name="drain",
-            title="Drain a backlog of no-op jobs",
+            title="Drain a backlog of no-op jobs with one worker process",
             measure="drain",
             unit="jobs/s",
             needs=("fill", "work"),
-            variants=[Variant(name="1 worker process", jobs=scale.jobs)],
+            variants=[Variant(jobs=scale.jobs)],
         ),
         Scenario(
             name="drain-2",
-            title="The same with two worker processes",
+            title="Drain a backlog of no-op jobs with two worker processes",
             measure="drain",
             unit="jobs/s",
             needs=("fill", "work"),
             storages=SHARED,
-            variants=[Variant(name="2 worker processes", jobs=scale.jobs * 2, workers=2)],
+            variants=[Variant(jobs=scale.jobs * 2, workers=2)],
+        ),
+        Scenario(
+            name="add",
+            title="Add jobs one after another",
+            measure="add",
+            unit="jobs/s",
+            needs=("add",),
+            variants=[Variant(jobs=scale.adds)],
+        ),
+        Scenario(
+            name="group",
+            title="Add jobs from 50 concurrent callers in one process, each acknowledged",
+            measure="group",
+            unit="jobs/s",
+            needs=("group",),
+            variants=[Variant(jobs=scale.adds * 10, callers=50)],
+        ),
+        Scenario(
+            name="many",
+            title="Add jobs in bulk, 1,000 a call",
+            measure="many",
+            unit="jobs/s",
+            needs=("many",),
+            variants=[Variant(jobs=scale.bulk)],
+        ),
+        Scenario(
+            name="pick-up",
+            title="Pick-up by an idle worker, from the call that adds to the handler",
+            measure="pick_up",
+            unit="ms, p50",
+            less=True,
+            needs=("work", "submit"),
+            variants=[Variant(jobs=scale.pick_ups)],
+        ),
+        Scenario(
+            name="ask",
+            title="Add a job and wait for its result, 100 callers at once",
+            measure="ask",
+            unit="jobs/s",
+            needs=("work", "ask", "submit"),
+            variants=[Variant(jobs=scale.adds * 2, callers=100)],
+        ),
+        Scenario(
+            name="together",
+            title="Add from 50 callers while one worker process drains",
+            measure="together",
+            unit="jobs/s",
+            storages=SHARED,
+            needs=("work", "group", "submit"),
+            variants=[Variant(jobs=scale.jobs, callers=50)],
+        ),
+        Scenario(
+            name="idle",
+            title="An idle worker's processor time",
+            measure="idle",
+            unit="% of a core",
+            less=True,
+            storages=SHARED,
+            needs=("work", "submit"),
+            variants=[Variant(seconds=scale.idle_seconds)],
+        ),
+        Scenario(
+            name="start",
+            title="Import the client and its storage",
+            measure="start",
+            unit="ms",
+            less=True,
+            storages=SHARED,
+            needs=("start",),
+            variants=[Variant(jobs=scale.starts)],
         ),
     ]
 
 
 def _burdened(scale: Scale) -> list[Scenario]:
-    return []
+    jobs, future = scale.jobs, scale.future
+    steady = {"seconds": scale.pinned_seconds, "rate": scale.pinned_rate}
+    return [
+        Scenario(
+            name="history",
+            title="Drain with finished and future jobs lying there",
+            measure="drain",
+            unit="jobs/s",
+            storages=SHARED,
+            needs=("fill", "work"),
+            variants=[
+                Variant(name="clean", jobs=jobs),
+                Variant(name=f"{scale.finished:,} finished", jobs=jobs, finished=scale.finished),
+                Variant(name=f"{future:,} future", jobs=jobs, future=future),
+                Variant(name=f"{future:,} future, higher priority", jobs=jobs, future=future, higher=True),
+            ],
+        ),
+        Scenario(
+            name="after-bulk",
+            title=f"Drain {scale.after_bulk:,} jobs, at leisure and right after adding them",
+            measure="drain",
+            unit="jobs/s",
+            storages=SHARED,
+            needs=("fill", "work"),
+            variants=[
+                Variant(name="calm", jobs=scale.after_bulk),
+                Variant(name="right after", jobs=scale.after_bulk, at_once=True),
+            ],
+        ),
+        Scenario(
+            name="pinned",
+            title=f"Pick-up at a steady {scale.pinned_rate:,} jobs/s under a pinned snapshot",
+            measure="pinned",
+            unit="ms, p99",
+            less=True,
+            storages=("postgresql",),
+            needs=("work", "many", "submit"),
+            variants=[
+                Variant(name="no snapshot", **steady),
+                Variant(name="a reader's", pinned="reads", **steady),
+                Variant(name="a writer's", pinned="writes", **steady),
+            ],
+        ),
+    ]
 
 
 def _by_job(scale: Scale) -> list[Scenario]:
-    return []
-
-
-def _curves(scale: Scale) -> list[Scenario]:
-    return []
+    return [
+        Scenario(
+            name="payload",
+            title="Drain jobs by the size of their arguments",
+            measure="drain",
+            unit="jobs/s",
+            needs=("fill", "work"),
+            variants=[
+                Variant(name="100 B", jobs=scale.jobs, payload=100),
+                Variant(name="2 KB", jobs=scale.jobs, payload=2_000),
+                Variant(name="20 KB", jobs=scale.jobs // 5, payload=20_000),
+            ],
+        ),
+        Scenario(
+            name="sleeping",
+            title="Drain jobs that wait",
+            measure="drain",
+            unit="jobs/s",
+            needs=("fill", "work"),
+            variants=[
+                Variant(name="1 ms", jobs=scale.sleeping * 2, sleep=0.001),
+                Variant(name="10 ms", jobs=scale.sleeping, sleep=0.01),
+            ],
+        ),
+    ]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,17 @@ class Player:
         return attrs.evolve(self, settings={**self.settings, verb: settings})
 
     def can(self, verb: str) -> bool:
-        """Say whether it has a verb."""
-        return verb in self.about["can"]
+        """Say whether it has a verb; `start` is for those that say what to import."""
+        return verb in self.about["can"] or (verb == "start" and bool(self.about["imports"]))
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is jobq, of whatever commit."""
+        return self.script.stem.startswith("ours")
+
+    def enters(self, needs: Sequence[str], ours_only: bool) -> bool:
+        """Say whether it takes part in a scenario that needs some verbs."""
+        return all(map(self.can, needs)) and (self.is_ours or not ours_only)
 
     def plays_on(self, storage: str) -> bool:
         """Say whether it takes the storage's URLs."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,7 +39,6 @@ def _measured(measure: Measure, player: Player, places: Places, variant: Variant
         return measure(player, places, variant)
     except (ContestantError, psycopg.Error, OSError) as error:
         # One contestant's trouble is part of the results, and no reason to lose those of the others.
-        traceback.print_exc()
         return Figures(value=None, jobs=0, asked=variant.jobs, note=f"failed: {str(error)[-300:]}")
 
 
