@@ -1,0 +1,149 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["celery[redis]==5.7.0", "kombu==5.7.0", "redis==8.1.0"]
+# ///
+"""Celery on Redis, with its pool of forked processes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+from celery import Celery
+from protocol import Adder, Contestant, Tally, main
+
+
+class Jobs:
+    """A Celery application with the jobs of the benchmarks; options: see `CeleryRival.settings`."""
+
+    def __init__(self, url: str, options: dict[str, Any], tally: Tally | None = None, sleep: float = 0.0) -> None:
+        self.app = Celery("bench", broker=url, backend=url)
+        self.app.conf.update(
+            task_acks_late=options.get("acks_late", False),
+            worker_prefetch_multiplier=options.get("prefetch", 64),
+            worker_enable_remote_control=False,
+            worker_hijack_root_logger=False,
+            broker_connection_retry_on_startup=True,
+        )
+
+        def count() -> None:
+            assert tally is not None
+            tally.ran()
+            if sleep:
+                time.sleep(sleep)
+
+        def nothing(n: int, text: str = "") -> None:
+            count()
+
+        def answer(n: int, text: str = "") -> int:
+            count()
+            return n
+
+        def stamp(sent: float) -> None:
+            assert tally is not None
+            tally.picked_up(sent)
+
+        keeps_none = not options.get("results", False)
+        self.nothing = self.app.task(name="nothing", ignore_result=keeps_none)(nothing)
+        self.answer = self.app.task(name="answer", ignore_result=False)(answer)
+        self.stamp = self.app.task(name="stamp", ignore_result=keeps_none)(stamp)
+
+
+class CeleryRival(Contestant):
+    """Celery: a parent that fetches, and forked processes that run.
+
+    settings: `concurrency` forked processes, `prefetch` jobs for each, `acks_late` whether a job is acknowledged after
+    its run, `results` whether those of all jobs are stored.
+    """
+
+    name = "celery"
+    packages = ("celery", "kombu", "redis")
+    can = Contestant.can | {"ask"}
+    storages = ("redis",)
+    imports: ClassVar[dict[str, str]] = {"redis": "from celery import Celery"}
+    settings: ClassVar[dict[str, list[dict[str, Any]]]] = {
+        "work": [
+            {"concurrency": 1, "prefetch": 64},
+            {"concurrency": 2, "prefetch": 64},
+            {"concurrency": 2, "prefetch": 512},
+        ]
+    }
+    caveats: ClassVar[Sequence[str]] = (
+        "A job is acknowledged when a process is about to run it, as by default: a worker that is killed loses it.",
+        "No results and no history are kept, except of the job that `ask` waits for.",
+        "On Redis a job is acknowledged from memory; what a crash loses is up to the server's appendfsync.",
+        "One worker command is a parent process that fetches and `concurrency` forked processes that run jobs.",
+        "Its own monitoring (gossip, mingle, heartbeats, remote control) is off, which makes it faster.",
+    )
+
+    def setup(self) -> None:
+        """Remove what is left in Redis."""
+        Jobs(self.url, self.options).app.control.purge()
+
+    def fill(self, jobs: int, payload: int, delay: float, higher: bool) -> None:
+        """Add in batches."""
+        made = Jobs(self.url, self.options)
+        text = "x" * payload
+        options: dict[str, Any] = {"countdown": delay} if delay else {}
+        if higher:
+            options["priority"] = 0
+        with made.app.producer_or_acquire() as producer, producer.batch():
+            for n in range(jobs):
+                made.nothing.apply_async((n, text), producer=producer, **options)
+
+    def work(self) -> None:
+        """Serve with a worker; SIGTERM lets running jobs end."""
+        made = Jobs(self.url, self.options, self.tally, self.sleep)
+        concurrency = str(self.options.get("concurrency", 1))
+        quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]
+        try:
+            made.app.worker_main(["worker", "--pool", "prefork", "--concurrency", concurrency, *quiet])
+        except SystemExit as end:
+            if end.code:
+                raise
+
+    def adder(self, payload: int) -> Adder:
+        """Add by calling tasks."""
+        return CeleryAdder(Jobs(self.url, self.options), "x" * payload)
+
+
+class CeleryAdder(Adder):
+    """Calls tasks; waits for results in threads."""
+
+    def __init__(self, jobs: Jobs, text: str) -> None:
+        self.jobs = jobs
+        self.text = text
+        self.threads = ThreadPoolExecutor(100)
+
+    async def __aexit__(self, *error: object) -> None:
+        """End the threads."""
+        self.threads.shutdown()
+
+    async def one(self, n: int) -> None:
+        """Add one."""
+        self.jobs.nothing.delay(n, self.text)
+
+    async def ask(self, n: int) -> None:
+        """Add one and wait for its result."""
+        await asyncio.get_running_loop().run_in_executor(self.threads, self._ask, n)
+
+    def _ask(self, n: int) -> None:
+        if self.jobs.answer.delay(n, self.text).get(timeout=60) != n:
+            raise RuntimeError("the result of another job")
+
+    async def many(self, count: int) -> None:
+        """Add a batch in one pipeline."""
+        with self.jobs.app.producer_or_acquire() as producer, producer.batch(max_size=count):
+            for n in range(count):
+                self.jobs.nothing.apply_async((n, self.text), producer=producer)
+
+    async def stamp(self) -> None:
+        """Add one that notes when it was submitted."""
+        self.jobs.stamp.delay(time.monotonic())
+
+
+if __name__ == "__main__":
+    main(CeleryRival)
