@@ -9,6 +9,7 @@ import argparse
 import signal
 import sys
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import environments
@@ -20,12 +21,14 @@ from picking_up import pick_up
 from pinning import pinned
 from places import Places
 from plan import EVERYWHERE, SCALES, plan
+from redis_store import RedisStore
 from results import Results, conditions
 from rounds import play
 from spread import spread
 from starting import start
 from stores import MemoryStore, PostgresStore, SqliteStore, Store
 from together import together
+from tuning import Tuning
 
 MEASURES = {
     "drain": drain,
@@ -52,13 +55,18 @@ def main() -> None:
     for kind in options.storage or EVERYWHERE:
         with ExitStack() as stack:
             stores: dict[str, Store] = {kind: stack.enter_context(_store(kind, options.postgres))}
+            if options.rivals and kind == "postgresql" and RedisStore.available():
+                stores["redis"] = stack.enter_context(RedisStore())
             facts = {name: store.facts() for name, store in stores.items()}
-            results = Results(options.out / f"{kind}.jsonl", conditions(options.scale, facts))
-            players = line_up(kind, options, results)
+            began = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+            results = Results(options.out / f"{kind}-{began}.jsonl", conditions(options.scale, facts))
+            players = line_up(list(stores), options, results)
             places = Places(stores, scale)
+            tuning = Tuning(MEASURES, places, results)
             for scenario in scenarios:
                 if kind in scenario.storages:
                     able = [player for player in players if player.enters(scenario.needs, scenario.ours_only)]
+                    able = [tuning.best(player, scenario) for player in able]
                     play(scenario, able, MEASURES[scenario.measure], places, rounds, results)
         print(results.path)
 

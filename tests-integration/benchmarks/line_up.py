@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import environments
@@ -12,11 +13,12 @@ from results import Results
 
 SCRIPTS = Path(__file__).parent / "contestants"
 OURS = {"postgresql": "ours.py", "sqlite": "ours.py", "memory": "ours_memory.py"}
-FLOORS = {"postgresql": ["floor_postgres.py"], "sqlite": ["floor_sqlite.py"], "memory": []}
+FLOORS = {"postgresql": ["floor_postgres.py", "floor_statements.py", "floor_insert.py"], "sqlite": ["floor_sqlite.py"], "memory": []}
 
 
-def line_up(storage: str, options: argparse.Namespace, results: Results) -> list[Player]:
-    """Return the contestants on a storage; those that cannot be are reported absent."""
+def line_up(stores: Sequence[str], options: argparse.Namespace, results: Results) -> list[Player]:
+    """Return the contestants on a storage, the first of these, and rivals on the others; reports who cannot come."""
+    storage = stores[0]
     python = Path(sys.executable) if options.here else environments.of_working_tree()
     ours = SCRIPTS / OURS[storage]
     players = [Player.meet(ours, python)]
@@ -25,13 +27,13 @@ def line_up(storage: str, options: argparse.Namespace, results: Results) -> list
         players.append(Player.meet(ours, old, name=f"jobq at {commit}"))
     players += [Player.meet(SCRIPTS / floor, python) for floor in FLOORS[storage]]
     if options.rivals:
-        players += _rivals(storage, results)
+        players += _rivals(stores, results)
     for player in players:
         results.player(player)
     return players
 
 
-def _rivals(storage: str, results: Results) -> list[Player]:
+def _rivals(stores: Sequence[str], results: Results) -> list[Player]:
     found: list[Player] = []
     for script in sorted(SCRIPTS.glob("rival_*.py")):
         try:
@@ -40,6 +42,6 @@ def _rivals(storage: str, results: Results) -> list[Player]:
             print(f"ABSENT: {script.stem}: {error}", file=sys.stderr)
             results.absent(script.stem, str(error)[-500:])
         else:
-            if rival.plays_on(storage):
+            if any(map(rival.plays_on, stores)):
                 found.append(rival)
     return found

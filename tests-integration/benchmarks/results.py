@@ -50,7 +50,7 @@ class Results:
 
     def player(self, player: Player) -> None:
         """Say who takes part, with which versions."""
-        about = {name: player.about[name] for name in ("python", "versions", "storages")}
+        about = {name: player.about[name] for name in ("python", "versions", "storages", "caveats")}
         self._write({"line": "contestant", "contestant": player.name, **about})
 
     def choice(self, player: Player, verb: str, tried: list[dict[str, Any]]) -> None:

@@ -11,12 +11,13 @@ import json
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 from protocol import Adder, Contestant, main
-from psycopg.pq import TransactionStatus
+from uuid_utils.compat import uuid7
 
 TABLES = """
 CREATE SCHEMA floor;
@@ -68,6 +69,9 @@ WITH made AS (
 INSERT INTO floor.ready (id) SELECT id FROM made
 """
 
+POLL = 0.02
+"""Seconds between looks for jobs that nobody rang for."""
+
 
 class FloorPostgres(Contestant):
     """psycopg and asyncio, and nothing else."""
@@ -95,25 +99,35 @@ class FloorPostgres(Contestant):
         asyncio.run(self._work())
 
     async def _work(self) -> None:
-        stopping = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+        loop = asyncio.get_running_loop()
+        rung, stopping = asyncio.Event(), asyncio.Event()
+
+        def stop() -> None:
+            stopping.set()
+            rung.set()
+
+        loop.add_signal_handler(signal.SIGTERM, stop)
         batch = self.options.get("batch", 200)
         done: list[UUID] = []
         mark = 0
-        async with await _connect(self.url) as connection, await _connect(self.url) as listener:
+        async with await connect(self.url) as connection, await connect(self.url) as listener:
             await listener.execute("LISTEN floor")
+            loop.add_reader(listener.fileno(), hear, listener, rung)
             cursor = connection.cursor(binary=True)
             while not stopping.is_set():
+                rung.clear()
                 await cursor.execute(EXCHANGE, (done, mark, batch), prepare=True)
                 rows = await cursor.fetchall()
                 done = []
                 if not rows:
-                    await _rung(listener, stopping)
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(rung.wait(), POLL)
                     continue
                 mark = rows[0][3]
                 tasks = [asyncio.create_task(self._run(kind, arguments)) for _, kind, arguments, _ in rows]
                 await asyncio.gather(*tasks)
                 done = [row[0] for row in rows]
+            loop.remove_reader(listener.fileno())
             await cursor.execute(EXCHANGE, (done, mark, 0))
 
     async def _run(self, kind: str, arguments: dict[str, Any]) -> None:
@@ -130,24 +144,22 @@ class FloorPostgres(Contestant):
         return FloorAdder(self.url, "x" * payload)
 
 
-async def _connect(url: str) -> psycopg.AsyncConnection[Any]:
+async def connect(url: str) -> psycopg.AsyncConnection[Any]:
+    """Connect, with plans that do not follow statistics."""
     connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
     await connection.execute(SETTINGS)
     return connection
 
 
-async def _rung(listener: psycopg.AsyncConnection[Any], stopping: asyncio.Event) -> None:
-    """Wait for a notification, or for the end."""
-    ring = asyncio.ensure_future(anext(listener.notifies(timeout=None, stop_after=1), None))
-    stop = asyncio.ensure_future(stopping.wait())
-    await asyncio.wait((ring, stop), return_when=asyncio.FIRST_COMPLETED)
-    for task in (ring, stop):
-        task.cancel()
-    await asyncio.gather(ring, stop, return_exceptions=True)
+def hear(listener: psycopg.AsyncConnection[Any], rung: asyncio.Event) -> None:
+    """Take in what was notified."""
+    listener.pgconn.consume_input()
+    while listener.pgconn.notifies() is not None:
+        rung.set()
 
 
 def _many(kind: str, numbers: Sequence[int], text: str) -> tuple[Any, ...]:
-    return kind, [uuid4() for _ in numbers], [json.dumps({"n": n, "text": text}) for n in numbers]
+    return kind, [uuid7() for _ in numbers], [json.dumps({"n": n, "text": text}) for n in numbers]
 
 
 class FloorAdder(Adder):
@@ -161,7 +173,7 @@ class FloorAdder(Adder):
 
     async def __aenter__(self) -> Adder:
         """Connect."""
-        self._connection = await _connect(self.url)
+        self._connection = await connect(self.url)
         self._cursor = self._connection.cursor(binary=True)
         return self
 
@@ -177,8 +189,7 @@ class FloorAdder(Adder):
             await answer
             return
         self._busy = True
-        arguments = json.dumps({"n": n, "text": self.text})
-        await self._cursor.execute(ADD_ONE, (uuid4(), "nothing", arguments), prepare=True)
+        await self._add([n])
         if self._waiting:
             self._flushing = asyncio.create_task(self._flush())
         else:
@@ -187,21 +198,27 @@ class FloorAdder(Adder):
     async def _flush(self) -> None:
         while self._waiting:
             together, self._waiting = self._waiting, []
-            await self._cursor.execute(ADD_MANY, _many("nothing", [n for n, _ in together], self.text), prepare=True)
+            await self._add([n for n, _ in together])
             for _, answer in together:
                 answer.set_result(None)
         self._busy = False
 
     async def many(self, count: int) -> None:
         """Add a batch in one statement."""
-        await self._cursor.execute(ADD_MANY, _many("nothing", range(count), self.text), prepare=True)
+        await self._add(range(count))
+
+    async def _add(self, numbers: Sequence[int]) -> None:
+        if len(numbers) == 1:
+            arguments = json.dumps({"n": numbers[0], "text": self.text})
+            await self._cursor.execute(ADD_ONE, (uuid7(), "nothing", arguments), prepare=True)
+        else:
+            await self._cursor.execute(ADD_MANY, _many("nothing", numbers, self.text), prepare=True)
 
     async def stamp(self) -> None:
         """Add one and ring, in one round trip."""
-        assert self._connection.info.transaction_status == TransactionStatus.IDLE
         arguments = json.dumps({"sent": time.monotonic()})
         async with self._connection.pipeline():
-            await self._cursor.execute(ADD_ONE, (uuid4(), "stamp", arguments), prepare=True)
+            await self._cursor.execute(ADD_ONE, (uuid7(), "stamp", arguments), prepare=True)
             await self._cursor.execute("SELECT pg_notify('floor', '')", prepare=True)
 
 

@@ -6,12 +6,13 @@ A worker fills its own queue before it serves: the setting `fill` says with how 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any, ClassVar
 
 import ours
 from protocol import Adder, main
 
-from jobq_client import JobQueueClient
+from jobq_client import JobHandle, JobQueueClient
 from jobq_core.memory import MemoryQueueStorage
 from jobq_worker import JobQueueWorker
 
@@ -61,6 +62,7 @@ class MemoryAdder(ours.JobqAdder):
         super().__init__(JobQueueClient(storage), text)
         self.storage = storage
         self.worker = worker
+        self.last: JobHandle[None] | None = None
 
     async def __aenter__(self) -> Adder:
         """Start both."""
@@ -71,11 +73,17 @@ class MemoryAdder(ours.JobqAdder):
         return self
 
     async def __aexit__(self, *error: Any) -> None:
-        """Stop both."""
+        """Stop both, the last `stamp` job having run."""
+        if self.last is not None:
+            await self.client.wait_for(self.last, timeout=30)
         if self.worker is not None:
             await self.worker.stop()
         await super().__aexit__(*error)
         await self.storage.close()
+
+    async def stamp(self) -> None:
+        """Add one that notes when it was submitted."""
+        self.last = await self.client.add(ours.stamp(sent=time.monotonic()))
 
 
 if __name__ == "__main__":
