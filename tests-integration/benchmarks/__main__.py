@@ -23,6 +23,7 @@ from places import Places
 from plan import EVERYWHERE, SCALES, plan
 from redis_store import RedisStore
 from results import Results, conditions
+from retiring import retire
 from rounds import play
 from spread import spread
 from starting import start
@@ -42,6 +43,7 @@ MEASURES = {
     "together": together,
     "pinned": pinned,
     "spread": spread,
+    "retire": retire,
 }
 
 

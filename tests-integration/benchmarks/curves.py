@@ -72,6 +72,15 @@ def curves(scale: Scale) -> list[Scenario]:
             [_at(n, jobs=jobs * 2, workers=2) for n in points(1, 2)],
             measure="spread",
         ),
+        Scenario(
+            name="retention",
+            title=f"Delete {scale.finished:,} finished jobs that retention no longer keeps",
+            measure="retire",
+            unit="jobs/s",
+            storages=("postgresql",),
+            ours_only=True,
+            variants=[Variant(finished=scale.finished)],
+        ),
     ]
 
 
