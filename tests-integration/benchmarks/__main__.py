@@ -14,6 +14,7 @@ from pathlib import Path
 
 import environments
 from adding import adding
+from crowding import crowd
 from drain import drain
 from idling import idle
 from line_up import line_up
@@ -44,6 +45,7 @@ MEASURES = {
     "pinned": pinned,
     "spread": spread,
     "retire": retire,
+    "crowd": crowd,
 }
 
 

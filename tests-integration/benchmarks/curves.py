@@ -73,6 +73,17 @@ def curves(scale: Scale) -> list[Scenario]:
             measure="spread",
         ),
         Scenario(
+            name="by-idle",
+            title="Transactions of worker processes that have nothing to do, by their number",
+            measure="crowd",
+            unit="transactions/s",
+            storages=("postgresql",),
+            less=True,
+            needs=("work", "submit"),
+            ours_only=True,
+            variants=[_at(n, workers=n, seconds=min(scale.idle_seconds, 10.0)) for n in points(1, 4, 16)],
+        ),
+        Scenario(
             name="retention",
             title=f"Delete {scale.finished:,} finished jobs that retention no longer keeps",
             measure="retire",
