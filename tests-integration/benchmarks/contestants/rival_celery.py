@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,9 +30,12 @@ class Jobs:
             broker_connection_retry_on_startup=True,
         )
 
+        one_at_a_time = threading.Lock()
+
         def count() -> None:
             assert tally is not None
-            tally.ran()
+            with one_at_a_time:
+                tally.ran()
             if sleep:
                 time.sleep(sleep)
 
@@ -44,7 +48,8 @@ class Jobs:
 
         def stamp(sent: float) -> None:
             assert tally is not None
-            tally.picked_up(sent)
+            with one_at_a_time:
+                tally.picked_up(sent)
 
         keeps_none = not options.get("results", False)
         self.nothing = self.app.task(name="nothing", ignore_result=keeps_none)(nothing)
@@ -53,10 +58,10 @@ class Jobs:
 
 
 class CeleryRival(Contestant):
-    """Celery: a parent that fetches, and forked processes that run.
+    """Celery: a parent that fetches, and forked processes that run, or one process that does both.
 
-    settings: `concurrency` forked processes, `prefetch` jobs for each, `acks_late` whether a job is acknowledged after
-    its run, `results` whether those of all jobs are stored.
+    settings: `pool` ('prefork' or 'solo'), `concurrency` forked processes, `prefetch` jobs for each, `acks_late`
+    whether a job is acknowledged after its run, `results` whether those of all jobs are stored.
     """
 
     name = "celery"
@@ -67,15 +72,15 @@ class CeleryRival(Contestant):
     settings: ClassVar[dict[str, list[dict[str, Any]]]] = {
         "work": [
             {"concurrency": 1, "prefetch": 64},
-            {"concurrency": 2, "prefetch": 64},
-            {"concurrency": 2, "prefetch": 512},
+            {"concurrency": 2, "prefetch": 64, "acks_late": True},
+            {"pool": "solo", "prefetch": 64},
         ]
     }
     caveats: ClassVar[Sequence[str]] = (
-        "A job is acknowledged when a process is about to run it, as by default: a worker that is killed loses it.",
+        "Without `acks_late` a job is acknowledged when a process accepts it: a worker that is killed loses it.",
         "No results and no history are kept, except of the job that `ask` waits for.",
         "On Redis a job is acknowledged from memory; what a crash loses is up to the server's appendfsync.",
-        "One worker command is a parent process that fetches and `concurrency` forked processes that run jobs.",
+        "One worker command is a parent that fetches and `concurrency` forks that run; `solo` is a single process.",
         "Its own monitoring (gossip, mingle, heartbeats, remote control) is off, which makes it faster.",
     )
 
@@ -97,10 +102,10 @@ class CeleryRival(Contestant):
     def work(self) -> None:
         """Serve with a worker; SIGTERM lets running jobs end."""
         made = Jobs(self.url, self.options, self.tally, self.sleep)
-        concurrency = str(self.options.get("concurrency", 1))
+        pool = ["--pool", self.options.get("pool", "prefork"), "--concurrency", str(self.options.get("concurrency", 1))]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]
         try:
-            made.app.worker_main(["worker", "--pool", "prefork", "--concurrency", concurrency, *quiet])
+            made.app.worker_main(["worker", *pool, *quiet])
         except SystemExit as end:
             if end.code:
                 raise
