@@ -89,7 +89,7 @@ class TaskiqRival(Contestant):
         ]
     }
     caveats: ClassVar[Sequence[str]] = (
-        "A job is acknowledged after it ran; those of a killed worker are claimed again after ten minutes at the earliest.",
+        "A job is acknowledged after it ran; those of a killed worker come back after ten minutes at the earliest.",
         "No results are kept, except of the job that `ask` waits for, and a failed job is not tried again by default.",
         "Finished jobs stay in the stream, which is not trimmed here: its `maxlen` would cut jobs that have not run.",
         "On Redis a job is acknowledged from memory; what a crash loses is up to the server's appendfsync.",
