@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["nox>=2025.2.9", "uv>=0.6"]
 # ///
-"""Everything that CI runs, in sessions: `nox -l` lists them, `nox` runs all but the demo.
+"""Everything that CI runs, in sessions: `nox -l` lists them, `nox` runs all but the demo and the benchmarks.
 
 Packages are tested from wheels, each with nothing beside it but what it declares: an import that is not declared, or a
 data file left out of the wheel, turns its session red. The wheels are built anew in each run of nox, once. The block
@@ -126,6 +126,13 @@ def demo(session: nox.Session) -> None:
     """Count the standard library's code in client, server and worker processes, one of them killed on the way."""
     install(session, *PACKAGES, group="demo")
     session.run("python", "examples/census.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure jobq, its floors and, with --rivals, its rivals in turns: `nox -s bench -- --help`. No part of CI."""
+    install(session, *PACKAGES, group="bench")
+    session.run("python", "tests-integration/benchmarks", *session.posargs)
 
 
 def install(session: nox.Session, *packages: str, group: str | None = None, test: bool = False) -> None:

@@ -27,7 +27,7 @@ def adding(verb: str) -> Callable[[Player, Places, Variant], Figures]:
                 Tally.create(tally)
             elif verb == "ask":
                 workers = stack.enter_context(Workers(player, url, variant.workers, extra=variant.settings))
-                player.ask("submit", url, within=places.patience, jobs=1)
+                player.ask("submit", url, within=places.patience, warm_up=0, jobs=1)
                 workers.wait_for(1, places.patience)
             before = meter.read()
             answer = player.ask(

@@ -19,7 +19,7 @@ def crowd(player: Player, places: Places, variant: Variant) -> Figures:
     meter = places.store(player).meter(url)
     settling = min(SETTLING, variant.seconds)
     with Workers(player, url, variant.workers) as workers:
-        player.ask("submit", url, within=places.patience, jobs=variant.workers)
+        player.ask("submit", url, within=places.patience, warm_up=0, jobs=variant.workers)
         ran = workers.wait_for(variant.workers, places.patience)["runs"]
         time.sleep(settling)
         connections, megabytes = _connections(url)

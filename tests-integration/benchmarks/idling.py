@@ -22,7 +22,7 @@ def idle(player: Player, places: Places, variant: Variant) -> Figures:
     time.sleep(settling)  # until the sessions that made the tables are counted
     without = _watched(meter, variant.seconds)
     with Workers(player, url, variant.workers) as workers:
-        player.ask("submit", url, within=places.patience, jobs=1)
+        player.ask("submit", url, within=places.patience, warm_up=0, jobs=1)
         ran = workers.wait_for(1, places.patience)["runs"]
         time.sleep(settling)
         cpu = workers.cpu()

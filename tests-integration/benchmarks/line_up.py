@@ -13,7 +13,11 @@ from results import Results
 
 SCRIPTS = Path(__file__).parent / "contestants"
 OURS = {"postgresql": "ours.py", "sqlite": "ours.py", "memory": "ours_memory.py"}
-FLOORS = {"postgresql": ["floor_postgres.py", "floor_statements.py", "floor_insert.py"], "sqlite": ["floor_sqlite.py"], "memory": []}
+FLOORS = {
+    "postgresql": ["floor_postgres.py", "floor_statements.py", "floor_insert.py"],
+    "sqlite": ["floor_sqlite.py"],
+    "memory": [],
+}
 
 
 def line_up(stores: Sequence[str], options: argparse.Namespace, results: Results) -> list[Player]:

@@ -22,10 +22,10 @@ def pick_up(player: Player, places: Places, variant: Variant) -> Figures:
         return _in_one_process(player, places, variant, url)
     meter = places.store(player).meter(url)
     with Workers(player, url, variant.workers) as workers:
-        player.ask("submit", url, within=places.patience, jobs=WARM_UP)
+        player.ask("submit", url, within=places.patience, warm_up=0, jobs=WARM_UP)
         early = Counter(workers.wait_for(WARM_UP, places.patience)["latencies"])
         before, cpu = meter.read(), workers.cpu()
-        player.ask("submit", url, within=places.patience, jobs=variant.jobs)
+        player.ask("submit", url, within=places.patience, warm_up=0, jobs=variant.jobs)
         tally = workers.wait_for(WARM_UP + variant.jobs, places.patience)
         used, cpu_after = meter.read().since(before), workers.cpu()
     late = list((Counter(tally["latencies"]) - early).elements())
@@ -41,7 +41,7 @@ def _in_one_process(player: Player, places: Places, variant: Variant, url: str) 
     with tempfile.TemporaryDirectory(prefix="jobq-tally-") as folder:
         tally = Path(folder, "tally")
         Tally.create(tally)
-        player.ask("submit", url, within=places.patience, jobs=variant.jobs, tally=tally)
+        player.ask("submit", url, within=places.patience, warm_up=0, jobs=variant.jobs, tally=tally)
         return _figures(read_tally(tally)["latencies"], variant)
 
 

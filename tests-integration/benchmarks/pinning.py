@@ -22,13 +22,13 @@ def pinned(player: Player, places: Places, variant: Variant) -> Figures:
     meter = store.meter(url)
     with ExitStack() as stack:
         workers = stack.enter_context(Workers(player, url, variant.workers))
-        player.ask("submit", url, within=places.patience, jobs=1)
+        player.ask("submit", url, within=places.patience, warm_up=0, jobs=1)
         warm = workers.wait_for(1, places.patience)
         if variant.pinned:
             assert isinstance(store, PostgresStore)
             stack.enter_context(store.pinned(url, variant.pinned))
         before, cpu = meter.read(), workers.cpu()
-        command = player.command("pace", url, rate=variant.rate, seconds=variant.seconds)
+        command = player.command("pace", url, warm_up=0, rate=variant.rate, seconds=variant.seconds)
         with started(command) as process:
             series = _watch(workers, process.poll, len(warm["latencies"]), variant.seconds + places.patience)
             if process.poll() != 0:

@@ -30,6 +30,7 @@ class Scale:
     starts: int
     curves: bool
     patience: float
+    last_variant_only: bool = False
 
 
 SCALES = {
@@ -49,6 +50,7 @@ SCALES = {
         starts=1,
         curves=False,
         patience=30,
+        last_variant_only=True,
     ),
     "quick": Scale(
         rounds=3,
@@ -138,7 +140,10 @@ def plan(scale: Scale) -> list[Scenario]:
     """Return all scenarios at one scale."""
     from curves import curves  # which makes them of the values above
 
-    return [*_basic(scale), *_burdened(scale), *_by_job(scale), *curves(scale)]
+    scenarios = [*_basic(scale), *_burdened(scale), *_by_job(scale), *curves(scale)]
+    if scale.last_variant_only:
+        return [attrs.evolve(scenario, variants=scenario.variants[-1:]) for scenario in scenarios]
+    return scenarios
 
 
 def _basic(scale: Scale) -> list[Scenario]:

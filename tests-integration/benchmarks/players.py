@@ -72,7 +72,7 @@ class Player:
         for name, value in options.items():
             if value is True:
                 words.append(f"--{name.replace('_', '-')}")
-            elif value not in (False, None):
+            elif value is not False and value is not None:
                 words += [f"--{name.replace('_', '-')}", str(value)]
         return words
 

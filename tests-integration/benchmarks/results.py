@@ -53,10 +53,10 @@ class Results:
         about = {name: player.about[name] for name in ("python", "versions", "storages", "caveats")}
         self._write({"line": "contestant", "contestant": player.name, **about})
 
-    def choice(self, player: Player, verb: str, tried: list[dict[str, Any]]) -> None:
-        """Say which settings were tried, and what was chosen."""
-        chosen = player.settings.get(verb, {})
-        self._write({"line": "choice", "contestant": player.name, "verb": verb, "chosen": chosen, "tried": tried})
+    def choice(self, player: Player, verb: str, judge: str, tried: list[dict[str, Any]]) -> None:
+        """Say which settings were tried, by which kind of measurement, and what was chosen."""
+        chosen = {"verb": verb, "judge": judge, "chosen": player.settings.get(verb, {}), "tried": tried}
+        self._write({"line": "choice", "contestant": player.name, **chosen})
 
     def absent(self, name: str, reason: str) -> None:
         """Say who could not take part."""

@@ -66,6 +66,12 @@ def summarise(rounds: Sequence[Figures]) -> dict[str, Any]:
     latencies = [figures.latency for figures in rounds if figures.latency]
     if latencies:
         summary["latency"] = {key: round(statistics.median(one[key] for one in latencies), 3) for key in latencies[0]}
+    more = [figures.more for figures in rounds if figures.more]
+    numbers = {key for one in more for key, value in one.items() if isinstance(value, int | float)}
+    if numbers:
+        summary["more"] = {
+            key: round(statistics.median(one[key] for one in more if key in one), 3) for key in sorted(numbers)
+        }
     unfinished = [figures for figures in rounds if not figures.finished]
     if unfinished:
         worst = min(unfinished, key=lambda figures: figures.jobs)

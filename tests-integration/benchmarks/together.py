@@ -14,7 +14,7 @@ def together(player: Player, places: Places, variant: Variant) -> Figures:
     meter = places.store(player).meter(url)
     jobs = variant.jobs
     with Workers(player, url, variant.workers) as workers:
-        player.ask("submit", url, within=places.patience, jobs=1)
+        player.ask("submit", url, within=places.patience, warm_up=0, jobs=1)
         ran = workers.wait_for(1, places.patience)["runs"]
         before, cpu = meter.read(), workers.cpu()
         answer = player.ask(

@@ -1,0 +1,86 @@
+"""Results files read back: for each storage and scenario, what the latest run of it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import results
+
+PLACES = {"postgresql": "PostgreSQL", "sqlite": "SQLite", "memory": "Memory"}
+
+
+@attrs.define
+class Run:
+    """One run: its conditions, and who took part or could not."""
+
+    place: str
+    conditions: dict[str, Any]
+    contestants: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    choices: list[dict[str, Any]] = attrs.field(factory=list)
+    absent: dict[str, str] = attrs.field(factory=dict)
+
+
+@attrs.define
+class Outcome:
+    """One scenario of one run: a summary per contestant and variant, and the rounds that it is made of."""
+
+    run: Run
+    name: str
+    title: str
+    unit: str
+    summaries: list[dict[str, Any]] = attrs.field(factory=list)
+    rounds: list[dict[str, Any]] = attrs.field(factory=list)
+
+    @property
+    def variants(self) -> list[str]:
+        """Return the variants in their order."""
+        return list(dict.fromkeys(line["variant"] for line in self.summaries))
+
+    @property
+    def contestants(self) -> list[str]:
+        """Return the contestants in their order."""
+        return list(dict.fromkeys(line["contestant"] for line in self.summaries))
+
+    def of(self, contestant: str, variant: str) -> dict[str, Any] | None:
+        """Return one summary."""
+        wanted = (contestant, variant)
+        return next((line for line in self.summaries if (line["contestant"], line["variant"]) == wanted), None)
+
+    def series(self, contestant: str, variant: str) -> list[dict[str, float]]:
+        """Return what the first round measured over time."""
+        wanted = (contestant, variant)
+        found = (line for line in self.rounds if (line["contestant"], line["variant"]) == wanted)
+        return next((line["more"]["series"] for line in found if "series" in line.get("more", {})), [])
+
+
+def read(paths: Iterable[Path]) -> list[Outcome]:
+    """Return the scenarios that have summaries, each of its latest run on each version of each storage."""
+    files = [results.read(path) for path in paths]
+    latest: dict[tuple[str, str], Outcome] = {}
+    for lines in sorted((lines for lines in files if lines), key=lambda lines: str(lines[0]["date"])):
+        run = Run(_place(lines[0]), lines[0])
+        outcomes: dict[str, Outcome] = {}
+        for line in lines[1:]:
+            match line["line"]:
+                case "contestant":
+                    run.contestants[line["contestant"]] = line
+                case "choice":
+                    run.choices.append(line)
+                case "absent":
+                    run.absent[line["contestant"]] = line["reason"]
+                case kind:
+                    name = line["scenario"]
+                    outcome = outcomes.setdefault(name, Outcome(run, name, line["title"], line["unit"]))
+                    (outcome.rounds if kind == "round" else outcome.summaries).append(line)
+        latest |= {(run.place, name): outcome for name, outcome in outcomes.items() if outcome.summaries}
+    return list(latest.values())
+
+
+def _place(conditions: dict[str, Any]) -> str:
+    kind, facts = next(iter(conditions["storages"].items()))
+    name = PLACES[kind]
+    version = str(facts.get(name, "")).split(" ")[0]
+    return f"{name} {version}".strip()
