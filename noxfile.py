@@ -130,9 +130,12 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure jobq, its floors and, with --rivals, its rivals in turns: `nox -s bench -- --help`. No part of CI."""
+    """Measure jobq, its floors and, with --rivals, its rivals in turns, or write up results. `-- --help` tells more."""
     install(session, *PACKAGES, group="bench")
-    session.run("python", "tests-integration/benchmarks", *session.posargs)
+    if session.posargs[:1] == ["report"]:
+        session.run("python", "tests-integration/benchmarks/report.py", *session.posargs[1:])
+    else:
+        session.run("python", "tests-integration/benchmarks", *session.posargs)
 
 
 def install(session: nox.Session, *packages: str, group: str | None = None, test: bool = False) -> None:

@@ -1,6 +1,6 @@
 """Draw and write up what runs found.
 
-    python tests-integration/benchmarks/report.py RESULTS … [--page docs/benchmarks.md] [--out DIR]
+    nox -s bench -- report RESULTS … [--page docs/benchmarks.md] [--out DIR]
 
 RESULTS are the files that runs wrote, or folders of them; of what several hold, the latest counts. Without --page the
 tables are printed, and the plots go to --out.
