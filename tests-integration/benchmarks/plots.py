@@ -64,7 +64,12 @@ def _bars(outcome: Outcome, axes: Axes) -> None:
                 spread = [[value - line["min"]], [line["max"] - value]]
                 look: dict[str, Any] = {"color": SHADES[number % 9], "hatch": HATCHES[number % 9], "edgecolor": "white"}
                 axes.barh(position, value, 0.8, xerr=spread, error_kw={"capsize": 3, "lw": 1}, **look)
-                axes.annotate(f" {value:,.5g}", (line["max"], position), va="center", fontsize=8)
+                axes.annotate(
+                    f" {value:,.0f}" if value >= 100 else f" {value:.3g}",
+                    (line["max"], position),
+                    va="center",
+                    fontsize=8,
+                )
                 shown.add(contestant)
             ticks.append((position, label))
             position -= 1
