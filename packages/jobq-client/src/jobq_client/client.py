@@ -197,10 +197,7 @@ class JobQueueClient(EventSource):
             send = partial(persist, running.storage.add, patience=self._patience, closing=running.closing)
             added = await send_all(new, send)
             self._announce(new, added)
-        return [
-            JobHandle(self, job.definition, id=one.id, queue=asked.queue, created=one.id == asked.id)
-            for job, asked, one in zip(given, new, added, strict=True)
-        ]
+        return [self._handle(*each) for each in zip(given, new, added, strict=True)]
 
     def _handle(self, job: Job[R], new: NewJob, added: Added) -> JobHandle[R]:
         # Not added.created: a job whose commit's answer was lost is found there when it is sent again, and yet is new.
