@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from figures import Figures, per_job
+from meters import less
 from places import Places
 from plan import Variant
 from players import Player, Workers
@@ -29,7 +30,7 @@ def drain(player: Player, places: Places, variant: Variant) -> Figures:
         value=None if rate is None else round(rate, 1),
         jobs=last["runs"],
         asked=jobs,
-        worker_cpu=per_job(None if cpu is None or cpu_after is None else cpu_after - cpu, done, 1e6),
+        worker_cpu=per_job(less(cpu_after, cpu), done, 1e6),
         server_cpu=per_job(used.cpu, done, 1e6),
         commits=per_job(whole.commits, last["runs"]),
         wal=per_job(whole.wal, last["runs"]),

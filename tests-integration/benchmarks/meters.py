@@ -23,11 +23,12 @@ class Reading:
 
     def since(self, earlier: Reading) -> Reading:
         """Return what was used since an earlier reading."""
-
-        def less(a: Any, b: Any) -> Any:
-            return None if a is None or b is None else a - b
-
         return Reading(less(self.cpu, earlier.cpu), less(self.commits, earlier.commits), less(self.wal, earlier.wal))
+
+
+def less(later: Any, earlier: Any) -> Any:
+    """Return the difference of two readings, None where one of them is not known."""
+    return None if later is None or earlier is None else later - earlier
 
 
 def processor_seconds(roots: Iterable[int]) -> float | None:

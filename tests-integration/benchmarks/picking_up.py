@@ -8,6 +8,7 @@ from pathlib import Path
 
 from contestants.protocol import Tally, read_tally
 from figures import Figures, per_job, percentiles
+from meters import less
 from places import Places
 from plan import Variant
 from players import Player, Workers
@@ -32,7 +33,7 @@ def pick_up(player: Player, places: Places, variant: Variant) -> Figures:
     return _figures(
         late,
         variant,
-        worker_cpu=per_job(None if cpu is None or cpu_after is None else cpu_after - cpu, variant.jobs, 1e6),
+        worker_cpu=per_job(less(cpu_after, cpu), variant.jobs, 1e6),
         server_cpu=per_job(used.cpu, variant.jobs, 1e6),
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from contestants.protocol import read_tally
 from figures import Figures, per_job, percentiles
+from meters import less
 from places import Places
 from plan import Variant
 from players import ContestantError, Player, Workers, started
@@ -49,7 +50,7 @@ def pinned(player: Player, places: Places, variant: Variant) -> Figures:
         jobs=done,
         asked=answer["jobs"],
         latency=latency,
-        worker_cpu=per_job(None if cpu is None or cpu_after is None else cpu_after - cpu, done, 1e6),
+        worker_cpu=per_job(less(cpu_after, cpu), done, 1e6),
         server_cpu=per_job(used.cpu, done, 1e6),
         commits=per_job(used.commits, done),
         wal=per_job(used.wal, done),

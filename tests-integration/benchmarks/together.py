@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from figures import Figures, per_job, percentiles
+from meters import less
 from places import Places
 from plan import Variant
 from players import Player, Workers
@@ -29,7 +30,7 @@ def together(player: Player, places: Places, variant: Variant) -> Figures:
         jobs=done,
         asked=jobs,
         latency=percentiles(answer["latencies"]),
-        worker_cpu=per_job(None if cpu is None or cpu_after is None else cpu_after - cpu, done, 1e6),
+        worker_cpu=per_job(less(cpu_after, cpu), done, 1e6),
         client_cpu=per_job(answer["cpu"], done, 1e6),
         server_cpu=per_job(used.cpu, done, 1e6),
         commits=per_job(used.commits, done),
