@@ -62,6 +62,15 @@ async def test_a_rolled_back_transaction_added_nothing(
         assert [added.created for added in await storage.add([new_job(unique_key=key)])] == [True]
 
 
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_how_durable_the_callers_commit_is_stays_as_it_was(
+    storage: PostgresQueueStorage, connection: psycopg.AsyncConnection[Any], key: str | None
+) -> None:
+    await connection.execute("SET LOCAL synchronous_commit = 'remote_write'")
+    await storage.add([new_job(unique_key=key)], connection=connection)
+    assert await (await connection.execute("SHOW synchronous_commit")).fetchone() == ("remote_write",)
+
+
 async def test_a_savepoint_that_is_undone_takes_its_jobs_along(
     storage: PostgresQueueStorage, connection: psycopg.AsyncConnection[Any]
 ) -> None:

@@ -3,7 +3,8 @@
 Ringing: after the commit that it tells of, as a transaction of its own, since a NOTIFY takes a lock that serialises the
 commits of everybody who also rings. Coalesced on both edges: the first ring goes out at once, the next ones together
 2 ms later, and in a flood 5 ms apart, since each wakes every listening process. A first ring may ride behind the
-transaction that it tells of, on the same connection: the server comes to it when that is committed, without asking us.
+transaction that it tells of, on the same connection: the server comes to it when that is committed, without asking us;
+a later one too, if it is due anyway, which spares the connection and the turns of the event loop of a ring by itself.
 Ears of this storage object hear at once, without the database.
 
 Listening: one connection per storage object from the first subscription on, probed so that a dead one is noticed, and
@@ -30,7 +31,7 @@ from jobq_core.storage import Subscription
 from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.link import Link
 from jobq_storage_postgres.statements import Statements
-from jobq_storage_postgres.wire import Statement, Step, pack_text, texts
+from jobq_storage_postgres.wire import Params, Statement, Step, pack_text, texts
 
 _log = logging.getLogger("jobq.postgres")
 
@@ -40,6 +41,8 @@ _STEADY_GAP: Final = 0.005
 """Seconds between two rings on average, while they go on and on."""
 _BURST: Final = 0.5
 """Seconds' worth of steady rings that may go out faster than that."""
+_EARLY: Final = 0.001
+"""Seconds before the next ring is due that it may ride already; the one after it is due no sooner for that."""
 _PROBE: Final = 20.0
 """Seconds after which the listening connection is asked whether it lives, again and again."""
 _PAYLOAD: Final = 7000
@@ -128,6 +131,7 @@ class Doorbell:
     ) -> None:
         self._database = database
         self._notify = statements["notify"]
+        self._notify_within = statements["notify_within"]
         self._channel = channel_of(schema)
         self._conninfo = conninfo
         self._time_limit = time_limit
@@ -135,6 +139,7 @@ class Doorbell:
         self._ears: dict[str, set[Ear]] = {}
         self._pending: set[str] = set()
         self._ringing: asyncio.Task[None] | None = None
+        self._sending = False
         self._next_ring = 0.0
         self._spent = 0.0
         self._carrier: Link | None = None
@@ -160,35 +165,43 @@ class Doorbell:
         """Return a ring for a transaction that is about to be sent."""
         return Ride(self, frozenset(topics))
 
-    def board(self, topics: frozenset[str], link: Link) -> Step | None:
-        """Return what rings behind a transaction on this link; None if another ring is due, or was just now."""
-        if self._closing or (self._ringing is not None and not self._ringing.done()) or self._busy_for() > 0:
+    def board(self, topics: frozenset[str], along: set[str], link: Link) -> Step | None:
+        """Return what rings behind a transaction on this link; None if a ring is under way, or was just now.
+
+        along: takes in what else it rings for, which is committed already and was to be rung for soon.
+        """
+        if self._closing or self._sending or self._busy_for() > _EARLY:
             return None
         if link.prepared is None or self._notify.key not in link.prepared:
             return None
+        along |= self._pending
+        self._pending.clear()
         self._note_ring(link)
-        return self._step(self._origin, topics)
+        return self._step(self._origin, topics | along)
 
     def _note_ring(self, carrier: Link | None = None) -> None:
         self._carrier = carrier
         now = asyncio.get_running_loop().time()
         # When all rings so far would be paid for at the steady pace (a leaky bucket in one number).
         self._spent = max(self._spent, now) + _STEADY_GAP
-        self._next_ring = max(now + _GAP, self._spent - _BURST)
+        self._next_ring = max(max(self._next_ring, now) + _GAP, self._spent - _BURST)
 
     def _busy_for(self) -> float:
-        """Return the seconds until another ring may go out; however long one takes, there is no second one under way,
-        since each holds a connection."""
+        """Return the seconds until another ring is due; however long one takes, there is no second one under way, since
+        each holds a connection."""
         if self._carrier is not None and self._carrier.engaged:
             return _GAP
         return self._next_ring - asyncio.get_running_loop().time()
 
     def step(self, topics: Iterable[str]) -> Step:
         """Return what rings within somebody's own transaction."""
-        return self._step("", topics)
+        return self._notify_within, self._params("", topics)
 
     def _step(self, origin: str, topics: Iterable[str]) -> Step:
-        return self._notify, (pack_text(self._channel), texts(payloads(origin, topics)))
+        return self._notify, self._params(origin, topics)
+
+    def _params(self, origin: str, topics: Iterable[str]) -> Params:
+        return pack_text(self._channel), texts(payloads(origin, topics))
 
     def tell(self, topics: Iterable[str]) -> None:
         """Tell the ears of this storage object."""
@@ -203,11 +216,14 @@ class Doorbell:
                 continue
             topics, self._pending = self._pending, set()
             self._note_ring()
+            self._sending = True
             try:
                 await self._database.fetch(*self._step(self._origin, sorted(topics)))
             except (StorageError, ClosedError) as error:
                 # Those who did not hear will look by themselves.
                 _log.warning("the doorbell did not ring for %s: %s", ", ".join(sorted(topics)), error)
+            finally:
+                self._sending = False
 
     # Listening
 
@@ -311,11 +327,13 @@ class Ride:
     def __init__(self, doorbell: Doorbell, topics: frozenset[str]) -> None:
         self._doorbell = doorbell
         self._topics = topics
+        self._along: set[str] = set()
         self._aboard = False
 
     def behind(self, link: Link) -> Step | None:
         """Return what is to be sent behind the transaction; asked at each try."""
-        step = self._doorbell.board(self._topics, link)
+        self.failed()
+        step = self._doorbell.board(self._topics, self._along, link)
         self._aboard = step is not None
         return step
 
@@ -325,6 +343,12 @@ class Ride:
             self._doorbell.tell(self._topics)
         else:
             self._doorbell.ring(self._topics)
+
+    def failed(self) -> None:
+        """Take in that a try came to nothing: what it was to ring for along with it is still to be rung for."""
+        if self._along:
+            self._doorbell.ring(self._along)
+            self._along.clear()
 
 
 Ring = Callable[[Iterable[str]], None]
