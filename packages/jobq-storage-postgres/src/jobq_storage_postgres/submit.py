@@ -145,13 +145,17 @@ async def add_unique(session: Session, statements: Statements, jobs: Sequence[Ne
                 texts([queue for queue, _ in firsts]),
                 texts([key for _, key in firsts]),
                 uuids([job.id.bytes for job in firsts.values()]),
+                uuids([job.id.bytes for _, job in left]),
             ),
         )
-        holders = {(queue, key): (holder, taken) for queue, key, holder, taken in rows}
+        holders = {(queue, key): (holder, taken) for queue, key, holder, taken in rows if queue is not None}
+        there = {job_id for queue, _, job_id, _ in rows if queue is None}
         unknown = []
         for index, job in left:
-            holder, taken = holders.get((job.queue, job.unique_key), (None, None))
-            if holder is None or (taken is None and holder != job.id):
+            holder, taken = holders.get((job.queue, job.unique_key), (None, False))
+            if job.id in there:
+                answered[index] = Added(job.id, False)
+            elif holder is None:
                 unknown.append((index, job))
             elif taken and holder == job.id and holder not in took:
                 took.add(job.id)

@@ -1,5 +1,6 @@
--- Take unique keys for new jobs. $1 queues, $2 keys, $3 job ids. Answers who has each key, and whether this statement took
--- it, or NULL instead if the job itself is there already; no row if whoever has it is not visible yet.
+-- Take unique keys for new jobs. $1 queues, $2 keys, $3 job ids, $4 ids of all jobs that are to be added. Answers who has
+-- each key, and whether this statement took it; no row if whoever has it is not visible yet. And, without queue and key,
+-- which of all jobs are there already.
 -- In the order of the keys, so that two adds cannot wait for each other.
 WITH given AS MATERIALIZED (
     SELECT g.queue, g.key, g.job, EXISTS (SELECT FROM jobq.job j WHERE j.id = g.job) AS there
@@ -12,7 +13,9 @@ WITH given AS MATERIALIZED (
 )
 SELECT queue, key, job, true FROM taken
 UNION ALL
-SELECT queue, key, job, NULL FROM given WHERE there
+SELECT NULL, NULL, g.job, NULL
+FROM unnest($4::uuid[]) AS g(job)
+WHERE EXISTS (SELECT FROM jobq.job j WHERE j.id = g.job)
 UNION ALL
 SELECT k.queue, k.key, k.job, false
 FROM given g

@@ -136,6 +136,16 @@ class UniqueContract(ContractBase):
             assert await claim(storage, worker) == []
         assert await storage.add([new_job(unique_key="k")]) == [Added(second, False)]
 
+    async def test_a_job_added_again_is_itself_although_another_of_the_batch_takes_its_key(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        done = await job_in(storage, worker, JobState.COMPLETED, unique_key="k")
+        waiting = await add_job(storage, unique_key="l")
+        new = new_job(unique_key="k")
+        again = [new_job(id=done, unique_key="k"), new_job(id=waiting, unique_key="k")]
+        added = await storage.add([new, *again])
+        assert added == [Added(new.id, True), Added(done, False), Added(waiting, False)]
+
     async def test_a_job_whose_key_another_has_by_now_is_not_retried(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
