@@ -91,35 +91,6 @@ async def test_any_name_serves_as_schema(postgres_dsn: str, postgres_schema: str
             await connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
 
 
-async def test_a_role_with_only_the_rights_that_the_readme_lists_can_work(
-    postgres_dsn: str, postgres_schema: str
-) -> None:
-    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
-    await storage.migrate()
-    role = sql.Identifier(f"{postgres_schema}_app")
-    schema = sql.Identifier(postgres_schema)
-    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
-        for grant in (
-            "CREATE ROLE {role} LOGIN",
-            "GRANT USAGE ON SCHEMA {schema} TO {role}",
-            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
-            "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
-        ):
-            await admin.execute(sql.SQL(grant).format(role=role, schema=schema))
-        try:
-            dsn = postgres_dsn.replace("postgres@", f"{postgres_schema}_app@", 1)
-            async with PostgresQueueStorage(dsn, schema=postgres_schema) as app:
-                (added,) = await app.add([new_job(unique_key="k")])
-                assert len(await app.abort([added.id])) == 1
-                assert await app.prune() == 0
-                assert await app.rescue() == []
-                assert (await app.promote()).promoted == 0
-                await app._marks.look(("default",))
-        finally:
-            await admin.execute(sql.SQL("DROP OWNED BY {role}").format(role=role))
-            await admin.execute(sql.SQL("DROP ROLE {role}").format(role=role))
-
-
 async def change(dsn: str, schema: str, query: str, name: str) -> None:
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         await connection.execute(

@@ -90,7 +90,7 @@ class Lender:
         try:
             return await self._add(connection, jobs)
         except psycopg.Error as error:
-            raise translate(error) from error
+            raise translate(error, connection.info.user, ["add"]) from error
 
     async def _add(self, connection: psycopg.AsyncConnection[Any], jobs: Sequence[NewJob]) -> list[Added]:
         session = Borrowed(connection)

@@ -201,7 +201,7 @@ class Database:
                 return load(link, results)
             except psycopg.Error as error:
                 if not _worth_another_try(link, error, tries):
-                    raise translate(error) from error
+                    raise translate(error, link.user, [statement.name for statement, _ in steps]) from error
             finally:
                 self._release(link)
         raise AssertionError("the last try returns or raises")
@@ -231,7 +231,7 @@ class Database:
             except psycopg.Error as error:
                 await _undo(link)
                 if not _worth_another_try(link, error, tries):
-                    raise translate(error) from error
+                    raise translate(error, link.user, transaction.last) from error
                 tries += 1
             except StartOverError:
                 await _undo(link)
@@ -251,6 +251,8 @@ class Transaction:
     def __init__(self, link: Link, begin: Sequence[Step], restarts: int) -> None:
         self.restarts = restarts
         """How often this work started over."""
+        self.last: list[str] = []
+        """The names of the statements that were sent last."""
         self._link = link
         self._begin = begin
         self._over = False
@@ -258,11 +260,13 @@ class Transaction:
     async def fetch(self, statement: Statement, params: Params = ()) -> list[Any]:
         """Run one statement and return its rows; the first one takes the beginning along."""
         begin, self._begin = self._begin, ()
+        self.last = [statement.name]
         return (await self._link.fetch([*begin, (statement, params)]))[-1]
 
     async def fetch_last(self, steps: Sequence[Step]) -> list[list[Any]]:
         """Run statements and commit, in one round trip, and return the rows of each."""
         begin, self._begin = self._begin, ()
+        self.last = [statement.name for statement, _ in steps]
         rows = await self._link.fetch([*begin, *steps, (_COMMIT, ())])
         self._over = True
         return rows[len(begin) : -1]

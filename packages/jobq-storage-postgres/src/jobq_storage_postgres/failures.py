@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import psycopg
 
 from jobq_core.errors import SchemaError, StorageError, StorageUnavailableError
+from jobq_storage_postgres.grants import denied
 
 AGAIN = ("40001", "40P01")
 """Serialization failure, deadlock: undone altogether, and worth doing again at once."""
@@ -17,9 +20,16 @@ _AWAY = ("08", "53", "57", "58", "55P03", "25006", "XX000")
 _MISSING = ("42P01", "3F000", "42883", "42703")
 
 
-def translate(error: psycopg.Error) -> StorageError:
-    """Return our error for the driver's, to be raised from it."""
+def translate(error: psycopg.Error, user: str = "", names: Collection[str] = ()) -> StorageError:
+    """Return our error for the driver's, to be raised from it. user, names: who ran which statements.
+
+    What the server tells of the values at hand (DETAIL, CONTEXT) is taken out of the driver's error too: there may be
+    arguments among them.
+    """
     code = error.sqlstate
+    if (primary := error.diag.message_primary) is not None:
+        hint = error.diag.message_hint
+        error.args = (f"{primary} (hint: {hint})" if hint else primary,)
     said = str(error).strip() or type(error).__name__
     if code is None:
         # Only an answer of the server has a code; without one it was the connection that failed.
@@ -28,6 +38,8 @@ def translate(error: psycopg.Error) -> StorageError:
         return StorageUnavailableError(f"PostgreSQL gave up again and again, for concurrent changes: {said}")
     if code.startswith(_AWAY):
         return StorageUnavailableError(f"PostgreSQL cannot serve now: {said}")
+    if code == "42501":
+        return denied(primary or said, user, names)
     if code in _MISSING:
         return SchemaError(f"the tables are missing or of another version, run `jobq migrate`: {said}")
     return StorageError(f"PostgreSQL refused: {said}")

@@ -38,8 +38,9 @@ class PostgresHeart(Heart):
                 return self._link.count(step) == 1
             except psycopg.Error as error:
                 # A renewal can be repeated: the next beat does, over a new connection.
+                user = "" if self._link is None else self._link.user
                 self._drop()
-                raise translate(error) from error
+                raise translate(error, user, [self._beat.name]) from error
 
     def close(self) -> None:
         """See `Heart.close`."""

@@ -79,6 +79,8 @@ class Link:
     def __init__(self, connection: psycopg.AsyncConnection[Any], time_limit: float) -> None:
         self._connection = connection
         self.pgconn: PGconn = connection.pgconn
+        self.user = self.pgconn.user.decode(errors="replace")
+        """The role that it was connected as."""
         self.time_limit = time_limit
         self.pooled = True
         self.prepared: set[bytes] | None = None
@@ -322,6 +324,8 @@ class SyncLink:
         self._time_limit = time_limit
         self._connection = psycopg.Connection.connect(**conninfo, autocommit=True)
         self._pgconn = self._connection.pgconn
+        self.user = self._pgconn.user.decode(errors="replace")
+        """The role that it was connected as."""
         self._pgconn.enter_pipeline_mode()
 
     @property

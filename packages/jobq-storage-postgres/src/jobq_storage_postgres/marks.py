@@ -30,7 +30,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from jobq_core.errors import ClosedError, StorageError
+from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
 from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.statements import Statements
 from jobq_storage_postgres.wire import int2s, int8s, texts
@@ -129,8 +129,9 @@ class Marks:
         try:
             await look
         except (StorageError, ClosedError) as error:
-            # The marks stay where they are, which is slower and loses nothing.
-            _log.debug("the marks were not moved: %s", error)
+            # The marks stay where they are, which is slower and loses nothing. What does not pass is told.
+            passing = isinstance(error, (StorageUnavailableError, ClosedError))
+            _log.log(logging.DEBUG if passing else logging.WARNING, "the marks were not moved: %s", error)
 
     async def close(self) -> None:
         """Wait for a look that is under way."""

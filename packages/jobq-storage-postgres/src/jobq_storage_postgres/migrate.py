@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, Final, Literal, TypeAlias
 
@@ -12,7 +13,7 @@ import psycopg
 from msgspec import Struct
 from psycopg import sql
 
-from jobq_core.errors import SchemaError
+from jobq_core.errors import SchemaError, StorageError
 from jobq_storage_postgres.failures import translate
 from jobq_storage_postgres.statements import folder, in_schema
 
@@ -88,10 +89,29 @@ async def migrate(conninfo: Mapping[str, Any], schema: str, phase: Phase) -> lis
 
     Raises SchemaError for an applied migration whose text changed, StorageUnavailableError without a connection.
     """
+    async with _owner(conninfo, schema) as connection:
+        return await _migrate(connection, schema, phase)
+
+
+async def execute(conninfo: Mapping[str, Any], schema: str, statements: Iterable[str]) -> None:
+    """Run statements of the owner's, in one transaction."""
+    async with _owner(conninfo, schema) as connection:
+        for statement in statements:
+            await connection.execute(statement.encode())
+
+
+@asynccontextmanager
+async def _owner(conninfo: Mapping[str, Any], schema: str) -> AsyncGenerator[psycopg.AsyncConnection[Any], None]:
+    """Connect for one transaction."""
     try:
-        connection = await psycopg.AsyncConnection.connect(**conninfo, prepare_threshold=None)
-        async with connection:
-            return await _migrate(connection, schema, phase)
+        async with await psycopg.AsyncConnection.connect(**conninfo, prepare_threshold=None) as connection:
+            yield connection
+    except psycopg.errors.InsufficientPrivilege as error:
+        name = sql.Identifier(schema).as_string(None)
+        raise StorageError(
+            f"this role is not the owner ({error.diag.message_primary}): whoever migrates and grants must own schema "
+            f"{name} and what is in it; an administrator makes one by CREATE SCHEMA {name} AUTHORIZATION and the role"
+        ) from error
     except psycopg.Error as error:
         raise translate(error) from error
 

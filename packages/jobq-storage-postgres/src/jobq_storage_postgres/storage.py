@@ -33,11 +33,13 @@ from jobq_core.storage import (
     Settlement,
 )
 from jobq_storage_postgres import dsn as _dsn
+from jobq_storage_postgres import grants as _grants
 from jobq_storage_postgres import migrate as _migrate
 from jobq_storage_postgres.borrowed import Lender
 from jobq_storage_postgres.control import Control
 from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.doorbell import Doorbell, Ear, Ride
+from jobq_storage_postgres.grants import Part
 from jobq_storage_postgres.heart import PostgresHeart
 from jobq_storage_postgres.hotpath import HotPath
 from jobq_storage_postgres.marks import Marks
@@ -174,6 +176,19 @@ class PostgresQueueStorage(QueueStorage):
         """See `QueueStorage.migration_sql`."""
         return _migrate.as_sql(self._schema)
 
+    async def grant(self, roles: Mapping[Part, Collection[str]]) -> None:
+        """Let roles do their parts: {'producer': ['web'], 'worker': ['jobs']}. Works on a storage that is not open.
+
+        To be called as the owner of the tables, after each `migrate`; again, it changes nothing. Raises
+        ConfigurationError for a name that is no role's, StorageError if there is no such role or the tables are not
+        the caller's.
+        """
+        await _migrate.execute(self._conninfo, self._schema, _grants.grants(self._schema, roles))
+
+    def grant_sql(self, roles: Mapping[Part, Collection[str]]) -> str:
+        """Return what `grant` does as SQL that a database administrator can read and run."""
+        return _grants.as_script(_grants.grants(self._schema, roles))
+
     async def now(self) -> datetime:
         """See `QueueStorage.now`."""
         ((now,),) = await self._database.fetch(self._statements["now"])
@@ -190,15 +205,15 @@ class PostgresQueueStorage(QueueStorage):
         if not jobs:
             return []
         ride: Ride | None = None
-        if is_plain(jobs):
-            ride = self._doorbell.ride(topics_of(jobs))
-            added = await self._add_one(jobs[0], ride)
-        elif any(job.unique_key is not None for job in jobs):
+        if not is_plain(jobs) and any(job.unique_key is not None for job in jobs):
             added = await self._database.transact(lambda session: add_unique(session, self._statements, jobs))
         else:
             ride = self._doorbell.ride(topics_of(jobs))
-            (row,) = await self._database.fetch(self._statements["add"], pack_jobs(jobs), ride.behind)
-            added = answers(jobs, row)
+            try:
+                added = await (self._add_one(jobs[0], ride) if is_plain(jobs) else self._add_group(jobs, ride))
+            except BaseException:
+                ride.failed()
+                raise
         made = [job for job, answer in zip(jobs, added, strict=True) if answer.created]
         if made:
             if ride is not None:
@@ -215,9 +230,12 @@ class PostgresQueueStorage(QueueStorage):
         except StorageError as error:
             if not isinstance(error.__cause__, UniqueViolation):
                 raise
-            (row,) = await self._database.fetch(self._statements["add"], pack_jobs([job]), ride.behind)
-            return answers([job], row)
+            return await self._add_group([job], ride)
         return [Added(job.id, True)]
+
+    async def _add_group(self, jobs: Sequence[NewJob], ride: Ride) -> list[Added]:
+        (row,) = await self._database.fetch(self._statements["add"], pack_jobs(jobs), ride.behind)
+        return answers(jobs, row)
 
     # The hot path
 

@@ -231,7 +231,8 @@ CREATE VIEW jobq.place AS
 -- What was asked and what came of it lie in slices of a week each, by the time that the first bits of an id (UUIDv7) tell.
 -- Once a slice is over, the few jobs still in it go to the default partition and its space is given back at once.
 -- The functions are the owner's, so that whoever may use the tables can do the maintenance. They wait for locks only so
--- long that nobody else who comes after them does.
+-- long that nobody else who comes after them does. They run with the owner's rights: pg_temp is named, since it would
+-- come first otherwise, and a caller's temporary table called pg_class would be taken for the real one.
 
 CREATE FUNCTION jobq.first_id_of(day date) RETURNS uuid
     LANGUAGE sql IMMUTABLE
@@ -243,7 +244,7 @@ CREATE FUNCTION jobq.first_id_of(day date) RETURNS uuid
 -- Not where the default partition holds jobs of that week already, nor where it is large: it is read meanwhile.
 CREATE FUNCTION jobq.make_slices(ahead integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog
+    SET search_path = pg_catalog, pg_temp
     SET lock_timeout = '200ms'
     AS $$
         DECLARE
@@ -277,7 +278,7 @@ CREATE FUNCTION jobq.make_slices(ahead integer) RETURNS integer
 -- Drop the slices that ended so long ago and hold at most so many jobs yet, which go to the default partition.
 CREATE FUNCTION jobq.drop_slices(age interval, most integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog
+    SET search_path = pg_catalog, pg_temp
     SET lock_timeout = '200ms'
     AS $$
         DECLARE
@@ -312,5 +313,14 @@ CREATE FUNCTION jobq.drop_slices(age interval, most integer) RETURNS integer
             RETURN dropped;
         END
     $$;
+
+-- Tell the planner of a bulk load.
+CREATE FUNCTION jobq.analyze() RETURNS void
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    AS $$ ANALYZE jobq.waiting, jobq.ready $$;
+
+-- Everybody may run a new function unless told otherwise: these act for the owner, so who may is the owner's to say.
+REVOKE ALL ON FUNCTION jobq.make_slices(integer), jobq.drop_slices(interval, integer), jobq.analyze() FROM PUBLIC;
 
 SELECT jobq.make_slices(1);

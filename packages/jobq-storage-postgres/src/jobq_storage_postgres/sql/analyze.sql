@@ -1,2 +1,2 @@
 -- Tell the planner of a bulk load.
-ANALYZE jobq.waiting, jobq.ready
+SELECT jobq.analyze()

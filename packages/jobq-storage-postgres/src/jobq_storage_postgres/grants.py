@@ -1,0 +1,170 @@
+"""Who may do what: the parts of jobq as sets of privileges, for roles that the database's administrator made.
+
+Partitions are reached through their parents, whose privileges count: the slices that maintenance makes later need none
+of their own. What they are made and dropped by runs with the rights of the tables' owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, Literal, TypeAlias
+
+from psycopg.sql import Identifier
+
+from jobq_core.errors import ConfigurationError, StorageError
+
+Part: TypeAlias = Literal["producer", "worker", "reader", "operator"]
+
+Privileges: TypeAlias = "Mapping[str, tuple[str, ...]]"
+"""By the table, view, sequence or function: the verbs."""
+
+_READ: Final[Privileges] = {"job": ("SELECT",), "place": ("SELECT",), "attempt": ("SELECT",)}
+
+_COUNT: Final[Privileges] = dict.fromkeys(("waiting", "ready", "running", "outcome", "tally"), ("SELECT",))
+
+_OPEN: Final[Privileges] = {"migration": ("SELECT",), "maintenance": ("SELECT",)}
+
+PARTS: Final[Mapping[Part, Privileges]] = {
+    # Adds jobs and waits for them. DELETE on unique_key: a key that was taken for a job which turned out to have come
+    # and gone is given back.
+    "producer": {
+        **_OPEN,
+        **_READ,
+        "job": ("SELECT", "INSERT"),
+        "waiting": ("INSERT",),
+        "ready": ("INSERT",),
+        "outcome": ("SELECT",),
+        "unique_key": ("SELECT", "INSERT", "DELETE"),
+        "position": ("USAGE",),
+        "analyze()": ("EXECUTE",),
+    },
+    # Runs jobs, and looks after the tables. UPDATE is also what FOR UPDATE asks for.
+    "worker": {
+        **_OPEN,
+        "job": ("SELECT", "DELETE"),
+        "place": ("SELECT",),
+        "waiting": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "ready": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "running": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "outcome": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "attempt": ("SELECT", "INSERT", "DELETE"),
+        "unique_key": ("SELECT", "DELETE"),
+        "worker": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "maintenance": ("SELECT", "UPDATE"),
+        "queue": ("SELECT", "INSERT", "UPDATE"),
+        "tally": ("SELECT", "INSERT", "DELETE"),
+        "passed": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "position": ("USAGE", "SELECT"),
+        "lease": ("USAGE",),
+        "make_slices(integer)": ("EXECUTE",),
+        "drop_slices(interval, integer)": ("EXECUTE",),
+    },
+    # Looks, and changes nothing.
+    "reader": {**_OPEN, **_READ, **_COUNT, "worker": ("SELECT",)},
+    # Looks, and aborts, retries, disables, enables and deletes jobs by hand.
+    "operator": {
+        **_OPEN,
+        **_READ,
+        **_COUNT,
+        "job": ("SELECT", "DELETE"),
+        "waiting": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "ready": ("SELECT", "INSERT", "DELETE"),
+        "running": ("SELECT", "UPDATE", "DELETE"),
+        "outcome": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "attempt": ("SELECT", "DELETE"),
+        "unique_key": ("SELECT", "INSERT", "DELETE"),
+        "tally": ("SELECT", "INSERT"),
+        "worker": ("SELECT",),
+        "position": ("USAGE",),
+    },
+}
+
+_ALL: Final = frozenset({"has_migrations", "applied", "installation", "is_there", "now", "notify", "notify_within"})
+_READS: Final = frozenset({"get", "peek", "output_for"})
+_LOOKS: Final = _READS | {"find", "find_run", "find_state", "counts", "workers"}
+
+STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
+    "producer": _ALL | _READS | {"add", "add_one", "claim_keys", "drop_keys", "analyze"},
+    "worker": _ALL
+    | {"claim", "alive", "complete", "settle", "settled", "lock_running", "held", "adopt", "progress"}
+    | {"look_for_marks", "pass", "register", "unblock", "deregister", "beat", "lead", "resign", "promote", "next_due"}
+    | {"rescue", "sweep", "forget_passed", "set_retention", "prune", "fold_tally", "make_slices", "drop_slices"},
+    "reader": _ALL | _LOOKS,
+    "operator": _ALL
+    | _LOOKS
+    | {"abort", "unfinished_of_run", "retry", "disable", "enable", "delete", "in_queue", "lock_running"},
+}
+"""By part: the statements that it runs."""
+
+
+def grants(schema: str, roles: Mapping[Part, Collection[str]]) -> list[str]:
+    """Return the statements that let each role do its part; to be run by the owner of the schema, again at will.
+
+    Raises ConfigurationError for a name that is no role's.
+    """
+    made: list[str] = []
+    for part, names in roles.items():
+        for name in names:
+            role = _quote(_check_role(name))
+            made.append(f"GRANT USAGE ON SCHEMA {_quote(schema)} TO {role}")
+            for verbs, objects in _by_verbs(PARTS[part]):
+                made += [
+                    f"GRANT {', '.join(verbs)} ON {kind} {', '.join(_name(schema, o) for o in named)} TO {role}"
+                    for kind, named in _by_kind(objects)
+                ]
+    return made
+
+
+def as_script(statements: Iterable[str]) -> str:
+    """Return statements as one script for psql, which fails as a whole."""
+    return "\n".join(["BEGIN;", *(f"{statement};" for statement in statements), "COMMIT;"])
+
+
+def denied(said: str, user: str, names: Collection[str]) -> StorageError:
+    """Return the error for a privilege that is missing. said: by the server; names: of the statements that were run."""
+    refused = f"role {user!r} lacks a privilege: {said}"
+    known = frozenset().union(*STATEMENTS.values()).intersection(names)
+    part: Part = next((part for part, statements in STATEMENTS.items() if statements.issuperset(known)), "worker")
+    verbs = next((verbs for thing, verbs in PARTS[part].items() if said.endswith(f" {_bare(thing)}")), ("USAGE",))
+    return StorageError(
+        f"{refused} (a {part} needs {', '.join(verbs)} there): have its owner run `jobq grant --{part} {user}`"
+    )
+
+
+def _check_role(name: str) -> str:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        size = 0  # a lone surrogate
+    # PostgreSQL takes 'public' and 'none' for what they say, quoted or not.
+    if not 1 <= size <= 63 or "\0" in name or name in ("public", "none"):
+        raise ConfigurationError(f"a role must be a name of 1 to 63 bytes, neither 'public' nor 'none', not {name!r}")
+    return name
+
+
+def _quote(*names: str) -> str:
+    return Identifier(*names).as_string(None)
+
+
+def _bare(thing: str) -> str:
+    return thing.partition("(")[0]
+
+
+def _name(schema: str, thing: str) -> str:
+    name, mark, arguments = thing.partition("(")
+    return _quote(schema, name) + mark + arguments
+
+
+def _by_verbs(privileges: Privileges) -> list[tuple[tuple[str, ...], list[str]]]:
+    found: dict[tuple[str, ...], list[str]] = {}
+    for thing, verbs in privileges.items():
+        found.setdefault(verbs, []).append(thing)
+    return list(found.items())
+
+
+def _by_kind(objects: Iterable[str]) -> list[tuple[str, list[str]]]:
+    found: dict[str, list[str]] = {}
+    for thing in objects:
+        kind = "FUNCTION" if "(" in thing else "SEQUENCE" if thing in ("position", "lease") else "TABLE"
+        found.setdefault(kind, []).append(thing)
+    return list(found.items())

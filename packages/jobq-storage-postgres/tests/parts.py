@@ -1,0 +1,143 @@
+"""Everything that each part does with a storage, in a queue of its own, so that it can be done again and again."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import psycopg
+
+from jobq_core.records import Progress, WorkerStats
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import UNKNOWN_KIND, Claim, JobFilter, ProgressReport, Retention, Settlement
+from jobq_core.testing import ERROR, add_job, claim, job_in, new_job, register_worker, settle, worker_info
+from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres import storage as storage_module
+
+Act = Callable[[PostgresQueueStorage, PostgresQueueStorage], Awaitable[None]]
+
+
+async def produce(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
+    """Add in every way and look at what was added."""
+    queue = uuid.uuid4().hex
+    lone = await add_job(app, queue=queue)
+    assert (await app.add([new_job(id=lone, queue=queue)]))[0].created is False
+    many = [new_job(queue=queue, run_at=when, fingerprint=b"f" * 16) for when in (None, 60.0)]
+    assert all(added.created for added in await app.add(many))
+    keyed = new_job(queue=queue, unique_key="k", priority=9)
+    assert [a.created for a in await app.add([keyed, new_job(queue=queue, unique_key="k")])] == [True, False]
+    worker = await register_worker(owner, queues=(queue,))
+    (claimed,) = await claim(owner, worker, 1)
+    assert claimed.id == keyed.id
+    await settle(owner, worker, claimed)
+    assert (await app.add([keyed]))[0].created is False  # it has come and gone; the key is free again
+    assert (await app.add([new_job(queue=queue, unique_key="k")]))[0].created is True
+    assert (await app.peek([keyed.id]))[0] is not None
+    assert (await app.get([keyed.id]))[0] is not None
+    assert await app.output_for(queue, "noop", b"f" * 16) is None
+    bulk, storage_module.BULK = storage_module.BULK, 2
+    try:
+        await app.add([new_job(queue=queue), new_job(queue=queue)])
+    finally:
+        storage_module.BULK = bulk
+    async with await psycopg.AsyncConnection.connect(**app._conninfo) as connection:
+        await app.add([new_job(queue=queue)], connection=connection)
+
+
+async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
+    """Run jobs to each end and do the maintenance."""
+    queue = uuid.uuid4().hex
+    await app.set_retention({queue: Retention(completed=0, failed=0, aborted=0)})
+    blocked = await register_worker(owner, queues=(queue,))
+    await job_in(owner, blocked, JobState.BLOCKED, queue=queue)
+    await owner.deregister(blocked.id)
+    worker = await register_worker(app, queues=(queue,))
+    assert [w.info.id for w in await owner.workers()].count(worker.id) == 1
+    await owner.add([new_job(queue=queue, unique_key=str(n)) for n in range(6)])
+    claimed = await claim(app, worker)
+    assert len(claimed) == 7
+    first = claimed[0]
+    assert [hold.held for hold in await app.held(worker.id, [(first.id, first.lease)])] == [True]
+    assert len(await app.adopt(worker.id, [])) == 7
+    report = ProgressReport(id=first.id, lease=first.lease, progress=Progress(percent=50))
+    assert await app.progress(worker.id, [report]) == [True]
+    endings = (
+        Ending.COMPLETE,
+        Ending.COMPLETE,
+        Ending.FAIL,
+        Ending.RETRY,
+        Ending.RELEASE,
+        Ending.DISABLE,
+        Ending.ABORT,
+    )
+    settlements = [
+        Settlement(job.id, job.lease, ending, error=None if ending is Ending.COMPLETE else ERROR, when=None)
+        for job, ending in zip(claimed, endings, strict=True)
+    ]
+    assert None not in (await app.exchange(worker.id, settlements)).settled
+    assert None not in (await app.exchange(worker.id, settlements)).settled
+    assert (await app.exchange(worker.id)).alive
+    late = claimed[0]
+    assert (await app.exchange(worker.id, [Settlement(late.id, 0, Ending.COMPLETE)])).settled == [None]
+    heart = app.heart(worker)
+    try:
+        assert heart.beat(WorkerStats())
+    finally:
+        heart.close()
+    await app.lead(worker.id, 60)
+    await app.resign(worker.id)
+    await owner.add([new_job(queue=queue, run_at=datetime.now(UTC).replace(microsecond=0))])
+    waiting = new_job(queue=queue, run_at=0.001)
+    await owner.add([waiting])
+    while (await app.promote()).promoted:
+        pass
+    lost = await register_worker(owner, queues=(queue,), lost_after=0.001)
+    await owner.exchange(worker.id, (), Claim((queue,), 1))
+    await owner.exchange(lost.id, (), Claim((queue,), 1))
+    await app.rescue()
+    await app._marks.look((queue,))
+    await app._marks._pass({(queue, 0): 0}, 1)
+    await app.rescue()
+    await app.prune()
+    await app._upkeep.tend_slices()
+    await app.register(worker_info(id=worker.id, queues=(queue,), kinds=("noop", UNKNOWN_KIND)))
+    await app.deregister(worker.id)
+    await app.rescue()
+
+
+async def read(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
+    """Look at everything."""
+    queue = uuid.uuid4().hex
+    job = await add_job(owner, queue=queue, run_id=queue)
+    assert len((await app.find(JobFilter(queue=queue))).jobs) == 1
+    assert len((await app.find(JobFilter(run_id=queue))).jobs) == 1
+    assert len((await app.find(JobFilter(queue=queue, states=list(JobState)))).jobs) == 1  # type: ignore[arg-type]
+    assert (await app.get([job]))[0] is not None
+    assert (await app.peek([job]))[0] is not None
+    assert await app.output_for(queue, "noop", b"f" * 16) is None
+    assert (await app.counts(queue))[queue][JobState.PENDING] == 1
+    await app.workers()
+    async with app.subscribe(["finished"]) as ear:
+        await owner.delete([job])
+        assert await ear.wait(20) == {"finished"}
+
+
+async def operate(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
+    """Control jobs in every state."""
+    await read(app, owner)
+    queue = uuid.uuid4().hex
+    worker = await register_worker(owner, queues=(queue,))
+    for state in JobState:
+        for operation in (app.disable, app.enable, app.abort, app.retry, app.delete):
+            line = f"{queue} {state} {operation.__name__}"
+            job = await job_in(owner, worker, state, queue=line, unique_key=None if state is JobState.BLOCKED else "k")
+            (change,) = await operation([job])
+            assert change.before is state
+    await owner.add([new_job(queue=queue, run_id=queue)])
+    assert len(await app.abort_run(queue)) == 1
+    assert await app.clear(queue) == 1
+    await owner.deregister(worker.id)
+
+
+ACTS: dict[str, Act] = {"producer": produce, "worker": work, "reader": read, "operator": operate}
