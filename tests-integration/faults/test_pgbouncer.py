@@ -1,0 +1,108 @@
+"""Through PgBouncer in transaction mode: the whole conformance suite, and what a pooler alone can do to jobq."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import psycopg
+import pytest
+import pytest_asyncio
+from load import Load
+from pooler import Pooler
+from psycopg import sql
+
+from jobq_core.storage import QueueStorage
+from jobq_core.testing import StorageContract
+from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.testing import ThrowawayPostgres
+
+
+@pytest.fixture(scope="module")
+def pooler(postgres_server: ThrowawayPostgres) -> Iterator[Pooler]:
+    with Pooler(postgres_server.dsn) as pooler:
+        yield pooler
+
+
+@pytest.fixture
+def schema(postgres_server: ThrowawayPostgres) -> Iterator[str]:
+    """A schema of the test's own, dropped in the end: the pooler would keep a database's connections open."""
+    name = f"jobq_{uuid.uuid4().hex[:12]}"
+    yield name
+    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
+
+
+class TestPooledStorage(StorageContract):
+    """Everything that every storage must do; a pooler alone passes no notifications, so these come directly."""
+
+    @pytest_asyncio.fixture
+    async def storage(
+        self, pooler: Pooler, postgres_server: ThrowawayPostgres, schema: str
+    ) -> AsyncIterator[PostgresQueueStorage]:
+        self._pooled, self._direct = pooler.dsn, postgres_server.dsn
+        self._moved = 0.0
+        storage = PostgresQueueStorage(pooler.dsn, schema=schema, listen_dsn=postgres_server.dsn)
+        await storage.migrate()
+        async with storage:
+            yield storage
+            assert all(link.pooled for link in storage._database._idle), "the pooler was not recognised"
+
+    async def second(self, storage: QueueStorage) -> QueueStorage:
+        assert isinstance(storage, PostgresQueueStorage)
+        other = PostgresQueueStorage(self._pooled, schema=storage.schema, listen_dsn=self._direct)
+        await other.open()
+        return other
+
+    async def advance(self, storage: QueueStorage, seconds: float) -> None:
+        assert isinstance(storage, PostgresQueueStorage)
+        self._moved += seconds
+        async with await psycopg.AsyncConnection.connect(self._direct, autocommit=True) as connection:
+            await connection.execute(
+                sql.SQL(
+                    "CREATE OR REPLACE FUNCTION {}() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE AS {}"
+                ).format(
+                    sql.Identifier(storage.schema, "clock"),
+                    sql.Literal(f"SELECT pg_catalog.clock_timestamp() + interval '{self._moved:.6f} seconds'"),
+                )
+            )
+
+
+@pytest.fixture
+def own_database(postgres_url: str) -> Iterator[tuple[Pooler, str]]:
+    """A pooler of this test's own, and the way around it to the same empty database."""
+    with Pooler(postgres_url) as pooler:
+        yield pooler, postgres_url
+
+
+async def test_migrations_pass_the_pooler_too(own_database: tuple[Pooler, str]) -> None:
+    pooler, _ = own_database
+    storage = PostgresQueueStorage(pooler.dsn)
+    assert await storage.migrate()
+    assert await storage.migrate() == []
+    async with storage:
+        assert await storage.counts() == {}
+
+
+async def test_a_pooler_that_crashes_under_load_loses_nothing(
+    own_database: tuple[Pooler, str], load_on: Callable[..., Load], report: Callable[..., None], seed: int, scale: int
+) -> None:
+    pooler, direct = own_database
+    await PostgresQueueStorage(direct).migrate()
+    # Nobody is woken: without listen_dsn all that happens is found by looking.
+    load = load_on(pooler.dsn, direct)
+    workers = [load.worker().started() for _ in range(2)]
+    client = load.client(jobs=300 * scale, rate=100, many=10, keys=5, wait=True, seed=seed).started()
+    crashes = 3 * scale
+    for crash in range(crashes):
+        await load.until(lambda history, crash=crash: len(history.adds) > 300 * scale * (crash + 0.5) / (crashes + 1))
+        for process in [client, *workers]:
+            process.trouble()
+        pooler.stop()
+        pooler.start()
+    client.line("done", 60)
+    await load.drained()
+    verdict = await load.verdict()
+    report("PgBouncer killed under load", tried=crashes, **verdict.figures)
+    assert verdict.text == ""
+    assert all(worker.alive for worker in workers)
