@@ -11,10 +11,12 @@ import psycopg
 import pytest
 import pytest_asyncio
 
+from jobq_core.errors import StorageUnavailableError
 from jobq_core.storage import queue_topic
 from jobq_core.testing import new_job
 from jobq_storage_postgres import PostgresQueueStorage, doorbell
 from jobq_storage_postgres.doorbell import Doorbell, channel_of
+from jobq_storage_postgres.link import Link
 from jobq_storage_postgres.testing import ThrowawayPostgres
 from jobq_storage_postgres.wire import Step, pack_text, texts
 
@@ -70,6 +72,67 @@ async def test_a_flood_of_adds_rings_two_hundred_times_a_second_at_most_once_it_
         await storage.close()  # after which no ring is left
         took = loop.time() - began
         assert 1 <= await heard(listener, 0.2) <= min(took / 0.002, 10 + took / 0.005) + 2
+
+
+async def test_a_flood_of_one_add_after_another_does_not_keep_the_bell_from_ringing(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as listener:
+        await listener.execute(f"LISTEN {channel_of(storage.schema)}".encode())
+        began = loop.time()
+        for _ in range(400):
+            await storage.add([new_job()])
+        took = loop.time() - began
+        assert await heard(listener, 0.2) >= min(400, took / 0.005) / 4
+
+
+async def test_a_ring_that_is_due_rides_behind_the_next_add(
+    storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorbell, "_EARLY", 60)  # any ring is due soon
+    async with (
+        PostgresQueueStorage(postgres_dsn, schema=storage.schema) as other,
+        other.subscribe([TOPIC, queue_topic("second")]) as ear,
+        await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin,
+    ):
+        await storage.add([new_job()])  # so that all is prepared
+        assert await ear.wait(10) == {TOPIC}
+        assert not await ear.wait(0.02), "one ring, and then the bell is quiet"
+        storage._doorbell.ring([queue_topic("second")])
+        await storage.add([new_job()])
+        assert await ear.wait(10) == {TOPIC, queue_topic("second")}, "they came together"
+        assert not await ear.wait(0.02), "one ring, and then the bell is quiet"
+        (count,) = await (await admin.execute(SENT, (storage.schema,))).fetchone() or (0,)
+        assert count == 1
+
+
+async def test_a_ring_that_was_to_ride_behind_an_add_that_is_lost_rings_by_itself(
+    storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorbell, "_EARLY", 60)
+    rode: list[Step | None] = []
+
+    async def lose(self: Link, steps: Any, behind: Step | None = None) -> Any:
+        rode.append(behind)
+        self.close()
+        raise psycopg.OperationalError("the connection was lost")
+
+    second = queue_topic("second")
+    async with (
+        PostgresQueueStorage(postgres_dsn, schema=storage.schema) as other,
+        other.subscribe([TOPIC, second]) as ear,
+    ):
+        await storage.add([new_job()])  # so that all is prepared
+        assert await ear.wait(10) == {TOPIC}
+        assert not await ear.wait(0.02), "one ring, and then the bell is quiet"
+        storage._doorbell.ring([second])
+        with monkeypatch.context() as broken:
+            broken.setattr(Link, "run", lose)
+            with pytest.raises(StorageUnavailableError):
+                await storage.add([new_job()])
+        assert [second.encode() in (step[1][1] or b"") for step in rode if step is not None] == [True]
+        assert await ear.wait(10) == {second}
 
 
 async def test_adds_go_on_while_somebody_holds_up_all_notifications(own_server: ThrowawayPostgres) -> None:

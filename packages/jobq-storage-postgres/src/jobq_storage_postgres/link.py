@@ -133,7 +133,7 @@ class Link:
     @property
     def engaged(self) -> bool:
         """Whether what was sent behind a transaction is not answered yet."""
-        return self._talk is not None
+        return self._behind or (self._talk is not None and self._answer is None)
 
     def is_fresh(self) -> bool:
         """Whether nothing came in while the connection lay idle. A server that went away has sent an end or an error,
@@ -151,6 +151,7 @@ class Link:
                 self._alarm = None
             self.pgconn.finish()
         self._talk = None
+        self._behind = False
         self._free()
 
     async def fetch(self, steps: Sequence[Step]) -> list[list[Any]]:
