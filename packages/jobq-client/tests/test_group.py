@@ -7,7 +7,7 @@ import json
 import pytest
 
 from jobq_client import JobQueueClient
-from jobq_client.group import MAX_BYTES, Grouping
+from jobq_client.group import LEADS, MAX_BYTES, Grouping
 from jobq_core import ClosedError, InvalidJobError, SchemaError, StorageError, StorageUnavailableError
 from jobq_core.ids import new_id
 from jobq_core.retry import Backoff
@@ -48,6 +48,93 @@ async def test_one_statement_is_under_way_and_what_comes_meanwhile_goes_into_the
     gate.set()
     await asyncio.gather(first, *rest)
     assert [len(batch) for batch in storage.added] == [1, 20]
+
+
+async def test_who_adds_one_after_another_sends_them_from_its_own_task(storage: Probe, client: JobQueueClient) -> None:
+    await client.add(keep(0))
+    tasks: list[asyncio.Task[None] | None] = []
+    storage.refuse = lambda job: tasks.append(asyncio.current_task())
+    for n in range(3):
+        await client.add(keep(n))
+    assert tasks == [asyncio.current_task()] * 3
+
+
+async def test_lone_adds_to_a_storage_that_never_waits_let_other_tasks_run(
+    storage: Probe, client: JobQueueClient
+) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.create_task(other())
+    for n in range(10 * LEADS):
+        await client.add(keep(n))
+    task.cancel()
+    assert turns >= 9
+
+
+async def test_what_comes_while_a_lone_add_is_under_way_goes_together_after_it(
+    storage: Probe, client: JobQueueClient
+) -> None:
+    await client.add(keep(0))
+    gate = storage.hold("add")
+    adds = [asyncio.create_task(client.add(keep(n))) for n in range(4)]
+    await until(lambda: storage.calls["add"] == 2)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert storage.calls["add"] == 2
+    gate.set()
+    await asyncio.gather(*adds)
+    assert [len(batch) for batch in storage.added] == [1, 1, 3]
+
+
+@pytest.mark.parametrize("end", ["cancelled", "refused"])
+async def test_a_lone_add_that_ends_badly_leaves_those_that_came_meanwhile_alone(
+    storage: Probe, client: JobQueueClient, end: str
+) -> None:
+    await client.add(keep(0))
+    gate = storage.hold("add")
+    adds = [asyncio.create_task(client.add(keep(n))) for n in range(1, 4)]
+    await until(lambda: storage.calls["add"] == 2)
+    if end == "cancelled":
+        adds[0].cancel()
+    else:
+        storage.refuse = lambda job: StorageError("no") if json.loads(job.arguments)["value"] == 1 else None
+    gate.set()
+    outcomes = await asyncio.gather(*adds, return_exceptions=True)
+    assert isinstance(outcomes[0], asyncio.CancelledError if end == "cancelled" else StorageError)
+    assert not any(isinstance(outcome, BaseException) for outcome in outcomes[1:])
+    assert await total(storage) == 3
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_lone_add_rides_out_an_outage(storage: Probe, client: JobQueueClient, after: bool) -> None:
+    await client.add(keep(0))
+    storage.fail("add", times=2, after=after)
+    assert (await client.add(keep(1))).created
+    assert len({job.id for batch in storage.added[1:] for job in batch}) == 1
+    assert await total(storage) == 2
+
+
+async def test_stopping_waits_for_a_lone_add_and_for_what_came_meanwhile(storage: Probe) -> None:
+    client = JobQueueClient(storage)
+    await client.start()
+    await client.add(keep(0))
+    gate = storage.hold("add")
+    adds = [asyncio.create_task(client.add(keep(n))) for n in range(3)]
+    await until(lambda: storage.calls["add"] == 2)
+    stopping = asyncio.create_task(client.stop())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not stopping.done()
+    gate.set()
+    await stopping
+    assert await total(storage) == 4
+    await asyncio.gather(*adds)
 
 
 async def test_a_job_that_cannot_be_encoded_fails_alone(storage: Probe, client: JobQueueClient) -> None:
