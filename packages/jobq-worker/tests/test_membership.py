@@ -149,6 +149,30 @@ async def test_a_lease_that_is_lost_stops_the_run_and_settles_nothing(
     assert await storage.get([job_id]) == [None]
 
 
+async def test_jobs_lost_from_the_buffer_while_the_storage_was_asked_about_them_are_let_go(
+    frozen: Probe, clock: ManualClock, stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    hang = hanging(stage)
+    options = {"concurrency": 1, "heartbeat_interval": 10_000, "lost_after": 30_000}
+    async with working(frozen, hang, quick, **options) as worker:
+        await Endings(worker).all(await add_many(frozen, [quick()] * 50))  # short jobs: there is a buffer now
+        await add_many(frozen, [hang(), hang(), hang()])
+        await stage.reached("started")
+        assert worker.health().buffered == 2
+        answer = frozen.hold("held")
+        asked = asyncio.ensure_future(frozen.called("held"))
+        clock.advance(30_001)
+        await frozen.rescue()
+        await asked
+        returned = worker.next_event(WorkerStarted)
+        worker.resize(3)  # so that it claims, and is told that it was taken for lost
+        await returned
+        answer.set()
+        await stage.reached("stopped")
+        await until(lambda: worker.health().running == 3)
+    assert "failed unexpectedly" not in caplog.text
+
+
 async def test_a_cleared_queue_leaves_no_ghost(storage: Probe, stage: Stage) -> None:
     hang = hanging(stage)
     async with working(storage, hang) as worker:

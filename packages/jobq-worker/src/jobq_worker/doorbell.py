@@ -12,17 +12,17 @@ from jobq_worker.trouble import Trouble
 async def listen(storage: QueueStorage, bells: Mapping[str, Callable[[], None]], trouble: Trouble) -> None:
     """Call the function of each topic when it rings, until cancelled.
 
-    A subscription that breaks is made anew, and since rings may have been missed meanwhile, every function is called
-    then."""
+    Each function is called once, in the order of the topics. A subscription that breaks is made anew, and since rings
+    may have been missed meanwhile, every function is called then."""
     while True:
         try:
             async with storage.subscribe(bells) as ear:
                 trouble.fine("doorbell")
-                for ring in set(bells.values()):
+                for ring in dict.fromkeys(bells.values()):
                     ring()
                 while True:
                     rung = await ear.wait()
-                    for ring in {bells[topic] for topic in rung if topic in bells}:
+                    for ring in dict.fromkeys(ring for topic, ring in bells.items() if topic in rung):
                         ring()
         except Exception as error:  # noqa: BLE001  (logged by Trouble; polling goes on meanwhile)
             await asyncio.sleep(trouble.failed("doorbell", error))

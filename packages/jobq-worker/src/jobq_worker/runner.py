@@ -226,6 +226,8 @@ class Runner:
             self.stop(run, why)
         if why is Stop.LOST:
             self._release_grants(len(self.buffer))
+            for run in self.buffer:
+                run.over = True  # who asks the storage about it just now has no more to do with it
             self.buffer.clear()
         else:
             self.give_back()
