@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -48,29 +49,57 @@ def show_without(value: Struct, *hidden: str) -> str:
 
 
 def redact(text: str, values: tuple[Any, ...]) -> str:
-    """Return `text` with the revealed value of each Secret in `values`, at any depth, replaced by `***`."""
-    found: list[str] = []
-    _collect(values, found)
+    """Return `text` with `***` in the place of what the Secrets in `values` hold, at any depth.
+
+    That is its value as text, each text within it and each number of four digits or more: as it is, as it stands in a
+    repr, in JSON or in a URL, and line by line. Pieces of it, and other encodings, are not found.
+    """
+    found: set[str] = set()
+    for value in values:
+        _collect(value, found)
     for revealed in sorted(found, key=len, reverse=True):
         text = text.replace(revealed, "***")
     return text
 
 
-def _collect(value: Any, found: list[str]) -> None:
+def _collect(value: Any, found: set[str]) -> None:
     if isinstance(value, Secret):
-        revealed = str(value.reveal())
-        if revealed:
-            # Imported where it is used: few programs keep secrets, and fewer handlers fail with one in hand.
-            import json
+        _collect_within(value.reveal(), found)
+    else:
+        for part in (*value, *value.values()) if isinstance(value, dict) else _parts(value):
+            _collect(part, found)
 
-            # As it is, and as it stands in a repr or in JSON, where quotes and line ends are escaped.
-            found += {revealed, repr(revealed)[1:-1], json.dumps(revealed)[1:-1]}
-    elif isinstance(value, dict):
-        for item in value.values():
-            _collect(item, found)
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for item in value:
-            _collect(item, found)
-    elif attrs.has(type(value)):
-        for field in attrs.fields(type(value)):
-            _collect(getattr(value, field.name), found)
+
+def _collect_within(value: Any, found: set[str], *, whole: bool = True) -> None:
+    if isinstance(value, Secret):
+        value = value.reveal()
+    # Short numbers and truth values stand everywhere: to hide them would hide all else.
+    if whole or isinstance(value, (str, bytes)) or (isinstance(value, (int, float)) and abs(value) >= 1000):
+        _add(value, found)
+    for part in value.values() if isinstance(value, dict) else _parts(value):
+        _collect_within(part, found, whole=False)
+
+
+def _parts(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return tuple(value)
+    kind = type(value)
+    if attrs.has(kind):
+        names: Iterable[str] = (field.name for field in attrs.fields(kind))
+    else:
+        names = getattr(kind, "__struct_fields__", ()) or getattr(kind, "__dataclass_fields__", ())
+    return tuple(getattr(value, name) for name in names)
+
+
+def _add(value: Any, found: set[str]) -> None:
+    # Imported where it is used: few programs keep secrets, and fewer handlers fail with one in hand.
+    import json
+    from urllib.parse import quote, quote_plus
+
+    texts = [value.decode("utf-8", "replace"), repr(value)[2:-1]] if isinstance(value, bytes) else [str(value)]
+    for whole in texts:
+        lines = [line.strip() for line in whole.splitlines()]
+        for text in (whole, *(lines if len(lines) > 1 else ())):
+            if text and not text.isspace():
+                found |= {text, repr(text)[1:-1], json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+                found |= {quote(text), quote(text, safe=""), quote_plus(text)}

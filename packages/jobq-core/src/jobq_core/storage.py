@@ -28,6 +28,7 @@ import attrs
 from msgspec import Struct
 
 from jobq_core.records import ErrorRecord, JobRecord, Progress, WorkerInfo, WorkerRecord, WorkerStats
+from jobq_core.secret import show_without
 from jobq_core.states import Ending, JobState, StopRequest
 
 When = datetime | float
@@ -76,6 +77,9 @@ class NewJob(Struct, frozen=True, kw_only=True, gc=False):
     tags: tuple[str, ...] = ()
     fingerprint: bytes | None = None
 
+    def __repr__(self) -> str:
+        return show_without(self, "arguments", "fingerprint")
+
 
 class Added(Struct, frozen=True, gc=False):
     """The answer to one NewJob: the id that now stands for it, and whether this call made it."""
@@ -102,6 +106,9 @@ class ClaimedJob(Struct, eq=False, gc=False):
     run_id: str | None = None
     tags: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return show_without(self, "arguments")
+
 
 class Settlement(Struct, eq=False, gc=False):
     """How one run ended. result: JSON, for COMPLETE. error: for FAIL, RETRY, ABORT, DISABLE.
@@ -118,6 +125,9 @@ class Settlement(Struct, eq=False, gc=False):
     error: ErrorRecord | None = None
     when: When | None = None
     reason: str | None = None
+
+    def __repr__(self) -> str:
+        return show_without(self, "result")
 
 
 class Claim(Struct, frozen=True):
@@ -181,6 +191,9 @@ class JobStatus(Struct, frozen=True, kw_only=True):
     worker: UUID | None = None
     result_json: bytes | None = None
     error: ErrorRecord | None = None
+
+    def __repr__(self) -> str:
+        return show_without(self, "result_json")
 
 
 # Functions with types of their own: mypy loses the types of `frozenset` and `tuple` as converters.
