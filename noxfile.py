@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["nox>=2025.2.9", "uv>=0.6"]
 # ///
-"""Everything that CI runs, in sessions: `nox -l` lists them, `nox` runs all but the demo and the benchmarks.
+"""Everything that CI runs, in sessions: `nox -l` lists them, `nox` runs all but the soak, the demo and the benchmarks.
 
 Packages are tested from wheels, each with nothing beside it but what it declares: an import that is not declared, or a
 data file left out of the wheel, turns its session red. The wheels are built anew in each run of nox, once. The block
@@ -25,7 +25,7 @@ from packaging.requirements import Requirement
 from uv import find_uv_bin
 
 nox.options.default_venv_backend = "uv"
-nox.options.sessions = ["lint", "build", "types", "tests", "integration", "docs"]
+nox.options.sessions = ["lint", "build", "types", "tests", "integration", "faults", "docs"]
 
 os.environ.pop("PYTHONPATH", None)  # it could show the packages' sources to their tests
 
@@ -112,6 +112,20 @@ def integration(session: nox.Session) -> None:
     """Run tests-integration/: all packages, real processes, SQLite and PostgreSQL."""
     install(session, *PACKAGES, group="integration", test=True)
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Break every promise that can be broken from outside, for about 10 minutes. `-- --seed N` repeats a run."""
+    install(session, *PACKAGES, group="faults", test=True)
+    session.run("pytest", "tests-integration/faults", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Do the same for half an hour and more."""
+    install(session, *PACKAGES, group="faults", test=True)
+    session.run("pytest", "tests-integration/faults", "--scale", "soak", "--timeout", "3600", *session.posargs)
 
 
 @nox.session

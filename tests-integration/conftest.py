@@ -26,6 +26,9 @@ SUPPORT = Path(__file__).parent / "support"
 
 sys.path.insert(0, str(SUPPORT))
 
+collect_ignore = ["faults"]
+"""They have options and a nox session of their own: `pytest tests-integration/faults`."""
+
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[ThrowawayPostgres]:

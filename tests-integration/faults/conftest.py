@@ -1,0 +1,132 @@
+"""What all fault tests share: the seed, the scale, a server that may be crashed, and the closing table of faults.
+
+Run them by `pytest tests-integration/faults`, with `--seed N` to repeat a run, `--scale soak` for a long one and
+`--report FILE` to keep the figures as JSON lines.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobq_storage_postgres.testing import ThrowawayPostgres
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+SCALES = {"faults": 1, "soak": 20}
+"""By how much each test's numbers are multiplied."""
+FIGURES = ("tried", "added", "runs", "lost", "doubled")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults")
+    group.addoption("--seed", type=int, help="of all that is left to chance (default: another one each time)")
+    group.addoption("--scale", choices=sorted(SCALES), default="faults", help="how much is tried (default: faults)")
+    group.addoption("--report", type=Path, metavar="FILE", help="append what was tried to FILE, as JSON lines")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Drawn once, here: the processes of `-n` take it from their parent's options.
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(2**32)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"faults: {_repeat(config)}"
+
+
+def _repeat(config: pytest.Config) -> str:
+    return f"--seed {config.option.seed} --scale {config.option.scale}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if report.failed:
+        report.sections.append(("repeat it", f"pytest {item.nodeid.split('[')[0]} {_repeat(item.config)}"))
+    return report
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The seed of all that this test leaves to chance."""
+    return int(request.config.option.seed)
+
+
+@pytest.fixture
+def scale(request: pytest.FixtureRequest) -> int:
+    """How much is to be tried: 1 in CI, more for a soak."""
+    return SCALES[request.config.option.scale]
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Say what a fault came to, for the closing table: `report("kill -9 of workers", tried=6, added=600, …)`.
+
+    tried, added, runs, lost, doubled: counts. recovery: seconds of the longest one, None where nothing had to recover.
+    Called twice for one fault, counts add up. Asserts nothing: call it before you do.
+    """
+
+    def note(
+        fault: str,
+        *,
+        tried: int,
+        added: int = 0,
+        runs: int = 0,
+        lost: int = 0,
+        doubled: int = 0,
+        recovery: float | None = None,
+    ) -> None:
+        row = {"fault": fault, "tried": tried, "added": added, "runs": runs, "lost": lost, "doubled": doubled}
+        # A property of the test, since that reaches the process that closes the session under `-n` too.
+        request.node.user_properties.append(("fault", {**row, "recovery": recovery}))
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    rows: dict[str, dict[str, Any]] = {}
+    ended = [r for reports in terminalreporter.stats.values() for r in reports if getattr(r, "when", "") == "teardown"]
+    for row in (value for test in ended for name, value in test.user_properties if name == "fault"):
+        known = rows.setdefault(row["fault"], {"fault": row["fault"], **dict.fromkeys(FIGURES, 0), "recovery": None})
+        for name in FIGURES:
+            known[name] += row[name]
+        known["recovery"] = max(filter(None, (known["recovery"], row["recovery"])), default=None)
+    if not rows:
+        return
+    if config.option.report is not None:
+        with config.option.report.open("a") as file:
+            file.writelines(
+                json.dumps({"seed": config.option.seed, "scale": config.option.scale, **row}) + "\n"
+                for row in rows.values()
+            )
+    terminalreporter.section("faults")
+    width = max(len(fault) for fault in rows)
+    heads = (*FIGURES, "recovery")
+    terminalreporter.line(" ".join([f"{'fault':{width}}", *(f"{head:>9}" for head in heads)]))
+    for row in rows.values():
+        cells = [f"{row[name]:>9,}" for name in FIGURES]
+        cells.append(f"{row['recovery']:>8.1f}s" if row["recovery"] is not None else f"{'–':>9}")
+        terminalreporter.line(" ".join([f"{row['fault']:{width}}", *cells]))
+    terminalreporter.line(_repeat(config))
+
+
+@pytest.fixture
+def postgres() -> Iterator[ThrowawayPostgres]:
+    """A server of this test's own, which may be halted, crashed and started again; its tables are not made yet."""
+    with ThrowawayPostgres(settings={"fsync": "on", "full_page_writes": "on", "deadlock_timeout": "200ms"}) as server:
+        yield server
+
+
+@pytest.fixture
+def load_on(children: Any, tmp_path: Path) -> Callable[..., Any]:
+    """Make a `load.Load` on a storage's URL; its processes end with the test."""
+    from load import Load
+
+    return lambda url, direct=None: Load(children, tmp_path, url, direct)

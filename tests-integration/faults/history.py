@@ -1,0 +1,474 @@
+"""Judge a history: what was asked of a queue, what ran, what was told, what is left, against what the queue promises.
+
+Everything here is pure. The words of a violation are those that the model and the schedules use too.
+
+What decides is never a clock alone where a lease can: leases of a job are numbered in the order in which they were
+given, and each write names its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from uuid import UUID
+
+import attrs
+from journal import Answer, Answered, Asked, Disturbed, Ended, Heard, How, Line, Listening, Started, Told
+
+from jobq_core.errors import WorkerLostError
+from jobq_core.records import JobRecord, type_name
+from jobq_core.states import JobState, is_finished
+
+LOST_TYPE = type_name(WorkerLostError)
+
+
+class Wrong(StrEnum):
+    """What a history may show that no queue should do."""
+
+    LOST = "lost"
+    """An add was acknowledged, and there is no such job."""
+    ADDED_TWICE = "added twice"
+    """One add made two jobs."""
+    KEPT_THOUGH_REFUSED = "kept though refused"
+    """An add was refused, and the job is there."""
+    LEASE_TWICE = "lease twice"
+    """One lease was run twice, or was given for two jobs."""
+    DOUBLY_OWNED = "run while another held the lease"
+    """A run began under an older lease, or went on while a newer lease ran, and its process was in no trouble."""
+    STALE_WRITE = "written under a lost lease"
+    """The job's end is that of a run whose lease was over."""
+    AFTER_THE_END = "run after the end"
+    UNEXPLAINED = "more runs than lost leases explain"
+    """A run that is neither the last nor among the job's failed and lost ones, nor was told to stop."""
+    LOST_WITHOUT_CAUSE = "lease lost without cause"
+    """A lease was taken from a process that nobody had disturbed."""
+    TOO_MANY_ATTEMPTS = "more attempts than allowed"
+    WRONG_RESULT = "wrong result"
+    WRONG_END = "wrong end"
+    """A job that had to complete failed, or the other way round, or it ended as none of its runs did."""
+    EVENT_MISSING = "terminal event missing"
+    EVENT_TWICE = "terminal event twice"
+    EVENT_WRONG = "terminal event of another end"
+    LIMIT = "limit exceeded"
+    KEY_DOUBLED = "unique key doubled"
+    STUCK = "stuck"
+
+
+@attrs.frozen(kw_only=True)
+class Violation:
+    """One thing wrong with one job (or one listener, or one limit), and what shows it."""
+
+    wrong: Wrong
+    subject: str
+    details: str
+
+    def __str__(self) -> str:
+        return f"{self.wrong}: {self.subject}: {self.details}"
+
+
+@attrs.frozen(kw_only=True)
+class Add:
+    """One add. asked, answered: when it began and when the client was told; job: the id that stands for it, if known.
+
+    result: what its result must be (default: its token). ends: the state it must end in; None: any.
+    """
+
+    token: str
+    answer: Answer = "unknown"
+    asked: float = 0.0
+    answered: float = float("inf")
+    job: UUID | None = None
+    created: bool = True
+    unique_key: str | None = None
+    result: str | None = None
+    ends: JobState | None = JobState.COMPLETED
+
+
+@attrs.frozen(kw_only=True)
+class Run:
+    """One run of a handler; end: None where its process ended before it. ending: how it ended, where it did."""
+
+    token: str
+    job: UUID
+    lease: int
+    start: float
+    attempt: int = 1
+    worker: UUID | None = None
+    pid: int = 0
+    end: float | None = None
+    ending: How | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """A listener heard of a job's end. state: what the event stands for. at: when."""
+
+    listener: str
+    job: UUID
+    state: JobState
+    at: float = float("inf")
+
+
+@attrs.frozen(kw_only=True)
+class Result:
+    """A waiter was given a job's result."""
+
+    token: str
+    job: UUID
+    result: str
+
+
+@attrs.frozen(kw_only=True)
+class Final:
+    """How a job stands at last. lost, failed: the leases of its runs that did not complete, by why."""
+
+    job: UUID
+    token: str
+    state: JobState
+    lease: int | None = None
+    attempt: int = 1
+    max_attempts: int = 10
+    result: str | None = None
+    unique_key: str | None = None
+    lost: frozenset[int] = frozenset()
+    failed: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, record: JobRecord) -> Final:
+        """Read a record of a job whose arguments hold its token."""
+        by = defaultdict(set)
+        for attempt in record.attempts:
+            by[attempt.error.type == LOST_TYPE].add(attempt.lease)
+        return cls(
+            job=record.id,
+            token=str(record.arguments["token"]),
+            state=record.state,
+            lease=record.lease,
+            attempt=record.attempt,
+            max_attempts=record.max_attempts,
+            result=record.result,
+            unique_key=record.unique_key,
+            lost=frozenset(by[True]),
+            failed=frozenset(by[False]),
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Limit:
+    """At most `most` runs at the same time among those for which `group` says the same (None: not concerned)."""
+
+    name: str
+    most: int
+    group: Callable[[Run], Hashable | None]
+
+
+@attrs.frozen(kw_only=True)
+class History:
+    """All that is known of what happened.
+
+    promised: which jobs' ends each listener was promised to hear. killed, troubled: by process id, when a process was
+    killed, and from when on it was killed, paused or cut off, so that it may have lost leases or gone on without them.
+    """
+
+    adds: Sequence[Add] = ()
+    runs: Sequence[Run] = ()
+    events: Sequence[Event] = ()
+    results: Sequence[Result] = ()
+    promised: Mapping[str, Collection[UUID]] = attrs.field(factory=dict)
+    killed: Mapping[int, float] = attrs.field(factory=dict)
+    troubled: Mapping[int, float] = attrs.field(factory=dict)
+
+
+def read(lines: Iterable[Line]) -> History:
+    """Put the lines of a journal together. A listener whose process was killed is promised nothing."""
+    adds: dict[str, Add] = {}
+    runs: dict[tuple[UUID, int, int], Run] = {}
+    events: list[Event] = []
+    results: list[Result] = []
+    promised: defaultdict[str, set[UUID]] = defaultdict(set)
+    listeners: dict[str, int] = {}
+    killed: dict[int, float] = {}
+    troubled: dict[int, float] = {}
+    again: Counter[tuple[UUID, int]] = Counter()
+    for line in lines:
+        match line:
+            case Asked():
+                adds[line.token] = Add(token=line.token, asked=line.at, unique_key=line.unique_key)
+            case Answered():
+                adds[line.token] = attrs.evolve(
+                    adds[line.token], answer=line.answer, answered=line.at, job=line.job, created=line.created
+                )
+            case Started():
+                again[line.job, line.lease] += 1
+                runs[line.job, line.lease, again[line.job, line.lease]] = Run(
+                    token=line.token,
+                    job=line.job,
+                    lease=line.lease,
+                    start=line.at,
+                    attempt=line.attempt,
+                    worker=line.worker,
+                    pid=line.pid,
+                )
+            case Ended():
+                key = (line.job, line.lease, again[line.job, line.lease])
+                runs[key] = attrs.evolve(runs[key], end=line.at, ending=line.ending)
+            case Listening():
+                promised[line.listener].add(line.job)
+                listeners[line.listener] = line.pid
+            case Heard():
+                events.append(Event(listener=line.listener, job=line.job, state=JobState(line.state), at=line.at))
+            case Told():
+                results.append(Result(token=line.token, job=line.job, result=line.result))
+            case Disturbed():
+                troubled[line.pid] = min(line.at, troubled.get(line.pid, line.at))
+                if line.how == "killed":
+                    killed[line.pid] = line.at
+    return History(
+        adds=list(adds.values()),
+        runs=list(runs.values()),
+        events=events,
+        results=results,
+        promised={name: jobs for name, jobs in promised.items() if listeners[name] not in killed},
+        killed=killed,
+        troubled=troubled,
+    )
+
+
+def check(
+    history: History,
+    finals: Collection[Final],
+    *,
+    limits: Collection[Limit] = (),
+    removed: Collection[UUID] = (),
+    retried: Collection[UUID] = (),
+    stopped: Collection[UUID] = (),
+    drained: bool = True,
+    undisturbed: bool = False,
+) -> list[Violation]:
+    """Return all that is wrong with a history.
+
+    finals: every job that is left. removed: jobs that may be gone; retried: that were put back by hand; stopped: that
+    somebody aborted or disabled. drained: whether all had the time to end. undisturbed: whether leases may be lost only
+    by processes that the history says were disturbed (the database was always there).
+    """
+    found: list[Violation] = []
+    by_job: dict[UUID, Final] = {final.job: final for final in finals}
+    runs: defaultdict[UUID, list[Run]] = defaultdict(list)
+    for run in history.runs:
+        runs[run.job].append(run)
+    for of_one in runs.values():
+        of_one.sort(key=lambda run: (run.start, run.lease))
+    adds = {add.token: add for add in history.adds}
+    found += _adds(history.adds, finals, set(by_job), set(removed))
+    found += _leases(history.runs)
+    for final in finals:
+        its = runs[final.job]
+        found += _attempts(final, its)
+        if final.job not in retried:
+            found += _after_the_end(final, its, history)
+            found += _unexplained(final, its)
+        if add := adds.get(final.token):
+            found += _end(final, add, its, stopped=final.job in stopped)
+        if drained and not is_finished(final.state) and not (final.state is JobState.DISABLED and final.job in stopped):
+            found.append(_of(Wrong.STUCK, final, f"it is still {final.state}"))
+    for job, of_one in runs.items():
+        found += _owners(job, of_one, history)
+    if undisturbed:
+        found += _causes(finals, history)
+    found += _results(history.results, adds)
+    found += _events(history, by_job, set(retried))
+    for limit in limits:
+        found += _limit(limit, history)
+    found += _keys(history.adds, runs, finals)
+    return found
+
+
+def recoveries(history: History) -> list[float]:
+    """Return how many seconds each run that its process did not end waited, from the trouble on, for the next one."""
+    runs: defaultdict[UUID, list[Run]] = defaultdict(list)
+    for run in history.runs:
+        runs[run.job].append(run)
+    waits = []
+    for of_one in runs.values():
+        of_one.sort(key=lambda run: run.lease)
+        for run, following in itertools.pairwise(of_one):
+            trouble = history.troubled.get(run.pid)
+            if trouble is not None and trouble <= following.start and (run.end is None or run.end > trouble):
+                waits.append(following.start - max(trouble, run.start))
+    return waits
+
+
+def _of(wrong: Wrong, job: Final | Add | Run, details: str) -> Violation:
+    return Violation(wrong=wrong, subject=f"{job.token} ({job.job})", details=details)
+
+
+def _adds(adds: Sequence[Add], finals: Collection[Final], there: set[UUID], removed: set[UUID]) -> Iterable[Violation]:
+    kept = Counter(final.token for final in finals)
+    for add in adds:
+        if add.answer == "acknowledged" and add.job not in there and add.job not in removed:
+            yield _of(Wrong.LOST, add, "its add was acknowledged, and the job is not there")
+        if add.answer == "refused" and kept[add.token]:
+            yield _of(Wrong.KEPT_THOUGH_REFUSED, add, "its add was refused")
+        if kept[add.token] > 1:
+            yield _of(Wrong.ADDED_TWICE, add, f"{kept[add.token]} jobs are there for it")
+
+
+def _leases(runs: Sequence[Run]) -> Iterable[Violation]:
+    by_lease: defaultdict[int, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_lease[run.lease].append(run)
+    for lease, of_one in by_lease.items():
+        if len(of_one) > 1:
+            yield _of(Wrong.LEASE_TWICE, of_one[0], f"lease {lease} was run {len(of_one)} times")
+
+
+def _owners(job: UUID, runs: list[Run], history: History) -> Iterable[Violation]:
+    """Look at each pair of one job's runs in the order of their starts."""
+    for place, run in enumerate(runs):
+        for later in runs[place + 1 :]:
+            if later.lease < run.lease and not _in_trouble(later, history, before=later.start):
+                yield _of(Wrong.DOUBLY_OWNED, later, f"lease {later.lease} began to run after lease {run.lease} had")
+            elif (
+                later.lease > run.lease
+                and _end_of(run, history) > later.start
+                and not _in_trouble(run, history, before=later.start)
+            ):
+                yield _of(Wrong.DOUBLY_OWNED, run, f"lease {run.lease} still ran when lease {later.lease} began to")
+
+
+def _end_of(run: Run, history: History) -> float:
+    """Return when a run surely was over; one that nobody ended and no kill explains has none that is known."""
+    return run.end if run.end is not None else history.killed.get(run.pid, run.start)
+
+
+def _in_trouble(run: Run, history: History, *, before: float) -> bool:
+    return history.troubled.get(run.pid, float("inf")) <= before
+
+
+def _after_the_end(final: Final, runs: list[Run], history: History) -> Iterable[Violation]:
+    if not is_finished(final.state):
+        return
+    heard = min((event.at for event in history.events if event.job == final.job), default=float("inf"))
+    last = max([*final.lost, *final.failed, *([] if final.lease is None else [final.lease])], default=None)
+    for run in runs:
+        if last is not None and run.lease > last and run.ending != "stopped":
+            yield _of(Wrong.AFTER_THE_END, run, f"lease {run.lease} ran after lease {last} had ended the job")
+        elif run.start > heard and not _in_trouble(run, history, before=run.start):
+            yield _of(Wrong.AFTER_THE_END, run, f"lease {run.lease} began {run.start - heard:.3f} s after the end")
+
+
+def _unexplained(final: Final, runs: list[Run]) -> Iterable[Violation]:
+    if final.state is JobState.PROCESSING:
+        return  # its present lease is held, and what came before is looked at when it has ended
+    explained = final.lost | final.failed | {final.lease}
+    for run in runs:
+        if run.lease not in explained and run.ending != "stopped":
+            yield _of(
+                Wrong.UNEXPLAINED,
+                run,
+                f"lease {run.lease} ran, the job ended under {final.lease}, and knows of these: "
+                f"lost {sorted(final.lost)}, failed {sorted(final.failed)}",
+            )
+
+
+def _attempts(final: Final, runs: list[Run]) -> Iterable[Violation]:
+    spent = len(final.lost | final.failed)
+    if final.attempt > final.max_attempts or max((run.attempt for run in runs), default=0) > final.max_attempts:
+        yield _of(Wrong.TOO_MANY_ATTEMPTS, final, f"{final.attempt} attempts of {final.max_attempts}, {spent} spent")
+
+
+def _end(final: Final, add: Add, runs: list[Run], *, stopped: bool) -> Iterable[Violation]:
+    if not is_finished(final.state):
+        return
+    last = next((run for run in runs if run.lease == final.lease), None)
+    if final.state is JobState.COMPLETED:
+        if last is None:
+            yield _of(Wrong.WRONG_END, final, f"it completed under lease {final.lease}, which never ran")
+        elif last.ending not in ("completed", None):
+            yield _of(Wrong.WRONG_END, final, f"it completed, but the run of lease {final.lease} {last.ending}")
+        if final.lease is not None and any(lease > final.lease for lease in (final.lost | final.failed)):
+            yield _of(Wrong.STALE_WRITE, final, f"it completed under lease {final.lease}, which was over")
+        wanted = add.token if add.result is None else add.result
+        if final.result != wanted:
+            yield _of(Wrong.WRONG_RESULT, final, f"{final.result!r} instead of {wanted!r}")
+        if final.lease in final.lost:
+            yield _of(Wrong.STALE_WRITE, final, f"it completed under lease {final.lease}, which had been lost")
+    if add.ends is not None and final.state is not add.ends and not stopped:
+        yield _of(Wrong.WRONG_END, final, f"it ended as {final.state} instead of {add.ends}")
+
+
+def _causes(finals: Collection[Final], history: History) -> Iterable[Violation]:
+    pids = {run.lease: run.pid for run in history.runs}
+    for final in finals:
+        for lease in sorted(final.lost):
+            pid = pids.get(lease)
+            if pid is not None and pid not in history.troubled:
+                yield _of(Wrong.LOST_WITHOUT_CAUSE, final, f"lease {lease} of process {pid}")
+
+
+def _results(results: Sequence[Result], adds: Mapping[str, Add]) -> Iterable[Violation]:
+    for told in results:
+        add = adds[told.token]
+        wanted = add.token if add.result is None else add.result
+        if told.result != wanted:
+            yield _of(Wrong.WRONG_RESULT, add, f"a waiter was told {told.result!r} instead of {wanted!r}")
+
+
+def _events(history: History, by_job: Mapping[UUID, Final], retried: set[UUID]) -> Iterable[Violation]:
+    heard: defaultdict[tuple[str, UUID], list[JobState]] = defaultdict(list)
+    for event in history.events:
+        heard[event.listener, event.job].append(event.state)
+    for (listener, job), states in heard.items():
+        final = by_job.get(job)
+        if job in retried or final is None:
+            continue
+        if len(states) > 1:
+            yield _of(Wrong.EVENT_TWICE, final, f"{listener} heard {', '.join(states)}")
+        elif states[0] is not final.state:
+            yield _of(Wrong.EVENT_WRONG, final, f"{listener} heard {states[0]}, and it is {final.state}")
+    for listener, jobs in history.promised.items():
+        for job in jobs:
+            final = by_job.get(job)
+            if final is not None and is_finished(final.state) and (listener, job) not in heard:
+                yield _of(Wrong.EVENT_MISSING, final, f"{listener} never heard that it is {final.state}")
+
+
+def _limit(limit: Limit, history: History) -> Iterable[Violation]:
+    moments: defaultdict[Hashable, list[tuple[float, int]]] = defaultdict(list)
+    for run in history.runs:
+        group = limit.group(run)
+        if group is not None:
+            moments[group] += [(run.start, 1), (max(_end_of(run, history), run.start), -1)]
+    for group, of_one in moments.items():
+        at_once = most = 0
+        for _, step in sorted(of_one):  # of one moment, ends come before starts
+            at_once += step
+            most = max(most, at_once)
+        if most > limit.most:
+            details = f"{most} runs at once, of {limit.most} allowed"
+            yield Violation(wrong=Wrong.LIMIT, subject=f"{limit.name} {group}", details=details)
+
+
+def _keys(adds: Sequence[Add], runs: Mapping[UUID, list[Run]], finals: Collection[Final]) -> Iterable[Violation]:
+    unfinished: defaultdict[str, list[Final]] = defaultdict(list)
+    for final in finals:
+        if final.unique_key is not None and not is_finished(final.state):
+            unfinished[final.unique_key].append(final)
+    for key, several in unfinished.items():
+        if len(several) > 1:
+            jobs = ", ".join(f"{final.job} ({final.state})" for final in several)
+            yield _of(Wrong.KEY_DOUBLED, several[0], f"key {key!r} belongs to {jobs}")
+    keyed: defaultdict[str, list[Add]] = defaultdict(list)
+    for add in adds:
+        if add.unique_key is not None and add.answer == "acknowledged" and add.created and add.job is not None:
+            keyed[add.unique_key].append(add)
+    for key, several_adds in keyed.items():
+        for first in several_adds:
+            assert first.job is not None
+            # Between its answer and the start of its last run a job surely held its key.
+            held_until = max((run.start for run in runs.get(first.job, ())), default=first.answered)
+            for other in several_adds:
+                if first.job != other.job and first.answered <= other.asked and other.answered <= held_until:
+                    yield _of(Wrong.KEY_DOUBLED, other, f"key {key!r} was that of {first.job}, which still ran")

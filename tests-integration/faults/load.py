@@ -1,0 +1,226 @@
+"""Load for a queue: processes that add and processes that work, a way to hurt them, and the verdict on what they did.
+
+async def test_…(load_on, report, seed):
+    load = load_on(url)
+    load.worker(), load.client(jobs=500, wait=True)
+    …
+    await load.drained()
+    verdict = await load.verdict()
+    report("kill -9 of workers", tried=6, **verdict.figures)
+    assert verdict.text == ""
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import attrs
+import load_jobs
+import msgspec
+from history import Final, History, Limit, Violation, Wrong, check, read, recoveries
+from journal import Disturbed, Journal, now
+from load_client import Plan
+
+from jobq_core import open_storage
+from jobq_core.errors import StorageError
+from jobq_core.states import JobState
+from jobq_core.storage import JobFilter
+
+HERE = Path(__file__).parent
+LOST_AFTER = 2.0
+"""Seconds without a sign of life after which the workers here count as lost, so that a test need not wait for 30."""
+WAITS = (JobState.SCHEDULED, JobState.BLOCKED, JobState.PENDING, JobState.PROCESSING)
+
+
+class Process:
+    """A worker, server or client, and what a test does to it; each trouble is written into the journal."""
+
+    def __init__(self, child: Any, journal: Journal) -> None:
+        self.child = child
+        self.pid: int = child.process.pid
+        self._journal = journal
+        self._stopped = False
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far, errors included."""
+        return str(self.child.output)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended, for whatever reason."""
+        return self.child.process.poll() is None
+
+    def started(self, timeout: float = 30) -> Process:
+        """Wait until it says that it has started; return it."""
+        self.line("started", timeout)
+        return self
+
+    def line(self, pattern: str, timeout: float = 30) -> re.Match[str]:
+        """Wait for a line of its output."""
+        found: re.Match[str] = self.child.wait_for_line(pattern, timeout)
+        return found
+
+    def kill(self) -> None:
+        """Kill it as a crash would. It has ended when this returns."""
+        self._disturbed("paused")  # in trouble before it ends: its leases may be taken from this moment on
+        self.child.kill()
+        self._disturbed("killed")
+
+    def died(self) -> None:
+        """Say that it has killed itself, for the verdict: waits for that."""
+        self.wait()
+        self._disturbed("killed")
+
+    def stop(self) -> None:
+        """Pause it, as a debugger or a hypervisor would."""
+        self._disturbed("paused")
+        os.kill(self.pid, signal.SIGSTOP)
+        self._stopped = True
+
+    def cont(self) -> None:
+        """Let it go on."""
+        os.kill(self.pid, signal.SIGCONT)
+        self._stopped = False
+
+    def term(self) -> None:
+        """Ask it to stop, as an operator would."""
+        self.child.terminate()
+
+    def wait(self, timeout: float = 60) -> int:
+        """Wait for its end; return its exit code, -9 if it was killed. Raises subprocess.TimeoutExpired."""
+        return int(self.child.wait(timeout))
+
+    def trouble(self) -> None:
+        """Say that from now on it may fail to renew its leases: its connection is cut, say."""
+        self._disturbed("cut off")
+
+    def _disturbed(self, how: Any) -> None:
+        self._journal.write(Disturbed(pid=self.pid, how=how, at=now()))
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """What a history came to."""
+
+    history: History
+    finals: list[Final]
+    violations: list[Violation]
+
+    @property
+    def text(self) -> str:
+        """All that is wrong, a line each (the first hundred); empty if nothing is."""
+        lines = [str(violation) for violation in self.violations]
+        return "\n".join([*lines[:100], *([f"… {len(lines)} in all"] if len(lines) > 100 else [])])
+
+    def count(self, *wrongs: Wrong) -> int:
+        """Count violations of these sorts."""
+        return sum(violation.wrong in wrongs for violation in self.violations)
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What the fixture `report` wants to know, but for how often the fault was tried."""
+        return {
+            "added": sum(add.answer == "acknowledged" and add.created for add in self.history.adds),
+            "runs": len(self.history.runs),
+            "lost": self.count(Wrong.LOST, Wrong.STUCK),
+            "doubled": self.count(Wrong.DOUBLY_OWNED, Wrong.LEASE_TWICE, Wrong.STALE_WRITE, Wrong.ADDED_TWICE),
+            "recovery": max(recoveries(self.history), default=None),
+        }
+
+
+class Load:
+    """Processes around one storage.
+
+    url: where they connect to, maybe through a proxy. direct: where the test itself looks (default: url).
+    """
+
+    def __init__(self, children: Any, folder: Path, url: str, direct: str | None = None) -> None:
+        self.url = url
+        self.direct = direct or url
+        self.journal = Journal(folder / "journal")
+        self.ends: dict[str, JobState | None] = {}
+        """By token: the state that a job must end in, where that is not COMPLETED; None: any."""
+        self._children = children
+        self._environment = {"PYTHONPATH": str(HERE), load_jobs.VARIABLE: str(self.journal.path)}
+        self._clients = 0
+
+    def worker(self, *options: str, command: str = "worker", slots: int = 4, lost_after: float = LOST_AFTER) -> Process:
+        """Start `jobq worker` (or `jobq server`) with short leases; it is not waited for, see Process.started."""
+        limit = {"worker": "--concurrency", "server": "--workers"}[command]
+        timing = ("--lost-after", str(lost_after), "--heartbeat-interval", str(lost_after / 4))
+        arguments = (command, "load_jobs", "--storage", self.url, limit, str(slots), *timing, *options)
+        return Process(self._children.jobq(*arguments, **self._environment), self.journal)
+
+    def client(self, **plan: Any) -> Process:
+        """Start a process that adds jobs as the Plan says (see load_client), under a name of its own by default."""
+        self._clients += 1
+        plan = {"name": f"client{self._clients}", **plan}
+        text = msgspec.json.encode(msgspec.convert(plan, Plan)).decode()
+        return self.python(HERE / "load_client.py", self.url, text)
+
+    def python(self, *arguments: str | Path, **variables: str) -> Process:
+        """Start Python with the journal's environment."""
+        return Process(self._children.python(*arguments, **self._environment, **variables), self.journal)
+
+    def history(self) -> History:
+        """Return what has happened so far."""
+        return read(self.journal.read())
+
+    async def drained(self, timeout: float = 60, *, but: Collection[JobState] = ()) -> float:
+        """Wait until no job waits or runs, and return the seconds that took; fails at the deadline.
+
+        but: states that jobs may stay in. The storage may be away meanwhile.
+        """
+        begun = time.monotonic()
+        left: object = "unknown: the storage did not answer"
+        while time.monotonic() - begun < timeout:
+            try:
+                async with open_storage(self.direct) as storage:
+                    while time.monotonic() - begun < timeout:
+                        counts = (await storage.counts("default"))["default"]
+                        left = {state.value: counts[state] for state in WAITS if counts[state] and state not in but}
+                        if not left:
+                            return time.monotonic() - begun
+                        await asyncio.sleep(0.05)
+            except StorageError as error:
+                left = error
+                await asyncio.sleep(0.1)
+        raise AssertionError(f"after {timeout} s there still is {left}")
+
+    async def finals(self) -> list[Final]:
+        """Return how each job stands."""
+        finals: list[Final] = []
+        after: UUID | None = None
+        async with open_storage(self.direct) as storage:
+            while True:
+                page = await storage.find(JobFilter(), after=after, limit=1000)
+                finals += [Final.of(record) for record in page.jobs]
+                after = page.cursor
+                if after is None:
+                    return finals
+
+    async def verdict(self, *, limits: Collection[Limit] = (), **options: Any) -> Verdict:
+        """Judge all that has happened; the options are those of `history.check`."""
+        history = self.history()
+        adds = [attrs.evolve(add, ends=self.ends.get(add.token, add.ends)) for add in history.adds]
+        history = attrs.evolve(history, adds=adds)
+        finals = await self.finals()
+        return Verdict(history=history, finals=finals, violations=check(history, finals, limits=limits, **options))
+
+    async def until(self, found: Any, timeout: float = 60) -> History:
+        """Wait until `found(history)` is true, and return that history."""
+        begun = time.monotonic()
+        while not found(history := self.history()):
+            if time.monotonic() - begun > timeout:
+                raise AssertionError(f"not within {timeout} s; {len(history.adds)} adds, {len(history.runs)} runs")
+            await asyncio.sleep(0.01)
+        return history

@@ -1,0 +1,157 @@
+"""A client process: `python load_client.py URL PLAN`, the plan being JSON of a `Plan`. See `load.Load.client`.
+
+It writes down each add before it is made and after it was answered, and what it was told of the ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import load_jobs
+import msgspec
+from journal import Answer, Answered, Asked, Heard, Journal, Listening, Told, now
+
+from jobq_client import JobHandle, JobQueueClient
+from jobq_core import Job
+from jobq_core.errors import ClosedError, JobError, StorageError, StorageUnavailableError, WaitTimeoutError
+from jobq_core.events import JobAborted, JobCompleted, JobFailed
+from jobq_core.states import JobState
+
+ENDS = {JobCompleted: JobState.COMPLETED, JobFailed: JobState.FAILED, JobAborted: JobState.ABORTED}
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client does.
+
+    name: the tokens' prefix. jobs: how many it adds; callers: so many tasks at once. rate: adds per second of them all
+    (None: as fast as they go). kinds: the weights of `make`. many: of how many adds one takes 20 jobs by add_many
+    (0: none). keys: so many unique keys are used, by every fifth job (0: none). delayed: the share of jobs that
+    become due only later. wait: wait for each job and write down what is heard and told. seconds: how long to wait.
+    """
+
+    name: str
+    seed: int = 0
+    jobs: int = 100
+    callers: int = 10
+    rate: float | None = None
+    kinds: dict[str, float] = msgspec.field(
+        default_factory=lambda: {"quick": 6, "sleeping": 2, "threaded": 1, "flaky": 1}
+    )
+    many: int = 0
+    keys: int = 0
+    delayed: float = 0.0
+    wait: bool = False
+    seconds: float = 120.0
+    patience: float = 10.0
+
+
+def make(kind: str, token: str, draw: random.Random) -> Job[str]:
+    """Make a job of a kind, with what is left to chance drawn."""
+    match kind:
+        case "sleeping" | "threaded":
+            return getattr(load_jobs, kind)(token=token, seconds=round(draw.choice([0.005, 0.02, 0.2]), 3))
+        case "flaky":
+            return load_jobs.flaky(token=token, failures=draw.choice([1, 2]))
+        case _:
+            return getattr(load_jobs, kind)(token=token)
+
+
+class Caller:
+    """What all callers of this process share."""
+
+    def __init__(self, client: JobQueueClient, plan: Plan, journal: Journal) -> None:
+        self.client = client
+        self.plan = plan
+        self.journal = journal
+        self.draw = random.Random(f"{plan.name} {plan.seed}")
+        self.numbers: Iterator[int] = iter(range(plan.jobs))
+        self.waits: list[asyncio.Task[None]] = []
+        self.pid = os.getpid()
+        for event, state in ENDS.items():
+            client.on(event, lambda it, state=state: self.heard(it.job_id, state))
+
+    def heard(self, job: Any, state: JobState) -> None:
+        self.journal.write(Heard(listener=self.plan.name, job=job, state=state, at=now()))
+
+    async def call(self) -> None:
+        """Add jobs until there is none left to add."""
+        plan, draw = self.plan, self.draw
+        for number in self.numbers:
+            token = f"{plan.name}-{number}"
+            if plan.many and draw.randrange(plan.many) == 0:
+                await self.add([f"{token}-{part}" for part in range(20)], together=True)
+            else:
+                await self.add([token], together=False)
+            if plan.rate is not None:
+                await asyncio.sleep(draw.expovariate(plan.rate / plan.callers))
+
+    async def add(self, tokens: list[str], *, together: bool) -> None:
+        plan, draw, journal = self.plan, self.draw, self.journal
+        kinds = draw.choices(list(plan.kinds), list(plan.kinds.values()), k=len(tokens))
+        jobs = [make(kind, token, draw) for kind, token in zip(kinds, tokens, strict=True)]
+        options: dict[str, Any] = {}
+        if draw.random() < plan.delayed:
+            options["delay"] = draw.random() * 2
+        key = f"key {draw.randrange(plan.keys)}" if plan.keys and not together and draw.random() < 0.2 else None
+        if key is not None:
+            options["unique"] = key
+        for token in tokens:
+            journal.write(Asked(token=token, at=now(), unique_key=key, pid=self.pid))
+        handles: list[JobHandle[str]] = []
+        answer: Answer = "acknowledged"
+        error = ""
+        try:
+            if together:
+                handles = await self.client.add_many(jobs, **options)
+            else:
+                handles = [await self.client.add(jobs[0], **options)]
+        except (StorageUnavailableError, ClosedError) as failure:
+            answer, error = "unknown", repr(failure)[:500]
+        except StorageError as failure:
+            answer, error = "refused", repr(failure)[:500]
+        at = now()
+        for place, token in enumerate(tokens):
+            handle = handles[place] if handles else None
+            journal.write(
+                Answered(
+                    token=token,
+                    answer=answer,
+                    at=at,
+                    job=handle.id if handle else None,
+                    created=handle.created if handle else True,
+                    error=error,
+                )
+            )
+            if handle and handle.created and plan.wait:
+                journal.write(Listening(listener=plan.name, job=handle.id, pid=self.pid, at=now()))
+                self.waits.append(asyncio.create_task(self.wait(token, handle)))
+
+    async def wait(self, token: str, handle: JobHandle[str]) -> None:
+        """Wait for a job's end, through whatever happens to the storage meanwhile."""
+        try:
+            result = await self.client.wait_for(handle, timeout=self.plan.seconds)
+        except WaitTimeoutError:
+            raise
+        except (JobError, ConnectionError):
+            return  # it failed; the event says so
+        self.journal.write(Told(token=token, job=handle.id, result=result, at=now()))
+
+
+async def main(url: str, plan: Plan) -> None:
+    journal = Journal(os.environ[load_jobs.VARIABLE])
+    async with JobQueueClient(url, patience=plan.patience, poll=0.2) as client:
+        caller = Caller(client, plan, journal)
+        print("started", flush=True)
+        await asyncio.gather(*(caller.call() for _ in range(plan.callers)))
+        print("added", flush=True)
+        await asyncio.gather(*caller.waits)
+    print("done", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], msgspec.json.decode(sys.argv[2], type=Plan)))

@@ -1,0 +1,129 @@
+"""The jobs of the fault tests: each writes its start and its end to the journal of `JOBQ_FAULTS_JOURNAL`.
+
+Their result is their token, so that a wrong one shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from journal import Ended, How, Journal, Started, now
+
+from jobq_core import Backoff, JobContext, PermanentJobError, RetryPolicy, job
+
+VARIABLE = "JOBQ_FAULTS_JOURNAL"
+SOON = RetryPolicy(backoff=Backoff(base=0.05, maximum=0.5))
+MANY = 30
+"""Attempts enough for whatever a test does to a job's workers."""
+
+
+@functools.cache
+def journal() -> Journal:
+    """Open this process's end of the journal once."""
+    return Journal(os.environ[VARIABLE])
+
+
+@contextmanager
+def noted(context: JobContext, token: str) -> Iterator[None]:
+    """Write down the run that goes on inside."""
+    journal().write(
+        Started(
+            token=token,
+            job=context.job_id,
+            attempt=context.attempt,
+            lease=context.lease,
+            worker=context.worker,
+            pid=os.getpid(),
+            at=now(),
+        )
+    )
+    ending: How = "failed"
+    try:
+        yield
+        ending = "completed"
+    except asyncio.CancelledError:
+        ending = "stopped"
+        raise
+    finally:
+        if context.aborted:
+            ending = "stopped"  # whatever it does from here on, it was told that it does not count
+        journal().write(Ended(job=context.job_id, lease=context.lease, ending=ending, at=now()))
+
+
+@job(max_attempts=MANY, retry=SOON)
+async def quick(context: JobContext, token: str) -> str:
+    """End at once."""
+    with noted(context, token):
+        return token
+
+
+@job(max_attempts=MANY, retry=SOON)
+async def sleeping(context: JobContext, token: str, seconds: float) -> str:
+    """Sleep on the event loop."""
+    with noted(context, token):
+        await asyncio.sleep(seconds)
+        return token
+
+
+@job(max_attempts=MANY, retry=SOON)
+def threaded(context: JobContext, token: str, seconds: float) -> str:
+    """Sleep in a thread, and hear it if told to stop."""
+    with noted(context, token):
+        if context.wait_aborted(seconds):
+            context.check_aborted()
+        return token
+
+
+@job(max_attempts=MANY, retry=SOON)
+async def flaky(context: JobContext, token: str, failures: int) -> str:
+    """Fail at the first attempts."""
+    with noted(context, token):
+        if context.attempt <= failures:
+            raise ConnectionError(f"attempt {context.attempt} of {token} fails, as it was told to")
+        return token
+
+
+@job(max_attempts=MANY, retry=SOON)
+async def doomed(context: JobContext, token: str) -> str:
+    """Fail for good."""
+    with noted(context, token):
+        raise PermanentJobError(f"{token} fails, as it was told to")
+
+
+@job(max_attempts=MANY, retry=SOON)
+async def at_gate(context: JobContext, token: str, gate: str) -> str:
+    """Wait until the test makes the file `gate`; looked at every few milliseconds, for it is another process."""
+    with noted(context, token):
+        while not os.path.exists(gate):  # noqa: ASYNC110, ASYNC240, PTH110
+            await asyncio.sleep(0.01)
+        return token
+
+
+@job(max_attempts=MANY, retry=SOON)
+async def blocking(context: JobContext, token: str, seconds: float) -> str:
+    """Do what no coroutine may: keep the event loop from running."""
+    with noted(context, token):
+        time.sleep(seconds)  # noqa: ASYNC251
+        return token
+
+
+@job(max_attempts=3, retry=SOON)
+async def poison(context: JobContext, token: str) -> str:
+    """Kill the process that runs it, each time."""
+    with noted(context, token):
+        os.kill(os.getpid(), signal.SIGKILL)
+        return token
+
+
+@job(max_attempts=MANY, retry=SOON)
+def hungry(context: JobContext, token: str, megabytes: int) -> str:
+    """Take so much memory, page by page."""
+    with noted(context, token):
+        size = len(b"x" * (megabytes * 1024 * 1024))
+        return token if size else ""

@@ -1,0 +1,243 @@
+"""A proxy in front of a PostgreSQL server that knows where messages end, and can lose them.
+
+    with Proxy(server.dsn) as proxy:
+        storage = open_storage(proxy.url)
+        proxy.cut("C", after=True)      # the client's next Close reaches the server, then the connection breaks
+        proxy.cut_answer("Z", nth=3)    # what the server says up to its third ReadyForQuery arrives, that does not
+        with proxy.black_hole(): …      # the server's answers are swallowed, connections stay open
+        proxy.delay = 0.05              # seconds for each piece of data
+        proxy.refuse = True             # connections are closed as they come
+
+Message kinds are those of the protocol, https://www.postgresql.org/docs/current/protocol-message-formats.html: a client
+sends Q (Query), P B D E S (extended query), C (Close), X (Terminate), and START, SSL, GSS, CANCEL for what comes
+first and has no letter; a server sends Z (ReadyForQuery), C (CommandComplete), T, D, E (Error), A (Notification), ….
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+import attrs
+
+_FIRST = {80877102: "CANCEL", 80877103: "SSL", 80877104: "GSS"}
+"""Codes of what a client may send instead of a startup message."""
+
+
+@attrs.define
+class Cut:
+    """Break the connection at the nth message (from now, over all connections) of a kind that holds `text`."""
+
+    kind: str | None
+    nth: int
+    after: bool
+    text: bytes
+    hit: threading.Event = attrs.field(factory=threading.Event)
+
+    def meets(self, kind: str, data: bytes) -> bool:
+        """Count this message; true if it is the one."""
+        if (self.kind is None or self.kind == kind) and self.text in data:
+            self.nth -= 1
+            return self.nth == 0
+        return False
+
+    def wait(self, timeout: float = 30) -> None:
+        """Wait until it has happened."""
+        if not self.hit.wait(timeout):
+            raise AssertionError(f"the proxy met no such message within {timeout} s: {self}")
+
+
+class _BrokenError(Exception):
+    """The connection is to end here."""
+
+
+class Proxy:
+    """Listens on 127.0.0.1 while its `with` block runs, in a thread of its own."""
+
+    def __init__(self, dsn: str) -> None:
+        parts = urlsplit(dsn)
+        options = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        self._path = parts.path
+        self._user = parts.username or "postgres"
+        self._host = options.pop("host", None) or parts.hostname or "127.0.0.1"
+        self._server_port = int(options.pop("port", None) or parts.port or 5432)
+        self._options = options
+        self._cuts: dict[bool, list[Cut]] = {True: [], False: []}
+        self._hole = False
+        self._links: set[asyncio.Task[None]] = set()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="proxy", daemon=True)
+        self.port = 0
+        self.delay = 0.0
+        """Seconds that each piece of data is kept back, both ways."""
+        self.refuse = False
+        """Whether new connections are closed as they come."""
+        self.sent: Counter[str] = Counter()
+        """Messages of clients by kind, as they came."""
+        self.answered: Counter[str] = Counter()
+        """Messages of the server by kind, as they came."""
+        self.connections = 0
+        """How many have been opened."""
+
+    @property
+    def url(self) -> str:
+        """The database's URL through this proxy, which speaks no TLS."""
+        return self.url_of(self._path)
+
+    def url_of(self, path: str, **options: object) -> str:
+        """Return the URL of another database of the server, or one with more options."""
+        given = {**self._options, "sslmode": "disable", "gssencmode": "disable", **options}
+        query = "&".join(f"{name}={value}" for name, value in given.items())
+        return f"postgresql://{self._user}@127.0.0.1:{self.port}/{path.lstrip('/')}?{query}"
+
+    def cut(self, kind: str | None = None, *, nth: int = 1, after: bool = False, text: bytes = b"") -> Cut:
+        """Break a connection at the nth message of this kind from a client: it arrives (after) or it does not."""
+        return self._add(True, Cut(kind, nth, after, text))
+
+    def cut_answer(self, kind: str | None = None, *, nth: int = 1, after: bool = False, text: bytes = b"") -> Cut:
+        """Do the same at a message of the server: before 'Z', say, all is done and the client does not know."""
+        return self._add(False, Cut(kind, nth, after, text))
+
+    def _add(self, upwards: bool, cut: Cut) -> Cut:
+        self._cuts[upwards].append(cut)
+        return cut
+
+    def heal(self) -> None:
+        """Forget all cuts that have not happened, the delay, and refuse no more."""
+        self._cuts = {True: [], False: []}
+        self.delay, self.refuse = 0.0, False
+
+    @contextlib.contextmanager
+    def black_hole(self) -> Iterator[None]:
+        """Swallow what the server answers, on all connections. One whose answer was swallowed never answers again."""
+        self._hole = True
+        try:
+            yield
+        finally:
+            self._hole = False
+
+    def break_all(self) -> None:
+        """Break every connection that is open."""
+        asyncio.run_coroutine_threadsafe(self._break_all(), self._loop).result(10)
+
+    async def _break_all(self) -> None:
+        for link in list(self._links):
+            link.cancel()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        if not self._ready.wait(10):
+            raise RuntimeError("the proxy did not start")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join(10)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._ended.wait()
+        server.close()
+        await self._break_all()
+        if self._links:
+            await asyncio.wait(self._links, timeout=5)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = asyncio.current_task()
+        assert link is not None
+        self._links.add(link)
+        try:
+            await self._link(reader, writer)
+        except (OSError, asyncio.CancelledError):
+            pass  # a connection that breaks, or is broken, is what this is for
+        finally:
+            writer.transport.abort()
+            self._links.discard(link)
+
+    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        if self.refuse:
+            return
+        if self._host.startswith("/"):
+            opening = asyncio.open_unix_connection(f"{self._host}/.s.PGSQL.{self._server_port}")
+        else:
+            opening = asyncio.open_connection(self._host, self._server_port)
+        upper, lower = await opening
+        pumps = [
+            asyncio.ensure_future(self._pump(pump))
+            for pump in (self._upwards(reader, lower, writer), self._downwards(upper, writer))
+        ]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            # Closed, not aborted: what was forwarded just before a cut is to reach the server.
+            lower.close()
+
+    async def _pump(self, pump: Coroutine[Any, Any, None]) -> None:
+        with contextlib.suppress(_BrokenError, OSError, asyncio.IncompleteReadError):
+            await pump
+
+    async def _upwards(
+        self, reader: asyncio.StreamReader, to: asyncio.StreamWriter, back: asyncio.StreamWriter
+    ) -> None:
+        async for kind, data in _client_messages(reader):
+            self.sent[kind] += 1
+            if kind in ("SSL", "GSS"):
+                back.write(b"N")
+                await back.drain()
+                continue
+            await self._pass(True, kind, data, to)
+
+    async def _downwards(self, reader: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+        swallowed = False
+        async for kind, data in _messages(reader):
+            self.answered[kind] += 1
+            swallowed = swallowed or self._hole
+            if not swallowed:
+                await self._pass(False, kind, data, to)
+
+    async def _pass(self, upwards: bool, kind: str, data: bytes, to: asyncio.StreamWriter) -> None:
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        # All are counted, so that each names the nth by itself.
+        met = [cut for cut in self._cuts[upwards] if cut.meets(kind, data)]
+        if not met or any(cut.after for cut in met):
+            to.write(data)
+            await to.drain()
+        for cut in met:
+            cut.hit.set()
+        if met:
+            raise _BrokenError
+
+
+async def _client_messages(reader: asyncio.StreamReader) -> AsyncIterator[tuple[str, bytes]]:
+    while True:
+        size = await reader.readexactly(4)
+        data = size + await reader.readexactly(struct.unpack("!I", size)[0] - 4)
+        kind = _FIRST.get(struct.unpack("!I", data[4:8])[0], "START")
+        yield kind, data
+        if kind == "START":
+            break
+    async for message in _messages(reader):
+        yield message
+
+
+async def _messages(reader: asyncio.StreamReader) -> AsyncIterator[tuple[str, bytes]]:
+    while True:
+        head = await reader.readexactly(5)
+        yield chr(head[0]), head + await reader.readexactly(struct.unpack("!I", head[1:])[0] - 4)

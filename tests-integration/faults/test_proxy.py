@@ -1,0 +1,107 @@
+"""The proxy loses just what it is told to lose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from proxy import Proxy
+
+
+@pytest.fixture
+def proxy(postgres_server: Any) -> Iterator[Proxy]:
+    with Proxy(postgres_server.dsn) as proxy:
+        yield proxy
+
+
+def connect(proxy: Proxy) -> psycopg.Connection[Any]:
+    return psycopg.connect(proxy.url, connect_timeout=5, autocommit=True, application_name="proxied")
+
+
+def rows(server: Any, table: str) -> int:
+    with psycopg.connect(server.dsn) as connection:
+        found = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+        return int(found[0]) if found else -1
+
+
+def wait_for_sessions_to_end(server: Any) -> None:
+    """Wait until the server has done what it was sent and has seen the connections go."""
+    ends = time.monotonic() + 30
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        others = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'proxied'"
+        while connection.execute(others).fetchone() != (0,):
+            assert time.monotonic() < ends
+
+
+@pytest.fixture
+def table(postgres_server: Any) -> Iterator[str]:
+    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
+        connection.execute("CREATE TABLE lost_and_found (n int)")
+        yield "lost_and_found"
+        connection.execute("DROP TABLE lost_and_found")
+
+
+def test_it_passes_all_on_and_counts(proxy: Proxy) -> None:
+    with connect(proxy) as connection:
+        assert connection.execute("SELECT %s::int + 1", [41]).fetchone() == (42,)
+        with connection.pipeline():
+            cursors = [connection.execute("SELECT %s::int", [n]) for n in range(100)]
+        assert [cursor.fetchone() for cursor in cursors] == [(n,) for n in range(100)]
+        assert connection.execute("SELECT repeat('x', 3000000)").fetchone() == ("x" * 3_000_000,)
+    assert proxy.sent["START"] == proxy.connections == 1
+    assert proxy.sent["B"] == 101
+    assert proxy.answered["Z"] >= 3
+
+
+@pytest.mark.parametrize(("after", "kept"), [(False, 0), (True, 1)], ids=["before", "after"])
+def test_a_clients_message_is_lost_or_arrives_and_its_answer_is_lost(
+    proxy: Proxy, postgres_server: Any, table: str, after: bool, kept: int
+) -> None:
+    with connect(proxy) as connection:
+        connection.execute("SELECT 1")
+        cut = proxy.cut("Q", after=after, text=b"INSERT")
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute(f"INSERT INTO {table} VALUES (1)")
+        cut.wait()
+    wait_for_sessions_to_end(postgres_server)
+    assert rows(postgres_server, table) == kept
+
+
+def test_an_answer_that_is_lost_leaves_the_statement_done(proxy: Proxy, postgres_server: Any, table: str) -> None:
+    with connect(proxy) as connection:
+        cut = proxy.cut_answer("Z")
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute(f"INSERT INTO {table} VALUES (1)")
+        cut.wait()
+    assert rows(postgres_server, table) == 1
+
+
+def test_in_a_black_hole_no_answer_comes_and_later_connections_work(
+    proxy: Proxy, table: str, postgres_server: Any
+) -> None:
+    with connect(proxy) as connection:
+        with proxy.black_hole():
+            connection.pgconn.send_query(f"INSERT INTO {table} VALUES (1)".encode())
+            ends = time.monotonic() + 30
+            while rows(postgres_server, table) == 0:
+                assert time.monotonic() < ends
+        assert connection.pgconn.is_busy()
+        connection.close()
+    with connect(proxy) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_connections_are_refused_and_broken(proxy: Proxy) -> None:
+    with connect(proxy) as connection:
+        proxy.refuse = True
+        with pytest.raises(psycopg.OperationalError):
+            connect(proxy)
+        proxy.break_all()
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+    proxy.heal()
+    with connect(proxy) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
