@@ -1,0 +1,198 @@
+"""A process's way to the storage: each call takes effect and is answered when the weather lets it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from jobq_core import StorageUnavailableError
+from jobq_core.memory.store import Store
+from jobq_core.records import WorkerInfo, WorkerStats
+from jobq_core.storage import Heart, QueueStorage, Subscription
+
+from .process import Process
+from .truth import Truth
+from .weather import Weather
+from .world import Lane, Step, World
+
+
+class Channel(QueueStorage):
+    """The storage as one process reaches it."""
+
+    def __init__(self, process: Process, truth: Truth, weather: Weather, bells: Bells, server: Lane) -> None:
+        self._process = process
+        self._world = process.world
+        self._truth = truth
+        self._weather = weather
+        self._bells = bells
+        self._server = server
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        raise NotImplementedError
+
+    @property
+    def url(self) -> str:
+        return "memory://simulated"
+
+    async def open(self) -> None:
+        """Do nothing: the storage is always open."""
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+    async def migrate(self, phase: Literal["pre", "post", "all"] = "all") -> list[str]:
+        return []
+
+    def migration_sql(self) -> str:
+        return ""
+
+    async def ask(self, name: str, *args: Any, **options: Any) -> Any:
+        """Have the storage do something, as the weather permits."""
+        future = self._process.loop.create_future()
+
+        def answer(result: Any) -> None:
+            if future.done():  # whoever asked was cancelled
+                return
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+        self.send(self._process.loop.lane, name, lambda: self._truth.perform(name, args, options), answer)
+        return await future
+
+    def send(self, lane: Lane, name: str, effect: Callable[[], Any], answer: Callable[[Any], None]) -> None:
+        """Let something take effect in the storage, and tell `answer` of it, in a lane of the process."""
+        if self._process.dead:
+            return
+        world, name_of = self._world, self._process.name
+        fate = self._weather.fate()
+        truth = self._truth
+
+        def take_effect() -> None:
+            truth.asking = name_of
+            truth.adds_under_way -= name == "add"
+            try:
+                result = effect()
+            except Exception as error:  # noqa: BLE001  (it is the answer)
+                result = error
+            if fate.heard:
+                world.at(answered, lane, Step(answer, result))
+            else:
+                world.note(name_of, f"{name} takes effect; its answer is lost")
+
+        def refuse() -> None:
+            if fate.effect is None:
+                world.note(name_of, f"{name} is refused")
+            answer(StorageUnavailableError(f"simulated: {name}"))
+
+        answered = world.now + fate.answer
+        if fate.effect is not None:
+            truth.adds_under_way += name == "add"
+            world.at(world.now + fate.effect, self._server, Step(take_effect))
+        if not fate.heard:
+            world.at(answered, lane, Step(refuse))
+
+    def heart(self, worker: WorkerInfo) -> Heart:
+        return SimulatedHeart(self, self._process, self._truth, worker)
+
+    def subscribe(self, topics: Iterable[str]) -> Subscription:
+        return Ear(self, self._process, self._bells, topics)
+
+
+def _operation(name: str) -> Callable[..., Awaitable[Any]]:
+    async def operation(self: Channel, *args: Any, **options: Any) -> Any:
+        return await self.ask(name, *args, **options)
+
+    operation.__name__ = name
+    return operation
+
+
+for _name in sorted(QueueStorage.__abstractmethods__ & Channel.__abstractmethods__):
+    setattr(Channel, _name, _operation(_name))
+Channel.__abstractmethods__ = frozenset()
+
+
+class SimulatedHeart(Heart):
+    """A heart whose beats go the same way as all other calls, in the lane of the process's heartbeat thread."""
+
+    def __init__(self, channel: Channel, process: Process, truth: Truth, worker: WorkerInfo) -> None:
+        self._channel = channel
+        self._process = process
+        self._truth = truth
+        self._worker = worker
+
+    def beat(self, stats: WorkerStats) -> bool:
+        raise NotImplementedError("a simulated thread cannot wait: see ask")
+
+    def ask(self, stats: WorkerStats, answer: Callable[[Any], None]) -> None:
+        """Beat; the answer comes later."""
+        self._channel.send(self._process.thread, "beat", lambda: self._truth.beat(self._worker, stats), answer)
+
+    def close(self) -> None:
+        """Nothing to give up."""
+
+
+class Bells:
+    """Takes the place of the memory storage's bell: rings reach each ear after a moment, or never."""
+
+    def __init__(self, world: World, weather: Weather, store: Store) -> None:
+        self._world = world
+        self._weather = weather
+        self.ears: list[Ear] = []
+        store.bell = self  # type: ignore[assignment]
+
+    def ring(self, topics: Iterable[str]) -> None:
+        """Ring for all who listen to one of the topics."""
+        heard = set(topics)
+        for ear in self.ears:
+            for topic in ear.topics:
+                if topic in heard and self._weather.hears():
+                    self._world.at(
+                        self._world.now + 0.003 * self._world.random.random(),
+                        ear.process.loop.lane,
+                        Step(ear.hear, topic),
+                    )
+
+
+class Ear(Subscription):
+    """A process's ear at the doorbell."""
+
+    def __init__(self, channel: Channel, process: Process, bells: Bells, topics: Iterable[str]) -> None:
+        self._channel = channel
+        self._bells = bells
+        self._rung: set[str] = set()
+        self._awake = asyncio.Event()
+        self.process = process
+        self.topics: Sequence[str] = sorted(topics)
+
+    async def __aenter__(self) -> Self:
+        await self._channel.ask("now")
+        self._bells.ears.append(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self in self._bells.ears:
+            self._bells.ears.remove(self)
+
+    def hear(self, topic: str) -> None:
+        """Note a ring and wake whoever waits."""
+        self._rung.add(topic)
+        self._awake.set()
+
+    async def wait(self, timeout: float | None = None) -> frozenset[str]:
+        try:
+            async with asyncio.timeout(timeout):
+                while not self._rung:
+                    await self._awake.wait()
+                    self._awake.clear()
+        except TimeoutError:
+            pass
+        rung = frozenset(self._rung)
+        self._rung.clear()
+        return rung

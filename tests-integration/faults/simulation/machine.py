@@ -1,0 +1,111 @@
+"""What jobq's modules read of the machine, from the world instead: clocks, ids, random numbers."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+import types
+import uuid
+from asyncio import events
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import jobq_core.ids
+import jobq_worker.membership
+import jobq_worker.worker
+
+from .heart import SimulatedHeartbeat
+from .process import ProcessLoop
+from .world import World
+
+MODULES = ("jobq_client.", "jobq_core.", "jobq_worker.")
+
+
+class _Machine:
+    """The world of the schedule that is under way; one at a time."""
+
+    def __init__(self) -> None:
+        self.world: World | None = None
+        self.count = 0
+
+    def monotonic(self) -> float:
+        assert self.world is not None, "a clock was read outside of a schedule"
+        return self.world.now
+
+    def clock_gettime(self, _: int) -> float:
+        return self.monotonic()
+
+    def time(self) -> float:
+        loop = events._get_running_loop()
+        skew = loop.process.skew if isinstance(loop, ProcessLoop) else 0.0
+        assert self.world is not None, "a clock was read outside of a schedule"
+        return self.world.clock() + skew
+
+    def uuid7(self) -> uuid.UUID:
+        """Make an id as RFC 9562 has it: milliseconds, a counter, random bits."""
+        assert self.world is not None, "an id was made outside of a schedule"
+        self.count += 1
+        high = round(self.time() * 1000) << 80 | 7 << 76 | (self.count & 0xFFF) << 64
+        return uuid.UUID(int=high | 2 << 62 | self.world.random.getrandbits(62))
+
+
+_machine = _Machine()
+_TIME = types.SimpleNamespace(monotonic=_machine.monotonic, time=_machine.time, clock_gettime=_machine.clock_gettime)
+_IDS = types.SimpleNamespace(compat=types.SimpleNamespace(uuid7=_machine.uuid7))
+
+
+@contextmanager
+def machine_of(world: World) -> Generator[None, None, None]:
+    """Let this world be the machine, within `simulated_machine`."""
+    _machine.world, _machine.count = world, 0
+    before = random.getstate()
+    random.seed(world.random.getrandbits(64))
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        _machine.world = None
+
+
+@contextmanager
+def simulated_machine() -> Generator[None, None, None]:
+    """Put everything that jobq's modules read of the machine under the world's control, until the end of the block."""
+    with ExitStack() as stack:
+        for name, module in sorted(sys.modules.items()):
+            if name.startswith(MODULES):
+                if getattr(module, "time", None) is time:
+                    stack.enter_context(mock.patch.object(module, "time", _TIME))
+                _replace_defaults(module, stack)
+        stack.enter_context(mock.patch.object(jobq_core.ids, "uuid_utils", _IDS))
+        stack.enter_context(mock.patch.object(jobq_worker.membership, "Heartbeat", SimulatedHeartbeat))
+        yield
+
+
+def _replace_defaults(module: types.ModuleType, stack: ExitStack) -> None:
+    """Replace `now=time.monotonic` and the like in the signatures of a module's functions."""
+    for value in list(vars(module).values()):
+        if getattr(value, "__module__", None) != module.__name__:
+            continue
+        functions = vars(value).values() if isinstance(value, type) else [value]
+        for function in functions:
+            if not isinstance(function, types.FunctionType):
+                continue
+            if function.__kwdefaults__ and (changed := _simulated(function.__kwdefaults__)):
+                stack.enter_context(mock.patch.dict(function.__kwdefaults__, changed))
+            if function.__defaults__ and (simulated := _simulated(dict(enumerate(function.__defaults__)))):
+                defaults = dict(enumerate(function.__defaults__)) | simulated
+                stack.enter_context(mock.patch.object(function, "__defaults__", tuple(defaults.values())))
+
+
+_REAL = {time.monotonic: _machine.monotonic, time.time: _machine.time}
+
+
+def _simulated(defaults: dict[Any, Any]) -> dict[Any, Any]:
+    return {
+        key: _REAL[value]
+        for key, value in defaults.items()
+        if isinstance(value, types.BuiltinFunctionType) and value in _REAL
+    }

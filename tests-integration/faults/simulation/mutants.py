@@ -1,0 +1,233 @@
+"""Memory storages with a bug planted in each, to see that the schedules find it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest import mock
+from uuid import UUID
+
+from jobq_core.memory import MemoryQueueStorage, control, exchange, upkeep
+from jobq_core.memory.rows import Row, WorkerRow
+from jobq_core.memory.store import Store
+from jobq_core.records import WorkerStats
+from jobq_core.states import JobState
+from jobq_core.storage import Added, Change, Claim, ClaimedJob, LostWorker, NewJob, Settlement
+
+StorageType = Callable[..., MemoryQueueStorage]
+
+
+@contextmanager
+def sound() -> Generator[StorageType, None, None]:
+    """Give the memory storage as it is."""
+    yield MemoryQueueStorage
+
+
+@contextmanager
+def settles_without_the_lease() -> Generator[StorageType, None, None]:
+    """A settlement counts for the job's present lease, whichever it names."""
+    real = exchange._settle_one
+
+    def settle(store: Store, settlement: Settlement, when: int | None, now: int) -> JobState | None:
+        row = store.jobs.get(settlement.id)
+        if row is not None and row.state is JobState.PROCESSING and row.lease is not None:
+            named = Settlement(
+                settlement.id, row.lease, settlement.ending, settlement.result, settlement.error, settlement.when
+            )
+            return real(store, named, when, now)
+        return real(store, settlement, when, now)
+
+    with mock.patch.object(exchange, "_settle_one", settle):
+        yield MemoryQueueStorage
+
+
+@contextmanager
+def claims_twice() -> Generator[StorageType, None, None]:
+    """A claim may hand out a job that another worker runs, as one without a row lock would."""
+    real = exchange.claim
+    turns = iter(range(1_000_000_000))
+
+    def claim(store: Store, worker: UUID, wish: Claim) -> list[ClaimedJob]:
+        claimed = real(store, worker, wish)
+        if not claimed and wish.limit and next(turns) % 40 == 0:
+            for row in list(store.running.values()):
+                if row.worker != worker:
+                    return [exchange._claim_one(store, worker, row, store.now())]
+        return claimed
+
+    with mock.patch.object(exchange, "claim", claim):
+        yield MemoryQueueStorage
+
+
+@contextmanager
+def rescues_the_living() -> Generator[StorageType, None, None]:
+    """A worker is taken for lost after half the time that it was promised."""
+    real = upkeep.rescue
+
+    def rescue(store: Store) -> list[LostWorker]:
+        now = store.now()
+        for worker in store.workers.values():
+            if (worker.beat_at + worker.expires_at) // 2 <= now:
+                worker.expires_at = now
+        return real(store)
+
+    with mock.patch.object(upkeep, "rescue", rescue):
+        yield MemoryQueueStorage
+
+
+@contextmanager
+def revives_the_lost() -> Generator[StorageType, None, None]:
+    """A beat of a worker that was taken for lost registers it again."""
+    real_rescue, real_beat = upkeep.rescue, upkeep.beat
+
+    def rescue(store: Store) -> list[LostWorker]:
+        before = dict(store.workers)
+        lost = real_rescue(store)
+        _forgotten(store).update({each.worker: before[each.worker] for each in lost if each.worker in before})
+        return lost
+
+    def beat(store: Store, worker: UUID, stats: WorkerStats) -> bool:
+        row = _forgotten(store).pop(worker, None)
+        if row is not None:
+            store.workers[worker] = row
+        return real_beat(store, worker, stats)
+
+    with mock.patch.object(upkeep, "rescue", rescue), mock.patch.object(upkeep, "beat", beat):
+        yield MemoryQueueStorage
+
+
+def _forgotten(store: Store) -> dict[UUID, WorkerRow]:
+    return vars(store).setdefault("forgotten", {})  # type: ignore[no-any-return]
+
+
+@contextmanager
+def lets_the_lost_claim() -> Generator[StorageType, None, None]:
+    """A worker may claim whether it counts as alive or not."""
+    with mock.patch.object(upkeep, "is_alive", return_value=True):
+        yield MemoryQueueStorage
+
+
+@contextmanager
+def forgets_to_rescue() -> Generator[StorageType, None, None]:
+    """Lost workers are forgotten, and what they held is not taken back."""
+
+    def rescue(store: Store) -> list[LostWorker]:
+        now = store.now()
+        for key, worker in list(store.workers.items()):
+            if worker.expires_at <= now:
+                del store.workers[key]
+        return []
+
+    with mock.patch.object(upkeep, "rescue", rescue):
+        yield MemoryQueueStorage
+
+
+@contextmanager
+def adds_again() -> Generator[StorageType, None, None]:
+    """An add that is repeated makes a second job."""
+    real = exchange._add_one
+
+    def add(store: Store, job: NewJob, *args: Any) -> Added:
+        if job.id in store.jobs:
+            store.jobs[UUID(int=job.id.int ^ 1)] = store.jobs.pop(job.id)
+        return real(store, job, *args)
+
+    with mock.patch.object(exchange, "_add_one", add):
+        yield MemoryQueueStorage
+
+
+@contextmanager
+def counts_no_lost_run() -> Generator[StorageType, None, None]:
+    """A rescue gives the attempt back, so that a job that kills its workers runs for ever."""
+    real = upkeep._take_back
+
+    def take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> Any:
+        row.attempt -= 1
+        return real(store, row, worker, now)
+
+    with mock.patch.object(upkeep, "_take_back", take_back):
+        yield MemoryQueueStorage
+
+
+@contextmanager
+def doubles_keys() -> Generator[StorageType, None, None]:
+    """A unique key is free again as soon as its job is claimed."""
+    real = exchange._claim_one
+
+    def claim(store: Store, worker: UUID, row: Row, now: int) -> ClaimedJob:
+        if row.asked.unique_key is not None:
+            store.keys.pop((row.queue.name, row.asked.unique_key), None)
+        return real(store, worker, row, now)
+
+    with mock.patch.object(exchange, "_claim_one", claim):
+        yield MemoryQueueStorage
+
+
+@contextmanager
+def aborts_by_force() -> Generator[StorageType, None, None]:
+    """An abort ends a running job at once, and leaves it running."""
+    real = control.abort_one
+
+    def abort(store: Store, row: Row, now: int) -> Change:
+        if row.state is not JobState.PROCESSING:
+            return real(store, row, now)
+        before = row.state
+        store.finish(row, JobState.ABORTED, now, "aborted")
+        return Change(row.asked.id, before, row.state)
+
+    with mock.patch.object(control, "abort_one", abort):
+        yield MemoryQueueStorage
+
+
+@contextmanager
+def forgets_settlements() -> Generator[StorageType, None, None]:
+    """A settlement that is repeated, since its answer was lost, puts the job back to run again."""
+    real = exchange._settle_one
+
+    def settle(store: Store, settlement: Settlement, when: int | None, now: int) -> JobState | None:
+        row = store.jobs.get(settlement.id)
+        if row is not None and row.state is JobState.COMPLETED and row.lease == settlement.lease:
+            store.move(row, JobState.PENDING)
+            return None
+        return real(store, settlement, when, now)
+
+    with mock.patch.object(exchange, "_settle_one", settle):
+        yield MemoryQueueStorage
+
+
+@contextmanager
+def loses_due_jobs() -> Generator[StorageType, None, None]:
+    """Two promotions at once each take a due job for the other's: sometimes it is promoted by neither."""
+    real = upkeep.promote
+    turns = iter(range(1_000_000_000))
+
+    def promote(store: Store, limit: int) -> Any:
+        if store.due and store.due[0][0] <= store.now() and next(turns) % 10 == 0:
+            store.due.pop(0)
+        return real(store, limit)
+
+    with mock.patch.object(upkeep, "promote", promote):
+        yield MemoryQueueStorage
+
+
+MUTANTS: dict[str | None, Callable[[], AbstractContextManager[StorageType]]] = {
+    None: sound,
+    **{
+        each.__name__: each
+        for each in (
+            settles_without_the_lease,
+            claims_twice,
+            rescues_the_living,
+            revives_the_lost,
+            lets_the_lost_claim,
+            forgets_to_rescue,
+            adds_again,
+            counts_no_lost_run,
+            doubles_keys,
+            aborts_by_force,
+            forgets_settlements,
+            loses_due_jobs,
+        )
+    },
+}

@@ -1,0 +1,209 @@
+"""What the simulated processes run: whole workers and clients, and handlers and callers that keep the journal."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+from jobq_client import JobHandle, JobQueueClient
+from jobq_core import (
+    AbortSignalJobError,
+    Backoff,
+    ClosedError,
+    ConcurrencyLimiter,
+    JobContext,
+    JobDisabledError,
+    JobError,
+    JobNotFoundError,
+    JobStateError,
+    RateLimiter,
+    RetryPolicy,
+    StorageUnavailableError,
+    WaitTimeoutError,
+    job,
+)
+from jobq_core.limiters import Limiter
+from jobq_core.storage import QueueStorage
+from jobq_worker import JobQueueWorker
+
+from .journal import STATES, Journal
+from .process import Limits, Process, ProcessLoop
+from .scenario import JobPlan, Scenario, WorkerPlan
+
+
+class Stage:
+    """What the programs of one schedule share. ending: the processes are to come to their end."""
+
+    def __init__(self, scenario: Scenario, journal: Journal) -> None:
+        self.scenario = scenario
+        self.journal = journal
+        self.served: set[str] = set()
+        """The clients whose callers have heard of the ends of their jobs."""
+
+
+def result_of(token: int) -> str:
+    """Return what the job of a token is to result in."""
+    return f"result {token}"
+
+
+@job(queue="simulated", retry=RetryPolicy(backoff=Backoff(base=0.2, maximum=1.0)))
+async def simulated(context: JobContext, token: int) -> str:
+    """Make the pauses that are planned for the token, and end as planned."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, ProcessLoop)
+    process = loop.process
+    plan = process.stage.scenario.jobs[token]
+    journal: Journal = process.stage.journal
+    run = journal.begin(process, context, token)
+    try:
+        for number in range(plan.pieces):
+            await asyncio.sleep(plan.piece)
+            journal.go_on(run)
+            context.progress(100 * number / plan.pieces)
+        if context.attempt <= plan.failures:
+            raise ValueError(f"token {token} fails in attempt {context.attempt}")
+    except asyncio.CancelledError:
+        journal.tell(run)
+        await asyncio.sleep(plan.stubborn)
+        raise
+    except ValueError:
+        journal.end(run, "failed")
+        raise
+    journal.end(run, "completed")
+    return result_of(token)
+
+
+class Quit(asyncio.Event):
+    """Asks a program to come to its end."""
+
+
+async def work(process: Process, stage: Stage, storage: QueueStorage, plan: WorkerPlan, ending: Quit) -> None:
+    """Run a worker, stopping and starting it as planned, until the program is to end."""
+    scenario = stage.scenario
+    limiter, process.limits = _limits(process, plan)
+    worker = JobQueueWorker(
+        storage,
+        jobs=[simulated],
+        concurrency=plan.concurrency,
+        limiter=limiter,
+        name=process.name,
+        heartbeat_interval=scenario.beat,
+        lost_after=scenario.lost_after,
+        poll_interval=scenario.poll,
+    )
+    for kind in STATES:
+        # All workers together announce an end at most once.
+        worker.on(kind, lambda event: stage.journal.heard("workers", event))
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for at, timeout in (*plan.stops, (None, 5.0)):
+        await _start(worker, ending)
+        try:
+            async with asyncio.timeout_at(None if at is None else began + at):
+                await ending.wait()
+        except TimeoutError:
+            pass
+        process.world.note(process.name, f"stops within {timeout} s")
+        await worker.stop(timeout)
+        if ending.is_set():
+            return
+
+
+async def _start(worker: JobQueueWorker, ending: Quit) -> None:
+    while not ending.is_set():
+        try:
+            await worker.start()
+            return
+        except StorageUnavailableError:
+            await asyncio.sleep(0.3)
+
+
+def _limits(process: Process, plan: WorkerPlan) -> tuple[Limiter | None, Limits]:
+    if plan.limiter == "concurrency":
+        most = max(plan.concurrency - 1, 1)
+        return ConcurrencyLimiter(most), Limits(most)
+    if plan.limiter == "rate":
+        rate = (2, 0.5)
+        return RateLimiter(*rate, clock=lambda: process.world.now), Limits(plan.concurrency, rate)
+    return None, Limits(plan.concurrency)
+
+
+async def submit(process: Process, stage: Stage, storage: QueueStorage, number: int, ending: Quit) -> None:
+    """Add the jobs that are planned for this client and wait for their ends, until the program is to end."""
+    scenario = stage.scenario
+    client = JobQueueClient(storage, patience=scenario.patience, poll=scenario.poll)
+    for kind in STATES:
+        client.on(kind, lambda event: stage.journal.heard(process.name, event))
+    while True:
+        try:
+            await client.start()
+            break
+        except StorageUnavailableError:
+            await asyncio.sleep(0.3)
+    callers = [
+        asyncio.create_task(_call(process, stage, client, plan), name=f"{process.name} caller {plan.token}")
+        for plan in scenario.jobs
+        if plan.client == number
+    ]
+    for caller in callers:
+        await caller
+    stage.served.add(process.name)
+    await ending.wait()
+    await client.stop()
+
+
+async def _call(process: Process, stage: Stage, client: JobQueueClient, plan: JobPlan) -> None:
+    await asyncio.sleep(plan.at)
+    add = stage.journal.adding(plan.token, plan.options.get("unique"))
+    try:
+        handle = await client.add(simulated(token=plan.token), **plan.options)
+    except StorageUnavailableError as error:
+        add.answer = "refused" if "was not added" in str(error) else "unknown"
+        add.answered = process.world.now
+        process.world.note(process.name, f"adds {plan.token}: {add.answer}")
+        return
+    add.answer, add.answered = "acknowledged", process.world.now
+    add.job, add.created = handle.id, handle.created
+    process.world.note(process.name, f"adds {plan.token}: {handle.id}, created: {handle.created}")
+    controls = asyncio.create_task(_control(client, handle, plan), name=f"{process.name} controls {plan.token}")
+    await _wait(process, stage, client, handle.id)
+    await controls
+
+
+async def _wait(process: Process, stage: Stage, client: JobQueueClient, job: UUID) -> None:
+    outcome: Any
+    while True:
+        try:
+            outcome = await client.wait_for(job, timeout=5.0)
+        except WaitTimeoutError:
+            continue
+        except JobDisabledError:
+            await asyncio.sleep(0.5)  # somebody enables it in the end
+            continue
+        except (AbortSignalJobError, JobNotFoundError) as error:
+            outcome = type(error)
+        except (JobError, ValueError) as error:
+            outcome = error
+        break
+    stage.journal.results.append((process.name, job, outcome))
+
+
+async def _control(client: JobQueueClient, handle: JobHandle[str], plan: JobPlan) -> None:
+    for pause, what in plan.controls:
+        await asyncio.sleep(pause)
+        await _patiently(client, what, handle.id)
+
+
+async def _patiently(client: JobQueueClient, what: str, job: UUID) -> None:
+    """Do something to a job until an answer comes."""
+    while True:
+        try:
+            await getattr(client, what)(job)
+            return
+        except StorageUnavailableError:
+            await asyncio.sleep(0.3)
+        except (JobNotFoundError, JobStateError):
+            return
+        except ClosedError:
+            return

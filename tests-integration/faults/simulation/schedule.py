@@ -1,0 +1,242 @@
+"""One schedule: the scenario of a seed, played to its end, and the promises that were broken in it."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import attrs
+from history import Wrong
+
+from jobq_core.memory import MemoryQueueStorage
+from jobq_core.states import FINISHED, JobState
+
+from .channel import Bells, Channel
+from .journal import Journal, Violation
+from .machine import machine_of
+from .process import Process
+from .programs import Quit, Stage, submit, work
+from .scenario import MODES, Blow, Scenario, draw_scenario
+from .truth import Truth
+from .verdict import judge
+from .weather import Weather
+from .world import Lane, Step, World
+
+LONGEST = 300.0
+"""Seconds of virtual time after the weather has calmed down in which all must come to its end."""
+STEPS = 200_000
+"""Steps of one schedule at most: one that goes round in circles is found by that."""
+
+StorageType = Callable[..., MemoryQueueStorage]
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """What came of one schedule."""
+
+    seed: int
+    scenario: Scenario
+    violations: list[Violation]
+    added: int
+    runs: int
+    leases: int
+    lost_leases: int
+    steps: int
+    seconds: float
+    recovery: float
+    """The longest time from the last sign of life of a holder to the end of its lease, in virtual seconds."""
+    trace: list[tuple[float, str, str, tuple[Any, ...]]] = attrs.field(repr=False)
+
+    def lines(self) -> list[str]:
+        """Return the trace, a line for each thing that happened."""
+        return [
+            f"{when:9.4f}  {who:<10}  {what % details if details else what}" for when, who, what, details in self.trace
+        ]
+
+
+def play(
+    seed: int, *, mode: str | None = None, storage_type: StorageType = MemoryQueueStorage, verbose: bool = False
+) -> Outcome:
+    """Play the schedule of a seed, within `simulated_machine`. mode: default is by seed. verbose: trace logs too."""
+    return Schedule(seed, mode or MODES[seed % len(MODES)], storage_type).play(verbose=verbose)
+
+
+class Schedule:
+    """All that takes part in one schedule."""
+
+    def __init__(self, seed: int, mode: str, storage_type: StorageType) -> None:
+        self._seed = seed
+        self.world = world = World(seed)
+        world.shuffle = world.random.random() < 0.25
+        self.scenario: Scenario = draw_scenario(world, mode)
+        scenario = self.scenario
+        self.journal = Journal(world)
+        self.weather = Weather(world, rough=scenario.rough, limit=scenario.limit, calm_at=scenario.calm_at)
+        self.weather.outages.extend(scenario.outages)
+        self.storage = storage_type(clock=world.clock)
+        self.truth = self.journal.truth = Truth(world, self.storage, self.journal)
+        self.bells = Bells(world, self.weather, self.truth.store)
+        self.server = world.lane("server")
+        self.stage = Stage(scenario, self.journal)
+        self.processes: dict[str, Process] = {}
+        self._quits: dict[Process, Quit] = {}
+        self._over: set[Process] = set()
+        self._ending = False
+
+    def play(self, *, verbose: bool = False) -> Outcome:
+        """Play it and judge it."""
+        with machine_of(self.world), _listening(self.world, verbose):
+            try:
+                self._play()
+            finally:
+                for process in self._quits:
+                    if not process.dead:
+                        process.bury()
+        self.journal.violations += [Violation("unexpected error", text, self.world.now) for text in self.world.errors]
+        judge(self.scenario, self.truth, self.journal, self._quits)
+        return self._outcome()
+
+    def _play(self) -> None:
+        world, scenario = self.world, self.scenario
+        self.truth.open()
+        for number in range(scenario.clients):
+            self._start_client(number)
+        for number, plan in enumerate(scenario.workers):
+            self._at(plan.start, self._start_worker, number)
+        for blow in scenario.blows:
+            self._at(blow.at, self._strike, blow)
+        self._at(scenario.calm_at, self._enable)
+        if not world.run(self._done, before=scenario.calm_at + LONGEST, steps=STEPS):
+            self._stuck("jobs or callers have not come to their end")
+            return
+        world.note("world", "all jobs are over; every process is asked to end")
+        self._ending = True
+        for process, ending in self._quits.items():
+            self._at(world.now, ending.set, lane=process.loop.lane)
+        if not world.run(self._quiet, before=world.now + LONGEST, steps=STEPS):
+            self._stuck("a process does not end")
+
+    def _at(self, when: float, call: Callable[..., object], *args: object, lane: Lane | None = None) -> None:
+        self.world.at(when, lane or self.server, Step(call, *args))
+
+    def _start_client(self, number: int) -> None:
+        process = self._process(f"client-{number}")
+        ending = self._quits[process] = Quit()
+        process.start(
+            submit(process, self.stage, self._channel(process), number, ending), partial(self._ended, process)
+        )
+
+    def _start_worker(self, number: int, life: int = 0) -> None:
+        process = self._process(f"worker-{number}", life)
+        ending = self._quits[process] = Quit()
+        if self._ending:
+            ending.set()
+        plan = self.scenario.workers[number]
+        process.start(work(process, self.stage, self._channel(process), plan, ending), partial(self._ended, process))
+
+    def _process(self, name: str, life: int = 0) -> Process:
+        """Make a process; a life after the first takes the place of the one before. Wall clocks may be wrong."""
+        skew = self.world.random.choice((0.0, 0.0, -7200.0, 7200.0))
+        process = Process(self.world, f"{name}.{life}" if life else name, self.stage, skew=skew)
+        self.processes[name] = process
+        return process
+
+    def _channel(self, process: Process) -> Channel:
+        return Channel(process, self.truth, self.weather, self.bells, self.server)
+
+    def _ended(self, process: Process) -> None:
+        self._over.add(process)
+
+    def _strike(self, blow: Blow) -> None:
+        process = self.processes.get(blow.victim)
+        if process is None or process.dead or process.held_since is not None:
+            return
+        if blow.kind != "kill":
+            process.hold(thread=blow.kind == "hold")
+            self._at(self.world.now + blow.seconds, process.resume)
+            return
+        process.kill()
+        self.bells.ears = [ear for ear in self.bells.ears if ear.process is not process]
+        if blow.victim.startswith("worker"):
+            life = 1 + int(process.name.partition(".")[2] or 0)
+            number = int(blow.victim.partition("-")[2])
+            self._at(self.world.now + blow.seconds, self._start_worker, number, life)
+
+    def _enable(self) -> None:
+        """Enable what was disabled, as an operator would, from when the weather has calmed down."""
+        disabled = [job for job, row in self.truth.store.jobs.items() if row.state is JobState.DISABLED]
+        if disabled:
+            self.truth.asking = "operator"
+            self.truth.perform("enable", [disabled], {})
+        self._at(self.world.now + 1.0, self._enable)
+
+    def _done(self) -> bool:
+        """Say whether every caller has heard of the end of its job, and every job has ended."""
+        if self.world.now < self.scenario.calm_at or self.truth.adds_under_way:
+            return False
+        for number in range(self.scenario.clients):
+            process = self.processes[f"client-{number}"]
+            if not process.dead and process.name not in self.stage.served:
+                return False
+        return all(row.state in FINISHED for row in self.truth.store.jobs.values())
+
+    def _quiet(self) -> bool:
+        return all(process in self._over or process.dead for process in self._quits)
+
+    def _stuck(self, why: str) -> None:
+        jobs = [f"{row.asked.id} {row.state} lease {row.lease}" for row in self.truth.store.jobs.values()]
+        processes = [f"{process.name}{' dead' if process.dead else ''}" for process in self._quits]
+        self.journal.violated(Wrong.STUCK, f"{why}; {self.world.steps} steps; jobs: {jobs}; processes: {processes}")
+
+    def _outcome(self) -> Outcome:
+        leases = self.truth.leases.values()
+        lost = [lease for lease in leases if lease.ended_by == "rescue"]
+        return Outcome(
+            seed=self._seed,
+            scenario=self.scenario,
+            violations=self.journal.violations,
+            added=sum(add.answer == "acknowledged" for add in self.journal.adds),
+            runs=len(self.journal.runs),
+            leases=len(leases),
+            lost_leases=len(lost),
+            steps=self.world.steps,
+            seconds=self.world.now,
+            recovery=max((lease.silent for lease in lost), default=0.0),
+            trace=self.world.trace,
+        )
+
+
+class _Listener(logging.Handler):
+    """Takes what jobq logs into the trace, and what it did not expect into the world's errors."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._world.burying:
+            return
+        self._world.note("log", record.getMessage())
+        if record.exc_info and record.exc_info[1] is not None:
+            trace = "".join(traceback.format_exception(record.exc_info[1]))
+            self._world.errors.append(f"{record.getMessage()}: {trace}")
+
+
+@contextmanager
+def _listening(world: World, verbose: bool) -> Generator[None, None, None]:
+    logger = logging.getLogger("jobq")
+    listener = _Listener(world)
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.INFO if verbose else logging.ERROR)
+    logger.propagate = False
+    logger.addHandler(listener)
+    try:
+        yield
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]

@@ -1,0 +1,195 @@
+"""What the storage really holds: every operation on it passes here, and is looked at before and after.
+
+The checks here ask nothing of the storage that it could get wrong in the same way: who is alive is reckoned from the
+beats that took effect, and a lease is over when its row is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Coroutine, Sequence
+from typing import Any
+from uuid import UUID
+
+import attrs
+from history import Wrong
+
+from jobq_core.memory import MemoryQueueStorage
+from jobq_core.records import WorkerInfo, WorkerStats
+from jobq_core.states import FINISHED, Ending, JobState
+from jobq_core.storage import Exchange, Settlement
+
+from .journal import Journal
+from .world import World
+
+
+@attrs.define(eq=False)
+class Lease:
+    """One claim of one job. ended_by: the operation that ended it; state: of the job then, None if it was deleted;
+    silent: for how long its worker had given no sign of life, if it was taken back."""
+
+    number: int
+    job: UUID
+    worker: UUID
+    begun: float
+    attempt: int
+    ended: float | None = None
+    ended_by: str | None = None
+    state: JobState | None = None
+    silent: float = 0.0
+
+
+class Truth:
+    """Watches a memory storage. asking: the process whose call takes effect."""
+
+    def __init__(self, world: World, storage: MemoryQueueStorage, journal: Journal) -> None:
+        self._world = world
+        self._storage = storage
+        self._journal = journal
+        self._alive: dict[UUID, float] = {}
+        self._claims: Counter[UUID] = Counter()
+        """How often each job was claimed, less the times that it was handed back uncounted."""
+        self._beaten: dict[UUID, float] = {}
+        self._hearts: dict[UUID, Any] = {}
+        self.store = storage._store
+        self.leases: dict[int, Lease] = {}
+        self.asking = "the world"
+        self.adds_under_way = 0
+        """Adds that have not taken effect yet."""
+        self.asked: defaultdict[UUID, Counter[str]] = defaultdict(Counter)
+        """How often which control operation changed a job."""
+
+    def open(self) -> None:
+        """Open the storage."""
+        _at_once(self._storage.open())
+
+    def perform(self, name: str, args: Sequence[Any], options: dict[str, Any]) -> Any:
+        """Have the storage do something, now."""
+        before = dict(self.store.running)
+        answer = _at_once(getattr(self._storage, name)(*args, **options))
+        if name not in _READING:
+            self._look(name, args, before)
+            self._check(name, args, answer)
+        return answer
+
+    def beat(self, worker: WorkerInfo, stats: WorkerStats) -> bool:
+        """Let a worker's heart beat."""
+        heart = self._hearts.get(worker.id)
+        if heart is None:
+            heart = self._hearts[worker.id] = self._storage.heart(worker)
+        alive: bool = heart.beat(stats)
+        if alive:
+            if worker.id not in self._alive:
+                self._journal.violated("a lost worker lives on", f"worker {worker.id} was taken for lost, and beats")
+            self._lives(worker)
+        return alive
+
+    def most_attempts(self, job: UUID) -> int:
+        """Return how many attempts a job may have had: if it was disabled in its last, enabling gives it one more."""
+        row = self.store.jobs.get(job)
+        return 0 if row is None else row.asked.max_attempts + self.asked[job]["enable"]
+
+    def jobs_that_were(self, what: str) -> frozenset[UUID]:
+        """Return the jobs that a control operation changed."""
+        return frozenset(job for job, times in self.asked.items() if times[what])
+
+    def _lives(self, worker: WorkerInfo) -> None:
+        self._beaten[worker.id] = self._world.now
+        self._alive[worker.id] = self._world.now + worker.lost_after
+
+    def is_held(self, lease: int, job: UUID) -> bool:
+        """Say whether a lease is held now."""
+        row = self.store.running.get(lease)
+        return row is not None and row.asked.id == job
+
+    def state_of(self, job: UUID) -> JobState | None:
+        """Return the state of a job now."""
+        row = self.store.jobs.get(job)
+        return None if row is None else row.state
+
+    def _look(self, name: str, args: Sequence[Any], before: dict[int, Any]) -> None:
+        running, now = self.store.running, self._world.now
+        if running == before:
+            return
+        settled: dict[int, Settlement] = {each.lease: each for each in args[1]} if name == "exchange" else {}
+        for lease, row in before.items():
+            if lease in running:
+                continue
+            known = self.leases[lease]
+            known.ended, known.ended_by, known.state = now, name, self.state_of(known.job)
+            self._world.note(self.asking, "ends lease %d by %s: %s", lease, name, known.state)
+            if name == "rescue" and known.worker in self._beaten:
+                known.silent = now - self._beaten[known.worker]
+            if name == "rescue" and self._alive.get(known.worker, 0.0) > now:
+                self._journal.violated(
+                    Wrong.LOST_WITHOUT_CAUSE,
+                    f"lease {lease} of {known.worker}, alive until {self._alive[known.worker]:.3f}",
+                )
+            if name == "exchange" and lease in settled and settled[lease].ending is Ending.RELEASE:
+                self._claims[known.job] -= 1
+            if name == "exchange" and lease not in settled:
+                self._journal.violated(Wrong.STALE_WRITE, f"{self.asking} ended lease {lease} of job {row.asked.id}")
+        for lease, row in running.items():
+            if lease not in before:
+                self._claimed(lease, row, now)
+        if len({row.asked.id for row in running.values()}) < len(running):
+            twice = [job for job, times in Counter(row.asked.id for row in running.values()).items() if times > 1]
+            self._journal.violated(Wrong.DOUBLY_OWNED, f"jobs {twice} are under two leases")
+
+    def _claimed(self, lease: int, row: Any, now: float) -> None:
+        assert row.worker is not None
+        self.leases[lease] = Lease(lease, row.asked.id, row.worker, now, row.attempt)
+        self._world.note(self.asking, "claims %s as attempt %d under lease %d", row.asked.id, row.attempt, lease)
+        if self._alive.get(row.worker, 0.0) <= now:
+            self._journal.violated("claimed by the lost", f"worker {row.worker} claimed lease {lease}")
+        self._claims[row.asked.id] += 1
+        if row.attempt != self._claims[row.asked.id]:
+            self._journal.violated("attempt miscounted", f"claim {self._claims[row.asked.id]} has number {row.attempt}")
+        if row.attempt > self.most_attempts(row.asked.id):
+            self._journal.violated(Wrong.TOO_MANY_ATTEMPTS, f"job {row.asked.id} is claimed for attempt {row.attempt}")
+
+    def _check(self, name: str, args: Sequence[Any], answer: Any) -> None:
+        if name == "register":
+            self._lives(args[0])
+        elif name == "deregister":
+            self._alive.pop(args[0], None)
+        elif name == "rescue":
+            for lost in answer:
+                self._alive.pop(lost.worker, None)
+                self._world.note(self.asking, "rescues %s: %s", lost.worker, [each.state for each in lost.jobs])
+        elif name == "exchange":
+            self._check_settled(args[1], answer)
+        elif name in _CONTROL:
+            for change in answer:
+                self._world.note(self.asking, "%ss %s: %s to %s", name, change.id, change.before, change.after)
+                if change.changed:
+                    self.asked[change.id][name] += 1
+                    if name in ("retry", "delete"):
+                        self._claims[change.id] = 0
+        if name in ("add", "retry"):
+            keys = Counter(
+                (row.queue.name, row.asked.unique_key)
+                for row in self.store.jobs.values()
+                if row.asked.unique_key is not None and row.state not in FINISHED
+            )
+            if doubled := [key for key, times in keys.items() if times > 1]:
+                self._journal.violated(Wrong.KEY_DOUBLED, f"{doubled}")
+
+    def _check_settled(self, settlements: Sequence[Settlement], answer: Exchange) -> None:
+        for settlement, state in zip(settlements, answer.settled, strict=True):
+            lease = self.leases.get(settlement.lease)
+            if state is not None and (lease is None or lease.ended_by != "exchange" or lease.state is None):
+                self._journal.violated(Wrong.STALE_WRITE, f"{settlement} counted as {state}, but the lease is {lease}")
+
+
+_READING = frozenset({"held", "adopt", "get", "find", "counts", "peek", "output_for", "workers", "now"})
+_CONTROL = frozenset({"abort", "abort_run", "retry", "disable", "enable", "delete"})
+
+
+def _at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that never waits, as the memory storage's are."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("the memory storage waited")

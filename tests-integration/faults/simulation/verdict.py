@@ -1,0 +1,128 @@
+"""At the end of a schedule: its history, for the checker that all fault tests share, and what only a plan can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+from uuid import UUID
+
+import attrs
+import history
+from history import Wrong
+
+from jobq_core import AbortSignalJobError, JobNotFoundError
+from jobq_core.encoding import decode
+from jobq_core.states import JobState
+
+from .journal import Journal
+from .process import Process
+from .programs import result_of
+from .scenario import Scenario
+from .truth import Truth
+
+
+def judge(scenario: Scenario, truth: Truth, journal: Journal, processes: Collection[Process]) -> None:
+    """Note every promise that was not kept in the journal."""
+    retried, removed = truth.jobs_that_were("retry"), truth.jobs_that_were("delete")
+    stopped = truth.jobs_that_were("abort") | truth.jobs_that_were("disable")
+    found = history.check(
+        _history(truth, journal, processes, removed),
+        [_final(truth, row) for job, row in truth.store.jobs.items() if job not in removed],
+        retried=retried,
+        removed=removed,
+        stopped=stopped,
+    )
+    for each in found:
+        journal.violated(each.wrong, f"{each.subject}: {each.details}")
+    for row in truth.store.jobs.values():
+        _judge_end(scenario, truth, journal, row)
+    _judge_results(truth, journal, retried | removed)
+    if truth.store.running or truth.store.keys:
+        journal.violated(Wrong.STUCK, f"left over: {truth.store.running}, {truth.store.keys}")
+
+
+def _history(
+    truth: Truth, journal: Journal, processes: Collection[Process], removed: Collection[UUID]
+) -> history.History:
+    # Of a job that was deleted nothing is left to tell by; and a duplicate of its add that was under way for long may
+    # bring it back, for which nobody waits then.
+    alive = {process.name for process in processes if process.killed is None}
+    promised: dict[str, set[UUID]] = {}
+    for client, job, _ in journal.results:
+        if client in alive and job not in removed:
+            promised.setdefault(client, set()).add(job)
+    return history.History(
+        adds=[
+            history.Add(
+                token=str(add.token),
+                answer=add.answer,
+                asked=add.asked,
+                answered=add.answered,
+                job=add.job,
+                created=add.created,
+                unique_key=add.unique_key,
+                result=result_of(add.token),
+                ends=None,
+            )
+            for add in journal.adds
+        ],
+        runs=[
+            history.Run(
+                token=str(run.token),
+                job=run.job,
+                lease=run.lease,
+                start=run.started,
+                attempt=min(run.attempt, truth.most_attempts(run.job)),
+                worker=run.worker,
+                pid=run.process.pid,
+                end=run.ended,
+                ending=run.how,
+            )
+            for run in journal.runs
+            if run.job not in removed
+        ],
+        events=[event for event in journal.events if event.job not in removed],
+        promised=promised,
+        killed={process.pid: process.killed for process in processes if process.killed is not None},
+        troubled={process.pid: process.troubled for process in processes if process.troubled is not None},
+    )
+
+
+def _final(truth: Truth, row: Any) -> history.Final:
+    final = history.Final.of(row.record())
+    # Whoever enables a job that was disabled in its last attempt lets it run once more.
+    return attrs.evolve(final, max_attempts=max(final.max_attempts, truth.most_attempts(final.job)))
+
+
+def _judge_end(scenario: Scenario, truth: Truth, journal: Journal, row: Any) -> None:
+    """Look for a cause of an end that was not a completion."""
+    job = row.asked.id
+    plan = scenario.jobs[decode(row.asked.arguments)["token"]]
+    if row.state is JobState.ABORTED and not truth.asked[job]["abort"]:
+        journal.violated(Wrong.WRONG_END, f"nobody aborted job {job}")
+    elif row.state is JobState.FAILED:
+        spent = row.attempt >= row.asked.max_attempts
+        last = max(lease.number for lease in truth.leases.values() if lease.job == job)
+        causes = {
+            "ValueError": plan.failures > 0 and spent,
+            "JobTimeoutError": "timeout" in plan.options and spent,
+            "JobDeadlineError": "deadline" in plan.options,
+            "WorkerLostError": spent and truth.leases[last].ended_by == "rescue",
+        }
+        if not causes.get(row.error.type.rpartition(".")[2], False):
+            journal.violated(Wrong.WRONG_END, f"job {job} failed in attempt {row.attempt} with {row.error}")
+
+
+def _judge_results(truth: Truth, journal: Journal, left_out: Collection[UUID]) -> None:
+    """Compare what each waiter was told with how the job stands."""
+    for who, job, told in journal.results:
+        row = truth.store.jobs.get(job)
+        if row is None or job in left_out:
+            continue
+        fits = {
+            JobState.COMPLETED: row.result is not None and told == decode(row.result),
+            JobState.FAILED: isinstance(told, Exception),
+            JobState.ABORTED: told is AbortSignalJobError,
+        }
+        if told is JobNotFoundError or not fits.get(row.state, False):
+            journal.violated(Wrong.WRONG_RESULT, f"{who} was told {told!r} of job {job}, which is {row.state}")

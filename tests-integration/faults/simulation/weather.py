@@ -1,0 +1,73 @@
+"""What goes wrong between a process and the storage, drawn by the seed, until the weather calms down."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .world import World
+
+
+class Fate(NamedTuple):
+    """What becomes of one call. effect: seconds until it takes effect, None for never; answer: seconds until the caller
+    hears; heard: whether the answer itself reaches it, or only that the storage is away."""
+
+    effect: float | None
+    answer: float
+    heard: bool
+
+
+class Weather:
+    """refused, lost, late, slow: how likely a call never arrives, is done but not answered, is done long after its
+    caller was told that the storage is away, or is answered just within the time limit. deaf: how likely a ring is
+    lost. limit: seconds after which a caller gives up. outages: from when to when nothing gets through."""
+
+    def __init__(self, world: World, *, rough: float, limit: float, calm_at: float) -> None:
+        draw = world.random.random
+        self._world = world
+        self._draw = draw
+        self.limit = limit
+        self.calm_at = calm_at
+        self.refused = rough * draw()
+        self.lost = rough * draw()
+        self.late = rough * draw()
+        self.slow = rough * draw()
+        self.deaf = min(1.0, 3 * rough) * draw()
+        self.outages: list[tuple[float, float]] = []
+
+    @property
+    def calm(self) -> bool:
+        """Whether all goes well from now on."""
+        return self._world.now >= self.calm_at
+
+    def away(self) -> bool:
+        """Say whether nothing gets through at this moment."""
+        return any(start <= self._world.now < end for start, end in self.outages)
+
+    def fate(self) -> Fate:
+        """Draw what becomes of a call made now."""
+        draw = self._draw
+        way, back = 0.004 * draw(), 0.004 * draw()
+        if self.calm:
+            return Fate(way, way + back, True)
+        if self.away():
+            return Fate(None, way + back if draw() < 0.5 else self.limit, False)
+        kind = draw()
+        if kind < self.refused:
+            return Fate(None, way + back, False)
+        kind -= self.refused
+        if kind < self.lost:
+            return Fate(way, self.limit if draw() < 0.3 else way + back, False)
+        kind -= self.lost
+        if kind < self.late:
+            # The connection broke, and the server goes on by itself: for a moment, or for many seconds.
+            answer = self.limit if draw() < 0.5 else way
+            return Fate(answer + way + (0.1 if draw() < 0.5 else 12.0) * draw(), answer, False)
+        kind -= self.late
+        if kind < self.slow:
+            answer = self.limit * draw()
+            return Fate(answer * draw(), answer, True)
+        return Fate(way, way + back, True)
+
+    def hears(self) -> bool:
+        """Draw whether a ring is heard."""
+        return self.calm or (not self.away() and self._draw() >= self.deaf)
