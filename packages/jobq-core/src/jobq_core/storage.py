@@ -115,7 +115,7 @@ class Settlement(Struct, eq=False, gc=False):
 
     when: for RETRY and RELEASE, when the job may run again (None or past: at once); it becomes the job's `run_at` if
         the job becomes SCHEDULED or BLOCKED, and is dropped if a request to stop leads it elsewhere.
-    reason: why, kept as the job's `reason` (None: the usual one of its state, see JobRecord).
+    reason: why, kept as the job's `reason` (None: the usual one of its state, see JobRecord); dropped with COMPLETE.
     """
 
     id: UUID

@@ -58,10 +58,7 @@ def _completes(settlement: Settlement) -> bool:
 
 def _complete(transaction: Transaction, settlements: list[Settlement]) -> list[JobState | None]:
     now = transaction.now
-    rows = [
-        (now, settlement.result, text(settlement.reason), settlement.id.bytes, settlement.lease)
-        for settlement in settlements
-    ]
+    rows = [(now, settlement.result, settlement.id.bytes, settlement.lease) for settlement in settlements]
     changed = transaction.many("complete", rows)
     if changed:
         transaction.topics.add(FINISHED_TOPIC)

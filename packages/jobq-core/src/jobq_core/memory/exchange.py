@@ -64,7 +64,7 @@ def _settle_one(store: Store, settlement: Settlement, when: int | None, now: int
         row.finished_at = now
     if state is JobState.SCHEDULED or state is JobState.BLOCKED:
         row.run_at = when
-    row.reason = settlement.reason or _REASONS.get(state)
+    row.reason = None if state is JobState.COMPLETED else settlement.reason or _REASONS.get(state)
     row.settled = state
     store.leave(row)
     store.enter(row, state)

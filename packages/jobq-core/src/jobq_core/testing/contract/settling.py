@@ -205,6 +205,11 @@ class SettlingContract(ContractBase):
         assert await settle(storage, worker, await claim_one(storage, worker), ending, when=when) is JobState.PENDING
         assert (await claim_one(storage, worker)).id == job
 
+    async def test_a_completed_job_has_no_reason(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        job = await add_job(storage)
+        await settle(storage, worker, await claim_one(storage, worker), reason="full")
+        assert (await read(storage, job)).reason is None
+
     async def test_the_reason_says_why_a_job_is_kept_back(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await add_job(storage)
         await settle(storage, worker, await claim_one(storage, worker), Ending.RELEASE, when=60.0, reason=UNKNOWN_KIND)
