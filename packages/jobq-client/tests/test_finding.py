@@ -131,3 +131,40 @@ async def test_a_name_that_no_job_can_have_is_refused(client: JobQueueClient, na
     wanted: dict[str, Any] = {name: "a\0"}
     with pytest.raises(ConfigurationError, match=name):
         await client.find(**wanted)
+
+
+JUNK: list[Any] = [True, 0, 1.5, b"x", object(), "no such thing", 10**5000]
+
+
+@pytest.mark.parametrize("value", JUNK, ids=range(len(JUNK)))
+async def test_what_cannot_be_looked_for_is_refused_by_name(client: JobQueueClient, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"state must be several|no state; the states are"):
+        await client.find(state=value)
+    with pytest.raises(ConfigurationError, match="no state; the states are"):
+        await client.size(state=[value])  # type: ignore[arg-type]
+    with pytest.raises(InvalidJobError, match="not a job id"):
+        await client.find(after=value)
+    with pytest.raises(ConfigurationError, match=r"kind must be|is no job|declare"):
+        await client.find(kind=value if not isinstance(value, str) else [value, 5])
+    with pytest.raises(ConfigurationError, match=r"tag must be"):
+        await client.find(tag=value if not isinstance(value, str) else [value, 5])
+
+
+@pytest.mark.parametrize("value", [None, 5, "send", object()])
+async def test_add_many_of_what_is_no_jobs_adds_nothing(client: JobQueueClient, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"jobs must be several, as in add_many\(\[job, another\]\)"):
+        await client.add_many(value)
+    assert sum((await client.counts()).values()) == 0
+
+
+async def test_what_cannot_be_called_back_is_refused_at_once(client: JobQueueClient) -> None:
+    handle = await client.add(keep(1))
+    with pytest.raises(ConfigurationError, match="on_progress calls a function"):
+        client.on_progress(handle, "print")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("timeout", [True, -1, "5", float("nan"), float("inf"), 10**400])
+async def test_what_is_no_timeout_is_refused(client: JobQueueClient, timeout: Any) -> None:
+    handle = await client.add(keep(1))
+    with pytest.raises(ConfigurationError, match="timeout must be 0 seconds or more"):
+        await client.wait_for(handle, timeout=timeout)

@@ -3,12 +3,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobq_core import ConfigurationError, open_storage
 from jobq_core.memory import MemoryQueueStorage
-from jobq_core.opening import GROUP, OWN
+from jobq_core.opening import GROUP, OWN, as_storage
 
 
 def test_the_scheme_says_which_storage(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,3 +46,39 @@ def test_opening_a_storage_of_jobqs_own_does_not_read_what_is_installed() -> Non
     modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "jobq_core.memory" in modules
     assert "importlib.metadata" not in modules
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:/u:hidden@host/db",
+        "host=db password=hidden",
+        "u:hidden@host/db",
+        "nothing://u:hidden@host/db",
+        "memory://u:hidden@host",
+        "memory://x?password=hidden",
+        "no scheme://u:hidden@host",
+    ],
+)
+def test_what_may_be_a_password_is_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        open_storage(url)
+    assert "hidden" not in str(caught.value)
+
+
+def test_the_case_of_a_scheme_does_not_matter() -> None:
+    assert open_storage("MEMORY://").url == "memory://"
+
+
+@pytest.mark.parametrize("storage", [None, 5, b"memory://", object()])
+def test_what_is_neither_a_url_nor_a_storage_is_refused(storage: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"a storage is a URL, such as .*, or a QueueStorage"):
+        as_storage(storage)
+
+
+def test_a_storage_whose_driver_cannot_be_imported_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "no_driver_here.py").write_text("import a_driver_that_nobody_installed\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(OWN, "lame", ("no_driver_here", "Storage"))
+    with pytest.raises(ConfigurationError, match="lame:// needs no_driver_here, which cannot be imported here"):
+        open_storage("lame://x")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -108,9 +108,16 @@ def test_a_deadline_may_be_seconds_from_now(deadline: Any) -> None:
         ({"unique": 7}, "unique"),
         ({"run_id": ""}, "run_id"),
         ({"run_id": "a\0"}, "run_id"),
-        ({"tags": "urgent"}, "several words"),
+        ({"tags": "urgent"}, "tags must be several"),
         ({"tags": [""]}, "a tag"),
         ({"tags": [7]}, "a tag"),
+        ({"tags": 7}, "tags must be several"),
+        ({"tags": 0}, "tags must be several"),
+        ({"queue": ""}, "queue must be text"),
+        ({"queue": 0}, "queue must be text"),
+        ({"delay": 10**400}, "delay must be from 0 seconds to 100 years"),
+        ({"run_at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-1)))}, "run_at must lie in the years"),
+        ({"unique": "x" * 1000}, r"not .x{79}… \(1002 characters\)"),
         ({"tags": map(str, range(51))}, "50 tags, not 51"),
         ({"retry": 5}, "retry must be a Backoff"),
     ],

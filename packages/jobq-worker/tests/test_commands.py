@@ -175,12 +175,41 @@ def test_what_cannot_work_is_said_clearly(args: list[str], message: str, monkeyp
     assert "Traceback" not in result.output
 
 
-def test_an_error_inside_the_module_is_shown_as_it_is(launch: Launch, tmp_path: Path) -> None:
-    (tmp_path / "broken.py").write_text("import no_such_dependency\n")
-    process = launch("broken")
-    _, err = process.communicate(timeout=20)
-    assert process.returncode == 1
-    assert "ModuleNotFoundError: No module named 'no_such_dependency'" in err
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import no_such_dependency", "ModuleNotFoundError: No module named 'no_such_dependency'"),
+        ("raise RuntimeError('no settings')", "RuntimeError: no settings"),
+        ("def (", "SyntaxError: invalid syntax"),
+        ("from jobq_core import job\n@job(priority=99)\ndef f(): ...", "ConfigurationError: priority must be"),
+    ],
+)
+def test_a_module_that_fails_as_it_is_imported_is_named_with_where_it_fails(
+    text: str, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "broken_jobs.py").write_text(text + "\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    result = CliRunner().invoke(worker, ["broken_jobs", "--storage", "memory://"])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: the module 'broken_jobs' failed as it was imported:\n")
+    assert said in result.output
+    assert "broken_jobs.py" in result.output
+    assert "jobq_worker" not in result.output, "the frames of jobq say nothing of the module"
+
+
+@pytest.mark.parametrize("name", ["", "../jobs", ".jobs", "shop/jobs.py", "shop..jobs"])
+def test_what_is_no_name_of_a_module_is_refused(name: str) -> None:
+    result = CliRunner().invoke(worker, [name, "--storage", "memory://"])
+    assert result.exit_code == 1
+    assert "a module is named as for import, such as shop.jobs" in result.output
+
+
+def test_who_works_on_the_memory_of_its_own_process_is_warned(launch: Launch) -> None:
+    process = launch("jobs", "--storage", "memory://")
+    assert process.stderr is not None
+    assert "Warning: memory:// is the memory of this process" in process.stderr.readline()
+    process.terminate()
+    process.communicate(timeout=20)
 
 
 def test_a_storage_that_nothing_installed_opens_is_refused_in_one_line(launch: Launch) -> None:

@@ -21,6 +21,7 @@ from jobq_core import (
     job,
 )
 from jobq_core.memory import MemoryQueueStorage
+from jobq_core.storage import Retention
 from jobq_worker import JobQueueWorker
 
 from .kit import Endings, Stage, add, add_many, ending, record, state, working
@@ -347,7 +348,13 @@ async def test_a_size_that_cannot_be_is_refused(storage: Probe, count: Any) -> N
     ("options", "message"),
     [
         ({"queues": []}, "queues must be a list"),
-        ({"queues": "mail"}, "queues must be a list"),
+        ({"queues": "mail"}, "queues must be several, as in queues="),
+        ({"queues": 5}, "queues must be several, as in queues="),
+        ({"concurrency": 10**20}, "concurrency must be a whole number, 0 or more and at most 100000"),
+        ({"lost_after": 10**400}, "lost_after must be"),
+        ({"retention": 5}, "retention must be a Retention"),
+        ({"retention": {"mail": 5}}, "retention must be a Retention"),
+        ({"retention": {"": Retention()}}, "a queue must be text"),
         ({"queues": [""]}, "a queue must be text"),
         ({"concurrency": -1}, "concurrency must be"),
         ({"heartbeat_interval": 0}, "heartbeat_interval must be"),

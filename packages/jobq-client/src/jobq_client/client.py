@@ -20,12 +20,12 @@ from jobq_client.handle import JobHandle
 from jobq_client.listeners import Caller, Follower, ProgressCallback, Waiter, Watcher
 from jobq_client.outcome import is_over, result_of
 from jobq_client.waits import Listener, WaitingRoom
-from jobq_core.checks import check_patience
+from jobq_core.checks import check_patience, check_several, shown
 from jobq_core.errors import ClosedError, ConfigurationError, JobStateError, WaitTimeoutError
 from jobq_core.events import EventSource, JobAdded
 from jobq_core.ids import new_id, parse_id
 from jobq_core.job import Job, JobFunction, check_name, definition_of
-from jobq_core.opening import open_storage
+from jobq_core.opening import as_storage, open_storage
 from jobq_core.records import JobRecord, Progress
 from jobq_core.states import JobState
 from jobq_core.storage import Added, Change, JobFilter, JobStatus, NewJob, Page, QueueStorage
@@ -84,7 +84,7 @@ class JobQueueClient(EventSource):
         super().__init__()
         self._url = storage if isinstance(storage, str) else None
         # Opened from its URL here already, so that a wrong one is refused where it is written.
-        self._storage: QueueStorage | None = open_storage(storage) if isinstance(storage, str) else storage
+        self._storage: QueueStorage | None = open_storage(storage) if isinstance(storage, str) else as_storage(storage)
         self._queue = check_name(queue, "queue")
         self._patience = check_patience(patience, "patience")
         self._poll = check_patience(poll, "poll", least=0.01)
@@ -189,7 +189,7 @@ class JobQueueClient(EventSource):
         trips before (a note on it says how many). Raises as `add` does; one job that is refused leaves none.
         """
         running = self._open()
-        given = list(jobs)
+        given = check_several(jobs, "jobs", "add_many([job, another])")
         new = await make_jobs(given, self._queue, options, await running.clock.offset())
         if connection is not None:
             added = await send_all(new, partial(running.storage.add, connection=connection))
@@ -269,6 +269,8 @@ class JobQueueClient(EventSource):
         A change of the message or the details alone counts. What changes within milliseconds comes as one, the last.
         Returns a function that ends it. An exception of the callback is logged.
         """
+        if not callable(callback):
+            raise ConfigurationError(f"on_progress calls a function with the progress, and {shown(callback)} is none")
         return self._listen(_id_of(job), lambda job_id: Caller(job_id, callback))
 
     async def follow(self, job: JobKey) -> AsyncGenerator[Progress, None]:
@@ -335,7 +337,7 @@ class JobQueueClient(EventSource):
         queue: default is every queue. after: the cursor of the page before. limit: 1 to 1000 jobs.
         """
         if type(limit) is not int or not 1 <= limit <= MAX_PAGE:
-            raise ConfigurationError(f"limit must be a whole number from 1 to {MAX_PAGE}, not {limit!r}")
+            raise ConfigurationError(f"limit must be a whole number from 1 to {MAX_PAGE}, not {shown(limit)}")
         wanted = JobFilter(
             queue=None if queue is None else check_name(queue, "queue"),
             states=_states(state),
@@ -370,7 +372,8 @@ class JobQueueClient(EventSource):
 
     async def size(self, queue: str | None = None, *, state: JobState = JobState.PENDING) -> int:
         """Count the jobs of a queue (default: the client's own) in one state (default: PENDING)."""
-        return (await self.counts(queue))[JobState(state)]
+        (one,) = _states((state,))
+        return (await self.counts(queue))[one]
 
     async def counts(self, queue: str | None = None) -> dict[JobState, int]:
         """Count the jobs of a queue (default: the client's own) by state; all eight are in the answer."""
@@ -473,17 +476,22 @@ def _not_over(job_id: UUID, timeout: float | None, last: JobStatus | None, room:
 
 
 def _states(state: JobState | Iterable[JobState]) -> frozenset[JobState]:
+    # A JobState is text, and so would be taken for several one-letter states.
+    states = [state] if isinstance(state, str) else check_several(state, "state", "state=[JobState.FAILED]")
     try:
-        # A JobState is text, and so would be taken for several one-letter states.
-        return frozenset({JobState(state)} if isinstance(state, str) else map(JobState, state))
-    except ValueError as error:
-        raise ConfigurationError(f"{error}; the states are {', '.join(JobState)}") from None
+        return frozenset(map(JobState, states))
+    except ValueError:
+        unknown = next(one for one in states if one not in tuple(JobState))
+        raise ConfigurationError(f"{shown(unknown)} is no state; the states are {', '.join(JobState)}") from None
 
 
 def _kinds(kind: Kind | Iterable[Kind]) -> tuple[str, ...]:
-    kinds = (kind,) if isinstance(kind, (str, type, JobFunction)) else kind
+    kinds = (
+        (kind,) if isinstance(kind, (str, type, JobFunction)) else check_several(kind, "kind", "kind=[send, resize]")
+    )
     return tuple(check_name(one, "kind") if isinstance(one, str) else definition_of(one).kind for one in kinds)
 
 
 def _tags(tag: str | Iterable[str]) -> tuple[str, ...]:
-    return tuple(check_name(one, "a tag") for one in ((tag,) if isinstance(tag, str) else tag))
+    tags = (tag,) if isinstance(tag, str) else check_several(tag, "tag", "tag=['monthly', 'mail']")
+    return tuple(check_name(one, "a tag") for one in tags)

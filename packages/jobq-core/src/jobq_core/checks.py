@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
-from jobq_core.errors import ConfigurationError
+from jobq_core.errors import CENTURY, ConfigurationError
+
+_SHOWN: Final = 80
 
 
-def check_count(value: Any, what: str, *, least: int = 0) -> int:
-    """Return a whole number of `least` or more; raises ConfigurationError otherwise."""
-    if type(value) is not int or value < least:
-        raise ConfigurationError(f"{what} must be a whole number, {least} or more, not {value!r}")
+def shown(value: Any) -> str:
+    """Write a value that is refused, in few characters, whatever its own repr does."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  (Python refuses to write whole numbers of 4,300 digits; others may raise anything)
+        return f"a {type(value).__qualname__}"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
+
+
+def check_count(value: Any, what: str, *, least: int = 0, most: int | None = None) -> int:
+    """Return a whole number of `least` or more, up to `most`; raises ConfigurationError otherwise."""
+    if type(value) is not int or value < least or (most is not None and value > most):
+        wanted = f"{least} or more" + ("" if most is None else f" and at most {most}")
+        raise ConfigurationError(f"{what} must be a whole number, {wanted}, not {shown(value)}")
     return int(value)
 
 
 def check_span(value: Any, what: str) -> float:
-    """Return seconds above 0 and below infinity; raises ConfigurationError otherwise."""
-    if not _is_number(value) or not 0 < value < float("inf"):
-        raise ConfigurationError(f"{what} must be more than 0 seconds, not {value!r}")
+    """Return seconds above 0, up to 100 years; raises ConfigurationError otherwise."""
+    if not is_number(value) or not 0 < value <= CENTURY:
+        raise ConfigurationError(f"{what} must be more than 0 seconds (at most 100 years), not {shown(value)}")
     return float(value)
 
 
 def check_patience(value: Any, what: str, *, least: float = 0.0) -> float:
-    """Return seconds of `least` or more and below infinity; raises ConfigurationError otherwise."""
-    if not _is_number(value) or not least <= value < float("inf"):
-        raise ConfigurationError(f"{what} must be {least:g} seconds or more, not {value!r}")
+    """Return seconds of `least` or more, up to 100 years; raises ConfigurationError otherwise."""
+    if not is_number(value) or not least <= value <= CENTURY:
+        raise ConfigurationError(
+            f"{what} must be {least:g} seconds or more (and at most 100 years), not {shown(value)}"
+        )
     return float(value)
 
 
-def _is_number(value: Any) -> bool:
+def check_several(values: Any, what: str, example: str) -> list[Any]:
+    """Return several values as a list; raises ConfigurationError for what is no collection of them."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise ConfigurationError(f"{what} must be several, as in {example}, not {shown(values)}")
+    return list(values)
+
+
+def is_number(value: Any) -> bool:
+    """Say whether a value is a number, and no truth value."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -71,6 +71,8 @@ def migrate(storage: str, sql: bool, phase: Any) -> None:
     --phase pre, then replace the running code, then --phase post.
     """
     opened = open_storage(storage)
+    if sql and phase != "all":
+        raise click.UsageError("--sql prints the migrations of all phases: leave --phase out")
     if sql:
         click.echo(opened.migration_sql())
         return

@@ -14,6 +14,7 @@ from typing import Any, Final, get_args, get_origin
 
 import msgspec
 
+from jobq_core.checks import shown
 from jobq_core.errors import InvalidJobError
 from jobq_core.secret import Secret
 
@@ -54,8 +55,22 @@ def make_decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
 
 
 def decode(data: bytes | str) -> Any:
-    """Decode JSON into plain dicts, lists, strings, numbers, booleans and None."""
-    return msgspec.json.decode(data)
+    """Decode JSON into plain dicts, lists, strings, numbers, booleans and None.
+
+    Raises InvalidJobError for what is no JSON: only a stranger's hand, or a damaged disk, brings it into the storage.
+    """
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise InvalidJobError(f"what is stored is no JSON that can be read: {error}") from error
+
+
+def decode_or_show(data: bytes | str) -> Any:
+    """Decode JSON; what is none is returned as text, so that one damaged value does not hide the others beside it."""
+    try:
+        return decode(data)
+    except InvalidJobError:
+        return data.decode("utf-8", "replace") if isinstance(data, bytes) else data
 
 
 def encode(value: Any, what: str, limit: int) -> bytes:
@@ -140,7 +155,7 @@ def check(value: Any, what: str, depth: int = 0) -> None:
     elif kind is int:
         if not _INT_MIN <= value <= _INT_MAX:
             raise InvalidJobError(
-                f"{what} is {value}, beyond the 64 bits of an integer in JSON storage; pass it as text"
+                f"{what} is {shown(value)}, beyond the 64 bits of an integer in JSON storage; pass it as text"
             )
     elif kind is float:
         if not math.isfinite(value):

@@ -23,7 +23,11 @@ JobQueueError
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Final
+
+CENTURY: Final = 100 * 366 * 86_400.0
+"""Seconds: the longest time ahead, or kept, that anybody may name. What lies beyond no storage could reckon with."""
 
 
 class JobQueueError(Exception):
@@ -43,17 +47,25 @@ class JobError(JobQueueError):
 class RetryableJobError(JobError):
     """Run the job again, `delay` seconds from now or at `retry_at`, while attempts are left.
 
-    With neither, the job's own backoff decides. Giving both, a negative delay or a naive `retry_at` raises ValueError.
+    With neither, the job's own backoff decides. Giving both, a delay that is no number from 0 to 100 years, or a
+    `retry_at` that is naive or lies outside the years 1 to 9999 of UTC raises ValueError.
     """
 
     def __init__(self, message: str = "", *, delay: float | None = None, retry_at: datetime | None = None) -> None:
         super().__init__(message)
         if delay is not None and retry_at is not None:
             raise ValueError("give RetryableJobError a delay or a retry_at, not both")
-        if delay is not None and not delay >= 0:
-            raise ValueError(f"RetryableJobError: delay must be 0 seconds or more, not {delay!r}")
-        if retry_at is not None and retry_at.tzinfo is None:
-            raise ValueError("RetryableJobError: retry_at needs a time zone, as datetime.now(UTC) has")
+        if delay is not None and not 0 <= delay <= CENTURY:
+            raise ValueError(
+                f"RetryableJobError: delay must be 0 seconds or more, and at most 100 years, not {delay!r}"
+            )
+        if retry_at is not None:
+            if retry_at.tzinfo is None:
+                raise ValueError("RetryableJobError: retry_at needs a time zone, as datetime.now(UTC) has")
+            try:
+                retry_at.astimezone(UTC)
+            except OverflowError:
+                raise ValueError(f"RetryableJobError: no storage could keep the retry_at {retry_at}") from None
         self.delay = delay
         self.retry_at = retry_at
 

@@ -6,6 +6,7 @@ import uuid
 
 import uuid_utils.compat
 
+from jobq_core.checks import shown
 from jobq_core.errors import InvalidJobError
 
 
@@ -29,4 +30,4 @@ def parse_id(value: uuid.UUID | str) -> uuid.UUID:
     try:
         return uuid.UUID(value)
     except (ValueError, AttributeError, TypeError):
-        raise InvalidJobError(f"{value!r} is not a job id (a UUID such as {new_id()})") from None
+        raise InvalidJobError(f"{shown(value)} is not a job id (a UUID such as {new_id()})") from None

@@ -26,6 +26,7 @@ from typing import (
 import attrs
 import msgspec
 
+from jobq_core.checks import is_number, shown
 from jobq_core.context import JobContext
 from jobq_core.encoding import MAX_ARGUMENTS, MAX_RESULT, check_text, encode, encode_fields, make_decoder
 from jobq_core.encoding import fingerprint as make_fingerprint
@@ -83,7 +84,7 @@ class JobDefinition:
         try:
             arguments: Job[Any] = decoder.decode(data)
             return arguments
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidJobError(f"{self.kind}: the arguments do not fit: {error}") from error
 
     def encode_result(self, result: Any) -> bytes:
@@ -97,7 +98,7 @@ class JobDefinition:
         decoder = self._result_decoder or self._make_result_decoder()
         try:
             return decoder.decode(data)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidJobError(f"the result of {self.kind} does not fit its declared type: {error}") from error
 
     def _make_result_decoder(self) -> msgspec.json.Decoder[Any]:
@@ -296,14 +297,14 @@ def definition_of(job: Any) -> JobDefinition:
     others."""
     definition = getattr(job, "definition", None)
     if not isinstance(definition, JobDefinition):
-        raise ConfigurationError(f"{job!r} is no job: declare the function or class with @job")
+        raise ConfigurationError(f"{shown(job)} is no job: declare the function or class with @job")
     return definition
 
 
 def check_name(name: Any, what: str) -> str:
     """Return a name (of a queue, kind, tag, run or key) of 1 to 255 characters; raises ConfigurationError otherwise."""
     if not isinstance(name, str) or not 1 <= len(name) <= 255:
-        raise ConfigurationError(f"{what} must be text of 1 to 255 characters, not {name!r}")
+        raise ConfigurationError(f"{what} must be text of 1 to 255 characters, not {shown(name)}")
     try:
         return check_text(name, what)
     except InvalidJobError as error:
@@ -314,7 +315,8 @@ def check_priority(priority: Any) -> int:
     """Return a priority from -9 to 9; raises ConfigurationError otherwise."""
     if type(priority) is not int or not MIN_PRIORITY <= priority <= MAX_PRIORITY:
         raise ConfigurationError(
-            f"priority must be a whole number from {MIN_PRIORITY} to {MAX_PRIORITY} (higher is first), not {priority!r}"
+            f"priority must be a whole number from {MIN_PRIORITY} to {MAX_PRIORITY} (higher is first), "
+            f"not {shown(priority)}"
         )
     return priority
 
@@ -322,7 +324,7 @@ def check_priority(priority: Any) -> int:
 def check_max_attempts(max_attempts: Any) -> int:
     """Return a number of runs from 1 to 32767; raises ConfigurationError otherwise."""
     if type(max_attempts) is not int or not 1 <= max_attempts <= 32767:
-        raise ConfigurationError(f"max_attempts must be a whole number from 1 to 32767, not {max_attempts!r}")
+        raise ConfigurationError(f"max_attempts must be a whole number from 1 to 32767, not {shown(max_attempts)}")
     return max_attempts
 
 
@@ -330,6 +332,8 @@ def check_timeout(timeout: Any) -> float | None:
     """Return a time limit in seconds, above 0, or None for no limit; raises ConfigurationError otherwise."""
     if timeout is None:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < 10 * 365 * 86400:
-        raise ConfigurationError(f"timeout must be more than 0 seconds, or None for no limit, not {timeout!r}")
+    if not is_number(timeout) or not 0 < timeout < 10 * 365 * 86400:
+        raise ConfigurationError(
+            f"timeout must be more than 0 seconds (and less than 10 years), or None for no limit, not {shown(timeout)}"
+        )
     return float(timeout)

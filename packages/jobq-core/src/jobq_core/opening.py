@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib import import_module
 from typing import Final
 
@@ -28,17 +29,31 @@ def open_storage(url: str | None = None) -> QueueStorage:
     Opening does not make PostgreSQL's tables: `jobq migrate` does, or `await storage.migrate()` before it is opened.
 
     url: 'postgresql://…', 'sqlite:///jobs.db', 'memory://', or another scheme that an installed distribution brings
-    (default: the environment variable JOBQ_STORAGE). Raises ConfigurationError if nothing installed knows the scheme.
+    (default: the environment variable JOBQ_STORAGE). Raises ConfigurationError if nothing installed knows the scheme,
+    or the URL cannot work; the error does not repeat what may be a password.
     """
     url = url or os.environ.get("JOBQ_STORAGE")
     if not url:
         raise ConfigurationError("no storage given: pass a URL such as sqlite:///jobs.db, or set JOBQ_STORAGE")
     scheme, mark, _ = url.partition("://")
-    if not mark:
+    if not mark or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        # A URL with a slash too few, or key=value pairs, may have a password in it.
+        said = "this" if set(url) & set("@=:") else repr(url)
         raise ConfigurationError(
-            f"{url!r} is no URL of a storage: write sqlite:///jobs.db or postgresql://host/database"
+            f"{said} is no URL of a storage: write sqlite:///jobs.db or postgresql://host/database"
         )
-    return _find(scheme.lower()).from_url(url)
+    return _find(scheme.lower()).from_url(scheme.lower() + url[len(scheme) :])
+
+
+def as_storage(storage: QueueStorage | str) -> QueueStorage:
+    """Return the storage that a URL names, or the storage given; raises ConfigurationError for what is neither."""
+    if isinstance(storage, QueueStorage):
+        return storage
+    if not isinstance(storage, str):
+        raise ConfigurationError(
+            f"a storage is a URL, such as sqlite:///jobs.db, or a QueueStorage, not a {type(storage).__qualname__}"
+        )
+    return open_storage(storage)
 
 
 def _find(scheme: str) -> type[QueueStorage]:
@@ -47,9 +62,11 @@ def _find(scheme: str) -> type[QueueStorage]:
         try:
             own: type[QueueStorage] = getattr(import_module(module), name)
             return own
-        except ModuleNotFoundError as error:
-            if error.name != module:
-                raise
+        except ImportError as error:
+            if not (isinstance(error, ModuleNotFoundError) and error.name == module):
+                raise ConfigurationError(
+                    f"{scheme}:// needs {module}, which cannot be imported here: {error}"
+                ) from error
     # Imported where it is used: it is slow.
     from importlib.metadata import entry_points
 

@@ -13,16 +13,21 @@ from collections.abc import Callable, Iterable
 import attrs
 from msgspec import Struct
 
+from jobq_core.checks import is_number, shown
 from jobq_core.errors import ConfigurationError, PermanentJobError
 
 
 def _check_backoff(backoff: Backoff) -> None:
     for name in ("base", "maximum"):
         value = getattr(backoff, name)
-        if not 0 <= value <= 10 * 365 * 86400:
-            raise ConfigurationError(f"Backoff: {name} must be 0 seconds or more, not {value!r}")
-    if not 1 <= backoff.factor <= 100:
-        raise ConfigurationError(f"Backoff: factor must be from 1 to 100, not {backoff.factor!r}")
+        if not is_number(value) or not 0 <= value <= 10 * 365 * 86400:
+            raise ConfigurationError(
+                f"Backoff: {name} must be 0 seconds or more (and at most 10 years), not {shown(value)}"
+            )
+    if not is_number(backoff.factor) or not 1 <= backoff.factor <= 100:
+        raise ConfigurationError(f"Backoff: factor must be from 1 to 100, not {shown(backoff.factor)}")
+    if type(backoff.jitter) is not bool:
+        raise ConfigurationError(f"Backoff: jitter must be True or False, not {shown(backoff.jitter)}")
 
 
 class Backoff(Struct, frozen=True, kw_only=True):

@@ -27,6 +27,8 @@ from uuid import UUID
 import attrs
 from msgspec import Struct
 
+from jobq_core.checks import is_number, shown
+from jobq_core.errors import CENTURY, ConfigurationError
 from jobq_core.records import ErrorRecord, JobRecord, Progress, WorkerInfo, WorkerRecord, WorkerStats
 from jobq_core.secret import show_without
 from jobq_core.states import Ending, JobState, StopRequest
@@ -224,11 +226,22 @@ class Page(Struct, frozen=True):
 
 
 class Retention(Struct, frozen=True, kw_only=True):
-    """How long finished jobs of a queue are kept, in seconds after their end. 0: not at all; None: for ever."""
+    """How long finished jobs of a queue are kept, in seconds after their end. 0: not at all; None: for ever.
+
+    Raises ConfigurationError for what is no number from 0 to 100 years.
+    """
 
     completed: float | None = 86_400.0
     failed: float | None = 14 * 86_400.0
     aborted: float | None = 86_400.0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            kept = getattr(self, name)
+            if kept is not None and (not is_number(kept) or not 0 <= kept <= CENTURY):
+                raise ConfigurationError(
+                    f"Retention: {name} must be from 0 seconds to 100 years, or None for ever, not {shown(kept)}"
+                )
 
 
 class Leadership(Struct, frozen=True):
@@ -324,6 +337,11 @@ class QueueStorage(abc.ABC):
     @abc.abstractmethod
     def url(self) -> str:
         """Where it is, with no password in it."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What keeps an open storage from its promises and is its administrator's to mend; a sentence each."""
+        return ()
 
     # Life
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 from uuid import UUID
 
 import msgspec
 from msgspec.structs import replace
 
-from jobq_core.errors import ConfigurationError
+from jobq_core.checks import check_several, is_number, shown
+from jobq_core.errors import CENTURY, ConfigurationError
 from jobq_core.job import (
     Job,
     check_max_attempts,
@@ -22,8 +22,6 @@ from jobq_core.job import (
 )
 from jobq_core.retry import Backoff
 from jobq_core.storage import NewJob, When
-
-_MAX_SECONDS = 100 * 366 * 86_400.0
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -59,12 +57,14 @@ def new_job(id: UUID, job: Job[Any] | Any, default_queue: str, options: SubmitOp
     option."""
     definition = definition_of(job)
     if not isinstance(job, Job):
-        raise ConfigurationError(f"{job!r} is a kind of job; call it with its arguments to make a job")
+        raise ConfigurationError(f"{shown(job)} is a kind of job; call it with its arguments to make a job")
     unknown = options.keys() - SubmitOptions.__annotations__.keys()
     if unknown:
         raise TypeError(f"add() has no option {', '.join(sorted(unknown))}")
     arguments = definition.encode_arguments(job)
-    queue = options.get("queue") or definition.queue or default_queue
+    queue = options.get("queue")
+    if queue is None:
+        queue = definition.queue or default_queue
     timeout = options.get("timeout")
     unique = options.get("unique")
     run_id = options.get("run_id")
@@ -84,7 +84,7 @@ def new_job(id: UUID, job: Job[Any] | Any, default_queue: str, options: SubmitOp
         backoff=_backoff(options.get("retry")),
         unique_key=None if unique is None else check_name(unique, "unique"),
         run_id=None if run_id is None else check_name(run_id, "run_id"),
-        tags=_tags(options.get("tags") or ()),
+        tags=_tags(options.get("tags")),
         fingerprint=definition.fingerprint_of(arguments),
     )
 
@@ -115,12 +115,17 @@ def _when(value: Any, what: str) -> When:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise ConfigurationError(f"{what} needs a time zone, as datetime.now(UTC) has")
+        try:
+            # As storages keep it: a moment that UTC has no year for could be written, and never be read again.
+            value.astimezone(UTC)
+        except OverflowError:
+            raise ConfigurationError(f"{what} must lie in the years 1 to 9999 of UTC, not at {value}") from None
         return value
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
-        raise ConfigurationError(f"{what} must be seconds, a timedelta or an aware datetime, not {value!r}")
-    if not 0 <= seconds <= _MAX_SECONDS:
-        raise ConfigurationError(f"{what} must be from 0 seconds to 100 years, not {value!r}")
+    if not is_number(seconds) or seconds != seconds:
+        raise ConfigurationError(f"{what} must be seconds, a timedelta or an aware datetime, not {shown(value)}")
+    if not 0 <= seconds <= CENTURY:
+        raise ConfigurationError(f"{what} must be from 0 seconds to 100 years, not {shown(value)}")
     return float(seconds)
 
 
@@ -129,7 +134,7 @@ def _backoff(retry: Any) -> bytes | None:
         return None
     if not isinstance(retry, Backoff):
         raise ConfigurationError(
-            f"retry must be a Backoff, not {retry!r}; which exceptions retry is declared with @job"
+            f"retry must be a Backoff, not {shown(retry)}; which exceptions retry is declared with @job"
         )
     return msgspec.json.encode(retry)
 
@@ -139,10 +144,11 @@ def decode_backoff(data: bytes | str) -> Backoff:
     return msgspec.json.decode(data, type=Backoff)
 
 
-def _tags(tags: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(tags, str):
-        raise ConfigurationError(f"tags must be several words, as in tags=[{tags!r}]")
-    checked = tuple(dict.fromkeys(check_name(tag, "a tag") for tag in tags))
+def _tags(tags: Any) -> tuple[str, ...]:
+    if tags is None:
+        return ()
+    example = f"tags=[{shown(tags)}]" if isinstance(tags, str) else "tags=['monthly']"
+    checked = tuple(dict.fromkeys(check_name(tag, "a tag") for tag in check_several(tags, "tags", example)))
     if len(checked) > 50:
         raise ConfigurationError(f"a job can have 50 tags, not {len(checked)}")
     return checked

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from jobq_server.server import JobQueueServer
-from jobq_worker.commands import load_module, serve, serving_options
+from jobq_worker.commands import load_module, serve, serving_options, warn_of_memory
+from jobq_worker.worker import MAX_CONCURRENCY
 
 
 @click.command()
@@ -16,7 +17,7 @@ from jobq_worker.commands import load_module, serve, serving_options
     "--workers",
     "worker_count",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, MAX_CONCURRENCY),
     default=10,
     show_default=True,
     help="Have this many workers, each of which runs one job at a time.",
@@ -29,4 +30,6 @@ def server(modules: tuple[str, ...], **options: Any) -> None:
     A limiter, a retention, scaling while it runs, or a body for a job that was declared without one needs a program of
     your own: see jobq_server.JobQueueServer.
     """
-    serve(JobQueueServer(jobs=[load_module(module) for module in modules], **options))
+    jobs = [load_module(module) for module in modules]
+    warn_of_memory(options["storage"])
+    serve(JobQueueServer(jobs=jobs, **options))

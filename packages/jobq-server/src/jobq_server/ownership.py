@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobq_core.opening import open_storage
+from jobq_core.opening import as_storage
 from jobq_core.storage import QueueStorage
 
 
@@ -12,7 +12,7 @@ class Holding:
     def __init__(self, storage: QueueStorage | str) -> None:
         self._owned = isinstance(storage, str)
         # Made from its URL here already, so that a wrong one is refused where it is written.
-        self.storage = open_storage(storage) if isinstance(storage, str) else storage
+        self.storage = as_storage(storage)
 
     @classmethod
     def owning(cls, storage: QueueStorage) -> Holding:

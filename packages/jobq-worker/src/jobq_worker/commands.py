@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
@@ -14,7 +15,7 @@ import click
 
 from jobq_core.commands import storage_option
 from jobq_core.registry import Registry
-from jobq_worker.worker import JobQueueWorker
+from jobq_worker.worker import MAX_CONCURRENCY, JobQueueWorker
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -86,7 +87,7 @@ def serve(servable: Servable) -> None:
 @click.option(
     "--concurrency",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, MAX_CONCURRENCY),
     default=10,
     show_default=True,
     help="Run this many jobs at the same time.",
@@ -99,24 +100,50 @@ def worker(modules: tuple[str, ...], **options: Any) -> None:
     A limiter, a retention, or a body for a job that was declared without one needs a program of your own: see
     jobq_worker.JobQueueWorker.
     """
-    serve(JobQueueWorker(jobs=[load_module(module) for module in modules], **options))
+    jobs = [load_module(module) for module in modules]
+    warn_of_memory(options["storage"])
+    serve(JobQueueWorker(jobs=jobs, **options))
+
+
+def warn_of_memory(url: str) -> None:
+    """Say that nobody can add jobs to the memory of a process that only works, if that is what the URL names."""
+    if url.lower().startswith("memory:"):
+        click.echo(
+            "Warning: memory:// is the memory of this process, where no other can add jobs; "
+            "use sqlite:///jobs.db or postgresql://host/database",
+            err=True,
+        )
 
 
 def load_module(name: str) -> ModuleType:
     """Import a module that declares jobs, searching the working directory too.
 
-    Raises click.ClickException if there is no such module, or no job in it; what the module raises is let through.
+    Raises click.ClickException if there is no such module, no job in it, or it fails as it is imported; the latter with
+    the traceback from the module on.
     """
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise click.ClickException(f"a module is named as for import, such as shop.jobs, not {name!r}")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
         module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-            raise
-        raise click.ClickException(
-            f"there is no module {name!r}, neither installed nor in the working directory (name it as for import)"
-        ) from error
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise click.ClickException(
+                f"there is no module {name!r}, neither installed nor in the working directory (name it as for import)"
+            ) from error
+        raise click.ClickException(f"the module {name!r} failed as it was imported:\n{_trace(error)}") from error
     if not len(Registry(module)):
         raise click.ClickException(f"the module {name!r} declares no jobs: decorate functions or classes with @job")
     return module
+
+
+def _trace(error: Exception) -> str:
+    """Write the traceback of a failed import without the frames that led to the module: these are ours and Python's."""
+    trace = error.__traceback__
+    while trace is not None and (
+        trace.tb_frame.f_code.co_filename.startswith("<frozen importlib")
+        or trace.tb_frame.f_code.co_filename in (__file__, importlib.__file__)
+    ):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()

@@ -8,16 +8,16 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 from uuid import UUID
 
-from jobq_core.checks import check_count, check_patience, check_span
+from jobq_core.checks import check_count, check_patience, check_several, check_span, shown
 from jobq_core.errors import ConfigurationError
 from jobq_core.events import EventSource, WorkerStarted, WorkerStopped
 from jobq_core.ids import new_id
 from jobq_core.job import Job, JobDefinition, check_name
 from jobq_core.limiters import Limiter, NullLimiter
-from jobq_core.opening import open_storage
+from jobq_core.opening import as_storage, open_storage
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.registry import Jobs
 from jobq_core.storage import QueueStorage, Retention
@@ -29,6 +29,9 @@ from jobq_worker.slots import Slots, SlotStats
 from jobq_worker.trouble import Trouble
 
 logger = logging.getLogger("jobq.worker")
+
+MAX_CONCURRENCY: Final = 100_000
+"""Jobs that one worker may run at the same time: each slot takes its memory at once."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,17 +71,18 @@ class JobQueueWorker(EventSource):
         stop_timeout: float = 30.0,
     ) -> None:
         super().__init__()
-        if queues is not None and (isinstance(queues, str) or not queues):
-            raise ConfigurationError(
-                f"queues must be a list of at least one name, as in queues=['default'], not {queues!r}"
-            )
+        if queues is not None:
+            queues = check_several(queues, "queues", "queues=['default']")
+            if not queues:
+                raise ConfigurationError("queues must be a list of at least one name, as in queues=['default'], not []")
         self._url = storage if isinstance(storage, str) else None
-        self._storage = open_storage(storage) if isinstance(storage, str) else storage
+        self._storage = as_storage(storage)
         self._opened = False
         self._handlers = Handlers(jobs)
         self._queues = None if queues is None else _unique(check_name(queue, "a queue") for queue in queues)
-        self._slots = Slots(check_count(concurrency, "concurrency"))
+        self._slots = Slots(check_count(concurrency, "concurrency", most=MAX_CONCURRENCY))
         self._limiter = None if isinstance(limiter, NullLimiter) else limiter
+        _check_retention(retention)
         self._retention = retention
         self._name = check_name(name if name is not None else socket.gethostname(), "the name of a worker")
         self._heartbeat_interval = check_span(heartbeat_interval, "heartbeat_interval")
@@ -276,7 +280,7 @@ class JobQueueWorker(EventSource):
 
         Raises ConfigurationError for a negative number.
         """
-        count = check_count(concurrency, "concurrency")
+        count = check_count(concurrency, "concurrency", most=MAX_CONCURRENCY)
         if self._shift is None:
             self._slots.resize(count)
         else:
@@ -304,6 +308,7 @@ class JobQueueWorker(EventSource):
             leads=shift is not None and shift.maintenance.leads,
             running=self._slots.used,
             buffered=0 if shift is None else len(shift.runner.buffer),
+            warnings=self._storage.warnings,
         )
 
     async def _open(self) -> None:
@@ -335,3 +340,15 @@ def _per_queue(retention: Retention | Mapping[str, Retention] | None, queues: Se
     if isinstance(retention, Retention):
         return dict.fromkeys(queues, retention)
     return dict(retention)
+
+
+def _check_retention(retention: Any) -> None:
+    if retention is None or isinstance(retention, Retention):
+        return
+    if not isinstance(retention, Mapping) or not all(isinstance(kept, Retention) for kept in retention.values()):
+        raise ConfigurationError(
+            "retention must be a Retention, or one for each queue, as in retention={'mail': Retention(failed=None)}, "
+            f"not {shown(retention)}"
+        )
+    for queue in retention:
+        check_name(queue, "a queue")

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from jobq_core.encoding import decode
+from jobq_core.encoding import decode_or_show
 from jobq_core.moments import to_datetime, to_optional_datetime
 from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress, WorkerInfo, WorkerStats
 from jobq_core.states import JobState, StopRequest
@@ -98,7 +98,7 @@ class Row(msgspec.Struct, eq=False):
         if self.progress is None:
             return Progress()
         percent, message, details = self.progress
-        return Progress(percent=percent, message=message, details=None if details is None else decode(details))
+        return Progress(percent=percent, message=message, details=None if details is None else decode_or_show(details))
 
     def record(self) -> JobRecord:
         """Return all that is known of the job."""

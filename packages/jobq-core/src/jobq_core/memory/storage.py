@@ -72,7 +72,10 @@ class MemoryQueueStorage(QueueStorage):
         """Make a storage from `memory://`, with jobs of its own, or `memory://name`, which shares that name's."""
         match = re.fullmatch(r"memory://([^/?#@]*)", url)
         if match is None:
-            raise ConfigurationError(f"{url!r} is no memory storage; write memory:// or memory://name")
+            # Not repeated: who meant another storage may have written a password.
+            raise ConfigurationError(
+                "the URL of a memory storage is memory:// or memory://name, with nothing else in it"
+            )
         return cls(match[1] or None)
 
     @property
