@@ -1,0 +1,409 @@
+"""The checker itself: it passes what is right, and each wrong history is called by its name."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import attrs
+import msgspec
+import pytest
+from history import Add, Event, Final, History, Limit, Result, Run, Wrong, check, read, recoveries
+from hypothesis import given
+from hypothesis import strategies as st
+from journal import LONGEST, Answered, Asked, Disturbed, Ended, Heard, Journal, Line, Listening, Started, Told
+
+from jobq_core.states import JobState
+
+A, B = UUID(int=1), UUID(int=2)
+ADDED = Add(token="a", answer="acknowledged", asked=0, answered=1, job=A)
+RUN = Run(token="a", job=A, lease=1, start=2, end=3, ending="completed", pid=7)
+DONE = Final(job=A, token="a", state=JobState.COMPLETED, lease=1, result="a")
+HEARD = Event(listener="l", job=A, state=JobState.COMPLETED, at=4)
+FAILED = attrs.evolve(DONE, state=JobState.FAILED, result=None, failed=frozenset({1}))
+
+LOST_ONCE = [
+    attrs.evolve(RUN, pid=6, end=None, ending=None),
+    attrs.evolve(RUN, lease=2, attempt=2, start=9, end=10),
+]
+"""Its first worker was killed at 5, and another ran it at 9."""
+DONE_AGAIN = attrs.evolve(DONE, lease=2, attempt=2, lost=frozenset({1}))
+
+
+def wrongs(
+    *,
+    adds: Any = (ADDED,),
+    runs: Any = (RUN,),
+    finals: Any = (DONE,),
+    events: Any = (),
+    results: Any = (),
+    promised: Any = None,
+    killed: Any = None,
+    paused: Any = None,
+    **options: Any,
+) -> set[Wrong]:
+    """Return what is wrong with a history: one job that was added, ran and completed, unless told otherwise."""
+    history = History(
+        adds=adds,
+        runs=runs,
+        events=events,
+        results=results,
+        promised=promised or {},
+        killed=killed or {},
+        troubled={**(paused or {}), **(killed or {})},
+    )
+    return {violation.wrong for violation in check(history, finals, **options)}
+
+
+GOOD = {
+    "nothing": {"adds": (), "runs": (), "finals": ()},
+    "one job": {},
+    "heard and told": {"events": [HEARD], "promised": {"l": {A}}, "results": [Result(token="a", job=A, result="a")]},
+    "unknown and not there": {"adds": [Add(token="a")], "runs": (), "finals": ()},
+    "unknown and there": {"adds": [Add(token="a")]},
+    "refused and not there": {"adds": [attrs.evolve(ADDED, answer="refused", job=None)], "runs": (), "finals": ()},
+    "removed": {"finals": (), "removed": {A}},
+    "a key that stood for another job": {
+        "adds": [
+            attrs.evolve(ADDED, unique_key="k"),
+            attrs.evolve(ADDED, token="b", unique_key="k", created=False, asked=1.5, answered=1.6),
+        ]
+    },
+    "a key that was free again": {
+        "adds": [
+            attrs.evolve(ADDED, unique_key="k"),
+            attrs.evolve(ADDED, token="b", job=B, unique_key="k", asked=3, answered=4),
+        ],
+        "runs": [RUN, attrs.evolve(RUN, token="b", job=B, lease=2, start=5, end=6)],
+        "finals": [DONE, attrs.evolve(DONE, token="b", job=B, lease=2, result="b")],
+    },
+    "a lease lost by a killed worker": {
+        "runs": LOST_ONCE,
+        "finals": [DONE_AGAIN],
+        "killed": {6: 5},
+        "undisturbed": True,
+    },
+    "a lease lost before its run began": {
+        "runs": LOST_ONCE[1:],
+        "finals": [DONE_AGAIN],
+        "killed": {6: 5},
+        "undisturbed": True,
+    },
+    "a paused worker's run that goes on": {
+        "runs": [attrs.evolve(LOST_ONCE[0], end=20, ending="completed"), LOST_ONCE[1]],
+        "finals": [DONE_AGAIN],
+        "paused": {6: 3},
+        "undisturbed": True,
+    },
+    "a retry": {
+        "runs": [attrs.evolve(RUN, ending="failed"), LOST_ONCE[1]],
+        "finals": [attrs.evolve(DONE_AGAIN, lost=frozenset(), failed=frozenset({1}))],
+    },
+    "handed back": {
+        "runs": [attrs.evolve(RUN, ending="stopped"), attrs.evolve(LOST_ONCE[1], attempt=1)],
+        "finals": [attrs.evolve(DONE, lease=2)],
+    },
+    "put back by hand": {
+        "runs": [attrs.evolve(RUN, ending="failed"), LOST_ONCE[1]],
+        "finals": [attrs.evolve(DONE, lease=2, failed=frozenset({1}))],
+        "events": [attrs.evolve(HEARD, state=JobState.FAILED), attrs.evolve(HEARD, at=11)],
+        "promised": {"l": {A}},
+        "retried": {A},
+    },
+    "aborted": {"runs": (), "finals": [attrs.evolve(DONE, state=JobState.ABORTED, lease=None)], "stopped": {A}},
+    "disabled": {"runs": (), "finals": [attrs.evolve(DONE, state=JobState.DISABLED, lease=None)], "stopped": {A}},
+    "not drained": {"finals": [attrs.evolve(DONE, state=JobState.PROCESSING, result=None)], "drained": False},
+    "as many as allowed": {
+        "runs": [RUN, attrs.evolve(RUN, token="b", job=B, lease=2, start=3, end=4)],
+        "limits": [Limit(name="slots", most=1, group=lambda run: run.pid)],
+    },
+}
+
+BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
+    "acknowledged and not there": (Wrong.LOST, {"runs": (), "finals": ()}),
+    "ran and is gone": (Wrong.LOST, {"finals": ()}),
+    "two jobs of one add": (
+        Wrong.ADDED_TWICE,
+        {
+            "adds": [Add(token="a")],
+            "runs": [RUN, attrs.evolve(RUN, job=B, lease=2)],
+            "finals": [DONE, attrs.evolve(DONE, job=B, lease=2)],
+        },
+    ),
+    "refused and there": (Wrong.KEPT_THOUGH_REFUSED, {"adds": [attrs.evolve(ADDED, answer="refused", job=None)]}),
+    "one lease run twice": (Wrong.LEASE_TWICE, {"runs": [RUN, attrs.evolve(RUN, start=3, end=4)]}),
+    "one lease for two jobs": (
+        Wrong.LEASE_TWICE,
+        {"runs": [RUN, attrs.evolve(RUN, job=B, token="b")], "finals": [DONE, attrs.evolve(DONE, job=B, token="b")]},
+    ),
+    "two run it at once": (
+        Wrong.DOUBLY_OWNED,
+        {"runs": [attrs.evolve(LOST_ONCE[0], end=12, ending="completed"), LOST_ONCE[1]], "finals": [DONE_AGAIN]},
+    ),
+    "an old lease begins to run": (
+        Wrong.DOUBLY_OWNED,
+        {
+            "runs": [attrs.evolve(LOST_ONCE[0], start=11, end=12, ending="stopped"), LOST_ONCE[1]],
+            "finals": [DONE_AGAIN],
+        },
+    ),
+    "completed under a lost lease": (Wrong.STALE_WRITE, {"finals": [attrs.evolve(DONE, lost=frozenset({1}))]}),
+    "completed under an older lease": (
+        Wrong.STALE_WRITE,
+        {"runs": LOST_ONCE, "finals": [attrs.evolve(DONE, lost=frozenset({2}))], "killed": {6: 5}},
+    ),
+    "run after its end": (Wrong.AFTER_THE_END, {"runs": [RUN, LOST_ONCE[1]]}),
+    "run after its end was heard": (
+        Wrong.AFTER_THE_END,
+        {"runs": [RUN, LOST_ONCE[1]], "finals": [DONE_AGAIN], "events": [HEARD]},
+    ),
+    "a run that nothing explains": (
+        Wrong.UNEXPLAINED,
+        {"runs": LOST_ONCE, "finals": [attrs.evolve(DONE_AGAIN, lost=frozenset())], "killed": {6: 5}},
+    ),
+    "lost without a cause": (
+        Wrong.LOST_WITHOUT_CAUSE,
+        {"runs": [attrs.evolve(LOST_ONCE[0], end=8), LOST_ONCE[1]], "finals": [DONE_AGAIN], "undisturbed": True},
+    ),
+    "too many attempts": (Wrong.TOO_MANY_ATTEMPTS, {"finals": [attrs.evolve(DONE, attempt=11)]}),
+    "a run too many": (
+        Wrong.TOO_MANY_ATTEMPTS,
+        {"runs": [attrs.evolve(RUN, attempt=4)], "finals": [attrs.evolve(DONE, max_attempts=3)]},
+    ),
+    "a wrong result": (Wrong.WRONG_RESULT, {"finals": [attrs.evolve(DONE, result="b")]}),
+    "a waiter was told a wrong one": (Wrong.WRONG_RESULT, {"results": [Result(token="a", job=A, result="b")]}),
+    "failed instead of completed": (
+        Wrong.WRONG_END,
+        {"runs": [attrs.evolve(RUN, ending="failed")], "finals": [FAILED]},
+    ),
+    "completed instead of failed": (Wrong.WRONG_END, {"adds": [attrs.evolve(ADDED, ends=JobState.FAILED)]}),
+    "aborted by nobody": (Wrong.WRONG_END, {"finals": [attrs.evolve(DONE, state=JobState.ABORTED)]}),
+    "completed and never ran": (Wrong.WRONG_END, {"runs": ()}),
+    "completed though its run failed": (Wrong.WRONG_END, {"runs": [attrs.evolve(RUN, ending="failed")]}),
+    "an end nobody heard": (Wrong.EVENT_MISSING, {"promised": {"l": {A}}}),
+    "an end another heard": (
+        Wrong.EVENT_MISSING,
+        {"promised": {"l": {A}}, "events": [attrs.evolve(HEARD, listener="m")]},
+    ),
+    "an end heard twice": (Wrong.EVENT_TWICE, {"events": [HEARD, HEARD]}),
+    "another end heard": (Wrong.EVENT_WRONG, {"events": [attrs.evolve(HEARD, state=JobState.FAILED)]}),
+    "more at once than allowed": (
+        Wrong.LIMIT,
+        {
+            "adds": (),
+            "finals": (),
+            "runs": [RUN, attrs.evolve(RUN, token="b", job=B, lease=2, start=2.9, end=4)],
+            "limits": [Limit(name="slots", most=1, group=lambda run: run.pid)],
+        },
+    ),
+    "a killed holder counts until its death": (
+        Wrong.LIMIT,
+        {
+            "adds": (),
+            "finals": (),
+            "runs": [LOST_ONCE[0], attrs.evolve(RUN, token="b", job=B, lease=2, start=4, end=6)],
+            "killed": {6: 5},
+            "limits": [Limit(name="cluster", most=1, group=lambda run: "all")],
+        },
+    ),
+    "a key of two jobs": (
+        Wrong.KEY_DOUBLED,
+        {
+            "runs": (),
+            "drained": False,
+            "finals": [
+                attrs.evolve(DONE, job=job, state=JobState.PENDING, unique_key="k", lease=None, token=str(job))
+                for job in (A, B)
+            ],
+        },
+    ),
+    "a key taken while its job still ran": (
+        Wrong.KEY_DOUBLED,
+        {
+            "adds": [
+                attrs.evolve(ADDED, unique_key="k"),
+                attrs.evolve(ADDED, token="b", job=B, unique_key="k", asked=1.2, answered=1.5),
+            ],
+            "runs": [RUN, attrs.evolve(RUN, token="b", job=B, lease=2, start=5, end=6)],
+            "finals": [DONE, attrs.evolve(DONE, token="b", job=B, lease=2, result="b")],
+        },
+    ),
+    "waits for ever": (Wrong.STUCK, {"runs": (), "finals": [attrs.evolve(DONE, state=JobState.PENDING, lease=None)]}),
+    "runs for ever": (Wrong.STUCK, {"finals": [attrs.evolve(DONE, state=JobState.PROCESSING)]}),
+    "put aside by nobody": (
+        Wrong.STUCK,
+        {"runs": (), "finals": [attrs.evolve(DONE, state=JobState.DISABLED, lease=None)]},
+    ),
+}
+
+
+@pytest.mark.parametrize("parts", GOOD.values(), ids=GOOD)
+def test_a_good_history_passes(parts: dict[str, Any]) -> None:
+    assert wrongs(**parts) == set()
+
+
+@pytest.mark.parametrize(("wrong", "parts"), BAD.values(), ids=BAD)
+def test_a_bad_history_is_called_by_its_name(wrong: Wrong, parts: dict[str, Any]) -> None:
+    found = wrongs(**parts)
+    # Each shows one thing alone, or what follows from it.
+    assert wrong in found
+    follows = {
+        Wrong.AFTER_THE_END: {Wrong.UNEXPLAINED},
+        Wrong.STALE_WRITE: {Wrong.UNEXPLAINED},
+        Wrong.LEASE_TWICE: {Wrong.WRONG_RESULT},
+    }
+    assert found - {wrong} <= follows.get(wrong, set())
+
+
+def test_each_violation_is_shown_by_some_bad_history() -> None:
+    assert {wrong for wrong, _ in BAD.values()} == set(Wrong)
+
+
+# Any number of jobs, as a queue that keeps its promises would run them.
+
+
+@st.composite
+def lives(draw: Any) -> list[tuple[str, tuple[str, ...]]]:
+    """Draw for each job how its runs end before the last, and how that ends."""
+    ends = st.lists(st.sampled_from(["failed", "killed", "paused", "stopped"]), max_size=4).map(tuple)
+    return draw(st.lists(st.tuples(st.sampled_from(["completed", "failed"]), ends), min_size=1, max_size=6))
+
+
+def play(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> tuple[list[Line], list[Final]]:
+    """Write the journal of these lives, in some order, and how the jobs stand at last."""
+    lines: list[Line] = []
+    finals: list[Final] = []
+    states = {
+        number: {"ends": [*ends, last], "attempt": 1, "lost": set(), "failed": set()}
+        for number, (last, ends) in enumerate(lives)
+    }
+    time, lease, pid = 0.0, 0, 100
+    for number in states:
+        lines.append(Asked(token=str(number), at=(time := time + 1)))
+        lines.append(Answered(token=str(number), answer="acknowledged", at=(time := time + 1), job=UUID(int=number)))
+        lines.append(Listening(listener="l", job=UUID(int=number), pid=1, at=time))
+    while left := [number for number, state in states.items() if state["ends"]]:
+        number = dice.choice(left)
+        state, job = states[number], UUID(int=number)
+        how, last = state["ends"].pop(0), len(state["ends"]) == 0
+        lease, pid = lease + 1, pid + 1
+        lines.append(
+            Started(
+                token=str(number),
+                job=job,
+                attempt=state["attempt"],
+                lease=lease,
+                worker=None,
+                pid=pid,
+                at=(time := time + 1),
+            )
+        )
+        if how in ("killed", "paused"):
+            lines.append(Disturbed(pid=pid, how=how, at=(time := time + 1)))
+            state["lost"].add(lease)
+        if how != "killed":
+            ending = "completed" if how == "paused" else how
+            lines.append(Ended(job=job, lease=lease, ending=ending, at=time + (100 if how == "paused" else 1)))
+            time += 1
+        if how == "failed":
+            state["failed"].add(lease)
+        if how != "stopped":
+            state["attempt"] += 1
+        if last:
+            lines.append(Heard(listener="l", job=job, state=how, at=(time := time + 1)))
+            if how == "completed":
+                lines.append(Told(token=str(number), job=job, result=str(number), at=time))
+            finals.append(
+                Final(
+                    job=job,
+                    token=str(number),
+                    state=JobState(how),
+                    lease=lease,
+                    attempt=state["attempt"] - 1,
+                    result=str(number) if how == "completed" else None,
+                    lost=frozenset(state["lost"]),
+                    failed=frozenset(state["failed"]),
+                )
+            )
+    return lines, finals
+
+
+def judged(lines: list[Line], finals: list[Final]) -> set[Wrong]:
+    history = read(lines)
+    history = attrs.evolve(history, adds=[attrs.evolve(add, ends=None) for add in history.adds])
+    return {violation.wrong for violation in check(history, finals, undisturbed=True)}
+
+
+@given(lives(), st.randoms(use_true_random=False))
+def test_whatever_a_good_queue_does_passes(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> None:
+    lines, finals = play(lives, dice)
+    assert judged(lines, finals) == set()
+    assert all(wait > 0 for wait in recoveries(read(lines)))
+
+
+@given(lives(), st.randoms(use_true_random=False))
+def test_a_job_that_vanishes_is_seen(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> None:
+    lines, finals = play(lives, dice)
+    finals.remove(dice.choice(finals))
+    assert judged(lines, finals) == {Wrong.LOST}
+
+
+@given(lives(), st.randoms(use_true_random=False))
+def test_a_run_too_many_is_seen(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> None:
+    lines, finals = play(lives, dice)
+    final = dice.choice(finals)
+    after = Started(token=final.token, job=final.job, attempt=1, lease=9_999, worker=None, pid=1, at=1e6)
+    assert Wrong.AFTER_THE_END in judged([*lines, after], finals)
+
+
+@given(lives(), st.randoms(use_true_random=False))
+def test_an_end_told_twice_or_not_at_all_is_seen(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> None:
+    lines, finals = play(lives, dice)
+    heard = dice.choice([line for line in lines if isinstance(line, Heard)])
+    assert judged([*lines, heard], finals) == {Wrong.EVENT_TWICE}
+    assert judged([line for line in lines if line is not heard], finals) == {Wrong.EVENT_MISSING}
+
+
+@given(lives(), st.randoms(use_true_random=False))
+def test_a_lease_run_again_is_seen(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> None:
+    lines, finals = play(lives, dice)
+    again = dice.choice([line for line in lines if isinstance(line, Started)])
+    assert Wrong.LEASE_TWICE in judged([*lines, msgspec.structs.replace(again, at=1e6)], finals)
+
+
+def test_the_recovery_is_the_wait_from_the_trouble_to_the_next_run() -> None:
+    history = History(runs=LOST_ONCE, killed={6: 5.0}, troubled={6: 5.0})
+    assert recoveries(history) == [4.0]
+
+
+# The journal.
+
+
+def test_a_journal_gives_back_what_was_written_and_leaves_out_a_line_that_is_not_whole(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    lines = play([("completed", ("killed", "failed")), ("failed", ("paused",))], random.Random(1))[0]
+    for line in lines:
+        journal.write(line)
+    with journal.path.open("ab") as file:
+        file.write(b'{"type":"Asked","tok')
+    assert journal.read() == lines
+    journal.close()
+
+
+def test_a_line_too_long_to_be_written_at_once_is_refused(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    with pytest.raises(ValueError, match="too long"):
+        journal.write(Asked(token="x" * LONGEST, at=0))
+    assert journal.read() == []
+    journal.close()
+
+
+def test_listeners_that_were_killed_are_promised_nothing() -> None:
+    lines: list[Line] = [
+        Listening(listener="dead", job=A, pid=1, at=0),
+        Listening(listener="alive", job=A, pid=2, at=0),
+        Disturbed(pid=1, how="killed", at=1),
+    ]
+    assert read(lines).promised == {"alive": {A}}
