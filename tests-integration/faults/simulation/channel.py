@@ -13,7 +13,7 @@ from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import Heart, QueueStorage, Subscription
 
 from .process import Process
-from .truth import Truth
+from .truth import BY_CLIENTS, Truth
 from .weather import Weather
 from .world import Lane, Step, World
 
@@ -74,7 +74,7 @@ class Channel(QueueStorage):
 
         def take_effect() -> None:
             truth.asking = name_of
-            truth.adds_under_way -= name == "add"
+            truth.asked_under_way -= name in BY_CLIENTS
             try:
                 result = effect()
             except Exception as error:  # noqa: BLE001  (it is the answer)
@@ -91,7 +91,7 @@ class Channel(QueueStorage):
 
         answered = world.now + fate.answer
         if fate.effect is not None:
-            truth.adds_under_way += name == "add"
+            truth.asked_under_way += name in BY_CLIENTS
             world.at(world.now + fate.effect, self._server, Step(take_effect))
         if not fate.heard:
             world.at(answered, lane, Step(refuse))

@@ -176,7 +176,7 @@ class Schedule:
 
     def _done(self) -> bool:
         """Say whether every caller has heard of the end of its job, and every job has ended."""
-        if self.world.now < self.scenario.calm_at or self.truth.adds_under_way:
+        if self.world.now < self.scenario.calm_at or self.truth.asked_under_way:
             return False
         for number in range(self.scenario.clients):
             process = self.processes[f"client-{number}"]

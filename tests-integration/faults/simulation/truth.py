@@ -54,8 +54,8 @@ class Truth:
         self.store = storage._store
         self.leases: dict[int, Lease] = {}
         self.asking = "the world"
-        self.adds_under_way = 0
-        """Adds that have not taken effect yet."""
+        self.asked_under_way = 0
+        """What clients asked for and has not taken effect yet."""
         self.asked: defaultdict[UUID, Counter[str]] = defaultdict(Counter)
         """How often which control operation changed a job."""
 
@@ -184,6 +184,8 @@ class Truth:
 
 _READING = frozenset({"held", "adopt", "get", "find", "counts", "peek", "output_for", "workers", "now"})
 _CONTROL = frozenset({"abort", "abort_run", "retry", "disable", "enable", "delete"})
+BY_CLIENTS = _CONTROL | {"add"}
+"""What clients ask for, and what puts jobs back that had come to their end."""
 
 
 def _at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
