@@ -79,7 +79,9 @@ PARTS: Final[Mapping[Part, Privileges]] = {
     },
 }
 
-_ALL: Final = frozenset({"has_migrations", "applied", "installation", "is_there", "now", "notify", "notify_within"})
+_ALL: Final = frozenset(
+    {"has_migrations", "applied", "installation", "is_there", "now", "notify", "notify_within", "unsafe_settings"}
+)
 _READS: Final = frozenset({"get", "peek", "output_for"})
 _LOOKS: Final = _READS | {"find", "find_run", "find_state", "counts", "workers"}
 

@@ -15,7 +15,7 @@ from psycopg.pq import ConnStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import tuple_row
 
-from jobq_storage_postgres.wire import READ, WRITE, Statement, Step, converse, hear, texts
+from jobq_storage_postgres.wire import READ, WRITE, Statement, Step, converse, hear, pack_bool, texts
 
 _log = logging.getLogger("jobq.postgres")
 
@@ -48,7 +48,10 @@ def _set(local: bool) -> Statement:
     return Statement(
         "set_here" if local else "set",
         f"SELECT set_config(s.name, s.value, {str(local).lower()}) "
-        "FROM unnest($1::text[], $2::text[]) AS s(name, value)",
+        "FROM unnest($1::text[], $2::text[]) AS s(name, value) "
+        # What is acknowledged is kept, whatever the server's default. Nothing stricter than 'on' is weakened.
+        f"UNION ALL SELECT set_config('synchronous_commit', 'on', {str(local).lower()}) "
+        "WHERE $3::boolean AND current_setting('synchronous_commit') = 'off'",
     )
 
 
@@ -56,10 +59,13 @@ SET_HERE: Final = _set(local=True)
 _SET: Final = _set(local=False)
 
 
-def setting_params(time_limit: float) -> tuple[bytes, bytes]:
-    """Return the parameters of SET_HERE; the server stops a statement that we stopped waiting for."""
+def setting_params(time_limit: float, *, durable: bool = True) -> tuple[bytes, bytes, bytes]:
+    """Return the parameters of SET_HERE; the server stops a statement that we stopped waiting for.
+
+    durable: whether a commit is flushed where the server's default is that it is not.
+    """
     settings = {**_SETTINGS, "statement_timeout": str(max(1, round(time_limit * 1000)))}
-    return texts(list(settings)), texts(list(settings.values()))
+    return texts(list(settings)), texts(list(settings.values())), pack_bool(durable)
 
 
 class TimeLimitError(psycopg.OperationalError):
@@ -119,7 +125,9 @@ class Link:
             link.pooled = found[0][0] != link.pgconn.backend_pid if prepared is None else not prepared
             if not link.pooled and statements:
                 link.prepared = set()
-                await link.fetch([(_SET, setting_params(time_limit))])
+                # Who asks for it in jobq's own DSN has asked for it.
+                durable = "synchronous_commit" not in str(conninfo.get("options", ""))
+                await link.fetch([(_SET, setting_params(time_limit, durable=durable))])
         except BaseException:
             link.close()
             raise

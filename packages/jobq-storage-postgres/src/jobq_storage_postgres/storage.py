@@ -113,6 +113,7 @@ class PostgresQueueStorage(QueueStorage):
         self._workers = Workers(database, statements, ring)
         self._upkeep = Upkeep(database, statements, ring)
         self._lender: Lender | None = None
+        self._warnings: tuple[str, ...] = ()
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -125,6 +126,11 @@ class PostgresQueueStorage(QueueStorage):
     def url(self) -> str:
         """See `QueueStorage.url`."""
         return self._url
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """See `QueueStorage.warnings`."""
+        return self._warnings
 
     @property
     def schema(self) -> str:
@@ -145,11 +151,17 @@ class PostgresQueueStorage(QueueStorage):
             ((there,),) = await self._database.fetch(self._statements["has_migrations"])
             applied = dict(await self._database.fetch(self._statements["applied"])) if there else None
             _migrate.check(self._schema, applied)
-            ((installation,),) = await self._database.fetch(self._statements["installation"])
+            ((installation,),), unsafe = await self._database.fetch_all(
+                [(self._statements["installation"], ()), (self._statements["unsafe_settings"], ())]
+            )
         except BaseException:
             await self._database.stop()
             raise
         self._lender = Lender(self._statements, self._doorbell, installation, self._url)
+        self._warnings = tuple(
+            f"the server runs with {name}=off: a crash of its machine can lose acknowledged jobs, or all it has"
+            for (name,) in unsafe
+        )
         self._opened = True
 
     async def close(self) -> None:

@@ -27,6 +27,7 @@ _NULL: Final = b"\xff\xff\xff\xff"
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
+pack_bool: Callable[[bool], bytes] = _BOOL.pack
 pack_int2: Callable[[int], bytes] = _INT2.pack
 pack_int4: Callable[[int], bytes] = _INT4.pack
 pack_int8: Callable[[int], bytes] = _INT8.pack

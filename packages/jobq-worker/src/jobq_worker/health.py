@@ -16,7 +16,8 @@ class WorkerHealth:
 
     alive: it surely counts as alive, so it may start jobs. since_beat: seconds since its last heartbeat that worked.
     storage_failing: some part of it cannot reach the storage now; storage_error is then the last error.
-    storage_errors: how many calls failed since the worker was made. leads: it does the maintenance for all.
+    storage_errors: how many calls failed since the worker was made. leads: it does the maintenance for all. warnings:
+    what keeps the storage from its promises and should be mended, though all works: see `QueueStorage.warnings`.
     """
 
     state: WorkerState
@@ -29,6 +30,7 @@ class WorkerHealth:
     leads: bool = False
     running: int = 0
     buffered: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def healthy(self) -> bool:

@@ -188,6 +188,8 @@ class JobQueueWorker(EventSource):
             raise
         self._shift, self._id, self._stopping = shift, info.id, None
         self._state = "running"
+        for warning in self._storage.warnings:
+            logger.warning("worker %s: %s", self._name, warning)
         logger.info(
             "worker %s (%s) started: %d at a time, queues %s, on %s",
             self._name,
