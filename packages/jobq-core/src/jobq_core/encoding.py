@@ -27,6 +27,7 @@ MAX_DETAILS: Final = 64 * 1024
 MAX_DEPTH: Final = 64
 """Levels of lists and objects within each other."""
 
+_MASK: Final = "***"
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**63 - 1
 
@@ -39,7 +40,13 @@ def _to_json(value: Any) -> Any:
 
 def _from_json(wanted: type[Any], value: Any) -> Any:
     if get_origin(wanted) is Secret:
-        return Secret(msgspec.convert(value, get_args(wanted)[0]))
+        (inner,) = get_args(wanted)
+        try:
+            return Secret(msgspec.convert(value, inner, dec_hook=_from_json))
+        except (TypeError, ValueError):
+            pass
+        # Raised here, since what it would follow from may say the value.
+        raise ValueError(f"a Secret[{getattr(inner, '__name__', inner)}] cannot be made of what is there")
     if wanted is Secret:
         return Secret(value)
     raise TypeError(f"{wanted!r} cannot be made from JSON")
@@ -62,7 +69,9 @@ def decode(data: bytes | str) -> Any:
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise InvalidJobError(f"what is stored is no JSON that can be read: {error}") from error
+        said = str(error)
+    # Raised here: an error of a decoder may have in it all that it was to decode.
+    raise InvalidJobError(f"what is stored is no JSON that can be read: {said}")
 
 
 def decode_or_show(data: bytes | str) -> Any:
@@ -133,29 +142,49 @@ def _are_keys(keys: Iterable[Any]) -> bool:
 
 def _convert(value: Any, what: str) -> bytes:
     """Encode any value by way of its plain form; what is refused is found here, whatever it is."""
+    secrets: list[Any] = []
+
+    def reveal(item: Any) -> Any:
+        secrets.append(item)
+        return _to_json(item)
+
     try:
-        plain = msgspec.to_builtins(value, enc_hook=_to_json, str_keys=True)
-        check(plain, what)
+        plain = msgspec.to_builtins(value, enc_hook=reveal, str_keys=True)
+        check(plain, what, masked=msgspec.to_builtins(value, enc_hook=_mask, str_keys=True) if secrets else plain)
         return _encoder.encode(plain)
     except InvalidJobError:
         raise
     except UnicodeEncodeError:
-        raise InvalidJobError(f"{what} holds a lone surrogate, which is no text") from None
+        said = "holds a lone surrogate, which is no text"
     except RecursionError:
-        raise InvalidJobError(f"{what} is nested more than {MAX_DEPTH} levels deep") from None
+        said = f"is nested more than {MAX_DEPTH} levels deep"
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidJobError(f"{what} cannot be written as JSON: {error}") from error
+    # Raised here: an error of an encoder has in it all that it was to encode.
+    raise InvalidJobError(f"{what} {said}")
 
 
-def check(value: Any, what: str, depth: int = 0) -> None:
-    """Refuse, with InvalidJobError naming the place, a plain value that not every storage keeps exactly."""
+def _mask(value: Any) -> Any:
+    return _MASK if isinstance(value, Secret) else _to_json(value)
+
+
+def check(value: Any, what: str, depth: int = 0, *, masked: Any = msgspec.UNSET) -> None:
+    """Refuse, with InvalidJobError naming the place, a plain value that not every storage keeps exactly.
+
+    masked: the same value with a mask in the place of each Secret, of whose content nothing is said but the place
+        (default: there is no Secret in it).
+    """
     kind = type(value)
+    if masked is msgspec.UNSET:
+        masked = value
+    hidden = masked is _MASK
     if kind is str:
         check_text(value, what)
     elif kind is int:
         if not _INT_MIN <= value <= _INT_MAX:
+            number = "a number" if hidden else shown(value)
             raise InvalidJobError(
-                f"{what} is {shown(value)}, beyond the 64 bits of an integer in JSON storage; pass it as text"
+                f"{what} is {number}, beyond the 64 bits of an integer in JSON storage; pass it as text"
             )
     elif kind is float:
         if not math.isfinite(value):
@@ -165,24 +194,34 @@ def check(value: Any, what: str, depth: int = 0) -> None:
             raise InvalidJobError(f"{what} is nested more than {MAX_DEPTH} levels deep")
         for key, item in value.items():
             check_text(key, what)
-            check(item, f"{what}.{key}", depth + 1)
+            if hidden:
+                check(item, what, depth + 1, masked=_MASK)
+            else:
+                place = key if key in masked else _MASK  # where a Secret is the key
+                check(item, f"{what}.{place}", depth + 1, masked=masked.get(key, _MASK))
     elif kind is list or kind is tuple:
         if depth >= MAX_DEPTH:
             raise InvalidJobError(f"{what} is nested more than {MAX_DEPTH} levels deep")
         for index, item in enumerate(value):
-            check(item, f"{what}[{index}]", depth + 1)
+            check(item, what if hidden else f"{what}[{index}]", depth + 1, masked=masked if hidden else masked[index])
 
 
 def check_text(text: str, what: str) -> str:
     """Return text that every storage keeps; raises InvalidJobError for NUL characters and lone surrogates."""
     if "\0" in text:
         raise InvalidJobError(f"{what} holds a NUL character (\\0), which PostgreSQL cannot store")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InvalidJobError(f"{what} holds a lone surrogate, which is no text") from None
+    if not text.isascii() and not is_unicode(text):
+        raise InvalidJobError(f"{what} holds a lone surrogate, which is no text")
     return text
+
+
+def is_unicode(text: str) -> bool:
+    """Say whether text has no lone surrogate, so that it can be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def fingerprint(kind: str, arguments: bytes) -> bytes:

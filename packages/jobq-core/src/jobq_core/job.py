@@ -85,7 +85,9 @@ class JobDefinition:
             arguments: Job[Any] = decoder.decode(data)
             return arguments
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidJobError(f"{self.kind}: the arguments do not fit: {error}") from error
+            said = str(error)
+        # Raised here: an error of a decoder may have in it all that it was to decode.
+        raise InvalidJobError(f"{self.kind}: the arguments do not fit: {said}")
 
     def encode_result(self, result: Any) -> bytes:
         """Encode a result; raises InvalidJobError if it is too large or no JSON."""
@@ -99,7 +101,8 @@ class JobDefinition:
         try:
             return decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidJobError(f"the result of {self.kind} does not fit its declared type: {error}") from error
+            said = str(error)
+        raise InvalidJobError(f"the result of {self.kind} does not fit its declared type: {said}")
 
     def _make_result_decoder(self) -> msgspec.json.Decoder[Any]:
         decoder = _make_decoder(self.result_type, f"result of {self.kind}")
