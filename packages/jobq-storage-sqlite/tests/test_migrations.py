@@ -17,13 +17,9 @@ from jobq_storage_sqlite.migrations import Migration
 
 Know = Callable[..., None]
 
-PRE = Migration(
-    "0002_notes", "pre", "-- phase: pre\nCREATE TABLE jobq_note (a TEXT);\nCREATE TABLE jobq_more (a TEXT);\n"
-)
-POST = Migration("0003_no_notes", "post", "-- phase: post\nDROP TABLE jobq_note;\n")
-BROKEN = Migration(
-    "0004_broken", "pre", "-- phase: pre\nCREATE TABLE jobq_b (a TEXT);\nCREATE TABLE jobq_b (a TEXT);\n"
-)
+PRE = Migration("0002_pre_notes", "pre", "CREATE TABLE jobq_note (a TEXT);\nCREATE TABLE jobq_more (a TEXT);\n")
+POST = Migration("0003_post_no_notes", "post", "DROP TABLE jobq_note;\n")
+BROKEN = Migration("0004_pre_broken", "pre", "CREATE TABLE jobq_b (a TEXT);\nCREATE TABLE jobq_b (a TEXT);\n")
 
 
 @pytest.fixture
@@ -63,7 +59,7 @@ async def test_without_migrate_a_file_without_tables_is_refused(path: Path) -> N
 
 async def test_migrate_makes_the_tables_once_on_a_storage_that_is_not_open(path: Path) -> None:
     storage = SqliteQueueStorage(path, migrate=False)
-    assert await storage.migrate() == ["0001_jobs"]
+    assert await storage.migrate() == ["0001_pre_jobs"]
     assert await storage.migrate() == []
     async with storage:
         await add_job(storage)
@@ -73,32 +69,64 @@ async def test_an_older_schema_is_brought_up_to_what_is_safe(path: Path, know: K
     async with SqliteQueueStorage(path) as storage:
         job = await add_job(storage)
     know(PRE, POST)
-    with pytest.raises(SchemaError, match=r"0002_notes.*jobq migrate"):
+    with pytest.raises(SchemaError, match=r"0002_pre_notes.*jobq migrate"):
         await SqliteQueueStorage(path, migrate=False).open()
     async with SqliteQueueStorage(path) as storage:
         assert await state_of(storage, job) == "pending"
         assert "jobq_note" in tables(path)
         assert await storage.migrate("pre") == []
-        assert await storage.migrate("post") == ["0003_no_notes"]
+        assert await storage.migrate("post") == ["0003_post_no_notes"]
         assert "jobq_note" not in tables(path)
         assert await storage.migrate() == []
 
 
 async def test_an_empty_file_gets_all_of_it_at_once(path: Path, know: Know) -> None:
     know(PRE, POST)
-    assert await SqliteQueueStorage(path).migrate("pre") == ["0001_jobs", "0002_notes", "0003_no_notes"]
+    assert await SqliteQueueStorage(path).migrate("pre") == ["0001_pre_jobs", "0002_pre_notes", "0003_post_no_notes"]
 
 
-async def test_a_newer_schema_is_refused(path: Path, know: Know) -> None:
-    know(PRE)
-    async with SqliteQueueStorage(path):
-        pass
+async def test_a_newer_schema_is_taken_as_long_as_older_code_works_on_it(path: Path, know: Know) -> None:
+    know(PRE, POST)
+    async with SqliteQueueStorage(path) as storage:
+        await storage.migrate("pre")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM jobq_migration WHERE name = '0003_post_no_notes'")
     know()
     for migrate in (True, False):
-        with pytest.raises(SchemaError, match=r"newer.*0002_notes"):
+        async with SqliteQueueStorage(path, migrate=migrate) as storage:
+            await add_job(storage)
+    assert await SqliteQueueStorage(path).migrate() == []
+
+
+async def test_a_newer_schema_that_took_away_what_is_needed_is_refused(path: Path, know: Know) -> None:
+    know(PRE, POST)
+    async with SqliteQueueStorage(path) as storage:
+        await storage.migrate()
+    know()
+    for migrate in (True, False):
+        with pytest.raises(SchemaError, match=r"newer.*0003_post_no_notes"):
             await SqliteQueueStorage(path, migrate=migrate).open()
     with pytest.raises(SchemaError, match="newer"):
         await SqliteQueueStorage(path).migrate()
+
+
+@pytest.mark.parametrize("table", ["jobq_job (a TEXT)", "jobq_worker (a TEXT)", "jobq_migration (a TEXT)"])
+async def test_a_table_of_somebody_else_in_the_way_is_named_and_left_alone(path: Path, table: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"CREATE TABLE {table}")
+    before = tables(path)
+    for attempt in (SqliteQueueStorage(path).open, SqliteQueueStorage(path).migrate):
+        with pytest.raises(SchemaError, match=f"{table.split()[0]}.*out of the way"):
+            await attempt()
+    assert tables(path) == before
+
+
+async def test_a_schema_that_lost_a_table_says_so(path: Path) -> None:
+    async with SqliteQueueStorage(path) as storage:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("DROP TABLE jobq_life")
+        with pytest.raises(SchemaError, match="no such table: jobq_life"):
+            await add_job(storage)
 
 
 async def test_an_edited_migration_is_refused(path: Path, know: Know) -> None:
@@ -120,7 +148,7 @@ async def test_a_migration_that_fails_leaves_nothing_of_itself(path: Path, know:
         await SqliteQueueStorage(path).migrate()
     assert not {"jobq_note", "jobq_b"} & tables(path)
     know(PRE)
-    assert await SqliteQueueStorage(path).migrate() == ["0002_notes"]
+    assert await SqliteQueueStorage(path).migrate() == ["0002_pre_notes"]
 
 
 async def test_the_printed_sql_makes_what_migrate_makes(path: Path, tmp_path: Path) -> None:
@@ -135,7 +163,7 @@ async def test_the_printed_sql_makes_what_migrate_makes(path: Path, tmp_path: Pa
     for file in (path, other):
         with closing(sqlite3.connect(file)) as connection:
             schemas.append(connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall())
-            assert connection.execute("SELECT name FROM jobq_migration").fetchall() == [("0001_jobs",)]
+            assert connection.execute("SELECT name FROM jobq_migration").fetchall() == [("0001_pre_jobs",)]
     assert schemas[0] == schemas[1]
 
 

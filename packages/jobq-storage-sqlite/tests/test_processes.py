@@ -121,7 +121,7 @@ async def test_processes_that_open_a_new_file_at_once_make_its_tables_once(path:
         for process in processes:
             await tell(process, "go")
         applied = sorted([json.loads(await told(process)) for process in processes])
-    assert applied == [[], [], [], ["0001_jobs"]]
+    assert applied == [[], [], [], ["0001_pre_jobs"]]
 
 
 async def test_a_storage_left_open_does_not_keep_the_interpreter_from_ending(path: Path) -> None:

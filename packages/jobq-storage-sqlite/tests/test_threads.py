@@ -79,7 +79,7 @@ async def test_one_that_fails_in_a_group_takes_back_only_its_own(storage: Sqlite
     gate.open()
     results = await asyncio.gather(*adding, return_exceptions=True)
     assert [isinstance(result, Exception) for result in results] == [False, True, False]
-    assert isinstance(results[1], OverflowError)
+    assert isinstance(results[1], StorageError)
     assert [status is not None for some in jobs for status in await storage.peek([job.id for job in some])] == [
         True,
         False,

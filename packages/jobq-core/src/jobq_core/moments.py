@@ -15,8 +15,12 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def to_datetime(moment: int) -> datetime:
-    """Return the aware datetime of a moment."""
-    return _EPOCH + timedelta(microseconds=moment)
+    """Return the aware datetime of a moment; one that has no year, as a stranger may have written, is the last or the
+    first there is."""
+    try:
+        return _EPOCH + timedelta(microseconds=moment)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC) if moment > 0 else datetime.min.replace(tzinfo=UTC)
 
 
 def to_optional_datetime(moment: int | None) -> datetime | None:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct, field
 
 from jobq_core.encoding import decode
@@ -160,6 +161,14 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
             busy_seconds=self.busy_seconds + other.busy_seconds,
             unknown_kinds=kinds,
         )
+
+
+def decode_stats(data: bytes | str) -> WorkerStats:
+    """Make statistics of their JSON; what is none, as a stranger may have written, counts as nothing done."""
+    try:
+        return msgspec.json.decode(data, type=WorkerStats)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return WorkerStats()
 
 
 class WorkerInfo(Struct, frozen=True, kw_only=True):

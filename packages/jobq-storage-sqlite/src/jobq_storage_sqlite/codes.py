@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from jobq_core.encoding import decode
+from jobq_core.encoding import decode_or_show
 from jobq_core.records import ErrorRecord, Progress
 from jobq_core.states import JobState, StopRequest
 
@@ -46,7 +46,10 @@ def to_request(value: str | None) -> StopRequest | None:
 
 def to_tags(value: str | None) -> tuple[str, ...]:
     """Return the tags of a JSON array; None is no tags."""
-    return () if value is None else tuple(decode(value))
+    if value is None:
+        return ()
+    tags = decode_or_show(value)
+    return tuple(str(tag) for tag in tags) if isinstance(tags, list) else (tags,)
 
 
 def to_array(values: Sequence[Any]) -> str:
@@ -63,7 +66,7 @@ def to_progress(percent: float | None, message: str | None, details: bytes | Non
     """Return the progress of its columns; percent is None where none was reported."""
     if percent is None:
         return Progress()
-    return Progress(percent=percent, message=message, details=None if details is None else decode(details))
+    return Progress(percent=percent, message=message, details=None if details is None else decode_or_show(details))
 
 
 def to_error(kind: str | None, message: str, traceback: str | None) -> ErrorRecord | None:

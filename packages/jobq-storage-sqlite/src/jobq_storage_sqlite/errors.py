@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from jobq_core.errors import StorageError, StorageUnavailableError
+from jobq_core.errors import SchemaError, StorageError, StorageUnavailableError
 
 _PASSING: Final = {
     sqlite3.SQLITE_BUSY: "another connection kept it locked for longer than busy_timeout",
@@ -55,4 +55,6 @@ def translate(error: sqlite3.Error, path: str) -> StorageError:
         return StorageUnavailableError(f"SQLite file {path}: {_PASSING[code]} ({error})")
     if code in _LASTING:
         return StorageError(f"SQLite file {path}: {_LASTING[code]} ({error})")
+    if str(error).startswith(("no such table", "no such column")):
+        return SchemaError(f"SQLite file {path}: its tables are missing, or others than this code needs ({error})")
     return StorageError(f"SQLite file {path}: {error}")

@@ -1,7 +1,7 @@
 """The schema's numbered steps: which there are, which a file has, and applying the rest under its write lock.
 
-A step is a file `migrations/NNNN_name.sql` whose first line says its phase: `-- phase: pre` where older code goes on
-working beside it, `-- phase: post` where it does not.
+A step is a file `migrations/NNNN_phase_name.sql`. Its phase is `pre` where older code goes on working beside it, `post`
+where it does not; so older code can tell by their names which of the steps that it does not know are in its way.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from jobq_core.errors import SchemaError
 from jobq_storage_sqlite.sqlfiles import FOLDER
 
 Phase = Literal["pre", "post", "all"]
+
+_NAME: Final = re.compile(r"\d{4}_(pre|post)_[a-z0-9_]+")
 
 _LEDGER: Final = """\
 CREATE TABLE IF NOT EXISTS jobq_migration (
@@ -48,11 +50,11 @@ def known() -> tuple[Migration, ...]:
     found: list[Migration] = []
     for file in FOLDER.joinpath("migrations").iterdir():
         if file.name.endswith(".sql"):
-            text = file.read_text("utf-8")
-            phase = re.match(r"-- phase: (pre|post)\n", text)
-            if phase is None:
-                raise SchemaError(f"migration {file.name} does not begin with its phase")
-            found.append(Migration(file.name.removesuffix(".sql"), phase[1], text))
+            name = file.name.removesuffix(".sql")
+            match = _NAME.fullmatch(name)
+            if match is None:
+                raise SchemaError(f"migration {file.name} does not say its number and its phase")
+            found.append(Migration(name, match[1], file.read_text("utf-8")))
     return tuple(sorted(found, key=lambda migration: migration.name))
 
 
@@ -66,17 +68,19 @@ def migration_sql() -> str:
 
 
 def check(connection: sqlite3.Connection, path: str) -> Collection[str]:
-    """Return the names of the steps that the file lacks; raises SchemaError for one unknown here or changed since."""
+    """Return the names of the steps that the file lacks; raises SchemaError for one changed since, or unknown here and
+    in the way of this code."""
     applied = _applied(connection)
     steps = {step.name: step for step in known()}
-    newer = sorted(applied.keys() - steps.keys())
+    # 'pre' steps are made so that older code works on; 'post' ones take away what it needs.
+    newer = sorted(name for name in applied.keys() - steps.keys() if not name[4:].startswith("_pre_"))
     if newer:
         raise SchemaError(
             f"SQLite file {path}: its schema is newer than this jobq-storage-sqlite knows (it has {', '.join(newer)}); "
-            "upgrade jobq-storage-sqlite here"
+            "upgrade jobq-storage-sqlite, which `jobq migrate` belongs to"
         )
     for name, checksum in applied.items():
-        if steps[name].checksum != checksum:
+        if name in steps and steps[name].checksum != checksum:
             raise SchemaError(
                 f"SQLite file {path}: migration {name} was applied with another text than this code has; "
                 "was its file edited?"
@@ -115,6 +119,15 @@ def apply(connection: sqlite3.Connection, path: str, phase: Phase) -> list[str]:
                 connection.execute(statement)
             connection.execute("INSERT INTO jobq_migration (name, checksum) VALUES (?, ?)", (step.name, step.checksum))
         connection.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        if re.search(r"already exists|no such|has no column", str(error)):
+            raise SchemaError(
+                f"SQLite file {path}: what jobq's tables are to be called is something else there, or a part of them: "
+                f"{error}; use another file, or move it out of the way"
+            ) from error
+        raise
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
@@ -124,7 +137,17 @@ def apply(connection: sqlite3.Connection, path: str, phase: Phase) -> list[str]:
 
 def _applied(connection: sqlite3.Connection) -> dict[str, str]:
     there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobq_migration'").fetchone()
-    return dict(connection.execute("SELECT name, checksum FROM jobq_migration")) if there else {}
+    if not there:
+        return {}
+    try:
+        rows = connection.execute("SELECT name, checksum FROM jobq_migration").fetchall()
+    except sqlite3.OperationalError as error:
+        if "no such column" not in str(error):
+            raise
+        raise SchemaError(
+            f"the table jobq_migration is not jobq's: {error}; use another file, or move it out of the way"
+        ) from error
+    return {str(name): str(checksum) for name, checksum in rows}
 
 
 def _statements(script: str) -> Iterator[str]:

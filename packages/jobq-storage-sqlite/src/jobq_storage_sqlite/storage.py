@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -12,9 +12,10 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Self
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote_to_bytes
 from uuid import UUID
 
+from jobq_core.checks import check_span
 from jobq_core.errors import ClosedError, ConfigurationError
 from jobq_core.moments import SECOND, to_datetime
 from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord
@@ -121,8 +122,9 @@ class SqliteQueueStorage(QueueStorage):
             )
         if synchronous not in _SYNCHRONOUS:
             raise ConfigurationError(f"synchronous must be one of {', '.join(_SYNCHRONOUS)}, not {synchronous!r}")
-        if not 0 < busy_timeout < math.inf:
-            raise ConfigurationError(f"busy_timeout must be more than 0 seconds, not {busy_timeout!r}")
+        if "\0" in str(path):
+            raise ConfigurationError("the name of a file cannot have a NUL character in it")
+        check_span(busy_timeout, "busy_timeout")
         self.path = Path(path)
         self.synchronous = synchronous
         self.busy_timeout = busy_timeout
@@ -136,25 +138,28 @@ class SqliteQueueStorage(QueueStorage):
         """Make a storage from `sqlite:///jobs.db` (relative) or `sqlite:////var/lib/jobs.db` (absolute)."""
         scheme, _, rest = url.partition("://")
         if scheme != "sqlite":
-            raise ConfigurationError(f"{url!r} is no SQLite storage; write sqlite:///jobs.db")
+            raise ConfigurationError("this is no SQLite storage; write sqlite:///jobs.db")
         if rest in ("", "/", ":memory:", "/:memory:"):
             raise ConfigurationError(
                 f"{url!r} names no file; write sqlite:///jobs.db, or memory:// for jobs in this process's memory"
             )
         if not rest.startswith("/"):
+            # What looks like an address is not repeated: it may have a password in it.
+            file = "jobs.db" if "@" in rest or "?" in rest else rest
             raise ConfigurationError(
-                f"{url!r} names a host, and SQLite has none; write sqlite:///{rest} with three slashes"
+                f"this URL names a host, and SQLite has none; write sqlite:///{file} with three slashes"
             )
         if "?" in rest or "#" in rest:
             raise ConfigurationError(
-                f"{url!r} has options, and a sqlite:// URL takes none; write a ? or # in a name as %3F or %23"
+                "this URL has options, and a sqlite:// URL takes none; write a ? or # in a name as %3F or %23"
             )
-        return cls(unquote(rest[1:]))
+        # By way of bytes: the name of a file may be no UTF-8.
+        return cls(os.fsdecode(unquote_to_bytes(os.fsencode(rest[1:]))))
 
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"sqlite:///{quote(str(self.path))}"
+        return f"sqlite:///{quote(os.fsencode(self.path))}"
 
     def _moment(self) -> int:
         return int(self._clock() * SECOND)

@@ -191,6 +191,11 @@ class DatabaseThread:
 
     def _failed(self, error: BaseException) -> BaseException:
         """Return what the caller gets to see of an error."""
+        if isinstance(error, OverflowError):
+            # The driver's word for a number that the database has no room for.
+            refused = StorageError(f"SQLite file {self.path}: {error}")
+            refused.__cause__ = error
+            return refused
         if not isinstance(error, sqlite3.Error):
             return error
         translated = translate(error, self.path)

@@ -9,6 +9,10 @@ from typing import Any
 from jobq_storage_sqlite.sqlfiles import sql
 
 
+def _replacing(text: bytes) -> str:
+    return text.decode("utf-8", "replace")
+
+
 class Transaction:
     """One transaction of the database, shared by the operations that are committed together.
 
@@ -44,11 +48,28 @@ class Transaction:
 
     def one(self, name: str, *parameters: Any, **named: Any) -> Any:
         """Run sql/`name`.sql and return its first row, or None."""
-        return self.connection.execute(sql(name), named or parameters).fetchone()
+        try:
+            return self.connection.execute(sql(name), named or parameters).fetchone()
+        except sqlite3.OperationalError as error:
+            return next(iter(self._read_damaged(error, name, named or parameters)), None)
 
     def all(self, name: str, *parameters: Any, **named: Any) -> list[Any]:
         """Run sql/`name`.sql and return its rows."""
-        return self.connection.execute(sql(name), named or parameters).fetchall()
+        try:
+            return self.connection.execute(sql(name), named or parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            return self._read_damaged(error, name, named or parameters)
+
+    def _read_damaged(self, error: sqlite3.OperationalError, name: str, parameters: Any) -> list[Any]:
+        """Read once more what holds text that is no UTF-8, by a stranger's hand: one row must not hide the others."""
+        if "decode to UTF-8" not in str(error):
+            raise error
+        connection = self.connection.connection if isinstance(self.connection, sqlite3.Cursor) else self.connection
+        before, connection.text_factory = connection.text_factory, _replacing
+        try:
+            return self.connection.execute(sql(name), parameters).fetchall()
+        finally:
+            connection.text_factory = before
 
     def flush(self) -> dict[str, int]:
         """Write what was gathered; the last thing before the commit. Returns how often each topic rang by now."""

@@ -8,9 +8,9 @@ from uuid import UUID
 import msgspec
 
 from jobq_core.moments import SECOND, to_datetime
-from jobq_core.records import WorkerInfo, WorkerRecord, WorkerStats
+from jobq_core.records import WorkerInfo, WorkerRecord, WorkerStats, decode_stats
 from jobq_core.storage import PROGRESS_TOPIC, UNKNOWN_KIND, Leadership, ProgressReport, queue_topic
-from jobq_storage_sqlite.codes import text, to_array
+from jobq_storage_sqlite.codes import text, to_array, to_id
 from jobq_storage_sqlite.transaction import Transaction
 
 
@@ -58,14 +58,22 @@ def workers(transaction: Transaction) -> list[WorkerRecord]:
     """Return the registered workers; see `QueueStorage.workers`."""
     return [
         WorkerRecord(
-            info=msgspec.json.decode(info, type=WorkerInfo),
+            info=_info(worker, info),
             started_at=to_datetime(started_at),
             beat_at=to_datetime(beat_at),
             expires_at=to_datetime(expires_at),
-            stats=msgspec.json.decode(stats, type=WorkerStats),
+            stats=decode_stats(stats),
         )
-        for info, stats, started_at, beat_at, expires_at in transaction.all("workers")
+        for worker, info, stats, started_at, beat_at, expires_at in transaction.all("workers")
     ]
+
+
+def _info(worker: bytes, data: str) -> WorkerInfo:
+    try:
+        return msgspec.json.decode(data, type=WorkerInfo)
+    except msgspec.DecodeError:
+        # A row by a stranger's hand: shown by its id, until it expires.
+        return WorkerInfo(id=to_id(worker), name="", host="", pid=0, queues=(), kinds=(), concurrency=0, lost_after=0.0)
 
 
 def progress(transaction: Transaction, reports: Sequence[ProgressReport]) -> list[bool]:

@@ -1,9 +1,8 @@
--- phase: pre
 -- jobq's tables. They begin with jobq_, so that they can live in a file beside an application's own.
 --
 -- Ids are UUIDs as 16 bytes. Times are microseconds since 1970, UTC. n is a job's number in order of adding: a short key
 -- that joins the tables. States: 0 SCHEDULED, 1 BLOCKED, 2 DISABLED, 3 PENDING, 4 PROCESSING, 5 COMPLETED, 6 FAILED,
--- 7 ABORTED.
+-- 7 ABORTED. What every reader relies on is checked here, so that no row that a stranger writes stands in others' way.
 
 -- The last number given out, of jobs, places in line and leases alike: all rise, and none is ever used twice.
 CREATE TABLE jobq_sequence (
@@ -16,16 +15,16 @@ INSERT INTO jobq_sequence (one, value) VALUES (1, 0);
 -- What was asked: written once, never changed.
 CREATE TABLE jobq_job (
     n INTEGER PRIMARY KEY,
-    id BLOB NOT NULL UNIQUE,
+    id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
     kind TEXT NOT NULL,
     arguments BLOB NOT NULL,
     created_at INTEGER NOT NULL,
     deadline INTEGER,
     timeout REAL,
-    max_attempts INTEGER NOT NULL,
+    max_attempts INTEGER NOT NULL CHECK (max_attempts BETWEEN 1 AND 32767),
     backoff BLOB,
     run_id TEXT,
-    tags TEXT,
+    tags TEXT CHECK (json_type(tags) = 'array'),
     fingerprint BLOB
 ) STRICT;
 
@@ -37,16 +36,16 @@ CREATE INDEX jobq_job_fingerprint ON jobq_job (fingerprint, id) WHERE fingerprin
 CREATE TABLE jobq_life (
     n INTEGER PRIMARY KEY,
     queue TEXT NOT NULL,
-    urgency INTEGER NOT NULL,
+    urgency INTEGER NOT NULL CHECK (urgency BETWEEN -9 AND 9),
     position INTEGER NOT NULL,
-    state INTEGER NOT NULL,
-    attempt INTEGER NOT NULL DEFAULT 0,
+    state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 7),
+    attempt INTEGER NOT NULL DEFAULT 0 CHECK (attempt BETWEEN 0 AND 32767),
     run_at INTEGER,
     reason TEXT,
-    request TEXT,
-    worker BLOB,
+    request TEXT CHECK (request IN ('abort', 'disable')),
+    worker BLOB CHECK (length(worker) = 16),
     lease INTEGER,
-    settled INTEGER,
+    settled INTEGER CHECK (settled BETWEEN 0 AND 7),
     started_at INTEGER,
     finished_at INTEGER,
     error_lease INTEGER,
@@ -72,7 +71,7 @@ CREATE TABLE jobq_attempt (
     n INTEGER NOT NULL,
     lease INTEGER NOT NULL,
     number INTEGER NOT NULL,
-    worker BLOB,
+    worker BLOB CHECK (length(worker) = 16),
     started_at INTEGER NOT NULL,
     finished_at INTEGER NOT NULL,
     type TEXT NOT NULL,
@@ -83,7 +82,7 @@ CREATE TABLE jobq_attempt (
 
 -- number: in the order of registering.
 CREATE TABLE jobq_worker (
-    id BLOB PRIMARY KEY,
+    id BLOB PRIMARY KEY CHECK (length(id) = 16),
     number INTEGER NOT NULL,
     info TEXT NOT NULL,
     stats TEXT NOT NULL,
