@@ -21,6 +21,7 @@ from jobq_core.opening import as_storage, open_storage
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.registry import Jobs
 from jobq_core.storage import QueueStorage, Retention
+from jobq_worker.garbage import frozen
 from jobq_worker.handlers import Handlers
 from jobq_worker.health import WorkerHealth, WorkerState
 from jobq_worker.shift import Shift
@@ -253,7 +254,8 @@ class JobQueueWorker(EventSource):
         """
         with Signals() as signals:
             await self.start()
-            await self._until_stopped(signals)
+            with frozen():
+                await self._until_stopped(signals)
 
     async def _until_stopped(self, signals: Signals) -> None:
         stopped = asyncio.Event()
