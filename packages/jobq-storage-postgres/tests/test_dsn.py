@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
+from psycopg.pq import Conninfo
 
 from jobq_core.errors import ConfigurationError, StorageUnavailableError
 from jobq_core.opening import open_storage
 from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.wire import Statement
 
 SECRET = "s3cret word"
 
@@ -61,6 +65,16 @@ def test_the_entry_point_opens_both_schemes() -> None:
         ("postgresql://db/shop", {"time_limit": 0}),
         ("postgresql://db/shop", {"schema": "pg_jobs"}),
         ("postgresql://db/shop", {"schema": "x" * 51}),
+        ("postgresql://db/shop", {"schema": "é" * 26}),
+        ("postgresql://db/shop", {"schema": "nul\0"}),
+        ("postgresql://db/shop", {"schema": "line\nend"}),
+        ("postgresql://db/shop", {"schema": "back\\slash"}),
+        ("postgresql://db/shop", {"schema": "$$; DROP TABLE job; $$"}),
+        ("postgresql://db/shop", {"schema": "lone \udc80"}),
+        ("postgresql://db/shop", {"schema": "information_schema"}),
+        ("postgresql://db/shop?schema=a%00b", {}),
+        ("postgresql://db/shop?schema=a%0Ab", {}),
+        ("postgresql://db/shop?application_name=a%00b", {}),
         ("postgresql://db/shop", {"listen_dsn": f"host=db {SECRET}"}),
     ],
 )
@@ -74,6 +88,30 @@ def test_what_cannot_work_is_refused_without_repeating_a_password(dsn: str, opti
 def test_a_url_of_another_scheme_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="postgresql://"):
         PostgresQueueStorage.from_url("mysql://db/shop")
+
+
+@pytest.mark.parametrize("name", ['it\'s "so"; --', "per%cent %s", "été", "x" * 200, "a=b c='d'"])
+async def test_any_application_name_serves(postgres_dsn: str, postgres_schema: str, name: str) -> None:
+    shown = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+    storage = PostgresQueueStorage(f"{postgres_dsn}&application_name={quote(name)}", schema=postgres_schema)
+    await storage.migrate()
+    async with storage:
+        ((found,),) = await storage._database.fetch(Statement("who", shown))
+    # The server keeps 63 bytes, and of letters beyond ASCII a mark or their codes.
+    assert found == name or not name.isascii() or found == name[:63]
+    assert f"application_name={quote(name)}" in storage.url
+
+
+@pytest.mark.parametrize("secret", ["sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"])
+def test_other_secrets_than_the_password_are_not_shown_either(secret: str) -> None:
+    url = f"postgresql://app@db/shop?{secret}=s3cret"
+    if any(option.keyword == secret.encode() for option in Conninfo.get_defaults()):
+        storage = PostgresQueueStorage(url)
+        assert "s3cret" not in storage.url + repr(storage)
+    else:  # an older libpq does not know it
+        with pytest.raises(ConfigurationError) as caught:
+            PostgresQueueStorage(url)
+        assert "s3cret" not in str(caught.value)
 
 
 async def test_an_outage_does_not_tell_the_password() -> None:

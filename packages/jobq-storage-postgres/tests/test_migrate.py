@@ -73,13 +73,34 @@ async def test_the_script_does_what_migrating_does(postgres_dsn: str, postgres_s
         assert len(await storage.add([new_job()])) == 1
 
 
-@pytest.mark.parametrize("name", ["Mixed Case", 'qu"ote', "it's", "per%cent", "été", "select"])
+HOSTILE = [
+    "Mixed Case",
+    'qu"ote',
+    "it's",
+    "per%cent %s %(x)s",
+    "été 日本",
+    "select",
+    "jobq.jobq.",
+    "semi; DROP",
+    "--",
+    "/* x */",
+    "a.b",
+    "$1 $x$",
+    ":name",
+    "{0}",
+    "'\"'\"",
+    "jobq.job'::",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
 async def test_any_name_serves_as_schema(postgres_dsn: str, postgres_schema: str, name: str) -> None:
     schema = f"{name}{postgres_schema[-8:]}"
     storage = PostgresQueueStorage(postgres_dsn, schema=schema)
     await storage.migrate()
     try:
         async with storage:
+            assert (await storage.migrate(), await storage.prune(), await storage.rescue()) == ([], 0, [])
             (added,) = await storage.add([new_job()])
             assert [record is not None for record in await storage.get([added.id])] == [True]
             async with storage.subscribe(["finished"]) as ear:
@@ -88,6 +109,23 @@ async def test_any_name_serves_as_schema(postgres_dsn: str, postgres_schema: str
                     assert await ear.wait(20) == {"finished"}
     finally:
         async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:
+            await connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_any_name_serves_in_the_script(postgres_dsn: str, postgres_schema: str, name: str) -> None:
+    schema = f"{name}{postgres_schema[-8:]}"
+    storage = PostgresQueueStorage(postgres_dsn, schema=schema)
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:
+        await connection.execute(storage.migration_sql().encode())
+        try:
+            assert await storage.migrate() == []
+            await storage.grant({"reader": ["postgres"]})
+            found = await connection.execute(
+                "SELECT nspname FROM pg_namespace WHERE nspname LIKE %s", ("%" + schema[-8:],)
+            )
+            assert await found.fetchall() == [(schema,)]
+        finally:
             await connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
 
 

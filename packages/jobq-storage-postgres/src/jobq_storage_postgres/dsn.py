@@ -14,7 +14,9 @@ from jobq_core.errors import ConfigurationError
 OPTIONS: Final = ("schema", "pool_size", "time_limit", "prepared", "listen_dsn")
 """What a URL may say in its query beside libpq's own parameters."""
 
-_SECRET: Final = frozenset({"password", "passfile", "sslpassword"})
+_SECRET: Final = frozenset(
+    {"password", "passfile", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key"}
+)
 
 
 def split(url: str) -> tuple[str, dict[str, str]]:

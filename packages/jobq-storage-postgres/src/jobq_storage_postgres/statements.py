@@ -14,8 +14,12 @@ from jobq_storage_postgres.wire import Statement
 
 def check_schema(schema: str) -> str:
     """Return the name of a schema; raises ConfigurationError for one that PostgreSQL could not keep as it is."""
-    if not schema or "\0" in schema or len(schema.encode()) > 50:
-        raise ConfigurationError(f"schema must be a name of 1 to 50 bytes, not {schema!r}")
+    # The name is quoted wherever it stands; but in the migrations that may be a comment (which a line end would end), a
+    # function's body (which $$ would end) or a string (in which old servers' settings let a backslash begin an escape).
+    if not schema.isprintable() or "\\" in schema or "$$" in schema or not 1 <= len(schema.encode()) <= 50:
+        raise ConfigurationError(
+            f"schema must be a name of 1 to 50 bytes, without control characters, backslashes and $$, not {schema!r}"
+        )
     if schema.startswith("pg_") or schema == "information_schema":
         raise ConfigurationError(f"schema {schema!r} is PostgreSQL's own; choose another name")
     return schema
