@@ -16,8 +16,9 @@ import asyncio
 import os
 import re
 import signal
+import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -26,9 +27,10 @@ import attrs
 import load_jobs
 import msgspec
 from history import Final, History, Limit, Violation, Wrong, check, read, recoveries
-from journal import Disturbed, Journal, now
+from journal import Answered, Asked, Disturbed, Journal, now
 from load_client import Plan
 
+from jobq_client import JobQueueClient
 from jobq_core import open_storage
 from jobq_core.errors import StorageError
 from jobq_core.states import JobState
@@ -37,6 +39,7 @@ from jobq_core.storage import JobFilter
 HERE = Path(__file__).parent
 LOST_AFTER = 2.0
 """Seconds without a sign of life after which the workers here count as lost, so that a test need not wait for 30."""
+IN_TROUBLE = re.compile("was taken for lost|could not renew its leases")
 WAITS = (JobState.SCHEDULED, JobState.BLOCKED, JobState.PENDING, JobState.PROCESSING)
 
 
@@ -151,6 +154,7 @@ class Load:
         """By token: the state that a job must end in, where that is not COMPLETED; None: any."""
         self._children = children
         self._environment = {"PYTHONPATH": str(HERE), load_jobs.VARIABLE: str(self.journal.path)}
+        self.processes: list[Process] = []
         self._clients = 0
 
     def worker(self, *options: str, command: str = "worker", slots: int = 4, lost_after: float = LOST_AFTER) -> Process:
@@ -158,7 +162,7 @@ class Load:
         limit = {"worker": "--concurrency", "server": "--workers"}[command]
         timing = ("--lost-after", str(lost_after), "--heartbeat-interval", str(lost_after / 4))
         arguments = (command, "load_jobs", "--storage", self.url, limit, str(slots), *timing, *options)
-        return Process(self._children.jobq(*arguments, **self._environment), self.journal)
+        return self._known(self._children.jobq(*arguments, **self._environment))
 
     def client(self, **plan: Any) -> Process:
         """Start a process that adds jobs as the Plan says (see load_client), under a name of its own by default."""
@@ -167,13 +171,42 @@ class Load:
         text = msgspec.json.encode(msgspec.convert(plan, Plan)).decode()
         return self.python(HERE / "load_client.py", self.url, text)
 
+    def contained(self, wrapper: Collection[str], *options: str, slots: int = 4) -> Process:
+        """Start `jobq worker` through another command, such as unshare or prlimit; a missing one fails loudly."""
+        jobq = str(Path(sys.executable).with_name("jobq"))
+        timing = ("--lost-after", str(LOST_AFTER), "--heartbeat-interval", str(LOST_AFTER / 4))
+        worker = (jobq, "worker", "load_jobs", "--storage", self.url, "--concurrency", str(slots), *timing, *options)
+        return self.python("-c", "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])", *wrapper, *worker)
+
+    async def add(self, jobs: Sequence[Any], **options: Any) -> list[UUID]:
+        """Add jobs from the test's own process, and write it into the journal."""
+        tokens = [str(job.token) for job in jobs]
+        for token in tokens:
+            self.journal.write(Asked(token=token, at=now()))
+        async with JobQueueClient(self.direct) as client:
+            handles = await client.add_many(jobs, **options)
+        for token, handle in zip(tokens, handles, strict=True):
+            self.journal.write(Answered(token=token, answer="acknowledged", at=now(), job=handle.id))
+        return [handle.id for handle in handles]
+
     def python(self, *arguments: str | Path, **variables: str) -> Process:
         """Start Python with the journal's environment."""
-        return Process(self._children.python(*arguments, **self._environment, **variables), self.journal)
+        return self._known(self._children.python(*arguments, **self._environment, **variables))
+
+    def _known(self, child: Any) -> Process:
+        process = Process(child, self.journal)
+        self.processes.append(process)
+        return process
 
     def history(self) -> History:
-        """Return what has happened so far."""
-        return read(self.journal.read())
+        """Return what has happened so far.
+
+        A process that says that it could not renew its leases in time, on a machine that is too busy say, is in trouble
+        by its own words.
+        """
+        history = read(self.journal.read())
+        late = {process.pid: 0.0 for process in self.processes if IN_TROUBLE.search(process.output)}
+        return attrs.evolve(history, troubled={**late, **history.troubled})
 
     async def drained(self, timeout: float = 60, *, but: Collection[JobState] = ()) -> float:
         """Wait until no job waits or runs, and return the seconds that took; fails at the deadline.

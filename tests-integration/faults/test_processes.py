@@ -1,0 +1,250 @@
+"""Processes that are killed, paused, stopped, blocked, starved of memory, or started all at once, under load."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from history import Limit
+from load import HERE, LOST_AFTER, Load, Process
+from load_jobs import at_gate, blocking, hungry, poison, quick, sleeping, threaded
+
+from jobq_core.states import JobState
+
+MIXED = {"quick": 10, "sleeping": 6, "threaded": 2, "flaky": 2}
+SLOTS = 4
+PER_PROCESS = Limit(name="slots of process", most=SLOTS, group=lambda run: run.pid)
+
+
+@pytest.fixture
+def load(migrated_url: str, load_on: Callable[..., Load]) -> Load:
+    return load_on(migrated_url)
+
+
+@pytest.fixture
+def dice(seed: int, request: pytest.FixtureRequest) -> random.Random:
+    return random.Random(f"{seed} {request.node.name}")
+
+
+def end(workers: list[Process]) -> None:
+    """Ask workers to stop; each must exit with 0."""
+    for worker in workers:
+        worker.term()
+    assert [worker.wait() for worker in workers] == [0] * len(workers)
+
+
+async def more_runs(load: Load, count: int) -> None:
+    """Wait until so many more runs have begun."""
+    before = len(load.history().runs)
+    await load.until(lambda history: len(history.runs) >= before + count)
+
+
+async def test_workers_servers_and_clients_killed_at_random_lose_nothing_and_run_nothing_twice_at_once(
+    load: Load, report: Any, seed: int, scale: int, dice: random.Random
+) -> None:
+    kills = 6 * scale
+    plan = {"seed": seed, "wait": True, "rate": 250.0, "kinds": MIXED, "keys": 3, "delayed": 0.05, "many": 40}
+
+    def start(kind: str) -> Process:
+        if kind == "client":
+            return load.client(jobs=200, **plan)
+        return load.worker(command=kind, slots=SLOTS)
+
+    running = [(kind, start(kind).started()) for kind in ("worker", "server", "client", "client")]
+    for _ in range(kills):
+        await more_runs(load, dice.randrange(20, 60))
+        place = dice.randrange(len(running))
+        kind, victim = running[place]
+        victim.kill()
+        running[place] = (kind, start(kind).started())
+    for kind, process in running:
+        if kind == "client":
+            assert process.wait(90) == 0
+    await load.drained(90)
+    end([process for kind, process in running if kind != "client"])
+    verdict = await load.verdict(limits=[PER_PROCESS], undisturbed=True)
+    report("SIGKILL of workers, servers, clients", tried=kills, **verdict.figures)
+    assert verdict.text == ""
+
+
+async def test_a_worker_paused_past_its_lease_changes_nothing_when_it_goes_on(
+    load: Load, report: Any, scale: int, dice: random.Random, tmp_path: Path
+) -> None:
+    kinds = [
+        *(lambda token: sleeping(token=token, seconds=0.3), lambda token: threaded(token=token, seconds=0.3)),
+        *(lambda token: quick(token=token), lambda token: at_gate(token=token, gate=str(tmp_path / "gate"))),
+    ]
+    for round_ in range(scale):
+        (tmp_path / "gate").unlink(missing_ok=True)
+        worker = load.worker(slots=8).started()
+        await load.add([dice.choice(kinds)(f"{round_}-{number}") for number in range(80)])
+        await more_runs(load, dice.randrange(9, 25))
+        worker.stop()
+        paused = [run for run in load.history().runs if run.pid == worker.pid and run.end is None]
+        assert paused
+        other = load.worker(slots=8).started()
+        (tmp_path / "gate").touch()
+        await load.drained(60)
+        before = {final.job: final for final in await load.finals()}
+        worker.cont()
+        worker.line("was taken for lost")
+        # It works on, as a new one: what it has to say of the old leases has come and gone then.
+        other.term()
+        assert other.wait() == 0
+        await load.add([quick(token=f"{round_}-after")])
+        await load.drained(30)
+        await load.until(lambda history, pid=worker.pid: all(run.end for run in history.runs if run.pid == pid))
+        end([worker])
+        after = {final.job: final for final in await load.finals()}
+        assert {job: after[job] for job in before} == before
+    verdict = await load.verdict(undisturbed=True)
+    report("SIGSTOP past the lease, SIGCONT", tried=scale, **verdict.figures)
+    assert verdict.text == ""
+
+
+async def test_workers_and_servers_told_to_stop_under_load_lose_no_lease(
+    load: Load, report: Any, seed: int, scale: int, dice: random.Random
+) -> None:
+    stops = 4 * scale
+    running = [load.worker(command=command, slots=SLOTS).started() for command in ("worker", "server")]
+    commands = ["worker", "server"]
+    client = load.client(jobs=150 * stops, seed=seed, wait=True, rate=300.0, kinds=MIXED, many=40)
+    for _ in range(stops):
+        await more_runs(load, dice.randrange(20, 60))
+        place = dice.randrange(2)
+        end([running[place]])
+        running[place] = load.worker(command=commands[place], slots=SLOTS).started()
+    assert client.wait(90) == 0
+    await load.drained()
+    end(running)
+    verdict = await load.verdict(limits=[PER_PROCESS], undisturbed=True)
+    report("SIGTERM while draining", tried=stops, **verdict.figures)
+    assert verdict.text == ""
+    troubled = load.history().troubled
+    pids = {run.lease: run.pid for run in verdict.history.runs}
+    lost = [lease for final in verdict.finals for lease in final.lost if pids.get(lease) not in troubled]
+    assert lost == []
+
+
+async def test_sigterm_reaches_a_worker_that_is_pid_1(load: Load, report: Any, seed: int) -> None:
+    wrapper = ("unshare", "--pid", "--fork", "--kill-child", "--")
+    outside = load.contained(wrapper).started()
+    client = load.client(jobs=200, seed=seed, wait=True, rate=200.0, kinds=MIXED).started()
+    await more_runs(load, 30)
+    children = Path(f"/proc/{outside.pid}/task/{outside.pid}/children").read_text().split()  # noqa: ASYNC240
+    assert len(children) == 1, f"unshare has started {children}"
+    inside = Path(f"/proc/{children[0]}/status").read_text()  # noqa: ASYNC240
+    assert [line.split()[-1] for line in inside.splitlines() if line.startswith("NSpid")] == ["1"]
+
+    os.kill(int(children[0]), signal.SIGTERM)
+    assert outside.wait() == 0
+    assert " stopped: " in outside.output
+    other = load.worker().started()
+    assert client.wait(60) == 0
+    await load.drained()
+    end([other])
+    verdict = await load.verdict(undisturbed=True)
+    report("SIGTERM as PID 1", tried=1, **verdict.figures)
+    assert verdict.text == ""
+    assert sum(len(final.lost) for final in verdict.finals) == 0
+
+
+async def test_an_event_loop_blocked_for_longer_than_a_lease_loses_none(load: Load, report: Any, scale: int) -> None:
+    worker, other = (load.worker(slots=2).started() for _ in range(2))
+    for round_ in range(scale):
+        await load.add([blocking(token=f"b{round_}-{n}", seconds=LOST_AFTER * 1.5) for n in range(2)])
+        await load.add([sleeping(token=f"s{round_}-{n}", seconds=0.01) for n in range(50)])
+        await load.drained()
+    end([worker, other])
+    verdict = await load.verdict(undisturbed=True)
+    report("event loop blocked past the lease", tried=2 * scale, **verdict.figures)
+    assert verdict.text == ""
+    assert Counter(run.token for run in verdict.history.runs if run.token.startswith("b")).most_common(1)[0][1] == 1
+
+
+async def test_a_job_that_runs_out_of_memory_fails_alone(load: Load, report: Any, scale: int) -> None:
+    worker = load.contained(("prlimit", f"--as={3 * 2**30}")).started()
+    tried = 3 * scale
+    await load.add([hungry(token=f"h{n}", megabytes=4096) for n in range(tried)], max_attempts=2)
+    load.ends |= {f"h{n}": JobState.FAILED for n in range(tried)}
+    await load.add([sleeping(token=f"s{n}", seconds=0.01) for n in range(60)])
+    await load.add([hungry(token=f"little{n}", megabytes=8) for n in range(3)])
+    await load.drained()
+    end([worker])
+    verdict = await load.verdict(undisturbed=True)
+    report("out of memory by rlimit", tried=2 * tried, **verdict.figures)
+    assert verdict.text == ""
+    assert "MemoryError" in worker.output
+
+
+async def supervised(load: Load, until: asyncio.Event, slots: int) -> list[Process]:
+    """Keep one worker running, as an init system would: one that has died is followed by another."""
+    lives: list[Process] = []
+    while True:
+        worker = load.worker(slots=slots)
+        lives.append(worker)
+        while worker.alive and not until.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        if until.is_set():
+            return lives
+        worker.died()
+
+
+async def test_a_poison_job_ends_failed_and_harms_no_other(load: Load, report: Any, scale: int) -> None:
+    for round_ in range(scale):
+        # Short jobs first, so that the worker holds many when the poison strikes.
+        await load.add([quick(token=f"{round_}-a{n}") for n in range(300)])
+        await load.add([poison(token=f"{round_}-poison")])
+        await load.add([quick(token=f"{round_}-b{n}") for n in range(200)])
+        load.ends[f"{round_}-poison"] = JobState.FAILED
+        drained = asyncio.Event()
+        keeping = asyncio.create_task(supervised(load, drained, slots=2))
+        await load.drained(90)
+        drained.set()
+        lives = await keeping
+        end(lives[-1:])
+        assert [life.wait() for life in lives[:-1]] == [-9] * 3
+    verdict = await load.verdict(undisturbed=True)
+    report("a job that kills its process", tried=3 * scale, **verdict.figures)
+    assert verdict.text == ""
+    runs = Counter(run.token for run in verdict.history.runs)
+    assert {runs[f"{round_}-poison"] for round_ in range(scale)} == {3}
+
+
+async def test_twenty_processes_that_start_at_once_share_the_jobs(load: Load, report: Any, seed: int) -> None:
+    await load.add([sleeping(token=f"s{n}", seconds=0.01) for n in range(500)])
+    workers = [load.worker(slots=2, lost_after=20) for _ in range(20)]
+    for worker in workers:
+        worker.started(60)
+    client = load.client(jobs=300, seed=seed, wait=True)
+    assert client.wait(60) == 0
+    await load.drained()
+    end(workers)
+    verdict = await load.verdict(limits=[Limit(name="slots", most=2, group=lambda run: run.pid)], undisturbed=True)
+    report("20 processes start at once", tried=1, **verdict.figures)
+    assert verdict.text == ""
+
+
+async def test_a_job_queue_of_both_modes_is_killed_and_the_others_hear_each_end_once(
+    load: Load, report: Any, scale: int
+) -> None:
+    def start(name: str) -> Process:
+        return load.python(HERE / "load_both.py", load.url, name, "150", str(LOST_AFTER))
+
+    for round_ in range(scale):
+        doomed, survivor = start(f"doomed{round_}").started(), start(f"survivor{round_}").started()
+        await more_runs(load, 40)
+        doomed.kill()
+        survivor.line("done", 90)
+        await load.drained()
+        end([survivor])
+    verdict = await load.verdict(limits=[PER_PROCESS], undisturbed=True)
+    report("SIGKILL of a JobQueue (BOTH)", tried=scale, **verdict.figures)
+    assert verdict.text == ""
