@@ -7,6 +7,7 @@ import time
 import uuid
 
 import pytest
+import uuid_utils.compat
 
 from jobq_core.errors import InvalidJobError
 from jobq_core.ids import new_id, new_ids, parse_id
@@ -76,3 +77,15 @@ def test_an_id_is_read_from_text() -> None:
 def test_what_is_no_id_is_refused(value: object) -> None:
     with pytest.raises(InvalidJobError, match="is not a job id"):
         parse_id(value)  # type: ignore[arg-type]
+
+
+def test_a_clock_that_was_set_back_sets_ids_back_and_keeps_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The library's own clock cannot be set from here: what it makes is moved instead, as if made before the setting.
+    library = uuid_utils.compat.uuid7
+    ahead = 7_200_000 << 80
+    monkeypatch.setattr(uuid_utils.compat, "uuid7", lambda: uuid.UUID(int=library().int + ahead))
+    before = time.time_ns() // 1_000_000
+    made = [*(new_id() for _ in range(1000)), *new_ids(1000)]
+    after = time.time_ns() // 1_000_000
+    assert all(before - 1 <= milliseconds(each) <= after + 1 for each in made)
+    assert len(set(made)) == len(made)

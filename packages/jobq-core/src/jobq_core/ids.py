@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
 import uuid
+from typing import Final
 
 import uuid_utils.compat
 
 from jobq_core.checks import shown
 from jobq_core.errors import InvalidJobError
+
+SET_BACK: Final = 500
+"""Milliseconds from which on a time that lies ahead tells of a clock that was set back. Less than that is a pause of
+this process between two looks at the clock, or the clock being slowed down."""
 
 
 def new_id(offset: float = 0.0) -> uuid.UUID:
@@ -17,9 +23,12 @@ def new_id(offset: float = 0.0) -> uuid.UUID:
 
 def new_ids(count: int, offset: float = 0.0) -> list[uuid.UUID]:
     """Make many, in order."""
+    now = time.time_ns() // 1_000_000
     made = [uuid_utils.compat.uuid7() for _ in range(count)]
-    # The first 48 bits of a UUIDv7 are milliseconds since 1970.
-    shift = round(offset * 1000) << 80
+    # The first 48 bits of a UUIDv7 are milliseconds since 1970. Those of one process never go back, whatever its clock
+    # does: once it is set back by two hours, they stay two hours ahead unless we say so.
+    ahead = (made[0].int >> 80) - now if made else 0
+    shift = round(offset * 1000) - (ahead if ahead > SET_BACK else 0) << 80
     return [uuid.UUID(int=each.int + shift) for each in made] if shift else made
 
 
