@@ -67,9 +67,10 @@ CASES = [
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check the code's style and its formatting."""
+    """Check the code's style and its formatting, and that what must never be in it would be found."""
     install(session, group="lint")
     session.run("ruff", "check", ".")
+    session.run("python", "tests-integration/lint/check_plants.py")
     session.run("ruff", "format", "--check", ".")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from importlib import import_module
+from importlib import import_module  # noqa: TID251  (of the table below, and nothing else)
 from typing import Final
 
 from jobq_core.errors import ConfigurationError

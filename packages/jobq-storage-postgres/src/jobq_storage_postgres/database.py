@@ -18,7 +18,7 @@ from psycopg.pq.abc import PGresult
 
 from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
 from jobq_storage_postgres.failures import AGAIN, STALE, translate
-from jobq_storage_postgres.link import SET_HERE, Link, setting_params
+from jobq_storage_postgres.link import Link, setting
 from jobq_storage_postgres.wire import Params, Statement, Step
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Database:
         self._size = size
         self._time_limit = time_limit
         self._wanted = prepared
-        self._prelude: Step = (SET_HERE, setting_params(time_limit))
+        self._prelude: Step = setting(time_limit, here=True)
         self._idle: list[Link] = []
         self._used = 0
         self._waiters: deque[asyncio.Future[None]] = deque()

@@ -44,28 +44,23 @@ _SETTINGS: Final = {
 }
 
 
-def _set(local: bool) -> Statement:
-    return Statement(
-        "set_here" if local else "set",
-        f"SELECT set_config(s.name, s.value, {str(local).lower()}) "
-        "FROM unnest($1::text[], $2::text[]) AS s(name, value) "
-        # What is acknowledged is kept, whatever the server's default. Nothing stricter than 'on' is weakened.
-        f"UNION ALL SELECT set_config('synchronous_commit', 'on', {str(local).lower()}) "
-        "WHERE $3::boolean AND current_setting('synchronous_commit') = 'off'",
-    )
+_SET: Final = Statement(
+    "set",
+    "SELECT set_config(s.name, s.value, $3::boolean) FROM unnest($1::text[], $2::text[]) AS s(name, value) "
+    # What is acknowledged is kept, whatever the server's default. Nothing stricter than 'on' is weakened.
+    "UNION ALL SELECT set_config('synchronous_commit', 'on', $3::boolean) "
+    "WHERE $4::boolean AND current_setting('synchronous_commit') = 'off'",
+)
 
 
-SET_HERE: Final = _set(local=True)
-_SET: Final = _set(local=False)
+def setting(time_limit: float, *, here: bool = False, durable: bool = True) -> Step:
+    """Return what makes the settings of a session, or `here` those of a transaction.
 
-
-def setting_params(time_limit: float, *, durable: bool = True) -> tuple[bytes, bytes, bytes]:
-    """Return the parameters of SET_HERE; the server stops a statement that we stopped waiting for.
-
-    durable: whether a commit is flushed where the server's default is that it is not.
+    time_limit: the server stops a statement that we stopped waiting for. durable: whether a commit is flushed where the
+    server's default is that it is not.
     """
     settings = {**_SETTINGS, "statement_timeout": str(max(1, round(time_limit * 1000)))}
-    return texts(list(settings)), texts(list(settings.values())), pack_bool(durable)
+    return _SET, (texts(list(settings)), texts(list(settings.values())), pack_bool(here), pack_bool(durable))
 
 
 class TimeLimitError(psycopg.OperationalError):
@@ -127,7 +122,7 @@ class Link:
                 link.prepared = set()
                 # Who asks for it in jobq's own DSN has asked for it.
                 durable = "synchronous_commit" not in str(conninfo.get("options", ""))
-                await link.fetch([(_SET, setting_params(time_limit, durable=durable))])
+                await link.fetch([setting(time_limit, durable=durable)])
         except BaseException:
             link.close()
             raise
@@ -371,4 +366,4 @@ class SyncLink:
         return (READ if event & ~select.POLLOUT else 0) | (WRITE if event & select.POLLOUT else 0)
 
 
-__all__ = ["ADAPTERS", "SET_HERE", "Link", "SyncLink", "TimeLimitError", "setting_params"]
+__all__ = ["ADAPTERS", "Link", "SyncLink", "TimeLimitError", "setting"]
