@@ -119,6 +119,7 @@ def integration(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Break every promise that can be broken from outside, for about 10 minutes. `-- --seed N` repeats a run."""
     install(session, *PACKAGES, group="faults", test=True)
+    install_pgbouncer(session)
     session.run("pytest", "tests-integration/faults", *session.posargs)
 
 
@@ -126,6 +127,7 @@ def faults(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Do the same for half an hour and more."""
     install(session, *PACKAGES, group="faults", test=True)
+    install_pgbouncer(session)
     session.run("pytest", "tests-integration/faults", "--scale", "soak", "--timeout", "3600", *session.posargs)
 
 
@@ -164,6 +166,21 @@ def install(session: nox.Session, *packages: str, group: str | None = None, test
     named = [Requirement(text) for text in (*packages, *wanted)]
     ours = [f"{name} @ {wheel(session, name).as_uri()}" for name in sorted(siblings(named))]
     session.run(find_uv_bin(), "pip", "install", "--quiet", *ours, *wanted, external=True)
+
+
+def install_pgbouncer(session: nox.Session) -> None:
+    """Have PgBouncer on the machine: no registry of Python's or Node's has it, so it is Debian's; only root gets it."""
+    if shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])):
+        return
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        session.error(
+            "the faults need PgBouncer on PATH or in /usr/sbin: install it (Debian: apt-get install pgbouncer)"
+        )
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    session.run("apt-get", "update", "-q", env=quiet, external=True, silent=True)
+    session.run("apt-get", "install", "-q", "-y", "--no-install-recommends", "pgbouncer", env=quiet, external=True)
+    # The package starts a pooler of the machine's own, which is not ours to want.
+    session.run("sh", "-c", "service pgbouncer stop || true", external=True, silent=True)
 
 
 def siblings(requirements: list[Requirement]) -> set[str]:

@@ -1,0 +1,172 @@
+"""Clocks that are two hours off, or set while processes run: schedule, leases, retention and order do not move."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from load import LOST_AFTER, Load, Verdict
+from wrongtime import Machine
+
+from jobq_client import JobQueueClient
+from jobq_core import open_storage
+from jobq_core.records import JobRecord
+from jobq_core.storage import JobFilter, Retention
+
+SLACK = 1.5
+"""Seconds by which things may be late on a busy machine; clocks here are wrong by thousands."""
+APART = 0.25
+"""Seconds between two adds from which on the ids must tell which came first: what a slow answer to the question for the
+database's time may have hidden, and then some."""
+
+
+@pytest.fixture
+def machine(children: Any, tmp_path: Path) -> Callable[..., Machine]:
+    """Make a machine with a clock of its own: `machine(url, "+2h", "ahead")`."""
+    return lambda url, offset, name: Machine(children, tmp_path, url, offset, name)
+
+
+async def records(url: str) -> list[JobRecord]:
+    async with JobQueueClient(url) as client:
+        return [record async for record in client.find_all()]
+
+
+def check_order(verdict: Verdict) -> int:
+    """Hold ids against the order of adding, whoever added; returns how many pairs were looked at."""
+    adds = sorted((add for add in verdict.history.adds if add.job and add.created), key=lambda add: add.asked)
+    pairs = [(a, b) for a, b in itertools.combinations(adds, 2) if b.asked - a.answered > APART]
+    for first, then in pairs:
+        assert first.job is not None
+        assert then.job is not None
+        assert first.job < then.job, f"{then.token} was added {then.asked - first.answered:.3f} s after {first.token}"
+    return len(pairs)
+
+
+def check_schedule(found: list[JobRecord]) -> int:
+    """Hold starts against due times, by the database's clock; returns how many jobs had one."""
+    delayed = [record for record in found if record.run_at is not None]
+    for record in delayed:
+        assert record.run_at is not None
+        assert record.started_at is not None
+        if not record.attempts:  # else it is when the retry was due
+            assert -APART <= (record.run_at - record.created_at).total_seconds() <= 2 + APART
+        late = (record.started_at - record.run_at).total_seconds()
+        assert 0 <= late < SLACK, f"{record.id} ran {late:.3f} s after it was due"
+    return len(delayed)
+
+
+async def test_processes_two_hours_ahead_and_behind_agree(
+    postgres_url: str, machine: Callable[..., Machine], report: Callable[..., None], seed: int, scale: int
+) -> None:
+    await open_storage(postgres_url).migrate()
+    machines = [machine(postgres_url, "+2h", "ahead"), machine(postgres_url, "-2h", "behind")]
+    workers = [one.worker() for one in machines]
+    for worker in workers:
+        worker.started()
+    plan = {"jobs": 60 * scale, "rate": 25, "delayed": 0.4, "seed": seed, "wait": True}
+    for client in [one.client(name=one.name, **plan) for one in machines]:
+        client.line("done", 60 + 10 * scale)
+    await machines[0].drained()
+    verdict = await machines[0].verdict(undisturbed=True)
+    report("clocks 2 h ahead and behind", tried=4, **verdict.figures)
+    assert verdict.text == ""
+    assert check_order(verdict) > 100
+    assert check_schedule(await records(postgres_url)) > 10
+    assert {run.pid for run in verdict.history.runs} == {worker.pid for worker in workers}, "both worked"
+
+
+async def test_clocks_that_are_set_while_processes_run_change_nothing(
+    postgres_url: str, machine: Callable[..., Machine], report: Callable[..., None], seed: int, scale: int
+) -> None:
+    await open_storage(postgres_url).migrate()
+    machines = [machine(postgres_url, "+0", "first"), machine(postgres_url, "+0", "second")]
+    for worker in [one.worker() for one in machines]:
+        worker.started()
+    plan = {"jobs": 100 * scale, "rate": 25, "delayed": 0.3, "seed": seed, "wait": True}
+    clients = [one.client(name=one.name, **plan) for one in machines]
+    settings = ["+2h", "-2h", "+30d", "-1s", "+0"] * scale
+    for place, offset in enumerate(settings, 1):
+        # At times that the load gives, and one machine after the other, so that they disagree too.
+        for one in machines:
+            await one.until(lambda history, place=place: len(history.adds) > 200 * scale * place / (len(settings) + 2))
+            one.clock.set(offset)
+    for client in clients:
+        client.line("done", 60 + 10 * scale)
+    await machines[0].drained()
+    verdict = await machines[0].verdict(undisturbed=True)
+    report("clocks set under running processes", tried=2 * len(settings), **verdict.figures)
+    assert verdict.text == ""
+    assert check_order(verdict) > 100
+    assert check_schedule(await records(postgres_url)) > 10
+
+
+@pytest.mark.parametrize("offset", ["+2h", "-2h"])
+async def test_a_wrong_clock_neither_shortens_nor_lengthens_a_lease(
+    postgres_url: str,
+    machine: Callable[..., Machine],
+    load_on: Callable[..., Load],
+    report: Callable[..., None],
+    tmp_path: Path,
+    offset: str,
+) -> None:
+    await open_storage(postgres_url).migrate()
+    wrong, right = machine(postgres_url, offset, "wrong"), load_on(postgres_url)
+    held = wrong.worker().started()
+    gate = tmp_path / "gate"
+    async with JobQueueClient(postgres_url) as client:
+        await client.add(gated(wrong, gate))
+        await wrong.until(lambda history: history.runs)
+        rescuer = right.worker().started()
+        # For longer than a lease it lives, and what it runs is left to it by the other.
+        await asyncio.sleep(1.5 * LOST_AFTER)
+        assert len(wrong.history().runs) == 1
+        paused_at = time.monotonic()
+        held.stop()
+        history = await wrong.until(lambda history: len(history.runs) == 2)
+        waited = history.runs[-1].start - paused_at
+        gate.touch()
+        held.cont()
+        await right.drained()
+    verdict = await right.verdict()
+    report(f"lease of a worker with a clock {offset} off", tried=1, **verdict.figures)
+    assert verdict.text == ""
+    assert history.runs[-1].pid == rescuer.pid
+    assert LOST_AFTER / 2 < waited < LOST_AFTER + SLACK + LOST_AFTER / 2
+
+
+def gated(load: Load, gate: Path) -> Any:
+    """Make a job that waits for the gate, written down as if a client process added it."""
+    from journal import Asked, now
+    from load_jobs import at_gate
+
+    load.journal.write(Asked(token="gated", at=now()))
+    return at_gate(token="gated", gate=str(gate))
+
+
+async def test_retention_is_by_the_databases_clock(
+    postgres_url: str, machine: Callable[..., Machine], report: Callable[..., None]
+) -> None:
+    """A worker two hours ahead must not prune what is to be kept for an hour; one behind must prune what is over."""
+    await open_storage(postgres_url).migrate()
+    async with open_storage(postgres_url) as storage:
+        await storage.set_retention({"default": Retention(completed=3600.0)})
+        wrong, other = machine(postgres_url, "+2h", "ahead"), machine(postgres_url, "-2h", "behind")
+        for worker in [wrong.worker(), other.worker()]:
+            worker.started()
+        client = wrong.client(jobs=40, kinds={"quick": 1}, wait=True)
+        client.line("done")
+        assert await storage.prune() == 0
+        verdict = await wrong.verdict(undisturbed=True)
+        assert verdict.text == ""
+        assert verdict.figures["added"] == 40
+        await storage.set_retention({"default": Retention(completed=0.0)})
+        # One of the two leads the maintenance, and prunes in its turn, every 10 s.
+        async with asyncio.timeout(60):
+            while (await storage.find(JobFilter())).jobs:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    report("retention under clocks 2 h off", tried=2, **verdict.figures)
