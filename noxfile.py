@@ -173,9 +173,7 @@ def install_pgbouncer(session: nox.Session) -> None:
     if shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])):
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
-        session.error(
-            "the faults need PgBouncer on PATH or in /usr/sbin: install it (Debian: apt-get install pgbouncer)"
-        )
+        session.error("the faults need PgBouncer on PATH or in /usr/sbin (Debian: apt-get install pgbouncer)")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     session.run("apt-get", "update", "-q", env=quiet, external=True, silent=True)
     session.run("apt-get", "install", "-q", "-y", "--no-install-recommends", "pgbouncer", env=quiet, external=True)
