@@ -46,7 +46,7 @@ async def test_what_no_reader_could_take_is_refused_by_the_table(
 ) -> None:
     await add_job(storage)
     await register_worker(storage)
-    with pytest.raises(sqlite3.Error, match="CHECK|NOT NULL|malformed JSON"):
+    with pytest.raises(sqlite3.Error, match=r"CHECK|NOT NULL|malformed JSON"):
         write(storage.path, f"UPDATE {table} SET {column} = ?", value)
 
 

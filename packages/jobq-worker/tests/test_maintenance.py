@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from jobq_core import JobCompleted, JobState, Retention, job
+from jobq_core.errors import StorageError
 from jobq_core.storage import Leadership
 from jobq_worker import JobQueueWorker, maintenance
 
@@ -134,3 +135,16 @@ async def test_a_worker_that_does_not_lead_asks_when_the_lease_would_end(storage
             loop = asyncio.get_running_loop()
             await until(lambda: shift.maintenance._lead_at > loop.time())
             assert 9 < shift.maintenance._lead_at - loop.time() < 10.6
+
+
+@pytest.mark.parametrize("broken_part", ["prune", "promote", "rescue"])
+async def test_a_part_that_fails_each_time_stops_none_of_the_others(storage: Probe, broken_part: str) -> None:
+    async def refuse(*_: object) -> None:
+        raise StorageError("a row that it cannot bear")
+
+    setattr(storage, broken_part, refuse)
+    others = {"prune", "promote", "rescue"} - {broken_part}
+    async with working(storage, quick) as worker:
+        await until(lambda: all(storage.calls[part] >= 3 for part in others))
+        assert worker.health().storage_failing
+        assert isinstance(await ending(worker, storage, quick()), JobCompleted)

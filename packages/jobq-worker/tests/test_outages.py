@@ -171,13 +171,16 @@ async def test_the_doorbell_is_mounted_again_when_it_breaks(storage: Probe) -> N
             assert isinstance(await ending(worker, storage, quick()), JobCompleted)
 
 
-async def test_a_settlement_that_the_storage_refuses_holds_up_no_other(storage: Probe) -> None:
+@pytest.mark.parametrize("refusal", [StorageError, OverflowError])
+async def test_a_settlement_that_the_storage_refuses_holds_up_no_other(
+    storage: Probe, refusal: type[Exception]
+) -> None:
     poison = b'"poison"'
     inner = Probe.exchange
 
     async def exchange(worker, settlements=(), claim=None):  # type: ignore[no-untyped-def]
         if any(settlement.result == poison for settlement in settlements):
-            raise StorageError("cannot be written")
+            raise refusal("cannot be written")
         return await inner(storage, worker, settlements, claim)
 
     storage.exchange = exchange  # type: ignore[method-assign]

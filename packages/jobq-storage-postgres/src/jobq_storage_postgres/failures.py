@@ -31,6 +31,8 @@ def translate(error: psycopg.Error, user: str = "", names: Collection[str] = ())
         hint = error.diag.message_hint
         error.args = (f"{primary} (hint: {hint})" if hint else primary,)
     said = str(error).strip() or type(error).__name__
+    if code is None and isinstance(error, psycopg.DataError):
+        return StorageError(f"PostgreSQL has kept what Python cannot read: {said}")
     if code is None:
         # Only an answer of the server has a code; without one it was the connection that failed.
         return StorageUnavailableError(f"PostgreSQL cannot be reached: {said}")

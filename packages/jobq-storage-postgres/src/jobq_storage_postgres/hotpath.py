@@ -28,6 +28,7 @@ from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.doorbell import Ring
 from jobq_storage_postgres.link import Link
 from jobq_storage_postgres.marks import Marks
+from jobq_storage_postgres.reading import to_tags
 from jobq_storage_postgres.statements import Statements
 from jobq_storage_postgres.wire import (
     Step,
@@ -263,5 +264,5 @@ def claimed_job(row: Sequence[Any]) -> ClaimedJob:
     """Make the claimed job of a row."""
     job = ClaimedJob(*row[:12])
     if row[12] is not None:
-        job.tags = tuple(row[12])
+        job.tags = to_tags(row[12])
     return job

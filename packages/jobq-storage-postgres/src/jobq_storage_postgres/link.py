@@ -7,15 +7,17 @@ import logging
 import select
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, Self, TypeAlias, TypeVar
 
 import psycopg
-from psycopg.adapt import AdaptersMap, Transformer
+from psycopg.abc import Buffer
+from psycopg.adapt import AdaptersMap, Loader, Transformer
 from psycopg.pq import ConnStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import tuple_row
 
-from jobq_storage_postgres.wire import READ, WRITE, Statement, Step, converse, hear, pack_bool, texts
+from jobq_storage_postgres.wire import READ, WRITE, Statement, Step, converse, hear, pack_bool, texts, unpack_moment
 
 _log = logging.getLogger("jobq.postgres")
 
@@ -28,6 +30,18 @@ ADAPTERS: Final = AdaptersMap(psycopg.adapters)
 _BYTES = ADAPTERS.get_loader(psycopg.adapters.types["bytea"].oid, Format.BINARY)
 assert _BYTES is not None
 ADAPTERS.register_loader("json", _BYTES)
+
+
+class _Moment(Loader):
+    """As psycopg's, but a moment that Python has no year for ('infinity', 20,000 B.C.) is the last or first it has."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> datetime:
+        return unpack_moment(bytes(data))
+
+
+ADAPTERS.register_loader("timestamptz", _Moment)
 
 _WHO = Statement("who", "SELECT pg_backend_pid(), current_setting('server_encoding')")
 

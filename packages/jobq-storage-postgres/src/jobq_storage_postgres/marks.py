@@ -49,6 +49,9 @@ INTERVAL: Final = 0.5
 DOUBT: Final = 60.0
 """Seconds after which the lines are looked at from their beginning, if some were claimed from or asked in vain."""
 
+_NO_MARK: Final = -(2**63)
+"""Below all positions, those of rows that somebody wrote by hand too."""
+
 Line: TypeAlias = "tuple[str, int]"
 Lines: TypeAlias = "tuple[bytes, bytes, bytes]"
 
@@ -95,7 +98,7 @@ class Marks:
         return (
             texts([queue for queue, _ in lines]),
             int2s([priority for _, priority in lines]),
-            int8s([self._marks.get(line, 0) for line in lines]),
+            int8s([self._marks.get(line, _NO_MARK) for line in lines]),
         )
 
     def forget(self) -> None:

@@ -112,8 +112,19 @@ async def _owner(conninfo: Mapping[str, Any], schema: str) -> AsyncGenerator[psy
             f"this role is not the owner ({error.diag.message_primary}): whoever migrates and grants must own schema "
             f"{name} and what is in it; an administrator makes one by CREATE SCHEMA {name} AUTHORIZATION and the role"
         ) from error
+    except (psycopg.errors.DuplicateTable, psycopg.errors.DuplicateObject, psycopg.errors.DuplicateFunction) as error:
+        raise SchemaError(_in_the_way(schema, error)) from error
+    except (psycopg.errors.UndefinedColumn, psycopg.errors.WrongObjectType) as error:
+        raise SchemaError(_in_the_way(schema, error)) from error
     except psycopg.Error as error:
         raise translate(error) from error
+
+
+def _in_the_way(schema: str, error: psycopg.Error) -> str:
+    return (
+        f"schema {schema!r} holds something that no migration of jobq made: {error.diag.message_primary}; "
+        "choose another schema (?schema=… in the URL), or move it out of the way"
+    )
 
 
 async def _migrate(connection: psycopg.AsyncConnection[Any], schema: str, phase: Phase) -> list[str]:
@@ -129,6 +140,7 @@ async def _migrate(connection: psycopg.AsyncConnection[Any], schema: str, phase:
         await connection.execute(_create_table(schema))
     rows = await (await connection.execute(sql.SQL("SELECT name, checksum FROM {}").format(table))).fetchall()
     applied = dict(rows)
+    _refuse_newer(schema, applied)
     done: list[str] = []
     for migration in migrations():
         checksum = applied.get(migration.name)
@@ -154,14 +166,19 @@ def check(schema: str, applied: Mapping[str, str] | None) -> None:
     if missing:
         raise SchemaError(f"schema {schema!r} is older than this code ({missing[0]} is missing): {_REMEDY}")
     for name, checksum in applied.items():
-        if name in known:
-            if known[name].checksum != checksum:
-                raise SchemaError(
-                    f"migration {name} of schema {schema!r} was applied with another text than this code has; "
-                    "`jobq migrate` of the version that applied it would say so too"
-                )
-        elif "_post_" in name:
-            # 'pre' ones are made so that older code works on; 'post' ones take away what it needs.
+        if name in known and known[name].checksum != checksum:
+            raise SchemaError(
+                f"migration {name} of schema {schema!r} was applied with another text than this code has; "
+                "`jobq migrate` of the version that applied it would say so too"
+            )
+    _refuse_newer(schema, applied)
+
+
+def _refuse_newer(schema: str, applied: Mapping[str, str]) -> None:
+    known = {migration.name for migration in migrations()}
+    for name in applied:
+        # 'pre' ones are made so that older code works on; 'post' ones take away what it needs.
+        if name not in known and not name[4:].startswith("_pre_"):
             raise SchemaError(
                 f"schema {schema!r} is newer than this code (it has {name}): upgrade jobq-storage-postgres, which "
                 "`jobq migrate` belongs to"

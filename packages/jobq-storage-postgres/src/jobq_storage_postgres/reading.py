@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from jobq_core.encoding import decode
+from jobq_core.encoding import decode, decode_or_show
 from jobq_core.moments import to_datetime
 from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress
 from jobq_core.states import JobState, StopRequest
@@ -78,6 +78,11 @@ class Reading:
         return status_of(rows[0]) if rows else None
 
 
+def to_tags(tags: Sequence[Any] | None) -> tuple[str, ...]:
+    """Return the tags of an array; what a stranger may have put there that is no text is written as text."""
+    return tuple(tag if isinstance(tag, str) else str(tag) for tag in tags or ())
+
+
 def _distinct(ids: Sequence[UUID]) -> bytes:
     return uuids(list(dict.fromkeys(job_id.bytes for job_id in ids)))
 
@@ -86,7 +91,7 @@ def _progress(percent: float | None, message: str | None, details: bytes | None)
     return Progress(
         percent=0.0 if percent is None else percent,
         message=message,
-        details=None if details is None else decode(details),
+        details=None if details is None else decode_or_show(details),
     )
 
 
@@ -131,7 +136,7 @@ def record_of(row: Sequence[Any]) -> JobRecord:
         attempt=attempt,
         max_attempts=max_attempts,
         run_id=run_id,
-        tags=tuple(tags or ()),
+        tags=to_tags(tags),
         unique_key=unique_key,
         reason=reason,
         stop_request=None if request is None else StopRequest(request),

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from psycopg.errors import UniqueViolation
 
+from jobq_core.checks import is_number
 from jobq_core.errors import ClosedError, ConfigurationError, StorageError
 from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord
 from jobq_core.states import JobState
@@ -85,10 +86,10 @@ class PostgresQueueStorage(QueueStorage):
         self._schema = check_schema(schema or options.get("schema") or "jobq")
         limit = _number("time_limit", time_limit, options, 30.0)
         size = _number("pool_size", pool_size, options, 10)
-        if not 0.1 <= limit <= 3600:
+        if not is_number(limit) or not 0.1 <= limit <= 3600:
             raise ConfigurationError(f"time_limit must be from 0.1 to 3600 seconds, not {limit!r}")
-        if size < 1 or size != int(size):
-            raise ConfigurationError(f"pool_size must be a whole number of 1 or more, not {size!r}")
+        if not is_number(size) or not 1 <= size <= 10_000 or size != int(size):
+            raise ConfigurationError(f"pool_size must be a whole number from 1 to 10000, not {size!r}")
         if prepared is None and "prepared" in options:
             prepared = _truth(options["prepared"])
         self._conninfo = _dsn.parse(bare, limit)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-import msgspec
-
-from jobq_core.records import WorkerInfo, WorkerRecord, WorkerStats
+from jobq_core.records import WorkerInfo, WorkerRecord, decode_stats
 from jobq_core.storage import UNKNOWN_KIND, Leadership, queue_topic
 from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.doorbell import Ring
 from jobq_storage_postgres.statements import Statements
 from jobq_storage_postgres.wire import pack_float8, pack_int4, pack_text, texts
-
-_stats = msgspec.json.Decoder(WorkerStats)
 
 
 class Workers:
@@ -69,7 +65,7 @@ class Workers:
                 started_at=started_at,
                 beat_at=beat_at,
                 expires_at=expires_at,
-                stats=_stats.decode(stats),
+                stats=decode_stats(stats),
             )
             for (
                 worker, name, host, pid, queues, kinds, concurrency, lost_after, started_at, beat_at, expires_at, stats,

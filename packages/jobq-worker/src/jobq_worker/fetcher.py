@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final
 
-from jobq_core.errors import StorageError, StorageUnavailableError
+from jobq_core.errors import ClosedError, StorageUnavailableError
 from jobq_core.records import ErrorRecord, type_name
 from jobq_core.states import Ending
 from jobq_core.storage import Claim, Exchange, QueueStorage, Settlement
@@ -121,8 +121,6 @@ class Fetcher:
             try:
                 await self.exchange()
             except Exception as error:  # noqa: BLE001  (logged by Trouble; this loop never ends by itself)
-                if isinstance(error, StorageError) and not isinstance(error, StorageUnavailableError):
-                    self._narrow(error)
                 await self._rest(self._trouble.failed("fetcher", error))
                 if self._ending and self._doubts:
                     self._doubts = [0.0]
@@ -150,7 +148,9 @@ class Fetcher:
         granted = 0 if claim is None else claim.limit
         try:
             answer = await self._storage.exchange(worker, [run.settlement for run in runs if run.settlement], claim)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception) and not isinstance(error, (StorageUnavailableError, ClosedError)):
+                self._narrow(error)
             if claim is not None:
                 self._rung = True
                 self._doubts = [loop.time() + after for after in RECHECKS]
@@ -168,8 +168,11 @@ class Fetcher:
             # Else they were claimed under a registration that is over, and are found by those who look for the lost.
             runner.take(answer.claimed, before)
 
-    def _narrow(self, error: StorageError) -> None:
-        """Close in on a settlement that the storage refuses, so that it holds up no other; alone, it fails its job."""
+    def _narrow(self, error: Exception) -> None:
+        """Close in on a settlement that the storage refuses, so that it holds up no other; alone, it fails its job.
+
+        Whatever the error's type: a storage that cannot even write a settlement down may say so in its driver's words.
+        """
         self._limit = max(self._sent // 2, 1) if self._sent else BATCH
         self._refusals = self._refusals + 1 if self._sent == 1 else 0
         if self._refusals < REFUSALS:

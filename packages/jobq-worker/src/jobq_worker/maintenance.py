@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from jobq_core.storage import LostWorker, QueueStorage
@@ -21,6 +21,15 @@ PROMOTE: Final = 10.0
 """Seconds between looks for due jobs when none is known to become due and no bell rings."""
 PRUNE: Final = 10.0
 """Seconds between looks for finished jobs whose time is over."""
+
+
+async def _outcome(work: Awaitable[None]) -> Exception | None:
+    """Do some work and return what it raised."""
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001  (raised again by the caller)
+        return error
+    return None
 
 
 class Maintenance:
@@ -89,20 +98,30 @@ class Maintenance:
             # The others ask a little after the lease ends, and not all in the same moment.
             pause = self._term / 2 if leadership.leads else leadership.expires_in + random.uniform(0.05, 0.5)
             self._lead_at = now() + pause
-        if self._prune_anyway or (self.leads and self._prune_at <= now()):
-            await self._prune()
-        if not self.leads:
-            return
-        if self._promote_at <= now():
-            self._promote_at = now() + PROMOTE
-            promotion = await self._storage.promote()
-            if promotion.next_in is not None:
-                self._promote_at = min(self._promote_at, now() + promotion.next_in)
-        if self._rescue_at <= now():
-            lost = await self._storage.rescue()
-            self._rescue_at = now() + self._rescue_interval
-            if lost:
-                self._on_lost(lost)
+        # Each is tried, whatever became of the one before: a row that one of them cannot bear must not stop the others.
+        failures = [
+            error
+            for due, work in (
+                (self._prune_anyway or (self.leads and self._prune_at <= now()), self._prune),
+                (self.leads and self._promote_at <= now(), self._promote),
+                (self.leads and self._rescue_at <= now(), self._rescue),
+            )
+            if due and (error := await _outcome(work())) is not None
+        ]
+        if failures:
+            raise failures[0]
+
+    async def _promote(self) -> None:
+        self._promote_at = self._loop.time() + PROMOTE
+        promotion = await self._storage.promote()
+        if promotion.next_in is not None:
+            self._promote_at = min(self._promote_at, self._loop.time() + promotion.next_in)
+
+    async def _rescue(self) -> None:
+        lost = await self._storage.rescue()
+        self._rescue_at = self._loop.time() + self._rescue_interval
+        if lost:
+            self._on_lost(lost)
 
     async def _prune(self) -> None:
         anyway, self._prune_anyway = self._prune_anyway, False

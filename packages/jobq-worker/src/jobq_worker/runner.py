@@ -166,7 +166,8 @@ class Runner:
 
     def _limit(self, run: Run) -> None:
         timeout = run.job.timeout
-        ends = float("inf") if timeout is None else run.started + timeout
+        # A timeout that is no number, by a stranger's hand, is none.
+        ends = float("inf") if timeout is None or timeout != timeout else run.started + timeout
         if run.due is not None and run.due <= ends:
             run.timer = self._loop.call_at(run.due, self.stop, run, Stop.DEADLINE)
         else:

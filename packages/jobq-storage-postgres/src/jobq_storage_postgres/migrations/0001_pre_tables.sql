@@ -186,9 +186,9 @@ INSERT INTO jobq.maintenance DEFAULT VALUES;
 -- How many seconds a queue keeps its finished jobs; NULL is for ever. A queue that is not here keeps them by default.
 CREATE TABLE jobq.queue (
     name text COLLATE "C" PRIMARY KEY,
-    completed double precision,
-    failed double precision,
-    aborted double precision
+    completed double precision CHECK (completed BETWEEN 0 AND 1e10),
+    failed double precision CHECK (failed BETWEEN 0 AND 1e10),
+    aborted double precision CHECK (aborted BETWEEN 0 AND 1e10)
 );
 
 -- How many finished jobs there are: whatever adds or removes outcomes adds a row with the difference, in the same

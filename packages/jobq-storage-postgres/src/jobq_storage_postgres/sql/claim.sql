@@ -20,7 +20,7 @@ WITH alive AS MATERIALIZED (
     DELETE FROM jobq.ready WHERE ctid = ANY(ARRAY(SELECT place FROM picked))
 ), started AS (
     INSERT INTO jobq.running (id, lease, started_at, run_at, worker, priority, attempt, keyed, queue)
-    SELECT p.id, nextval('jobq.lease'), jobq.clock(), p.run_at, $1::uuid, p.priority, p.attempt + 1, p.keyed, p.queue
+    SELECT p.id, nextval('jobq.lease'), jobq.clock(), p.run_at, $1::uuid, p.priority, least(p.attempt + 1, 32767), p.keyed, p.queue
     FROM picked p
     RETURNING id, lease, attempt
 )
@@ -28,7 +28,10 @@ SELECT alive.alive, c.*
 FROM alive
 LEFT JOIN (
     SELECT s.id, s.lease, j.queue, j.kind, j.arguments, s.attempt, j.max_attempts, j.priority, j.timeout,
-        CASE WHEN j.deadline IS NOT NULL THEN extract(epoch FROM j.deadline - jobq.clock())::float8 END,
+        CASE
+            WHEN isfinite(j.deadline) THEN extract(epoch FROM j.deadline - jobq.clock())::float8
+            WHEN j.deadline < 'infinity' THEN 0
+        END,
         j.backoff, j.run_id, j.tags
     FROM started s
     CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = s.id LIMIT 1) j

@@ -6,8 +6,8 @@ FROM jobq.job j
 CROSS JOIN LATERAL (SELECT p.* FROM jobq.place p WHERE p.id = j.id LIMIT 1) p
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_array(
-        a.number, a.lease, a.worker, (extract(epoch FROM a.started_at) * 1000000)::bigint,
-        (extract(epoch FROM a.finished_at) * 1000000)::bigint, a.error_type, a.error_message, a.error_traceback
+        a.number, a.lease, a.worker, (extract(epoch FROM least(greatest(a.started_at, 'epoch'), '9999-12-31')) * 1000000)::bigint,
+        (extract(epoch FROM least(greatest(a.finished_at, 'epoch'), '9999-12-31')) * 1000000)::bigint, a.error_type, a.error_message, a.error_traceback
     ) ORDER BY a.lease) AS attempts
     FROM jobq.attempt a WHERE a.job = j.id
 ) a ON true

@@ -8,6 +8,6 @@ WITH took AS (
 )
 SELECT true, $2::float8 FROM took
 UNION ALL
-SELECT false, greatest(coalesce(extract(epoch FROM expires_at - jobq.clock()), 0), 0)::float8
+SELECT false, greatest(coalesce(extract(epoch FROM least(expires_at, jobq.clock() + interval '1 hour') - jobq.clock()), 0), 0)::float8
 FROM jobq.maintenance
 WHERE NOT EXISTS (SELECT FROM took)

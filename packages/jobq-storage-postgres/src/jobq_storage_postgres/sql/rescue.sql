@@ -6,7 +6,7 @@ WITH moment AS MATERIALIZED (
     SELECT jobq.clock() AS now
 ), lost AS (
     DELETE FROM jobq.worker w WHERE w.expires_at <= (SELECT now FROM moment)
-    RETURNING w.id, w.name, extract(epoch FROM (SELECT now FROM moment) - w.beat_at)::float8 AS silent_for
+    RETURNING w.id, w.name, extract(epoch FROM (SELECT now - least(greatest(w.beat_at, 'epoch'), now) FROM moment))::float8 AS silent_for
 ), orphans AS MATERIALIZED (
     SELECT r.*
     FROM jobq.running r
@@ -27,7 +27,8 @@ WITH moment AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = o.id LIMIT 1) j
     LEFT JOIN lost l ON l.id = o.worker
 ), gone AS (
-    DELETE FROM jobq.running WHERE id = ANY(ARRAY(SELECT id FROM taken))
+    -- Of one whose job was deleted by hand nothing else is left.
+    DELETE FROM jobq.running WHERE id = ANY(ARRAY(SELECT id FROM orphans))
 ), tried AS (
     INSERT INTO jobq.attempt (job, lease, started_at, finished_at, worker, number, error_type, error_message)
     SELECT t.id, t.lease, t.started_at, t.now, t.worker, t.attempt, $1::text, t.error_message FROM taken t
