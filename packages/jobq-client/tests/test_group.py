@@ -8,7 +8,14 @@ import pytest
 
 from jobq_client import JobQueueClient
 from jobq_client.group import LEADS, MAX_BYTES, Grouping
-from jobq_core import ClosedError, InvalidJobError, SchemaError, StorageError, StorageUnavailableError
+from jobq_core import (
+    ClosedError,
+    InvalidJobError,
+    SchemaError,
+    StorageError,
+    StorageReadOnlyError,
+    StorageUnavailableError,
+)
 from jobq_core.ids import new_id
 from jobq_core.retry import Backoff
 from jobq_core.storage import Added, NewJob
@@ -387,3 +394,17 @@ async def test_adding_while_the_client_stops_is_refused() -> None:
     closing.set()
     with pytest.raises(ClosedError):
         await Grouping(Probe().add, patience=10, closing=closing).add(new_job())
+
+
+async def test_a_storage_that_takes_no_writes_is_not_waited_for(storage: Probe, client: JobQueueClient) -> None:
+    def refuse(job: NewJob) -> None:
+        raise StorageReadOnlyError("a standby")
+
+    storage.refuse = refuse
+    for _ in range(2):
+        with pytest.raises(StorageReadOnlyError, match="standby"):
+            await client.add(keep(1))
+    answers = await asyncio.gather(*(client.add(keep(n)) for n in range(5)), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StorageReadOnlyError] * 5
+    with pytest.raises(StorageReadOnlyError):
+        await client.add_many([keep(1), keep(2)])

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from jobq_core.errors import StorageError, StorageUnavailableError
+from jobq_core.errors import StorageError, StorageReadOnlyError, StorageUnavailableError
 from jobq_core.records import WorkerStats
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import Claim, Settlement, queue_topic
@@ -224,7 +224,7 @@ async def test_no_more_connections_than_allowed_are_made(
     assert (await storage.counts("default"))["default"][JobState.PENDING] == 50
 
 
-async def test_a_heart_whose_connection_died_beats_again(
+async def test_a_heart_whose_connection_died_while_idle_beats_over_another(
     storage: PostgresQueueStorage, admin: psycopg.AsyncConnection[Any]
 ) -> None:
     info = worker_info()
@@ -232,11 +232,26 @@ async def test_a_heart_whose_connection_died_beats_again(
     heart = storage.heart(info)
     assert heart.beat(WorkerStats())
     await rows(admin, TERMINATE, storage.schema)
-    with pytest.raises(StorageUnavailableError):
-        heart.beat(WorkerStats())
     assert heart.beat(WorkerStats(completed=3))
     assert (await storage.workers())[0].stats.completed == 3
     heart.close()
+
+
+async def test_a_database_that_takes_no_writes_says_so_and_another_connection_is_tried(
+    storage: PostgresQueueStorage, admin: psycopg.AsyncConnection[Any], postgres_dsn: str
+) -> None:
+    dsn = f"{postgres_dsn}&options=-c%20default_transaction_read_only=on"
+    async with PostgresQueueStorage(dsn, schema=storage.schema) as read_only:
+        assert await read_only.get([new_job().id]) == [None]
+        with pytest.raises(StorageReadOnlyError, match="target_session_attrs=read-write"):
+            await read_only.add([new_job()])
+    # A server that was the primary when the connection was made, and is not any more.
+    await storage.now()
+    link = storage._database._idle[-1]
+    await link.fetch([(Statement("demote", "SET default_transaction_read_only = on"), ())])
+    (added,) = await storage.add([new_job()])
+    assert added.created
+    assert link.closed
 
 
 async def test_a_fork_is_refused_its_parents_connections(

@@ -10,7 +10,7 @@ from typing import Any, Final
 from jobq_client.errors import unavailable
 from jobq_client.group import Send
 from jobq_client.pauses import OUTAGE, pause
-from jobq_core.errors import ConfigurationError, InvalidJobError, StorageUnavailableError
+from jobq_core.errors import ConfigurationError, InvalidJobError, StorageReadOnlyError, StorageUnavailableError
 from jobq_core.ids import new_ids
 from jobq_core.job import Job
 from jobq_core.retry import Backoff
@@ -86,6 +86,8 @@ async def persist(
     while True:
         try:
             return await send(jobs)
+        except StorageReadOnlyError:
+            raise
         except StorageUnavailableError as error:
             failures += 1
             if now() >= until or await pause(closing, backoff.delay(failures)):

@@ -19,7 +19,7 @@ from typing import Final
 
 from jobq_client.errors import own, unavailable
 from jobq_client.pauses import OUTAGE, pause
-from jobq_core.errors import ClosedError, SchemaError, StorageError, StorageUnavailableError
+from jobq_core.errors import ClosedError, SchemaError, StorageError, StorageReadOnlyError, StorageUnavailableError
 from jobq_core.retry import Backoff
 from jobq_core.storage import Added, NewJob
 
@@ -94,6 +94,8 @@ class Grouping:
             self._alone = False
             try:
                 return await self._lead(job)
+            except StorageReadOnlyError:
+                raise
             except StorageUnavailableError:
                 sent = True  # may have been; the group rides the outage out
         else:
@@ -170,10 +172,10 @@ class Grouping:
         """Send a group; raises StorageUnavailableError, and gives every other error to those it concerns."""
         try:
             await self._ask(group)
+        except (ClosedError, SchemaError, StorageReadOnlyError) as error:
+            _fail_all(group, error)
         except StorageUnavailableError:
             raise
-        except (ClosedError, SchemaError) as error:
-            _fail_all(group, error)
         except Exception as error:  # noqa: BLE001  (it goes to the callers)
             if len(group) == 1:
                 _fail_all(group, error)

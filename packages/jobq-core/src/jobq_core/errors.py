@@ -18,6 +18,7 @@ JobQueueError
 ├── ClosedError                     used after it was closed, or closed while waiting
 └── StorageError                    what the database said, kept as the cause
     ├── StorageUnavailableError     cannot be reached now; worth trying again
+    │   └── StorageReadOnlyError    can be reached, and takes no writes; a client does not wait for that to change
     └── SchemaError                 the tables are missing, too old or too new
 """
 
@@ -128,6 +129,13 @@ class StorageError(JobQueueError):
 
 class StorageUnavailableError(StorageError):
     """The storage cannot be reached or did not answer in time; the same call may succeed later."""
+
+
+class StorageReadOnlyError(StorageUnavailableError):
+    """The storage takes no writes: a standby, a database or a file that was made read-only.
+
+    A client raises it at once, for it is mostly a wrong address. A worker goes on trying, as in any outage.
+    """
 
 
 class SchemaError(StorageError):

@@ -17,7 +17,7 @@ import psycopg
 from psycopg.pq.abc import PGresult
 
 from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
-from jobq_storage_postgres.failures import AGAIN, STALE, translate
+from jobq_storage_postgres.failures import AGAIN, READ_ONLY, STALE, translate
 from jobq_storage_postgres.link import Link, setting
 from jobq_storage_postgres.wire import Params, Statement, Step
 
@@ -297,6 +297,7 @@ def _worth_another_try(link: Link, error: psycopg.Error, tries: int) -> bool:
     if error.sqlstate in STALE:
         link.close()
         return tries < 2
-    if error.sqlstate == "25006":
+    if error.sqlstate == READ_ONLY:
         link.close()  # this server is a standby by now; another connection may find the new primary
+        return tries < 1
     return False

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import psycopg
 
-from jobq_core.errors import SchemaError, StorageError, StorageUnavailableError
+from jobq_core.errors import SchemaError, StorageError, StorageReadOnlyError, StorageUnavailableError
 from jobq_storage_postgres.grants import denied
 
 AGAIN = ("40001", "40P01")
@@ -15,8 +15,10 @@ AGAIN = ("40001", "40P01")
 STALE = ("0A000", "26000", "42P05")
 """A prepared statement that the server will not run any more; undone, and to be done on another connection."""
 
-# Not able to serve: connections, resources, an operator's doing, a lock or a statement that took too long, a standby.
-_AWAY = ("08", "53", "57", "58", "55P03", "25006", "XX000")
+# Not able to serve: connections, resources, an operator's doing, a lock or a statement that took too long.
+_AWAY = ("08", "53", "57", "58", "55P03", "XX000")
+READ_ONLY = "25006"
+"""A write on a standby, or where default_transaction_read_only is on."""
 _MISSING = ("42P01", "3F000", "42883", "42703")
 
 
@@ -38,6 +40,11 @@ def translate(error: psycopg.Error, user: str = "", names: Collection[str] = ())
         return StorageUnavailableError(f"PostgreSQL cannot be reached: {said}")
     if code in AGAIN:
         return StorageUnavailableError(f"PostgreSQL gave up again and again, for concurrent changes: {said}")
+    if code == READ_ONLY:
+        return StorageReadOnlyError(
+            f"PostgreSQL takes no writes here ({said}): it is a standby, or default_transaction_read_only is on. Give "
+            "the address of the primary, or of all servers with target_session_attrs=read-write, which finds it"
+        )
     if code.startswith(_AWAY):
         return StorageUnavailableError(f"PostgreSQL cannot serve now: {said}")
     if code == "42501":

@@ -33,7 +33,8 @@ class PostgresHeart(Heart):
         step = self._beat, (self._worker.bytes, msgspec.json.encode(stats))
         with self._lock:
             try:
-                if self._link is None or self._link.closed:
+                if self._link is None or not self._link.is_fresh():
+                    self._drop()
                     self._link = SyncLink(self._conninfo, self._time_limit)
                 return self._link.count(step) == 1
             except psycopg.Error as error:

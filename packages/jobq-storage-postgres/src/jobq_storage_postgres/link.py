@@ -351,6 +351,14 @@ class SyncLink:
         """Whether this connection is of no use any more."""
         return self._pgconn.status != ConnStatus.OK
 
+    def is_fresh(self) -> bool:
+        """Whether nothing came in while the connection lay idle; see `Link.is_fresh`."""
+        if self.closed:
+            return False
+        poll = select.poll()
+        poll.register(self._pgconn.socket, select.POLLIN)
+        return not poll.poll(0)
+
     def close(self) -> None:
         """Give the connection up."""
         self._pgconn.finish()

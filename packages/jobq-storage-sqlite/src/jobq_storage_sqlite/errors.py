@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from jobq_core.errors import SchemaError, StorageError, StorageUnavailableError
+from jobq_core.errors import SchemaError, StorageError, StorageReadOnlyError, StorageUnavailableError
 
 _PASSING: Final = {
     sqlite3.SQLITE_BUSY: "another connection kept it locked for longer than busy_timeout",
@@ -22,8 +22,9 @@ _PASSING: Final = {
 _LASTING: Final = {
     sqlite3.SQLITE_NOTADB: "the file is no SQLite database",
     sqlite3.SQLITE_CORRUPT: "the file is damaged; restore a backup",
-    sqlite3.SQLITE_READONLY: "the file or its folder may not be written to by this user",
 }
+
+_READ_ONLY: Final = "the file or its folder may not be written to by this user"
 
 _BROKEN: Final = frozenset(
     # READONLY too: it is also what a file that was moved or replaced under the connection gives.
@@ -53,6 +54,8 @@ def translate(error: sqlite3.Error, path: str) -> StorageError:
     code = code_of(error)
     if code in _PASSING:
         return StorageUnavailableError(f"SQLite file {path}: {_PASSING[code]} ({error})")
+    if code == sqlite3.SQLITE_READONLY:
+        return StorageReadOnlyError(f"SQLite file {path}: {_READ_ONLY} ({error})")
     if code in _LASTING:
         return StorageError(f"SQLite file {path}: {_LASTING[code]} ({error})")
     if str(error).startswith(("no such table", "no such column")):
