@@ -1,0 +1,353 @@
+"""A PostgreSQL that crashes, goes away, falls silent, cuts connections, is full of strangers or takes no writes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import psycopg
+import pytest
+import pytest_asyncio
+from journal import now
+from load import Load, Process
+from proxy import Cut, Proxy
+
+from jobq_client import JobQueueClient
+from jobq_core import StorageUnavailableError, open_storage
+from jobq_core.errors import StorageError
+from jobq_core.records import WorkerStats
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import Claim, Settlement
+from jobq_core.testing import add_job, claim_one, new_job, register_worker
+from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.testing import ThrowawayPostgres
+
+SOON = 15.0
+"""Seconds within which work must go on once the database is back: the longest pauses between tries, and then some."""
+PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
+"""Clients that ride every outage out, so that what they add is acknowledged in the end."""
+
+
+@pytest.fixture
+def dice(seed: int, request: pytest.FixtureRequest) -> random.Random:
+    return random.Random(f"{seed} {request.node.name}")
+
+
+async def next_run(load: Load, since: float) -> float:
+    """Wait for a run that begins after that moment of the journal; return how many seconds after."""
+    history = await load.until(lambda history: any(run.start > since for run in history.runs), SOON)
+    return min(run.start for run in history.runs if run.start > since) - since
+
+
+async def close_up(
+    load: Load, report: Callable[..., None], fault: str, tried: int, recovery: float, clients: list[Process]
+) -> None:
+    """Let all end, and judge."""
+    for client in clients:
+        client.line("done", 120)
+    await load.drained()
+    verdict = await load.verdict()
+    report(fault, tried=tried, **verdict.figures | {"recovery": recovery})
+    assert verdict.text == ""
+    answers = {add.answer for add in verdict.history.adds}
+    assert answers == {"acknowledged"}, "a patient client is told in the end"
+
+
+async def test_a_server_that_crashes_again_and_again_loses_nothing(
+    postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], scale: int, seed: int
+) -> None:
+    await open_storage(postgres.dsn).migrate()
+    load = load_on(postgres.dsn)
+    workers = [load.worker().started() for _ in range(2)]
+    crashes = 4 * scale
+    jobs = 60 * crashes
+    clients = [load.client(jobs=jobs, rate=150, many=20, keys=4, seed=seed + n, **PATIENT).started() for n in range(2)]
+    longest = 0.0
+    for crash in range(crashes):
+        wanted = 1.6 * jobs * (crash + 1) / (crashes + 1)
+        await load.until(lambda history, wanted=wanted: len(history.adds) > wanted)
+        postgres.halt(at_once=True)
+        postgres.start()
+        longest = max(longest, await next_run(load, now()))
+    await close_up(load, report, "server crashed and started", crashes, longest, clients)
+    assert all(worker.alive for worker in workers)
+
+
+async def test_a_server_that_is_gone_for_long_is_waited_for(
+    postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], scale: int, seed: int
+) -> None:
+    await open_storage(postgres.dsn).migrate()
+    load = load_on(postgres.dsn)
+    workers = [load.worker().started() for _ in range(2)]
+    client = load.client(jobs=400, rate=100, seed=seed, **PATIENT).started()
+    await load.until(lambda history: len(history.runs) > 100)
+    postgres.halt(at_once=True)
+    # Six leases long: every worker has stopped what it ran, since its lease ran out.
+    await asyncio.sleep(60 if scale > 1 else 12)
+    postgres.start()
+    recovery = await next_run(load, now())
+    await close_up(load, report, "server gone for long", 1, recovery, [client])
+    assert all(worker.alive for worker in workers)
+
+
+async def test_answers_that_are_swallowed_for_long_end_in_time_limits_and_lose_nothing(
+    postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], scale: int, seed: int
+) -> None:
+    await open_storage(postgres.dsn).migrate()
+    with Proxy(postgres.dsn) as proxy:
+        load = load_on(proxy.url_of("/postgres", time_limit=2), postgres.dsn)
+        workers = [load.worker().started() for _ in range(2)]
+        clients = [load.client(jobs=400 * scale, rate=80, many=20, seed=seed, **PATIENT).started()]
+        longest = 0.0
+        holes = 2 * min(scale, 3)
+        for hole in range(holes):
+            wanted = 400 * scale * (hole + 0.5) / (holes + 1)
+            await load.until(lambda history, wanted=wanted: len(history.adds) > wanted)
+            with proxy.black_hole():
+                await asyncio.sleep(60 if scale > 1 else 5)
+            longest = max(longest, await next_run(load, now()))
+        await close_up(load, report, "answers swallowed for long", holes, longest, clients)
+        assert all(worker.alive for worker in workers)
+
+
+async def test_backends_terminated_at_random_lose_nothing(
+    postgres: ThrowawayPostgres,
+    load_on: Callable[..., Load],
+    report: Callable[..., None],
+    scale: int,
+    seed: int,
+    dice: random.Random,
+) -> None:
+    await open_storage(postgres.dsn).migrate()
+    load = load_on(f"{postgres.dsn}&application_name=victim")
+    workers = [load.worker().started() for _ in range(2)]
+    jobs = 800 * scale
+    clients = [load.client(jobs=jobs // 2, rate=150, many=20, keys=4, seed=seed + n, **PATIENT) for n in range(2)]
+    terminated = 0
+    longest = 0.0
+    async with await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as admin:
+        while terminated < 40 * scale and not all("done" in client.output for client in clients):
+            found = await (
+                await admin.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'victim'")
+            ).fetchall()
+            if found:
+                await admin.execute("SELECT pg_terminate_backend(%s)", dice.choice(found))
+                terminated += 1
+            await asyncio.sleep(dice.random() * 0.1)
+    longest = await next_run(load, now()) if not all("done" in c.output for c in clients) else 0.0
+    await close_up(load, report, "backends terminated at random", terminated, longest, clients)
+    assert terminated > 20
+    assert all(worker.alive for worker in workers)
+
+
+async def test_a_server_full_of_strangers_connections_is_waited_for(
+    load_on: Callable[..., Load], report: Callable[..., None], seed: int, scale: int
+) -> None:
+    settings = {"max_connections": "12", "superuser_reserved_connections": "1", "max_wal_senders": "0"}
+    with ThrowawayPostgres(settings=settings) as server:
+        await open_storage(server.dsn).migrate()
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            # Superusers may take the reserved connections too; strangers and jobq come as somebody else.
+            connection.execute("CREATE ROLE team LOGIN")
+            connection.execute("GRANT ALL ON SCHEMA jobq TO team")
+            for kind in ("TABLES", "SEQUENCES", "FUNCTIONS"):
+                connection.execute(f"GRANT ALL ON ALL {kind} IN SCHEMA jobq TO team")
+        url = server.dsn.replace("postgres@", "team@")
+        load = load_on(f"{url}&pool_size=2", server.dsn)
+        worker = load.worker().started()
+        client = load.client(jobs=300 * scale, rate=100, seed=seed, **PATIENT).started()
+        await load.until(lambda history: len(history.runs) > 30)
+        with contextlib.ExitStack() as strangers:
+            taken = 0
+            with contextlib.suppress(psycopg.OperationalError):
+                while taken < 50:
+                    strangers.enter_context(psycopg.connect(url))
+                    taken += 1
+            # Those that jobq has it keeps. One more process finds no place, and says so at once.
+            before = time.monotonic()
+            with pytest.raises(StorageUnavailableError, match="connection"):
+                await open_storage(url).open()
+            assert time.monotonic() - before < 5
+            with psycopg.connect(server.dsn, autocommit=True) as admin:
+                admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'jobq'")
+                for _ in range(50):
+                    with contextlib.suppress(psycopg.OperationalError):
+                        strangers.enter_context(psycopg.connect(url))
+                await asyncio.sleep(4)
+        recovery = await next_run(load, now())
+        await close_up(load, report, "no connection left to have", 1, recovery, [client])
+        assert worker.alive
+
+
+# Each step of the protocol
+
+
+OPERATIONS = ("add", "add_many", "add_unique", "claim", "settle", "beat")
+
+
+@pytest.fixture(scope="module")
+def steady(postgres_server: ThrowawayPostgres) -> Iterator[Proxy]:
+    with Proxy(postgres_server.dsn) as proxy:
+        yield proxy
+
+
+@pytest_asyncio.fixture
+async def direct(postgres_url: str) -> AsyncIterator[PostgresQueueStorage]:
+    storage = PostgresQueueStorage(postgres_url)
+    await storage.migrate()
+    async with storage:
+        yield storage
+
+
+def positions(proxy: Proxy) -> Iterator[Callable[[], Cut]]:
+    """Yield ways to cut before and after each message, both ways, until one is asked for that never comes."""
+    for cut in (proxy.cut, proxy.cut_answer):
+        for after in (False, True):
+            for nth in range(1, 40):
+                made: list[Cut] = []
+                yield lambda cut=cut, after=after, nth=nth, made=made: made.append(cut(nth=nth, after=after)) or made[0]
+                if not made[0].hit.is_set():
+                    proxy.heal()
+                    break
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_a_connection_cut_at_any_step_leaves_all_or_nothing(
+    direct: PostgresQueueStorage, steady: Proxy, report: Callable[..., None], operation: str, postgres_url: str
+) -> None:
+    """Before and after each message of either side, on a new connection and on one that is in use."""
+    database = postgres_url.split("?")[0].rsplit("/", 1)[1]
+    tried = 0
+    for warm in (False, True):
+        for arm in positions(steady):
+            storage = PostgresQueueStorage(steady.url_of(f"/{database}", time_limit=5))
+            async with storage:
+                ways = Ways(direct, storage, operation)
+                await ways.prepare(warm=warm)
+                cut = arm()
+                outcome = await ways.attempt()
+                tried += cut.hit.is_set()
+                steady.heal()
+                await ways.check(outcome)
+    report(f"connection cut at each step of {operation}", tried=tried, added=tried)
+    assert tried > 20
+
+
+class Ways:
+    """One operation, through the proxy; what it may have come to is looked at directly."""
+
+    def __init__(self, direct: PostgresQueueStorage, storage: PostgresQueueStorage, operation: str) -> None:
+        self.direct = direct
+        self.storage = storage
+        self.operation = operation
+        self.jobs = [new_job(unique_key=str(random.random()) if operation == "add_unique" else None)]
+        if operation == "add_many":
+            self.jobs += [new_job() for _ in range(2)]
+
+    async def prepare(self, *, warm: bool) -> None:
+        """Bring the jobs to where the operation begins; with `warm`, the connection has been used for the same."""
+        self.worker = await register_worker(self.direct)
+        self.heart = self.storage.heart(self.worker)
+        if warm and self.operation == "beat":
+            assert await asyncio.to_thread(self.heart.beat, WorkerStats())
+        elif warm:
+            # The same statements, for other jobs, so that they are prepared.
+            other = Ways(self.direct, self.storage, self.operation)
+            other.worker = self.worker
+            if self.operation in ("claim", "settle"):
+                await add_job(self.direct)
+            if self.operation == "settle":
+                other.claimed = await claim_one(self.direct, self.worker)
+            await other.attempt()
+            await self.direct.clear("default")
+        else:
+            while self.storage._database._idle:
+                self.storage._database._idle.pop().close()
+        if self.operation in ("claim", "settle"):
+            self.jobs[0] = new_job(id=await add_job(self.direct))
+        if self.operation == "settle":
+            self.claimed = await claim_one(self.direct, self.worker)
+
+    async def attempt(self) -> str:
+        """Do it once; say how that went."""
+        try:
+            match self.operation:
+                case "claim":
+                    answer = await self.storage.exchange(self.worker.id, (), Claim(("default",), 5))
+                    return f"claimed {len(answer.claimed)}"
+                case "settle":
+                    settlement = Settlement(self.claimed.id, self.claimed.lease, Ending.COMPLETE, b"1")
+                    answer = await self.storage.exchange(self.worker.id, [settlement], Claim(("default",), 5))
+                    return str(answer.settled[0])
+                case "beat":
+                    return str(await asyncio.to_thread(self.heart.beat, WorkerStats(completed=1)))
+                case _:
+                    return f"added {sum(added.created for added in await self.storage.add(self.jobs))}"
+        except StorageUnavailableError:
+            return "unknown"
+
+    async def check(self, outcome: str) -> None:
+        """Hold what is there against what was said, and do it again."""
+        again = await self.attempt()
+        record = (await self.direct.get([self.jobs[0].id]))[0]
+        match self.operation:
+            case "claim":
+                held = await self.direct.adopt(self.worker.id, [])
+                assert [job.id for job in held] == [self.jobs[0].id], "owned once, whichever answer was lost"
+                assert (outcome, again) in {
+                    ("claimed 1", "claimed 0"),
+                    ("unknown", "claimed 1"),
+                    ("unknown", "claimed 0"),
+                }
+            case "settle":
+                assert again == str(JobState.COMPLETED)
+                assert outcome in (again, "unknown")
+                assert record is not None
+                assert (record.state, record.result, record.attempt) == (JobState.COMPLETED, 1, 1)
+            case "beat":
+                await asyncio.to_thread(self.heart.close)
+                assert again == "True"
+                assert outcome in ("True", "unknown")
+                assert (await self.direct.workers())[-1].stats.completed == 1
+            case _:
+                count = len(self.jobs)
+                assert (await self.direct.counts("default"))["default"][JobState.PENDING] == count
+                expected = {(f"added {count}", "added 0"), ("unknown", "added 0"), ("unknown", f"added {count}")}
+                assert (outcome, again) in expected
+        await self.direct.clear("default")
+        await self.direct.deregister(self.worker.id)
+
+
+# No writes
+
+
+async def test_a_database_that_takes_no_writes_is_told_of_at_once(
+    direct: PostgresQueueStorage, postgres_url: str, report: Callable[..., None], load_on: Callable[..., Load]
+) -> None:
+    load = load_on(f"{postgres_url}&application_name=jobq-faults")
+    worker = load.worker().started()
+    name = postgres_url.split("?")[0].rsplit("/", 1)[1]
+    async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as admin:
+        await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on".encode())
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'jobq-faults'"
+        )
+        async with JobQueueClient(postgres_url) as client:
+            from load_jobs import quick
+
+            before = time.monotonic()
+            with pytest.raises(StorageError, match=r"read-only.*primary"):
+                await client.add(quick(token="refused"))
+            assert time.monotonic() - before < 2, "at once"
+        await admin.execute("SET default_transaction_read_only = off")
+        await admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'jobq-faults'"
+        )
+    back = now()
+    client = load.client(jobs=50, **PATIENT)
+    await close_up(load, report, "database made read-only", 1, await next_run(load, back), [client])
+    assert worker.alive
