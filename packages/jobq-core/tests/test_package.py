@@ -7,6 +7,8 @@ from importlib.metadata import metadata
 from importlib.resources import files
 from pathlib import Path
 
+import jobq_core
+
 META = metadata("jobq-core")
 
 
@@ -42,3 +44,9 @@ print(*sorted(cls.__name__ for cls in classes if attrs.has(cls)))
 """
     made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert made.split() == ["JobDefinition", "JobFilter", "RetryPolicy"]
+
+
+def test_what_the_public_interface_gives_and_takes_can_be_imported_from_its_top() -> None:
+    # A limiter returns Grants, `find` a Page, WorkerLost tells RescuedJobs.
+    assert {"Grant", "Page", "RescuedJob"} <= set(jobq_core.__all__)
+    assert all(hasattr(jobq_core, name) for name in jobq_core.__all__)

@@ -48,6 +48,7 @@ from jobq_core.limiters import (
     ConcurrencyLimiter,
     DelayLimiter,
     EvenlySpacedRateLimiter,
+    Grant,
     Limiter,
     NullLimiter,
     RateLimiter,
@@ -58,7 +59,7 @@ from jobq_core.registry import Registry
 from jobq_core.retry import Backoff, RetryPolicy
 from jobq_core.secret import Secret
 from jobq_core.states import JobState, StopRequest
-from jobq_core.storage import QueueStorage, Retention
+from jobq_core.storage import Page, QueueStorage, RescuedJob, Retention
 from jobq_core.submission import SubmitOptions
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "Event",
     "EventSource",
     "EventStream",
+    "Grant",
     "InvalidJobError",
     "Job",
     "JobAborted",
@@ -101,11 +103,13 @@ __all__ = [
     "LeaseLostError",
     "Limiter",
     "NullLimiter",
+    "Page",
     "PermanentJobError",
     "Progress",
     "QueueStorage",
     "RateLimiter",
     "Registry",
+    "RescuedJob",
     "Retention",
     "RetryPolicy",
     "RetryableJobError",
