@@ -230,6 +230,10 @@ def test_a_secret_is_stored_and_comes_back_as_a_secret() -> None:
     assert make_decoder(Login).decode(data) == login
 
 
+def test_an_object_is_whatever_json_says() -> None:
+    assert make_decoder(object).decode(b'{"a":[1,null]}') == {"a": [1, None]}
+
+
 def test_a_secret_is_checked_as_any_other_value() -> None:
     with pytest.raises(InvalidJobError, match="NUL"):
         encode({"password": Secret("a\0")}, "login", LIMIT)
