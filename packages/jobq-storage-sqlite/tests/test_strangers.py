@@ -67,6 +67,7 @@ async def test_what_no_reader_could_take_is_refused_by_the_table(
         ("jobq_life SET message = CAST(? AS TEXT), percent = 5", b"\xc3"),
         ("jobq_life SET details = ?, percent = 5", b"{"),
         ("jobq_life SET percent = ?", 9e999),
+        ("jobq_life SET attempt = ?", 32767),
         ("jobq_life SET reason = CAST(? AS TEXT)", b"\x80"),
     ],
     ids=str,

@@ -1,4 +1,4 @@
--- How many jobs there are by queue and state. $1 queue, or NULL for all.
+-- How many jobs there are by queue and state, none less than 0, whatever was deleted by hand. $1 queue, or NULL for all.
 SELECT c.queue, c.state, sum(c.jobs)::bigint
 FROM (
     SELECT queue, state, count(*) AS jobs FROM jobq.waiting GROUP BY queue, state
@@ -8,5 +8,5 @@ FROM (
 ) c
 WHERE $1::text IS NULL OR c.queue = $1
 GROUP BY c.queue, c.state
-HAVING sum(c.jobs) <> 0
+HAVING sum(c.jobs) > 0
 ORDER BY c.queue, c.state

@@ -1,0 +1,147 @@
+"""Bad input from the outside: rows by a stranger's hand that a worker meets, and commands that cannot work.
+
+What each storage, client and command refuses is tried in their own packages; here it is what they do together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from bad_jobs import changed, sound, submitted, unknown
+
+from jobq_client import JobQueueClient
+from jobq_core import JobState, open_storage
+from jobq_core.storage import UNKNOWN_KIND
+from jobq_worker import JobQueueWorker
+
+POISON = {
+    "sqlite": [
+        ("jobq_job", "arguments", b"\xff\xfe"),
+        ("jobq_job", "arguments", b"{"),
+        ("jobq_job", "arguments", b"[" * 5000),
+        ("jobq_job", "arguments", b"null"),
+        ("jobq_job", "arguments", b'{"number": 1e999}'),
+        ("jobq_job", "backoff", b'{"base": "soon"}'),
+        ("jobq_job", "tags", '[{"a": []}]'),
+        ("jobq_job", "timeout", -1.0),
+        ("jobq_job", "deadline", -(2**63)),
+        ("jobq_life", "attempt", 32767),
+    ],
+    "postgres": [
+        ("job", "arguments", "null"),
+        ("job", "arguments", "[1, 2]"),
+        ("job", "arguments", '{"number": "\\ud800"}'),
+        ("job", "arguments", '{"number": 1e999}'),
+        ("job", "backoff", '{"base": "soon"}'),
+        ("job", "tags", "{NULL}"),
+        ("job", "timeout", "-1"),
+        ("job", "timeout", "NaN"),
+        ("job", "deadline", "-infinity"),
+        ("ready", "attempt", "32766"),
+    ],
+}
+
+
+def write(url: str, table: str, column: str, value: Any, job: UUID) -> None:
+    """Write into a row as a stranger does."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
+            n = "(SELECT n FROM jobq_job WHERE id = ?)"
+            assert file.execute(f"UPDATE {table} SET {column} = ? WHERE n = {n}", (value, job.bytes)).rowcount == 1
+    else:
+        with psycopg.connect(url) as database:
+            query = f"UPDATE jobq.{table} SET {column} = %s WHERE id = %s"
+            assert database.execute(query, (value, job)).rowcount == 1  # type: ignore[arg-type]
+
+
+async def test_a_worker_that_meets_poison_goes_on_with_the_others_and_says_of_each_what_it_was(
+    migrated_url: str, report: Callable[..., None]
+) -> None:
+    kind = "sqlite" if migrated_url.startswith("sqlite") else "postgres"
+    async with JobQueueClient(migrated_url) as client:
+        poisoned = []
+        for number, (table, column, value) in enumerate(POISON[kind]):
+            handle = await client.add(sound(number))
+            await asyncio.to_thread(write, migrated_url, table, column, value, handle.id)
+            poisoned.append(handle)
+        misfit, stranger = await client.add(submitted(3)), await client.add(unknown())
+        fine = await client.add_many([sound(number) for number in range(100)])
+        async with JobQueueWorker(migrated_url, jobs=[sound, changed], concurrency=4) as worker:
+            assert await asyncio.gather(*(client.wait_for(each, timeout=30) for each in fine)) == [*range(100)]
+            ended = await asyncio.gather(
+                *(client.wait_for(each.id, timeout=30) for each in [*poisoned, misfit]), return_exceptions=True
+            )
+            assert not worker.health().storage_failing
+            assert worker.stats().unknown_kinds == {"nobody knows it": worker.stats().unknown_kinds["nobody knows it"]}
+            record = await client.get(stranger)
+            assert record is not None
+            assert (record.state, record.reason) == (JobState.BLOCKED, UNKNOWN_KIND)
+            for handle in [*poisoned, misfit]:
+                record = await client.get(handle)
+                assert record is not None
+                assert record.state in (JobState.COMPLETED, JobState.FAILED)
+                assert record.error is None or record.error.message
+        broken = [table_column for *table_column, _ in POISON[kind]]
+        unfit = [error for (_, column), error in zip(broken, ended, strict=False) if column == "arguments"]
+        assert all("do not fit" in str(error) for error in unfit), unfit
+        assert "missing required field `colour`" in str(ended[-1])
+        assert await client.size(state=JobState.PENDING) == 0
+        runs = worker.stats()
+    report(
+        f"poison rows ({kind})",
+        tried=len(poisoned) + 2,
+        added=len(poisoned) + 2 + len(fine),
+        runs=runs.finished,
+        lost=len(fine) + len(ended) - runs.completed - runs.failed,
+    )
+    assert runs.completed + runs.failed == len(fine) + len(ended)
+
+
+COMMANDS = [
+    (["worker", "no.such.module", "--storage", "URL"], 1, "there is no module 'no.such.module'"),
+    (["worker", "broken_on_import", "--storage", "URL"], 1, "the module 'broken_on_import' failed as it was imported"),
+    (["worker", "bad_jobs"], 2, "Missing option '--storage'"),
+    (["worker", "bad_jobs", "--storage", "nothing://u:hidden@x"], 1, "no installed storage opens nothing://"),
+    (["worker", "bad_jobs", "--storage", "URL", "--concurrency", "many"], 2, "'many' is not a valid integer"),
+    (["worker", "bad_jobs", "--storage", "URL", "--lost-after", "nan"], 1, "lost_after must be more than 0 seconds"),
+    (["server", "bad_jobs", "--storage", "URL", "--workers", "10000000"], 2, "not in the range"),
+    (["migrate", "--storage", "postgresql://u:hidden@127.0.0.1:1/x"], 1, "PostgreSQL cannot be reached"),
+    (["migrate", "--storage", "postgresql://u:hidden@db/x?pool_sise=1"], 1, "no option 'pool_sise'"),
+    (["migrate", "--storage", "host=db password=hidden"], 1, "this is no URL of a storage"),
+    (["migrate", "--storage", "URL", "--sql", "--phase", "pre"], 2, "leave --phase out"),
+    (["migrate", "--storage", "sqlite:///no/such/folder/x.db"], 1, "the file cannot be opened"),
+]
+
+
+async def test_commands_that_cannot_work_end_with_what_is_wrong(
+    children: Any, sqlite_url: str, tmp_path: Any, report: Callable[..., None]
+) -> None:
+    (tmp_path / "broken_on_import.py").write_text("raise RuntimeError('no settings')\n")
+    (tmp_path / "bad_jobs.py").write_text("from jobq_core import job\n@job()\ndef f() -> None: ...\n")
+    started = [
+        (children.jobq(*[sqlite_url if part == "URL" else part for part in command], JOBQ_STORAGE=""), code, said)
+        for command, code, said in COMMANDS
+    ]
+    for child, code, said in started:
+        assert child.wait(60) == code, child.output
+        assert said in child.output, child.output
+        assert "hidden" not in child.output
+        assert child.output.splitlines()[-1].startswith(("Error: ", "RuntimeError: no settings", "\tIs the server")), (
+            child.output
+        )
+    report("commands that cannot work", tried=len(started))
+
+
+async def test_a_worker_that_cannot_open_its_storage_leaves_nothing_behind(migrated_url: str) -> None:
+    storage = open_storage(migrated_url)
+    async with storage:
+        worker = JobQueueWorker(migrated_url, jobs=[sound])
+        async with worker:
+            assert len(await storage.workers()) == 1
+        assert await storage.workers() == []
