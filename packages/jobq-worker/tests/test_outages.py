@@ -10,6 +10,7 @@ import pytest
 
 from jobq_core import Backoff, JobCompleted, JobContext, JobFailed, JobProgressed, JobState, StorageError, job
 from jobq_core.records import Progress
+from jobq_core.storage import Claim
 from jobq_worker import shift, trouble
 from jobq_worker.trouble import Trouble
 
@@ -72,6 +73,27 @@ async def test_a_settlement_whose_answer_was_lost_counts_once(storage: Probe) ->
         await endings.of(await add(storage, quick(2)))
         assert worker.stats().completed == 2
     assert len(seen) == 2
+
+
+async def test_a_claim_that_takes_effect_long_after_it_failed_is_found(
+    storage: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobq_worker.fetcher.RECHECKS", (0.0,))
+    monkeypatch.setattr("jobq_worker.fetcher.AGAIN", 0.05)
+    async with working(storage, quick, poll_interval=0.01) as worker:
+        endings = Endings(worker)
+        storage.fail("exchange", 1)
+        await endings.of(await add(storage, quick(1)))
+        looks = storage.calls["adopt"]
+        assert looks >= 1
+        # The commit of that claim comes now: the job is this worker's, and it was never told. It serves other queues
+        # only, so that it cannot claim the job by itself.
+        late = await add(storage, quick(2), queue="late")
+        me = worker.health().worker
+        assert me is not None
+        assert [job.id for job in (await storage.exchange(me, (), Claim(("late",), 1))).claimed] == [late]
+        await endings.of(late)
+        assert storage.calls["adopt"] > looks
 
 
 async def test_results_are_kept_while_the_database_is_away(storage: Probe, stage: Stage) -> None:

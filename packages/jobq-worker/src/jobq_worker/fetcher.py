@@ -40,6 +40,9 @@ REFUSALS: Final = 3
 """How often a settlement may be refused by itself before its job is failed instead."""
 RECHECKS: Final = (0.0, 5.0, 30.0, 120.0)
 """Seconds after a failed claim at which to look for jobs whose answer was lost: a commit may come late."""
+AGAIN: Final = 120.0
+"""Seconds between two looks after those, for as long as the worker runs: how late a commit may come nobody can say. A
+worker none of whose claims has failed never looks."""
 
 
 class Fetcher:
@@ -72,6 +75,7 @@ class Fetcher:
         self._rung = True
         self._poll_at = 0.0
         self._doubts: list[float] = []
+        self._look_again_at = float("inf")
         self._limit = BATCH
         self._sent = 0
         self._refusals = 0
@@ -127,7 +131,8 @@ class Fetcher:
 
     async def exchange(self) -> None:
         """Settle what has ended and claim what there is room for, once. Raises what the storage raises."""
-        if self._doubts and self._doubts[0] <= self._loop.time() and self._membership.sure():
+        look_at = min(*self._doubts[:1], self._look_again_at) if self._doubts else self._look_again_at
+        if look_at <= self._loop.time() and self._membership.sure():
             await self._adopt()
         runner, loop = self.runner, self._loop
         rung, self._rung, self._flush = self._rung, False, False
@@ -282,5 +287,6 @@ class Fetcher:
         found = await self._storage.adopt(worker, self.runner.leases())
         while self._doubts and self._doubts[0] <= before:
             del self._doubts[0]
+        self._look_again_at = before + AGAIN
         if found and worker == self._membership.id:
             self.runner.adopt(found, before)
