@@ -1,0 +1,151 @@
+"""SQLite whose disk is full, whose file is locked or read-only, or whose writers are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from journal import now
+from load import Load, Process
+
+from jobq_core import StorageError, open_storage
+
+PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
+SOON = 15.0
+SMALL = 32
+"""Megabytes of the disk that is to be full; the log alone takes some 5 before it is put into the file."""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk, which only root can make."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SMALL}m", "jobq-faults", folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, f"a small disk needs root, and leave to mount a tmpfs: {made.stderr}"
+    try:
+        yield folder
+    finally:
+        # Lazily: the test's processes end after this.
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+async def next_run(load: Load, since: float) -> float:
+    history = await load.until(lambda history: any(run.start > since for run in history.runs), SOON)
+    return min(run.start for run in history.runs if run.start > since) - since
+
+
+async def close_up(
+    load: Load, report: Callable[..., None], fault: str, tried: int, recovery: float | None, clients: list[Process]
+) -> None:
+    for client in clients:
+        client.line("done", 120)
+    await load.drained()
+    verdict = await load.verdict()
+    report(fault, tried=tried, **verdict.figures | {"recovery": recovery})
+    assert verdict.text == ""
+
+
+async def test_a_full_disk_is_waited_for_and_what_was_acknowledged_is_kept(
+    small_disk: Path, load_on: Callable[..., Load], report: Callable[..., None], scale: int, seed: int
+) -> None:
+    url = f"sqlite:///{small_disk / 'jobs.db'}"
+    await open_storage(url).migrate()
+    load = load_on(url)
+    workers = [load.worker().started() for _ in range(2)]
+    client = load.client(jobs=300 * scale, rate=80, seed=seed, **PATIENT).started()
+    longest = 0.0
+    ballast = small_disk / "ballast"
+    for _ in range(2 * scale):
+        before = len(load.history().runs)
+        await load.until(lambda history, before=before: len(history.runs) > before + 50)
+        with ballast.open("wb", buffering=0) as file:
+            try:
+                while file.write(b"x" * 65536):
+                    pass
+            except OSError:
+                pass  # full
+        # Nothing is acknowledged any more after a while: the log may have had some room left.
+        await asyncio.sleep(2)
+        ballast.unlink()
+        longest = max(longest, await next_run(load, now()))
+    await close_up(load, report, "SQLite: disk full", 2 * scale, longest, [client])
+    assert all(worker.alive for worker in workers)
+
+
+async def test_a_foreign_writer_that_holds_the_lock_for_long_is_waited_for(
+    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: int, seed: int
+) -> None:
+    await open_storage(sqlite_url).migrate()
+    load = load_on(sqlite_url)
+    workers = [load.worker(lost_after=6.0).started() for _ in range(2)]
+    client = load.client(jobs=200, rate=60, seed=seed, **PATIENT).started()
+    await load.until(lambda history: len(history.runs) > 40)
+    with closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as stranger:
+        stranger.execute("BEGIN IMMEDIATE")
+        # Longer than busy_timeout, 10 s, and than a lease.
+        await asyncio.sleep(12 if scale == 1 else 60)
+        stranger.execute("ROLLBACK")
+    await close_up(load, report, "SQLite: locked for long", 1, await next_run(load, now()), [client])
+    assert all(worker.alive for worker in workers)
+
+
+async def test_writers_killed_at_any_moment_leave_a_file_that_is_whole(
+    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: int, seed: int
+) -> None:
+    await open_storage(sqlite_url).migrate()
+    load = load_on(sqlite_url)
+    worker = load.worker().started()
+    kills = 6 * scale
+    for kill in range(kills):
+        writer = load.client(jobs=10_000, callers=20, seed=seed + kill, kinds={"quick": 1}).started()
+        before = len(load.history().adds)
+        await load.until(lambda history, before=before: len(history.adds) > before + 40)
+        writer.kill()
+    await close_up(load, report, "SQLite: writer killed", kills, None, [])
+    assert worker.alive
+    with closing(sqlite3.connect(tmp_path / "jobs.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+async def test_a_file_made_read_only_is_told_of_at_once_and_used_again_when_it_is_not(
+    tmp_path: Path, load_on: Callable[..., Load], report: Callable[..., None]
+) -> None:
+    """Root may write to any file: read-only is the disk here."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    await asyncio.to_thread(
+        subprocess.run, ["mount", "-t", "tmpfs", "-o", "size=32m", "jobq-faults", folder], check=True
+    )
+    try:
+        url = f"sqlite:///{folder / 'jobs.db'}"
+        await open_storage(url).migrate()
+        load = load_on(url)
+        first = load.client(jobs=40, kinds={"quick": 1}, wait=False)
+        first.line("done")
+        # Nobody has the file open for writing when the disk becomes read-only, or the kernel would refuse that.
+        await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,ro", folder], check=True)
+        before = time.monotonic()
+        with pytest.raises(StorageError, match=r"written to|opened"):  # noqa: PT012 (either may say so)
+            async with open_storage(url) as storage:
+                await storage.set_retention({})
+                await storage.prune()
+        assert time.monotonic() - before < 5
+        await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,rw", folder], check=True)
+        back = now()
+        worker = load.worker().started()
+        await close_up(load, report, "SQLite: disk read-only", 1, await next_run(load, back), [])
+        worker.kill()
+    finally:
+        await asyncio.to_thread(subprocess.run, ["umount", "--lazy", folder], check=True)
