@@ -1,0 +1,564 @@
+"""A model of the queue: what the docstrings of `jobq_core.storage` promise, said as plainly as it can be.
+
+It shares no code with any storage but the values that go in and out, so that storages which are all wrong alike are
+seen too. Jobs are a dict, the line is a sort, every operation is a few lines. Runs are numbered 1, 2, 3 … where
+storages have leases. Where a docstring leaves an order open, `open_order` names the jobs that it concerns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from jobq_core.records import (
+    AttemptRecord,
+    ErrorRecord,
+    JobRecord,
+    Progress,
+    WorkerInfo,
+    WorkerRecord,
+    WorkerStats,
+)
+from jobq_core.states import Ending, JobState, StopRequest
+from jobq_core.storage import (
+    FINISHED_TOPIC,
+    PROGRESS_TOPIC,
+    REQUEST_TOPIC,
+    UNKNOWN_KIND,
+    WAITING_TOPIC,
+    Added,
+    Change,
+    Claim,
+    ClaimedJob,
+    Exchange,
+    Hold,
+    JobFilter,
+    JobStatus,
+    Leadership,
+    LostWorker,
+    NewJob,
+    Page,
+    ProgressReport,
+    Promotion,
+    RescuedJob,
+    Retention,
+    Settlement,
+    When,
+    queue_topic,
+)
+
+S = JobState
+OVER = (S.COMPLETED, S.FAILED, S.ABORTED)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(eq=False)
+class Known:
+    """A job. Times are microseconds since 1970; `place` is where it stands among jobs of its state."""
+
+    new: NewJob
+    created_at: int
+    run_at: int | None
+    deadline: int | None
+    state: JobState
+    place: int
+    since_added: bool = True
+    attempt: int = 0
+    reason: str | None = None
+    request: StopRequest | None = None
+    worker: UUID | None = None
+    run: int | None = None
+    led_to: JobState | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    progress: Progress = field(default_factory=Progress)
+    result: bytes | None = None
+    error: ErrorRecord | None = None
+    attempts: tuple[AttemptRecord, ...] = ()
+
+
+@dataclass(eq=False)
+class Registered:
+    """A worker."""
+
+    info: WorkerInfo
+    started_at: int
+    beat_at: int
+    stats: WorkerStats = field(default_factory=WorkerStats)
+
+    @property
+    def expires_at(self) -> int:
+        return self.beat_at + micros(self.info.lost_after)
+
+
+class Model:
+    """Operations are named and take arguments as those of a QueueStorage. rings: the topics that rang since cleared."""
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+        self.jobs: dict[UUID, Known] = {}
+        self.known_workers: dict[UUID, Registered] = {}
+        self.runs = 0
+        self.rings: set[str] = set()
+        self.open_order: list[UUID] = []
+        self._places = 0
+        self._leader: UUID | None = None
+        self._leader_until = 0
+        self._retention: dict[str, Retention] = {}
+
+    # What happens to a job
+
+    def _enter(self, job: Known, state: JobState, reason: str | None = None) -> None:
+        self._places += 1
+        job.place, job.since_added = self._places, False
+        job.state, job.reason, job.request = state, reason, None
+        if state is S.PENDING:
+            self.rings.add(queue_topic(job.new.queue))
+        else:
+            self.rings.add(WAITING_TOPIC if state in (S.SCHEDULED, S.BLOCKED) else FINISHED_TOPIC)
+        if state in OVER:
+            job.finished_at = self.now
+
+    def _note_failure(self, job: Known, error: ErrorRecord) -> None:
+        assert job.run is not None
+        assert job.started_at is not None
+        job.attempts += (
+            AttemptRecord(
+                number=job.attempt,
+                lease=job.run,
+                worker=job.worker,
+                started_at=moment(job.started_at),
+                finished_at=moment(self.now),
+                error=error,
+            ),
+        )
+
+    def _when(self, when: When | None) -> int | None:
+        if when is None:
+            return None
+        return (when - EPOCH) // timedelta(microseconds=1) if isinstance(when, datetime) else self.now + micros(when)
+
+    def _holder(self, queue: str, key: str | None) -> Known | None:
+        if key is None:
+            return None
+        held = (
+            j for j in self.jobs.values() if j.state not in OVER and (j.new.queue, j.new.unique_key) == (queue, key)
+        )
+        return next(held, None)
+
+    def _line(self, state: JobState, *, queue: str) -> list[Known]:
+        line = [job for job in self.jobs.values() if job.state is state and job.new.queue == queue]
+        return sorted(line, key=lambda job: (-job.new.priority, job.place))
+
+    # Submitting
+
+    def add(self, jobs: Sequence[NewJob]) -> list[Added]:
+        return [self._add_one(job) for job in jobs]
+
+    def _add_one(self, new: NewJob) -> Added:
+        if new.id in self.jobs:
+            return Added(new.id, False)
+        holder = self._holder(new.queue, new.unique_key)
+        if holder is not None:
+            return Added(holder.new.id, False)
+        run_at = self._when(new.run_at)
+        job = Known(new, self.now, run_at, self._when(new.deadline), S.PENDING, 0)
+        waits = run_at is not None and run_at > self.now
+        self._enter(job, S.SCHEDULED if waits else S.PENDING, "delayed" if waits else None)
+        job.since_added = True
+        self.jobs[new.id] = job
+        return Added(new.id, True)
+
+    # The hot path
+
+    def exchange(self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None) -> Exchange:
+        settled = [self._settle(settlement) for settlement in settlements]
+        known = self.known_workers.get(worker)
+        alive = known is not None and known.expires_at > self.now
+        claimed: list[ClaimedJob] = []
+        if alive and claim is not None:
+            for queue in claim.queues:
+                for job in self._line(S.PENDING, queue=queue)[: max(0, claim.limit - len(claimed))]:
+                    claimed.append(self._claim(job, worker))
+        return Exchange(settled, claimed, alive)
+
+    def _settle(self, settlement: Settlement) -> JobState | None:
+        job = self.jobs.get(settlement.id)
+        if job is None or job.run != settlement.lease:
+            return None
+        if job.state is not S.PROCESSING:
+            return job.led_to
+        ending, error = settlement.ending, settlement.error
+        when = self._when(settlement.when)
+        state = led_to(ending, job.request, waits=when is not None and when > self.now)
+        if ending is Ending.RELEASE:
+            job.attempt -= 1
+        elif ending is not Ending.COMPLETE and error is not None:
+            self._note_failure(job, error)
+            if state in (S.FAILED, S.ABORTED, S.DISABLED):
+                job.error = error
+        if state is S.COMPLETED:
+            job.result = settlement.result
+        if state in (S.SCHEDULED, S.BLOCKED):
+            job.run_at = when
+        usual = {S.SCHEDULED: "backoff", S.BLOCKED: "released", S.DISABLED: "disabled", S.ABORTED: "aborted"}
+        self._enter(job, state, None if state is S.COMPLETED else settlement.reason or usual.get(state))
+        job.led_to = state
+        return state
+
+    def _claim(self, job: Known, worker: UUID) -> ClaimedJob:
+        self.runs += 1
+        job.state, job.run, job.worker, job.started_at = S.PROCESSING, self.runs, worker, self.now
+        job.attempt += 1
+        job.led_to, job.reason, job.progress = None, None, Progress()
+        return self._claimed(job)
+
+    def _claimed(self, job: Known) -> ClaimedJob:
+        new = job.new
+        left = None if job.deadline is None else (job.deadline - self.now) / 1_000_000
+        assert job.run is not None
+        return ClaimedJob(
+            new.id, job.run, new.queue, new.kind, new.arguments, job.attempt, new.max_attempts, new.priority,
+            new.timeout, left, new.backoff, new.run_id, new.tags,
+        )  # fmt: skip
+
+    def _running(self, job_id: UUID, run: int) -> Known | None:
+        job = self.jobs.get(job_id)
+        return job if job is not None and job.state is S.PROCESSING and job.run == run else None
+
+    def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
+        jobs = [self._running(*lease) for lease in leases]
+        return [Hold(False) if job is None or job.worker != worker else Hold(True, job.request) for job in jobs]
+
+    def adopt(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
+        mine = [job for job in self.jobs.values() if job.state is S.PROCESSING and job.worker == worker]
+        return [self._claimed(job) for job in sorted(mine, key=_run) if job.run not in leases]
+
+    def progress(self, worker: UUID, reports: Sequence[ProgressReport]) -> list[bool]:
+        answer = []
+        for report in reports:
+            job = self._running(report.id, report.lease)
+            if job is not None:
+                job.progress = report.progress
+                self.rings.add(PROGRESS_TOPIC)
+            answer.append(job is not None)
+        return answer
+
+    # Control
+
+    def _change(self, ids: Iterable[UUID], act: Callable[[Known], bool]) -> list[Change]:
+        """Do something to jobs, one by one; `act` says whether what a running job is asked to do was changed."""
+        changes = []
+        for job_id in ids:
+            job = self.jobs.get(job_id)
+            if job is None:
+                changes.append(Change(job_id, None, None))
+                continue
+            before = job.state
+            asked = act(job)
+            if asked:
+                self.rings.add(REQUEST_TOPIC)
+            changes.append(Change(job_id, before, job.state if job_id in self.jobs else None, asked))
+        return changes
+
+    def abort(self, ids: Sequence[UUID]) -> list[Change]:
+        return self._change(ids, self._abort)
+
+    def _abort(self, job: Known) -> bool:
+        if job.state is S.PROCESSING:
+            job.request = StopRequest.ABORT
+            return True
+        if job.state not in OVER:
+            self._enter(job, S.ABORTED, "aborted")
+        return False
+
+    def abort_run(self, run_id: str) -> list[Change]:
+        ids = [job.new.id for job in self.jobs.values() if job.new.run_id == run_id and job.state not in OVER]
+        return self.abort(sorted(ids))
+
+    def retry(self, ids: Sequence[UUID]) -> list[Change]:
+        return self._change(ids, self._retry)
+
+    def _retry(self, job: Known) -> bool:
+        if job.state in (S.FAILED, S.ABORTED) and self._holder(job.new.queue, job.new.unique_key) is None:
+            self._enter(job, S.PENDING)
+            job.attempt, job.finished_at, job.error, job.progress = 0, None, None, Progress()
+        return False
+
+    def disable(self, ids: Sequence[UUID]) -> list[Change]:
+        return self._change(ids, self._disable)
+
+    def _disable(self, job: Known) -> bool:
+        if job.state is S.PROCESSING:
+            job.request = job.request or StopRequest.DISABLE
+            return True
+        if job.state not in (*OVER, S.DISABLED):
+            self._enter(job, S.DISABLED, "disabled")
+        return False
+
+    def enable(self, ids: Sequence[UUID]) -> list[Change]:
+        return self._change(ids, self._enable)
+
+    def _enable(self, job: Known) -> bool:
+        if job.state is S.PROCESSING and job.request is StopRequest.DISABLE:
+            job.request = None
+            return True
+        if job.state is S.DISABLED:
+            waits = job.run_at is not None and job.run_at > self.now
+            self._enter(job, S.SCHEDULED if waits else S.PENDING, "delayed" if waits else None)
+            job.error = None
+        return False
+
+    def delete(self, ids: Sequence[UUID]) -> list[Change]:
+        return self._change(ids, self._delete)
+
+    def _delete(self, job: Known) -> bool:
+        del self.jobs[job.new.id]
+        self.rings.add(FINISHED_TOPIC)
+        if job.state is S.PROCESSING:
+            self.rings.add(REQUEST_TOPIC)
+        return False
+
+    def clear(self, queue: str) -> int:
+        return len(self.delete([job.new.id for job in self.jobs.values() if job.new.queue == queue]))
+
+    # Reading
+
+    def get(self, ids: Sequence[UUID]) -> list[JobRecord | None]:
+        return [record(self.jobs[job_id]) if job_id in self.jobs else None for job_id in ids]
+
+    def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:
+        found = [
+            job
+            for job in self.jobs.values()
+            if (after is None or job.new.id < after)
+            and filter.queue in (None, job.new.queue)
+            and (not filter.states or job.state in filter.states)
+            and (not filter.kinds or job.new.kind in filter.kinds)
+            and filter.run_id in (None, job.new.run_id)
+            and set(filter.tags) <= set(job.new.tags)
+        ]
+        found.sort(key=lambda job: job.new.id, reverse=True)
+        page = found[:limit]
+        return Page([record(job) for job in page], page[-1].new.id if page and len(found) > limit else None)
+
+    def counts(self, queue: str | None = None) -> Mapping[str, Mapping[JobState, int]]:
+        names = {job.new.queue for job in self.jobs.values()} if queue is None else {queue}
+        return {
+            name: {s: sum(j.state is s and j.new.queue == name for j in self.jobs.values()) for s in JobState}
+            for name in names
+        }
+
+    def peek(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
+        return [status(self.jobs[job_id]) if job_id in self.jobs else None for job_id in ids]
+
+    def output_for(self, queue: str, kind: str, fingerprint: bytes) -> JobStatus | None:
+        wanted = (S.COMPLETED, queue, kind, fingerprint)
+        found = [j for j in self.jobs.values() if (j.state, j.new.queue, j.new.kind, j.new.fingerprint) == wanted]
+        return status(max(found, key=lambda job: job.new.id)) if found else None
+
+    # Workers
+
+    def register(self, worker: WorkerInfo) -> None:
+        known = self.known_workers.setdefault(worker.id, Registered(worker, self.now, self.now))
+        known.info, known.beat_at = worker, self.now
+        freed = [
+            job
+            for queue in dict.fromkeys(worker.queues)
+            for job in self._line(S.BLOCKED, queue=queue)
+            if job.reason == UNKNOWN_KIND and job.new.kind in worker.kinds
+        ]
+        for job in freed:
+            self._enter(job, S.PENDING)
+        self.open_order = [job.new.id for job in freed] if len(freed) > 1 else []
+
+    def beat(self, worker: UUID, stats: WorkerStats) -> bool:
+        known = self.known_workers.get(worker)
+        if known is None:
+            return False
+        known.beat_at, known.stats = self.now, stats
+        return True
+
+    def deregister(self, worker: UUID) -> None:
+        self.known_workers.pop(worker, None)
+
+    def workers(self) -> list[WorkerRecord]:
+        return [
+            WorkerRecord(
+                info=known.info,
+                started_at=moment(known.started_at),
+                beat_at=moment(known.beat_at),
+                expires_at=moment(known.expires_at),
+                stats=known.stats,
+            )
+            for known in sorted(self.known_workers.values(), key=lambda known: (known.started_at, known.info.id))
+        ]
+
+    # Maintenance
+
+    def lead(self, worker: UUID, term: float) -> Leadership:
+        if self._leader in (None, worker) or self._leader_until <= self.now:
+            self._leader, self._leader_until = worker, self.now + micros(term)
+        return Leadership(self._leader == worker, (self._leader_until - self.now) / 1_000_000)
+
+    def resign(self, worker: UUID) -> None:
+        if self._leader == worker:
+            self._leader = None
+
+    def _timed(self) -> list[Known]:
+        timed = [job for job in self.jobs.values() if job.state in (S.SCHEDULED, S.BLOCKED)]
+        return sorted(timed, key=lambda job: (job.run_at, job.place))
+
+    def open_ties(self) -> list[UUID]:
+        """Return the due jobs whose order is open: of those due at one moment, only the ones that wait since they were
+        added have one."""
+        due = [job for job in self._timed() if _at(job) <= self.now]
+        ties = [[other for other in due if other.run_at == job.run_at] for job in due]
+        return [
+            job.new.id for job, tie in zip(due, ties, strict=True) if not all(j.since_added for j in tie) and tie[1:]
+        ]
+
+    def promote(self, limit: int = 1000) -> Promotion:
+        due = [job for job in self._timed() if _at(job) <= self.now]
+        self.open_order = self.open_ties()
+        for job in due[:limit]:
+            self._enter(job, S.PENDING)
+        left = self._timed()
+        return Promotion(len(due[:limit]), max(_at(left[0]) - self.now, 0) / 1_000_000 if left else None)
+
+    def rescue(self) -> list[LostWorker]:
+        lost = {worker: known for worker, known in self.known_workers.items() if known.expires_at <= self.now}
+        for worker in lost:
+            del self.known_workers[worker]
+        taken: dict[UUID, list[RescuedJob]] = {worker: [] for worker in lost}
+        running = [job for job in self.jobs.values() if job.state is S.PROCESSING]
+        for job in sorted(running, key=_run):
+            assert job.worker is not None
+            if job.worker not in self.known_workers:
+                name = lost[job.worker].info.name if job.worker in lost else ""
+                taken.setdefault(job.worker, []).append(self._take_back(job, name))
+        return [
+            LostWorker(
+                worker=worker,
+                name=lost[worker].info.name if worker in lost else "",
+                silent_for=(self.now - lost[worker].beat_at) / 1_000_000 if worker in lost else 0.0,
+                jobs=jobs,
+            )
+            for worker, jobs in taken.items()
+        ]
+
+    def _take_back(self, job: Known, name: str) -> RescuedJob:
+        shown = f"worker '{name}' ({job.worker})" if name else f"worker ({job.worker})"
+        error = ErrorRecord(type="jobq_core.errors.WorkerLostError", message=f"{shown} stopped giving signs of life")
+        self._note_failure(job, error)
+        request, spent = job.request, job.attempt >= job.new.max_attempts
+        if request is StopRequest.DISABLE:
+            self._enter(job, S.DISABLED, "disabled")
+        elif request is StopRequest.ABORT:
+            self._enter(job, S.ABORTED, "aborted")
+        elif spent:
+            self._enter(job, S.FAILED, "worker lost")
+        else:
+            self._enter(job, S.PENDING)
+        if job.state in OVER:
+            job.error = error
+        self.rings.add(REQUEST_TOPIC)
+        new = job.new
+        return RescuedJob(id=new.id, kind=new.kind, queue=new.queue, attempt=job.attempt, state=job.state)
+
+    def set_retention(self, retention: Mapping[str, Retention]) -> None:
+        self._retention.update(retention)
+
+    def prune(self, limit: int = 10_000) -> int:
+        over = [job for job in self.jobs.values() if job.state in OVER and self._is_over(job)]
+        for job in over[:limit]:
+            self._delete(job)
+        return len(over[:limit])
+
+    def _is_over(self, job: Known) -> bool:
+        kept = self._retention.get(job.new.queue, Retention())
+        seconds = {S.COMPLETED: kept.completed, S.FAILED: kept.failed, S.ABORTED: kept.aborted}[job.state]
+        assert job.finished_at is not None
+        return seconds is not None and job.finished_at + micros(seconds) <= self.now
+
+
+def led_to(ending: Ending, request: StopRequest | None, *, waits: bool) -> JobState:
+    """Return what a settlement leads to: what happened stands, and a job that was asked to stop is not put back."""
+    if ending in (Ending.COMPLETE, Ending.ABORT):
+        return S.COMPLETED if ending is Ending.COMPLETE else S.ABORTED
+    if ending is Ending.DISABLE or request is StopRequest.DISABLE:
+        return S.DISABLED
+    if ending is Ending.FAIL or request is StopRequest.ABORT:
+        return S.FAILED if ending is Ending.FAIL else S.ABORTED
+    if not waits:
+        return S.PENDING
+    return S.SCHEDULED if ending is Ending.RETRY else S.BLOCKED
+
+
+def record(job: Known) -> JobRecord:
+    """Return what is known of a job."""
+    new = job.new
+    return JobRecord(
+        id=new.id,
+        kind=new.kind,
+        queue=new.queue,
+        state=job.state,
+        priority=new.priority,
+        arguments_json=new.arguments,
+        created_at=moment(job.created_at),
+        run_at=None if job.run_at is None else moment(job.run_at),
+        deadline=None if job.deadline is None else moment(job.deadline),
+        timeout=new.timeout,
+        attempt=job.attempt,
+        max_attempts=new.max_attempts,
+        run_id=new.run_id,
+        tags=new.tags,
+        unique_key=new.unique_key,
+        reason=job.reason,
+        stop_request=job.request,
+        worker=job.worker,
+        lease=job.run,
+        started_at=None if job.started_at is None else moment(job.started_at),
+        finished_at=None if job.finished_at is None else moment(job.finished_at),
+        progress=job.progress,
+        result_json=job.result,
+        error=job.error,
+        attempts=job.attempts,
+    )
+
+
+def status(job: Known) -> JobStatus:
+    """Return what a waiter needs of a job."""
+    return JobStatus(
+        id=job.new.id,
+        kind=job.new.kind,
+        queue=job.new.queue,
+        state=job.state,
+        attempt=job.attempt,
+        progress=job.progress,
+        worker=job.worker,
+        result_json=job.result,
+        error=job.error,
+    )
+
+
+def moment(microseconds: int) -> datetime:
+    """Return the datetime of a time of the model."""
+    return EPOCH + timedelta(microseconds=microseconds)
+
+
+def micros(seconds: float) -> int:
+    """Return whole microseconds."""
+    return round(seconds * 1_000_000)
+
+
+def _run(job: Known) -> int:
+    assert job.run is not None
+    return job.run
+
+
+def _at(job: Known) -> int:
+    assert job.run_at is not None
+    return job.run_at

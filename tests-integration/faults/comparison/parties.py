@@ -1,0 +1,233 @@
+"""The storages that are driven alike, on one clock that stands until it is moved, and what they say in one language.
+
+What is different by nature is translated: a lease becomes the number of the run, counted over all claims. All else,
+times included, is compared as it is, for no clock moves by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from jobq_core.memory import MemoryQueueStorage
+from jobq_core.records import JobRecord, WorkerRecord
+from jobq_core.storage import (
+    FINISHED_TOPIC,
+    PROGRESS_TOPIC,
+    REQUEST_TOPIC,
+    WAITING_TOPIC,
+    ClaimedJob,
+    Exchange,
+    LostWorker,
+    Page,
+    ProgressReport,
+    QueueStorage,
+    Settlement,
+    Subscription,
+    queue_topic,
+)
+from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_sqlite import SqliteQueueStorage
+
+
+class Standing:
+    """A clock in whole seconds since 1970, so that a float holds them exactly."""
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return float(self.now)
+
+
+class Party:
+    """A storage, the leases it gave for the runs, and an ear at its doorbell."""
+
+    def __init__(self, name: str, storage: QueueStorage, ear: Subscription) -> None:
+        self.name = name
+        self.storage = storage
+        self.ear = ear
+        self.leases: dict[int, int] = {}
+        self.runs: dict[int, int] = {}
+
+    async def ask(self, operation: str, *arguments: Any, **named: Any) -> Any:
+        """Run an operation, and return what it answers as the model would say it."""
+        arguments = tuple(self._to_leases(operation, argument) for argument in arguments)
+        answer = await getattr(self.storage, operation)(*arguments, **named)
+        return self.translate(answer)
+
+    def _to_leases(self, operation: str, argument: Any) -> Any:
+        if isinstance(argument, list):
+            if operation == "held":
+                return [(job_id, self._lease(run)) for job_id, run in argument]
+            if operation == "adopt":
+                return [self._lease(run) for run in argument]
+            return [
+                msgspec.structs.replace(each, lease=self._lease(each.lease))
+                if isinstance(each, Settlement | ProgressReport)
+                else each
+                for each in argument
+            ]
+        return argument
+
+    def _lease(self, run: int) -> int:
+        return self.leases.get(run, 10**15 + run)
+
+    def _note(self, claimed: ClaimedJob) -> Any:
+        """Number a run that this storage just began."""
+        run = len(self.leases) + 1
+        assert claimed.lease > max(self.runs, default=0), f"{self.name} gave a lease that is not above all before"
+        self.leases[run], self.runs[claimed.lease] = claimed.lease, run
+        return self.translate(claimed)
+
+    def translate(self, answer: Any) -> Any:
+        """Return an answer in the model's language."""
+        if isinstance(answer, Exchange):
+            # In the order of claiming; the leases of one claim are in that order too.
+            claimed = [self._note(each) for each in answer.claimed]
+            return answer.settled, claimed, answer.alive
+        if isinstance(answer, ClaimedJob):
+            return msgspec.structs.astuple(msgspec.structs.replace(answer, lease=self.runs[answer.lease]))
+        if isinstance(answer, JobRecord):
+            return self._record(answer)
+        if isinstance(answer, Page):
+            return [self._record(each) for each in answer.jobs], answer.cursor
+        if isinstance(answer, list):
+            if all(isinstance(each, WorkerRecord) for each in answer):
+                started = [each.started_at for each in answer]
+                assert started == sorted(started), f"{self.name} does not give the oldest worker first"
+                return sorted(answer, key=lambda worker: (worker.started_at, worker.info.id))
+            if all(isinstance(each, LostWorker) for each in answer):
+                return sorted(answer, key=lambda lost: lost.worker)
+            return [self.translate(each) for each in answer]
+        return answer
+
+    def _record(self, record: JobRecord) -> JobRecord:
+        return msgspec.structs.replace(
+            record,
+            lease=None if record.lease is None else self.runs[record.lease],
+            attempts=tuple(
+                msgspec.structs.replace(attempt, lease=self.runs[attempt.lease]) for attempt in record.attempts
+            ),
+        )
+
+
+class OfTheModel(Party):
+    """How the model's own answers are put in the same shape."""
+
+    def __init__(self) -> None:
+        self.name = "the model"
+        self.leases = self.runs = _Same()
+
+    def _note(self, claimed: ClaimedJob) -> Any:
+        return self.translate(claimed)
+
+
+class _Same(dict[int, int]):
+    def __missing__(self, key: int) -> int:
+        return key
+
+
+def all_topics(queues: Sequence[str]) -> list[str]:
+    """Return every topic there is."""
+    return [*map(queue_topic, queues), FINISHED_TOPIC, PROGRESS_TOPIC, REQUEST_TOPIC, WAITING_TOPIC]
+
+
+class PostgresSchema:
+    """A schema that is made once and emptied for each example, and whose clock stands."""
+
+    TABLES = (
+        "job", "waiting", "ready", "running", "outcome", "attempt", "unique_key", "worker", "queue", "tally", "passed",
+    )  # fmt: skip
+
+    def __init__(self, dsn: str, schema: str) -> None:
+        self.dsn = dsn
+        self.schema = schema
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+
+    async def make(self) -> None:
+        """Make the tables."""
+        await PostgresQueueStorage(self.dsn, schema=self.schema).migrate()
+        self._connection = await psycopg.AsyncConnection.connect(self.dsn, autocommit=True)
+
+    async def end(self) -> None:
+        """Give the connection back."""
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def execute(self, *statements: str) -> None:
+        """Run statements, in which {} stands for the schema, in one transaction."""
+        assert self._connection is not None
+        async with self._connection.transaction():
+            for statement in statements:
+                await self._connection.execute(sql.SQL(statement).format(sql.Identifier(self.schema)))
+
+    async def empty(self) -> None:
+        """Remove all rows."""
+        await self.execute(
+            *(f"DELETE FROM {{}}.{table}" for table in self.TABLES),
+            "UPDATE {}.maintenance SET worker = NULL, expires_at = NULL",
+        )
+
+    async def set_clock(self, now: int) -> None:
+        """Let it be that many seconds since 1970."""
+        await self.execute(
+            "CREATE OR REPLACE FUNCTION {}.clock() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE "
+            f"AS 'SELECT timestamptz ''1970-01-01 00:00:00+00'' + interval ''{now} seconds'''"
+        )
+
+
+@contextlib.asynccontextmanager
+async def parties(
+    clock: Standing, schema: PostgresSchema, folder: Path, queues: Sequence[str]
+) -> AsyncIterator[list[Party]]:
+    """Open an empty storage of each kind. schema: as `make` left it. folder: an empty one."""
+    await schema.empty()
+    await schema.set_clock(clock.now)
+    sqlite = SqliteQueueStorage(folder / "jobs.db", synchronous="NORMAL")
+    sqlite._clock = clock
+    postgres = PostgresQueueStorage(schema.dsn, schema=schema.schema)
+    async with contextlib.AsyncExitStack() as stack:
+        made = []
+        for name, storage in (("memory", MemoryQueueStorage(clock=clock)), ("sqlite", sqlite), ("postgres", postgres)):
+            await stack.enter_async_context(storage)
+            ear = await stack.enter_async_context(storage.subscribe(all_topics(queues)))
+            made.append(Party(name, storage, ear))
+        yield made
+
+
+async def each(parties: Sequence[Party], ask: Callable[[Party], Any]) -> list[Any]:
+    """Ask all of them at once; an answer that is an error is given as its type, its message and its notes."""
+    return list(await asyncio.gather(*(_answer(ask, party) for party in parties)))
+
+
+async def _answer(ask: Callable[[Party], Any], party: Party) -> Any:
+    try:
+        return await ask(party)
+    except Exception as error:  # noqa: BLE001 -- it is compared
+        return said(error)
+
+
+def said(error: Exception) -> tuple[str, str, list[str]]:
+    """Return what can be seen of an error."""
+    return type(error).__name__, str(error), list(getattr(error, "__notes__", []))
+
+
+def difference(answer: Any, expected: Any, path: str = "") -> str:
+    """Say where two answers differ first, and how."""
+    if isinstance(answer, list | tuple) and isinstance(expected, list | tuple) and len(answer) == len(expected):
+        for index, (one, two) in enumerate(zip(answer, expected, strict=True)):
+            if one != two:
+                return difference(one, two, f"{path}[{index}]")
+    if isinstance(answer, msgspec.Struct) and type(answer) is type(expected):
+        for name in answer.__struct_fields__:
+            if getattr(answer, name) != getattr(expected, name):
+                return difference(getattr(answer, name), getattr(expected, name), f"{path}.{name}")
+    return f"{path}: {answer!r} instead of {expected!r}"

@@ -1,0 +1,645 @@
+"""Memory, SQLite and PostgreSQL are told the same, in any order, and say the same after each step; so does a model."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, cast
+from unittest import mock
+from uuid import UUID
+
+import msgspec
+import pytest
+from comparison.model import OVER, Model, moment
+from comparison.parties import OfTheModel, Party, PostgresSchema, Standing, difference, each, parties, said
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import seed as seeded
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from jobq_client import JobQueueClient
+from jobq_core import job
+from jobq_core.errors import JobNotFoundError, JobQueueError, JobStateError
+from jobq_core.records import ErrorRecord, Progress, WorkerInfo, WorkerStats
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import (
+    UNKNOWN_KIND,
+    Change,
+    Claim,
+    JobFilter,
+    NewJob,
+    ProgressReport,
+    QueueStorage,
+    Retention,
+    Settlement,
+)
+from jobq_core.submission import SubmitOptions, new_job
+from jobq_storage_postgres.testing import ThrowawayPostgres
+
+T = TypeVar("T")
+
+START = 1_767_571_200
+"""Monday, 5 January 2026: where every example's clock begins."""
+QUEUES = ("a", "b")
+KINDS = ("count", "shout")
+STRIDES = (1, 60, 100, 3600, 86_400, 9 * 86_400)
+DELAYS = (0.0, 0.5, 50.0, 100.0, 3600.0, -5.0)
+LOST_AFTER = 90.0
+TEXTS = ("", "no such file", 'a "quoted" {word}, a \\ and a ,', "Grüße, 世界 🎉", "two\nlines")
+TAGS = ("x", "y", 'q"u{o}t,e\\', "NULL", "ü")
+
+
+@job(name="count", fingerprint=True)
+def count(n: int) -> int:
+    return n
+
+
+@job(name="shout", queue="b", max_attempts=2)
+def shout(word: str, *, loud: bool = True) -> str:
+    return word
+
+
+nth = st.integers(0, 9)
+"""A job or a run, counted from the newest; beyond the oldest it is one that never was."""
+several = st.lists(nth, max_size=4)
+queues = st.sampled_from(QUEUES)
+texts = st.sampled_from(TEXTS)
+words = st.sampled_from([None, "k", "l"])
+delays = st.sampled_from([None, *DELAYS])
+whens = st.tuples(delays, st.booleans())
+tags = st.lists(st.sampled_from(TAGS), max_size=2, unique=True).map(tuple)
+states = st.frozensets(st.sampled_from(JobState), max_size=3)
+rarely = st.sampled_from([False, False, False, False, True])
+operations = st.sampled_from(["abort", "disable", "enable", "retry", "delete"])
+errors = st.builds(ErrorRecord, type=st.sampled_from(["ValueError", "shop.Closed"]), message=texts, traceback=texts)
+details: st.SearchStrategy[Any] = st.sampled_from([None, 0, False, [], {"a": [1, 2.5, None]}, "ü"])
+new_jobs = st.fixed_dictionaries(
+    {
+        "queue": queues,
+        "kind": st.sampled_from(KINDS),
+        "arguments": st.sampled_from([b"{}", b'{"n":1}', b'{"n":2}']),
+        "priority": st.sampled_from([0, 0, 9, -9]),
+        "max_attempts": st.sampled_from([1, 2, 10]),
+        "timeout": st.sampled_from([None, 0.1, 60.0]),
+        "backoff": st.sampled_from([None, b'{"first":1.0}']),
+        "unique_key": words,
+        "run_id": st.sampled_from([None, "r", "s"]),
+        "tags": tags,
+        "fingerprint": st.sampled_from([None, bytes(16), b"\xff" * 16]),
+    }
+)
+submissions = st.tuples(
+    new_jobs,
+    whens,
+    whens,
+    # Whether it has the id of a job that is there; or an id made by a clock that is seconds ahead or behind.
+    st.sampled_from([None, None, None, None, 0, 1, 5]),
+    st.sampled_from([0, 0, 0, -5000, 5000]),
+)
+endings = st.fixed_dictionaries(
+    {
+        "ending": st.sampled_from([*Ending, Ending.COMPLETE, Ending.RETRY]),
+        "result": st.sampled_from([None, b"null", b"0", b'{"a":[1]}']),
+        "error": st.none() | errors,
+        "reason": st.sampled_from([None, None, "full", UNKNOWN_KIND]),
+    }
+)
+settlements = st.tuples(nth, endings, whens)
+
+
+class Machine(RuleBasedStateMachine):
+    """What is done to all of them, and what is looked at after each step."""
+
+    place: ClassVar[tuple[asyncio.Runner, PostgresSchema, Path]]
+    """Where the examples run."""
+    steps: ClassVar[int] = 0
+    jobs_added: ClassVar[int] = 0
+    runs_begun: ClassVar[int] = 0
+    moves: ClassVar[set[tuple[JobState, JobState]]] = set()
+    """The moves from state to state that were seen."""
+    asked: ClassVar[set[str]] = set()
+    """The operations that were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner, self.schema, folder = self.place
+        self.folder = Path(tempfile.mkdtemp(dir=folder))
+        self.clock = Standing(START)
+        self.model = Model(START * 1_000_000)
+        self.reading = OfTheModel()
+        self.jobs: list[UUID] = []
+        self.states: dict[UUID, JobState] = {}
+        self.claimed: list[tuple[UUID, int]] = []
+        self.workers: list[WorkerInfo] = []
+        self._numbers = itertools.count(1)
+        self._stack = AsyncExitStack()
+        self.run(self._open())
+
+    async def _open(self) -> None:
+        self.parties = await self._stack.enter_async_context(parties(self.clock, self.schema, self.folder, QUEUES))
+        self.clients = {
+            party.name: await self._stack.enter_async_context(JobQueueClient(party.storage, "a", patience=0.0))
+            for party in self.parties
+        }
+
+    def teardown(self) -> None:
+        try:
+            if sys.exception() is None:  # else that is what is to be reported
+                self._drain()
+        finally:
+            Machine.jobs_added += len(self.jobs)
+            Machine.runs_begun += self.model.runs
+            self.run(self._stack.aclose())
+            shutil.rmtree(self.folder)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    # Means
+
+    def _id(self, skew: int = 0) -> UUID:
+        """Make a UUIDv7 of the example's clock: the same in each run of the example."""
+        milliseconds = self.clock.now * 1000 + skew
+        return UUID(int=milliseconds << 80 | 7 << 76 | next(self._numbers) << 64 | 2 << 62 | 1)
+
+    def _job(self, nth: int) -> UUID:
+        return self.jobs[-1 - nth] if nth < len(self.jobs) else self._id()
+
+    def _ids(self, several: list[int]) -> list[UUID]:
+        return [self._job(nth) for nth in several]
+
+    def _run_of(self, nth: int) -> tuple[UUID, int]:
+        """Return a run that goes on, the newest first; after those, runs that are over; then one that never was."""
+        going = {known.run for known in self.model.jobs.values() if known.state is JobState.PROCESSING}
+        runs = sorted(self.claimed, key=lambda each: (each[1] in going, each[1]), reverse=True)
+        return runs[nth] if nth < len(runs) else (self._job(nth), 10**6)
+
+    def _worker(self, nth: int) -> WorkerInfo:
+        return self.workers[nth % len(self.workers)] if self.workers else self._info()
+
+    def _info(self, kinds: tuple[str, ...] = KINDS, queues: tuple[str, ...] = QUEUES) -> WorkerInfo:
+        number = next(self._numbers)
+        return WorkerInfo(
+            id=self._id(), name=f"w{number}", host="here", pid=number, queues=queues, kinds=kinds, concurrency=1,
+            lost_after=LOST_AFTER,
+        )  # fmt: skip
+
+    def _when(self, when: tuple[float | None, bool]) -> Any:
+        """Return seconds, or the moment so many seconds from now."""
+        delay, as_moment = when
+        return moment(self.model.now) + timedelta(seconds=delay) if delay is not None and as_moment else delay
+
+    def _own_when(self, when: tuple[float | None, bool]) -> Any:
+        """Do the same, but no two at one moment: among jobs put back there is no order then."""
+        delay, as_moment = when
+        if delay is not None and delay > 0:
+            delay += next(self._numbers) / 1000
+        return self._when((delay, as_moment))
+
+    def ask(self, operation: str, *arguments: Any, **named: Any) -> Any:
+        """Ask the model and the parties alike, and return what all of them answer."""
+        Machine.asked.add(operation)
+        try:
+            expected = self.reading.translate(getattr(self.model, operation)(*arguments, **named))
+        except JobQueueError as error:
+            expected = said(error)
+        answers = self.run(each(self.parties, lambda party: party.ask(operation, *arguments, **named)))
+        self.agree(operation, expected, answers)
+        return expected
+
+    def agree(self, what: str, expected: Any, answers: list[Any]) -> None:
+        for party, answer in zip(self.parties, answers, strict=True):
+            if answer != expected:
+                raise AssertionError(f"{what}: {party.name} says {difference(answer, expected)}")
+
+    def in_order(self) -> None:
+        """Put jobs whose order nobody promised back in line one by one, so that it is the same everywhere."""
+        for job_id in self.model.open_order:
+            self.ask("disable", [job_id])
+            self.ask("enable", [job_id])
+        self.model.open_order = []
+
+    # Submitting
+
+    @initialize(workers=st.integers(0, 3), jobs=st.lists(new_jobs, max_size=8))
+    def begin(self, workers: int, jobs: list[dict[str, Any]]) -> None:
+        for _ in range(workers):
+            self.workers.append(self._info())
+            self.ask("register", self.workers[-1])
+        self._add([NewJob(id=self._id(), **options) for options in jobs])
+
+    def _add(self, batch: list[NewJob]) -> None:
+        self.jobs += [one.id for one in self.ask("add", batch) if one.created]
+
+    @rule(submissions=st.lists(submissions, max_size=4))
+    def add(self, submissions: list[Any]) -> None:
+        batch: list[NewJob] = []
+        for options, run_at, deadline, again, skew in submissions:
+            known = again is not None and again < len(self.jobs)
+            job_id = self._job(again) if known else self._id(skew)
+            options = {**options, "run_at": self._when(run_at), "deadline": self._when(deadline)}
+            # The same job twice in a batch is as it was said first; two jobs of one id are nobody's wish.
+            batch.append(next((job for job in batch if job.id == job_id), NewJob(id=job_id, **options)))
+        self._add(batch)
+
+    @rule(count=st.integers(1, 3), options=new_jobs)
+    def add_alike(self, count: int, options: dict[str, Any]) -> None:
+        self._add([NewJob(id=self._id(), **options) for _ in range(count)])
+
+    # The hot path
+
+    @rule(who=nth, limit=st.integers(1, 3))
+    def claim(self, who: int, limit: int) -> None:
+        self._exchange(self._worker(who), [], Claim(QUEUES, limit))
+
+    @rule(
+        runs=st.lists(st.tuples(st.sampled_from([0, 0, 0, 1, 2]), endings, st.sampled_from([None, 50.0])), min_size=1)
+    )
+    def work(self, runs: list[Any]) -> None:
+        for nth, ending, delay in runs:
+            job_id, run = self._run_of(nth)
+            settlement = Settlement(id=job_id, lease=run, when=self._own_when((delay, False)), **ending)
+            self._exchange(self._worker(run), [settlement], Claim(QUEUES, 1))
+
+    @rule(
+        who=nth,
+        settlements=st.lists(settlements, max_size=4),
+        line=st.sampled_from([("a",), ("a", "b"), ("b", "a"), ("a", "b", "a"), ("c", "b"), (), None]),
+        limit=st.sampled_from([0, 1, 2, 10]),
+    )
+    def exchange(self, who: int, settlements: list[Any], line: tuple[str, ...] | None, limit: int) -> None:
+        batch = []
+        for nth, options, when in settlements:
+            job_id, run = self._run_of(nth)
+            batch.append(Settlement(id=job_id, lease=run, when=self._own_when(when), **options))
+        self._exchange(self._worker(who), batch, None if line is None else Claim(line, limit))
+
+    def _exchange(self, worker: WorkerInfo, batch: list[Settlement], claim: Claim | None) -> None:
+        _, claimed, _ = self.ask("exchange", worker.id, batch, claim)
+        self.claimed += [(fields[0], fields[1]) for fields in claimed]
+
+    @rule(who=nth, runs=several, reports=st.lists(st.tuples(nth, st.sampled_from([0.0, 50.5, 100.0]), texts, details)))
+    def watch(self, who: int, runs: list[int], reports: list[Any]) -> None:
+        worker = self._worker(who).id
+        told = []
+        for nth, percent, message, more in reports:
+            job_id, run = self._run_of(nth)
+            progress = Progress(percent=percent, message=message or None, details=more)
+            told.append(ProgressReport(id=job_id, lease=run, progress=progress))
+        self.ask("progress", worker, told)
+        self.ask("held", worker, [self._run_of(nth) for nth in runs])
+        self.ask("adopt", worker, [self._run_of(nth)[1] for nth in runs])
+
+    # Control
+
+    @rule(operation=operations, several=several)
+    def control(self, operation: str, several: list[int]) -> None:
+        self.ask(operation, self._ids(several))
+
+    @rule(changes=st.lists(st.tuples(operations, st.integers(0, 4)), min_size=1, max_size=6))
+    def control_some(self, changes: list[tuple[str, int]]) -> None:
+        for operation, nth in changes:
+            # First of all a job with which the operation does something that others do not.
+            wanted = {"retry": (JobState.FAILED, JobState.ABORTED), "enable": (JobState.DISABLED,)}.get(operation, ())
+            apt = [job_id for job_id, known in self.model.jobs.items() if known.state in wanted]
+            self.ask(operation, [apt[-1 - nth] if nth < len(apt) else self._job(nth)])
+
+    @rule(run_id=st.sampled_from(["t", "r", "s"]), clears=rarely, queue=st.sampled_from(["c", "a"]))
+    def control_many(self, run_id: str, clears: bool, queue: str) -> None:
+        self.ask("abort_run", run_id)
+        if clears:
+            self.ask("clear", queue)
+
+    # Reading
+
+    @rule(
+        several=several,
+        queue=st.none() | queues,
+        states=states,
+        kinds=st.sampled_from([(), ("count",), KINDS, ("rare",)]),
+        tags=tags,
+        run_id=st.sampled_from([None, "r"]),
+        after=st.none() | nth,
+        limit=st.sampled_from([1, 2, 3, 100]),
+    )
+    def read(self, several: list[int], after: int | None, limit: int, **wanted: Any) -> None:
+        self.ask("get", self._ids(several))
+        self.ask("peek", self._ids(several))
+        self.ask("counts", wanted["queue"])
+        self.ask("output_for", wanted["queue"] or "a", "count", bytes(16))
+        cursor = None if after is None else self._job(after)
+        while True:
+            _, cursor = self.ask("find", JobFilter(**wanted), after=cursor, limit=limit)
+            if cursor is None:
+                break
+
+    # Workers
+
+    @rule(kinds=st.sampled_from([KINDS, ("count",)]), queues=st.sampled_from([QUEUES, ("b",), ("a", "a", "b")]))
+    def register(self, **knows: Any) -> None:
+        self.workers.append(self._info(**knows))
+        self.ask("register", self.workers[-1])
+        self.in_order()
+
+    @rule(who=nth, kinds=st.sampled_from([KINDS, ("shout",)]))
+    def register_again(self, who: int, kinds: tuple[str, ...]) -> None:
+        worker = msgspec.structs.replace(self._worker(who), kinds=kinds)
+        if worker.id not in [known.id for known in self.workers]:
+            self.workers.append(worker)
+        self.ask("register", worker)
+        self.in_order()
+
+    @rule(who=nth, completed=st.integers(0, 9))
+    def beat(self, who: int, completed: int) -> None:
+        Machine.asked.add("heart")
+        worker = self._worker(who)
+        stats = WorkerStats(completed=completed, busy_seconds=completed / 4, unknown_kinds={"ü": completed})
+
+        async def beat(party: Party) -> bool:
+            heart = party.storage.heart(worker)
+            try:
+                return await asyncio.to_thread(heart.beat, stats)
+            finally:
+                await asyncio.to_thread(heart.close)
+
+        self.agree("beat", self.model.beat(worker.id, stats), self.run(each(self.parties, beat)))
+
+    @rule(who=nth, term=st.sampled_from([10.0, 60.0]), resigns=st.booleans(), leaves=rarely)
+    def lead(self, who: int, term: float, resigns: bool, leaves: bool) -> None:
+        worker = self._worker(who).id
+        self.ask("lead", worker, term)
+        if resigns:
+            self.ask("resign", worker)
+        if leaves:
+            self.ask("deregister", worker)
+
+    # Time, and maintenance
+
+    @rule(seconds=st.sampled_from(STRIDES), alive=st.sampled_from([True, True, False]))
+    def pass_time(self, seconds: int, alive: bool) -> None:
+        self._advance(seconds)
+        if alive:
+            for worker in self.workers:
+                if worker.id in self.model.known_workers:
+                    self.ask("register", worker)
+                    self.in_order()
+
+    def _advance(self, seconds: int) -> None:
+        self.clock.now += seconds
+        self.model.now += seconds * 1_000_000
+        self.run(self.schema.set_clock(self.clock.now))
+
+    @rule(limit=st.sampled_from([1, 3, 1000, 1000]))
+    def maintain(self, limit: int) -> None:
+        self.ask("rescue")
+        Machine.asked.add("promote")
+        limit = 1000 if self.model.open_ties() else limit
+        expected = self.model.promote(limit)
+        for answer in self.run(each(self.parties, lambda party: party.ask("promote", limit))):
+            assert answer.promoted == expected.promoted
+            # If `limit` were promoted, it may be 0 instead.
+            assert answer.next_in == expected.next_in or (expected.promoted == limit and answer.next_in == 0)
+        self.in_order()
+
+    @rule(
+        queue=queues,
+        kept=st.tuples(*[st.sampled_from([None, 0.0, 100.0, 3600.5, 86_400.0])] * 3),
+        limit=st.sampled_from([1, 10_000]),
+    )
+    def retain(self, queue: str, kept: tuple[float | None, ...], limit: int) -> None:
+        completed, failed, aborted = kept
+        self.ask("set_retention", {queue: Retention(completed=completed, failed=failed, aborted=aborted)})
+        # Which ones go first is nobody's promise; that they all do is.
+        counted = self.model.prune(limit)
+        pruned = self.run(each(self.parties, lambda party: party.ask("prune", limit)))
+        self.agree("prune", counted, pruned)
+        left = self.model.prune()
+        pruned = self.run(each(self.parties, lambda party: party.ask("prune")))
+        self.agree("prune", left, pruned)
+        Machine.asked.add("prune")
+
+    # The same through clients
+
+    def client(self, what: str, expected: Any, use: Callable[[JobQueueClient], Any], new: Sequence[UUID] = ()) -> Any:
+        """Let each client do something, with these ids for new jobs; expected: None where the model does not say."""
+
+        async def ask(party: Party) -> Any:
+            ids = iter(new)
+            with (
+                mock.patch("jobq_client.client.new_id", side_effect=ids),
+                mock.patch("jobq_client.batch.new_ids", return_value=new),
+            ):
+                return await use(self.clients[party.name])
+
+        async def one_by_one() -> list[Any]:
+            # The patches are the module's: one client at a time.
+            return [(await each([party], ask))[0] for party in self.parties]
+
+        answers = self.run(one_by_one())
+        self.agree(what, answers[0] if expected is None else expected, answers)
+        return answers[0]
+
+    @rule(
+        word=st.sampled_from(["a", "ü", "lone \ud800", "nul \0"]),
+        n=st.sampled_from([0, 1, 2**63 - 1, 2**64, float("nan"), "no number"]),
+        queue=st.sampled_from([None, "a", "b", ""]),
+        priority=st.sampled_from([None, 0, 9, 10]),
+        delay=st.sampled_from([None, 0, 50.0, -1.0]),
+        unique=words,
+        many=st.sampled_from([0, 2, None, None]),
+        tags=tags,
+    )
+    def client_adds(self, word: str, n: Any, many: int | None, **options: Any) -> None:
+        given = {name: value for name, value in options.items() if value is not None}
+        kinds: list[Callable[[], Any]] = [lambda: count(n), lambda: shout(word)]
+        new = [self._id() for _ in kinds[: 1 if many is None else many]]
+
+        async def use(client: JobQueueClient) -> Any:
+            if many is None:
+                handles = [await client.add(kinds[0](), **given)]
+            else:
+                handles = await client.add_many([make() for make in kinds[:many]], **given)
+            return [(handle.id, handle.created) for handle in handles]
+
+        expected: Any = None
+        try:
+            used = kinds[: 1 if many is None else many]
+            batch = [
+                new_job(job_id, make(), "a", cast("SubmitOptions", given))
+                for job_id, make in zip(new, used, strict=True)
+            ]
+        except (JobQueueError, TypeError):
+            pass  # refused with the same words before any storage is asked
+        else:
+            added = self.model.add(batch)
+            expected = [(one.id, one.id == job_id) for one, job_id in zip(added, new, strict=True)]
+            self.jobs += [one.id for one in added if one.created]
+        self.client("client.add", expected, use, new)
+
+    @rule(operation=operations, nth=nth)
+    def client_controls(self, operation: str, nth: int) -> None:
+        job_id = self._job(nth)
+        expected: Any
+        (change,) = getattr(self.model, operation)([job_id])
+        try:
+            expected = _as_a_client(operation, change)
+        except JobQueueError as error:
+            expected = said(error)
+        self.client(f"client.{operation}", expected, lambda client: getattr(client, operation)(job_id))
+
+    @rule(nth=nth, queue=st.sampled_from([None, "a", "b"]), n=st.integers(0, 2), limit=st.sampled_from([1, 2, 1000, 0]))
+    def client_reads(self, nth: int, queue: str | None, n: int, limit: int) -> None:
+        job_id = self._job(nth)
+        ended = self.client("client.wait_for", None, lambda client: client.wait_for(job_id, timeout=0))
+        known = self.model.jobs.get(job_id)
+        if known is None:
+            assert ended[0] == "JobNotFoundError"
+        elif known.state is JobState.COMPLETED:
+            assert ended == msgspec.json.decode(known.result or b"null")
+        elif known.state in (*OVER, JobState.DISABLED):
+            assert known.error is None or known.error.message in ended[1]
+        else:
+            assert ended[0] == "WaitTimeoutError"
+            assert ended[1].endswith(f"it is {known.state}")
+        if known is not None:
+            self.client("client.progress_of", known.progress, lambda client: client.progress_of(job_id))
+        self.client("client.counts", dict(self.model.counts(queue or "a")[queue or "a"]), lambda c: c.counts(queue))
+        self.client("client.find_output", None, lambda client: client.find_output(count(n)))
+
+        async def pages(client: JobQueueClient) -> list[UUID]:
+            return [record.id async for record in client.find_all(queue=queue, page_size=limit)]
+
+        found = [record.id for record in self.model.find(JobFilter(queue=queue), limit=10_000).jobs]
+        self.client("client.find_all", found if limit else None, pages)
+
+    # What is seen after each step
+
+    @invariant()
+    def all_know_the_same(self) -> None:
+        Machine.steps += 1
+        for job_id, known in self.model.jobs.items():
+            before = self.states.get(job_id)
+            if before is not None and before is not known.state:
+                Machine.moves.add((before, known.state))
+        self.states = {job_id: known.state for job_id, known in self.model.jobs.items()}
+        self.ask("find", JobFilter(), limit=10_000)
+        self.ask("counts")
+        self.ask("workers")
+        expected, self.model.rings = self.model.rings, set()
+        for party, rung in zip(self.parties, self.run(each(self.parties, _rung)), strict=True):
+            assert expected <= rung, f"{party.name} did not ring for {expected - rung}"
+
+    @precondition(lambda self: self.jobs)
+    @rule()
+    def time_is_the_storages(self) -> None:
+        Machine.asked.add("now")
+        self.agree("now", moment(self.model.now), self.run(each(self.parties, lambda party: party.storage.now())))
+
+    def _drain(self) -> None:
+        """Whatever was done, in the end every job can be run, on each storage, in the same order."""
+        self._advance(10 * 86_400)
+        self.ask("rescue")
+        worker = self._info()
+        self.ask("register", worker)
+        self.in_order()
+        self.ask("enable", [job_id for job_id, known in self.model.jobs.items() if known.state is JobState.DISABLED])
+        self.model.promote()
+        self.run(each(self.parties, lambda party: party.ask("promote")))
+        self.in_order()
+        while True:
+            _, claimed, _ = self.ask("exchange", worker.id, [], Claim(QUEUES, 10))
+            if not claimed:
+                break
+            done = [
+                Settlement(id=fields[0], lease=fields[1], ending=Ending.COMPLETE, result=b"1") for fields in claimed
+            ]
+            self.ask("exchange", worker.id, done)
+        left = [known.state for known in self.model.jobs.values() if known.state not in OVER]
+        assert not left
+        self.all_know_the_same()
+
+
+async def _rung(party: Party) -> frozenset[str]:
+    return await party.ear.wait(0)
+
+
+def _as_a_client(operation: str, change: Change) -> bool:
+    """Return what a client makes of a change, as its docstrings say it."""
+    if change.before is None:
+        raise JobNotFoundError(f"no job {change.id}: it never was, was deleted, or was pruned after its retention")
+    changed = change.asked or change.before is not change.after
+    if operation == "retry" and not changed and change.before in (JobState.FAILED, JobState.ABORTED):
+        raise JobStateError(f"job {change.id} cannot be retried now: its unique key belongs to another job")
+    return changed
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ThrowawayPostgres]:
+    with ThrowawayPostgres() as server:
+        yield server
+
+
+@pytest.fixture
+def place(server: ThrowawayPostgres, tmp_path: Path) -> Iterator[tuple[asyncio.Runner, PostgresSchema, Path]]:
+    schema = PostgresSchema(server.dsn, f"jobq_{uuid.uuid4().hex[:12]}")
+    with asyncio.Runner() as runner:
+        runner.run(schema.make())
+        yield runner, schema, tmp_path
+        runner.run(schema.end())
+
+
+ELSEWHERE = {"open", "close", "migrate", "migration_sql", "from_url", "url", "subscribe"}
+"""What is no operation on jobs; `subscribe` is what every step listens by."""
+
+
+@pytest.mark.timeout(3600)
+def test_all_storages_do_the_same(
+    place: tuple[asyncio.Runner, PostgresSchema, Path], seed: int, scale: int, report: Callable[..., None]
+) -> None:
+    Machine.place = place
+    Machine.steps = Machine.jobs_added = Machine.runs_begun = 0
+    Machine.moves.clear()
+    Machine.asked.clear()
+    machine = seeded(seed)(type("Machine", (Machine,), {}))
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=120 * scale,
+            stateful_step_count=50,
+            deadline=None,
+            database=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate, Phase.shrink],
+        ),
+    )
+    report(
+        "operations on all storages, compared",
+        tried=Machine.steps,
+        added=Machine.jobs_added,
+        runs=Machine.runs_begun,
+    )
+    assert Machine.asked >= {name for name in QueueStorage.__abstractmethods__ if name not in ELSEWHERE}
+    assert {after for _, after in Machine.moves} == set(JobState)
+
+
+def test_every_operation_of_the_contract_is_known_here() -> None:
+    public = {name for name, _ in inspect.getmembers(QueueStorage) if not name.startswith("_")}
+    assert QueueStorage.__abstractmethods__ <= public
+    assert not (ELSEWHERE - public)
