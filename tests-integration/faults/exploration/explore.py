@@ -1,0 +1,122 @@
+"""Breadth first through all states of a model: the first broken promise found is one of the shortest there is."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+from history import Wrong
+
+from .model import MAX_ATTEMPTS, MOST_LEASES, Model, State, held, renamed
+
+FINAL = frozenset({"completed", "failed", "aborted"})
+
+
+@attrs.define(kw_only=True)
+class Exploration:
+    """What came of one. wrong: the first promise broken, None if all are kept; path: the steps that lead there.
+
+    cut: how many states lie at the bound and were not followed."""
+
+    states: int = 0
+    steps: int = 0
+    cut: int = 0
+    depth: int = 0
+    wrong: str | None = None
+    path: list[str] = attrs.field(factory=list)
+
+
+def explore(model: Model, beginning: State, *, most: int = 10_000_000) -> Exploration:
+    """Visit every state that can be reached, look at each and at each step; and see that all jobs can end from each.
+
+    Raises MemoryError beyond `most` states: an exploration that is given up shows nothing.
+    """
+    found = Exploration()
+    origin: dict[State, tuple[State, str] | None] = {beginning: None}
+    into: dict[State, list[State]] = {}
+    ends: list[State] = []
+    level = deque([beginning])
+    while level:
+        found.depth += 1
+        following: deque[State] = deque()
+        for state in level:
+            if all(job.state in FINAL for job in state.jobs):
+                ends.append(state)
+            if any(job.lease > MOST_LEASES for job in state.jobs):
+                found.cut += 1
+                ends.append(state)
+                continue
+            for label, after in model.steps(state):
+                found.steps += 1
+                after = renamed(after)
+                into.setdefault(after, []).append(state)
+                new = after not in origin
+                if new:
+                    origin[after] = (state, label)
+                    following.append(after)
+                if (wrong := broken_by(state, after) or (broken_in(after) if new else None)) is not None:
+                    found.wrong, found.states = wrong, len(origin)
+                    found.path = [*path_to(state, origin), label]
+                    return found
+            if len(origin) > most:
+                raise MemoryError(f"more than {most} states")
+        level = following
+    found.states = len(origin)
+    if (stuck := dead_end(origin, into, ends)) is not None:
+        found.wrong, found.path = Wrong.STUCK, [*path_to(stuck, origin), str(stuck)]
+    return found
+
+
+def broken_in(state: State) -> str | None:
+    """Name the promise that is broken in a state."""
+    for number, worker in enumerate(state.workers):
+        if worker.mode != "up" or not worker.sure:
+            continue  # a process that was paused stops its runs as it goes on, before it does anything else
+        for run in worker.runs:
+            if run.phase == "running" and not held(state, number, worker, run):
+                return Wrong.AFTER_THE_END if state.jobs[run.job].state in FINAL else Wrong.DOUBLY_OWNED
+    for job in state.jobs:
+        if not 0 <= job.attempt <= MAX_ATTEMPTS:
+            return Wrong.TOO_MANY_ATTEMPTS
+        if job.state == "completed" and not job.started >> job.lease & 1:
+            return Wrong.WRONG_END
+    return None
+
+
+def broken_by(before: State, after: State) -> str | None:
+    """Name the promise that a step breaks."""
+    for old, new in zip(before.jobs, after.jobs, strict=True):
+        if old == new:
+            continue
+        if old.state in FINAL and (new.state, new.lease) != (old.state, old.lease):
+            return Wrong.AFTER_THE_END
+        if new.started != old.started and new.started.bit_count() > new.lease:
+            return Wrong.UNEXPLAINED
+    for old_worker, new_worker in zip(before.workers, after.workers, strict=True):
+        for run in new_worker.runs:
+            if run.phase == "running" and run not in old_worker.runs and before.jobs[run.job].started >> run.lease & 1:
+                return Wrong.LEASE_TWICE
+    return None
+
+
+def dead_end(
+    origin: dict[State, tuple[State, str] | None], into: dict[State, list[State]], ends: list[State]
+) -> State | None:
+    """Return a state from which no way leads to the end of all jobs; None if there is no such state."""
+    good = set(ends)
+    todo = list(ends)
+    while todo:
+        for before in into.get(todo.pop(), ()):
+            if before not in good:
+                good.add(before)
+                todo.append(before)
+    return next((state for state in origin if state not in good), None)
+
+
+def path_to(state: State, origin: dict[State, tuple[State, str] | None]) -> list[str]:
+    """Return the steps that led to a state first."""
+    path: list[str] = []
+    while (came := origin[state]) is not None:
+        state, label = came
+        path.append(label)
+    return path[::-1]

@@ -1,0 +1,476 @@
+"""The model: what the storage holds, what each worker believes, and what is on its way between them.
+
+It follows the contract of `QueueStorage` and the worker's rooms, and leaves out what no promise here hangs on: queues,
+priorities, times to wait for, results. Time is ticks: a worker's row lives for `LIFE` of them after a beat took effect,
+and the worker believes in its leases for `BELIEF` of them after it *began* a beat that worked.
+
+A step is one atomic change: the storage's transactions are, and so is what a worker does between two awaits. A call
+takes effect and is answered in one step, but for those that luck has in store: they never arrive, or are on their way
+for as long as it likes, or take effect and are answered later or never; and their callers wait, or have given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+LIFE = 3
+BELIEF = 2
+MAX_ATTEMPTS = 2
+MOST_LEASES = 3
+"""Per job: beyond, a state is not looked at. A worker may hand jobs back and claim them again for ever."""
+
+JobState = Literal["pending", "processing", "completed", "failed", "aborted"]
+Phase = Literal["buffered", "running", "complete", "retry", "release", "abort"]
+"""Of a run: not started, running, or ended so and to be settled."""
+ENDED = ("complete", "retry", "release", "abort")
+
+Registration = tuple[int, int]
+"""A worker process, and which of its registrations: each has an id of its own."""
+
+
+class Job(NamedTuple):
+    """A row. lease: the last one given, by which the rows of one job are told apart; started: a bit for each lease that
+    was run (the model's own, no storage keeps it)."""
+
+    state: JobState = "pending"
+    lease: int = 0
+    holder: Registration | None = None
+    attempt: int = 0
+    asked: bool = False
+    started: int = 0
+
+
+class Run(NamedTuple):
+    """A claimed job, as its worker has it."""
+
+    job: int
+    lease: int
+    phase: Phase
+
+
+class Worker(NamedTuple):
+    """A worker process. sure: for how many ticks it believes in its leases. busy, beating: it waits for an
+    exchange (or adoption), a beat. doubts: a claim was not answered, so the storage is asked what was claimed."""
+
+    mode: Literal["up", "paused", "dead"] = "up"
+    registration: int = 1
+    sure: int = BELIEF
+    runs: tuple[Run, ...] = ()
+    busy: bool = False
+    beating: bool = False
+    doubts: bool = False
+
+
+class Call(NamedTuple):
+    """A call on its way. age: ticks since it was sent. awaited: its caller still waits for the answer."""
+
+    kind: Literal["exchange", "adopt", "beat"]
+    sender: Registration
+    awaited: bool = True
+    settled: tuple[Run, ...] = ()
+    claims: bool = False
+    known: tuple[tuple[int, int], ...] = ()
+    age: int = 0
+
+
+class Answer(NamedTuple):
+    """An answer on its way to a caller that waits for it."""
+
+    kind: Literal["exchange", "adopt", "beat"]
+    to: Registration
+    settled: tuple[Run, ...] = ()
+    given: tuple[tuple[int, int], ...] = ()
+    alive: bool = True
+    age: int = 0
+
+
+class Luck(NamedTuple):
+    """How many of each fault may still come: without bounds there would be no end.
+
+    delays: calls, or answers, that are on their way for some time; losses: those that callers give up on."""
+
+    delays: int = 1
+    losses: int = 1
+    pauses: int = 1
+    crashes: int = 1
+    failures: int = 1
+    aborts: int = 1
+
+
+class State(NamedTuple):
+    """All there is at one moment. rows: of the registered workers, for how many ticks each still counts as alive."""
+
+    jobs: tuple[Job, ...]
+    rows: tuple[tuple[Registration, int], ...]
+    workers: tuple[Worker, ...]
+    calls: tuple[Call, ...] = ()
+    answers: tuple[Answer, ...] = ()
+    luck: Luck = Luck()
+
+
+Step = tuple[str, State]
+
+
+def start(workers: int, jobs: int, luck: Luck = Luck()) -> State:  # noqa: B008  (it cannot change)
+    """Return the state in which all jobs are added and all workers have just registered."""
+    return State(
+        jobs=(Job(),) * jobs,
+        rows=tuple(((number, 1), LIFE) for number in range(workers)),
+        workers=(Worker(),) * workers,
+        luck=luck,
+    )
+
+
+class Model:
+    """Every step that may follow from a state. Mutants override a rule."""
+
+    def steps(self, state: State) -> Iterator[Step]:
+        """Yield what may happen next, and what it leads to."""
+        for number, worker in enumerate(state.workers):
+            yield from self.worker_steps(state, number, worker)
+        for call in dict.fromkeys(state.calls):
+            yield from self.call_steps(state, call)
+        for answer in dict.fromkeys(state.answers):
+            yield from self.answer_steps(state, answer)
+        yield from self.upkeep_steps(state)
+
+    # What a worker does by itself
+
+    def worker_steps(self, state: State, number: int, worker: Worker) -> Iterator[Step]:
+        """Start, run and end jobs, ask the storage, beat; be paused, be killed, come back."""
+        name, luck = f"worker {number}", state.luck
+        if worker.mode == "dead":
+            fresh = Worker(registration=worker.registration + 1)
+            rows = (*state.rows, ((number, fresh.registration), LIFE))
+            yield f"{name} is started again", with_worker(state, number, fresh)._replace(rows=rows)
+            return
+        if luck.crashes:
+            dead = with_worker(state, number, Worker(mode="dead", registration=worker.registration, sure=0))
+            yield (
+                f"{name} is killed",
+                unawaited(dead, number)._replace(luck=luck._replace(crashes=luck.crashes - 1)),
+            )
+        if worker.mode == "paused":
+            yield f"{name} goes on", with_worker(state, number, worker._replace(mode="up"))
+            return
+        if luck.pauses:
+            paused = with_worker(state, number, worker._replace(mode="paused"))
+            yield f"{name} is paused", paused._replace(luck=luck._replace(pauses=luck.pauses - 1))
+        for run in worker.runs:
+            yield from self.run_steps(state, number, worker, run)
+        if not worker.sure and any(run.phase in ("buffered", "running") for run in worker.runs):
+            yield f"{name} hands its jobs back, unsure of its leases", with_worker(state, number, self.unsure(worker))
+        if not worker.beating and worker.sure < BELIEF:
+            yield from self.asks(state, number, Call("beat", (number, worker.registration)))
+        if not worker.busy and not over(state):
+            yield from self.asking_steps(state, number, worker)
+
+    def run_steps(self, state: State, number: int, worker: Worker, run: Run) -> Iterator[Step]:
+        """Let a run start or end, or let the worker hear what the storage says of its lease."""
+        name, job = f"worker {number}", state.jobs[run.job]
+        if run.phase == "buffered" and self.may_start(worker):
+            begun = with_job(state, run.job, job._replace(started=job.started | 1 << run.lease))
+            yield f"{name} starts job {run.job}", with_worker(begun, number, having(worker, run, "running"))
+        if run.phase == "running":
+            yield f"{name} completes job {run.job}", with_worker(state, number, having(worker, run, "complete"))
+            if state.luck.failures:
+                failed = with_worker(state, number, having(worker, run, "retry"))
+                luck = state.luck._replace(failures=state.luck.failures - 1)
+                yield f"{name} fails in job {run.job}", failed._replace(luck=luck)
+        if run.phase in ("buffered", "running"):
+            if not held(state, number, worker, run):
+                yield f"{name} hears that job {run.job} is lost", with_worker(state, number, without(worker, run))
+            elif job.asked:
+                yield f"{name} hears of the abort", with_worker(state, number, having(worker, run, "abort"))
+
+    def asking_steps(self, state: State, number: int, worker: Worker) -> Iterator[Step]:
+        """Ask the storage: settle what has ended, and claim where there is room; or find what was claimed unheard."""
+        sender = (number, worker.registration)
+        if worker.doubts and worker.sure:
+            known = tuple((run.job, run.lease) for run in worker.runs)
+            yield from self.asks(state, number, Call("adopt", sender, known=known))
+        settled = tuple(run for run in worker.runs if run.phase in ENDED)
+        claims = len(settled) == len(worker.runs) and worker.sure > 0
+        if settled or claims:
+            yield from self.asks(state, number, Call("exchange", sender, settled=settled, claims=claims))
+
+    def asks(self, state: State, number: int, call: Call) -> Iterator[Step]:
+        """Make a call: it takes effect and is answered, or goes one of the ways that luck has in store."""
+        said = f"worker {number}: {call.kind}"
+        if call.kind == "exchange":
+            said += f" settling {[(run.job, run.phase) for run in call.settled]}{' and claiming' * call.claims}"
+        worker = state.workers[number]
+        waiting = worker._replace(beating=True) if call.kind == "beat" else worker._replace(busy=True)
+        state = with_worker(state, number, waiting)
+        effect, answer = self.effect(state, call)
+        yield said, self.heard(effect, number, answer)
+        if state.luck.delays:
+            luck = state.luck._replace(delays=state.luck.delays - 1)
+            yield f"{said}; it is on its way", sending(state, call)._replace(luck=luck)
+            yield f"{said}; the answer is on its way", answered(effect, answer)._replace(luck=luck)
+        if state.luck.losses:
+            yield f"{said}; it never arrives", self.given_up(state, call)
+            yield f"{said}; the answer is lost", self.given_up(effect, call)
+            yield (
+                f"{said}; it is given up, on its way",
+                sending(self.given_up(state, call), call._replace(awaited=False)),
+            )
+
+    def may_start(self, worker: Worker) -> bool:
+        """Say whether a worker starts what it has claimed: while it surely counts as alive."""
+        return worker.sure > 0
+
+    def unsure(self, worker: Worker) -> Worker:
+        """Return the worker with all that has not ended stopped and to be handed back."""
+        return worker._replace(
+            runs=tuple(sorted(run if run.phase in ENDED else run._replace(phase="release") for run in worker.runs))
+        )
+
+    # What happens on the way
+
+    def call_steps(self, state: State, call: Call) -> Iterator[Step]:
+        """Let a call that is on its way take effect, or be given up."""
+        said = f"the {call.kind} of {call.sender} that was on its way"
+        gone = state._replace(calls=less(state.calls, call))
+        effect, answer = self.effect(gone, call)
+        yield f"{said} takes effect", answered(effect, answer) if call.awaited else effect
+        if call.awaited and state.luck.losses:
+            yield f"{said} is given up", sending(self.given_up(gone, call), call._replace(awaited=False))
+
+    def given_up(self, state: State, call: Call) -> State:
+        """Return the state in which a caller was told that the storage is away."""
+        number = call.sender[0]
+        worker = state.workers[number]
+        if call.kind == "beat":
+            worker = worker._replace(beating=False)
+        else:
+            worker = worker._replace(busy=False, doubts=worker.doubts or call.claims)
+        luck = state.luck._replace(losses=state.luck.losses - 1)
+        return with_worker(state, number, worker)._replace(luck=luck)
+
+    def answer_steps(self, state: State, answer: Answer) -> Iterator[Step]:
+        """Let an answer that was on its way arrive."""
+        number = answer.to[0]
+        if state.workers[number].mode == "up":
+            gone = state._replace(answers=less(state.answers, answer))
+            yield f"the answer to the {answer.kind} of {answer.to} arrives", self.heard(gone, number, answer)
+
+    def heard(self, state: State, number: int, answer: Answer) -> State:
+        """Return the state after a worker heard an answer."""
+        worker = state.workers[number]
+        if answer.kind == "beat":
+            return self.beaten(state, number, worker, answer)
+        runs = {run for run in worker.runs if run not in answer.settled}
+        if answer.to[1] == worker.registration:  # else they belong to a registration that is over
+            runs |= {Run(job, lease, "buffered") for job, lease in answer.given}
+        doubts = worker.doubts and self.doubts_on(answer)
+        return with_worker(state, number, worker._replace(runs=tuple(sorted(runs)), busy=False, doubts=doubts))
+
+    def doubts_on(self, answer: Answer) -> bool:
+        """Say whether a worker whose claim was not answered asks again what it has: the claim may yet take effect."""
+        return True
+
+    def beaten(self, state: State, number: int, worker: Worker, answer: Answer) -> State:
+        """Return the state after a beat was answered: sure for longer, or taken for lost and registered anew."""
+        if answer.to[1] != worker.registration:
+            return with_worker(state, number, worker._replace(beating=False))
+        if answer.alive:
+            sure = max(worker.sure, self.belief(answer))
+            return with_worker(state, number, worker._replace(beating=False, sure=sure))
+        # What has ended is settled all the same: its lease may be over, or not.
+        runs = tuple(run for run in worker.runs if run.phase in ENDED)
+        fresh = Worker(registration=worker.registration + 1, runs=runs, busy=worker.busy)
+        rows = (*state.rows, ((number, fresh.registration), LIFE))
+        return with_worker(state, number, fresh)._replace(rows=tuple(sorted(rows)))
+
+    def belief(self, answer: Answer) -> int:
+        """Return for how long a beat makes its worker sure: reckoned from when it was sent."""
+        return max(BELIEF - answer.age, 0)
+
+    # What the storage does
+
+    def effect(self, state: State, call: Call) -> tuple[State, Answer]:
+        """Let a call take effect, and return the answer to it."""
+        if call.kind == "beat":
+            alive = self.renews(state, call.sender)
+            rows = tuple(sorted({**dict(state.rows), call.sender: LIFE}.items())) if alive else state.rows
+            return state._replace(rows=rows), Answer("beat", call.sender, alive=alive, age=call.age)
+        if call.kind == "adopt":
+            found = tuple(
+                (number, job.lease)
+                for number, job in enumerate(state.jobs)
+                if job.holder == call.sender and (number, job.lease) not in call.known
+            )
+            return state, Answer("adopt", call.sender, given=found)
+        for run in call.settled:
+            state = self.settle(state, run)
+        given: tuple[tuple[int, int], ...] = ()
+        if call.claims and self.may_claim(state, call.sender):
+            for number, job in enumerate(state.jobs):
+                if job.state == "pending":
+                    lease = job.lease + 1
+                    claimed = job._replace(
+                        state="processing", lease=lease, holder=call.sender, attempt=job.attempt + 1, asked=False
+                    )
+                    state, given = with_job(state, number, claimed), ((number, lease),)
+                    break
+        return state, Answer("exchange", call.sender, settled=call.settled, given=given)
+
+    def renews(self, state: State, sender: Registration) -> bool:
+        """Say whether a beat counts: its worker must not have been taken for lost."""
+        return sender in dict(state.rows)
+
+    def may_claim(self, state: State, sender: Registration) -> bool:
+        """Say whether a worker may claim: while it counts as alive."""
+        return dict(state.rows).get(sender, 0) > 0
+
+    def counts(self, job: Job, run: Run) -> bool:
+        """Say whether a settlement counts: while the job is held under just the lease that it names."""
+        return job.state == "processing" and job.lease == run.lease
+
+    def settle(self, state: State, run: Run) -> State:
+        """Settle one run."""
+        job = state.jobs[run.job]
+        if not self.counts(job, run):
+            return state
+        after: JobState
+        attempt = job.attempt
+        match run.phase:
+            case "complete":
+                after = "completed"
+            case "abort":
+                after = "aborted"
+            case "release":
+                after, attempt = "aborted" if job.asked else "pending", attempt - 1
+            case _:
+                after = "aborted" if job.asked else "failed" if attempt >= MAX_ATTEMPTS else "pending"
+        return with_job(state, run.job, job._replace(state=after, holder=None, attempt=attempt, asked=False))
+
+    # What nobody in particular does
+
+    def upkeep_steps(self, state: State) -> Iterator[Step]:
+        """Let time pass, rescue jobs from the lost, abort one."""
+        rescued = self.rescue(state)
+        if rescued != state:
+            yield "the lost are rescued from", rescued
+        if state.luck.aborts:
+            luck = state.luck._replace(aborts=state.luck.aborts - 1)
+            for number, job in enumerate(state.jobs):
+                if job.state == "pending":
+                    yield (
+                        f"job {number} is aborted",
+                        with_job(state, number, job._replace(state="aborted"))._replace(luck=luck),
+                    )
+                elif job.state == "processing":
+                    yield (
+                        f"job {number} is asked to stop",
+                        with_job(state, number, job._replace(asked=True))._replace(luck=luck),
+                    )
+        if over(state) or any(self.in_haste(worker) for worker in state.workers):
+            return
+        passed = state._replace(
+            rows=tuple((key, max(left - 1, 0)) for key, left in state.rows),
+            workers=tuple(worker._replace(sure=max(worker.sure - 1, 0)) for worker in state.workers),
+            calls=tuple(sorted(call._replace(age=min(call.age + 1, LIFE)) for call in state.calls)),
+            answers=tuple(sorted(answer._replace(age=min(answer.age + 1, LIFE)) for answer in state.answers)),
+        )
+        if passed != state:
+            yield "time passes", passed
+
+    def in_haste(self, worker: Worker) -> bool:
+        """Say whether a worker does something before time passes: beat, or stop its runs, unsure of its leases."""
+        due = worker.sure < BELIEF and not worker.beating
+        unsure = not worker.sure and any(run.phase in ("buffered", "running") for run in worker.runs)
+        return worker.mode == "up" and (due or unsure)
+
+    def is_lost(self, left: int) -> bool:
+        """Say whether a worker whose row lives for so long counts as lost."""
+        return left == 0
+
+    def rescue(self, state: State) -> State:
+        """Forget the lost, and take back what is held by workers that are not registered."""
+        rows = tuple((key, left) for key, left in state.rows if not self.is_lost(left))
+        known = dict(rows)
+        jobs: list[Job] = []
+        for job in state.jobs:
+            if job.state == "processing" and job.holder not in known:
+                after: JobState = "aborted" if job.asked else "failed" if job.attempt >= MAX_ATTEMPTS else "pending"
+                job = job._replace(state=after, holder=None, asked=False)
+            jobs.append(job)
+        return state._replace(rows=rows, jobs=tuple(jobs))
+
+
+def held(state: State, number: int, worker: Worker, run: Run) -> bool:
+    """Say whether a worker has a lease, by what the storage holds."""
+    job = state.jobs[run.job]
+    return job.state == "processing" and job.lease == run.lease and job.holder == (number, worker.registration)
+
+
+def over(state: State) -> bool:
+    """Say whether all jobs have ended."""
+    return all(job.state not in ("pending", "processing") for job in state.jobs)
+
+
+def with_job(state: State, number: int, job: Job) -> State:
+    return state._replace(jobs=(*state.jobs[:number], job, *state.jobs[number + 1 :]))
+
+
+def with_worker(state: State, number: int, worker: Worker) -> State:
+    return state._replace(workers=(*state.workers[:number], worker, *state.workers[number + 1 :]))
+
+
+def having(worker: Worker, run: Run, phase: Phase) -> Worker:
+    others = [other for other in worker.runs if other != run]
+    return worker._replace(runs=tuple(sorted([*others, run._replace(phase=phase)])))
+
+
+def without(worker: Worker, run: Run) -> Worker:
+    return worker._replace(runs=tuple(other for other in worker.runs if other != run))
+
+
+def sending(state: State, call: Call) -> State:
+    return state._replace(calls=tuple(sorted((*state.calls, call))))
+
+
+def answered(state: State, answer: Answer) -> State:
+    return state._replace(answers=tuple(sorted((*state.answers, answer))))
+
+
+def unawaited(state: State, number: int) -> State:
+    """Return the state in which a worker's calls go on without it, and its answers find nobody."""
+    return state._replace(
+        calls=tuple(sorted(call._replace(awaited=False) if call.sender[0] == number else call for call in state.calls)),
+        answers=tuple(answer for answer in state.answers if answer.to[0] != number),
+    )
+
+
+def less(many: tuple, one: object) -> tuple:  # type: ignore[type-arg]
+    """Return a tuple without the first that equals `one`."""
+    place = many.index(one)
+    return (*many[:place], *many[place + 1 :])
+
+
+def renamed(state: State) -> State:
+    """Return the state with registrations numbered anew where old ones are forgotten: states that differ in nothing
+    else are one."""
+    if all(worker.registration == 1 for worker in state.workers):
+        return state
+    names: dict[Registration, Registration] = {}
+    for number, worker in enumerate(state.workers):
+        seen = {worker.registration}
+        seen.update(key[1] for key, _ in state.rows if key[0] == number)
+        seen.update(job.holder[1] for job in state.jobs if job.holder is not None and job.holder[0] == number)
+        seen.update(call.sender[1] for call in state.calls if call.sender[0] == number)
+        seen.update(answer.to[1] for answer in state.answers if answer.to[0] == number)
+        names.update(((number, old), (number, new)) for new, old in enumerate(sorted(seen), start=1))
+    return state._replace(
+        jobs=tuple(job if job.holder is None else job._replace(holder=names[job.holder]) for job in state.jobs),
+        rows=tuple(sorted((names[key], left) for key, left in state.rows)),
+        workers=tuple(
+            worker._replace(registration=names[number, worker.registration][1])
+            for number, worker in enumerate(state.workers)
+        ),
+        calls=tuple(sorted(call._replace(sender=names[call.sender]) for call in state.calls)),
+        answers=tuple(sorted(answer._replace(to=names[answer.to]) for answer in state.answers)),
+    )

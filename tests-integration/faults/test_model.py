@@ -1,0 +1,48 @@
+"""Every state that two workers and three jobs can come to with one fault, or one job with two: no promise is broken."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+from exploration.explore import explore
+from exploration.model import Luck, Model, start
+from exploration.mutants import MUTANTS
+
+FAULTS = Luck._fields
+PAIRS = list(itertools.combinations(FAULTS, 2))
+MOST = 3_000_000
+
+
+def luck(*faults: str) -> Luck:
+    """Return the luck that has just these faults in store, one of each."""
+    return Luck(**{name: int(name in faults) for name in FAULTS})
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_three_jobs_and_one_fault(fault: str, report: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
+    found = explore(Model(), start(2, 3, luck(fault)), most=MOST)
+    with capsys.disabled():
+        print(f" {found.states:,} states, {found.steps:,} steps, {found.depth} deep ", end="")
+    report("states of the model", tried=found.states)
+    assert found.wrong is None, "\n".join([str(found.wrong), *found.path])
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("faults", PAIRS, ids=" and ".join)
+def test_two_faults_at_once(faults: tuple[str, str], scale: int, report: Callable[..., None]) -> None:
+    jobs = 1 if scale == 1 else 2
+    found = explore(Model(), start(2, jobs, luck(*faults)), most=MOST)
+    report("states of the model", tried=found.states)
+    assert found.wrong is None, "\n".join([str(found.wrong), *found.path])
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_rule_left_out_is_found(mutant: type[Model]) -> None:
+    for faults in [*((fault,) for fault in FAULTS), *PAIRS]:
+        found = explore(mutant(), start(2, 1, luck(*faults)), most=MOST)
+        if found.wrong is not None:
+            assert found.path, "it says how it comes about"
+            return
+    pytest.fail("no state showed it")
