@@ -44,6 +44,9 @@ class _Machine:
         assert self.world is not None, "a clock was read outside of a schedule"
         return self.world.clock() + skew
 
+    def time_ns(self) -> int:
+        return round(self.time() * 1e9)
+
     def uuid7(self) -> uuid.UUID:
         """Make an id as RFC 9562 has it: milliseconds, a counter, random bits."""
         assert self.world is not None, "an id was made outside of a schedule"
@@ -53,7 +56,9 @@ class _Machine:
 
 
 _machine = _Machine()
-_TIME = types.SimpleNamespace(monotonic=_machine.monotonic, time=_machine.time, clock_gettime=_machine.clock_gettime)
+_TIME = types.SimpleNamespace(
+    monotonic=_machine.monotonic, time=_machine.time, time_ns=_machine.time_ns, clock_gettime=_machine.clock_gettime
+)
 _IDS = types.SimpleNamespace(compat=types.SimpleNamespace(uuid7=_machine.uuid7))
 
 
