@@ -19,6 +19,9 @@ TERM: Final = 10.0
 """Seconds that the lease on maintenance lasts, at most; it is renewed after half of it."""
 PROMOTE: Final = 10.0
 """Seconds between looks for due jobs when none is known to become due and no bell rings."""
+GAP: Final = 0.01
+"""Seconds between two looks for due jobs, at least: jobs that failed together become due one by one, thousands a
+second, and are made PENDING some at a time."""
 PRUNE: Final = 10.0
 """Seconds between looks for finished jobs whose time is over."""
 
@@ -115,7 +118,7 @@ class Maintenance:
         self._promote_at = self._loop.time() + PROMOTE
         promotion = await self._storage.promote()
         if promotion.next_in is not None:
-            self._promote_at = min(self._promote_at, self._loop.time() + promotion.next_in)
+            self._promote_at = min(self._promote_at, self._loop.time() + max(promotion.next_in, GAP))
 
     async def _rescue(self) -> None:
         lost = await self._storage.rescue()
