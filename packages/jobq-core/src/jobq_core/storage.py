@@ -391,7 +391,8 @@ class QueueStorage(abc.ABC):
     async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:
         """Store jobs, all or none. A job whose `run_at` lies ahead is SCHEDULED, else PENDING, in the order given.
 
-        A job whose id is there already is left as it is and answered with created=False: adding can be repeated. So is
+        A job whose id is there already is left as it is and answered with created=False: adding can be repeated, while
+        the job is kept: one that arrives after its job was deleted or pruned adds it anew. So is
         a job whose (queue, unique_key) belongs to a job that has not finished, with that job's id; also within one
         batch. With `connection`, the jobs are added in that connection's own transaction: they are there for others
         when it commits, never if it rolls back, and their doorbell rings at the commit or not at all. Raises
@@ -460,7 +461,8 @@ class QueueStorage(abc.ABC):
     @abc.abstractmethod
     async def enable(self, ids: Sequence[UUID]) -> list[Change]:
         """Make DISABLED jobs PENDING, at the end of the line, or SCHEDULED if their `run_at` still lies ahead; and
-        take back a request to disable from a PROCESSING one (asked=True). Others are left alone."""
+        take back a request to disable from a PROCESSING one (asked=True). Others are left alone. A job that was
+        disabled in its last attempt may run once more, beyond `max_attempts`: whoever enables it wants that."""
 
     @abc.abstractmethod
     async def delete(self, ids: Sequence[UUID]) -> list[Change]:
