@@ -131,8 +131,7 @@ class Fetcher:
 
     async def exchange(self) -> None:
         """Settle what has ended and claim what there is room for, once. Raises what the storage raises."""
-        look_at = min(*self._doubts[:1], self._look_again_at) if self._doubts else self._look_again_at
-        if look_at <= self._loop.time() and self._membership.sure():
+        if min([self._look_again_at, *self._doubts]) <= self._loop.time() and self._membership.sure():
             await self._adopt()
         runner, loop = self.runner, self._loop
         rung, self._rung, self._flush = self._rung, False, False
