@@ -84,7 +84,7 @@ class JobQueueClient(EventSource):
         super().__init__()
         self._url = storage if isinstance(storage, str) else None
         # Opened from its URL here already, so that a wrong one is refused where it is written.
-        self._storage: QueueStorage | None = as_storage(storage)
+        self._storage: QueueStorage | None = open_storage(storage) if isinstance(storage, str) else as_storage(storage)
         self._queue = check_name(queue, "queue")
         self._patience = check_patience(patience, "patience")
         self._poll = check_patience(poll, "poll", least=0.01)
