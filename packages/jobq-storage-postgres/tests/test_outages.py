@@ -237,6 +237,25 @@ async def test_a_heart_whose_connection_died_while_idle_beats_over_another(
     heart.close()
 
 
+async def test_beats_that_wait_for_a_lock_leave_no_connection_behind(
+    storage: PostgresQueueStorage, admin: psycopg.AsyncConnection[Any], postgres_dsn: str
+) -> None:
+    info = worker_info(lost_after=3.0)
+    await storage.register(info)
+    heart = storage.heart(info)
+    assert heart.beat(WorkerStats())
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as other:
+        await other.execute(f"LOCK TABLE {storage.schema}.worker".encode())
+        for _ in range(3):
+            with pytest.raises(StorageUnavailableError):
+                await asyncio.to_thread(heart.beat, WorkerStats())
+        # The server's limit may end a moment after ours. Without one, all three would wait here for good.
+        await until(admin, "SELECT WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s "
+                    "AND wait_event_type = 'Lock')", storage.schema)  # fmt: skip
+    assert await asyncio.to_thread(heart.beat, WorkerStats())
+    heart.close()
+
+
 async def test_a_database_that_takes_no_writes_says_so_and_another_connection_is_tried(
     storage: PostgresQueueStorage, admin: psycopg.AsyncConnection[Any], postgres_dsn: str
 ) -> None:

@@ -67,6 +67,9 @@ _SET: Final = Statement(
 )
 
 
+_LIMIT: Final = Statement("limit", "SELECT set_config('statement_timeout', $1::text, true)")
+
+
 def setting(time_limit: float, *, here: bool = False, durable: bool = True) -> Step:
     """Return what makes the settings of a session, or `here` those of a transaction.
 
@@ -364,15 +367,20 @@ class SyncLink:
         self._pgconn.finish()
 
     def count(self, step: Step) -> int:
-        """Run one statement and return how many rows it gave; raises psycopg.Error."""
-        talk = converse(self._pgconn, [step], None)
+        """Run one statement and return how many rows it gave; raises psycopg.Error.
+
+        The server is told of the time limit too: one that waits for a lock does not notice that nobody waits for it any
+        more, and each try would leave another connection to it.
+        """
+        limit = str(max(1, round(self._time_limit * 1000))).encode()
+        talk = converse(self._pgconn, [(_LIMIT, (limit,)), step], None)
         until = time.monotonic() + self._time_limit
         try:
             want = next(talk)
             while True:
                 want = talk.send(self._ready(want, until))
         except StopIteration as end:
-            return int(end.value[0].ntuples)
+            return int(end.value[-1].ntuples)
         except BaseException:
             self.close()
             raise
