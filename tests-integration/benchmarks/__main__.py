@@ -17,7 +17,7 @@ from adding import adding
 from crowding import crowd
 from drain import drain
 from idling import idle
-from line_up import line_up
+from line_up import RIVALS, line_up
 from picking_up import pick_up
 from pinning import pinned
 from places import Places
@@ -94,7 +94,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--postgres", metavar="machine|wheel|DSN", help="which server (default: what there is)")
     parser.add_argument("--rounds", type=int, help="default: as the scale says")
     parser.add_argument("--scale", choices=list(SCALES), default="quick")
-    parser.add_argument("--rivals", action="store_true", help="measure rivals too, each in an environment of its own")
+    parser.add_argument("--rivals", action="store_const", const=RIVALS, default=[], help="measure all rivals too")
+    parser.add_argument("--rival", dest="rivals", action="append", choices=RIVALS, help="measure this rival too")
     parser.add_argument("--against", metavar="REV", action="append", default=[], help="measure that commit's jobq too")
     parser.add_argument("--here", action="store_true", help="run jobq as installed beside the runner, not from wheels")
     parser.add_argument("--out", type=Path, default=environments.cache() / "results", help="default: %(default)s")

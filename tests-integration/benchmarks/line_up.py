@@ -18,6 +18,7 @@ FLOORS = {
     "sqlite": ["floor_sqlite.py"],
     "memory": [],
 }
+RIVALS = sorted(script.stem.removeprefix("rival_") for script in SCRIPTS.glob("rival_*.py"))
 
 
 def line_up(stores: Sequence[str], options: argparse.Namespace, results: Results) -> list[Player]:
@@ -30,16 +31,16 @@ def line_up(stores: Sequence[str], options: argparse.Namespace, results: Results
         commit, old = environments.of_revision(revision)
         players.append(Player.meet(ours, old, name=f"jobq at {commit}"))
     players += [Player.meet(SCRIPTS / floor, python) for floor in FLOORS[storage]]
-    if options.rivals:
-        players += _rivals(stores, results)
+    players += _rivals(stores, options.rivals, results)
     for player in players:
         results.player(player)
     return players
 
 
-def _rivals(stores: Sequence[str], results: Results) -> list[Player]:
+def _rivals(stores: Sequence[str], names: Sequence[str], results: Results) -> list[Player]:
     found: list[Player] = []
-    for script in sorted(SCRIPTS.glob("rival_*.py")):
+    for name in names:
+        script = SCRIPTS / f"rival_{name}.py"
         try:
             rival = Player.meet(script, environments.of_script(script))
         except (environments.InstallError, ContestantError) as error:
