@@ -4,7 +4,7 @@ import pytest
 
 from jobq_core.ids import new_id
 from jobq_core.states import JobState
-from jobq_core.storage import Change, JobFilter, Retention, queue_topic
+from jobq_core.storage import Change, ClaimedJob, JobFilter, Retention, queue_topic
 
 
 def test_a_queues_topic_is_its_own() -> None:
@@ -41,3 +41,11 @@ def test_an_empty_filter_asks_for_nothing_in_particular() -> None:
 
 def test_finished_jobs_are_kept_for_a_day_and_failed_ones_for_two_weeks() -> None:
     assert Retention() == Retention(completed=86_400, failed=14 * 86_400, aborted=86_400)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "max_attempts", "must"), [(1, 10, False), (1, 1, True), (2, 10, True), (10, 10, True), (2, 1, True)]
+)
+def test_all_runs_but_the_first_of_several_are_to_be_noted(attempt: int, max_attempts: int, must: bool) -> None:
+    job = ClaimedJob(new_id(), 1, "default", "noop", b"{}", attempt, max_attempts)
+    assert job.must_begin is must

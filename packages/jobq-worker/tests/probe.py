@@ -16,8 +16,8 @@ from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import Heart, Settlement
 
 OPERATIONS = (
-    "exchange", "held", "adopt", "progress", "register", "deregister", "lead", "resign", "promote", "rescue", "prune",
-    "set_retention",
+    "exchange", "begin", "held", "adopt", "progress", "register", "deregister", "lead", "resign", "promote", "rescue",
+    "prune", "set_retention",
 )  # fmt: skip
 
 

@@ -343,6 +343,24 @@ async def test_other_errors_back_off_with_jitter(storage: Probe, nature: Nature)
     assert len(delays) == 8
 
 
+async def test_a_retry_policy_that_raises_fails_the_job_and_keeps_the_slot(storage: Probe, nature: Nature) -> None:
+    class Confused(RetryPolicy):
+        def retries(self, error: BaseException) -> bool:
+            raise LookupError("which?")
+
+    def body(*_: Any) -> None:
+        raise OSError("no space left")
+
+    act = made(nature, body, retry=Confused())
+    async with working(storage, act, concurrency=1) as worker:
+        for _ in range(3):
+            event = await ending(worker, storage, act())
+            assert isinstance(event, JobFailed)
+            assert event.error is not None
+            assert event.error.type == "OSError"
+            assert "LookupError" in event.error.message
+
+
 async def test_the_backoff_of_the_submission_goes_before_the_kinds_own(storage: Probe, nature: Nature) -> None:
     def body(*_: Any) -> None:
         raise OSError

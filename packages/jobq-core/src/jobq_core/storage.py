@@ -108,6 +108,11 @@ class ClaimedJob(Struct, eq=False, gc=False):
     run_id: str | None = None
     tags: tuple[str, ...] = ()
 
+    @property
+    def must_begin(self) -> bool:
+        """Whether its run is to be noted by `QueueStorage.begin` before it starts: it is not the first of several."""
+        return self.attempt > 1 or self.attempt >= self.max_attempts
+
     def __repr__(self) -> str:
         return show_without(self, "arguments")
 
@@ -259,7 +264,7 @@ class Promotion(Struct, frozen=True):
 
 
 class RescuedJob(Struct, frozen=True, kw_only=True):
-    """A job taken back from a lost worker, and the state it went to."""
+    """A job taken back from a lost worker, and the state it went to. attempt: how many count by now."""
 
     id: UUID
     kind: str
@@ -422,6 +427,17 @@ class QueueStorage(abc.ABC):
         """
 
     @abc.abstractmethod
+    async def begin(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
+        """Note that the runs of these (job id, lease) begin; False where the lease is over, or another worker's: that
+        job must not be run. Once noted a run stays so.
+
+        It tells `rescue` which of a lost worker's jobs had run: a worker holds more jobs than it runs at a time, and
+        one that never ran must not have spent its last attempt. To be called before a run where `must_begin`, no
+        earlier than it is about to start. The first of several attempts needs no note and counts from its claim on: so
+        most runs cost no write for it, and a lost worker costs a job that it never ran one attempt at most.
+        """
+
+    @abc.abstractmethod
     async def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
         """Say of each (job id, lease) whether this worker still has it, and what the job was asked to do. A lease that
         is over, or another worker's, is not held."""
@@ -535,9 +551,10 @@ class QueueStorage(abc.ABC):
     async def rescue(self) -> list[LostWorker]:
         """Forget the workers whose heartbeat expired and take back what they held, and any PROCESSING job whose worker
         is not registered. Such a job gets an AttemptRecord with a WorkerLostError and becomes: ABORTED or DISABLED if
-        it was asked to; FAILED if its attempts are spent; else PENDING, at the end of the line. Only lost workers that
-        are met for the first time, or held jobs, are in the answer; of two callers at once, each worker and job is in
-        one answer."""
+        it was asked to; FAILED if its attempts are spent; else PENDING, at the end of the line. One whose run should
+        have been noted by `begin` and was not never ran: it gets its attempt back and no AttemptRecord or error, as if
+        it had been handed back. Only lost workers that are met for the first time, or held jobs, are in the answer; of
+        two callers at once, each worker and job is in one answer."""
 
     @abc.abstractmethod
     async def set_retention(self, retention: Mapping[str, Retention]) -> None:

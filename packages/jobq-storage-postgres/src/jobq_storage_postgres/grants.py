@@ -88,7 +88,7 @@ _LOOKS: Final = _READS | {"find", "find_run", "find_state", "counts", "workers"}
 STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
     "producer": _ALL | _READS | {"add", "add_one", "claim_keys", "drop_keys", "analyze"},
     "worker": _ALL
-    | {"claim", "alive", "complete", "settle", "settled", "lock_running", "held", "adopt", "progress"}
+    | {"claim", "alive", "complete", "settle", "settled", "lock_running", "begin", "held", "adopt", "progress"}
     | {"look_for_marks", "pass", "register", "unblock", "deregister", "beat", "lead", "resign", "promote", "next_due"}
     | {"rescue", "sweep", "forget_passed", "set_retention", "prune", "fold_tally", "make_slices", "drop_slices"},
     "reader": _ALL | _LOOKS,

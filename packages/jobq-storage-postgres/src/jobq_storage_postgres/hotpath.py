@@ -112,6 +112,18 @@ class HotPath:
         for job_id, lease, state in rows:
             batch.states[job_id, lease] = JobState(state)
 
+    async def begin(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
+        """See `QueueStorage.begin`."""
+        if not leases:
+            return []
+        runs = sorted({(job_id.bytes, lease) for job_id, lease in leases})
+        rows = await self._database.fetch(
+            self._statements["begin"],
+            (worker.bytes, uuids([job_id for job_id, _ in runs]), int8s([lease for _, lease in runs])),
+        )
+        noted = set(rows)
+        return [lease in noted for lease in leases]
+
     async def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
         """See `QueueStorage.held`."""
         if not leases:

@@ -258,6 +258,10 @@ class PostgresQueueStorage(QueueStorage):
         """See `QueueStorage.exchange`."""
         return await self._hot_path.exchange(worker, settlements, claim)
 
+    async def begin(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
+        """See `QueueStorage.begin`."""
+        return await self._hot_path.begin(worker, leases)
+
     async def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
         """See `QueueStorage.held`."""
         return await self._hot_path.held(worker, leases)

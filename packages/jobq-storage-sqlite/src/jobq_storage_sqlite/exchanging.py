@@ -189,6 +189,12 @@ def _claimed(rows: list[Any], leases: Iterable[int], now: int) -> list[ClaimedJo
     ]
 
 
+def begin(transaction: Transaction, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
+    """Note that runs begin; see `QueueStorage.begin`."""
+    holder = worker.bytes
+    return [transaction.run("begin", job_id.bytes, lease, holder).rowcount == 1 for job_id, lease in leases]
+
+
 def adopt(transaction: Transaction, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
     """Return what this worker holds without knowing; see `QueueStorage.adopt`."""
     known = frozenset(leases)

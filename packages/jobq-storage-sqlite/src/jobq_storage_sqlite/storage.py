@@ -250,6 +250,11 @@ class SqliteQueueStorage(QueueStorage):
             partial(exchanging.exchange, worker=worker, settlements=settlements, claim=claim)
         )
 
+    async def begin(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
+        """See `QueueStorage.begin`."""
+        parts = self._open()
+        return await parts.writer.call(partial(exchanging.begin, worker=worker, leases=leases)) if leases else []
+
     async def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
         """See `QueueStorage.held`."""
         parts = self._open()

@@ -64,15 +64,19 @@ def _take_back(
     job_id: bytes,
     kind: str,
     max_attempts: int,
+    ran: int,
 ) -> RescuedJob:
-    error = worker_lost(to_id(worker), name or "")
-    keep_error(transaction, n, lease, attempt, worker, started_at, error)
+    if ran:
+        keep_error(transaction, n, lease, attempt, worker, started_at, worker_lost(to_id(worker), name or ""))
+    else:
+        transaction.run("give_back", n)
+        attempt -= 1
     if request == StopRequest.ABORT:
-        state = _end(transaction, n, lease, JobState.ABORTED, "aborted")
+        state = _end(transaction, n, lease if ran else None, JobState.ABORTED, "aborted")
     elif request == StopRequest.DISABLE:
         transaction.run("rescue_disabled", n)
         state = JobState.DISABLED
-    elif attempt >= max_attempts:
+    elif ran and attempt >= max_attempts:
         state = _end(transaction, n, lease, JobState.FAILED, "worker lost")
     else:
         free(transaction, [n])
@@ -81,7 +85,7 @@ def _take_back(
     return RescuedJob(id=to_id(job_id), kind=kind, queue=queue, attempt=attempt, state=state)
 
 
-def _end(transaction: Transaction, n: int, lease: int, state: JobState, reason: str) -> JobState:
+def _end(transaction: Transaction, n: int, lease: int | None, state: JobState, reason: str) -> JobState:
     transaction.run("rescue_end", CODE[state], reason, transaction.now, lease, n)
     return state
 

@@ -20,7 +20,7 @@ from jobq_core.errors import (
     JobTimeoutError,
     RetryableJobError,
 )
-from jobq_core.records import ErrorRecord
+from jobq_core.records import ErrorRecord, type_name
 from jobq_core.retry import Backoff
 from jobq_core.states import Ending
 from jobq_core.storage import Settlement, When
@@ -46,7 +46,17 @@ def returned(run: Run, value: object, *, told: bool) -> Settlement | None:
 
 
 def raised(run: Run, error: BaseException, *, told: bool) -> Settlement | None:
-    """Settle a run whose handler raised."""
+    """Settle a run whose handler raised. One of which that cannot be told, since its policy raises too, fails."""
+    try:
+        return _raised(run, error, told=told)
+    except Exception as own:
+        job = run.job
+        logger.exception("job %s (%s) failed, and so did its retry policy", job.id, job.kind)
+        said = f"{type_name(type(error))} was raised, and then its retry policy failed: {type_name(type(own))}"
+        return _settle(run, Ending.FAIL, ErrorRecord(type=type_name(type(error)), message=said))
+
+
+def _raised(run: Run, error: BaseException, *, told: bool) -> Settlement | None:
     if run.stop is not None and (told or run.stop in _LIMITS or run.stop is Stop.LOST):
         return stopped(run, error)
     if isinstance(error, AbortSignalJobError):

@@ -36,7 +36,8 @@ Report = Callable[[Run, Progress], None]
 class Runner:
     """Starts buffered jobs in free slots and collects the runs that have ended, for the fetcher to settle.
 
-    `on_ended` is called after each end, and whenever a slot or the outbox changed otherwise.
+    `on_ended` is called after each end, and whenever a slot or the outbox changed otherwise. `ask_to_begin` has it
+    noted that a run begins, and leads to `may_begin`.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Runner:
         limiter: Limiter | None,
         report: Report,
         on_ended: Callable[[], None],
+        ask_to_begin: Callable[[Run], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._slots = slots
@@ -55,9 +57,11 @@ class Runner:
         self._limiter = limiter
         self._report = report
         self.on_ended = on_ended
+        self._ask_to_begin = ask_to_begin
         self._unknown = UnknownKinds(slots.unknown_kinds)
         self._calls: set[asyncio.Task[None]] = set()
         self._starting: set[Run] = set()
+        self._asking: set[Run] = set()
         self.handlers: Mapping[str, Handler] = {}
         self.buffer: deque[Run] = deque()
         self.running: dict[int, Run] = {}
@@ -100,24 +104,46 @@ class Runner:
                 self._start(run)
 
     def _start(self, run: Run) -> None:
-        job, handler = run.job, run.handler
         slot = run.slot = self._slots.free.pop()
         slot.run = run
-        self.running[job.lease] = run
+        self.running[run.job.lease] = run
+        if self._limiter is not None:
+            self._starting.add(run)
+            self._call(self._start_limited(self._limiter, run))
+        elif run.job.must_begin:
+            self._ask(run)
+        else:
+            self._begin(run)
+
+    def _ask(self, run: Run) -> None:
+        self._asking.add(run)
+        self._ask_to_begin(run)
+
+    def may_begin(self, run: Run, held: bool) -> None:
+        """Start a run that the storage was asked about, if its lease stands and nothing came in between."""
+        self._asking.discard(run)
+        if not held:
+            self._end_unbegun(run, Stop.LOST)
+        elif self.draining or not self._membership.sure():
+            self._end_unbegun(run, Stop.RELEASE)
+        elif run.due is not None and run.due <= self._loop.time():
+            self._end_unbegun(run, Stop.DEADLINE)
+        else:
+            self._begin(run)
+
+    def _end_unbegun(self, run: Run, why: Stop) -> None:
+        run.stop = why
+        run.outcome = stopped(run, None)
+        self.ended(run)
+
+    def _begin(self, run: Run) -> None:
+        job = run.job
         run.started = self._loop.time()
-        if handler.definition.wants_context:
+        if run.handler.definition.wants_context:
             run.context = self._context(run)
         if job.timeout is not None or run.due is not None:
             self._limit(run)
-        if self._limiter is None:
-            self._begin(run)
-        else:
-            self._starting.add(run)
-            self._call(self._begin_limited(self._limiter, run))
-
-    def _begin(self, run: Run) -> None:
         if self._events.wants(JobStarted):
-            job = run.job
             self._events.emit(
                 JobStarted(
                     job_id=job.id, kind=job.kind, queue=job.queue, attempt=job.attempt, worker=self._membership.id
@@ -130,7 +156,7 @@ class Runner:
             run.outcome = Settlement(run.job.id, run.job.lease, Ending.RELEASE)
             self.ended(run)
 
-    async def _begin_limited(self, limiter: Limiter, run: Run) -> None:
+    async def _start_limited(self, limiter: Limiter, run: Run) -> None:
         try:
             await limiter.started(1)
         except Exception:
@@ -141,11 +167,12 @@ class Runner:
             return
         self._starting.discard(run)
         self.on_ended()
-        if run.stop is None:
-            self._begin(run)
+        if run.stop is not None:
+            self._end_unbegun(run, run.stop)
+        elif run.job.must_begin:
+            self._ask(run)
         else:
-            run.outcome = stopped(run, None)
-            self.ended(run)
+            self._begin(run)
 
     def _context(self, run: Run) -> RunContext:
         job = run.job
@@ -182,7 +209,8 @@ class Runner:
         if self.running.pop(run.job.lease, None) is None:
             return  # abandoned meanwhile
         if not run.over:
-            run.seconds = self._loop.time() - run.started
+            if run.started:
+                run.seconds = self._loop.time() - run.started
             self._settle(run, run.outcome)
         self._slots.give_back(slot)
         if self._limiter is not None:
@@ -197,6 +225,10 @@ class Runner:
 
     def stop(self, run: Run, why: Stop) -> None:
         """Ask a run to stop; the first reason stays, but for a lost lease, which overrules all others."""
+        if run in self._asking:
+            self._asking.discard(run)
+            self._end_unbegun(run, why)
+            return
         asked = run.stop is not None
         if asked and why is not Stop.LOST:
             return

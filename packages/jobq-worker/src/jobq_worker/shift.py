@@ -16,6 +16,7 @@ from jobq_core.events import EventSource, WorkerLost, WorkerStarted
 from jobq_core.limiters import Limiter
 from jobq_core.records import WorkerInfo
 from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, LostWorker, QueueStorage, Retention, queue_topic
+from jobq_worker.beginnings import Beginnings
 from jobq_worker.doorbell import listen
 from jobq_worker.fetcher import Fetcher
 from jobq_worker.gate import Gate
@@ -81,7 +82,18 @@ class Shift:
             storage, self.membership, slots, trouble, info.queues, gate, poll_interval, on_settled=ledger.book
         )
         self._reporter = Reporter(storage, self.membership, events, trouble, on_lost=lambda: self._watch.ring())
-        self.runner = Runner(slots, self.membership, events, limiter, self._reporter.report, self.fetcher.ended)
+        self._beginnings = Beginnings(
+            storage, self.membership, trouble, on_answer=lambda run, held: self.runner.may_begin(run, held)
+        )
+        self.runner = Runner(
+            slots,
+            self.membership,
+            events,
+            limiter,
+            self._reporter.report,
+            self.fetcher.ended,
+            self._beginnings.ask,
+        )
         self.fetcher.runner = self.runner
         self._watch = Watch(storage, self.membership, self.runner, trouble)
         self._executors = (LoopExecutor(self.runner.ended), ThreadExecutor(self.runner.ended))
@@ -104,6 +116,7 @@ class Shift:
         self._tasks = [
             self._loop.create_task(listen(self._storage, bells, self._trouble), name="jobq doorbell"),
             self._loop.create_task(self._watch.run(), name="jobq watch"),
+            self._loop.create_task(self._beginnings.run(), name="jobq beginnings"),
             self._loop.create_task(self._reporter.run(), name="jobq progress"),
             self._loop.create_task(self.maintenance.run(), name="jobq maintenance"),
         ]

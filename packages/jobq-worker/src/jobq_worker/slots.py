@@ -19,7 +19,7 @@ from jobq_worker.run import Run
 class SlotStats:
     """What one slot did since the worker was made, and what it runs now (job_id and kind: None while it is free).
 
-    running_for: seconds since the present run began.
+    running_for: seconds since the present run began; 0 before it did.
     """
 
     number: int
@@ -139,5 +139,9 @@ def _look(slot: Slot, now: float) -> SlotStats:
     if run is None:
         return SlotStats(number=slot.number, stats=slot.stats())
     return SlotStats(
-        number=slot.number, stats=slot.stats(), job_id=run.job.id, kind=run.job.kind, running_for=now - run.started
+        number=slot.number,
+        stats=slot.stats(),
+        job_id=run.job.id,
+        kind=run.job.kind,
+        running_for=now - run.started if run.started else 0.0,
     )

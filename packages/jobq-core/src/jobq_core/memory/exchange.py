@@ -102,11 +102,21 @@ def _claim_one(store: Store, worker: UUID, row: Row, now: int) -> ClaimedJob:
     row.place = None
     row.attempt += 1
     row.worker = worker
+    row.begun = False
     row.started_at = now
     row.settled = None
     row.progress = None
     row.reason = None
     return claimed_job(row, lease, now)
+
+
+def begin(store: Store, worker: UUID, job_id: UUID, lease: int) -> bool:
+    """Note that a run begins; see `QueueStorage.begin`."""
+    row = store.running.get(lease)
+    if row is None or row.asked.id != job_id or row.worker != worker:
+        return False
+    row.begun = True
+    return True
 
 
 def claimed_job(row: Row, lease: int, now: int) -> ClaimedJob:

@@ -49,7 +49,8 @@ class Queue:
 class Row(msgspec.Struct, eq=False):
     """A job. `asked` is what was submitted and never changes; all moments are microseconds since 1970.
 
-    settled: the state that the settlement under `lease` led to; None while it runs, and where none came.
+    settled: the state that the settlement under `lease` led to; None while it runs, and where none came. begun: whether
+    the run under `lease` was noted by `begin`.
     """
 
     asked: NewJob
@@ -65,6 +66,7 @@ class Row(msgspec.Struct, eq=False):
     request: StopRequest | None = None
     worker: UUID | None = None
     lease: int | None = None
+    begun: bool = False
     settled: JobState | None = None
     started_at: int | None = None
     finished_at: int | None = None

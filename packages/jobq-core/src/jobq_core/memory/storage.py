@@ -153,6 +153,11 @@ class MemoryQueueStorage(QueueStorage):
                 holds.append(Hold(True, row.request) if row is not None and stands else Hold(False))
             return holds
 
+    async def begin(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
+        """See `QueueStorage.begin`."""
+        with self._transaction() as store:
+            return [exchange.begin(store, worker, job_id, lease) for job_id, lease in leases]
+
     async def adopt(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
         """See `QueueStorage.adopt`."""
         with self._transaction() as store:

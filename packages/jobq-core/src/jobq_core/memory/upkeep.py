@@ -117,8 +117,12 @@ def rescue(store: Store) -> list[LostWorker]:
 
 
 def _take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> RescuedJob:
-    error = worker_lost(row.worker, "" if worker is None else worker.info.name)
-    row.note_failure(error, now)
+    ran = row.begun or row.attempt == 1 < row.asked.max_attempts
+    error = worker_lost(row.worker, "" if worker is None else worker.info.name) if ran else None
+    if error is None:
+        row.attempt -= 1
+    else:
+        row.note_failure(error, now)
     store.rings.add(REQUEST_TOPIC)
     if row.request is StopRequest.ABORT:
         store.finish(row, JobState.ABORTED, now, "aborted")
@@ -126,7 +130,7 @@ def _take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> Re
     elif row.request is StopRequest.DISABLE:
         store.move(row, JobState.DISABLED)
         row.reason = "disabled"
-    elif row.attempt >= row.asked.max_attempts:
+    elif ran and row.attempt >= row.asked.max_attempts:
         store.finish(row, JobState.FAILED, now, "worker lost")
         row.error = error
     else:

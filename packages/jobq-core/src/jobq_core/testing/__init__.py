@@ -34,6 +34,7 @@ from jobq_core.testing.helpers import (  # noqa: E402
     read,
     register_worker,
     settle,
+    start_one,
     state_of,
     worker_info,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "read",
     "register_worker",
     "settle",
+    "start_one",
     "state_of",
     "worker_info",
 ]

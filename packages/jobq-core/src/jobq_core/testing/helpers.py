@@ -66,6 +66,13 @@ async def claim_one(storage: QueueStorage, worker: WorkerInfo, *queues: str) -> 
     return claimed[0]
 
 
+async def start_one(storage: QueueStorage, worker: WorkerInfo, *queues: str) -> ClaimedJob:
+    """Claim a job that must be there, and note that its run begins, as a worker does before it runs it."""
+    claimed = await claim_one(storage, worker, *queues)
+    assert await storage.begin(worker.id, [(claimed.id, claimed.lease)]) == [True]
+    return claimed
+
+
 async def settle(
     storage: QueueStorage,
     worker: WorkerInfo,

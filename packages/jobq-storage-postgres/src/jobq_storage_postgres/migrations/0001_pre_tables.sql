@@ -85,7 +85,8 @@ CREATE TABLE jobq.ready (
 );
 CREATE INDEX ready_line ON jobq.ready (queue, priority, position);
 
--- PROCESSING jobs. Progress and requests update columns that no index has, in the room that fillfactor leaves.
+-- PROCESSING jobs. Progress, requests and `begun` (the run was noted to begin) update columns that no index has, in the
+-- room that fillfactor leaves.
 CREATE TABLE jobq.running (
     id uuid PRIMARY KEY,
     lease bigint NOT NULL,
@@ -95,6 +96,7 @@ CREATE TABLE jobq.running (
     priority smallint NOT NULL,
     attempt smallint NOT NULL,
     keyed boolean NOT NULL,
+    begun boolean NOT NULL DEFAULT false,
     queue text COLLATE "C" NOT NULL,
     request text COLLATE "C" CHECK (request IN ('abort', 'disable')),
     percent double precision,

@@ -15,30 +15,35 @@ WITH moment AS MATERIALIZED (
     ORDER BY r.id
     FOR UPDATE OF r
 ), taken AS MATERIALIZED (
-    SELECT o.*, j.kind, l.name, l.silent_for, moment.now,
-        'worker' || coalesce(' ''' || l.name || '''', '') || ' (' || o.worker || ')' || $2::text AS error_message,
+    -- attempts: how many count, without this one where it never ran.
+    SELECT o.*, j.kind, l.name, l.silent_for, moment.now, run.real AS ran, o.attempt - (NOT run.real)::integer AS attempts,
+        CASE WHEN run.real THEN $1::text END AS error_type,
+        CASE WHEN run.real THEN
+            'worker' || coalesce(' ''' || l.name || '''', '') || ' (' || o.worker || ')' || $2::text
+        END AS error_message,
         CASE
             WHEN o.request = 'abort' THEN 'aborted'
             WHEN o.request = 'disable' THEN 'disabled'
-            WHEN o.attempt >= j.max_attempts THEN 'failed'
+            WHEN run.real AND o.attempt >= j.max_attempts THEN 'failed'
             ELSE 'pending'
         END AS state
     FROM moment, orphans o
     CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = o.id LIMIT 1) j
+    CROSS JOIN LATERAL (SELECT o.begun OR (o.attempt = 1 AND j.max_attempts > 1) AS real) run
     LEFT JOIN lost l ON l.id = o.worker
 ), gone AS (
     -- Of one whose job was deleted by hand nothing else is left.
     DELETE FROM jobq.running WHERE id = ANY(ARRAY(SELECT id FROM orphans))
 ), tried AS (
     INSERT INTO jobq.attempt (job, lease, started_at, finished_at, worker, number, error_type, error_message)
-    SELECT t.id, t.lease, t.started_at, t.now, t.worker, t.attempt, $1::text, t.error_message FROM taken t
+    SELECT t.id, t.lease, t.started_at, t.now, t.worker, t.attempt, t.error_type, t.error_message FROM taken t WHERE t.ran
 ), finished AS (
     INSERT INTO jobq.outcome (
         id, finished_at, started_at, run_at, lease, worker, attempt, state, queue, reason, percent, message, details,
         error_type, error_message
     )
-    SELECT t.id, t.now, t.started_at, t.run_at, t.lease, t.worker, t.attempt, t.state, t.queue,
-        CASE t.state WHEN 'failed' THEN 'worker lost' ELSE 'aborted' END, t.percent, t.message, t.details, $1::text,
+    SELECT t.id, t.now, t.started_at, t.run_at, t.lease, t.worker, t.attempts, t.state, t.queue,
+        CASE t.state WHEN 'failed' THEN 'worker lost' ELSE 'aborted' END, t.percent, t.message, t.details, t.error_type,
         t.error_message
     FROM taken t
     WHERE t.state IN ('failed', 'aborted')
@@ -46,7 +51,7 @@ WITH moment AS MATERIALIZED (
     INSERT INTO jobq.waiting (
         id, position, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, percent, message, details
     )
-    SELECT t.id, nextval('jobq.position'), t.run_at, t.started_at, t.lease, t.worker, t.priority, t.attempt, t.keyed, 'disabled',
+    SELECT t.id, nextval('jobq.position'), t.run_at, t.started_at, t.lease, t.worker, t.priority, t.attempts, t.keyed, 'disabled',
         t.queue, 'disabled', t.percent, t.message, t.details
     FROM taken t
     WHERE t.state = 'disabled'
@@ -54,7 +59,7 @@ WITH moment AS MATERIALIZED (
     INSERT INTO jobq.ready (
         id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, percent, message, details
     )
-    SELECT t.id, nextval('jobq.position'), t.run_at, t.started_at, t.lease, t.worker, t.priority, t.attempt, t.keyed,
+    SELECT t.id, nextval('jobq.position'), t.run_at, t.started_at, t.lease, t.worker, t.priority, t.attempts, t.keyed,
         t.queue, t.percent, t.message, t.details
     FROM (SELECT * FROM taken WHERE state = 'pending' ORDER BY lease) t
 ), freed AS (
@@ -64,7 +69,7 @@ WITH moment AS MATERIALIZED (
     INSERT INTO jobq.tally (jobs, queue, state)
     SELECT count(*), queue, state FROM taken WHERE state IN ('failed', 'aborted') GROUP BY queue, state
 )
-SELECT coalesce(l.id, t.worker), coalesce(l.name, ''), coalesce(l.silent_for, 0), t.id, t.kind, t.queue, t.attempt, t.state
+SELECT coalesce(l.id, t.worker), coalesce(l.name, ''), coalesce(l.silent_for, 0), t.id, t.kind, t.queue, t.attempts, t.state
 FROM lost l
 FULL JOIN taken t ON t.worker = l.id
 ORDER BY t.lease

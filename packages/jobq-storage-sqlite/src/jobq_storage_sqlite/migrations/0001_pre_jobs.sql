@@ -32,7 +32,8 @@ CREATE INDEX jobq_job_run ON jobq_job (run_id, id) WHERE run_id IS NOT NULL;
 CREATE INDEX jobq_job_fingerprint ON jobq_job (fingerprint, id) WHERE fingerprint IS NOT NULL;
 
 -- Where the job is in its life: a narrow row, changed in place. urgency is the priority with its sign turned.
--- settled: the state that the settlement under `lease` led to. error_lease: the attempt that holds the present error.
+-- settled: the state that the settlement under `lease` led to. begun_lease: the last lease whose run was noted to begin.
+-- error_lease: the attempt that holds the present error.
 CREATE TABLE jobq_life (
     n INTEGER PRIMARY KEY,
     queue TEXT NOT NULL,
@@ -45,6 +46,7 @@ CREATE TABLE jobq_life (
     request TEXT CHECK (request IN ('abort', 'disable')),
     worker BLOB CHECK (length(worker) = 16),
     lease INTEGER,
+    begun_lease INTEGER,
     settled INTEGER CHECK (settled BETWEEN 0 AND 7),
     started_at INTEGER,
     finished_at INTEGER,

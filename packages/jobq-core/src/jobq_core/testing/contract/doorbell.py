@@ -22,7 +22,17 @@ from jobq_core.storage import (
     queue_topic,
 )
 from jobq_core.testing.contract.base import ContractBase
-from jobq_core.testing.helpers import ERROR, add_job, case, claim_one, job_in, new_job, register_worker, settle
+from jobq_core.testing.helpers import (
+    ERROR,
+    add_job,
+    case,
+    claim_one,
+    job_in,
+    new_job,
+    register_worker,
+    settle,
+    start_one,
+)
 
 SAFETY_NET = 20.0
 """Seconds after which a ring that has not come is a failure; one that comes takes milliseconds."""
@@ -87,7 +97,7 @@ def rescuing(request: str | None = None, max_attempts: int = 10) -> Prepare:
 
     async def prepare(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
         job = await add_job(storage, max_attempts=max_attempts)
-        await claim_one(storage, worker)
+        await start_one(storage, worker)
         if request is not None:
             await getattr(storage, request)([job])
         await suite.advance(storage, worker.lost_after + 1)

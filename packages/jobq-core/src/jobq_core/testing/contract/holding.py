@@ -36,7 +36,42 @@ def report(claimed: ClaimedJob, progress: Progress = HALF) -> ProgressReport:
 
 
 class HoldingContract(ContractBase):
-    """A worker can ask what it still holds, find what it missed, and say how far it is."""
+    """A worker can note what begins, ask what it still holds, find what it missed, and say how far it is."""
+
+    # begin
+
+    async def test_only_a_run_that_is_held_begins(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        await storage.add([new_job(max_attempts=1) for _ in range(3)])
+        runs, settled, deleted = await claim(storage, worker)
+        await settle(storage, worker, settled)
+        await storage.delete([deleted.id])
+        stranger = await register_worker(storage)
+        mine = (runs.id, runs.lease)
+        leases = [(settled.id, settled.lease), mine, (deleted.id, deleted.lease), (new_id(), 1), (runs.id, 10**9), mine]
+        assert await other.begin(worker.id, leases) == [False, True, False, False, False, True]
+        assert await storage.begin(worker.id, [mine]) == [True]
+        assert await storage.begin(stranger.id, [mine]) == [False]
+        assert await storage.begin(worker.id, []) == []
+
+    async def test_beginning_changes_nothing_that_is_seen(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        job = await add_job(storage, max_attempts=1)
+        claimed = await claim_one(storage, worker)
+        await storage.progress(worker.id, [report(claimed)])
+        await storage.abort([job])
+        before = await read(storage, job)
+        assert await other.begin(worker.id, [(claimed.id, claimed.lease)]) == [True]
+        assert await read(storage, job) == before
+        assert await storage.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(True, StopRequest.ABORT)]
+        assert await settle(storage, worker, claimed, Ending.ABORT) is JobState.ABORTED
+
+    async def test_many_begin_at_once(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        await storage.add([new_job(max_attempts=1) for _ in range(1_200)])
+        leases = [(job.id, job.lease) for job in await claim(storage, worker, 1_200)]
+        assert await storage.begin(worker.id, leases) == [True] * 1_200
 
     # held
 

@@ -30,6 +30,7 @@ CALLS: dict[str, Callable[[QueueStorage], Any]] = {
     "now": lambda s: s.now(),
     "add": lambda s: s.add([new_job()]),
     "exchange": lambda s: s.exchange(uuid4(), [Settlement(uuid4(), 1, Ending.COMPLETE)], Claim(("default",), 1)),
+    "begin": lambda s: s.begin(uuid4(), [(uuid4(), 1)]),
     "held": lambda s: s.held(uuid4(), [(uuid4(), 1)]),
     "adopt": lambda s: s.adopt(uuid4(), [1]),
     "progress": lambda s: s.progress(uuid4(), [ProgressReport(id=uuid4(), lease=1, progress=Progress())]),

@@ -52,6 +52,7 @@ class Lives:
             + [self.exchange] * 8
             + [self.control] * 5
             + [self.pass_time] * 2
+            + [self.begin_run] * 3
             + [self.report, self.lose_worker, self.abort_run, self.clear, self.retain]
         )
 
@@ -144,6 +145,18 @@ class Lives:
         progress = Progress(percent=self.draw.randint(0, 100), details=[self.draw.randint(0, 9)])
         answers = [
             await storage.progress(worker.id, [ProgressReport(id=each.id, lease=each.lease, progress=progress)])
+            for storage, each in zip(self.storages, run, strict=True)
+        ]
+        assert answers[0] == answers[1]
+
+    async def begin_run(self) -> None:
+        """Note that a run begins, which may be over."""
+        worker, other = self.draw.choice(self.workers), self.draw.choice(self.workers)
+        if not self.runs[worker.id]:
+            return
+        run = self.draw.choice([self.runs[worker.id][-1], self.draw.choice(self.runs[worker.id])])
+        answers = [
+            await storage.begin(other.id, [(each.id, each.lease)])
             for storage, each in zip(self.storages, run, strict=True)
         ]
         assert answers[0] == answers[1]

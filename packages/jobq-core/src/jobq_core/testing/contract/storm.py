@@ -81,6 +81,7 @@ class Storm:
             await asyncio.sleep(0)
             reports = [ProgressReport(id=job.id, lease=job.lease, progress=Progress(percent=5.0)) for job in held]
             await storage.progress(worker.id, reports)
+            await storage.begin(worker.id, [(job.id, job.lease) for job in held if job.must_begin])
             settlements = [self._settlement(job) for job in self.draw.sample(held, len(held) * 2 // 3)]
             queues = self.draw.choice([QUEUES, QUEUES[::-1]])
             exchange = await storage.exchange(worker.id, settlements, Claim(queues, self.draw.randint(1, 12)))

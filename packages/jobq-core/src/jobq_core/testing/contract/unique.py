@@ -20,6 +20,7 @@ from jobq_core.testing.helpers import (
     new_job,
     read,
     settle,
+    start_one,
     state_of,
 )
 
@@ -118,7 +119,7 @@ class UniqueContract(ContractBase):
 
     async def test_failing_with_its_worker_frees_the_key(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         await add_job(storage, unique_key="k", max_attempts=1)
-        await claim_one(storage, worker)
+        await start_one(storage, worker)
         await self.advance(storage, worker.lost_after + 1)
         await storage.rescue()
         await add_job(storage, unique_key="k")

@@ -25,6 +25,7 @@ from jobq_core.testing.helpers import (
     read,
     register_worker,
     settle,
+    start_one,
     state_of,
 )
 
@@ -214,7 +215,7 @@ class UpkeepContract(ContractBase):
         """Make a job whose worker is lost."""
         worker = await register_worker(storage, name="doomed", lost_after=5.0)
         job = await add_job(storage, **options)
-        claimed = await claim_one(storage, worker)
+        claimed = await start_one(storage, worker)
         assert claimed.id == job
         return job, worker
 
@@ -271,12 +272,64 @@ class UpkeepContract(ContractBase):
         job = await add_job(storage, max_attempts=3)
         for number in (1, 2, 3):
             worker = await register_worker(storage, lost_after=5.0)
-            assert (await claim_one(storage, worker)).attempt == number
+            assert (await start_one(storage, worker)).attempt == number
             await self.advance(storage, 6)
             await storage.rescue()
         record = await read(storage, job)
         assert (record.state, record.attempt) == (S.FAILED, 3)
         assert [attempt.number for attempt in record.attempts] == [1, 2, 3]
+
+    async def test_a_last_attempt_that_never_began_is_not_spent(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
+        once, twice = [await add_job(storage, max_attempts=number) for number in (1, 2)]
+        for _ in range(3):
+            worker = await register_worker(storage, lost_after=5.0)
+            claimed = {job.id: job for job in await claim(storage, worker)}
+            assert claimed[once].must_begin
+            assert claimed[once].attempt == 1
+            await self.advance(storage, 6)
+            [lost] = await other.rescue()
+            assert [(job.id, job.state) for job in lost.jobs] == [(once, S.PENDING), (twice, S.PENDING)]
+            assert [job.attempt for job in lost.jobs] == [0, 1]
+        record = await read(storage, once)
+        assert (record.state, record.attempt, record.attempts, record.error) == (S.PENDING, 0, (), None)
+        # The first of several counts from its claim on; what comes after it, once its run begins.
+        record = await read(storage, twice)
+        assert (record.state, record.attempt, len(record.attempts)) == (S.PENDING, 1, 1)
+        worker = await register_worker(storage, lost_after=5.0)
+        assert [job.attempt for job in [await start_one(storage, worker), await start_one(storage, worker)]] == [1, 2]
+        await self.advance(storage, 6)
+        [lost] = await other.rescue()
+        assert [(job.attempt, job.state) for job in lost.jobs] == [(1, S.FAILED), (2, S.FAILED)]
+
+    @pytest.mark.parametrize(("request_", "state"), [("abort", S.ABORTED), ("disable", S.DISABLED)])
+    async def test_a_rescued_job_that_never_began_stops_without_an_error(
+        self, storage: QueueStorage, worker: WorkerInfo, request_: str, state: JobState
+    ) -> None:
+        lost = await register_worker(storage, lost_after=5.0)
+        job = await add_job(storage, max_attempts=1)
+        await claim_one(storage, lost)
+        await getattr(storage, request_)([job])
+        await self.advance(storage, 6)
+        [answer] = await storage.rescue()
+        assert [(rescued.state, rescued.attempt) for rescued in answer.jobs] == [(state, 0)]
+        record = await read(storage, job)
+        assert (record.state, record.attempt, record.attempts, record.error) == (state, 0, (), None)
+        await (storage.enable if state is S.DISABLED else storage.retry)([job])
+        assert (await start_one(storage, worker)).attempt == 1
+
+    async def test_a_run_that_began_under_an_earlier_lease_has_not_begun_under_the_next(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        job = await add_job(storage, max_attempts=1)
+        claimed = await start_one(storage, worker)
+        await settle(storage, worker, claimed, Ending.RELEASE)
+        await claim_one(storage, worker)
+        await storage.deregister(worker.id)
+        [lost] = await storage.rescue()
+        assert [(rescued.state, rescued.attempt) for rescued in lost.jobs] == [(S.PENDING, 0)]
+        assert (await read(storage, job)).attempts == ()
 
     async def test_a_lost_worker_without_jobs_is_met_once(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         await self.advance(storage, worker.lost_after + 1)
@@ -307,7 +360,7 @@ class UpkeepContract(ContractBase):
         state: JobState,
     ) -> None:
         job = await add_job(storage, max_attempts=max_attempts)
-        claimed = await claim_one(storage, worker)
+        claimed = await start_one(storage, worker)
         if request_ is not None:
             await getattr(storage, request_)([job])
         await storage.deregister(worker.id)

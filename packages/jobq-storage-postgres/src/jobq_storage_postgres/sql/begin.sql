@@ -1,0 +1,13 @@
+-- Note that runs begin; answers ids and leases of those that may. $1 worker, $2 job ids (sorted), $3 leases.
+WITH held AS MATERIALIZED (
+    SELECT r.id, r.lease
+    FROM unnest($2::uuid[], $3::bigint[]) AS g(id, lease)
+    CROSS JOIN LATERAL (
+        SELECT r.id, r.lease FROM jobq.running r
+        WHERE r.id = g.id AND r.lease = g.lease AND r.worker = $1::uuid
+        LIMIT 1 FOR UPDATE
+    ) r
+), noted AS (
+    UPDATE jobq.running SET begun = true WHERE id = ANY(ARRAY(SELECT id FROM held))
+)
+SELECT id, lease FROM held

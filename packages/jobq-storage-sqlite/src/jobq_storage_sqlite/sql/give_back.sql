@@ -1,0 +1,1 @@
+UPDATE jobq_life SET attempt = attempt - 1 WHERE n = ?
