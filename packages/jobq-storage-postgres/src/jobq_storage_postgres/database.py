@@ -28,9 +28,10 @@ Behind: TypeAlias = "Callable[[Link], Step | None]"
 
 _TRIES: Final = 10
 # What is looked for again must be looked at anew, whatever isolation the database was told to use.
-_BEGIN: Final = Statement("begin", "BEGIN ISOLATION LEVEL READ COMMITTED")
-_COMMIT: Final = Statement("commit", "COMMIT")
-_ROLLBACK: Final = Statement("rollback", "ROLLBACK")
+# Prepared by names that no file of statements has: the operation `begin` is another thing.
+_BEGIN: Final = Statement("BEGIN", "BEGIN ISOLATION LEVEL READ COMMITTED")
+_COMMIT: Final = Statement("COMMIT", "COMMIT")
+_ROLLBACK: Final = Statement("ROLLBACK", "ROLLBACK")
 _IDLE: Final = 60.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Self
@@ -49,6 +50,8 @@ from jobq_storage_postgres.statements import Statements, check_schema
 from jobq_storage_postgres.submit import add_unique, answers, is_plain, pack_jobs, pack_one, topics_of
 from jobq_storage_postgres.upkeep import Upkeep
 from jobq_storage_postgres.workers import Workers
+
+_log = logging.getLogger("jobq.postgres")
 
 BULK = 10_000
 """Jobs in one `add` after which the planner is told of them (ANALYZE)."""
@@ -234,8 +237,15 @@ class PostgresQueueStorage(QueueStorage):
             else:
                 self._doorbell.ring(topics_of(made))
             if len(made) >= BULK:
-                await self._database.fetch(self._statements["analyze"])
+                await self._analyze()
         return added
+
+    async def _analyze(self) -> None:
+        try:
+            await self._database.fetch(self._statements["analyze"])
+        except (StorageError, ClosedError) as error:
+            # The jobs are there, and whoever added them is told so. The planner hears of them from autovacuum, later.
+            _log.warning("the planner was not told of many new jobs: %s", error)
 
     async def _add_one(self, job: NewJob, ride: Ride) -> list[Added]:
         try:

@@ -1,0 +1,59 @@
+"""Statements are prepared by their names, so no two may have the same."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections import Counter
+
+import pytest
+
+import jobq_storage_postgres
+from jobq_core.testing.helpers import add_job, claim_one, new_job, register_worker
+from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.statements import folder
+from jobq_storage_postgres.wire import Statement
+
+
+def test_each_statement_has_a_name_of_its_own() -> None:
+    modules = [
+        importlib.import_module(f"jobq_storage_postgres.{found.name}")
+        for found in pkgutil.iter_modules(jobq_storage_postgres.__path__)
+        if not found.ispkg
+    ]
+    found = {id(each): each for module in modules for each in vars(module).values() if isinstance(each, Statement)}
+    names = Counter([each.name for each in found.values()] + [file.stem for file in folder("sql").glob("*.sql")])
+    assert found
+    assert not [name for name, count in names.items() if count > 1]
+
+
+async def test_a_run_begins_on_a_connection_on_which_a_transaction_began(
+    postgres_dsn: str, postgres_schema: str
+) -> None:
+    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema, pool_size=1)
+    await storage.migrate()
+    async with storage:
+        worker = await register_worker(storage)
+        other = await add_job(storage, queue="other")
+        job = await add_job(storage)
+        await storage.abort([other])
+        run = await claim_one(storage, worker)
+        assert await storage.begin(worker.id, [(job, run.lease)]) == [True]
+        assert [change.asked for change in await storage.abort([job])] == [True]
+
+
+async def test_many_jobs_are_acknowledged_though_the_planner_cannot_be_told_of_them(
+    postgres_dsn: str, postgres_schema: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("jobq_storage_postgres.storage.BULK", 2)
+    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
+    await storage.migrate()
+    async with storage:
+        # What a statement_timeout in the role's settings, or an operator, does to it.
+        storage._statements._made["analyze"] = Statement(
+            "analyze", "DO $$ BEGIN RAISE EXCEPTION 'cancelled' USING ERRCODE = 'query_canceled'; END $$"
+        )
+        jobs = [new_job() for _ in range(3)]
+        assert [added.created for added in await storage.add(jobs)] == [True] * 3
+        assert None not in await storage.get([job.id for job in jobs])
+    assert "the planner was not told" in caplog.text
