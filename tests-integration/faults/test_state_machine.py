@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -61,6 +62,8 @@ KINDS = ("count", "shout")
 STRIDES = (1, 60, 100, 3600, 86_400, 9 * 86_400)
 DELAYS = (0.0, 0.5, 50.0, 100.0, 3600.0, -5.0)
 LOST_AFTER = 90.0
+STOPPED = (JobState.PENDING, JobState.ABORTED, JobState.DISABLED)
+"""Where a job goes that is taken back, its attempts not spent."""
 TEXTS = ("", "no such file", 'a "quoted" {word}, a \\ and a ,', "Grüße, 世界 🎉", "two\nlines")
 TAGS = ("x", "y", 'q"u{o}t,e\\', "NULL", "ü")
 
@@ -135,6 +138,8 @@ class Machine(RuleBasedStateMachine):
     """The moves from state to state that were seen."""
     asked: ClassVar[set[str]] = set()
     """The operations that were asked for."""
+    rescued: ClassVar[Counter[tuple[str, JobState]]] = Counter()
+    """What was taken back, by whether its run had been noted to begin, and where it went."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -238,7 +243,7 @@ class Machine(RuleBasedStateMachine):
     # Submitting
 
     @initialize(workers=st.integers(0, 3), jobs=st.lists(new_jobs, max_size=8))
-    def begin(self, workers: int, jobs: list[dict[str, Any]]) -> None:
+    def set_up(self, workers: int, jobs: list[dict[str, Any]]) -> None:
         for _ in range(workers):
             self.workers.append(self._info())
             self.ask("register", self.workers[-1])
@@ -293,6 +298,36 @@ class Machine(RuleBasedStateMachine):
     def _exchange(self, worker: WorkerInfo, batch: list[Settlement], claim: Claim | None) -> None:
         _, claimed, _ = self.ask("exchange", worker.id, batch, claim)
         self.claimed += [(fields[0], fields[1]) for fields in claimed]
+
+    @rule(runs=st.lists(st.sampled_from([0, 0, 1, 2, 3, 9]), min_size=1, max_size=4), stranger=rarely, who=nth)
+    def begin(self, runs: list[int], stranger: bool, who: int) -> None:
+        leases = [self._run_of(nth) for nth in runs]
+        known = self.model.jobs.get(leases[0][0])
+        holder = None if known is None else known.worker
+        self.ask("begin", self._worker(who).id if stranger or holder is None else holder, leases)
+
+    @rule(
+        options=new_jobs,
+        fates=st.lists(
+            st.tuples(st.booleans(), st.sampled_from([None, None, "abort", "disable"])), min_size=2, max_size=4
+        ),
+    )
+    def lose(self, options: dict[str, Any], fates: list[tuple[bool, str | None]]) -> None:
+        """Let a worker claim, begin some of what it has, and give no sign of life any more."""
+        lost = self._info()
+        self.ask("register", lost)
+        self.in_order()
+        self._add([NewJob(id=self._id(), **options)])
+        self._exchange(lost, [], Claim(QUEUES, len(fates)))
+        going = [(known.new.id, known.run) for known in self.model.jobs.values() if known.worker == lost.id]
+        self.ask("begin", lost.id, [lease for lease, (begins, _) in zip(going, fates, strict=False) if begins])
+        for (job_id, _), (_, request) in zip(going, fates, strict=False):
+            if request is not None:
+                self.ask(request, [job_id])
+        self._advance(int(LOST_AFTER) // 2)
+        self._renew(self.workers)
+        self._advance(int(LOST_AFTER) // 2)
+        self._rescue()
 
     @rule(who=nth, runs=several, reports=st.lists(st.tuples(nth, st.sampled_from([0.0, 50.5, 100.0]), texts, details)))
     def watch(self, who: int, runs: list[int], reports: list[Any]) -> None:
@@ -395,19 +430,30 @@ class Machine(RuleBasedStateMachine):
     def pass_time(self, seconds: int, alive: bool) -> None:
         self._advance(seconds)
         if alive:
-            for worker in self.workers:
-                if worker.id in self.model.known_workers:
-                    self.ask("register", worker)
-                    self.in_order()
+            self._renew(self.workers)
+
+    def _renew(self, workers: Sequence[WorkerInfo]) -> None:
+        for worker in workers:
+            if worker.id in self.model.known_workers:
+                self.ask("register", worker)
+                self.in_order()
 
     def _advance(self, seconds: int) -> None:
         self.clock.now += seconds
         self.model.now += seconds * 1_000_000
         self.run(self.schema.set_clock(self.clock.now))
 
+    def _rescue(self) -> None:
+        begun = {job_id: known.begun for job_id, known in self.model.jobs.items()}
+        attempts = {job_id: known.attempt for job_id, known in self.model.jobs.items()}
+        for lost in self.ask("rescue"):
+            for taken in lost.jobs:
+                counted = "counted" if taken.attempt == attempts[taken.id] else "given back"
+                Machine.rescued["begun" if begun[taken.id] else counted, taken.state] += 1
+
     @rule(limit=st.sampled_from([1, 3, 1000, 1000]))
     def maintain(self, limit: int) -> None:
-        self.ask("rescue")
+        self._rescue()
         Machine.asked.add("promote")
         limit = 1000 if self.model.open_ties() else limit
         expected = self.model.promote(limit)
@@ -616,6 +662,7 @@ def test_all_storages_do_the_same(
     Machine.steps = Machine.jobs_added = Machine.runs_begun = 0
     Machine.moves.clear()
     Machine.asked.clear()
+    Machine.rescued.clear()
     machine = seeded(seed)(type("Machine", (Machine,), {}))
     run_state_machine_as_test(
         machine,
@@ -637,6 +684,10 @@ def test_all_storages_do_the_same(
     )
     assert Machine.asked >= {name for name in QueueStorage.__abstractmethods__ if name not in ELSEWHERE}
     assert {after for _, after in Machine.moves} == set(JobState)
+    # Whoever begins its last attempt has spent it; whoever never did has not, and stops without one if asked to.
+    ways = [("begun", state) for state in (JobState.FAILED, *STOPPED)] + [("given back", state) for state in STOPPED]
+    assert min(Machine.rescued[way] for way in ways) >= 5, Machine.rescued
+    assert ("given back", JobState.FAILED) not in Machine.rescued
 
 
 def test_every_operation_of_the_contract_is_known_here() -> None:

@@ -70,6 +70,7 @@ class Known:
     request: StopRequest | None = None
     worker: UUID | None = None
     run: int | None = None
+    begun: bool = False
     led_to: JobState | None = None
     started_at: int | None = None
     finished_at: int | None = None
@@ -211,7 +212,7 @@ class Model:
     def _claim(self, job: Known, worker: UUID) -> ClaimedJob:
         self.runs += 1
         job.state, job.run, job.worker, job.started_at = S.PROCESSING, self.runs, worker, self.now
-        job.attempt += 1
+        job.attempt, job.begun = job.attempt + 1, False
         job.led_to, job.reason, job.progress = None, None, Progress()
         return self._claimed(job)
 
@@ -227,6 +228,17 @@ class Model:
     def _running(self, job_id: UUID, run: int) -> Known | None:
         job = self.jobs.get(job_id)
         return job if job is not None and job.state is S.PROCESSING and job.run == run else None
+
+    def begin(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
+        answer = []
+        for job_id, run in leases:
+            job = self._running(job_id, run)
+            if job is None or job.worker != worker:
+                answer.append(False)
+            else:
+                job.begun = True
+                answer.append(True)
+        return answer
 
     def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
         jobs = [self._running(*lease) for lease in leases]
@@ -452,8 +464,14 @@ class Model:
     def _take_back(self, job: Known, name: str) -> RescuedJob:
         shown = f"worker '{name}' ({job.worker})" if name else f"worker ({job.worker})"
         error = ErrorRecord(type="jobq_core.errors.WorkerLostError", message=f"{shown} stopped giving signs of life")
-        self._note_failure(job, error)
-        request, spent = job.request, job.attempt >= job.new.max_attempts
+        # Nobody notes the first of several attempts: it counts, whether it ran or not.
+        first_of_several = job.attempt == 1 and job.new.max_attempts != 1
+        never_ran = not job.begun and not first_of_several
+        request, spent = job.request, job.attempt >= job.new.max_attempts and not never_ran
+        if never_ran:
+            job.attempt -= 1
+        else:
+            self._note_failure(job, error)
         if request is StopRequest.DISABLE:
             self._enter(job, S.DISABLED, "disabled")
         elif request is StopRequest.ABORT:
@@ -462,7 +480,7 @@ class Model:
             self._enter(job, S.FAILED, "worker lost")
         else:
             self._enter(job, S.PENDING)
-        if job.state in OVER:
+        if job.state in OVER and not never_ran:
             job.error = error
         self.rings.add(REQUEST_TOPIC)
         new = job.new

@@ -65,7 +65,7 @@ class Party:
 
     def _to_leases(self, operation: str, argument: Any) -> Any:
         if isinstance(argument, list):
-            if operation == "held":
+            if operation in ("begin", "held"):
                 return [(job_id, self._lease(run)) for job_id, run in argument]
             if operation == "adopt":
                 return [self._lease(run) for run in argument]
