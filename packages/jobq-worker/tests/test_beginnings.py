@@ -15,6 +15,7 @@ from jobq_core import (
     JobFailed,
     JobRetried,
     JobState,
+    RateLimiter,
     RetryPolicy,
     job,
 )
@@ -221,6 +222,24 @@ async def test_a_place_of_the_limiter_is_free_again_when_the_run_never_begins(st
         await worker.stop(0)
         assert limiter.balanced()
     assert runs == [2]
+
+
+async def test_a_limiter_counts_a_start_when_it_happens_and_not_when_it_is_noted(storage: Probe) -> None:
+    limiter = Watched(RateLimiter(3, 600))
+    gate = storage.hold("begin")
+    async with working(storage, quick, concurrency=4, limiter=limiter) as worker:
+        endings = Endings(worker)
+        stopped, *ids = await add_many(storage, [quick(n) for n in range(3)], max_attempts=1)
+        await until(lambda: storage.calls["begin"])
+        await storage.abort([stopped])
+        assert isinstance(await endings.of(stopped), JobAborted)
+        assert limiter.sums["started"] == 0
+        gate.set()
+        await endings.all(ids)
+        assert limiter.sums["started"] == 2
+        await worker.stop(0)
+        assert limiter.balanced()
+    assert sorted(runs) == [1, 2]
 
 
 async def test_what_a_lost_worker_never_ran_is_not_failed(stage: Stage) -> None:

@@ -107,21 +107,14 @@ class Runner:
         slot = run.slot = self._slots.free.pop()
         slot.run = run
         self.running[run.job.lease] = run
-        if self._limiter is not None:
-            self._starting.add(run)
-            self._call(self._start_limited(self._limiter, run))
-        elif run.job.must_begin:
-            self._ask(run)
+        if run.job.must_begin:
+            self._asking.add(run)
+            self._ask_to_begin(run)
         else:
-            self._begin(run)
-
-    def _ask(self, run: Run) -> None:
-        self._asking.add(run)
-        self._ask_to_begin(run)
+            self._may_start(run)
 
     def may_begin(self, run: Run, held: bool) -> None:
         """Start a run that the storage was asked about, if its lease stands and nothing came in between."""
-        self._asking.discard(run)
         if not held:
             self._end_unbegun(run, Stop.LOST)
         elif self.draining or not self._membership.sure():
@@ -129,7 +122,16 @@ class Runner:
         elif run.due is not None and run.due <= self._loop.time():
             self._end_unbegun(run, Stop.DEADLINE)
         else:
+            self._asking.discard(run)
+            self._may_start(run)
+
+    def _may_start(self, run: Run) -> None:
+        """Start a run, once the limiter knows of it: that comes last, so that it counts the start when it happens."""
+        if self._limiter is None:
             self._begin(run)
+        else:
+            self._starting.add(run)
+            self._call(self._start_limited(self._limiter, run))
 
     def _end_unbegun(self, run: Run, why: Stop) -> None:
         run.stop = why
@@ -169,8 +171,6 @@ class Runner:
         self.on_ended()
         if run.stop is not None:
             self._end_unbegun(run, run.stop)
-        elif run.job.must_begin:
-            self._ask(run)
         else:
             self._begin(run)
 
@@ -204,6 +204,9 @@ class Runner:
         """Take a run whose handler has ended; called by the executors."""
         slot = run.slot
         assert slot is not None
+        asked = run in self._asking
+        if asked:
+            self._asking.remove(run)
         run.unlink()
         run.arguments = None  # not needed to settle it
         if self.running.pop(run.job.lease, None) is None:
@@ -213,7 +216,9 @@ class Runner:
                 run.seconds = self._loop.time() - run.started
             self._settle(run, run.outcome)
         self._slots.give_back(slot)
-        if self._limiter is not None:
+        if asked:
+            self._release_grants(1)
+        elif self._limiter is not None:
             self._call(self._limited_end(self._limiter))
         if self.buffer:
             self.pump()
@@ -226,7 +231,6 @@ class Runner:
     def stop(self, run: Run, why: Stop) -> None:
         """Ask a run to stop; the first reason stays, but for a lost lease, which overrules all others."""
         if run in self._asking:
-            self._asking.discard(run)
             self._end_unbegun(run, why)
             return
         asked = run.stop is not None
@@ -248,7 +252,8 @@ class Runner:
             run.timer = None
         if run.over or run.job.lease not in self.running:
             return
-        run.seconds = self._loop.time() - run.started
+        if run.started:
+            run.seconds = self._loop.time() - run.started
         logger.warning("job %s (%s) goes on although it was told to stop", run.job.id, run.job.kind)
         self._settle(run, stopped(run, None))
         self.on_ended()
