@@ -44,6 +44,8 @@ class Wrong(StrEnum):
     """A run that is neither the last nor among the job's failed and lost ones, nor was told to stop."""
     LOST_WITHOUT_CAUSE = "lease lost without cause"
     """A lease was taken from a process that nobody had disturbed."""
+    FAILED_UNRUN = "failed by a lost worker without a run"
+    """The last lease was lost and so the job failed, but under that lease it never ran: it was only held."""
     TOO_MANY_ATTEMPTS = "more attempts than allowed"
     WRONG_RESULT = "wrong result"
     WRONG_END = "wrong end"
@@ -170,6 +172,8 @@ class History:
 
     promised: which jobs' ends each listener was promised to hear. killed, troubled: by process id, when a process was
     killed, and from when on it was killed, paused or cut off, so that it may have lost leases or gone on without them.
+    begun: leases whose runs were noted to begin, where that is known; between the note and the handler's first line its
+    process may have been killed.
     """
 
     adds: Sequence[Add] = ()
@@ -179,6 +183,7 @@ class History:
     promised: Mapping[str, Collection[UUID]] = attrs.field(factory=dict)
     killed: Mapping[int, float] = attrs.field(factory=dict)
     troubled: Mapping[int, float] = attrs.field(factory=dict)
+    begun: Collection[int] = frozenset()
 
 
 def read(lines: Iterable[Line]) -> History:
@@ -271,6 +276,7 @@ def check(
             found += _unexplained(final, its)
         if add := adds.get(final.token):
             found += _end(final, add, its, stopped=final.job in stopped)
+        found += _unrun(final, its, history)
         if drained and not is_finished(final.state) and not (final.state is JobState.DISABLED and final.job in stopped):
             found.append(_of(Wrong.STUCK, final, f"it is still {final.state}"))
     for job, of_one in runs.items():
@@ -397,6 +403,13 @@ def _end(final: Final, add: Add, runs: list[Run], *, stopped: bool) -> Iterable[
             yield _of(Wrong.STALE_WRITE, final, f"it completed under lease {final.lease}, which had been lost")
     if add.ends is not None and final.state is not add.ends and not stopped:
         yield _of(Wrong.WRONG_END, final, f"it ended as {final.state} instead of {add.ends}")
+
+
+def _unrun(final: Final, runs: list[Run], history: History) -> Iterable[Violation]:
+    if final.state is not JobState.FAILED or final.lease not in final.lost or final.lease in history.begun:
+        return
+    if not any(run.lease == final.lease for run in runs):
+        yield _of(Wrong.FAILED_UNRUN, final, f"lease {final.lease} was lost, and under it nothing had run")
 
 
 def _causes(finals: Collection[Final], history: History) -> Iterable[Violation]:

@@ -22,6 +22,9 @@ ADDED = Add(token="a", answer="acknowledged", asked=0, answered=1, job=A)
 RUN = Run(token="a", job=A, lease=1, start=2, end=3, ending="completed", pid=7)
 DONE = Final(job=A, token="a", state=JobState.COMPLETED, lease=1, result="a")
 HEARD = Event(listener="l", job=A, state=JobState.COMPLETED, at=4)
+HELD_ONLY = attrs.evolve(
+    DONE, state=JobState.FAILED, result=None, attempt=1, max_attempts=1, lost=frozenset({1}), failed=frozenset()
+)
 FAILED = attrs.evolve(DONE, state=JobState.FAILED, result=None, failed=frozenset({1}))
 
 LOST_ONCE = [
@@ -114,6 +117,13 @@ GOOD = {
     },
     "aborted": {"runs": (), "finals": [attrs.evolve(DONE, state=JobState.ABORTED, lease=None)], "stopped": {A}},
     "disabled": {"runs": (), "finals": [attrs.evolve(DONE, state=JobState.DISABLED, lease=None)], "stopped": {A}},
+    "failed as its worker was killed amid its run": {
+        "adds": [attrs.evolve(ADDED, ends=JobState.FAILED)],
+        "runs": LOST_ONCE[:1],
+        "finals": [HELD_ONLY],
+        "killed": {6: 5},
+        "undisturbed": True,
+    },
     "not drained": {"finals": [attrs.evolve(DONE, state=JobState.PROCESSING, result=None)], "drained": False},
     "as many as allowed": {
         "runs": [RUN, attrs.evolve(RUN, token="b", job=B, lease=2, start=3, end=4)],
@@ -171,6 +181,19 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
     "a run too many": (
         Wrong.TOO_MANY_ATTEMPTS,
         {"runs": [attrs.evolve(RUN, attempt=4)], "finals": [attrs.evolve(DONE, max_attempts=3)]},
+    ),
+    "its only attempt held by a killed worker": (
+        Wrong.FAILED_UNRUN,
+        {"adds": [attrs.evolve(ADDED, ends=JobState.FAILED)], "runs": (), "finals": [HELD_ONLY], "killed": {6: 5}},
+    ),
+    "its last attempt held by a killed worker": (
+        Wrong.FAILED_UNRUN,
+        {
+            "adds": [attrs.evolve(ADDED, ends=JobState.FAILED)],
+            "runs": LOST_ONCE[:1],
+            "finals": [attrs.evolve(HELD_ONLY, lease=2, attempt=2, max_attempts=2, lost=frozenset({1, 2}))],
+            "killed": {6: 5},
+        },
     ),
     "a wrong result": (Wrong.WRONG_RESULT, {"finals": [attrs.evolve(DONE, result="b")]}),
     "a waiter was told a wrong one": (Wrong.WRONG_RESULT, {"results": [Result(token="a", job=A, result="b")]}),

@@ -7,7 +7,7 @@ from collections import deque
 import attrs
 from history import Wrong
 
-from .model import MAX_ATTEMPTS, MOST_LEASES, Model, State, held, renamed
+from .model import MOST_LEASES, RESCUE, Job, Model, State, held, renamed
 
 FINAL = frozenset({"completed", "failed", "aborted"})
 
@@ -54,7 +54,7 @@ def explore(model: Model, beginning: State, *, most: int = 10_000_000) -> Explor
                 if new:
                     origin[after] = (state, label)
                     following.append(after)
-                if (wrong := broken_by(state, after) or (broken_in(after) if new else None)) is not None:
+                if (wrong := broken_by(state, after, label) or (broken_in(after) if new else None)) is not None:
                     found.wrong, found.states = wrong, len(origin)
                     found.path = [*path_to(state, origin), label]
                     return found
@@ -76,14 +76,19 @@ def broken_in(state: State) -> str | None:
             if run.phase == "running" and not held(state, number, worker, run):
                 return Wrong.AFTER_THE_END if state.jobs[run.job].state in FINAL else Wrong.DOUBLY_OWNED
     for job in state.jobs:
-        if not 0 <= job.attempt <= MAX_ATTEMPTS:
+        if not 0 <= job.attempt <= job.most:
             return Wrong.TOO_MANY_ATTEMPTS
         if job.state == "completed" and not job.started >> job.lease & 1:
             return Wrong.WRONG_END
     return None
 
 
-def broken_by(before: State, after: State) -> str | None:
+UNNOTED = "run that nobody noted"
+RUN_UNCOUNTED = "run that does not count"
+"""An attempt was given back, as of a job that never ran, though it ran: it may run for ever so."""
+
+
+def broken_by(before: State, after: State, label: str) -> str | None:
     """Name the promise that a step breaks."""
     for old, new in zip(before.jobs, after.jobs, strict=True):
         if old == new:
@@ -92,11 +97,24 @@ def broken_by(before: State, after: State) -> str | None:
             return Wrong.AFTER_THE_END
         if new.started != old.started and new.started.bit_count() > new.lease:
             return Wrong.UNEXPLAINED
+        if new.started != old.started and not new.begun and (new.attempt > 1 or new.most == 1):
+            return UNNOTED
+        if label == RESCUE and (wrong := broken_by_rescue(old, new)) is not None:
+            return wrong
     for old_worker, new_worker in zip(before.workers, after.workers, strict=True):
         for run in new_worker.runs:
             if run.phase == "running" and run not in old_worker.runs and before.jobs[run.job].started >> run.lease & 1:
                 return Wrong.LEASE_TWICE
     return None
+
+
+def broken_by_rescue(old: Job, new: Job) -> str | None:
+    """Name the promise that is broken as a job is taken back: a run counts, and only a run (or what was noted to be
+    one: a worker may die between the two)."""
+    ran = old.started >> old.lease & 1
+    if ran and new.attempt < old.attempt:
+        return RUN_UNCOUNTED
+    return Wrong.FAILED_UNRUN if new.state == "failed" and not (ran or old.begun) else None
 
 
 def dead_end(

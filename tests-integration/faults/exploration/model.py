@@ -11,7 +11,7 @@ for as long as it likes, or take effect and are answered later or never; and the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 LIFE = 3
@@ -22,7 +22,8 @@ MOST_LEASES = 3
 
 JobState = Literal["pending", "processing", "completed", "failed", "aborted"]
 Phase = Literal["buffered", "running", "complete", "retry", "release", "abort"]
-"""Of a run: not started, running, or ended so and to be settled."""
+"""Of a run: not started (whether the storage is asked just now to note that it begins is told by the call alone),
+running, or ended so and to be settled."""
 ENDED = ("complete", "retry", "release", "abort")
 
 Registration = tuple[int, int]
@@ -30,15 +31,18 @@ Registration = tuple[int, int]
 
 
 class Job(NamedTuple):
-    """A row. lease: the last one given, by which the rows of one job are told apart; started: a bit for each lease that
-    was run (the model's own, no storage keeps it)."""
+    """A row. lease: the last one given, by which the rows of one job are told apart; most: attempts that it may have;
+    begun: whether the run under its lease was noted to begin; started: a bit for each lease that was run (the model's
+    own, no storage keeps it)."""
 
     state: JobState = "pending"
     lease: int = 0
     holder: Registration | None = None
     attempt: int = 0
     asked: bool = False
+    begun: bool = False
     started: int = 0
+    most: int = MAX_ATTEMPTS
 
 
 class Run(NamedTuple):
@@ -50,8 +54,9 @@ class Run(NamedTuple):
 
 
 class Worker(NamedTuple):
-    """A worker process. sure: for how many ticks it believes in its leases. busy, beating: it waits for an
-    exchange (or adoption), a beat. doubts: a claim was not answered, so the storage is asked what was claimed."""
+    """A worker process. sure: for how many ticks it believes in its leases. busy, beating, noting: it waits for an
+    exchange (or adoption), a beat, a note that a run begins. doubts: a claim was not answered, so the storage is asked
+    what was claimed."""
 
     mode: Literal["up", "paused", "dead"] = "up"
     registration: int = 1
@@ -59,13 +64,18 @@ class Worker(NamedTuple):
     runs: tuple[Run, ...] = ()
     busy: bool = False
     beating: bool = False
+    noting: bool = False
     doubts: bool = False
 
 
-class Call(NamedTuple):
-    """A call on its way. age: ticks since it was sent. awaited: its caller still waits for the answer."""
+Kind = Literal["exchange", "adopt", "beat", "begin"]
 
-    kind: Literal["exchange", "adopt", "beat"]
+
+class Call(NamedTuple):
+    """A call on its way. settled: the runs to settle, or the one to begin. age: ticks since it was sent. awaited: its
+    caller still waits for the answer."""
+
+    kind: Kind
     sender: Registration
     awaited: bool = True
     settled: tuple[Run, ...] = ()
@@ -75,9 +85,9 @@ class Call(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer on its way to a caller that waits for it."""
+    """An answer on its way to a caller that waits for it. given: what was claimed or found, or may begin."""
 
-    kind: Literal["exchange", "adopt", "beat"]
+    kind: Kind
     to: Registration
     settled: tuple[Run, ...] = ()
     given: tuple[tuple[int, int], ...] = ()
@@ -110,12 +120,14 @@ class State(NamedTuple):
 
 
 Step = tuple[str, State]
+RESCUE = "the lost are rescued from"
 
 
-def start(workers: int, jobs: int, luck: Luck = Luck()) -> State:  # noqa: B008  (it cannot change)
-    """Return the state in which all jobs are added and all workers have just registered."""
+def start(workers: int, jobs: Sequence[int], luck: Luck = Luck()) -> State:  # noqa: B008  (it cannot change)
+    """Return the state in which all jobs are added and all workers have just registered. jobs: the most attempts of
+    each."""
     return State(
-        jobs=(Job(),) * jobs,
+        jobs=tuple(Job(most=most) for most in jobs),
         rows=tuple(((number, 1), LIFE) for number in range(workers)),
         workers=(Worker(),) * workers,
         luck=luck,
@@ -170,8 +182,10 @@ class Model:
         """Let a run start or end, or let the worker hear what the storage says of its lease."""
         name, job = f"worker {number}", state.jobs[run.job]
         if run.phase == "buffered" and self.may_start(worker):
-            begun = with_job(state, run.job, job._replace(started=job.started | 1 << run.lease))
-            yield f"{name} starts job {run.job}", with_worker(begun, number, having(worker, run, "running"))
+            if not self.is_noted(job):
+                yield f"{name} starts job {run.job}", started(state, number, run)
+            elif not worker.noting:
+                yield from self.asks(state, number, Call("begin", (number, worker.registration), settled=(run,)))
         if run.phase == "running":
             yield f"{name} completes job {run.job}", with_worker(state, number, having(worker, run, "complete"))
             if state.luck.failures:
@@ -200,9 +214,9 @@ class Model:
         said = f"worker {number}: {call.kind}"
         if call.kind == "exchange":
             said += f" settling {[(run.job, run.phase) for run in call.settled]}{' and claiming' * call.claims}"
-        worker = state.workers[number]
-        waiting = worker._replace(beating=True) if call.kind == "beat" else worker._replace(busy=True)
-        state = with_worker(state, number, waiting)
+        if call.kind == "begin":
+            said += f" of job {call.settled[0].job}"
+        state = with_worker(state, number, waiting(state.workers[number], call.kind, True))
         effect, answer = self.effect(state, call)
         yield said, self.heard(effect, number, answer)
         if state.luck.delays:
@@ -220,6 +234,10 @@ class Model:
     def may_start(self, worker: Worker) -> bool:
         """Say whether a worker starts what it has claimed: while it surely counts as alive."""
         return worker.sure > 0
+
+    def is_noted(self, job: Job) -> bool:
+        """Say whether it is noted that a run begins: of all but the first of several attempts."""
+        return job.attempt > 1 or job.attempt == job.most
 
     def unsure(self, worker: Worker) -> Worker:
         """Return the worker with all that has not ended stopped and to be handed back."""
@@ -242,10 +260,7 @@ class Model:
         """Return the state in which a caller was told that the storage is away."""
         number = call.sender[0]
         worker = state.workers[number]
-        if call.kind == "beat":
-            worker = worker._replace(beating=False)
-        else:
-            worker = worker._replace(busy=False, doubts=worker.doubts or call.claims)
+        worker = waiting(worker, call.kind, False)._replace(doubts=worker.doubts or call.claims)
         luck = state.luck._replace(losses=state.luck.losses - 1)
         return with_worker(state, number, worker)._replace(luck=luck)
 
@@ -261,11 +276,24 @@ class Model:
         worker = state.workers[number]
         if answer.kind == "beat":
             return self.beaten(state, number, worker, answer)
+        if answer.kind == "begin":
+            return self.noted(with_worker(state, number, waiting(worker, "begin", False)), number, answer)
         runs = {run for run in worker.runs if run not in answer.settled}
         if answer.to[1] == worker.registration:  # else they belong to a registration that is over
             runs |= {Run(job, lease, "buffered") for job, lease in answer.given}
         doubts = worker.doubts and self.doubts_on(answer)
         return with_worker(state, number, worker._replace(runs=tuple(sorted(runs)), busy=False, doubts=doubts))
+
+    def noted(self, state: State, number: int, answer: Answer) -> State:
+        """Return the state after the storage said whether a run may begin, if nothing came in between."""
+        worker, (run,) = state.workers[number], answer.settled
+        if answer.to[1] != worker.registration or run not in worker.runs:
+            return state
+        if not answer.given:
+            return with_worker(state, number, without(worker, run))
+        if not self.may_start(worker):
+            return with_worker(state, number, having(worker, run, "release"))
+        return started(state, number, run)
 
     def doubts_on(self, answer: Answer) -> bool:
         """Say whether a worker whose claim was not answered asks again what it has: the claim may yet take effect."""
@@ -280,7 +308,7 @@ class Model:
             return with_worker(state, number, worker._replace(beating=False, sure=sure))
         # What has ended is settled all the same: its lease may be over, or not.
         runs = tuple(run for run in worker.runs if run.phase in ENDED)
-        fresh = Worker(registration=worker.registration + 1, runs=runs, busy=worker.busy)
+        fresh = Worker(registration=worker.registration + 1, runs=runs, busy=worker.busy, noting=worker.noting)
         rows = (*state.rows, ((number, fresh.registration), LIFE))
         return with_worker(state, number, fresh)._replace(rows=tuple(sorted(rows)))
 
@@ -303,6 +331,13 @@ class Model:
                 if job.holder == call.sender and (number, job.lease) not in call.known
             )
             return state, Answer("adopt", call.sender, given=found)
+        if call.kind == "begin":
+            (run,) = call.settled
+            job = state.jobs[run.job]
+            if job.state != "processing" or (job.lease, job.holder) != (run.lease, call.sender):
+                return state, Answer("begin", call.sender, settled=call.settled)
+            state = with_job(state, run.job, job._replace(begun=True))
+            return state, Answer("begin", call.sender, settled=call.settled, given=((run.job, run.lease),))
         for run in call.settled:
             state = self.settle(state, run)
         given: tuple[tuple[int, int], ...] = ()
@@ -344,8 +379,9 @@ class Model:
             case "release":
                 after, attempt = "aborted" if job.asked else "pending", attempt - 1
             case _:
-                after = "aborted" if job.asked else "failed" if attempt >= MAX_ATTEMPTS else "pending"
-        return with_job(state, run.job, job._replace(state=after, holder=None, attempt=attempt, asked=False))
+                after = "aborted" if job.asked else "failed" if attempt >= job.most else "pending"
+        job = job._replace(state=after, holder=None, attempt=attempt, asked=False, begun=False)
+        return with_job(state, run.job, job)
 
     # What nobody in particular does
 
@@ -353,7 +389,7 @@ class Model:
         """Let time pass, rescue jobs from the lost, abort one."""
         rescued = self.rescue(state)
         if rescued != state:
-            yield "the lost are rescued from", rescued
+            yield RESCUE, rescued
         if state.luck.aborts:
             luck = state.luck._replace(aborts=state.luck.aborts - 1)
             for number, job in enumerate(state.jobs):
@@ -395,10 +431,17 @@ class Model:
         jobs: list[Job] = []
         for job in state.jobs:
             if job.state == "processing" and job.holder not in known:
-                after: JobState = "aborted" if job.asked else "failed" if job.attempt >= MAX_ATTEMPTS else "pending"
-                job = job._replace(state=after, holder=None, asked=False)
+                ran = self.counts_as_run(job)
+                spent = ran and job.attempt >= job.most
+                after: JobState = "aborted" if job.asked else "failed" if spent else "pending"
+                attempt = job.attempt - (not ran)
+                job = job._replace(state=after, holder=None, attempt=attempt, asked=False, begun=False)
             jobs.append(job)
         return state._replace(rows=rows, jobs=tuple(jobs))
+
+    def counts_as_run(self, job: Job) -> bool:
+        """Say whether the attempt of a job that is taken back is spent: it was noted to begin, or need not be."""
+        return job.begun or (job.attempt == 1 and job.most > 1)
 
 
 def held(state: State, number: int, worker: Worker, run: Run) -> bool:
@@ -418,6 +461,24 @@ def with_job(state: State, number: int, job: Job) -> State:
 
 def with_worker(state: State, number: int, worker: Worker) -> State:
     return state._replace(workers=(*state.workers[:number], worker, *state.workers[number + 1 :]))
+
+
+def waiting(worker: Worker, kind: Kind, waits: bool) -> Worker:
+    """Return the worker as it waits for an answer, or waits no more."""
+    match kind:
+        case "beat":
+            return worker._replace(beating=waits)
+        case "begin":
+            return worker._replace(noting=waits)
+        case _:
+            return worker._replace(busy=waits)
+
+
+def started(state: State, number: int, run: Run) -> State:
+    """Return the state in which a worker runs what it has claimed."""
+    job = state.jobs[run.job]
+    state = with_job(state, run.job, job._replace(started=job.started | 1 << run.lease))
+    return with_worker(state, number, having(state.workers[number], run, "running"))
 
 
 def having(worker: Worker, run: Run, phase: Phase) -> Worker:

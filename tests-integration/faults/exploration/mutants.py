@@ -73,6 +73,27 @@ class DoubtsOnce(Model):
         return answer.kind != "adopt"
 
 
+class NotesNothing(Model):
+    """A worker starts what it has claimed without having it noted."""
+
+    def is_noted(self, job: Job) -> bool:
+        return False
+
+
+class CountsWhatNeverBegan(Model):
+    """A rescue counts an attempt for whatever a lost worker held."""
+
+    def counts_as_run(self, job: Job) -> bool:
+        return True
+
+
+class CountsNoLostRun(Model):
+    """A rescue gives each attempt back, so that a job that kills its workers runs for ever."""
+
+    def counts_as_run(self, job: Job) -> bool:
+        return False
+
+
 MUTANTS: tuple[type[Model], ...] = (
     SettlesWithoutTheLease,
     SettlesAgain,
@@ -82,4 +103,7 @@ MUTANTS: tuple[type[Model], ...] = (
     StartsUnsure,
     BelievesTheAnswer,
     DoubtsOnce,
+    NotesNothing,
+    CountsWhatNeverBegan,
+    CountsNoLostRun,
 )
