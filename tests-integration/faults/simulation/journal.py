@@ -103,6 +103,9 @@ class Journal:
         self._active.setdefault(process.name, set()).add(run)
         self._starts.setdefault(process.name, []).append(self._world.now)
         self._check_lease(run)
+        lease = self.truth.leases[run.lease]
+        if lease.is_noted and lease.noted is None:
+            self.violated("run that nobody noted", f"{process.name} runs job {run.job} under {lease}")
         self._check_limits(process)
         return run
 

@@ -1,4 +1,4 @@
-"""Memory storages with a bug planted in each, to see that the schedules find it."""
+"""Memory storages, and a worker, with a bug planted in each, to see that the schedules find it."""
 
 from __future__ import annotations
 
@@ -151,6 +151,39 @@ def counts_no_lost_run() -> Generator[StorageType, None, None]:
 
 
 @contextmanager
+def counts_what_never_began() -> Generator[StorageType, None, None]:
+    """A rescue counts an attempt for each job that a lost worker held, whether it had begun to run or not."""
+    real = upkeep._take_back
+
+    def take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> Any:
+        row.begun = True
+        return real(store, row, worker, now)
+
+    with mock.patch.object(upkeep, "_take_back", take_back):
+        yield MemoryQueueStorage
+
+
+@contextmanager
+def notes_no_beginning() -> Generator[StorageType, None, None]:
+    """Workers start whatever they have claimed without having it noted."""
+    with mock.patch.object(ClaimedJob, "must_begin", False):
+        yield MemoryQueueStorage
+
+
+@contextmanager
+def begins_what_is_over() -> Generator[StorageType, None, None]:
+    """Whoever asks may begin, be the lease over or not."""
+    real = exchange.begin
+
+    def begin(store: Store, worker: UUID, job_id: UUID, lease: int) -> bool:
+        real(store, worker, job_id, lease)
+        return True
+
+    with mock.patch.object(exchange, "begin", begin):
+        yield MemoryQueueStorage
+
+
+@contextmanager
 def doubles_keys() -> Generator[StorageType, None, None]:
     """A unique key is free again as soon as its job is claimed."""
     real = exchange._claim_one
@@ -224,6 +257,9 @@ MUTANTS: dict[str | None, Callable[[], AbstractContextManager[StorageType]]] = {
             forgets_to_rescue,
             adds_again,
             counts_no_lost_run,
+            counts_what_never_began,
+            notes_no_beginning,
+            begins_what_is_over,
             doubles_keys,
             aborts_by_force,
             forgets_settlements,

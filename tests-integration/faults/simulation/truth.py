@@ -25,14 +25,17 @@ from .world import World
 
 @attrs.define(eq=False)
 class Lease:
-    """One claim of one job. ended_by: the operation that ended it; state: of the job then, None if it was deleted;
-    silent: for how long its worker had given no sign of life, if it was taken back."""
+    """One claim of one job. is_noted: whether its run must be noted before it starts; noted: when it was. ended_by: the
+    operation that ended it; state: of the job then, None if it was deleted; silent: for how long its worker had given
+    no sign of life, if it was taken back."""
 
     number: int
     job: UUID
     worker: UUID
     begun: float
     attempt: int
+    is_noted: bool
+    noted: float | None = None
     ended: float | None = None
     ended_by: str | None = None
     state: JobState | None = None
@@ -48,7 +51,8 @@ class Truth:
         self._journal = journal
         self._alive: dict[UUID, float] = {}
         self._claims: Counter[UUID] = Counter()
-        """How often each job was claimed, less the times that it was handed back uncounted."""
+        """How often each job was claimed, less the times that it was handed back uncounted, or was taken back before it
+        was noted to run."""
         self._beaten: dict[UUID, float] = {}
         self._hearts: dict[UUID, Any] = {}
         self.store = storage._store
@@ -125,6 +129,8 @@ class Truth:
                     Wrong.LOST_WITHOUT_CAUSE,
                     f"lease {lease} of {known.worker}, alive until {self._alive[known.worker]:.3f}",
                 )
+            if name == "rescue":
+                self._taken_back(known, row.attempt)
             if name == "exchange" and lease in settled and settled[lease].ending is Ending.RELEASE:
                 self._claims[known.job] -= 1
             if name == "exchange" and lease not in settled:
@@ -136,9 +142,18 @@ class Truth:
             twice = [job for job, times in Counter(row.asked.id for row in running.values()).items() if times > 1]
             self._journal.violated(Wrong.DOUBLY_OWNED, f"jobs {twice} are under two leases")
 
+    def _taken_back(self, lease: Lease, attempt: int) -> None:
+        """Look at how many attempts count once a lease was taken back from the lost."""
+        if lease.is_noted and lease.noted is None:
+            self._claims[lease.job] -= 1
+        if attempt != self._claims[lease.job]:
+            self._journal.violated("attempt miscounted", f"{lease} was taken back, and {attempt} attempts count")
+
     def _claimed(self, lease: int, row: Any, now: float) -> None:
         assert row.worker is not None
-        self.leases[lease] = Lease(lease, row.asked.id, row.worker, now, row.attempt)
+        # A first attempt that may be followed by others counts from here on; all else once it is noted to run.
+        is_noted = row.attempt > 1 or row.asked.max_attempts == 1
+        self.leases[lease] = Lease(lease, row.asked.id, row.worker, now, row.attempt, is_noted)
         self._world.note(self.asking, "claims %s as attempt %d under lease %d", row.asked.id, row.attempt, lease)
         if self._alive.get(row.worker, 0.0) <= now:
             self._journal.violated("claimed by the lost", f"worker {row.worker} claimed lease {lease}")
@@ -159,6 +174,8 @@ class Truth:
                 self._world.note(self.asking, "rescues %s: %s", lost.worker, [each.state for each in lost.jobs])
         elif name == "exchange":
             self._check_settled(args[1], answer)
+        elif name == "begin":
+            self._check_begun(*args, answer)
         elif name in _CONTROL:
             for change in answer:
                 self._world.note(self.asking, "%ss %s: %s to %s", name, change.id, change.before, change.after)
@@ -174,6 +191,15 @@ class Truth:
             )
             if doubled := [key for key, times in keys.items() if times > 1]:
                 self._journal.violated(Wrong.KEY_DOUBLED, f"{doubled}")
+
+    def _check_begun(self, worker: UUID, leases: Sequence[tuple[UUID, int]], answer: Sequence[bool]) -> None:
+        for (job, number), stands in zip(leases, answer, strict=True):
+            lease = self.leases[number]
+            self._world.note(self.asking, "begins under lease %d: %s", number, stands)
+            if stands != (lease.ended is None and (lease.job, lease.worker) == (job, worker)):
+                self._journal.violated("begun without the lease", f"{self.asking} was told {stands} of {lease}")
+            elif stands and lease.noted is None:
+                lease.noted = self._world.now
 
     def _check_settled(self, settlements: Sequence[Settlement], answer: Exchange) -> None:
         for settlement, state in zip(settlements, answer.settled, strict=True):

@@ -85,6 +85,7 @@ def _history(
         promised=promised,
         killed={process.pid: process.killed for process in processes if process.killed is not None},
         troubled={process.pid: process.troubled for process in processes if process.troubled is not None},
+        begun={lease.number for lease in truth.leases.values() if lease.noted is not None},
     )
 
 
