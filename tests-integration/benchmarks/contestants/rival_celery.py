@@ -6,13 +6,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
+from calling import CallingAdder, handlers
 from celery import Celery
 from protocol import Adder, Contestant, Tally, main
 
@@ -29,32 +26,16 @@ class Jobs:
             worker_hijack_root_logger=False,
             broker_connection_retry_on_startup=True,
         )
-
-        one_at_a_time = threading.Lock()
-
-        def count() -> None:
-            assert tally is not None
-            with one_at_a_time:
-                tally.ran()
-            if sleep:
-                time.sleep(sleep)
-
-        def nothing(n: int, text: str = "") -> None:
-            count()
-
-        def answer(n: int, text: str = "") -> int:
-            count()
-            return n
-
-        def stamp(sent: float) -> None:
-            assert tally is not None
-            with one_at_a_time:
-                tally.picked_up(sent)
-
+        nothing, answer, stamp = handlers(tally, sleep)
         keeps_none = not options.get("results", False)
         self.nothing = self.app.task(name="nothing", ignore_result=keeps_none)(nothing)
         self.answer = self.app.task(name="answer", ignore_result=False)(answer)
         self.stamp = self.app.task(name="stamp", ignore_result=keeps_none)(stamp)
+
+    def result(self, n: int, text: str) -> int:
+        """Add one and wait for its result."""
+        found: int = self.answer.delay(n, text).get(timeout=60)
+        return found
 
 
 class CeleryRival(Contestant):
@@ -116,39 +97,19 @@ class CeleryRival(Contestant):
         return CeleryAdder(Jobs(self.url, self.options), "x" * payload)
 
 
-class CeleryAdder(Adder):
-    """Calls tasks; waits for results in threads."""
+class CeleryAdder(CallingAdder):
+    """Calls tasks."""
 
     def __init__(self, jobs: Jobs, text: str) -> None:
+        super().__init__(text, add=jobs.nothing.delay, result=jobs.result, stamp=jobs.stamp.delay)
         self.jobs = jobs
         self.text = text
-        self.threads = ThreadPoolExecutor(100)
-
-    async def __aexit__(self, *error: object) -> None:
-        """End the threads."""
-        self.threads.shutdown()
-
-    async def one(self, n: int) -> None:
-        """Add one."""
-        self.jobs.nothing.delay(n, self.text)
-
-    async def ask(self, n: int) -> None:
-        """Add one and wait for its result."""
-        await asyncio.get_running_loop().run_in_executor(self.threads, self._ask, n)
-
-    def _ask(self, n: int) -> None:
-        if self.jobs.answer.delay(n, self.text).get(timeout=60) != n:
-            raise RuntimeError("the result of another job")
 
     async def many(self, count: int) -> None:
         """Add a batch in one pipeline."""
         with self.jobs.app.producer_or_acquire() as producer, producer.batch(max_size=count):
             for n in range(count):
                 self.jobs.nothing.apply_async((n, self.text), producer=producer)
-
-    async def stamp(self) -> None:
-        """Add one that notes when it was submitted."""
-        self.jobs.stamp.delay(time.monotonic())
 
 
 if __name__ == "__main__":

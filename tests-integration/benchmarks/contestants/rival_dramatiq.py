@@ -6,16 +6,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
 import threading
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
+from calling import CallingAdder, handlers
 from protocol import Adder, Contestant, Tally, main
 
 
@@ -32,30 +30,15 @@ class Jobs:
         self.broker = RedisBroker(url=url)
         self.results = RedisBackend(url=url)
         self.broker.add_middleware(Results(backend=self.results))
-        one_at_a_time = threading.Lock()
-
-        def count() -> None:
-            assert tally is not None
-            with one_at_a_time:
-                tally.ran()
-            if sleep:
-                time.sleep(sleep)
-
-        def nothing(n: int, text: str = "") -> None:
-            count()
-
-        def answer(n: int, text: str = "") -> int:
-            count()
-            return n
-
-        def stamp(sent: float) -> None:
-            assert tally is not None
-            with one_at_a_time:
-                tally.picked_up(sent)
-
+        nothing, answer, stamp = handlers(tally, sleep)
         self.nothing = dramatiq.actor(nothing, broker=self.broker)
         self.answer = dramatiq.actor(answer, broker=self.broker, store_results=True)
         self.stamp = dramatiq.actor(stamp, broker=self.broker)
+
+    def result(self, n: int, text: str) -> int:
+        """Add one and wait for its result."""
+        found: int = self.answer.send(n, text).get_result(backend=self.results, block=True, timeout=60_000)
+        return found
 
 
 class DramatiqRival(Contestant):
@@ -118,41 +101,8 @@ class DramatiqRival(Contestant):
 
     def adder(self, payload: int) -> Adder:
         """Add by sending messages."""
-        return DramatiqAdder(Jobs(self.url), "x" * payload)
-
-
-class DramatiqAdder(Adder):
-    """Sends messages; waits for results in threads."""
-
-    def __init__(self, jobs: Jobs, text: str) -> None:
-        self.jobs = jobs
-        self.text = text
-        self.threads = ThreadPoolExecutor(100)
-
-    async def __aexit__(self, *error: object) -> None:
-        """End the threads."""
-        self.threads.shutdown()
-
-    async def one(self, n: int) -> None:
-        """Add one."""
-        self.jobs.nothing.send(n, self.text)
-
-    async def ask(self, n: int) -> None:
-        """Add one and wait for its result."""
-        await asyncio.get_running_loop().run_in_executor(self.threads, self._ask, n)
-
-    def _ask(self, n: int) -> None:
-        message = self.jobs.answer.send(n, self.text)
-        if message.get_result(backend=self.jobs.results, block=True, timeout=60_000) != n:
-            raise RuntimeError("the result of another job")
-
-    async def many(self, count: int) -> None:
-        """There is no bulk call."""
-        raise NotImplementedError
-
-    async def stamp(self) -> None:
-        """Add one that notes when it was submitted."""
-        self.jobs.stamp.send(time.monotonic())
+        made = Jobs(self.url)
+        return CallingAdder("x" * payload, add=made.nothing.send, result=made.result, stamp=made.stamp.send)
 
 
 if __name__ == "__main__":

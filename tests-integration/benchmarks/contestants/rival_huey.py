@@ -6,13 +6,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
+from calling import CallingAdder, handlers
 from huey import Huey, RedisHuey, SqliteHuey
 from protocol import Adder, Contestant, Tally, main
 
@@ -27,30 +24,15 @@ class Jobs:
             self.huey: Huey = SqliteHuey(NAME, filename=url.removeprefix("sqlite:///"), fsync=True)
         else:
             self.huey = RedisHuey(NAME, url=url, notify_result=True)
-        one_at_a_time = threading.Lock()
-
-        def count() -> None:
-            assert tally is not None
-            with one_at_a_time:
-                tally.ran()
-            if sleep:
-                time.sleep(sleep)
-
-        def nothing(n: int, text: str = "") -> None:
-            count()
-
-        def answer(n: int, text: str = "") -> int:
-            count()
-            return n
-
-        def stamp(sent: float) -> None:
-            assert tally is not None
-            with one_at_a_time:
-                tally.picked_up(sent)
-
+        nothing, answer, stamp = handlers(tally, sleep)
         self.nothing = self.huey.task()(nothing)
         self.answer = self.huey.task()(answer)
         self.stamp = self.huey.task()(stamp)
+
+    def result(self, n: int, text: str) -> int:
+        """Add one and wait for its result."""
+        found: int = self.answer(n, text).get(blocking=True, timeout=60)
+        return found
 
 
 class HueyRival(Contestant):
@@ -107,40 +89,8 @@ class HueyRival(Contestant):
 
     def adder(self, payload: int) -> Adder:
         """Add by calling tasks."""
-        return HueyAdder(Jobs(self.url), "x" * payload)
-
-
-class HueyAdder(Adder):
-    """Calls tasks; waits for results in threads."""
-
-    def __init__(self, jobs: Jobs, text: str) -> None:
-        self.jobs = jobs
-        self.text = text
-        self.threads = ThreadPoolExecutor(100)
-
-    async def __aexit__(self, *error: object) -> None:
-        """End the threads."""
-        self.threads.shutdown()
-
-    async def one(self, n: int) -> None:
-        """Add one."""
-        self.jobs.nothing(n, self.text)
-
-    async def ask(self, n: int) -> None:
-        """Add one and wait for its result."""
-        await asyncio.get_running_loop().run_in_executor(self.threads, self._ask, n)
-
-    def _ask(self, n: int) -> None:
-        if self.jobs.answer(n, self.text).get(blocking=True, timeout=60) != n:
-            raise RuntimeError("the result of another job")
-
-    async def many(self, count: int) -> None:
-        """There is no bulk call."""
-        raise NotImplementedError
-
-    async def stamp(self) -> None:
-        """Add one that notes when it was submitted."""
-        self.jobs.stamp(time.monotonic())
+        made = Jobs(self.url)
+        return CallingAdder("x" * payload, add=made.nothing, result=made.result, stamp=made.stamp)
 
 
 if __name__ == "__main__":
