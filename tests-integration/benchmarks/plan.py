@@ -296,7 +296,8 @@ def _by_job(scale: Scale) -> list[Scenario]:
             variants=[
                 Variant(name="100 B", jobs=scale.jobs, payload=100),
                 Variant(name="2 KB", jobs=scale.jobs, payload=2_000),
-                Variant(name="20 KB", jobs=scale.jobs // 5, payload=20_000),
+                Variant(name="20 KB", jobs=scale.jobs, payload=20_000),
+                Variant(name=f"20 KB, {scale.jobs // 5:,} jobs", jobs=scale.jobs // 5, payload=20_000),
             ],
         ),
         Scenario(
