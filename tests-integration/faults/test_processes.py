@@ -227,9 +227,12 @@ async def test_a_poison_job_ends_failed_and_harms_no_other(load: Load, report: A
         await load.add([quick(token=f"{round_}-a{n}") for n in range(300)])
         await load.add([poison(token=f"{round_}-poison")])
         await load.add([quick(token=f"{round_}-b{n}") for n in range(200)])
+        # Their only attempt is not spent as they stand behind the poison in the buffer of a worker that it kills.
+        await load.add([quick(token=f"{round_}-c{n}") for n in range(200)], max_attempts=1)
         load.ends[f"{round_}-poison"] = JobState.FAILED
         drained = asyncio.Event()
-        keeping = asyncio.create_task(supervised(load, drained, slots=2))
+        # One slot: what is about to run beside the poison has begun, and dies with it.
+        keeping = asyncio.create_task(supervised(load, drained, slots=1))
         await load.drained(90)
         drained.set()
         lives = await keeping
