@@ -53,5 +53,9 @@ def test_a_retryable_error_that_says_nonsense_is_refused() -> None:
         RetryableJobError(delay=-1)
     with pytest.raises(ValueError, match="0 seconds or more"):
         RetryableJobError(delay=float("nan"))
+    with pytest.raises(ValueError, match="0 seconds or more"):
+        RetryableJobError(delay="soon")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="retry_at must be an aware datetime"):
+        RetryableJobError(retry_at=30)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="time zone"):
         RetryableJobError(retry_at=moment.replace(tzinfo=None))

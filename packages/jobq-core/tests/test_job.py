@@ -166,6 +166,13 @@ def test_all_that_can_be_declared_is_kept() -> None:
         ({"timeout": float("inf")}, "timeout"),
         ({"timeout": float("nan")}, "timeout"),
         ({"timeout": "1"}, "timeout"),
+        ({"retry": Backoff()}, "retry must be a RetryPolicy"),
+        ({"retry": 0}, "retry must be a RetryPolicy"),
+        ({"executor": 7}, "executor must be text"),
+        ({"fingerprint": "no"}, "fingerprint must be True or False"),
+        ({"errors": None}, "errors must be several"),
+        ({"errors": ValueError}, "errors must be several"),
+        ({"errors": ["ValueError"]}, "errors must be types of exceptions"),
     ],
     ids=str,
 )

@@ -246,6 +246,10 @@ async def test_a_composite_passes_ends_on() -> None:
         lambda: DelayLimiter(0),
         lambda: DelayLimiter(-1),
         lambda: CompositeLimiter([]),
+        lambda: CompositeLimiter([5]),  # type: ignore[list-item]
+        lambda: CompositeLimiter(5),  # type: ignore[arg-type]
+        lambda: ConcurrencyLimiter(1, scope=10**5000),  # type: ignore[arg-type]
+        lambda: EvenlySpacedRateLimiter(10**5000, 1),
         lambda: ConcurrencyLimiter(1, scope="everywhere"),  # type: ignore[arg-type]
     ],
 )

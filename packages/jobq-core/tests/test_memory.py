@@ -74,6 +74,12 @@ def test_a_url_that_cannot_work_is_refused(url: str) -> None:
         MemoryQueueStorage.from_url(url)
 
 
+@pytest.mark.parametrize("name", [7, ["a"], "\ud800"], ids=ascii)
+def test_a_name_that_is_no_text_is_refused(name: Any) -> None:
+    with pytest.raises(ConfigurationError, match="the name of a memory storage must be text"):
+        MemoryQueueStorage(name)
+
+
 def test_storages_of_one_name_run_by_one_clock() -> None:
     name, clock = str(uuid4()), ManualClock()
     first = MemoryQueueStorage(name, clock=clock)

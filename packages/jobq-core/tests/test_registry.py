@@ -72,6 +72,9 @@ def test_what_is_no_job_is_refused() -> None:
         Registry([len])
     with pytest.raises(ConfigurationError, match="is no job"):
         Registry(["send"])
+    for wrong in (5, None, "send", len):
+        with pytest.raises(ConfigurationError, match="jobs must be several"):
+            Registry(wrong)  # type: ignore[arg-type]
 
 
 def test_a_job_imported_into_two_modules_is_one() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,3 +99,16 @@ def test_fail_on_is_stronger_than_retry_on() -> None:
     policy = RetryPolicy(retry_on=(OSError,), fail_on=(FileNotFoundError,))
     assert not policy.retries(FileNotFoundError())
     assert policy.retries(PermissionError())
+
+
+@pytest.mark.parametrize("types", [ValueError, 7, "ValueError", ["ValueError"], [int], [None]], ids=repr)
+@pytest.mark.parametrize("name", ["fail_on", "retry_on"])
+def test_what_is_no_type_of_exceptions_is_refused_when_the_policy_is_made(name: str, types: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be"):
+        RetryPolicy(**{name: types})
+
+
+@pytest.mark.parametrize("backoff", [None, 5, {"base": 5}], ids=repr)
+def test_what_is_no_backoff_is_refused_when_the_policy_is_made(backoff: Any) -> None:
+    with pytest.raises(ConfigurationError, match="backoff must be a Backoff"):
+        RetryPolicy(backoff=backoff)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
 import pytest
@@ -82,6 +82,13 @@ def test_a_deadline_may_be_seconds_from_now(deadline: Any) -> None:
     assert submit(deadline=deadline).deadline == 60.0
 
 
+class Nowhere(tzinfo):
+    """A time zone that does not know its offset."""
+
+    def utcoffset(self, moment: datetime | None) -> None:
+        return None
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -90,6 +97,7 @@ def test_a_deadline_may_be_seconds_from_now(deadline: Any) -> None:
         ({"run_at": 30}, "seconds are given as delay"),
         ({"run_at": MOMENT.replace(tzinfo=None)}, "run_at needs a time zone"),
         ({"deadline": MOMENT.replace(tzinfo=None)}, "deadline needs a time zone"),
+        ({"run_at": MOMENT.replace(tzinfo=Nowhere())}, "run_at needs a time zone"),
         ({"delay": -1}, "delay must be from 0 seconds"),
         ({"delay": timedelta(seconds=-1)}, "delay must be from 0 seconds"),
         ({"delay": 4e9}, "delay must be from 0 seconds to 100 years"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -122,3 +123,22 @@ async def test_an_outage_does_not_tell_the_password() -> None:
     while error is not None:
         assert "s3cret" not in str(error)
         error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"dsn": None}, "DSN must be text"),
+        ({"dsn": b"postgresql:///x"}, "DSN must be text"),
+        ({"listen_dsn": 7}, "DSN must be text"),
+        ({"schema": 7}, "schema must be a name"),
+        ({"schema": ""}, "schema must be a name"),
+        ({"prepared": "no"}, "prepared must be True or False"),
+        ({"pool_size": 10**5000}, "pool_size must be a whole number"),
+        ({"time_limit": "soon"}, "time_limit must be from"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_an_option_of_another_type_is_refused_by_name(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        PostgresQueueStorage(**{"dsn": "postgresql://host/database", **options})

@@ -67,7 +67,22 @@ def test_a_path_that_is_no_file_is_refused(path: str) -> None:
         SqliteQueueStorage(path)
 
 
-@pytest.mark.parametrize("options", [{"synchronous": "OFF"}, {"busy_timeout": 0}, {"busy_timeout": float("inf")}])
+@pytest.mark.parametrize("path", [None, 7, b"jobs.db", "\ud800.db"], ids=ascii)
+def test_what_names_no_file_is_refused(path: Any) -> None:
+    with pytest.raises(ConfigurationError, match="file"):
+        SqliteQueueStorage(path)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"migrate": "no"},
+        {"synchronous": ["FULL"]},
+        {"synchronous": "OFF"},
+        {"busy_timeout": 0},
+        {"busy_timeout": float("inf")},
+    ],
+)
 def test_an_option_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         SqliteQueueStorage("jobs.db", **options)

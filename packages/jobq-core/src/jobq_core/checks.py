@@ -50,6 +50,22 @@ def check_several(values: Any, what: str, example: str) -> list[Any]:
     return list(values)
 
 
+def check_exceptions(values: Any, what: str) -> tuple[type[Any], ...]:
+    """Return several types of exceptions; raises ConfigurationError otherwise."""
+    types = check_several(values, what, f"{what}=[TimeoutError]")
+    for one in types:
+        if not (isinstance(one, type) and issubclass(one, BaseException)):
+            raise ConfigurationError(f"{what} must be types of exceptions, and {shown(one)} is none")
+    return tuple(types)
+
+
+def check_flag(value: Any, what: str) -> bool:
+    """Return True or False; raises ConfigurationError otherwise."""
+    if type(value) is not bool:
+        raise ConfigurationError(f"{what} must be True or False, not {shown(value)}")
+    return value
+
+
 def is_number(value: Any) -> bool:
     """Say whether a value is a number, and no truth value."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

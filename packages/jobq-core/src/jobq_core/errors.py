@@ -31,6 +31,16 @@ CENTURY: Final = 100 * 366 * 86_400.0
 """Seconds: the longest time ahead, or kept, that anybody may name. What lies beyond no storage could reckon with."""
 
 
+def _is_span(value: object) -> bool:
+    return isinstance(value, (int, float)) and 0 <= value <= CENTURY
+
+
+def _shown(value: object) -> str:
+    from jobq_core.checks import shown  # which is made of these errors
+
+    return shown(value)
+
+
 class JobQueueError(Exception):
     """Base of every error of jobq."""
 
@@ -56,12 +66,14 @@ class RetryableJobError(JobError):
         super().__init__(message)
         if delay is not None and retry_at is not None:
             raise ValueError("give RetryableJobError a delay or a retry_at, not both")
-        if delay is not None and not 0 <= delay <= CENTURY:
+        if delay is not None and not _is_span(delay):
             raise ValueError(
-                f"RetryableJobError: delay must be 0 seconds or more, and at most 100 years, not {delay!r}"
+                f"RetryableJobError: delay must be 0 seconds or more, and at most 100 years, not {_shown(delay)}"
             )
         if retry_at is not None:
-            if retry_at.tzinfo is None:
+            if not isinstance(retry_at, datetime):
+                raise ValueError(f"RetryableJobError: retry_at must be an aware datetime, not {_shown(retry_at)}")
+            if retry_at.utcoffset() is None:
                 raise ValueError("RetryableJobError: retry_at needs a time zone, as datetime.now(UTC) has")
             try:
                 retry_at.astimezone(UTC)

@@ -26,7 +26,7 @@ from typing import (
 import attrs
 import msgspec
 
-from jobq_core.checks import is_number, shown
+from jobq_core.checks import check_exceptions, check_flag, is_number, shown
 from jobq_core.context import JobContext
 from jobq_core.encoding import MAX_ARGUMENTS, MAX_RESULT, check_text, encode, encode_fields, make_decoder
 from jobq_core.encoding import fingerprint as make_fingerprint
@@ -211,10 +211,10 @@ def job(
             "priority": check_priority(priority),
             "max_attempts": check_max_attempts(max_attempts),
             "timeout": check_timeout(timeout),
-            "retry": retry or RetryPolicy(),
-            "executor": executor,
-            "fingerprint": fingerprint,
-            "errors": tuple(errors),
+            "retry": RetryPolicy() if retry is None else _check_policy(retry),
+            "executor": executor if executor is None else check_name(executor, "executor"),
+            "fingerprint": check_flag(fingerprint, "fingerprint"),
+            "errors": check_exceptions(errors, "errors"),
         }
         if inspect.isclass(target):
             return _declare_class(target, options)
@@ -302,6 +302,14 @@ def definition_of(job: Any) -> JobDefinition:
     if not isinstance(definition, JobDefinition):
         raise ConfigurationError(f"{shown(job)} is no job: declare the function or class with @job")
     return definition
+
+
+def _check_policy(policy: Any) -> RetryPolicy:
+    if not isinstance(policy, RetryPolicy):
+        raise ConfigurationError(
+            f"retry must be a RetryPolicy, as in retry=RetryPolicy(backoff=Backoff(base=5)), not {shown(policy)}"
+        )
+    return policy
 
 
 def check_name(name: Any, what: str) -> str:

@@ -18,14 +18,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from jobq_core.checks import check_count, check_span
+from jobq_core.checks import check_count, check_several, check_span, shown
 from jobq_core.errors import ConfigurationError
 
 Scope = Literal["worker"]
+
+MAX_STARTS: Final = 1_000_000_000
+"""The most that a limiter can be told to let through at once, or in a window: each start of it takes memory."""
 
 
 class Grant(Struct, frozen=True):
@@ -71,7 +74,7 @@ class ConcurrencyLimiter(Limiter):
     """At most `max` runs at the same time. Raises ConfigurationError unless max is a whole number above 0."""
 
     def __init__(self, max: int, *, scope: Scope = "worker") -> None:
-        self._max = check_count(max, "ConcurrencyLimiter: max", least=1)
+        self._max = check_count(max, "ConcurrencyLimiter: max", least=1, most=MAX_STARTS)
         _check_scope(scope)
         self._taken = 0
         self._lock = threading.Lock()
@@ -100,7 +103,7 @@ class RateLimiter(Limiter):
     def __init__(
         self, max: int, per: float, *, scope: Scope = "worker", clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._max = check_count(max, "RateLimiter: max", least=1)
+        self._max = check_count(max, "RateLimiter: max", least=1, most=MAX_STARTS)
         self._per = check_span(per, "RateLimiter: per")
         _check_scope(scope)
         self._clock = clock
@@ -139,7 +142,7 @@ class EvenlySpacedRateLimiter(Limiter):
         self, max: int, per: float, *, scope: Scope = "worker", clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._gap = check_span(per, f"{type(self).__name__}: per") / check_count(
-            max, f"{type(self).__name__}: max", least=1
+            max, f"{type(self).__name__}: max", least=1, most=MAX_STARTS
         )
         _check_scope(scope)
         self._clock = clock
@@ -178,7 +181,11 @@ class CompositeLimiter(Limiter):
     """All members must agree: what one refuses, the others give back. The next time to ask is the latest of theirs."""
 
     def __init__(self, limiters: Sequence[Limiter]) -> None:
-        self._limiters = tuple(limiters)
+        example = "CompositeLimiter([ConcurrencyLimiter(10), RateLimiter(100, per=60)])"
+        self._limiters = tuple(
+            check_limiter(one, "CompositeLimiter: each of them")
+            for one in check_several(limiters, "the limiters of a CompositeLimiter", example)
+        )
         if not self._limiters:
             raise ConfigurationError("CompositeLimiter needs at least one limiter")
 
@@ -204,6 +211,13 @@ class CompositeLimiter(Limiter):
             await limiter.finished(n)
 
 
-def _check_scope(scope: str) -> None:
+def check_limiter(limiter: Any, what: str) -> Limiter:
+    """Return a limiter; raises ConfigurationError for what is none."""
+    if not isinstance(limiter, Limiter):
+        raise ConfigurationError(f"{what} must be a Limiter, not {shown(limiter)}")
+    return limiter
+
+
+def _check_scope(scope: Any) -> None:
     if scope != "worker":
-        raise ConfigurationError(f"scope must be 'worker' (counted in this process), not {scope!r}")
+        raise ConfigurationError(f"scope must be 'worker' (counted in this process), not {shown(scope)}")

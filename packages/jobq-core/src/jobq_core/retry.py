@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import attrs
 from msgspec import Struct
 
-from jobq_core.checks import is_number, shown
+from jobq_core.checks import check_exceptions, check_flag, is_number, shown
 from jobq_core.errors import ConfigurationError, PermanentJobError
 
 
@@ -26,8 +26,7 @@ def _check_backoff(backoff: Backoff) -> None:
             )
     if not is_number(backoff.factor) or not 1 <= backoff.factor <= 100:
         raise ConfigurationError(f"Backoff: factor must be from 1 to 100, not {shown(backoff.factor)}")
-    if type(backoff.jitter) is not bool:
-        raise ConfigurationError(f"Backoff: jitter must be True or False, not {shown(backoff.jitter)}")
+    check_flag(backoff.jitter, "Backoff: jitter")
 
 
 class Backoff(Struct, frozen=True, kw_only=True):
@@ -59,9 +58,19 @@ class Backoff(Struct, frozen=True, kw_only=True):
         return wait * draw() if self.jitter else wait
 
 
-# A function with types of its own: mypy loses the type of `tuple` as a converter.
-def _types(types: Iterable[type[BaseException]]) -> tuple[type[BaseException], ...]:
-    return tuple(types)
+# Functions with types of their own: mypy takes those of a converter for the types of what is given.
+def _fail_on(types: Iterable[type[BaseException]]) -> tuple[type[BaseException], ...]:
+    return check_exceptions(types, "fail_on")
+
+
+def _retry_on(types: Iterable[type[BaseException]] | None) -> tuple[type[BaseException], ...] | None:
+    return None if types is None else check_exceptions(types, "retry_on")
+
+
+def _backoff(backoff: Backoff) -> Backoff:
+    if not isinstance(backoff, Backoff):
+        raise ConfigurationError(f"backoff must be a Backoff, not {shown(backoff)}")
+    return backoff
 
 
 @attrs.frozen(kw_only=True)
@@ -71,13 +80,13 @@ class RetryPolicy:
     backoff: the wait between attempts.
     fail_on: exception types that fail the job at once, as PermanentJobError does.
     retry_on: if given, only these exception types run the job again; any other fails it at once.
+
+    Raises ConfigurationError for what is no Backoff and no type of exceptions.
     """
 
-    backoff: Backoff = attrs.field(factory=Backoff)
-    fail_on: tuple[type[BaseException], ...] = attrs.field(default=(), converter=_types)
-    retry_on: tuple[type[BaseException], ...] | None = attrs.field(
-        default=None, converter=attrs.converters.optional(_types)
-    )
+    backoff: Backoff = attrs.field(factory=Backoff, converter=_backoff)
+    fail_on: tuple[type[BaseException], ...] = attrs.field(default=(), converter=_fail_on)
+    retry_on: tuple[type[BaseException], ...] | None = attrs.field(default=None, converter=_retry_on)
 
     def retries(self, error: BaseException) -> bool:
         """Say whether this exception is worth another attempt."""

@@ -113,7 +113,7 @@ def _run_at(options: SubmitOptions) -> When | None:
 
 def _when(value: Any, what: str) -> When:
     if isinstance(value, datetime):
-        if value.tzinfo is None:
+        if value.utcoffset() is None:  # which a tzinfo may leave open
             raise ConfigurationError(f"{what} needs a time zone, as datetime.now(UTC) has")
         try:
             # As storages keep it: a moment that UTC has no year for could be written, and never be read again.

@@ -26,6 +26,7 @@ from jobq_server.options import PoolOptions
 from jobq_server.ownership import Holding
 from jobq_server.stats import PoolStats, ServerStats
 from jobq_worker import JobQueueWorker, WorkerHealth
+from jobq_worker.worker import MAX_CONCURRENCY
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,7 +65,7 @@ class JobQueueServer(EventSource):
             self._holding.storage,
             jobs=jobs,
             queues=queues,
-            concurrency=check_count(worker_count, "worker_count"),
+            concurrency=check_count(worker_count, "worker_count", most=MAX_CONCURRENCY),
             name=name,
             **options,
         )
@@ -151,7 +152,7 @@ class JobQueueServer(EventSource):
         Workers that are no longer wanted finish the jobs that they run. Raises ConfigurationError for a number below
         0 and for what is no whole number.
         """
-        self._engine.resize(check_count(worker_count, "worker_count"))
+        self._engine.resize(check_count(worker_count, "worker_count", most=MAX_CONCURRENCY))
 
     @property
     def worker_count(self) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from psycopg.sql import Identifier
 
+from jobq_core.checks import shown
 from jobq_core.errors import ConfigurationError
 from jobq_storage_postgres.wire import Statement
 
@@ -16,9 +17,12 @@ def check_schema(schema: str) -> str:
     """Return the name of a schema; raises ConfigurationError for one that PostgreSQL could not keep as it is."""
     # The name is quoted wherever it stands; but in the migrations that may be a comment (which a line end would end), a
     # function's body (which $$ would end) or a string (in which old servers' settings let a backslash begin an escape).
+    if not isinstance(schema, str):
+        raise ConfigurationError(f"schema must be a name of 1 to 50 bytes, not {shown(schema)}")
     if not schema.isprintable() or "\\" in schema or "$$" in schema or not 1 <= len(schema.encode()) <= 50:
         raise ConfigurationError(
-            f"schema must be a name of 1 to 50 bytes, without control characters, backslashes and $$, not {schema!r}"
+            "schema must be a name of 1 to 50 bytes, without control characters, backslashes and $$, "
+            f"not {shown(schema)}"
         )
     if schema.startswith("pg_") or schema == "information_schema":
         raise ConfigurationError(f"schema {schema!r} is PostgreSQL's own; choose another name")

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from psycopg.errors import UniqueViolation
 
-from jobq_core.checks import is_number
+from jobq_core.checks import check_flag, is_number, shown
 from jobq_core.errors import ClosedError, ConfigurationError, StorageError
 from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord
 from jobq_core.states import JobState
@@ -85,16 +85,22 @@ class PostgresQueueStorage(QueueStorage):
         time_limit: float | None = None,
         prepared: bool | None = None,
     ) -> None:
+        for text in (dsn, *(() if listen_dsn is None else (listen_dsn,))):
+            if not isinstance(text, str):
+                # Not shown: there may be a password in it.
+                raise ConfigurationError(f"a DSN must be text, such as postgresql://host/database, not {type(text)}")
         bare, options = _dsn.split(dsn)
-        self._schema = check_schema(schema or options.get("schema") or "jobq")
+        self._schema = check_schema(options.get("schema", "jobq") if schema is None else schema)
         limit = _number("time_limit", time_limit, options, 30.0)
         size = _number("pool_size", pool_size, options, 10)
         if not is_number(limit) or not 0.1 <= limit <= 3600:
-            raise ConfigurationError(f"time_limit must be from 0.1 to 3600 seconds, not {limit!r}")
+            raise ConfigurationError(f"time_limit must be from 0.1 to 3600 seconds, not {shown(limit)}")
         if not is_number(size) or not 1 <= size <= 10_000 or size != int(size):
-            raise ConfigurationError(f"pool_size must be a whole number from 1 to 10000, not {size!r}")
+            raise ConfigurationError(f"pool_size must be a whole number from 1 to 10000, not {shown(size)}")
         if prepared is None and "prepared" in options:
             prepared = _truth(options["prepared"])
+        if prepared is not None:
+            check_flag(prepared, "prepared")
         self._conninfo = _dsn.parse(bare, limit)
         listen = listen_dsn or options.get("listen_dsn")
         listen_conninfo = self._conninfo if listen is None else _dsn.parse(listen, limit)

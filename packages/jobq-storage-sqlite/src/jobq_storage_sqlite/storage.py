@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar, Final, Literal, Self
 from urllib.parse import quote, unquote_to_bytes
 from uuid import UUID
 
-from jobq_core.checks import check_span
+from jobq_core.checks import check_flag, check_span, shown
 from jobq_core.errors import ClosedError, ConfigurationError
 from jobq_core.moments import SECOND, to_datetime
 from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord
@@ -117,19 +117,25 @@ class SqliteQueueStorage(QueueStorage):
     ) -> None:
         if str(path) in ("", ".", ":memory:") or str(path).startswith("file:"):
             raise ConfigurationError(
-                f"SQLite storage needs a file that several connections can open, not {str(path)!r}; "
+                f"SQLite storage needs a file that several connections can open, not {shown(str(path))}; "
                 "for jobs in memory use memory:// (MemoryQueueStorage)"
             )
         if synchronous not in _SYNCHRONOUS:
-            raise ConfigurationError(f"synchronous must be one of {', '.join(_SYNCHRONOUS)}, not {synchronous!r}")
+        if not isinstance(path, (str, PurePath)):
+            raise ConfigurationError(f"the path of a file must be text or a pathlib.Path, not {shown(path)}")
+            raise ConfigurationError(f"synchronous must be one of {', '.join(_SYNCHRONOUS)}, not {shown(synchronous)}")
         if "\0" in str(path):
             raise ConfigurationError("the name of a file cannot have a NUL character in it")
         check_span(busy_timeout, "busy_timeout")
         self.path = Path(path)
         self.synchronous = synchronous
         self.busy_timeout = busy_timeout
-        self._migrate_at_open = migrate
+        self._migrate_at_open = check_flag(migrate, "migrate")
         self._clock = time.time
+        try:
+            os.fsencode(path)
+        except UnicodeEncodeError:
+            raise ConfigurationError("the name of a file cannot have a lone surrogate in it") from None
         self._opening = asyncio.Lock()
         self._parts: _Parts | None = None
 

@@ -16,7 +16,7 @@ from jobq_core.errors import ConfigurationError
 from jobq_core.events import EventSource, WorkerStarted, WorkerStopped
 from jobq_core.ids import new_id
 from jobq_core.job import Job, JobDefinition, check_name
-from jobq_core.limiters import Limiter, NullLimiter
+from jobq_core.limiters import Limiter, NullLimiter, check_limiter
 from jobq_core.opening import as_storage, open_storage
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.registry import Jobs
@@ -82,6 +82,8 @@ class JobQueueWorker(EventSource):
         self._handlers = Handlers(jobs)
         self._queues = None if queues is None else _unique(check_name(queue, "a queue") for queue in queues)
         self._slots = Slots(check_count(concurrency, "concurrency", most=MAX_CONCURRENCY))
+        if limiter is not None:
+            check_limiter(limiter, "limiter")
         self._limiter = None if isinstance(limiter, NullLimiter) else limiter
         _check_retention(retention)
         self._retention = retention

@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal, Self
 from uuid import UUID
 
+from jobq_core.checks import shown
+from jobq_core.encoding import is_unicode
 from jobq_core.errors import ClosedError, ConfigurationError
 from jobq_core.memory import control, exchange, reading, upkeep
 from jobq_core.memory.bell import MemorySubscription
@@ -45,6 +47,12 @@ _named: dict[str, Store] = {}
 _naming = threading.Lock()
 
 
+def _check_name(name: Any) -> str:
+    if not isinstance(name, str) or not is_unicode(name):
+        raise ConfigurationError(f"the name of a memory storage must be text, not {shown(name)}")
+    return name
+
+
 class MemoryQueueStorage(QueueStorage):
     """Jobs in memory, gone when the process ends.
 
@@ -56,7 +64,7 @@ class MemoryQueueStorage(QueueStorage):
     schemes: ClassVar[tuple[str, ...]] = ("memory",)
 
     def __init__(self, name: str | None = None, *, clock: Callable[[], float] | None = None) -> None:
-        self._name = name
+        self._name = None if name is None else _check_name(name)
         if name is None:
             self._store = Store(clock or time.time)
         else:
