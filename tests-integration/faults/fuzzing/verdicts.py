@@ -1,0 +1,96 @@
+"""What came of a call with odd values: an answer, or a refusal that somebody can understand."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as seeded
+from hypothesis import strategies as st
+
+from jobq_core.errors import JobQueueError
+
+T = TypeVar("T")
+
+PATIENCE = 20.0
+"""Seconds after which a call counts as hanging: far more than any takes, even on a busy machine."""
+
+_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+class Refused:
+    """A documented error: its class and what it says, without the ids that are new each time."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = type(error).__name__
+        self.said = _ID.sub("<id>", str(error))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Refused) and (self.error, self.said) == (other.error, other.said)
+
+    def __hash__(self) -> int:
+        return hash((self.error, self.said))
+
+    def __repr__(self) -> str:
+        return f"{self.error}: {self.said}"
+
+
+def try_all(drawn: st.SearchStrategy[T], check: Callable[[T], object], *, count: int, seed: int) -> int:
+    """Check so many values of a strategy, all of them decided by the seed; returns how many were tried."""
+    tried = 0
+
+    @given(drawn)
+    def run(value: T) -> None:
+        nonlocal tried
+        tried += 1
+        check(value)
+
+    chosen = settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        print_blob=False,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    chosen(seeded(seed)(run))()
+    return tried
+
+
+def attempt(call: Callable[[], T], names: Collection[str]) -> T | Refused:
+    """Make a call that answers, or refuses with an error of jobq's that says one of the names; all else is raised."""
+    begun = time.monotonic()
+    try:
+        return call()
+    except JobQueueError as error:
+        return _understood(error, names)
+    finally:
+        assert time.monotonic() - begun < PATIENCE, "the call took too long"
+
+
+async def attempt_async(call: Callable[[], Awaitable[T]], names: Collection[str]) -> T | Refused:
+    """Do the same for a coroutine."""
+    begun = time.monotonic()
+    try:
+        return await call()
+    except JobQueueError as error:
+        return _understood(error, names)
+    finally:
+        assert time.monotonic() - begun < PATIENCE, "the call took too long"
+
+
+def _understood(error: JobQueueError, names: Collection[str]) -> Refused:
+    said = str(error)
+    assert said.strip(), f"{type(error).__name__} says nothing"
+    assert len(said) < 1000, f"{type(error).__name__} says {len(said)} characters: {said[:200]}"
+    said.encode(errors="strict")  # it can be printed and logged
+    assert any(name in said for name in names), f"{type(error).__name__} names none of {sorted(names)}: {said}"
+    return Refused(error)
+
+
+def words_for(options: Mapping[str, Any], words: Mapping[str, str]) -> set[str]:
+    """Return the words of which a refusal of these options must say one: an option's own name, where none is given."""
+    return {words.get(name, name) for name in options}
