@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -10,7 +11,7 @@ import pytest_asyncio
 from psycopg import sql
 
 from jobq_core.states import JobState
-from jobq_core.storage import JobFilter
+from jobq_core.storage import Added, JobFilter
 from jobq_core.testing import new_job
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.storage import BULK
@@ -81,3 +82,23 @@ async def test_many_long_queue_names_are_rung_in_as_many_notifications_as_they_n
                 rung = await ear.wait(20)
                 assert rung, "some queue was not rung for"
                 heard |= rung
+
+
+async def test_a_key_whose_holder_ends_while_it_is_asked_for_is_taken_with_the_job_or_not_at_all(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    first, second, third = (new_job(unique_key="k") for _ in range(3))
+    assert [added.created for added in await storage.add([first])] == [True]
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as ending:
+        # As whatever settles the first one does. The add waits for it, and has seen the key before.
+        keys = sql.Identifier(storage.schema, "unique_key")
+        await ending.execute(sql.SQL("DELETE FROM {} WHERE job = %s").format(keys), (first.id,))
+        adding = asyncio.create_task(storage.add([second]))
+        async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin, asyncio.timeout(20):
+            waits = "SELECT FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
+            while not await (await admin.execute(waits, (ending.info.backend_pid,))).fetchall():  # noqa: ASYNC110
+                await asyncio.sleep(0.005)  # the event is in the server
+        await ending.commit()
+    assert await adding == [Added(second.id, True)]
+    assert (await storage.get([second.id]))[0] is not None
+    assert await storage.add([third]) == [Added(second.id, False)]

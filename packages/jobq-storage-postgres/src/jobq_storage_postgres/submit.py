@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from jobq_core.storage import WAITING_TOPIC, Added, NewJob, queue_topic
+from jobq_storage_postgres.database import StartOverError, Transaction
 from jobq_storage_postgres.statements import Statements
 from jobq_storage_postgres.wire import (
     Params,
@@ -26,6 +27,9 @@ from jobq_storage_postgres.wire import (
     texts,
     uuids,
 )
+
+RESTARTS: Final = 20
+"""How often an add starts over; after that it takes keys in whatever order, and the server finds the deadlocks."""
 
 
 class Session(Protocol):
@@ -130,7 +134,7 @@ def answers(jobs: Sequence[NewJob], row: tuple[list[UUID] | None, int]) -> list[
 
 
 async def add_unique(session: Session, statements: Statements, jobs: Sequence[NewJob]) -> list[Added]:
-    """Add jobs some of which have unique keys, within a transaction."""
+    """Add jobs some of which have unique keys, within a transaction; one of our own may be told to start over."""
     answered: dict[int, Added] = {}
     took: set[UUID] = set()
     left = [(index, job) for index, job in enumerate(jobs) if job.unique_key is not None]
@@ -161,6 +165,9 @@ async def add_unique(session: Session, statements: Statements, jobs: Sequence[Ne
                 took.add(job.id)
             else:
                 answered[index] = Added(holder, False)
+        if unknown and took and isinstance(session, Transaction) and session.restarts < RESTARTS:
+            # Who holds keys and then asks for earlier ones may wait for somebody who waits for him.
+            raise StartOverError
         left = unknown
     going = [(index, job) for index, job in enumerate(jobs) if index not in answered]
     steps: list[Step] = []

@@ -23,3 +23,5 @@ CROSS JOIN LATERAL (
     SELECT k.* FROM jobq.unique_key k WHERE k.queue = g.queue AND k.key = g.key LIMIT 1
 ) k
 WHERE NOT g.there
+    -- A holder that ended while this statement waited for it is still seen, though its key was taken.
+    AND NOT EXISTS (SELECT FROM taken t WHERE t.queue = g.queue AND t.key = g.key)
