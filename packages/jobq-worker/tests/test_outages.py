@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from uuid import UUID
 
 import pytest
@@ -128,12 +129,19 @@ async def test_results_are_kept_while_the_database_is_away(storage: Probe, stage
 async def test_health_is_good_again_after_an_outage(storage: Probe) -> None:
     async with working(storage, quick, heartbeat_interval=0.02, lost_after=30, poll_interval=0.01) as worker:
         await ending(worker, storage, quick())
+        assert worker.health().storage_failing_for is None
+        before = time.monotonic()
         storage.away = True
         await storage.called("adopt", 3)
         await until(lambda: storage.calls["beat failed"])
+        first, second = worker.health().storage_failing_for, worker.health().storage_failing_for
+        assert first is not None
+        assert second is not None
+        assert 0 < first < second < time.monotonic() - before, "from the first call that failed"
         storage.away = False
         await until(lambda: worker.health().healthy)
         assert worker.health().storage_error is None
+        assert worker.health().storage_failing_for is None
         assert worker.health().storage_errors >= 3
 
 

@@ -53,3 +53,8 @@ class Trouble:
     def now(self) -> bool:
         """Whether some part cannot reach the storage at present."""
         return bool(self._failing)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the outage has lasted; None while there is none."""
+        return self._clock() - self._since if self._failing else None

@@ -309,6 +309,7 @@ class JobQueueWorker(EventSource):
             alive=shift is not None and shift.membership.sure(),
             since_beat=None if shift is None else shift.membership.since_beat,
             storage_failing=trouble.now,
+            storage_failing_for=trouble.seconds,
             storage_error=trouble.last,
             storage_errors=trouble.errors,
             leads=shift is not None and shift.maintenance.leads,
