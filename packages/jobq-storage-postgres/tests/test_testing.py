@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -71,6 +72,21 @@ def test_a_halted_server_comes_back_at_the_same_address_with_its_data(at_once: b
         made.start()
         with psycopg.connect(made.dsn) as connection:
             assert connection.execute("SELECT n FROM kept").fetchone() == (1,)
+
+
+def test_a_server_that_ended_by_itself_is_known_to_have_and_can_be_started_again() -> None:
+    with ThrowawayPostgres() as made:
+        assert made.running
+        postmaster = int((folder_of(made.dsn) / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGQUIT)
+        until = time.monotonic() + 20
+        while made.running and time.monotonic() < until:
+            time.sleep(0.01)
+        assert not made.running
+        with pytest.raises(RuntimeError, match="not running"):
+            made.halt()
+        made.start()
+        assert answers(made.dsn)
 
 
 def test_the_server_ends_when_its_process_is_killed() -> None:

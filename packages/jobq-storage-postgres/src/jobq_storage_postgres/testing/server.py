@@ -56,8 +56,16 @@ class ThrowawayPostgres:
         """The server's version as libpq tells it: 150016 is 15.16."""
         return self._version
 
+    @property
+    def running(self) -> bool:
+        """Whether a server that was started here has not ended, halted or by itself."""
+        return self._server is not None and self._server.running
+
     def start(self) -> None:
-        """Start the server, again after `halt`, and return once it answers; raises NoPostgresError."""
+        """Start the server, again after it was halted or has ended, and return once it answers.
+
+        Raises NoPostgresError.
+        """
         if self._server is None and self._dsn is None:
             found = find(self._source)
             if isinstance(found, str):
@@ -130,10 +138,17 @@ class _Server:
         if made.returncode != 0:
             raise NoPostgresError(f"initdb of {self._binaries} failed: {made.stdout.strip()}")
 
+    @property
+    def running(self) -> bool:
+        """Whether the server has been started and has not ended."""
+        return self._keeper is not None and self._keeper.poll() is None
+
     def start(self, settings: Mapping[str, str]) -> None:
         """Start the server in the care of a keeper; returns once it answers."""
-        if self._keeper is not None:
+        if self.running:
             raise RuntimeError("the server is running already")
+        if self._keeper is not None and self._keeper.stdin is not None:
+            self._keeper.stdin.close()  # of a server that has ended by itself
         values = {**settings, "unix_socket_directories": str(self._folder)}
         postgres = [self._binaries / "postgres", "-D", self._folder / "data"]
         order = {
@@ -178,7 +193,7 @@ class _Server:
     def signal(self, number: signal.Signals) -> None:
         """Send a signal that ends the server, and wait until it has ended."""
         keeper = self._keeper
-        if keeper is None:
+        if keeper is None or not self.running:
             raise RuntimeError("the server is not running")
         assert keeper.stdin is not None
         keeper.stdin.write(f"{number.value}\n".encode())
