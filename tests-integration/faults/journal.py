@@ -119,6 +119,8 @@ class Journal:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._lines: list[Line] = []
+        self._read = 0
 
     def write(self, line: Line) -> None:
         """Append a line; once this returns, no death of this process undoes it."""
@@ -130,8 +132,13 @@ class Journal:
 
     def read(self) -> list[Line]:
         """Return all that has been written so far, by anybody, in the order of writing."""
-        data = self.path.read_bytes()
-        return [_decoder.decode(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._lines += [_decoder.decode(line) for line in whole.splitlines()]
+        self._read += len(whole)
+        return list(self._lines)
 
     def close(self) -> None:
         """Give the file back."""

@@ -39,6 +39,8 @@ from jobq_core.storage import JobFilter
 HERE = Path(__file__).parent
 LOST_AFTER = 2.0
 """Seconds without a sign of life after which the workers here count as lost, so that a test need not wait for 30."""
+SOON = 15.0
+"""Seconds within which work must go on once a storage is back: the longest pauses between tries, and then some."""
 IN_TROUBLE = re.compile("was taken for lost|could not renew its leases")
 WAITS = (JobState.SCHEDULED, JobState.BLOCKED, JobState.PENDING, JobState.PROCESSING)
 
@@ -71,6 +73,18 @@ class Process:
         """Wait for a line of its output."""
         found: re.Match[str] = self.child.wait_for_line(pattern, timeout)
         return found
+
+    def done(self, timeout: float = 30) -> None:
+        """Wait until a client says that it has added all and heard of all that it waits for.
+
+        timeout: seconds in which it must print something, whatever that is.
+        """
+        self.line("^done$", timeout)  # the word is in warnings too
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has said so."""
+        return "done" in self.output.splitlines()
 
     def kill(self) -> None:
         """Kill it as a crash would. It has ended when this returns."""
@@ -156,6 +170,8 @@ class Load:
         self._environment = {"PYTHONPATH": str(HERE), load_jobs.VARIABLE: str(self.journal.path)}
         self.processes: list[Process] = []
         self._clients = 0
+        self._probes = 0
+        self._reading = 0.0
 
     def worker(self, *options: str, command: str = "worker", slots: int = 4, lost_after: float = LOST_AFTER) -> Process:
         """Start `jobq worker` (or `jobq server`) with short leases; it is not waited for, see Process.started."""
@@ -204,7 +220,9 @@ class Load:
         A process that says that it could not renew its leases in time, on a machine that is too busy say, is in trouble
         by its own words.
         """
+        begun = time.monotonic()
         history = read(self.journal.read())
+        self._reading = time.monotonic() - begun
         late = {process.pid: 0.0 for process in self.processes if IN_TROUBLE.search(process.output)}
         return attrs.evolve(history, troubled={**late, **history.troubled})
 
@@ -253,7 +271,25 @@ class Load:
         """Wait until `found(history)` is true, and return that history."""
         begun = time.monotonic()
         while not found(history := self.history()):
-            if time.monotonic() - begun > timeout:
+            now = time.monotonic()
+            if now - begun > timeout:
                 raise AssertionError(f"not within {timeout} s; {len(history.adds)} adds, {len(history.runs)} runs")
-            await asyncio.sleep(0.01)
+            # A long history takes its time to read, which is to stay a small part of the machine's.
+            await asyncio.sleep(max(0.01, 3 * self._reading))
         return history
+
+    async def next_run(self, since: float) -> float:
+        """Wait for a run that begins after that moment of the journal; return how many seconds after.
+
+        A job is added for it, as soon as the storage takes one: clients may have added all of theirs by then.
+        """
+        async with asyncio.timeout(SOON):
+            while True:
+                self._probes += 1
+                try:
+                    await self.add([load_jobs.quick(token=f"probe{self._probes}")])
+                    break
+                except StorageError:
+                    await asyncio.sleep(0.05)
+        history = await self.until(lambda history: any(run.start > since for run in history.runs), SOON)
+        return min(run.start for run in history.runs if run.start > since) - since

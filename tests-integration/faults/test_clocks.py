@@ -70,7 +70,7 @@ async def test_processes_two_hours_ahead_and_behind_agree(
         worker.started()
     plan = {"jobs": 60 * scale, "rate": 25, "delayed": 0.4, "seed": seed, "wait": True}
     for client in [one.client(name=one.name, **plan) for one in machines]:
-        client.line("done", 60 + 10 * scale)
+        client.done(60 + 10 * scale)
     await machines[0].drained()
     verdict = await machines[0].verdict(undisturbed=True)
     report("clocks 2 h ahead and behind", tried=4, **verdict.figures)
@@ -96,7 +96,7 @@ async def test_clocks_that_are_set_while_processes_run_change_nothing(
             await one.until(lambda history, place=place: len(history.adds) > 200 * scale * place / (len(settings) + 2))
             one.clock.set(offset)
     for client in clients:
-        client.line("done", 60 + 10 * scale)
+        client.done(60 + 10 * scale)
     await machines[0].drained()
     verdict = await machines[0].verdict(undisturbed=True)
     report("clocks set under running processes", tried=2 * len(settings), **verdict.figures)
@@ -159,7 +159,7 @@ async def test_retention_is_by_the_databases_clock(
         for worker in [wrong.worker(), other.worker()]:
             worker.started()
         client = wrong.client(jobs=40, kinds={"quick": 1}, wait=True)
-        client.line("done")
+        client.done()
         assert await storage.prune() == 0
         verdict = await wrong.verdict(undisturbed=True)
         assert verdict.text == ""

@@ -6,18 +6,22 @@ import asyncio
 import contextlib
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
 import pytest_asyncio
 from journal import now
 from load import Load, Process
+from load_jobs import quick
 from proxy import Cut, Proxy
+from watched import SLACK, watched
 
 from jobq_client import JobQueueClient
 from jobq_core import StorageUnavailableError, open_storage
-from jobq_core.errors import StorageError
+from jobq_core.errors import StorageError, StorageReadOnlyError
 from jobq_core.records import WorkerStats
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import Claim, Settlement
@@ -25,10 +29,12 @@ from jobq_core.testing import add_job, claim_one, new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
-SOON = 15.0
-"""Seconds within which work must go on once the database is back: the longest pauses between tries, and then some."""
 PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
 """Clients that ride every outage out, so that what they add is acknowledged in the end."""
+
+
+PATIENCE = 1.0
+"""Seconds of a client that is not to wait."""
 
 
 @pytest.fixture
@@ -36,10 +42,18 @@ def dice(seed: int, request: pytest.FixtureRequest) -> random.Random:
     return random.Random(f"{seed} {request.node.name}")
 
 
-async def next_run(load: Load, since: float) -> float:
-    """Wait for a run that begins after that moment of the journal; return how many seconds after."""
-    history = await load.until(lambda history: any(run.start > since for run in history.runs), SOON)
-    return min(run.start for run in history.runs if run.start > since) - since
+async def in_vain(client: JobQueueClient, most: float) -> None:
+    """Add while the storage is away: that fails when the client's patience ends, or at most so many seconds later."""
+    before = time.monotonic()
+    with pytest.raises(StorageUnavailableError, match="added"):
+        await client.add(quick(token="in vain"))
+    assert time.monotonic() - before < PATIENCE + most + SLACK
+
+
+def told_of_once(process: Process) -> None:
+    """Check that each outage was told of by one warning, and its end by one."""
+    began = process.output.count("the storage fails (")
+    assert began == process.output.count("the storage is back after") > 0
 
 
 async def close_up(
@@ -47,7 +61,7 @@ async def close_up(
 ) -> None:
     """Let all end, and judge."""
     for client in clients:
-        client.line("done", 120)
+        client.done(120)
     await load.drained()
     verdict = await load.verdict()
     report(fault, tried=tried, **verdict.figures | {"recovery": recovery})
@@ -62,16 +76,20 @@ async def test_a_server_that_crashes_again_and_again_loses_nothing(
     await open_storage(postgres.dsn).migrate()
     load = load_on(postgres.dsn)
     workers = [load.worker().started() for _ in range(2)]
-    crashes = 4 * scale
+    crashes = 4 * min(scale, 10)
     jobs = 60 * crashes
-    clients = [load.client(jobs=jobs, rate=150, many=20, keys=4, seed=seed + n, **PATIENT).started() for n in range(2)]
+    # So that a crash and what it takes to come back find them at work to the last.
+    rate = 150 if scale == 1 else 40
+    clients = [load.client(jobs=jobs, rate=rate, many=20, keys=4, seed=seed + n, **PATIENT).started() for n in range(2)]
     longest = 0.0
-    for crash in range(crashes):
-        wanted = 1.6 * jobs * (crash + 1) / (crashes + 1)
-        await load.until(lambda history, wanted=wanted: len(history.adds) > wanted)
+    for _ in range(crashes):
+        seen = len(load.history().adds) + 60
+        await load.until(
+            lambda history, seen=seen: len(history.adds) > seen or all(client.is_done for client in clients)
+        )
         postgres.halt(at_once=True)
         postgres.start()
-        longest = max(longest, await next_run(load, now()))
+        longest = max(longest, await load.next_run(now()))
     await close_up(load, report, "server crashed and started", crashes, longest, clients)
     assert all(worker.alive for worker in workers)
 
@@ -83,14 +101,25 @@ async def test_a_server_that_is_gone_for_long_is_waited_for(
     load = load_on(postgres.dsn)
     workers = [load.worker().started() for _ in range(2)]
     client = load.client(jobs=400, rate=100, seed=seed, **PATIENT).started()
-    await load.until(lambda history: len(history.runs) > 100)
-    postgres.halt(at_once=True)
-    # Six leases long: every worker has stopped what it ran, since its lease ran out.
-    await asyncio.sleep(60 if scale > 1 else 12)
-    postgres.start()
-    recovery = await next_run(load, now())
+    async with watched(postgres.dsn) as health, JobQueueClient(postgres.dsn, patience=PATIENCE) as hasty:
+        await load.until(lambda history: len(history.runs) > 100)
+        gone = time.monotonic()
+        postgres.halt(at_once=True)
+        await health.notice(gone)
+        await in_vain(hasty, most=1.0)
+        # Six leases long: every worker has stopped what it ran, since its lease ran out.
+        await asyncio.sleep(60 if scale > 1 else 12)
+        await in_vain(hasty, most=1.0)
+        health.lasting(gone)
+        postgres.start()
+        back = time.monotonic()
+        recovery = await load.next_run(now())
+        await health.recover(back)
+    report("health tells of a server that is gone", tried=2, recovery=health.recovered)
     await close_up(load, report, "server gone for long", 1, recovery, [client])
-    assert all(worker.alive for worker in workers)
+    for worker in workers:
+        assert worker.alive
+        told_of_once(worker)
 
 
 async def test_answers_that_are_swallowed_for_long_end_in_time_limits_and_lose_nothing(
@@ -103,12 +132,20 @@ async def test_answers_that_are_swallowed_for_long_end_in_time_limits_and_lose_n
         clients = [load.client(jobs=400 * scale, rate=80, many=20, seed=seed, **PATIENT).started()]
         longest = 0.0
         holes = 2 * min(scale, 3)
-        for hole in range(holes):
-            wanted = 400 * scale * (hole + 0.5) / (holes + 1)
-            await load.until(lambda history, wanted=wanted: len(history.adds) > wanted)
-            with proxy.black_hole():
-                await asyncio.sleep(60 if scale > 1 else 5)
-            longest = max(longest, await next_run(load, now()))
+        async with watched(load.url) as health, JobQueueClient(load.url, patience=PATIENCE) as hasty:
+            for hole in range(holes):
+                wanted = 400 * scale * (hole + 0.5) / (holes + 1)
+                await load.until(lambda history, wanted=wanted: len(history.adds) > wanted)
+                gone = time.monotonic()
+                with proxy.black_hole():
+                    await health.notice(gone)
+                    await in_vain(hasty, most=2.0)
+                    await asyncio.sleep(60 if scale > 1 else 5)
+                    health.lasting(gone)
+                back = time.monotonic()
+                longest = max(longest, await load.next_run(now()))
+                await health.recover(back)
+        report("health tells of answers that are swallowed", tried=2 * holes, recovery=health.recovered)
         await close_up(load, report, "answers swallowed for long", holes, longest, clients)
         assert all(worker.alive for worker in workers)
 
@@ -124,12 +161,11 @@ async def test_backends_terminated_at_random_lose_nothing(
     await open_storage(postgres.dsn).migrate()
     load = load_on(f"{postgres.dsn}&application_name=victim")
     workers = [load.worker().started() for _ in range(2)]
-    jobs = 800 * scale
-    clients = [load.client(jobs=jobs // 2, rate=150, many=20, keys=4, seed=seed + n, **PATIENT) for n in range(2)]
+    jobs, rate = (400, 150) if scale == 1 else (4000, 50)
+    clients = [load.client(jobs=jobs, rate=rate, many=20, keys=4, seed=seed + n, **PATIENT) for n in range(2)]
     terminated = 0
-    longest = 0.0
     async with await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as admin:
-        while terminated < 40 * scale and not all("done" in client.output for client in clients):
+        while terminated < 40 * scale and not all(client.is_done for client in clients):
             found = await (
                 await admin.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'victim'")
             ).fetchall()
@@ -137,8 +173,8 @@ async def test_backends_terminated_at_random_lose_nothing(
                 await admin.execute("SELECT pg_terminate_backend(%s)", dice.choice(found))
                 terminated += 1
             await asyncio.sleep(dice.random() * 0.1)
-    longest = await next_run(load, now()) if not all("done" in c.output for c in clients) else 0.0
-    await close_up(load, report, "backends terminated at random", terminated, longest, clients)
+    recovery = await load.next_run(now())
+    await close_up(load, report, "backends terminated at random", terminated, recovery, clients)
     assert terminated > 20
     assert all(worker.alive for worker in workers)
 
@@ -177,7 +213,7 @@ async def test_a_server_full_of_strangers_connections_is_waited_for(
                     with contextlib.suppress(psycopg.OperationalError):
                         strangers.enter_context(psycopg.connect(url))
                 await asyncio.sleep(4)
-        recovery = await next_run(load, now())
+        recovery = await load.next_run(now())
         await close_up(load, report, "no connection left to have", 1, recovery, [client])
         assert worker.alive
 
@@ -340,8 +376,6 @@ async def test_a_database_that_takes_no_writes_is_told_of_at_once(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'jobq-faults'"
         )
         async with JobQueueClient(postgres_url) as client:
-            from load_jobs import quick
-
             before = time.monotonic()
             with pytest.raises(StorageError, match=r"read-only.*primary"):
                 await client.add(quick(token="refused"))
@@ -353,5 +387,53 @@ async def test_a_database_that_takes_no_writes_is_told_of_at_once(
         )
     back = now()
     client = load.client(jobs=50, **PATIENT)
-    await close_up(load, report, "database made read-only", 1, await next_run(load, back), [client])
+    await close_up(load, report, "database made read-only", 1, await load.next_run(back), [client])
     assert worker.alive
+
+
+async def test_a_server_made_read_only_while_it_runs_is_waited_for_both_ways(
+    postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], scale: int, seed: int
+) -> None:
+    """By a reload, as an operator would: no connection breaks, and those that are open follow."""
+    await open_storage(postgres.dsn).migrate()
+    load = load_on(postgres.dsn)
+    workers = [load.worker().started() for _ in range(2)]
+    times, longest = 2 * scale, 0.0
+    client = load.client(jobs=250 * times, rate=80, many=20, seed=seed, **PATIENT).started()
+    async with (
+        await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as admin,
+        watched(postgres.dsn) as health,
+        JobQueueClient(postgres.dsn) as asking,
+    ):
+        for _ in range(times):
+            begun = now()
+            await load.until(lambda history, begun=begun: sum(run.start > begun for run in history.runs) > 30)
+            gone = time.monotonic()
+            await switch(admin, "on")
+            await health.notice(gone)
+            before = time.monotonic()
+            with pytest.raises(StorageReadOnlyError, match="default_transaction_read_only is on"):
+                await asking.add(quick(token="refused"))
+            assert time.monotonic() - before < 1, "at once, whatever the client's patience"
+            health.lasting(gone)
+            await switch(admin, "off")
+            back = time.monotonic()
+            longest = max(longest, await load.next_run(now()))
+            await health.recover(back)
+    client.done(120)
+    await load.drained()
+    verdict = await load.verdict()
+    report("server made read-only by a reload", tried=times, **verdict.figures | {"recovery": longest})
+    assert verdict.text == ""
+    # What was refused is not there: the client was told so of some, and of none that is.
+    answers = Counter(add.answer for add in verdict.history.adds)
+    assert answers["acknowledged"] > 100
+    assert answers["acknowledged"] < answers.total()
+    assert all(worker.alive for worker in workers)
+
+
+async def switch(admin: psycopg.AsyncConnection[Any], way: str) -> None:
+    """Set it for all sessions but the administrator's own."""
+    await admin.execute("SET default_transaction_read_only = off")
+    await admin.execute(f"ALTER SYSTEM SET default_transaction_read_only = {way}".encode())
+    await admin.execute("SELECT pg_reload_conf()")

@@ -17,7 +17,6 @@ from load import Load, Process
 from jobq_core import StorageError, open_storage
 
 PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
-SOON = 15.0
 SMALL = 32
 """Megabytes of the disk that is to be full; the log alone takes some 5 before it is put into the file."""
 
@@ -41,16 +40,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-async def next_run(load: Load, since: float) -> float:
-    history = await load.until(lambda history: any(run.start > since for run in history.runs), SOON)
-    return min(run.start for run in history.runs if run.start > since) - since
-
-
 async def close_up(
     load: Load, report: Callable[..., None], fault: str, tried: int, recovery: float | None, clients: list[Process]
 ) -> None:
     for client in clients:
-        client.line("done", 120)
+        client.done(120)
     await load.drained()
     verdict = await load.verdict()
     report(fault, tried=tried, **verdict.figures | {"recovery": recovery})
@@ -79,7 +73,7 @@ async def test_a_full_disk_is_waited_for_and_what_was_acknowledged_is_kept(
         # Nothing is acknowledged any more after a while: the log may have had some room left.
         await asyncio.sleep(2)
         ballast.unlink()
-        longest = max(longest, await next_run(load, now()))
+        longest = max(longest, await load.next_run(now()))
     await close_up(load, report, "SQLite: disk full", 2 * scale, longest, [client])
     assert all(worker.alive for worker in workers)
 
@@ -97,7 +91,7 @@ async def test_a_foreign_writer_that_holds_the_lock_for_long_is_waited_for(
         # Longer than busy_timeout, 10 s, and than a lease.
         await asyncio.sleep(12 if scale == 1 else 60)
         stranger.execute("ROLLBACK")
-    await close_up(load, report, "SQLite: locked for long", 1, await next_run(load, now()), [client])
+    await close_up(load, report, "SQLite: locked for long", 1, await load.next_run(now()), [client])
     assert all(worker.alive for worker in workers)
 
 
@@ -133,7 +127,7 @@ async def test_a_file_made_read_only_is_told_of_at_once_and_used_again_when_it_i
         await open_storage(url).migrate()
         load = load_on(url)
         first = load.client(jobs=40, kinds={"quick": 1}, wait=False)
-        first.line("done")
+        first.done()
         # Nobody has the file open for writing when the disk becomes read-only, or the kernel would refuse that.
         await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,ro", folder], check=True)
         before = time.monotonic()
@@ -145,7 +139,7 @@ async def test_a_file_made_read_only_is_told_of_at_once_and_used_again_when_it_i
         await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,rw", folder], check=True)
         back = now()
         worker = load.worker().started()
-        await close_up(load, report, "SQLite: disk read-only", 1, await next_run(load, back), [])
+        await close_up(load, report, "SQLite: disk read-only", 1, await load.next_run(back), [])
         worker.kill()
     finally:
         await asyncio.to_thread(subprocess.run, ["umount", "--lazy", folder], check=True)

@@ -100,7 +100,7 @@ async def test_a_pooler_that_crashes_under_load_loses_nothing(
             process.trouble()
         pooler.stop()
         pooler.start()
-    client.line("done", 60)
+    client.done(60)
     await load.drained()
     verdict = await load.verdict()
     report("PgBouncer killed under load", tried=crashes, **verdict.figures)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
 import sqlite3
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from jobq_core.states import JobState
 
 MIXED = {"quick": 10, "sleeping": 6, "threaded": 2, "flaky": 2}
 SLOTS = 4
+LITTLE = 160
+"""Megabytes of a cgroup in which a worker has room, and a job that takes twice as much has not."""
 PER_PROCESS = Limit(name="slots of process", most=SLOTS, group=lambda run: run.pid)
 
 
@@ -270,9 +274,59 @@ async def test_a_job_queue_of_both_modes_is_killed_and_the_others_hear_each_end_
         doomed, survivor = start(f"doomed{round_}").started(), start(f"survivor{round_}").started()
         await load.until(lambda history, seen=seen: len(history.runs) >= seen)
         doomed.kill()
-        survivor.line("done", 90)
+        survivor.done(90)
         await load.drained()
         end([survivor])
     verdict = await load.verdict(limits=[PER_PROCESS], undisturbed=True)
     report("SIGKILL of a JobQueue (BOTH)", tried=scale, **verdict.figures)
     assert verdict.text == ""
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """A memory cgroup of LITTLE megabytes, which only root can make; its file of processes takes them in."""
+    unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    group = Path("/sys/fs/cgroup" if unified else "/sys/fs/cgroup/memory", f"jobq-faults-{os.getpid()}")
+    limits = ("memory.max", "memory.swap.max") if unified else ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
+    group.mkdir()
+    try:
+        (group / limits[0]).write_text(str(LITTLE * 2**20))
+        if (group / limits[1]).exists():
+            (group / limits[1]).write_text("0" if unified else str(LITTLE * 2**20))
+        yield group
+    finally:
+        for _ in range(100):
+            # The last process may take a moment to be gone.
+            with contextlib.suppress(OSError):
+                group.rmdir()
+                break
+            time.sleep(0.05)
+
+
+def oom_kills(group: Path) -> int:
+    """Return how many processes of a cgroup the kernel has killed for want of memory."""
+    counts = next(path for name in ("memory.events", "memory.oom_control") if (path := group / name).exists())
+    return next(int(line.split()[1]) for line in counts.read_text().splitlines() if line.startswith("oom_kill "))
+
+
+async def test_a_worker_that_the_kernel_kills_for_want_of_memory_loses_nothing(
+    load: Load, report: Any, scale: int, small_memory: Path
+) -> None:
+    """In a container's cgroup: there is no MemoryError to catch, the process is gone. The others do its jobs."""
+    enter = ("sh", "-c", f'echo $$ > {small_memory / "cgroup.procs"} && exec "$@"', "sh")
+    rounds = min(scale, 10)
+    for round_ in range(rounds):
+        victim = load.contained(enter).started()
+        await load.add([sleeping(token=f"s{round_}-{n}", seconds=0.05) for n in range(60)])
+        await load.add([hungry(token=f"hungry{round_}", megabytes=2 * LITTLE)])
+        await load.add([threaded(token=f"t{round_}-{n}", seconds=0.05) for n in range(60)])
+        victim.died()
+        other = load.worker().started()
+        await load.drained()
+        end([other])
+        assert victim.wait() == -9
+    verdict = await load.verdict(undisturbed=True)
+    kills = oom_kills(small_memory)
+    report("out of memory in a cgroup", tried=kills, **verdict.figures)
+    assert verdict.text == ""
+    assert kills == rounds

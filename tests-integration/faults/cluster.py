@@ -1,0 +1,112 @@
+"""Servers that stand together, or on a small disk: what is done to the data directory of a `ThrowawayPostgres`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg
+
+from jobq_storage_postgres.testing import ThrowawayPostgres
+from jobq_storage_postgres.testing.binaries import find
+
+DURABLE = {"fsync": "on", "full_page_writes": "on", "deadlock_timeout": "200ms"}
+
+
+def folder_of(server: ThrowawayPostgres) -> Path:
+    """Return the folder in which a server's sockets and, as `data`, its data directory are."""
+    return Path(parse_qs(urlsplit(server.dsn).query)["host"][0])
+
+
+def either(*servers: ThrowawayPostgres, **options: object) -> str:
+    """Return the URL of whichever of the servers takes writes."""
+    hosts = ",".join(str(folder_of(server)) for server in servers)
+    query = "".join(f"&{name}={value}" for name, value in options.items())
+    return f"postgresql://postgres@/postgres?host={hosts}&target_session_attrs=read-write{query}"
+
+
+@contextmanager
+def standby_of(primary: ThrowawayPostgres) -> Iterator[ThrowawayPostgres]:
+    """Run a hot standby that follows `primary` by streaming replication, under the name 'standby'."""
+    binaries = find()
+    assert isinstance(binaries, Path), "a standby needs the server's binaries"
+    with ThrowawayPostgres(settings=DURABLE) as standby:
+        standby.halt()
+        data = folder_of(standby) / "data"
+        owner = data.stat()
+        shutil.rmtree(data)
+        copied = subprocess.run(
+            [
+                *(binaries / "pg_basebackup", "--dbname", f"{primary.dsn}&application_name=standby"),
+                *("--pgdata", data, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert copied.returncode == 0, copied.stderr
+        for path in (data, *data.rglob("*")):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        standby.start()
+        yield standby
+
+
+def set_synchronous(primary: psycopg.Connection[object], names: str) -> None:
+    """Have commits on the primary wait for the standbys of these names from now on; '' for none."""
+    primary.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'".encode())
+    primary.execute("SELECT pg_reload_conf()")
+
+
+@contextmanager
+def on_small_disk(part: str, megabytes: int, **settings: str) -> Iterator[tuple[ThrowawayPostgres, Path]]:
+    """Run a server of whose data directory one part, 'base' or 'pg_wal', has a disk of its own; yields that too.
+
+    Needs root, and leave to mount a tmpfs.
+    """
+    server = ThrowawayPostgres(settings={**DURABLE, **settings})
+    server.start()
+    try:
+        folder = folder_of(server) / "data" / part
+        server.halt()
+        aside = folder.with_name(f"{part}-aside")
+        folder.rename(aside)
+        folder.mkdir(mode=0o700)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "jobq-faults", folder]
+        made = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert made.returncode == 0, f"a small disk needs root, and leave to mount a tmpfs: {made.stderr}"
+        try:
+            shutil.copytree(aside, folder, dirs_exist_ok=True)
+            owner = aside.stat()
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, owner.st_uid, owner.st_gid)
+            shutil.rmtree(aside)
+            server.start()
+            yield server, folder
+        finally:
+            if server.running:
+                server.halt(at_once=True)
+            # Lazily: the test's processes end after this.
+            subprocess.run(["umount", "--lazy", folder], check=True)
+    finally:
+        server.stop()
+
+
+@contextmanager
+def full(disk: Path) -> Iterator[None]:
+    """Leave no room on a disk while the block runs."""
+    ballast = disk / "ballast"
+    try:
+        with ballast.open("wb", buffering=0) as file:
+            try:
+                while file.write(b"x" * 65536):
+                    pass
+            except OSError:
+                pass  # full
+        yield
+    finally:
+        ballast.unlink()

@@ -1,0 +1,83 @@
+"""A PostgreSQL whose disk is full, that of its tables or that of its log: small tmpfs, which only root can mount."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import psycopg
+import pytest
+from cluster import full, on_small_disk
+from journal import now
+from load import Load
+from load_jobs import quick
+
+from jobq_client import JobQueueClient
+from jobq_core import StorageUnavailableError, open_storage
+from jobq_storage_postgres.testing import ThrowawayPostgres
+
+PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
+MEGABYTES = {"base": 64, "pg_wal": 96}
+"""The databases of a new cluster take some 30; the log keeps two segments of 16 as the least that there may be."""
+
+
+async def refused(url: str, seconds: float = 30) -> str:
+    """Add until an add is refused, and return with which words; what was taken before is done like all else."""
+    until = time.monotonic() + seconds
+    async with JobQueueClient(url, patience=0) as client:
+        while time.monotonic() < until:
+            try:
+                await client.add_many([quick(token="x" * 1000) for _ in range(100)])
+            except StorageUnavailableError as error:
+                return str(error)
+    raise AssertionError("a server whose disk is full takes whatever it is given")
+
+
+def use_up(server: ThrowawayPostgres) -> bool:
+    """Take the log to its next segment again and again, until there is no room for one; say whether that was seen."""
+    try:
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            for _ in range(20):
+                connection.execute("SELECT pg_logical_emit_message(false, 'jobq', 'full')")
+                connection.execute("SELECT pg_switch_wal()")
+    except psycopg.OperationalError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("part", ["base", "pg_wal"])
+async def test_a_full_disk_is_waited_for_and_what_was_acknowledged_is_kept(
+    load_on: Callable[..., Load], report: Callable[..., None], scale: int, seed: int, part: str
+) -> None:
+    """Without room for tables, statements fail; without room for its log, the server crashes, and may not come up."""
+    times = min(scale, 10)
+    sizes = {"max_wal_size": "32MB", "min_wal_size": "32MB", "log_min_messages": "panic"}
+    with on_small_disk(part, MEGABYTES[part], **sizes) as (server, disk):
+        await open_storage(server.dsn).migrate()
+        load = load_on(server.dsn)
+        workers = [load.worker().started() for _ in range(2)]
+        client = load.client(jobs=250 * times, rate=80, many=20, seed=seed, **PATIENT).started()
+        longest = 0.0
+        for _ in range(times):
+            before = len(load.history().runs)
+            await load.until(lambda history, before=before: len(history.runs) > before + 50)
+            with full(disk):
+                if part == "pg_wal":
+                    assert await asyncio.to_thread(use_up, server)
+                else:
+                    assert "No space left on device" in await refused(server.dsn)
+                await asyncio.sleep(2)
+            if not server.running:
+                server.start()
+            longest = max(longest, await load.next_run(now()))
+        client.done(120)
+        await load.drained()
+        verdict = await load.verdict()
+        report(f"disk full: {part}", tried=times, **verdict.figures | {"recovery": longest})
+        assert verdict.text == ""
+        assert {add.answer for add in verdict.history.adds} == {"acknowledged"}
+        assert all(worker.alive for worker in workers)
+        for process in (*workers, client):
+            process.term()
+            process.wait()
