@@ -125,12 +125,20 @@ async def test_an_outage_does_not_tell_the_password() -> None:
         error = error.__cause__ or error.__context__
 
 
+@pytest.mark.parametrize("option", ["pool_size", "time_limit", "prepared"])
+def test_a_password_that_ended_in_an_option_is_not_repeated(option: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{option} must be") as caught:
+        PostgresQueueStorage(f"postgresql://host/database?{option}=5password=hidden")
+    assert "hidden" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         ({"dsn": None}, "DSN must be text"),
         ({"dsn": b"postgresql:///x"}, "DSN must be text"),
         ({"listen_dsn": 7}, "DSN must be text"),
+        ({"dsn": "postgresql://host/database?x\ud800=1"}, "DSN cannot have a lone surrogate"),
         ({"schema": 7}, "schema must be a name"),
         ({"schema": ""}, "schema must be a name"),
         ({"prepared": "no"}, "prepared must be True or False"),

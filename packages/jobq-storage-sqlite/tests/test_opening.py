@@ -67,6 +67,13 @@ def test_a_path_that_is_no_file_is_refused(path: str) -> None:
         SqliteQueueStorage(path)
 
 
+@pytest.mark.parametrize("url", ["sqlite:///\ud800.db", "sqlite://\ud800/jobs.db"], ids=ascii)
+def test_a_url_that_is_no_text_is_refused_in_words_that_are(url: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        SqliteQueueStorage.from_url(url)
+    assert str(refused.value).encode()
+
+
 @pytest.mark.parametrize("path", [None, 7, b"jobs.db", "\ud800.db"], ids=ascii)
 def test_what_names_no_file_is_refused(path: Any) -> None:
     with pytest.raises(ConfigurationError, match="file"):

@@ -200,6 +200,10 @@ class Database:
                 else:
                     results = await link.run(steps, None if behind is None else behind(link))
                 return load(link, results)
+            except (LookupError, TypeError, ValueError) as error:
+                # Rows that are missing, or not of the kind that was asked for: no server of ours, or not in step.
+                link.close()
+                raise StorageError(f"PostgreSQL's answer is none to what it was asked: {error}") from error
             except psycopg.Error as error:
                 if not _worth_another_try(link, error, tries):
                     raise translate(error, link.user, [statement.name for statement, _ in steps]) from error

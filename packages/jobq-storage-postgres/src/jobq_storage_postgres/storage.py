@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg.errors import UniqueViolation
 
 from jobq_core.checks import check_flag, is_number, shown
+from jobq_core.encoding import is_unicode
 from jobq_core.errors import ClosedError, ConfigurationError, StorageError
 from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord
 from jobq_core.states import JobState
@@ -89,6 +90,8 @@ class PostgresQueueStorage(QueueStorage):
             if not isinstance(text, str):
                 # Not shown: there may be a password in it.
                 raise ConfigurationError(f"a DSN must be text, such as postgresql://host/database, not {type(text)}")
+            if not is_unicode(text):
+                raise ConfigurationError("a DSN cannot have a lone surrogate in it, which is no text")
         bare, options = _dsn.split(dsn)
         self._schema = check_schema(options.get("schema", "jobq") if schema is None else schema)
         limit = _number("time_limit", time_limit, options, 30.0)
@@ -407,7 +410,7 @@ def _number(name: str, given: float | None, options: Mapping[str, str], default:
     try:
         return float(options[name])
     except ValueError:
-        raise ConfigurationError(f"{name} must be a number, not {options[name]!r}") from None
+        raise ConfigurationError(f"{name} must be a number, not {_dsn.told(options[name])}") from None
 
 
 def _truth(text: str) -> bool:
@@ -415,4 +418,4 @@ def _truth(text: str) -> bool:
         return True
     if text.lower() in ("0", "false", "no", "off"):
         return False
-    raise ConfigurationError(f"prepared must be true or false, not {text!r}")
+    raise ConfigurationError(f"prepared must be true or false, not {_dsn.told(text)}")

@@ -188,6 +188,9 @@ def converse(
     if prepared is not None and news:
         prepared.update(news)
         results = [result for result in results if not _was_preparing(result)]
+    if len(results) != len(steps):
+        # From no server that keeps to the protocol; whose answer is whose cannot be told any more.
+        raise psycopg.OperationalError(f"{len(steps)} statements got {len(results)} answers")
     return results
 
 

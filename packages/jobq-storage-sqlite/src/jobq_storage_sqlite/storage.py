@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote_to_bytes
 from uuid import UUID
 
 from jobq_core.checks import check_flag, check_span, shown
+from jobq_core.encoding import is_unicode
 from jobq_core.errors import ClosedError, ConfigurationError
 from jobq_core.moments import SECOND, to_datetime
 from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord
@@ -151,7 +152,7 @@ class SqliteQueueStorage(QueueStorage):
             )
         if not rest.startswith("/"):
             # What looks like an address is not repeated: it may have a password in it.
-            file = "jobs.db" if "@" in rest or "?" in rest else rest
+            file = rest if is_unicode(rest) and not {"@", "?"} & set(rest) else "jobs.db"
             raise ConfigurationError(
                 f"this URL names a host, and SQLite has none; write sqlite:///{file} with three slashes"
             )
@@ -160,7 +161,11 @@ class SqliteQueueStorage(QueueStorage):
                 "this URL has options, and a sqlite:// URL takes none; write a ? or # in a name as %3F or %23"
             )
         # By way of bytes: the name of a file may be no UTF-8.
-        return cls(os.fsdecode(unquote_to_bytes(os.fsencode(rest[1:]))))
+        try:
+            written = os.fsencode(rest[1:])
+        except UnicodeEncodeError:
+            raise ConfigurationError("the name of a file cannot have a lone surrogate in it") from None
+        return cls(os.fsdecode(unquote_to_bytes(written)))
 
     @property
     def url(self) -> str:
