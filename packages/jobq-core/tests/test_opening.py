@@ -82,3 +82,10 @@ def test_a_storage_whose_driver_cannot_be_imported_says_so(monkeypatch: pytest.M
     monkeypatch.setitem(OWN, "lame", ("no_driver_here", "Storage"))
     with pytest.raises(ConfigurationError, match="lame:// needs no_driver_here, which cannot be imported here"):
         open_storage("lame://x")
+
+
+@pytest.mark.parametrize("url", ["a" * 100_000, "a" * 100_000 + "://b"], ids=["text", "scheme"])
+def test_a_long_text_that_is_no_url_is_refused_in_few_words(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no URL of a storage") as refused:
+        open_storage(url)
+    assert len(str(refused.value)) < 300

@@ -7,6 +7,7 @@ import re
 from importlib import import_module  # noqa: TID251  (of the table below, and nothing else)
 from typing import Final
 
+from jobq_core.checks import shown
 from jobq_core.errors import ConfigurationError
 from jobq_core.storage import QueueStorage
 
@@ -36,9 +37,9 @@ def open_storage(url: str | None = None) -> QueueStorage:
     if not url:
         raise ConfigurationError("no storage given: pass a URL such as sqlite:///jobs.db, or set JOBQ_STORAGE")
     scheme, mark, _ = url.partition("://")
-    if not mark or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+    if not mark or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]{0,40}", scheme):
         # A URL with a slash too few, or key=value pairs, may have a password in it.
-        said = "this" if set(url) & set("@=:") else repr(url)
+        said = "this" if set(url) & set("@=:") else shown(url)
         raise ConfigurationError(
             f"{said} is no URL of a storage: write sqlite:///jobs.db or postgresql://host/database"
         )
