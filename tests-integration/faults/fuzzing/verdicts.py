@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
+from hypothesis.errors import HypothesisWarning
 
 from jobq_core.errors import JobQueueError
 
@@ -56,7 +58,10 @@ def try_all(drawn: st.SearchStrategy[T], check: Callable[[T], object], *, count:
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
-    chosen(seeded(seed)(run))()
+    with warnings.catch_warnings():
+        # Of values that take long to show: some are to be long.
+        warnings.simplefilter("ignore", HypothesisWarning)
+        chosen(seeded(seed)(run))()
     return tried
 
 

@@ -1,0 +1,108 @@
+"""Lets atheris, which is led by coverage, give bytes to one thing that reads what others wrote; a process of its own.
+
+python decoders.py TARGET SEED RUNS CORPUS
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["jobq_core", "jobq_storage_postgres", "jobq_storage_sqlite"]):
+    import bad_jobs
+    from jobq_core import encoding, ids, moments, opening, submission
+    from jobq_core.errors import ConfigurationError, InvalidJobError
+    from jobq_storage_postgres import dsn, reading, wire
+
+
+def arguments(data: bytes) -> None:
+    """Decode arguments; what is taken is the same job when it is encoded and decoded again."""
+    definition = bad_jobs.Anything.definition
+    with contextlib.suppress(InvalidJobError):
+        value = definition.decode_arguments(data)
+        assert definition.decode_arguments(definition.encode_arguments(value)) == value
+
+
+def plain(data: bytes) -> None:
+    """Decode what progress and attempts are made of."""
+    encoding.decode_or_show(data)
+    with contextlib.suppress(InvalidJobError):
+        encoding.decode(data)
+
+
+def backoff(data: bytes) -> None:
+    """Decode the backoff of a job: whatever is wrong with it is a ValueError, which a worker expects."""
+    with contextlib.suppress(ValueError):
+        made = submission.decode_backoff(data)
+        assert made.delay(3) >= 0
+
+
+def url(data: bytes) -> None:
+    """Open a storage by its URL."""
+    with contextlib.suppress(ConfigurationError):
+        opening.open_storage(data.decode("utf-8", "surrogateescape") or "?")
+
+
+def job_id(data: bytes) -> None:
+    """Read an id."""
+    with contextlib.suppress(InvalidJobError):
+        made = ids.parse_id(data.decode("utf-8", "surrogateescape"))
+        assert ids.parse_id(str(made)) == made
+
+
+def moment(data: bytes) -> None:
+    """Read a moment of either database."""
+    packed = data[:8].ljust(8, b"\0")
+    assert wire.unpack_moment(packed).tzinfo is not None
+    assert moments.to_datetime(int.from_bytes(packed, "big", signed=True)).tzinfo is not None
+
+
+def array(data: bytes) -> None:
+    """Write texts as PostgreSQL's arrays, and tags that a stranger wrote."""
+    texts = data.decode("utf-8", "replace").split("\n")
+    assert len(wire.texts(texts)) == 20 + sum(4 + len(text.encode()) for text in texts)
+    assert all(isinstance(tag, str) for tag in reading.to_tags([None, 1, *texts]))
+
+
+def query(data: bytes) -> None:
+    """Take the options off a DSN."""
+    _, options = dsn.split(data.decode("utf-8", "replace"))
+    assert options.keys() <= set(dsn.OPTIONS)
+
+
+TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
+    "arguments": (arguments, [b'{"value": [1, 2.5, "gr\\u00fc\xc3\x9fe", null, {"a": true}]}', b'{"value": 1e300}']),
+    "plain": (plain, [b'[[1, 2, null, 0, 0, "ValueError", "wrong", null]]', b'{"rows": 12}']),
+    "backoff": (backoff, [b'{"base":1.0,"factor":2.0,"maximum":3600.0,"jitter":true}']),
+    "url": (url, [b"postgresql://u:p@[::1]:5432/d?schema=s&pool_size=5", b"sqlite:////var/lib/jobs%20.db", b"memory://a"]),
+    "job_id": (job_id, [b"01990000-0000-7000-8000-000000000001", b"{01990000000070008000000000000001}"]),
+    "moment": (moment, [b"\x7f" * 8, b"\x80" + b"\0" * 7]),
+    "array": (array, [b'a\nb "quoted" {c}\\\nNULL']),
+    "query": (query, [b"postgresql://h/d?schema=s&pool_size=5&time_limit=3&listen_dsn=postgresql://h"]),
+}  # fmt: skip
+
+
+def main() -> None:
+    """Run one target."""
+    name, seed, runs, corpus = sys.argv[1:]
+    target, known = TARGETS[name]
+    folder = Path(corpus)
+    folder.mkdir()
+    for number, data in enumerate(known):
+        (folder / f"known{number}").write_bytes(data)
+    words = folder.with_suffix(".words")
+    words.write_text(
+        "".join(f"{json.dumps(word)}\n" for word in ("{", "}", "[", ":", ",", "null", "://", "%", "&", "="))
+    )
+    options = [f"-seed={seed}", f"-runs={runs}", "-max_len=4096", "-timeout=20", "-rss_limit_mb=1024", f"-dict={words}"]
+    atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={folder.parent}/{name}-", str(folder)], target)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""What reads bytes that others wrote, under atheris: led by coverage, from a few real values."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parent / "fuzzing" / "decoders.py"
+TARGETS = ["arguments", "plain", "backoff", "url", "job_id", "moment", "array", "query"]
+
+# Atheris has wheels for some versions of Python; where it is installed (pyproject.toml says for which) it must work.
+pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="atheris is installed for Python 3.11 alone")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_bytes_of_any_kind_are_read_or_refused(
+    target: str, children: Any, tmp_path: Path, seed: int, scale: int, report: Callable[..., None]
+) -> None:
+    runs = 10_000 * scale
+    child = children.python(
+        SCRIPT, target, str(seed % 2**31 or 1), str(runs), tmp_path / "corpus", PYTHONPATH=str(Path(__file__).parent)
+    )
+    code = child.wait(100 * scale)
+    report("bytes for the decoders, under atheris", tried=runs)
+    assert code == 0, child.output[-5000:]
+    done = re.search(r"Done (\d+) runs", child.output)
+    assert done is not None, child.output[-2000:]
+    assert int(done[1]) >= runs
