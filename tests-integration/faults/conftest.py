@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,22 +90,62 @@ def report(request: pytest.FixtureRequest) -> Callable[..., None]:
     return note
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    rows: dict[str, dict[str, Any]] = {}
+@pytest.fixture
+def cost(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Say what a herd cost, for a table of its own, and check it: `cost("200 start", 700, "transactions", most=…)`.
+
+    made: how many of what was counted (`counted`), against `most`. per: of how many jobs, workers or processes.
+    """
+
+    def note(herd: str, made: int, counted: str, *, most: float, per: int) -> None:
+        row = {"herd": herd, "of": per, "counted": counted, "made": made, "most": round(most)}
+        request.node.user_properties.append(("cost", row))
+        assert made <= most, f"{herd}: {made} {counted} of {per}, {round(most)} at most"
+
+    return note
+
+
+def _noted(terminalreporter: Any, name: str) -> list[dict[str, Any]]:
     ended = [r for reports in terminalreporter.stats.values() for r in reports if getattr(r, "when", "") == "teardown"]
-    for row in (value for test in ended for name, value in test.user_properties if name == "fault"):
+    return [value for test in ended for kind, value in test.user_properties if kind == name]
+
+
+def _append(config: pytest.Config, rows: Iterable[dict[str, Any]]) -> None:
+    if config.option.report is not None:
+        with config.option.report.open("a") as file:
+            file.writelines(
+                json.dumps({"seed": config.option.seed, "scale": config.option.scale, **row}) + "\n" for row in rows
+            )
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    _summarize_costs(terminalreporter, config)
+    _summarize_faults(terminalreporter, config)
+
+
+def _summarize_costs(terminalreporter: Any, config: pytest.Config) -> None:
+    rows = _noted(terminalreporter, "cost")
+    if not rows:
+        return
+    _append(config, rows)
+    terminalreporter.section("herds: what they cost the database")
+    width = max(len(row["herd"]) for row in rows)
+    terminalreporter.line(f"{'herd':{width}} {'of':>9} {'made':>9} {'at most':>9}  counted")
+    for row in rows:
+        figures = " ".join(f"{row[name]:>9,}" for name in ("of", "made", "most"))
+        terminalreporter.line(f"{row['herd']:{width}} {figures}  {row['counted']}")
+
+
+def _summarize_faults(terminalreporter: Any, config: pytest.Config) -> None:
+    rows: dict[str, dict[str, Any]] = {}
+    for row in _noted(terminalreporter, "fault"):
         known = rows.setdefault(row["fault"], {"fault": row["fault"], **dict.fromkeys(FIGURES, 0), "recovery": None})
         for name in FIGURES:
             known[name] += row[name]
         known["recovery"] = max(filter(None, (known["recovery"], row["recovery"])), default=None)
     if not rows:
         return
-    if config.option.report is not None:
-        with config.option.report.open("a") as file:
-            file.writelines(
-                json.dumps({"seed": config.option.seed, "scale": config.option.scale, **row}) + "\n"
-                for row in rows.values()
-            )
+    _append(config, rows.values())
     terminalreporter.section("faults")
     width = max(len(fault) for fault in rows)
     heads = (*FIGURES, "recovery")
