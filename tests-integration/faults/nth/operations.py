@@ -1,0 +1,328 @@
+"""Every operation of the contract, asked of the world: what is done, and what it is called."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+
+from jobq_core.records import Progress, WorkerStats
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import Claim, Heart, JobFilter, ProgressReport, QueueStorage, Retention, Settlement, queue_topic
+
+from .world import ERROR, PRINT, QUEUES, World
+
+Act = Callable[["Stage"], Awaitable[Any]]
+
+
+@attrs.define
+class Stage:
+    """Where an operation is done, once and again: its storage, which is the one that faults are injected into."""
+
+    storage: QueueStorage
+    other: QueueStorage
+    """One that nothing befalls, as another process has it."""
+    world: World
+    caller: Callable[..., Any]
+    """A context manager of a caller's own connection and transaction."""
+    look_for_marks: Callable[[], None]
+    """Let the next claim look for marks."""
+    heart: Heart | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Scenario:
+    """One way to ask for an operation.
+
+    changes: whether anything can be seen of it afterwards. before: what is done without faults.
+    theirs: whether the caller's own statements are among those that fail; their errors are the driver's.
+    most: how many statements are made to fail, of one that goes on asking as long as it is under way.
+    """
+
+    act: Act
+    changes: bool = True
+    before: Act | None = None
+    theirs: bool = False
+    opened: bool = True
+    most: int = 1000
+
+
+def reads(act: Act) -> Scenario:
+    return Scenario(act=act, changes=False)
+
+
+# Submitting
+
+
+async def add_one(stage: Stage) -> Any:
+    return await stage.storage.add([stage.world.new("new", tags=("x",), deadline=9000.0)])
+
+
+async def add_another(stage: Stage) -> Any:
+    return await stage.storage.add([stage.world.new("another")])
+
+
+async def add_again(stage: Stage) -> Any:
+    return await stage.storage.add([stage.world.new("ready")])
+
+
+async def add_several(stage: Stage) -> Any:
+    new = stage.world.new
+    return await stage.storage.add(
+        [new("new"), new("new too", run_at=50.0), new("new in b", queue="b"), new("ready"), new("new as well")]
+    )
+
+
+async def add_unique(stage: Stage) -> Any:
+    new = stage.world.new
+    return await stage.storage.add(
+        [
+            new("new", unique_key="held"),
+            new("new too", unique_key="free"),
+            new("new twin", unique_key="free"),
+            new("plain"),
+            new("keyed", unique_key="held"),
+        ]
+    )
+
+
+async def add_for_a_caller(stage: Stage) -> Any:
+    async with stage.caller() as connection:
+        return await stage.storage.add(
+            [stage.world.new("new"), stage.world.new("new too", run_at=50.0)], connection=connection
+        )
+
+
+async def add_unique_for_a_caller(stage: Stage) -> Any:
+    async with stage.caller() as connection:
+        return await stage.storage.add(
+            [stage.world.new("new", unique_key="held"), stage.world.new("new too", unique_key="free")],
+            connection=connection,
+        )
+
+
+async def add_in_autocommit(stage: Stage) -> Any:
+    async with stage.caller(autocommit=True) as connection:
+        return await stage.storage.add(
+            [stage.world.new("new"), stage.world.new("new too", unique_key="free")], connection=connection
+        )
+
+
+# The hot path
+
+
+async def settle_and_claim(stage: Stage) -> Any:
+    """All endings, a lease that never was, one that is over, and more wished for than there is."""
+    ending = stage.world.settlement
+    return await stage.storage.exchange(
+        stage.world.id("mate"),
+        [
+            ending("one", Ending.COMPLETE, result=b"[1]"),
+            ending("two", Ending.RETRY, error=ERROR, when=50.0),
+            ending("three", Ending.COMPLETE),
+            ending("to disable", Ending.RETRY, error=ERROR),
+            ending("to abort", Ending.ABORT, error=ERROR),
+            ending("last", Ending.FAIL, error=ERROR),
+            ending("handed back", Ending.COMPLETE),
+            Settlement(stage.world.id("failed"), 10**9, Ending.COMPLETE),
+        ],
+        Claim(QUEUES, 100),
+    )
+
+
+async def settle(stage: Stage) -> Any:
+    ending = stage.world.settlement
+    return await stage.storage.exchange(
+        stage.world.id("mate"), [ending("one", Ending.COMPLETE), ending("two", Ending.COMPLETE, result=b'"done"')]
+    )
+
+
+async def claim(stage: Stage) -> Any:
+    stage.look_for_marks()
+    return await stage.storage.exchange(stage.world.id("mate"), (), Claim(QUEUES, 100))
+
+
+async def begin(stage: Stage) -> Any:
+    run = stage.world.run
+    return await stage.storage.begin(stage.world.id("mate"), [run("last"), run("one"), run("lost"), run("handed back")])
+
+
+async def held(stage: Stage) -> Any:
+    run = stage.world.run
+    return await stage.storage.held(stage.world.id("mate"), [run("one"), run("to abort"), run("lost")])
+
+
+async def adopt(stage: Stage) -> Any:
+    return await stage.storage.adopt(stage.world.id("mate"), [stage.world.leases["one"]])
+
+
+async def progress(stage: Stage) -> Any:
+    return await stage.storage.progress(
+        stage.world.id("mate"),
+        [
+            ProgressReport(id=job_id, lease=lease, progress=Progress(percent=50.0, message="half", details=[1]))
+            for job_id, lease in map(stage.world.run, ("one", "two", "handed back"))
+        ],
+    )
+
+
+# Control
+
+
+def control(operation: str, *names: str) -> Scenario:
+    async def act(stage: Stage) -> Any:
+        return await getattr(stage.storage, operation)([stage.world.id(name) for name in names])
+
+    return Scenario(act=act)
+
+
+async def abort_run(stage: Stage) -> Any:
+    return sorted(await stage.storage.abort_run("run"), key=lambda change: change.id)  # its order is nobody's promise
+
+
+async def clear(stage: Stage) -> Any:
+    return await stage.storage.clear("a")
+
+
+# Reading
+
+
+async def get(stage: Stage) -> Any:
+    return await stage.storage.get([stage.world.id("failed"), stage.world.id("one"), stage.world.id("never")])
+
+
+async def find(stage: Stage) -> Any:
+    find = stage.storage.find
+    return [
+        await find(JobFilter()),
+        await find(JobFilter(queue="a", states=frozenset({JobState.FAILED, JobState.PROCESSING}), tags=("x",))),
+        await find(JobFilter(run_id="run"), limit=2),
+    ]
+
+
+async def counts(stage: Stage) -> Any:
+    return await stage.storage.counts()
+
+
+async def peek(stage: Stage) -> Any:
+    return await stage.storage.peek([stage.world.id("failed"), stage.world.id("old"), stage.world.id("never")])
+
+
+async def output_for(stage: Stage) -> Any:
+    return await stage.storage.output_for("a", "step", PRINT)
+
+
+async def now(stage: Stage) -> Any:
+    return await stage.storage.now()
+
+
+# Workers, and maintenance
+
+
+async def register(stage: Stage) -> Any:
+    await stage.storage.register(stage.world.worker("fresh", kinds=("step", "odd")))
+
+
+async def register_again(stage: Stage) -> Any:
+    await stage.storage.register(stage.world.worker("mate", concurrency=9))
+
+
+async def beat(stage: Stage) -> Any:
+    if stage.heart is None:
+        stage.heart = stage.storage.heart(stage.world.worker("mate"))
+    return await asyncio.to_thread(stage.heart.beat, WorkerStats(completed=7, busy_seconds=1.5))
+
+
+async def deregister(stage: Stage) -> Any:
+    await stage.storage.deregister(stage.world.id("mate"))
+
+
+async def workers(stage: Stage) -> Any:
+    return await stage.storage.workers()
+
+
+async def lead(stage: Stage) -> Any:
+    return await stage.storage.lead(stage.world.id("mate"), 60.0)
+
+
+async def resign(stage: Stage) -> Any:
+    await stage.storage.resign(stage.world.id("mate"))
+
+
+async def promote(stage: Stage) -> Any:
+    return await stage.storage.promote()
+
+
+async def rescue(stage: Stage) -> Any:
+    return await stage.storage.rescue()
+
+
+async def set_retention(stage: Stage) -> Any:
+    await stage.storage.set_retention({"a": Retention(), "b": Retention(completed=None, failed=5.0)})
+
+
+async def prune(stage: Stage) -> Any:
+    return await stage.storage.prune()
+
+
+# Life, and the doorbell
+
+
+async def open_(stage: Stage) -> Any:
+    await stage.storage.open()
+
+
+async def subscribe(stage: Stage) -> Any:
+    """Whatever happens to the line, whoever listens is woken in the end."""
+    async with asyncio.timeout(20), stage.storage.subscribe([queue_topic("a")]) as ear:
+        while not await ear.wait(0.05):
+            await stage.other.enable([stage.world.id("disabled")])
+            await stage.other.disable([stage.world.id("disabled")])
+
+
+OPERATIONS: dict[str, tuple[Scenario, ...]] = {
+    "open": (Scenario(act=open_, changes=False, opened=False),),
+    "now": (reads(now),),
+    "add": (
+        Scenario(act=add_one),
+        Scenario(act=add_one, before=add_another),
+        reads(add_again),
+        Scenario(act=add_several),
+        Scenario(act=add_unique),
+        Scenario(act=add_for_a_caller, theirs=True),
+        Scenario(act=add_unique_for_a_caller, theirs=True),
+        Scenario(act=add_in_autocommit, theirs=True),
+    ),
+    "exchange": (Scenario(act=settle_and_claim), Scenario(act=settle), Scenario(act=claim)),
+    "begin": (Scenario(act=begin),),
+    "held": (reads(held),),
+    "adopt": (reads(adopt),),
+    "progress": (Scenario(act=progress),),
+    "abort": (control("abort", "ready", "due", "disabled", "odd", "one", "to disable", "old", "never", "ready"),),
+    "abort_run": (Scenario(act=abort_run),),
+    "retry": (control("retry", "failed", "aborted", "old", "ready"),),
+    "disable": (control("disable", "ready", "later", "odd", "one", "to abort", "failed"),),
+    "enable": (control("enable", "disabled", "to disable", "later", "old"),),
+    "delete": (control("delete", "ready", "later", "one", "failed", "keyed", "old", "never"),),
+    "clear": (Scenario(act=clear),),
+    "get": (reads(get),),
+    "find": (reads(find),),
+    "counts": (reads(counts),),
+    "peek": (reads(peek),),
+    "output_for": (reads(output_for),),
+    "register": (Scenario(act=register), Scenario(act=register_again)),
+    "heart": (Scenario(act=beat),),
+    "deregister": (Scenario(act=deregister),),
+    "workers": (reads(workers),),
+    "lead": (Scenario(act=lead),),
+    "resign": (Scenario(act=resign),),
+    "promote": (Scenario(act=promote),),
+    "rescue": (Scenario(act=rescue),),
+    "set_retention": (Scenario(act=set_retention),),
+    "prune": (Scenario(act=prune),),
+    "subscribe": (Scenario(act=subscribe, changes=False, most=4),),
+}
+ELSEWHERE = {"from_url", "url", "close", "migration_sql", "migrate"}
+"""What asks the database nothing; and `migrate`, which is one transaction and has no jobs to lose."""

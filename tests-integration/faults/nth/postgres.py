@@ -1,0 +1,258 @@
+"""A world on PostgreSQL, and the waists that all its statements pass: `converse`, or a caller's own connection."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Generator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, ClassVar
+from unittest import mock
+
+import psycopg
+from psycopg.pq.abc import PGconn, PGresult
+
+from jobq_storage_postgres import PostgresQueueStorage, link
+from jobq_storage_postgres.wire import READ, WRITE, Statement, Step, converse
+
+from .operations import Stage
+from .place import Fault, Kind, Place
+from .world import START, World, make
+
+BEFALLEN = b"befallen"
+"""The application name of the connections that a fault may befall."""
+SCHEMA = "jobq"
+STANDING = (
+    "CREATE OR REPLACE FUNCTION jobq.clock() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE "
+    "AS 'SELECT timestamptz ''1970-01-01 00:00:00+00'' + interval ''{} seconds'''"
+)
+
+
+def failing(code: str) -> Statement:
+    """Return a statement that fails with this SQLSTATE."""
+    return Statement("failing", f"DO $$ BEGIN RAISE EXCEPTION 'injected' USING ERRCODE = '{code}'; END $$")
+
+
+def cut(pgconn: PGconn) -> None:
+    """Cut a connection off, as a network does; it is noticed by what is read from it next."""
+    with socket.socket(fileno=os.dup(pgconn.socket)) as line:
+        line.shutdown(socket.SHUT_RDWR)
+
+
+class Talk:
+    """What stands for `converse` while a fault is about."""
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+
+    def __call__(
+        self, pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None, behind: Sequence[Step] = ()
+    ) -> Generator[int, int, list[PGresult]]:
+        """See `wire.converse`."""
+        all_steps = [*steps, *behind]
+        befallen = pgconn.parameter_status(b"application_name") == BEFALLEN
+        struck = self.fault.strikes([statement.name for statement, _ in all_steps]) if befallen else None
+        kind = self.fault.kind
+        if struck is None or kind is None:
+            return (yield from converse(pgconn, steps, prepared, behind))
+        if kind.code is not None:
+            all_steps[struck] = failing(kind.code), ()
+            return (yield from converse(pgconn, all_steps[: len(steps)], prepared, all_steps[len(steps) :]))
+        done = struck + kind.after
+        if done > len(steps):
+            # What was sent behind is done; that it is cut off now, the link finds when it wants to hear of it.
+            results = yield from converse(pgconn, steps, prepared, behind)
+            cut(pgconn)
+            return results
+        if done == len(steps):
+            yield from converse(pgconn, steps, prepared)
+        else:
+            yield from _begin_only(pgconn, steps[:done])
+        cut(pgconn)
+        while True:
+            pgconn.consume_input()  # raises when it comes to the end
+            yield READ
+
+
+def _begin_only(pgconn: PGconn, steps: Sequence[Step]) -> Generator[int, int, None]:
+    """Have the first statements of a transaction done, and go no further."""
+    for statement, params in steps:
+        pgconn.send_query_params(statement.sql, params, [0] * len(params), [1] * len(params), 1)
+    pgconn.send_flush_request()
+    while pgconn.flush():
+        if (yield READ | WRITE) & READ:
+            pgconn.consume_input()
+    for _ in steps:
+        result: PGresult | None = None
+        while True:
+            while pgconn.is_busy():
+                yield READ
+                pgconn.consume_input()
+            result, last = pgconn.get_result(), result
+            if result is None and last is not None:
+                break
+
+
+class Caller(psycopg.AsyncConnection[Any]):
+    """A connection of the caller's, all of whose statements pass `wait`."""
+
+    fault: ClassVar[Fault]
+
+    async def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
+        """See `psycopg.AsyncConnection.wait`."""
+        struck = self.fault.strikes([gen.__name__])
+        kind = self.fault.kind
+        if struck is None or kind is None:
+            return await super().wait(gen, *args, **options)
+        if kind.code is not None:
+            gen.close()
+            return await super().wait(self._fail(kind.code))
+        if not kind.after:
+            cut(self.pgconn)
+            return await super().wait(gen, *args, **options)
+        await super().wait(gen, *args, **options)
+        cut(self.pgconn)
+        return await super().wait(self._fail("08006"))
+
+    def _fail(self, code: str) -> Any:
+        yield from self._start_query()
+        yield from self._exec_command(failing(code).sql)
+
+
+class OnPostgres(Place):
+    """In a schema whose clock stands, kept in another schema meanwhile."""
+
+    name = "PostgreSQL"
+    kinds = (
+        (Kind(name="connection lost before", breaks=True),),
+        (Kind(name="connection lost after", after=True, breaks=True),),
+        (Kind(name="deadlock", code="40P01"), Kind(name="not serializable", code="40001")),
+        (Kind(name="disk full", code="53100"), Kind(name="cancelled", code="57014")),
+    )
+    ways = (True, False)
+
+    def __init__(self, dsn: str, world: World, connection: psycopg.AsyncConnection[Any]) -> None:
+        self.dsn = dsn
+        self.world = world
+        self.other = PostgresQueueStorage(dsn, schema=SCHEMA)
+        self._connection = connection
+        self._tables: list[str] = []
+
+    @staticmethod
+    async def prepare(dsn: str) -> World:
+        """Make the tables and the world, and keep it in another schema."""
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+
+            async def set_clock(now: int) -> None:
+                await connection.execute(STANDING.format(now).encode())
+
+            storage = PostgresQueueStorage(dsn, schema=SCHEMA)
+            await storage.migrate()
+            async with storage:
+                world = await make(storage, set_clock)
+            await connection.execute("CREATE SCHEMA kept")
+            for table in await _tables(connection):
+                await connection.execute(f"CREATE TABLE kept.{table} AS SELECT * FROM jobq.{table}".encode())
+        return world
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, dsn: str, world: World) -> AsyncIterator[OnPostgres]:
+        """Open what was prepared."""
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+            place = cls(dsn, world, connection)
+            place._tables = await _tables(connection)
+            async with place.other:
+                yield place
+
+    async def restore(self) -> None:
+        """See `Place.restore`."""
+        # What a worker that stops sent last, the server may still be doing. A connection that it was making and made no
+        # use of is closed when it is collected as garbage.
+        await self._none("NOT (state = 'idle' AND query = '')")
+        statements = [
+            f"DELETE FROM jobq.{table}; INSERT INTO jobq.{table} SELECT * FROM kept.{table}" for table in self._tables
+        ]
+        await self._connection.execute("; ".join([*statements, STANDING.format(START)]).encode())
+
+    async def set_clock(self, now: int) -> None:
+        """See `Place.set_clock`."""
+        await self._connection.execute(STANDING.format(now).encode())
+
+    @asynccontextmanager
+    async def stage(self, fault: Fault, *, opened: bool, way: bool) -> AsyncIterator[Stage]:
+        """See `Place.stage`. way: whether statements are prepared, or it is done as behind a pooler."""
+        dsn = f"{self.dsn}&application_name={BEFALLEN.decode()}"
+        storage = PostgresQueueStorage(dsn, schema=SCHEMA, prepared=way)
+
+        def look_for_marks() -> None:
+            storage._marks._looked_at -= 1.0
+
+        @asynccontextmanager
+        async def caller(*, autocommit: bool = False) -> AsyncIterator[Caller]:
+            Caller.fault = fault
+            connection = await Caller.connect(dsn, autocommit=autocommit)
+            try:
+                yield connection
+                if not autocommit:
+                    await connection.commit()
+            finally:
+                await connection.close()
+
+        async with AsyncExitStack() as stack:
+            stack.enter_context(mock.patch.object(link, "converse", Talk(fault)))
+            stack.enter_context(mock.patch("jobq_storage_postgres.storage.BULK", 3))
+            stack.push_async_callback(storage.close)
+            if opened:
+                await storage.open()
+            stage = Stage(storage, self.other, self.world, caller, look_for_marks)
+            yield stage
+            if stage.heart is not None:
+                stage.heart.close()
+
+    async def settled(self, stage: Stage) -> None:
+        """See `Place.settled`."""
+        storage = stage.storage
+        assert isinstance(storage, PostgresQueueStorage)
+        for task in (storage._doorbell._ringing, storage._marks._looking):
+            if task is not None:
+                await task
+        while (carrier := storage._doorbell._carrier) is not None and carrier.engaged:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        # The next one may ride again.
+        storage._doorbell._next_ring = 0.0
+
+    async def more(self) -> dict[str, Any]:
+        """See `Place.more`."""
+
+        async def rows(query: str) -> list[Any]:
+            return await (await self._connection.execute(query.encode())).fetchall()
+
+        return {
+            "leader": await rows("SELECT worker, expires_at FROM jobq.maintenance"),
+            "retention": await rows("SELECT * FROM jobq.queue ORDER BY name"),
+            "begun": await rows("SELECT id FROM jobq.running WHERE begun ORDER BY id"),
+            "keys": await rows("SELECT job, key FROM jobq.unique_key ORDER BY job"),
+        }
+
+    async def nothing_is_open(self) -> None:
+        """See `Place.nothing_is_open`: the server may need a moment to notice that a connection is lost."""
+        await self._none("xact_start IS NOT NULL")
+
+    async def _none(self, condition: str) -> None:
+        """Wait until no befallen connection is so."""
+        until = time.monotonic() + 20
+        query = f"SELECT state, query FROM pg_stat_activity WHERE application_name = %s AND {condition}".encode()
+        while left := await (await self._connection.execute(query, (BEFALLEN.decode(),))).fetchall():
+            assert time.monotonic() < until, f"still there: {left}"
+            await asyncio.sleep(0.002)
+
+
+async def _tables(connection: psycopg.AsyncConnection[Any]) -> list[str]:
+    found = await connection.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'jobq'::regnamespace AND relkind IN ('r', 'p') "
+        "AND NOT relispartition AND relname <> 'migration'"
+    )
+    return [name for (name,) in await found.fetchall()]

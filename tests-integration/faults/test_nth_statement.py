@@ -1,0 +1,201 @@
+"""Each operation fails at its N-th statement, before or after it, for every N: nothing is lost, nothing is stuck."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import psycopg
+import pytest
+from nth.operations import ELSEWHERE, OPERATIONS, Scenario, Stage
+from nth.place import Fault, Kind, Place, Sight
+from nth.postgres import OnPostgres
+from nth.sqlite import OnSqlite
+
+from jobq_core.errors import StorageUnavailableError
+from jobq_core.states import FINISHED
+from jobq_core.storage import QueueStorage
+from jobq_storage_postgres.testing import ThrowawayPostgres
+
+PATIENCE = 60.0
+ASKED_LATER = {"settled"}
+"""What an operation asks for its answer when it is committed: if it has none, that is as if the answer were lost."""
+
+
+@pytest.fixture(scope="module")
+def on_postgres() -> Iterator[Callable[[Path], AbstractAsyncContextManager[Place]]]:
+    with ThrowawayPostgres() as server:
+        world = asyncio.run(OnPostgres.prepare(server.dsn))
+        yield lambda folder: OnPostgres.opened(server.dsn, world)
+
+
+@pytest.fixture(scope="module")
+def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], AbstractAsyncContextManager[Place]]:
+    kept = tmp_path_factory.mktemp("kept") / "jobs.db"
+    world = asyncio.run(OnSqlite.prepare(kept))
+    return lambda folder: nullcontext(OnSqlite(folder, world, kept))
+
+
+@pytest.fixture(params=["on_postgres", "on_sqlite"])
+def on(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+async def place(on: Callable[[Path], AbstractAsyncContextManager[Place]], tmp_path: Path) -> AsyncIterator[Place]:
+    async with on(tmp_path) as made:
+        yield made
+
+
+class Outcome:
+    """What came of an operation that was left alone: its answer, and all that could be seen before and after it."""
+
+    def __init__(self, answer: Any, before: Sight, after: Sight, statements: int) -> None:
+        self.answer = answer
+        self.before = before
+        self.after = after
+        self.statements = statements
+
+
+async def unharmed(place: Place, scenario: Scenario, way: bool) -> Outcome:
+    """See what an operation does by itself."""
+    fault = Fault()
+    await place.restore()
+    async with place.stage(fault, opened=scenario.opened, way=way) as stage:
+        if scenario.before is not None:
+            await scenario.before(stage)
+            await place.settled(stage)
+        before = await place.look()
+        fault.armed = True
+        answer = place.plain(await scenario.act(stage))
+        await place.settled(stage)
+        fault.armed = False
+        after = await place.look()
+    assert (after.plain != before.plain) == scenario.changes
+    return Outcome(answer, before, after, len(fault.statements))
+
+
+@attrs.define(kw_only=True)
+class Case:
+    """One fault. way: how statements are run; thorough: whether a worker runs what is left, whatever came of it."""
+
+    place: Place
+    scenario: Scenario
+    kind: Kind
+    nth: int
+    way: bool
+    thorough: bool
+    usual: Outcome
+    fault: Fault = attrs.field(init=False)
+    figures: dict[str, int] = attrs.field(init=False, factory=lambda: dict.fromkeys(("added", "runs", "doubled"), 0))
+
+    async def happens(self) -> bool:
+        """Let the N-th statement of an operation fail; False if it has fewer."""
+        self.fault = Fault(self.kind, self.nth)
+        await self.place.restore()
+        async with self.place.stage(self.fault, opened=self.scenario.opened, way=self.way) as stage:
+            error = await self._befallen(stage)
+            if not self.fault.fired:
+                return False
+            await self.place.nothing_is_open()
+            seen = (await self.place.look()).plain
+            assert seen in self._may_be_seen(error)
+            await self.scenario.act(stage)
+            await self.place.settled(stage)
+            again = await self.place.look()
+            assert again.plain == self.usual.after.plain
+            await self.place.nothing_is_open()
+            self.figures["added"] = len(again.records)
+            if self.thorough or (error is not None and self.scenario.changes):
+                await self._drain(stage, again)
+        return True
+
+    async def _befallen(self, stage: Stage) -> Exception | None:
+        if self.scenario.before is not None:
+            await self.scenario.before(stage)
+            await self.place.settled(stage)
+        self.fault.armed = True
+        error: Exception | None = None
+        try:
+            answer = self.place.plain(await self.scenario.act(stage))
+        except StorageUnavailableError as caught:
+            error = caught
+        except (psycopg.Error, sqlite3.Error) as caught:
+            assert self.scenario.theirs, "the driver's error escaped"
+            error = caught
+        await self.place.settled(stage)
+        self.fault.armed = False
+        if error is None and self.fault.fired:
+            assert answer == self.usual.answer
+        return error
+
+    def _may_be_seen(self, error: Exception | None) -> list[Any]:
+        before, after = self.usual.before.plain, self.usual.after.plain
+        if error is None:
+            return [after]
+        committed = self.kind.after and self.fault.statements[-1] == "COMMIT"
+        unknown = self.kind.breaks or committed or ASKED_LATER.intersection(self.fault.together)
+        return [before, after] if unknown else [before]
+
+    async def _drain(self, stage: Stage, left: Sight) -> None:
+        due = [record.id for record in left.records if record.state not in FINISHED]
+        runs = Counter(await self.place.drain(stage, due))
+        self.figures["runs"] = runs.total()
+        self.figures["doubled"] = len([job_id for job_id, times in runs.items() if times > 1 or job_id not in due])
+        assert not self.figures["doubled"]
+
+
+def kinds_in(place: Place, seed: int, scale: int) -> Iterator[tuple[Callable[[int], Kind], bool]]:
+    """Give the kinds of faults by N, and how statements are run: all of them in a soak; else those that are
+    alike take turns, as the seed has it."""
+    if scale > 1:
+        for kinds, way in itertools.product(place.kinds, place.ways):
+            for kind in kinds:
+                yield partial(lambda kind, nth: kind, kind), way
+    else:
+        for number, kinds in enumerate(place.kinds, seed):
+            yield (
+                partial(lambda kinds, nth: kinds[(nth + seed) % len(kinds)], kinds),
+                place.ways[number % len(place.ways)],
+            )
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_each_statement_of_an_operation_may_fail(
+    place: Place, operation: str, report: Callable[..., None], seed: int, scale: int
+) -> None:
+    for scenario in OPERATIONS[operation]:
+        usual = {way: await unharmed(place, scenario, way) for way in place.ways}
+        for kind_of, way in kinds_in(place, seed, scale):
+            for nth in range(1, scenario.most + 1):
+                case = Case(
+                    place=place,
+                    scenario=scenario,
+                    kind=kind_of(nth),
+                    nth=nth,
+                    way=way,
+                    thorough=scale > 1 or nth == 1,
+                    usual=usual[way],
+                )
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        happened = await case.happens()
+                except BaseException as failure:
+                    failure.add_note(f"{operation}, {scenario.act.__name__}: {case.fault}")
+                    raise
+                if not happened:
+                    break
+                report(f"N-th statement, {place.name}: {case.kind.name}", tried=1, **case.figures)
+            assert nth >= min(usual[way].statements + 1, scenario.most)
+
+
+def test_no_operation_is_forgotten() -> None:
+    assert {*OPERATIONS, *ELSEWHERE} == QueueStorage.__abstractmethods__
