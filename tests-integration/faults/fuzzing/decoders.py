@@ -15,6 +15,7 @@ import atheris
 
 with atheris.instrument_imports(include=["jobq_core", "jobq_storage_postgres", "jobq_storage_sqlite"]):
     import bad_jobs
+
     from jobq_core import encoding, ids, moments, opening, submission
     from jobq_core.errors import ConfigurationError, InvalidJobError
     from jobq_storage_postgres import dsn, reading, wire

@@ -1,0 +1,100 @@
+"""Rows that a stranger's hand altered, with any JSON, text or number that the column takes: read back, and run.
+
+Whatever stands there, the row can be read, the job comes to an end, and the sound ones beside it are not harmed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from bad_jobs import sound
+from fuzzing.values import plain
+from fuzzing.verdicts import try_all
+from hypothesis import strategies as st
+from test_bad_input import write
+
+from jobq_client import JobQueueClient
+from jobq_core import JobRecord, JobState, open_storage
+from jobq_worker import JobQueueWorker
+
+documents = st.one_of(
+    plain.map(lambda value: json.dumps(value, ensure_ascii=True)),
+    st.sampled_from(["1e999", "[" * 500 + "]" * 500, '"\\ud800"', '{"number": 1, "number": 2}']),
+    st.fixed_dictionaries({"number": st.one_of(st.integers(), st.floats(), st.none(), st.text())}).map(json.dumps),
+    st.fixed_dictionaries(
+        {"base": st.one_of(st.floats(), st.text(max_size=3)), "factor": st.floats(), "jitter": st.booleans()}
+    ).map(json.dumps),
+)  # fmt: skip
+numbers = st.one_of(st.floats(), st.floats(-1, 1))
+whole = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-10, 10))
+COLUMNS: dict[str, dict[tuple[str, str], st.SearchStrategy[Any]]] = {
+    "sqlite": {
+        ("jobq_job", "arguments"): st.one_of(st.binary(max_size=30), documents.map(str.encode)),
+        ("jobq_job", "backoff"): st.one_of(st.binary(max_size=30), documents.map(str.encode)),
+        ("jobq_job", "tags"): st.one_of(documents, st.text(st.characters(codec="utf-8"), max_size=9)),
+        ("jobq_job", "timeout"): numbers.filter(lambda value: value == value),
+        ("jobq_job", "deadline"): whole,
+    },
+    "postgres": {
+        ("job", "arguments"): documents,
+        ("job", "backoff"): documents,
+        ("job", "timeout"): numbers.map(str),
+        ("job", "deadline"): st.sampled_from(["infinity", "-infinity", "4713-01-01 BC", "200000-01-01", "2200-01-01"]),
+        ("job", "tags"): st.sampled_from(["{}", "{NULL}", '{"",""}', "{{a,b},{c,d}}", "[5:6]={a,b}"]),
+    },
+}
+AT_ONCE = 25
+"""Rows altered in one example: a worker runs them all beside sound ones."""
+
+
+async def run(url: str, altered: list[tuple[tuple[str, str], Any]]) -> int:
+    """Alter rows, read them, and let a worker have them; returns how many the database let be altered."""
+    written = 0
+    async with JobQueueClient(url) as client:
+        await client.clear()
+        bad = await client.add_many([sound(number) for number in range(len(altered))], max_attempts=1)
+        good = await client.add_many([sound(number) for number in range(3)])
+        for handle, ((table, column), value) in zip(bad, altered, strict=True):
+            with contextlib.suppress(psycopg.DataError, sqlite3.IntegrityError, sqlite3.OperationalError):
+                await asyncio.to_thread(write, url, table, column, value, handle.id)
+                written += 1
+            record = await client.get(handle)
+            assert isinstance(record, JobRecord)
+            assert repr(record)
+        assert len((await client.find(limit=1000)).jobs) == len(bad) + len(good)
+        async with JobQueueWorker(url, jobs=[sound], concurrency=4) as worker:
+            assert await asyncio.gather(*(client.wait_for(each, timeout=30) for each in good)) == [0, 1, 2]
+            for handle in bad:
+                await asyncio.gather(client.wait_for(handle.id, timeout=30), return_exceptions=True)
+            assert not worker.health().storage_failing
+        for handle, change in zip(bad, altered, strict=True):
+            record = await client.get(handle)
+            assert record is not None
+            assert record.state in (JobState.COMPLETED, JobState.FAILED), (change, record)
+            assert record.error is None or record.error.message, change
+    return written
+
+
+def test_rows_altered_by_a_stranger_are_read_and_come_to_an_end(
+    storage_url: str, seed: int, scale: int, report: Callable[..., None]
+) -> None:
+    kind = "sqlite" if storage_url.startswith("sqlite") else "postgres"
+    columns = COLUMNS[kind]
+    change = st.sampled_from(sorted(columns)).flatmap(lambda place: st.tuples(st.just(place), columns[place]))
+    rows = 0
+    with asyncio.Runner() as runner:
+        runner.run(open_storage(storage_url).migrate())
+
+        def check(altered: list[tuple[tuple[str, str], Any]]) -> None:
+            nonlocal rows
+            rows += runner.run(asyncio.wait_for(run(storage_url, altered), 90))
+
+        try_all(st.lists(change, min_size=AT_ONCE // 2, max_size=AT_ONCE), check, count=8 * scale, seed=seed)
+    assert rows > 0
+    report(f"rows altered by a stranger ({kind})", tried=rows, added=rows)
