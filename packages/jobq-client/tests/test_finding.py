@@ -133,7 +133,12 @@ async def test_a_name_that_no_job_can_have_is_refused(client: JobQueueClient, na
         await client.find(**wanted)
 
 
-JUNK: list[Any] = [True, 0, 1.5, b"x", object(), "no such thing", 10**5000]
+class Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError("it cannot be shown")
+
+
+JUNK: list[Any] = [Unshowable(), True, 0, 1.5, b"x", object(), "no such thing", 10**5000]
 
 
 @pytest.mark.parametrize("value", JUNK, ids=range(len(JUNK)))
@@ -142,6 +147,8 @@ async def test_what_cannot_be_looked_for_is_refused_by_name(client: JobQueueClie
         await client.find(state=value)
     with pytest.raises(ConfigurationError, match="no state; the states are"):
         await client.size(state=[value])  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="no state; the states are"):
+        await client.find(state=[value])
     with pytest.raises(InvalidJobError, match="not a job id"):
         await client.find(after=value)
     with pytest.raises(ConfigurationError, match=r"kind must be|is no job|declare"):

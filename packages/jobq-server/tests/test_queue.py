@@ -119,6 +119,9 @@ async def test_a_server_refuses_to_add_and_says_what_to_do(storage: MemoryQueueS
 async def test_a_mode_that_there_is_not_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="client, server, both"):
         JobQueue("mail", mode="everything")
+    for wrong in ([], 10**5000):  # neither can be looked up in an enumeration, or shown
+        with pytest.raises(ConfigurationError, match="client, server, both"):
+            JobQueue("mail", mode=wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["", "x" * 256, 7])

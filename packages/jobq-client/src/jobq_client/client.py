@@ -478,11 +478,11 @@ def _not_over(job_id: UUID, timeout: float | None, last: JobStatus | None, room:
 def _states(state: JobState | Iterable[JobState]) -> frozenset[JobState]:
     # A JobState is text, and so would be taken for several one-letter states.
     states = [state] if isinstance(state, str) else check_several(state, "state", "state=[JobState.FAILED]")
-    try:
-        return frozenset(map(JobState, states))
-    except ValueError:
-        unknown = next(one for one in states if one not in tuple(JobState))
-        raise ConfigurationError(f"{shown(unknown)} is no state; the states are {', '.join(JobState)}") from None
+    for one in states:
+        # Looked for rather than asked of the class, whose error shows the value: not every value can be shown.
+        if not isinstance(one, str) or one not in tuple(JobState):
+            raise ConfigurationError(f"{shown(one)} is no state; the states are {', '.join(JobState)}")
+    return frozenset(map(JobState, states))
 
 
 def _kinds(kind: Kind | Iterable[Kind]) -> tuple[str, ...]:

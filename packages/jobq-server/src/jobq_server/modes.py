@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
+from jobq_core.checks import shown
 from jobq_core.errors import ConfigurationError
 
 
@@ -48,9 +50,9 @@ def no_server(name: str) -> QueueModeError:
     )
 
 
-def parse_mode(mode: QueueMode | str) -> QueueMode:
+def parse_mode(mode: Any) -> QueueMode:
     """Return the mode that a word names; raises ConfigurationError if it names none."""
-    try:
-        return QueueMode(mode)
-    except ValueError:
-        raise ConfigurationError(f"mode must be one of {', '.join(QueueMode)}, not {mode!r}") from None
+    # Looked for rather than asked of the class, whose error shows the value: not every value can be shown.
+    if not isinstance(mode, str) or mode not in tuple(QueueMode):
+        raise ConfigurationError(f"mode must be one of {', '.join(QueueMode)}, not {shown(mode)}")
+    return QueueMode(mode)
