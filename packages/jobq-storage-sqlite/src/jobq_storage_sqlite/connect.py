@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,14 +17,24 @@ OLDEST: Final = (3, 38, 0)
 LOG_SIZE: Final = 64 * 1024 * 1024
 """Bytes that the write-ahead log keeps on the disk after it was longer."""
 
+Look = Callable[[sqlite3.Connection, str], None]
+"""Looks at a file and raises what is wrong with it."""
+
 
 def connect(
-    path: Path, synchronous: str, busy_timeout: float, *, create: bool = False, reads: bool = False
+    path: Path,
+    synchronous: str,
+    busy_timeout: float,
+    *,
+    create: bool = False,
+    reads: bool = False,
+    known: Look | None = None,
 ) -> sqlite3.Connection:
     """Open a connection of the calling thread; transactions are begun by hand.
 
     synchronous: 'FULL' or another value of the pragma. busy_timeout: seconds to wait for other connections' locks.
-    create: whether the file may be made. reads: whether the connection is only to read. Raises sqlite3.Error.
+    create: whether the file may be made. reads: whether the connection is only to read. known: looks at the file before
+    anything is written to it, and raises what is wrong. Raises sqlite3.Error.
     """
     if sqlite3.sqlite_version_info < OLDEST:
         raise ConfigurationError(f"jobq needs SQLite 3.38 or newer; this Python has {sqlite3.sqlite_version}")
@@ -32,6 +43,8 @@ def connect(
         f"{path.absolute().as_uri()}?mode={mode}", timeout=busy_timeout, isolation_level=None, uri=True
     )
     try:
+        if known is not None:
+            known(connection, str(path))
         # The reader's snapshots beside the writer need the log; switching to it is lasting, and nothing if done before.
         _use_log(connection, busy_timeout)
         connection.execute(f"PRAGMA synchronous = {synchronous}")

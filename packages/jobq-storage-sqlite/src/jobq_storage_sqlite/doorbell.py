@@ -56,6 +56,11 @@ class Doorbell:
             for topic in self._ears.keys() & rings.keys():
                 self._seen.setdefault(topic, rings[topic])
 
+    def forget(self) -> None:
+        """Forget how often topics rang: another file counts anew."""
+        with self._lock:
+            self._seen.clear()
+
     def listened(self) -> list[str]:
         """Return the topics that anybody listens to."""
         with self._lock:

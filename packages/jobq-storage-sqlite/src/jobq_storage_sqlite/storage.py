@@ -41,11 +41,12 @@ from jobq_core.storage import (
     Settlement,
 )
 from jobq_storage_sqlite import adding, control, exchanging, migrations, reading, upkeep, workers
-from jobq_storage_sqlite.connect import connect
+from jobq_storage_sqlite.connect import Look, connect
 from jobq_storage_sqlite.doorbell import Doorbell, SqliteSubscription
 from jobq_storage_sqlite.errors import translate
 from jobq_storage_sqlite.foreign import add_within
 from jobq_storage_sqlite.heart import SqliteHeart
+from jobq_storage_sqlite.place import Notes, Place
 from jobq_storage_sqlite.threads import Reader, Writer
 from jobq_storage_sqlite.transaction import Transaction
 from jobq_storage_sqlite.watcher import Watcher
@@ -59,12 +60,17 @@ class _Parts:
     """What an open storage consists of."""
 
     def __init__(self, storage: SqliteQueueStorage) -> None:
-        path = str(storage.path)
-        reading, patience = partial(storage._connect, reads=True), storage.busy_timeout
-        self.writer = Writer("writer", path, storage._connect_writer, storage._moment, patience, ring=self._ring)
-        self.reader = Reader("reader", path, reading, storage._moment, patience)
+        path, reading, patience = str(storage.path), partial(storage._connect, reads=True), storage.busy_timeout
+        self.notes = Notes()
+        # From where it is now: the working directory may become another.
+        places = [
+            Place(storage.path.absolute(), connect, self.notes)
+            for connect in (storage._connect_writer, reading, reading)
+        ]
+        self.writer = Writer("writer", path, places[0], storage._moment, patience, ring=self._ring)
+        self.reader = Reader("reader", path, places[1], storage._moment, patience)
         self.doorbell = Doorbell(self._rings, self._attend)
-        self.watcher = Watcher(storage.path, reading, self.doorbell)
+        self.watcher = Watcher(storage.path, places[2], self.doorbell)
 
     def _ring(self, rings: dict[str, int]) -> None:
         self.doorbell.ring_numbers(rings)
@@ -116,27 +122,27 @@ class SqliteQueueStorage(QueueStorage):
         busy_timeout: float = 10.0,
         migrate: bool = True,
     ) -> None:
+        if not isinstance(path, (str, PurePath)):
+            raise ConfigurationError(f"the path of a file must be text or a pathlib.Path, not {shown(path)}")
         if str(path) in ("", ".", ":memory:") or str(path).startswith("file:"):
             raise ConfigurationError(
                 f"SQLite storage needs a file that several connections can open, not {shown(str(path))}; "
                 "for jobs in memory use memory:// (MemoryQueueStorage)"
             )
         if synchronous not in _SYNCHRONOUS:
-        if not isinstance(path, (str, PurePath)):
-            raise ConfigurationError(f"the path of a file must be text or a pathlib.Path, not {shown(path)}")
             raise ConfigurationError(f"synchronous must be one of {', '.join(_SYNCHRONOUS)}, not {shown(synchronous)}")
         if "\0" in str(path):
             raise ConfigurationError("the name of a file cannot have a NUL character in it")
+        try:
+            os.fsencode(path)
+        except UnicodeEncodeError:
+            raise ConfigurationError("the name of a file cannot have a lone surrogate in it") from None
         check_span(busy_timeout, "busy_timeout")
         self.path = Path(path)
         self.synchronous = synchronous
         self.busy_timeout = busy_timeout
         self._migrate_at_open = check_flag(migrate, "migrate")
         self._clock = time.time
-        try:
-            os.fsencode(path)
-        except UnicodeEncodeError:
-            raise ConfigurationError("the name of a file cannot have a lone surrogate in it") from None
         self._opening = asyncio.Lock()
         self._parts: _Parts | None = None
 
@@ -172,14 +178,20 @@ class SqliteQueueStorage(QueueStorage):
         """Where it is."""
         return f"sqlite:///{quote(os.fsencode(self.path))}"
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """See `QueueStorage.warnings`: here, what became of the file while it is in use."""
+        warning = None if self._parts is None else self._parts.notes.warning
+        return () if warning is None else (warning,)
+
     def _moment(self) -> int:
         return int(self._clock() * SECOND)
 
-    def _connect(self, *, create: bool = False, reads: bool = False) -> sqlite3.Connection:
-        return connect(self.path, self.synchronous, self.busy_timeout, create=create, reads=reads)
+    def _connect(self, *, create: bool = False, reads: bool = False, known: Look | None = None) -> sqlite3.Connection:
+        return connect(self.path, self.synchronous, self.busy_timeout, create=create, reads=reads, known=known)
 
-    def _connect_writer(self) -> sqlite3.Connection:
-        connection = self._connect()
+    def _connect_writer(self, *, known: Look | None = None) -> sqlite3.Connection:
+        connection = self._connect(known=known)
         # It asks for the lock by itself, oftener than SQLite would, and gives up on each operation at its own time.
         connection.execute("PRAGMA busy_timeout = 0")
         return connection

@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 
 from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
 from jobq_storage_sqlite.errors import breaks_connection, code_of, translate
+from jobq_storage_sqlite.place import Place
 from jobq_storage_sqlite.transaction import Transaction
 
 T = TypeVar("T")
@@ -57,12 +58,12 @@ class DatabaseThread:
         self,
         name: str,
         path: str,
-        connect: Callable[[], sqlite3.Connection],
+        place: Place,
         clock: Callable[[], int],
         busy_timeout: float,
     ) -> None:
         self.path = path
-        self._connect = connect
+        self._place = place
         self._clock = clock
         self._busy_timeout = busy_timeout
         self._limit = busy_timeout + GRACE
@@ -169,8 +170,11 @@ class DatabaseThread:
         raise NotImplementedError
 
     def _connected(self) -> sqlite3.Connection:
+        """Return the connection to begin a transaction on: another one if the file has become another."""
+        if self._connection is not None and not self._place.same(self._connection):
+            self._disconnect()
         if self._connection is None:
-            self._connection = self._connect()
+            self._connection = self._place.open()
         return self._connection
 
     def _disconnect(self) -> None:
@@ -314,8 +318,13 @@ class Writer(DatabaseThread):
             else:
                 return True
 
+    @property
+    def _begun(self) -> sqlite3.Connection:
+        assert self._connection is not None
+        return self._connection
+
     def _commit(self, group: list[Call]) -> None:
-        connection = self._connected()
+        connection = self._begun
         transaction = Transaction(connection, self._clock())
         outcomes: list[Outcome] = []
         for call in group:
@@ -323,12 +332,13 @@ class Writer(DatabaseThread):
                 outcomes.append(self._attempt(transaction, call, alone=len(group) == 1))
         rings = transaction.flush()
         connection.execute("COMMIT")
+        self._place.confirm()
         self._answer(outcomes, rings)
 
     def _attempt(self, transaction: Transaction, call: Call, *, alone: bool) -> Outcome:
         if alone:
             return call, call.work(transaction), None
-        connection = self._connected()
+        connection = self._begun
         topics = transaction.topics
         transaction.topics = set()
         connection.execute("SAVEPOINT operation")

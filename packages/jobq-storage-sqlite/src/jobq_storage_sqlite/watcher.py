@@ -17,9 +17,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from jobq_core.errors import StorageUnavailableError
 from jobq_storage_sqlite.codes import to_array
 from jobq_storage_sqlite.doorbell import Doorbell
 from jobq_storage_sqlite.notices import Notices, notices
+from jobq_storage_sqlite.place import Place
 from jobq_storage_sqlite.sqlfiles import sql
 
 STEPS: Final = (0.0003, 0.0004, 0.0007, 0.0015, 0.003, 0.008, 0.02, 0.06, 0.25)
@@ -43,9 +45,9 @@ log = logging.getLogger("jobq.sqlite")
 class Watcher:
     """The thread that looks. It is told by `attend` whether anybody waits, and rests while nobody does."""
 
-    def __init__(self, path: Path, connect: Callable[[], sqlite3.Connection], doorbell: Doorbell) -> None:
+    def __init__(self, path: Path, place: Place, doorbell: Doorbell) -> None:
         self._path = path
-        self._connect = connect
+        self._place = place
         self._doorbell = doorbell
         self._loop = asyncio.get_running_loop()
         self._wanted = threading.Event()
@@ -76,15 +78,33 @@ class Watcher:
     def _main(self) -> None:
         while not self._closing.is_set():
             try:
-                with closing(self._connect()) as connection:
-                    self._watch(_Version(connection, self._doorbell, self._tell))
+                with closing(self._place.open()) as connection:
+                    self._stay(connection)
             except sqlite3.Error as error:
                 log.warning(
                     "SQLite file %s cannot be watched for changes by other processes now: %s", self._path, error
                 )
-                # Whoever waits looks for himself meanwhile.
-                self._tell(self._doorbell.listened())
-                self._closing.wait(REST)
+                self._pause()
+            except StorageUnavailableError:  # told and logged by the place
+                self._pause()
+
+    def _stay(self, connection: sqlite3.Connection) -> None:
+        """Watch, through times in which the file is away too, until another is in its place."""
+        while not self._closing.is_set():
+            try:
+                if not self._place.same(connection):
+                    # It counts its rings from elsewhere.
+                    self._doorbell.forget()
+                    self._tell(self._doorbell.listened())
+                    return
+                self._watch(_Version(connection, self._place, self._doorbell, self._tell))
+            except StorageUnavailableError:
+                self._pause()
+
+    def _pause(self) -> None:
+        # Whoever waits looks for himself meanwhile.
+        self._tell(self._doorbell.listened())
+        self._closing.wait(REST)
 
     def _watch(self, version: _Version) -> None:
         version.look()
@@ -150,16 +170,23 @@ class Watcher:
 class _Version:
     """The version of the file that was looked at last."""
 
-    def __init__(self, connection: sqlite3.Connection, doorbell: Doorbell, tell: Callable[[list[str]], None]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, place: Place, doorbell: Doorbell, tell: Callable[[list[str]], None]
+    ) -> None:
         self._connection = connection
+        self._place = place
         self._doorbell = doorbell
         self._tell = tell
         self._seen = -1
 
     def look(self) -> bool:
-        """Say whether the file was changed since the last look, and ring for what rang in it meanwhile."""
+        """Say whether the file was changed since the last look, and ring for what rang in it meanwhile.
+
+        Raises StorageUnavailableError if it is not at its path any more.
+        """
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         if version == self._seen:
+            self._place.confirm()
             return False
         self._seen = version
         topics = to_array(self._doorbell.listened())
