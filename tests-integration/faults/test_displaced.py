@@ -1,0 +1,152 @@
+"""SQLite whose file, log or log's index is moved, deleted, replaced or copied under running workers and clients."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from journal import now
+from load import LOST_AFTER, Load
+
+from jobq_core import open_storage
+
+PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
+GONE, PARTED = "deleted or moved away while in use", "stop all processes that use the file"
+
+
+def beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
+def whole(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+async def test_a_file_that_is_moved_away_and_back_is_gone_on_with(
+    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: int, seed: int
+) -> None:
+    path, away = tmp_path / "jobs.db", tmp_path / "away.db"
+    await open_storage(sqlite_url).migrate()
+    load = load_on(sqlite_url)
+    workers = [load.worker().started() for _ in range(2)]
+    client = load.client(jobs=200 * scale, rate=80, seed=seed, **PATIENT).started()
+    longest = 0.0
+    for _ in range(2 * scale):
+        before = len(load.history().runs)
+        await load.until(lambda history, before=before: len(history.runs) > before + 40)
+        await asyncio.to_thread(path.rename, away)
+        # Longer than a lease.
+        await asyncio.sleep(1.5 * LOST_AFTER)
+        assert not await asyncio.to_thread(path.exists), "nobody makes one in its place"
+        await asyncio.to_thread(away.rename, path)
+        longest = max(longest, await load.next_run(now()))
+    client.done(120)
+    await load.drained()
+    verdict = await load.verdict()
+    report("SQLite: file moved away and back", tried=2 * scale, **verdict.figures | {"recovery": longest})
+    assert verdict.text == ""
+    assert all(worker.alive and GONE in worker.output for worker in workers)
+    assert whole(path)
+
+
+async def test_a_file_restored_from_a_copy_is_used_by_all_that_run(
+    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: int, seed: int
+) -> None:
+    """The copy holds all that was acknowledged: from the moment at which the file is moved, nothing is."""
+    path, away, copy = tmp_path / "jobs.db", tmp_path / "away.db", tmp_path / "copy.db"
+    await open_storage(sqlite_url).migrate()
+    load = load_on(sqlite_url)
+    workers = [load.worker().started() for _ in range(2)]
+    client = load.client(jobs=200 * scale, rate=80, seed=seed, **PATIENT).started()
+    longest = 0.0
+    for _ in range(2 * scale):
+        before = len(load.history().runs)
+        await load.until(lambda history, before=before: len(history.runs) > before + 40)
+        await asyncio.to_thread(path.rename, away)
+        # What was under way is over, and the log stands still.
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(shutil.copy, away, copy)
+        await asyncio.to_thread(shutil.copy, beside(path, "-wal"), beside(copy, "-wal"))
+        assert whole(copy)  # and closing it puts its log into it
+        await asyncio.to_thread(copy.rename, path)
+        longest = max(longest, await load.next_run(now()))
+        await asyncio.to_thread(away.unlink)
+    client.done(120)
+    await load.drained()
+    verdict = await load.verdict()
+    report("SQLite: file replaced by a copy", tried=2 * scale, **verdict.figures | {"recovery": longest})
+    assert verdict.text == ""
+    assert all(worker.alive and "is used from now on" in worker.output for worker in workers)
+    assert whole(path)
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-shm"])
+async def test_nothing_is_lost_with_a_deleted_log_or_index_once_all_are_started_again(
+    sqlite_url: str,
+    load_on: Callable[..., Load],
+    report: Callable[..., None],
+    tmp_path: Path,
+    seed: int,
+    ending: str,
+) -> None:
+    path = tmp_path / "jobs.db"
+    await open_storage(sqlite_url).migrate()
+    load = load_on(sqlite_url)
+    running = [load.worker().started() for _ in range(2)]
+    running.append(load.client(jobs=10_000, rate=80, seed=seed, patience=300.0).started())
+    await load.until(lambda history: len(history.runs) > 60)
+    await asyncio.to_thread(beside(path, ending).unlink)
+    for worker in running[:2]:
+        await asyncio.to_thread(worker.line, PARTED)
+    # Not even asked to stop.
+    for process in running:
+        process.kill()
+    back = now()
+    worker = load.worker().started()
+    recovery = await load.next_run(back)
+    await load.drained()
+    verdict = await load.verdict()
+    report(f"SQLite: {ending} deleted", tried=1, **verdict.figures | {"recovery": recovery})
+    assert verdict.text == ""
+    assert worker.alive
+    assert whole(path)
+
+
+async def test_a_copy_made_under_load_is_a_queue_of_its_own(
+    sqlite_url: str,
+    load_on: Callable[..., Load],
+    children: Any,
+    report: Callable[..., None],
+    tmp_path: Path,
+    seed: int,
+) -> None:
+    path, copy = tmp_path / "jobs.db", tmp_path / "copy.db"
+    await open_storage(sqlite_url).migrate()
+    load = load_on(sqlite_url)
+    worker = load.worker().started()
+    client = load.client(jobs=200, rate=60, seed=seed, **PATIENT).started()
+    await load.until(lambda history: len(history.runs) > 60)
+    with closing(sqlite3.connect(path, timeout=10)) as connection:
+        connection.execute("VACUUM INTO ?", (str(copy),))
+    assert whole(copy)
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = Load(children, tmp_path / "elsewhere", f"sqlite:///{copy}")
+    other = elsewhere.worker().started()
+    # What others held in it is taken back, and all is run there.
+    await elsewhere.drained()
+    client.done(120)
+    await load.drained()
+    verdict = await load.verdict(undisturbed=True)
+    report("SQLite: file copied", tried=1, **verdict.figures)
+    assert verdict.text == ""
+    assert worker.alive
+    assert other.alive
+    assert whole(copy)
+    assert whole(path)
