@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import results
+from plan import SCALES, plan
 
 PLACES = {"postgresql": "PostgreSQL", "sqlite": "SQLite", "memory": "Memory"}
 
@@ -57,7 +58,7 @@ class Outcome:
 
 
 def read(paths: Iterable[Path]) -> list[Outcome]:
-    """Return the scenarios that have summaries, each of its latest run on each version of each storage."""
+    """Return the scenarios that have summaries, in their order, each of its latest run on each version of a storage."""
     files = [results.read(path) for path in paths]
     latest: dict[tuple[str, str], Outcome] = {}
     for lines in sorted((lines for lines in files if lines), key=lambda lines: str(lines[0]["date"])):
@@ -76,7 +77,8 @@ def read(paths: Iterable[Path]) -> list[Outcome]:
                     outcome = outcomes.setdefault(name, Outcome(run, name, line["title"], line["unit"]))
                     (outcome.rounds if kind == "round" else outcome.summaries).append(line)
         latest |= {(run.place, name): outcome for name, outcome in outcomes.items() if outcome.summaries}
-    return list(latest.values())
+    order = {scenario.name: place for place, scenario in enumerate(plan(SCALES["full"]))}
+    return sorted(latest.values(), key=lambda outcome: order.get(outcome.name, len(order)))
 
 
 def _place(conditions: dict[str, Any]) -> str:
