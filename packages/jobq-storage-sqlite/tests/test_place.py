@@ -26,6 +26,7 @@ TOPIC = queue_topic("default")
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(place, "QUIET", 0.0)
+    monkeypatch.setattr(place, "RECENT", 0.0)
 
 
 @pytest.fixture
@@ -76,6 +77,33 @@ async def test_a_deleted_file_is_said_at_once_and_none_is_made_in_its_place(
             await refuses(storage, path, "deleted or moved away")
     assert len(caplog.records) == 1
     assert not path.exists()
+
+
+async def test_nothing_is_acknowledged_that_went_into_a_file_deleted_just_after_it_was_looked_at(
+    storage: SqliteQueueStorage, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_job(storage)
+    monkeypatch.setattr(place, "RECENT", 1000.0)
+    await add_job(storage)
+    path.unlink()
+    with pytest.raises(StorageUnavailableError, match="during the operation"):
+        await storage.add([new_job()])
+    with pytest.raises(StorageUnavailableError, match="deleted or moved away"):
+        await storage.add([new_job()])
+
+
+async def test_what_was_acknowledged_between_two_looks_is_saved_from_a_deleted_log(
+    storage: SqliteQueueStorage, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "RECENT", 1000.0)
+    first = await add_job(storage)
+    log_of(path).unlink()
+    second = await add_job(storage)
+    monkeypatch.setattr(place, "RECENT", 0.0)
+    with pytest.raises(StorageUnavailableError, match="its log"):
+        await storage.add([new_job()])
+    await storage.close()
+    assert await ids(path) == {first.bytes, second.bytes}
 
 
 async def test_a_file_that_is_moved_away_and_back_is_gone_on_with(storage: SqliteQueueStorage, path: Path) -> None:
@@ -149,6 +177,7 @@ async def test_a_file_that_is_still_being_copied_is_waited_for(
             file.write(part)
     await refuses(storage, path, "as soon as nobody has written")
     monkeypatch.setattr(place, "QUIET", 0.0)
+    monkeypatch.setattr(place, "RECENT", 0.0)
     assert None not in await storage.peek([job, await add_job(storage)])
 
 
