@@ -30,8 +30,9 @@ from jobq_storage_sqlite.migrations import require
 QUIET: Final = 1.0
 """Seconds for which a file that nobody uses must not have changed before it is taken: it may be on its way here."""
 RECENT: Final = 0.1
-"""Seconds for which a look at all three files is good: it takes an eighth of the time that an add takes. The file itself
-is looked at after each commit; what goes into a log that was deleted meanwhile comes into the file at the next look."""
+"""Seconds for which a look at all three files is good: it takes an eighth of the time that an add takes. The file
+itself is looked at after each commit; what goes into a log that was deleted meanwhile comes into the file at the next
+look."""
 
 GONE: Final = "it was deleted or moved away while in use; put it back, or another in its place"
 ANOTHER: Final = "another file was put in its place while it was in use"
