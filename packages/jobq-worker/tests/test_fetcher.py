@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from itertools import pairwise
+from typing import Any
+
+import pytest
 
 from jobq_core import JobCompleted, job
-from jobq_worker.fetcher import STALE
+from jobq_core.storage import Exchange
+from jobq_worker import prefetch
+from jobq_worker.fetcher import LINGER, STALE
 
 from .kit import Endings, Stage, add, add_many, ending, record, until, working
 from .probe import Probe
@@ -101,6 +106,26 @@ async def test_a_backlog_of_short_jobs_takes_few_calls(storage: Probe) -> None:
         worker.resize(10)
         await until(lambda: worker.stats().completed == 5000)
         assert storage.calls["exchange"] - before < 100
+
+
+async def test_a_worker_with_enough_at_hand_claims_much_or_nothing(
+    storage: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefetch, "LONGEST", float("inf"))  # a machine that is busy ends no prefetching here
+    monkeypatch.setattr(prefetch, "MOST", 200)
+    exchange = storage.exchange
+
+    async def slowly(*args: Any) -> Exchange:
+        answer = await exchange(*args)
+        await asyncio.sleep(LINGER * 3)  # as long as the storage takes for its answer; ended runs are overdue then
+        return answer
+
+    monkeypatch.setattr(storage, "exchange", slowly)
+    async with working(storage, quick, concurrency=10) as worker:
+        await add_many(storage, [quick(n) for n in range(6000)])
+        await until(lambda: worker.stats().completed == 6000)
+    limits = [args[2].limit for args in storage.arguments["exchange"] if args[2] is not None]
+    assert min(limits[2:]) > 10  # known by then: how short the jobs are
 
 
 async def test_runs_that_end_during_an_exchange_are_settled_by_the_next(storage: Probe, stage: Stage) -> None:

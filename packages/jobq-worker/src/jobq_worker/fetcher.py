@@ -226,8 +226,13 @@ class Fetcher:
     def _room(self) -> int:
         if not self.claiming:
             return 0
-        ahead = self._prefetch.size if self._gate is None else 0
-        return len(self._slots.free) + (ahead if len(self._slots) else 0) - len(self.runner.buffer)
+        ahead = self._prefetch.size if self._gate is None and len(self._slots) else 0
+        buffered = len(self.runner.buffer)
+        if buffered * 2 > ahead:
+            # Enough is at hand. Claiming little now, with a settlement that is due, would fill the buffer to the brim:
+            # the large claim would then come when it is empty, and its jobs be read while there is nothing to run.
+            return 0
+        return len(self._slots.free) + ahead - buffered
 
     def _pause(self) -> float:
         """Return the seconds until the next exchange is due; 0 for now."""
