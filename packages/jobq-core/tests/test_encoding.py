@@ -283,3 +283,12 @@ def test_a_fingerprint_is_of_the_kind_too() -> None:
 
 def test_a_fingerprint_does_not_depend_on_spaces() -> None:
     assert fingerprint("a", b'{ "x" : [1, 2] }') == fingerprint("a", b'{"x":[1,2]}')
+
+
+def test_an_error_about_a_value_under_long_keys_is_short() -> None:
+    value: Any = math.inf
+    for letter in "abcdefgh":
+        value = {letter * 100_000: value}
+    with pytest.raises(InvalidJobError, match="which JSON cannot say") as caught:
+        encode(value, "job", 10**9)
+    assert len(str(caught.value)) < 400

@@ -43,6 +43,21 @@ def test_as_many_answers_as_statements_or_an_error(results: list[Any]) -> None:
         next(converse(Told(*results), steps, None))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("status", [ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH])
+def test_a_copy_that_nobody_asked_for_is_an_error(status: ExecStatus) -> None:
+    # The driver answers it again and again: one result too many, and it would be waited for without end.
+    told = Told(*[SimpleNamespace(status=status)] * 1000)
+    with pytest.raises(psycopg.OperationalError, match="copy"):
+        next(converse(told, [(Statement("one", "SELECT 1"), ())], None))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("rows", "said"), [(0, 1), (2, 1), (1, 0)])
+def test_as_many_rows_as_the_server_says_or_an_error(rows: int, said: int) -> None:
+    result = SimpleNamespace(status=ExecStatus.TUPLES_OK, command_status=b"", command_tuples=said, ntuples=rows)
+    with pytest.raises(psycopg.OperationalError, match=f"{rows} rows came of {said}"):
+        next(converse(Told(result, SYNC), [(Statement("one", "SELECT 1"), ())], None))  # type: ignore[arg-type]
+
+
 @pytest.fixture
 async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[PostgresQueueStorage]:
     made = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)

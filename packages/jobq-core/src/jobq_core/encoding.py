@@ -200,12 +200,17 @@ def check(value: Any, what: str, depth: int = 0, *, masked: Any = msgspec.UNSET)
                 check(item, what, depth + 1, masked=_MASK)
             else:
                 place = key if key in masked else _MASK  # where a Secret is the key
-                check(item, f"{what}.{place}", depth + 1, masked=masked.get(key, _MASK))
+                check(item, _brief(f"{what}.{place}"), depth + 1, masked=masked.get(key, _MASK))
     elif kind is list or kind is tuple:
         if depth >= MAX_DEPTH:
             raise InvalidJobError(f"{what} is nested more than {MAX_DEPTH} levels deep")
         for index, item in enumerate(value):
             check(item, what if hidden else f"{what}[{index}]", depth + 1, masked=masked if hidden else masked[index])
+
+
+def _brief(path: str) -> str:
+    """Shorten the path to a value, whose keys may be of any length."""
+    return path if len(path) <= 200 else f"{path[:100]}…{path[-80:]}"
 
 
 def check_text(text: str, what: str) -> str:

@@ -143,6 +143,9 @@ def say(pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None) -> l
     return news
 
 
+_COPIES: Final = frozenset({ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH})
+
+
 def hear(pgconn: PGconn) -> Generator[int, int, tuple[list[PGresult], PGresult | None]]:
     """Take in the answers to one transaction: the results, and the first that is an error; yields as `converse`."""
     results: list[PGresult] = []
@@ -159,6 +162,9 @@ def hear(pgconn: PGconn) -> Generator[int, int, tuple[list[PGresult], PGresult |
         status = result.status
         if status == ExecStatus.PIPELINE_SYNC:
             break
+        if status in _COPIES:
+            # Nobody asked for one; it would be answered again and again.
+            raise psycopg.OperationalError("the server began to copy, unasked")
         if status == ExecStatus.FATAL_ERROR:
             failed = failed or result
             if pgconn.status == ConnStatus.BAD:
@@ -191,6 +197,9 @@ def converse(
     if len(results) != len(steps):
         # From no server that keeps to the protocol; whose answer is whose cannot be told any more.
         raise psycopg.OperationalError(f"{len(steps)} statements got {len(results)} answers")
+    for result in results:
+        if result.status == ExecStatus.TUPLES_OK and result.command_tuples not in (result.ntuples, None):
+            raise psycopg.OperationalError(f"{result.ntuples} rows came of {result.command_tuples}")
     return results
 
 
