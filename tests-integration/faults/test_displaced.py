@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from journal import now
-from load import LOST_AFTER, Load
+from load import LOST_AFTER, Load, Process
 
 from jobq_core import open_storage
 
@@ -29,14 +29,21 @@ def whole(path: Path) -> bool:
         return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+async def at_work(
+    url: str, load_on: Callable[..., Load], *, jobs: int, seed: int
+) -> tuple[Load, list[Process], Process]:
+    """Have two workers and a client that rides out what happens to the file."""
+    await open_storage(url).migrate()
+    load = load_on(url)
+    workers = [load.worker().started() for _ in range(2)]
+    return load, workers, load.client(jobs=jobs, rate=80, seed=seed, **PATIENT).started()
+
+
 async def test_a_file_that_is_moved_away_and_back_is_gone_on_with(
     sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: int, seed: int
 ) -> None:
     path, away = tmp_path / "jobs.db", tmp_path / "away.db"
-    await open_storage(sqlite_url).migrate()
-    load = load_on(sqlite_url)
-    workers = [load.worker().started() for _ in range(2)]
-    client = load.client(jobs=200 * scale, rate=80, seed=seed, **PATIENT).started()
+    load, workers, client = await at_work(sqlite_url, load_on, jobs=200 * scale, seed=seed)
     longest = 0.0
     for _ in range(2 * scale):
         before = len(load.history().runs)
@@ -61,10 +68,7 @@ async def test_a_file_restored_from_a_copy_is_used_by_all_that_run(
 ) -> None:
     """The copy holds all that was acknowledged: from the moment at which the file is moved, nothing is."""
     path, away, copy = tmp_path / "jobs.db", tmp_path / "away.db", tmp_path / "copy.db"
-    await open_storage(sqlite_url).migrate()
-    load = load_on(sqlite_url)
-    workers = [load.worker().started() for _ in range(2)]
-    client = load.client(jobs=200 * scale, rate=80, seed=seed, **PATIENT).started()
+    load, workers, client = await at_work(sqlite_url, load_on, jobs=200 * scale, seed=seed)
     longest = 0.0
     for _ in range(2 * scale):
         before = len(load.history().runs)

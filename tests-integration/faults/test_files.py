@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from cluster import full
 from journal import now
 from load import Load, Process
 
@@ -60,19 +61,12 @@ async def test_a_full_disk_is_waited_for_and_what_was_acknowledged_is_kept(
     workers = [load.worker().started() for _ in range(2)]
     client = load.client(jobs=300 * scale, rate=80, seed=seed, **PATIENT).started()
     longest = 0.0
-    ballast = small_disk / "ballast"
     for _ in range(2 * scale):
         before = len(load.history().runs)
         await load.until(lambda history, before=before: len(history.runs) > before + 50)
-        with ballast.open("wb", buffering=0) as file:
-            try:
-                while file.write(b"x" * 65536):
-                    pass
-            except OSError:
-                pass  # full
-        # Nothing is acknowledged any more after a while: the log may have had some room left.
-        await asyncio.sleep(2)
-        ballast.unlink()
+        with full(small_disk):
+            # Nothing is acknowledged any more after a while: the log may have had some room left.
+            await asyncio.sleep(2)
         longest = max(longest, await load.next_run(now()))
     await close_up(load, report, "SQLite: disk full", 2 * scale, longest, [client])
     assert all(worker.alive for worker in workers)

@@ -56,6 +56,14 @@ Synchronous = Literal["FULL", "EXTRA", "NORMAL"]
 _SYNCHRONOUS: Final = ("FULL", "EXTRA", "NORMAL")
 
 
+def _encoded(path: str | PurePath) -> bytes:
+    """Return the bytes of a file's name; raises ConfigurationError where it has none."""
+    try:
+        return os.fsencode(path)
+    except UnicodeEncodeError:
+        raise ConfigurationError("the name of a file cannot have a lone surrogate in it") from None
+
+
 class _Parts:
     """What an open storage consists of."""
 
@@ -133,10 +141,7 @@ class SqliteQueueStorage(QueueStorage):
             raise ConfigurationError(f"synchronous must be one of {', '.join(_SYNCHRONOUS)}, not {shown(synchronous)}")
         if "\0" in str(path):
             raise ConfigurationError("the name of a file cannot have a NUL character in it")
-        try:
-            os.fsencode(path)
-        except UnicodeEncodeError:
-            raise ConfigurationError("the name of a file cannot have a lone surrogate in it") from None
+        _encoded(path)
         check_span(busy_timeout, "busy_timeout")
         self.path = Path(path)
         self.synchronous = synchronous
@@ -167,11 +172,7 @@ class SqliteQueueStorage(QueueStorage):
                 "this URL has options, and a sqlite:// URL takes none; write a ? or # in a name as %3F or %23"
             )
         # By way of bytes: the name of a file may be no UTF-8.
-        try:
-            written = os.fsencode(rest[1:])
-        except UnicodeEncodeError:
-            raise ConfigurationError("the name of a file cannot have a lone surrogate in it") from None
-        return cls(os.fsdecode(unquote_to_bytes(written)))
+        return cls(os.fsdecode(unquote_to_bytes(_encoded(rest[1:]))))
 
     @property
     def url(self) -> str:
