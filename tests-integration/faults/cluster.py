@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import disks
 import psycopg
 
 from jobq_storage_postgres.testing import ThrowawayPostgres
@@ -76,37 +77,17 @@ def on_small_disk(part: str, megabytes: int, **settings: str) -> Iterator[tuple[
         aside = folder.with_name(f"{part}-aside")
         folder.rename(aside)
         folder.mkdir(mode=0o700)
-        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "jobq-faults", folder]
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert made.returncode == 0, f"a small disk needs root, and leave to mount a tmpfs: {made.stderr}"
-        try:
-            shutil.copytree(aside, folder, dirs_exist_ok=True)
-            owner = aside.stat()
-            for path in (folder, *folder.rglob("*")):
-                os.chown(path, owner.st_uid, owner.st_gid)
-            shutil.rmtree(aside)
-            server.start()
-            yield server, folder
-        finally:
-            if server.running:
-                server.halt(at_once=True)
-            # Lazily: the test's processes end after this.
-            subprocess.run(["umount", "--lazy", folder], check=True)
+        with disks.small(folder, megabytes):
+            try:
+                shutil.copytree(aside, folder, dirs_exist_ok=True)
+                owner = aside.stat()
+                for path in (folder, *folder.rglob("*")):
+                    os.chown(path, owner.st_uid, owner.st_gid)
+                shutil.rmtree(aside)
+                server.start()
+                yield server, folder
+            finally:
+                if server.running:
+                    server.halt(at_once=True)
     finally:
         server.stop()
-
-
-@contextmanager
-def full(disk: Path) -> Iterator[None]:
-    """Leave no room on a disk while the block runs."""
-    ballast = disk / "ballast"
-    try:
-        with ballast.open("wb", buffering=0) as file:
-            try:
-                while file.write(b"x" * 65536):
-                    pass
-            except OSError:
-                pass  # full
-        yield
-    finally:
-        ballast.unlink()

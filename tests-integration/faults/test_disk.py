@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
-from cluster import full, on_small_disk
+from cluster import on_small_disk
+from disks import full
 from journal import now
 from load import Load
 from load_jobs import quick

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cluster import full
+from disks import full, small
 from journal import now
 from load import Load, Process
 
@@ -27,18 +27,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A small disk, which only root can make."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SMALL}m", "jobq-faults", folder],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert made.returncode == 0, f"a small disk needs root, and leave to mount a tmpfs: {made.stderr}"
-    try:
+    with small(folder, SMALL):
         yield folder
-    finally:
-        # Lazily: the test's processes end after this.
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 async def close_up(

@@ -20,7 +20,7 @@ from jobq_client.handle import JobHandle
 from jobq_client.listeners import Caller, Follower, ProgressCallback, Waiter, Watcher
 from jobq_client.outcome import is_over, result_of
 from jobq_client.waits import Listener, WaitingRoom
-from jobq_core.checks import check_patience, check_several, shown
+from jobq_core.checks import check_patience, check_several, is_one_of, shown
 from jobq_core.errors import ClosedError, ConfigurationError, JobStateError, WaitTimeoutError
 from jobq_core.events import EventSource, JobAdded
 from jobq_core.ids import new_id, parse_id
@@ -479,8 +479,7 @@ def _states(state: JobState | Iterable[JobState]) -> frozenset[JobState]:
     # A JobState is text, and so would be taken for several one-letter states.
     states = [state] if isinstance(state, str) else check_several(state, "state", "state=[JobState.FAILED]")
     for one in states:
-        # Looked for rather than asked of the class, whose error shows the value: not every value can be shown.
-        if not isinstance(one, str) or one not in tuple(JobState):
+        if not is_one_of(one, JobState):
             raise ConfigurationError(f"{shown(one)} is no state; the states are {', '.join(JobState)}")
     return frozenset(map(JobState, states))
 

@@ -59,6 +59,14 @@ def check_exceptions(values: Any, what: str) -> tuple[type[Any], ...]:
     return tuple(types)
 
 
+def is_one_of(value: Any, names: Iterable[str]) -> bool:
+    """Say whether a value is one of these names, as the members of a StrEnum are.
+
+    Asking the enumeration itself would raise an error that shows the value, and not every value can be shown.
+    """
+    return isinstance(value, str) and value in tuple(names)
+
+
 def check_flag(value: Any, what: str) -> bool:
     """Return True or False; raises ConfigurationError otherwise."""
     if type(value) is not bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from jobq_core.checks import shown
+from jobq_core.checks import is_one_of, shown
 from jobq_core.errors import ConfigurationError
 
 
@@ -52,7 +52,6 @@ def no_server(name: str) -> QueueModeError:
 
 def parse_mode(mode: Any) -> QueueMode:
     """Return the mode that a word names; raises ConfigurationError if it names none."""
-    # Looked for rather than asked of the class, whose error shows the value: not every value can be shown.
-    if not isinstance(mode, str) or mode not in tuple(QueueMode):
+    if not is_one_of(mode, QueueMode):
         raise ConfigurationError(f"mode must be one of {', '.join(QueueMode)}, not {shown(mode)}")
     return QueueMode(mode)
