@@ -125,7 +125,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Do the same for half an hour and more."""
+    """Do the same with larger numbers, for about an hour. `-- --scale N` makes it as long as wanted."""
     install(session, *PACKAGES, group="faults", test=True)
     install_pgbouncer(session)
     session.run("pytest", "tests-integration/faults", "--scale", "soak", "--timeout", "3600", *session.posargs)
