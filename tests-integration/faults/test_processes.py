@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import signal
 import sqlite3
 import time
@@ -26,6 +27,7 @@ MIXED = {"quick": 10, "sleeping": 6, "threaded": 2, "flaky": 2}
 SLOTS = 4
 LITTLE = 160
 """Megabytes of a cgroup in which a worker has room, and a job that takes twice as much has not."""
+TAKEN_BACK = re.compile(r"(\d+) jobs were taken back")
 PER_PROCESS = Limit(name="slots of process", most=SLOTS, group=lambda run: run.pid)
 
 
@@ -226,6 +228,7 @@ async def supervised(load: Load, until: asyncio.Event, slots: int) -> list[Proce
 
 
 async def test_a_poison_job_ends_failed_and_harms_no_other(load: Load, report: Any, scale: int) -> None:
+    taken = 0
     for round_ in range(scale):
         # Short jobs first, so that the worker holds many when the poison strikes.
         await load.add([quick(token=f"{round_}-a{n}") for n in range(300)])
@@ -242,11 +245,15 @@ async def test_a_poison_job_ends_failed_and_harms_no_other(load: Load, report: A
         lives = await keeping
         end(lives[-1:])
         assert [life.wait() for life in lives[:-1]] == [-9] * 3
+        taken += sum(int(count) for life in lives for count in TAKEN_BACK.findall(life.output))
     verdict = await load.verdict(undisturbed=True)
     report("a job that kills its process", tried=3 * scale, **verdict.figures)
     assert verdict.text == ""
     runs = Counter(run.token for run in verdict.history.runs)
     assert {runs[f"{round_}-poison"] for round_ in range(scale)} == {3}
+    # Of those taken back, some had no attempt to lose that counted: they stood in the buffer and had not begun.
+    lost = sum(len(final.lost) for final in verdict.finals)
+    assert taken > lost, f"{taken} jobs were taken back, and {lost} of their runs count"
 
 
 async def test_twenty_processes_that_start_at_once_share_the_jobs(load: Load, report: Any, seed: int) -> None:
