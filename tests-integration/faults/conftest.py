@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
     group.addoption("--seed", type=int, help="of all that is left to chance (default: another one each time)")
     group.addoption(
-        "--scale", type=_scale, default="faults", help="how much is tried: faults (the default), soak, or a whole number"
+        "--scale", type=_scale, default="faults", help="how much is tried: faults (default), soak, or a whole number"
     )
     group.addoption("--report", type=Path, metavar="FILE", help="append what was tried to FILE, as JSON lines")
 
