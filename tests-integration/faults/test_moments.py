@@ -1,0 +1,155 @@
+"""To the moment: on clocks that stand, nothing is late, due, lost or over a thousandth of a second too early, nor later
+than its moment."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from comparison.parties import PostgresSchema, Standing, parties
+
+from jobq_core.records import WorkerStats
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import QueueStorage, Retention
+from jobq_core.testing import ERROR, add_job, claim, claim_one, job_in, register_worker, settle, state_of
+from jobq_storage_postgres.testing import ThrowawayPostgres
+
+START = 1_767_571_200
+BIT = 0.001
+"""Seconds. Of two of a kind one is due at a moment of the clock, and the other so much later."""
+
+
+class Stand:
+    """A storage of each kind, and the clock that all of them go by."""
+
+    def __init__(self, storages: dict[str, QueueStorage], clock: Standing, schema: PostgresSchema) -> None:
+        self.storages = storages
+        self._clock = clock
+        self._schema = schema
+
+    async def at(self, seconds: int) -> None:
+        """Let it be so many seconds after the start."""
+        self._clock.now = START + seconds
+        await self._schema.set_clock(self._clock.now)
+
+
+@pytest.fixture(scope="module")
+def name() -> str:
+    """The schema of all tests here: it is made once, and emptied for each."""
+    return f"jobq_{uuid.uuid4().hex[:12]}"
+
+
+@pytest_asyncio.fixture
+async def stand(postgres_server: ThrowawayPostgres, name: str, tmp_path: Path) -> AsyncIterator[Stand]:
+    schema = PostgresSchema(postgres_server.dsn, name)
+    try:
+        await schema.make()
+        clock = Standing(START)
+        async with parties(clock, schema, tmp_path, ("default",)) as made:
+            yield Stand({party.name: party.storage for party in made}, clock, schema)
+    finally:
+        await schema.end()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def storage(stand: Stand, request: pytest.FixtureRequest) -> QueueStorage:
+    return stand.storages[request.param]
+
+
+async def test_a_worker_is_lost_when_its_lease_is_over_and_not_before(
+    storage: QueueStorage, stand: Stand, report: Callable[..., None]
+) -> None:
+    jobs = [await add_job(storage) for _ in range(2)]
+    exact, later = [await register_worker(storage, lost_after=lost_after) for lost_after in (90.0, 90.0 + BIT)]
+    for worker in (exact, later):
+        await claim_one(storage, worker)
+    await stand.at(89)
+    assert await storage.rescue() == []
+    assert await claim(storage, exact) == await claim(storage, later) == []  # which says that they count as alive
+    await stand.at(90)
+    assert not (await storage.exchange(exact.id)).alive
+    assert (await storage.exchange(later.id)).alive
+    assert [[job.id for job in lost.jobs] for lost in await storage.rescue()] == [jobs[:1]]
+    heart = storage.heart(later)
+    assert await asyncio.to_thread(heart.beat, WorkerStats())
+    await stand.at(180)
+    assert await storage.rescue() == [], "a beat is worth as much as the registration"
+    await stand.at(181)
+    assert [lost.worker for lost in await storage.rescue()] == [later.id]
+    assert not await asyncio.to_thread(heart.beat, WorkerStats())
+    await asyncio.to_thread(heart.close)
+    report("moments at which something is over or due", tried=4, added=2)
+
+
+async def test_jobs_are_due_at_their_moment_and_not_before(
+    storage: QueueStorage, stand: Stand, report: Callable[..., None]
+) -> None:
+    worker = await register_worker(storage, lost_after=1000.0)
+    made = []
+    for when in (100.0, 100.0 + BIT):
+        job = await job_in(storage, worker, JobState.PENDING)
+        await settle(storage, worker, await claim_one(storage, worker), Ending.RETRY, error=ERROR, when=when)
+        held_back = await job_in(storage, worker, JobState.PENDING)
+        await settle(storage, worker, await claim_one(storage, worker), Ending.RELEASE, when=when)
+        disabled = await job_in(storage, worker, JobState.SCHEDULED, run_at=when)
+        await storage.disable([disabled])
+        made.append((await add_job(storage, run_at=when), job, held_back, disabled))
+    exact, later = made
+    await stand.at(99)
+    promotion = await storage.promote()
+    assert (promotion.promoted, promotion.next_in) == (0, 1.0)
+    await stand.at(100)
+    promotion = await storage.promote()
+    assert (promotion.promoted, promotion.next_in) == (3, pytest.approx(BIT))
+    for job in exact[:3]:
+        assert await state_of(storage, job) is JobState.PENDING
+    changes = await storage.enable([exact[3], later[3]])
+    assert [change.after for change in changes] == [JobState.PENDING, JobState.SCHEDULED]
+    await stand.at(101)
+    assert ((await storage.promote()).promoted, (await storage.promote()).next_in) == (4, None)
+    report("moments at which something is over or due", tried=8, added=8)
+
+
+async def test_a_claim_tells_how_long_the_deadline_is_off(storage: QueueStorage, stand: Stand) -> None:
+    worker = await register_worker(storage, lost_after=1000.0)
+    await add_job(storage, deadline=100.0)
+    await stand.at(99)
+    assert (await claim_one(storage, worker)).deadline_in == 1.0
+
+
+async def test_finished_jobs_are_kept_for_their_time_and_no_longer(
+    storage: QueueStorage, stand: Stand, report: Callable[..., None]
+) -> None:
+    worker = await register_worker(storage, queues=("exact", "later"))
+    for queue, more in (("exact", 0.0), ("later", BIT)):
+        await storage.set_retention({queue: Retention(completed=100 + more, failed=200 + more, aborted=300 + more)})
+        for state in (JobState.COMPLETED, JobState.FAILED, JobState.ABORTED):
+            await job_in(storage, worker, state, queue=queue)
+    for seconds in (100, 200, 300):
+        await stand.at(seconds - 1)
+        assert await storage.prune() == (0 if seconds == 100 else 1)  # what was kept a little longer is over by now
+        await stand.at(seconds)
+        assert await storage.prune() == 1
+    await stand.at(301)
+    assert await storage.prune() == 1
+    report("moments at which something is over or due", tried=6, added=6)
+
+
+async def test_another_leads_when_the_term_is_over_and_not_before(
+    storage: QueueStorage, stand: Stand, report: Callable[..., None]
+) -> None:
+    leader, other = await register_worker(storage), await register_worker(storage)
+    assert (await storage.lead(leader.id, 60.0 + BIT)).leads
+    await stand.at(60)
+    leadership = await storage.lead(other.id, 60.0)
+    assert (leadership.leads, leadership.expires_in) == (False, pytest.approx(BIT))
+    assert (await storage.lead(leader.id, 60.0)).leads
+    await stand.at(119)
+    assert not (await storage.lead(other.id, 60.0)).leads
+    await stand.at(120)
+    assert (await storage.lead(other.id, 60.0)).leads
+    report("moments at which something is over or due", tried=3)
