@@ -186,6 +186,8 @@ def test_what_passes_through_storages_does_not_show_what_it_carries() -> None:
     for value in (new, claimed, settled, status):
         assert_hidden(value, [value], {"x": value}, Exchange([], [claimed]), Added(new.id, True))
         assert str(new.id) in repr(value)
+    # A hash of what can be guessed, a PIN say, tells it.
+    assert "hash" not in repr(msgspec.structs.replace(new, fingerprint=b"hash"))
 
 
 def test_an_error_about_something_else_shows_a_job_without_its_secret() -> None:
