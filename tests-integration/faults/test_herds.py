@@ -114,7 +114,7 @@ def age(url: str) -> None:
         from contextlib import closing
 
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
-            file.execute("UPDATE jobq_worker SET expires_at = 0, beat_at = 0")
+            file.execute("UPDATE jobq_worker SET beat_uptime = beat_uptime - lost_after")
     else:
         with psycopg.connect(url) as database:
             database.execute("UPDATE jobq.worker SET expires_at = now() - interval '1 second'")

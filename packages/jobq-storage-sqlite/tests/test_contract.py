@@ -19,13 +19,13 @@ class TestSqlite(StorageContract):
     async def storage(self, tmp_path: Path) -> AsyncIterator[SqliteQueueStorage]:
         self.clock = ManualClock()
         storage = SqliteQueueStorage(tmp_path / "jobs.db")
-        storage._clock = self.clock
+        storage._clock = storage._uptime = self.clock
         async with storage:
             yield storage
 
     async def second(self, storage: QueueStorage) -> QueueStorage:
         other = SqliteQueueStorage.from_url(storage.url)
-        other._clock = self.clock
+        other._clock = other._uptime = self.clock
         await other.open()
         return other
 

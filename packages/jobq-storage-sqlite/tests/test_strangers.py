@@ -93,7 +93,7 @@ async def test_a_damaged_worker_is_shown_and_lost_like_others(storage: SqliteQue
     write(storage.path, "UPDATE jobq_worker SET info = '[]', stats = 'x' WHERE id = ?", worker.id.bytes)
     shown = await storage.workers()
     assert [record.info.id for record in shown] == [worker.id, other.id]
-    write(storage.path, "UPDATE jobq_worker SET expires_at = -(1 << 62), beat_at = 0 WHERE id = ?", worker.id.bytes)
+    write(storage.path, "UPDATE jobq_worker SET beat_uptime = -(1 << 62), beat_at = 0 WHERE id = ?", worker.id.bytes)
     assert [lost.worker for lost in await storage.rescue()] == [worker.id]
 
 

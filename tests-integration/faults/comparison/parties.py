@@ -192,7 +192,7 @@ async def parties(
     await schema.empty()
     await schema.set_clock(clock.now)
     sqlite = SqliteQueueStorage(folder / "jobs.db", synchronous="NORMAL")
-    sqlite._clock = clock
+    sqlite._clock = sqlite._uptime = clock
     postgres = PostgresQueueStorage(schema.dsn, schema=schema.schema)
     async with contextlib.AsyncExitStack() as stack:
         made = []

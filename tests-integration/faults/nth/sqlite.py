@@ -181,5 +181,5 @@ class OnSqlite(Place):
 
 def _storage(path: Path, clock: Callable[[], float]) -> SqliteQueueStorage:
     storage = SqliteQueueStorage(path, synchronous="NORMAL")
-    storage._clock = clock
+    storage._clock = storage._uptime = clock
     return storage

@@ -35,8 +35,7 @@ def exchange(
 ) -> Exchange:
     """Settle and claim; see `QueueStorage.exchange`."""
     settled = settle(transaction, settlements)
-    row = transaction.one("expiry", worker.bytes)
-    alive = row is not None and row[0] > transaction.now
+    alive = transaction.one("alive", transaction.uptime, worker.bytes) is not None
     claimed = _claim(transaction, worker, claim) if alive and claim is not None else []
     return Exchange(settled, claimed, alive)
 

@@ -11,11 +11,12 @@ from typing import Any
 from jobq_core.errors import ConfigurationError
 from jobq_core.storage import Added, NewJob
 from jobq_storage_sqlite.adding import add
+from jobq_storage_sqlite.clocks import Moment
 from jobq_storage_sqlite.errors import translate
 from jobq_storage_sqlite.transaction import Transaction
 
 
-async def add_within(connection: Any, path: Path, clock: Callable[[], int], jobs: Sequence[NewJob]) -> list[Added]:
+async def add_within(connection: Any, path: Path, clock: Callable[[], Moment], jobs: Sequence[NewJob]) -> list[Added]:
     """Add jobs in the transaction of an aiosqlite connection, which the caller commits or rolls back.
 
     Raises ConfigurationError for a connection of another kind, to another file, or without a transaction.
@@ -40,7 +41,9 @@ async def add_within(connection: Any, path: Path, clock: Callable[[], int], jobs
     return added
 
 
-def _add(connection: sqlite3.Connection, path: Path, clock: Callable[[], int], jobs: Sequence[NewJob]) -> list[Added]:
+def _add(
+    connection: sqlite3.Connection, path: Path, clock: Callable[[], Moment], jobs: Sequence[NewJob]
+) -> list[Added]:
     factory, connection.text_factory = connection.text_factory, str
     try:
         cursor = connection.cursor()
@@ -65,7 +68,7 @@ def _begin(connection: sqlite3.Connection) -> None:
 
 
 def _add_whole(
-    connection: sqlite3.Connection, cursor: sqlite3.Cursor, clock: Callable[[], int], jobs: Sequence[NewJob]
+    connection: sqlite3.Connection, cursor: sqlite3.Cursor, clock: Callable[[], Moment], jobs: Sequence[NewJob]
 ) -> list[Added]:
     cursor.execute("SAVEPOINT jobq_add")
     try:

@@ -41,6 +41,7 @@ from jobq_core.storage import (
     Settlement,
 )
 from jobq_storage_sqlite import adding, control, exchanging, migrations, reading, upkeep, workers
+from jobq_storage_sqlite.clocks import Moment, uptime
 from jobq_storage_sqlite.connect import Look, connect
 from jobq_storage_sqlite.doorbell import Doorbell, SqliteSubscription
 from jobq_storage_sqlite.errors import translate
@@ -147,7 +148,7 @@ class SqliteQueueStorage(QueueStorage):
         self.synchronous = synchronous
         self.busy_timeout = busy_timeout
         self._migrate_at_open = check_flag(migrate, "migrate")
-        self._clock = time.time
+        self._clock, self._uptime = time.time, uptime
         self._opening = asyncio.Lock()
         self._parts: _Parts | None = None
 
@@ -185,8 +186,8 @@ class SqliteQueueStorage(QueueStorage):
         warning = None if self._parts is None else self._parts.notes.warning
         return () if warning is None else (warning,)
 
-    def _moment(self) -> int:
-        return int(self._clock() * SECOND)
+    def _moment(self) -> Moment:
+        return Moment(int(self._clock() * SECOND), int(self._uptime() * SECOND))
 
     def _connect(self, *, create: bool = False, reads: bool = False, known: Look | None = None) -> sqlite3.Connection:
         return connect(self.path, self.synchronous, self.busy_timeout, create=create, reads=reads, known=known)
@@ -253,7 +254,7 @@ class SqliteQueueStorage(QueueStorage):
     async def now(self) -> datetime:
         """Return this machine's clock, which all who can open the file share."""
         self._open()
-        return to_datetime(self._moment())
+        return to_datetime(self._moment().now)
 
     # Submitting, and the hot path
 

@@ -19,6 +19,7 @@ from concurrent import futures
 from typing import Any, Final, TypeVar
 
 from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
+from jobq_storage_sqlite.clocks import Moment
 from jobq_storage_sqlite.errors import breaks_connection, code_of, translate
 from jobq_storage_sqlite.place import Place
 from jobq_storage_sqlite.transaction import Transaction
@@ -59,7 +60,7 @@ class DatabaseThread:
         name: str,
         path: str,
         place: Place,
-        clock: Callable[[], int],
+        clock: Callable[[], Moment],
         busy_timeout: float,
     ) -> None:
         self.path = path

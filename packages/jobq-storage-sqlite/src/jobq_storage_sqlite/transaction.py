@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from jobq_storage_sqlite.clocks import Moment
 from jobq_storage_sqlite.sqlfiles import sql
 
 
@@ -17,14 +18,14 @@ class Transaction:
     """One transaction of the database, shared by the operations that are committed together.
 
     Numbers are taken from the database once and put back once, at `flush`. Topics noted by an operation that failed are
-    taken back with its changes; the numbers it took stay unused.
+    taken back with its changes; the numbers it took stay unused. now, uptime: what the two clocks said when it began.
     """
 
-    __slots__ = ("_next", "_taken", "connection", "now", "topics")
+    __slots__ = ("_next", "_taken", "connection", "now", "topics", "uptime")
 
-    def __init__(self, connection: sqlite3.Connection | sqlite3.Cursor, now: int) -> None:
+    def __init__(self, connection: sqlite3.Connection | sqlite3.Cursor, moment: Moment) -> None:
         self.connection = connection
-        self.now = now
+        self.now, self.uptime = moment
         self.topics: set[str] = set()
         self._next = 0
         self._taken = False

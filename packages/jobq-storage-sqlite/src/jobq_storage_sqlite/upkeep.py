@@ -35,11 +35,11 @@ def promote(transaction: Transaction, limit: int) -> Promotion:
 
 def rescue(transaction: Transaction) -> list[LostWorker]:
     """Take jobs back from lost workers; see `QueueStorage.rescue`."""
-    now = transaction.now
     found: dict[bytes, tuple[str, float, list[RescuedJob]]] = {
-        worker: (name, (now - beat_at) / SECOND, []) for worker, name, beat_at in transaction.all("expired", now)
+        worker: (name, _silence(transaction, beat_at, beat_uptime), [])
+        for worker, name, beat_at, beat_uptime in transaction.all("expired", transaction.uptime)
     }
-    transaction.run("forget_expired", now)
+    transaction.run("forget_expired", transaction.uptime)
     # Now no lost worker is registered any more, and what they held is what no registered worker holds.
     for row in transaction.all("orphans"):
         worker = row[3]
@@ -49,6 +49,13 @@ def rescue(transaction: Transaction) -> list[LostWorker]:
         LostWorker(worker=to_id(worker), name=name, silent_for=silent_for, jobs=jobs)
         for worker, (name, silent_for, jobs) in found.items()
     ]
+
+
+def _silence(transaction: Transaction, beat_at: int, beat_uptime: int) -> float:
+    """Return the seconds since a heartbeat."""
+    silence = transaction.uptime - beat_uptime
+    # One from before the machine booted can only be told by the time of day.
+    return (silence if silence >= 0 else max(transaction.now - beat_at, 0)) / SECOND
 
 
 def _take_back(

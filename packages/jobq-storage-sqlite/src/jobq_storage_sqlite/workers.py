@@ -26,7 +26,7 @@ def register(transaction: Transaction, worker: WorkerInfo) -> None:
         lost_after,
         transaction.now,
         transaction.now,
-        transaction.now + lost_after,
+        transaction.uptime,
     )
     kinds = to_array(worker.kinds)
     for queue in dict.fromkeys(worker.queues):
@@ -45,8 +45,8 @@ def free(transaction: Transaction, numbers: Sequence[int]) -> None:
 
 def beat(transaction: Transaction, worker: UUID, stats: WorkerStats) -> bool:
     """Renew a worker's row; see `Heart.beat`."""
-    now = transaction.now
-    return transaction.run("beat", msgspec.json.encode(stats).decode(), now, now, worker.bytes).rowcount == 1
+    said = msgspec.json.encode(stats).decode()
+    return transaction.run("beat", said, transaction.now, transaction.uptime, worker.bytes).rowcount == 1
 
 
 def deregister(transaction: Transaction, worker: UUID) -> None:
@@ -97,10 +97,9 @@ def progress(transaction: Transaction, reports: Sequence[ProgressReport]) -> lis
 
 def lead(transaction: Transaction, worker: UUID, term: float) -> Leadership:
     """Take or renew the lease on maintenance; see `QueueStorage.lead`."""
-    now = transaction.now
-    transaction.run("lead", worker.bytes, now + round(term * SECOND), now)
-    leader, expires_at = transaction.one("leader")
-    return Leadership(leader == worker.bytes, (expires_at - now) / SECOND)
+    transaction.run("lead", worker.bytes, transaction.uptime, round(term * SECOND))
+    leader, ends = transaction.one("leader")
+    return Leadership(leader == worker.bytes, (ends - transaction.uptime) / SECOND)
 
 
 def resign(transaction: Transaction, worker: UUID) -> None:

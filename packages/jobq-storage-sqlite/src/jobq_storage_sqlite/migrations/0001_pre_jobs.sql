@@ -82,7 +82,8 @@ CREATE TABLE jobq_attempt (
     PRIMARY KEY (n, lease)
 ) STRICT, WITHOUT ROWID;
 
--- number: in the order of registering.
+-- number: in the order of registering. lost_after: microseconds. beat_uptime: what the machine's time since booting was,
+-- in microseconds, when beat_at was: it alone says whether the worker lives.
 CREATE TABLE jobq_worker (
     id BLOB PRIMARY KEY CHECK (length(id) = 16),
     number INTEGER NOT NULL,
@@ -91,14 +92,15 @@ CREATE TABLE jobq_worker (
     lost_after INTEGER NOT NULL,
     started_at INTEGER NOT NULL,
     beat_at INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL
+    beat_uptime INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Who leads the maintenance, and until when.
+-- Who leads the maintenance, since when by the machine's time since booting, and for how long; microseconds.
 CREATE TABLE jobq_leader (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     worker BLOB NOT NULL,
-    expires_at INTEGER NOT NULL
+    uptime INTEGER NOT NULL,
+    term INTEGER NOT NULL
 ) STRICT;
 
 -- Microseconds that finished jobs of a queue are kept; NULL: for ever.

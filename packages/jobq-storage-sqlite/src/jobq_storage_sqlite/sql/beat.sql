@@ -1,1 +1,1 @@
-UPDATE jobq_worker SET stats = ?, beat_at = ?, expires_at = ? + lost_after WHERE id = ?
+UPDATE jobq_worker SET stats = ?, beat_at = ?, beat_uptime = ? WHERE id = ?

@@ -1,1 +1,2 @@
-SELECT id, json_extract(info, '$.name'), beat_at FROM jobq_worker WHERE expires_at <= ? ORDER BY number
+SELECT id, json_extract(info, '$.name'), beat_at, beat_uptime
+FROM jobq_worker WHERE abs(? - beat_uptime) >= lost_after ORDER BY number

@@ -1,1 +1,1 @@
-DELETE FROM jobq_worker WHERE expires_at <= ?
+DELETE FROM jobq_worker WHERE abs(? - beat_uptime) >= lost_after

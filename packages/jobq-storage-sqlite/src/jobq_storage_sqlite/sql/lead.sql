@@ -1,5 +1,5 @@
-INSERT INTO jobq_leader (one, worker, expires_at)
-VALUES (1, ?, ?)
+INSERT INTO jobq_leader (one, worker, uptime, term)
+VALUES (1, ?, ?, ?)
 ON CONFLICT (one) DO UPDATE
-SET worker = excluded.worker, expires_at = excluded.expires_at
-WHERE worker = excluded.worker OR expires_at <= ?
+SET worker = excluded.worker, uptime = excluded.uptime, term = excluded.term
+WHERE worker = excluded.worker OR abs(excluded.uptime - uptime) >= term

@@ -1,1 +1,1 @@
-SELECT worker, expires_at FROM jobq_leader WHERE one = 1
+SELECT worker, uptime + term FROM jobq_leader WHERE one = 1

@@ -1,1 +1,1 @@
-SELECT id, info, stats, started_at, beat_at, expires_at FROM jobq_worker ORDER BY number
+SELECT id, info, stats, started_at, beat_at, beat_at + lost_after FROM jobq_worker ORDER BY number

@@ -1,1 +1,0 @@
-SELECT expires_at FROM jobq_worker WHERE id = ?
