@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -25,6 +28,25 @@ storage_option = click.option(
 )
 
 
+_CREDENTIALS: Final = re.compile(r"""(\w+://)?[^\s('"]*:\S*(?=@)|(?<=password=)('[^']*'|[^\s&]+)""")
+"""What stands before the @ of an address, or after a DSN's password=."""
+
+
+@contextmanager
+def _credentials_left_out() -> Iterator[None]:
+    """Say what is wrong with a command without the credentials in it: click repeats words that it did not expect."""
+    try:
+        yield
+    except click.ClickException as error:
+        said = error.format_message()
+        left = _CREDENTIALS.sub(r"\1…", said)
+        if left == said:
+            raise
+        if isinstance(error, click.UsageError):
+            raise click.UsageError(left, error.ctx) from None
+        raise click.ClickException(left) from None
+
+
 class _Installed(click.Group):
     """A group whose commands are those of the distributions that are installed; each is loaded when it is used."""
 
@@ -41,11 +63,16 @@ class _Installed(click.Group):
             return command
         return None
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _credentials_left_out():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except JobQueueError as error:
-            raise click.ClickException(str(error)) from error
+        with _credentials_left_out():
+            try:
+                return super().invoke(ctx)
+            except JobQueueError as error:
+                raise click.ClickException(str(error)) from error
 
 
 @click.group(cls=_Installed, context_settings={"help_option_names": ["-h", "--help"]})
