@@ -16,9 +16,11 @@ import asyncio
 import os
 import re
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Collection, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -27,7 +29,7 @@ import attrs
 import load_jobs
 import msgspec
 from history import Final, History, Limit, Violation, Wrong, check, read, recoveries
-from journal import Answered, Asked, Disturbed, Journal, now
+from journal import Answer, Answered, Asked, Disturbed, Journal, now
 from load_client import Plan
 
 from jobq_client import JobQueueClient
@@ -39,6 +41,8 @@ from jobq_core.storage import JobFilter
 HERE = Path(__file__).parent
 LOST_AFTER = 2.0
 """Seconds without a sign of life after which the workers here count as lost, so that a test need not wait for 30."""
+PROBE = "probe"
+"""How the tokens begin of jobs that the test itself adds, to see whether anything runs."""
 SOON = 15.0
 """Seconds within which work must go on once a storage is back: the longest pauses between tries, and then some."""
 IN_TROUBLE = re.compile("was taken for lost|could not renew its leases")
@@ -124,6 +128,23 @@ class Process:
         self._journal.write(Disturbed(pid=self.pid, how=how, at=now()))
 
 
+def pause(worker: Process, url: str) -> None:
+    """Pause a worker, though not while it writes to SQLite: nobody can take a file's lock from a paused process."""
+    for _ in range(1000):
+        worker.stop()
+        if not url.startswith("sqlite:"):
+            return
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=0, isolation_level=None)) as file:
+            try:
+                file.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                worker.cont()
+            else:
+                file.execute("ROLLBACK")
+                return
+    raise AssertionError("the worker holds the lock whenever it is looked at")
+
+
 @attrs.frozen(kw_only=True)
 class Verdict:
     """What a history came to."""
@@ -141,6 +162,11 @@ class Verdict:
     def count(self, *wrongs: Wrong) -> int:
         """Count violations of these sorts."""
         return sum(violation.wrong in wrongs for violation in self.violations)
+
+    @property
+    def answers(self) -> set[Answer]:
+        """Which answers the clients' adds had; the probes of `Load.next_run` are tried again until one is taken."""
+        return {add.answer for add in self.history.adds if not add.token.startswith(PROBE)}
 
     @property
     def figures(self) -> dict[str, Any]:
@@ -287,7 +313,7 @@ class Load:
             while True:
                 self._probes += 1
                 try:
-                    await self.add([load_jobs.quick(token=f"probe{self._probes}")])
+                    await self.add([load_jobs.quick(token=f"{PROBE}{self._probes}")])
                     break
                 except StorageError:
                     await asyncio.sleep(0.05)

@@ -8,17 +8,15 @@ import os
 import random
 import re
 import signal
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from history import Limit
-from load import HERE, LOST_AFTER, Load, Process
+from load import HERE, LOST_AFTER, Load, Process, pause
 from load_jobs import at_gate, blocking, hungry, poison, quick, sleeping, threaded
 
 from jobq_core.states import JobState
@@ -81,23 +79,6 @@ async def test_workers_servers_and_clients_killed_at_random_lose_nothing_and_run
     verdict = await load.verdict(limits=[PER_PROCESS], undisturbed=True)
     report("SIGKILL of workers, servers, clients", tried=kills, **verdict.figures)
     assert verdict.text == ""
-
-
-def pause(worker: Process, url: str) -> None:
-    """Pause a worker, though not while it writes to SQLite: nobody can take a file's lock from a paused process."""
-    for _ in range(1000):
-        worker.stop()
-        if not url.startswith("sqlite:"):
-            return
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=0, isolation_level=None)) as file:
-            try:
-                file.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                worker.cont()
-            else:
-                file.execute("ROLLBACK")
-                return
-    raise AssertionError("the worker holds the lock whenever it is looked at")
 
 
 async def test_a_worker_paused_past_its_lease_changes_nothing_when_it_goes_on(
