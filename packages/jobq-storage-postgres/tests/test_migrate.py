@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from jobq_core.errors import SchemaError
+from jobq_core.errors import SchemaError, StorageUnavailableError
 from jobq_core.testing import new_job
-from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres import PostgresQueueStorage, migrate
 from jobq_storage_postgres.migrate import migrations
 
 NAMES = [migration.name for migration in migrations()]
@@ -21,6 +22,51 @@ async def test_two_at_once_apply_each_migration_once(postgres_dsn: str, postgres
     done = await asyncio.gather(*(storage.migrate() for storage in storages))
     assert sorted(done) == [[]] * 7 + [NAMES]
     assert await storages[0].migrate() == []
+
+
+async def test_whoever_stops_in_the_middle_keeps_others_out_for_so_long_only(
+    postgres_dsn: str, postgres_schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "_IDLE", 0.3)
+    stopped, go_on = asyncio.Event(), asyncio.Event()
+
+    class Stopping(psycopg.AsyncConnection[Any]):
+        async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+            done = await super().execute(query, params, **options)
+            if isinstance(query, bytes) and not stopped.is_set():
+                stopped.set()
+                await go_on.wait()
+            return done
+
+    storages = [PostgresQueueStorage(postgres_dsn, schema=postgres_schema) for _ in range(2)]
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg, "AsyncConnection", Stopping)
+        paused = asyncio.create_task(storages[0].migrate())
+        await stopped.wait()
+    assert await asyncio.wait_for(storages[1].migrate(), 30) == NAMES
+    go_on.set()
+    with pytest.raises(StorageUnavailableError, match=r"idle-in-transaction timeout|connection"):
+        await paused
+    assert await storages[0].migrate() == []
+
+
+async def test_a_commit_that_fails_leaves_no_connection_behind(
+    postgres_dsn: str, postgres_schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[psycopg.AsyncConnection[Any]] = []
+
+    class Failing(psycopg.AsyncConnection[Any]):
+        async def commit(self) -> None:
+            made.append(self)
+            raise psycopg.OperationalError("injected")
+
+    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg, "AsyncConnection", Failing)
+        with pytest.raises(StorageUnavailableError, match="injected"):
+            await storage.migrate()
+    assert [connection.closed for connection in made] == [True]
+    assert await storage.migrate() == NAMES
 
 
 async def test_missing_tables_are_an_error_that_names_the_remedy(postgres_dsn: str, postgres_schema: str) -> None:

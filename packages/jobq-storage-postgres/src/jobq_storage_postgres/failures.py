@@ -15,8 +15,8 @@ AGAIN = ("40001", "40P01")
 STALE = ("0A000", "26000", "42P05")
 """A prepared statement that the server will not run any more; undone, and to be done on another connection."""
 
-# Not able to serve: connections, resources, an operator's doing, a lock or a statement that took too long.
-_AWAY = ("08", "53", "57", "58", "55P03", "XX000")
+# Not able to serve: connections, resources, an operator's doing, a lock, a statement or a pause that took too long.
+_AWAY = ("08", "53", "57", "58", "55P03", "25P03", "25P04", "XX000")
 READ_ONLY = "25006"
 """A write on a standby, or where default_transaction_read_only is on."""
 _MISSING = ("42P01", "3F000", "42883", "42703")

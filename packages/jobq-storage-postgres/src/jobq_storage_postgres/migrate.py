@@ -21,6 +21,10 @@ _REMEDY: Final = "run `jobq migrate`, or `await storage.migrate()` before it is 
 
 Phase: TypeAlias = Literal["pre", "post", "all"]
 
+_IDLE: Final = 60
+"""Seconds after which the server gives up on whoever migrates and asks for nothing more: stopped, or off the network,
+it would keep its locks, and everybody out, for hours."""
+
 _NAME: Final = re.compile(r"(\d{4})_(pre|post)_[a-z0-9_]+\.sql")
 
 
@@ -102,10 +106,14 @@ async def execute(conninfo: Mapping[str, Any], schema: str, statements: Iterable
 
 @asynccontextmanager
 async def _owner(conninfo: Mapping[str, Any], schema: str) -> AsyncGenerator[psycopg.AsyncConnection[Any], None]:
-    """Connect for one transaction."""
+    """Connect for one transaction; whatever becomes of it, the commit failing included, the connection is closed."""
     try:
-        async with await psycopg.AsyncConnection.connect(**conninfo, prepare_threshold=None) as connection:
+        connection = await psycopg.AsyncConnection.connect(**conninfo, prepare_threshold=None)
+        try:
             yield connection
+            await connection.commit()
+        finally:
+            await connection.close()
     except psycopg.errors.InsufficientPrivilege as error:
         name = sql.Identifier(schema).as_string(None)
         raise StorageError(
@@ -128,6 +136,9 @@ def _in_the_way(schema: str, error: psycopg.Error) -> str:
 
 
 async def _migrate(connection: psycopg.AsyncConnection[Any], schema: str, phase: Phase) -> list[str]:
+    await connection.execute(
+        "SELECT set_config('idle_in_transaction_session_timeout', %s, true)", (f"{round(_IDLE * 1000)}",)
+    )
     # A lock that ends with the transaction: one of a session would be anybody's behind a pooler.
     await connection.execute("SELECT pg_advisory_xact_lock(hashtext('jobq'), hashtext(%s))", (schema,))
     found = await (await connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))).fetchone()
