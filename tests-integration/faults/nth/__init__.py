@@ -5,4 +5,5 @@ operations  every operation of the contract, asked of that world
 place       where a world is: made once, restored for each case, looked at, drained by a worker
 postgres    the same on PostgreSQL, and how its N-th statement is made to fail
 sqlite      the same on SQLite
+schema      what is migrated, from nothing or from an older schema with jobs in it; `schema_postgres`, `schema_sqlite`
 """

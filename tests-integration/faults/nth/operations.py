@@ -325,4 +325,4 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
     "subscribe": (Scenario(act=subscribe, changes=False, most=4),),
 }
 ELSEWHERE = {"from_url", "url", "close", "migration_sql", "migrate"}
-"""What asks the database nothing; and `migrate`, which is one transaction and has no jobs to lose."""
+"""What asks the database nothing; and `migrate`, which has a test of its own."""

@@ -1,0 +1,116 @@
+"""Migrating fails at its N-th statement, before or after it: the next time it succeeds, and no job is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import attrs
+import psycopg
+import pytest
+from nth.place import Fault, Kind
+from nth.schema import Act, Schema, act_on, jobs_run
+from nth.schema_postgres import PostgresSchema
+from nth.schema_sqlite import SqliteSchema
+
+from jobq_core.errors import StorageUnavailableError
+from jobq_storage_postgres.testing import ThrowawayPostgres
+
+PATIENCE = 60.0
+EVERY = 7
+"""Outside a soak, of the statements of an operation only every so manieth is made to fail, and the last one."""
+
+
+@pytest.fixture(params=["PostgreSQL", "SQLite"])
+async def schema(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Schema]:
+    if request.param == "SQLite":
+        on_sqlite = SqliteSchema(tmp_path)
+        await on_sqlite.prepare()
+        yield on_sqlite
+    else:
+        with ThrowawayPostgres() as server:
+            async with await psycopg.AsyncConnection.connect(server.dsn, autocommit=True) as connection:
+                on_postgres = PostgresSchema(server.dsn, connection)
+                await on_postgres.prepare()
+                yield on_postgres
+
+
+@attrs.frozen
+class Usual:
+    """What comes of it where nothing fails."""
+
+    answer: list[str] | None
+    catalog: list[str]
+    applied: list[str]
+    statements: int
+
+
+async def undisturbed(schema: Schema, start: str, act: Act) -> Usual:
+    """See what migrating does by itself, and that it does the same statement by statement."""
+    await schema.start(start)
+    answer = await act_on(schema.storage(), act)
+    catalog, applied = await schema.catalog(), await schema.applied()
+    fault = Fault()
+    await schema.start(start)
+    async with schema.befallen(fault) as storage:
+        fault.armed = True
+        assert await act_on(storage, act) == answer
+    assert (await schema.catalog(), await schema.applied()) == (catalog, applied)
+    return Usual(answer, catalog, applied, len(fault.statements))
+
+
+def cases_of(schema: Schema, statements: int, seed: int, scale: int) -> Iterator[tuple[int, Kind]]:
+    """Give which statement fails, and how: each in each way in a soak; else some, and the commit, the last one."""
+    kinds = [kind for some in schema.kinds for kind in some]
+    if scale == 1:
+        for nth in range(1 + seed % EVERY, statements, EVERY):
+            yield nth, kinds[(nth + seed) % len(kinds)]
+    else:
+        yield from itertools.product(range(1, statements), kinds)
+    for kind in kinds:
+        yield statements, kind
+
+
+async def befall(schema: Schema, start: str, act: Act, fault: Fault, usual: Usual, *, beside: bool) -> dict[str, int]:
+    """Let the N-th statement fail, and migrate again. beside: while somebody else migrates."""
+    await schema.start(start)
+    async with schema.befallen(fault) as storage:
+        fault.armed = True
+        others = [act_on(schema.storage(), act)] if beside else []
+        ours, *theirs = await asyncio.gather(act_on(storage, act), *others, return_exceptions=True)
+        fault.armed = False
+        await schema.nothing_is_open()
+        none = None if usual.answer is None else []
+        assert all(answer in (usual.answer, none) for answer in theirs)
+        if isinstance(ours, BaseException):
+            assert isinstance(ours, StorageUnavailableError), repr(ours)
+            assert fault.fired
+        again = await act_on(storage, act)
+    kind = fault.kind
+    assert kind is not None
+    # Where the answer to the commit was lost, it may have taken effect; so may what was asked twice.
+    done = beside or not isinstance(ours, BaseException) or kind.breaks or kind.after
+    assert again == usual.answer or (done and again == none)
+    assert (await schema.applied(), await schema.catalog()) == (usual.applied, usual.catalog)
+    assert await act_on(schema.storage(), act) == none
+    return {"tried": int(fault.fired), **await jobs_run(schema.storage(), schema.kept[start])}
+
+
+async def test_migrating_may_fail_at_each_statement(
+    schema: Schema, report: Callable[..., None], seed: int, scale: int
+) -> None:
+    with schema.knowing(2):
+        for start, act in schema.cases:
+            usual = await undisturbed(schema, start, act)
+            for nth, kind in cases_of(schema, usual.statements, seed, scale):
+                fault = Fault(kind, nth)
+                beside = (nth + seed) % 2 == 0
+                try:
+                    async with asyncio.timeout(PATIENCE):
+                        figures = await befall(schema, start, act, fault, usual, beside=beside)
+                except BaseException as failure:
+                    failure.add_note(f"{act} from {start}{', two at once' * beside}: {fault}")
+                    raise
+                report(f"N-th statement of a migration, {schema.name}: {kind.name}", **figures)
