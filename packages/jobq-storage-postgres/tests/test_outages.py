@@ -310,3 +310,22 @@ async def test_a_heart_does_not_wait_longer_to_connect_than_its_lease_allows(
         with pytest.raises(StorageUnavailableError):
             await asyncio.to_thread(heart.beat, WorkerStats())
         assert time.monotonic() - before < 6
+
+
+async def test_an_exchange_that_fails_after_its_commit_is_sent_again(
+    storage: PostgresQueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = await register_worker(storage)
+    await storage.add([new_job(), new_job()])
+    [run] = (await storage.exchange(worker.id, (), Claim(("default",), 1))).claimed
+    # The second one's lease never was: what it led to is looked up when the rest is committed.
+    ends = [Settlement(run.id, run.lease, Ending.COMPLETE), Settlement(run.id, run.lease + 10**6, Ending.COMPLETE)]
+    claim = Claim(("default",), 1)
+    failing = Statement("settled", "SELECT 1 / (cardinality($1::uuid[]) - cardinality($2::bigint[]))")
+    with monkeypatch.context() as patch:
+        patch.setitem(storage._statements._made, "settled", failing)
+        with pytest.raises(StorageError, match="division by zero"):
+            await storage.exchange(worker.id, ends, claim)
+    again = await storage.exchange(worker.id, ends, claim)
+    assert (again.settled, again.claimed) == ([JobState.COMPLETED, None], [])
+    assert len(await storage.adopt(worker.id, ())) == 1

@@ -4,9 +4,9 @@
 What holds for every operation:
 
 - It takes and returns batches; answers stand in the order of what was asked. An empty batch costs nothing.
-- It is one transaction: all of it happened, or (where it raises) none. The one exception to 'none': when the connection
-  breaks during the commit, the caller can't know. So each can be sent again: `add` by the job's id, settlements by the
-  lease, the rest by being idempotent.
+- It is one transaction: all of it happened, or none. Where it raises it is none, unless the connection broke or the
+  time limit passed during the commit or right after it: then the caller can't know. So each can be sent again: `add` by
+  the job's id, settlements by the lease, the rest by being idempotent.
 - A caller that is cancelled leaves no transaction open; the operation itself may still take effect.
 - Driver errors never escape: StorageUnavailableError for what may go away, StorageError for the rest, the driver's
   error as the cause. Nothing waits for ever: each call has a time limit and raises StorageUnavailableError when it
@@ -424,6 +424,9 @@ class QueueStorage(abc.ABC):
         any before, its attempt counted. No job is claimed by two. Nothing else about the job is looked at: not its
         kind, not its deadline. A worker that is not registered, or whose heartbeat expired, claims nothing and gets
         alive=False; its settlements count as long as their leases do.
+
+        Where it raises, both may have taken effect: what settlements led to before may be looked up after the commit.
+        Settlements that are sent again are answered by the state they led to; `adopt` finds what was claimed.
         """
 
     @abc.abstractmethod

@@ -10,7 +10,7 @@ import pytest
 from jobq_core.ids import new_id
 from jobq_core.records import ErrorRecord, WorkerInfo
 from jobq_core.states import Ending, JobState, StopRequest, is_finished, state_after
-from jobq_core.storage import UNKNOWN_KIND, ClaimedJob, Hold, QueueStorage, Settlement
+from jobq_core.storage import UNKNOWN_KIND, Claim, ClaimedJob, Hold, QueueStorage, Settlement
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.helpers import ERROR, add_job, case, claim, claim_one, new_job, read, register_worker, settle
 
@@ -325,6 +325,20 @@ class SettlingContract(ContractBase):
         await storage.disable(jobs)
         await storage.abort(jobs)
         assert (await storage.exchange(worker.id, once)).settled == states
+
+    async def test_an_exchange_that_was_not_answered_is_sent_again_and_what_it_claimed_is_adopted(
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        once = [settlement(*run) for run in await claim_one_each(storage, worker)]
+        once.append(Settlement(once[0].id, 10**9, Ending.COMPLETE))
+        ready = [await add_job(storage) for _ in range(3)]
+        unheard = await storage.exchange(worker.id, once, Claim(worker.queues, 2))
+        assert unheard.settled[-1] is None
+        again = await other.exchange(worker.id, once, Claim(worker.queues, 1))
+        assert again.settled == unheard.settled
+        assert [job.id for job in [*unheard.claimed, *again.claimed]] == ready
+        adopted = await storage.adopt(worker.id, [job.lease for job in again.claimed])
+        assert {(job.id, job.lease) for job in adopted} == {(job.id, job.lease) for job in unheard.claimed}
 
     @pytest.mark.parametrize("ending", [Ending.RETRY, Ending.RELEASE])
     async def test_a_repeated_settlement_means_nothing_once_the_job_is_claimed_again(
