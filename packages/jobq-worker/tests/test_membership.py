@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from jobq_core import Backoff, JobCompleted, JobState, WorkerLost, WorkerStarted, job
-from jobq_core.testing import ManualClock, claim_one, register_worker
+from jobq_core.records import WorkerInfo, WorkerStats
+from jobq_core.storage import Heart
+from jobq_core.testing import ManualClock, claim_one, register_worker, worker_info
 from jobq_worker import membership, trouble
 
 from .kit import Endings, Stage, add, add_many, ending, record, state, until, working
@@ -103,6 +106,53 @@ async def test_a_worker_that_cannot_beat_stops_its_runs_before_it_counts_as_lost
 
         await until(again)
         assert worker.health().alive
+
+
+async def test_leases_are_reckoned_from_before_the_call_that_renewed_them(storage: Probe) -> None:
+    """The storage may have done it long before its answer came."""
+    now = 1000.0
+
+    class Slow(Heart):
+        def beat(self, stats: WorkerStats) -> bool:
+            nonlocal now
+            now += 20
+            return True
+
+        def close(self) -> None: ...
+
+    class Late(Probe):
+        async def register(self, worker: WorkerInfo) -> None:
+            nonlocal now
+            await super().register(worker)
+            now += 10
+
+        def heart(self, worker: WorkerInfo) -> Heart:
+            return Slow()
+
+    async with Late() as late:
+        own = membership.Membership(
+            late,
+            worker_info(lost_after=30.0),
+            trouble.Trouble("worker"),
+            WorkerStats,
+            heartbeat_interval=10_000,
+            clock=lambda: now,
+        )
+        await own.join()
+        assert 1010 < own.alive_until < 1030
+        own.doubt()  # which beats at once
+        await until(lambda: own.may_claim)
+        assert own.since_beat == 20
+        assert now == 1030
+        assert 1030 < own.alive_until < 1040
+        await own.leave(1.0)
+
+
+def test_leases_run_out_while_the_machine_sleeps_where_a_clock_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    tells = getattr(time, "CLOCK_BOOTTIME", None)
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: 3600.0 if clock == tells else 5.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 5.0)
+    assert membership.lease_clock() == (5.0 if tells is None else 3600.0)
 
 
 async def test_what_was_claimed_before_the_process_was_frozen_is_not_started(
