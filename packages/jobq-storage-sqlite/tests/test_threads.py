@@ -88,6 +88,55 @@ async def test_one_that_fails_in_a_group_takes_back_only_its_own(storage: Sqlite
     ]
 
 
+async def test_what_may_have_been_committed_together_is_not_done_again(
+    storage: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = await register_worker(storage)
+    ready = [await add_job(storage) for _ in range(2)]
+    jobs = [new_job() for _ in range(2)]
+    gate = Gate(storage)
+    await gate.entered.wait()
+    asking = [
+        asyncio.create_task(storage.exchange(worker.id, (), Claim(("default",), 1))),
+        *(asyncio.create_task(storage.add([job])) for job in jobs),
+    ]
+    await asyncio.sleep(0)
+    # The file is missed after the commit, and back before anything is done again.
+    looks = iter([None, StorageUnavailableError("it was moved during the operation")])
+
+    def confirm() -> None:
+        if (error := next(looks, None)) is not None:
+            raise error
+
+    assert storage._parts is not None
+    monkeypatch.setattr(storage._parts.writer._place, "confirm", confirm)
+    gate.open()
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StorageUnavailableError] * 3
+    # It had taken effect: just one job was claimed, which the worker finds, since it was told that it cannot know.
+    assert [claimed.id for claimed in await storage.adopt(worker.id, ())] == ready[:1]
+    assert [[added.created for added in await storage.add([job])] for job in jobs] == [[False]] * 2
+
+
+async def test_a_broken_connection_keeps_no_lock_though_a_cursor_of_it_lives_on(
+    storage: SqliteQueueStorage, path: Path
+) -> None:
+    def break_down(transaction: Transaction) -> None:
+        cursor = transaction.connection.execute("SELECT name FROM sqlite_master")
+        assert cursor.fetchone()
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+        raise error
+
+    assert storage._parts is not None
+    with pytest.raises(StorageUnavailableError) as caught:
+        await storage._parts.writer.call(break_down)
+    with locked(path):
+        pass
+    await add_job(storage)
+    assert caught.value.__cause__ is not None, "which has the cursor in its traceback"
+
+
 async def test_a_cancelled_caller_leaves_no_transaction_open(storage: SqliteQueueStorage, path: Path) -> None:
     gate = Gate(storage)
     await gate.entered.wait()

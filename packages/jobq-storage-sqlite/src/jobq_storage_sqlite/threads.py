@@ -185,14 +185,19 @@ class DatabaseThread:
 
     def _abandon(self, error: BaseException | None) -> None:
         """End the transaction without a trace, and the connection too if the error says that it is broken."""
-        if error is not None and breaks_connection(error):
-            self._disconnect()
-        elif self._connection is not None and self._connection.in_transaction:
+        connection = self._connection
+        if connection is None:
+            return
+        broken = error is not None and breaks_connection(error)
+        if connection.in_transaction:
+            # Before it is closed too: as long as anything (an error's traceback, say) has a cursor of it, SQLite puts
+            # closing off, and the transaction with its locks would live on.
             try:
-                self._connection.execute("ROLLBACK")
+                connection.execute("ROLLBACK")
             except sqlite3.Error:
-                # Closing rolls back too; the error to report is the first one.
-                self._disconnect()
+                broken = True  # the error to report is the first one
+        if broken:
+            self._disconnect()
 
     def _failed(self, error: BaseException) -> BaseException:
         """Return what the caller gets to see of an error."""
@@ -238,6 +243,14 @@ def _settle(outcome: Outcome) -> None:
         call.future.set_exception(error)
     else:
         call.future.set_result(value)
+
+
+def _is_undone(error: Exception) -> bool:
+    """Say whether a commit that ended by this error surely took no effect.
+
+    Not where the connection broke: its changes may be in the log already, and count for whoever opens the file next.
+    """
+    return isinstance(error, sqlite3.Error) and not breaks_connection(error)
 
 
 class Reader(DatabaseThread):
@@ -332,8 +345,16 @@ class Writer(DatabaseThread):
             if not call.future.done():
                 outcomes.append(self._attempt(transaction, call, alone=len(group) == 1))
         rings = transaction.flush()
-        connection.execute("COMMIT")
-        self._place.confirm()
+        try:
+            connection.execute("COMMIT")
+            self._place.confirm()
+        except Exception as error:
+            if _is_undone(error):
+                raise
+            # It may have taken effect, and doing it again may be answered otherwise: of that, whoever asked must know.
+            self._abandon(error)
+            outcomes = [(call, None, failed or self._failed(error)) for call, _, failed in outcomes]
+            rings = {}
         self._answer(outcomes, rings)
 
     def _attempt(self, transaction: Transaction, call: Call, *, alone: bool) -> Outcome:
