@@ -28,13 +28,16 @@ from .world import LATER, QUEUES, World
 class Kind:
     """A way to fail. after: whether the statement is done first; code: the database's word for it.
 
-    breaks: whether the connection is lost with it, so that nobody can know what became of a commit.
+    breaks: whether the connection is lost with it, so that nobody can know what became of a commit. undoes: whether the
+    database undoes the transaction by itself. error: what is raised in place of the driver's error.
     """
 
     name: str
     after: bool = False
     code: Any = None
     breaks: bool = False
+    undoes: bool = False
+    error: type[Exception] | None = None
 
 
 class Fault:

@@ -52,9 +52,11 @@ class Connection(sqlite3.Connection):
         if kind.after:
             run()
             end()
-        if kind.code == sqlite3.SQLITE_FULL and self.in_transaction:
+        if kind.undoes and self.in_transaction:
             # As SQLite does by itself when the disk is full: https://www.sqlite.org/lang_transaction.html
             sqlite3.Cursor.execute(super().cursor(sqlite3.Cursor), "ROLLBACK")
+        if kind.error is not None:
+            raise kind.error(f"injected: {kind.name}")
         error = sqlite3.OperationalError(f"injected: {kind.name}")
         error.sqlite_errorcode = kind.code
         raise error
@@ -95,12 +97,12 @@ class OnSqlite(Place):
     kinds = (
         (
             Kind(name="disk failed before", code=sqlite3.SQLITE_IOERR),
-            Kind(name="disk full before", code=sqlite3.SQLITE_FULL),
+            Kind(name="disk full before", code=sqlite3.SQLITE_FULL, undoes=True),
             Kind(name="locked", code=sqlite3.SQLITE_BUSY),
         ),
         (
             Kind(name="disk failed after", code=sqlite3.SQLITE_IOERR, after=True),
-            Kind(name="disk full after", code=sqlite3.SQLITE_FULL, after=True),
+            Kind(name="disk full after", code=sqlite3.SQLITE_FULL, after=True, undoes=True),
         ),
     )
 

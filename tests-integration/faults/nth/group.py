@@ -1,0 +1,108 @@
+"""Operations of several callers, which SQLite's writer commits together."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from jobq_core.states import Ending
+from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC, Claim, queue_topic
+from jobq_storage_sqlite import SqliteQueueStorage
+from jobq_storage_sqlite.transaction import Transaction
+
+from .operations import Act, Stage, beat
+from .place import Sight
+
+
+@attrs.frozen(kw_only=True)
+class Caller:
+    """One of those whose operations are committed together.
+
+    names: the jobs that it concerns, nobody else's, or the worker. topics: whom it rings for. errs: whether it is
+    refused by itself.
+    """
+
+    act: Act
+    names: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    errs: bool = False
+
+    def part(self, stage: Stage, sight: Sight) -> list[Any]:
+        """Return what it concerns of what can be seen."""
+        ids = {str(stage.world.id(name)) for name in self.names}
+        jobs = [row for row in sight.plain["records"] if row["id"] in ids]
+        return jobs + [row for row in sight.plain["workers"] if row["info"]["id"] in ids]
+
+
+async def add_one(stage: Stage) -> Any:
+    return await stage.storage.add([stage.world.new("new")])
+
+
+async def add_what_cannot_be(stage: Stage) -> Any:
+    """The second one has a number that the database has no room for."""
+    return await stage.storage.add([stage.world.new("never"), stage.world.new("never too", priority=2**70)])
+
+
+async def add_several(stage: Stage) -> Any:
+    new = stage.world.new
+    return await stage.storage.add(
+        [new("c", queue="c"), new("c too", queue="c", unique_key="free"), new("c later", queue="c", run_at=50.0)]
+    )
+
+
+async def exchange(stage: Stage) -> Any:
+    ending = stage.world.settlement
+    return await stage.storage.exchange(
+        stage.world.id("mate"),
+        [ending("one", Ending.COMPLETE, result=b"1"), ending("two", Ending.COMPLETE)],
+        Claim(("b",), 1),
+    )
+
+
+async def abort(stage: Stage) -> Any:
+    return await stage.storage.abort([stage.world.id("three")])
+
+
+CALLERS = (
+    Caller(act=add_one, names=("new",), topics=(queue_topic("a"),)),
+    Caller(act=add_what_cannot_be, names=("never", "never too"), errs=True),
+    Caller(act=add_several, names=("c", "c too", "c later"), topics=(queue_topic("c"), WAITING_TOPIC)),
+    Caller(act=exchange, names=("one", "two", "ready in b"), topics=(FINISHED_TOPIC,)),
+    Caller(act=beat, names=("mate",)),
+    Caller(act=abort, names=("three",), topics=(REQUEST_TOPIC,)),
+)
+TOPICS = tuple(topic for caller in CALLERS for topic in caller.topics)
+
+
+async def together(stage: Stage, ready: Callable[[], None]) -> Sequence[Any]:
+    """Have all operations queue up while the writer is busy, and return their answers and errors.
+
+    ready: called when they have, before anything else is asked of the database.
+    """
+    storage = stage.storage
+    assert isinstance(storage, SqliteQueueStorage)
+    assert storage._parts is not None
+    writer = storage._parts.writer
+    entered, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def stay(transaction: Transaction) -> None:
+        loop.call_soon_threadsafe(entered.set)
+        assert go_on.wait(30)
+        ready()
+
+    busy = asyncio.create_task(writer.call(stay))
+    await entered.wait()
+    waiting = []
+    for queued, caller in enumerate(CALLERS, 1):
+        waiting.append(asyncio.create_task(caller.act(stage)))
+        while writer._calls.qsize() < queued:  # noqa: ASYNC110 -- one of them comes from a thread
+            await asyncio.sleep(0)
+    go_on.set()
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    await busy
+    return answers
