@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,29 @@ async def test_the_log_is_gone_when_the_last_one_closes(path: Path) -> None:
         await add_job(storage)
         assert sorted(file.name for file in path.parent.iterdir()) == ["jobs.db", "jobs.db-shm", "jobs.db-wal"]
     assert [file.name for file in path.parent.iterdir()] == ["jobs.db"]
+
+
+@pytest.mark.parametrize("pragma", ["journal_mode", "synchronous", "busy_timeout", "query_only"])
+async def test_a_connection_that_cannot_be_set_up_is_closed(
+    pragma: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if f"PRAGMA {pragma} = " in sql:
+                made.append(self)
+                raise sqlite3.OperationalError("disk I/O error")
+            return super().execute(sql, *parameters)
+
+        def close(self) -> None:
+            closed.append(self)
+            super().close()
+
+    made: list[sqlite3.Connection] = []
+    closed: list[sqlite3.Connection] = []
+    await SqliteQueueStorage(tmp_path / "jobs.db").migrate()
+    monkeypatch.setattr("sqlite3.connect", partial(sqlite3.connect, factory=Failing))
+    storage = SqliteQueueStorage(tmp_path / "jobs.db", migrate=False)
+    with pytest.raises(StorageError, match="disk I/O error"):
+        await storage.open()
+    assert made
+    assert all(connection in closed for connection in made)

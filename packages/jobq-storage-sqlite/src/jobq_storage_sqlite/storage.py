@@ -194,8 +194,12 @@ class SqliteQueueStorage(QueueStorage):
 
     def _connect_writer(self, *, known: Look | None = None) -> sqlite3.Connection:
         connection = self._connect(known=known)
-        # It asks for the lock by itself, oftener than SQLite would, and gives up on each operation at its own time.
-        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            # It asks for the lock by itself, oftener than SQLite would, and gives up on each operation at its own time.
+            connection.execute("PRAGMA busy_timeout = 0")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _open(self) -> _Parts:
