@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from jobq_core.states import Ending
-from jobq_core.storage import Claim, Settlement
+from jobq_core.storage import UNKNOWN_KIND, Claim, Settlement
 from jobq_core.testing import new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage, marks
 
@@ -75,6 +75,50 @@ async def test_a_mark_waits_for_whoever_may_still_commit_a_lower_position(
         await slow.commit()
         assert await claim(storage, worker) == [late.id]
         assert await look(storage, 3) == 6
+
+
+NUMBERED = """
+CREATE FUNCTION {0}.is_numbered() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF pg_current_xact_id_if_assigned() IS NULL THEN
+            RAISE 'a position was drawn by a transaction without a number';
+        END IF;
+        RETURN new;
+    END
+$$;
+CREATE TRIGGER numbered BEFORE INSERT ON {0}.ready FOR EACH ROW EXECUTE FUNCTION {0}.is_numbered();
+CREATE TRIGGER numbered BEFORE INSERT ON {0}.waiting FOR EACH ROW EXECUTE FUNCTION {0}.is_numbered();
+"""
+
+
+async def test_whoever_draws_a_position_has_a_transaction_number_by_then(
+    storage: PostgresQueueStorage, postgres_dsn: str, postgres_schema: str
+) -> None:
+    """Else a look could find nobody under way who may still add below what it sees, and a mark would pass the job."""
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
+        await admin.execute(NUMBERED.format(postgres_schema).encode())
+    worker = await register_worker(storage)
+    # The very first draw gets a number anyhow: it writes down that 32 may be drawn.
+    await storage.add([new_job(), new_job(run_at=0.001)])
+    for options in ({}, {"run_at": 3600.0}, {"unique_key": "k"}):
+        await storage.add([new_job(**options)])
+    await storage.promote()
+    jobs = (await storage.exchange(worker.id, claim=Claim(QUEUES, 100))).claimed
+    assert len(jobs) == 4
+    endings = (Ending.FAIL, Ending.RETRY, Ending.RELEASE, Ending.DISABLE)
+    settled = [Settlement(job.id, job.lease, ending) for job, ending in zip(jobs, endings, strict=True)]
+    await storage.exchange(worker.id, settled)
+    assert (await storage.retry([jobs[0].id]))[0].changed
+    assert (await storage.enable([jobs[3].id]))[0].changed
+    (blocked,) = (await storage.exchange(worker.id, claim=Claim(QUEUES, 1))).claimed
+    reason = UNKNOWN_KIND
+    await storage.exchange(worker.id, [Settlement(blocked.id, blocked.lease, Ending.RELEASE, when=60.0, reason=reason)])
+    await storage.register(worker)
+    taken = (await storage.exchange(worker.id, claim=Claim(QUEUES, 100))).claimed
+    assert len(taken) == 4
+    await storage.deregister(worker.id)
+    await storage.rescue()
+    assert (await storage.disable([taken[0].id]))[0].changed
 
 
 async def test_a_claim_that_is_undone_leaves_its_jobs_above_the_mark(

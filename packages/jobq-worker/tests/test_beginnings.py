@@ -139,10 +139,14 @@ async def test_a_job_that_is_asked_to_stop_while_its_note_is_under_way_never_run
     assert runs == [1]
 
 
+@pytest.mark.parametrize("watched", [True, False])
 async def test_a_job_whose_lease_is_over_when_its_run_is_to_begin_never_runs(
-    storage: Probe, monkeypatch: pytest.MonkeyPatch
+    storage: Probe, monkeypatch: pytest.MonkeyPatch, watched: bool
 ) -> None:
+    """Whether the watch finds that out first, or nothing but the answer says so."""
     monkeypatch.setattr(trouble, "BACKOFF", Backoff(base=0.2, maximum=0.2))
+    if not watched:
+        monkeypatch.setattr(watch.Watch, "look", lambda *_: asyncio.sleep(0))
     async with working(storage, quick, concurrency=1) as worker:
         storage.fail("begin", 1)
         gone = await add(storage, quick(1), max_attempts=1)
