@@ -1,0 +1,150 @@
+"""The clock of a machine is set while its processes share one file of SQLite.
+
+All of them see it at once, as there is but one. What jobs wait for goes by it. Leases do not: they go by the time since
+the machine booted, also in a time namespace of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from load import LOST_AFTER, Load, Process, pause
+from load_jobs import at_gate, quick
+from wrongtime import Machine
+
+from jobq_core import open_storage
+from jobq_core.states import JobState
+from jobq_core.storage import JobFilter, Retention
+
+SLACK = 2.5
+"""Seconds by which a rescue may be late on a busy machine; clocks here are wrong by thousands."""
+
+
+@pytest.fixture
+def machine(children: Any, tmp_path: Path, sqlite_url: str) -> Machine:
+    """The machine on which all processes of a test run, but for the test itself."""
+    return Machine(children, tmp_path, sqlite_url, "+0", "only")
+
+
+async def prepare(url: str) -> None:
+    """Make the tables, and keep finished jobs however old they seem."""
+    async with open_storage(url) as storage:
+        await storage.set_retention({"default": Retention(completed=None, failed=None, aborted=None)})
+
+
+def started(*workers: Process) -> list[Process]:
+    """Wait until all have started."""
+    return [worker.started() for worker in workers]
+
+
+async def hold(load: Load, gate: Path, *tokens: str, **options: Any) -> None:
+    """Add jobs that run until the gate opens, and wait until they do."""
+    await load.add([at_gate(token=token, gate=str(gate)) for token in tokens], **options)
+    await load.until(lambda history: {run.token for run in history.runs} >= set(tokens))
+
+
+def runs_of(load: Load, *tokens: str) -> list[int]:
+    counts = Counter(run.token for run in load.history().runs)
+    return [counts[token] for token in tokens]
+
+
+async def left_for_a_month(load: Load) -> int:
+    """Wait until no job waits or runs but those that are due in a month; return how many there are of these."""
+    async with asyncio.timeout(60), open_storage(load.url) as storage:
+        while True:
+            await load.drained(but={JobState.SCHEDULED})
+            jobs = (await storage.find(JobFilter(states=frozenset({JobState.SCHEDULED})), limit=1000)).jobs
+            now = await storage.now()
+            if all(job.run_at is not None and job.run_at - now > timedelta(days=29) for job in jobs):
+                return len(jobs)
+            await asyncio.sleep(0.05)
+
+
+async def test_a_clock_set_under_all_processes_of_a_file_takes_no_lease_and_keeps_delayed_jobs(
+    sqlite_url: str, machine: Machine, report: Callable[..., None], seed: int, scale: int, tmp_path: Path
+) -> None:
+    await prepare(sqlite_url)
+    working = machine.worker(slots=4).started()
+    # One with a free slot asks for jobs all the time, would hear that it counts as lost, and beat. These are full, and
+    # beat every two seconds, while the first one looks for the lost several times a second.
+    held = ["held0", "held1", "held2"]
+    holding = started(*(machine.worker("--queue", "held", slots=1, lost_after=8) for _ in held))
+    await hold(machine, tmp_path / "gate", *held, queue="held")
+    client = machine.client(jobs=100 * scale, rate=40, delayed=0.6, seed=seed, wait=True)
+    settings = ["+2h", "-2h", "-1s", "+30d"] * scale
+    for place, offset in enumerate(settings, 1):
+        so_many = len(held) + 100 * scale * place / (len(settings) + 1)
+        await machine.until(lambda history, so_many=so_many: len(history.adds) > so_many)
+        machine.clock.set(offset)
+        assert runs_of(machine, *held) == [1, 1, 1]
+    client.line("added")
+    # What was delayed by the clock of thirty days ahead waits for thirty days; nothing else does.
+    machine.clock.set("+0")
+    (tmp_path / "gate").touch()
+    await machine.until(lambda history: all(run.end for run in history.runs if run.token in held))
+    assert await left_for_a_month(machine) > 0
+    machine.clock.set("+31d")
+    # Due jobs are looked for every 10 s, and when one more is to wait.
+    await machine.add([quick(token="bell")], delay=0.5)
+    client.done(60)
+    await machine.drained()
+    verdict = await machine.verdict(undisturbed=True)
+    report("SQLite: clock set under all processes", tried=len(settings) + 2, **verdict.figures)
+    assert verdict.text == ""
+    assert runs_of(machine, *held) == [1, 1, 1]
+    assert {run.pid for run in verdict.history.runs} == {worker.pid for worker in [working, *holding]}
+    assert sum(len(final.lost) for final in verdict.finals) == 0
+
+
+async def test_a_dead_workers_jobs_are_taken_back_in_the_usual_time_though_the_clock_was_set_back(
+    sqlite_url: str, machine: Machine, report: Callable[..., None], tmp_path: Path
+) -> None:
+    await prepare(sqlite_url)
+    gate = tmp_path / "gate"
+    workers = {worker.pid: worker for worker in started(machine.worker(), machine.worker())}
+    await hold(machine, gate, "held")
+    dead = workers.pop(machine.history().runs[0].pid)
+    [living] = workers
+    pause(dead, sqlite_url)
+    machine.clock.set("-2h")
+    paused_at = time.monotonic()
+    await machine.until(lambda history: len(history.runs) == 2)
+    waited = time.monotonic() - paused_at
+    gate.touch()
+    dead.cont()
+    await machine.drained()
+    verdict = await machine.verdict(undisturbed=True)
+    report("SQLite: SIGSTOP, and the clock set back", tried=1, **verdict.figures)
+    assert verdict.text == ""
+    assert [run.pid for run in verdict.history.runs] == [dead.pid, living]
+    # Its last heartbeat was up to a quarter of its time ago.
+    assert LOST_AFTER / 2 < waited < LOST_AFTER + SLACK
+
+
+async def test_workers_in_different_time_namespaces_see_each_other_live(
+    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path
+) -> None:
+    await prepare(sqlite_url)
+    load, gate = load_on(sqlite_url), tmp_path / "gate"
+    apart = ("unshare", "--time", "--boottime", "1000000", "--fork", "--kill-child", "--")
+    started(load.contained(apart, slots=1), load.worker(slots=1))
+    await hold(load, gate, "inside or outside", "the other")
+    async with open_storage(sqlite_url) as storage:
+        before = [worker.beat_at for worker in await storage.workers()]
+        # For longer than a lease both beat and neither is lost.
+        await asyncio.sleep(1.5 * LOST_AFTER)
+        after = [worker.beat_at for worker in await storage.workers()]
+    assert all(then < now for then, now in zip(before, after, strict=True))
+    gate.touch()
+    await load.drained()
+    verdict = await load.verdict(undisturbed=True)
+    report("SQLite: another time namespace", tried=1, **verdict.figures)
+    assert verdict.text == ""
+    assert len({run.pid for run in verdict.history.runs}) == len(verdict.history.runs) == 2
