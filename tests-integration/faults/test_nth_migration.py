@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from jobq_storage_postgres.testing import ThrowawayPostgres
 
 PATIENCE = 60.0
 EVERY = 7
-"""Outside a soak, of the statements of an operation only every so manieth is made to fail, and the last one."""
+"""Outside a soak only every so manieth statement is made to fail, and the last one, the commit."""
 
 
 @pytest.fixture(params=["PostgreSQL", "SQLite"])
@@ -62,14 +61,14 @@ async def undisturbed(schema: Schema, start: str, act: Act) -> Usual:
 
 
 def cases_of(schema: Schema, statements: int, seed: int, scale: int) -> Iterator[tuple[int, Kind]]:
-    """Give which statement fails, and how: each in each way in a soak; else some, and the commit, the last one."""
-    kinds = [kind for some in schema.kinds for kind in some]
-    if scale == 1:
-        for nth in range(1 + seed % EVERY, statements, EVERY):
+    """Give which statement fails, and how: those ways that are alike take turns, outside a soak all of them do; and the
+    commit, the last one, in each way."""
+    all_kinds = [kind for kinds in schema.kinds for kind in kinds]
+    every = max(1, EVERY // scale)
+    for nth in range(1 + seed % every, statements, every):
+        for kinds in [all_kinds] if scale == 1 else schema.kinds:
             yield nth, kinds[(nth + seed) % len(kinds)]
-    else:
-        yield from itertools.product(range(1, statements), kinds)
-    for kind in kinds:
+    for kind in all_kinds:
         yield statements, kind
 
 
