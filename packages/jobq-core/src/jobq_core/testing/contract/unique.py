@@ -19,6 +19,7 @@ from jobq_core.testing.helpers import (
     job_in,
     new_job,
     read,
+    register_worker,
     settle,
     start_one,
     state_of,
@@ -123,6 +124,23 @@ class UniqueContract(ContractBase):
         await self.advance(storage, worker.lost_after + 1)
         await storage.rescue()
         await add_job(storage, unique_key="k")
+
+    async def test_being_taken_back_frees_the_key_if_it_ends_the_job(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        for request in (None, "disable", "abort"):
+            with case(request):
+                lost = await register_worker(storage)
+                job = await add_job(storage, unique_key="k")
+                await start_one(storage, lost)
+                if request is not None:
+                    await getattr(storage, request)([job])
+                await storage.deregister(lost.id)
+                await storage.rescue()
+                second = new_job(unique_key="k")
+                expected = Added(second.id, True) if request == "abort" else Added(job, False)
+                assert await storage.add([second]) == [expected]
+                await storage.clear("default")
 
     @pytest.mark.parametrize("end", ["delete", "retry and complete"])
     async def test_the_end_of_an_earlier_job_does_not_free_the_key_of_its_successor(

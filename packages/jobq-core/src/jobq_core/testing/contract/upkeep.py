@@ -331,6 +331,20 @@ class UpkeepContract(ContractBase):
         assert [(rescued.state, rescued.attempt) for rescued in lost.jobs] == [(S.PENDING, 0)]
         assert (await read(storage, job)).attempts == ()
 
+    async def test_a_begin_that_is_refused_notes_nothing(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        job = await add_job(storage, max_attempts=1)
+        first = await claim_one(storage, worker)
+        await settle(storage, worker, first, Ending.RELEASE)
+        present = await claim_one(storage, worker)
+        stranger = await register_worker(storage)
+        # Late, under the lease of before; and by somebody who holds nothing.
+        assert await storage.begin(worker.id, [(job, first.lease)]) == [False]
+        assert await storage.begin(stranger.id, [(job, present.lease)]) == [False]
+        await storage.deregister(worker.id)
+        [lost] = await storage.rescue()
+        assert [(rescued.state, rescued.attempt) for rescued in lost.jobs] == [(S.PENDING, 0)]
+        assert (await read(storage, job)).attempts == ()
+
     async def test_a_lost_worker_without_jobs_is_met_once(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         await self.advance(storage, worker.lost_after + 1)
         [lost] = await storage.rescue()
