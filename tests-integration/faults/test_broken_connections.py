@@ -48,7 +48,8 @@ async def test_connections_whose_log_breaks_are_given_up_and_made_anew(
     processes[-1].done(120)
     await load.drained()
     outputs = "\n".join(process.output for process in processes)
-    assert all(int(count) for count in re.findall(r"broke (\d+)", outputs))
+    # One that was given up and not needed since has nothing to be broken.
+    assert sum(map(int, re.findall(r"broke (\d+)", outputs))) > times
     assert "the disk failed" in outputs
     verdict = await load.verdict()
     report("SQLite: connections break", tried=times, **verdict.figures | {"recovery": longest})
