@@ -142,6 +142,26 @@ async def test_the_same_jobs_added_at_once_in_other_orders(storages: list[Postgr
     assert (await storages[0].counts("default"))["default"][JobState.PENDING] == 100
 
 
+async def test_the_same_runs_settled_at_once_in_opposite_orders_meet_no_deadlock(
+    storages: list[PostgresQueueStorage], postgres_dsn: str
+) -> None:
+    """As by a worker whose connection broke, and that sends its settlements again while the first ones go on."""
+    one, other, *_ = storages
+    for storage in storages:
+        await storage.close()
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
+        before = await deadlocks(admin)
+        async with one, other:
+            worker = await register_worker(one)
+            for ending, state in ((Ending.COMPLETE, JobState.COMPLETED), (Ending.FAIL, JobState.FAILED)) * 3:
+                await one.add([new_job() for _ in range(1000)])
+                claimed = (await one.exchange(worker.id, (), Claim(("default",), 1000))).claimed
+                runs = [Settlement(job.id, job.lease, ending, result=b"1", error=ERROR) for job in claimed]
+                answers = await asyncio.gather(one.exchange(worker.id, runs), other.exchange(worker.id, runs[::-1]))
+                assert [answer.settled for answer in answers] == [[state] * 1000] * 2
+        assert await deadlocks(admin) == before
+
+
 async def test_a_serialization_failure_is_repeated_and_not_reported(
     storages: list[PostgresQueueStorage], postgres_dsn: str
 ) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import psycopg
 import pytest_asyncio
 from psycopg import sql
 
-from jobq_core.testing import new_job
+from jobq_core.testing import add_job, claim_one, new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
 
 
@@ -59,6 +60,26 @@ async def test_a_backlog_is_promoted_to_its_end_after_hours_without_maintenance(
     await storage.add([new_job(run_at=float(n)) for n in range(1, 26)])
     await move_clock(storage, postgres_dsn, 36_000)
     assert [(await storage.promote(10)).promoted for _ in range(4)] == [10, 10, 5, 0]
+
+
+async def test_a_run_that_is_just_being_taken_back_does_not_begin(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    """A begin that goes by what it saw before it waited is told that it may, of a job that is another's by then."""
+    worker = await register_worker(storage)
+    job = await add_job(storage, max_attempts=1)
+    claimed = await claim_one(storage, worker)
+    connect = psycopg.AsyncConnection.connect
+    async with await connect(postgres_dsn) as rescuer, await connect(postgres_dsn, autocommit=True) as admin:
+        gone = sql.SQL("DELETE FROM {} WHERE id = %s").format(sql.Identifier(storage.schema, "running"))
+        await rescuer.execute(gone, (job,))
+        begun = asyncio.create_task(storage.begin(worker.id, [(job, claimed.lease)]))
+        waits = "SELECT FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
+        async with asyncio.timeout(10):
+            while not (await admin.execute(waits, (rescuer.info.backend_pid,))).rowcount:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)  # the event is in the server
+        await rescuer.commit()
+        assert await begun == [False]
 
 
 async def test_counts_survive_being_summed_up(storage: PostgresQueueStorage) -> None:

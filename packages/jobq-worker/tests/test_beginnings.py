@@ -22,7 +22,7 @@ from jobq_core import (
 from jobq_core.errors import StorageError
 from jobq_core.states import Ending
 from jobq_core.testing import ManualClock
-from jobq_worker import trouble, watch
+from jobq_worker import membership, trouble, watch
 
 from .kit import Endings, Stage, add, add_many, ending, record, state, until, working
 from .probe import Probe
@@ -154,6 +154,24 @@ async def test_a_job_whose_lease_is_over_when_its_run_is_to_begin_never_runs(
         await storage.delete([gone])
         assert isinstance(await ending(worker, storage, quick(2), max_attempts=1), JobCompleted)
     assert runs == [2]
+
+
+async def test_what_was_to_begin_before_the_process_was_frozen_is_not_started(
+    storage: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The storage said that it may, and by the time that this is read the job may be another's."""
+    now = 1000.0
+    monkeypatch.setattr(membership.Membership.__init__, "__kwdefaults__", {"clock": lambda: now})
+    gate = storage.hold("begin")
+    async with working(storage, quick) as worker:
+        job_id = await add(storage, quick(), max_attempts=1)
+        await until(lambda: storage.calls["begin"])
+        now += 60
+        gate.set()
+        await until(lambda: worker.stats().released)
+        found = await record(storage, job_id)
+    assert runs == []
+    assert (found.state, found.attempt) == (JobState.PENDING, 0)
 
 
 async def test_a_worker_that_stops_hands_back_what_is_about_to_begin(storage: Probe) -> None:
