@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from jobq_core import Backoff, JobCompleted, JobState, WorkerLost, WorkerStarted, job
+from jobq_core import Backoff, JobCompleted, JobContext, JobState, WorkerLost, WorkerStarted, job
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import Heart
 from jobq_core.testing import ManualClock, claim_one, register_worker, worker_info
@@ -254,3 +254,42 @@ async def test_the_heart_is_closed_at_a_stop(storage: Probe) -> None:
         async with asyncio.timeout(5):
             await until(lambda: all(heart.closed for heart in storage.hearts))
     assert len(storage.hearts) == 1
+
+
+@pytest.mark.parametrize("operation", ["exchange", "adopt"])
+async def test_jobs_that_were_given_to_a_registration_which_is_over_are_not_run(
+    frozen: Probe, clock: ManualClock, operation: str
+) -> None:
+    """The answer comes when others have taken them back, and this worker is registered anew and counts as alive."""
+    leases: list[int] = []
+
+    @job()
+    async def note(context: JobContext) -> None:
+        assert context.lease is not None
+        leases.append(context.lease)
+
+    async with working(frozen, note, heartbeat_interval=10_000, lost_after=30_000) as worker:
+        own = worker._shift.membership  # type: ignore[union-attr]
+        before = worker.id
+        if operation == "adopt":
+            frozen.fail("exchange", after=True)
+        gate = frozen.hold(operation)
+        job_id = await add(frozen, note())
+        await until(lambda: frozen.calls[operation])
+
+        async def claimed() -> bool:
+            return await state(frozen, job_id) is JobState.PROCESSING
+
+        await until(claimed)
+        clock.advance(30_001)
+        [lost] = await frozen.rescue()
+        assert [rescued.id for rescued in lost.jobs] == [job_id]
+        own.doubt()
+        await until(lambda: own.may_claim and worker.id != before)
+        gate.set()
+
+        async def done() -> bool:
+            return await state(frozen, job_id) is JobState.COMPLETED
+
+        await until(done)
+        assert leases == [2]

@@ -79,6 +79,8 @@ class HoldingContract(ContractBase):
         await add_job(storage)
         claimed = await claim_one(storage, worker)
         assert await other.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(True)]
+        stranger = await register_worker(other)
+        assert await other.held(stranger.id, [(claimed.id, claimed.lease)]) == [Hold(False)], "it is another's"
 
     async def test_a_hold_tells_what_its_job_was_asked_to_do(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
