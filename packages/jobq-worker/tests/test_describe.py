@@ -55,6 +55,10 @@ def test_a_secret_where_a_long_text_is_cut_is_hidden_whole() -> None:
     for place in range(MAX_MESSAGE // 2 - 80, MAX_MESSAGE // 2 + 20, 7):
         message = "x" * place + secret + "y" * MAX_MESSAGE
         assert "sss" not in record(ValueError(message), login("ada", Secret(secret), {})).message
+    for place in range(MAX_TRACEBACK // 2 - 400, MAX_TRACEBACK // 2 + 20, 7):
+        found = record(ValueError("x" * place + secret + "y" * MAX_TRACEBACK), login("ada", Secret(secret), {}))
+        assert found.traceback is not None
+        assert "sss" not in found.traceback
 
 
 def test_long_texts_keep_their_beginning_and_end() -> None:
