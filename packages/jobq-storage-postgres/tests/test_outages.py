@@ -264,8 +264,10 @@ async def test_a_database_that_takes_no_writes_says_so_and_another_connection_is
         assert await read_only.get([new_job().id]) == [None]
         with pytest.raises(StorageReadOnlyError, match="target_session_attrs=read-write"):
             await read_only.add([new_job()])
-    # A server that was the primary when the connection was made, and is not any more.
-    await storage.now()
+    # A server that was the primary when the connection was made, and is not any more. The add is prepared there: after an
+    # error in one that is not, a connection is given up anyhow.
+    for _ in range(3):
+        await storage.add([new_job()])
     link = storage._database._idle[-1]
     await link.fetch([(Statement("demote", "SET default_transaction_read_only = on"), ())])
     (added,) = await storage.add([new_job()])
