@@ -15,7 +15,7 @@ import pytest_asyncio
 from jobq_core.errors import StorageError, StorageReadOnlyError, StorageUnavailableError
 from jobq_core.records import WorkerStats
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import Claim, Settlement, queue_topic
+from jobq_core.storage import Claim, Retention, Settlement, queue_topic
 from jobq_core.testing import new_job, register_worker, worker_info
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.testing import ThrowawayPostgres
@@ -264,14 +264,14 @@ async def test_a_database_that_takes_no_writes_says_so_and_another_connection_is
         assert await read_only.get([new_job().id]) == [None]
         with pytest.raises(StorageReadOnlyError, match="target_session_attrs=read-write"):
             await read_only.add([new_job()])
-    # A server that was the primary when the connection was made, and is not any more. The add is prepared there: after an
-    # error in one that is not, a connection is given up anyhow.
+    # A server that was the primary when the connection was made, and is not any more. The statement is prepared there:
+    # after an error in one that is not, a connection is given up anyhow.
+    kept = {"default": Retention(completed=60.0)}
     for _ in range(3):
-        await storage.add([new_job()])
+        await storage.set_retention(kept)
     link = storage._database._idle[-1]
     await link.fetch([(Statement("demote", "SET default_transaction_read_only = on"), ())])
-    (added,) = await storage.add([new_job()])
-    assert added.created
+    await storage.set_retention(kept)
     assert link.closed
 
 
