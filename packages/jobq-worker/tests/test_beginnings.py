@@ -22,7 +22,7 @@ from jobq_core import (
 from jobq_core.errors import StorageError
 from jobq_core.states import Ending
 from jobq_core.testing import ManualClock
-from jobq_worker import membership, trouble, watch
+from jobq_worker import fetcher, membership, trouble, watch
 
 from .kit import Endings, Stage, add, add_many, ending, record, state, until, working
 from .probe import Probe
@@ -264,7 +264,13 @@ async def test_a_limiter_counts_a_start_when_it_happens_and_not_when_it_is_noted
     assert sorted(runs) == [1, 2]
 
 
-async def test_what_a_lost_worker_never_ran_is_not_failed(stage: Stage) -> None:
+@pytest.mark.parametrize("max_attempts", [1, 10])
+async def test_what_a_lost_worker_never_ran_is_not_failed_and_runs_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, max_attempts: int
+) -> None:
+    # So that it is in the buffer when the loss is heard of: neither handed back nor looked after by then.
+    monkeypatch.setattr(fetcher, "STALE", 60.0)
+    monkeypatch.setattr(watch.Watch, "look", lambda *_: asyncio.sleep(0))
     clock = ManualClock()
 
     @job(max_attempts=1)
@@ -277,11 +283,12 @@ async def test_what_a_lost_worker_never_ran_is_not_failed(stage: Stage) -> None:
             endings = Endings(worker)
             await endings.all(await add_many(storage, [quick(n) for n in range(100)]))
             hanging = await add(storage, hang())
-            ids = await add_many(storage, [quick(n) for n in range(100, 110)], max_attempts=1)
+            ids = await add_many(storage, [quick(n) for n in range(100, 110)], max_attempts=max_attempts)
             await stage.reached("started")
             claimed = [job_id for job_id in ids if await state(storage, job_id) is JobState.PROCESSING]
             clock.advance(30_001)
             [lost] = await storage.rescue()
+            worker._shift.membership.doubt()  # type: ignore[union-attr]
             after = {rescued.id: rescued.state for rescued in lost.jobs}
             assert after == {hanging: JobState.FAILED, **dict.fromkeys(claimed, JobState.PENDING)}
             await endings.all(ids)  # by the same worker under another name

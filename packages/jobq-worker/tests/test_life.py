@@ -152,6 +152,18 @@ async def test_stop_hands_back_at_its_timeout_what_still_runs(storage: Probe, st
         assert await storage.workers() == []
 
 
+async def test_a_stop_settles_what_has_ended_though_the_storage_fails_at_first(
+    storage: Probe, stage: Stage, gated: Any
+) -> None:
+    async with working(storage, gated) as worker:
+        job_id = await add(storage, gated())
+        await stage.reached("started 0")
+        storage.fail("exchange", 2)
+        stage.reach("go on")
+        await worker.stop(30)
+    assert await state(storage, job_id) is JobState.COMPLETED
+
+
 async def test_stop_at_once_is_prompt(storage: Probe, stage: Stage, gated: Any) -> None:
     async with working(storage, gated) as worker:
         ids = await add_many(storage, [gated(n=n) for n in range(3)])

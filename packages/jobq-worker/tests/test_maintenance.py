@@ -66,6 +66,11 @@ async def test_a_dead_leader_is_replaced_before_its_jobs_may_be_taken_back(lost_
         assert storage.terms == {term}
 
 
+async def test_the_lost_are_looked_for_several_times_in_the_span_after_which_they_are(storage: Probe) -> None:
+    async with working(storage, quick, lost_after=0.6, heartbeat_interval=0.1), asyncio.timeout(3):
+        await storage.called("rescue", 5)
+
+
 async def test_a_due_job_is_promoted_at_its_moment(storage: Probe) -> None:
     async with working(storage, quick, poll_interval=600) as worker:
         await storage.called("promote")

@@ -11,7 +11,7 @@ from jobq_core import Backoff, JobCompleted, JobContext, JobState, WorkerLost, W
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import Heart
 from jobq_core.testing import ManualClock, claim_one, register_worker, worker_info
-from jobq_worker import membership, trouble
+from jobq_worker import membership, trouble, watch
 
 from .kit import Endings, Stage, add, add_many, ending, record, state, until, working
 from .probe import Probe
@@ -293,3 +293,25 @@ async def test_jobs_that_were_given_to_a_registration_which_is_over_are_not_run(
 
         await until(done)
         assert leases == [2]
+
+
+async def test_an_end_that_counted_for_nothing_is_neither_told_nor_counted(
+    storage: Probe, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch.Watch, "look", lambda *_: asyncio.sleep(0))
+
+    @job()
+    async def wait() -> None:
+        stage.reach("started")
+        await stage.reached("go on")
+
+    async with working(storage, wait, quick) as worker:
+        endings = Endings(worker)
+        gone = await add(storage, wait())
+        await stage.reached("started")
+        await storage.delete([gone])
+        stage.reach("go on")
+        await until(lambda: storage.settlements_of(gone))
+        last = await endings.of(await add(storage, quick()))
+        assert [event.job_id for event in endings._seen] == [last.job_id]
+        assert worker.stats().completed == 1

@@ -165,6 +165,17 @@ class UniqueContract(ContractBase):
         added = await storage.add([new, *again])
         assert added == [Added(new.id, True), Added(done, False), Added(waiting, False)]
 
+    async def test_a_finished_job_that_is_added_again_does_not_take_its_key(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        job = new_job(unique_key="k")
+        await storage.add([job])
+        await settle(storage, worker, await claim_one(storage, worker))
+        # As who never heard the answer does.
+        assert await storage.add([job]) == [Added(job.id, False)]
+        second = new_job(unique_key="k")
+        assert await storage.add([second]) == [Added(second.id, True)]
+
     async def test_a_job_whose_key_another_has_by_now_is_not_retried(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
