@@ -1,0 +1,121 @@
+"""A SQLite file backed up under load, in each way that the documentation names, and a queue on what was restored."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable, Collection
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import load_jobs
+from history import Wrong
+from load import Load, Process
+
+from jobq_core import open_storage
+from jobq_core.states import JobState
+
+PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
+
+
+def backup(path: Path, copy: Path, _running: Collection[Process]) -> None:
+    with closing(sqlite3.connect(path, timeout=10)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+
+
+def vacuum_into(path: Path, copy: Path, _running: Collection[Process]) -> None:
+    with closing(sqlite3.connect(path, timeout=10)) as source:
+        source.execute("VACUUM INTO ?", (str(copy),))
+
+
+def snapshot(path: Path, copy: Path, running: Collection[Process]) -> None:
+    """Copy all three files as they are at one moment: nobody runs meanwhile."""
+    for process in running:
+        process.stop()
+    try:
+        for ending in ("", "-wal", "-shm"):
+            shutil.copyfile(f"{path}{ending}", f"{copy}{ending}")
+    finally:
+        for process in running:
+            process.cont()
+
+
+def dump(path: Path, copy: Path, _running: Collection[Process]) -> None:
+    """Have SQLite's own tool write the tables out and read them in again."""
+    script = subprocess.run(
+        ["sqlite3", "-cmd", ".timeout 10000", path, ".dump"], capture_output=True, check=True, timeout=60
+    ).stdout
+    subprocess.run(["sqlite3", copy], input=script, capture_output=True, check=True, timeout=60)
+
+
+# The snapshot last: who was paused for it may lose a lease afterwards without being blamed.
+WAYS = {"Connection.backup": backup, "VACUUM INTO": vacuum_into, ".dump": dump, "snapshot": snapshot}
+
+
+async def test_backups_made_under_load_have_all_that_was_acknowledged_and_drain_where_they_are_restored(
+    sqlite_url: str,
+    load_on: Callable[..., Load],
+    children: Any,
+    report: Callable[..., None],
+    tmp_path: Path,
+    scale: int,
+    seed: int,
+) -> None:
+    path, gate = tmp_path / "jobs.db", tmp_path / "gate"
+    await open_storage(sqlite_url).migrate()
+    load = load_on(sqlite_url)
+    workers = [load.worker().started() for _ in range(2)]
+    (gated,) = await load.add([load_jobs.at_gate(token="gated", gate=str(gate))])
+    await load.until(lambda history: history.runs)
+    client = load.client(jobs=250 * scale, rate=60, many=20, delayed=0.1, seed=seed, **PATIENT).started()
+    copies: list[tuple[str, Path, set[UUID]]] = []
+    for number, (name, way) in enumerate(list(WAYS.items()) * scale):
+        before = len(load.history().runs)
+        history = await load.until(lambda history, before=before: len(history.runs) > before + 30)
+        acknowledged = {add.job for add in history.adds if add.answer == "acknowledged" and add.job is not None}
+        copy = tmp_path / f"restored{number}" / "jobs.db"
+        copy.parent.mkdir()
+        copies.append((name, copy, acknowledged))
+        await asyncio.to_thread(way, path, copy, (*workers, client))
+    gate.touch()
+    client.done(120)
+    await load.drained()
+    verdict = await load.verdict(undisturbed=True)
+    report("SQLite: backups made", tried=len(copies), **verdict.figures)
+    assert verdict.text == ""
+    assert verdict.answers == {"acknowledged"}, "nobody is to notice that a backup is made"
+    assert all(worker.alive for worker in workers)
+    for process in (*workers, client):
+        process.term()
+    elsewhere = [restore(children, copy) for _, copy, _ in copies]
+    for (name, copy, acknowledged), (restored, jobs, worker) in zip(copies, elsewhere, strict=True):
+        await restored.drained()
+        finals = await restored.finals()
+        runs = restored.history().runs
+        doubled = (await restored.verdict()).count(Wrong.DOUBLY_OWNED, Wrong.LEASE_TWICE)
+        lost = len(acknowledged - jobs)
+        report(f"SQLite: {name} restored", tried=1, added=len(jobs), runs=len(runs), lost=lost, doubled=doubled)
+        assert (lost, doubled) == (0, 0), name
+        assert {final.job for final in finals} == jobs
+        assert {final.state for final in finals} == {JobState.COMPLETED}
+        assert gated in {run.job for run in runs}, "it was held when the backup was made, and is run again"
+        assert worker.alive
+        assert whole(copy)
+
+
+def whole(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def restore(children: Any, copy: Path) -> tuple[Load, set[UUID], Process]:
+    """Start a worker on a backup, which is whole; return the load there, the jobs in it, and the worker."""
+    assert whole(copy)
+    with closing(sqlite3.connect(copy)) as connection:
+        jobs = {UUID(bytes=id_) for (id_,) in connection.execute("SELECT id FROM jobq_job")}
+    restored = Load(children, copy.parent, f"sqlite:///{copy}")
+    return restored, jobs, restored.worker().started()
