@@ -169,8 +169,9 @@ class OnPostgres(Place):
 
     async def restore(self) -> None:
         """See `Place.restore`."""
-        # What a worker that stops sent last, the server may still be doing. A connection that it was making and made no
-        # use of is closed when it is collected as garbage.
+        # What a worker that stops sent last, the server may still be doing: a lease on maintenance, if it was that,
+        # would never end while the clock stands, and nobody promote anything. A connection that it was making and made
+        # no use of is closed when it is collected as garbage.
         await self._none("NOT (state = 'idle' AND query = '')")
         statements = [
             f"DELETE FROM jobq.{table}; INSERT INTO jobq.{table} SELECT * FROM kept.{table}" for table in self._tables
