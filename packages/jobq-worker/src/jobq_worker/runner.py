@@ -64,8 +64,9 @@ class Runner:
         self._asking: set[Run] = set()
         self.handlers: Mapping[str, Handler] = {}
         self.buffer: deque[Run] = deque()
-        self.running: dict[int, Run] = {}
-        """By lease; a run past its time limit stays until its handler ends."""
+        self.running: set[Run] = set()
+        """A run past its time limit stays until its handler ends. Not by lease: a database that was restored, or
+        promoted before it had all, may give a number again while a run of the former one goes on here."""
         self.outbox: deque[Run] = deque()
         """Runs that have ended and are to be settled."""
         self.draining = False
@@ -106,7 +107,7 @@ class Runner:
     def _start(self, run: Run) -> None:
         slot = run.slot = self._slots.free.pop()
         slot.run = run
-        self.running[run.job.lease] = run
+        self.running.add(run)
         if run.job.must_begin:
             self._asking.add(run)
             self._ask_to_begin(run)
@@ -209,8 +210,9 @@ class Runner:
             self._asking.remove(run)
         run.unlink()
         run.arguments = None  # not needed to settle it
-        if self.running.pop(run.job.lease, None) is None:
+        if run not in self.running:
             return  # abandoned meanwhile
+        self.running.remove(run)
         if not run.over:
             if run.started:
                 run.seconds = self._loop.time() - run.started
@@ -250,7 +252,7 @@ class Runner:
         if run.timer is not None:
             run.timer.cancel()
             run.timer = None
-        if run.over or run.job.lease not in self.running:
+        if run.over or run not in self.running:
             return
         if run.started:
             run.seconds = self._loop.time() - run.started
@@ -260,7 +262,7 @@ class Runner:
 
     def stop_all(self, why: Stop) -> None:
         """Ask every run to stop, and forget (LOST) or hand back (else) what has not started."""
-        for run in list(self.running.values()):
+        for run in list(self.running):
             self.stop(run, why)
         if why is Stop.LOST:
             self._release_grants(len(self.buffer))
@@ -284,7 +286,7 @@ class Runner:
 
     def abandon(self) -> None:
         """Settle all that still runs and take back its slots; the executors are to be closed with it."""
-        for run in list(self.running.values()):
+        for run in list(self.running):
             self.settle_without_end(run)
             run.unlink()
             assert run.slot is not None
@@ -302,7 +304,7 @@ class Runner:
         """Return the leases that are accounted for: buffered, running, or ended and not settled yet."""
         return [
             *(run.job.lease for run in self.buffer),
-            *self.running,
+            *(run.job.lease for run in self.running),
             *(run.job.lease for run in self.outbox),
         ]
 

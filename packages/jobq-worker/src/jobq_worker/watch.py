@@ -58,7 +58,7 @@ class Watch:
         """Ask about the runs, and the buffered jobs, that are older than this many seconds, and act on the answers."""
         before = self._loop.time() - older_than
         runner = self._runner
-        runs = [run for run in [*runner.buffer, *runner.running.values()] if run.taken_at <= before and not run.over]
+        runs = [run for run in [*runner.buffer, *runner.running] if run.taken_at <= before and not run.over]
         if not runs:
             self._trouble.fine("watch")
             return
@@ -71,7 +71,7 @@ class Watch:
                 self._stop(run, _STOPS[hold.request])
 
     def _stop(self, run: Run, why: Stop) -> None:
-        if run.over or (run.slot is not None and run.job.lease not in self._runner.running):
+        if run.over or (run.slot is not None and run not in self._runner.running):
             return  # it ended while we asked
         if why is Stop.LOST:
             logger.warning(
