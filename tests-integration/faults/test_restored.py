@@ -1,0 +1,265 @@
+"""PostgreSQL restored from a dump, or to a point in time; and workers of before that still run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import load_jobs
+import psycopg
+import pytest
+from cluster import DURABLE, folder_of
+from history import Wrong
+from journal import now
+from load import Load, Process
+
+from jobq_core import open_storage
+from jobq_core.ids import new_id
+from jobq_core.records import WorkerInfo, WorkerStats
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import Claim, ClaimedJob, Hold, QueueStorage, Settlement
+from jobq_core.submission import new_job
+from jobq_storage_postgres.testing import ThrowawayPostgres
+from jobq_storage_postgres.testing.binaries import find
+
+PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
+NEVER_AGAIN = "SELECT setval('jobq.lease', nextval('jobq.lease') + 1000000000)"
+"""What docs/guides/operating.md has an operator run where workers of before may still run."""
+
+
+def run(tool: str, *arguments: str | Path) -> None:
+    """Run one of PostgreSQL's own tools."""
+    binaries = find()
+    assert isinstance(binaries, Path), "a backup needs the server's binaries"
+    done = subprocess.run([binaries / tool, *arguments], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def database(server: ThrowawayPostgres, name: str) -> str:
+    """Make an empty database; return its URL."""
+    with psycopg.connect(server.dsn, autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}".encode())
+    return urlsplit(server.dsn)._replace(path=f"/{name}").geturl()
+
+
+@pytest.fixture
+def archiving() -> Iterator[tuple[ThrowawayPostgres, Path]]:
+    """A server that hands its log to a folder beside its data, piece by piece."""
+    command = {"archive_mode": "on", "archive_command": "cp %p ../archive/%f"}
+    with ThrowawayPostgres(settings={**DURABLE, **command}) as server:
+        folder = folder_of(server)
+        archive, owner = folder / "archive", folder.stat()
+        archive.mkdir()
+        os.chown(archive, owner.st_uid, owner.st_gid)
+        yield server, archive
+
+
+async def at_work(load: Load, gate: Path, seed: int, jobs: int) -> tuple[list[Process], Process, UUID]:
+    """Have two workers and a client, and a job that runs until `gate` is there."""
+    workers = [load.worker().started() for _ in range(2)]
+    (gated,) = await load.add([load_jobs.at_gate(token="gated", gate=str(gate))])
+    await load.until(lambda history: history.runs)
+    client = load.client(jobs=jobs, rate=80, many=20, keys=4, delayed=0.1, seed=seed, **PATIENT).started()
+    return workers, client, gated
+
+
+async def some_more(load: Load, runs: int = 40) -> set[UUID]:
+    """Wait for runs, and return the jobs that were acknowledged by then."""
+    before = len(load.history().runs)
+    history = await load.until(lambda history: len(history.runs) > before + runs)
+    return {add.job for add in history.adds if add.answer == "acknowledged" and add.job is not None}
+
+
+async def all_over(load: Load, gate: Path, client: Process, *workers: Process) -> dict[str, Any]:
+    await asyncio.to_thread(gate.touch)
+    client.done(120)
+    await load.drained()
+    verdict = await load.verdict(undisturbed=True)
+    assert verdict.text == ""
+    assert verdict.answers == {"acknowledged"}, "nobody is to notice that a backup is made"
+    assert all(worker.alive for worker in workers)
+    for process in (*workers, client):
+        process.term()
+    return verdict.figures
+
+
+async def drained(
+    children: Any, folder: Path, url: str, kept: set[UUID], gated: UUID, report: Callable[..., None], fault: str
+) -> set[UUID]:
+    """Run what is in a restored database, none of whose workers is there any more; return its jobs."""
+    await asyncio.to_thread(folder.mkdir)
+    restored = Load(children, folder, url)
+    worker = restored.worker().started()
+    await restored.drained()
+    finals, runs = await restored.finals(), restored.history().runs
+    jobs = {final.job for final in finals}
+    lost, doubled = len(kept - jobs), (await restored.verdict()).count(Wrong.DOUBLY_OWNED, Wrong.LEASE_TWICE)
+    report(fault, tried=1, added=len(jobs), runs=len(runs), lost=lost, doubled=doubled)
+    assert (lost, doubled) == (0, 0)
+    assert {final.state for final in finals} == {JobState.COMPLETED}
+    assert gated in {run.job for run in runs}, "it was held when the backup was made, and is run again"
+    assert worker.alive
+    return jobs
+
+
+async def test_a_dump_made_under_load_has_all_that_was_acknowledged_and_drains_where_it_is_restored(
+    postgres: ThrowawayPostgres,
+    load_on: Callable[..., Load],
+    children: Any,
+    report: Callable[..., None],
+    tmp_path: Path,
+    scale: int,
+    seed: int,
+) -> None:
+    url, gate = database(postgres, "shop"), tmp_path / "gate"
+    await open_storage(url).migrate()
+    load = load_on(url)
+    workers, client, gated = await at_work(load, gate, seed, 100 * scale)
+    dumps: list[tuple[Path, set[UUID]]] = []
+    for number in range(scale):
+        dumps.append((tmp_path / f"dump{number}", await some_more(load)))
+        await asyncio.to_thread(run, "pg_dump", "--format=custom", "--file", dumps[-1][0], "--dbname", url)
+    figures = await all_over(load, gate, client, *workers)
+    report("PostgreSQL: dumps made", tried=len(dumps), **figures)
+    for number, (dump, kept) in enumerate(dumps):
+        restored = database(postgres, f"restored{number}")
+        await asyncio.to_thread(run, "pg_restore", "--dbname", restored, dump)
+        await drained(children, tmp_path / f"of{number}", restored, kept, gated, report, "PostgreSQL: dump restored")
+
+
+async def test_a_server_restored_to_a_point_in_time_has_all_that_was_acknowledged_before_and_drains(
+    archiving: tuple[ThrowawayPostgres, Path],
+    load_on: Callable[..., Load],
+    children: Any,
+    report: Callable[..., None],
+    tmp_path: Path,
+    seed: int,
+) -> None:
+    (server, archive), gate, base = archiving, tmp_path / "gate", tmp_path / "base"
+    await open_storage(server.dsn).migrate()
+    load = load_on(server.dsn)
+    workers, client, gated = await at_work(load, gate, seed, 150)
+    await some_more(load)
+    await asyncio.to_thread(
+        run, "pg_basebackup", "--dbname", server.dsn, "--pgdata", base, "--checkpoint=fast", "--no-sync"
+    )
+    kept = await some_more(load)
+    with psycopg.connect(server.dsn, autocommit=True) as admin:
+        admin.execute("SELECT pg_create_restore_point('here')")
+    later = await some_more(load)
+    figures = await all_over(load, gate, client, *workers)
+    report("PostgreSQL: base backup made", tried=1, **figures)
+    with psycopg.connect(server.dsn, autocommit=True) as admin:
+        admin.execute("SELECT pg_switch_wal()")
+    server.halt()  # which waits until all of the log is in the archive
+    target = {"restore_command": f"cp {archive}/%f %p", "recovery_target_name": "here"}
+    with ThrowawayPostgres(settings={**DURABLE, **target, "recovery_target_action": "promote"}) as other:
+        other.halt()
+        data = folder_of(other) / "data"
+        owner = data.stat()
+        shutil.rmtree(data)
+        shutil.copytree(base, data, symlinks=True)
+        (data / "recovery.signal").touch()
+        for path in (data, *data.rglob("*")):
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        data.chmod(0o700)
+        other.start()
+        await promoted(other)
+        jobs = await drained(
+            children, tmp_path / "restored", other.dsn, kept, gated, report, "PostgreSQL: restored to a point in time"
+        )
+        assert later - jobs, "what came after the point is not there"
+
+
+async def promoted(server: ThrowawayPostgres) -> None:
+    """Wait until a server takes writes."""
+    async with asyncio.timeout(30), await psycopg.AsyncConnection.connect(server.dsn, autocommit=True) as connection:
+        while (await (await connection.execute("SELECT pg_is_in_recovery()")).fetchone()) != (False,):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)  # the event is in the server
+
+
+async def test_a_dump_put_in_place_under_running_workers_drains_and_leaves_all_their_slots_free(
+    postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, seed: int
+) -> None:
+    """Against all advice: nobody is stopped, and numbers that the workers hold are given again, to themselves too."""
+    url, gate, dump = database(postgres, "shop"), tmp_path / "gate", tmp_path / "dump"
+    await open_storage(url).migrate()
+    load = load_on(url)
+    workers = [load.worker().started() for _ in range(2)]
+    client = load.client(jobs=400, rate=80, kinds={"quick": 1, "sleeping": 9}, seed=seed, patience=300.0).started()
+    kept = await some_more(load)
+    await asyncio.to_thread(run, "pg_dump", "--format=custom", "--file", dump, "--dbname", url)
+    restored = database(postgres, "restored")
+    await asyncio.to_thread(run, "pg_restore", "--dbname", restored, dump)
+    await some_more(load)
+    with psycopg.connect(postgres.dsn, autocommit=True) as admin:
+        admin.execute("ALTER DATABASE shop ALLOW_CONNECTIONS false")
+        admin.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = 'shop'")
+        admin.execute("ALTER DATABASE shop RENAME TO former")
+        admin.execute("ALTER DATABASE restored RENAME TO shop")
+    recovery = await load.next_run(now())
+    client.line("added", 120)
+    await load.drained()
+    finals = await load.finals()
+    lost = len(kept - {final.job for final in finals})
+    report("PostgreSQL: dump put in place under load", tried=1, added=len(finals), lost=lost, recovery=recovery)
+    assert lost == 0
+    assert {final.state for final in finals} == {JobState.COMPLETED}
+    assert all(worker.alive for worker in workers)
+    await load.add([load_jobs.at_gate(token=f"full {n}", gate=str(gate)) for n in range(8)])
+    await load.until(lambda history: sum(run.token.startswith("full") for run in history.runs) == 8)
+    await asyncio.to_thread(gate.touch)
+    await load.drained()
+
+
+def a_worker() -> WorkerInfo:
+    return WorkerInfo(
+        id=new_id(), name="w", host="h", pid=1, queues=("default",), kinds=("quick",), concurrency=1, lost_after=30.0
+    )
+
+
+async def claimed(storage: QueueStorage, worker: WorkerInfo) -> ClaimedJob:
+    """Claim the one job that waits."""
+    await storage.register(worker)
+    (job,) = (await storage.exchange(worker.id, [], Claim(("default",), 1))).claimed
+    return job
+
+
+@pytest.mark.parametrize("careful", [False, True], ids=["as_restored", "with_new_numbers"])
+async def test_a_worker_of_before_settles_nothing_once_the_restored_database_gives_new_numbers(
+    postgres: ThrowawayPostgres, tmp_path: Path, report: Callable[..., None], careful: bool
+) -> None:
+    """Without that its settlement counts, as the docs warn: it has the number that another was given."""
+    url, dump = database(postgres, "shop"), tmp_path / "dump"
+    former, new = a_worker(), a_worker()
+    await open_storage(url).migrate()
+    async with open_storage(url) as storage:
+        await storage.add([new_job(new_id(), load_jobs.quick(token="one"), "default", {})])
+        await asyncio.to_thread(run, "pg_dump", "--format=custom", "--file", dump, "--dbname", url)
+        held = await claimed(storage, former)
+    restored = database(postgres, "restored")
+    await asyncio.to_thread(run, "pg_restore", "--dbname", restored, dump)
+    if careful:
+        with psycopg.connect(restored, autocommit=True) as admin:
+            admin.execute(NEVER_AGAIN.encode())
+    async with open_storage(restored) as storage:
+        job = await claimed(storage, new)
+        assert job.id == held.id
+        assert (job.lease != held.lease) is careful
+        # Either way the former is told that it holds nothing: by its next heartbeat, and by its next look at its runs.
+        heart = storage.heart(former)
+        assert not await asyncio.to_thread(heart.beat, WorkerStats())
+        heart.close()
+        assert await storage.held(former.id, [(held.id, held.lease)]) == [Hold(held=False)]
+        # But it may end its run before.
+        ended = Settlement(held.id, held.lease, Ending.COMPLETE, b'"former"')
+        await storage.exchange(former.id, [ended], None)
+        assert await storage.held(new.id, [(job.id, job.lease)]) == [Hold(held=careful)]
+    report("PostgreSQL: a worker of before settles", tried=1, added=1)
