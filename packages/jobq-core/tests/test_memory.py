@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import FrameType
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,8 +14,9 @@ import pytest
 
 from jobq_core.errors import ClosedError, ConfigurationError
 from jobq_core.memory import MemoryQueueStorage
+from jobq_core.records import WorkerStats
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import Claim, JobFilter, QueueStorage, Settlement, queue_topic
+from jobq_core.storage import Claim, JobFilter, Leadership, QueueStorage, Settlement, queue_topic
 from jobq_core.testing import (
     ManualClock,
     StorageContract,
@@ -94,6 +95,35 @@ async def test_the_clock_is_this_machines_unless_one_is_given() -> None:
     async with MemoryQueueStorage() as storage:
         before = time.time()
         assert before - 1e-6 <= (await storage.now()).timestamp() <= time.time() + 1e-6
+
+
+@pytest.mark.parametrize("jump", [7200.0, -7200.0, 30 * 86_400.0])
+async def test_a_clock_that_is_set_neither_ends_nor_prolongs_a_life_nor_a_term(
+    jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day, steady = ManualClock(), ManualClock(1000)
+    monkeypatch.setattr("time.time", day)
+    monkeypatch.setattr("time.monotonic", steady)
+    storage = MemoryQueueStorage()
+    monkeypatch.undo()
+    async with storage:
+        worker, other = [await register_worker(storage, lost_after=30) for _ in range(2)]
+        await storage.lead(worker.id, 30)
+        await add_job(storage)
+        held = await claim_one(storage, worker)
+        day.advance(jump)
+        steady.advance(29.999)
+        assert await storage.rescue() == []
+        assert await storage.lead(other.id, 30) == Leadership(False, 0.001)
+        assert storage.heart(other).beat(WorkerStats())
+        steady.advance(0.001)
+        [lost] = await storage.rescue()
+        assert (lost.worker, lost.silent_for) == (worker.id, 30)
+        assert [job.id for job in lost.jobs] == [held.id]
+        assert await storage.lead(other.id, 30) == Leadership(True, 30)
+        [record] = await storage.workers()
+        assert record.beat_at == await storage.now()
+        assert record.expires_at == record.beat_at + timedelta(seconds=30)
 
 
 async def test_a_storage_that_was_never_opened_is_refused() -> None:

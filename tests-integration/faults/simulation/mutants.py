@@ -66,10 +66,10 @@ def rescues_the_living() -> Generator[StorageType, None, None]:
     real = upkeep.rescue
 
     def rescue(store: Store) -> list[LostWorker]:
-        now = store.now()
+        now = store.steady()
         for worker in store.workers.values():
-            if (worker.beat_at + worker.expires_at) // 2 <= now:
-                worker.expires_at = now
+            if worker.lost_at - worker.lost_after // 2 <= now:
+                worker.lost_at = now
         return real(store)
 
     with mock.patch.object(upkeep, "rescue", rescue):
@@ -113,9 +113,9 @@ def forgets_to_rescue() -> Generator[StorageType, None, None]:
     """Lost workers are forgotten, and what they held is not taken back."""
 
     def rescue(store: Store) -> list[LostWorker]:
-        now = store.now()
+        now = store.steady()
         for key, worker in list(store.workers.items()):
-            if worker.expires_at <= now:
+            if worker.lost_at <= now:
                 del store.workers[key]
         return []
 

@@ -14,7 +14,7 @@ from uuid import UUID
 import msgspec
 
 from jobq_core.encoding import decode_or_show
-from jobq_core.moments import to_datetime, to_optional_datetime
+from jobq_core.moments import SECOND, to_datetime, to_optional_datetime
 from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress, WorkerInfo, WorkerStats
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import JobStatus, NewJob, Retention, queue_topic
@@ -150,13 +150,18 @@ class Row(msgspec.Struct, eq=False):
 
 
 class WorkerRow(msgspec.Struct, eq=False):
-    """A registered worker; alive until `expires_at`."""
+    """A registered worker; alive until `lost_at`, by the clock that nobody sets."""
 
     info: WorkerInfo
     started_at: int
     beat_at: int
-    expires_at: int
+    lost_at: int
     stats: WorkerStats
+
+    @property
+    def lost_after(self) -> int:
+        """For how many microseconds a sign of life holds."""
+        return round(self.info.lost_after * SECOND)
 
 
 def copy_stats(stats: WorkerStats) -> WorkerStats:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -58,7 +57,8 @@ class MemoryQueueStorage(QueueStorage):
 
     name: objects of one name share their jobs, across threads and event loops, for as long as the process lives
         (default: none, the jobs are this object's alone).
-    clock: returns seconds since 1970 (default: time.time); the one given first for a name holds.
+    clock: returns seconds since 1970, and leases go by it too (default: time.time, and time.monotonic for leases); the
+        one given first for a name holds.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("memory",)
@@ -66,10 +66,10 @@ class MemoryQueueStorage(QueueStorage):
     def __init__(self, name: str | None = None, *, clock: Callable[[], float] | None = None) -> None:
         self._name = None if name is None else _check_name(name)
         if name is None:
-            self._store = Store(clock or time.time)
+            self._store = Store(clock)
         else:
             with _naming:
-                self._store = _named.setdefault(name, Store(clock or time.time))
+                self._store = _named.setdefault(name, Store(clock))
             if clock not in (None, self._store.clock):
                 raise ConfigurationError(f"memory storage {name!r} runs by another clock already")
         self._open = False
@@ -279,7 +279,7 @@ class MemoryQueueStorage(QueueStorage):
                     info=row.info,
                     started_at=to_datetime(row.started_at),
                     beat_at=to_datetime(row.beat_at),
-                    expires_at=to_datetime(row.expires_at),
+                    expires_at=to_datetime(row.beat_at + row.lost_after),
                     stats=copy_stats(row.stats),
                 )
                 for row in store.workers.values()

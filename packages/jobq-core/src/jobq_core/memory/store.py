@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Final
 from uuid import UUID
@@ -26,8 +27,10 @@ TIMED: Final = frozenset({JobState.SCHEDULED, JobState.BLOCKED})
 class Store:
     """Jobs, queues and workers. `due` is a heap of what waits for a time; entries whose token is over are passed by."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.clock = clock
+    def __init__(self, clock: Callable[[], float] | None) -> None:
+        self.clock = clock or time.time
+        # The time of day may be set while workers run; whether they live must not depend on it.
+        self._steady = clock or time.monotonic
         self.lock = threading.Lock()
         self.bell = Bell()
         self.rings: set[str] = set()
@@ -46,6 +49,10 @@ class Store:
     def now(self) -> int:
         """Return the storage's clock."""
         return round(self.clock() * SECOND)
+
+    def steady(self) -> int:
+        """Return the clock that leases go by, in microseconds: nobody sets it."""
+        return round(self._steady() * SECOND)
 
     def queue(self, name: str) -> Queue:
         """Return a queue, a new one if need be."""

@@ -24,13 +24,11 @@ from jobq_core.storage import (
 
 def register(store: Store, info: WorkerInfo) -> None:
     """Make a worker known; see `QueueStorage.register`."""
-    now = store.now()
-    expires_at = now + round(info.lost_after * SECOND)
-    known = store.workers.get(info.id)
-    if known is None:
-        store.workers[info.id] = WorkerRow(info, now, now, expires_at, WorkerStats())
-    else:
-        known.info, known.beat_at, known.expires_at = info, now, expires_at
+    worker = store.workers.get(info.id)
+    if worker is None:
+        worker = store.workers[info.id] = WorkerRow(info, store.now(), 0, 0, WorkerStats())
+    worker.info = info
+    _renew(store, worker)
     for name in info.queues:
         if name in store.queues:
             blocked = store.queues[name].places[JobState.BLOCKED].values()
@@ -38,10 +36,15 @@ def register(store: Store, info: WorkerInfo) -> None:
                 _free(store, row)
 
 
+def _renew(store: Store, worker: WorkerRow) -> None:
+    worker.beat_at = store.now()
+    worker.lost_at = store.steady() + worker.lost_after
+
+
 def is_alive(store: Store, worker: UUID) -> bool:
     """Say whether a worker may claim jobs."""
     row = store.workers.get(worker)
-    return row is not None and row.expires_at > store.now()
+    return row is not None and row.lost_at > store.steady()
 
 
 def beat(store: Store, worker: UUID, stats: WorkerStats) -> bool:
@@ -49,15 +52,14 @@ def beat(store: Store, worker: UUID, stats: WorkerStats) -> bool:
     row = store.workers.get(worker)
     if row is None:
         return False
-    row.beat_at = store.now()
-    row.expires_at = row.beat_at + round(row.info.lost_after * SECOND)
+    _renew(store, row)
     row.stats = copy_stats(stats)
     return True
 
 
 def lead(store: Store, worker: UUID, term: float) -> Leadership:
     """Take or renew the lease on maintenance; see `QueueStorage.lead`."""
-    now = store.now()
+    now = store.steady()
     if store.leader in (None, worker) or store.leader_until <= now:
         store.leader = worker
         store.leader_until = now + round(term * SECOND)
@@ -96,8 +98,8 @@ def _free(store: Store, row: Row) -> None:
 
 def rescue(store: Store) -> list[LostWorker]:
     """Take jobs back from lost workers; see `QueueStorage.rescue`."""
-    now = store.now()
-    lost = {key: worker for key, worker in store.workers.items() if worker.expires_at <= now}
+    now, steady = store.now(), store.steady()
+    lost = {key: worker for key, worker in store.workers.items() if worker.lost_at <= steady}
     held: dict[UUID, list[RescuedJob]] = {key: [] for key in lost}
     for key in lost:
         del store.workers[key]
@@ -109,7 +111,7 @@ def rescue(store: Store) -> list[LostWorker]:
         LostWorker(
             worker=key,
             name=lost[key].info.name if key in lost else "",
-            silent_for=(now - lost[key].beat_at) / SECOND if key in lost else 0.0,
+            silent_for=(steady - lost[key].lost_at + lost[key].lost_after) / SECOND if key in lost else 0.0,
             jobs=jobs,
         )
         for key, jobs in held.items()
