@@ -88,7 +88,11 @@ class Process:
     @property
     def is_done(self) -> bool:
         """Whether it has said so."""
-        return "done" in self.output.splitlines()
+        return self.said("done")
+
+    def said(self, line: str) -> bool:
+        """Whether it has printed this line."""
+        return line in self.output.splitlines()
 
     def kill(self) -> None:
         """Kill it as a crash would. It has ended when this returns."""
