@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
-from hypothesis.errors import HypothesisWarning
+from hypothesis.errors import HypothesisException, HypothesisWarning
 
 from jobq_core.errors import JobQueueError
 
@@ -43,12 +43,17 @@ class Refused:
 def try_all(drawn: st.SearchStrategy[T], check: Callable[[T], object], *, count: int, seed: int) -> int:
     """Check so many values of a strategy, all of them decided by the seed; returns how many were tried."""
     tried = 0
+    failures: list[Exception] = []
 
     @given(drawn)
     def run(value: T) -> None:
         nonlocal tried
         tried += 1
-        check(value)
+        try:
+            check(value)
+        except Exception as error:
+            failures.append(error)
+            raise
 
     chosen = settings(
         max_examples=count,
@@ -61,7 +66,11 @@ def try_all(drawn: st.SearchStrategy[T], check: Callable[[T], object], *, count:
     with warnings.catch_warnings():
         # Of values that take long to show: some are to be long.
         warnings.simplefilter("ignore", HypothesisWarning)
-        chosen(seeded(seed)(run))()
+        try:
+            chosen(seeded(seed)(run))()
+        except HypothesisException as error:
+            # It stumbled as it looked for a smaller value (over a subclass of str, say): what it had found counts.
+            raise next(iter(failures), error) from error
     return tried
 
 
