@@ -64,9 +64,10 @@ class Runner:
         self._asking: set[Run] = set()
         self.handlers: Mapping[str, Handler] = {}
         self.buffer: deque[Run] = deque()
-        self.running: set[Run] = set()
-        """A run past its time limit stays until its handler ends. Not by lease: a database that was restored, or
-        promoted before it had all, may give a number again while a run of the former one goes on here."""
+        self.running: dict[Run, None] = {}
+        """In the order of their starts; a run past its time limit stays until its handler ends. Not by lease: a
+        database that was restored, or promoted before it had all, may give a number again while a run of the former one
+        goes on here."""
         self.outbox: deque[Run] = deque()
         """Runs that have ended and are to be settled."""
         self.draining = False
@@ -107,7 +108,7 @@ class Runner:
     def _start(self, run: Run) -> None:
         slot = run.slot = self._slots.free.pop()
         slot.run = run
-        self.running.add(run)
+        self.running[run] = None
         if run.job.must_begin:
             self._asking.add(run)
             self._ask_to_begin(run)
@@ -212,7 +213,7 @@ class Runner:
         run.arguments = None  # not needed to settle it
         if run not in self.running:
             return  # abandoned meanwhile
-        self.running.remove(run)
+        del self.running[run]
         if not run.over:
             if run.started:
                 run.seconds = self._loop.time() - run.started
