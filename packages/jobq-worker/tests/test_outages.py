@@ -97,6 +97,21 @@ async def test_a_claim_that_takes_effect_long_after_it_failed_is_found(
         assert storage.calls["adopt"] > looks
 
 
+async def test_a_job_that_this_worker_holds_and_does_not_know_is_found_though_nothing_failed(
+    storage: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a failover to a database that does not know that the job has ended: it still is this worker's there."""
+    monkeypatch.setattr("jobq_worker.fetcher.AGAIN", 0.05)
+    async with working(storage, quick, poll_interval=0.01) as worker:
+        endings = Endings(worker)
+        held = await add(storage, quick(1), queue="other")
+        me = worker.health().worker
+        assert me is not None
+        assert [job.id for job in (await storage.exchange(me, (), Claim(("other",), 1))).claimed] == [held]
+        await endings.of(held)
+    assert runs == [1]
+
+
 async def test_results_are_kept_while_the_database_is_away(storage: Probe, stage: Stage) -> None:
     @job()
     async def gated(n: int) -> int:

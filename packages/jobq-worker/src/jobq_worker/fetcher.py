@@ -39,10 +39,11 @@ STALE: Final = 0.2
 REFUSALS: Final = 3
 """How often a settlement may be refused by itself before its job is failed instead."""
 RECHECKS: Final = (0.0, 5.0, 30.0, 120.0)
-"""Seconds after a failed claim at which to look for jobs whose answer was lost: a commit may come late."""
+"""Seconds after a failed exchange at which to look for jobs that this worker holds and does not know: a claim may have
+been answered to nobody, and its commit may come late; or another database answers now that does not know what ended."""
 AGAIN: Final = 120.0
-"""Seconds between two looks after those, for as long as the worker runs: how late a commit may come nobody can say. A
-worker none of whose claims has failed never looks."""
+"""Seconds between two looks after those, for as long as the worker runs: how late a commit may come nobody can say, and
+that another database answers may pass unseen."""
 
 
 class Fetcher:
@@ -75,7 +76,7 @@ class Fetcher:
         self._rung = True
         self._poll_at = 0.0
         self._doubts: list[float] = []
-        self._look_again_at = float("inf")
+        self._look_again_at = self._loop.time() + AGAIN
         self._limit = BATCH
         self._sent = 0
         self._refusals = 0
@@ -157,7 +158,7 @@ class Fetcher:
                 self._narrow(error)
             if claim is not None:
                 self._rung = True
-                self._doubts = [loop.time() + after for after in RECHECKS]
+            self._doubts = [loop.time() + after for after in RECHECKS]
             if self._gate is not None:
                 await self._gate.give_back(granted)
             raise
