@@ -119,7 +119,7 @@ def integration(session: nox.Session) -> None:
 def faults(session: nox.Session) -> None:
     """Break every promise that can be broken from outside, for about 10 minutes. `-- --seed N` repeats a run."""
     install(session, *PACKAGES, group="faults", test=True)
-    install_pgbouncer(session)
+    install_tools(session)
     session.run("pytest", "tests-integration/faults", *session.posargs)
 
 
@@ -127,7 +127,7 @@ def faults(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Do the same with larger numbers, for about an hour. `-- --scale N` makes it as long as wanted."""
     install(session, *PACKAGES, group="faults", test=True)
-    install_pgbouncer(session)
+    install_tools(session)
     session.run("pytest", "tests-integration/faults", "--scale", "soak", "--timeout", "3600", *session.posargs)
 
 
@@ -168,15 +168,19 @@ def install(session: nox.Session, *packages: str, group: str | None = None, test
     session.run(find_uv_bin(), "pip", "install", "--quiet", *ours, *wanted, external=True)
 
 
-def install_pgbouncer(session: nox.Session) -> None:
-    """Have PgBouncer on the machine: no registry of Python's or Node's has it, so it is Debian's; only root gets it."""
-    if shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])):
+def install_tools(session: nox.Session) -> None:
+    """Have PgBouncer and SQLite's shell on the machine: they are Debian's, for no registry of Python's or Node's has
+    them, and only root gets them."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+    missing = [tool for tool in ("pgbouncer", "sqlite3") if shutil.which(tool, path=path) is None]
+    if not missing:
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
-        session.error("the faults need PgBouncer on PATH or in /usr/sbin (Debian: apt-get install pgbouncer)")
+        named = " and ".join(missing)
+        session.error(f"the faults need {named} on PATH or in /usr/sbin (Debian: apt-get install {' '.join(missing)})")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     session.run("apt-get", "update", "-q", env=quiet, external=True, silent=True)
-    session.run("apt-get", "install", "-q", "-y", "--no-install-recommends", "pgbouncer", env=quiet, external=True)
+    session.run("apt-get", "install", "-q", "-y", "--no-install-recommends", *missing, env=quiet, external=True)
     # The package starts a pooler of the machine's own, which is not ours to want.
     session.run("sh", "-c", "service pgbouncer stop || true", external=True, silent=True)
 
