@@ -29,7 +29,8 @@ from jobq_core.testing import add_job, claim_one, new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
-PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
+PATIENT = {"wait": True, "patience": 300.0, "seconds": 1200.0}
+"""For jobs that outages in a row keep waiting, too: one that nobody runs is missed 120 s after the last of them."""
 """Clients that ride every outage out, so that what they add is acknowledged in the end."""
 
 
