@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import enum
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -378,6 +379,24 @@ def test_anything_else_has_none(other: object) -> None:
 @pytest.mark.parametrize("name", ["a", "x" * 255, "ünï", "with space", "\n"], ids=repr)
 def test_names_of_up_to_255_characters_are_fine(name: str) -> None:
     assert check_name(name, "queue") == name
+
+
+class Loud(str):
+    """Text of a class of its own."""
+
+
+class Shelf(enum.StrEnum):
+    TOP = "top"
+
+
+class Colour(str, enum.Enum):  # noqa: UP042  (this is what is about)
+    RED = "red"
+
+
+@pytest.mark.parametrize(("name", "plain"), [(Loud("loud"), "loud"), (Shelf.TOP, "top"), (Colour.RED, "red")])
+def test_a_name_of_a_class_of_its_own_becomes_plain_text(name: str, plain: str) -> None:
+    checked = check_name(name, "queue")
+    assert (checked, type(checked)) == (plain, str)
 
 
 def test_two_declarations_are_two_definitions() -> None:

@@ -313,11 +313,14 @@ def _check_policy(policy: Any) -> RetryPolicy:
 
 
 def check_name(name: Any, what: str) -> str:
-    """Return a name (of a queue, kind, tag, run or key) of 1 to 255 characters; raises ConfigurationError otherwise."""
+    """Return a name (of a queue, kind, tag, run or key) of 1 to 255 characters; raises ConfigurationError otherwise.
+
+    Text of a class of its own, such as a member of a StrEnum, becomes plain text, which every storage takes.
+    """
     if not isinstance(name, str) or not 1 <= len(name) <= 255:
         raise ConfigurationError(f"{what} must be text of 1 to 255 characters, not {shown(name)}")
     try:
-        return check_text(name, what)
+        return str.__str__(check_text(name, what))
     except InvalidJobError as error:
         raise ConfigurationError(str(error)) from None
 
