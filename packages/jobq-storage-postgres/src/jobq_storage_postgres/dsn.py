@@ -69,11 +69,6 @@ def parse(dsn: str, time_limit: float) -> dict[str, Any]:
     }
 
 
-def told(text: str) -> str:
-    """Write the value of an option that is refused, unless it is long enough to have swallowed more of the URL."""
-    return repr(text) if re.fullmatch(r"[\w.+-]{0,20}", text) else "what is there"
-
-
 def _misspelt(dsn: str) -> str | None:
     """Say which option of a URL there is none of; only its name, and what it may be meant for."""
     if "://" not in dsn:

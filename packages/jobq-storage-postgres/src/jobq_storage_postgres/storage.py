@@ -410,7 +410,8 @@ def _number(name: str, given: float | None, options: Mapping[str, str], default:
     try:
         return float(options[name])
     except ValueError:
-        raise ConfigurationError(f"{name} must be a number, not {_dsn.told(options[name])}") from None
+        # Not repeated: a URL that lacks a & has more in an option's value, a password too.
+        raise ConfigurationError(f"{name} must be a number") from None
 
 
 def _truth(text: str) -> bool:
@@ -418,4 +419,4 @@ def _truth(text: str) -> bool:
         return True
     if text.lower() in ("0", "false", "no", "off"):
         return False
-    raise ConfigurationError(f"prepared must be true or false, not {_dsn.told(text)}")
+    raise ConfigurationError("prepared must be true or false")
