@@ -30,10 +30,7 @@ from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
 PATIENT = {"wait": True, "patience": 300.0, "seconds": 1200.0}
-"""For jobs that outages in a row keep waiting, too: one that nobody runs is missed 120 s after the last of them."""
-"""Clients that ride every outage out, so that what they add is acknowledged in the end."""
-
-
+"""Clients that ride every outage out, many in a row too, so that what they add is acknowledged in the end."""
 PATIENCE = 1.0
 """Seconds of a client that is not to wait."""
 

@@ -23,6 +23,7 @@ from jobq_core import open_storage
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter, Retention
 
+QUEUES = ("default", "held")
 SLACK = 2.5
 """Seconds by which a rescue may be late on a busy machine; clocks here are wrong by thousands."""
 
@@ -36,7 +37,8 @@ def machine(children: Any, tmp_path: Path, sqlite_url: str) -> Machine:
 async def prepare(url: str) -> None:
     """Make the tables, and keep finished jobs however old they seem."""
     async with open_storage(url) as storage:
-        await storage.set_retention({"default": Retention(completed=None, failed=None, aborted=None)})
+        for_ever = Retention(completed=None, failed=None, aborted=None)
+        await storage.set_retention(dict.fromkeys(QUEUES, for_ever))
 
 
 def started(*workers: Process) -> list[Process]:

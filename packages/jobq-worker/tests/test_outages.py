@@ -112,6 +112,32 @@ async def test_a_job_that_this_worker_holds_and_does_not_know_is_found_though_no
     assert runs == [1]
 
 
+async def test_a_full_worker_hands_back_what_it_holds_and_does_not_know(storage: Probe) -> None:
+    """As often as it may be silent before it counts as lost, whatever that is: nothing failed, no slot is free."""
+    held_up = asyncio.Event()
+
+    @job()
+    async def busy() -> None:
+        await held_up.wait()
+
+    async with working(storage, busy, quick, concurrency=1, heartbeat_interval=0.1, lost_after=0.6) as worker:
+        endings = Endings(worker)
+        long = await add(storage, busy())
+        await until(lambda: worker.stats().running == 1)
+        unknown = await add(storage, quick(1), queue="other")
+        me = worker.health().worker
+        assert me is not None
+        assert [job.id for job in (await storage.exchange(me, (), Claim(("other",), 1))).claimed] == [unknown]
+
+        async def waits() -> bool:
+            return await state(storage, unknown) is JobState.PENDING
+
+        await until(waits)
+        assert runs == []
+        held_up.set()
+        await endings.of(long)
+
+
 async def test_results_are_kept_while_the_database_is_away(storage: Probe, stage: Stage) -> None:
     @job()
     async def gated(n: int) -> int:

@@ -42,8 +42,8 @@ RECHECKS: Final = (0.0, 5.0, 30.0, 120.0)
 """Seconds after a failed exchange at which to look for jobs that this worker holds and does not know: a claim may have
 been answered to nobody, and its commit may come late; or another database answers now that does not know what ended."""
 AGAIN: Final = 120.0
-"""Seconds between two looks after those, for as long as the worker runs: how late a commit may come nobody can say, and
-that another database answers may pass unseen."""
+"""Seconds between two looks, those aside, at most: a worker that lives keeps no job from running for much longer than
+one that died. How late a commit comes nobody can say, and that another database answers may pass unseen."""
 
 
 class Fetcher:
@@ -76,7 +76,8 @@ class Fetcher:
         self._rung = True
         self._poll_at = 0.0
         self._doubts: list[float] = []
-        self._look_again_at = self._loop.time() + AGAIN
+        self._look_interval = min(membership.info.lost_after, AGAIN)
+        self._look_again_at = self._loop.time() + self._look_interval
         self._limit = BATCH
         self._sent = 0
         self._refusals = 0
@@ -132,7 +133,7 @@ class Fetcher:
 
     async def exchange(self) -> None:
         """Settle what has ended and claim what there is room for, once. Raises what the storage raises."""
-        if min([self._look_again_at, *self._doubts]) <= self._loop.time() and self._membership.sure():
+        if self._looks_now():
             await self._adopt()
         runner, loop = self.runner, self._loop
         rung, self._rung, self._flush = self._rung, False, False
@@ -235,12 +236,18 @@ class Fetcher:
             return 0
         return len(self._slots.free) + ahead - buffered
 
+    def _looks_now(self) -> bool:
+        """Say whether to look for jobs that this worker holds and does not know, be all of its slots taken or not."""
+        return min([self._look_again_at, *self._doubts]) <= self._loop.time() and self._membership.sure()
+
     def _pause(self) -> float:
         """Return the seconds until the next exchange is due; 0 for now."""
         runner, now = self.runner, self._loop.time()
         if self._ending:
             return 0.0
         if runner.outbox and (self._flush or not runner.running or len(runner.outbox) >= BATCH):
+            return 0.0
+        if self._looks_now():
             return 0.0
         pause = self._poll_interval
         buffered = len(runner.buffer)
@@ -292,6 +299,6 @@ class Fetcher:
         found = await self._storage.adopt(worker, self.runner.leases())
         while self._doubts and self._doubts[0] <= before:
             del self._doubts[0]
-        self._look_again_at = before + AGAIN
+        self._look_again_at = before + self._look_interval
         if found and worker == self._membership.id:
             self.runner.adopt(found, before)
