@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -79,31 +79,19 @@ async def test_a_deleted_file_is_said_at_once_and_none_is_made_in_its_place(
     assert not path.exists()
 
 
-async def test_nothing_is_acknowledged_that_went_into_a_file_deleted_just_after_it_was_looked_at(
-    storage: SqliteQueueStorage, path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("part", "then"), [(Path, "deleted or moved away"), (log_of, "its log"), (index_of, "its log")]
+)
+async def test_nothing_is_acknowledged_that_went_into_what_was_deleted_just_after_it_was_looked_at(
+    storage: SqliteQueueStorage, path: Path, part: Callable[[Path], Path], then: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await add_job(storage)
     monkeypatch.setattr(place, "RECENT", 1000.0)
     await add_job(storage)
-    path.unlink()
+    part(path).unlink()
     with pytest.raises(StorageUnavailableError, match="during the operation"):
         await storage.add([new_job()])
-    with pytest.raises(StorageUnavailableError, match="deleted or moved away"):
+    with pytest.raises(StorageUnavailableError, match=then):
         await storage.add([new_job()])
-
-
-async def test_what_was_acknowledged_between_two_looks_is_saved_from_a_deleted_log(
-    storage: SqliteQueueStorage, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(place, "RECENT", 1000.0)
-    first = await add_job(storage)
-    log_of(path).unlink()
-    second = await add_job(storage)
-    monkeypatch.setattr(place, "RECENT", 0.0)
-    with pytest.raises(StorageUnavailableError, match="its log"):
-        await storage.add([new_job()])
-    await storage.close()
-    assert await ids(path) == {first.bytes, second.bytes}
 
 
 async def test_a_file_that_is_moved_away_and_back_is_gone_on_with(storage: SqliteQueueStorage, path: Path) -> None:
