@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 SCALES = {"faults": 1, "soak": 5}
 """By how much each test's numbers are multiplied."""
-FIGURES = ("tried", "added", "runs", "lost", "doubled")
+FIGURES = ("tried", "added", "runs", "lost", "doubled", "excused")
 
 
 def _scale(text: str) -> int:
@@ -78,7 +78,8 @@ def scale(request: pytest.FixtureRequest) -> int:
 def report(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Say what a fault came to, for the closing table: `report("kill -9 of workers", tried=6, added=600, …)`.
 
-    tried, added, runs, lost, doubled: counts. recovery: seconds of the longest one, None where nothing had to recover.
+    tried, added, runs, lost, doubled: counts. excused: processes that were late though nobody disturbed them, see
+    `load.Verdict`. recovery: seconds of the longest one, None where nothing had to recover.
     Called twice for one fault, counts add up. Asserts nothing: call it before you do.
     """
 
@@ -90,11 +91,12 @@ def report(request: pytest.FixtureRequest) -> Callable[..., None]:
         runs: int = 0,
         lost: int = 0,
         doubled: int = 0,
+        excused: int = 0,
         recovery: float | None = None,
     ) -> None:
-        row = {"fault": fault, "tried": tried, "added": added, "runs": runs, "lost": lost, "doubled": doubled}
+        counts = dict(zip(FIGURES, (tried, added, runs, lost, doubled, excused), strict=True))
         # A property of the test, since that reaches the process that closes the session under `-n` too.
-        request.node.user_properties.append(("fault", {**row, "recovery": recovery}))
+        request.node.user_properties.append(("fault", {"fault": fault, **counts, "recovery": recovery}))
 
     return note
 

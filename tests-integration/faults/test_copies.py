@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import load_jobs
 from history import Wrong
 from load import Load, Process
 
 from jobq_client import JobQueueClient
 from jobq_core import open_storage
 from jobq_core.states import JobState
-
-PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
 
 
 def backup(path: Path, copy: Path, _running: Collection[Process]) -> None:
@@ -69,31 +66,18 @@ async def test_backups_made_under_load_have_all_that_was_acknowledged_and_drain_
     path, gate = tmp_path / "jobs.db", tmp_path / "gate"
     await open_storage(sqlite_url).migrate()
     load = load_on(sqlite_url)
-    workers = [load.worker().started() for _ in range(2)]
-    (gated,) = await load.add([load_jobs.at_gate(token="gated", gate=str(gate))])
-    await load.until(lambda history: history.runs)
-    client = load.client(jobs=250 * scale, rate=60, many=20, delayed=0.1, seed=seed, **PATIENT).started()
+    workers, client = load.at_work(jobs=250 * scale, rate=60, many=20, delayed=0.1, seed=seed)
+    (gated,) = await load.hold(gate, "gated")
     copies: list[tuple[str, Path, set[UUID]]] = []
     for number, (name, way) in enumerate(list(WAYS.items()) * scale):
-        before = len(load.history().runs)
-        history = await load.until(
-            lambda history, before=before: len(history.runs) > before + 30 or client.said("added")
-        )
-        acknowledged = {add.job for add in history.adds if add.answer == "acknowledged" and add.job is not None}
+        acknowledged = await load.some_more(client, 30)
         copy = tmp_path / f"restored{number}" / "jobs.db"
         copy.parent.mkdir()
         copies.append((name, copy, acknowledged))
         await asyncio.to_thread(way, path, copy, (*workers, client))
     gate.touch()
-    client.done(120)
-    await load.drained()
-    verdict = await load.verdict(undisturbed=True)
+    verdict = await load.unnoticed(client, *workers)
     report("SQLite: backups made", tried=len(copies), **verdict.figures)
-    assert verdict.text == ""
-    assert verdict.answers == {"acknowledged"}, "nobody is to notice that a backup is made"
-    assert all(worker.alive for worker in workers)
-    for process in (*workers, client):
-        process.term()
     async with JobQueueClient(f"sqlite:///{copies[0][1]}") as before_any_worker:
         assert await before_any_worker.disable(gated)
     elsewhere = [restore(children, copy) for _, copy, _ in copies]

@@ -11,14 +11,13 @@ import pytest
 from cluster import on_small_disk
 from disks import full
 from journal import now
-from load import Load
+from load import PATIENT, Load
 from load_jobs import quick
 
 from jobq_client import JobQueueClient
 from jobq_core import StorageUnavailableError, open_storage
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
-PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
 MEGABYTES = {"base": 64, "pg_wal": 96}
 """The databases of a new cluster take some 30; the log keeps two segments of 16 as the least that there may be."""
 

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 from journal import now
-from load import LOST_AFTER, Load, Process
+from load import LOST_AFTER, PATIENT, Load
 
 from jobq_core import open_storage
 
-PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
 GONE, PARTED = "deleted or moved away while in use", "stop all processes that use the file"
 
 
@@ -29,21 +28,13 @@ def whole(path: Path) -> bool:
         return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-async def at_work(
-    url: str, load_on: Callable[..., Load], *, jobs: int, seed: int
-) -> tuple[Load, list[Process], Process]:
-    """Have two workers and a client that rides out what happens to the file."""
-    await open_storage(url).migrate()
-    load = load_on(url)
-    workers = [load.worker().started() for _ in range(2)]
-    return load, workers, load.client(jobs=jobs, rate=80, seed=seed, **PATIENT).started()
-
-
 async def test_a_file_that_is_moved_away_and_back_is_gone_on_with(
     sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: int, seed: int
 ) -> None:
     path, away = tmp_path / "jobs.db", tmp_path / "away.db"
-    load, workers, client = await at_work(sqlite_url, load_on, jobs=200 * scale, seed=seed)
+    await open_storage(sqlite_url).migrate()
+    load = load_on(sqlite_url)
+    workers, client = load.at_work(jobs=200 * scale, rate=80, seed=seed)
     longest = 0.0
     for _ in range(2 * scale):
         before = len(load.history().runs)
@@ -68,7 +59,9 @@ async def test_a_file_restored_from_a_copy_is_used_by_all_that_run(
 ) -> None:
     """The copy holds all that was acknowledged: from the moment at which the file is moved, nothing is."""
     path, away, copy = tmp_path / "jobs.db", tmp_path / "away.db", tmp_path / "copy.db"
-    load, workers, client = await at_work(sqlite_url, load_on, jobs=200 * scale, seed=seed)
+    await open_storage(sqlite_url).migrate()
+    load = load_on(sqlite_url)
+    workers, client = load.at_work(jobs=200 * scale, rate=80, seed=seed)
     longest = 0.0
     for _ in range(2 * scale):
         before = len(load.history().runs)
@@ -103,14 +96,13 @@ async def test_nothing_is_lost_with_a_deleted_log_or_index_once_all_are_started_
     path = tmp_path / "jobs.db"
     await open_storage(sqlite_url).migrate()
     load = load_on(sqlite_url)
-    running = [load.worker().started() for _ in range(2)]
-    running.append(load.client(jobs=10_000, rate=80, seed=seed, patience=300.0).started())
+    workers, client = load.at_work(jobs=10_000, rate=80, seed=seed, wait=False)
     await load.until(lambda history: len(history.runs) > 60)
     await asyncio.to_thread(beside(path, ending).unlink)
-    for worker in running[:2]:
+    for worker in workers:
         await asyncio.to_thread(worker.line, PARTED)
     # Not even asked to stop.
-    for process in running:
+    for process in (*workers, client):
         process.kill()
     back = now()
     worker = load.worker().started()

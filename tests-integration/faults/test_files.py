@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 from disks import full, small
 from journal import now
-from load import Load, Process
+from load import PATIENT, Load, Process
 
 from jobq_core import StorageError, open_storage
 
-PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
 SMALL = 32
 """Megabytes of the disk that is to be full; the log alone takes some 5 before it is put into the file."""
 

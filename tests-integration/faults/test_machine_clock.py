@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from load import LOST_AFTER, Load, Process, pause
-from load_jobs import at_gate, quick
+from load_jobs import quick
 from wrongtime import Machine
 
 from jobq_core import open_storage
@@ -46,12 +46,6 @@ def started(*workers: Process) -> list[Process]:
     return [worker.started() for worker in workers]
 
 
-async def hold(load: Load, gate: Path, *tokens: str, **options: Any) -> None:
-    """Add jobs that run until the gate opens, and wait until they do."""
-    await load.add([at_gate(token=token, gate=str(gate)) for token in tokens], **options)
-    await load.until(lambda history: {run.token for run in history.runs} >= set(tokens))
-
-
 def runs_of(load: Load, *tokens: str) -> list[int]:
     counts = Counter(run.token for run in load.history().runs)
     return [counts[token] for token in tokens]
@@ -78,7 +72,7 @@ async def test_a_clock_set_under_all_processes_of_a_file_takes_no_lease_and_keep
     # beat every two seconds, while the first one looks for the lost several times a second.
     held = ["held0", "held1", "held2"]
     holding = started(*(machine.worker("--queue", "held", slots=1, lost_after=8) for _ in held))
-    await hold(machine, tmp_path / "gate", *held, queue="held")
+    await machine.hold(tmp_path / "gate", *held, queue="held")
     client = machine.client(jobs=100 * scale, rate=40, delayed=0.6, seed=seed, wait=True)
     settings = ["+2h", "-2h", "-1s", "+30d"] * scale
     for place, offset in enumerate(settings, 1):
@@ -111,7 +105,7 @@ async def test_a_dead_workers_jobs_are_taken_back_in_the_usual_time_though_the_c
     await prepare(sqlite_url)
     gate = tmp_path / "gate"
     workers = {worker.pid: worker for worker in started(machine.worker(), machine.worker())}
-    await hold(machine, gate, "held")
+    await machine.hold(gate, "held")
     dead = workers.pop(machine.history().runs[0].pid)
     [living] = workers
     pause(dead, sqlite_url)
@@ -137,7 +131,7 @@ async def test_workers_in_different_time_namespaces_see_each_other_live(
     load, gate = load_on(sqlite_url), tmp_path / "gate"
     apart = ("unshare", "--time", "--boottime", "1000000", "--fork", "--kill-child", "--")
     started(load.contained(apart, slots=1), load.worker(slots=1))
-    await hold(load, gate, "inside or outside", "the other")
+    await load.hold(gate, "inside or outside", "the other")
     async with open_storage(sqlite_url) as storage:
         before = [worker.beat_at for worker in await storage.workers()]
         # For longer than a lease both beat and neither is lost.

@@ -18,7 +18,7 @@ import pytest
 from cluster import DURABLE, folder_of
 from history import Wrong
 from journal import now
-from load import Load, Process
+from load import Load
 
 from jobq_core import open_storage
 from jobq_core.ids import new_id
@@ -29,8 +29,9 @@ from jobq_core.submission import new_job
 from jobq_storage_postgres.testing import ThrowawayPostgres
 from jobq_storage_postgres.testing.binaries import find
 
-PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "operating.md"
+VARIED = {"rate": 80, "many": 20, "keys": 4, "delayed": 0.1}
+"""How the clients here add."""
 NEVER_AGAIN = "SELECT setval('jobq.lease', nextval('jobq.lease') + 1000000000)"
 """What the guide has an operator run where workers of before may still run."""
 
@@ -60,35 +61,6 @@ def archiving() -> Iterator[tuple[ThrowawayPostgres, Path]]:
         archive.mkdir()
         os.chown(archive, owner.st_uid, owner.st_gid)
         yield server, archive
-
-
-async def at_work(load: Load, gate: Path, seed: int, jobs: int) -> tuple[list[Process], Process, UUID]:
-    """Have two workers and a client, and a job that runs until `gate` is there."""
-    workers = [load.worker().started() for _ in range(2)]
-    (gated,) = await load.add([load_jobs.at_gate(token="gated", gate=str(gate))])
-    await load.until(lambda history: history.runs)
-    client = load.client(jobs=jobs, rate=80, many=20, keys=4, delayed=0.1, seed=seed, **PATIENT).started()
-    return workers, client, gated
-
-
-async def some_more(load: Load, client: Process, runs: int = 40) -> set[UUID]:
-    """Wait for runs, if there are any yet to come; return the jobs that were acknowledged by then."""
-    before = len(load.history().runs)
-    history = await load.until(lambda history: len(history.runs) > before + runs or client.said("added"))
-    return {add.job for add in history.adds if add.answer == "acknowledged" and add.job is not None}
-
-
-async def all_over(load: Load, gate: Path, client: Process, *workers: Process) -> dict[str, Any]:
-    await asyncio.to_thread(gate.touch)
-    client.done(120)
-    await load.drained()
-    verdict = await load.verdict(undisturbed=True)
-    assert verdict.text == ""
-    assert verdict.answers == {"acknowledged"}, "nobody is to notice that a backup is made"
-    assert all(worker.alive for worker in workers)
-    for process in (*workers, client):
-        process.term()
-    return verdict.figures
 
 
 async def drained(
@@ -122,13 +94,15 @@ async def test_a_dump_made_under_load_has_all_that_was_acknowledged_and_drains_w
     url, gate = database(postgres, "shop"), tmp_path / "gate"
     await open_storage(url).migrate()
     load = load_on(url)
-    workers, client, gated = await at_work(load, gate, seed, 100 * scale)
+    workers, client = load.at_work(jobs=100 * scale, **VARIED, seed=seed)
+    (gated,) = await load.hold(gate, "gated")
     dumps: list[tuple[Path, set[UUID]]] = []
     for number in range(scale):
-        dumps.append((tmp_path / f"dump{number}", await some_more(load, client)))
+        dumps.append((tmp_path / f"dump{number}", await load.some_more(client)))
         await asyncio.to_thread(run, "pg_dump", "--format=custom", "--file", dumps[-1][0], "--dbname", url)
-    figures = await all_over(load, gate, client, *workers)
-    report("PostgreSQL: dumps made", tried=len(dumps), **figures)
+    gate.touch()
+    verdict = await load.unnoticed(client, *workers)
+    report("PostgreSQL: dumps made", tried=len(dumps), **verdict.figures)
     for number, (dump, kept) in enumerate(dumps):
         restored = database(postgres, f"restored{number}")
         await asyncio.to_thread(run, "pg_restore", "--dbname", restored, dump)
@@ -146,17 +120,19 @@ async def test_a_server_restored_to_a_point_in_time_has_all_that_was_acknowledge
     (server, archive), gate, base = archiving, tmp_path / "gate", tmp_path / "base"
     await open_storage(server.dsn).migrate()
     load = load_on(server.dsn)
-    workers, client, gated = await at_work(load, gate, seed, 150)
-    await some_more(load, client)
+    workers, client = load.at_work(jobs=150, **VARIED, seed=seed)
+    (gated,) = await load.hold(gate, "gated")
+    await load.some_more(client)
     await asyncio.to_thread(
         run, "pg_basebackup", "--dbname", server.dsn, "--pgdata", base, "--checkpoint=fast", "--no-sync"
     )
-    kept = await some_more(load, client)
+    kept = await load.some_more(client)
     with psycopg.connect(server.dsn, autocommit=True) as admin:
         admin.execute("SELECT pg_create_restore_point('here')")
     (later,) = await load.add([load_jobs.quick(token="later")])
-    figures = await all_over(load, gate, client, *workers)
-    report("PostgreSQL: base backup made", tried=1, **figures)
+    gate.touch()
+    verdict = await load.unnoticed(client, *workers)
+    report("PostgreSQL: base backup made", tried=1, **verdict.figures)
     with psycopg.connect(server.dsn, autocommit=True) as admin:
         admin.execute("SELECT pg_switch_wal()")
     server.halt()  # which waits until all of the log is in the archive
@@ -193,15 +169,13 @@ async def test_a_dump_put_in_place_under_running_workers_drains_and_leaves_all_t
     url, gate, dump = database(postgres, "shop"), tmp_path / "gate", tmp_path / "dump"
     await open_storage(url).migrate()
     load = load_on(url)
-    workers = [load.worker().started() for _ in range(2)]
-    client = load.client(jobs=400, rate=80, kinds={"quick": 1, "sleeping": 9}, seed=seed, patience=300.0).started()
-    kept = await some_more(load, client)
+    workers, client = load.at_work(jobs=400, rate=80, kinds={"quick": 1, "sleeping": 9}, seed=seed, wait=False)
+    kept = await load.some_more(client)
     await asyncio.to_thread(run, "pg_dump", "--schema=jobq", "--format=custom", "--file", dump, "--dbname", url)
     restored = database(postgres, "restored")
     await asyncio.to_thread(run, "pg_restore", "--dbname", restored, dump)
     # Their numbers are soon given to other jobs, while these would go on for ever if nobody told their workers.
-    await load.add([load_jobs.at_gate(token=f"gone {n}", gate=str(tmp_path / "never")) for n in range(6)])
-    await load.until(lambda history: sum(run.token.startswith("gone") for run in history.runs) == 6)
+    await load.hold(tmp_path / "never", *(f"gone {n}" for n in range(6)))
     with psycopg.connect(postgres.dsn, autocommit=True) as admin:
         admin.execute("ALTER DATABASE shop ALLOW_CONNECTIONS false")
         admin.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = 'shop'")
@@ -216,8 +190,7 @@ async def test_a_dump_put_in_place_under_running_workers_drains_and_leaves_all_t
     assert lost == 0
     assert {final.state for final in finals} == {JobState.COMPLETED}
     assert all(worker.alive for worker in workers)
-    await load.add([load_jobs.at_gate(token=f"full {n}", gate=str(gate)) for n in range(8)])
-    await load.until(lambda history: sum(run.token.startswith("full") for run in history.runs) == 8)
+    await load.hold(gate, *(f"full {n}" for n in range(8)))
     await asyncio.to_thread(gate.touch)
     await load.drained()
 

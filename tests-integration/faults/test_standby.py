@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from cluster import DURABLE, either, set_synchronous, standby_of
 from journal import now
-from load import Load
+from load import PATIENT, Load
 
 from jobq_client import JobQueueClient
 from jobq_core import StorageUnavailableError, open_storage
@@ -19,7 +19,6 @@ from jobq_core.states import JobState
 from jobq_storage_postgres.testing import ThrowawayPostgres
 from jobq_worker import JobQueueWorker
 
-PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
 LIMIT = 3.0
 """Seconds that a round trip may take, where a test waits for that to pass."""
 
