@@ -10,6 +10,7 @@ import pytest
 
 from jobq_core import JobCompleted, JobState, Retention, job
 from jobq_core.errors import StorageError
+from jobq_core.ids import new_id
 from jobq_core.storage import Leadership
 from jobq_worker import JobQueueWorker, maintenance
 
@@ -45,6 +46,16 @@ async def test_another_leads_soon_after_the_leader_stopped(storage: Probe, monke
             await first.stop()
             assert storage.calls["resign"] == 1
             await until(lambda: second.health().leads)
+
+
+async def test_another_leads_soon_after_a_worker_stopped_that_was_not_told_that_it_leads(storage: Probe) -> None:
+    answered = storage.hold("lead")
+    first = JobQueueWorker(storage, jobs=[quick])
+    await first.start()
+    await until(lambda: storage.calls["lead"] == 1)
+    await first.stop()
+    answered.set()
+    assert (await storage.lead(new_id(), 10.0)).leads
 
 
 class Terms(Probe):

@@ -61,6 +61,7 @@ class Maintenance:
         self._rescue_at = 0.0
         self._prune_at = 0.0
         self._prune_anyway = False
+        self._asked = False
         self.leads = False
 
     def ring(self) -> None:
@@ -93,7 +94,9 @@ class Maintenance:
         now = self._loop.time
         self._bell.clear()
         if self._lead_at <= now():
+            self._asked = True
             leadership = await self._storage.lead(self._membership.id, self._term)
+            self._asked = False
             self._trouble.fine("maintenance")
             if leadership.leads and not self.leads:
                 self._promote_at = self._rescue_at = self._prune_at = 0.0
@@ -146,7 +149,7 @@ class Maintenance:
             return
 
     async def resign(self) -> None:
-        """Give the lead up, if this worker has it. Raises StorageError."""
-        if self.leads:
-            self.leads = False
+        """Give the lead up, if this worker has it, or was not answered when it asked for it. Raises StorageError."""
+        if self.leads or self._asked:
+            self.leads = self._asked = False
             await self._storage.resign(self._membership.id)
