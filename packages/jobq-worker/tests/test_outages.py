@@ -113,14 +113,16 @@ async def test_a_job_that_this_worker_holds_and_does_not_know_is_found_though_no
 
 
 async def test_a_full_worker_hands_back_what_it_holds_and_does_not_know(storage: Probe) -> None:
-    """As often as it may be silent before it counts as lost, whatever that is: nothing failed, no slot is free."""
+    """As often as it may be silent before it counts as lost, whatever that is: nothing failed, no slot is free, and it
+    looks for new jobs once in an hour."""
+    options: dict[str, float] = {"heartbeat_interval": 0.1, "lost_after": 0.6, "poll_interval": 3600.0}
     held_up = asyncio.Event()
 
     @job()
     async def busy() -> None:
         await held_up.wait()
 
-    async with working(storage, busy, quick, concurrency=1, heartbeat_interval=0.1, lost_after=0.6) as worker:
+    async with asyncio.timeout(20), working(storage, busy, quick, concurrency=1, **options) as worker:
         endings = Endings(worker)
         long = await add(storage, busy())
         await until(lambda: worker.stats().running == 1)
@@ -136,6 +138,32 @@ async def test_a_full_worker_hands_back_what_it_holds_and_does_not_know(storage:
         assert runs == []
         held_up.set()
         await endings.of(long)
+
+
+async def test_a_look_that_always_fails_holds_up_no_settlement_and_no_claim(storage: Probe) -> None:
+    storage.fail("adopt", 100_000, error=StorageError("not allowed"))
+    async with asyncio.timeout(20), working(storage, quick, heartbeat_interval=0.02, lost_after=0.2) as worker:
+        endings = Endings(worker)
+        await storage.called("adopt", 3)
+        await endings.all([await add(storage, quick(n)) for n in range(20)])
+        assert worker.health().storage_error == "StorageError: not allowed"
+    assert runs == list(range(20))
+
+
+async def test_a_stop_while_a_look_that_is_due_fails_settles_all_and_ends(
+    storage: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shift, "FLUSH", 0.2)
+    storage.fail("adopt", 100_000, error=StorageError("not allowed"))
+    async with asyncio.timeout(20):
+        async with working(storage, quick) as worker:
+            endings = Endings(worker)
+            # Whether it claimed is in doubt until the end.
+            storage.fail("exchange")
+            await endings.all([await add(storage, quick(n)) for n in range(2, 5)])
+            await storage.called("adopt")
+        assert storage.calls["exchange"] < 100
+    assert storage._store.running == {}
 
 
 async def test_results_are_kept_while_the_database_is_away(storage: Probe, stage: Stage) -> None:

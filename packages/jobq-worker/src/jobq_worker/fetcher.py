@@ -78,6 +78,7 @@ class Fetcher:
         self._doubts: list[float] = []
         self._look_interval = min(membership.info.lost_after, AGAIN)
         self._look_again_at = self._loop.time() + self._look_interval
+        self._look_not_before = 0.0
         self._limit = BATCH
         self._sent = 0
         self._refusals = 0
@@ -113,6 +114,7 @@ class Fetcher:
         """Settle what has ended and find what may have been claimed unheard; then `run` returns."""
         self._ending = True
         self._hurry.set()
+        self._look_not_before = 0.0
         if self._doubts:
             self._doubts = [0.0]
         self._wake()
@@ -133,7 +135,7 @@ class Fetcher:
 
     async def exchange(self) -> None:
         """Settle what has ended and claim what there is room for, once. Raises what the storage raises."""
-        if self._looks_now():
+        if self._look_at() <= self._loop.time() and self._membership.sure():
             await self._adopt()
         runner, loop = self.runner, self._loop
         rung, self._rung, self._flush = self._rung, False, False
@@ -236,20 +238,23 @@ class Fetcher:
             return 0
         return len(self._slots.free) + ahead - buffered
 
-    def _looks_now(self) -> bool:
-        """Say whether to look for jobs that this worker holds and does not know, be all of its slots taken or not."""
-        return min([self._look_again_at, *self._doubts]) <= self._loop.time() and self._membership.sure()
+    def _look_at(self) -> float:
+        """Return when to look for jobs that this worker holds and does not know, be all of its slots taken or not."""
+        return max(self._look_not_before, min([self._look_again_at, *self._doubts]))
 
     def _pause(self) -> float:
         """Return the seconds until the next exchange is due; 0 for now."""
         runner, now = self.runner, self._loop.time()
         if self._ending:
-            return 0.0
+            # With nothing to settle all that is left is to look, and that may have failed just now.
+            return 0.0 if runner.outbox else max(self._look_not_before - now, 0.0)
         if runner.outbox and (self._flush or not runner.running or len(runner.outbox) >= BATCH):
             return 0.0
-        if self._looks_now():
-            return 0.0
         pause = self._poll_interval
+        if self._membership.sure():
+            pause = min(pause, self._look_at() - now)
+            if pause <= 0:
+                return 0.0
         buffered = len(runner.buffer)
         if buffered:
             waits = runner.buffer[0].taken_at + STALE - now
@@ -296,7 +301,13 @@ class Fetcher:
     async def _adopt(self) -> None:
         """Find the jobs that a claim gave to this worker although its answer never came."""
         before, worker = self._loop.time(), self._membership.id
-        found = await self._storage.adopt(worker, self.runner.leases())
+        try:
+            found = await self._storage.adopt(worker, self.runner.leases())
+        except Exception as error:  # noqa: BLE001  (logged by Trouble)
+            # Nothing says that an exchange fails too, and what has ended is to be settled.
+            self._look_not_before = self._loop.time() + self._trouble.failed("look", error)
+            return
+        self._trouble.fine("look")
         while self._doubts and self._doubts[0] <= before:
             del self._doubts[0]
         self._look_again_at = before + self._look_interval
