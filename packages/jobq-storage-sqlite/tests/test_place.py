@@ -79,19 +79,59 @@ async def test_a_deleted_file_is_said_at_once_and_none_is_made_in_its_place(
     assert not path.exists()
 
 
-@pytest.mark.parametrize(
-    ("part", "then"), [(Path, "deleted or moved away"), (log_of, "its log"), (index_of, "its log")]
-)
-async def test_nothing_is_acknowledged_that_went_into_what_was_deleted_just_after_it_was_looked_at(
-    storage: SqliteQueueStorage, path: Path, part: Callable[[Path], Path], then: str, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def quiet(path: Path, storage: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing has changed in the folder for long, and whatever does from now on gives it another time of change."""
+    os.utime(path.parent, (0, 0))
+    monkeypatch.setattr(place, "SETTLED", -1.0)
+
+
+@pytest.mark.parametrize("folder", ["fresh", "quiet"])
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+@pytest.mark.parametrize("part", [Path, log_of, index_of])
+async def test_nothing_is_acknowledged_that_went_into_what_went_away_just_after_it_was_looked_at(
+    storage: SqliteQueueStorage,
+    path: Path,
+    part: Callable[[Path], Path],
+    how: str,
+    folder: str,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
     monkeypatch.setattr(place, "RECENT", 1000.0)
+    if folder == "quiet":
+        request.getfixturevalue("quiet")
     await add_job(storage)
-    part(path).unlink()
+    if how == "deleted":
+        part(path).unlink()
+    else:
+        shutil.copy(part(path), path.with_name("copy")).replace(part(path))
     with pytest.raises(StorageUnavailableError, match="during the operation"):
         await storage.add([new_job()])
+    monkeypatch.setattr(place, "QUIET", 1000.0)
+    then = "its log" if part is not Path else "deleted or moved away" if how == "deleted" else "another file"
     with pytest.raises(StorageUnavailableError, match=then):
         await storage.add([new_job()])
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_other_files_that_come_and_go_beside_it_are_no_matter(storage: SqliteQueueStorage, path: Path) -> None:
+    added = [await add_job(storage)]
+    for act in (Path.touch, Path.unlink):
+        act(path.with_name("other"))
+        added += [await add_job(storage) for _ in range(2)]
+    assert await ids(path) == {job_id.bytes for job_id in added}
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_a_commit_in_a_quiet_folder_does_not_look_at_the_log(
+    storage: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That makes the next write to it dearer, on Linux 6.13 and later."""
+    monkeypatch.setattr(place, "RECENT", 1000.0)
+    await add_job(storage)
+    monkeypatch.delattr(place.Place, "_look")
+    await add_job(storage)
 
 
 async def test_a_file_that_is_moved_away_and_back_is_gone_on_with(storage: SqliteQueueStorage, path: Path) -> None:

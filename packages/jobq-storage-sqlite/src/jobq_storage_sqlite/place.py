@@ -32,6 +32,8 @@ QUIET: Final = 1.0
 RECENT: Final = 0.1
 """Seconds for which a look at all three files is good: it takes an eighth of the time that an add takes. After each
 commit it is confirmed, so that nothing is acknowledged that went into files which nobody finds."""
+SETTLED: Final = 2.0
+"""Seconds after which a folder's time of change tells the next change from the last: so coarse is it on some disks."""
 
 GONE: Final = "it was deleted or moved away while in use; put it back, or another in its place"
 ANOTHER: Final = "another file was put in its place while it was in use"
@@ -41,6 +43,9 @@ log = logging.getLogger("jobq.sqlite")
 
 Identity = tuple[int, int]
 """A file's device and inode."""
+Stamp = tuple[int, int, int, int]
+"""A folder's device and inode, and when a name in it last changed, in nanoseconds: mtime, and ctime, which nobody can
+set back, as who restores a copy of the folder does with the other."""
 
 
 class Trio(NamedTuple):
@@ -76,6 +81,8 @@ class Place:
         self._notes = notes
         self._names = (self._path, "", "")
         self._held: Trio | None = None
+        self._folder = ""
+        self._unchanged: Stamp | None = None
         self._troubled = False
         self._arriving: tuple[Any, float] | None = None
         self._looked_at = float("-inf")
@@ -102,6 +109,7 @@ class Place:
             # SQLite follows links, and names the log after the file that it came to.
             name = os.path.realpath(self._path)
             self._names = (self._path, f"{name}-wal", f"{name}-shm")
+            self._folder, self._unchanged = os.path.dirname(name), None  # noqa: PTH120
             # The log is opened, or made, by the first to read.
             connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
             held = self._look()
@@ -135,20 +143,26 @@ class Place:
     def confirm(self) -> None:
         """Raise StorageUnavailableError if one of the three files is not in its place any more, and with it what was
         committed: all that others see of it may be the file without the log."""
-        held, (file, log_name, index) = self._held, self._names
-        # Of the log only that it is there: os.stat asks for its times as well, and the next write to it costs more then
-        # (one add at a time 0.9 x; https://www.kernel.org/doc/html/latest/filesystems/multigrain-ts.html).
-        if (
-            held is None
-            or self._identity(file) != held.file
-            or self._identity(index) != held.locks
-            or not os.access(log_name, os.F_OK)
-        ):
+        held, stamp = self._held, self._stamp()
+        # While no name in their folder changes, log and index stay. To look at the log itself costs more: os.stat asks
+        # for its times as well, and the next write to it is dearer then (one add at a time 0.9 x;
+        # https://www.kernel.org/doc/html/latest/filesystems/multigrain-ts.html).
+        unchanged = stamp is not None and stamp == self._unchanged
+        if held is None or (self._identity(self._path) != held.file if unchanged else self._look() != held):
             self._looked_at = float("-inf")
             raise StorageUnavailableError(
                 f"SQLite file {self._path}: it, its log or the log's index was deleted, moved or replaced during the "
                 "operation"
             )
+        if not unchanged and stamp is not None:
+            self._unchanged = stamp if abs(time.time() - max(stamp[2:]) / 1e9) > SETTLED else None
+
+    def _stamp(self) -> Stamp | None:
+        try:
+            found = os.stat(self._folder)  # noqa: PTH116 -- for each commit
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
     def same(self, connection: sqlite3.Connection) -> bool:
         """Say whether the connection can be gone on with; if not, it is to be closed, and another opened.
