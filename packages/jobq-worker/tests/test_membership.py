@@ -108,6 +108,32 @@ async def test_a_worker_that_cannot_beat_stops_its_runs_before_it_counts_as_lost
         assert worker.health().alive
 
 
+async def test_a_leader_that_was_paused_hands_back_what_it_ran_before_it_looks_for_the_lost(
+    frozen: Probe, clock: ManualClock, stage: Stage
+) -> None:
+    hang = hanging(stage)
+    async with working(frozen, hang, heartbeat_interval=10_000, lost_after=30_000) as worker:
+        job_id = await add(frozen, hang(), max_attempts=1)
+        await stage.reached("started")
+        await until(lambda: frozen.calls["rescue"] == 1)
+        shift = worker._shift
+        assert shift is not None
+        # It goes on after a pause in which its leases ran out, and the look for the lost is due before all else.
+        clock.advance(30_001)
+        shift.membership.alive_until = 0.0
+        shift.maintenance._rescue_at = 0.0
+        shift.maintenance.ring()
+        await stage.reached("stopped")
+
+        async def handed_back() -> bool:
+            return await state(frozen, job_id) is not JobState.PROCESSING
+
+        await until(handed_back)
+        assert frozen.calls["rescue"] == 1
+    found = await record(frozen, job_id)
+    assert (found.state, found.attempt, found.error) == (JobState.PENDING, 0, None)
+
+
 async def test_leases_are_reckoned_from_before_the_call_that_renewed_them(storage: Probe) -> None:
     """The storage may have done it long before its answer came."""
     now = 1000.0

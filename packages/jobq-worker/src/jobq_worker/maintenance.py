@@ -124,6 +124,10 @@ class Maintenance:
             self._promote_at = min(self._promote_at, self._loop.time() + max(promotion.next_in, GAP))
 
     async def _rescue(self) -> None:
+        if self._membership.expire():
+            # What this worker ran is handed back now. It would take that back from itself, at the price of an attempt.
+            self._rescue_at = self._loop.time() + self._rescue_interval
+            return
         lost = await self._storage.rescue()
         self._rescue_at = self._loop.time() + self._rescue_interval
         if lost:

@@ -105,6 +105,14 @@ class Membership:
         self._heartbeat.start()
         self._renewed(before)
 
+    def expire(self) -> bool:
+        """Stop the runs now if the leases may have run out and nobody has noticed: the event loop was blocked, or the
+        process paused, and the alarm is yet to come. Returns whether that was so."""
+        if self._alarm is None or self.sure():
+            return False
+        self._expired()
+        return True
+
     def doubt(self) -> None:
         """Take in that the storage counts this worker as lost: ask by a beat, and claim nothing until its answer."""
         self._doubted = True
@@ -114,8 +122,7 @@ class Membership:
     async def leave(self, patience: float) -> None:
         """Stop beating and deregister; after `patience` seconds leave that to those who look for the lost."""
         self._ending = True
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._silence()
         if self._returning is not None:
             self._returning.cancel()
             await asyncio.wait([self._returning])
@@ -149,8 +156,7 @@ class Membership:
         logger.error("worker %s was taken for lost; its runs are stopped and it starts anew", self.id)
         self.alive_until = float("-inf")
         self._heartbeat = None
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._silence()
         # At once, so that the answer to a claim under the old id is known for what it is.
         self.info = replace(self.info, id=new_id())
         self.on_lost()
@@ -171,13 +177,21 @@ class Membership:
                 return
 
     def _set_alarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._silence()
         self._alarm = self._loop.call_later(max(self.alive_until - self._clock(), 0.0), self._look)
 
+    def _silence(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
     def _look(self) -> None:
-        if self._clock() < self.alive_until:
+        if self.sure():
             self._set_alarm()
-            return
+        else:
+            self._expired()
+
+    def _expired(self) -> None:
+        self._silence()
         logger.error("worker %s could not renew its leases in time; its runs are stopped", self.id)
         self.on_expired()
