@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
@@ -130,18 +131,60 @@ async def test_ids_carry_the_storages_time_whatever_this_machines_clock_says(ahe
 async def test_the_storages_time_is_that_of_the_middle_of_the_round_trip(
     storage: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = iter([1000.0, 1004.0])
-    monkeypatch.setattr("time.time", lambda: next(here, 1004.0))
+    # The machine has been up for 500 s, and its clock says 1000; the answer takes 4.
+    up = iter([500.0, 500.0, 504.0])
+    monkeypatch.setattr(clock, "time", SimpleNamespace(time=lambda: 1000.0, monotonic=lambda: next(up)))
     monkeypatch.setattr(storage, "now", AsyncMock(return_value=datetime.fromtimestamp(1052.0, UTC)))
     measured = clock.StorageClock(storage)
     await measured.measure()
-    assert await measured.offset() == 50.0
+    monkeypatch.setattr(clock, "time", SimpleNamespace(time=lambda: 1004.0, monotonic=lambda: 504.0))
+    assert await measured.read() == (50.0, 1004.0)
+
+
+async def test_a_clock_that_is_set_while_the_storages_time_is_taken_is_found_out_by_the_next_add(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wrong = 0.0
+    real = time.time
+    async with Probe(clock=real) as storage, JobQueueClient(storage) as client:
+        monkeypatch.setattr("time.time", lambda: real() + wrong)
+        running = client._running
+        assert running is not None
+        gate = storage.hold("now")
+        asked = asyncio.create_task(running.clock.measure())
+        await asyncio.sleep(0)
+        wrong = 7200.0
+        gate.set()
+        await asked
+        found = await running.clock.read()
+        assert abs(found.offset + 7200) < 1
+        assert abs(found.offset + found.now - real()) < 1
+
+
+async def test_a_clock_that_is_set_between_the_look_at_it_and_the_making_of_an_id_moves_no_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = 0
+    real = time.time
+
+    def wrong_later() -> float:
+        nonlocal looks
+        looks += 1
+        return real() - (0.0 if looks > 1 else 7200.0)
+
+    async with Probe(clock=lambda: real() - 7200.0) as storage:
+        monkeypatch.setattr("time.time", lambda: real() - 7200.0)
+        async with JobQueueClient(storage) as client:
+            # From the second look on the clock is right; the library's, with which ids are made, always was.
+            monkeypatch.setattr("time.time", wrong_later)
+            for handle in (await client.add(keep(1)), *await client.add_many([keep(2)])):
+                assert abs(made_at(handle.id) - (await storage.now()).timestamp()) < 1
 
 
 async def test_an_offset_below_what_measuring_is_good_for_is_none(storage: Probe) -> None:
     measured = clock.StorageClock(storage)
     await measured.measure()
-    assert await measured.offset() == 0.0
+    assert (await measured.read()).offset == 0.0
 
 
 async def test_the_offset_is_taken_again_when_this_machines_clock_is_set(
@@ -159,7 +202,7 @@ async def test_the_offset_is_taken_again_when_this_machines_clock_is_set(
         # uuid-utils reads the machine's own clock, which only seems to be set here.
         running = client._running
         assert running is not None
-        assert abs(await running.clock.offset() + 3600) < 1
+        assert abs((await running.clock.read()).offset + 3600) < 1
 
 
 async def test_the_offset_is_taken_again_now_and_then_without_keeping_an_add_waiting(

@@ -67,6 +67,12 @@ def test_the_offset_moves_the_time_and_nothing_else(offset: float) -> None:
     assert (made.version, made.variant) == (7, uuid.RFC_4122)
 
 
+@pytest.mark.parametrize("off", [7200.0, -7200.0])
+def test_an_id_made_for_a_moment_holds_that_whatever_the_clock_was_set_to_since(off: float) -> None:
+    moment = time.time() + off
+    assert milliseconds(new_id(0.25, moment)) == int(moment * 1000) + 250
+
+
 def test_an_id_is_read_from_text() -> None:
     made = new_id()
     assert parse_id(str(made)) == made

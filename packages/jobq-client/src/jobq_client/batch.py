@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
+from jobq_client.clock import Reading
 from jobq_client.errors import unavailable
 from jobq_client.group import Send
 from jobq_client.pauses import OUTAGE, pause
@@ -25,12 +26,12 @@ TURN: Final = 500
 """Jobs made before other tasks get their turn: some milliseconds."""
 
 
-async def make_jobs(jobs: Sequence[Job[Any]], queue: str, options: SubmitOptions, offset: float) -> list[NewJob]:
+async def make_jobs(jobs: Sequence[Job[Any]], queue: str, options: SubmitOptions, clock: Reading) -> list[NewJob]:
     """Make all jobs or none; a note on the error says which one was refused."""
     # The options are the same for all: read and checked once for each kind.
     patterns: dict[type[Job[Any]], NewJob] = {}
     made: list[NewJob] = []
-    for index, (job_id, job) in enumerate(zip(new_ids(len(jobs), offset), jobs, strict=True)):
+    for index, (job_id, job) in enumerate(zip(new_ids(len(jobs), *clock), jobs, strict=True)):
         try:
             pattern = patterns.get(type(job))
             if pattern is None:

@@ -173,7 +173,7 @@ class JobQueueClient(EventSource):
         job may or may not have been added. With `connection` nothing is tried twice, the transaction being yours.
         """
         running = self._open()
-        new = new_job(new_id(await running.clock.offset()), job, self._queue, options)
+        new = new_job(new_id(*await running.clock.read()), job, self._queue, options)
         if connection is not None:
             return self._handle(job, new, (await running.storage.add([new], connection=connection))[0])
         added = await running.grouping.add(new)
@@ -190,7 +190,7 @@ class JobQueueClient(EventSource):
         """
         running = self._open()
         given = check_several(jobs, "jobs", "add_many([job, another])")
-        new = await make_jobs(given, self._queue, options, await running.clock.offset())
+        new = await make_jobs(given, self._queue, options, await running.clock.read())
         if connection is not None:
             added = await send_all(new, partial(running.storage.add, connection=connection))
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 from jobq_core.errors import StorageError
 from jobq_core.storage import QueueStorage
@@ -20,6 +20,13 @@ STEP: Final = 0.5
 """Seconds by which this machine's clock must have been set, or the machine have slept, to take it again at once."""
 
 
+class Reading(NamedTuple):
+    """How far the storage's clock is ahead of this machine's, and this machine's time for which that holds: seconds."""
+
+    offset: float
+    now: float
+
+
 class StorageClock:
     """How far the storage's clock is ahead of this machine's, taken at the start and now and then."""
 
@@ -32,25 +39,28 @@ class StorageClock:
 
     async def measure(self) -> None:
         """Ask the storage for the time; it stands for the middle of the question's round trip. Raises StorageError."""
-        before = time.time()
+        # This machine's clock is looked at once: if it is set while the storage is asked, the next reading finds that out.
+        skew = time.time() - time.monotonic()
+        before = time.monotonic()
         theirs = (await self._storage.now()).timestamp()
-        after = time.time()
+        after = time.monotonic()
         error = (after - before) / 2
-        offset = theirs - (before + error)
+        offset = theirs - (skew + before + error)
         # An offset smaller than what measuring it may be wrong by is none.
         self._offset = offset if abs(offset) > error else 0.0
-        self._skew = after - time.monotonic()
-        self._due = time.monotonic() + MEASURE_EVERY
+        self._skew = skew
+        self._due = after + MEASURE_EVERY
 
-    async def offset(self) -> float:
-        """Return the offset in seconds. Waits for the storage only if this machine's clock was set meanwhile."""
-        now = time.monotonic()
-        if now >= self._due:
-            self._due = now + MEASURE_EVERY
+    async def read(self) -> Reading:
+        """Return the offset, and the time. Waits for the storage only if this machine's clock was set meanwhile."""
+        monotonic, now = time.monotonic(), time.time()
+        if monotonic >= self._due:
+            self._due = monotonic + MEASURE_EVERY
             self._measuring = asyncio.create_task(self._measure_again())
-        if abs(time.time() - now - self._skew) > STEP:
+        if abs(now - monotonic - self._skew) > STEP:
             await self._measure_again()
-        return self._offset
+            now = self._skew + time.monotonic()
+        return Reading(self._offset, now)
 
     async def close(self) -> None:
         """End a measurement under way."""
