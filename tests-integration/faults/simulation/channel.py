@@ -69,7 +69,7 @@ class Channel(QueueStorage):
         if self._process.dead:
             return
         world, name_of = self._world, self._process.name
-        fate = self._weather.fate()
+        fate = self._weather.fate(name_of)
         truth = self._truth
 
         def take_effect() -> None:
@@ -150,7 +150,7 @@ class Bells:
         heard = set(topics)
         for ear in self.ears:
             for topic in ear.topics:
-                if topic in heard and self._weather.hears():
+                if topic in heard and self._weather.hears(ear.process.name):
                     self._world.at(
                         self._world.now + 0.003 * self._world.random.random(),
                         ear.process.loop.lane,

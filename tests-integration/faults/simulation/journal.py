@@ -101,7 +101,8 @@ class Journal:
         self._world.note(process.name, "runs %d, attempt %d, under lease %d", token, run.attempt, run.lease)
         self.runs.append(run)
         self._active.setdefault(process.name, set()).add(run)
-        self._starts.setdefault(process.name, []).append(self._world.now)
+        if self._world.now - process.resumed > STARTLED:  # else its limiter may have counted it before the pause
+            self._starts.setdefault(process.name, []).append(self._world.now)
         self._check_lease(run)
         lease = self.truth.leases[run.lease]
         if lease.is_noted and lease.noted is None:
@@ -156,6 +157,6 @@ class Journal:
         if limits.rate is not None:
             count, per = limits.rate
             # Between the limiter's note and the handler's first step lie some turns of the loop.
-            recent = [start for start in self._starts[process.name] if start > self._world.now - per + 0.05]
+            recent = [start for start in self._starts.get(process.name, ()) if start > self._world.now - per + 0.05]
             if len(recent) > count:
                 self.violated(Wrong.LIMIT, f"{process.name} started {len(recent)} runs within {per} s")

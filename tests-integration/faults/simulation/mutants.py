@@ -14,6 +14,7 @@ from jobq_core.memory.store import Store
 from jobq_core.records import WorkerStats
 from jobq_core.states import JobState
 from jobq_core.storage import Added, Change, Claim, ClaimedJob, LostWorker, NewJob, Settlement
+from jobq_worker.membership import Membership
 
 StorageType = Callable[..., MemoryQueueStorage]
 
@@ -244,6 +245,13 @@ def loses_due_jobs() -> Generator[StorageType, None, None]:
         yield MemoryQueueStorage
 
 
+@contextmanager
+def runs_on_when_cut_off() -> Generator[StorageType, None, None]:
+    """A worker that could not renew its leases in time goes on with what it runs."""
+    with mock.patch.object(Membership, "_expired", Membership._silence):
+        yield MemoryQueueStorage
+
+
 MUTANTS: dict[str | None, Callable[[], AbstractContextManager[StorageType]]] = {
     None: sound,
     **{
@@ -264,6 +272,7 @@ MUTANTS: dict[str | None, Callable[[], AbstractContextManager[StorageType]]] = {
             aborts_by_force,
             forgets_settlements,
             loses_due_jobs,
+            runs_on_when_cut_off,
         )
     },
 }

@@ -8,6 +8,7 @@ import attrs
 
 from jobq_core import Backoff
 
+from .weather import Outage
 from .world import World
 
 MODES = ("plain", "limits", "unique", "control", "retries", "stopping", "leaders")
@@ -62,7 +63,7 @@ class Scenario:
     workers: tuple[WorkerPlan, ...]
     clients: int
     blows: tuple[Blow, ...]
-    outages: tuple[tuple[float, float], ...]
+    outages: tuple[Outage, ...]
     rough: float
     limit: float
     lost_after: float
@@ -87,7 +88,11 @@ def draw_scenario(world: World, mode: str) -> Scenario:
     outages = []
     if mode == "stopping" or rng.random() < 0.2:
         start = rng.uniform(0.0, calm_at)
-        outages.append((start, min(start + rng.uniform(0.1, 1.5 * lost_after), calm_at)))
+        outages.append(Outage(start, min(start + rng.uniform(0.1, 1.5 * lost_after), calm_at)))
+    if rng.random() < 0.3:
+        # One is cut off for longer than its lease, and the others may take its jobs meanwhile.
+        start = rng.uniform(0.0, 2.0)
+        outages.append(Outage(start, min(start + rng.uniform(0.5, 2.5) * lost_after, calm_at), rng.choice(names)))
     return Scenario(
         mode=mode,
         jobs=jobs,

@@ -16,10 +16,19 @@ class Fate(NamedTuple):
     heard: bool
 
 
+class Outage(NamedTuple):
+    """From when to when nothing gets through between the storage and a process (None: all of them)."""
+
+    start: float
+    end: float
+    victim: str | None = None
+
+
 class Weather:
     """refused, lost, late, slow: how likely a call never arrives, is done but not answered, is done long after its
     caller was told that the storage is away, or is answered just within the time limit. deaf: how likely a ring is
-    lost. limit: seconds after which a caller gives up. outages: from when to when nothing gets through."""
+    lost. limit: seconds after which a caller gives up. outages: from when to when nothing gets through, and to whom:
+    all, or one process alone while the others go on."""
 
     def __init__(self, world: World, *, rough: float, limit: float, calm_at: float) -> None:
         draw = world.random.random
@@ -32,24 +41,25 @@ class Weather:
         self.late = rough * draw()
         self.slow = rough * draw()
         self.deaf = min(1.0, 3 * rough) * draw()
-        self.outages: list[tuple[float, float]] = []
+        self.outages: list[Outage] = []
 
     @property
     def calm(self) -> bool:
         """Whether all goes well from now on."""
         return self._world.now >= self.calm_at
 
-    def away(self) -> bool:
-        """Say whether nothing gets through at this moment."""
-        return any(start <= self._world.now < end for start, end in self.outages)
+    def away(self, process: str) -> bool:
+        """Say whether nothing gets through to this process, in whichever of its lives, at this moment."""
+        now, name = self._world.now, process.partition(".")[0]
+        return any(each.start <= now < each.end and each.victim in (None, name) for each in self.outages)
 
-    def fate(self) -> Fate:
-        """Draw what becomes of a call made now."""
+    def fate(self, process: str) -> Fate:
+        """Draw what becomes of a call that a process makes now."""
         draw = self._draw
         way, back = 0.004 * draw(), 0.004 * draw()
         if self.calm:
             return Fate(way, way + back, True)
-        if self.away():
+        if self.away(process):
             return Fate(None, way + back if draw() < 0.5 else self.limit, False)
         kind = draw()
         if kind < self.refused:
@@ -68,6 +78,6 @@ class Weather:
             return Fate(answer * draw(), answer, True)
         return Fate(way, way + back, True)
 
-    def hears(self) -> bool:
-        """Draw whether a ring is heard."""
-        return self.calm or (not self.away() and self._draw() >= self.deaf)
+    def hears(self, process: str) -> bool:
+        """Draw whether a ring is heard by a process."""
+        return self.calm or (not self.away(process) and self._draw() >= self.deaf)
