@@ -14,10 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+# A busy machine is slow, and that is no failure.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 SCALES = {"faults": 1, "soak": 5}
 """By how much each test's numbers are multiplied."""
@@ -40,10 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--report", type=Path, metavar="FILE", help="append what was tried to FILE, as JSON lines")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     # Drawn once, here: the processes of `-n` take it from their parent's options.
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(2**32)
+    config.option.hypothesis_seed = config.option.seed
 
 
 def pytest_report_header(config: pytest.Config) -> str:

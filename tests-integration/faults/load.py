@@ -223,10 +223,12 @@ class Load:
         text = msgspec.json.encode(msgspec.convert(plan, Plan)).decode()
         return self.python(HERE / "load_client.py", self.url, text)
 
-    def contained(self, wrapper: Collection[str], *options: str, slots: int = 4) -> Process:
+    def contained(
+        self, wrapper: Collection[str], *options: str, slots: int = 4, lost_after: float = LOST_AFTER
+    ) -> Process:
         """Start `jobq worker` through another command, such as unshare or prlimit; a missing one fails loudly."""
         jobq = str(Path(sys.executable).with_name("jobq"))
-        timing = ("--lost-after", str(LOST_AFTER), "--heartbeat-interval", str(LOST_AFTER / 4))
+        timing = ("--lost-after", str(lost_after), "--heartbeat-interval", str(lost_after / 4))
         worker = (jobq, "worker", "load_jobs", "--storage", self.url, "--concurrency", str(slots), *timing, *options)
         return self.python("-c", "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])", *wrapper, *worker)
 

@@ -37,8 +37,7 @@ async def test_connections_whose_log_breaks_are_given_up_and_made_anew(
     draw, longest = random.Random(seed), 0.0
     times, broken = 10 * scale, Counter[int]()
     for _ in range(times):
-        before = len(load.history().runs)
-        await load.until(lambda history, before=before: len(history.runs) > before + 10)
+        await load.some_more(processes[-1], 10)
         process = draw.choice(processes)
         process.trouble()
         os.kill(process.pid, draw.choice((signal.SIGUSR1, signal.SIGUSR2)))

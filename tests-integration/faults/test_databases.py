@@ -404,7 +404,9 @@ async def test_a_server_made_read_only_while_it_runs_is_waited_for_both_ways(
     ):
         for _ in range(times):
             begun = now()
-            await load.until(lambda history, begun=begun: sum(run.start > begun for run in history.runs) > 30)
+            await load.until(
+                lambda history, begun=begun: sum(run.start > begun for run in history.runs) > 30 or client.said("added")
+            )
             gone = time.monotonic()
             await switch(admin, "on")
             await health.notice(gone)

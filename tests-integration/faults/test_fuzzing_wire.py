@@ -27,6 +27,7 @@ from jobq_core.records import WorkerInfo
 from jobq_core.states import Ending
 from jobq_core.storage import Claim, JobFilter, NewJob, QueueStorage, Settlement
 from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.link import TimeLimitError
 
 WORKER = UUID("01990000-0000-7000-8000-000000000001")
 JOBS = [UUID(f"01990000-0000-7000-8000-0000000001{number:02}") for number in range(6)]
@@ -192,15 +193,23 @@ def changes(draw: st.DrawFn) -> Change:
     return Change(f"{kind} at {at:.3f} ({flips=} {length=} {stray=} {letter=} {step=})", kind == "split", twist)
 
 
+def too_late(answer: Any) -> bool:
+    """Say whether it is the error of an answer that did not come in time."""
+    return isinstance(answer, StorageError) and isinstance(answer.__cause__, (TimeLimitError, TimeoutError))
+
+
 async def tried(said: dict[bytes, bytes], url: str, question: bytes, name: str, change: Change, hang_up: bool) -> Any:
-    """Ask one operation of a server that twists one answer, and twice more of the same, which does so no longer."""
+    """Ask one operation of a server that twists one answer, and twice more of the same, which does so no longer.
+
+    The last time again if it was too late for the storage's short time limit: on a busy machine any answer may be.
+    """
     parrot = Parrot(said)
     async with serving(parrot.serve) as port:
         storage = PostgresQueueStorage(_url(port, url, 30 if change.keeps else 0.3))
         parrot.twist(question, change.twist, hang_up)
         answers = []
         try:
-            for _ in range(3):
+            while len(answers) < 3 or (too_late(answers[-1]) and len(answers) < 20):
                 try:
                     await storage.open()
                     answers.append(await OPERATIONS[name](storage))
@@ -208,7 +217,7 @@ async def tried(said: dict[bytes, bytes], url: str, question: bytes, name: str, 
                     answers.append(error)
         finally:
             await storage.close()
-    return answers
+    return answers[0], answers[1], answers[-1]
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from jobq_worker import JobQueueWorker, WorkerHealth
 BEAT = LOST_AFTER / 4
 ANSWER = max(1.0, LOST_AFTER / 3)
 """Seconds that a beat waits for its answer, if the storage's own time limit is no shorter."""
-SLACK = 1.0
-"""Seconds that a busy machine may take longer."""
+SLACK = 10.0
+"""Seconds that a busy machine may take longer; outages are noticed in one or two."""
 
 
 @job(queue="watched")

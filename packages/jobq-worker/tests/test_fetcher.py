@@ -111,7 +111,8 @@ async def test_a_backlog_of_short_jobs_takes_few_calls(storage: Probe) -> None:
 async def test_a_worker_with_enough_at_hand_claims_much_or_nothing(
     storage: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prefetch, "LONGEST", float("inf"))  # a machine that is busy ends no prefetching here
+    monkeypatch.setattr(prefetch, "LONGEST", float("inf"))  # a machine that is busy ends no prefetching here,
+    monkeypatch.setattr(prefetch, "AHEAD", 50.0)  # nor makes it short
     monkeypatch.setattr(prefetch, "MOST", 200)
     exchange = storage.exchange
 

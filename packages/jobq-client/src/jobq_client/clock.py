@@ -39,7 +39,7 @@ class StorageClock:
 
     async def measure(self) -> None:
         """Ask the storage for the time; it stands for the middle of the question's round trip. Raises StorageError."""
-        # This machine's clock is looked at once: if it is set while the storage is asked, the next reading finds that out.
+        # This machine's clock is looked at once: if it is set while the storage is asked, the next reading finds out.
         skew = time.time() - time.monotonic()
         before = time.monotonic()
         theirs = (await self._storage.now()).timestamp()
