@@ -36,6 +36,7 @@ def test_waiting_and_finished_states_do_not_overlap() -> None:
         (S.SCHEDULED, S.PENDING),
         (S.BLOCKED, S.PENDING),
         (S.DISABLED, S.PENDING),
+        (S.DISABLED, S.SCHEDULED),
         (S.PENDING, S.PROCESSING),
         (S.PROCESSING, S.COMPLETED),
         (S.PROCESSING, S.SCHEDULED),

@@ -39,7 +39,7 @@ TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
     {
         S.SCHEDULED: frozenset({S.PENDING, S.DISABLED, S.ABORTED}),
         S.BLOCKED: frozenset({S.PENDING, S.DISABLED, S.ABORTED}),
-        S.DISABLED: frozenset({S.PENDING, S.ABORTED}),
+        S.DISABLED: frozenset({S.PENDING, S.SCHEDULED, S.ABORTED}),
         S.PENDING: frozenset({S.PROCESSING, S.DISABLED, S.ABORTED}),
         S.PROCESSING: frozenset({S.COMPLETED, S.FAILED, S.ABORTED, S.SCHEDULED, S.BLOCKED, S.DISABLED, S.PENDING}),
         S.COMPLETED: frozenset(),
