@@ -115,8 +115,8 @@ class SqliteQueueStorage(QueueStorage):
         lose the last commits; 'EXTRA' is slower. A killed process loses nothing with any of them.
     busy_timeout: seconds to wait for another process's transaction (default 10); then StorageUnavailableError.
     migrate: whether `open()` makes the tables in a file that has none, and applies to an older schema what is safe
-        while older code uses it (default: yes). If not, SchemaError names `jobq migrate`. A newer schema is always
-        refused.
+        while older code uses it (default: yes). If not, SchemaError names `jobq migrate`. A newer schema is refused
+        once it had 'post' migrations that this code does not know.
 
     Raises ConfigurationError for a path or an option that cannot work.
     """
