@@ -59,7 +59,7 @@ BULK = 10_000
 
 
 class PostgresQueueStorage(QueueStorage):
-    """Jobs in a PostgreSQL database, 13 or newer, in a schema of their own.
+    """Jobs in a PostgreSQL database, 15 or newer, in a schema of their own.
 
     dsn: 'postgresql://user@host/database', 'postgres://…', or key=value pairs as libpq takes them. A URL may carry the
         options below in its query: '?schema=…&pool_size=…&time_limit=…&prepared=…&listen_dsn=…'.
