@@ -169,8 +169,9 @@ class JobQueueClient(EventSource):
         open transaction instead: it is there when that commits, and cannot be waited for before.
 
         Raises InvalidJobError for arguments that cannot be kept and ConfigurationError for an option that cannot work
-        (nothing is stored then). Raises StorageUnavailableError when the storage was away for `patience` seconds: the
-        job may or may not have been added. With `connection` nothing is tried twice, the transaction being yours.
+        (nothing is stored then). Raises StorageUnavailableError when the storage was away for `patience` seconds: it
+        says whether the job was not added, or may or may not have been. With `connection` nothing is tried twice, the
+        transaction being yours.
         """
         running = self._open()
         new = new_job(new_id(*await running.clock.read()), job, self._queue, options)

@@ -84,7 +84,7 @@ class Grouping:
     async def add(self, job: NewJob) -> Added:
         """Add a job with whatever others come now.
 
-        Raises what the storage said of this job; StorageUnavailableError when patience ended: it may have been added.
+        Raises what the storage said of this job; StorageUnavailableError when patience ended: it says if it was sent.
         Cancelling one caller leaves the others alone; a job that was sent already may have been added.
         """
         if self._closing.is_set():
