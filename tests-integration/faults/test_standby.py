@@ -13,7 +13,7 @@ from journal import now
 from load import PATIENT, Load
 
 from jobq_client import JobQueueClient
-from jobq_core import StorageUnavailableError, open_storage
+from jobq_core import StorageUnavailableError, WaitTimeoutError, open_storage
 from jobq_core.errors import StorageReadOnlyError
 from jobq_core.states import JobState
 from jobq_storage_postgres.testing import ThrowawayPostgres
@@ -66,7 +66,11 @@ def promote(standby: ThrowawayPostgres) -> None:
 
 
 async def test_the_address_of_a_standby_is_told_of_at_once_and_answers_what_only_reads(
-    primary: ThrowawayPostgres, standby: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None]
+    primary: ThrowawayPostgres,
+    standby: ThrowawayPostgres,
+    load_on: Callable[..., Load],
+    report: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     from load_jobs import quick
 
@@ -78,6 +82,10 @@ async def test_the_address_of_a_standby_is_told_of_at_once_and_answers_what_only
         record = await client.get(job)
         assert record is not None
         assert record.state is JobState.PENDING
+        assert [found.id for found in (await client.find(state=JobState.PENDING)).jobs] == [job]
+        assert [found.id async for found in client.find_all(kind=quick)] == [job]
+        assert (await client.size(), (await client.counts())[JobState.PENDING]) == (1, 1)
+        assert await client.storage.workers() == []
         for write in (
             lambda: client.add(quick(token="refused")),
             lambda: client.add_many([quick(token="refused") for _ in range(3)]),
@@ -93,7 +101,17 @@ async def test_the_address_of_a_standby_is_told_of_at_once_and_answers_what_only
     misled = load_on(standby.dsn).worker()
     assert misled.wait(20) != 0
     assert "target_session_attrs=read-write" in misled.output
-    worker = load.worker().started()
+    # Who waits there hears of the end, by looking now and then.
+    async with JobQueueClient(standby.dsn) as client:
+        with pytest.raises(WaitTimeoutError, match="pending"):
+            await client.wait_for(job, timeout=0.5)
+        assert "LISTEN" in caplog.text
+        waiting = asyncio.create_task(client.wait_for(job, timeout=30))
+        worker = load.worker().started()
+        assert await waiting == "first"
+        await caught_up(primary, standby)
+        assert (await client.size(), await client.size(state=JobState.COMPLETED)) == (0, 1)
+        assert [known.info.pid for known in await client.storage.workers()] == [worker.pid]
     await load.drained()
     verdict = await load.verdict()
     report("address of a standby", tried=5, **verdict.figures)
