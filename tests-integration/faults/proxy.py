@@ -5,6 +5,7 @@
         proxy.cut("C", after=True)      # the client's next Close reaches the server, then the connection breaks
         proxy.cut_answer("Z", nth=3)    # what the server says up to its third ReadyForQuery arrives, that does not
         with proxy.black_hole(): …      # the server's answers are swallowed, connections stay open
+        with proxy.held_back(): …       # nothing arrives either way until later
         proxy.delay = 0.05              # seconds for each piece of data
         proxy.refuse = True             # connections are closed as they come
 
@@ -70,7 +71,8 @@ class Proxy:
         self._server_port = int(options.pop("port", None) or parts.port or 5432)
         self._options = options
         self._cuts: dict[bool, list[Cut]] = {True: [], False: []}
-        self._hole = False
+        self._hole = self._deaf = False
+        self._opening: Cut | None = None
         self._links: set[asyncio.Task[None]] = set()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="proxy", daemon=True)
@@ -83,6 +85,8 @@ class Proxy:
         """Messages of clients by kind, as they came."""
         self.answered: Counter[str] = Counter()
         """Messages of the server by kind, as they came."""
+        self.late: Counter[str] = Counter()
+        """Connections by the kind of the client's first message that was held back and then went on."""
         self.connections = 0
         """How many have been opened."""
 
@@ -115,13 +119,32 @@ class Proxy:
         self.delay, self.refuse = 0.0, False
 
     @contextlib.contextmanager
-    def black_hole(self) -> Iterator[None]:
-        """Swallow what the server answers, on all connections. One whose answer was swallowed never answers again."""
-        self._hole = True
+    def black_hole(self, *, both: bool = False, since: bytes | None = None) -> Iterator[Cut]:
+        """Swallow what the server answers, on all connections. One whose answer was swallowed never answers again.
+
+        both: swallow what clients send too. since: begin with the first message of the server that holds this, which
+        can be waited for.
+        """
+        opening = Cut(None, 1, False, since or b"")
+        self._deaf = both
+        if since is None:
+            self._hole = True
+        else:
+            self._opening = opening
+        try:
+            yield opening
+        finally:
+            self._opening = None
+            self._hole = self._deaf = False
+
+    @contextlib.contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Let nothing through, either way, until the end, and then all of it: as TCP does when a network heals."""
+        self._loop.call_soon_threadsafe(self._through.clear)
         try:
             yield
         finally:
-            self._hole = False
+            self._loop.call_soon_threadsafe(self._through.set)
 
     def break_all(self) -> None:
         """Break every connection that is open."""
@@ -146,6 +169,8 @@ class Proxy:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
+        self._through = asyncio.Event()
+        self._through.set()
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
@@ -195,8 +220,12 @@ class Proxy:
     async def _upwards(
         self, reader: asyncio.StreamReader, to: asyncio.StreamWriter, back: asyncio.StreamWriter
     ) -> None:
+        swallowed = False
         async for kind, data in _client_messages(reader):
             self.sent[kind] += 1
+            swallowed = swallowed or (self._deaf and self._hole)
+            if swallowed:
+                continue
             if kind in ("SSL", "GSS"):
                 back.write(b"N")
                 await back.drain()
@@ -207,6 +236,9 @@ class Proxy:
         swallowed = False
         async for kind, data in _messages(reader):
             self.answered[kind] += 1
+            if (opening := self._opening) is not None and opening.meets(kind, data):
+                self._hole = True
+                opening.hit.set()
             swallowed = swallowed or self._hole
             if not swallowed:
                 await self._pass(False, kind, data, to)
@@ -214,6 +246,10 @@ class Proxy:
     async def _pass(self, upwards: bool, kind: str, data: bytes, to: asyncio.StreamWriter) -> None:
         if self.delay:
             await asyncio.sleep(self.delay)
+        if not self._through.is_set():
+            await self._through.wait()
+            if upwards:
+                self.late[kind] += 1
         # All are counted, so that each names the nth by itself.
         met = [cut for cut in self._cuts[upwards] if cut.meets(kind, data)]
         if not met or any(cut.after for cut in met):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -34,6 +34,13 @@ def wait_for_sessions_to_end(server: Any) -> None:
         others = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'proxied'"
         while connection.execute(others).fetchone() != (0,):
             assert time.monotonic() < ends
+
+
+def until(true: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < ends
+        time.sleep(0.005)  # the event is in another thread's counter, or in the server
 
 
 @pytest.fixture
@@ -92,6 +99,44 @@ def test_in_a_black_hole_no_answer_comes_and_later_connections_work(
         connection.close()
     with connect(proxy) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_black_hole_for_both_lets_nothing_arrive_then_or_later(
+    proxy: Proxy, table: str, postgres_server: Any
+) -> None:
+    with connect(proxy) as connection:
+        connection.execute("SELECT 1")
+        seen = proxy.sent["Q"]
+        with proxy.black_hole(both=True):
+            connection.pgconn.send_query(f"INSERT INTO {table} VALUES (1)".encode())
+            until(lambda: proxy.sent["Q"] > seen)
+        connection.close()
+    wait_for_sessions_to_end(postgres_server)
+    assert rows(postgres_server, table) == 0
+
+
+def test_a_black_hole_can_begin_with_an_answer(proxy: Proxy) -> None:
+    with connect(proxy) as connection, proxy.black_hole(since=b"and now") as hole:
+        assert connection.execute("SELECT 'not yet'").fetchone() == ("not yet",)
+        connection.pgconn.send_query(b"SELECT 'and now'")
+        hole.wait()
+        assert connection.pgconn.is_busy()
+        connection.close()
+
+
+def test_what_was_held_back_arrives_though_nobody_waits_for_it_any_more(
+    proxy: Proxy, table: str, postgres_server: Any
+) -> None:
+    with connect(proxy) as connection:
+        connection.execute("SELECT 1")
+        seen = proxy.sent["Q"]
+        with proxy.held_back():
+            connection.pgconn.send_query(f"INSERT INTO {table} VALUES (1)".encode())
+            until(lambda: proxy.sent["Q"] > seen)
+            connection.close()
+            assert rows(postgres_server, table) == 0
+        until(lambda: rows(postgres_server, table) == 1)
+    assert proxy.late["Q"] == 1
 
 
 def test_connections_are_refused_and_broken(proxy: Proxy) -> None:
