@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,7 @@ class Child:
     def __init__(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
         self.command = command
         self._lines: list[str] = []
+        self._times: list[float] = []
         self._changed = threading.Condition()
         self._ended = False
         self.process = subprocess.Popen(
@@ -93,6 +95,7 @@ class Child:
             for line in output:
                 with self._changed:
                     self._lines.append(line.rstrip("\n"))
+                    self._times.append(time.monotonic())
                     self._changed.notify_all()
         with self._changed:
             self._ended = True
@@ -103,6 +106,12 @@ class Child:
         """What it has printed so far, errors included."""
         with self._changed:
             return "\n".join(self._lines)
+
+    def times_of(self, pattern: re.Pattern[str]) -> list[float]:
+        """Return when each line that the pattern is found in came, by time.monotonic()."""
+        with self._changed:
+            lines = list(zip(self._lines, self._times, strict=True))
+        return [at for line, at in lines if pattern.search(line)]
 
     def wait_for_line(self, pattern: str, timeout: float = 30) -> re.Match[str]:
         """Wait for a line that the pattern is found in, printed before or after the call; fail if it ends without."""

@@ -22,6 +22,12 @@ from jobq_core.records import JobRecord, type_name
 from jobq_core.states import JobState, is_finished
 
 LOST_TYPE = type_name(WorkerLostError)
+NOTICE = 10.0
+"""Seconds within which a process that can run again has noticed that its leases are over and stopped what it ran, on a
+machine that is too busy at that."""
+
+Span = tuple[float, float]
+"""From when to when."""
 
 
 class Wrong(StrEnum):
@@ -170,10 +176,11 @@ class Limit:
 class History:
     """All that is known of what happened.
 
-    promised: which jobs' ends each listener was promised to hear. killed, troubled: by process id, when a process was
-    killed, and from when on it was killed, paused or cut off, so that it may have lost leases or gone on without them.
-    begun: leases whose runs were noted to begin, where that is known; between the note and the handler's first line its
-    process may have been killed.
+    promised: which jobs' ends each listener was promised to hear. By process id: killed: when it was. troubled: while
+    it was killed or paused, so that it may have lost leases and gone on without them. late: around the moments at which
+    it said that it was late to renew them. cut_off: from when on it may have lost leases, though nothing kept it from
+    stopping its runs in time: that excuses none. begun: leases whose runs were noted to begin, where that is known;
+    between the note and the handler's first line its process may have been killed.
     """
 
     adds: Sequence[Add] = ()
@@ -182,8 +189,15 @@ class History:
     results: Sequence[Result] = ()
     promised: Mapping[str, Collection[UUID]] = attrs.field(factory=dict)
     killed: Mapping[int, float] = attrs.field(factory=dict)
-    troubled: Mapping[int, float] = attrs.field(factory=dict)
+    troubled: Mapping[int, Sequence[Span]] = attrs.field(factory=dict)
+    late: Mapping[int, Sequence[Span]] = attrs.field(factory=dict)
+    cut_off: Mapping[int, float] = attrs.field(factory=dict)
     begun: Collection[int] = frozenset()
+
+    @property
+    def disturbed(self) -> set[int]:
+        """The processes that somebody killed, paused or cut off."""
+        return {*self.troubled, *self.cut_off}
 
 
 def read(lines: Iterable[Line]) -> History:
@@ -195,7 +209,8 @@ def read(lines: Iterable[Line]) -> History:
     promised: defaultdict[str, set[UUID]] = defaultdict(set)
     listeners: dict[str, int] = {}
     killed: dict[int, float] = {}
-    troubled: dict[int, float] = {}
+    troubled: defaultdict[int, list[Span]] = defaultdict(list)
+    cut_off: dict[int, float] = {}
     again: Counter[tuple[UUID, int]] = Counter()
     for line in lines:
         match line:
@@ -226,8 +241,16 @@ def read(lines: Iterable[Line]) -> History:
                 events.append(Event(listener=line.listener, job=line.job, state=JobState(line.state), at=line.at))
             case Told():
                 results.append(Result(token=line.token, job=line.job, result=line.result))
+            case Disturbed(how="cut off"):
+                cut_off.setdefault(line.pid, line.at)
+            case Disturbed(how="resumed"):
+                begin, _ = troubled[line.pid].pop()
+                troubled[line.pid].append((begin, line.at + NOTICE))
             case Disturbed():
-                troubled[line.pid] = min(line.at, troubled.get(line.pid, line.at))
+                begin = line.at
+                if troubled[line.pid] and troubled[line.pid][-1][1] >= line.at:
+                    begin, _ = troubled[line.pid].pop()  # it had no time to notice the one before
+                troubled[line.pid].append((begin, float("inf")))
                 if line.how == "killed":
                     killed[line.pid] = line.at
     return History(
@@ -237,7 +260,8 @@ def read(lines: Iterable[Line]) -> History:
         results=results,
         promised={name: jobs for name, jobs in promised.items() if listeners[name] not in killed},
         killed=killed,
-        troubled=troubled,
+        troubled=dict(troubled),
+        cut_off=cut_off,
     )
 
 
@@ -300,10 +324,17 @@ def recoveries(history: History) -> list[float]:
     for of_one in runs.values():
         of_one.sort(key=lambda run: run.lease)
         for run, following in itertools.pairwise(of_one):
-            trouble = history.troubled.get(run.pid)
+            trouble = _trouble_of(run.pid, history)
             if trouble is not None and trouble <= following.start and (run.end is None or run.end > trouble):
                 waits.append(following.start - max(trouble, run.start))
     return waits
+
+
+def _trouble_of(pid: int, history: History) -> float | None:
+    known = [begin for begin, _ in history.troubled.get(pid, ())]
+    if pid in history.cut_off:
+        known.append(history.cut_off[pid])
+    return min(known or (begin for begin, _ in history.late.get(pid, ())), default=None)
 
 
 def _of(wrong: Wrong, job: Final | Add | Run, details: str) -> Violation:
@@ -334,12 +365,12 @@ def _owners(job: UUID, runs: list[Run], history: History) -> Iterable[Violation]
     """Look at each pair of one job's runs in the order of their starts."""
     for place, run in enumerate(runs):
         for later in runs[place + 1 :]:
-            if later.lease < run.lease and not _in_trouble(later, history, before=later.start):
+            if later.lease < run.lease and not _in_trouble(later, history, later.start, later.start):
                 yield _of(Wrong.DOUBLY_OWNED, later, f"lease {later.lease} began to run after lease {run.lease} had")
             elif (
                 later.lease > run.lease
-                and _end_of(run, history) > later.start
-                and not _in_trouble(run, history, before=later.start)
+                and (end := _end_of(run, history)) > later.start
+                and not _in_trouble(run, history, later.start, end)
             ):
                 yield _of(Wrong.DOUBLY_OWNED, run, f"lease {run.lease} still ran when lease {later.lease} began to")
 
@@ -349,8 +380,10 @@ def _end_of(run: Run, history: History) -> float:
     return run.end if run.end is not None else history.killed.get(run.pid, run.start)
 
 
-def _in_trouble(run: Run, history: History, *, before: float) -> bool:
-    return history.troubled.get(run.pid, float("inf")) <= before
+def _in_trouble(run: Run, history: History, since: float, until: float) -> bool:
+    """Say whether the run's process was in trouble all that time."""
+    spans = (*history.troubled.get(run.pid, ()), *history.late.get(run.pid, ()))
+    return any(begin <= since and until <= end for begin, end in spans)
 
 
 def _after_the_end(final: Final, runs: list[Run], history: History) -> Iterable[Violation]:
@@ -361,7 +394,7 @@ def _after_the_end(final: Final, runs: list[Run], history: History) -> Iterable[
     for run in runs:
         if last is not None and run.lease > last and run.ending != "stopped":
             yield _of(Wrong.AFTER_THE_END, run, f"lease {run.lease} ran after lease {last} had ended the job")
-        elif run.start > heard and not _in_trouble(run, history, before=run.start):
+        elif run.start > heard and not _in_trouble(run, history, run.start, run.start):
             yield _of(Wrong.AFTER_THE_END, run, f"lease {run.lease} began {run.start - heard:.3f} s after the end")
 
 
@@ -414,10 +447,11 @@ def _unrun(final: Final, runs: list[Run], history: History) -> Iterable[Violatio
 
 def _causes(finals: Collection[Final], history: History) -> Iterable[Violation]:
     pids = {run.lease: run.pid for run in history.runs}
+    explained = {*history.disturbed, *history.late}
     for final in finals:
         for lease in sorted(final.lost):
             pid = pids.get(lease)
-            if pid is not None and pid not in history.troubled:
+            if pid is not None and pid not in explained:
                 yield _of(Wrong.LOST_WITHOUT_CAUSE, final, f"lease {lease} of process {pid}")
 
 

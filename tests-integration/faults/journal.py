@@ -95,11 +95,11 @@ class Told(Struct, frozen=True, kw_only=True, tag=True):
 class Disturbed(Struct, frozen=True, kw_only=True, tag=True):
     """A process was killed or paused, or will not be able to renew its leases: its own may be lost from here on.
 
-    A killed one has ended by then, so that none of its runs goes on.
+    A killed one has ended by then, so that none of its runs goes on. A paused one goes on once it is resumed.
     """
 
     pid: int
-    how: Literal["killed", "paused", "cut off"]
+    how: Literal["killed", "paused", "resumed", "cut off"]
     at: float
 
 

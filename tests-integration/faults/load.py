@@ -28,7 +28,7 @@ from uuid import UUID
 import attrs
 import load_jobs
 import msgspec
-from history import Final, History, Limit, Violation, Wrong, check, read, recoveries
+from history import NOTICE, Final, History, Limit, Violation, Wrong, check, read, recoveries
 from journal import Answer, Answered, Asked, Disturbed, Journal, now
 from load_client import Plan
 
@@ -96,6 +96,10 @@ class Process:
         """Whether it has printed this line."""
         return line in self.output.splitlines()
 
+    def said_at(self, pattern: re.Pattern[str]) -> list[float]:
+        """Return when it was heard to print each line that the pattern is found in, by the journal's time."""
+        return list(self.child.times_of(pattern))
+
     def kill(self) -> None:
         """Kill it as a crash would. It has ended when this returns."""
         self._disturbed("paused")  # in trouble before it ends: its leases may be taken from this moment on
@@ -117,6 +121,7 @@ class Process:
         """Let it go on."""
         os.kill(self.pid, signal.SIGCONT)
         self._stopped = False
+        self._disturbed("resumed")
 
     def term(self) -> None:
         """Ask it to stop, as an operator would."""
@@ -127,7 +132,7 @@ class Process:
         return int(self.child.wait(timeout))
 
     def trouble(self) -> None:
-        """Say that from now on it may fail to renew its leases: its connection is cut, say."""
+        """Say that from now on it may fail to renew its leases: its connection is cut, say. It is to stop its runs."""
         self._disturbed("cut off")
 
     def _disturbed(self, how: Any) -> None:
@@ -209,11 +214,21 @@ class Load:
         self._probes = 0
         self._reading = 0.0
 
-    def worker(self, *options: str, command: str = "worker", slots: int = 4, lost_after: float = LOST_AFTER) -> Process:
-        """Start `jobq worker` (or `jobq server`) with short leases; it is not waited for, see Process.started."""
+    def worker(
+        self,
+        *options: str,
+        command: str = "worker",
+        slots: int = 4,
+        lost_after: float = LOST_AFTER,
+        url: str | None = None,
+    ) -> Process:
+        """Start `jobq worker` (or `jobq server`) with short leases; it is not waited for, see Process.started.
+
+        url: where it connects to (default: as all do).
+        """
         limit = {"worker": "--concurrency", "server": "--workers"}[command]
         timing = ("--lost-after", str(lost_after), "--heartbeat-interval", str(lost_after / 4))
-        arguments = (command, "load_jobs", "--storage", self.url, limit, str(slots), *timing, *options)
+        arguments = (command, "load_jobs", "--storage", url or self.url, limit, str(slots), *timing, *options)
         return self._known(self._children.jobq(*arguments, **self._environment))
 
     def client(self, **plan: Any) -> Process:
@@ -281,17 +296,18 @@ class Load:
         self.processes.append(process)
         return process
 
-    def history(self) -> History:
+    def history(self, *, punctual: Collection[Process] = ()) -> History:
         """Return what has happened so far.
 
-        A process that says that it could not renew its leases in time, on a machine that is too busy say, is in trouble
-        by its own words.
+        A process that says that it could not renew its leases in time, on a machine that is too busy say, was in
+        trouble by its own words for a while. Those that are to be punctual excuse nothing by them.
         """
         begun = time.monotonic()
         history = read(self.journal.read())
         self._reading = time.monotonic() - begun
-        late = {process.pid: 0.0 for process in self.processes if IN_TROUBLE.search(process.output)}
-        return attrs.evolve(history, troubled={**late, **history.troubled})
+        said = {process.pid: process.said_at(IN_TROUBLE) for process in self.processes if process not in punctual}
+        late = {pid: [(at - NOTICE, at + NOTICE) for at in times] for pid, times in said.items() if times}
+        return attrs.evolve(history, late=late)
 
     async def drained(self, timeout: float = 60, *, but: Collection[JobState] = ()) -> float:
         """Wait until no job waits or runs, and return the seconds that took; fails at the deadline.
@@ -326,14 +342,16 @@ class Load:
                 if after is None:
                     return finals
 
-    async def verdict(self, *, limits: Collection[Limit] = (), **options: Any) -> Verdict:
-        """Judge all that has happened; the options are those of `history.check`."""
-        history = self.history()
+    async def verdict(
+        self, *, limits: Collection[Limit] = (), punctual: Collection[Process] = (), **options: Any
+    ) -> Verdict:
+        """Judge all that has happened; punctual: see `history`; the options are those of `history.check`."""
+        history = self.history(punctual=punctual)
         adds = [attrs.evolve(add, ends=self.ends.get(add.token, add.ends)) for add in history.adds]
         history = attrs.evolve(history, adds=adds)
         finals = await self.finals()
         violations = check(history, finals, limits=limits, **options)
-        excused = sum(since == 0.0 for since in history.troubled.values()) if options.get("undisturbed") else 0
+        excused = len(history.late.keys() - history.disturbed) if options.get("undisturbed") else 0
         return Verdict(history=history, finals=finals, violations=violations, excused=excused)
 
     async def until(self, found: Any, timeout: float = 60) -> History:

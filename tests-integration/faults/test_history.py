@@ -10,7 +10,7 @@ from uuid import UUID
 import attrs
 import msgspec
 import pytest
-from history import Add, Event, Final, History, Limit, Result, Run, Wrong, check, read, recoveries
+from history import NOTICE, Add, Event, Final, History, Limit, Result, Run, Wrong, check, read, recoveries
 from hypothesis import given
 from hypothesis import strategies as st
 from journal import LONGEST, Answered, Asked, Disturbed, Ended, Heard, Journal, Line, Listening, Started, Told
@@ -45,9 +45,15 @@ def wrongs(
     promised: Any = None,
     killed: Any = None,
     paused: Any = None,
+    late: Any = None,
+    cut_off: Any = None,
     **options: Any,
 ) -> set[Wrong]:
-    """Return what is wrong with a history: one job that was added, ran and completed, unless told otherwise."""
+    """Return what is wrong with a history: one job that was added, ran and completed, unless told otherwise.
+
+    paused, late: by process id, from when to when.
+    """
+    ever_since = {pid: (at, float("inf")) for pid, at in (killed or {}).items()}
     history = History(
         adds=adds,
         runs=runs,
@@ -55,7 +61,9 @@ def wrongs(
         results=results,
         promised=promised or {},
         killed=killed or {},
-        troubled={**(paused or {}), **(killed or {})},
+        troubled={pid: [span] for pid, span in {**(paused or {}), **ever_since}.items()},
+        late={pid: [span] for pid, span in (late or {}).items()},
+        cut_off=cut_off or {},
     )
     return {violation.wrong for violation in check(history, finals, **options)}
 
@@ -97,7 +105,19 @@ GOOD = {
     "a paused worker's run that goes on": {
         "runs": [attrs.evolve(LOST_ONCE[0], end=20, ending="completed"), LOST_ONCE[1]],
         "finals": [DONE_AGAIN],
-        "paused": {6: 3},
+        "paused": {6: (3, 21)},
+        "undisturbed": True,
+    },
+    "a late worker's run that goes on": {
+        "runs": [attrs.evolve(LOST_ONCE[0], end=11, ending="stopped"), LOST_ONCE[1]],
+        "finals": [DONE_AGAIN],
+        "late": {6: (0, 20)},
+        "undisturbed": True,
+    },
+    "a worker that was cut off and stopped in time": {
+        "runs": [attrs.evolve(LOST_ONCE[0], end=8, ending="stopped"), LOST_ONCE[1]],
+        "finals": [DONE_AGAIN],
+        "cut_off": {6: 5},
         "undisturbed": True,
     },
     "a retry": {
@@ -152,6 +172,47 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
         Wrong.DOUBLY_OWNED,
         {"runs": [attrs.evolve(LOST_ONCE[0], end=12, ending="completed"), LOST_ONCE[1]], "finals": [DONE_AGAIN]},
     ),
+    "a worker that was cut off runs on": (
+        Wrong.DOUBLY_OWNED,
+        {
+            "runs": [attrs.evolve(LOST_ONCE[0], end=12, ending="stopped"), LOST_ONCE[1]],
+            "finals": [DONE_AGAIN],
+            "cut_off": {6: 5},
+            "undisturbed": True,
+        },
+    ),
+    "a paused worker goes on and does not notice": (
+        Wrong.DOUBLY_OWNED,
+        {
+            "runs": [attrs.evolve(LOST_ONCE[0], end=20, ending="completed"), LOST_ONCE[1]],
+            "finals": [DONE_AGAIN],
+            "paused": {6: (3, 19)},
+        },
+    ),
+    "a late worker says so and runs on": (
+        Wrong.DOUBLY_OWNED,
+        {
+            "runs": [attrs.evolve(LOST_ONCE[0], end=12, ending="stopped"), LOST_ONCE[1]],
+            "finals": [DONE_AGAIN],
+            "late": {6: (0, 11)},
+        },
+    ),
+    "two run it at once long before one is late": (
+        Wrong.DOUBLY_OWNED,
+        {
+            "runs": [attrs.evolve(LOST_ONCE[0], end=12, ending="stopped"), LOST_ONCE[1]],
+            "finals": [DONE_AGAIN],
+            "late": {6: (10, 30)},
+        },
+    ),
+    "an old lease begins to run long after the pause": (
+        Wrong.DOUBLY_OWNED,
+        {
+            "runs": [attrs.evolve(LOST_ONCE[0], start=11, end=12, ending="stopped"), LOST_ONCE[1]],
+            "finals": [DONE_AGAIN],
+            "paused": {6: (3, 10)},
+        },
+    ),
     "an old lease begins to run": (
         Wrong.DOUBLY_OWNED,
         {
@@ -168,6 +229,14 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
     "run after its end was heard": (
         Wrong.AFTER_THE_END,
         {"runs": [RUN, LOST_ONCE[1]], "finals": [DONE_AGAIN], "events": [HEARD]},
+    ),
+    "a worker that was cut off begins after its end was heard": (
+        Wrong.AFTER_THE_END,
+        {
+            "runs": [attrs.evolve(RUN, start=3), attrs.evolve(LOST_ONCE[1], ending="stopped")],
+            "events": [attrs.evolve(HEARD, at=8)],
+            "cut_off": {7: 2},
+        },
     ),
     "a run that nothing explains": (
         Wrong.UNEXPLAINED,
@@ -397,8 +466,10 @@ def test_a_lease_run_again_is_seen(lives: list[tuple[str, tuple[str, ...]]], dic
 
 
 def test_the_recovery_is_the_wait_from_the_trouble_to_the_next_run() -> None:
-    history = History(runs=LOST_ONCE, killed={6: 5.0}, troubled={6: 5.0})
+    history = History(runs=LOST_ONCE, killed={6: 5.0}, troubled={6: [(5.0, float("inf"))]})
     assert recoveries(history) == [4.0]
+    assert recoveries(attrs.evolve(history, troubled={}, cut_off={6: 4.5})) == [4.5]
+    assert recoveries(attrs.evolve(history, troubled={}, late={6: [(3.5, 23.5)]})) == [5.5]
 
 
 # The journal.
@@ -430,3 +501,22 @@ def test_listeners_that_were_killed_are_promised_nothing() -> None:
         Disturbed(pid=1, how="killed", at=1),
     ]
     assert read(lines).promised == {"alive": {A}}
+
+
+def test_a_paused_process_is_in_trouble_until_it_has_had_the_time_to_notice() -> None:
+    lines: list[Line] = [
+        Disturbed(pid=1, how="paused", at=1),
+        Disturbed(pid=1, how="resumed", at=2),
+        Disturbed(pid=1, how="paused", at=3),
+        Disturbed(pid=1, how="resumed", at=4),
+        Disturbed(pid=1, how="paused", at=50),
+        Disturbed(pid=2, how="paused", at=5),
+        Disturbed(pid=2, how="killed", at=6),
+        Disturbed(pid=3, how="cut off", at=7),
+        Disturbed(pid=3, how="cut off", at=8),
+    ]
+    history = read(lines)
+    assert history.troubled == {1: [(1, 4 + NOTICE), (50, float("inf"))], 2: [(5, float("inf"))]}
+    assert history.killed == {2: 6}
+    assert history.cut_off == {3: 7}
+    assert history.disturbed == {1, 2, 3}

@@ -84,7 +84,9 @@ def _history(
         events=[event for event in journal.events if event.job not in removed],
         promised=promised,
         killed={process.pid: process.killed for process in processes if process.killed is not None},
-        troubled={process.pid: process.troubled for process in processes if process.troubled is not None},
+        troubled={
+            process.pid: [(process.troubled, float("inf"))] for process in processes if process.troubled is not None
+        },
         begun={lease.number for lease in truth.leases.values() if lease.noted is not None},
     )
 
