@@ -106,6 +106,16 @@ async def at_gate(context: JobContext, token: str, gate: str) -> str:
 
 
 @job(max_attempts=MANY, retry=SOON)
+def threaded_at_gate(context: JobContext, token: str, gate: str) -> str:
+    """Do so in a thread, and hear it if told to stop."""
+    with noted(context, token):
+        while not os.path.exists(gate):  # noqa: PTH110
+            context.wait_aborted(0.01)
+            context.check_aborted()
+        return token
+
+
+@job(max_attempts=MANY, retry=SOON)
 async def blocking(context: JobContext, token: str, seconds: float) -> str:
     """Do what no coroutine may: keep the event loop from running."""
     with noted(context, token):

@@ -1,0 +1,190 @@
+"""Workers that are cut off from PostgreSQL while others are not, and can take their jobs: the asymmetric partition.
+
+Who is cut off must stop its runs before its leases are over, whatever it hears: nothing here excuses it. The leases are
+long, so that a machine that is busy for a moment does not make it late.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from history import History, Run
+from load import Load, Process
+from load_jobs import at_gate, quick, sleeping, threaded_at_gate
+from proxy import Proxy
+
+from jobq_core import open_storage
+from jobq_core.states import JobState
+
+LEASE = 10.0
+"""Seconds after which a silent worker counts as lost. It stops its runs a tenth before: a second is left for noise."""
+SHORT = 4.0
+"""The same, where the worker runs nothing that it could be late to stop."""
+LIMIT = 2
+"""Seconds that a worker waits for an answer."""
+SLOTS = 4
+TOLD = "was taken for lost"
+
+
+@contextlib.contextmanager
+def refusing(proxy: Proxy) -> Iterator[None]:
+    """Break all connections, and let nobody connect."""
+    proxy.refuse = True
+    proxy.break_all()
+    try:
+        yield
+    finally:
+        proxy.heal()
+
+
+WAYS: dict[str, Callable[[Proxy], contextlib.AbstractContextManager[object]]] = {
+    "swallowed": lambda proxy: proxy.black_hole(both=True),
+    "held back": Proxy.held_back,
+    "refused": refusing,
+}
+"""How a worker is cut off: nothing arrives any more; or not before the end, when nobody waits for it; or it is told."""
+
+
+@pytest.fixture
+async def load(postgres_url: str, load_on: Callable[..., Load]) -> Load:
+    await open_storage(postgres_url).migrate()
+    return load_on(postgres_url)
+
+
+def through(proxy: Proxy, load: Load) -> str:
+    """Return the URL of the load's database through a proxy."""
+    return proxy.url_of(urlsplit(load.url).path, time_limit=LIMIT)
+
+
+def runs_of(history: History, worker: Process) -> list[Run]:
+    return [run for run in history.runs if run.pid == worker.pid]
+
+
+async def filled(load: Load, name: str, proxy: Proxy, gate: Path) -> Process:
+    """Start a worker whose slots are taken by jobs that wait for the gate, and that has more at hand for an instant."""
+    worker = load.worker(slots=SLOTS, lost_after=LEASE, url=through(proxy, load)).started()
+    # So that it knows how short jobs are, and claims more than it has slots for.
+    early = {f"{name} early {n}" for n in range(60)}
+    await load.add([quick(token=token) for token in early])
+    await load.until(lambda history: {run.token for run in history.runs if run.end is not None} >= early)
+    gated = [make(token=f"{name} {n}", gate=str(gate)) for n, make in enumerate([at_gate, threaded_at_gate] * 2)]
+    await load.add([*gated, *(quick(token=f"{name} at hand {n}") for n in range(20))])
+    tokens = {job.token for job in gated}
+    await load.until(lambda history: {run.token for run in runs_of(history, worker)} >= tokens)
+    return worker
+
+
+async def test_workers_that_are_cut_off_stop_their_runs_before_others_begin_them(
+    load: Load, report: Callable[..., None], tmp_path: Path
+) -> None:
+    gate, other_gate = tmp_path / "gate", tmp_path / "other gate"
+    with contextlib.ExitStack() as proxies, contextlib.ExitStack() as cuts:
+        cut_off: dict[str, Process] = {}
+        reached = {way: proxies.enter_context(Proxy(load.url)) for way in WAYS}
+        for way, proxy in reached.items():
+            worker = cut_off[way] = await filled(load, way, proxy, gate)
+            worker.trouble()
+            cuts.enter_context(WAYS[way](proxy))
+        taken = {run.token: run for run in load.history().runs if run.end is None}
+        assert len(taken) == SLOTS * len(WAYS)
+        other = load.worker(slots=len(taken), lost_after=LEASE).started()
+        # They fill it: whatever else there is to run waits for those that are cut off.
+        await load.until(lambda history: {run.token for run in runs_of(history, other)} >= taken.keys())
+        for worker in cut_off.values():
+            worker.line("could not renew its leases in time")
+            assert TOLD not in worker.output, "by whom?"
+        # What they say late finds the other at work, on the same jobs.
+        cuts.close()
+        for worker in cut_off.values():
+            worker.line(TOLD)
+        new = [f"new {n}" for n in range(len(taken))]
+        await load.hold(other_gate, *new)
+        assert reached["held back"].late.keys() - {"START"}, "statements that were under way arrived"
+        for path in (gate, other_gate):
+            path.touch()
+        await load.drained()
+        workers = [*cut_off.values(), other]
+        for worker in workers:
+            worker.term()
+        assert [worker.wait() for worker in workers] == [0] * len(workers)
+    verdict = await load.verdict(undisturbed=True, punctual=cut_off.values())
+    report("cut off while others are not", tried=len(WAYS), **verdict.figures)
+    assert verdict.text == ""
+    again = {run.token: run for run in runs_of(verdict.history, other)}
+    finals = {final.token: final for final in verdict.finals}
+    for token, cut in taken.items():
+        run = next(run for run in verdict.history.runs if run.lease == cut.lease)
+        assert run.end is not None, token
+        assert (run.ending, run.end < again[token].start) == ("stopped", True), f"{token}: {run}, {again[token]}"
+        final = finals[token]
+        assert (final.lease, final.lost, final.attempt) == (again[token].lease, {run.lease}, 2), token
+    for way, worker in cut_off.items():
+        its = runs_of(verdict.history, worker)
+        assert len({run.worker for run in its}) == 2, f"{way}: registered anew"
+        assert sum(run.token in new for run in its) == SLOTS, f"{way}: it works on"
+        assert "counted for nothing: its lease was over" in worker.output, way
+
+
+async def swallowed(load: Load, worker: Process, proxy: Proxy, hole: contextlib.ExitStack) -> list[str]:
+    """Add twice as many jobs as a worker has slots, and lose the answer to its claim; return the tokens."""
+    tokens = [f"swallowed {n}" for n in range(2 * SLOTS)]
+    worker.trouble()
+    claim = hole.enter_context(proxy.black_hole(since=b"swallowed "))
+    await load.add([sleeping(token=token, seconds=0.05) for token in tokens])
+    claim.wait()
+    return tokens
+
+
+async def claimed(load: Load) -> int:
+    async with open_storage(load.direct) as storage:
+        return (await storage.counts("default"))["default"][JobState.PROCESSING]
+
+
+async def test_claims_whose_answers_are_lost_for_less_than_a_lease_are_found_and_run_once(
+    load: Load, report: Callable[..., None]
+) -> None:
+    with Proxy(load.url) as proxy, contextlib.ExitStack() as hole:
+        worker = load.worker(slots=SLOTS, lost_after=LEASE, url=through(proxy, load)).started()
+        tokens = await swallowed(load, worker, proxy, hole)
+        assert await claimed(load) >= SLOTS
+        assert load.history().runs == []
+        hole.close()
+        await load.drained()
+        worker.term()
+        assert worker.wait() == 0
+    verdict = await load.verdict(undisturbed=True, punctual=[worker])
+    report("answers to claims lost for a moment", tried=1, **verdict.figures)
+    assert verdict.text == ""
+    assert Counter(run.token for run in verdict.history.runs) == dict.fromkeys(tokens, 1)
+    assert {(final.attempt, final.lost) for final in verdict.finals} == {(1, frozenset())}
+
+
+async def test_claims_whose_answers_are_lost_for_longer_than_a_lease_are_taken_back_and_run_once(
+    load: Load, report: Callable[..., None]
+) -> None:
+    with Proxy(load.url) as proxy, contextlib.ExitStack() as hole:
+        worker = load.worker(slots=SLOTS, lost_after=SHORT, url=through(proxy, load)).started()
+        tokens = await swallowed(load, worker, proxy, hole)
+        held = await claimed(load)
+        assert held >= SLOTS
+        other = load.worker(slots=SLOTS, lost_after=SHORT).started()
+        await load.drained()
+        hole.close()
+        worker.line(TOLD)
+        other.term()
+        assert other.wait() == 0
+        await load.add([quick(token="after")])
+        await load.drained()
+        worker.term()
+        assert worker.wait() == 0
+    verdict = await load.verdict(undisturbed=True, punctual=[worker])
+    report("answers to claims lost past the lease", tried=1, **verdict.figures)
+    assert verdict.text == ""
+    assert Counter(run.token for run in runs_of(verdict.history, other)) == dict.fromkeys(tokens, 1)
+    assert [run.token for run in runs_of(verdict.history, worker)] == ["after"]
+    assert sum(len(final.lost) for final in verdict.finals) >= held
