@@ -205,6 +205,46 @@ async def test_a_job_that_is_there_already_leaves_the_connection_in_order(storag
     assert [added.created for added in await storage.add([new_job()])] == [True]
 
 
+async def test_a_lost_listener_is_told_of_once_in_each_outage_and_comes_back_less_and_less_often_until_it_is_over(
+    storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    longest: list[float] = []
+    enough = asyncio.Event()
+
+    def no_pause(_: float, most: float) -> float:
+        longest.append(most)
+        if len(longest) >= 10:
+            enough.set()
+        return 0.0
+
+    async def refused(*_: Any, **__: Any) -> Link:
+        raise psycopg.OperationalError("refused")
+
+    monkeypatch.setattr("random.uniform", no_pause)
+    async with (
+        storage.subscribe([TOPIC]) as ear,
+        await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin,
+    ):
+        for _ in range(2):
+            longest.clear()
+            enough.clear()
+            caplog.clear()
+            with monkeypatch.context() as outage:
+                outage.setattr(Link, "connect", refused)
+                await admin.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
+                    (storage.schema,),
+                )
+                async with asyncio.timeout(20):
+                    await enough.wait()
+            assert await ear.wait(20) == {TOPIC}, "heard again; rings may have been missed"
+            told = [record for record in caplog.records if "cannot be heard" in record.message]
+            assert [record.levelname for record in told if record.levelno > logging.DEBUG] == ["WARNING"]
+            assert longest[0] < 1
+            assert longest[:10] == sorted(longest[:10])
+            assert longest[9] == doorbell._LONGEST_BACKOFF
+
+
 async def rows(connection: psycopg.AsyncConnection[Any], query: str) -> list[Any]:
     return await (await connection.execute(query)).fetchall()
 

@@ -47,7 +47,8 @@ _PROBE: Final = 20.0
 """Seconds after which the listening connection is asked whether it lives, again and again."""
 _PAYLOAD: Final = 7000
 """Bytes of one notification; PostgreSQL takes less than 8000."""
-_LONGEST_BACKOFF: Final = 30.0
+_LONGEST_BACKOFF: Final = 5.0
+"""Seconds until the next try to listen again, at most: how much later than the server jobs are picked up at once."""
 
 _PROBING = Statement("probe", "SELECT 1")
 _encoder = msgspec.json.Encoder()
@@ -269,9 +270,11 @@ class Doorbell:
                 finally:
                     link.close()
             except (psycopg.Error, OSError, TimeoutError) as error:
+                if self._heard:
+                    self._heard, failures = False, 0
                 level = logging.WARNING if failures == 0 else logging.DEBUG
                 _log.log(level, "the doorbell cannot be heard, polling meanwhile: %s", error)
-                failures = failures + 1 if not self._heard else 1
+                failures += 1
             finally:
                 self._attempted.set()
             # Full jitter: after an outage not everybody comes back at the same moment.
@@ -281,7 +284,6 @@ class Doorbell:
 
     async def _hear_out(self, link: Link) -> None:
         """Pass notifications on until the connection fails."""
-        self._heard = False
         quoted = Identifier(self._channel).as_string(None)
         link.listen(self._take_in)
         await link.fetch([(Statement("listen", f"LISTEN {quoted}"), ())])
