@@ -64,6 +64,18 @@ class Wrong(StrEnum):
     STUCK = "stuck"
 
 
+class WrongInside(StrEnum):
+    """What a history cannot show, and the model and the schedules see, which look into the storage at each step."""
+
+    WITHOUT_LEASE = "run without a lease"
+    """A run goes on whose lease is over, and the job waits for another."""
+    UNNOTED = "run that nobody noted"
+    """A run that had to be noted to begin began without."""
+    UNCOUNTED = "run that does not count"
+    """An attempt was given back, as of a job that never ran, though it ran: it may run for ever so."""
+    LOST_LIVES = "a lost worker lives on"
+
+
 @attrs.frozen(kw_only=True)
 class Violation:
     """One thing wrong with one job (or one listener, or one limit), and what shows it."""

@@ -24,7 +24,8 @@ def luck(*faults: str) -> Luck:
 def test_three_jobs_and_one_fault(fault: str, report: Callable[..., None], capsys: pytest.CaptureFixture[str]) -> None:
     found = explore(Model(), start(2, (2, 2, 1), luck(fault)), most=MOST)
     with capsys.disabled():
-        print(f" {found.states:,} states, {found.steps:,} steps, {found.depth} deep ", end="")
+        states = f"{found.states:,} states, {found.cut:,} of them at the bound"
+        print(f" {states}, {found.steps:,} steps, {found.depth} deep ", end="")
     report("states of the model", tried=found.states)
     assert found.wrong is None, "\n".join([str(found.wrong), *found.path])
 

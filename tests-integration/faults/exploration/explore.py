@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import attrs
-from history import Wrong
+from history import Wrong, WrongInside
 
 from .model import MOST_LEASES, RESCUE, Job, Model, State, held, renamed
 
@@ -83,11 +83,6 @@ def broken_in(state: State) -> str | None:
     return None
 
 
-UNNOTED = "run that nobody noted"
-RUN_UNCOUNTED = "run that does not count"
-"""An attempt was given back, as of a job that never ran, though it ran: it may run for ever so."""
-
-
 def broken_by(before: State, after: State, label: str) -> str | None:
     """Name the promise that a step breaks."""
     for old, new in zip(before.jobs, after.jobs, strict=True):
@@ -98,7 +93,7 @@ def broken_by(before: State, after: State, label: str) -> str | None:
         if new.started != old.started and new.started.bit_count() > new.lease:
             return Wrong.UNEXPLAINED
         if new.started != old.started and not new.begun and (new.attempt > 1 or new.most == 1):
-            return UNNOTED
+            return WrongInside.UNNOTED
         if label == RESCUE and (wrong := broken_by_rescue(old, new)) is not None:
             return wrong
     for old_worker, new_worker in zip(before.workers, after.workers, strict=True):
@@ -113,7 +108,7 @@ def broken_by_rescue(old: Job, new: Job) -> str | None:
     one: a worker may die between the two)."""
     ran = old.started >> old.lease & 1
     if ran and new.attempt < old.attempt:
-        return RUN_UNCOUNTED
+        return WrongInside.UNCOUNTED
     return Wrong.FAILED_UNRUN if new.state == "failed" and not (ran or old.begun) else None
 
 

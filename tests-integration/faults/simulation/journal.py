@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import attrs
-from history import Event, Wrong
+from history import Event, Wrong, WrongInside
 from journal import Answer, How
 
 from jobq_core.context import JobContext
@@ -19,7 +19,6 @@ from .world import World
 if TYPE_CHECKING:
     from .truth import Truth
 
-WITHOUT_LEASE = "run without a lease"
 STATES = {JobCompleted: JobState.COMPLETED, JobFailed: JobState.FAILED, JobAborted: JobState.ABORTED}
 """The terminal events, and the state that each tells of."""
 STARTLED = 0.1
@@ -106,7 +105,7 @@ class Journal:
         self._check_lease(run)
         lease = self.truth.leases[run.lease]
         if lease.is_noted and lease.noted is None:
-            self.violated("run that nobody noted", f"{process.name} runs job {run.job} under {lease}")
+            self.violated(WrongInside.UNNOTED, f"{process.name} runs job {run.job} under {lease}")
         self._check_limits(process)
         return run
 
@@ -145,7 +144,7 @@ class Journal:
         elif state is JobState.PROCESSING:
             name = Wrong.DOUBLY_OWNED
         else:
-            name = WITHOUT_LEASE
+            name = WrongInside.WITHOUT_LEASE
         self.violated(
             name, f"{run.process.name} runs job {run.job} under lease {run.lease}: {lease}; now it is {state}"
         )

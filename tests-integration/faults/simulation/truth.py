@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import attrs
-from history import Wrong
+from history import Wrong, WrongInside
 
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.records import WorkerInfo, WorkerStats
@@ -84,7 +84,7 @@ class Truth:
         alive: bool = heart.beat(stats)
         if alive:
             if worker.id not in self._alive:
-                self._journal.violated("a lost worker lives on", f"worker {worker.id} was taken for lost, and beats")
+                self._journal.violated(WrongInside.LOST_LIVES, f"worker {worker.id} was taken for lost, and beats")
             self._lives(worker)
         return alive
 
