@@ -20,6 +20,7 @@ from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.dsn import parse
 from jobq_storage_postgres.hotpath import pack_completed, pack_settlements
 from jobq_storage_postgres.link import Link
+from jobq_storage_postgres.statements import folder
 from jobq_storage_postgres.upkeep import ALWAYS, LATE
 from jobq_storage_postgres.wire import Params, Statement, pack_int4, pack_int8, pack_moment, pack_text, texts
 
@@ -273,3 +274,62 @@ async def test_the_clock_function_is_inlined(storage: PostgresQueueStorage, post
     async with await psycopg.AsyncConnection.connect(postgres_dsn) as connection:
         rows = await (await connection.execute(query.format(sql.Identifier(storage.schema, "clock")))).fetchall()
     assert "clock_timestamp()" in " ".join(row[0] for row in rows)
+
+
+INDEXED = """
+    SELECT t.relname, x.relname, am.amname, a.attname
+    FROM pg_index i
+    JOIN pg_class t ON t.oid = i.indrelid
+    JOIN pg_class x ON x.oid = i.indexrelid
+    JOIN pg_am am ON am.oid = x.relam
+    JOIN pg_attribute a ON a.attrelid = t.oid AND (
+        a.attnum = ANY(i.indkey) OR EXISTS (
+            SELECT FROM pg_depend d WHERE d.objid = x.oid AND d.refobjid = t.oid AND d.refobjsubid = a.attnum
+        )
+    )
+    WHERE t.relnamespace = %s::regnamespace
+"""
+"""By table and index, what its columns, expressions and condition read."""
+FIRED = """
+    SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE connamespace = %s::regnamespace AND contype = 'f'
+    UNION ALL
+    SELECT t.relname, g.tgname FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid
+    WHERE t.relnamespace = %s::regnamespace
+"""
+BY_HAND = {("waiting", "state")}
+"""What only enabling and disabling change: a person does it, now and then."""
+
+
+def updated() -> set[tuple[str, str]]:
+    """Return which columns of which tables the statements update in place."""
+    found = set()
+    for path in folder("sql").iterdir():
+        text = re.sub("--.*", "", path.read_text(encoding="utf-8"))
+        for match in re.finditer(r"UPDATE(?: jobq\.(\w+)(?: \w+)?)?\s+SET\s", text):
+            table = match[1] or re.findall(r"INTO jobq\.(\w+)", text[: match.start()])[-1]
+            (assigned,) = re.findall(r"\A(.*?)(?:\sWHERE\s|\sFROM\s+[\w(]|\sRETURNING\s|\Z)", text[match.end() :], re.S)
+            found |= {(table, column) for column in re.findall(r"(?:\A|,)\s*(\w+) = ", assigned)}
+    return found
+
+
+async def test_no_index_has_to_follow_what_a_transition_updates_and_nothing_is_fired_by_rows(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as connection:
+        rows = await (await connection.execute(INDEXED, (storage.schema,))).fetchall()
+        fired = await (await connection.execute(FIRED, (storage.schema, storage.schema))).fetchall()
+    assert fired == []
+    indexes = [(re.sub(r"_(default|\d{8})$", "", table), *rest) for table, *rest in rows]
+    assert {table for table, *_ in indexes} >= {
+        "job",
+        "waiting",
+        "ready",
+        "running",
+        "outcome",
+        "attempt",
+        "unique_key",
+    }
+    assert {kind for _, _, kind, _ in indexes} == {"btree"}
+    changed = updated()
+    assert changed >= {("running", column) for column in ("request", "begun", "percent", "message", "details")}
+    assert not {(table, column) for table, _, _, column in indexes} & changed - BY_HAND
