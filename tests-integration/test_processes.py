@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -311,3 +313,39 @@ async def test_an_outage_of_the_database_is_survived_and_nothing_is_lost(
         assert child.wait() == 0
     assert log.lines[:2] == ["started it", "finished it"]
     assert len(log.lines) == 3
+
+
+def upgrade(url: str) -> None:
+    """Apply a 'pre' migration of a later release: a column more in every table, and the note that says so."""
+    note = "INSERT INTO {}migration (name, checksum) VALUES ('9999_pre_later', 'of a later release')"
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=10)) as file, file:
+            for table in ("job", "life", "attempt", "worker", "bell"):
+                file.execute(f"ALTER TABLE jobq_{table} ADD COLUMN later TEXT DEFAULT 'x'")
+            file.execute(note.format("jobq_"))
+    else:
+        with psycopg.connect(url, autocommit=True) as connection:
+            for table in ("job", "waiting", "ready", "running", "outcome", "attempt", "unique_key", "worker", "tally"):
+                connection.execute(f"ALTER TABLE jobq.{table} ADD COLUMN later text DEFAULT 'x'".encode())
+            connection.execute(note.format("jobq.").encode())
+
+
+async def test_workers_run_jobs_on_tables_that_a_later_release_got_ready(
+    migrated_url: str, children: Any, command: str, log: Log, gate: Gate
+) -> None:
+    """One that was started before and holds a job meanwhile, and one that is started after."""
+    process = start(children, command, migrated_url, 2)
+    async with JobQueueClient(migrated_url) as client:
+        held = await client.add(at_gate(gate=str(gate), log=str(log), name="held"))
+        await log.has("started held")
+        await asyncio.to_thread(upgrade, migrated_url)
+        gate.open()
+        await client.wait_for(held, timeout=30)
+        for _ in range(2):
+            handle = await client.add(say_pid(log=str(log)), delay=0.1)
+            assert await client.wait_for(handle, timeout=30) == process.process.pid
+            process.terminate()
+            assert process.wait() == 0
+            assert "Traceback" not in process.output
+            process = start(children, command, migrated_url, 2)
+        assert (await client.counts())[JobState.COMPLETED] == 3

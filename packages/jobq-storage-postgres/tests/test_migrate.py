@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -10,11 +11,45 @@ import pytest
 from psycopg import sql
 
 from jobq_core.errors import SchemaError, StorageUnavailableError
-from jobq_core.testing import new_job
+from jobq_core.records import JobRecord
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import JobFilter
+from jobq_core.testing import ERROR, add_job, claim, claim_one, job_in, new_job, read, register_worker, settle
 from jobq_storage_postgres import PostgresQueueStorage, migrate
-from jobq_storage_postgres.migrate import migrations
+from jobq_storage_postgres.migrate import Migration, migrations
+
+Know = Callable[..., None]
 
 NAMES = [migration.name for migration in migrations()]
+NOTES = Migration("0002_pre_notes", "pre", "CREATE TABLE jobq.note (job uuid PRIMARY KEY, note text);\n")
+FEWER = Migration("0003_post_fewer", "post", "ALTER TABLE jobq.note DROP COLUMN note;\n")
+LATER = Migration(
+    "0004_pre_later",
+    "pre",
+    "".join(
+        f"ALTER TABLE jobq.{table} ADD COLUMN mood text DEFAULT 'good';\n"
+        for table in ("job", "waiting", "ready", "running", "outcome", "attempt", "unique_key", "worker", "tally")
+    ),
+)
+"""What older code does not know of in every table that it writes to."""
+WAITING = (JobState.PENDING, JobState.BLOCKED)
+"""The states of jobs that a new worker claims: what is BLOCKED here waits for one that knows its kind."""
+
+
+@pytest.fixture
+def storage(postgres_dsn: str, postgres_schema: str) -> PostgresQueueStorage:
+    """A storage whose tables are not made yet."""
+    return PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
+
+
+@pytest.fixture
+def know(monkeypatch: pytest.MonkeyPatch) -> Know:
+    """Let the code know more migrations than it has."""
+
+    def know(*more: Migration) -> None:
+        monkeypatch.setattr(migrate, "migrations", lambda: (*migrations(), *more))
+
+    return know
 
 
 async def test_two_at_once_apply_each_migration_once(postgres_dsn: str, postgres_schema: str) -> None:
@@ -110,6 +145,70 @@ async def test_a_newer_schema_is_fine_before_its_post_migration_and_refused_afte
         await storage.open()
 
 
+async def test_jobs_survive_the_refusal_of_an_edited_migration(storage: PostgresQueueStorage, know: Know) -> None:
+    know(NOTES)
+    await storage.migrate()
+    before = await filled(storage)
+    know(Migration(NOTES.name, NOTES.phase, NOTES.text + "-- never mind\n"))
+    await refused(storage, r"0002_pre_notes.*another text")
+    know(NOTES)
+    await go_on(storage, before)
+
+
+async def test_jobs_survive_the_refusal_of_a_schema_from_the_future(storage: PostgresQueueStorage, know: Know) -> None:
+    know(NOTES, FEWER)
+    await storage.migrate()
+    before = await filled(storage)
+    know()
+    await refused(storage, r"newer than this code.*0003_post_fewer")
+    know(NOTES, FEWER)
+    await go_on(storage, before)
+
+
+async def test_jobs_survive_the_refusal_of_tables_that_no_migration_is_recorded_for(
+    storage: PostgresQueueStorage, postgres_dsn: str, know: Know
+) -> None:
+    know(NOTES)
+    await storage.migrate()
+    before = await filled(storage)
+    await change(postgres_dsn, storage.schema, "DELETE FROM {} WHERE name = %s", NOTES.name)
+    with pytest.raises(SchemaError, match=r"older than this code \(0002_pre_notes is missing\).*jobq migrate"):
+        await storage.open()
+    with pytest.raises(SchemaError, match=r'no migration of jobq made: relation "note" already exists'):
+        await storage.migrate()
+    know()
+    await go_on(storage, before)
+
+
+async def test_a_gap_is_refused_and_filled_by_migrating(storage: PostgresQueueStorage, know: Know) -> None:
+    know(LATER)
+    assert (await storage.migrate())[-1:] == [LATER.name]
+    before = await filled(storage)
+    know(NOTES, LATER)
+    with pytest.raises(SchemaError, match=r"older than this code \(0002_pre_notes is missing\).*jobq migrate"):
+        await storage.open()
+    assert await storage.migrate() == [NOTES.name]
+    await go_on(storage, before)
+    know(LATER)
+    await go_on(storage, [])
+
+
+async def test_a_worker_does_all_its_work_on_a_newer_schema_before_its_post_migration(
+    storage: PostgresQueueStorage, postgres_dsn: str, know: Know
+) -> None:
+    """One that was there before, whose statements are prepared, and one that comes after."""
+    await storage.migrate()
+    before = await filled(storage)
+    async with PostgresQueueStorage(postgres_dsn, schema=storage.schema) as there_before:
+        await work(there_before, before)
+        know(NOTES, LATER)
+        assert await storage.migrate() == [NOTES.name, LATER.name]
+        know()
+        await work(there_before, [])
+    know()
+    await go_on(storage, [record for record in before if record.state not in WAITING])
+
+
 async def test_the_script_does_what_migrating_does(postgres_dsn: str, postgres_schema: str) -> None:
     storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
     async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:
@@ -173,6 +272,53 @@ async def test_any_name_serves_in_the_script(postgres_dsn: str, postgres_schema:
             assert await found.fetchall() == [(schema,)]
         finally:
             await connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+
+
+async def filled(storage: PostgresQueueStorage) -> list[JobRecord]:
+    """Put jobs in all states but one into a schema, and return them."""
+    async with storage:
+        worker = await register_worker(storage)
+        for state in set(JobState) - {JobState.PROCESSING, JobState.PENDING}:
+            await job_in(storage, worker, state)
+        await add_job(storage, unique_key="held")
+        await storage.deregister(worker.id)
+        return (await storage.find(JobFilter())).jobs
+
+
+async def refused(storage: PostgresQueueStorage, said: str) -> None:
+    """See that neither opening nor migrating is possible."""
+    for attempt in (storage.open, storage.migrate):
+        with pytest.raises(SchemaError, match=said):
+            await attempt()
+
+
+async def go_on(storage: PostgresQueueStorage, before: list[JobRecord]) -> None:
+    """See that these jobs are as they were, and that a worker claims, settles, loses and prunes them and others."""
+    async with storage:
+        await work(storage, before)
+
+
+async def work(storage: PostgresQueueStorage, before: list[JobRecord]) -> None:
+    """Do the same with a storage that is open."""
+    there = (await storage.find(JobFilter())).jobs
+    assert [record for record in there if record in before] == before
+    worker, other = await register_worker(storage), await register_worker(storage)
+    new = await add_job(storage, run_at=0.001)
+    async with asyncio.timeout(20):
+        while not (await storage.promote()).promoted:
+            pass
+    claimed = await claim(storage, worker)
+    assert {job.id for job in claimed} == {new, *(job.id for job in before if job.state in WAITING)}
+    for job in claimed:
+        assert await settle(storage, worker, job) is JobState.COMPLETED
+    lost = await add_job(storage)
+    await claim_one(storage, other)
+    await storage.deregister(other.id)
+    assert [[job.id for job in found.jobs] for found in await storage.rescue()] == [[lost]]
+    await settle(storage, worker, await claim_one(storage, worker), Ending.FAIL, error=ERROR)
+    assert (await read(storage, lost)).state is JobState.FAILED
+    assert await storage.prune() == 0
+    await storage.deregister(worker.id)
 
 
 async def change(dsn: str, schema: str, query: str, name: str) -> None:

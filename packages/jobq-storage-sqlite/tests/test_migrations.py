@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -11,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from jobq_core.errors import SchemaError
-from jobq_core.testing import add_job, state_of
+from jobq_core.records import JobRecord
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import JobFilter
+from jobq_core.testing import ERROR, add_job, claim, claim_one, job_in, read, register_worker, settle, state_of
 from jobq_storage_sqlite import SqliteQueueStorage, migrations
 from jobq_storage_sqlite.migrations import Migration
 
@@ -19,6 +23,17 @@ Know = Callable[..., None]
 
 PRE = Migration("0002_pre_notes", "pre", "CREATE TABLE jobq_note (a TEXT);\nCREATE TABLE jobq_more (a TEXT);\n")
 POST = Migration("0003_post_no_notes", "post", "DROP TABLE jobq_note;\n")
+LATER = Migration(
+    "0004_pre_mood",
+    "pre",
+    "".join(
+        f"ALTER TABLE jobq_{table} ADD COLUMN mood TEXT DEFAULT 'good';\n"
+        for table in ("job", "life", "attempt", "worker", "retention", "bell")
+    ),
+)
+"""What older code does not know of in every table that it writes to."""
+WAITING = (JobState.PENDING, JobState.BLOCKED)
+"""The states of jobs that a new worker claims: what is BLOCKED here waits for one that knows its kind."""
 BROKEN = Migration("0004_pre_broken", "pre", "CREATE TABLE jobq_b (a TEXT);\nCREATE TABLE jobq_b (a TEXT);\n")
 
 
@@ -140,6 +155,64 @@ async def test_an_edited_migration_is_refused(path: Path, know: Know) -> None:
         await SqliteQueueStorage(path).migrate()
 
 
+async def test_jobs_survive_the_refusal_of_an_edited_migration(path: Path, know: Know) -> None:
+    know(PRE)
+    before = await filled(path)
+    know(Migration(PRE.name, PRE.phase, PRE.text + "-- never mind\n"))
+    await refused(path, "0002_pre_notes was applied with another text")
+    know(PRE)
+    await go_on(path, before)
+
+
+async def test_jobs_survive_the_refusal_of_a_schema_from_the_future(path: Path, know: Know) -> None:
+    know(PRE, POST)
+    before = await filled(path)
+    know()
+    await refused(path, r"newer.*0003_post_no_notes")
+    know(PRE, POST)
+    await go_on(path, before)
+
+
+async def test_jobs_survive_the_refusal_of_tables_that_no_migration_is_recorded_for(path: Path, know: Know) -> None:
+    know(PRE)
+    before = await filled(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM jobq_migration WHERE name = ?", (PRE.name,))
+    with pytest.raises(SchemaError, match=r"older than this code needs \(it lacks 0002_pre_notes\).*jobq migrate"):
+        await SqliteQueueStorage(path, migrate=False).open()
+    for attempt in (SqliteQueueStorage(path).open, SqliteQueueStorage(path).migrate):
+        with pytest.raises(SchemaError, match=r"jobq_note already exists.*out of the way"):
+            await attempt()
+    know()
+    await go_on(path, before)
+
+
+@pytest.mark.parametrize("migrate", [True, False])
+async def test_a_gap_is_filled_by_opening_or_refused_until_it_is_filled(path: Path, know: Know, migrate: bool) -> None:
+    know(LATER)
+    before = await filled(path)
+    know(PRE, LATER)
+    if not migrate:
+        with pytest.raises(SchemaError, match=r"older than this code needs \(it lacks 0002_pre_notes\).*jobq migrate"):
+            await SqliteQueueStorage(path, migrate=False).open()
+        assert await SqliteQueueStorage(path).migrate() == [PRE.name]
+    await go_on(path, before)
+    assert "jobq_note" in tables(path)
+    assert await SqliteQueueStorage(path).migrate() == []
+
+
+async def test_a_worker_does_all_its_work_on_a_newer_schema_that_older_code_works_on(path: Path, know: Know) -> None:
+    """One that was there before, and one that comes after."""
+    before = await filled(path)
+    async with SqliteQueueStorage(path) as there_before:
+        await work(there_before, before)
+        know(PRE, LATER)
+        assert await SqliteQueueStorage(path).migrate() == [PRE.name, LATER.name]
+        know()
+        await work(there_before, [])
+    await go_on(path, [record for record in before if record.state not in WAITING])
+
+
 async def test_a_migration_that_fails_leaves_nothing_of_itself(path: Path, know: Know) -> None:
     async with SqliteQueueStorage(path):
         pass
@@ -171,3 +244,51 @@ def test_the_names_are_numbered_without_gaps() -> None:
     assert [step.name[:4] for step in migrations.known()] == [
         f"{number:04}" for number in range(1, len(migrations.known()) + 1)
     ]
+
+
+async def filled(path: Path) -> list[JobRecord]:
+    """Put jobs in all states but one into a file, and return them."""
+    async with SqliteQueueStorage(path) as storage:
+        worker = await register_worker(storage)
+        for state in set(JobState) - {JobState.PROCESSING, JobState.PENDING}:
+            await job_in(storage, worker, state)
+        await add_job(storage, unique_key="held")
+        await storage.deregister(worker.id)
+        return (await storage.find(JobFilter())).jobs
+
+
+async def refused(path: Path, said: str) -> None:
+    """See that neither opening nor migrating is possible."""
+    storage = SqliteQueueStorage(path)
+    for attempt in (storage.open, SqliteQueueStorage(path, migrate=False).open, storage.migrate):
+        with pytest.raises(SchemaError, match=said):
+            await attempt()
+
+
+async def go_on(path: Path, before: list[JobRecord]) -> None:
+    """See that these jobs are as they were, and that a worker claims, settles, loses and prunes them and others."""
+    async with SqliteQueueStorage(path) as storage:
+        await work(storage, before)
+
+
+async def work(storage: SqliteQueueStorage, before: list[JobRecord]) -> None:
+    """Do the same with a storage that is open."""
+    there = (await storage.find(JobFilter())).jobs
+    assert [record for record in there if record in before] == before
+    worker, other = await register_worker(storage), await register_worker(storage)
+    new = await add_job(storage, run_at=0.001)
+    async with asyncio.timeout(20):
+        while not (await storage.promote()).promoted:
+            pass
+    claimed = await claim(storage, worker)
+    assert {job.id for job in claimed} == {new, *(job.id for job in before if job.state in WAITING)}
+    for job in claimed:
+        assert await settle(storage, worker, job) is JobState.COMPLETED
+    lost = await add_job(storage)
+    await claim_one(storage, other)
+    await storage.deregister(other.id)
+    assert [[job.id for job in found.jobs] for found in await storage.rescue()] == [[lost]]
+    await settle(storage, worker, await claim_one(storage, worker), Ending.FAIL, error=ERROR)
+    assert (await read(storage, lost)).state is JobState.FAILED
+    assert await storage.prune() == 0
+    await storage.deregister(worker.id)
