@@ -11,7 +11,7 @@ from psycopg import sql
 
 from jobq_core.errors import ConfigurationError, SchemaError
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import JobFilter
+from jobq_core.storage import JobFilter, Settlement
 from jobq_core.testing import ERROR, add_job, claim, claim_one, new_job, read, register_worker, settle
 from jobq_storage_postgres import PostgresQueueStorage
 
@@ -76,6 +76,23 @@ async def test_a_strange_row_is_read_and_claimed_with_the_others(place: Place, c
     for job in claimed:
         await settle(storage, worker, job, Ending.FAIL, error=ERROR)
     assert (await storage.counts("default"))["default"][JobState.FAILED] == 2
+
+
+async def test_a_running_job_of_the_lowest_attempt_is_settled_and_taken_back_with_the_others(place: Place) -> None:
+    storage = place.storage
+    worker = await register_worker(storage)
+    strange, sound = await add_job(storage), await add_job(storage)
+    lowest = "UPDATE {}.running SET attempt = -32768 WHERE id = %s"
+    claimed = {job.id: job for job in await claim(storage, worker)}
+    await place.write(lowest, strange)
+    ends = [Settlement(claimed[job].id, claimed[job].lease, Ending.RELEASE) for job in (strange, sound)]
+    assert (await storage.exchange(worker.id, ends)).settled == [JobState.PENDING] * 2
+    await claim(storage, worker)
+    await place.write(lowest, strange)
+    await storage.deregister(worker.id)
+    (lost,) = await storage.rescue()
+    assert {(job.id, job.state) for job in lost.jobs} == {(strange, JobState.PENDING), (sound, JobState.PENDING)}
+    assert (await read(storage, strange)).attempt == 0
 
 
 @pytest.mark.parametrize("moment", ["infinity", "-infinity"])

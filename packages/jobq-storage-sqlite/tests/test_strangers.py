@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from jobq_core.states import JobState
-from jobq_core.storage import JobFilter
-from jobq_core.testing import add_job, claim, read, register_worker
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import JobFilter, Settlement
+from jobq_core.testing import add_job, claim, claim_one, read, register_worker
 from jobq_storage_sqlite import SqliteQueueStorage
 
 
@@ -48,6 +48,35 @@ async def test_what_no_reader_could_take_is_refused_by_the_table(
     await register_worker(storage)
     with pytest.raises(sqlite3.Error, match=r"CHECK|NOT NULL|malformed JSON"):
         write(storage.path, f"UPDATE {table} SET {column} = ?", value)
+
+
+@pytest.mark.parametrize("column", ["worker", "lease", "started_at"])
+async def test_a_running_job_that_could_not_be_taken_back_is_refused_by_the_table(
+    storage: SqliteQueueStorage, column: str
+) -> None:
+    await add_job(storage)
+    await claim_one(storage, await register_worker(storage))
+    with pytest.raises(sqlite3.IntegrityError, match="CHECK"):
+        write(storage.path, f"UPDATE jobq_life SET {column} = NULL")
+
+
+async def test_a_running_job_of_no_attempt_is_settled_and_taken_back_with_the_others(
+    storage: SqliteQueueStorage,
+) -> None:
+    worker = await register_worker(storage)
+    strange, sound = await add_job(storage), await add_job(storage)
+    for _ in range(2):
+        claimed = {job.id: job for job in await claim(storage, worker)}
+        write(storage.path, "UPDATE jobq_life SET attempt = 0 WHERE lease = ?", claimed[strange].lease)
+        ends = [Settlement(claimed[job].id, claimed[job].lease, Ending.RELEASE) for job in (strange, sound)]
+        assert (await storage.exchange(worker.id, ends)).settled == [JobState.PENDING] * 2
+        assert (await read(storage, strange)).attempt == 0
+    claimed = {job.id: job for job in await claim(storage, worker)}
+    write(storage.path, "UPDATE jobq_life SET attempt = 0 WHERE lease = ?", claimed[strange].lease)
+    await storage.deregister(worker.id)
+    (lost,) = await storage.rescue()
+    assert {(job.id, job.state) for job in lost.jobs} == {(strange, JobState.PENDING), (sound, JobState.PENDING)}
+    assert (await read(storage, strange)).attempt == 0
 
 
 @pytest.mark.parametrize(

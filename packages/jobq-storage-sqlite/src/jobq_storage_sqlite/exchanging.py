@@ -81,7 +81,7 @@ def _settle_one(transaction: Transaction, settlement: Settlement) -> JobState | 
     when = to_moment(settlement.when, now)
     state = state_after(ending, request=to_request(request), waits=when is not None and when > now)
     if ending is Ending.RELEASE:
-        attempt -= 1
+        attempt = max(attempt - 1, 0)
     elif ending is not Ending.COMPLETE and error is not None:
         keep_error(transaction, n, settlement.lease, attempt, worker, started_at, error)
         if state not in (JobState.SCHEDULED, JobState.PENDING):

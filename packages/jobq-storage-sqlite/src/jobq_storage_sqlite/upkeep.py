@@ -77,7 +77,7 @@ def _take_back(
         keep_error(transaction, n, lease, attempt, worker, started_at, worker_lost(to_id(worker), name or ""))
     else:
         transaction.run("give_back", n)
-        attempt -= 1
+        attempt = max(attempt - 1, 0)
     if request == StopRequest.ABORT:
         state = _end(transaction, n, lease if ran else None, JobState.ABORTED, "aborted")
     elif request == StopRequest.DISABLE:

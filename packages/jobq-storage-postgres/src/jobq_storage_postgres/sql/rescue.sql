@@ -16,7 +16,7 @@ WITH moment AS MATERIALIZED (
     FOR UPDATE OF r
 ), taken AS MATERIALIZED (
     -- attempts: how many count, without this one where it never ran.
-    SELECT o.*, j.kind, l.name, l.silent_for, moment.now, run.real AS ran, o.attempt - (NOT run.real)::integer AS attempts,
+    SELECT o.*, j.kind, l.name, l.silent_for, moment.now, run.real AS ran, greatest(o.attempt - (NOT run.real)::integer, 0) AS attempts,
         CASE WHEN run.real THEN $1::text END AS error_type,
         CASE WHEN run.real THEN
             'worker' || coalesce(' ''' || l.name || '''', '') || ' (' || o.worker || ')' || $2::text

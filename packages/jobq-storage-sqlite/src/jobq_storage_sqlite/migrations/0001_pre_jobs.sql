@@ -55,7 +55,9 @@ CREATE TABLE jobq_life (
     percent REAL,
     message TEXT,
     details BLOB,
-    result BLOB
+    result BLOB,
+    -- What taking a running job back needs.
+    CHECK (state <> 4 OR (worker IS NOT NULL AND lease IS NOT NULL AND started_at IS NOT NULL))
 ) STRICT;
 
 -- Each index holds the jobs of its states only, so that claiming meets neither finished jobs nor future ones. It has the

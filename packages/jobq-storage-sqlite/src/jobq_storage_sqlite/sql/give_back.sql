@@ -1,1 +1,1 @@
-UPDATE jobq_life SET attempt = attempt - 1 WHERE n = ?
+UPDATE jobq_life SET attempt = max(attempt - 1, 0) WHERE n = ?
