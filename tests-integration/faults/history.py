@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from uuid import UUID
 
@@ -61,7 +61,17 @@ class Wrong(StrEnum):
     EVENT_WRONG = "terminal event of another end"
     LIMIT = "limit exceeded"
     KEY_DOUBLED = "unique key doubled"
+    KEY_MISLAID = "unique key held by the wrong job or by none"
+    """A key is kept for a job that has ended or is gone, or a job that has not ended lacks its own."""
+    MISPLACED = "in no place or several"
+    """What is kept of a job does not say one state, or something is kept of a job that is gone."""
+    MISCOUNTED = "miscounted"
+    """The storage says that there is another number of jobs in a state than there is."""
     STUCK = "stuck"
+
+
+OF_TABLES = (Wrong.KEY_MISLAID, Wrong.MISPLACED, Wrong.MISCOUNTED)
+"""What the storage's own tables show, whatever happened before."""
 
 
 class WrongInside(StrEnum):
@@ -147,6 +157,7 @@ class Final:
     job: UUID
     token: str
     state: JobState
+    queue: str = "default"
     lease: int | None = None
     attempt: int = 1
     max_attempts: int = 10
@@ -165,6 +176,7 @@ class Final:
             job=record.id,
             token=str(record.arguments["token"]),
             state=record.state,
+            queue=record.queue,
             lease=record.lease,
             attempt=record.attempt,
             max_attempts=record.max_attempts,
@@ -173,6 +185,22 @@ class Final:
             lost=frozenset(by[True]),
             failed=frozenset(by[False]),
         )
+
+
+@attrs.frozen(kw_only=True)
+class Kept:
+    """What the tables of a storage hold at one moment, and what it says that it holds; each names jobs in its own way.
+
+    counts: how many jobs there are by queue and state, in each way that this can be asked for. jobs: those whose
+    submission is there, with the queue and the unique key of those that have a key. places: each state that is kept of
+    a job. failed: the jobs of which failed runs are kept. keys: which job each unique key, with its queue, is held by.
+    """
+
+    counts: Sequence[Mapping[tuple[str, JobState], int]] = ()
+    jobs: Mapping[Hashable, tuple[str, str] | None] = attrs.field(factory=dict)
+    places: Sequence[tuple[Hashable, JobState]] = ()
+    failed: Collection[Hashable] = ()
+    keys: Sequence[tuple[Hashable, tuple[str, str]]] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -281,6 +309,7 @@ def check(
     history: History,
     finals: Collection[Final],
     *,
+    kept: Kept | None = None,
     limits: Collection[Limit] = (),
     removed: Collection[UUID] = (),
     retried: Collection[UUID] = (),
@@ -290,9 +319,10 @@ def check(
 ) -> list[Violation]:
     """Return all that is wrong with a history.
 
-    finals: every job that is left. removed: jobs that may be gone; retried: that were put back by hand; stopped: that
-    somebody aborted or disabled. drained: whether all had the time to end. undisturbed: whether leases may be lost only
-    by processes that the history says were disturbed (the database was always there).
+    finals: every job that is left. kept: what the storage's tables hold, where that is known. removed: jobs that may be
+    gone; retried: that were put back by hand; stopped: that somebody aborted or disabled. drained: whether all had the
+    time to end. undisturbed: whether leases may be lost only by processes that the history says were disturbed (the
+    database was always there).
     """
     found: list[Violation] = []
     by_job: dict[UUID, Final] = {final.job: final for final in finals}
@@ -324,6 +354,8 @@ def check(
     for limit in limits:
         found += _limit(limit, history)
     found += _keys(history.adds, runs, finals)
+    if kept is not None:
+        found += [*miscounted(kept, finals), *_places(kept), *_kept_keys(kept)]
     return found
 
 
@@ -531,3 +563,40 @@ def _keys(adds: Sequence[Add], runs: Mapping[UUID, list[Run]], finals: Collectio
             for other in several_adds:
                 if first.job != other.job and first.answered <= other.asked and other.answered <= held_until:
                     yield _of(Wrong.KEY_DOUBLED, other, f"key {key!r} was that of {first.job}, which still ran")
+
+
+def miscounted(kept: Kept, finals: Iterable[Final]) -> Iterator[Violation]:
+    """Find where a storage counts other jobs than there are."""
+    there = Counter((final.queue, final.state) for final in finals)
+    for counts in kept.counts:
+        for queue, state in sorted({*there, *counts}):
+            said, are = counts.get((queue, state), 0), there[queue, state]
+            if said != are:
+                details = f"{said} jobs are said to be {state}, and {are} are"
+                yield Violation(wrong=Wrong.MISCOUNTED, subject=f"queue {queue!r}", details=details)
+
+
+def _places(kept: Kept) -> Iterator[Violation]:
+    states: defaultdict[Hashable, list[str]] = defaultdict(list)
+    for job, state in kept.places:
+        states[job].append(state)
+    for job in kept.jobs:
+        if len(states[job]) != 1:
+            yield _of_kept(Wrong.MISPLACED, job, f"it is {' and '.join(states[job]) or 'in no state'}")
+    for job in (states.keys() | set(kept.failed)) - kept.jobs.keys():
+        left = f"it is {' and '.join(states[job])}" if job in states else "there are failed runs of it"
+        yield _of_kept(Wrong.MISPLACED, job, f"{left}, and what was asked is gone")
+
+
+def _kept_keys(kept: Kept) -> Iterator[Violation]:
+    unfinished = {job for job, state in kept.places if not is_finished(state)}
+    wanted = {(job, key) for job, key in kept.jobs.items() if key is not None and job in unfinished}
+    held = set(kept.keys)
+    for job, key in held - wanted:
+        yield _of_kept(Wrong.KEY_MISLAID, job, f"key {key} is kept for it, and it has ended, is gone or has another")
+    for job, key in wanted - held:
+        yield _of_kept(Wrong.KEY_MISLAID, job, f"it has not ended, and key {key} is not kept for it")
+
+
+def _of_kept(wrong: Wrong, job: Hashable, details: str) -> Violation:
+    return Violation(wrong=wrong, subject=f"job {job}", details=details)

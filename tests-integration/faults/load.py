@@ -28,8 +28,9 @@ from uuid import UUID
 import attrs
 import load_jobs
 import msgspec
-from history import NOTICE, Final, History, Limit, Violation, Wrong, check, read, recoveries
+from history import NOTICE, Final, History, Kept, Limit, Violation, Wrong, check, miscounted, read, recoveries
 from journal import Answer, Answered, Asked, Disturbed, Journal, now
+from kept import kept_in
 from load_client import Plan
 
 from jobq_client import JobQueueClient
@@ -349,10 +350,22 @@ class Load:
         history = self.history(punctual=punctual)
         adds = [attrs.evolve(add, ends=self.ends.get(add.token, add.ends)) for add in history.adds]
         history = attrs.evolve(history, adds=adds)
-        finals = await self.finals()
-        violations = check(history, finals, limits=limits, **options)
+        finals, kept = await self._standing()
+        violations = check(history, finals, kept=kept, limits=limits, **options)
         excused = len(history.late.keys() - history.disturbed) if options.get("undisturbed") else 0
         return Verdict(history=history, finals=finals, violations=violations, excused=excused)
+
+    async def _standing(self) -> tuple[list[Final], Kept]:
+        """Return how each job stands, and what the storage keeps and counts.
+
+        These are read one after the other, and so again where the counts are others: somebody may be at work between.
+        """
+        for _ in range(20):
+            finals, kept = await self.finals(), await kept_in(self.direct)
+            if not any(miscounted(kept, finals)):
+                break
+            await asyncio.sleep(0.1)
+        return finals, kept
 
     async def until(self, found: Any, timeout: float = 60) -> History:
         """Wait until `found(history)` is true, and return that history."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from history import Wrong
+from history import OF_TABLES, Wrong
 from load import Load, Process
 
 from jobq_client import JobQueueClient
@@ -87,10 +87,12 @@ async def test_backups_made_under_load_have_all_that_was_acknowledged_and_drain_
         await restored.drained()
         finals = await restored.finals()
         runs = restored.history().runs
-        doubled = (await restored.verdict()).count(Wrong.DOUBLY_OWNED, Wrong.LEASE_TWICE)
+        verdict = await restored.verdict()
+        doubled = verdict.count(Wrong.DOUBLY_OWNED, Wrong.LEASE_TWICE)
         lost = len(acknowledged - jobs)
         report(f"SQLite: {name} restored", tried=1, added=len(jobs), runs=len(runs), lost=lost, doubled=doubled)
         assert (lost, doubled) == (0, 0), name
+        assert verdict.count(*OF_TABLES) == 0, verdict.text
         assert {final.job for final in finals} == jobs
         # It was held when the backup was made, and is run again, unless that was held back.
         held_back = {gated} if number == 0 else set()

@@ -10,7 +10,7 @@ from uuid import UUID
 import attrs
 import msgspec
 import pytest
-from history import NOTICE, Add, Event, Final, History, Limit, Result, Run, Wrong, check, read, recoveries
+from history import NOTICE, Add, Event, Final, History, Kept, Limit, Result, Run, Wrong, check, read, recoveries
 from hypothesis import given
 from hypothesis import strategies as st
 from journal import LONGEST, Answered, Asked, Disturbed, Ended, Heard, Journal, Line, Listening, Started, Told
@@ -33,6 +33,20 @@ LOST_ONCE = [
 ]
 """Its first worker was killed at 5, and another ran it at 9."""
 DONE_AGAIN = attrs.evolve(DONE, lease=2, attempt=2, lost=frozenset({1}))
+
+COUNTED = {("default", JobState.COMPLETED): 1}
+KEPT = Kept(counts=[COUNTED, COUNTED], jobs={A: None}, places=[(A, JobState.COMPLETED)])
+"""Of that job, the same by the tables."""
+KEYED = Kept(
+    counts=[{("mail", JobState.PENDING): 1}],
+    jobs={A: ("mail", "k")},
+    places=[(A, JobState.PENDING)],
+    failed={A},
+    keys=[(A, ("mail", "k"))],
+)
+"""Of one that waits to be run again, and has its key."""
+WAITS = attrs.evolve(DONE, state=JobState.PENDING, queue="mail", unique_key="k", result=None, failed=frozenset({1}))
+WAITING = {"runs": [attrs.evolve(RUN, ending="failed")], "finals": [WAITS], "drained": False}
 
 
 def wrongs(
@@ -69,7 +83,10 @@ def wrongs(
 
 
 GOOD = {
-    "nothing": {"adds": (), "runs": (), "finals": ()},
+    "nothing": {"adds": (), "runs": (), "finals": (), "kept": Kept()},
+    "what is kept of it": {"kept": KEPT},
+    "what is kept of a job with a key": {"kept": KEYED, **WAITING},
+    "a key that went when its job had ended": {"kept": attrs.evolve(KEPT, jobs={A: ("default", "k")})},
     "one job": {},
     "heard and told": {"events": [HEARD], "promised": {"l": {A}}, "results": [Result(token="a", job=A, result="a")]},
     "unknown and not there": {"adds": [Add(token="a")], "runs": (), "finals": ()},
@@ -321,6 +338,37 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
             "runs": [RUN, attrs.evolve(RUN, token="b", job=B, lease=2, start=5, end=6)],
             "finals": [DONE, attrs.evolve(DONE, token="b", job=B, lease=2, result="b")],
         },
+    ),
+    "a job in no place": (Wrong.MISPLACED, {"kept": attrs.evolve(KEPT, places=())}),
+    "a job in two places": (
+        Wrong.MISPLACED,
+        {"kept": attrs.evolve(KEPT, places=[(A, JobState.PENDING), (A, JobState.COMPLETED)])},
+    ),
+    "a job twice in one place": (Wrong.MISPLACED, {"kept": attrs.evolve(KEPT, places=[(A, JobState.COMPLETED)] * 2)}),
+    "a place of no job": (
+        Wrong.MISPLACED,
+        {"kept": attrs.evolve(KEPT, places=[(A, JobState.COMPLETED), (B, JobState.COMPLETED)])},
+    ),
+    "failed runs of no job": (Wrong.MISPLACED, {"kept": attrs.evolve(KEPT, failed={A, B})}),
+    "one job too many counted": (
+        Wrong.MISCOUNTED,
+        {"kept": attrs.evolve(KEPT, counts=[{**COUNTED, ("b", JobState.FAILED): 1}])},
+    ),
+    "a job counted twice": (Wrong.MISCOUNTED, {"kept": attrs.evolve(KEPT, counts=[dict.fromkeys(COUNTED, 2)])}),
+    "a job that is not counted": (Wrong.MISCOUNTED, {"kept": attrs.evolve(KEPT, counts=[{}])}),
+    "a job that is not counted where its queue is named": (
+        Wrong.MISCOUNTED,
+        {"kept": attrs.evolve(KEPT, counts=[COUNTED, {}])},
+    ),
+    "a key of a job that has ended": (
+        Wrong.KEY_MISLAID,
+        {"kept": attrs.evolve(KEPT, jobs={A: ("default", "k")}, keys=[(A, ("default", "k"))])},
+    ),
+    "a key of no job": (Wrong.KEY_MISLAID, {"kept": attrs.evolve(KEPT, keys=[(B, ("default", "k"))])}),
+    "a key that was let go too early": (Wrong.KEY_MISLAID, {"kept": attrs.evolve(KEYED, keys=()), **WAITING}),
+    "a key of another queue": (
+        Wrong.KEY_MISLAID,
+        {"kept": attrs.evolve(KEYED, keys=[(A, ("default", "k"))]), **WAITING},
     ),
     "waits for ever": (Wrong.STUCK, {"runs": (), "finals": [attrs.evolve(DONE, state=JobState.PENDING, lease=None)]}),
     "runs for ever": (Wrong.STUCK, {"finals": [attrs.evolve(DONE, state=JobState.PROCESSING)]}),

@@ -16,7 +16,7 @@ import load_jobs
 import psycopg
 import pytest
 from cluster import DURABLE, folder_of
-from history import Wrong
+from history import OF_TABLES, Wrong
 from journal import now
 from load import Load
 
@@ -73,9 +73,11 @@ async def drained(
     await restored.drained()
     finals, runs = await restored.finals(), restored.history().runs
     jobs = {final.job for final in finals}
-    lost, doubled = len(kept - jobs), (await restored.verdict()).count(Wrong.DOUBLY_OWNED, Wrong.LEASE_TWICE)
+    verdict = await restored.verdict()
+    lost, doubled = len(kept - jobs), verdict.count(Wrong.DOUBLY_OWNED, Wrong.LEASE_TWICE)
     report(fault, tried=1, added=len(jobs), runs=len(runs), lost=lost, doubled=doubled)
     assert (lost, doubled) == (0, 0)
+    assert verdict.count(*OF_TABLES) == 0, verdict.text
     assert {final.state for final in finals} == {JobState.COMPLETED}
     assert gated in {run.job for run in runs}, "it was held when the backup was made, and is run again"
     assert worker.alive

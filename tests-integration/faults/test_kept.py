@@ -1,0 +1,94 @@
+"""What the verdicts read in the tables: of sound ones nothing is wrong, and what a hand put wrong has its name."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+
+import psycopg
+import pytest
+from history import History, Wrong, check
+from kept import kept_in
+from load import Load
+from load_jobs import quick
+
+from jobq_core import open_storage
+from jobq_core.records import ErrorRecord
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import Claim, Settlement
+from jobq_core.testing.helpers import register_worker
+
+AND_WAITING = (
+    "INSERT INTO jobq.waiting (id, position, priority, attempt, keyed, state, queue) "
+    "SELECT id, position, priority, attempt, keyed, 'disabled', queue FROM jobq.ready"
+)
+DAMAGE = {
+    "postgres": [
+        ("INSERT INTO jobq.tally VALUES (1, 'default', 'completed')", Wrong.MISCOUNTED),
+        ("INSERT INTO jobq.tally VALUES (1, 'elsewhere', 'failed')", Wrong.MISCOUNTED),
+        ("DELETE FROM jobq.unique_key", Wrong.KEY_MISLAID),
+        ("INSERT INTO jobq.unique_key SELECT id, queue, 'x' FROM jobq.outcome LIMIT 1", Wrong.KEY_MISLAID),
+        ("INSERT INTO jobq.unique_key VALUES (gen_random_uuid(), 'default', 'y')", Wrong.KEY_MISLAID),
+        ("UPDATE jobq.attempt SET job = gen_random_uuid()", Wrong.MISPLACED),
+        ("DELETE FROM jobq.outcome WHERE state = 'failed'", Wrong.MISPLACED),
+        (AND_WAITING, Wrong.MISPLACED),
+        ("DELETE FROM jobq.job WHERE unique_key IS NULL", Wrong.MISPLACED),
+    ],
+    "sqlite": [
+        ("UPDATE jobq_attempt SET n = 1000", Wrong.MISPLACED),
+        ("DELETE FROM jobq_life WHERE state = 3", Wrong.MISPLACED),
+        ("DELETE FROM jobq_job", Wrong.MISPLACED),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+async def test_what_a_hand_put_wrong_in_the_tables_is_seen(
+    kind: str, load_on: Callable[..., Load], request: pytest.FixtureRequest
+) -> None:
+    url = str(request.getfixturevalue(f"{kind}_url"))
+    await open_storage(url).migrate()
+    load = load_on(url)
+    await jobs_in_several_states(load)
+    assert (before := await found(load)) == Counter()
+    for statement, wrong in DAMAGE[kind]:
+        await asyncio.to_thread(run, url, statement)
+        after = await found(load)
+        assert after[wrong] > before[wrong], statement
+        before = after
+
+
+async def jobs_in_several_states(load: Load) -> None:
+    """Have two jobs that completed, one that failed, and one that waits and has a unique key."""
+    await load.add([quick(token=token) for token in ("a", "b", "c")])
+    async with open_storage(load.url) as storage:
+        worker = await register_worker(storage)
+        claimed = (await storage.exchange(worker.id, (), Claim(worker.queues, 3))).claimed
+        ends = [(Ending.COMPLETE, None), (Ending.COMPLETE, None), (Ending.FAIL, ErrorRecord(type="E", message="no"))]
+        settlements = [
+            Settlement(job.id, job.lease, ending, error=error)
+            for job, (ending, error) in zip(claimed, ends, strict=True)
+        ]
+        settled = (await storage.exchange(worker.id, settlements)).settled
+    assert Counter(settled) == {JobState.COMPLETED: 2, JobState.FAILED: 1}
+    await load.add([quick(token="d")], unique="k")
+
+
+async def found(load: Load) -> Counter[Wrong]:
+    """Count what is wrong with the tables, by its name."""
+    kept, finals = await kept_in(load.url), await load.finals()
+    return Counter(violation.wrong for violation in check(History(), finals, kept=kept, drained=False))
+
+
+def run(url: str, statement: str) -> None:
+    """Have a stranger change the tables."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
+            changed = file.execute(statement).rowcount
+    else:
+        with psycopg.connect(url) as connection:
+            changed = connection.execute(statement.encode()).rowcount
+    assert changed, statement
