@@ -170,6 +170,58 @@ async def test_no_secret_is_said_whatever_goes_wrong(
     assert_hidden(word, list(everything_stored(url)))
 
 
+STRICT = {
+    "DETAIL": "ALTER TABLE jobq.job ADD CONSTRAINT strict CHECK (kind <> '{kind}')",
+    "CONTEXT": """
+        CREATE FUNCTION jobq.strict() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                EXECUTE 'SELECT 1 / 0 /* ' || new.arguments::text || '*/';
+                RETURN new;
+            END
+        $$;
+        CREATE TRIGGER strict BEFORE INSERT ON jobq.job FOR EACH ROW EXECUTE FUNCTION jobq.strict();
+    """,
+}
+"""What an administrator may do to a table, by where PostgreSQL then repeats the arguments."""
+
+
+@pytest.mark.parametrize("where", STRICT)
+async def test_no_secret_is_said_where_postgresql_repeats_what_it_refuses(
+    postgres_url: str, overheard: Overheard, seed: int, report: Callable[..., None], where: str
+) -> None:
+    await open_storage(postgres_url).migrate()
+    word = word_of(seed)
+    said = overheard.said
+    asyncio.get_running_loop().set_debug(True)
+    job = security_jobs.in_loop(Secret(word), "fine")
+    async with (
+        await psycopg.AsyncConnection.connect(postgres_url) as own,
+        await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as admin,
+        JobQueueClient(postgres_url) as client,
+    ):
+        await admin.execute(STRICT[where].format(kind=job.definition.kind).encode())
+        attempts: tuple[Callable[[], Any], ...] = (
+            lambda: client.add(job),
+            lambda: client.add(job, unique="k", delay=60, tags=["t"]),
+            lambda: client.add_many([job, job]),
+            lambda: client.add(job, connection=own),
+            lambda: client.add_many([job], connection=own, unique="k"),
+            lambda: client.add(job, connection=admin),
+        )
+        for attempt in attempts:
+            with pytest.raises(StorageError, match=r"violates check constraint|division by zero") as caught:
+                await attempt()
+            cause = caught.value.__cause__
+            assert isinstance(cause, psycopg.Error)
+            told = cause.diag.message_detail if where == "DETAIL" else cause.diag.context
+            assert word[:12] in str(told), "PostgreSQL does not repeat it: this shows nothing"
+            said += everything_said(caught.value)
+            await own.rollback()
+        assert await client.size() == 0
+    report(f"secrets in PostgreSQL's {where}", tried=len(attempts))
+    assert_hidden(word, said)
+
+
 async def heard_of(client: JobQueueClient, handle: JobHandle[Any], timeout: float) -> list[str]:
     """Wait for a job, and return all that is said of what comes of it."""
     try:
