@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from load_jobs import at_gate
+
+from jobq_client import JobQueueClient
+from jobq_core import StorageUnavailableError
 
 
 @contextmanager
@@ -35,3 +41,22 @@ def full(disk: Path) -> Iterator[None]:
         yield
     finally:
         ballast.unlink()
+
+
+async def refused(url: str, words: str, seconds: float = 30) -> None:
+    """Add until an add is refused with these words: a log that is used again may have room on a disk that has none.
+
+    What was taken before is done like all else: the jobs are large, so that they are few, and end at once.
+    """
+    until = time.monotonic() + seconds
+    said = "nothing"
+    while time.monotonic() < until:
+        try:
+            async with JobQueueClient(url, patience=0) as client:
+                while time.monotonic() < until:
+                    await client.add_many([at_gate(token="full", gate="/" * 1500) for _ in range(100)])
+        except StorageUnavailableError as error:
+            said = str(error)
+            if words in said:
+                return
+    raise AssertionError(f"a storage whose disk is full takes what it is given, or is away for another reason: {said}")

@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 import psycopg
 import pytest
 from cluster import on_small_disk
-from disks import full
+from disks import full, refused
 from journal import now
 from load import PATIENT, Load
-from load_jobs import quick
 
-from jobq_client import JobQueueClient
-from jobq_core import StorageUnavailableError, open_storage
+from jobq_core import open_storage
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
 MEGABYTES = {"base": 64, "pg_wal": 96}
 """The databases of a new cluster take some 30; the log keeps two segments of 16 as the least that there may be."""
-
-
-async def refused(url: str, seconds: float = 30) -> str:
-    """Add until an add is refused, and return with which words; what was taken before is done like all else."""
-    until = time.monotonic() + seconds
-    async with JobQueueClient(url, patience=0) as client:
-        while time.monotonic() < until:
-            try:
-                await client.add_many([quick(token="x" * 1000) for _ in range(100)])
-            except StorageUnavailableError as error:
-                return str(error)
-    raise AssertionError("a server whose disk is full takes whatever it is given")
 
 
 def use_up(server: ThrowawayPostgres) -> bool:
@@ -81,7 +66,7 @@ async def test_a_full_disk_is_waited_for_and_what_was_acknowledged_is_kept(
                 if part == "pg_wal":
                     assert await asyncio.to_thread(use_up, server)
                 else:
-                    assert "No space left on device" in await refused(server.dsn)
+                    await refused(server.dsn, "No space left on device")
                 await asyncio.sleep(2)
             await asyncio.to_thread(bring_back, server)
             longest = max(longest, await load.next_run(now()))

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from disks import full, small
+from disks import full, refused, small
 from journal import now
 from load import PATIENT, Load, Process
 
@@ -54,7 +54,7 @@ async def test_a_full_disk_is_waited_for_and_what_was_acknowledged_is_kept(
         before = len(load.history().runs)
         await load.until(lambda history, before=before: len(history.runs) > before + 50)
         with full(small_disk):
-            # Nothing is acknowledged any more after a while: the log may have had some room left.
+            await refused(url, "the disk is full")
             await asyncio.sleep(2)
         longest = max(longest, await load.next_run(now()))
     await close_up(load, report, "SQLite: disk full", 2 * scale, longest, [client])
