@@ -331,10 +331,10 @@ def upgrade(url: str) -> None:
 
 
 async def test_workers_run_jobs_on_tables_that_a_later_release_got_ready(
-    migrated_url: str, children: Any, command: str, log: Log, gate: Gate
+    migrated_url: str, children: Any, log: Log, gate: Gate
 ) -> None:
     """One that was started before and holds a job meanwhile, and one that is started after."""
-    process = start(children, command, migrated_url, 2)
+    process = start(children, "worker", migrated_url, 2)
     async with JobQueueClient(migrated_url) as client:
         held = await client.add(at_gate(gate=str(gate), log=str(log), name="held"))
         await log.has("started held")
@@ -347,5 +347,5 @@ async def test_workers_run_jobs_on_tables_that_a_later_release_got_ready(
             process.terminate()
             assert process.wait() == 0
             assert "Traceback" not in process.output
-            process = start(children, command, migrated_url, 2)
+            process = start(children, "worker", migrated_url, 2)
         assert (await client.counts())[JobState.COMPLETED] == 3
