@@ -159,7 +159,8 @@ async def test_backends_terminated_at_random_lose_nothing(
     load = load_on(f"{postgres.dsn}&application_name=victim")
     workers = [load.worker().started() for _ in range(2)]
     jobs, rate = (400, 150) if scale == 1 else (4000, 50)
-    clients = [load.client(jobs=jobs, rate=rate, many=20, keys=4, seed=seed + n, **PATIENT) for n in range(2)]
+    # Started: to open a storage is tried once.
+    clients = [load.client(jobs=jobs, rate=rate, many=20, keys=4, seed=seed + n, **PATIENT).started() for n in range(2)]
     terminated = 0
     async with await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as admin:
         while terminated < 40 * scale and not all(client.is_done for client in clients):
