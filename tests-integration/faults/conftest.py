@@ -26,7 +26,7 @@ settings.load_profile("unhurried")
 
 SCALES = {"faults": 1, "soak": 5}
 """By how much each test's numbers are multiplied."""
-FIGURES = ("tried", "added", "runs", "lost", "doubled", "excused")
+FIGURES = ("tried", "added", "runs", "aborted", "lost", "doubled", "excused")
 
 
 def _scale(text: str) -> int:
@@ -85,8 +85,8 @@ def scale(request: pytest.FixtureRequest) -> int:
 def report(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Say what a fault came to, for the closing table: `report("kill -9 of workers", tried=6, added=600, …)`.
 
-    tried, added, runs, lost, doubled: counts. excused: processes that were late though nobody disturbed them, see
-    `load.Verdict`. recovery: seconds of the longest one, None where nothing had to recover.
+    tried, added, runs, aborted, lost, doubled: counts. excused: processes that were late though nobody disturbed them,
+    see `load.Verdict`. recovery: seconds of the longest one, None where nothing had to recover.
     Called twice for one fault, counts add up. Asserts nothing: call it before you do.
     """
 
@@ -96,12 +96,13 @@ def report(request: pytest.FixtureRequest) -> Callable[..., None]:
         tried: int,
         added: int = 0,
         runs: int = 0,
+        aborted: int = 0,
         lost: int = 0,
         doubled: int = 0,
         excused: int = 0,
         recovery: float | None = None,
     ) -> None:
-        counts = dict(zip(FIGURES, (tried, added, runs, lost, doubled, excused), strict=True))
+        counts = dict(zip(FIGURES, (tried, added, runs, aborted, lost, doubled, excused), strict=True))
         # A property of the test, since that reaches the process that closes the session under `-n` too.
         request.node.user_properties.append(("fault", {"fault": fault, **counts, "recovery": recovery}))
 

@@ -15,7 +15,21 @@ from enum import StrEnum
 from uuid import UUID
 
 import attrs
-from journal import Answer, Answered, Asked, Disturbed, Ended, Heard, How, Line, Listening, Started, Told
+from journal import (
+    AbortAnswered,
+    Aborting,
+    Answer,
+    Answered,
+    Asked,
+    Disturbed,
+    Ended,
+    Heard,
+    How,
+    Line,
+    Listening,
+    Started,
+    Told,
+)
 
 from jobq_core.errors import WorkerLostError
 from jobq_core.records import JobRecord, type_name
@@ -46,6 +60,8 @@ class Wrong(StrEnum):
     STALE_WRITE = "written under a lost lease"
     """The job's end is that of a run whose lease was over."""
     AFTER_THE_END = "run after the end"
+    THOUGH_ABORTED = "run though aborted"
+    """A run began after an abort was answered by the job's end, or a second lease ran after it was asked to stop."""
     UNEXPLAINED = "more runs than lost leases explain"
     """A run that is neither the last nor among the job's failed and lost ones, nor was told to stop."""
     LOST_WITHOUT_CAUSE = "lease lost without cause"
@@ -114,6 +130,15 @@ class Add:
     unique_key: str | None = None
     result: str | None = None
     ends: JobState | None = JobState.COMPLETED
+
+
+@attrs.frozen(kw_only=True)
+class Abort:
+    """Somebody aborted a job. answered: when that was answered. state: how the job stands by that answer; None: there
+    was none."""
+
+    answered: float = float("inf")
+    state: JobState | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -216,17 +241,18 @@ class Limit:
 class History:
     """All that is known of what happened.
 
-    promised: which jobs' ends each listener was promised to hear. By process id: killed: when it was. troubled: while
-    it was killed or paused, so that it may have lost leases and gone on without them. late: around the moments at which
-    it said that it was late to renew them. cut_off: from when on it may have lost leases, though nothing kept it from
-    stopping its runs in time: that excuses none. begun: leases whose runs were noted to begin, where that is known;
-    between the note and the handler's first line its process may have been killed.
+    aborts: of each job that somebody aborted. promised: which jobs' ends each listener was promised to hear. By process
+    id: killed: when it was. troubled: while it was killed or paused, so that it may have lost leases and gone on without
+    them. late: around the moments at which it said that it was late to renew them. cut_off: from when on it may have
+    lost leases, though nothing kept it from stopping its runs in time: that excuses none. begun: leases whose runs were
+    noted to begin, where that is known; between the note and the handler's first line its process may have been killed.
     """
 
     adds: Sequence[Add] = ()
     runs: Sequence[Run] = ()
     events: Sequence[Event] = ()
     results: Sequence[Result] = ()
+    aborts: Mapping[UUID, Abort] = attrs.field(factory=dict)
     promised: Mapping[str, Collection[UUID]] = attrs.field(factory=dict)
     killed: Mapping[int, float] = attrs.field(factory=dict)
     troubled: Mapping[int, Sequence[Span]] = attrs.field(factory=dict)
@@ -246,6 +272,7 @@ def read(lines: Iterable[Line]) -> History:
     runs: dict[tuple[UUID, int, int], Run] = {}
     events: list[Event] = []
     results: list[Result] = []
+    aborts: dict[UUID, Abort] = {}
     promised: defaultdict[str, set[UUID]] = defaultdict(set)
     listeners: dict[str, int] = {}
     killed: dict[int, float] = {}
@@ -255,11 +282,17 @@ def read(lines: Iterable[Line]) -> History:
     for line in lines:
         match line:
             case Asked():
-                adds[line.token] = Add(token=line.token, asked=line.at, unique_key=line.unique_key)
+                adds[line.token] = Add(
+                    token=line.token, asked=line.at, unique_key=line.unique_key, ends=JobState(line.ends)
+                )
             case Answered():
                 adds[line.token] = attrs.evolve(
                     adds[line.token], answer=line.answer, answered=line.at, job=line.job, created=line.created
                 )
+            case Aborting():
+                aborts[line.job] = Abort()
+            case AbortAnswered():
+                aborts[line.job] = Abort(answered=line.at, state=JobState(line.state))
             case Started():
                 again[line.job, line.lease] += 1
                 runs[line.job, line.lease, again[line.job, line.lease]] = Run(
@@ -298,6 +331,7 @@ def read(lines: Iterable[Line]) -> History:
         runs=list(runs.values()),
         events=events,
         results=results,
+        aborts=aborts,
         promised={name: jobs for name, jobs in promised.items() if listeners[name] not in killed},
         killed=killed,
         troubled=dict(troubled),
@@ -340,8 +374,10 @@ def check(
         if final.job not in retried:
             found += _after_the_end(final, its, history)
             found += _unexplained(final, its)
+            found += _aborted(final, its, history)
         if add := adds.get(final.token):
-            found += _end(final, add, its, stopped=final.job in stopped)
+            others = {JobState.ABORTED} if final.job in history.aborts else set()
+            found += _end(final, add, its, others, stopped=final.job in stopped)
         found += _unrun(final, its, history)
         if drained and not is_finished(final.state) and not (final.state is JobState.DISABLED and final.job in stopped):
             found.append(_of(Wrong.STUCK, final, f"it is still {final.state}"))
@@ -442,6 +478,24 @@ def _after_the_end(final: Final, runs: list[Run], history: History) -> Iterable[
             yield _of(Wrong.AFTER_THE_END, run, f"lease {run.lease} began {run.start - heard:.3f} s after the end")
 
 
+def _aborted(final: Final, runs: list[Run], history: History) -> Iterable[Violation]:
+    abort = history.aborts.get(final.job)
+    if abort is None or abort.state is None:
+        return
+    over = is_finished(abort.state)
+    if over and final.state is not abort.state:
+        yield _of(Wrong.WRONG_END, final, f"it is {final.state}, and was {abort.state} when it was aborted")
+    # Asked to stop, it runs on under the lease that it had; whatever ends that ends the job.
+    leases = {
+        run.lease
+        for run in runs
+        if (run.start if over else _end_of(run, history)) > abort.answered
+        and not _in_trouble(run, history, moment := max(run.start, abort.answered), moment)
+    }
+    if len(leases) > (0 if over else 1):
+        yield _of(Wrong.THOUGH_ABORTED, final, f"it was {abort.state} when it was aborted; then ran {sorted(leases)}")
+
+
 def _unexplained(final: Final, runs: list[Run]) -> Iterable[Violation]:
     if final.state is JobState.PROCESSING:
         return  # its present lease is held, and what came before is looked at when it has ended
@@ -462,7 +516,10 @@ def _attempts(final: Final, runs: list[Run]) -> Iterable[Violation]:
         yield _of(Wrong.TOO_MANY_ATTEMPTS, final, f"{final.attempt} attempts of {final.max_attempts}, {spent} spent")
 
 
-def _end(final: Final, add: Add, runs: list[Run], *, stopped: bool) -> Iterable[Violation]:
+def _end(
+    final: Final, add: Add, runs: list[Run], others: Collection[JobState], *, stopped: bool
+) -> Iterable[Violation]:
+    """Hold how a job ended against how it must, or may by what was done to it (others), and against its last run."""
     if not is_finished(final.state):
         return
     last = next((run for run in runs if run.lease == final.lease), None)
@@ -478,7 +535,7 @@ def _end(final: Final, add: Add, runs: list[Run], *, stopped: bool) -> Iterable[
             yield _of(Wrong.WRONG_RESULT, final, f"{final.result!r} instead of {wanted!r}")
         if final.lease in final.lost:
             yield _of(Wrong.STALE_WRITE, final, f"it completed under lease {final.lease}, which had been lost")
-    if add.ends is not None and final.state is not add.ends and not stopped:
+    if add.ends is not None and final.state not in {add.ends, *others} and not stopped:
         yield _of(Wrong.WRONG_END, final, f"it ended as {final.state} instead of {add.ends}")
 
 

@@ -25,10 +25,14 @@ How = Literal["completed", "failed", "stopped"]
 
 
 class Asked(Struct, frozen=True, kw_only=True, tag=True):
-    """A client is about to add a job. Where no Answered follows, it is not known whether it did."""
+    """A client is about to add a job. Where no Answered follows, it is not known whether it did.
+
+    ends: the state that it must end in, if nobody aborts it.
+    """
 
     token: str
     at: float
+    ends: str = "completed"
     unique_key: str | None = None
     pid: int = 0
 
@@ -42,6 +46,21 @@ class Answered(Struct, frozen=True, kw_only=True, tag=True):
     job: UUID | None = None
     created: bool = True
     error: str = ""
+
+
+class Aborting(Struct, frozen=True, kw_only=True, tag=True):
+    """A client is about to abort a job. Where no AbortAnswered follows, it is not known whether it did."""
+
+    job: UUID
+    at: float
+
+
+class AbortAnswered(Struct, frozen=True, kw_only=True, tag=True):
+    """A client was told how the job stands that it aborted: ended, or processing and asked to stop."""
+
+    job: UUID
+    state: str
+    at: float
 
 
 class Started(Struct, frozen=True, kw_only=True, tag=True):
@@ -103,7 +122,7 @@ class Disturbed(Struct, frozen=True, kw_only=True, tag=True):
     at: float
 
 
-Line = Asked | Answered | Started | Ended | Listening | Heard | Told | Disturbed
+Line = Asked | Answered | Aborting | AbortAnswered | Started | Ended | Listening | Heard | Told | Disturbed
 
 _decoder = msgspec.json.Decoder(Line)
 

@@ -47,6 +47,8 @@ PROBE = "probe"
 SOON = 15.0
 """Seconds within which work must go on once a storage is back: the longest pauses between tries, and then some."""
 IN_TROUBLE = re.compile("was taken for lost|could not renew its leases")
+ALL_KINDS = {"quick": 12, "sleeping": 4, "threaded": 2, "flaky": 2, "doomed": 1}
+"""The kinds that a client adds unless told otherwise, and one that fails for good."""
 PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
 """The plan of a client that rides out whatever happens, so that all that it adds is acknowledged in the end."""
 WAITS = (JobState.SCHEDULED, JobState.BLOCKED, JobState.PENDING, JobState.PROCESSING)
@@ -189,6 +191,7 @@ class Verdict:
         return {
             "added": sum(add.answer == "acknowledged" and add.created for add in self.history.adds),
             "runs": len(self.history.runs),
+            "aborted": sum(final.state is JobState.ABORTED for final in self.finals),
             "lost": self.count(Wrong.LOST, Wrong.STUCK),
             "doubled": self.count(Wrong.DOUBLY_OWNED, Wrong.LEASE_TWICE, Wrong.STALE_WRITE, Wrong.ADDED_TWICE),
             "excused": self.excused,

@@ -14,7 +14,7 @@ from typing import Any
 
 import load_jobs
 import msgspec
-from journal import Answer, Answered, Asked, Heard, Journal, Listening, Told, now
+from journal import AbortAnswered, Aborting, Answer, Answered, Asked, Heard, Journal, Listening, Told, now
 
 from jobq_client import JobHandle, JobQueueClient
 from jobq_core import Job
@@ -22,7 +22,11 @@ from jobq_core.errors import ClosedError, JobError, StorageError, StorageUnavail
 from jobq_core.events import JobAborted, JobCompleted, JobFailed
 from jobq_core.states import JobState
 
-ENDS = {JobCompleted: JobState.COMPLETED, JobFailed: JobState.FAILED, JobAborted: JobState.ABORTED}
+EVENTS = {JobCompleted: JobState.COMPLETED, JobFailed: JobState.FAILED, JobAborted: JobState.ABORTED}
+ENDS = {"doomed": JobState.FAILED}
+"""How jobs of a kind end, where they do not complete."""
+SOON = 0.3
+"""Seconds after its add within which a job is aborted, mostly long before: many jobs are over then."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +35,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     name: the tokens' prefix. jobs: how many it adds; callers: so many tasks at once. rate: adds per second of them all
     (None: as fast as they go). kinds: the weights of `make`. many: of how many adds one takes 20 jobs by add_many
     (0: none). keys: so many unique keys are used, by every fifth job (0: none). delayed: the share of jobs that
-    become due only later. wait: wait for each job and write down what is heard and told. seconds: how long to wait.
+    become due only later; aborted: the share of those added that it aborts, soon afterwards. wait: wait for each job
+    and write down what is heard and told. seconds: how long to wait.
     """
 
     name: str
@@ -45,6 +50,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     many: int = 0
     keys: int = 0
     delayed: float = 0.0
+    aborted: float = 0.0
     wait: bool = False
     seconds: float = 120.0
     patience: float = 10.0
@@ -70,9 +76,9 @@ class Caller:
         self.journal = journal
         self.draw = random.Random(f"{plan.name} {plan.seed}")
         self.numbers: Iterator[int] = iter(range(plan.jobs))
-        self.waits: list[asyncio.Task[None]] = []
+        self.tasks: list[asyncio.Task[None]] = []
         self.pid = os.getpid()
-        for event, state in ENDS.items():
+        for event, state in EVENTS.items():
             client.on(event, lambda it, state=state: self.heard(it.job_id, state))
 
     def heard(self, job: Any, state: JobState) -> None:
@@ -100,8 +106,9 @@ class Caller:
         key = f"key {draw.randrange(plan.keys)}" if plan.keys and not together and draw.random() < 0.2 else None
         if key is not None:
             options["unique"] = key
-        for token in tokens:
-            journal.write(Asked(token=token, at=now(), unique_key=key, pid=self.pid))
+        for token, kind in zip(tokens, kinds, strict=True):
+            ends = ENDS.get(kind, JobState.COMPLETED)
+            journal.write(Asked(token=token, at=now(), ends=ends, unique_key=key, pid=self.pid))
         handles: list[JobHandle[str]] = []
         answer: Answer = "acknowledged"
         error = ""
@@ -129,7 +136,9 @@ class Caller:
             )
             if handle and handle.created and plan.wait:
                 journal.write(Listening(listener=plan.name, job=handle.id, pid=self.pid, at=now()))
-                self.waits.append(asyncio.create_task(self.wait(token, handle)))
+                self.tasks.append(asyncio.create_task(self.wait(token, handle)))
+            if handle and handle.created and draw.random() < plan.aborted:
+                self.tasks.append(asyncio.create_task(self.abort(handle)))
 
     async def wait(self, token: str, handle: JobHandle[str]) -> None:
         """Wait for a job's end, through whatever happens to the storage meanwhile."""
@@ -141,6 +150,22 @@ class Caller:
             return  # it failed; the event says so
         self.journal.write(Told(token=token, job=handle.id, result=result, at=now()))
 
+    async def abort(self, handle: JobHandle[str]) -> None:
+        """Abort a job a little later, again and again until there is an answer or this client's patience ends."""
+        await asyncio.sleep(SOON * self.draw.random() ** 3)
+        self.journal.write(Aborting(job=handle.id, at=now()))
+        until = now() + self.plan.patience
+        while now() < until:
+            try:
+                # What the client makes of it is only whether anything changed.
+                (change,) = await self.client.storage.abort([handle.id])
+            except StorageUnavailableError:
+                await asyncio.sleep(0.1)
+                continue
+            if change.after is not None:
+                self.journal.write(AbortAnswered(job=handle.id, state=change.after, at=now()))
+            return
+
 
 async def main(url: str, plan: Plan) -> None:
     journal = Journal(os.environ[load_jobs.VARIABLE])
@@ -149,7 +174,7 @@ async def main(url: str, plan: Plan) -> None:
         print("started", flush=True)
         await asyncio.gather(*(caller.call() for _ in range(plan.callers)))
         print("added", flush=True)
-        await asyncio.gather(*caller.waits)
+        await asyncio.gather(*caller.tasks)
     print("done", flush=True)
 
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 from journal import now
-from load import Load, Process
+from load import ALL_KINDS, Load, Process
 from load_jobs import quick
 from proxy import Cut, Proxy
 from watched import SLACK, watched
@@ -29,7 +29,7 @@ from jobq_core.testing import add_job, claim_one, new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
-PATIENT = {"wait": True, "patience": 300.0, "seconds": 1200.0}
+PATIENT = {"wait": True, "patience": 300.0, "seconds": 1200.0, "kinds": ALL_KINDS, "delayed": 0.1, "aborted": 0.1}
 """Clients that ride every outage out, many in a row too, so that what they add is acknowledged in the end."""
 PATIENCE = 1.0
 """Seconds of a client that is not to wait."""

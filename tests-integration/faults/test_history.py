@@ -10,10 +10,24 @@ from uuid import UUID
 import attrs
 import msgspec
 import pytest
-from history import NOTICE, Add, Event, Final, History, Kept, Limit, Result, Run, Wrong, check, read, recoveries
+from history import NOTICE, Abort, Add, Event, Final, History, Kept, Limit, Result, Run, Wrong, check, read, recoveries
 from hypothesis import given
 from hypothesis import strategies as st
-from journal import LONGEST, Answered, Asked, Disturbed, Ended, Heard, Journal, Line, Listening, Started, Told
+from journal import (
+    LONGEST,
+    AbortAnswered,
+    Aborting,
+    Answered,
+    Asked,
+    Disturbed,
+    Ended,
+    Heard,
+    Journal,
+    Line,
+    Listening,
+    Started,
+    Told,
+)
 
 from jobq_core.states import JobState
 
@@ -26,6 +40,7 @@ HELD_ONLY = attrs.evolve(
     DONE, state=JobState.FAILED, result=None, attempt=1, max_attempts=1, lost=frozenset({1}), failed=frozenset()
 )
 FAILED = attrs.evolve(DONE, state=JobState.FAILED, result=None, failed=frozenset({1}))
+ABORTED = attrs.evolve(DONE, state=JobState.ABORTED, result=None)
 
 LOST_ONCE = [
     attrs.evolve(RUN, pid=6, end=None, ending=None),
@@ -49,6 +64,11 @@ WAITS = attrs.evolve(DONE, state=JobState.PENDING, queue="mail", unique_key="k",
 WAITING = {"runs": [attrs.evolve(RUN, ending="failed")], "finals": [WAITS], "drained": False}
 
 
+def aborted(state: JobState | None, at: float) -> dict[UUID, Abort]:
+    """The one job was aborted, and is in that state by the answer that came then."""
+    return {A: Abort() if state is None else Abort(state=state, answered=at)}
+
+
 def wrongs(
     *,
     adds: Any = (ADDED,),
@@ -56,6 +76,7 @@ def wrongs(
     finals: Any = (DONE,),
     events: Any = (),
     results: Any = (),
+    aborts: Any = None,
     promised: Any = None,
     killed: Any = None,
     paused: Any = None,
@@ -73,6 +94,7 @@ def wrongs(
         runs=runs,
         events=events,
         results=results,
+        aborts=aborts or {},
         promised=promised or {},
         killed=killed or {},
         troubled={pid: [span] for pid, span in {**(paused or {}), **ever_since}.items()},
@@ -154,6 +176,67 @@ GOOD = {
     },
     "aborted": {"runs": (), "finals": [attrs.evolve(DONE, state=JobState.ABORTED, lease=None)], "stopped": {A}},
     "disabled": {"runs": (), "finals": [attrs.evolve(DONE, state=JobState.DISABLED, lease=None)], "stopped": {A}},
+    "aborted before it ran": {
+        "runs": (),
+        "finals": [attrs.evolve(ABORTED, lease=None)],
+        "aborts": aborted(JobState.ABORTED, 1.5),
+        "events": [attrs.evolve(HEARD, state=JobState.ABORTED)],
+        "promised": {"l": {A}},
+    },
+    "aborted, and it is not known how it stood": {
+        "runs": (),
+        "finals": [attrs.evolve(ABORTED, lease=None)],
+        "aborts": aborted(None, 0),
+    },
+    "aborted as it was about to run": {
+        "runs": [attrs.evolve(RUN, ending="stopped")],
+        "finals": [ABORTED],
+        "aborts": aborted(JobState.PROCESSING, 1.5),
+    },
+    "aborted while it ran": {
+        "runs": [attrs.evolve(RUN, ending="stopped")],
+        "finals": [ABORTED],
+        "aborts": aborted(JobState.PROCESSING, 2.5),
+    },
+    "aborted while it ran, and completed": {"aborts": aborted(JobState.PROCESSING, 2.5)},
+    "aborted while it ran, and failed": {
+        "adds": [attrs.evolve(ADDED, ends=JobState.FAILED)],
+        "runs": [attrs.evolve(RUN, ending="failed")],
+        "finals": [FAILED],
+        "aborts": aborted(JobState.PROCESSING, 2.5),
+    },
+    "aborted when it had completed": {"aborts": aborted(JobState.COMPLETED, 4)},
+    "aborted, and its run was given up and goes on for a while": {
+        "runs": [attrs.evolve(RUN, end=6, ending="stopped")],
+        "finals": [ABORTED],
+        "aborts": aborted(JobState.ABORTED, 4),
+    },
+    "aborted between two attempts": {
+        "runs": [attrs.evolve(RUN, ending="failed")],
+        "finals": [attrs.evolve(ABORTED, failed=frozenset({1}))],
+        "aborts": aborted(JobState.ABORTED, 4),
+    },
+    "aborted, and its worker was killed": {
+        "runs": LOST_ONCE[:1],
+        "finals": [attrs.evolve(ABORTED, lost=frozenset({1}))],
+        "aborts": aborted(JobState.PROCESSING, 4),
+        "killed": {6: 5},
+        "undisturbed": True,
+    },
+    "aborted while a paused worker's run goes on": {
+        "runs": [attrs.evolve(LOST_ONCE[0], start=9, end=20, ending="completed")],
+        "finals": [attrs.evolve(ABORTED, lost=frozenset({1}))],
+        "aborts": aborted(JobState.ABORTED, 8),
+        "paused": {6: 3},
+        "undisturbed": True,
+    },
+    "asked to stop while a paused worker's run goes on": {
+        "runs": [attrs.evolve(LOST_ONCE[0], end=20, ending="completed"), attrs.evolve(LOST_ONCE[1], ending="stopped")],
+        "finals": [attrs.evolve(ABORTED, lease=2, attempt=2, lost=frozenset({1}))],
+        "aborts": aborted(JobState.PROCESSING, 9.5),
+        "paused": {6: 3},
+        "undisturbed": True,
+    },
     "failed as its worker was killed amid its run": {
         "adds": [attrs.evolve(ADDED, ends=JobState.FAILED)],
         "runs": LOST_ONCE[:1],
@@ -289,6 +372,47 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
     ),
     "completed instead of failed": (Wrong.WRONG_END, {"adds": [attrs.evolve(ADDED, ends=JobState.FAILED)]}),
     "aborted by nobody": (Wrong.WRONG_END, {"finals": [attrs.evolve(DONE, state=JobState.ABORTED)]}),
+    "aborted, and failed as it should not": (
+        Wrong.WRONG_END,
+        {
+            "runs": [attrs.evolve(RUN, ending="failed")],
+            "finals": [FAILED],
+            "aborts": aborted(JobState.PROCESSING, 2.5),
+        },
+    ),
+    "aborted at once, and completed": (Wrong.WRONG_END, {"aborts": aborted(JobState.ABORTED, 5)}),
+    "aborted when it had completed, and aborted at last": (
+        Wrong.WRONG_END,
+        {"finals": [ABORTED], "aborts": aborted(JobState.COMPLETED, 4)},
+    ),
+    "aborted at once, and run": (
+        Wrong.THOUGH_ABORTED,
+        {
+            "runs": [attrs.evolve(RUN, ending="stopped")],
+            "finals": [ABORTED],
+            "aborts": aborted(JobState.ABORTED, 1.5),
+        },
+    ),
+    "aborted while it ran, and run again": (
+        Wrong.THOUGH_ABORTED,
+        {
+            "runs": [attrs.evolve(RUN, ending="failed"), LOST_ONCE[1]],
+            "finals": [attrs.evolve(DONE_AGAIN, lost=frozenset(), failed=frozenset({1}))],
+            "aborts": aborted(JobState.PROCESSING, 2.5),
+        },
+    ),
+    "aborted as it was about to run, handed back and run again": (
+        Wrong.THOUGH_ABORTED,
+        {
+            "runs": [attrs.evolve(RUN, ending="stopped"), attrs.evolve(LOST_ONCE[1], attempt=1)],
+            "finals": [attrs.evolve(DONE, lease=2)],
+            "aborts": aborted(JobState.PROCESSING, 1.5),
+        },
+    ),
+    "aborted, and run again when its worker had been killed": (
+        Wrong.THOUGH_ABORTED,
+        {"runs": LOST_ONCE, "finals": [DONE_AGAIN], "aborts": aborted(JobState.PROCESSING, 4), "killed": {6: 5}},
+    ),
     "completed and never ran": (Wrong.WRONG_END, {"runs": ()}),
     "completed though its run failed": (Wrong.WRONG_END, {"runs": [attrs.evolve(RUN, ending="failed")]}),
     "an end nobody heard": (Wrong.EVENT_MISSING, {"promised": {"l": {A}}}),
@@ -297,6 +421,24 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
         {"promised": {"l": {A}}, "events": [attrs.evolve(HEARD, listener="m")]},
     ),
     "an end heard twice": (Wrong.EVENT_TWICE, {"events": [HEARD, HEARD]}),
+    "aborted, and completed as it was heard": (
+        Wrong.EVENT_TWICE,
+        {
+            "runs": (),
+            "finals": [attrs.evolve(ABORTED, lease=None)],
+            "aborts": aborted(JobState.ABORTED, 1.5),
+            "events": [HEARD, attrs.evolve(HEARD, state=JobState.ABORTED)],
+        },
+    ),
+    "aborted, and nobody heard": (
+        Wrong.EVENT_MISSING,
+        {
+            "runs": (),
+            "finals": [attrs.evolve(ABORTED, lease=None)],
+            "aborts": aborted(JobState.ABORTED, 1.5),
+            "promised": {"l": {A}},
+        },
+    ),
     "another end heard": (Wrong.EVENT_WRONG, {"events": [attrs.evolve(HEARD, state=JobState.FAILED)]}),
     "more at once than allowed": (
         Wrong.LIMIT,
@@ -408,7 +550,8 @@ def test_each_violation_is_shown_by_some_bad_history() -> None:
 def lives(draw: Any) -> list[tuple[str, tuple[str, ...]]]:
     """Draw for each job how its runs end before the last, and how that ends."""
     ends = st.lists(st.sampled_from(["failed", "killed", "paused", "stopped"]), max_size=4).map(tuple)
-    return draw(st.lists(st.tuples(st.sampled_from(["completed", "failed"]), ends), min_size=1, max_size=6))
+    last = st.sampled_from(["completed", "failed", "aborted"])
+    return draw(st.lists(st.tuples(last, ends), min_size=1, max_size=6))
 
 
 def play(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> tuple[list[Line], list[Final]]:
@@ -420,8 +563,9 @@ def play(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> tuple
         for number, (last, ends) in enumerate(lives)
     }
     time, lease, pid = 0.0, 0, 100
-    for number in states:
-        lines.append(Asked(token=str(number), at=(time := time + 1)))
+    for number, (last, _) in enumerate(lives):
+        ends = "failed" if last == "failed" else "completed"
+        lines.append(Asked(token=str(number), at=(time := time + 1), ends=ends))
         lines.append(Answered(token=str(number), answer="acknowledged", at=(time := time + 1), job=UUID(int=number)))
         lines.append(Listening(listener="l", job=UUID(int=number), pid=1, at=time))
     while left := [number for number, state in states.items() if state["ends"]]:
@@ -443,8 +587,12 @@ def play(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> tuple
         if how in ("killed", "paused"):
             lines.append(Disturbed(pid=pid, how=how, at=(time := time + 1)))
             state["lost"].add(lease)
+        if how == "aborted":
+            lines.append(Aborting(job=job, at=(time := time + 1)))
+            if dice.random() < 0.5:
+                lines.append(AbortAnswered(job=job, state="processing", at=(time := time + 1)))
         if how != "killed":
-            ending = "completed" if how == "paused" else how
+            ending = {"paused": "completed", "aborted": "stopped"}.get(how, how)
             lines.append(Ended(job=job, lease=lease, ending=ending, at=time + (100 if how == "paused" else 1)))
             time += 1
         if how == "failed":
@@ -471,9 +619,7 @@ def play(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> tuple
 
 
 def judged(lines: list[Line], finals: list[Final]) -> set[Wrong]:
-    history = read(lines)
-    history = attrs.evolve(history, adds=[attrs.evolve(add, ends=None) for add in history.adds])
-    return {violation.wrong for violation in check(history, finals, undisturbed=True)}
+    return {violation.wrong for violation in check(read(lines), finals, undisturbed=True)}
 
 
 @given(lives(), st.randoms(use_true_random=False))
@@ -511,6 +657,17 @@ def test_a_lease_run_again_is_seen(lives: list[tuple[str, tuple[str, ...]]], dic
     lines, finals = play(lives, dice)
     again = dice.choice([line for line in lines if isinstance(line, Started)])
     assert Wrong.LEASE_TWICE in judged([*lines, msgspec.structs.replace(again, at=1e6)], finals)
+
+
+@given(lives(), st.randoms(use_true_random=False))
+def test_a_job_that_was_aborted_before_it_ran_is_seen(
+    lives: list[tuple[str, tuple[str, ...]]], dice: random.Random
+) -> None:
+    lines, finals = play(lives, dice)
+    job = dice.choice(finals).job
+    before = [Aborting(job=job, at=0), AbortAnswered(job=job, state="aborted", at=0)]
+    rest = [line for line in lines if not isinstance(line, (Aborting, AbortAnswered))]
+    assert Wrong.THOUGH_ABORTED in judged([*before, *rest], finals)
 
 
 def test_the_recovery_is_the_wait_from_the_trouble_to_the_next_run() -> None:

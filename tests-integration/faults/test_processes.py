@@ -21,7 +21,7 @@ from load_jobs import at_gate, blocking, hungry, poison, quick, sleeping, thread
 
 from jobq_core.states import JobState
 
-MIXED = {"quick": 10, "sleeping": 6, "threaded": 2, "flaky": 2}
+MIXED = {"quick": 10, "sleeping": 6, "threaded": 2, "flaky": 2, "doomed": 1}
 SLOTS = 4
 LITTLE = 160
 """Megabytes of a cgroup in which a worker has room, and a job that takes twice as much has not."""
@@ -57,7 +57,8 @@ async def test_workers_servers_and_clients_killed_at_random_lose_nothing_and_run
     load: Load, report: Any, seed: int, scale: int, dice: random.Random
 ) -> None:
     kills = 6 * scale
-    plan = {"seed": seed, "wait": True, "rate": 250.0, "kinds": MIXED, "keys": 3, "delayed": 0.05, "many": 40}
+    plan = {"seed": seed, "wait": True, "rate": 250.0, "kinds": MIXED, "keys": 3, "delayed": 0.05, "many": 40,
+            "aborted": 0.1}  # fmt: skip
 
     def start(kind: str) -> Process:
         if kind == "client":
@@ -126,7 +127,7 @@ async def test_workers_and_servers_told_to_stop_under_load_lose_no_lease(
     stops = 4 * scale
     running = [load.worker(command=command, slots=SLOTS).started() for command in ("worker", "server")]
     commands = ["worker", "server"]
-    client = load.client(jobs=150 * stops, seed=seed, wait=True, rate=300.0, kinds=MIXED, many=40)
+    client = load.client(jobs=150 * stops, seed=seed, wait=True, rate=300.0, kinds=MIXED, many=40, aborted=0.1)
     for _ in range(stops):
         await more_runs(load, dice.randrange(20, 60))
         place = dice.randrange(2)
