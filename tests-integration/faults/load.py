@@ -49,6 +49,8 @@ SOON = 15.0
 IN_TROUBLE = re.compile("was taken for lost|could not renew its leases")
 ALL_KINDS = {"quick": 12, "sleeping": 4, "threaded": 2, "flaky": 2, "doomed": 1}
 """The kinds that a client adds unless told otherwise, and one that fails for good."""
+HASTY = "hasty"
+"""How the tokens begin of a client that gives up soon, so that its adds may be refused, or it is not known of them."""
 PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
 """The plan of a client that rides out whatever happens, so that all that it adds is acknowledged in the end."""
 WAITS = (JobState.SCHEDULED, JobState.BLOCKED, JobState.PENDING, JobState.PROCESSING)
@@ -182,8 +184,9 @@ class Verdict:
 
     @property
     def answers(self) -> set[Answer]:
-        """Which answers the clients' adds had; the probes of `Load.next_run` are tried again until one is taken."""
-        return {add.answer for add in self.history.adds if not add.token.startswith(PROBE)}
+        """Which answers the adds of patient clients had: of all but those whose name begins with HASTY. The probes of
+        `Load.next_run` are tried again until one is taken."""
+        return {add.answer for add in self.history.adds if not add.token.startswith((PROBE, HASTY))}
 
     @property
     def figures(self) -> dict[str, Any]:

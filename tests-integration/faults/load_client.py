@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -18,13 +19,22 @@ from journal import AbortAnswered, Aborting, Answer, Answered, Asked, Heard, Jou
 
 from jobq_client import JobHandle, JobQueueClient
 from jobq_core import Job
-from jobq_core.errors import ClosedError, JobError, StorageError, StorageUnavailableError, WaitTimeoutError
+from jobq_core.errors import (
+    ClosedError,
+    JobError,
+    JobQueueError,
+    StorageError,
+    StorageUnavailableError,
+    WaitTimeoutError,
+)
 from jobq_core.events import JobAborted, JobCompleted, JobFailed
 from jobq_core.states import JobState
 
 EVENTS = {JobCompleted: JobState.COMPLETED, JobFailed: JobState.FAILED, JobAborted: JobState.ABORTED}
 ENDS = {"doomed": JobState.FAILED}
 """How jobs of a kind end, where they do not complete."""
+NOT_ADDED = re.compile(r"job \S+ was not added: ")
+"""How the client says of an outage that a job was never sent; it may or may not have been added otherwise."""
 SOON = 0.3
 """Seconds after its add within which a job is aborted, mostly long before: many jobs are over then."""
 
@@ -65,6 +75,12 @@ def make(kind: str, token: str, draw: random.Random) -> Job[str]:
             return load_jobs.flaky(token=token, failures=draw.choice([1, 2]))
         case _:
             return getattr(load_jobs, kind)(token=token)
+
+
+def answer_of(failure: JobQueueError) -> Answer:
+    """Say what is known of an add that failed so."""
+    unsure = isinstance(failure, (StorageUnavailableError, ClosedError))
+    return "unknown" if unsure and not NOT_ADDED.match(str(failure)) else "refused"
 
 
 class Caller:
@@ -117,10 +133,8 @@ class Caller:
                 handles = await self.client.add_many(jobs, **options)
             else:
                 handles = [await self.client.add(jobs[0], **options)]
-        except (StorageUnavailableError, ClosedError) as failure:
-            answer, error = "unknown", repr(failure)[:500]
-        except StorageError as failure:
-            answer, error = "refused", repr(failure)[:500]
+        except (StorageError, ClosedError) as failure:
+            answer, error = answer_of(failure), repr(failure)[:500]
         at = now()
         for place, token in enumerate(tokens):
             handle = handles[place] if handles else None

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 from journal import now
-from load import ALL_KINDS, Load, Process
+from load import ALL_KINDS, HASTY, Load, Process
 from load_jobs import quick
 from proxy import Cut, Proxy
 from watched import SLACK, watched
@@ -31,6 +31,8 @@ from jobq_storage_postgres.testing import ThrowawayPostgres
 
 PATIENT = {"wait": True, "patience": 300.0, "seconds": 1200.0, "kinds": ALL_KINDS, "delayed": 0.1, "aborted": 0.1}
 """Clients that ride every outage out, many in a row too, so that what they add is acknowledged in the end."""
+IMPATIENT = PATIENT | {"name": HASTY, "patience": 0.5}
+"""One that rides none out, but for waiting: what it is told of each add must be true of it."""
 PATIENCE = 1.0
 """Seconds of a client that is not to wait."""
 
@@ -78,6 +80,7 @@ async def test_a_server_that_crashes_again_and_again_loses_nothing(
     # So that a crash and what it takes to come back find them at work to the last.
     rate = 150 if scale == 1 else 40
     clients = [load.client(jobs=jobs, rate=rate, many=20, keys=4, seed=seed + n, **PATIENT).started() for n in range(2)]
+    clients.append(load.client(jobs=jobs // 4, rate=rate / 4, many=20, seed=seed, **IMPATIENT).started())
     longest = 0.0
     for _ in range(crashes):
         seen = len(load.history().adds) + 60
@@ -126,7 +129,10 @@ async def test_answers_that_are_swallowed_for_long_end_in_time_limits_and_lose_n
     with Proxy(postgres.dsn) as proxy:
         load = load_on(proxy.url_of("/postgres", time_limit=2), postgres.dsn)
         workers = [load.worker().started() for _ in range(2)]
-        clients = [load.client(jobs=400 * scale, rate=80, many=20, seed=seed, **PATIENT).started()]
+        clients = [
+            load.client(jobs=400 * scale, rate=80, many=20, seed=seed, **PATIENT).started(),
+            load.client(jobs=100 * scale, rate=20, seed=seed, **IMPATIENT).started(),
+        ]
         longest = 0.0
         holes = 2 * min(scale, 3)
         async with watched(load.url) as health, JobQueueClient(load.url, patience=PATIENCE) as hasty:

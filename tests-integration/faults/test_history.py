@@ -28,7 +28,10 @@ from journal import (
     Started,
     Told,
 )
+from load_client import answer_of
 
+from jobq_client.errors import unavailable
+from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
 from jobq_core.states import JobState
 
 A, B = UUID(int=1), UUID(int=2)
@@ -697,6 +700,24 @@ def test_a_line_too_long_to_be_written_at_once_is_refused(tmp_path: Path) -> Non
         journal.write(Asked(token="x" * LONGEST, at=0))
     assert journal.read() == []
     journal.close()
+
+
+AWAY = StorageUnavailableError("the server is away")
+
+
+@pytest.mark.parametrize(
+    ("failure", "answer"),
+    [
+        (unavailable(AWAY, f"job {A} was not added"), "refused"),
+        (unavailable(AWAY, f"job {A} may or may not have been added"), "unknown"),
+        (unavailable(AWAY, "20 jobs may or may not have been added"), "unknown"),
+        (AWAY, "unknown"),
+        (ClosedError("closed before it was known whether the job was added"), "unknown"),
+        (StorageError("the storage is full"), "refused"),
+    ],
+)
+def test_only_an_add_that_surely_was_not_made_is_refused(failure: Any, answer: str) -> None:
+    assert answer_of(failure) == answer
 
 
 def test_listeners_that_were_killed_are_promised_nothing() -> None:
