@@ -15,14 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from history import Limit
+from history import History, Limit
 from load import HERE, LOST_AFTER, Load, Process, pause
 from load_jobs import at_gate, blocking, hungry, poison, quick, sleeping, threaded
 
+from jobq_core import open_storage
 from jobq_core.states import JobState
+from jobq_storage_postgres.testing import ThrowawayPostgres
 
 MIXED = {"quick": 10, "sleeping": 6, "threaded": 2, "flaky": 2, "doomed": 1}
 SLOTS = 4
+AT_ONCE = ("--stop-timeout", "0.3")
+"""Has running jobs stopped soon after SIGTERM."""
 LITTLE = 160
 """Megabytes of a cgroup in which a worker has room, and a job that takes twice as much has not."""
 TAKEN_BACK = re.compile(r"(\d+) jobs were taken back")
@@ -54,7 +58,7 @@ async def more_runs(load: Load, count: int) -> None:
 
 
 async def test_workers_servers_and_clients_killed_at_random_lose_nothing_and_run_nothing_twice_at_once(
-    load: Load, report: Any, seed: int, scale: int, dice: random.Random
+    load: Load, report: Any, seed: int, scale: int, dice: random.Random, tmp_path: Path
 ) -> None:
     kills = 6 * scale
     plan = {"seed": seed, "wait": True, "rate": 250.0, "kinds": MIXED, "keys": 3, "delayed": 0.05, "many": 40,
@@ -65,21 +69,27 @@ async def test_workers_servers_and_clients_killed_at_random_lose_nothing_and_run
             return load.client(jobs=200, **plan)
         return load.worker(command=kind, slots=SLOTS)
 
-    running = [(kind, start(kind).started()) for kind in ("worker", "server", "client", "client")]
-    for _ in range(kills):
+    kinds = ["worker", "server", "client", "client"]
+    running = [start(kind).started() for kind in kinds]
+    # The first to be killed surely holds a lease, and the first three are one of each kind.
+    await load.hold(tmp_path / "gate", "gated")
+    holder = [run.pid for run in load.history().runs if run.token == "gated"][-1]
+    places = [[process.pid for process in running].index(holder)]
+    places += dice.sample(sorted({0, 1, dice.choice([2, 3])} - set(places)), 2)
+    places += dice.choices(range(4), k=kills - 3)
+    for place in places:
         await more_runs(load, dice.randrange(20, 60))
-        place = dice.randrange(len(running))
-        kind, victim = running[place]
-        victim.kill()
-        running[place] = (kind, start(kind).started())
-    for kind, process in running:
-        if kind == "client":
-            assert process.wait(90) == 0
+        running[place].kill()
+        (tmp_path / "gate").touch()
+        running[place] = start(kinds[place]).started()
+    for client in running[2:]:
+        assert client.wait(90) == 0
     await load.drained(90)
-    end([process for kind, process in running if kind != "client"])
+    end(running[:2])
     verdict = await load.verdict(limits=[PER_PROCESS], undisturbed=True)
     report("SIGKILL of workers, servers, clients", tried=kills, **verdict.figures)
     assert verdict.text == ""
+    assert any(final.lost for final in verdict.finals if final.token == "gated")
 
 
 async def test_a_worker_paused_past_its_lease_changes_nothing_when_it_goes_on(
@@ -143,6 +153,67 @@ async def test_workers_and_servers_told_to_stop_under_load_lose_no_lease(
     pids = {run.lease: run.pid for run in verdict.history.runs}
     lost = [lease for final in verdict.finals for lease in final.lost if pids.get(lease) not in troubled]
     assert lost == []
+
+
+def long_jobs(seconds: float) -> list[Any]:
+    """Make jobs of both sorts, twice as many as one worker runs at once."""
+    return [kind(token=f"{kind.__name__} {n}", seconds=seconds) for n in range(SLOTS) for kind in (sleeping, threaded)]
+
+
+async def busy(load: Load, worker: Process, jobs: int) -> None:
+    """Wait until a worker runs as many jobs as it can, of those that have not completed."""
+
+    def runs_all(history: History) -> bool:
+        left = jobs - len({run.token for run in history.runs if run.ending == "completed"})
+        return sum(run.pid == worker.pid and run.end is None for run in history.runs) >= min(SLOTS, left)
+
+    await load.until(runs_all)
+
+
+async def test_jobs_that_outlast_a_stop_are_handed_back_and_spend_no_attempt(
+    load: Load, report: Any, scale: int
+) -> None:
+    stops, jobs = 3 * scale, long_jobs(seconds=2)
+    await load.add(jobs, max_attempts=1)
+    for _ in range(stops):
+        worker = load.worker(*AT_ONCE, slots=SLOTS, lost_after=30).started()
+        await busy(load, worker, len(jobs))
+        end([worker])
+    workers = [load.worker(slots=SLOTS, lost_after=30).started() for _ in range(2)]
+    await load.drained()
+    end(workers)
+    verdict = await load.verdict(limits=[PER_PROCESS], undisturbed=True)
+    report("SIGTERM with jobs that outlast it", tried=stops, **verdict.figures)
+    assert verdict.text == ""
+    assert {(final.state, final.attempt) for final in verdict.finals} == {(JobState.COMPLETED, 1)}
+    assert not any(final.lost | final.failed for final in verdict.finals)
+
+
+async def test_a_database_that_is_halted_while_a_worker_stops_costs_no_job(
+    postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Any, scale: int
+) -> None:
+    """It comes back before the worker has given up handing its jobs back, or afterwards."""
+    await open_storage(postgres.dsn).migrate()
+    load, jobs = load_on(postgres.dsn), long_jobs(seconds=2)
+    await load.add(jobs)
+    rounds = min(scale, 10)
+    for _ in range(rounds):
+        for afterwards in (False, True):
+            worker = load.worker(*AT_ONCE, slots=SLOTS).started()
+            await busy(load, worker, len(jobs))
+            worker.term()
+            postgres.halt(at_once=True)
+            if afterwards:
+                assert worker.wait() == 0
+            postgres.start()
+            assert worker.wait() == 0
+    workers = [load.worker(slots=SLOTS).started() for _ in range(2)]
+    await load.drained()
+    end(workers)
+    verdict = await load.verdict(limits=[PER_PROCESS])
+    report("SIGTERM while PostgreSQL is halted", tried=2 * rounds, **verdict.figures)
+    assert verdict.text == ""
+    assert {final.state for final in verdict.finals} == {JobState.COMPLETED}
 
 
 async def test_sigterm_reaches_a_worker_that_is_pid_1(load: Load, report: Any, seed: int) -> None:
