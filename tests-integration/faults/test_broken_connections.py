@@ -27,7 +27,8 @@ async def test_connections_whose_log_breaks_are_given_up_and_made_anew(
     load = load_on(sqlite_url)
     jobq = shutil.which("jobq", path=str(Path(sys.executable).parent))
     assert jobq is not None
-    plan = Plan(name="client", seed=seed, jobs=300 * scale, rate=60, many=20, delayed=0.1, wait=True, patience=60)
+    plan = Plan(name="client", seed=seed, jobs=300 * scale, rate=60, many=20, delayed=0.1, aborted=0.1, wait=True,
+                patience=60)  # fmt: skip
     worker = (jobq, "worker", "load_jobs", "--storage", sqlite_url, "--concurrency", "4",
               "--lost-after", str(LOST_AFTER), "--heartbeat-interval", str(LOST_AFTER / 4))  # fmt: skip
     client = (HERE / "load_client.py", sqlite_url, msgspec.json.encode(plan).decode())
