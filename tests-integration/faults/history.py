@@ -241,11 +241,12 @@ class Limit:
 class History:
     """All that is known of what happened.
 
-    aborts: of each job that somebody aborted. promised: which jobs' ends each listener was promised to hear. By process
-    id: killed: when it was. troubled: while it was killed or paused, so that it may have lost leases and gone on without
-    them. late: around the moments at which it said that it was late to renew them. cut_off: from when on it may have
-    lost leases, though nothing kept it from stopping its runs in time: that excuses none. begun: leases whose runs were
-    noted to begin, where that is known; between the note and the handler's first line its process may have been killed.
+    aborts: of each job that somebody aborted. promised: which jobs' ends each listener was promised to hear.
+    By process id: killed: when it was. troubled: while it was killed or paused, so that it may have lost leases and
+    gone on without them. late: around the moments at which it said that it was late to renew them. cut_off: from when
+    on it may have lost leases, though nothing kept it from stopping its runs in time: that excuses none.
+    begun: leases whose runs were noted to begin, where that is known; between the note and the handler's first line its
+    process may have been killed.
     """
 
     adds: Sequence[Add] = ()

@@ -230,14 +230,14 @@ GOOD = {
         "runs": [attrs.evolve(LOST_ONCE[0], start=9, end=20, ending="completed")],
         "finals": [attrs.evolve(ABORTED, lost=frozenset({1}))],
         "aborts": aborted(JobState.ABORTED, 8),
-        "paused": {6: 3},
+        "paused": {6: (3, 30)},
         "undisturbed": True,
     },
     "asked to stop while a paused worker's run goes on": {
         "runs": [attrs.evolve(LOST_ONCE[0], end=20, ending="completed"), attrs.evolve(LOST_ONCE[1], ending="stopped")],
         "finals": [attrs.evolve(ABORTED, lease=2, attempt=2, lost=frozenset({1}))],
         "aborts": aborted(JobState.PROCESSING, 9.5),
-        "paused": {6: 3},
+        "paused": {6: (3, 30)},
         "undisturbed": True,
     },
     "failed as its worker was killed amid its run": {
