@@ -316,8 +316,8 @@ class Load:
         late = {pid: [(at - NOTICE, at + NOTICE) for at in times] for pid, times in said.items() if times}
         return attrs.evolve(history, late=late)
 
-    async def drained(self, timeout: float = 60, *, but: Collection[JobState] = ()) -> float:
-        """Wait until no job waits or runs, and return the seconds that took; fails at the deadline.
+    async def drained(self, timeout: float = 60, *, but: Collection[JobState] = (), queue: str = "default") -> float:
+        """Wait until no job of a queue waits or runs, and return the seconds that took; fails at the deadline.
 
         but: states that jobs may stay in. The storage may be away meanwhile.
         """
@@ -327,7 +327,7 @@ class Load:
             try:
                 async with open_storage(self.direct) as storage:
                     while time.monotonic() - begun < timeout:
-                        counts = (await storage.counts("default"))["default"]
+                        counts = (await storage.counts(queue))[queue]
                         left = {state.value: counts[state] for state in WAITS if counts[state] and state not in but}
                         if not left:
                             return time.monotonic() - begun

@@ -23,7 +23,7 @@ from jobq_core.states import JobState
 
 LEASE = 10.0
 """Seconds after which a silent worker counts as lost. It stops its runs a tenth before: a second is left for noise."""
-SHORT = 4.0
+SHORT = 3.0
 """The same, where the worker runs nothing that it could be late to stop."""
 LIMIT = 2
 """Seconds that a worker waits for an answer."""
@@ -44,10 +44,11 @@ def refusing(proxy: Proxy) -> Iterator[None]:
 
 WAYS: dict[str, Callable[[Proxy], contextlib.AbstractContextManager[object]]] = {
     "swallowed": lambda proxy: proxy.black_hole(both=True),
-    "held back": Proxy.held_back,
+    "late": Proxy.held_back,
     "refused": refusing,
 }
-"""How a worker is cut off: nothing arrives any more; or not before the end, when nobody waits for it; or it is told."""
+"""How a worker is cut off, by the name of its queue: nothing arrives any more; or not before the end, when nobody waits
+for it; or the worker is told."""
 
 
 @pytest.fixture
@@ -65,18 +66,17 @@ def runs_of(history: History, worker: Process) -> list[Run]:
     return [run for run in history.runs if run.pid == worker.pid]
 
 
-async def filled(load: Load, name: str, proxy: Proxy, gate: Path) -> Process:
-    """Start a worker whose slots are taken by jobs that wait for the gate, and that has more at hand for an instant."""
-    worker = load.worker(slots=SLOTS, lost_after=LEASE, url=through(proxy, load)).started()
+async def fill(load: Load, queue: str, gate: Path) -> dict[str, Run]:
+    """Have all slots of a queue's worker taken by jobs that wait for the gate, and more at hand for an instant."""
     # So that it knows how short jobs are, and claims more than it has slots for.
-    early = {f"{name} early {n}" for n in range(60)}
-    await load.add([quick(token=token) for token in early])
+    early = {f"{queue} early {n}" for n in range(60)}
+    await load.add([quick(token=token) for token in early], queue=queue)
     await load.until(lambda history: {run.token for run in history.runs if run.end is not None} >= early)
-    gated = [make(token=f"{name} {n}", gate=str(gate)) for n, make in enumerate([at_gate, threaded_at_gate] * 2)]
-    await load.add([*gated, *(quick(token=f"{name} at hand {n}") for n in range(20))])
+    gated = [make(token=f"{queue} {n}", gate=str(gate)) for n, make in enumerate([at_gate, threaded_at_gate] * 2)]
+    await load.add([*gated, *(quick(token=f"{queue} at hand {n}") for n in range(20))], queue=queue)
     tokens = {job.token for job in gated}
-    await load.until(lambda history: {run.token for run in runs_of(history, worker)} >= tokens)
-    return worker
+    history = await load.until(lambda history: {run.token for run in history.runs} >= tokens)
+    return {run.token: run for run in history.runs if run.token in tokens}
 
 
 async def test_workers_that_are_cut_off_stop_their_runs_before_others_begin_them(
@@ -84,15 +84,20 @@ async def test_workers_that_are_cut_off_stop_their_runs_before_others_begin_them
 ) -> None:
     gate, other_gate = tmp_path / "gate", tmp_path / "other gate"
     with contextlib.ExitStack() as proxies, contextlib.ExitStack() as cuts:
-        cut_off: dict[str, Process] = {}
         reached = {way: proxies.enter_context(Proxy(load.url)) for way in WAYS}
-        for way, proxy in reached.items():
-            worker = cut_off[way] = await filled(load, way, proxy, gate)
+        cut_off = {
+            way: load.worker("--queue", way, slots=SLOTS, lost_after=LEASE, url=through(proxy, load))
+            for way, proxy in reached.items()
+        }
+        taken: dict[str, Run] = {}
+        for worker in cut_off.values():
+            worker.started()
+        for way, worker in cut_off.items():
+            taken |= await fill(load, way, gate)
             worker.trouble()
-            cuts.enter_context(WAYS[way](proxy))
-        taken = {run.token: run for run in load.history().runs if run.end is None}
-        assert len(taken) == SLOTS * len(WAYS)
-        other = load.worker(slots=len(taken), lost_after=LEASE).started()
+            cuts.enter_context(WAYS[way](reached[way]))
+        queues = [option for way in WAYS for option in ("--queue", way)]
+        other = load.worker(*queues, slots=len(taken), lost_after=LEASE).started()
         # They fill it: whatever else there is to run waits for those that are cut off.
         await load.until(lambda history: {run.token for run in runs_of(history, other)} >= taken.keys())
         for worker in cut_off.values():
@@ -102,12 +107,13 @@ async def test_workers_that_are_cut_off_stop_their_runs_before_others_begin_them
         cuts.close()
         for worker in cut_off.values():
             worker.line(TOLD)
-        new = [f"new {n}" for n in range(len(taken))]
-        await load.hold(other_gate, *new)
-        assert reached["held back"].late.keys() - {"START"}, "statements that were under way arrived"
+        for way in WAYS:
+            await load.hold(other_gate, *(f"{way} new {n}" for n in range(SLOTS)), queue=way)
+        assert reached["late"].late.keys() - {"START"}, "statements that were under way arrived"
         for path in (gate, other_gate):
             path.touch()
-        await load.drained()
+        for way in WAYS:
+            await load.drained(queue=way)
         workers = [*cut_off.values(), other]
         for worker in workers:
             worker.term()
@@ -126,7 +132,7 @@ async def test_workers_that_are_cut_off_stop_their_runs_before_others_begin_them
     for way, worker in cut_off.items():
         its = runs_of(verdict.history, worker)
         assert len({run.worker for run in its}) == 2, f"{way}: registered anew"
-        assert sum(run.token in new for run in its) == SLOTS, f"{way}: it works on"
+        assert sum(run.token.startswith(f"{way} new") for run in its) == SLOTS, f"{way}: it works on"
         assert "counted for nothing: its lease was over" in worker.output, way
 
 
