@@ -78,6 +78,46 @@ async def test_a_foreign_writer_that_holds_the_lock_for_long_is_waited_for(
     assert all(worker.alive for worker in workers)
 
 
+def locked(path: Path, seconds: float) -> bool:
+    """Say whether somebody has the file's write lock for all that time."""
+    with closing(sqlite3.connect(path, timeout=seconds, isolation_level=None)) as stranger:
+        try:
+            stranger.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        stranger.execute("ROLLBACK")
+        return False
+
+
+async def pause_amid_a_write(worker: Process, path: Path) -> None:
+    """Pause a worker that has the write lock: nobody can take it from it."""
+    async with asyncio.timeout(90):
+        while True:
+            await asyncio.sleep(0.01)
+            worker.stop()
+            # What others write is over in a moment.
+            if locked(path, 0) and await asyncio.to_thread(locked, path, 1.0):
+                return
+            worker.cont()
+
+
+async def test_a_worker_paused_amid_a_write_holds_up_all_others_and_costs_nothing(
+    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: int, seed: int
+) -> None:
+    await open_storage(sqlite_url).migrate()
+    load = load_on(sqlite_url)
+    (paused, other), client = load.at_work(jobs=500, rate=80, seed=seed)
+    await load.until(lambda history: len(history.runs) > 40)
+    await pause_amid_a_write(paused, tmp_path / "jobs.db")
+    # Longer than busy_timeout, 10 s, and than a lease: what it writes as it goes on is the first thing to be written.
+    await asyncio.sleep(12 if scale == 1 else 60)
+    paused.cont()
+    recovery = await load.next_run(now())
+    await close_up(load, report, "SQLite: SIGSTOP amid a write", 1, recovery, [client])
+    assert paused.alive
+    assert other.alive
+
+
 async def test_writers_killed_at_any_moment_leave_a_file_that_is_whole(
     sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: int, seed: int
 ) -> None:
