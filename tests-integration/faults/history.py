@@ -1,6 +1,6 @@
 """Judge a history: what was asked of a queue, what ran, what was told, what is left, against what the queue promises.
 
-Everything here is pure. The words of a violation are those that the model and the schedules use too.
+Everything here is pure.
 
 What decides is never a clock alone where a lease can: leases of a job are numbered in the order in which they were
 given, and each write names its own.
@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from uuid import UUID
 
 import attrs
@@ -30,6 +29,8 @@ from journal import (
     Started,
     Told,
 )
+from tables import Kept, check_tables
+from wrong import Violation, Wrong
 
 from jobq_core.errors import WorkerLostError
 from jobq_core.records import JobRecord, type_name
@@ -42,76 +43,6 @@ machine that is too busy at that."""
 
 Span = tuple[float, float]
 """From when to when."""
-
-
-class Wrong(StrEnum):
-    """What a history may show that no queue should do."""
-
-    LOST = "lost"
-    """An add was acknowledged, and there is no such job."""
-    ADDED_TWICE = "added twice"
-    """One add made two jobs."""
-    KEPT_THOUGH_REFUSED = "kept though refused"
-    """An add was refused, and the job is there."""
-    LEASE_TWICE = "lease twice"
-    """One lease was run twice, or was given for two jobs."""
-    DOUBLY_OWNED = "run while another held the lease"
-    """A run began under an older lease, or went on while a newer lease ran, and its process was in no trouble."""
-    STALE_WRITE = "written under a lost lease"
-    """The job's end is that of a run whose lease was over."""
-    AFTER_THE_END = "run after the end"
-    THOUGH_ABORTED = "run though aborted"
-    """A run began after an abort was answered by the job's end, or a second lease ran after it was asked to stop."""
-    UNEXPLAINED = "more runs than lost leases explain"
-    """A run that is neither the last nor among the job's failed and lost ones, nor was told to stop."""
-    LOST_WITHOUT_CAUSE = "lease lost without cause"
-    """A lease was taken from a process that nobody had disturbed."""
-    FAILED_UNRUN = "failed by a lost worker without a run"
-    """The last lease was lost and so the job failed, but under that lease it never ran: it was only held."""
-    TOO_MANY_ATTEMPTS = "more attempts than allowed"
-    WRONG_RESULT = "wrong result"
-    WRONG_END = "wrong end"
-    """A job that had to complete failed, or the other way round, or it ended as none of its runs did."""
-    EVENT_MISSING = "terminal event missing"
-    EVENT_TWICE = "terminal event twice"
-    EVENT_WRONG = "terminal event of another end"
-    LIMIT = "limit exceeded"
-    KEY_DOUBLED = "unique key doubled"
-    KEY_MISLAID = "unique key held by the wrong job or by none"
-    """A key is kept for a job that has ended or is gone, or a job that has not ended lacks its own."""
-    MISPLACED = "in no place or several"
-    """What is kept of a job does not say one state, or something is kept of a job that is gone."""
-    MISCOUNTED = "miscounted"
-    """The storage says that there is another number of jobs in a state than there is."""
-    STUCK = "stuck"
-
-
-OF_TABLES = (Wrong.KEY_MISLAID, Wrong.MISPLACED, Wrong.MISCOUNTED)
-"""What the storage's own tables show, whatever happened before."""
-
-
-class WrongInside(StrEnum):
-    """What a history cannot show, and the model and the schedules see, which look into the storage at each step."""
-
-    WITHOUT_LEASE = "run without a lease"
-    """A run goes on whose lease is over, and the job waits for another."""
-    UNNOTED = "run that nobody noted"
-    """A run that had to be noted to begin began without."""
-    UNCOUNTED = "run that does not count"
-    """An attempt was given back, as of a job that never ran, though it ran: it may run for ever so."""
-    LOST_LIVES = "a lost worker lives on"
-
-
-@attrs.frozen(kw_only=True)
-class Violation:
-    """One thing wrong with one job (or one listener, or one limit), and what shows it."""
-
-    wrong: Wrong
-    subject: str
-    details: str
-
-    def __str__(self) -> str:
-        return f"{self.wrong}: {self.subject}: {self.details}"
 
 
 @attrs.frozen(kw_only=True)
@@ -210,22 +141,6 @@ class Final:
             lost=frozenset(by[True]),
             failed=frozenset(by[False]),
         )
-
-
-@attrs.frozen(kw_only=True)
-class Kept:
-    """What the tables of a storage hold at one moment, and what it says that it holds; each names jobs in its own way.
-
-    counts: how many jobs there are by queue and state, in each way that this can be asked for. jobs: those whose
-    submission is there, with the queue and the unique key of those that have a key. places: each state that is kept of
-    a job. failed: the jobs of which failed runs are kept. keys: which job each unique key, with its queue, is held by.
-    """
-
-    counts: Sequence[Mapping[tuple[str, JobState], int]] = ()
-    jobs: Mapping[Hashable, tuple[str, str] | None] = attrs.field(factory=dict)
-    places: Sequence[tuple[Hashable, JobState]] = ()
-    failed: Collection[Hashable] = ()
-    keys: Sequence[tuple[Hashable, tuple[str, str]]] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -392,8 +307,13 @@ def check(
         found += _limit(limit, history)
     found += _keys(history.adds, runs, finals)
     if kept is not None:
-        found += [*miscounted(kept, finals), *_places(kept), *_kept_keys(kept)]
+        found += check_tables(kept, standing(finals))
     return found
+
+
+def standing(finals: Iterable[Final]) -> Counter[tuple[str, JobState]]:
+    """Count jobs by queue and state."""
+    return Counter((final.queue, final.state) for final in finals)
 
 
 def recoveries(history: History) -> list[float]:
@@ -621,40 +541,3 @@ def _keys(adds: Sequence[Add], runs: Mapping[UUID, list[Run]], finals: Collectio
             for other in several_adds:
                 if first.job != other.job and first.answered <= other.asked and other.answered <= held_until:
                     yield _of(Wrong.KEY_DOUBLED, other, f"key {key!r} was that of {first.job}, which still ran")
-
-
-def miscounted(kept: Kept, finals: Iterable[Final]) -> Iterator[Violation]:
-    """Find where a storage counts other jobs than there are."""
-    there = Counter((final.queue, final.state) for final in finals)
-    for counts in kept.counts:
-        for queue, state in sorted({*there, *counts}):
-            said, are = counts.get((queue, state), 0), there[queue, state]
-            if said != are:
-                details = f"{said} jobs are said to be {state}, and {are} are"
-                yield Violation(wrong=Wrong.MISCOUNTED, subject=f"queue {queue!r}", details=details)
-
-
-def _places(kept: Kept) -> Iterator[Violation]:
-    states: defaultdict[Hashable, list[str]] = defaultdict(list)
-    for job, state in kept.places:
-        states[job].append(state)
-    for job in kept.jobs:
-        if len(states[job]) != 1:
-            yield _of_kept(Wrong.MISPLACED, job, f"it is {' and '.join(states[job]) or 'in no state'}")
-    for job in (states.keys() | set(kept.failed)) - kept.jobs.keys():
-        left = f"it is {' and '.join(states[job])}" if job in states else "there are failed runs of it"
-        yield _of_kept(Wrong.MISPLACED, job, f"{left}, and what was asked is gone")
-
-
-def _kept_keys(kept: Kept) -> Iterator[Violation]:
-    unfinished = {job for job, state in kept.places if not is_finished(state)}
-    wanted = {(job, key) for job, key in kept.jobs.items() if key is not None and job in unfinished}
-    held = set(kept.keys)
-    for job, key in held - wanted:
-        yield _of_kept(Wrong.KEY_MISLAID, job, f"key {key} is kept for it, and it has ended, is gone or has another")
-    for job, key in wanted - held:
-        yield _of_kept(Wrong.KEY_MISLAID, job, f"it has not ended, and key {key} is not kept for it")
-
-
-def _of_kept(wrong: Wrong, job: Hashable, details: str) -> Violation:
-    return Violation(wrong=wrong, subject=f"job {job}", details=details)

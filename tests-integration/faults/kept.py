@@ -9,8 +9,8 @@ from contextlib import closing
 from typing import Any
 
 import psycopg
-from history import Kept
 from psycopg import sql
+from tables import Kept
 
 from jobq_core import open_storage
 from jobq_core.states import JobState

@@ -28,10 +28,12 @@ from uuid import UUID
 import attrs
 import load_jobs
 import msgspec
-from history import NOTICE, Final, History, Kept, Limit, Violation, Wrong, check, miscounted, read, recoveries
+from history import NOTICE, Final, History, Limit, check, read, recoveries, standing
 from journal import Answer, Answered, Asked, Disturbed, Journal, now
 from kept import kept_in
 from load_client import Plan
+from tables import Kept, miscounted
+from wrong import Violation, Wrong
 
 from jobq_client import JobQueueClient
 from jobq_core import open_storage
@@ -368,7 +370,7 @@ class Load:
         """
         for _ in range(20):
             finals, kept = await self.finals(), await kept_in(self.direct)
-            if not any(miscounted(kept, finals)):
+            if not any(miscounted(kept, standing(finals))):
                 break
             await asyncio.sleep(0.1)
         return finals, kept

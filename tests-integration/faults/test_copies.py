@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from history import OF_TABLES, Wrong
 from load import Load, Process
+from tables import OF_TABLES
+from wrong import Wrong
 
 from jobq_client import JobQueueClient
 from jobq_core import open_storage

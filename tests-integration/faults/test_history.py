@@ -10,7 +10,7 @@ from uuid import UUID
 import attrs
 import msgspec
 import pytest
-from history import NOTICE, Abort, Add, Event, Final, History, Kept, Limit, Result, Run, Wrong, check, read, recoveries
+from history import NOTICE, Abort, Add, Event, Final, History, Limit, Result, Run, check, read, recoveries
 from hypothesis import given
 from hypothesis import strategies as st
 from journal import (
@@ -29,6 +29,8 @@ from journal import (
     Told,
 )
 from load_client import answer_of
+from tables import Kept
+from wrong import Wrong
 
 from jobq_client.errors import unavailable
 from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError

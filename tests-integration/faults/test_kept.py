@@ -10,10 +10,11 @@ from contextlib import closing
 
 import psycopg
 import pytest
-from history import History, Wrong, check
+from history import History, check
 from kept import kept_in
 from load import Load
 from load_jobs import quick
+from wrong import Wrong
 
 from jobq_core import open_storage
 from jobq_core.records import ErrorRecord

@@ -16,9 +16,10 @@ import load_jobs
 import psycopg
 import pytest
 from cluster import DURABLE, folder_of
-from history import OF_TABLES, Wrong
 from journal import now
 from load import Load
+from tables import OF_TABLES
+from wrong import Wrong
 
 from jobq_core import open_storage
 from jobq_core.ids import new_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import attrs
-from history import Wrong, WrongInside
+from wrong import Wrong, WrongInside
 
 from .model import MOST_LEASES, RESCUE, Job, Model, State, held, renamed
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import attrs
-from history import Event, Wrong, WrongInside
+from history import Event
 from journal import Answer, How
+from wrong import Wrong, WrongInside
 
 from jobq_core.context import JobContext
 from jobq_core.events import JobAborted, JobCompleted, JobFailed, RunEvent

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import attrs
-from history import Wrong
+from wrong import Wrong
 
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.states import FINISHED, JobState

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import attrs
-from history import Wrong, WrongInside
+from wrong import Wrong, WrongInside
 
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.records import WorkerInfo, WorkerStats

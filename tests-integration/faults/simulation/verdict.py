@@ -8,7 +8,7 @@ from uuid import UUID
 
 import attrs
 import history
-from history import Wrong
+from wrong import Wrong
 
 from jobq_core import AbortSignalJobError, JobNotFoundError
 from jobq_core.encoding import decode
