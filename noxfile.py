@@ -117,7 +117,7 @@ def integration(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Break every promise that can be broken from outside, for about 10 minutes. `-- --seed N` repeats a run."""
+    """Break every promise that can be broken from outside, in 10 to 15 minutes. `-- --seed N` repeats a run."""
     install(session, *PACKAGES, group="faults", test=True)
     install_tools(session)
     session.run("pytest", "tests-integration/faults", *session.posargs)
