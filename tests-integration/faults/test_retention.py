@@ -1,0 +1,59 @@
+"""Finished jobs are removed all the time, by several at once, while workers are killed: none that has not ended is."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from load import ALL_KINDS, PATIENT, Load
+
+from jobq_core import open_storage
+from jobq_core.storage import QueueStorage, Retention
+
+KEPT = 3.0
+"""Seconds that an ended job is kept, whatever its end: in which whoever waits for it hears of that."""
+PRUNERS = 2
+"""How many remove finished jobs beside the workers, which do so every ten seconds."""
+
+
+async def prune(storage: QueueStorage, ending: asyncio.Event, pruned: list[int]) -> None:
+    """Remove finished jobs again and again."""
+    while not ending.is_set():
+        pruned.append(await storage.prune())
+        await asyncio.sleep(0.05)
+
+
+async def test_what_is_removed_under_load_has_ended_and_its_client_knows(
+    migrated_url: str, load_on: Callable[..., Load], report: Callable[..., None], seed: int, scale: int
+) -> None:
+    load, dice = load_on(migrated_url), random.Random(seed)
+    kills, pruned, ending = 4 * scale, list[int](), asyncio.Event()
+    async with open_storage(migrated_url) as storage, asyncio.TaskGroup() as pruners:
+        await storage.set_retention({"default": Retention(completed=KEPT, failed=KEPT, aborted=KEPT)})
+        for _ in range(PRUNERS):
+            pruners.create_task(prune(storage, ending, pruned))
+        plan = PATIENT | {"kinds": ALL_KINDS, "keys": 4, "many": 20, "delayed": 0.1, "aborted": 0.1}
+        workers = [load.worker().started() for _ in range(2)]
+        client = load.client(jobs=160 * kills, rate=100, seed=seed, **plan).started()
+        for _ in range(kills):
+            await load.some_more(client, 100)
+            place = dice.randrange(len(workers))
+            workers[place].kill()
+            workers[place] = load.worker().started()
+        client.done(120)
+        await load.drained()
+        ending.set()
+    heard = {event.job for event in load.history().events}
+    verdict = await load.verdict(removed=heard, undisturbed=True)
+    report("finished jobs removed under load", tried=sum(pruned), **verdict.figures)
+    assert verdict.text == ""
+    assert sum(pruned) > 0
+    assert all(worker.alive for worker in workers)
+    async with open_storage(migrated_url) as storage:
+        await storage.set_retention({"default": Retention(completed=0.0, failed=0.0, aborted=0.0)})
+        while await storage.prune():
+            pass
+    emptied = await load.verdict(removed=heard, undisturbed=True)
+    assert emptied.text == "", "nothing is left of what is gone"
+    assert emptied.finals == []
