@@ -187,17 +187,17 @@ STRICT = {
 
 @pytest.mark.parametrize("where", STRICT)
 async def test_no_secret_is_said_where_postgresql_repeats_what_it_refuses(
-    postgres_url: str, overheard: Overheard, seed: int, report: Callable[..., None], where: str
+    postgres: ThrowawayPostgres, overheard: Overheard, seed: int, report: Callable[..., None], where: str
 ) -> None:
-    await open_storage(postgres_url).migrate()
-    word = word_of(seed)
-    said = overheard.said
+    """On a server of its own, whose log may say it: what that does is its administrator's to set."""
+    url, word, said = postgres.dsn, word_of(seed), overheard.said
+    await open_storage(url).migrate()
     asyncio.get_running_loop().set_debug(True)
     job = security_jobs.in_loop(Secret(word), "fine")
     async with (
-        await psycopg.AsyncConnection.connect(postgres_url) as own,
-        await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as admin,
-        JobQueueClient(postgres_url) as client,
+        await psycopg.AsyncConnection.connect(url) as own,
+        await psycopg.AsyncConnection.connect(url, autocommit=True) as admin,
+        JobQueueClient(url) as client,
     ):
         await admin.execute(STRICT[where].format(kind=job.definition.kind).encode())
         attempts: tuple[Callable[[], Any], ...] = (

@@ -132,6 +132,13 @@ def test_a_password_that_ended_in_an_option_is_not_repeated(option: str) -> None
     assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.parametrize("schema", ["%1Fuser:hidden@host", "pg_user:hidden@host"])
+def test_a_schema_that_is_refused_is_not_repeated(schema: str) -> None:
+    with pytest.raises(ConfigurationError, match="schema") as caught:
+        PostgresQueueStorage(f"postgresql://?schema={schema}:5432/database")
+    assert "hidden" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -20,12 +20,12 @@ def check_schema(schema: str) -> str:
     if not isinstance(schema, str):
         raise ConfigurationError(f"schema must be a name of 1 to 50 bytes, not {shown(schema)}")
     if not schema.isprintable() or "\\" in schema or "$$" in schema or not 1 <= len(schema.encode()) <= 50:
+        # Not repeated, neither here nor below: a URL that lacks a & has more in an option's value, a password too.
         raise ConfigurationError(
-            "schema must be a name of 1 to 50 bytes, without control characters, backslashes and $$, "
-            f"not {shown(schema)}"
+            "schema must be a name of 1 to 50 bytes, without control characters, backslashes and $$"
         )
     if schema.startswith("pg_") or schema == "information_schema":
-        raise ConfigurationError(f"schema {schema!r} is PostgreSQL's own; choose another name")
+        raise ConfigurationError("the schema's name is one of PostgreSQL's own (pg_…); choose another")
     return schema
 
 
