@@ -9,12 +9,14 @@ import sqlite3
 import time
 from collections import Counter
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from pausing import pause_between_writes
 from shop_jobs import at_gate, count, deaf, say_pid, thread_at_gate
 from watching import Gate, Log
 
@@ -227,23 +229,6 @@ async def test_a_job_that_kills_its_worker_runs_out_of_attempts(
     assert log.lines == ["started it"] * 2
 
 
-def pause_between_writes(child: Any, url: str) -> None:
-    """Pause a process, but not while it has SQLite's write lock, which nobody could take from it."""
-    for _ in range(1000):
-        os.kill(child.process.pid, signal.SIGSTOP)
-        if not url.startswith("sqlite"):
-            return
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=0, isolation_level=None)) as file:
-            try:
-                file.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                os.kill(child.process.pid, signal.SIGCONT)
-            else:
-                file.execute("ROLLBACK")
-                return
-    raise AssertionError("the process holds the lock whenever it is looked at")
-
-
 async def test_a_resumed_worker_cannot_settle_what_others_have_taken_over(
     migrated_url: str, children: Any, log: Log, gate: Gate
 ) -> None:
@@ -251,7 +236,8 @@ async def test_a_resumed_worker_cannot_settle_what_others_have_taken_over(
     async with JobQueueClient(migrated_url) as client:
         handle = await client.add(at_gate(gate=str(gate), log=str(log), name="it"))
         await log.has("started it")
-        pause_between_writes(stalled, migrated_url)
+        signals = (partial(stalled.process.send_signal, each) for each in (signal.SIGSTOP, signal.SIGCONT))
+        pause_between_writes(*signals, migrated_url)
         other = start(children, "worker", migrated_url, 1, "--name", "other", *QUICK)
         await log.until(lambda lines: lines.count("started it") == 2, timeout=60)
         gate.open()

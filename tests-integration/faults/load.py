@@ -16,11 +16,9 @@ import asyncio
 import os
 import re
 import signal
-import sqlite3
 import sys
 import time
 from collections.abc import Collection, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -32,6 +30,7 @@ from history import NOTICE, Final, History, Limit, check, read, recoveries, stan
 from journal import Answer, Answered, Asked, Disturbed, Journal, now
 from kept import kept_in
 from load_client import Plan
+from pausing import pause_between_writes
 from tables import Kept, miscounted
 from wrong import Violation, Wrong
 
@@ -44,6 +43,8 @@ from jobq_core.storage import JobFilter
 HERE = Path(__file__).parent
 LOST_AFTER = 2.0
 """Seconds without a sign of life after which the workers here count as lost, so that a test need not wait for 30."""
+LONG_LEASE = 4.0
+"""The same for workers that nobody is to take for lost, however busy the machine is."""
 PROBE = "probe"
 """How the tokens begin of jobs that the test itself adds, to see whether anything runs."""
 SOON = 15.0
@@ -148,19 +149,7 @@ class Process:
 
 def pause(worker: Process, url: str) -> None:
     """Pause a worker, though not while it writes to SQLite: nobody can take a file's lock from a paused process."""
-    for _ in range(1000):
-        worker.stop()
-        if not url.startswith("sqlite:"):
-            return
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=0, isolation_level=None)) as file:
-            try:
-                file.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                worker.cont()
-            else:
-                file.execute("ROLLBACK")
-                return
-    raise AssertionError("the worker holds the lock whenever it is looked at")
+    pause_between_writes(worker.stop, worker.cont, url)
 
 
 @attrs.frozen(kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from load import Load, Verdict
+from load import LONG_LEASE, Load, Verdict
 from wrongtime import Machine
 
 from jobq_client import JobQueueClient
@@ -20,8 +20,6 @@ from jobq_core.storage import JobFilter, Retention
 
 SLACK = 60.0
 """Seconds by which things may be late on a busy machine; clocks here are wrong by thousands."""
-LONG_LEASE = 4.0
-"""Seconds after which a worker counts as lost that nobody is to take for lost, however busy the machine is."""
 APART = 0.25
 """Seconds between two adds from which on the ids must tell which came first: what a slow answer to the question for the
 database's time may have hidden, and then some."""

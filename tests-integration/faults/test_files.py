@@ -14,6 +14,7 @@ import pytest
 from disks import full, refused, small
 from journal import now
 from load import PATIENT, Load, Process
+from pausing import locked
 
 from jobq_core import StorageError, open_storage
 
@@ -78,37 +79,26 @@ async def test_a_foreign_writer_that_holds_the_lock_for_long_is_waited_for(
     assert all(worker.alive for worker in workers)
 
 
-def locked(path: Path, seconds: float) -> bool:
-    """Say whether somebody has the file's write lock for all that time."""
-    with closing(sqlite3.connect(path, timeout=seconds, isolation_level=None)) as stranger:
-        try:
-            stranger.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            return True
-        stranger.execute("ROLLBACK")
-        return False
-
-
-async def pause_amid_a_write(worker: Process, path: Path) -> None:
+async def pause_amid_a_write(worker: Process, url: str) -> None:
     """Pause a worker that has the write lock: nobody can take it from it."""
     async with asyncio.timeout(90):
         while True:
             await asyncio.sleep(0.01)
             worker.stop()
             # What others write is over in a moment.
-            if locked(path, 0) and await asyncio.to_thread(locked, path, 1.0):
+            if locked(url) and await asyncio.to_thread(locked, url, 1.0):
                 return
             worker.cont()
 
 
 async def test_a_worker_paused_amid_a_write_holds_up_all_others_and_costs_nothing(
-    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: int, seed: int
+    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], scale: int, seed: int
 ) -> None:
     await open_storage(sqlite_url).migrate()
     load = load_on(sqlite_url)
     (paused, other), client = load.at_work(jobs=500, rate=80, seed=seed)
     await load.until(lambda history: len(history.runs) > 40)
-    await pause_amid_a_write(paused, tmp_path / "jobs.db")
+    await pause_amid_a_write(paused, sqlite_url)
     # Longer than busy_timeout, 10 s, and than a lease: what it writes as it goes on is the first thing to be written.
     await asyncio.sleep(12 if scale == 1 else 60)
     paused.cont()

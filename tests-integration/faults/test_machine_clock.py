@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from load import Load, Process, pause
+from load import LONG_LEASE, Load, Process, pause
 from load_jobs import quick
 from wrongtime import Machine
 
@@ -26,8 +26,6 @@ from jobq_core.storage import JobFilter, Retention
 QUEUES = ("default", "held")
 SLACK = 60.0
 """Seconds by which a rescue may be late on a busy machine; clocks here are wrong by thousands."""
-LONG_LEASE = 4.0
-"""Seconds after which a worker counts as lost that nobody is to take for lost, however busy the machine is."""
 
 
 @pytest.fixture

@@ -251,8 +251,10 @@ class Doorbell:
                 if not ears:
                     del self._ears[topic]
 
+    _failures = 0
+    """How often it could not be heard since it last was."""
+
     async def _listen(self) -> None:
-        failures = 0
         while True:
             try:
                 async with asyncio.timeout(self._time_limit):
@@ -270,17 +272,13 @@ class Doorbell:
                 finally:
                     link.close()
             except (psycopg.Error, OSError, TimeoutError) as error:
-                if self._heard:
-                    self._heard, failures = False, 0
-                level = logging.WARNING if failures == 0 else logging.DEBUG
+                level = logging.WARNING if self._failures == 0 else logging.DEBUG
                 _log.log(level, "the doorbell cannot be heard, polling meanwhile: %s", error)
-                failures += 1
+                self._failures += 1
             finally:
                 self._attempted.set()
             # Full jitter: after an outage not everybody comes back at the same moment.
-            await asyncio.sleep(random.uniform(0, min(_LONGEST_BACKOFF, 0.2 * 2 ** min(failures, 10))))
-
-    _heard = False
+            await asyncio.sleep(random.uniform(0, min(_LONGEST_BACKOFF, 0.2 * 2 ** min(self._failures, 10))))
 
     async def _hear_out(self, link: Link) -> None:
         """Pass notifications on until the connection fails."""
@@ -290,7 +288,7 @@ class Doorbell:
         if self._attempted.is_set():
             for topic in list(self._ears):
                 self.tell((topic,))  # a reconnect: rings may have been missed
-        self._heard = True
+        self._failures = 0
         self._attempted.set()
         while True:
             await link.wait_lost(_PROBE)
