@@ -12,9 +12,8 @@ from psycopg import sql
 
 from jobq_core.errors import SchemaError, StorageUnavailableError
 from jobq_core.records import JobRecord
-from jobq_core.states import Ending, JobState
-from jobq_core.storage import JobFilter
-from jobq_core.testing import ERROR, add_job, claim, claim_one, job_in, new_job, read, register_worker, settle
+from jobq_core.testing import fill, new_job, work_on
+from jobq_core.testing.migrating import WAITING
 from jobq_storage_postgres import PostgresQueueStorage, migrate
 from jobq_storage_postgres.migrate import Migration, migrations
 
@@ -32,8 +31,6 @@ LATER = Migration(
     ),
 )
 """What older code does not know of in every table that it writes to."""
-WAITING = (JobState.PENDING, JobState.BLOCKED)
-"""The states of jobs that a new worker claims: what is BLOCKED here waits for one that knows its kind."""
 
 
 @pytest.fixture
@@ -200,11 +197,11 @@ async def test_a_worker_does_all_its_work_on_a_newer_schema_before_its_post_migr
     await storage.migrate()
     before = await filled(storage)
     async with PostgresQueueStorage(postgres_dsn, schema=storage.schema) as there_before:
-        await work(there_before, before)
+        await work_on(there_before, before)
         know(NOTES, LATER)
         assert await storage.migrate() == [NOTES.name, LATER.name]
         know()
-        await work(there_before, [])
+        await work_on(there_before, [])
     know()
     await go_on(storage, [record for record in before if record.state not in WAITING])
 
@@ -277,12 +274,7 @@ async def test_any_name_serves_in_the_script(postgres_dsn: str, postgres_schema:
 async def filled(storage: PostgresQueueStorage) -> list[JobRecord]:
     """Put jobs in all states but one into a schema, and return them."""
     async with storage:
-        worker = await register_worker(storage)
-        for state in set(JobState) - {JobState.PROCESSING, JobState.PENDING}:
-            await job_in(storage, worker, state)
-        await add_job(storage, unique_key="held")
-        await storage.deregister(worker.id)
-        return (await storage.find(JobFilter())).jobs
+        return await fill(storage)
 
 
 async def refused(storage: PostgresQueueStorage, said: str) -> None:
@@ -295,30 +287,7 @@ async def refused(storage: PostgresQueueStorage, said: str) -> None:
 async def go_on(storage: PostgresQueueStorage, before: list[JobRecord]) -> None:
     """See that these jobs are as they were, and that a worker claims, settles, loses and prunes them and others."""
     async with storage:
-        await work(storage, before)
-
-
-async def work(storage: PostgresQueueStorage, before: list[JobRecord]) -> None:
-    """Do the same with a storage that is open."""
-    there = (await storage.find(JobFilter())).jobs
-    assert [record for record in there if record in before] == before
-    worker, other = await register_worker(storage), await register_worker(storage)
-    new = await add_job(storage, run_at=0.001)
-    async with asyncio.timeout(20):
-        while not (await storage.promote()).promoted:
-            pass
-    claimed = await claim(storage, worker)
-    assert {job.id for job in claimed} == {new, *(job.id for job in before if job.state in WAITING)}
-    for job in claimed:
-        assert await settle(storage, worker, job) is JobState.COMPLETED
-    lost = await add_job(storage)
-    await claim_one(storage, other)
-    await storage.deregister(other.id)
-    assert [[job.id for job in found.jobs] for found in await storage.rescue()] == [[lost]]
-    await settle(storage, worker, await claim_one(storage, worker), Ending.FAIL, error=ERROR)
-    assert (await read(storage, lost)).state is JobState.FAILED
-    assert await storage.prune() == 0
-    await storage.deregister(worker.id)
+        await work_on(storage, before)
 
 
 async def change(dsn: str, schema: str, query: str, name: str) -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -13,9 +12,8 @@ import pytest
 
 from jobq_core.errors import SchemaError
 from jobq_core.records import JobRecord
-from jobq_core.states import Ending, JobState
-from jobq_core.storage import JobFilter
-from jobq_core.testing import ERROR, add_job, claim, claim_one, job_in, read, register_worker, settle, state_of
+from jobq_core.testing import add_job, fill, state_of, work_on
+from jobq_core.testing.migrating import WAITING
 from jobq_storage_sqlite import SqliteQueueStorage, migrations
 from jobq_storage_sqlite.migrations import Migration
 
@@ -32,8 +30,6 @@ LATER = Migration(
     ),
 )
 """What older code does not know of in every table that it writes to."""
-WAITING = (JobState.PENDING, JobState.BLOCKED)
-"""The states of jobs that a new worker claims: what is BLOCKED here waits for one that knows its kind."""
 BROKEN = Migration("0004_pre_broken", "pre", "CREATE TABLE jobq_b (a TEXT);\nCREATE TABLE jobq_b (a TEXT);\n")
 
 
@@ -205,11 +201,11 @@ async def test_a_worker_does_all_its_work_on_a_newer_schema_that_older_code_work
     """One that was there before, and one that comes after."""
     before = await filled(path)
     async with SqliteQueueStorage(path) as there_before:
-        await work(there_before, before)
+        await work_on(there_before, before)
         know(PRE, LATER)
         assert await SqliteQueueStorage(path).migrate() == [PRE.name, LATER.name]
         know()
-        await work(there_before, [])
+        await work_on(there_before, [])
     await go_on(path, [record for record in before if record.state not in WAITING])
 
 
@@ -249,12 +245,7 @@ def test_the_names_are_numbered_without_gaps() -> None:
 async def filled(path: Path) -> list[JobRecord]:
     """Put jobs in all states but one into a file, and return them."""
     async with SqliteQueueStorage(path) as storage:
-        worker = await register_worker(storage)
-        for state in set(JobState) - {JobState.PROCESSING, JobState.PENDING}:
-            await job_in(storage, worker, state)
-        await add_job(storage, unique_key="held")
-        await storage.deregister(worker.id)
-        return (await storage.find(JobFilter())).jobs
+        return await fill(storage)
 
 
 async def refused(path: Path, said: str) -> None:
@@ -268,27 +259,4 @@ async def refused(path: Path, said: str) -> None:
 async def go_on(path: Path, before: list[JobRecord]) -> None:
     """See that these jobs are as they were, and that a worker claims, settles, loses and prunes them and others."""
     async with SqliteQueueStorage(path) as storage:
-        await work(storage, before)
-
-
-async def work(storage: SqliteQueueStorage, before: list[JobRecord]) -> None:
-    """Do the same with a storage that is open."""
-    there = (await storage.find(JobFilter())).jobs
-    assert [record for record in there if record in before] == before
-    worker, other = await register_worker(storage), await register_worker(storage)
-    new = await add_job(storage, run_at=0.001)
-    async with asyncio.timeout(20):
-        while not (await storage.promote()).promoted:
-            pass
-    claimed = await claim(storage, worker)
-    assert {job.id for job in claimed} == {new, *(job.id for job in before if job.state in WAITING)}
-    for job in claimed:
-        assert await settle(storage, worker, job) is JobState.COMPLETED
-    lost = await add_job(storage)
-    await claim_one(storage, other)
-    await storage.deregister(other.id)
-    assert [[job.id for job in found.jobs] for found in await storage.rescue()] == [[lost]]
-    await settle(storage, worker, await claim_one(storage, worker), Ending.FAIL, error=ERROR)
-    assert (await read(storage, lost)).state is JobState.FAILED
-    assert await storage.prune() == 0
-    await storage.deregister(worker.id)
+        await work_on(storage, before)

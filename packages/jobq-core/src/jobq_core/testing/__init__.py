@@ -19,7 +19,7 @@ It needs pytest and pytest-asyncio, in whatever mode: `pip install jobq-core[tes
 
 import pytest
 
-pytest.register_assert_rewrite("jobq_core.testing.contract", "jobq_core.testing.helpers")
+pytest.register_assert_rewrite("jobq_core.testing.contract", "jobq_core.testing.helpers", "jobq_core.testing.migrating")
 
 from jobq_core.testing.clock import ManualClock  # noqa: E402
 from jobq_core.testing.contract import StorageContract  # noqa: E402
@@ -38,6 +38,7 @@ from jobq_core.testing.helpers import (  # noqa: E402
     state_of,
     worker_info,
 )
+from jobq_core.testing.migrating import fill, work_on  # noqa: E402
 
 __all__ = [
     "ERROR",
@@ -47,6 +48,7 @@ __all__ = [
     "case",
     "claim",
     "claim_one",
+    "fill",
     "job_in",
     "new_job",
     "read",
@@ -54,5 +56,6 @@ __all__ = [
     "settle",
     "start_one",
     "state_of",
+    "work_on",
     "worker_info",
 ]
