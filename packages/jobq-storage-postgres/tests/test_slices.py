@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -134,6 +135,34 @@ async def test_a_long_reader_puts_the_dropping_off_and_nobody_waits(
         assert [added.created for added in await storage.add([new_job()])] == [True]
     await storage._upkeep.tend_slices()
     assert old not in await slices(storage, postgres_dsn)
+
+
+async def test_two_that_tend_the_slices_at_once_do_each_thing_once(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    schema = sql.Identifier(storage.schema)
+    async with (
+        await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as one,
+        await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as two,
+    ):
+
+        async def both(function: str, *values: object) -> list[int]:
+            asked = sql.SQL("SELECT {}.{}({})").format(
+                schema, sql.SQL(function), sql.SQL(", ").join(map(sql.Literal, values))
+            )
+            done = await asyncio.gather(one.execute(asked), two.execute(asked))
+            rows = [await cursor.fetchone() for cursor in done]
+            return sorted(row[0] for row in rows if row is not None)
+
+        # On a machine that stalls neither gives up; two that held what the other wants would be told of it, after 1 s.
+        for signature in ("make_slices(integer)", "drop_slices(interval, integer)"):
+            patient = sql.SQL("ALTER FUNCTION {}.{} SET lock_timeout = '30s'")
+            await one.execute(patient.format(schema, sql.SQL(signature)))
+        for weeks in range(2, 22, 2):
+            await storage.add([new_job()])
+            await move_clock(storage, postgres_dsn, 7 * weeks)
+            assert await both("make_slices", 1) == [0, 4]
+            assert await both("drop_slices", timedelta(days=1), 5000) == [0, 2]
 
 
 async def test_a_week_whose_jobs_are_in_the_default_partition_already_gets_no_slice(

@@ -257,6 +257,8 @@ CREATE FUNCTION jobq.make_slices(ahead integer) RETURNS integer
             high uuid;
             made integer := 0;
         BEGIN
+            -- One at a time, and what is asked from here on sees what the one before did. Not the slices: they may be vacuumed.
+            LOCK TABLE ONLY jobq.job IN SHARE UPDATE EXCLUSIVE MODE;
             IF pg_relation_size('jobq.job_default') + pg_relation_size('jobq.outcome_default') > 128 * 1024 * 1024 THEN
                 RETURN 0;
             END IF;
@@ -290,6 +292,8 @@ CREATE FUNCTION jobq.drop_slices(age interval, most integer) RETURNS integer
             left_over integer;
             dropped integer := 0;
         BEGIN
+            -- One at a time, and what is asked from here on sees what the one before did. Not the slices: they may be vacuumed.
+            LOCK TABLE ONLY jobq.job IN SHARE UPDATE EXCLUSIVE MODE;
             FOR slice IN
                 SELECT substr(c.relname, 4)
                 FROM pg_inherits i
