@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 
@@ -20,9 +21,10 @@ def locked(url: str, seconds: float = 0.0) -> bool:
 
 def pause_between_writes(stop: Callable[[], object], resume: Callable[[], object], url: str) -> None:
     """Pause a process, though not while it writes to SQLite. stop, resume: do so to it."""
-    for _ in range(1000):
+    for _ in range(200):
         stop()
         if not url.startswith("sqlite:") or not locked(url):
             return
         resume()
+        time.sleep(0.05)  # so long it may write: stopped again at once, it would never come to the end
     raise AssertionError("the process holds the lock whenever it is looked at")
