@@ -56,6 +56,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.hypothesis_seed = config.option.seed
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not {"children", "postgres"}.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("processes")
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     return f"faults: {_repeat(config)}"
 
