@@ -117,7 +117,7 @@ def integration(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Break every promise that can be broken from outside, in about 15 minutes. `-- --seed N` repeats a run."""
+    """Break every promise that can be broken from outside, in 15 to 20 minutes. `-- --seed N` repeats a run."""
     break_promises(session)
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sqlite3
 import time
 from collections import Counter
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -236,14 +234,14 @@ async def test_a_resumed_worker_cannot_settle_what_others_have_taken_over(
     async with JobQueueClient(migrated_url) as client:
         handle = await client.add(at_gate(gate=str(gate), log=str(log), name="it"))
         await log.has("started it")
-        signals = (partial(stalled.process.send_signal, each) for each in (signal.SIGSTOP, signal.SIGCONT))
-        pause_between_writes(*signals, migrated_url)
+        send = stalled.process.send_signal
+        pause_between_writes(lambda: send(signal.SIGSTOP), lambda: send(signal.SIGCONT), migrated_url)
         other = start(children, "worker", migrated_url, 1, "--name", "other", *QUICK)
         await log.until(lambda lines: lines.count("started it") == 2, timeout=60)
         gate.open()
         assert await client.wait_for(handle, timeout=30) == "it"
         (before,) = await records_of(client, [handle])
-        os.kill(stalled.process.pid, signal.SIGCONT)
+        send(signal.SIGCONT)
         # It finds out, starts anew under another name tag of its own, and works on.
         stalled.wait_for_line("taken for lost|could not renew")
         other.terminate()

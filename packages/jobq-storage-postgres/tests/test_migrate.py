@@ -13,7 +13,7 @@ from psycopg import sql
 from jobq_core.errors import SchemaError, StorageUnavailableError
 from jobq_core.records import JobRecord
 from jobq_core.testing import fill, new_job, work_on
-from jobq_core.testing.migrating import WAITING
+from jobq_core.testing.migrating import CLAIMABLE
 from jobq_storage_postgres import PostgresQueueStorage, migrate
 from jobq_storage_postgres.migrate import Migration, migrations
 
@@ -203,7 +203,7 @@ async def test_a_worker_does_all_its_work_on_a_newer_schema_before_its_post_migr
         know()
         await work_on(there_before, [])
     know()
-    await go_on(storage, [record for record in before if record.state not in WAITING])
+    await go_on(storage, [record for record in before if record.state not in CLAIMABLE])
 
 
 async def test_the_script_does_what_migrating_does(postgres_dsn: str, postgres_schema: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from jobq_core.errors import SchemaError
 from jobq_core.records import JobRecord
 from jobq_core.testing import add_job, fill, state_of, work_on
-from jobq_core.testing.migrating import WAITING
+from jobq_core.testing.migrating import CLAIMABLE
 from jobq_storage_sqlite import SqliteQueueStorage, migrations
 from jobq_storage_sqlite.migrations import Migration
 
@@ -206,7 +206,7 @@ async def test_a_worker_does_all_its_work_on_a_newer_schema_that_older_code_work
         assert await SqliteQueueStorage(path).migrate() == [PRE.name, LATER.name]
         know()
         await work_on(there_before, [])
-    await go_on(path, [record for record in before if record.state not in WAITING])
+    await go_on(path, [record for record in before if record.state not in CLAIMABLE])
 
 
 async def test_a_migration_that_fails_leaves_nothing_of_itself(path: Path, know: Know) -> None:

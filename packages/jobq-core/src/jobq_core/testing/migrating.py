@@ -10,7 +10,7 @@ from jobq_core.states import Ending, JobState
 from jobq_core.storage import JobFilter, QueueStorage
 from jobq_core.testing.helpers import ERROR, add_job, claim, claim_one, job_in, read, register_worker, settle
 
-WAITING: Final = (JobState.PENDING, JobState.BLOCKED)
+CLAIMABLE: Final = (JobState.PENDING, JobState.BLOCKED)
 """The states of jobs that a new worker claims: what is BLOCKED here waits for one that knows its kind."""
 
 
@@ -34,7 +34,7 @@ async def work_on(storage: QueueStorage, before: list[JobRecord]) -> None:
         while not (await storage.promote()).promoted:
             pass
     claimed = await claim(storage, worker)
-    assert {job.id for job in claimed} == {new, *(job.id for job in before if job.state in WAITING)}
+    assert {job.id for job in claimed} == {new, *(job.id for job in before if job.state in CLAIMABLE)}
     for job in claimed:
         assert await settle(storage, worker, job) is JobState.COMPLETED
     lost = await add_job(storage)

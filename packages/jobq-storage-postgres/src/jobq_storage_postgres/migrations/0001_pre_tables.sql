@@ -233,7 +233,8 @@ CREATE VIEW jobq.place AS
 -- What was asked and what came of it lie in slices of a week each, by the time that the first bits of an id (UUIDv7) tell.
 -- Once a slice is over, the few jobs still in it go to the default partition and its space is given back at once.
 -- The functions are the owner's, so that whoever may use the tables can do the maintenance. They wait for locks only so
--- long that nobody else who comes after them does. They run with the owner's rights: pg_temp is named, since it would
+-- long that nobody else who comes after them does. The first lock lets one at a time look and act, and no reader or writer
+-- meets it; the slices are left out of it (ONLY), since they may be vacuumed meanwhile. They run with the owner's rights: pg_temp is named, since it would
 -- come first otherwise, and a caller's temporary table called pg_class would be taken for the real one.
 
 CREATE FUNCTION jobq.first_id_of(day date) RETURNS uuid
@@ -257,7 +258,6 @@ CREATE FUNCTION jobq.make_slices(ahead integer) RETURNS integer
             high uuid;
             made integer := 0;
         BEGIN
-            -- One at a time, and what is asked from here on sees what the one before did. Not the slices: they may be vacuumed.
             LOCK TABLE ONLY jobq.job IN SHARE UPDATE EXCLUSIVE MODE;
             IF pg_relation_size('jobq.job_default') + pg_relation_size('jobq.outcome_default') > 128 * 1024 * 1024 THEN
                 RETURN 0;
@@ -292,7 +292,6 @@ CREATE FUNCTION jobq.drop_slices(age interval, most integer) RETURNS integer
             left_over integer;
             dropped integer := 0;
         BEGIN
-            -- One at a time, and what is asked from here on sees what the one before did. Not the slices: they may be vacuumed.
             LOCK TABLE ONLY jobq.job IN SHARE UPDATE EXCLUSIVE MODE;
             FOR slice IN
                 SELECT substr(c.relname, 4)
