@@ -16,7 +16,7 @@ from jobq_core import open_storage
 from jobq_core.states import JobState
 from jobq_core.storage import QueueStorage
 from jobq_storage_postgres.dsn import split
-from jobq_storage_sqlite.codes import STATES
+from jobq_storage_sqlite.columns import STATES
 
 POSTGRES = (
     "SELECT id, queue, unique_key FROM {}.job",

@@ -290,9 +290,9 @@ class Ways:
     async def prepare(self, *, warm: bool) -> None:
         """Bring the jobs to where the operation begins; with `warm`, the connection has been used for the same."""
         self.worker = await register_worker(self.direct)
-        self.heart = self.storage.heart(self.worker)
+        self.heartbeat = self.storage.heartbeat(self.worker)
         if warm and self.operation == "beat":
-            assert await asyncio.to_thread(self.heart.beat, WorkerStats())
+            assert await asyncio.to_thread(self.heartbeat.beat, WorkerStats())
         elif warm:
             # The same statements, for other jobs, so that they are prepared.
             other = Ways(self.direct, self.storage, self.operation)
@@ -316,14 +316,14 @@ class Ways:
         try:
             match self.operation:
                 case "claim":
-                    answer = await self.storage.exchange(self.worker.id, (), Claim(("default",), 5))
+                    answer = await self.storage.settle_and_claim(self.worker.id, (), Claim(("default",), 5))
                     return f"claimed {len(answer.claimed)}"
                 case "settle":
                     settlement = Settlement(self.claimed.id, self.claimed.lease, Ending.COMPLETE, b"1")
-                    answer = await self.storage.exchange(self.worker.id, [settlement], Claim(("default",), 5))
+                    answer = await self.storage.settle_and_claim(self.worker.id, [settlement], Claim(("default",), 5))
                     return str(answer.settled[0])
                 case "beat":
-                    return str(await asyncio.to_thread(self.heart.beat, WorkerStats(completed=1)))
+                    return str(await asyncio.to_thread(self.heartbeat.beat, WorkerStats(completed=1)))
                 case _:
                     return f"added {sum(added.created for added in await self.storage.add(self.jobs))}"
         except StorageUnavailableError:
@@ -339,7 +339,7 @@ class Ways:
         record = (await self.direct.get([self.jobs[0].id]))[0]
         match self.operation:
             case "claim":
-                held = await self.direct.adopt(self.worker.id, [])
+                held = await self.direct.recover_claims(self.worker.id, [])
                 assert [job.id for job in held] == [self.jobs[0].id], "owned once, whichever answer was lost"
                 assert (outcome, again) in {
                     ("claimed 1", "claimed 0"),
@@ -352,7 +352,7 @@ class Ways:
                 assert record is not None
                 assert (record.state, record.result, record.attempt) == (JobState.COMPLETED, 1, 1)
             case "beat":
-                await asyncio.to_thread(self.heart.close)
+                await asyncio.to_thread(self.heartbeat.close)
                 assert again == "True"
                 assert outcome in ("True", "unknown")
                 assert (await self.direct.workers())[-1].stats.completed == 1

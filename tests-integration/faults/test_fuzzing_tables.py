@@ -195,7 +195,7 @@ class Jobs:
 
     async def claim(self, worker: UUID) -> list[ClaimedJob]:
         """Claim all that there are."""
-        return (await self.client.storage.exchange(worker, (), Claim(("default",), 1000))).claimed
+        return (await self.client.storage.settle_and_claim(worker, (), Claim(("default",), 1000))).claimed
 
     async def make(self, worker: UUID) -> None:
         """Bring them into their states; what is held is held by this worker."""
@@ -205,7 +205,7 @@ class Jobs:
                 Settlement(job.id, job.lease, ending, b"1", error=WRONG if ending is Ending.FAIL else None)
                 for job in await self.claim(worker)
             ]
-            await self.client.storage.exchange(worker, ends)
+            await self.client.storage.settle_and_claim(worker, ends)
         await self.add("held")
         self.held = await self.claim(worker)
         await self.add("ready")
@@ -221,7 +221,7 @@ class Jobs:
             for number, job in enumerate(half)
         ]
         ends += [Settlement(job.id, job.lease, Ending.COMPLETE, b"7") for job in self.held if job.id in sound]
-        settled = (await self.client.storage.exchange(worker, ends)).settled
+        settled = (await self.client.storage.settle_and_claim(worker, ends)).settled
         assert settled[len(half) :] == [JobState.COMPLETED] * len(sound)
 
 

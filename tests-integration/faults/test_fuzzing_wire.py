@@ -27,7 +27,7 @@ from jobq_core.records import WorkerInfo
 from jobq_core.states import Ending
 from jobq_core.storage import Claim, JobFilter, NewJob, QueueStorage, Settlement
 from jobq_storage_postgres import PostgresQueueStorage
-from jobq_storage_postgres.link import TimeLimitError
+from jobq_storage_postgres.connection import TimeLimitError
 
 WORKER = UUID("01990000-0000-7000-8000-000000000001")
 JOBS = [UUID(f"01990000-0000-7000-8000-0000000001{number:02}") for number in range(6)]
@@ -37,7 +37,7 @@ NEW = NewJob(id=UUID("01990000-0000-7000-8000-000000000200"), queue="b", kind="k
 
 async def adopted(storage: QueueStorage) -> list[Any]:
     """Return what a worker adopts, as what can be compared."""
-    return [msgspec.structs.astuple(job) for job in await storage.adopt(WORKER, [])]
+    return [msgspec.structs.astuple(job) for job in await storage.recover_claims(WORKER, [])]
 
 
 # What rings no doorbell, so that all is said over one connection and in this order.
@@ -45,16 +45,16 @@ Operation = Callable[[QueueStorage], Awaitable[Any]]
 OPERATIONS: dict[str, Operation] = {
     "now": lambda storage: storage.now(),
     "get": lambda storage: storage.get(JOBS),
-    "peek": lambda storage: storage.peek(JOBS),
+    "get_status": lambda storage: storage.get_status(JOBS),
     "find": lambda storage: storage.find(JobFilter(queue="a"), limit=3),
     "counts": lambda storage: storage.counts(),
     "workers": lambda storage: storage.workers(),
-    "held": lambda storage: storage.held(WORKER, [(job, 1) for job in JOBS]),
-    "adopt": lambda storage: adopted(storage),
-    "begin": lambda storage: storage.begin(WORKER, [(job, 10**9) for job in JOBS]),
+    "check_leases": lambda storage: storage.check_leases(WORKER, [(job, 1) for job in JOBS]),
+    "recover_claims": lambda storage: adopted(storage),
+    "mark_started": lambda storage: storage.mark_started(WORKER, [(job, 10**9) for job in JOBS]),
     "output_for": lambda storage: storage.output_for("a", "k", b"f" * 16),
     "abort": lambda storage: storage.abort([JOBS[5]]),
-    "settle": lambda storage: storage.exchange(
+    "settle": lambda storage: storage.settle_and_claim(
         WORKER, [Settlement(id=job, lease=10**9 + 1, ending=Ending.COMPLETE) for job in JOBS]
     ),
 }  # fmt: skip
@@ -79,8 +79,8 @@ async def prepare(url: str) -> None:
                 for job in JOBS[:5]
             ]
         )  # fmt: skip
-        claimed = (await storage.exchange(WORKER, (), Claim(("a",), 3))).claimed
-        await storage.exchange(
+        claimed = (await storage.settle_and_claim(WORKER, (), Claim(("a",), 3))).claimed
+        await storage.settle_and_claim(
             WORKER, [Settlement(id=claimed[0].id, lease=claimed[0].lease, ending=Ending.COMPLETE, result=b"[1, 2]")]
         )
 

@@ -136,7 +136,7 @@ async def test_leases_lost_at_once_are_taken_back_in_one_transaction_and_each_by
         await storage.add(jobs)
         for _ in range(count):
             worker = await register_worker(storage)
-            assert len((await storage.exchange(worker.id, (), Claim(("default",), 2))).claimed) == 2
+            assert len((await storage.settle_and_claim(worker.id, (), Claim(("default",), 2))).claimed) == 2
         await asyncio.to_thread(age, migrated_url)
         before = transactions.made
         rescued = await asyncio.gather(*(each.rescue() for each in [storage, other] * 2))
@@ -269,7 +269,7 @@ async def test_control_of_more_than_a_statement_takes_holds_against_clear_and_wo
             async def work(worker: Any = worker) -> int:
                 claimed = 0
                 for _ in range(10):
-                    claimed += len((await storage.exchange(worker.id, (), Claim(("default",), 200))).claimed)
+                    claimed += len((await storage.settle_and_claim(worker.id, (), Claim(("default",), 200))).claimed)
                 return claimed
 
             def some(ids: list[Any] = ids) -> list[Any]:

@@ -67,13 +67,13 @@ async def jobs_in_several_states(load: Load) -> None:
     await load.add([quick(token=token) for token in ("a", "b", "c")])
     async with open_storage(load.url) as storage:
         worker = await register_worker(storage)
-        claimed = (await storage.exchange(worker.id, (), Claim(worker.queues, 3))).claimed
+        claimed = (await storage.settle_and_claim(worker.id, (), Claim(worker.queues, 3))).claimed
         ends = [(Ending.COMPLETE, None), (Ending.COMPLETE, None), (Ending.FAIL, ErrorRecord(type="E", message="no"))]
         settlements = [
             Settlement(job.id, job.lease, ending, error=error)
             for job, (ending, error) in zip(claimed, ends, strict=True)
         ]
-        settled = (await storage.exchange(worker.id, settlements)).settled
+        settled = (await storage.settle_and_claim(worker.id, settlements)).settled
     assert Counter(settled) == {JobState.COMPLETED: 2, JobState.FAILED: 1}
     await load.add([quick(token="d")], unique="k")
 

@@ -71,17 +71,17 @@ async def test_a_worker_is_lost_when_its_lease_is_over_and_not_before(
     assert await storage.rescue() == []
     assert await claim(storage, exact) == await claim(storage, later) == []  # which says that they count as alive
     await stand.at(90)
-    assert not (await storage.exchange(exact.id)).alive
-    assert (await storage.exchange(later.id)).alive
+    assert not (await storage.settle_and_claim(exact.id)).alive
+    assert (await storage.settle_and_claim(later.id)).alive
     assert [[job.id for job in lost.jobs] for lost in await storage.rescue()] == [jobs[:1]]
-    heart = storage.heart(later)
-    assert await asyncio.to_thread(heart.beat, WorkerStats())
+    heartbeat = storage.heartbeat(later)
+    assert await asyncio.to_thread(heartbeat.beat, WorkerStats())
     await stand.at(180)
     assert await storage.rescue() == [], "a beat is worth as much as the registration"
     await stand.at(181)
     assert [lost.worker for lost in await storage.rescue()] == [later.id]
-    assert not await asyncio.to_thread(heart.beat, WorkerStats())
-    await asyncio.to_thread(heart.close)
+    assert not await asyncio.to_thread(heartbeat.beat, WorkerStats())
+    await asyncio.to_thread(heartbeat.close)
     report("moments at which something is over or due", tried=4, added=2)
 
 

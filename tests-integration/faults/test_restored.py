@@ -22,11 +22,11 @@ from tables import OF_TABLES
 from wrong import Wrong
 
 from jobq_core import open_storage
+from jobq_core.adding import new_job
 from jobq_core.ids import new_id
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import Claim, ClaimedJob, Hold, QueueStorage, Settlement
-from jobq_core.submission import new_job
+from jobq_core.storage import Claim, ClaimedJob, LeaseStatus, QueueStorage, Settlement
 from jobq_storage_postgres.testing import ThrowawayPostgres
 from jobq_storage_postgres.testing.binaries import find
 
@@ -207,7 +207,7 @@ def a_worker() -> WorkerInfo:
 async def claimed(storage: QueueStorage, worker: WorkerInfo) -> ClaimedJob:
     """Claim the one job that waits."""
     await storage.register(worker)
-    (job,) = (await storage.exchange(worker.id, [], Claim(("default",), 1))).claimed
+    (job,) = (await storage.settle_and_claim(worker.id, [], Claim(("default",), 1))).claimed
     return job
 
 
@@ -234,12 +234,12 @@ async def test_a_worker_of_before_settles_nothing_once_the_restored_database_giv
         assert job.id == held.id
         assert (job.lease != held.lease) is careful
         # Either way the former is told that it holds nothing: by its next heartbeat, and by its next look at its runs.
-        heart = storage.heart(former)
-        assert not await asyncio.to_thread(heart.beat, WorkerStats())
-        heart.close()
-        assert await storage.held(former.id, [(held.id, held.lease)]) == [Hold(held=False)]
+        heartbeat = storage.heartbeat(former)
+        assert not await asyncio.to_thread(heartbeat.beat, WorkerStats())
+        heartbeat.close()
+        assert await storage.check_leases(former.id, [(held.id, held.lease)]) == [LeaseStatus(held=False)]
         # But it may end its run before.
         ended = Settlement(held.id, held.lease, Ending.COMPLETE, b'"former"')
-        await storage.exchange(former.id, [ended], None)
-        assert await storage.held(new.id, [(job.id, job.lease)]) == [Hold(held=careful)]
+        await storage.settle_and_claim(former.id, [ended], None)
+        assert await storage.check_leases(new.id, [(job.id, job.lease)]) == [LeaseStatus(held=careful)]
     report("PostgreSQL: a worker of before settles", tried=1, added=1)

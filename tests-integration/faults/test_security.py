@@ -35,9 +35,9 @@ from jobq_core import (
     job,
     open_storage,
 )
+from jobq_core.adding import new_job
 from jobq_core.ids import new_id
 from jobq_core.storage import FINISHED_TOPIC, WAITING_TOPIC, QueueStorage
-from jobq_core.submission import new_job
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.testing import ThrowawayPostgres
 from jobq_storage_sqlite import SqliteQueueStorage
@@ -158,7 +158,7 @@ async def test_no_secret_is_said_whatever_goes_wrong(
         said += [text for handle in handles for text in await heard_of(client, handle, timeout=0)]
         records = await storage.get([*waited, strange[0].id])
         assert None not in records
-        said += [repr(records), repr(await storage.peek(waited)), repr(await client.find(limit=1000))]
+        said += [repr(records), repr(await storage.get_status(waited)), repr(await client.find(limit=1000))]
         failed = [record for record in records if record and record.state is JobState.FAILED]
         said += [repr(record.error) + repr(record.attempts) for record in failed]
         assert len(failed) >= 16
@@ -233,7 +233,7 @@ async def heard_of(client: JobQueueClient, handle: JobHandle[Any], timeout: floa
 async def until_still(storage: QueueStorage, ids: Sequence[UUID]) -> None:
     """Wait until all of these jobs have run."""
     async with asyncio.timeout(60), storage.subscribe([FINISHED_TOPIC, WAITING_TOPIC]) as ear:
-        while not all(status and status.state in AT_REST for status in await storage.peek(ids)):
+        while not all(status and status.state in AT_REST for status in await storage.get_status(ids)):
             await ear.wait(0.2)
 
 

@@ -36,6 +36,7 @@ from hypothesis.stateful import (
 
 from jobq_client import JobQueueClient
 from jobq_core import job
+from jobq_core.adding import AddOptions, new_job
 from jobq_core.errors import JobNotFoundError, JobQueueError, JobStateError
 from jobq_core.records import ErrorRecord, Progress, WorkerInfo, WorkerStats
 from jobq_core.states import Ending, JobState
@@ -50,7 +51,6 @@ from jobq_core.storage import (
     Retention,
     Settlement,
 )
-from jobq_core.submission import SubmitOptions, new_job
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
 T = TypeVar("T")
@@ -288,7 +288,7 @@ class Machine(RuleBasedStateMachine):
         line=st.sampled_from([("a",), ("a", "b"), ("b", "a"), ("a", "b", "a"), ("c", "b"), (), None]),
         limit=st.sampled_from([0, 1, 2, 10]),
     )
-    def exchange(self, who: int, settlements: list[Any], line: tuple[str, ...] | None, limit: int) -> None:
+    def settle_and_claim(self, who: int, settlements: list[Any], line: tuple[str, ...] | None, limit: int) -> None:
         batch = []
         for nth, options, when in settlements:
             job_id, run = self._run_of(nth)
@@ -296,7 +296,7 @@ class Machine(RuleBasedStateMachine):
         self._exchange(self._worker(who), batch, None if line is None else Claim(line, limit))
 
     def _exchange(self, worker: WorkerInfo, batch: list[Settlement], claim: Claim | None) -> None:
-        _, claimed, _ = self.ask("exchange", worker.id, batch, claim)
+        _, claimed, _ = self.ask("settle_and_claim", worker.id, batch, claim)
         self.claimed += [(fields[0], fields[1]) for fields in claimed]
 
     @rule(runs=st.lists(st.sampled_from([0, 0, 1, 2, 3, 9]), min_size=1, max_size=4), stranger=rarely, who=nth)
@@ -304,7 +304,7 @@ class Machine(RuleBasedStateMachine):
         leases = [self._run_of(nth) for nth in runs]
         known = self.model.jobs.get(leases[0][0])
         holder = None if known is None else known.worker
-        self.ask("begin", self._worker(who).id if stranger or holder is None else holder, leases)
+        self.ask("mark_started", self._worker(who).id if stranger or holder is None else holder, leases)
 
     @rule(
         options=new_jobs,
@@ -320,7 +320,7 @@ class Machine(RuleBasedStateMachine):
         self._add([NewJob(id=self._id(), **options)])
         self._exchange(lost, [], Claim(QUEUES, len(fates)))
         going = [(known.new.id, known.run) for known in self.model.jobs.values() if known.worker == lost.id]
-        self.ask("begin", lost.id, [lease for lease, (begins, _) in zip(going, fates, strict=False) if begins])
+        self.ask("mark_started", lost.id, [lease for lease, (begins, _) in zip(going, fates, strict=False) if begins])
         for (job_id, _), (_, request) in zip(going, fates, strict=False):
             if request is not None:
                 self.ask(request, [job_id])
@@ -338,8 +338,8 @@ class Machine(RuleBasedStateMachine):
             progress = Progress(percent=percent, message=message or None, details=more)
             told.append(ProgressReport(id=job_id, lease=run, progress=progress))
         self.ask("progress", worker, told)
-        self.ask("held", worker, [self._run_of(nth) for nth in runs])
-        self.ask("adopt", worker, [self._run_of(nth)[1] for nth in runs])
+        self.ask("check_leases", worker, [self._run_of(nth) for nth in runs])
+        self.ask("recover_claims", worker, [self._run_of(nth)[1] for nth in runs])
 
     # Control
 
@@ -375,7 +375,7 @@ class Machine(RuleBasedStateMachine):
     )
     def read(self, several: list[int], after: int | None, limit: int, **wanted: Any) -> None:
         self.ask("get", self._ids(several))
-        self.ask("peek", self._ids(several))
+        self.ask("get_status", self._ids(several))
         self.ask("counts", wanted["queue"])
         self.ask("output_for", wanted["queue"] or "a", "count", bytes(16))
         cursor = None if after is None else self._job(after)
@@ -402,16 +402,16 @@ class Machine(RuleBasedStateMachine):
 
     @rule(who=nth, completed=st.integers(0, 9))
     def beat(self, who: int, completed: int) -> None:
-        Machine.asked.add("heart")
+        Machine.asked.add("heartbeat")
         worker = self._worker(who)
         stats = WorkerStats(completed=completed, busy_seconds=completed / 4, unknown_kinds={"ü": completed})
 
         async def beat(party: Party) -> bool:
-            heart = party.storage.heart(worker)
+            heartbeat = party.storage.heartbeat(worker)
             try:
-                return await asyncio.to_thread(heart.beat, stats)
+                return await asyncio.to_thread(heartbeat.beat, stats)
             finally:
-                await asyncio.to_thread(heart.close)
+                await asyncio.to_thread(heartbeat.close)
 
         self.agree("beat", self.model.beat(worker.id, stats), self.run(each(self.parties, beat)))
 
@@ -527,8 +527,7 @@ class Machine(RuleBasedStateMachine):
         try:
             used = kinds[: 1 if many is None else many]
             batch = [
-                new_job(job_id, make(), "a", cast("SubmitOptions", given))
-                for job_id, make in zip(new, used, strict=True)
+                new_job(job_id, make(), "a", cast("AddOptions", given)) for job_id, make in zip(new, used, strict=True)
             ]
         except (JobQueueError, TypeError):
             pass  # refused with the same words before any storage is asked
@@ -609,13 +608,13 @@ class Machine(RuleBasedStateMachine):
         self.run(each(self.parties, lambda party: party.ask("promote")))
         self.in_order()
         while True:
-            _, claimed, _ = self.ask("exchange", worker.id, [], Claim(QUEUES, 10))
+            _, claimed, _ = self.ask("settle_and_claim", worker.id, [], Claim(QUEUES, 10))
             if not claimed:
                 break
             done = [
                 Settlement(id=fields[0], lease=fields[1], ending=Ending.COMPLETE, result=b"1") for fields in claimed
             ]
-            self.ask("exchange", worker.id, done)
+            self.ask("settle_and_claim", worker.id, done)
         left = [known.state for known in self.model.jobs.values() if known.state not in OVER]
         assert not left
         self.all_know_the_same()

@@ -82,9 +82,9 @@ class Probe(MemoryQueueStorage):
 
         return await self._through("add", work)
 
-    async def peek(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
+    async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
         self.peeked.append(len(ids))
-        return await self._through("peek", lambda: MemoryQueueStorage.peek(self, ids))
+        return await self._through("get_status", lambda: MemoryQueueStorage.get_status(self, ids))
 
     async def now(self) -> Any:
         return await self._through("now", lambda: MemoryQueueStorage.now(self))
@@ -137,14 +137,16 @@ class Hands:
         return self
 
     async def claim(self, limit: int = 1000) -> list[ClaimedJob]:
-        return (await self.storage.exchange(self.id, (), Claim(self.queues, limit))).claimed
+        return (await self.storage.settle_and_claim(self.id, (), Claim(self.queues, limit))).claimed
 
     async def claim_one(self) -> ClaimedJob:
         (claimed,) = await self.claim(1)
         return claimed
 
     async def settle(self, job: ClaimedJob, ending: Ending, **more: Any) -> JobState | None:
-        (state,) = (await self.storage.exchange(self.id, [Settlement(job.id, job.lease, ending, **more)])).settled
+        (state,) = (
+            await self.storage.settle_and_claim(self.id, [Settlement(job.id, job.lease, ending, **more)])
+        ).settled
         return state
 
     async def complete(self, job: ClaimedJob, result: bytes = b"null") -> None:

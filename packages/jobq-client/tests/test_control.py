@@ -52,7 +52,7 @@ async def test_aborting_a_running_job_asks_it_to_stop(client: JobQueueClient, wo
     record = await client.get(handle)
     assert record is not None
     assert record.aborting
-    (hold,) = await worker.storage.held(worker.id, [(job.id, job.lease)])
+    (hold,) = await worker.storage.check_leases(worker.id, [(job.id, job.lease)])
     assert hold.request is not None
     await worker.settle(job, Ending.ABORT)
     assert await state_of(client, handle) is JobState.ABORTED
@@ -137,7 +137,7 @@ async def test_disabling_a_running_job_can_be_taken_back(client: JobQueueClient,
     assert await client.disable(handle)
     assert await client.enable(handle)
     assert not await client.enable(handle)
-    (hold,) = await worker.storage.held(worker.id, [(job.id, job.lease)])
+    (hold,) = await worker.storage.check_leases(worker.id, [(job.id, job.lease)])
     assert hold.held
     assert hold.request is None
     await worker.complete(job, b"1")

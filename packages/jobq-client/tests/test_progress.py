@@ -243,10 +243,10 @@ async def test_a_slow_reader_gets_the_latest(storage: Probe, client: JobQueueCli
     await worker.report(job, 1)
     reader = client.follow(handle)
     assert (await anext(reader)).percent == 1
-    looks = storage.calls["peek"]
+    looks = storage.calls["get_status"]
     for percent in (2, 3, 4):
         await worker.report(job, percent)
-    await until(lambda: storage.calls["peek"] > looks)
+    await until(lambda: storage.calls["get_status"] > looks)
     assert (await anext(reader)).percent == 4
     await worker.complete(job)
     with pytest.raises(StopAsyncIteration):
@@ -292,11 +292,11 @@ async def test_who_unsubscribes_while_the_answer_is_on_its_way_hears_nothing(
     handle = await client.add(send_receipt(1))
     await worker.report(await worker.claim_one(), 5)
     heard: list[Progress] = []
-    gate = storage.hold("peek", after=True)
+    gate = storage.hold("get_status", after=True)
     first = client.on_progress(handle, heard.append)
     others: list[Progress] = []
     second = client.on_progress(handle, others.append)
-    await until(lambda: storage.calls["peek"] == 1)
+    await until(lambda: storage.calls["get_status"] == 1)
     first()
     gate.set()
     await until(lambda: bool(others))

@@ -181,7 +181,7 @@ async def test_a_timeout_of_0_looks_once(storage: Probe, client: JobQueueClient,
     handle = await client.add(send_receipt(1))
     with pytest.raises(WaitTimeoutError, match="pending"):
         await handle.result(timeout=0)
-    assert (storage.calls["peek"], storage.calls["subscribe"]) == (1, 0)
+    assert (storage.calls["get_status"], storage.calls["subscribe"]) == (1, 0)
     await worker.run(b'"sent"')
     assert await handle.result(timeout=0) == "sent"
 
@@ -225,7 +225,7 @@ async def test_without_a_doorbell_polling_finds_the_end(storage: Probe, worker: 
     async with JobQueueClient(storage, poll=0.01) as client:
         handle = await client.add(send_receipt(1))
         waiting = asyncio.create_task(handle.result())
-        await until(lambda: storage.calls["peek"] == 1)
+        await until(lambda: storage.calls["get_status"] == 1)
         await worker.run(b'"sent"')
         assert await waiting == "sent"
 
@@ -234,7 +234,7 @@ async def test_with_a_doorbell_nobody_waits_for_the_poll(storage: Probe, worker:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         waiting = asyncio.create_task(handle.result())
-        await until(lambda: storage.calls["peek"] == 1)
+        await until(lambda: storage.calls["get_status"] == 1)
         await worker.run(b'"sent"')
         assert await waiting == "sent"
 
@@ -242,9 +242,9 @@ async def test_with_a_doorbell_nobody_waits_for_the_poll(storage: Probe, worker:
 async def test_a_job_that_ends_between_the_look_and_its_answer_is_not_missed(storage: Probe, worker: Hands) -> None:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
-        gate = storage.hold("peek", after=True)
+        gate = storage.hold("get_status", after=True)
         waiting = asyncio.create_task(handle.result())
-        await until(lambda: storage.calls["peek"] == 1)
+        await until(lambda: storage.calls["get_status"] == 1)
         await worker.run(b'"sent"')
         gate.set()
         assert await waiting == "sent"
@@ -269,16 +269,16 @@ async def test_1000_waiters_cost_one_subscription_and_one_query_a_ring(
     await until(lambda: storage.peeked == [1000])
     jobs = await worker.claim()
     for job in jobs[:3]:
-        looks = storage.calls["peek"]
+        looks = storage.calls["get_status"]
         await worker.complete(job, job.arguments)
-        await until(lambda before=looks: storage.calls["peek"] > before)  # type: ignore[misc]
+        await until(lambda before=looks: storage.calls["get_status"] > before)  # type: ignore[misc]
     assert storage.peeked == [1000, 1000, 999, 998]
     for job in jobs[3:]:
         await worker.complete(job, job.arguments)
     results = await asyncio.gather(*waiting)
     assert [result["value"] for result in results] == list(range(1000))
     assert (storage.calls["subscribe"], storage.listening) == (1, 0)
-    assert storage.calls["peek"] <= 7
+    assert storage.calls["get_status"] <= 7
 
 
 async def test_nothing_is_asked_while_nobody_waits(storage: Probe, worker: Hands) -> None:
@@ -299,12 +299,12 @@ async def test_progress_of_jobs_that_are_only_waited_for_costs_no_query(storage:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(keep(1))
         waiting = asyncio.create_task(handle.result())
-        await until(lambda: storage.calls["peek"] == 1)
+        await until(lambda: storage.calls["get_status"] == 1)
         job = await worker.claim_one()
         for percent in range(100):
             await worker.report(job, percent)
             await asyncio.sleep(0)
-        assert storage.calls["peek"] == 1
+        assert storage.calls["get_status"] == 1
         await worker.complete(job)
         await waiting
 
@@ -315,9 +315,9 @@ async def test_a_second_waiter_shares_the_subscription_and_is_looked_after_at_on
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         waiting = [asyncio.create_task(handle.result()) for _ in range(2)]
-        await until(lambda: storage.calls["peek"] == 1)
+        await until(lambda: storage.calls["get_status"] == 1)
         waiting.append(asyncio.create_task(client.wait_for(handle.id)))
-        await until(lambda: storage.calls["peek"] == 2)
+        await until(lambda: storage.calls["get_status"] == 2)
         await worker.run(b'"sent"')
         assert await asyncio.gather(*waiting) == ["sent"] * 3
         assert storage.calls["subscribe"] == 1
@@ -342,9 +342,9 @@ async def test_a_cancelled_waiter_leaves_nothing_subscribed_and_the_others_waiti
 async def test_waiting_rides_out_an_outage(storage: Probe, worker: Hands) -> None:
     async with JobQueueClient(storage, poll=0.01) as client:
         handle = await client.add(send_receipt(1))
-        storage.fail("peek", times=3)
+        storage.fail("get_status", times=3)
         waiting = asyncio.create_task(handle.result(timeout=30))
-        await until(lambda: storage.calls["peek"] == 3)
+        await until(lambda: storage.calls["get_status"] == 3)
         await worker.run(b'"sent"')
         assert await waiting == "sent"
 
@@ -384,35 +384,35 @@ async def test_a_job_that_ends_while_the_doorbell_is_replaced_is_not_missed(stor
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         waiting = asyncio.create_task(handle.result(timeout=30))
-        await until(lambda: storage.calls["peek"] == 1 and storage.calls["wait"] == 1)
+        await until(lambda: storage.calls["get_status"] == 1 and storage.calls["wait"] == 1)
         storage.fail("wait")
         gate = storage.hold("enter")
         other = await client.add(keep(1))
         await client.abort(other)  # rings; the ear breaks when it listens again
         await until(lambda: storage.calls["enter"] == 2)
         await worker.run(b'"sent"')
-        looks = storage.calls["peek"]
+        looks = storage.calls["get_status"]
         gate.set()
         assert await waiting == "sent"
-        assert storage.calls["peek"] == looks + 1
+        assert storage.calls["get_status"] == looks + 1
 
 
 async def test_a_ring_whose_look_fell_into_an_outage_is_not_forgotten(storage: Probe, worker: Hands) -> None:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         waiting = asyncio.create_task(handle.result(timeout=30))
-        await until(lambda: storage.calls["peek"] == 1)
-        storage.fail("peek")
+        await until(lambda: storage.calls["get_status"] == 1)
+        storage.fail("get_status")
         await worker.run(b'"sent"')
         assert await waiting == "sent"
-        assert storage.calls["peek"] == 3
+        assert storage.calls["get_status"] == 3
 
 
 async def test_after_an_error_the_room_opens_again_for_the_next_who_comes(
     storage: Probe, client: JobQueueClient, worker: Hands, caplog: pytest.LogCaptureFixture
 ) -> None:
     handle = await client.add(send_receipt(1))
-    storage.fail("peek", StorageError("the disk is broken"))
+    storage.fail("get_status", StorageError("the disk is broken"))
     client.on_progress(handle, print)
     await until(lambda: bool(caplog.messages))
     assert caplog.messages == [f"progress of job {handle.id} is followed no longer: the disk is broken"]
@@ -423,16 +423,16 @@ async def test_after_an_error_the_room_opens_again_for_the_next_who_comes(
 
 async def test_a_timeout_in_an_outage_says_so(storage: Probe, client: JobQueueClient) -> None:
     handle = await client.add(send_receipt(1))
-    storage.fail("peek", times=1_000_000)
+    storage.fail("get_status", times=1_000_000)
     with pytest.raises(WaitTimeoutError, match="not known yet") as caught:
         await handle.result(timeout=0.01)
     assert caught.value.__notes__ == [f"the storage is away: {AWAY}"]
-    storage.mend("peek")
+    storage.mend("get_status")
 
 
 async def test_a_look_of_0_seconds_in_an_outage_is_an_outage(storage: Probe, client: JobQueueClient) -> None:
     handle = await client.add(send_receipt(1))
-    storage.fail("peek")
+    storage.fail("get_status")
     with pytest.raises(StorageUnavailableError):
         await handle.result(timeout=0)
 
@@ -441,7 +441,7 @@ async def test_an_error_that_will_not_pass_reaches_every_waiter_as_its_own(
     storage: Probe, client: JobQueueClient, worker: Hands
 ) -> None:
     handles = await client.add_many([keep(1), keep(2)])
-    storage.fail("peek", StorageError("the disk is broken"))
+    storage.fail("get_status", StorageError("the disk is broken"))
     errors = await asyncio.gather(*(handle.result() for handle in handles), return_exceptions=True)
     assert [str(error) for error in errors] == ["the disk is broken"] * 2
     assert errors[0] is not errors[1]
@@ -473,7 +473,7 @@ async def test_a_storage_closed_by_its_owner_ends_the_waiters() -> None:
     async with JobQueueClient(storage) as client:
         handle = await client.add(keep(1))
         waiting = asyncio.create_task(handle.result())
-        await until(lambda: storage.calls["peek"] == 1)
+        await until(lambda: storage.calls["get_status"] == 1)
         await storage.close()
         with pytest.raises(ClosedError):
             await waiting
@@ -483,9 +483,9 @@ async def test_stopping_while_the_storage_hangs_ends_the_waiters_at_once(storage
     client = JobQueueClient(storage)
     await client.start()
     handle = await client.add(keep(1))
-    storage.hold("peek")
+    storage.hold("get_status")
     waiting = asyncio.create_task(handle.result())
-    await until(lambda: storage.calls["peek"] == 1)
+    await until(lambda: storage.calls["get_status"] == 1)
     await client.stop()
     with pytest.raises(ClosedError):
         await waiting
@@ -497,12 +497,12 @@ async def test_waiting_looks_less_often_while_the_bell_rings_for_others(
     handle = await client.add(keep(0))
     mine = await worker.claim_one()
     waiting = asyncio.create_task(handle.result())
-    await until(lambda: storage.calls["peek"] == 1)
+    await until(lambda: storage.calls["get_status"] == 1)
     others = await client.add_many(keep(n) for n in range(2000))
     for job in await worker.claim(len(others)):
         await worker.complete(job)
         await asyncio.sleep(0)
-    assert storage.calls["peek"] < 100
+    assert storage.calls["get_status"] < 100
     await worker.complete(mine, b"1")
     assert await waiting == 1
 
@@ -536,7 +536,7 @@ async def test_an_error_that_cannot_be_copied_reaches_every_waiter_all_the_same(
             super().__init__(f"code {code}")
 
     handles = await client.add_many([keep(1), keep(2)])
-    storage.fail("peek", OddError(code=5))
+    storage.fail("get_status", OddError(code=5))
     errors = await asyncio.gather(*(handle.result() for handle in handles), return_exceptions=True)
     assert [str(error) for error in errors] == ["code 5"] * 2
 
@@ -558,13 +558,13 @@ async def test_the_room_looks_in_no_waiters_context(
 ) -> None:
     trace = contextvars.ContextVar("trace", default="none")
     seen: set[str] = set()
-    peek = storage.peek
+    peek = storage.get_status
 
     async def watched(ids: Any) -> Any:
         seen.add(trace.get())
         return await peek(ids)
 
-    monkeypatch.setattr(storage, "peek", watched)
+    monkeypatch.setattr(storage, "get_status", watched)
     handle = await client.add(keep(1))
     trace.set("mine")
     waiting = asyncio.create_task(handle.result())
@@ -578,9 +578,9 @@ async def test_who_comes_after_a_retry_is_not_told_of_the_failure_before_it(
 ) -> None:
     handle = await client.add(send_receipt(1))
     await worker.fail(await worker.claim_one())
-    gate = storage.hold("peek", after=True)
+    gate = storage.hold("get_status", after=True)
     before = asyncio.create_task(handle.result())
-    await until(lambda: storage.calls["peek"] == 1)
+    await until(lambda: storage.calls["get_status"] == 1)
     await client.retry(handle)
     after = asyncio.create_task(handle.result())
     await asyncio.sleep(0)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobq_core import Backoff, ConfigurationError, RetryableJobError
-from jobq_core.checks import check_count, check_patience, check_several, check_span, shown
+from jobq_core.checks import check_count, check_list, check_positive_seconds, check_seconds, short_repr
 from jobq_core.encoding import decode, decode_or_show
 from jobq_core.errors import InvalidJobError
 from jobq_core.storage import Retention
@@ -22,12 +22,12 @@ class Silent:
         raise RuntimeError("no words")
 
 
-@pytest.mark.parametrize("value", NO_TIME, ids=lambda value: shown(value)[:20])
+@pytest.mark.parametrize("value", NO_TIME, ids=lambda value: short_repr(value)[:20])
 @pytest.mark.parametrize(
     "use",
     [
-        lambda value: check_span(value, "gap"),
-        lambda value: check_patience(value, "gap"),
+        lambda value: check_positive_seconds(value, "gap"),
+        lambda value: check_seconds(value, "gap"),
         lambda value: Backoff(base=value),
         lambda value: Backoff(maximum=value),
         lambda value: Backoff(factor=value),
@@ -45,22 +45,22 @@ def test_a_jitter_that_is_no_truth_value_is_refused() -> None:
         Backoff(jitter="no")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", [True, 1.0, "1", -1, 10**5000, Silent()], ids=lambda value: shown(value)[:20])
+@pytest.mark.parametrize("value", [True, 1.0, "1", -1, 10**5000, Silent()], ids=lambda value: short_repr(value)[:20])
 def test_what_is_no_count_is_refused(value: Any) -> None:
     with pytest.raises(ConfigurationError, match="slots must be a whole number, 0 or more and at most 10, not"):
         check_count(value, "slots", most=10)
 
 
-@pytest.mark.parametrize("value", [5, None, "mail", b"mail", object()], ids=lambda value: shown(value)[:20])
+@pytest.mark.parametrize("value", [5, None, "mail", b"mail", object()], ids=lambda value: short_repr(value)[:20])
 def test_what_is_no_collection_is_refused_with_an_example(value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"tags must be several, as in tags=\['mail'\], not"):
-        check_several(value, "tags", "tags=['mail']")
+        check_list(value, "tags", "tags=['mail']")
 
 
 def test_a_value_is_shown_in_few_characters_whatever_its_repr_does() -> None:
-    assert shown("x" * 1000) == f"'{'x' * 79}… (1002 characters)"
-    assert shown(10**5000) == "a int"
-    assert shown(Silent()) == "a Silent"
+    assert short_repr("x" * 1000) == f"'{'x' * 79}… (1002 characters)"
+    assert short_repr(10**5000) == "a int"
+    assert short_repr(Silent()) == "a Silent"
 
 
 @pytest.mark.parametrize("delay", [-1, float("nan"), float("inf"), 1e300])

@@ -115,7 +115,7 @@ async def test_a_clock_that_is_set_neither_ends_nor_prolongs_a_life_nor_a_term(
         steady.advance(29.999)
         assert await storage.rescue() == []
         assert await storage.lead(other.id, 30) == Leadership(False, 0.001)
-        assert storage.heart(other).beat(WorkerStats())
+        assert storage.heartbeat(other).beat(WorkerStats())
         steady.advance(0.001)
         [lost] = await storage.rescue()
         assert (lost.worker, lost.silent_for) == (worker.id, 30)
@@ -155,7 +155,7 @@ async def test_an_exchange_with_a_time_that_cannot_be_read_settles_and_claims_no
         good = Settlement(one.id, one.lease, Ending.COMPLETE, b"1")
         bad = Settlement(two.id, two.lease, Ending.RETRY, when=datetime(2030, 1, 1))  # noqa: DTZ001
         with pytest.raises(TypeError):
-            await storage.exchange(worker.id, [good, bad], Claim(("default",), 1))
+            await storage.settle_and_claim(worker.id, [good, bad], Claim(("default",), 1))
         counts = (await storage.counts("default"))["default"]
         assert (counts[JobState.PROCESSING], counts[JobState.PENDING]) == (2, 1)
 
@@ -194,7 +194,7 @@ async def test_event_loops_in_several_threads_drain_a_queue_and_run_each_job_onc
             worker = await register_worker(storage)
             settlements: list[Settlement] = []
             while True:
-                exchange = await storage.exchange(worker.id, settlements, Claim(("default",), 3))
+                exchange = await storage.settle_and_claim(worker.id, settlements, Claim(("default",), 3))
                 assert exchange.settled == [JobState.COMPLETED] * len(settlements)
                 if not exchange.claimed:
                     return

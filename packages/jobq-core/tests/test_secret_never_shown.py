@@ -13,13 +13,13 @@ import msgspec
 import pytest
 
 from jobq_core import InvalidJobError, Job, JobDefinition, Secret, job
+from jobq_core.adding import new_job
 from jobq_core.encoding import encode
 from jobq_core.ids import new_id
 from jobq_core.records import ErrorRecord
 from jobq_core.secret import redact
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import Added, ClaimedJob, Exchange, JobStatus, NewJob, Settlement
-from jobq_core.submission import new_job
+from jobq_core.storage import Added, ClaimedJob, JobStatus, NewJob, SettleAndClaimResult, Settlement
 
 WORD = "hunter2hunter2"
 NUMBER = 4711471147114711
@@ -184,7 +184,7 @@ def test_what_passes_through_storages_does_not_show_what_it_carries() -> None:
     assert WORD.encode() in new.arguments
     assert isinstance(new, NewJob)
     for value in (new, claimed, settled, status):
-        assert_hidden(value, [value], {"x": value}, Exchange([], [claimed]), Added(new.id, True))
+        assert_hidden(value, [value], {"x": value}, SettleAndClaimResult([], [claimed]), Added(new.id, True))
         assert str(new.id) in repr(value)
     # A hash of what can be guessed, a PIN say, tells it.
     assert "hash" not in repr(msgspec.structs.replace(new, fingerprint=b"hash"))

@@ -48,4 +48,4 @@ def test_finished_jobs_are_kept_for_a_day_and_failed_ones_for_two_weeks() -> Non
 )
 def test_all_runs_but_the_first_of_several_are_to_be_noted(attempt: int, max_attempts: int, must: bool) -> None:
     job = ClaimedJob(new_id(), 1, "default", "noop", b"{}", attempt, max_attempts)
-    assert job.must_begin is must
+    assert job.needs_start_mark is must

@@ -48,26 +48,27 @@ class TestTheirs(StorageContract):
 
 FAULTS = {
     "test_a_resumed_worker_cannot_settle_a_lease_it_lost": """
-    async def exchange(self, worker, settlements=(), claim=None):
+    async def settle_and_claim(self, worker, settlements=(), claim=None):
         for settlement in settlements:
             row = self._store.jobs.get(settlement.id)
             if row is not None and row.lease is not None:
                 settlement.lease = row.lease
-        return await super().exchange(worker, settlements, claim)
+        return await super().settle_and_claim(worker, settlements, claim)
     """,
     "test_ten_claimers_of_one_job_get_it_once": """
-    async def exchange(self, worker, settlements=(), claim=None):
+    async def settle_and_claim(self, worker, settlements=(), claim=None):
         import asyncio
-        from jobq_core.storage import Exchange
+        from jobq_core.storage import SettleAndClaimResult
         if claim is None:
-            return await super().exchange(worker, settlements, claim)
+            return await super().settle_and_claim(worker, settlements, claim)
         with self._transaction() as store:
             lines = store.queue("default").lines.values()
             seen = [row for line in lines for row in line.values()][:claim.limit]
         await asyncio.sleep(0)
-        from jobq_core.memory import exchange
+        from jobq_core.memory import settle_and_claim
         with self._transaction() as store:
-            return Exchange([], [exchange._claim_one(store, worker, row, store.now()) for row in seen])
+            claimed = [settle_and_claim._claim_one(store, worker, row, store.now()) for row in seen]
+            return SettleAndClaimResult([], claimed)
     """,
     "test_a_ring_wakes_a_listener_that_waits_already": """
     def subscribe(self, topics):

@@ -102,7 +102,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 
 class CountingStorage(MemoryQueueStorage):
-    """Counts its operations by name; a subscription and a heart count when they are made."""
+    """Counts its operations by name; a subscription and a heartbeat count when they are made."""
 
     def __init__(self) -> None:
         super().__init__()

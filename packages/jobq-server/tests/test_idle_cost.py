@@ -82,11 +82,11 @@ def calls_of(make: Make, storage: Any) -> Counter[str]:
 def test_an_idle_pool_of_ten_asks_the_storage_as_often_as_one_worker(counting_storage_type: Any, pool: int) -> None:
     one = calls_of(lambda s: JobQueueWorker(s, jobs=[nothing], concurrency=1), counting_storage_type())
     ten = calls_of(lambda s: JobQueueServer(s, jobs=[nothing], worker_count=pool), counting_storage_type())
-    assert one["register"] == one["heart"] == one["subscribe"] == 1
-    assert SECONDS / 1.3 <= one["exchange"] <= SECONDS + 2
+    assert one["register"] == one["heartbeat"] == one["subscribe"] == 1
+    assert SECONDS / 1.3 <= one["settle_and_claim"] <= SECONDS + 2
     if pool == 0:
-        assert ten["exchange"] <= 1  # a paused pool does not even look
-        one["exchange"] = ten["exchange"]
+        assert ten["settle_and_claim"] <= 1  # a paused pool does not even look
+        one["settle_and_claim"] = ten["settle_and_claim"]
     # A call that falls on the end of the minute may be in or out.
     assert {name: count for name, count in (ten - one).items() if count > 1} == {}
     assert {name: count for name, count in (one - ten).items() if count > 1} == {}

@@ -163,7 +163,7 @@ async def test_after_a_stop_nothing_more_is_claimed(counting_storage: Any, bench
         record = await client.get(handle)
     assert record is not None
     assert record.state is JobState.PENDING
-    assert counting_storage.calls["exchange"] == 0
+    assert counting_storage.calls["settle_and_claim"] == 0
 
 
 async def test_a_server_that_starts_does_not_run_a_job_that_another_runs(
@@ -215,11 +215,11 @@ class BrokenStorage(MemoryQueueStorage):
         self.broken = False
         self.failed = asyncio.Event()
 
-    async def exchange(self, *arguments: Any, **named: Any) -> Any:
+    async def settle_and_claim(self, *arguments: Any, **named: Any) -> Any:
         if self.broken:
             self.failed.set()
             raise StorageUnavailableError("the database is being moved")
-        return await super().exchange(*arguments, **named)
+        return await super().settle_and_claim(*arguments, **named)
 
 
 async def test_an_outage_of_the_storage_is_shown_in_health_survived_and_loses_nothing(bench: Any) -> None:

@@ -87,9 +87,9 @@ async def test_averages_weigh_jobs_and_not_workers(storage: MemoryQueueStorage) 
     for stats in (busy, lazy):
         info = other_worker()
         await storage.register(info)
-        heart = storage.heart(info)
-        assert heart.beat(stats)
-        heart.close()
+        heartbeat = storage.heartbeat(info)
+        assert heartbeat.beat(stats)
+        heartbeat.close()
     total = (await JobQueueServer(storage, jobs=[]).stats()).total
     assert total.average_seconds == pytest.approx(150 / 101)  # and not the mean of 1 and 50
 
@@ -109,8 +109,8 @@ async def test_it_knows_every_worker_of_the_storage_and_sums_over_all(storage: M
     ):
         far = other_worker()
         await storage.register(far)
-        heart = storage.heart(far)
-        heart.beat(WorkerStats(completed=1000, unknown_kinds={"strange": 3}))
+        heartbeat = storage.heartbeat(far)
+        heartbeat.beat(WorkerStats(completed=1000, unknown_kinds={"strange": 3}))
         await run_some(client, one, bench, 7, 1)
         one.scale(4)
         stats = await one.stats()
@@ -121,7 +121,7 @@ async def test_it_knows_every_worker_of_the_storage_and_sums_over_all(storage: M
         assert stats.total.unknown_kinds == {"strange": 3}
         assert stats.workers[2].expires_at > stats.at > stats.workers[2].started_at
         assert (await two.stats()).workers[1].info.id == two.id
-        heart.close()
+        heartbeat.close()
 
 
 async def test_it_counts_the_jobs_of_each_queue_by_state(storage: MemoryQueueStorage, bench: Any) -> None:

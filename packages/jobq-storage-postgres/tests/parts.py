@@ -33,7 +33,7 @@ async def produce(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> Non
     await settle(owner, worker, claimed)
     assert (await app.add([keyed]))[0].created is False  # it has come and gone; the key is free again
     assert (await app.add([new_job(queue=queue, unique_key="k")]))[0].created is True
-    assert (await app.peek([keyed.id]))[0] is not None
+    assert (await app.get_status([keyed.id]))[0] is not None
     assert (await app.get([keyed.id]))[0] is not None
     assert await app.output_for(queue, "noop", b"f" * 16) is None
     bulk, storage_module.BULK = storage_module.BULK, 2
@@ -58,8 +58,8 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     claimed = await claim(app, worker)
     assert len(claimed) == 7
     first = claimed[0]
-    assert [hold.held for hold in await app.held(worker.id, [(first.id, first.lease)])] == [True]
-    assert len(await app.adopt(worker.id, [])) == 7
+    assert [hold.held for hold in await app.check_leases(worker.id, [(first.id, first.lease)])] == [True]
+    assert len(await app.recover_claims(worker.id, [])) == 7
     report = ProgressReport(id=first.id, lease=first.lease, progress=Progress(percent=50))
     assert await app.progress(worker.id, [report]) == [True]
     endings = (
@@ -75,16 +75,16 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
         Settlement(job.id, job.lease, ending, error=None if ending is Ending.COMPLETE else ERROR, when=None)
         for job, ending in zip(claimed, endings, strict=True)
     ]
-    assert None not in (await app.exchange(worker.id, settlements)).settled
-    assert None not in (await app.exchange(worker.id, settlements)).settled
-    assert (await app.exchange(worker.id)).alive
+    assert None not in (await app.settle_and_claim(worker.id, settlements)).settled
+    assert None not in (await app.settle_and_claim(worker.id, settlements)).settled
+    assert (await app.settle_and_claim(worker.id)).alive
     late = claimed[0]
-    assert (await app.exchange(worker.id, [Settlement(late.id, 0, Ending.COMPLETE)])).settled == [None]
-    heart = app.heart(worker)
+    assert (await app.settle_and_claim(worker.id, [Settlement(late.id, 0, Ending.COMPLETE)])).settled == [None]
+    heartbeat = app.heartbeat(worker)
     try:
-        assert heart.beat(WorkerStats())
+        assert heartbeat.beat(WorkerStats())
     finally:
-        heart.close()
+        heartbeat.close()
     await app.lead(worker.id, 60)
     await app.resign(worker.id)
     await owner.add([new_job(queue=queue, run_at=datetime.now(UTC).replace(microsecond=0))])
@@ -93,8 +93,8 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     while (await app.promote()).promoted:
         pass
     lost = await register_worker(owner, queues=(queue,), lost_after=0.001)
-    await owner.exchange(worker.id, (), Claim((queue,), 1))
-    await owner.exchange(lost.id, (), Claim((queue,), 1))
+    await owner.settle_and_claim(worker.id, (), Claim((queue,), 1))
+    await owner.settle_and_claim(lost.id, (), Claim((queue,), 1))
     await app.rescue()
     await app._marks.look((queue,))
     await app._marks._pass({(queue, 0): 0}, 1)
@@ -114,7 +114,7 @@ async def read(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     assert len((await app.find(JobFilter(run_id=queue))).jobs) == 1
     assert len((await app.find(JobFilter(queue=queue, states=list(JobState)))).jobs) == 1  # type: ignore[arg-type]
     assert (await app.get([job]))[0] is not None
-    assert (await app.peek([job]))[0] is not None
+    assert (await app.get_status([job]))[0] is not None
     assert await app.output_for(queue, "noop", b"f" * 16) is None
     assert (await app.counts(queue))[queue][JobState.PENDING] == 1
     await app.workers()

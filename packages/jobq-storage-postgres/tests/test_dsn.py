@@ -9,7 +9,7 @@ import pytest
 from psycopg.pq import Conninfo
 
 from jobq_core.errors import ConfigurationError, StorageUnavailableError
-from jobq_core.opening import open_storage
+from jobq_core.urls import open_storage
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.wire import Statement
 

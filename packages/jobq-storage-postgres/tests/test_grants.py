@@ -209,10 +209,10 @@ async def test_a_missing_privilege_is_told_alike_by_each_operation(place: Place)
             with pytest.raises(StorageError, match=wanted) as caught:
                 await act()
             assert f"role {place.role('reader')!r} lacks a privilege: permission denied for table" in str(caught.value)
-        heart = app.heart(worker_info())
+        heartbeat = app.heartbeat(worker_info())
         with pytest.raises(StorageError, match=r"a worker needs .*--worker"):
-            heart.beat(WorkerStats())
-        heart.close()
+            heartbeat.beat(WorkerStats())
+        heartbeat.close()
         dsn = place.dsn.replace("postgres@", f"{place.role('reader')}@", 1)
         async with await psycopg.AsyncConnection.connect(dsn) as connection:
             with pytest.raises(StorageError, match=r"a producer needs .*--producer"):

@@ -109,7 +109,7 @@ async def test_a_call_past_its_time_limit_is_an_outage_and_leaves_no_transaction
         assert len(await short.add([new_job()])) == 1
 
 
-@pytest.mark.parametrize("operation", ["add", "add unique", "exchange", "abort", "delete"])
+@pytest.mark.parametrize("operation", ["add", "add unique", "settle_and_claim", "abort", "delete"])
 async def test_a_cancelled_caller_leaves_no_transaction_open(
     storage: PostgresQueueStorage, admin: psycopg.AsyncConnection[Any], postgres_dsn: str, operation: str
 ) -> None:
@@ -118,7 +118,7 @@ async def test_a_cancelled_caller_leaves_no_transaction_open(
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "add": lambda: storage.add([new_job()]),
         "add unique": lambda: storage.add([new_job(unique_key="k")]),
-        "exchange": lambda: storage.exchange(worker, claim=Claim(("default",), 1)),
+        "settle_and_claim": lambda: storage.settle_and_claim(worker, claim=Claim(("default",), 1)),
         "abort": lambda: storage.abort([added.id]),
         "delete": lambda: storage.delete([added.id]),
     }
@@ -143,15 +143,15 @@ async def test_a_claim_whose_caller_was_cancelled_is_adopted(
     (added,) = await storage.add([new_job()])
     async with await psycopg.AsyncConnection.connect(postgres_dsn) as other:
         await other.execute(f"LOCK TABLE {storage.schema}.running".encode())
-        task = asyncio.ensure_future(storage.exchange(worker, claim=Claim(("default",), 1)))
+        task = asyncio.ensure_future(storage.settle_and_claim(worker, claim=Claim(("default",), 1)))
         await until(admin, WAITS_FOR_LOCK, storage.schema)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
     await until(admin, "SELECT WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s "
                 "AND state <> 'idle')", storage.schema)  # fmt: skip
-    adopted = await storage.adopt(worker, [])
-    again = (await storage.exchange(worker, claim=Claim(("default",), 1))).claimed
+    adopted = await storage.recover_claims(worker, [])
+    again = (await storage.settle_and_claim(worker, claim=Claim(("default",), 1))).claimed
     assert [job.id for job in adopted + again] == [added.id], "owned once, by whichever way"
 
 
@@ -160,28 +160,28 @@ async def test_a_restarted_server_is_survived(own_server: ThrowawayPostgres) -> 
     await storage.migrate()
     async with storage:
         info = await register_worker(storage)
-        heart = storage.heart(info)
-        assert heart.beat(WorkerStats())
+        heartbeat = storage.heartbeat(info)
+        assert heartbeat.beat(WorkerStats())
         added = await storage.add([new_job() for _ in range(4)])
-        first = (await storage.exchange(info.id, claim=Claim(("default",), 2))).claimed
+        first = (await storage.settle_and_claim(info.id, claim=Claim(("default",), 2))).claimed
         async with storage.subscribe([queue_topic("default")]) as ear:
             for at_once in (False, True):
                 own_server.halt(at_once=at_once)
                 with pytest.raises(StorageUnavailableError):
                     await storage.add([new_job()])
                 with pytest.raises(StorageUnavailableError):
-                    await storage.exchange(info.id, [Settlement(first[0].id, first[0].lease, Ending.COMPLETE)])
+                    await storage.settle_and_claim(info.id, [Settlement(first[0].id, first[0].lease, Ending.COMPLETE)])
                 with pytest.raises(StorageUnavailableError):
-                    heart.beat(WorkerStats())
+                    heartbeat.beat(WorkerStats())
                 own_server.start()
-                assert heart.beat(WorkerStats())
+                assert heartbeat.beat(WorkerStats())
                 # The listener comes back, and wakes everybody since rings may have been missed.
                 assert await ear.wait(30) == {queue_topic("default")}
         done = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in first]
-        exchange = await storage.exchange(info.id, done, Claim(("default",), 10))
+        exchange = await storage.settle_and_claim(info.id, done, Claim(("default",), 10))
         assert exchange.settled == [JobState.COMPLETED] * 2
         assert [job.id for job in exchange.claimed] == [a.id for a in added[2:]]
-        heart.close()
+        heartbeat.close()
 
 
 async def test_a_dead_listener_is_replaced_and_wakes_those_who_listen(
@@ -229,12 +229,12 @@ async def test_a_heart_whose_connection_died_while_idle_beats_over_another(
 ) -> None:
     info = worker_info()
     await storage.register(info)
-    heart = storage.heart(info)
-    assert heart.beat(WorkerStats())
+    heartbeat = storage.heartbeat(info)
+    assert heartbeat.beat(WorkerStats())
     await rows(admin, TERMINATE, storage.schema)
-    assert heart.beat(WorkerStats(completed=3))
+    assert heartbeat.beat(WorkerStats(completed=3))
     assert (await storage.workers())[0].stats.completed == 3
-    heart.close()
+    heartbeat.close()
 
 
 async def test_beats_that_wait_for_a_lock_leave_no_connection_behind(
@@ -242,18 +242,18 @@ async def test_beats_that_wait_for_a_lock_leave_no_connection_behind(
 ) -> None:
     info = worker_info(lost_after=3.0)
     await storage.register(info)
-    heart = storage.heart(info)
-    assert heart.beat(WorkerStats())
+    heartbeat = storage.heartbeat(info)
+    assert heartbeat.beat(WorkerStats())
     async with await psycopg.AsyncConnection.connect(postgres_dsn) as other:
         await other.execute(f"LOCK TABLE {storage.schema}.worker".encode())
         for _ in range(3):
             with pytest.raises(StorageUnavailableError):
-                await asyncio.to_thread(heart.beat, WorkerStats())
+                await asyncio.to_thread(heartbeat.beat, WorkerStats())
         # The server's limit may end a moment after ours. Without one, all three would wait here for good.
         await until(admin, "SELECT WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s "
                     "AND wait_event_type = 'Lock')", storage.schema)  # fmt: skip
-    assert await asyncio.to_thread(heart.beat, WorkerStats())
-    heart.close()
+    assert await asyncio.to_thread(heartbeat.beat, WorkerStats())
+    heartbeat.close()
 
 
 async def test_a_database_that_takes_no_writes_says_so_and_another_connection_is_tried(
@@ -307,10 +307,10 @@ async def test_a_heart_does_not_wait_longer_to_connect_than_its_lease_allows(
         port = mute.getsockname()[1]
         dead = PostgresQueueStorage(f"postgresql://postgres@127.0.0.1:{port}/x")
         dead._opened, dead._lender = True, storage._lender
-        heart = dead.heart(worker_info(lost_after=6.0))
+        heartbeat = dead.heartbeat(worker_info(lost_after=6.0))
         before = time.monotonic()
         with pytest.raises(StorageUnavailableError):
-            await asyncio.to_thread(heart.beat, WorkerStats())
+            await asyncio.to_thread(heartbeat.beat, WorkerStats())
         assert time.monotonic() - before < 6
 
 
@@ -319,7 +319,7 @@ async def test_an_exchange_that_fails_after_its_commit_is_sent_again(
 ) -> None:
     worker = await register_worker(storage)
     await storage.add([new_job(), new_job()])
-    [run] = (await storage.exchange(worker.id, (), Claim(("default",), 1))).claimed
+    [run] = (await storage.settle_and_claim(worker.id, (), Claim(("default",), 1))).claimed
     # The second one's lease never was: what it led to is looked up when the rest is committed.
     ends = [Settlement(run.id, run.lease, Ending.COMPLETE), Settlement(run.id, run.lease + 10**6, Ending.COMPLETE)]
     claim = Claim(("default",), 1)
@@ -327,7 +327,7 @@ async def test_an_exchange_that_fails_after_its_commit_is_sent_again(
     with monkeypatch.context() as patch:
         patch.setitem(storage._statements._made, "settled", failing)
         with pytest.raises(StorageError, match="division by zero"):
-            await storage.exchange(worker.id, ends, claim)
-    again = await storage.exchange(worker.id, ends, claim)
+            await storage.settle_and_claim(worker.id, ends, claim)
+    again = await storage.settle_and_claim(worker.id, ends, claim)
     assert (again.settled, again.claimed) == ([JobState.COMPLETED, None], [])
-    assert len(await storage.adopt(worker.id, ())) == 1
+    assert len(await storage.recover_claims(worker.id, ())) == 1

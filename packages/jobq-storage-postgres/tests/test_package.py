@@ -7,7 +7,7 @@ from importlib.metadata import distribution, metadata
 from importlib.resources import files
 from pathlib import Path
 
-from jobq_core.opening import GROUP, OWN
+from jobq_core.urls import GROUP, OWN
 
 META = metadata("jobq-storage-postgres")
 

@@ -17,11 +17,11 @@ from jobq_core.states import Ending
 from jobq_core.storage import Claim, ClaimedJob, Settlement
 from jobq_core.testing import new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.connection import Link
 from jobq_storage_postgres.dsn import parse
-from jobq_storage_postgres.hotpath import pack_completed, pack_settlements
-from jobq_storage_postgres.link import Link
+from jobq_storage_postgres.maintenance import ALWAYS, LATE
+from jobq_storage_postgres.settle_and_claim import pack_completed, pack_settlements
 from jobq_storage_postgres.statements import folder
-from jobq_storage_postgres.upkeep import ALWAYS, LATE
 from jobq_storage_postgres.wire import Params, Statement, pack_int4, pack_int8, pack_moment, pack_text, texts
 
 BATCH = 100
@@ -112,7 +112,7 @@ async def add_others(storage: PostgresQueueStorage) -> None:
 async def drain(storage: PostgresQueueStorage, worker: UUID) -> None:
     done: list[Settlement] = []
     while True:
-        exchange = await storage.exchange(worker, done, Claim(("default",), 500))
+        exchange = await storage.settle_and_claim(worker, done, Claim(("default",), 500))
         done = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in exchange.claimed]
         if not done:
             return
@@ -132,7 +132,7 @@ async def analyze(storage: PostgresQueueStorage, dsn: str) -> None:
 
 
 async def claim(storage: PostgresQueueStorage, worker: UUID) -> list[ClaimedJob]:
-    return (await storage.exchange(worker, claim=Claim(("default",), BATCH))).claimed
+    return (await storage.settle_and_claim(worker, claim=Claim(("default",), BATCH))).claimed
 
 
 def completions(jobs: Sequence[ClaimedJob]) -> list[Settlement]:
@@ -239,7 +239,7 @@ async def test_finding_the_newest_touches_little_of_many(storage: PostgresQueueS
     worker = (await register_worker(storage)).id
     await storage.add([new_job(run_id="r") for _ in range(20)])
     mine = await claim(storage, worker)
-    await storage.exchange(worker, [Settlement(job.id, job.lease, Ending.FAIL) for job in mine])
+    await storage.settle_and_claim(worker, [Settlement(job.id, job.lease, Ending.FAIL) for job in mine])
     await add(storage, 20_000)
     await drain(storage, worker)
     limit = pack_int8(20)

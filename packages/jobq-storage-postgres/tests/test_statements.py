@@ -38,7 +38,7 @@ async def test_a_run_begins_on_a_connection_on_which_a_transaction_began(
         job = await add_job(storage)
         await storage.abort([other])
         run = await claim_one(storage, worker)
-        assert await storage.begin(worker.id, [(job, run.lease)]) == [True]
+        assert await storage.mark_started(worker.id, [(job, run.lease)]) == [True]
         assert [change.asked for change in await storage.abort([job])] == [True]
 
 

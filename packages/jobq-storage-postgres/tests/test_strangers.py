@@ -68,10 +68,10 @@ async def test_a_strange_row_is_read_and_claimed_with_the_others(place: Place, c
     strange, sound = await add_job(storage), await add_job(storage, tags=("fine",))
     await place.write(f"UPDATE {{}}.{change} = %s WHERE id = %s", value, strange)  # type: ignore[arg-type]
     assert {job.id for job in (await storage.find(JobFilter())).jobs} == {strange, sound}
-    assert None not in await storage.peek([strange, sound])
+    assert None not in await storage.get_status([strange, sound])
     claimed = await claim(storage, worker)
     assert {job.id for job in claimed} == {strange, sound}
-    assert len(await storage.adopt(worker.id, [])) == 2
+    assert len(await storage.recover_claims(worker.id, [])) == 2
     assert (await read(storage, strange)).state is JobState.PROCESSING
     for job in claimed:
         await settle(storage, worker, job, Ending.FAIL, error=ERROR)
@@ -86,7 +86,7 @@ async def test_a_running_job_of_the_lowest_attempt_is_settled_and_taken_back_wit
     claimed = {job.id: job for job in await claim(storage, worker)}
     await place.write(lowest, strange)
     ends = [Settlement(claimed[job].id, claimed[job].lease, Ending.RELEASE) for job in (strange, sound)]
-    assert (await storage.exchange(worker.id, ends)).settled == [JobState.PENDING] * 2
+    assert (await storage.settle_and_claim(worker.id, ends)).settled == [JobState.PENDING] * 2
     await claim(storage, worker)
     await place.write(lowest, strange)
     await storage.deregister(worker.id)

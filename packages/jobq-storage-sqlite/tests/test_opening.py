@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from jobq_core.errors import ClosedError, ConfigurationError, StorageError, StorageUnavailableError
-from jobq_core.opening import open_storage
 from jobq_core.testing import add_job, new_job, state_of
+from jobq_core.urls import open_storage
 from jobq_storage_sqlite import SqliteQueueStorage
 
 

@@ -16,7 +16,7 @@ from jobq_core.ids import new_id
 from jobq_core.states import Ending
 from jobq_core.storage import Claim, Settlement
 from jobq_core.testing import new_job, register_worker
-from jobq_storage_sqlite import SqliteQueueStorage, adding, exchanging, upkeep, workers
+from jobq_storage_sqlite import SqliteQueueStorage, adding, maintenance, settle_and_claim, workers
 from jobq_storage_sqlite.migrations import known
 from jobq_storage_sqlite.sqlfiles import sql
 from jobq_storage_sqlite.transaction import Transaction
@@ -144,18 +144,18 @@ async def test_a_round_of_work_costs_the_same_however_much_else_there_is(path: P
                 adding.add(transaction, jobs)
                 spent["add"], steps = steps, 0
                 claim = Claim(("default",), 20)
-                claimed = exchanging.exchange(transaction, worker.id, (), claim).claimed
+                claimed = settle_and_claim.settle_and_claim(transaction, worker.id, (), claim).claimed
                 assert len(claimed) == 20
                 spent["claim"], steps = steps, 0
                 done = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in claimed]
-                exchanging.exchange(transaction, worker.id, done, claim)
-                spent["exchange"], steps = steps, 0
-                upkeep.promote(transaction, 1000)
+                settle_and_claim.settle_and_claim(transaction, worker.id, done, claim)
+                spent["settle_and_claim"], steps = steps, 0
+                maintenance.promote(transaction, 1000)
                 spent["promote"], steps = steps, 0
                 workers.lead(transaction, worker.id, 10.0)
-                upkeep.rescue(transaction)
+                maintenance.rescue(transaction)
                 spent["lead and rescue"], steps = steps, 0
-                upkeep.prune(transaction, 0)
+                maintenance.prune(transaction, 0)
                 spent["prune"] = steps
                 connection.set_progress_handler(None, 1)
                 return spent

@@ -79,7 +79,7 @@ async def test_a_process_killed_while_it_writes_loses_nothing_that_was_acknowled
                 if len(line) == 36:
                     acknowledged.append(UUID(line))
         async with SqliteQueueStorage(path) as storage:
-            assert None not in await storage.peek(acknowledged)
+            assert None not in await storage.get_status(acknowledged)
 
 
 async def test_the_doorbell_rings_for_other_processes_jobs_of_this_queue_only(path: Path) -> None:

@@ -69,7 +69,7 @@ async def test_a_running_job_of_no_attempt_is_settled_and_taken_back_with_the_ot
         claimed = {job.id: job for job in await claim(storage, worker)}
         write(storage.path, "UPDATE jobq_life SET attempt = 0 WHERE lease = ?", claimed[strange].lease)
         ends = [Settlement(claimed[job].id, claimed[job].lease, Ending.RELEASE) for job in (strange, sound)]
-        assert (await storage.exchange(worker.id, ends)).settled == [JobState.PENDING] * 2
+        assert (await storage.settle_and_claim(worker.id, ends)).settled == [JobState.PENDING] * 2
         assert (await read(storage, strange)).attempt == 0
     claimed = {job.id: job for job in await claim(storage, worker)}
     write(storage.path, "UPDATE jobq_life SET attempt = 0 WHERE lease = ?", claimed[strange].lease)
@@ -110,7 +110,7 @@ async def test_a_damaged_row_is_read_and_claimed_with_the_others(
     write(storage.path, f"UPDATE {change} WHERE n = {n}", value, damaged.bytes)
     sound = await add_job(storage, tags=("fine",), run_id="night")
     assert {job.id for job in (await storage.find(JobFilter())).jobs} == {damaged, sound}
-    assert None not in await storage.peek([damaged, sound])
+    assert None not in await storage.get_status([damaged, sound])
     assert (await storage.counts("default"))["default"][JobState.PENDING] == 2
     assert {job.id for job in await claim(storage, worker)} == {damaged, sound}
     assert (await read(storage, damaged)).state is JobState.PROCESSING

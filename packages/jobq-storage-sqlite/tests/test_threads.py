@@ -66,7 +66,7 @@ async def test_writes_that_queue_up_are_committed_together(storage: SqliteQueueS
     jobs = await asyncio.gather(*adding)
     assert seen.count("COMMIT") == 3, "of setting the trace, of the gate, and one for the fifty"
     assert len({*jobs}) == 50
-    assert None not in await storage.peek(jobs)
+    assert None not in await storage.get_status(jobs)
 
 
 async def test_one_that_fails_in_a_group_takes_back_only_its_own(storage: SqliteQueueStorage) -> None:
@@ -80,7 +80,7 @@ async def test_one_that_fails_in_a_group_takes_back_only_its_own(storage: Sqlite
     results = await asyncio.gather(*adding, return_exceptions=True)
     assert [isinstance(result, Exception) for result in results] == [False, True, False]
     assert isinstance(results[1], StorageError)
-    assert [status is not None for some in jobs for status in await storage.peek([job.id for job in some])] == [
+    assert [status is not None for some in jobs for status in await storage.get_status([job.id for job in some])] == [
         True,
         False,
         False,
@@ -97,7 +97,7 @@ async def test_what_may_have_been_committed_together_is_not_done_again(
     gate = Gate(storage)
     await gate.entered.wait()
     asking = [
-        asyncio.create_task(storage.exchange(worker.id, (), Claim(("default",), 1))),
+        asyncio.create_task(storage.settle_and_claim(worker.id, (), Claim(("default",), 1))),
         *(asyncio.create_task(storage.add([job])) for job in jobs),
     ]
     await asyncio.sleep(0)
@@ -114,7 +114,7 @@ async def test_what_may_have_been_committed_together_is_not_done_again(
     answers = await asyncio.gather(*asking, return_exceptions=True)
     assert [type(answer) for answer in answers] == [StorageUnavailableError] * 3
     # It had taken effect: just one job was claimed, which the worker finds, since it was told that it cannot know.
-    assert [claimed.id for claimed in await storage.adopt(worker.id, ())] == ready[:1]
+    assert [claimed.id for claimed in await storage.recover_claims(worker.id, ())] == ready[:1]
     assert [[added.created for added in await storage.add([job])] for job in jobs] == [[False]] * 2
 
 
@@ -148,7 +148,7 @@ async def test_a_cancelled_caller_leaves_no_transaction_open(storage: SqliteQueu
         await adding
     gate.open()
     await gate.task
-    assert await storage.peek([job.id]) == [None]
+    assert await storage.get_status([job.id]) == [None]
     with locked(path):
         pass
 
@@ -162,7 +162,7 @@ async def test_a_caller_cancelled_in_the_middle_leaves_all_or_nothing(storage: S
         adding.cancel()
         await asyncio.gather(adding, return_exceptions=True)
         await storage.add([new_job()])  # whatever was under way is over now
-        assert {status is None for status in await storage.peek([job.id for job in jobs])} in ({True}, {False})
+        assert {status is None for status in await storage.get_status([job.id for job in jobs])} in ({True}, {False})
 
 
 async def test_a_lock_held_for_longer_than_busy_timeout_is_unavailable_and_then_over(path: Path) -> None:
@@ -182,7 +182,7 @@ async def test_a_lock_held_for_shorter_is_only_waited_for(storage: SqliteQueueSt
         # The reader answers beside the waiting writer.
         assert (await storage.counts("default"))["default"] == (await storage.counts("default"))["default"]
         connection.execute("ROLLBACK")
-        assert await storage.peek([await adding]) != [None]
+        assert await storage.get_status([await adding]) != [None]
 
 
 async def test_a_call_that_gets_no_answer_is_given_up_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,14 +226,14 @@ async def test_closing_finishes_what_is_under_way(path: Path) -> None:
         await closing_it
         assert [added.created for [added] in await asyncio.gather(*adding)] == [True] * 20
     async with SqliteQueueStorage(path) as storage:
-        assert None not in await storage.peek([job.id for job in jobs])
+        assert None not in await storage.get_status([job.id for job in jobs])
 
 
 async def test_a_heart_beats_while_the_event_loop_is_busy(storage: SqliteQueueStorage) -> None:
     worker = await register_worker(storage)
-    heart = storage.heart(worker)
+    heartbeat = storage.heartbeat(worker)
     answers: list[bool] = []
-    thread = threading.Thread(target=lambda: answers.append(heart.beat(WorkerStats(completed=3))))
+    thread = threading.Thread(target=lambda: answers.append(heartbeat.beat(WorkerStats(completed=3))))
     thread.start()
     thread.join(30)  # blocks the loop, as a handler might
     assert answers == [True]
@@ -242,23 +242,23 @@ async def test_a_heart_beats_while_the_event_loop_is_busy(storage: SqliteQueueSt
 
 async def test_a_heart_gives_up_when_there_is_no_answer_and_beats_again_later(storage: SqliteQueueStorage) -> None:
     worker = await register_worker(storage, lost_after=0.3)
-    heart = storage.heart(worker)
+    heartbeat = storage.heartbeat(worker)
     gate = Gate(storage)
     await gate.entered.wait()
     with pytest.raises(StorageUnavailableError):
-        await asyncio.to_thread(heart.beat, WorkerStats())
+        await asyncio.to_thread(heartbeat.beat, WorkerStats())
     gate.open()
     await gate.task
-    assert await asyncio.to_thread(heart.beat, WorkerStats())
-    heart.close()
-    heart.close()
+    assert await asyncio.to_thread(heartbeat.beat, WorkerStats())
+    heartbeat.close()
+    heartbeat.close()
 
 
 async def test_a_heart_of_a_closed_storage_says_so(path: Path) -> None:
     async with SqliteQueueStorage(path) as storage:
-        heart = storage.heart(worker_info())
+        heartbeat = storage.heartbeat(worker_info())
     with pytest.raises(ClosedError):
-        heart.beat(WorkerStats())
+        heartbeat.beat(WorkerStats())
 
 
 async def pragma(storage: SqliteQueueStorage, statement: str) -> Any:
@@ -284,7 +284,7 @@ async def test_a_full_disk_is_said_and_survived(storage: SqliteQueueStorage) -> 
     big = [[new_job(arguments=b'"' + b"x" * 9000 + b'"')] for _ in range(8)]
     results = await asyncio.gather(*(storage.add(some) for some in big), return_exceptions=True)
     assert {type(result) for result in results} <= {StorageUnavailableError, list}
-    assert None not in await storage.peek([job.id for job in stored])
+    assert None not in await storage.get_status([job.id for job in stored])
     await pragma(storage, "max_page_count = 1000000")
     assert [added.created for added in await storage.add([new_job()])] == [True]
     assert await pragma(storage, "integrity_check") == [("ok",)]
@@ -303,7 +303,7 @@ async def test_in_a_group_on_a_full_disk_each_fails_or_succeeds_by_itself(storag
     [one], other = await asyncio.gather(*adding, return_exceptions=True)  # type: ignore[misc]
     assert one.created
     assert isinstance(other, StorageUnavailableError)
-    assert [status is None for status in await storage.peek([small.id, huge.id])] == [False, True]
+    assert [status is None for status in await storage.get_status([small.id, huge.id])] == [False, True]
 
 
 async def test_leases_are_never_used_twice_not_even_after_deletes_and_restarts(path: Path) -> None:
@@ -324,17 +324,17 @@ async def test_an_empty_claim_writes_nothing(storage: SqliteQueueStorage, path: 
     log = path.with_name("jobs.db-wal")
     size = log.stat().st_size
     for _ in range(10):
-        await storage.exchange(worker.id, (), Claim(("default",), 10))
+        await storage.settle_and_claim(worker.id, (), Claim(("default",), 10))
     assert log.stat().st_size == size
 
 
 async def test_an_exchange_that_was_given_up_on_is_adopted(storage: SqliteQueueStorage) -> None:
     worker = await register_worker(storage)
     job = await add_job(storage)
-    exchanging = asyncio.create_task(storage.exchange(worker.id, (), Claim(("default",), 10)))
+    exchanging = asyncio.create_task(storage.settle_and_claim(worker.id, (), Claim(("default",), 10)))
     await asyncio.sleep(0)
     exchanging.cancel()
-    adopted: list[UUID] = [claimed.id for claimed in await storage.adopt(worker.id, ())]
+    adopted: list[UUID] = [claimed.id for claimed in await storage.recover_claims(worker.id, ())]
     state = await state_of(storage, job)
     assert adopted == ([job] if state == "processing" else [])
 

@@ -22,8 +22,8 @@ from jobq_core import (
     QueueStorage,
     RunEvent,
 )
+from jobq_core.adding import AddOptions, new_job
 from jobq_core.ids import new_id
-from jobq_core.submission import SubmitOptions, new_job
 from jobq_worker import JobQueueWorker
 
 ENDINGS = (JobCompleted, JobFailed, JobRetried, JobAborted, JobDisabled)
@@ -37,7 +37,7 @@ async def add(storage: QueueStorage, job: Any, **options: Any) -> UUID:
 
 async def add_many(storage: QueueStorage, jobs: Sequence[Any], **options: Any) -> list[UUID]:
     """Add several jobs at once."""
-    made = [new_job(new_id(), job, "default", cast("SubmitOptions", options)) for job in jobs]
+    made = [new_job(new_id(), job, "default", cast("AddOptions", options)) for job in jobs]
     return [added.id for added in await storage.add(made)]
 
 

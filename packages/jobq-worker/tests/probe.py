@@ -11,12 +11,13 @@ from uuid import UUID
 
 from jobq_core.errors import StorageError, StorageUnavailableError
 from jobq_core.memory import MemoryQueueStorage
-from jobq_core.memory.bell import MemorySubscription
+from jobq_core.memory.notifier import MemorySubscription
 from jobq_core.records import WorkerInfo, WorkerStats
-from jobq_core.storage import Heart, Settlement
+from jobq_core.storage import Heartbeat, Settlement
 
 OPERATIONS = (
-    "exchange", "begin", "held", "adopt", "progress", "register", "deregister", "lead", "resign", "promote", "rescue",
+    "settle_and_claim", "mark_started", "check_leases", "recover_claims", "progress",
+    "register", "deregister", "lead", "resign", "promote", "rescue",
     "prune", "set_retention",
 )  # fmt: skip
 
@@ -50,7 +51,7 @@ class Probe(MemoryQueueStorage):
 
     def settlements_of(self, job_id: UUID) -> list[Settlement]:
         """Return every settlement of this job that any exchange carried."""
-        carried = (settlement for args in self.arguments["exchange"] if len(args) > 1 for settlement in args[1])
+        carried = (settlement for args in self.arguments["settle_and_claim"] if len(args) > 1 for settlement in args[1])
         return [settlement for settlement in carried if settlement.id == job_id]
 
     async def called(self, operation: str, times: int = 1) -> None:
@@ -89,10 +90,10 @@ class Probe(MemoryQueueStorage):
             raise error
         return answer
 
-    def heart(self, worker: WorkerInfo) -> Heart:
-        heart = ProbeHeart(self, super().heart(worker))
-        self.hearts.append(heart)
-        return heart
+    def heartbeat(self, worker: WorkerInfo) -> Heartbeat:
+        heartbeat = ProbeHeart(self, super().heartbeat(worker))
+        self.hearts.append(heartbeat)
+        return heartbeat
 
     def subscribe(self, topics: Any) -> MemorySubscription:
         self.check("subscribe")
@@ -114,12 +115,12 @@ for _name in OPERATIONS:
     setattr(Probe, _name, _probed(_name))
 
 
-class ProbeHeart(Heart):
-    """A heart that counts its beats."""
+class ProbeHeart(Heartbeat):
+    """A heartbeat that counts its beats."""
 
-    def __init__(self, storage: Probe, heart: Heart) -> None:
+    def __init__(self, storage: Probe, heartbeat: Heartbeat) -> None:
         self._storage = storage
-        self._heart = heart
+        self._heart = heartbeat
         self.closed = False
 
     def beat(self, stats: WorkerStats) -> bool:

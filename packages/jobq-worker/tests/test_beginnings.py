@@ -46,13 +46,13 @@ async def quick(n: int = 0) -> int:
 
 def noted(storage: Probe) -> list[UUID]:
     """Return the jobs whose runs were noted, in order."""
-    return [job_id for _, leases in storage.arguments["begin"] for job_id, _ in leases]
+    return [job_id for _, leases in storage.arguments["mark_started"] for job_id, _ in leases]
 
 
 async def test_the_first_of_several_attempts_starts_without_a_note(storage: Probe) -> None:
     async with working(storage, quick) as worker:
         await ending(worker, storage, quick(), max_attempts=2)
-    assert storage.calls["begin"] == 0
+    assert storage.calls["mark_started"] == 0
 
 
 @pytest.mark.parametrize("max_attempts", [1, 3])
@@ -61,7 +61,7 @@ async def test_later_attempts_and_the_last_one_are_noted_before_they_start(stora
 
     @job(retry=RetryPolicy(backoff=Backoff(base=0)))
     async def fails() -> None:
-        seen.append((len(seen) + 1, storage.calls["begin"]))
+        seen.append((len(seen) + 1, storage.calls["mark_started"]))
         raise ValueError("no")
 
     async with working(storage, fails) as worker:
@@ -79,7 +79,7 @@ async def test_runs_that_start_together_share_a_note(storage: Probe) -> None:
         ids = await add_many(storage, [quick(n) for n in range(500)], max_attempts=1)
         await endings.all(ids)
     assert sorted(noted(storage)) == sorted(ids)
-    assert storage.calls["begin"] <= 50
+    assert storage.calls["mark_started"] <= 50
     assert sorted(runs) == list(range(500))
 
 
@@ -106,7 +106,7 @@ async def test_a_note_that_fails_is_made_again_and_the_job_runs_once(
     storage: Probe, after: bool, error: StorageError | None
 ) -> None:
     async with working(storage, quick, concurrency=3) as worker:
-        storage.fail("begin", 4, after=after, error=error)
+        storage.fail("mark_started", 4, after=after, error=error)
         endings = Endings(worker)
         ids = await add_many(storage, [quick(n) for n in range(20)], max_attempts=1)
         await endings.all(ids)
@@ -121,10 +121,10 @@ async def test_a_job_that_is_asked_to_stop_while_its_note_is_under_way_never_run
     storage: Probe, request_: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "INTERVAL", 0.01)
-    gate = storage.hold("begin")
+    gate = storage.hold("mark_started")
     async with working(storage, quick) as worker:
         job_id = await add(storage, quick(), max_attempts=1)
-        await until(lambda: storage.calls["begin"])
+        await until(lambda: storage.calls["mark_started"])
         await getattr(storage, request_)([job_id])
         if request_ != "delete":
             ends = JobState.ABORTED if request_ == "abort" else JobState.DISABLED
@@ -148,7 +148,7 @@ async def test_a_job_whose_lease_is_over_when_its_run_is_to_begin_never_runs(
     if not watched:
         monkeypatch.setattr(watch.Watch, "look", lambda *_: asyncio.sleep(0))
     async with working(storage, quick, concurrency=1) as worker:
-        storage.fail("begin", 1)
+        storage.fail("mark_started", 1)
         gone = await add(storage, quick(1), max_attempts=1)
         await until(lambda: worker.health().storage_errors)
         await storage.delete([gone])
@@ -162,10 +162,10 @@ async def test_what_was_to_begin_before_the_process_was_frozen_is_not_started(
     """The storage said that it may, and by the time that this is read the job may be another's."""
     now = 1000.0
     monkeypatch.setattr(membership.Membership.__init__, "__kwdefaults__", {"clock": lambda: now})
-    gate = storage.hold("begin")
+    gate = storage.hold("mark_started")
     async with working(storage, quick) as worker:
         job_id = await add(storage, quick(), max_attempts=1)
-        await until(lambda: storage.calls["begin"])
+        await until(lambda: storage.calls["mark_started"])
         now += 60
         gate.set()
         await until(lambda: worker.stats().released)
@@ -175,10 +175,10 @@ async def test_what_was_to_begin_before_the_process_was_frozen_is_not_started(
 
 
 async def test_a_worker_that_stops_hands_back_what_is_about_to_begin(storage: Probe) -> None:
-    gate = storage.hold("begin")
+    gate = storage.hold("mark_started")
     async with working(storage, quick, concurrency=2) as worker:
         ids = await add_many(storage, [quick(n) for n in range(2)], max_attempts=1)
-        await until(lambda: storage.calls["begin"])
+        await until(lambda: storage.calls["mark_started"])
         stop = asyncio.ensure_future(worker.stop(30))
         await asyncio.sleep(0)
         gate.set()
@@ -191,10 +191,10 @@ async def test_a_worker_that_stops_hands_back_what_is_about_to_begin(storage: Pr
 
 
 async def test_a_worker_that_stops_while_the_storage_is_silent_runs_nothing(storage: Probe) -> None:
-    storage.hold("begin")
+    storage.hold("mark_started")
     async with working(storage, quick) as worker:
         job_id = await add(storage, quick(), max_attempts=1)
-        await until(lambda: storage.calls["begin"])
+        await until(lambda: storage.calls["mark_started"])
         await worker.stop(0)
     assert runs == []
     found = await record(storage, job_id)
@@ -202,11 +202,11 @@ async def test_a_worker_that_stops_while_the_storage_is_silent_runs_nothing(stor
 
 
 async def test_a_deadline_that_passes_before_the_run_begins_fails_the_job_unrun(storage: Probe) -> None:
-    gate = storage.hold("begin")
+    gate = storage.hold("mark_started")
     async with working(storage, quick) as worker:
         endings = Endings(worker)
         job_id = await add(storage, quick(), max_attempts=1, deadline=0.05)
-        await until(lambda: storage.calls["begin"])
+        await until(lambda: storage.calls["mark_started"])
         await asyncio.sleep(0.06)  # the deadline itself, by the loop's clock
         gate.set()
         failed = await endings.of(job_id)
@@ -218,11 +218,11 @@ async def test_a_deadline_that_passes_before_the_run_begins_fails_the_job_unrun(
 
 
 async def test_the_timeout_counts_from_when_the_run_begins(storage: Probe) -> None:
-    gate = storage.hold("begin")
+    gate = storage.hold("mark_started")
     async with working(storage, quick) as worker:
         endings = Endings(worker)
         job_id = await add(storage, quick(), max_attempts=1, timeout=0.02)
-        await until(lambda: storage.calls["begin"])
+        await until(lambda: storage.calls["mark_started"])
         [slot] = [slot for slot in worker.slots() if slot.job_id]
         assert (slot.job_id, slot.running_for) == (job_id, 0)
         await asyncio.sleep(0.04)  # longer than the timeout
@@ -232,11 +232,11 @@ async def test_the_timeout_counts_from_when_the_run_begins(storage: Probe) -> No
 
 async def test_a_place_of_the_limiter_is_free_again_when_the_run_never_begins(storage: Probe) -> None:
     limiter = Watched(ConcurrencyLimiter(1))
-    gate = storage.hold("begin")
+    gate = storage.hold("mark_started")
     async with working(storage, quick, limiter=limiter) as worker:
         endings = Endings(worker)
         job_id = await add(storage, quick(), max_attempts=1)
-        await until(lambda: storage.calls["begin"])
+        await until(lambda: storage.calls["mark_started"])
         await storage.abort([job_id])
         assert isinstance(await endings.of(job_id), JobAborted)
         gate.set()
@@ -248,11 +248,11 @@ async def test_a_place_of_the_limiter_is_free_again_when_the_run_never_begins(st
 
 async def test_a_limiter_counts_a_start_when_it_happens_and_not_when_it_is_noted(storage: Probe) -> None:
     limiter = Watched(RateLimiter(3, 600))
-    gate = storage.hold("begin")
+    gate = storage.hold("mark_started")
     async with working(storage, quick, concurrency=4, limiter=limiter) as worker:
         endings = Endings(worker)
         stopped, *ids = await add_many(storage, [quick(n) for n in range(3)], max_attempts=1)
-        await until(lambda: storage.calls["begin"])
+        await until(lambda: storage.calls["mark_started"])
         await storage.abort([stopped])
         assert isinstance(await endings.of(stopped), JobAborted)
         assert limiter.sums["started"] == 0

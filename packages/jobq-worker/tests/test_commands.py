@@ -30,7 +30,7 @@ import asyncio, threading, time
 import jobq_core.memory.storage as memory
 from jobq_core import job
 from jobq_core.ids import new_id
-from jobq_core.submission import new_job
+from jobq_core.adding import new_job
 
 @job()
 async def hang() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobq_core import JobCompleted, job
-from jobq_core.storage import Exchange
+from jobq_core.storage import SettleAndClaimResult
 from jobq_worker import prefetch
 from jobq_worker.fetcher import LINGER, STALE
 
@@ -41,7 +41,9 @@ async def test_each_of_several_queues_gets_its_turn(storage: Probe) -> None:
             await add_many(storage, [quick() for _ in range(200)], queue=queue)
         worker.resize(2)
         await until(lambda: worker.stats().completed == 600)
-    firsts = [args[2].queues[0] for args in storage.arguments["exchange"] if len(args) > 2 and args[2] is not None]
+    firsts = [
+        args[2].queues[0] for args in storage.arguments["settle_and_claim"] if len(args) > 2 and args[2] is not None
+    ]
     assert set(firsts) == {"a", "b", "c"}
     assert all(one != two for one, two in pairwise(firsts))
 
@@ -63,7 +65,7 @@ async def test_an_idle_worker_picks_a_job_up_at_once(storage: Probe) -> None:
 async def test_a_worker_that_hears_no_bell_polls(storage: Probe) -> None:
     storage.deaf = True
     async with working(storage, quick, poll_interval=0.02) as worker:
-        await storage.called("exchange")
+        await storage.called("settle_and_claim")
         assert isinstance(await ending(worker, storage, quick()), JobCompleted)
 
 
@@ -102,10 +104,10 @@ async def test_a_backlog_of_short_jobs_takes_few_calls(storage: Probe) -> None:
     async with working(storage, quick, concurrency=10) as worker:
         worker.resize(0)
         await add_many(storage, [quick(n) for n in range(5000)])
-        before = storage.calls["exchange"]
+        before = storage.calls["settle_and_claim"]
         worker.resize(10)
         await until(lambda: worker.stats().completed == 5000)
-        assert storage.calls["exchange"] - before < 100
+        assert storage.calls["settle_and_claim"] - before < 100
 
 
 async def test_a_worker_with_enough_at_hand_claims_much_or_nothing(
@@ -114,18 +116,18 @@ async def test_a_worker_with_enough_at_hand_claims_much_or_nothing(
     monkeypatch.setattr(prefetch, "LONGEST", float("inf"))  # a machine that is busy ends no prefetching here,
     monkeypatch.setattr(prefetch, "AHEAD", 50.0)  # nor makes it short
     monkeypatch.setattr(prefetch, "MOST", 200)
-    exchange = storage.exchange
+    exchange = storage.settle_and_claim
 
-    async def slowly(*args: Any) -> Exchange:
+    async def slowly(*args: Any) -> SettleAndClaimResult:
         answer = await exchange(*args)
         await asyncio.sleep(LINGER * 3)  # as long as the storage takes for its answer; ended runs are overdue then
         return answer
 
-    monkeypatch.setattr(storage, "exchange", slowly)
+    monkeypatch.setattr(storage, "settle_and_claim", slowly)
     async with working(storage, quick, concurrency=10) as worker:
         await add_many(storage, [quick(n) for n in range(6000)])
         await until(lambda: worker.stats().completed == 6000)
-    limits = [args[2].limit for args in storage.arguments["exchange"] if args[2] is not None]
+    limits = [args[2].limit for args in storage.arguments["settle_and_claim"] if args[2] is not None]
     assert min(limits[2:]) > 10  # known by then: how short the jobs are
 
 
@@ -140,16 +142,16 @@ async def test_runs_that_end_during_an_exchange_are_settled_by_the_next(storage:
         for n in range(3):
             await stage.reached(f"started {n}")
         endings = Endings(worker)
-        gate = storage.hold("exchange")
+        gate = storage.hold("settle_and_claim")
         stage.reach("go on 0")
-        await storage.called("exchange")
+        await storage.called("settle_and_claim")
         stage.reach("go on 1")
         stage.reach("go on 2")
         await until(lambda: worker.health().running == 0)
-        before = storage.calls["exchange"]
+        before = storage.calls["settle_and_claim"]
         gate.set()
         await endings.all(ids)
-        assert len(storage.arguments["exchange"][before][1]) == 2
+        assert len(storage.arguments["settle_and_claim"][before][1]) == 2
 
 
 async def test_long_jobs_are_not_claimed_ahead(storage: Probe, stage: Stage) -> None:
@@ -160,14 +162,14 @@ async def test_long_jobs_are_not_claimed_ahead(storage: Probe, stage: Stage) -> 
     async with working(storage, long, concurrency=2) as worker:
         await add_many(storage, [long() for _ in range(12)])
         await until(lambda: worker.stats().completed == 12)
-    assert max(args[2].limit for args in storage.arguments["exchange"] if len(args) > 2 and args[2]) == 2
+    assert max(args[2].limit for args in storage.arguments["settle_and_claim"] if len(args) > 2 and args[2]) == 2
 
 
 async def test_jobs_that_a_slow_storage_brings_late_are_run_and_not_handed_back(storage: Probe) -> None:
     async with working(storage, quick, concurrency=1, poll_interval=600) as worker:
         await Endings(worker).all(await add_many(storage, [quick() for _ in range(50)]))
         await until(lambda: worker.health().running == 0)
-        gate = storage.hold("exchange")
+        gate = storage.hold("settle_and_claim")
         ids = await add_many(storage, [quick(n) for n in range(30)])
         endings = Endings(worker)
         await asyncio.sleep(STALE * 1.5)  # as long as the storage takes for its answer

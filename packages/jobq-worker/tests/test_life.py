@@ -132,12 +132,12 @@ async def test_stop_lets_running_jobs_finish_and_claims_no_more(storage: Probe, 
         stopping = asyncio.ensure_future(worker.stop(30))
         await asyncio.sleep(0)
         assert worker.health().state == "stopping"
-        claims = len(storage.arguments["exchange"])
+        claims = len(storage.arguments["settle_and_claim"])
         stage.reach("go on")
         await stopping
     assert await state(storage, first) is JobState.COMPLETED
     assert await state(storage, second) is JobState.PENDING
-    assert all(len(args) < 3 or args[2] is None for args in storage.arguments["exchange"][claims:])
+    assert all(len(args) < 3 or args[2] is None for args in storage.arguments["settle_and_claim"][claims:])
 
 
 async def test_stop_hands_back_at_its_timeout_what_still_runs(storage: Probe, stage: Stage, gated: Any) -> None:
@@ -158,7 +158,7 @@ async def test_a_stop_settles_what_has_ended_though_the_storage_fails_at_first(
     async with working(storage, gated) as worker:
         job_id = await add(storage, gated())
         await stage.reached("started 0")
-        storage.fail("exchange", 2)
+        storage.fail("settle_and_claim", 2)
         stage.reach("go on")
         await worker.stop(30)
     assert await state(storage, job_id) is JobState.COMPLETED
@@ -232,10 +232,10 @@ async def test_buffered_jobs_that_would_wait_go_back_to_others(storage: Probe, s
 async def test_after_stop_returned_nothing_is_claimed(storage: Probe) -> None:
     async with working(storage, quick) as worker:
         await worker.stop()
-        exchanges = storage.calls["exchange"]
+        exchanges = storage.calls["settle_and_claim"]
         job_id = await add(storage, quick())
         await asyncio.sleep(0)
-    assert storage.calls["exchange"] == exchanges
+    assert storage.calls["settle_and_claim"] == exchanges
     assert await state(storage, job_id) is JobState.PENDING
 
 

@@ -116,7 +116,7 @@ async def test_no_grant_means_no_claim(storage: Probe, stage: Stage) -> None:
         first = await add(storage, gated())
         await stage.reached("started")
         second = await add(storage, gated())
-        await storage.called("held")  # it looked around since
+        await storage.called("check_leases")  # it looked around since
         assert await state(storage, second) is JobState.PENDING
         stage.reach("go on")
         assert all(isinstance(event, JobCompleted) for event in await endings.all([first, second]))
@@ -248,8 +248,8 @@ async def test_places_are_given_back_when_the_storage_fails(storage: Probe) -> N
     limiter = Watched(ConcurrencyLimiter(2))
     async with working(storage, quick, limiter=limiter) as worker:
         await ending(worker, storage, quick())
-        storage.fail("exchange", 1)
-        storage.fail("exchange", 1, after=True)
+        storage.fail("settle_and_claim", 1)
+        storage.fail("settle_and_claim", 1, after=True)
         endings = Endings(worker)
         ids = await add_many(storage, [quick() for _ in range(6)])
         assert all(isinstance(event, JobCompleted) for event in await endings.all(ids))

@@ -131,9 +131,9 @@ async def test_retention_is_stored_per_queue(storage: Probe) -> None:
 async def test_an_idle_worker_makes_at_most_two_transactions_a_second(storage: Probe) -> None:
     async with working(storage, quick) as worker:
         await until(lambda: worker.health().leads)
-        await storage.called("exchange")
+        await storage.called("settle_and_claim")
         before, since = sum(storage.calls[name] for name in OPERATIONS), asyncio.get_running_loop().time()
-        await storage.called("exchange", 4)  # four polls: the bell is silent
+        await storage.called("settle_and_claim", 4)  # four polls: the bell is silent
         made = sum(storage.calls[name] for name in OPERATIONS) - before
         seconds = asyncio.get_running_loop().time() - since
     assert made / seconds <= 2

@@ -9,7 +9,7 @@ import pytest
 
 from jobq_core import Backoff, JobCompleted, JobContext, JobState, WorkerLost, WorkerStarted, job
 from jobq_core.records import WorkerInfo, WorkerStats
-from jobq_core.storage import Heart
+from jobq_core.storage import Heartbeat
 from jobq_core.testing import ManualClock, claim_one, register_worker, worker_info
 from jobq_worker import membership, trouble, watch
 
@@ -98,7 +98,7 @@ async def test_a_worker_that_cannot_beat_stops_its_runs_before_it_counts_as_lost
         assert not worker.health().alive
         storage.away = False
         # The row expired, and nobody took the job: it is handed back, and runs again.
-        await storage.called("exchange", 2)
+        await storage.called("settle_and_claim", 2)
 
         async def again() -> bool:
             return (await record(storage, job_id)).lease != 1
@@ -137,7 +137,7 @@ async def test_leases_are_reckoned_from_before_the_call_that_renewed_them(storag
     """The storage may have done it long before its answer came."""
     now = 1000.0
 
-    class Slow(Heart):
+    class Slow(Heartbeat):
         def beat(self, stats: WorkerStats) -> bool:
             nonlocal now
             now += 20
@@ -151,7 +151,7 @@ async def test_leases_are_reckoned_from_before_the_call_that_renewed_them(storag
             await super().register(worker)
             now += 10
 
-        def heart(self, worker: WorkerInfo) -> Heart:
+        def heartbeat(self, worker: WorkerInfo) -> Heartbeat:
             return Slow()
 
     async with Late() as late:
@@ -193,9 +193,9 @@ async def test_what_was_claimed_before_the_process_was_frozen_is_not_started(
     monkeypatch.setattr(membership.Membership.__init__, "__kwdefaults__", {"clock": lambda: now})
     async with working(storage, note) as worker:
         await storage.called("promote")
-        gate = storage.hold("exchange")
+        gate = storage.hold("settle_and_claim")
         job_id = await add(storage, note())
-        await storage.called("exchange")
+        await storage.called("settle_and_claim")
 
         async def claimed() -> bool:
             return await state(storage, job_id) is JobState.PROCESSING
@@ -234,8 +234,8 @@ async def test_jobs_lost_from_the_buffer_while_the_storage_was_asked_about_them_
         await add_many(frozen, [hang(), hang(), hang()])
         await stage.reached("started")
         assert worker.health().buffered == 2
-        answer = frozen.hold("held")
-        asked = asyncio.ensure_future(frozen.called("held"))
+        answer = frozen.hold("check_leases")
+        asked = asyncio.ensure_future(frozen.called("check_leases"))
         clock.advance(30_001)
         await frozen.rescue()
         await asked
@@ -277,11 +277,11 @@ async def test_the_heart_is_closed_at_a_stop(storage: Probe) -> None:
     async with working(storage, quick) as worker:
         await worker.stop()
         async with asyncio.timeout(5):
-            await until(lambda: all(heart.closed for heart in storage.hearts))
+            await until(lambda: all(heartbeat.closed for heartbeat in storage.hearts))
     assert len(storage.hearts) == 1
 
 
-@pytest.mark.parametrize("operation", ["exchange", "adopt"])
+@pytest.mark.parametrize("operation", ["settle_and_claim", "recover_claims"])
 async def test_jobs_that_were_given_to_a_registration_which_is_over_are_not_run(
     frozen: Probe, clock: ManualClock, operation: str
 ) -> None:
@@ -296,8 +296,8 @@ async def test_jobs_that_were_given_to_a_registration_which_is_over_are_not_run(
     async with working(frozen, note, heartbeat_interval=10_000, lost_after=30_000) as worker:
         own = worker._shift.membership  # type: ignore[union-attr]
         before = worker.id
-        if operation == "adopt":
-            frozen.fail("exchange", after=True)
+        if operation == "recover_claims":
+            frozen.fail("settle_and_claim", after=True)
         gate = frozen.hold(operation)
         job_id = await add(frozen, note())
         await until(lambda: frozen.calls[operation])

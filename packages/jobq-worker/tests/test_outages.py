@@ -45,7 +45,7 @@ async def test_an_exchange_that_fails_loses_nothing_and_runs_nothing_twice(
         for n in range(nth):
             ids += await add_many(storage, [quick(n * 10 + i) for i in range(4)])
             await endings.of(ids[-1])
-        storage.fail("exchange", 3, after=after)
+        storage.fail("settle_and_claim", 3, after=after)
         more = await add_many(storage, [quick(1000 + n) for n in range(20)])
         await endings.all([*ids, *more])
         assert worker.stats().completed == len(ids) + len(more)
@@ -56,10 +56,10 @@ async def test_a_claim_whose_answer_was_lost_is_found_and_run(storage: Probe) ->
     async with working(storage, quick) as worker:
         await storage.called("promote")
         endings = Endings(worker)
-        storage.fail("exchange", after=True)
+        storage.fail("settle_and_claim", after=True)
         ids = await add_many(storage, [quick(n) for n in range(5)])
         await endings.all(ids)
-        assert storage.calls["adopt"] >= 1
+        assert storage.calls["recover_claims"] >= 1
         assert worker.stats().completed == 5
     assert [(await record(storage, job_id)).attempt for job_id in ids] == [1] * 5
 
@@ -70,7 +70,7 @@ async def test_a_settlement_whose_answer_was_lost_counts_once(storage: Probe) ->
         worker.on(JobCompleted, seen.append)
         endings = Endings(worker)
         await endings.of(await add(storage, quick(1)))
-        storage.fail("exchange", 2, after=True)
+        storage.fail("settle_and_claim", 2, after=True)
         await endings.of(await add(storage, quick(2)))
         assert worker.stats().completed == 2
     assert len(seen) == 2
@@ -83,18 +83,18 @@ async def test_a_claim_that_takes_effect_long_after_it_failed_is_found(
     monkeypatch.setattr("jobq_worker.fetcher.AGAIN", 0.05)
     async with working(storage, quick, poll_interval=0.01) as worker:
         endings = Endings(worker)
-        storage.fail("exchange", 1)
+        storage.fail("settle_and_claim", 1)
         await endings.of(await add(storage, quick(1)))
-        looks = storage.calls["adopt"]
+        looks = storage.calls["recover_claims"]
         assert looks >= 1
         # The commit of that claim comes now: the job is this worker's, and it was never told. It serves other queues
         # only, so that it cannot claim the job by itself.
         late = await add(storage, quick(2), queue="late")
         me = worker.health().worker
         assert me is not None
-        assert [job.id for job in (await storage.exchange(me, (), Claim(("late",), 1))).claimed] == [late]
+        assert [job.id for job in (await storage.settle_and_claim(me, (), Claim(("late",), 1))).claimed] == [late]
         await endings.of(late)
-        assert storage.calls["adopt"] > looks
+        assert storage.calls["recover_claims"] > looks
 
 
 async def test_a_job_that_this_worker_holds_and_does_not_know_is_found_though_nothing_failed(
@@ -107,7 +107,7 @@ async def test_a_job_that_this_worker_holds_and_does_not_know_is_found_though_no
         held = await add(storage, quick(1), queue="other")
         me = worker.health().worker
         assert me is not None
-        assert [job.id for job in (await storage.exchange(me, (), Claim(("other",), 1))).claimed] == [held]
+        assert [job.id for job in (await storage.settle_and_claim(me, (), Claim(("other",), 1))).claimed] == [held]
         await endings.of(held)
     assert runs == [1]
 
@@ -129,7 +129,7 @@ async def test_a_full_worker_hands_back_what_it_holds_and_does_not_know(storage:
         unknown = await add(storage, quick(1), queue="other")
         me = worker.health().worker
         assert me is not None
-        assert [job.id for job in (await storage.exchange(me, (), Claim(("other",), 1))).claimed] == [unknown]
+        assert [job.id for job in (await storage.settle_and_claim(me, (), Claim(("other",), 1))).claimed] == [unknown]
 
         async def waits() -> bool:
             return await state(storage, unknown) is JobState.PENDING
@@ -141,10 +141,10 @@ async def test_a_full_worker_hands_back_what_it_holds_and_does_not_know(storage:
 
 
 async def test_a_look_that_always_fails_holds_up_no_settlement_and_no_claim(storage: Probe) -> None:
-    storage.fail("adopt", 100_000, error=StorageError("not allowed"))
+    storage.fail("recover_claims", 100_000, error=StorageError("not allowed"))
     async with asyncio.timeout(20), working(storage, quick, heartbeat_interval=0.02, lost_after=0.2) as worker:
         endings = Endings(worker)
-        await storage.called("adopt", 3)
+        await storage.called("recover_claims", 3)
         await endings.all([await add(storage, quick(n)) for n in range(20)])
         assert worker.health().storage_error == "StorageError: not allowed"
     assert runs == list(range(20))
@@ -154,15 +154,15 @@ async def test_a_stop_while_a_look_that_is_due_fails_settles_all_and_ends(
     storage: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shift, "FLUSH", 0.2)
-    storage.fail("adopt", 100_000, error=StorageError("not allowed"))
+    storage.fail("recover_claims", 100_000, error=StorageError("not allowed"))
     async with asyncio.timeout(20):
         async with working(storage, quick) as worker:
             endings = Endings(worker)
             # Whether it claimed is in doubt until the end.
-            storage.fail("exchange")
+            storage.fail("settle_and_claim")
             await endings.all([await add(storage, quick(n)) for n in range(2, 5)])
-            await storage.called("adopt")
-        assert storage.calls["exchange"] < 100
+            await storage.called("recover_claims")
+        assert storage.calls["settle_and_claim"] < 100
     assert storage._store.running == {}
 
 
@@ -183,7 +183,7 @@ async def test_results_are_kept_while_the_database_is_away(storage: Probe, stage
         stage.reach("go on")
         for n in range(3):
             await stage.reached(f"ended {n}")
-        await storage.called("adopt", 4)
+        await storage.called("recover_claims", 4)
         health = worker.health()
         assert health.state == "running"
         assert health.storage_failing
@@ -201,7 +201,7 @@ async def test_health_is_good_again_after_an_outage(storage: Probe) -> None:
         assert worker.health().storage_failing_for is None
         before = time.monotonic()
         storage.away = True
-        await storage.called("adopt", 3)
+        await storage.called("recover_claims", 3)
         await until(lambda: storage.calls["beat failed"])
         first, second = worker.health().storage_failing_for, worker.health().storage_failing_for
         assert first is not None
@@ -228,14 +228,14 @@ async def test_a_silent_doorbell_and_a_run_that_has_ended_leave_no_part_failing(
         for ear in list(storage._ears):
             ear.shut()
         worker._shift._watch.ring()  # type: ignore[union-attr]
-        await storage.called("held", 2)
+        await storage.called("check_leases", 2)
         stage.reach("go on")
         storage.away = False
         await endings.of(job_id)
         await until(lambda: worker.health().healthy)
 
 
-@pytest.mark.parametrize("operation", ["held", "progress", "lead", "promote", "rescue", "prune"])
+@pytest.mark.parametrize("operation", ["check_leases", "progress", "lead", "promote", "rescue", "prune"])
 async def test_no_part_of_a_worker_ends_for_an_error(
     storage: Probe, stage: Stage, operation: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -275,14 +275,14 @@ async def test_a_settlement_that_the_storage_refuses_holds_up_no_other(
     storage: Probe, refusal: type[Exception]
 ) -> None:
     poison = b'"poison"'
-    inner = Probe.exchange
+    inner = Probe.settle_and_claim
 
     async def exchange(worker, settlements=(), claim=None):  # type: ignore[no-untyped-def]
         if any(settlement.result == poison for settlement in settlements):
             raise refusal("cannot be written")
         return await inner(storage, worker, settlements, claim)
 
-    storage.exchange = exchange  # type: ignore[method-assign]
+    storage.settle_and_claim = exchange  # type: ignore[method-assign]
 
     @job()
     async def answer(text: str) -> str:

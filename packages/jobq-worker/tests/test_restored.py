@@ -40,7 +40,7 @@ async def test_a_run_under_a_number_that_is_given_again_takes_nothing_from_the_n
         lease = (await record(storage, former)).lease
         assert lease is not None
         # The database is one in which this never was, and the worker has not been told yet.
-        answer = storage.hold("held")
+        answer = storage.hold("check_leases")
         await storage.delete([former])
         storage._store.leases = itertools.count(lease)
         new = await add(storage, gated(2))

@@ -190,7 +190,7 @@ async def test_an_abort_is_seen_within_seconds_when_the_bell_is_lost(
         monkeypatch.setattr(worker._shift._watch, "ring", lambda: None)  # type: ignore[union-attr]
         job_id = await add(storage, act())
         await stage.reached("started")
-        await storage.called("held")
+        await storage.called("check_leases")
         endings = Endings(worker)
         await storage.abort([job_id])
         async with asyncio.timeout(5):
@@ -503,7 +503,7 @@ async def test_a_handler_may_abort_or_disable_its_own_job(storage: Probe, nature
 
 async def test_a_completion_is_not_overwritten_by_a_late_abort(storage: Probe, nature: Nature) -> None:
     act = made(nature, lambda *_: "done")
-    gate = storage.hold("held")
+    gate = storage.hold("check_leases")
     async with working(storage, act) as worker:
         endings = Endings(worker)
         job_id = await add(storage, act())
@@ -526,7 +526,7 @@ async def test_a_thread_that_never_saw_its_abort_and_completed_is_completed(stor
         job_id = await add(storage, deaf())
         await stage.reached("started")
         await storage.abort([job_id])
-        await storage.called("held")
+        await storage.called("check_leases")
         stage.reach("go on")
         assert isinstance(await endings.of(job_id), JobCompleted)
 

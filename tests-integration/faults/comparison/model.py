@@ -32,11 +32,10 @@ from jobq_core.storage import (
     Change,
     Claim,
     ClaimedJob,
-    Exchange,
-    Hold,
     JobFilter,
     JobStatus,
     Leadership,
+    LeaseStatus,
     LostWorker,
     NewJob,
     Page,
@@ -44,6 +43,7 @@ from jobq_core.storage import (
     Promotion,
     RescuedJob,
     Retention,
+    SettleAndClaimResult,
     Settlement,
     When,
     queue_topic,
@@ -174,7 +174,9 @@ class Model:
 
     # The hot path
 
-    def exchange(self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None) -> Exchange:
+    def settle_and_claim(
+        self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None
+    ) -> SettleAndClaimResult:
         settled = [self._settle(settlement) for settlement in settlements]
         known = self.known_workers.get(worker)
         alive = known is not None and known.expires_at > self.now
@@ -183,7 +185,7 @@ class Model:
             for queue in claim.queues:
                 for job in self._line(S.PENDING, queue=queue)[: max(0, claim.limit - len(claimed))]:
                     claimed.append(self._claim(job, worker))
-        return Exchange(settled, claimed, alive)
+        return SettleAndClaimResult(settled, claimed, alive)
 
     def _settle(self, settlement: Settlement) -> JobState | None:
         job = self.jobs.get(settlement.id)
@@ -229,7 +231,7 @@ class Model:
         job = self.jobs.get(job_id)
         return job if job is not None and job.state is S.PROCESSING and job.run == run else None
 
-    def begin(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
+    def mark_started(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
         answer = []
         for job_id, run in leases:
             job = self._running(job_id, run)
@@ -240,11 +242,14 @@ class Model:
                 answer.append(True)
         return answer
 
-    def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
+    def check_leases(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[LeaseStatus]:
         jobs = [self._running(*lease) for lease in leases]
-        return [Hold(False) if job is None or job.worker != worker else Hold(True, job.request) for job in jobs]
+        return [
+            LeaseStatus(False) if job is None or job.worker != worker else LeaseStatus(True, job.request)
+            for job in jobs
+        ]
 
-    def adopt(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
+    def recover_claims(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
         mine = [job for job in self.jobs.values() if job.state is S.PROCESSING and job.worker == worker]
         return [self._claimed(job) for job in sorted(mine, key=_run) if job.run not in leases]
 
@@ -363,7 +368,7 @@ class Model:
             for name in names
         }
 
-    def peek(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
+    def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
         return [status(self.jobs[job_id]) if job_id in self.jobs else None for job_id in ids]
 
     def output_for(self, queue: str, kind: str, fingerprint: bytes) -> JobStatus | None:

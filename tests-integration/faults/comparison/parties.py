@@ -24,11 +24,11 @@ from jobq_core.storage import (
     REQUEST_TOPIC,
     WAITING_TOPIC,
     ClaimedJob,
-    Exchange,
     LostWorker,
     Page,
     ProgressReport,
     QueueStorage,
+    SettleAndClaimResult,
     Settlement,
     Subscription,
     queue_topic,
@@ -65,9 +65,9 @@ class Party:
 
     def _to_leases(self, operation: str, argument: Any) -> Any:
         if isinstance(argument, list):
-            if operation in ("begin", "held"):
+            if operation in ("mark_started", "check_leases"):
                 return [(job_id, self._lease(run)) for job_id, run in argument]
-            if operation == "adopt":
+            if operation == "recover_claims":
                 return [self._lease(run) for run in argument]
             return [
                 msgspec.structs.replace(each, lease=self._lease(each.lease))
@@ -89,7 +89,7 @@ class Party:
 
     def translate(self, answer: Any) -> Any:
         """Return an answer in the model's language."""
-        if isinstance(answer, Exchange):
+        if isinstance(answer, SettleAndClaimResult):
             # In the order of claiming; the leases of one claim are in that order too.
             claimed = [self._note(each) for each in answer.claimed]
             return answer.settled, claimed, answer.alive

@@ -68,7 +68,7 @@ class Worker(NamedTuple):
     doubts: bool = False
 
 
-Kind = Literal["exchange", "adopt", "beat", "begin"]
+Kind = Literal["settle_and_claim", "recover_claims", "beat", "mark_started"]
 
 
 class Call(NamedTuple):
@@ -185,7 +185,7 @@ class Model:
             if not self.is_noted(job):
                 yield f"{name} starts job {run.job}", started(state, number, run)
             elif not worker.noting:
-                yield from self.asks(state, number, Call("begin", (number, worker.registration), settled=(run,)))
+                yield from self.asks(state, number, Call("mark_started", (number, worker.registration), settled=(run,)))
         if run.phase == "running":
             yield f"{name} completes job {run.job}", with_worker(state, number, having(worker, run, "complete"))
             if state.luck.failures:
@@ -203,18 +203,18 @@ class Model:
         sender = (number, worker.registration)
         if worker.doubts and worker.sure:
             known = tuple((run.job, run.lease) for run in worker.runs)
-            yield from self.asks(state, number, Call("adopt", sender, known=known))
+            yield from self.asks(state, number, Call("recover_claims", sender, known=known))
         settled = tuple(run for run in worker.runs if run.phase in ENDED)
         claims = len(settled) == len(worker.runs) and worker.sure > 0
         if settled or claims:
-            yield from self.asks(state, number, Call("exchange", sender, settled=settled, claims=claims))
+            yield from self.asks(state, number, Call("settle_and_claim", sender, settled=settled, claims=claims))
 
     def asks(self, state: State, number: int, call: Call) -> Iterator[Step]:
         """Make a call: it takes effect and is answered, or goes one of the ways that luck has in store."""
         said = f"worker {number}: {call.kind}"
-        if call.kind == "exchange":
+        if call.kind == "settle_and_claim":
             said += f" settling {[(run.job, run.phase) for run in call.settled]}{' and claiming' * call.claims}"
-        if call.kind == "begin":
+        if call.kind == "mark_started":
             said += f" of job {call.settled[0].job}"
         state = with_worker(state, number, waiting(state.workers[number], call.kind, True))
         effect, answer = self.effect(state, call)
@@ -276,8 +276,8 @@ class Model:
         worker = state.workers[number]
         if answer.kind == "beat":
             return self.beaten(state, number, worker, answer)
-        if answer.kind == "begin":
-            return self.noted(with_worker(state, number, waiting(worker, "begin", False)), number, answer)
+        if answer.kind == "mark_started":
+            return self.noted(with_worker(state, number, waiting(worker, "mark_started", False)), number, answer)
         runs = {run for run in worker.runs if run not in answer.settled}
         if answer.to[1] == worker.registration:  # else they belong to a registration that is over
             runs |= {Run(job, lease, "buffered") for job, lease in answer.given}
@@ -324,20 +324,20 @@ class Model:
             alive = self.renews(state, call.sender)
             rows = tuple(sorted({**dict(state.rows), call.sender: LIFE}.items())) if alive else state.rows
             return state._replace(rows=rows), Answer("beat", call.sender, alive=alive, age=call.age)
-        if call.kind == "adopt":
+        if call.kind == "recover_claims":
             found = tuple(
                 (number, job.lease)
                 for number, job in enumerate(state.jobs)
                 if job.holder == call.sender and (number, job.lease) not in call.known
             )
-            return state, Answer("adopt", call.sender, given=found)
-        if call.kind == "begin":
+            return state, Answer("recover_claims", call.sender, given=found)
+        if call.kind == "mark_started":
             (run,) = call.settled
             job = state.jobs[run.job]
             if job.state != "processing" or (job.lease, job.holder) != (run.lease, call.sender):
-                return state, Answer("begin", call.sender, settled=call.settled)
+                return state, Answer("mark_started", call.sender, settled=call.settled)
             state = with_job(state, run.job, job._replace(begun=True))
-            return state, Answer("begin", call.sender, settled=call.settled, given=((run.job, run.lease),))
+            return state, Answer("mark_started", call.sender, settled=call.settled, given=((run.job, run.lease),))
         for run in call.settled:
             state = self.settle(state, run)
         given: tuple[tuple[int, int], ...] = ()
@@ -350,7 +350,7 @@ class Model:
                     )
                     state, given = with_job(state, number, claimed), ((number, lease),)
                     break
-        return state, Answer("exchange", call.sender, settled=call.settled, given=given)
+        return state, Answer("settle_and_claim", call.sender, settled=call.settled, given=given)
 
     def renews(self, state: State, sender: Registration) -> bool:
         """Say whether a beat counts: its worker must not have been taken for lost."""
@@ -468,7 +468,7 @@ def waiting(worker: Worker, kind: Kind, waits: bool) -> Worker:
     match kind:
         case "beat":
             return worker._replace(beating=waits)
-        case "begin":
+        case "mark_started":
             return worker._replace(noting=waits)
         case _:
             return worker._replace(busy=waits)

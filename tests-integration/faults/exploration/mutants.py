@@ -70,7 +70,7 @@ class DoubtsOnce(Model):
     """A worker asks once what it has after a claim that was not answered."""
 
     def doubts_on(self, answer: Answer) -> bool:
-        return answer.kind != "adopt"
+        return answer.kind != "recover_claims"
 
 
 class NotesNothing(Model):

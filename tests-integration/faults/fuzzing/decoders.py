@@ -16,7 +16,7 @@ import atheris
 with atheris.instrument_imports(include=["jobq_core", "jobq_storage_postgres", "jobq_storage_sqlite"]):
     import bad_jobs
 
-    from jobq_core import encoding, ids, moments, opening, submission
+    from jobq_core import adding, encoding, ids, timestamps, urls
     from jobq_core.errors import ConfigurationError, InvalidJobError
     from jobq_storage_postgres import dsn, reading, wire
 
@@ -39,14 +39,14 @@ def plain(data: bytes) -> None:
 def backoff(data: bytes) -> None:
     """Decode the backoff of a job: whatever is wrong with it is a ValueError, which a worker expects."""
     with contextlib.suppress(ValueError):
-        made = submission.decode_backoff(data)
+        made = adding.decode_backoff(data)
         assert made.delay(3) >= 0
 
 
 def url(data: bytes) -> None:
     """Open a storage by its URL."""
     with contextlib.suppress(ConfigurationError):
-        opening.open_storage(data.decode("utf-8", "surrogateescape") or "?")
+        urls.open_storage(data.decode("utf-8", "surrogateescape") or "?")
 
 
 def job_id(data: bytes) -> None:
@@ -60,7 +60,7 @@ def moment(data: bytes) -> None:
     """Read a moment of either database."""
     packed = data[:8].ljust(8, b"\0")
     assert wire.unpack_moment(packed).tzinfo is not None
-    assert moments.to_datetime(int.from_bytes(packed, "big", signed=True)).tzinfo is not None
+    assert timestamps.to_datetime(int.from_bytes(packed, "big", signed=True)).tzinfo is not None
 
 
 def array(data: bytes) -> None:

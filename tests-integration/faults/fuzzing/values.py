@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from jobq_core import Backoff, JobState
-from jobq_core.checks import shown
+from jobq_core.checks import short_repr
 from jobq_core.secret import Secret
 
 
@@ -157,7 +157,7 @@ class Drawn:
         self.given = given
 
     def __repr__(self) -> str:
-        return f"odd: {self.odd}; " + ", ".join(f"{name}={shown(value)}" for name, value in self.given.items())
+        return f"odd: {self.odd}; " + ", ".join(f"{name}={short_repr(value)}" for name, value in self.given.items())
 
 
 @st.composite

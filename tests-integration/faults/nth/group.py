@@ -56,7 +56,7 @@ async def add_several(stage: Stage) -> Any:
 
 async def exchange(stage: Stage) -> Any:
     ending = stage.world.settlement
-    return await stage.storage.exchange(
+    return await stage.storage.settle_and_claim(
         stage.world.id("mate"),
         [ending("one", Ending.COMPLETE, result=b"1"), ending("two", Ending.COMPLETE)],
         Claim(("b",), 1),

@@ -10,7 +10,16 @@ import attrs
 
 from jobq_core.records import Progress, WorkerStats
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import Claim, Heart, JobFilter, ProgressReport, QueueStorage, Retention, Settlement, queue_topic
+from jobq_core.storage import (
+    Claim,
+    Heartbeat,
+    JobFilter,
+    ProgressReport,
+    QueueStorage,
+    Retention,
+    Settlement,
+    queue_topic,
+)
 
 from .world import ERROR, PRINT, QUEUES, World
 
@@ -29,7 +38,7 @@ class Stage:
     """A context manager of a caller's own connection and transaction."""
     look_for_marks: Callable[[], None]
     """Let the next claim look for marks."""
-    heart: Heart | None = None
+    heartbeat: Heartbeat | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -116,7 +125,7 @@ async def add_in_autocommit(stage: Stage) -> Any:
 async def settle_and_claim(stage: Stage) -> Any:
     """All endings, a lease that never was, one that is over, and more wished for than there is."""
     ending = stage.world.settlement
-    return await stage.storage.exchange(
+    return await stage.storage.settle_and_claim(
         stage.world.id("mate"),
         [
             ending("one", Ending.COMPLETE, result=b"[1]"),
@@ -134,28 +143,30 @@ async def settle_and_claim(stage: Stage) -> Any:
 
 async def settle(stage: Stage) -> Any:
     ending = stage.world.settlement
-    return await stage.storage.exchange(
+    return await stage.storage.settle_and_claim(
         stage.world.id("mate"), [ending("one", Ending.COMPLETE), ending("two", Ending.COMPLETE, result=b'"done"')]
     )
 
 
 async def claim(stage: Stage) -> Any:
     stage.look_for_marks()
-    return await stage.storage.exchange(stage.world.id("mate"), (), Claim(QUEUES, 100))
+    return await stage.storage.settle_and_claim(stage.world.id("mate"), (), Claim(QUEUES, 100))
 
 
 async def begin(stage: Stage) -> Any:
     run = stage.world.run
-    return await stage.storage.begin(stage.world.id("mate"), [run("last"), run("one"), run("lost"), run("handed back")])
+    return await stage.storage.mark_started(
+        stage.world.id("mate"), [run("last"), run("one"), run("lost"), run("handed back")]
+    )
 
 
 async def held(stage: Stage) -> Any:
     run = stage.world.run
-    return await stage.storage.held(stage.world.id("mate"), [run("one"), run("to abort"), run("lost")])
+    return await stage.storage.check_leases(stage.world.id("mate"), [run("one"), run("to abort"), run("lost")])
 
 
 async def adopt(stage: Stage) -> Any:
-    return await stage.storage.adopt(stage.world.id("mate"), [stage.world.leases["one"]])
+    return await stage.storage.recover_claims(stage.world.id("mate"), [stage.world.leases["one"]])
 
 
 async def progress(stage: Stage) -> Any:
@@ -207,7 +218,7 @@ async def counts(stage: Stage) -> Any:
 
 
 async def peek(stage: Stage) -> Any:
-    return await stage.storage.peek([stage.world.id("failed"), stage.world.id("old"), stage.world.id("never")])
+    return await stage.storage.get_status([stage.world.id("failed"), stage.world.id("old"), stage.world.id("never")])
 
 
 async def output_for(stage: Stage) -> Any:
@@ -230,9 +241,9 @@ async def register_again(stage: Stage) -> Any:
 
 
 async def beat(stage: Stage) -> Any:
-    if stage.heart is None:
-        stage.heart = stage.storage.heart(stage.world.worker("mate"))
-    return await asyncio.to_thread(stage.heart.beat, WorkerStats(completed=7, busy_seconds=1.5))
+    if stage.heartbeat is None:
+        stage.heartbeat = stage.storage.heartbeat(stage.world.worker("mate"))
+    return await asyncio.to_thread(stage.heartbeat.beat, WorkerStats(completed=7, busy_seconds=1.5))
 
 
 async def deregister(stage: Stage) -> Any:
@@ -295,10 +306,10 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
         Scenario(act=add_unique_for_a_caller, theirs=True),
         Scenario(act=add_in_autocommit, theirs=True),
     ),
-    "exchange": (Scenario(act=settle_and_claim), Scenario(act=settle), Scenario(act=claim)),
-    "begin": (Scenario(act=begin),),
-    "held": (reads(held),),
-    "adopt": (reads(adopt),),
+    "settle_and_claim": (Scenario(act=settle_and_claim), Scenario(act=settle), Scenario(act=claim)),
+    "mark_started": (Scenario(act=begin),),
+    "check_leases": (reads(held),),
+    "recover_claims": (reads(adopt),),
     "progress": (Scenario(act=progress),),
     "abort": (control("abort", "ready", "due", "disabled", "odd", "one", "to disable", "old", "never", "ready"),),
     "abort_run": (Scenario(act=abort_run),),
@@ -310,10 +321,10 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
     "get": (reads(get),),
     "find": (reads(find),),
     "counts": (reads(counts),),
-    "peek": (reads(peek),),
+    "get_status": (reads(peek),),
     "output_for": (reads(output_for),),
     "register": (Scenario(act=register), Scenario(act=register_again)),
-    "heart": (Scenario(act=beat),),
+    "heartbeat": (Scenario(act=beat),),
     "deregister": (Scenario(act=deregister),),
     "workers": (reads(workers),),
     "lead": (Scenario(act=lead),),

@@ -14,7 +14,7 @@ from unittest import mock
 import psycopg
 from psycopg.pq.abc import PGconn, PGresult
 
-from jobq_storage_postgres import PostgresQueueStorage, link
+from jobq_storage_postgres import PostgresQueueStorage, connection
 from jobq_storage_postgres.wire import READ, WRITE, Statement, Step, converse
 
 from .operations import Stage
@@ -203,15 +203,15 @@ class OnPostgres(Place):
                 await connection.close()
 
         async with AsyncExitStack() as stack:
-            stack.enter_context(mock.patch.object(link, "converse", Talk(fault)))
+            stack.enter_context(mock.patch.object(connection, "converse", Talk(fault)))
             stack.enter_context(mock.patch("jobq_storage_postgres.storage.BULK", 3))
             stack.push_async_callback(storage.close)
             if opened:
                 await storage.open()
             stage = Stage(storage, self.other, self.world, caller, look_for_marks)
             yield stage
-            if stage.heart is not None:
-                stage.heart.close()
+            if stage.heartbeat is not None:
+                stage.heartbeat.close()
 
     async def settled(self, stage: Stage) -> None:
         """See `Place.settled`."""

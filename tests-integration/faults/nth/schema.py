@@ -101,9 +101,11 @@ async def jobs_run(storage: QueueStorage, before: list[JobRecord]) -> dict[str, 
         assert there == before
         new = {await add_job(storage), await add_job(storage, unique_key="new")}
         worker = await register_worker(storage)
-        claimed = (await storage.exchange(worker.id, (), Claim(worker.queues, 100))).claimed
+        claimed = (await storage.settle_and_claim(worker.id, (), Claim(worker.queues, 100))).claimed
         assert {job.id for job in claimed} - {record.id for record in before} == new
-        settled = await storage.exchange(worker.id, [Settlement(job.id, job.lease, Ending.COMPLETE) for job in claimed])
+        settled = await storage.settle_and_claim(
+            worker.id, [Settlement(job.id, job.lease, Ending.COMPLETE) for job in claimed]
+        )
         assert settled.settled == [JobState.COMPLETED] * len(claimed)
         left = {record.state for record in await records(storage)} - FINISHED
         assert left <= {JobState.SCHEDULED, JobState.DISABLED}

@@ -88,7 +88,7 @@ async def make(storage: QueueStorage, set_clock: Callable[[int], Awaitable[None]
     await storage.add([world.new("due", run_at=500.0), world.new("due in b", run_at=500.0, queue="b", run_id="run")])
     await runs("odd", mate, kind="odd")
     unknown = world.settlement("odd", Ending.RELEASE, when=4000.0, reason=UNKNOWN_KIND)
-    assert (await storage.exchange(mate.id, [unknown])).settled == [JobState.BLOCKED]
+    assert (await storage.settle_and_claim(mate.id, [unknown])).settled == [JobState.BLOCKED]
 
     for name in ("one", "two", "three", "to disable", "to abort"):
         await runs(name, mate, run_id="run" if name == "two" else None)
@@ -96,13 +96,13 @@ async def make(storage: QueueStorage, set_clock: Callable[[int], Awaitable[None]
     await runs("lost", gone)
     await runs("lost at last", gone, max_attempts=1, unique_key="lost")
     await runs("lost unbegun", gone, max_attempts=1)
-    assert await storage.begin(gone.id, [world.run("lost at last")]) == [True]
+    assert await storage.mark_started(gone.id, [world.run("lost at last")]) == [True]
     await storage.disable([world.id("to disable")])
     await storage.abort([world.id("to abort")])
 
     await runs("handed back", mate)
     back = world.settlement("handed back", Ending.RELEASE)
-    assert (await storage.exchange(mate.id, [back])).settled == [JobState.PENDING]
+    assert (await storage.settle_and_claim(mate.id, [back])).settled == [JobState.PENDING]
     await storage.add(
         [
             world.new("keyed", unique_key="held", run_id="run"),

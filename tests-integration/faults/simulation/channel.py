@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from jobq_core import StorageUnavailableError
 from jobq_core.memory.store import Store
 from jobq_core.records import WorkerInfo, WorkerStats
-from jobq_core.storage import Heart, QueueStorage, Subscription
+from jobq_core.storage import Heartbeat, QueueStorage, Subscription
 
 from .process import Process
 from .truth import BY_CLIENTS, Truth
@@ -96,7 +96,7 @@ class Channel(QueueStorage):
         if not fate.heard:
             world.at(answered, lane, Step(refuse))
 
-    def heart(self, worker: WorkerInfo) -> Heart:
+    def heartbeat(self, worker: WorkerInfo) -> Heartbeat:
         return SimulatedHeart(self, self._process, self._truth, worker)
 
     def subscribe(self, topics: Iterable[str]) -> Subscription:
@@ -116,8 +116,8 @@ for _name in sorted(QueueStorage.__abstractmethods__ & Channel.__abstractmethods
 Channel.__abstractmethods__ = frozenset()
 
 
-class SimulatedHeart(Heart):
-    """A heart whose beats go the same way as all other calls, in the lane of the process's heartbeat thread."""
+class SimulatedHeart(Heartbeat):
+    """A heartbeat whose beats go the same way as all other calls, in the lane of the process's heartbeat thread."""
 
     def __init__(self, channel: Channel, process: Process, truth: Truth, worker: WorkerInfo) -> None:
         self._channel = channel

@@ -17,7 +17,7 @@ import jobq_core.ids
 import jobq_worker.membership
 import jobq_worker.worker
 
-from .heart import SimulatedHeartbeat
+from .heartbeat import SimulatedHeartbeat
 from .process import ProcessLoop
 from .world import World
 
@@ -85,7 +85,7 @@ def simulated_machine() -> Generator[None, None, None]:
                     stack.enter_context(mock.patch.object(module, "time", _TIME))
                 _replace_defaults(module, stack)
         stack.enter_context(mock.patch.object(jobq_core.ids, "uuid_utils", _IDS))
-        stack.enter_context(mock.patch.object(jobq_worker.membership, "Heartbeat", SimulatedHeartbeat))
+        stack.enter_context(mock.patch.object(jobq_worker.membership, "HeartbeatThread", SimulatedHeartbeat))
         yield
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from unittest import mock
 from uuid import UUID
 
-from jobq_core.memory import MemoryQueueStorage, control, exchange, upkeep
+from jobq_core.memory import MemoryQueueStorage, control, maintenance, settle_and_claim
 from jobq_core.memory.rows import Row, WorkerRow
 from jobq_core.memory.store import Store
 from jobq_core.records import WorkerStats
@@ -28,7 +28,7 @@ def sound() -> Generator[StorageType, None, None]:
 @contextmanager
 def settles_without_the_lease() -> Generator[StorageType, None, None]:
     """A settlement counts for the job's present lease, whichever it names."""
-    real = exchange._settle_one
+    real = settle_and_claim._settle_one
 
     def settle(store: Store, settlement: Settlement, when: int | None, now: int) -> JobState | None:
         row = store.jobs.get(settlement.id)
@@ -39,14 +39,14 @@ def settles_without_the_lease() -> Generator[StorageType, None, None]:
             return real(store, named, when, now)
         return real(store, settlement, when, now)
 
-    with mock.patch.object(exchange, "_settle_one", settle):
+    with mock.patch.object(settle_and_claim, "_settle_one", settle):
         yield MemoryQueueStorage
 
 
 @contextmanager
 def claims_twice() -> Generator[StorageType, None, None]:
     """A claim may hand out a job that another worker runs, as one without a row lock would."""
-    real = exchange.claim
+    real = settle_and_claim.claim
     turns = iter(range(1_000_000_000))
 
     def claim(store: Store, worker: UUID, wish: Claim) -> list[ClaimedJob]:
@@ -54,17 +54,17 @@ def claims_twice() -> Generator[StorageType, None, None]:
         if not claimed and wish.limit and next(turns) % 40 == 0:
             for row in list(store.running.values()):
                 if row.worker != worker:
-                    return [exchange._claim_one(store, worker, row, store.now())]
+                    return [settle_and_claim._claim_one(store, worker, row, store.now())]
         return claimed
 
-    with mock.patch.object(exchange, "claim", claim):
+    with mock.patch.object(settle_and_claim, "claim", claim):
         yield MemoryQueueStorage
 
 
 @contextmanager
 def rescues_the_living() -> Generator[StorageType, None, None]:
     """A worker is taken for lost after half the time that it was promised."""
-    real = upkeep.rescue
+    real = maintenance.rescue
 
     def rescue(store: Store) -> list[LostWorker]:
         now = store.steady()
@@ -73,14 +73,14 @@ def rescues_the_living() -> Generator[StorageType, None, None]:
                 worker.lost_at = now
         return real(store)
 
-    with mock.patch.object(upkeep, "rescue", rescue):
+    with mock.patch.object(maintenance, "rescue", rescue):
         yield MemoryQueueStorage
 
 
 @contextmanager
 def revives_the_lost() -> Generator[StorageType, None, None]:
     """A beat of a worker that was taken for lost registers it again."""
-    real_rescue, real_beat = upkeep.rescue, upkeep.beat
+    real_rescue, real_beat = maintenance.rescue, maintenance.beat
 
     def rescue(store: Store) -> list[LostWorker]:
         before = dict(store.workers)
@@ -94,7 +94,7 @@ def revives_the_lost() -> Generator[StorageType, None, None]:
             store.workers[worker] = row
         return real_beat(store, worker, stats)
 
-    with mock.patch.object(upkeep, "rescue", rescue), mock.patch.object(upkeep, "beat", beat):
+    with mock.patch.object(maintenance, "rescue", rescue), mock.patch.object(maintenance, "beat", beat):
         yield MemoryQueueStorage
 
 
@@ -105,7 +105,7 @@ def _forgotten(store: Store) -> dict[UUID, WorkerRow]:
 @contextmanager
 def lets_the_lost_claim() -> Generator[StorageType, None, None]:
     """A worker may claim whether it counts as alive or not."""
-    with mock.patch.object(upkeep, "is_alive", return_value=True):
+    with mock.patch.object(maintenance, "is_alive", return_value=True):
         yield MemoryQueueStorage
 
 
@@ -120,81 +120,81 @@ def forgets_to_rescue() -> Generator[StorageType, None, None]:
                 del store.workers[key]
         return []
 
-    with mock.patch.object(upkeep, "rescue", rescue):
+    with mock.patch.object(maintenance, "rescue", rescue):
         yield MemoryQueueStorage
 
 
 @contextmanager
 def adds_again() -> Generator[StorageType, None, None]:
     """An add that is repeated makes a second job."""
-    real = exchange._add_one
+    real = settle_and_claim._add_one
 
     def add(store: Store, job: NewJob, *args: Any) -> Added:
         if job.id in store.jobs:
             store.jobs[UUID(int=job.id.int ^ 1)] = store.jobs.pop(job.id)
         return real(store, job, *args)
 
-    with mock.patch.object(exchange, "_add_one", add):
+    with mock.patch.object(settle_and_claim, "_add_one", add):
         yield MemoryQueueStorage
 
 
 @contextmanager
 def counts_no_lost_run() -> Generator[StorageType, None, None]:
     """A rescue gives the attempt back, so that a job that kills its workers runs for ever."""
-    real = upkeep._take_back
+    real = maintenance._take_back
 
     def take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> Any:
         row.attempt -= 1
         return real(store, row, worker, now)
 
-    with mock.patch.object(upkeep, "_take_back", take_back):
+    with mock.patch.object(maintenance, "_take_back", take_back):
         yield MemoryQueueStorage
 
 
 @contextmanager
 def counts_what_never_began() -> Generator[StorageType, None, None]:
     """A rescue counts an attempt for each job that a lost worker held, whether it had begun to run or not."""
-    real = upkeep._take_back
+    real = maintenance._take_back
 
     def take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> Any:
         row.begun = True
         return real(store, row, worker, now)
 
-    with mock.patch.object(upkeep, "_take_back", take_back):
+    with mock.patch.object(maintenance, "_take_back", take_back):
         yield MemoryQueueStorage
 
 
 @contextmanager
 def notes_no_beginning() -> Generator[StorageType, None, None]:
     """Workers start whatever they have claimed without having it noted."""
-    with mock.patch.object(ClaimedJob, "must_begin", False):
+    with mock.patch.object(ClaimedJob, "needs_start_mark", False):
         yield MemoryQueueStorage
 
 
 @contextmanager
 def begins_what_is_over() -> Generator[StorageType, None, None]:
     """Whoever asks may begin, be the lease over or not."""
-    real = exchange.begin
+    real = settle_and_claim.mark_started
 
-    def begin(store: Store, worker: UUID, job_id: UUID, lease: int) -> bool:
+    def mark_started(store: Store, worker: UUID, job_id: UUID, lease: int) -> bool:
         real(store, worker, job_id, lease)
         return True
 
-    with mock.patch.object(exchange, "begin", begin):
+    with mock.patch.object(settle_and_claim, "mark_started", mark_started):
         yield MemoryQueueStorage
 
 
 @contextmanager
 def doubles_keys() -> Generator[StorageType, None, None]:
     """A unique key is free again as soon as its job is claimed."""
-    real = exchange._claim_one
+    real = settle_and_claim._claim_one
 
     def claim(store: Store, worker: UUID, row: Row, now: int) -> ClaimedJob:
         if row.asked.unique_key is not None:
             store.keys.pop((row.queue.name, row.asked.unique_key), None)
         return real(store, worker, row, now)
 
-    with mock.patch.object(exchange, "_claim_one", claim):
+    with mock.patch.object(settle_and_claim, "_claim_one", claim):
         yield MemoryQueueStorage
 
 
@@ -217,7 +217,7 @@ def aborts_by_force() -> Generator[StorageType, None, None]:
 @contextmanager
 def forgets_settlements() -> Generator[StorageType, None, None]:
     """A settlement that is repeated, since its answer was lost, puts the job back to run again."""
-    real = exchange._settle_one
+    real = settle_and_claim._settle_one
 
     def settle(store: Store, settlement: Settlement, when: int | None, now: int) -> JobState | None:
         row = store.jobs.get(settlement.id)
@@ -226,14 +226,14 @@ def forgets_settlements() -> Generator[StorageType, None, None]:
             return None
         return real(store, settlement, when, now)
 
-    with mock.patch.object(exchange, "_settle_one", settle):
+    with mock.patch.object(settle_and_claim, "_settle_one", settle):
         yield MemoryQueueStorage
 
 
 @contextmanager
 def loses_due_jobs() -> Generator[StorageType, None, None]:
     """Two promotions at once each take a due job for the other's: sometimes it is promoted by neither."""
-    real = upkeep.promote
+    real = maintenance.promote
     turns = iter(range(1_000_000_000))
 
     def promote(store: Store, limit: int) -> Any:
@@ -241,7 +241,7 @@ def loses_due_jobs() -> Generator[StorageType, None, None]:
             store.due.pop(0)
         return real(store, limit)
 
-    with mock.patch.object(upkeep, "promote", promote):
+    with mock.patch.object(maintenance, "promote", promote):
         yield MemoryQueueStorage
 
 

@@ -1,4 +1,4 @@
-"""A simulated process: an event loop of its own, and the thread in which its heart beats."""
+"""A simulated process: an event loop of its own, and the thread in which its heartbeat beats."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Process:
         self.stage = stage
         self.name = name
         self.skew = skew
-        self.thread = world.lane(f"{name}.heart")
+        self.thread = world.lane(f"{name}.heartbeat")
         self.loop = ProcessLoop(self)
         self.dead = False
         self.pid = next(world.pids)

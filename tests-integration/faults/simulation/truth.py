@@ -17,7 +17,7 @@ from wrong import Wrong, WrongInside
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.states import FINISHED, Ending, JobState
-from jobq_core.storage import Exchange, Settlement
+from jobq_core.storage import SettleAndClaimResult, Settlement
 
 from .journal import Journal
 from .world import World
@@ -77,11 +77,11 @@ class Truth:
         return answer
 
     def beat(self, worker: WorkerInfo, stats: WorkerStats) -> bool:
-        """Let a worker's heart beat."""
-        heart = self._hearts.get(worker.id)
-        if heart is None:
-            heart = self._hearts[worker.id] = self._storage.heart(worker)
-        alive: bool = heart.beat(stats)
+        """Let a worker's heartbeat beat."""
+        heartbeat = self._hearts.get(worker.id)
+        if heartbeat is None:
+            heartbeat = self._hearts[worker.id] = self._storage.heartbeat(worker)
+        alive: bool = heartbeat.beat(stats)
         if alive:
             if worker.id not in self._alive:
                 self._journal.violated(WrongInside.LOST_LIVES, f"worker {worker.id} was taken for lost, and beats")
@@ -115,7 +115,7 @@ class Truth:
         running, now = self.store.running, self._world.now
         if running == before:
             return
-        settled: dict[int, Settlement] = {each.lease: each for each in args[1]} if name == "exchange" else {}
+        settled: dict[int, Settlement] = {each.lease: each for each in args[1]} if name == "settle_and_claim" else {}
         for lease, row in before.items():
             if lease in running:
                 continue
@@ -131,9 +131,9 @@ class Truth:
                 )
             if name == "rescue":
                 self._taken_back(known, row.attempt)
-            if name == "exchange" and lease in settled and settled[lease].ending is Ending.RELEASE:
+            if name == "settle_and_claim" and lease in settled and settled[lease].ending is Ending.RELEASE:
                 self._claims[known.job] -= 1
-            if name == "exchange" and lease not in settled:
+            if name == "settle_and_claim" and lease not in settled:
                 self._journal.violated(Wrong.STALE_WRITE, f"{self.asking} ended lease {lease} of job {row.asked.id}")
         for lease, row in running.items():
             if lease not in before:
@@ -172,9 +172,9 @@ class Truth:
             for lost in answer:
                 self._alive.pop(lost.worker, None)
                 self._world.note(self.asking, "rescues %s: %s", lost.worker, [each.state for each in lost.jobs])
-        elif name == "exchange":
+        elif name == "settle_and_claim":
             self._check_settled(args[1], answer)
-        elif name == "begin":
+        elif name == "mark_started":
             self._check_begun(*args, answer)
         elif name in _CONTROL:
             for change in answer:
@@ -201,14 +201,16 @@ class Truth:
             elif stands and lease.noted is None:
                 lease.noted = self._world.now
 
-    def _check_settled(self, settlements: Sequence[Settlement], answer: Exchange) -> None:
+    def _check_settled(self, settlements: Sequence[Settlement], answer: SettleAndClaimResult) -> None:
         for settlement, state in zip(settlements, answer.settled, strict=True):
             lease = self.leases.get(settlement.lease)
-            if state is not None and (lease is None or lease.ended_by != "exchange" or lease.state is None):
+            if state is not None and (lease is None or lease.ended_by != "settle_and_claim" or lease.state is None):
                 self._journal.violated(Wrong.STALE_WRITE, f"{settlement} counted as {state}, but the lease is {lease}")
 
 
-_READING = frozenset({"held", "adopt", "get", "find", "counts", "peek", "output_for", "workers", "now"})
+_READING = frozenset(
+    {"check_leases", "recover_claims", "get", "find", "counts", "get_status", "output_for", "workers", "now"}
+)
 _CONTROL = frozenset({"abort", "abort_run", "retry", "disable", "enable", "delete"})
 BY_CLIENTS = _CONTROL | {"add"}
 """What clients ask for, and what puts jobs back that had come to their end."""

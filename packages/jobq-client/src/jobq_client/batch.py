@@ -11,12 +11,12 @@ from jobq_client.clock import Reading
 from jobq_client.errors import unavailable
 from jobq_client.group import Send
 from jobq_client.pauses import OUTAGE, pause
+from jobq_core.adding import AddOptions, new_job, new_job_like
 from jobq_core.errors import ConfigurationError, InvalidJobError, StorageReadOnlyError, StorageUnavailableError
 from jobq_core.ids import new_ids
 from jobq_core.job import Job
 from jobq_core.retry import Backoff
 from jobq_core.storage import Added, NewJob
-from jobq_core.submission import SubmitOptions, new_job, new_job_like
 
 MAX_JOBS: Final = 10_000
 """Jobs in one round trip."""
@@ -26,7 +26,7 @@ TURN: Final = 500
 """Jobs made before other tasks get their turn: some milliseconds."""
 
 
-async def make_jobs(jobs: Sequence[Job[Any]], queue: str, options: SubmitOptions, clock: Reading) -> list[NewJob]:
+async def make_jobs(jobs: Sequence[Job[Any]], queue: str, options: AddOptions, clock: Reading) -> list[NewJob]:
     """Make all jobs or none; a note on the error says which one was refused."""
     # The options are the same for all: read and checked once for each kind.
     patterns: dict[type[Job[Any]], NewJob] = {}

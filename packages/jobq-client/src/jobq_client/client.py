@@ -20,16 +20,16 @@ from jobq_client.handle import JobHandle
 from jobq_client.listeners import Caller, Follower, ProgressCallback, Waiter, Watcher
 from jobq_client.outcome import is_over, result_of
 from jobq_client.waits import Listener, WaitingRoom
-from jobq_core.checks import check_patience, check_several, is_one_of, shown
+from jobq_core.adding import AddOptions, new_job
+from jobq_core.checks import check_list, check_seconds, is_one_of, short_repr
 from jobq_core.errors import ClosedError, ConfigurationError, JobStateError, WaitTimeoutError
 from jobq_core.events import EventSource, JobAdded
 from jobq_core.ids import new_id, parse_id
 from jobq_core.job import Job, JobFunction, check_name, definition_of
-from jobq_core.opening import as_storage, open_storage
 from jobq_core.records import JobRecord, Progress
 from jobq_core.states import JobState
 from jobq_core.storage import Added, Change, JobFilter, JobStatus, NewJob, Page, QueueStorage
-from jobq_core.submission import SubmitOptions, new_job
+from jobq_core.urls import as_storage, open_storage
 
 R = TypeVar("R")
 
@@ -86,8 +86,8 @@ class JobQueueClient(EventSource):
         # Opened from its URL here already, so that a wrong one is refused where it is written.
         self._storage: QueueStorage | None = open_storage(storage) if isinstance(storage, str) else as_storage(storage)
         self._queue = check_name(queue, "queue")
-        self._patience = check_patience(patience, "patience")
-        self._poll = check_patience(poll, "poll", least=0.01)
+        self._patience = check_seconds(patience, "patience")
+        self._poll = check_seconds(poll, "poll", least=0.01)
         self._running: _Running | None = None
         self._moving = asyncio.Lock()
 
@@ -162,8 +162,8 @@ class JobQueueClient(EventSource):
 
     # Submitting
 
-    async def add(self, job: Job[R], *, connection: Any = None, **options: Unpack[SubmitOptions]) -> JobHandle[R]:
-        """Add a job; once this returns, it is kept for good. The options are those of `SubmitOptions`.
+    async def add(self, job: Job[R], *, connection: Any = None, **options: Unpack[AddOptions]) -> JobHandle[R]:
+        """Add a job; once this returns, it is kept for good. The options are those of `AddOptions`.
 
         Calls that come at the same time share one commit. With `connection`, the job is added in that connection's own
         open transaction instead: it is there when that commits, and cannot be waited for before.
@@ -182,7 +182,7 @@ class JobQueueClient(EventSource):
         return self._handle(job, new, added)
 
     async def add_many(
-        self, jobs: Iterable[Job[R]], *, connection: Any = None, **options: Unpack[SubmitOptions]
+        self, jobs: Iterable[Job[R]], *, connection: Any = None, **options: Unpack[AddOptions]
     ) -> list[JobHandle[R]]:
         """Add jobs in one round trip, all or none, with the same options; they become PENDING in the order given.
 
@@ -190,7 +190,7 @@ class JobQueueClient(EventSource):
         trips before (a note on it says how many). Raises as `add` does; one job that is refused leaves none.
         """
         running = self._open()
-        given = check_several(jobs, "jobs", "add_many([job, another])")
+        given = check_list(jobs, "jobs", "add_many([job, another])")
         new = await make_jobs(given, self._queue, options, await running.clock.read())
         if connection is not None:
             added = await send_all(new, partial(running.storage.add, connection=connection))
@@ -230,7 +230,7 @@ class JobQueueClient(EventSource):
         job_id = _id_of(job)
         room = self._open().room
         if timeout is not None:
-            check_patience(timeout, "timeout")
+            check_seconds(timeout, "timeout")
         if timeout == 0:
             status = await self._peek(job_id)
             if not is_over(status):
@@ -259,7 +259,7 @@ class JobQueueClient(EventSource):
         return (await self._peek(_id_of(job))).progress
 
     async def _peek(self, job_id: UUID) -> JobStatus:
-        (status,) = await self._open().storage.peek([job_id])
+        (status,) = await self._open().storage.get_status([job_id])
         if status is None:
             raise not_found(job_id)
         return status
@@ -271,7 +271,9 @@ class JobQueueClient(EventSource):
         Returns a function that ends it. An exception of the callback is logged.
         """
         if not callable(callback):
-            raise ConfigurationError(f"on_progress calls a function with the progress, and {shown(callback)} is none")
+            raise ConfigurationError(
+                f"on_progress calls a function with the progress, and {short_repr(callback)} is none"
+            )
         return self._listen(_id_of(job), lambda job_id: Caller(job_id, callback))
 
     async def follow(self, job: JobKey) -> AsyncGenerator[Progress, None]:
@@ -338,7 +340,7 @@ class JobQueueClient(EventSource):
         queue: default is every queue. after: the cursor of the page before. limit: 1 to 1000 jobs.
         """
         if type(limit) is not int or not 1 <= limit <= MAX_PAGE:
-            raise ConfigurationError(f"limit must be a whole number from 1 to {MAX_PAGE}, not {shown(limit)}")
+            raise ConfigurationError(f"limit must be a whole number from 1 to {MAX_PAGE}, not {short_repr(limit)}")
         wanted = JobFilter(
             queue=None if queue is None else check_name(queue, "queue"),
             states=_states(state),
@@ -478,20 +480,18 @@ def _not_over(job_id: UUID, timeout: float | None, last: JobStatus | None, room:
 
 def _states(state: JobState | Iterable[JobState]) -> frozenset[JobState]:
     # A JobState is text, and so would be taken for several one-letter states.
-    states = [state] if isinstance(state, str) else check_several(state, "state", "state=[JobState.FAILED]")
+    states = [state] if isinstance(state, str) else check_list(state, "state", "state=[JobState.FAILED]")
     for one in states:
         if not is_one_of(one, JobState):
-            raise ConfigurationError(f"{shown(one)} is no state; the states are {', '.join(JobState)}")
+            raise ConfigurationError(f"{short_repr(one)} is no state; the states are {', '.join(JobState)}")
     return frozenset(map(JobState, states))
 
 
 def _kinds(kind: Kind | Iterable[Kind]) -> tuple[str, ...]:
-    kinds = (
-        (kind,) if isinstance(kind, (str, type, JobFunction)) else check_several(kind, "kind", "kind=[send, resize]")
-    )
+    kinds = (kind,) if isinstance(kind, (str, type, JobFunction)) else check_list(kind, "kind", "kind=[send, resize]")
     return tuple(check_name(one, "kind") if isinstance(one, str) else definition_of(one).kind for one in kinds)
 
 
 def _tags(tag: str | Iterable[str]) -> tuple[str, ...]:
-    tags = (tag,) if isinstance(tag, str) else check_several(tag, "tag", "tag=['monthly', 'mail']")
+    tags = (tag,) if isinstance(tag, str) else check_list(tag, "tag", "tag=['monthly', 'mail']")
     return tuple(check_name(one, "a tag") for one in tags)

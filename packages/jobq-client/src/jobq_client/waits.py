@@ -1,6 +1,6 @@
 """The waiting room: whoever waits for jobs, or follows them, shares one subscription and one query.
 
-    doorbell ─► ear ─► which jobs to look at ─► storage.peek ─► each job's listeners
+    doorbell ─► ear ─► which jobs to look at ─► storage.get_status ─► each job's listeners
 
 The room is open while it has listeners and costs nothing else. It looks at a job as soon as somebody asks for it,
 whenever the doorbell rings, and every `poll` seconds even if it does not: polling is the truth, the doorbell only makes
@@ -190,7 +190,7 @@ class WaitingRoom:
         # Who comes while the answer is on its way may know more than it says, of a retry for one.
         asked = [tuple(self._listeners[job_id]) for job_id in ids]
         try:
-            statuses = await self._storage.peek(ids)
+            statuses = await self._storage.get_status(ids)
         except StorageUnavailableError as error:
             if self.outage is None:
                 logger.warning("cannot look at %d jobs that are waited for, and try on: %s", len(ids), error)

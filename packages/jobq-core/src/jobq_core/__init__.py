@@ -1,5 +1,6 @@
 """What a job is, where it lives, and what happens to it: the part of jobq that every other part stands on."""
 
+from jobq_core.adding import AddOptions
 from jobq_core.context import JobContext
 from jobq_core.errors import (
     AbortSignalJobError,
@@ -53,17 +54,17 @@ from jobq_core.limiters import (
     NullLimiter,
     RateLimiter,
 )
-from jobq_core.opening import open_storage
 from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress, WorkerInfo, WorkerRecord, WorkerStats
 from jobq_core.registry import Registry
 from jobq_core.retry import Backoff, RetryPolicy
 from jobq_core.secret import Secret
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import Page, QueueStorage, RescuedJob, Retention
-from jobq_core.submission import SubmitOptions
+from jobq_core.urls import open_storage
 
 __all__ = [
     "AbortSignalJobError",
+    "AddOptions",
     "AttemptRecord",
     "Backoff",
     "ClosedError",
@@ -120,7 +121,6 @@ __all__ = [
     "StorageError",
     "StorageReadOnlyError",
     "StorageUnavailableError",
-    "SubmitOptions",
     "WaitTimeoutError",
     "WorkerEvent",
     "WorkerInfo",

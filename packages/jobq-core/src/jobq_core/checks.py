@@ -10,7 +10,7 @@ from jobq_core.errors import CENTURY, ConfigurationError
 _SHOWN: Final = 80
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """Write a value that is refused, in few characters, whatever its own repr does."""
     try:
         text = repr(value)
@@ -23,39 +23,39 @@ def check_count(value: Any, what: str, *, least: int = 0, most: int | None = Non
     """Return a whole number of `least` or more, up to `most`; raises ConfigurationError otherwise."""
     if type(value) is not int or value < least or (most is not None and value > most):
         wanted = f"{least} or more" + ("" if most is None else f" and at most {most}")
-        raise ConfigurationError(f"{what} must be a whole number, {wanted}, not {shown(value)}")
+        raise ConfigurationError(f"{what} must be a whole number, {wanted}, not {short_repr(value)}")
     return int(value)
 
 
-def check_span(value: Any, what: str) -> float:
+def check_positive_seconds(value: Any, what: str) -> float:
     """Return seconds above 0, up to 100 years; raises ConfigurationError otherwise."""
     if not is_number(value) or not 0 < value <= CENTURY:
-        raise ConfigurationError(f"{what} must be more than 0 seconds (at most 100 years), not {shown(value)}")
+        raise ConfigurationError(f"{what} must be more than 0 seconds (at most 100 years), not {short_repr(value)}")
     return float(value)
 
 
-def check_patience(value: Any, what: str, *, least: float = 0.0) -> float:
+def check_seconds(value: Any, what: str, *, least: float = 0.0) -> float:
     """Return seconds of `least` or more, up to 100 years; raises ConfigurationError otherwise."""
     if not is_number(value) or not least <= value <= CENTURY:
         raise ConfigurationError(
-            f"{what} must be {least:g} seconds or more (and at most 100 years), not {shown(value)}"
+            f"{what} must be {least:g} seconds or more (and at most 100 years), not {short_repr(value)}"
         )
     return float(value)
 
 
-def check_several(values: Any, what: str, example: str) -> list[Any]:
+def check_list(values: Any, what: str, example: str) -> list[Any]:
     """Return several values as a list; raises ConfigurationError for what is no collection of them."""
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise ConfigurationError(f"{what} must be several, as in {example}, not {shown(values)}")
+        raise ConfigurationError(f"{what} must be several, as in {example}, not {short_repr(values)}")
     return list(values)
 
 
 def check_exceptions(values: Any, what: str) -> tuple[type[Any], ...]:
     """Return several types of exceptions; raises ConfigurationError otherwise."""
-    types = check_several(values, what, f"{what}=[TimeoutError]")
+    types = check_list(values, what, f"{what}=[TimeoutError]")
     for one in types:
         if not (isinstance(one, type) and issubclass(one, BaseException)):
-            raise ConfigurationError(f"{what} must be types of exceptions, and {shown(one)} is none")
+            raise ConfigurationError(f"{what} must be types of exceptions, and {short_repr(one)} is none")
     return tuple(types)
 
 
@@ -67,10 +67,10 @@ def is_one_of(value: Any, names: Iterable[str]) -> bool:
     return isinstance(value, str) and value in tuple(names)
 
 
-def check_flag(value: Any, what: str) -> bool:
+def check_bool(value: Any, what: str) -> bool:
     """Return True or False; raises ConfigurationError otherwise."""
     if type(value) is not bool:
-        raise ConfigurationError(f"{what} must be True or False, not {shown(value)}")
+        raise ConfigurationError(f"{what} must be True or False, not {short_repr(value)}")
     return value
 
 

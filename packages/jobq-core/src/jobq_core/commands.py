@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from jobq_core.errors import JobQueueError
-from jobq_core.opening import open_storage
+from jobq_core.urls import open_storage
 
 GROUP = "jobq.commands"
 """The entry points: name of the command → click command."""

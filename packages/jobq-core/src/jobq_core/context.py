@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from jobq_core.checks import is_number, shown
+from jobq_core.checks import is_number, short_repr
 from jobq_core.encoding import MAX_DETAILS, check_text, encode
 from jobq_core.errors import AbortSignalJobError, InvalidJobError
 from jobq_core.records import Progress
@@ -17,10 +17,10 @@ from jobq_core.records import Progress
 def check_progress(percent: float, message: str | None, details: Any) -> Progress:
     """Return a Progress; raises InvalidJobError for a percent outside 0 to 100 and for what JSON cannot say."""
     if not is_number(percent) or not 0 <= percent <= 100:  # NaN fails this too
-        raise InvalidJobError(f"progress must be from 0 to 100, not {shown(percent)}")
+        raise InvalidJobError(f"progress must be from 0 to 100, not {short_repr(percent)}")
     if message is not None:
         if not isinstance(message, str):
-            raise InvalidJobError(f"a progress message must be text, not {shown(message)}")
+            raise InvalidJobError(f"a progress message must be text, not {short_repr(message)}")
         check_text(message, "progress message")
     if details is not None:
         encode(details, "progress details", MAX_DETAILS)

@@ -14,7 +14,7 @@ from typing import Any, Final, get_args, get_origin
 
 import msgspec
 
-from jobq_core.checks import shown
+from jobq_core.checks import short_repr
 from jobq_core.errors import InvalidJobError
 from jobq_core.secret import Secret
 
@@ -184,7 +184,7 @@ def check(value: Any, what: str, depth: int = 0, *, masked: Any = msgspec.UNSET)
         check_text(value, what)
     elif kind is int:
         if not _INT_MIN <= value <= _INT_MAX:
-            number = "a number" if hidden else shown(value)
+            number = "a number" if hidden else short_repr(value)
             raise InvalidJobError(
                 f"{what} is {number}, beyond the 64 bits of an integer in JSON storage; pass it as text"
             )

@@ -36,9 +36,9 @@ def _is_span(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    from jobq_core.checks import shown  # which is made of these errors
+    from jobq_core.checks import short_repr  # which is made of these errors
 
-    return shown(value)
+    return short_repr(value)
 
 
 class JobQueueError(Exception):

@@ -8,7 +8,7 @@ from typing import Final
 
 import uuid_utils.compat
 
-from jobq_core.checks import shown
+from jobq_core.checks import short_repr
 from jobq_core.errors import InvalidJobError
 
 SET: Final = 500
@@ -43,4 +43,4 @@ def parse_id(value: uuid.UUID | str) -> uuid.UUID:
     try:
         return uuid.UUID(value)
     except (ValueError, AttributeError, TypeError):
-        raise InvalidJobError(f"{shown(value)} is not a job id (a UUID such as {new_id()})") from None
+        raise InvalidJobError(f"{short_repr(value)} is not a job id (a UUID such as {new_id()})") from None

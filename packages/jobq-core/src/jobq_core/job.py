@@ -26,7 +26,7 @@ from typing import (
 import attrs
 import msgspec
 
-from jobq_core.checks import check_exceptions, check_flag, is_number, shown
+from jobq_core.checks import check_bool, check_exceptions, is_number, short_repr
 from jobq_core.context import JobContext
 from jobq_core.encoding import MAX_ARGUMENTS, MAX_RESULT, check_text, encode, encode_fields, make_decoder
 from jobq_core.encoding import fingerprint as make_fingerprint
@@ -213,7 +213,7 @@ def job(
             "timeout": check_timeout(timeout),
             "retry": RetryPolicy() if retry is None else _check_policy(retry),
             "executor": executor if executor is None else check_name(executor, "executor"),
-            "fingerprint": check_flag(fingerprint, "fingerprint"),
+            "fingerprint": check_bool(fingerprint, "fingerprint"),
             "errors": check_exceptions(errors, "errors"),
         }
         if inspect.isclass(target):
@@ -300,14 +300,14 @@ def definition_of(job: Any) -> JobDefinition:
     others."""
     definition = getattr(job, "definition", None)
     if not isinstance(definition, JobDefinition):
-        raise ConfigurationError(f"{shown(job)} is no job: declare the function or class with @job")
+        raise ConfigurationError(f"{short_repr(job)} is no job: declare the function or class with @job")
     return definition
 
 
 def _check_policy(policy: Any) -> RetryPolicy:
     if not isinstance(policy, RetryPolicy):
         raise ConfigurationError(
-            f"retry must be a RetryPolicy, as in retry=RetryPolicy(backoff=Backoff(base=5)), not {shown(policy)}"
+            f"retry must be a RetryPolicy, as in retry=RetryPolicy(backoff=Backoff(base=5)), not {short_repr(policy)}"
         )
     return policy
 
@@ -318,7 +318,7 @@ def check_name(name: Any, what: str) -> str:
     Text of a class of its own, such as a member of a StrEnum, becomes plain text, which every storage takes.
     """
     if not isinstance(name, str) or not 1 <= len(name) <= 255:
-        raise ConfigurationError(f"{what} must be text of 1 to 255 characters, not {shown(name)}")
+        raise ConfigurationError(f"{what} must be text of 1 to 255 characters, not {short_repr(name)}")
     try:
         return str.__str__(check_text(name, what))
     except InvalidJobError as error:
@@ -330,7 +330,7 @@ def check_priority(priority: Any) -> int:
     if type(priority) is not int or not MIN_PRIORITY <= priority <= MAX_PRIORITY:
         raise ConfigurationError(
             f"priority must be a whole number from {MIN_PRIORITY} to {MAX_PRIORITY} (higher is first), "
-            f"not {shown(priority)}"
+            f"not {short_repr(priority)}"
         )
     return priority
 
@@ -338,7 +338,7 @@ def check_priority(priority: Any) -> int:
 def check_max_attempts(max_attempts: Any) -> int:
     """Return a number of runs from 1 to 32767; raises ConfigurationError otherwise."""
     if type(max_attempts) is not int or not 1 <= max_attempts <= 32767:
-        raise ConfigurationError(f"max_attempts must be a whole number from 1 to 32767, not {shown(max_attempts)}")
+        raise ConfigurationError(f"max_attempts must be a whole number from 1 to 32767, not {short_repr(max_attempts)}")
     return max_attempts
 
 
@@ -348,6 +348,7 @@ def check_timeout(timeout: Any) -> float | None:
         return None
     if not is_number(timeout) or not 0 < timeout < 10 * 365 * 86400:
         raise ConfigurationError(
-            f"timeout must be more than 0 seconds (and less than 10 years), or None for no limit, not {shown(timeout)}"
+            "timeout must be more than 0 seconds (and less than 10 years), or None for no limit, "
+            f"not {short_repr(timeout)}"
         )
     return float(timeout)

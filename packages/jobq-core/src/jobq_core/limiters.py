@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from jobq_core.checks import check_count, check_several, check_span, shown
+from jobq_core.checks import check_count, check_list, check_positive_seconds, short_repr
 from jobq_core.errors import ConfigurationError
 
 Scope = Literal["worker"]
@@ -104,7 +104,7 @@ class RateLimiter(Limiter):
         self, max: int, per: float, *, scope: Scope = "worker", clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._max = check_count(max, "RateLimiter: max", least=1, most=MAX_STARTS)
-        self._per = check_span(per, "RateLimiter: per")
+        self._per = check_positive_seconds(per, "RateLimiter: per")
         _check_scope(scope)
         self._clock = clock
         self._starts: deque[float] = deque()
@@ -141,7 +141,7 @@ class EvenlySpacedRateLimiter(Limiter):
     def __init__(
         self, max: int, per: float, *, scope: Scope = "worker", clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._gap = check_span(per, f"{type(self).__name__}: per") / check_count(
+        self._gap = check_positive_seconds(per, f"{type(self).__name__}: per") / check_count(
             max, f"{type(self).__name__}: max", least=1, most=MAX_STARTS
         )
         _check_scope(scope)
@@ -184,7 +184,7 @@ class CompositeLimiter(Limiter):
         example = "CompositeLimiter([ConcurrencyLimiter(10), RateLimiter(100, per=60)])"
         self._limiters = tuple(
             check_limiter(one, "CompositeLimiter: each of them")
-            for one in check_several(limiters, "the limiters of a CompositeLimiter", example)
+            for one in check_list(limiters, "the limiters of a CompositeLimiter", example)
         )
         if not self._limiters:
             raise ConfigurationError("CompositeLimiter needs at least one limiter")
@@ -214,10 +214,10 @@ class CompositeLimiter(Limiter):
 def check_limiter(limiter: Any, what: str) -> Limiter:
     """Return a limiter; raises ConfigurationError for what is none."""
     if not isinstance(limiter, Limiter):
-        raise ConfigurationError(f"{what} must be a Limiter, not {shown(limiter)}")
+        raise ConfigurationError(f"{what} must be a Limiter, not {short_repr(limiter)}")
     return limiter
 
 
 def _check_scope(scope: Any) -> None:
     if scope != "worker":
-        raise ConfigurationError(f"scope must be 'worker' (counted in this process), not {shown(scope)}")
+        raise ConfigurationError(f"scope must be 'worker' (counted in this process), not {short_repr(scope)}")

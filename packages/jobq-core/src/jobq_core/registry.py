@@ -6,7 +6,7 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from jobq_core.checks import check_several
+from jobq_core.checks import check_list
 from jobq_core.errors import ConfigurationError
 from jobq_core.job import Job, JobDefinition, JobFunction, definition_of
 
@@ -19,7 +19,7 @@ class Registry:
 
     def __init__(self, jobs: Jobs = ()) -> None:
         self._definitions: dict[str, JobDefinition] = {}
-        entries = [jobs] if isinstance(jobs, types.ModuleType) else check_several(jobs, "jobs", "jobs=[send, resize]")
+        entries = [jobs] if isinstance(jobs, types.ModuleType) else check_list(jobs, "jobs", "jobs=[send, resize]")
         for entry in entries:
             for declared in _in_module(entry) if isinstance(entry, types.ModuleType) else (entry,):
                 self.add(definition_of(declared))

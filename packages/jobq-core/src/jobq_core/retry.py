@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import attrs
 from msgspec import Struct
 
-from jobq_core.checks import check_exceptions, check_flag, is_number, shown
+from jobq_core.checks import check_bool, check_exceptions, is_number, short_repr
 from jobq_core.errors import ConfigurationError, PermanentJobError
 
 
@@ -22,11 +22,11 @@ def _check_backoff(backoff: Backoff) -> None:
         value = getattr(backoff, name)
         if not is_number(value) or not 0 <= value <= 10 * 365 * 86400:
             raise ConfigurationError(
-                f"Backoff: {name} must be 0 seconds or more (and at most 10 years), not {shown(value)}"
+                f"Backoff: {name} must be 0 seconds or more (and at most 10 years), not {short_repr(value)}"
             )
     if not is_number(backoff.factor) or not 1 <= backoff.factor <= 100:
-        raise ConfigurationError(f"Backoff: factor must be from 1 to 100, not {shown(backoff.factor)}")
-    check_flag(backoff.jitter, "Backoff: jitter")
+        raise ConfigurationError(f"Backoff: factor must be from 1 to 100, not {short_repr(backoff.factor)}")
+    check_bool(backoff.jitter, "Backoff: jitter")
 
 
 class Backoff(Struct, frozen=True, kw_only=True):
@@ -69,7 +69,7 @@ def _retry_on(types: Iterable[type[BaseException]] | None) -> tuple[type[BaseExc
 
 def _backoff(backoff: Backoff) -> Backoff:
     if not isinstance(backoff, Backoff):
-        raise ConfigurationError(f"backoff must be a Backoff, not {shown(backoff)}")
+        raise ConfigurationError(f"backoff must be a Backoff, not {short_repr(backoff)}")
     return backoff
 
 

@@ -27,7 +27,7 @@ from uuid import UUID
 import attrs
 from msgspec import Struct
 
-from jobq_core.checks import is_number, shown
+from jobq_core.checks import is_number, short_repr
 from jobq_core.errors import CENTURY, ConfigurationError
 from jobq_core.records import ErrorRecord, JobRecord, Progress, WorkerInfo, WorkerRecord, WorkerStats
 from jobq_core.secret import show_without
@@ -37,11 +37,11 @@ When = datetime | float
 """A moment (aware datetime), or seconds from the storage's now."""
 
 FINISHED_TOPIC = "finished"
-"""Some job completed, failed, was aborted, disabled or deleted: `peek` at those you wait for."""
+"""Some job completed, failed, was aborted, disabled or deleted: `get_status` at those you wait for."""
 PROGRESS_TOPIC = "progress"
 """Some running job reported progress."""
 REQUEST_TOPIC = "request"
-"""Some running job was asked to stop, or was taken from its worker: see `held`."""
+"""Some running job was asked to stop, or was taken from its worker: see `check_leases`."""
 WAITING_TOPIC = "waiting"
 """A job was added to, or put back among, those that wait for a time: see `promote`."""
 
@@ -109,8 +109,8 @@ class ClaimedJob(Struct, eq=False, gc=False):
     tags: tuple[str, ...] = ()
 
     @property
-    def must_begin(self) -> bool:
-        """Whether its run is to be noted by `QueueStorage.begin` before it starts: it is not the first of several."""
+    def needs_start_mark(self) -> bool:
+        """Whether to call `QueueStorage.mark_started` before its run: it is not the first of several attempts."""
         return self.attempt > 1 or self.attempt >= self.max_attempts
 
     def __repr__(self) -> str:
@@ -144,7 +144,7 @@ class Claim(Struct, frozen=True):
     limit: int
 
 
-class Exchange(Struct, frozen=True):
+class SettleAndClaimResult(Struct, frozen=True):
     """settled: the state each settlement led to, None where its lease was over. alive: False if the worker is not
     registered or its heartbeat expired (nothing was claimed then); true to that without a `claim` too."""
 
@@ -161,7 +161,7 @@ class ProgressReport(Struct, frozen=True, kw_only=True):
     progress: Progress
 
 
-class Hold(Struct, frozen=True):
+class LeaseStatus(Struct, frozen=True):
     """Whether a lease is still held, and what its job was asked to do meanwhile."""
 
     held: bool
@@ -245,7 +245,7 @@ class Retention(Struct, frozen=True, kw_only=True):
             kept = getattr(self, name)
             if kept is not None and (not is_number(kept) or not 0 <= kept <= CENTURY):
                 raise ConfigurationError(
-                    f"Retention: {name} must be from 0 seconds to 100 years, or None for ever, not {shown(kept)}"
+                    f"Retention: {name} must be from 0 seconds to 100 years, or None for ever, not {short_repr(kept)}"
                 )
 
 
@@ -285,7 +285,7 @@ class LostWorker(Struct, frozen=True, kw_only=True):
     jobs: list[RescuedJob]
 
 
-class Heart(abc.ABC):
+class Heartbeat(abc.ABC):
     """A worker's heartbeat. Its methods are synchronous and are called from a thread of their own, never the event
     loop, over a connection of its own, so that neither a busy loop nor a busy pool stops it."""
 
@@ -407,9 +407,9 @@ class QueueStorage(abc.ABC):
     # The hot path
 
     @abc.abstractmethod
-    async def exchange(
+    async def settle_and_claim(
         self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None
-    ) -> Exchange:
+    ) -> SettleAndClaimResult:
         """Settle finished runs and claim the next jobs, in one transaction.
 
         Settling: a settlement changes nothing unless the job is PROCESSING under just this lease; then the job goes to
@@ -426,27 +426,27 @@ class QueueStorage(abc.ABC):
         alive=False; its settlements count as long as their leases do.
 
         Where it raises, both may have taken effect: what settlements led to before may be looked up after the commit.
-        Settlements that are sent again are answered by the state they led to; `adopt` finds what was claimed.
+        Settlements that are sent again are answered by the state they led to; `recover_claims` finds what was claimed.
         """
 
     @abc.abstractmethod
-    async def begin(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
+    async def mark_started(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
         """Note that the runs of these (job id, lease) begin; False where the lease is over, or another worker's: that
         job must not be run. Once noted a run stays so.
 
         It tells `rescue` which of a lost worker's jobs had run: a worker holds more jobs than it runs at a time, and
-        one that never ran must not have spent its last attempt. To be called before a run where `must_begin`, no
+        one that never ran must not have spent its last attempt. To be called before a run where `needs_start_mark`, no
         earlier than it is about to start. The first of several attempts needs no note and counts from its claim on: so
         most runs cost no write for it, and a lost worker costs a job that it never ran one attempt at most.
         """
 
     @abc.abstractmethod
-    async def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
+    async def check_leases(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[LeaseStatus]:
         """Say of each (job id, lease) whether this worker still has it, and what the job was asked to do. A lease that
         is over, or another worker's, is not held."""
 
     @abc.abstractmethod
-    async def adopt(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
+    async def recover_claims(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
         """Return the jobs that are PROCESSING for this worker under leases other than these: claimed by an exchange
         whose answer never came. Reads only."""
 
@@ -507,7 +507,7 @@ class QueueStorage(abc.ABC):
         """Count jobs by queue and state; a named queue is always in the answer, with all eight states."""
 
     @abc.abstractmethod
-    async def peek(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
+    async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
         """Return what waiters need of each job, in one query however many."""
 
     @abc.abstractmethod
@@ -523,8 +523,8 @@ class QueueStorage(abc.ABC):
         the new ones, `started_at` and the statistics stay."""
 
     @abc.abstractmethod
-    def heart(self, worker: WorkerInfo) -> Heart:
-        """Return the heart of a registered worker; it connects at its first beat."""
+    def heartbeat(self, worker: WorkerInfo) -> Heartbeat:
+        """Return the heartbeat of a registered worker; it connects at its first beat."""
 
     @abc.abstractmethod
     async def deregister(self, worker: UUID) -> None:
@@ -555,9 +555,9 @@ class QueueStorage(abc.ABC):
         """Forget the workers whose heartbeat expired and take back what they held, and any PROCESSING job whose worker
         is not registered. Such a job gets an AttemptRecord with a WorkerLostError and becomes: ABORTED or DISABLED if
         it was asked to; FAILED if its attempts are spent; else PENDING, at the end of the line. One whose run should
-        have been noted by `begin` and was not never ran: it gets its attempt back and no AttemptRecord or error, as if
-        it had been handed back. Only lost workers that are met for the first time, or held jobs, are in the answer; of
-        two callers at once, each worker and job is in one answer."""
+        have been noted by `mark_started` and was not never ran: it gets its attempt back and no AttemptRecord or error,
+        as if it had been handed back. Only lost workers that are met for the first time, or held jobs, are in the
+        answer; of two callers at once, each worker and job is in one answer."""
 
     @abc.abstractmethod
     async def set_retention(self, retention: Mapping[str, Retention]) -> None:

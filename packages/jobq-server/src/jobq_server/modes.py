@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from jobq_core.checks import is_one_of, shown
+from jobq_core.checks import is_one_of, short_repr
 from jobq_core.errors import ConfigurationError
 
 
@@ -53,5 +53,5 @@ def no_server(name: str) -> QueueModeError:
 def parse_mode(mode: Any) -> QueueMode:
     """Return the mode that a word names; raises ConfigurationError if it names none."""
     if not is_one_of(mode, QueueMode):
-        raise ConfigurationError(f"mode must be one of {', '.join(QueueMode)}, not {shown(mode)}")
+        raise ConfigurationError(f"mode must be one of {', '.join(QueueMode)}, not {short_repr(mode)}")
     return QueueMode(mode)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from jobq_core.opening import as_storage
 from jobq_core.storage import QueueStorage
+from jobq_core.urls import as_storage
 
 
 class Holding:

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar, Unpack, overload
 from uuid import UUID
 
 from jobq_client import JobHandle, JobKey, JobQueueClient
+from jobq_core.adding import AddOptions
 from jobq_core.errors import ConfigurationError
 from jobq_core.events import E, Event, EventSource, JobAborted, JobDisabled, RunEvent, WorkerStarted
 from jobq_core.job import Job, check_name
@@ -21,7 +22,6 @@ from jobq_core.records import JobRecord, Progress
 from jobq_core.registry import Jobs
 from jobq_core.states import JobState
 from jobq_core.storage import Page, QueueStorage
-from jobq_core.submission import SubmitOptions
 from jobq_server.modes import QueueMode, no_client, no_server, parse_mode
 from jobq_server.options import PoolOptions
 from jobq_server.ownership import Holding
@@ -186,13 +186,13 @@ class JobQueue(EventSource):
 
     # The client's
 
-    async def add(self, job: Job[R], *, connection: Any = None, **options: Unpack[SubmitOptions]) -> JobHandle[R]:
+    async def add(self, job: Job[R], *, connection: Any = None, **options: Unpack[AddOptions]) -> JobHandle[R]:
         """Add a job, as `JobQueueClient.add` does, to this queue unless `queue` names another."""
         options.setdefault("queue", self._name)
         return await self.client.add(job, connection=connection, **options)
 
     async def add_many(
-        self, jobs: Iterable[Job[R]], *, connection: Any = None, **options: Unpack[SubmitOptions]
+        self, jobs: Iterable[Job[R]], *, connection: Any = None, **options: Unpack[AddOptions]
     ) -> list[JobHandle[R]]:
         """Add jobs in one round trip, as `JobQueueClient.add_many` does, to this queue unless `queue` names another."""
         options.setdefault("queue", self._name)

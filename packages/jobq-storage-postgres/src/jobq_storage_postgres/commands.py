@@ -9,7 +9,7 @@ import click
 
 from jobq_core.commands import storage_option
 from jobq_core.errors import ConfigurationError
-from jobq_core.opening import open_storage
+from jobq_core.urls import open_storage
 from jobq_storage_postgres.grants import Part
 from jobq_storage_postgres.storage import PostgresQueueStorage
 

@@ -18,7 +18,7 @@ from uuid import UUID
 from jobq_core.states import FINISHED, JobState
 from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC, Change, queue_topic
 from jobq_storage_postgres.database import Database, StartOverError, Transaction
-from jobq_storage_postgres.doorbell import Ring
+from jobq_storage_postgres.notifier import Ring
 from jobq_storage_postgres.statements import Statements
 from jobq_storage_postgres.wire import int4s, pack_int8, pack_moment, pack_text, uuids
 

@@ -17,8 +17,8 @@ import psycopg
 from psycopg.pq.abc import PGresult
 
 from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
-from jobq_storage_postgres.failures import AGAIN, READ_ONLY, STALE, translate
-from jobq_storage_postgres.link import Link, setting
+from jobq_storage_postgres.connection import Link, setting
+from jobq_storage_postgres.errors import AGAIN, READ_ONLY, STALE, translate
 from jobq_storage_postgres.wire import Params, Statement, Step
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ Behind: TypeAlias = "Callable[[Link], Step | None]"
 
 _TRIES: Final = 10
 # What is looked for again must be looked at anew, whatever isolation the database was told to use.
-# Prepared by names that no file of statements has: the operation `begin` is another thing.
+# Prepared by names that no file of statements has: the operation `mark_started` is another thing.
 _BEGIN: Final = Statement("BEGIN", "BEGIN ISOLATION LEVEL READ COMMITTED")
 _COMMIT: Final = Statement("COMMIT", "COMMIT")
 _ROLLBACK: Final = Statement("ROLLBACK", "ROLLBACK")

@@ -82,13 +82,24 @@ PARTS: Final[Mapping[Part, Privileges]] = {
 _ALL: Final = frozenset(
     {"has_migrations", "applied", "installation", "is_there", "now", "notify", "notify_within", "unsafe_settings"}
 )
-_READS: Final = frozenset({"get", "peek", "output_for"})
+_READS: Final = frozenset({"get", "get_status", "output_for"})
 _LOOKS: Final = _READS | {"find", "find_run", "find_state", "counts", "workers"}
 
 STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
     "producer": _ALL | _READS | {"add", "add_one", "claim_keys", "drop_keys", "analyze"},
     "worker": _ALL
-    | {"claim", "alive", "complete", "settle", "settled", "lock_running", "begin", "held", "adopt", "progress"}
+    | {
+        "claim",
+        "alive",
+        "complete",
+        "settle",
+        "settled",
+        "lock_running",
+        "mark_started",
+        "check_leases",
+        "recover_claims",
+        "progress",
+    }
     | {"look_for_marks", "pass", "register", "unblock", "deregister", "beat", "lead", "resign", "promote", "next_due"}
     | {"rescue", "sweep", "forget_passed", "set_retention", "prune", "fold_tally", "make_slices", "drop_slices"},
     "reader": _ALL | _LOOKS,

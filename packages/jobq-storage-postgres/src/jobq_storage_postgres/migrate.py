@@ -14,7 +14,7 @@ from msgspec import Struct
 from psycopg import sql
 
 from jobq_core.errors import SchemaError, StorageError
-from jobq_storage_postgres.failures import translate
+from jobq_storage_postgres.errors import translate
 from jobq_storage_postgres.statements import folder, in_schema
 
 _REMEDY: Final = "run `jobq migrate`, or `await storage.migrate()` before it is opened"

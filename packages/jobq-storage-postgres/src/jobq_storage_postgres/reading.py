@@ -7,10 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from jobq_core.encoding import decode, decode_or_show
-from jobq_core.moments import to_datetime
 from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import JobFilter, JobStatus, Page
+from jobq_core.timestamps import to_datetime
 from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.statements import Statements
 from jobq_storage_postgres.wire import pack_int8, pack_text, pack_uuid, texts, uuids
@@ -62,11 +62,11 @@ class Reading:
             counted.setdefault(name, dict.fromkeys(JobState, 0))[JobState(state)] = count
         return counted
 
-    async def peek(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
-        """See `QueueStorage.peek`."""
+    async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
+        """See `QueueStorage.get_status`."""
         if not ids:
             return []
-        rows = await self._database.fetch(self._statements["peek"], (_distinct(ids),))
+        rows = await self._database.fetch(self._statements["get_status"], (_distinct(ids),))
         found = {row[0]: status_of(row) for row in rows}
         return [found.get(job_id) for job_id in ids]
 
@@ -152,7 +152,7 @@ def record_of(row: Sequence[Any]) -> JobRecord:
 
 
 def status_of(row: Sequence[Any]) -> JobStatus:
-    """Make the status of a row of `peek`."""
+    """Make the status of a row of `get_status`."""
     (
         job_id, kind, queue, state, attempt, worker, percent, message, details, result, error_type, error_message,
         error_traceback,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from psycopg.sql import Identifier
 
-from jobq_core.checks import shown
+from jobq_core.checks import short_repr
 from jobq_core.errors import ConfigurationError
 from jobq_storage_postgres.wire import Statement
 
@@ -18,7 +18,7 @@ def check_schema(schema: str) -> str:
     # The name is quoted wherever it stands; but in the migrations that may be a comment (which a line end would end), a
     # function's body (which $$ would end) or a string (in which old servers' settings let a backslash begin an escape).
     if not isinstance(schema, str):
-        raise ConfigurationError(f"schema must be a name of 1 to 50 bytes, not {shown(schema)}")
+        raise ConfigurationError(f"schema must be a name of 1 to 50 bytes, not {short_repr(schema)}")
     if not schema.isprintable() or "\\" in schema or "$$" in schema or not 1 <= len(schema.encode()) <= 50:
         # Not repeated, neither here nor below: a URL that lacks a & has more in an option's value, a password too.
         raise ConfigurationError(

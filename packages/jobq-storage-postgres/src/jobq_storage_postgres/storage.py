@@ -10,7 +10,7 @@ from uuid import UUID
 
 from psycopg.errors import UniqueViolation
 
-from jobq_core.checks import check_flag, is_number, shown
+from jobq_core.checks import check_bool, is_number, short_repr
 from jobq_core.encoding import is_unicode
 from jobq_core.errors import ClosedError, ConfigurationError, StorageError
 from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord
@@ -20,12 +20,11 @@ from jobq_core.storage import (
     Change,
     Claim,
     ClaimedJob,
-    Exchange,
-    Heart,
-    Hold,
+    Heartbeat,
     JobFilter,
     JobStatus,
     Leadership,
+    LeaseStatus,
     LostWorker,
     NewJob,
     Page,
@@ -33,23 +32,24 @@ from jobq_core.storage import (
     Promotion,
     QueueStorage,
     Retention,
+    SettleAndClaimResult,
     Settlement,
 )
 from jobq_storage_postgres import dsn as _dsn
 from jobq_storage_postgres import grants as _grants
 from jobq_storage_postgres import migrate as _migrate
-from jobq_storage_postgres.borrowed import Lender
+from jobq_storage_postgres.adding import add_unique, answers, is_plain, pack_jobs, pack_one, topics_of
+from jobq_storage_postgres.caller_connection import Lender
 from jobq_storage_postgres.control import Control
 from jobq_storage_postgres.database import Database
-from jobq_storage_postgres.doorbell import Doorbell, Ear, Ride
 from jobq_storage_postgres.grants import Part
-from jobq_storage_postgres.heart import PostgresHeart
-from jobq_storage_postgres.hotpath import HotPath
-from jobq_storage_postgres.marks import Marks
+from jobq_storage_postgres.heartbeat import PostgresHeartbeat
+from jobq_storage_postgres.maintenance import Upkeep
+from jobq_storage_postgres.notifier import Doorbell, Ear, Ride
 from jobq_storage_postgres.reading import Reading
+from jobq_storage_postgres.settle_and_claim import HotPath
 from jobq_storage_postgres.statements import Statements, check_schema
-from jobq_storage_postgres.submit import add_unique, answers, is_plain, pack_jobs, pack_one, topics_of
-from jobq_storage_postgres.upkeep import Upkeep
+from jobq_storage_postgres.watermarks import Marks
 from jobq_storage_postgres.workers import Workers
 
 _log = logging.getLogger("jobq.postgres")
@@ -65,7 +65,7 @@ class PostgresQueueStorage(QueueStorage):
         options below in its query: '?schema=…&pool_size=…&time_limit=…&prepared=…&listen_dsn=…'.
     schema: where the tables are (default 'jobq').
     listen_dsn: another way to the same database for LISTEN, around a pooler (default: the same as dsn).
-    pool_size: connections at most, beside one for listening and one for each heart (default 10). They are made when
+    pool_size: connections at most, beside one for listening and one for each heartbeat (default 10). They are made when
         needed, and closed after a minute in which they were not.
     time_limit: seconds that connecting, waiting for a free connection, and each round trip may take (default 30).
     prepared: whether a connection is a session of its own, in which statements can be prepared; False behind a pooler
@@ -97,13 +97,13 @@ class PostgresQueueStorage(QueueStorage):
         limit = _number("time_limit", time_limit, options, 30.0)
         size = _number("pool_size", pool_size, options, 10)
         if not is_number(limit) or not 0.1 <= limit <= 3600:
-            raise ConfigurationError(f"time_limit must be from 0.1 to 3600 seconds, not {shown(limit)}")
+            raise ConfigurationError(f"time_limit must be from 0.1 to 3600 seconds, not {short_repr(limit)}")
         if not is_number(size) or not 1 <= size <= 10_000 or size != int(size):
-            raise ConfigurationError(f"pool_size must be a whole number from 1 to 10000, not {shown(size)}")
+            raise ConfigurationError(f"pool_size must be a whole number from 1 to 10000, not {short_repr(size)}")
         if prepared is None and "prepared" in options:
             prepared = _truth(options["prepared"])
         if prepared is not None:
-            check_flag(prepared, "prepared")
+            check_bool(prepared, "prepared")
         self._conninfo = _dsn.parse(bare, limit)
         listen = listen_dsn or options.get("listen_dsn")
         listen_conninfo = self._conninfo if listen is None else _dsn.parse(listen, limit)
@@ -271,23 +271,23 @@ class PostgresQueueStorage(QueueStorage):
 
     # The hot path
 
-    async def exchange(
+    async def settle_and_claim(
         self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None
-    ) -> Exchange:
-        """See `QueueStorage.exchange`."""
-        return await self._hot_path.exchange(worker, settlements, claim)
+    ) -> SettleAndClaimResult:
+        """See `QueueStorage.settle_and_claim`."""
+        return await self._hot_path.settle_and_claim(worker, settlements, claim)
 
-    async def begin(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
-        """See `QueueStorage.begin`."""
-        return await self._hot_path.begin(worker, leases)
+    async def mark_started(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
+        """See `QueueStorage.mark_started`."""
+        return await self._hot_path.mark_started(worker, leases)
 
-    async def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
-        """See `QueueStorage.held`."""
-        return await self._hot_path.held(worker, leases)
+    async def check_leases(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[LeaseStatus]:
+        """See `QueueStorage.check_leases`."""
+        return await self._hot_path.check_leases(worker, leases)
 
-    async def adopt(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
-        """See `QueueStorage.adopt`."""
-        return await self._hot_path.adopt(worker, leases)
+    async def recover_claims(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
+        """See `QueueStorage.recover_claims`."""
+        return await self._hot_path.recover_claims(worker, leases)
 
     async def progress(self, worker: UUID, reports: Sequence[ProgressReport]) -> list[bool]:
         """See `QueueStorage.progress`."""
@@ -337,9 +337,9 @@ class PostgresQueueStorage(QueueStorage):
         """See `QueueStorage.counts`."""
         return await self._reading.counts(queue)
 
-    async def peek(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
-        """See `QueueStorage.peek`."""
-        return await self._reading.peek(ids)
+    async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
+        """See `QueueStorage.get_status`."""
+        return await self._reading.get_status(ids)
 
     async def output_for(self, queue: str, kind: str, fingerprint: bytes) -> JobStatus | None:
         """See `QueueStorage.output_for`."""
@@ -351,14 +351,14 @@ class PostgresQueueStorage(QueueStorage):
         """See `QueueStorage.register`."""
         await self._workers.register(worker)
 
-    def heart(self, worker: WorkerInfo) -> Heart:
-        """See `QueueStorage.heart`."""
+    def heartbeat(self, worker: WorkerInfo) -> Heartbeat:
+        """See `QueueStorage.heartbeat`."""
         self._check_opened()
         limit = min(self._time_limit, max(1.0, worker.lost_after / 3))
         # Two seconds are the least that libpq takes. A connection that hangs must leave time for another.
         connecting = min(int(self._conninfo["connect_timeout"]), max(2, round(limit)))
         conninfo = {**self._conninfo, "connect_timeout": connecting}
-        return PostgresHeart(conninfo, self._statements, worker.id, limit)
+        return PostgresHeartbeat(conninfo, self._statements, worker.id, limit)
 
     async def deregister(self, worker: UUID) -> None:
         """See `QueueStorage.deregister`."""

@@ -7,7 +7,7 @@ from uuid import UUID
 from jobq_core.records import WorkerInfo, WorkerRecord, decode_stats
 from jobq_core.storage import UNKNOWN_KIND, Leadership, queue_topic
 from jobq_storage_postgres.database import Database
-from jobq_storage_postgres.doorbell import Ring
+from jobq_storage_postgres.notifier import Ring
 from jobq_storage_postgres.statements import Statements
 from jobq_storage_postgres.wire import pack_float8, pack_int4, pack_text, texts
 

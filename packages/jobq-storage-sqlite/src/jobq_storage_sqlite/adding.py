@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from jobq_core.moments import to_moment
 from jobq_core.storage import WAITING_TOPIC, Added, NewJob, queue_topic
-from jobq_storage_sqlite.codes import PENDING, SCHEDULED, from_tags, to_id
+from jobq_core.timestamps import to_moment
+from jobq_storage_sqlite.columns import PENDING, SCHEDULED, from_tags, to_id
 from jobq_storage_sqlite.transaction import Transaction
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from jobq_core.states import FINISHED, JobState, StopRequest
 from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC, Change, queue_topic
-from jobq_storage_sqlite.codes import STATES, to_array, to_id
+from jobq_storage_sqlite.columns import STATES, to_array, to_id
 from jobq_storage_sqlite.transaction import Transaction
 
 Act = Callable[[Transaction, "Found"], tuple[JobState | None, bool]]

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from jobq_core.moments import to_datetime, to_optional_datetime
 from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord
 from jobq_core.states import JobState
-from jobq_core.storage import Hold, JobFilter, JobStatus, Page
-from jobq_storage_sqlite.codes import (
+from jobq_core.storage import JobFilter, JobStatus, LeaseStatus, Page
+from jobq_core.timestamps import to_datetime, to_optional_datetime
+from jobq_storage_sqlite.columns import (
     CODE,
     STATES,
     to_array,
@@ -33,9 +33,9 @@ def get(transaction: Transaction, ids: Sequence[UUID]) -> list[JobRecord | None]
     return [None if row is None else _record(transaction, row) for row in rows]
 
 
-def peek(transaction: Transaction, ids: Sequence[UUID]) -> list[JobStatus | None]:
-    """Return what waiters need of each job; see `QueueStorage.peek`."""
-    rows = [transaction.one("peek", job_id.bytes) for job_id in ids]
+def get_status(transaction: Transaction, ids: Sequence[UUID]) -> list[JobStatus | None]:
+    """Return what waiters need of each job; see `QueueStorage.get_status`."""
+    rows = [transaction.one("get_status", job_id.bytes) for job_id in ids]
     return [None if row is None else _status(row) for row in rows]
 
 
@@ -45,10 +45,10 @@ def output_for(transaction: Transaction, queue: str, kind: str, fingerprint: byt
     return None if row is None else _status(row)
 
 
-def held(transaction: Transaction, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
-    """Say which leases still stand; see `QueueStorage.held`."""
-    rows = [transaction.one("held", job_id.bytes, lease, worker.bytes) for job_id, lease in leases]
-    return [Hold(False) if row is None else Hold(True, to_request(row[0])) for row in rows]
+def check_leases(transaction: Transaction, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[LeaseStatus]:
+    """Say which leases still stand; see `QueueStorage.check_leases`."""
+    rows = [transaction.one("check_leases", job_id.bytes, lease, worker.bytes) for job_id, lease in leases]
+    return [LeaseStatus(False) if row is None else LeaseStatus(True, to_request(row[0])) for row in rows]
 
 
 def find(transaction: Transaction, filter: JobFilter, after: UUID | None, limit: int) -> Page:

@@ -15,10 +15,9 @@ from typing import Any, ClassVar, Final, Literal, Self
 from urllib.parse import quote, unquote_to_bytes
 from uuid import UUID
 
-from jobq_core.checks import check_flag, check_span, shown
+from jobq_core.checks import check_bool, check_positive_seconds, short_repr
 from jobq_core.encoding import is_unicode
 from jobq_core.errors import ClosedError, ConfigurationError
-from jobq_core.moments import SECOND, to_datetime
 from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord
 from jobq_core.states import JobState
 from jobq_core.storage import (
@@ -26,11 +25,10 @@ from jobq_core.storage import (
     Change,
     Claim,
     ClaimedJob,
-    Exchange,
-    Hold,
     JobFilter,
     JobStatus,
     Leadership,
+    LeaseStatus,
     LostWorker,
     NewJob,
     Page,
@@ -38,19 +36,21 @@ from jobq_core.storage import (
     Promotion,
     QueueStorage,
     Retention,
+    SettleAndClaimResult,
     Settlement,
 )
-from jobq_storage_sqlite import adding, control, exchanging, migrations, reading, upkeep, workers
-from jobq_storage_sqlite.clocks import Moment, uptime
+from jobq_core.timestamps import SECOND, to_datetime
+from jobq_storage_sqlite import adding, control, maintenance, migrations, reading, settle_and_claim, workers
+from jobq_storage_sqlite.boot_clock import Moment, uptime
+from jobq_storage_sqlite.caller_connection import add_within
+from jobq_storage_sqlite.change_watcher import Watcher
 from jobq_storage_sqlite.connect import Look, connect
-from jobq_storage_sqlite.doorbell import Doorbell, SqliteSubscription
 from jobq_storage_sqlite.errors import translate
-from jobq_storage_sqlite.foreign import add_within
-from jobq_storage_sqlite.heart import SqliteHeart
-from jobq_storage_sqlite.place import Notes, Place
+from jobq_storage_sqlite.file_identity import Notes, Place
+from jobq_storage_sqlite.heartbeat import SqliteHeartbeat
+from jobq_storage_sqlite.notifier import Doorbell, SqliteSubscription
 from jobq_storage_sqlite.threads import Reader, Writer
 from jobq_storage_sqlite.transaction import Transaction
-from jobq_storage_sqlite.watcher import Watcher
 
 Synchronous = Literal["FULL", "EXTRA", "NORMAL"]
 
@@ -132,22 +132,24 @@ class SqliteQueueStorage(QueueStorage):
         migrate: bool = True,
     ) -> None:
         if not isinstance(path, (str, PurePath)):
-            raise ConfigurationError(f"the path of a file must be text or a pathlib.Path, not {shown(path)}")
+            raise ConfigurationError(f"the path of a file must be text or a pathlib.Path, not {short_repr(path)}")
         if str(path) in ("", ".", ":memory:") or str(path).startswith("file:"):
             raise ConfigurationError(
-                f"SQLite storage needs a file that several connections can open, not {shown(str(path))}; "
+                f"SQLite storage needs a file that several connections can open, not {short_repr(str(path))}; "
                 "for jobs in memory use memory:// (MemoryQueueStorage)"
             )
         if synchronous not in _SYNCHRONOUS:
-            raise ConfigurationError(f"synchronous must be one of {', '.join(_SYNCHRONOUS)}, not {shown(synchronous)}")
+            raise ConfigurationError(
+                f"synchronous must be one of {', '.join(_SYNCHRONOUS)}, not {short_repr(synchronous)}"
+            )
         if "\0" in str(path):
             raise ConfigurationError("the name of a file cannot have a NUL character in it")
         _encoded(path)
-        check_span(busy_timeout, "busy_timeout")
+        check_positive_seconds(busy_timeout, "busy_timeout")
         self.path = Path(path)
         self.synchronous = synchronous
         self.busy_timeout = busy_timeout
-        self._migrate_at_open = check_flag(migrate, "migrate")
+        self._migrate_at_open = check_bool(migrate, "migrate")
         self._clock, self._uptime = time.time, uptime
         self._opening = asyncio.Lock()
         self._parts: _Parts | None = None
@@ -271,28 +273,32 @@ class SqliteQueueStorage(QueueStorage):
             return []
         return await parts.writer.call(partial(adding.add, jobs=jobs))
 
-    async def exchange(
+    async def settle_and_claim(
         self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None
-    ) -> Exchange:
-        """Settle and claim; see `QueueStorage.exchange`."""
+    ) -> SettleAndClaimResult:
+        """Settle and claim; see `QueueStorage.settle_and_claim`."""
         return await self._open().writer.call(
-            partial(exchanging.exchange, worker=worker, settlements=settlements, claim=claim)
+            partial(settle_and_claim.settle_and_claim, worker=worker, settlements=settlements, claim=claim)
         )
 
-    async def begin(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
-        """See `QueueStorage.begin`."""
+    async def mark_started(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
+        """See `QueueStorage.mark_started`."""
         parts = self._open()
-        return await parts.writer.call(partial(exchanging.begin, worker=worker, leases=leases)) if leases else []
+        return (
+            await parts.writer.call(partial(settle_and_claim.mark_started, worker=worker, leases=leases))
+            if leases
+            else []
+        )
 
-    async def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
-        """See `QueueStorage.held`."""
+    async def check_leases(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[LeaseStatus]:
+        """See `QueueStorage.check_leases`."""
         parts = self._open()
-        return await parts.reader.call(partial(reading.held, worker=worker, leases=leases)) if leases else []
+        return await parts.reader.call(partial(reading.check_leases, worker=worker, leases=leases)) if leases else []
 
-    async def adopt(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
-        """See `QueueStorage.adopt`."""
+    async def recover_claims(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
+        """See `QueueStorage.recover_claims`."""
         # Behind the writes of this process, so that an exchange whose caller gave up on it is seen.
-        return await self._open().writer.call(partial(exchanging.adopt, worker=worker, leases=leases))
+        return await self._open().writer.call(partial(settle_and_claim.recover_claims, worker=worker, leases=leases))
 
     async def progress(self, worker: UUID, reports: Sequence[ProgressReport]) -> list[bool]:
         """See `QueueStorage.progress`."""
@@ -348,10 +354,10 @@ class SqliteQueueStorage(QueueStorage):
         """See `QueueStorage.counts`."""
         return await self._open().reader.call(partial(reading.counts, queue=queue))
 
-    async def peek(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
-        """See `QueueStorage.peek`."""
+    async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
+        """See `QueueStorage.get_status`."""
         parts = self._open()
-        return await parts.reader.call(partial(reading.peek, ids=ids)) if ids else []
+        return await parts.reader.call(partial(reading.get_status, ids=ids)) if ids else []
 
     async def output_for(self, queue: str, kind: str, fingerprint: bytes) -> JobStatus | None:
         """See `QueueStorage.output_for`."""
@@ -365,9 +371,9 @@ class SqliteQueueStorage(QueueStorage):
         """See `QueueStorage.register`."""
         await self._open().writer.call(partial(workers.register, worker=worker))
 
-    def heart(self, worker: WorkerInfo) -> SqliteHeart:
-        """See `QueueStorage.heart`."""
-        return SqliteHeart(self._open().writer, worker, self.busy_timeout)
+    def heartbeat(self, worker: WorkerInfo) -> SqliteHeartbeat:
+        """See `QueueStorage.heartbeat`."""
+        return SqliteHeartbeat(self._open().writer, worker, self.busy_timeout)
 
     async def deregister(self, worker: UUID) -> None:
         """See `QueueStorage.deregister`."""
@@ -389,21 +395,21 @@ class SqliteQueueStorage(QueueStorage):
 
     async def promote(self, limit: int = 1000) -> Promotion:
         """See `QueueStorage.promote`."""
-        return await self._open().writer.call(partial(upkeep.promote, limit=limit))
+        return await self._open().writer.call(partial(maintenance.promote, limit=limit))
 
     async def rescue(self) -> list[LostWorker]:
         """See `QueueStorage.rescue`."""
-        return await self._open().writer.call(upkeep.rescue)
+        return await self._open().writer.call(maintenance.rescue)
 
     async def set_retention(self, retention: Mapping[str, Retention]) -> None:
         """See `QueueStorage.set_retention`."""
         parts = self._open()
         if retention:
-            await parts.writer.call(partial(upkeep.set_retention, retention=retention))
+            await parts.writer.call(partial(maintenance.set_retention, retention=retention))
 
     async def prune(self, limit: int = 10_000) -> int:
         """See `QueueStorage.prune`."""
-        return await self._open().writer.call(partial(upkeep.prune, limit=limit))
+        return await self._open().writer.call(partial(maintenance.prune, limit=limit))
 
     # Doorbell
 

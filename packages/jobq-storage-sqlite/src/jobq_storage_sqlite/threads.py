@@ -19,9 +19,9 @@ from concurrent import futures
 from typing import Any, Final, TypeVar
 
 from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
-from jobq_storage_sqlite.clocks import Moment
+from jobq_storage_sqlite.boot_clock import Moment
 from jobq_storage_sqlite.errors import breaks_connection, code_of, translate
-from jobq_storage_sqlite.place import Place
+from jobq_storage_sqlite.file_identity import Place
 from jobq_storage_sqlite.transaction import Transaction
 
 T = TypeVar("T")
@@ -161,7 +161,7 @@ class DatabaseThread:
         self._refuse()
 
     def _refuse(self) -> None:
-        """Answer a heart that called while the storage was being closed."""
+        """Answer a heartbeat that called while the storage was being closed."""
         error = ClosedError(f"the SQLite storage {self.path} is closed")
         while not self._calls.empty():
             if (call := self._calls.get()) is not None:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from jobq_storage_sqlite.clocks import Moment
+from jobq_storage_sqlite.boot_clock import Moment
 from jobq_storage_sqlite.sqlfiles import sql
 
 

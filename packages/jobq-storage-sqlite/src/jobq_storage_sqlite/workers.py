@@ -7,10 +7,10 @@ from uuid import UUID
 
 import msgspec
 
-from jobq_core.moments import SECOND, to_datetime
 from jobq_core.records import WorkerInfo, WorkerRecord, WorkerStats, decode_stats
 from jobq_core.storage import PROGRESS_TOPIC, UNKNOWN_KIND, Leadership, ProgressReport, queue_topic
-from jobq_storage_sqlite.codes import text, to_array, to_id
+from jobq_core.timestamps import SECOND, to_datetime
+from jobq_storage_sqlite.columns import text, to_array, to_id
 from jobq_storage_sqlite.transaction import Transaction
 
 
@@ -44,7 +44,7 @@ def free(transaction: Transaction, numbers: Sequence[int]) -> None:
 
 
 def beat(transaction: Transaction, worker: UUID, stats: WorkerStats) -> bool:
-    """Renew a worker's row; see `Heart.beat`."""
+    """Renew a worker's row; see `Heartbeat.beat`."""
     said = msgspec.json.encode(stats).decode()
     return transaction.run("beat", said, transaction.now, transaction.uptime, worker.bytes).rowcount == 1
 

@@ -1,4 +1,4 @@
-"""Noting in the storage that runs begin, for those that are not the first of several attempts (see `must_begin`).
+"""Noting in the storage that runs begin, for those that are not the first of several attempts (see `needs_start_mark`).
 
 What waits while one call is under way goes with the next, so that many runs share a write.
 """
@@ -44,8 +44,8 @@ class Beginnings:
                 try:
                     await self._ask()
                 except Exception as error:  # noqa: BLE001  (logged by Trouble; this loop never ends by itself)
-                    await asyncio.sleep(self._trouble.failed("begin", error))
-            self._trouble.fine("begin")
+                    await asyncio.sleep(self._trouble.failed("mark_started", error))
+            self._trouble.fine("mark_started")
 
     async def _ask(self) -> None:
         runs = [run for run in self._waiting if not run.over]
@@ -53,7 +53,9 @@ class Beginnings:
         if not runs:
             return
         try:
-            stands = await self._storage.begin(self._membership.id, [(run.job.id, run.job.lease) for run in runs])
+            stands = await self._storage.mark_started(
+                self._membership.id, [(run.job.id, run.job.lease) for run in runs]
+            )
         except BaseException:
             self._waiting[:0] = runs
             raise

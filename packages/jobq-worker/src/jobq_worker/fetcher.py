@@ -1,6 +1,6 @@
 """The one loop of a worker that talks to the storage about jobs: what has ended goes out, what is next comes in.
 
-One `exchange` does both, and while it is under way the runs that end gather for the next. When to make one:
+One `settle_and_claim` does both, and while it is under way the runs that end gather for the next. When to make one:
 
 - at once when jobs may be had (a bell rang, or the last claim was filled) and the buffer is down to half;
 - at once when the worker has fallen idle with something to settle, or when a batch is full;
@@ -20,7 +20,7 @@ from typing import Final
 from jobq_core.errors import ClosedError, StorageUnavailableError
 from jobq_core.records import ErrorRecord, type_name
 from jobq_core.states import Ending
-from jobq_core.storage import Claim, Exchange, QueueStorage, Settlement
+from jobq_core.storage import Claim, QueueStorage, SettleAndClaimResult, Settlement
 from jobq_worker.gate import Gate
 from jobq_worker.membership import Membership
 from jobq_worker.prefetch import Prefetch
@@ -58,7 +58,7 @@ class Fetcher:
         queues: Sequence[str],
         gate: Gate | None,
         poll_interval: float,
-        on_settled: Callable[[Sequence[Run], Exchange], None],
+        on_settled: Callable[[Sequence[Run], SettleAndClaimResult], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._storage = storage
@@ -120,20 +120,20 @@ class Fetcher:
         self._wake()
 
     async def run(self) -> None:
-        """Exchange until `finish` is called and all is settled."""
+        """SettleAndClaimResult until `finish` is called and all is settled."""
         while not (self._ending and self._settled()):
             pause = self._pause()
             if pause > 0:
                 await self._sleep(pause)
                 continue
             try:
-                await self.exchange()
+                await self.settle_and_claim()
             except Exception as error:  # noqa: BLE001  (logged by Trouble; this loop never ends by itself)
                 await self._rest(self._trouble.failed("fetcher", error))
                 if self._ending and self._doubts:
                     self._doubts = [0.0]
 
-    async def exchange(self) -> None:
+    async def settle_and_claim(self) -> None:
         """Settle what has ended and claim what there is room for, once. Raises what the storage raises."""
         if self._look_at() <= self._loop.time() and self._membership.sure():
             await self._adopt()
@@ -155,7 +155,9 @@ class Fetcher:
         worker = self._membership.id
         granted = 0 if claim is None else claim.limit
         try:
-            answer = await self._storage.exchange(worker, [run.settlement for run in runs if run.settlement], claim)
+            answer = await self._storage.settle_and_claim(
+                worker, [run.settlement for run in runs if run.settlement], claim
+            )
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, (StorageUnavailableError, ClosedError)):
                 self._narrow(error)
@@ -197,7 +199,7 @@ class Fetcher:
         )
         run.settlement = Settlement(run.job.id, run.job.lease, Ending.FAIL, error=record)
 
-    def _settle(self, runs: list[Run], answer: Exchange) -> None:
+    def _settle(self, runs: list[Run], answer: SettleAndClaimResult) -> None:
         if runs:
             self._limit, self._refusals = BATCH, 0
             self._replaced.difference_update(runs)
@@ -302,7 +304,7 @@ class Fetcher:
         """Find the jobs that a claim gave to this worker although its answer never came."""
         before, worker = self._loop.time(), self._membership.id
         try:
-            found = await self._storage.adopt(worker, self.runner.leases())
+            found = await self._storage.recover_claims(worker, self.runner.leases())
         except Exception as error:  # noqa: BLE001  (logged by Trouble)
             # Nothing says that an exchange fails too, and what has ended is to be settled.
             self._look_not_before = self._loop.time() + self._trouble.failed("look", error)

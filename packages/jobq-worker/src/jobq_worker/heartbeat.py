@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable
 
 from jobq_core.records import WorkerStats
-from jobq_core.storage import Heart
+from jobq_core.storage import Heartbeat
 
-Beaten = Callable[["Heartbeat", float, bool], None]
-Missed = Callable[["Heartbeat", BaseException], None]
+Beaten = Callable[["HeartbeatThread", float, bool], None]
+Missed = Callable[["HeartbeatThread", BaseException], None]
 
 
-class Heartbeat:
+class HeartbeatThread:
     """Beats every `interval` seconds, and at once when asked; what came of it is told on the event loop.
 
     beaten: called with the lease clock's time before the beat, and its answer. missed: called with the error of a beat
@@ -22,7 +22,7 @@ class Heartbeat:
 
     def __init__(
         self,
-        heart: Heart,
+        heartbeat: Heartbeat,
         stats: Callable[[], WorkerStats],
         clock: Callable[[], float],
         *,
@@ -32,7 +32,7 @@ class Heartbeat:
         missed: Missed,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._heart = heart
+        self._heart = heartbeat
         self._stats = stats
         self._clock = clock
         self._interval = interval

@@ -9,7 +9,7 @@ from datetime import datetime
 from jobq_core.events import EventSource, JobAborted, JobCompleted, JobDisabled, JobFailed, JobRetried, RunEvent
 from jobq_core.records import ErrorRecord
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import Exchange, Retention, Settlement
+from jobq_core.storage import Retention, SettleAndClaimResult, Settlement
 from jobq_worker.membership import Membership
 from jobq_worker.run import Run
 from jobq_worker.slots import Slots
@@ -48,7 +48,7 @@ class Ledger:
         self._on_unkept = on_unkept
         self._unkept = {(queue, state) for queue, kept in retention.items() for state in _kept_for_no_time(kept)}
 
-    def book(self, runs: Sequence[Run], answer: Exchange) -> None:
+    def book(self, runs: Sequence[Run], answer: SettleAndClaimResult) -> None:
         """Take in the states that the settlements of these runs led to."""
         wanted = {ending for ending, event in _EVENTS.items() if self._events.wants(event)}
         unkept = False

@@ -19,7 +19,7 @@ from jobq_core.errors import JobQueueError
 from jobq_core.ids import new_id
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import QueueStorage
-from jobq_worker.heartbeat import Heartbeat
+from jobq_worker.heartbeat import HeartbeatThread
 from jobq_worker.trouble import Trouble
 
 logger = logging.getLogger("jobq.worker")
@@ -57,7 +57,7 @@ class Membership:
         self._stats = stats
         self._interval = heartbeat_interval
         self._clock = clock
-        self._heartbeat: Heartbeat | None = None
+        self._heartbeat: HeartbeatThread | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._returning: asyncio.Task[None] | None = None
         self._doubted = False
@@ -93,8 +93,8 @@ class Membership:
         """Register and start beating. Raises StorageError."""
         before = self._clock()
         await self._storage.register(self.info)
-        self._heartbeat = Heartbeat(
-            self._storage.heart(self.info),
+        self._heartbeat = HeartbeatThread(
+            self._storage.heartbeat(self.info),
             self._stats,
             self._clock,
             interval=self._interval,
@@ -146,7 +146,7 @@ class Membership:
         if again:
             self.on_alive()
 
-    def _beaten(self, heartbeat: Heartbeat, before: float, alive: bool) -> None:
+    def _beaten(self, heartbeat: HeartbeatThread, before: float, alive: bool) -> None:
         self._trouble.fine("heartbeat")
         if heartbeat is not self._heartbeat or self._ending:
             return
@@ -162,7 +162,7 @@ class Membership:
         self.on_lost()
         self._returning = self._loop.create_task(self._return())
 
-    def _missed(self, heartbeat: Heartbeat, error: BaseException) -> None:
+    def _missed(self, heartbeat: HeartbeatThread, error: BaseException) -> None:
         self._trouble.failed("heartbeat", error)
 
     async def _return(self) -> None:

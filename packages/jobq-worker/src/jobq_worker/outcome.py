@@ -11,6 +11,7 @@ from asyncio import CancelledError
 
 from msgspec.structs import replace
 
+from jobq_core.adding import decode_backoff
 from jobq_core.errors import (
     AbortSignalJobError,
     InvalidJobError,
@@ -24,7 +25,6 @@ from jobq_core.records import ErrorRecord, type_name
 from jobq_core.retry import Backoff
 from jobq_core.states import Ending
 from jobq_core.storage import Settlement, When
-from jobq_core.submission import decode_backoff
 from jobq_worker.describe import describe
 from jobq_worker.run import Run, Stop
 

@@ -109,7 +109,7 @@ class Runner:
         slot = run.slot = self._slots.free.pop()
         slot.run = run
         self.running[run] = None
-        if run.job.must_begin:
+        if run.job.needs_start_mark:
             self._asking.add(run)
             self._ask_to_begin(run)
         else:

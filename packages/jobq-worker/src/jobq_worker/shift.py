@@ -17,7 +17,6 @@ from jobq_core.limiters import Limiter
 from jobq_core.records import WorkerInfo
 from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, LostWorker, QueueStorage, Retention, queue_topic
 from jobq_worker.beginnings import Beginnings
-from jobq_worker.doorbell import listen
 from jobq_worker.fetcher import Fetcher
 from jobq_worker.gate import Gate
 from jobq_worker.handlers import Handlers
@@ -26,6 +25,7 @@ from jobq_worker.in_threads import ThreadExecutor
 from jobq_worker.ledger import Ledger
 from jobq_worker.maintenance import Maintenance
 from jobq_worker.membership import Membership
+from jobq_worker.notifications import listen
 from jobq_worker.progress import Reporter
 from jobq_worker.run import Stop
 from jobq_worker.runner import Runner

@@ -62,7 +62,7 @@ class Watch:
         if not runs:
             self._trouble.fine("watch")
             return
-        holds = await self._storage.held(self._membership.id, [(run.job.id, run.job.lease) for run in runs])
+        holds = await self._storage.check_leases(self._membership.id, [(run.job.id, run.job.lease) for run in runs])
         self._trouble.fine("watch")
         for run, hold in zip(runs, holds, strict=True):
             if not hold.held:

@@ -11,16 +11,16 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from uuid import UUID
 
-from jobq_core.checks import check_count, check_patience, check_several, check_span, shown
+from jobq_core.checks import check_count, check_list, check_positive_seconds, check_seconds, short_repr
 from jobq_core.errors import ConfigurationError
 from jobq_core.events import EventSource, WorkerStarted, WorkerStopped
 from jobq_core.ids import new_id
 from jobq_core.job import Job, JobDefinition, check_name
 from jobq_core.limiters import Limiter, NullLimiter, check_limiter
-from jobq_core.opening import as_storage, open_storage
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.registry import Jobs
 from jobq_core.storage import QueueStorage, Retention
+from jobq_core.urls import as_storage, open_storage
 from jobq_worker.garbage import frozen
 from jobq_worker.handlers import Handlers
 from jobq_worker.health import WorkerHealth, WorkerState
@@ -73,7 +73,7 @@ class JobQueueWorker(EventSource):
     ) -> None:
         super().__init__()
         if queues is not None:
-            queues = check_several(queues, "queues", "queues=['default']")
+            queues = check_list(queues, "queues", "queues=['default']")
             if not queues:
                 raise ConfigurationError("queues must be a list of at least one name, as in queues=['default'], not []")
         self._url = storage if isinstance(storage, str) else None
@@ -88,15 +88,15 @@ class JobQueueWorker(EventSource):
         _check_retention(retention)
         self._retention = retention
         self._name = check_name(name if name is not None else socket.gethostname(), "the name of a worker")
-        self._heartbeat_interval = check_span(heartbeat_interval, "heartbeat_interval")
-        self._lost_after = check_span(lost_after, "lost_after")
+        self._heartbeat_interval = check_positive_seconds(heartbeat_interval, "heartbeat_interval")
+        self._lost_after = check_positive_seconds(lost_after, "lost_after")
         if self._lost_after < 2 * self._heartbeat_interval:
             raise ConfigurationError(
                 f"lost_after ({lost_after!r} s) must be at least twice heartbeat_interval ({heartbeat_interval!r} s), "
                 "or one late beat makes the worker count as lost"
             )
-        self._poll_interval = check_span(poll_interval, "poll_interval")
-        self._stop_timeout = check_patience(stop_timeout, "a stop's timeout")
+        self._poll_interval = check_positive_seconds(poll_interval, "poll_interval")
+        self._stop_timeout = check_seconds(stop_timeout, "a stop's timeout")
         self._trouble = Trouble(f"worker {self._name}")
         self._state: WorkerState = "new"
         self._shift: Shift | None = None
@@ -208,7 +208,7 @@ class JobQueueWorker(EventSource):
 
         timeout: default stop_timeout. A second call while it stops shortens the wait. Does nothing on a worker that
         does not run."""
-        patience = self._stop_timeout if timeout is None else check_patience(timeout, "a stop's timeout")
+        patience = self._stop_timeout if timeout is None else check_seconds(timeout, "a stop's timeout")
         if self._starting is not None:
             await asyncio.wait([self._starting])
         shift = self._shift
@@ -355,7 +355,7 @@ def _check_retention(retention: Any) -> None:
     if not isinstance(retention, Mapping) or not all(isinstance(kept, Retention) for kept in retention.values()):
         raise ConfigurationError(
             "retention must be a Retention, or one for each queue, as in retention={'mail': Retention(failed=None)}, "
-            f"not {shown(retention)}"
+            f"not {short_repr(retention)}"
         )
     for queue in retention:
         check_name(queue, "a queue")

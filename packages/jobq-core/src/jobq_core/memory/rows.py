@@ -14,10 +14,10 @@ from uuid import UUID
 import msgspec
 
 from jobq_core.encoding import decode_or_show
-from jobq_core.moments import SECOND, to_datetime, to_optional_datetime
 from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress, WorkerInfo, WorkerStats
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import JobStatus, NewJob, Retention, queue_topic
+from jobq_core.timestamps import SECOND, to_datetime, to_optional_datetime
 
 Place: TypeAlias = "OrderedDict[int, Row]"
 
@@ -50,7 +50,7 @@ class Row(msgspec.Struct, eq=False):
     """A job. `asked` is what was submitted and never changes; all moments are microseconds since 1970.
 
     settled: the state that the settlement under `lease` led to; None while it runs, and where none came. begun: whether
-    the run under `lease` was noted by `begin`.
+    the run under `lease` was noted by `mark_started`.
     """
 
     asked: NewJob

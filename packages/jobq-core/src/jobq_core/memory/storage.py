@@ -10,14 +10,13 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal, Self
 from uuid import UUID
 
-from jobq_core.checks import shown
+from jobq_core.checks import short_repr
 from jobq_core.encoding import is_unicode
 from jobq_core.errors import ClosedError, ConfigurationError
-from jobq_core.memory import control, exchange, reading, upkeep
-from jobq_core.memory.bell import MemorySubscription
+from jobq_core.memory import control, maintenance, reading, settle_and_claim
+from jobq_core.memory.notifier import MemorySubscription
 from jobq_core.memory.rows import copy_stats
 from jobq_core.memory.store import Store
-from jobq_core.moments import to_datetime
 from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord, WorkerStats
 from jobq_core.states import JobState
 from jobq_core.storage import (
@@ -26,12 +25,11 @@ from jobq_core.storage import (
     Change,
     Claim,
     ClaimedJob,
-    Exchange,
-    Heart,
-    Hold,
+    Heartbeat,
     JobFilter,
     JobStatus,
     Leadership,
+    LeaseStatus,
     LostWorker,
     NewJob,
     Page,
@@ -39,8 +37,10 @@ from jobq_core.storage import (
     Promotion,
     QueueStorage,
     Retention,
+    SettleAndClaimResult,
     Settlement,
 )
+from jobq_core.timestamps import to_datetime
 
 _named: dict[str, Store] = {}
 _naming = threading.Lock()
@@ -48,7 +48,7 @@ _naming = threading.Lock()
 
 def _check_name(name: Any) -> str:
     if not isinstance(name, str) or not is_unicode(name):
-        raise ConfigurationError(f"the name of a memory storage must be text, not {shown(name)}")
+        raise ConfigurationError(f"the name of a memory storage must be text, not {short_repr(name)}")
     return name
 
 
@@ -139,40 +139,40 @@ class MemoryQueueStorage(QueueStorage):
         if connection is not None:
             raise ConfigurationError(f"memory storage cannot add within a transaction of {connection!r}")
         with self._transaction() as store:
-            return exchange.add(store, jobs)
+            return settle_and_claim.add(store, jobs)
 
-    async def exchange(
+    async def settle_and_claim(
         self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None
-    ) -> Exchange:
-        """See `QueueStorage.exchange`."""
+    ) -> SettleAndClaimResult:
+        """See `QueueStorage.settle_and_claim`."""
         with self._transaction() as store:
-            settled = exchange.settle(store, settlements)
-            alive = upkeep.is_alive(store, worker)
-            claimed = exchange.claim(store, worker, claim) if alive and claim is not None else []
-            return Exchange(settled, claimed, alive)
+            settled = settle_and_claim.settle(store, settlements)
+            alive = maintenance.is_alive(store, worker)
+            claimed = settle_and_claim.claim(store, worker, claim) if alive and claim is not None else []
+            return SettleAndClaimResult(settled, claimed, alive)
 
-    async def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
-        """See `QueueStorage.held`."""
+    async def check_leases(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[LeaseStatus]:
+        """See `QueueStorage.check_leases`."""
         with self._transaction() as store:
-            holds: list[Hold] = []
+            holds: list[LeaseStatus] = []
             for job_id, lease in leases:
                 row = store.running.get(lease)
                 stands = row is not None and row.asked.id == job_id and row.worker == worker
-                holds.append(Hold(True, row.request) if row is not None and stands else Hold(False))
+                holds.append(LeaseStatus(True, row.request) if row is not None and stands else LeaseStatus(False))
             return holds
 
-    async def begin(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
-        """See `QueueStorage.begin`."""
+    async def mark_started(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
+        """See `QueueStorage.mark_started`."""
         with self._transaction() as store:
-            return [exchange.begin(store, worker, job_id, lease) for job_id, lease in leases]
+            return [settle_and_claim.mark_started(store, worker, job_id, lease) for job_id, lease in leases]
 
-    async def adopt(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
-        """See `QueueStorage.adopt`."""
+    async def recover_claims(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
+        """See `QueueStorage.recover_claims`."""
         with self._transaction() as store:
             now = store.now()
             known = frozenset(leases)
             return [
-                exchange.claimed_job(row, lease, now)
+                settle_and_claim.claimed_job(row, lease, now)
                 for lease, row in store.running.items()
                 if row.worker == worker and lease not in known
             ]
@@ -244,8 +244,8 @@ class MemoryQueueStorage(QueueStorage):
         with self._transaction() as store:
             return reading.counts(store, queue)
 
-    async def peek(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
-        """See `QueueStorage.peek`."""
+    async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
+        """See `QueueStorage.get_status`."""
         with self._transaction() as store:
             return [None if row is None else row.status() for row in map(store.jobs.get, ids)]
 
@@ -259,12 +259,12 @@ class MemoryQueueStorage(QueueStorage):
     async def register(self, worker: WorkerInfo) -> None:
         """See `QueueStorage.register`."""
         with self._transaction() as store:
-            upkeep.register(store, worker)
+            maintenance.register(store, worker)
 
-    def heart(self, worker: WorkerInfo) -> Heart:
-        """See `QueueStorage.heart`."""
+    def heartbeat(self, worker: WorkerInfo) -> Heartbeat:
+        """See `QueueStorage.heartbeat`."""
         with self._transaction() as store:
-            return MemoryHeart(store, worker.id)
+            return MemoryHeartbeat(store, worker.id)
 
     async def deregister(self, worker: UUID) -> None:
         """See `QueueStorage.deregister`."""
@@ -290,32 +290,32 @@ class MemoryQueueStorage(QueueStorage):
     async def lead(self, worker: UUID, term: float) -> Leadership:
         """See `QueueStorage.lead`."""
         with self._transaction() as store:
-            return upkeep.lead(store, worker, term)
+            return maintenance.lead(store, worker, term)
 
     async def resign(self, worker: UUID) -> None:
         """See `QueueStorage.resign`."""
         with self._transaction() as store:
-            upkeep.resign(store, worker)
+            maintenance.resign(store, worker)
 
     async def promote(self, limit: int = 1000) -> Promotion:
         """See `QueueStorage.promote`."""
         with self._transaction() as store:
-            return upkeep.promote(store, limit)
+            return maintenance.promote(store, limit)
 
     async def rescue(self) -> list[LostWorker]:
         """See `QueueStorage.rescue`."""
         with self._transaction() as store:
-            return upkeep.rescue(store)
+            return maintenance.rescue(store)
 
     async def set_retention(self, retention: Mapping[str, Retention]) -> None:
         """See `QueueStorage.set_retention`."""
         with self._transaction() as store:
-            upkeep.set_retention(store, retention)
+            maintenance.set_retention(store, retention)
 
     async def prune(self, limit: int = 10_000) -> int:
         """See `QueueStorage.prune`."""
         with self._transaction() as store:
-            return upkeep.prune(store, limit)
+            return maintenance.prune(store, limit)
 
     # Doorbell
 
@@ -325,17 +325,17 @@ class MemoryQueueStorage(QueueStorage):
             return MemorySubscription(store.bell, topics, self._ears)
 
 
-class MemoryHeart(Heart):
-    """A heart that beats from any thread, and needs no connection."""
+class MemoryHeartbeat(Heartbeat):
+    """A heartbeat that beats from any thread, and needs no connection."""
 
     def __init__(self, store: Store, worker: UUID) -> None:
         self._store = store
         self._worker = worker
 
     def beat(self, stats: WorkerStats) -> bool:
-        """See `Heart.beat`."""
+        """See `Heartbeat.beat`."""
         with self._store.lock:
-            return upkeep.beat(self._store, self._worker, stats)
+            return maintenance.beat(self._store, self._worker, stats)
 
     def close(self) -> None:
         """Nothing to give up."""

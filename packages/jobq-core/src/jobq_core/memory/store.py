@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from typing import Final
 from uuid import UUID
 
-from jobq_core.memory.bell import Bell
+from jobq_core.memory.notifier import Bell
 from jobq_core.memory.rows import Queue, Row, WorkerRow
-from jobq_core.moments import SECOND
 from jobq_core.states import FINISHED, JobState
 from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC
+from jobq_core.timestamps import SECOND
 
 TIMED: Final = frozenset({JobState.SCHEDULED, JobState.BLOCKED})
 """The states that end by themselves, when a time has come."""

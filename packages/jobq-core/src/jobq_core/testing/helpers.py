@@ -54,7 +54,7 @@ async def register_worker(storage: QueueStorage, **options: Any) -> WorkerInfo:
 
 async def claim(storage: QueueStorage, worker: WorkerInfo, limit: int = 100, *queues: str) -> list[ClaimedJob]:
     """Claim up to `limit` jobs, of the worker's own queues if none are named."""
-    exchange = await storage.exchange(worker.id, (), Claim(queues or worker.queues, limit))
+    exchange = await storage.settle_and_claim(worker.id, (), Claim(queues or worker.queues, limit))
     assert exchange.alive, f"{worker} counts as lost"
     return exchange.claimed
 
@@ -69,7 +69,7 @@ async def claim_one(storage: QueueStorage, worker: WorkerInfo, *queues: str) -> 
 async def start_one(storage: QueueStorage, worker: WorkerInfo, *queues: str) -> ClaimedJob:
     """Claim a job that must be there, and note that its run begins, as a worker does before it runs it."""
     claimed = await claim_one(storage, worker, *queues)
-    assert await storage.begin(worker.id, [(claimed.id, claimed.lease)]) == [True]
+    assert await storage.mark_started(worker.id, [(claimed.id, claimed.lease)]) == [True]
     return claimed
 
 
@@ -88,7 +88,7 @@ async def settle(
     if ending is Ending.COMPLETE and result is None:
         result = b"null"
     settlement = Settlement(claimed.id, claimed.lease, ending, result, error, when, reason)
-    [state] = (await storage.exchange(worker.id, [settlement])).settled
+    [state] = (await storage.settle_and_claim(worker.id, [settlement])).settled
     return state
 
 

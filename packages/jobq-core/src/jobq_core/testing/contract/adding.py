@@ -119,7 +119,7 @@ class AddingContract(ContractBase):
                 job = await add_job(storage)
                 await settle(storage, worker, await claim_one(storage, worker), result=result)
                 assert (await read(other, job)).result_json == result
-                [status] = await other.peek([job])
+                [status] = await other.get_status([job])
                 assert status is not None
                 assert status.result_json == result
 
@@ -146,7 +146,7 @@ class AddingContract(ContractBase):
         jobs = [new_job(arguments=b'{"n":%d}' % n) for n in range(2_500)]
         jobs.reverse()
         assert await storage.add(jobs) == [Added(job.id, True) for job in jobs]
-        exchange = await storage.exchange(worker.id, (), Claim(("default",), 2_500))
+        exchange = await storage.settle_and_claim(worker.id, (), Claim(("default",), 2_500))
         assert [job.arguments for job in exchange.claimed] == [job.arguments for job in jobs]
 
     # Adding again
@@ -248,6 +248,6 @@ class AddingContract(ContractBase):
         assert [job.id for job in (await storage.find(JobFilter(queue="there"))).jobs] == [there]
         assert (await storage.counts("default"))["default"][JobState.PENDING] == 1
         assert (await claim_one(storage, worker, "default")).id == here
-        assert (await storage.exchange(worker.id, (), Claim(("default",), 10))).claimed == []
+        assert (await storage.settle_and_claim(worker.id, (), Claim(("default",), 10))).claimed == []
         assert await storage.clear("default") == 1
         assert await state_of(storage, there) is JobState.PENDING

@@ -11,7 +11,7 @@ import pytest
 from jobq_core.ids import new_id
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import UNKNOWN_KIND, Claim, Exchange, QueueStorage, Settlement
+from jobq_core.storage import UNKNOWN_KIND, Claim, QueueStorage, SettleAndClaimResult, Settlement
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.helpers import (
     ERROR,
@@ -248,7 +248,7 @@ class ClaimingContract(ContractBase):
                 batch = await claim(place, who, 2)
                 assert all(job.lease > max(leases, default=0) for job in batch)
                 leases += [job.lease for job in batch]
-            for job in await storage.adopt(worker.id, []):
+            for job in await storage.recover_claims(worker.id, []):
                 await settle(storage, worker, job, Ending.RELEASE)
         assert len(set(leases)) == len(leases) == 24
 
@@ -256,13 +256,17 @@ class ClaimingContract(ContractBase):
 
     async def test_a_worker_that_is_not_registered_claims_nothing(self, storage: QueueStorage) -> None:
         job = await add_job(storage)
-        assert await storage.exchange(new_id(), (), Claim(("default",), 1)) == Exchange([], [], alive=False)
+        assert await storage.settle_and_claim(new_id(), (), Claim(("default",), 1)) == SettleAndClaimResult(
+            [], [], alive=False
+        )
         assert await state_of(storage, job) is JobState.PENDING
 
     async def test_a_worker_that_was_forgotten_claims_nothing(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         await add_job(storage)
         await storage.deregister(worker.id)
-        assert await storage.exchange(worker.id, (), Claim(("default",), 1)) == Exchange([], [], alive=False)
+        assert await storage.settle_and_claim(worker.id, (), Claim(("default",), 1)) == SettleAndClaimResult(
+            [], [], alive=False
+        )
 
     async def test_an_expired_worker_claims_nothing_while_its_settlements_count(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
@@ -271,8 +275,8 @@ class ClaimingContract(ContractBase):
         claimed = await claim_one(storage, worker)
         await self.advance(storage, worker.lost_after + 1)
         settlement = Settlement(job, claimed.lease, Ending.COMPLETE, b"1")
-        exchange = await other.exchange(worker.id, [settlement], Claim(("default",), 1))
-        assert exchange == Exchange([JobState.COMPLETED], [], alive=False)
+        exchange = await other.settle_and_claim(worker.id, [settlement], Claim(("default",), 1))
+        assert exchange == SettleAndClaimResult([JobState.COMPLETED], [], alive=False)
         assert await state_of(storage, waiting) is JobState.PENDING
 
     async def test_a_worker_that_beats_again_in_time_claims_again(
@@ -280,22 +284,22 @@ class ClaimingContract(ContractBase):
     ) -> None:
         await add_job(storage)
         await self.advance(storage, worker.lost_after + 1)
-        heart = storage.heart(worker)
-        assert await asyncio.to_thread(heart.beat, WorkerStats())
-        await asyncio.to_thread(heart.close)
+        heartbeat = storage.heartbeat(worker)
+        assert await asyncio.to_thread(heartbeat.beat, WorkerStats())
+        await asyncio.to_thread(heartbeat.close)
         await claim_one(storage, worker)
 
     async def test_one_exchange_settles_and_claims(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         jobs = [await add_job(storage) for _ in range(4)]
         first = await claim(storage, worker, 2)
         settlements = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in first]
-        exchange = await storage.exchange(worker.id, settlements, Claim(("default",), 2))
+        exchange = await storage.settle_and_claim(worker.id, settlements, Claim(("default",), 2))
         assert exchange.settled == [JobState.COMPLETED] * 2
         assert exchange.alive
         assert [job.id for job in exchange.claimed] == jobs[2:]
 
     async def test_an_exchange_of_nothing_is_fine(self, storage: QueueStorage, worker: WorkerInfo) -> None:
-        exchange = await storage.exchange(worker.id)
+        exchange = await storage.settle_and_claim(worker.id)
         assert (exchange.settled, exchange.claimed) == ([], [])
 
     # Many at once
@@ -332,7 +336,7 @@ class ClaimingContract(ContractBase):
             worker = await register_worker(place)
             settlements: list[Settlement] = []
             while True:
-                exchange = await place.exchange(worker.id, settlements, Claim(("default",), 7))
+                exchange = await place.settle_and_claim(worker.id, settlements, Claim(("default",), 7))
                 assert exchange.settled == [JobState.COMPLETED] * len(settlements)
                 if not exchange.claimed:
                     return

@@ -12,7 +12,7 @@ import pytest
 from jobq_core.ids import new_id
 from jobq_core.records import WorkerInfo
 from jobq_core.states import FINISHED, Ending, JobState, StopRequest
-from jobq_core.storage import Change, Hold, JobFilter, QueueStorage
+from jobq_core.storage import Change, JobFilter, LeaseStatus, QueueStorage
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.helpers import (
     ERROR,
@@ -102,7 +102,7 @@ class ControlContract(ContractBase):
         await storage.retry([job])
         again = await claim_one(storage, worker)
         assert again.id == job
-        assert await storage.held(worker.id, [(job, again.lease)]) == [Hold(True)]
+        assert await storage.check_leases(worker.id, [(job, again.lease)]) == [LeaseStatus(True)]
         assert await settle(storage, worker, again, Ending.RETRY) is S.PENDING
 
     async def test_a_request_to_abort_is_repeated_without_harm(self, storage: QueueStorage, worker: WorkerInfo) -> None:
@@ -119,7 +119,7 @@ class ControlContract(ContractBase):
         claimed = await claim_one(storage, worker)
         for operation in order:
             await getattr(storage, operation)([job])
-        assert await storage.held(worker.id, [(job, claimed.lease)]) == [Hold(True, StopRequest.ABORT)]
+        assert await storage.check_leases(worker.id, [(job, claimed.lease)]) == [LeaseStatus(True, StopRequest.ABORT)]
         assert await settle(storage, worker, claimed, Ending.RETRY) is S.ABORTED
 
     async def test_abort_run_aborts_the_unfinished_jobs_of_that_run_only(
@@ -177,7 +177,7 @@ class ControlContract(ContractBase):
         assert await claim(storage, worker) == []
         await storage.enable([job])
         again = await claim_one(storage, worker)
-        assert await storage.held(worker.id, [(job, again.lease)]) == [Hold(True)]
+        assert await storage.check_leases(worker.id, [(job, again.lease)]) == [LeaseStatus(True)]
 
     async def test_an_enabled_job_whose_time_lies_ahead_waits_for_it(self, storage: QueueStorage) -> None:
         job = await add_job(storage, run_at=600.0)
@@ -206,7 +206,7 @@ class ControlContract(ContractBase):
         nothing = Change(job, S.PROCESSING, S.PROCESSING)
         assert await storage.enable([job, job]) == [Change(job, S.PROCESSING, S.PROCESSING, asked=True), nothing]
         assert await storage.enable([job]) == [nothing]
-        assert await storage.held(worker.id, [(job, claimed.lease)]) == [Hold(True)]
+        assert await storage.check_leases(worker.id, [(job, claimed.lease)]) == [LeaseStatus(True)]
         assert await settle(storage, worker, claimed, Ending.RETRY) is S.PENDING
 
     async def test_enable_does_not_take_back_a_request_to_abort(
@@ -216,7 +216,7 @@ class ControlContract(ContractBase):
         claimed = await claim_one(storage, worker)
         await storage.abort([job])
         assert await storage.enable([job]) == [Change(job, S.PROCESSING, S.PROCESSING)]
-        assert await storage.held(worker.id, [(job, claimed.lease)]) == [Hold(True, StopRequest.ABORT)]
+        assert await storage.check_leases(worker.id, [(job, claimed.lease)]) == [LeaseStatus(True, StopRequest.ABORT)]
 
     # retry
 
@@ -267,7 +267,7 @@ class ControlContract(ContractBase):
         kept = await read(storage, keep)
         jobs = await self._check(storage, other, worker, "delete", lambda state: None)
         assert await storage.get([*jobs.values(), keep]) == [*[None] * 8, kept]
-        assert await storage.peek([*jobs.values()]) == [None] * 8
+        assert await storage.get_status([*jobs.values()]) == [None] * 8
         assert [record.id for record in (await storage.find(JobFilter())).jobs] == [keep]
         assert set(await storage.counts()) == {"default"}
         for state, job in jobs.items():
@@ -285,7 +285,7 @@ class ControlContract(ContractBase):
         await job_in(storage, worker, S.PROCESSING)
         job = await job_in(storage, worker, S.PROCESSING)
         await storage.delete([job])
-        assert [each.id == job for each in await storage.adopt(worker.id, [])] == [False]
+        assert [each.id == job for each in await storage.recover_claims(worker.id, [])] == [False]
         await self.advance(storage, worker.lost_after + 1)
         [lost] = await storage.rescue()
         assert job not in [each.id for each in lost.jobs]
@@ -304,7 +304,7 @@ class ControlContract(ContractBase):
         assert (await storage.counts("default"))["default"] == dict.fromkeys(S, 0)
         assert await storage.clear("default") == 0
         assert await storage.clear("never heard of") == 0
-        assert {job.id for job in await storage.adopt(worker.id, [])} == {keep[states.index(S.PROCESSING)]}
+        assert {job.id for job in await storage.recover_claims(worker.id, [])} == {keep[states.index(S.PROCESSING)]}
         assert await claim(storage, worker) == []
 
     async def test_clearing_while_jobs_are_added_claimed_and_settled_leaves_no_ghost(
@@ -323,9 +323,9 @@ class ControlContract(ContractBase):
             assert set(settled) <= {None, S.SCHEDULED}
             await storage.clear("default")
             for who, leases in ((worker, held), (second, late)):
-                holds = await storage.held(who.id, [(job.id, job.lease) for job in leases])
+                holds = await storage.check_leases(who.id, [(job.id, job.lease) for job in leases])
                 assert not any(hold.held for hold in holds)
-                assert await storage.adopt(who.id, []) == []
+                assert await storage.recover_claims(who.id, []) == []
             assert (await storage.counts("default"))["default"] == dict.fromkeys(S, 0)
 
     # Batches
@@ -415,7 +415,7 @@ class ControlContract(ContractBase):
             await asyncio.gather(*(both if turn % 2 else reversed(both)))
             record = await read(storage, job)
             assert record.state is S.ABORTED or record.aborting
-            for claimed in await storage.adopt(worker.id, []):
+            for claimed in await storage.recover_claims(worker.id, []):
                 assert await settle(storage, worker, claimed, Ending.RETRY) is S.ABORTED
             assert await claim(storage, worker) == []
 
@@ -426,6 +426,6 @@ class ControlContract(ContractBase):
             job = await add_job(storage)
             both: list[Any] = [claim(storage, worker, 1), other.disable([job])]
             await asyncio.gather(*(both if turn % 2 else reversed(both)))
-            for claimed in await storage.adopt(worker.id, []):
+            for claimed in await storage.recover_claims(worker.id, []):
                 assert await settle(storage, worker, claimed, Ending.RETRY) is S.DISABLED
             assert await state_of(storage, job) is S.DISABLED

@@ -29,10 +29,12 @@ from jobq_core.testing.helpers import add_job, case, claim, new_job, settle, sta
 CALLS: dict[str, Callable[[QueueStorage], Any]] = {
     "now": lambda s: s.now(),
     "add": lambda s: s.add([new_job()]),
-    "exchange": lambda s: s.exchange(uuid4(), [Settlement(uuid4(), 1, Ending.COMPLETE)], Claim(("default",), 1)),
-    "begin": lambda s: s.begin(uuid4(), [(uuid4(), 1)]),
-    "held": lambda s: s.held(uuid4(), [(uuid4(), 1)]),
-    "adopt": lambda s: s.adopt(uuid4(), [1]),
+    "settle_and_claim": lambda s: s.settle_and_claim(
+        uuid4(), [Settlement(uuid4(), 1, Ending.COMPLETE)], Claim(("default",), 1)
+    ),
+    "mark_started": lambda s: s.mark_started(uuid4(), [(uuid4(), 1)]),
+    "check_leases": lambda s: s.check_leases(uuid4(), [(uuid4(), 1)]),
+    "recover_claims": lambda s: s.recover_claims(uuid4(), [1]),
     "progress": lambda s: s.progress(uuid4(), [ProgressReport(id=uuid4(), lease=1, progress=Progress())]),
     "abort": lambda s: s.abort([uuid4()]),
     "abort_run": lambda s: s.abort_run("run"),
@@ -44,7 +46,7 @@ CALLS: dict[str, Callable[[QueueStorage], Any]] = {
     "get": lambda s: s.get([uuid4()]),
     "find": lambda s: s.find(JobFilter()),
     "counts": lambda s: s.counts(),
-    "peek": lambda s: s.peek([uuid4()]),
+    "get_status": lambda s: s.get_status([uuid4()]),
     "output_for": lambda s: s.output_for("default", "noop", bytes(16)),
     "register": lambda s: s.register(worker_info()),
     "deregister": lambda s: s.deregister(uuid4()),
@@ -84,7 +86,7 @@ class LifeContract(ContractBase):
     async def test_a_closed_storage_gives_no_heart(self, storage: QueueStorage) -> None:
         await storage.close()
         with pytest.raises(ClosedError):
-            storage.heart(worker_info())
+            storage.heartbeat(worker_info())
 
     async def test_jobs_outlive_the_object_that_added_them(self, storage: QueueStorage, other: QueueStorage) -> None:
         job = await add_job(storage)
@@ -152,13 +154,13 @@ class LifeContract(ContractBase):
     ) -> None:
         jobs = {await add_job(storage) for _ in range(40)}
         for turns in range(20):
-            await _cancelled(storage.exchange(worker.id, (), Claim(("default",), 2)), turns)
+            await _cancelled(storage.settle_and_claim(worker.id, (), Claim(("default",), 2)), turns)
         await storage.close()
         # A server may hear late that its client is gone: a cancelled claim takes effect, or is undone, while we look.
         held: list[ClaimedJob] = []
         rest: list[ClaimedJob] = []
         while len(held) + len(rest) < len(jobs):
-            held += await other.adopt(worker.id, [claimed.lease for claimed in (*held, *rest)])
+            held += await other.recover_claims(worker.id, [claimed.lease for claimed in (*held, *rest)])
             rest += await claim(other, worker)
         assert {job.id for job in held} | {job.id for job in rest} == jobs
         assert len(held) + len(rest) == len(jobs)

@@ -63,13 +63,13 @@ class ReadingContract(ContractBase):
         await storage.add(jobs)
         wanted = [job.id for job in jobs[::-1]]
         assert [record and record.id for record in await storage.get(wanted)] == wanted
-        assert [status and status.id for status in await storage.peek(wanted)] == wanted
+        assert [status and status.id for status in await storage.get_status(wanted)] == wanted
 
     async def test_peek_answers_in_order_with_none_for_what_is_not_there(self, storage: QueueStorage) -> None:
         one, two = await add_job(storage), await add_job(storage)
-        statuses = await storage.peek([two, new_id(), one, two])
+        statuses = await storage.get_status([two, new_id(), one, two])
         assert [status and status.id for status in statuses] == [two, None, one, two]
-        assert await storage.peek([]) == []
+        assert await storage.get_status([]) == []
 
     async def test_peek_says_the_same_as_get(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
@@ -78,7 +78,7 @@ class ReadingContract(ContractBase):
             with case(state):
                 job = await job_in(storage, worker, state, kind="k", queue=state.value)
                 record = await read(storage, job)
-                assert await other.peek([job]) == [
+                assert await other.get_status([job]) == [
                     JobStatus(
                         id=job,
                         kind="k",
@@ -99,7 +99,7 @@ class ReadingContract(ContractBase):
         claimed = await claim_one(storage, worker)
         progress = Progress(percent=12.5, message="m", details=[1])
         await storage.progress(worker.id, [ProgressReport(id=job, lease=claimed.lease, progress=progress)])
-        [status] = await other.peek([job])
+        [status] = await other.get_status([job])
         assert status is not None
         assert (status.state, status.attempt, status.worker) == (S.PROCESSING, 1, worker.id)
         assert (status.progress, status.result_json, status.error) == (progress, None, None)
@@ -261,7 +261,7 @@ class ReadingContract(ContractBase):
         status = await other.output_for("default", "k", print_)
         assert status is not None
         assert (status.id, status.state, status.result_json) == (ids[2], S.COMPLETED, b"2")
-        assert [status] == await storage.peek([ids[2]])
+        assert [status] == await storage.get_status([ids[2]])
 
     async def test_only_a_completed_job_has_an_output(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         for state in JobState:

@@ -17,12 +17,12 @@ from jobq_core.storage import (
     Change,
     Claim,
     ClaimedJob,
-    Exchange,
     JobFilter,
     NewJob,
     ProgressReport,
     QueueStorage,
     Retention,
+    SettleAndClaimResult,
     Settlement,
 )
 from jobq_core.testing.clock import ManualClock
@@ -49,7 +49,7 @@ class Lives:
         self.runs: dict[UUID, list[tuple[ClaimedJob, ClaimedJob]]] = {worker.id: [] for worker in self.workers}
         self.steps = (
             [self.add] * 4
-            + [self.exchange] * 8
+            + [self.settle_and_claim] * 8
             + [self.control] * 5
             + [self.pass_time] * 2
             + [self.begin_run] * 3
@@ -86,7 +86,7 @@ class Lives:
         added = await self._both("add", batch)
         self.jobs += [each.id for each in added if each.created]
 
-    async def exchange(self) -> None:
+    async def settle_and_claim(self) -> None:
         """Settle what a worker runs, or ran once, and claim another job."""
         worker = self.draw.choice(self.workers)
         runs = self.runs[worker.id]
@@ -101,13 +101,13 @@ class Lives:
         holds = await self._held(worker)
         free = not holds or (bool(settled) and settled[0] is runs[-1])
         claim = Claim(self.draw.choice([QUEUES, QUEUES[::-1], QUEUES[:1]]), 1) if free else None
-        answers: list[Exchange] = []
+        answers: list[SettleAndClaimResult] = []
         for n, storage in enumerate(self.storages):
             settlements = [
                 Settlement(run[n].id, run[n].lease, ending, result, None if result else ERROR, when, reason)
                 for run in settled
             ]
-            answers.append(await storage.exchange(worker.id, settlements, claim))
+            answers.append(await storage.settle_and_claim(worker.id, settlements, claim))
         one, two = answers
         assert one.settled == two.settled
         assert one.alive == two.alive
@@ -156,7 +156,7 @@ class Lives:
             return
         run = self.draw.choice([self.runs[worker.id][-1], self.draw.choice(self.runs[worker.id])])
         answers = [
-            await storage.begin(other.id, [(each.id, each.lease)])
+            await storage.mark_started(other.id, [(each.id, each.lease)])
             for storage, each in zip(self.storages, run, strict=True)
         ]
         assert answers[0] == answers[1]
@@ -202,7 +202,7 @@ class Lives:
         return two
 
     async def _held(self, worker: WorkerInfo) -> list[UUID]:
-        one, two = [sorted(job.id for job in await storage.adopt(worker.id, [])) for storage in self.storages]
+        one, two = [sorted(job.id for job in await storage.recover_claims(worker.id, [])) for storage in self.storages]
         assert one == two
         return two
 

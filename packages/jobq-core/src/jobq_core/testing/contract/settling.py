@@ -10,7 +10,7 @@ import pytest
 from jobq_core.ids import new_id
 from jobq_core.records import ErrorRecord, WorkerInfo
 from jobq_core.states import Ending, JobState, StopRequest, is_finished, state_after
-from jobq_core.storage import UNKNOWN_KIND, Claim, ClaimedJob, Hold, QueueStorage, Settlement
+from jobq_core.storage import UNKNOWN_KIND, Claim, ClaimedJob, LeaseStatus, QueueStorage, Settlement
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.helpers import ERROR, add_job, case, claim, claim_one, new_job, read, register_worker, settle
 
@@ -55,7 +55,7 @@ class SettlingContract(ContractBase):
                 if request_ is not None:
                     await getattr(other, request_)([claimed.id])
                 before = await storage.now()
-                exchange = await storage.exchange(worker.id, [settlement(claimed, ending, when)])
+                exchange = await storage.settle_and_claim(worker.id, [settlement(claimed, ending, when)])
                 after = await storage.now()
                 expected = state_after(ending, request=request_, waits=when is not None)
                 assert exchange.settled == [expected]
@@ -69,7 +69,7 @@ class SettlingContract(ContractBase):
                     assert before <= record.finished_at <= after
                 else:
                     assert record.finished_at is None
-                assert await storage.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(False)]
+                assert await storage.check_leases(worker.id, [(claimed.id, claimed.lease)]) == [LeaseStatus(False)]
 
     async def test_a_completion_keeps_the_result(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
@@ -91,7 +91,7 @@ class SettlingContract(ContractBase):
         await settle(storage, worker, await claim_one(storage, worker), ending, error=ERROR)
         record = await read(other, job)
         assert (record.error, record.result_json) == (ERROR, None)
-        [status] = await other.peek([job])
+        [status] = await other.get_status([job])
         assert status is not None
         assert status.error == ERROR
 
@@ -225,7 +225,7 @@ class SettlingContract(ContractBase):
     async def test_a_settlement_of_an_unknown_job_changes_nothing(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
-        exchange = await storage.exchange(worker.id, [Settlement(new_id(), 1, Ending.COMPLETE, b"1")])
+        exchange = await storage.settle_and_claim(worker.id, [Settlement(new_id(), 1, Ending.COMPLETE, b"1")])
         assert exchange.settled == [None]
 
     async def test_a_settlement_under_another_lease_changes_nothing(
@@ -238,7 +238,7 @@ class SettlingContract(ContractBase):
             for lease in (beside.lease, beside.lease + 1, claimed.lease - 1, 0):
                 stale = settlement(claimed, ending, when)
                 stale.lease = lease
-                assert (await storage.exchange(worker.id, [stale])).settled == [None]
+                assert (await storage.settle_and_claim(worker.id, [stale])).settled == [None]
         assert await storage.get([job, neighbour]) == before
 
     async def test_a_resumed_worker_cannot_settle_a_lease_it_lost(
@@ -251,8 +251,8 @@ class SettlingContract(ContractBase):
             before = await storage.get(jobs)
             for each in stale:
                 with case(f"{each.ending} {each.when}"):
-                    assert (await storage.exchange(worker.id, [each])).settled == [None]
-            assert (await storage.exchange(worker.id, stale)).settled == [None] * len(stale)
+                    assert (await storage.settle_and_claim(worker.id, [each])).settled == [None]
+            assert (await storage.settle_and_claim(worker.id, stale)).settled == [None] * len(stale)
             assert await storage.get(jobs) == before
 
         await self.advance(storage, worker.lost_after + 1)
@@ -276,7 +276,7 @@ class SettlingContract(ContractBase):
         stale = settlement(await claim_one(storage, worker), Ending.COMPLETE)
         await self.advance(storage, worker.lost_after + 1)
         await storage.rescue()
-        assert (await storage.exchange(worker.id, [stale])).settled == [None]
+        assert (await storage.settle_and_claim(worker.id, [stale])).settled == [None]
 
     @pytest.mark.parametrize("removed", ["delete", "clear"])
     async def test_a_deleted_job_comes_back_by_no_settlement(
@@ -288,7 +288,7 @@ class SettlingContract(ContractBase):
             await storage.delete(jobs)
         else:
             assert await storage.clear("default") == len(jobs)
-        assert (await storage.exchange(worker.id, late)).settled == [None] * len(jobs)
+        assert (await storage.settle_and_claim(worker.id, late)).settled == [None] * len(jobs)
         assert await storage.get(jobs) == [None] * len(jobs)
         await self.advance(storage, 61)
         assert (await storage.promote()).promoted == 0
@@ -301,14 +301,14 @@ class SettlingContract(ContractBase):
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         once = [settlement(*run) for run in await claim_one_each(storage, worker)]
-        states = (await storage.exchange(worker.id, once)).settled
+        states = (await storage.settle_and_claim(worker.id, once)).settled
         assert None not in states
         before = await storage.get([each.id for each in once])
         for place in (storage, other, storage):
-            assert (await place.exchange(worker.id, once)).settled == states
+            assert (await place.settle_and_claim(worker.id, once)).settled == states
         for each, state in zip(once, states, strict=True):
             with case(f"{each.ending} {each.when}"):
-                assert (await storage.exchange(worker.id, [each])).settled == [state]
+                assert (await storage.settle_and_claim(worker.id, [each])).settled == [state]
         assert await storage.get([each.id for each in once]) == before
 
     async def test_a_repeated_settlement_is_answered_the_same_when_the_job_has_moved_on(
@@ -316,15 +316,15 @@ class SettlingContract(ContractBase):
     ) -> None:
         once = [settlement(*run) for run in await claim_one_each(storage, worker)]
         jobs = [each.id for each in once]
-        states = (await storage.exchange(worker.id, once)).settled
+        states = (await storage.settle_and_claim(worker.id, once)).settled
         await self.advance(storage, 61)
         await storage.promote()
         await storage.enable(jobs)
         await storage.retry(jobs)
-        assert (await storage.exchange(worker.id, once)).settled == states
+        assert (await storage.settle_and_claim(worker.id, once)).settled == states
         await storage.disable(jobs)
         await storage.abort(jobs)
-        assert (await storage.exchange(worker.id, once)).settled == states
+        assert (await storage.settle_and_claim(worker.id, once)).settled == states
 
     async def test_an_exchange_that_was_not_answered_is_sent_again_and_what_it_claimed_is_adopted(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
@@ -332,12 +332,12 @@ class SettlingContract(ContractBase):
         once = [settlement(*run) for run in await claim_one_each(storage, worker)]
         once.append(Settlement(once[0].id, 10**9, Ending.COMPLETE))
         ready = [await add_job(storage) for _ in range(3)]
-        unheard = await storage.exchange(worker.id, once, Claim(worker.queues, 2))
+        unheard = await storage.settle_and_claim(worker.id, once, Claim(worker.queues, 2))
         assert unheard.settled[-1] is None
-        again = await other.exchange(worker.id, once, Claim(worker.queues, 1))
+        again = await other.settle_and_claim(worker.id, once, Claim(worker.queues, 1))
         assert again.settled == unheard.settled
         assert [job.id for job in [*unheard.claimed, *again.claimed]] == ready
-        adopted = await storage.adopt(worker.id, [job.lease for job in again.claimed])
+        adopted = await storage.recover_claims(worker.id, [job.lease for job in again.claimed])
         assert {(job.id, job.lease) for job in adopted} == {(job.id, job.lease) for job in unheard.claimed}
 
     @pytest.mark.parametrize("ending", [Ending.RETRY, Ending.RELEASE])
@@ -346,10 +346,10 @@ class SettlingContract(ContractBase):
     ) -> None:
         job = await add_job(storage)
         once = settlement(await claim_one(storage, worker), ending)
-        assert (await storage.exchange(worker.id, [once])).settled == [JobState.PENDING]
+        assert (await storage.settle_and_claim(worker.id, [once])).settled == [JobState.PENDING]
         again = await claim_one(storage, worker)
         before = await read(storage, job)
-        assert (await storage.exchange(worker.id, [once])).settled == [None]
+        assert (await storage.settle_and_claim(worker.id, [once])).settled == [None]
         assert await read(storage, job) == before
         assert await settle(storage, worker, again) is JobState.COMPLETED
 
@@ -371,9 +371,9 @@ class SettlingContract(ContractBase):
     ) -> None:
         job = await add_job(storage)
         claimed = await claim_one(storage, worker)
-        state = (await storage.exchange(worker.id, [settlement(claimed, first)])).settled
+        state = (await storage.settle_and_claim(worker.id, [settlement(claimed, first)])).settled
         before = await read(storage, job)
-        assert (await storage.exchange(worker.id, [settlement(claimed, second)])).settled == state
+        assert (await storage.settle_and_claim(worker.id, [settlement(claimed, second)])).settled == state
         assert await read(storage, job) == before
 
     async def test_of_two_endings_of_one_run_at_once_one_counts(
@@ -383,8 +383,8 @@ class SettlingContract(ContractBase):
             job = await add_job(storage)
             claimed = await claim_one(storage, worker)
             answers = await asyncio.gather(
-                storage.exchange(worker.id, [settlement(claimed, Ending.COMPLETE)]),
-                other.exchange(worker.id, [settlement(claimed, Ending.ABORT)]),
+                storage.settle_and_claim(worker.id, [settlement(claimed, Ending.COMPLETE)]),
+                other.settle_and_claim(worker.id, [settlement(claimed, Ending.ABORT)]),
             )
             record = await read(storage, job)
             assert [answer.settled for answer in answers] == [[record.state]] * 2
@@ -403,14 +403,14 @@ class SettlingContract(ContractBase):
         expected = [JobState.COMPLETED, JobState.FAILED, None, JobState.PENDING, JobState.ABORTED]
         expected += [JobState.DISABLED, JobState.PENDING, None, JobState.SCHEDULED]
         # Backwards, so that the order is not that of claiming.
-        assert (await storage.exchange(worker.id, batch[::-1])).settled == expected[::-1]
+        assert (await storage.settle_and_claim(worker.id, batch[::-1])).settled == expected[::-1]
         states = [None if record is None else record.state for record in await storage.get(jobs)]
         assert states == expected[:2] + expected[3:]
 
     async def test_a_run_settled_twice_in_one_batch_ends_once(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await add_job(storage)
         once = settlement(await claim_one(storage, worker), Ending.RETRY)
-        assert (await storage.exchange(worker.id, [once, once])).settled == [JobState.PENDING] * 2
+        assert (await storage.settle_and_claim(worker.id, [once, once])).settled == [JobState.PENDING] * 2
         record = await read(storage, job)
         assert (record.attempt, len(record.attempts)) == (1, 1)
 
@@ -422,17 +422,17 @@ class SettlingContract(ContractBase):
         ways = [ENDINGS[n % len(ENDINGS)] for n in range(1_400)]
         batch = [settlement(job, ending, when) for job, (ending, when) in zip(claimed, ways, strict=True)]
         expected = [state_after(ending, request=None, waits=when is not None) for ending, when in ways]
-        assert (await storage.exchange(worker.id, batch)).settled == expected
+        assert (await storage.settle_and_claim(worker.id, batch)).settled == expected
         records = await storage.get([job.id for job in jobs])
         assert [record and record.state for record in records] == expected
-        assert (await storage.exchange(worker.id, batch)).settled == expected
+        assert (await storage.settle_and_claim(worker.id, batch)).settled == expected
 
     async def test_the_settlements_of_one_batch_may_be_of_several_queues(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
         await storage.add([new_job(queue=f"q{n % 3}") for n in range(9)])
         claimed = await claim(storage, worker, 9, "q2", "q0", "q1")
-        done = await storage.exchange(worker.id, [settlement(job, Ending.COMPLETE) for job in claimed])
+        done = await storage.settle_and_claim(worker.id, [settlement(job, Ending.COMPLETE) for job in claimed])
         assert done.settled == [JobState.COMPLETED] * 9
         assert {queue: states[JobState.COMPLETED] for queue, states in (await storage.counts()).items()} == {
             "q0": 3,

@@ -81,10 +81,10 @@ class Storm:
             await asyncio.sleep(0)
             reports = [ProgressReport(id=job.id, lease=job.lease, progress=Progress(percent=5.0)) for job in held]
             await storage.progress(worker.id, reports)
-            await storage.begin(worker.id, [(job.id, job.lease) for job in held if job.must_begin])
+            await storage.mark_started(worker.id, [(job.id, job.lease) for job in held if job.needs_start_mark])
             settlements = [self._settlement(job) for job in self.draw.sample(held, len(held) * 2 // 3)]
             queues = self.draw.choice([QUEUES, QUEUES[::-1]])
-            exchange = await storage.exchange(worker.id, settlements, Claim(queues, self.draw.randint(1, 12)))
+            exchange = await storage.settle_and_claim(worker.id, settlements, Claim(queues, self.draw.randint(1, 12)))
             assert exchange.alive
             for settlement, state in zip(settlements, exchange.settled, strict=True):
                 self.completed[settlement.id] += state is JobState.COMPLETED
@@ -112,7 +112,7 @@ class Storm:
             await asyncio.sleep(0)
             gone = worker_info(queues=QUEUES)
             await storage.register(gone)
-            exchange = await storage.exchange(gone.id, (), Claim(QUEUES, 2))
+            exchange = await storage.settle_and_claim(gone.id, (), Claim(QUEUES, 2))
             self.leases += [job.lease for job in exchange.claimed]
             await storage.deregister(gone.id)
             await storage.rescue()
@@ -135,7 +135,7 @@ class StormContract(ContractBase):
         records = (await storage.find(JobFilter(), limit=100_000)).jobs
         # Each lease was given out once, and each job that runs is held by a worker that is alive.
         assert len(storm.leases) == len(set(storm.leases)) > 0
-        held = [job for worker in storm.workers for job in await storage.adopt(worker.id, [])]
+        held = [job for worker in storm.workers for job in await storage.recover_claims(worker.id, [])]
         running = {record.id: record.lease for record in records if record.state is JobState.PROCESSING}
         assert {job.id: job.lease for job in held} == running
         # A completion happens once, and stays.

@@ -222,7 +222,7 @@ class UniqueContract(ContractBase):
                 Settlement(job.id, job.lease, Ending.COMPLETE, b"null") for job in await claim(storage, worker)
             ]
             again = [new_job(unique_key=job.unique_key) for job in reversed(jobs)]
-            done, answers = await asyncio.gather(storage.exchange(worker.id, settlements), other.add(again))
+            done, answers = await asyncio.gather(storage.settle_and_claim(worker.id, settlements), other.add(again))
             assert done.settled == [JobState.COMPLETED] * 20
             for old, new, added in zip(jobs, reversed(again), reversed(answers), strict=True):
                 assert added in (Added(old.id, False), Added(new.id, True))

@@ -1,4 +1,4 @@
-"""Workers: who is registered, and the heart that keeps them so from a thread of its own."""
+"""Workers: who is registered, and the heartbeat that keeps them so from a thread of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from jobq_core.ids import new_id
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import UNKNOWN_KIND, Heart, QueueStorage
+from jobq_core.storage import UNKNOWN_KIND, Heartbeat, QueueStorage
 from jobq_core.testing.contract.adding import WORDS
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.helpers import add_job, claim_one, job_in, read, register_worker, settle, state_of, worker_info
@@ -45,9 +45,9 @@ def in_thread(call: Callable[[], T]) -> T:
     return answers[0]
 
 
-def close(heart: Heart) -> None:
-    """Close a heart from a thread, as its worker does."""
-    assert in_thread(lambda: [heart.close()]) == [None]
+def close(heartbeat: Heartbeat) -> None:
+    """Close a heartbeat from a thread, as its worker does."""
+    assert in_thread(lambda: [heartbeat.close()]) == [None]
 
 
 class WorkingContract(ContractBase):
@@ -169,16 +169,16 @@ class WorkingContract(ContractBase):
         await storage.register(worker)
         assert (await claim_one(storage, worker)).attempt == 1
 
-    # The heart
+    # The heartbeat
 
     async def test_a_heart_beats_from_a_thread_while_the_event_loop_stands_still(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
-        heart = storage.heart(worker)
+        heartbeat = storage.heartbeat(worker)
         try:
             await self.advance(storage, 20)
             now = await storage.now()
-            assert in_thread(lambda: heart.beat(STATS)) is True
+            assert in_thread(lambda: heartbeat.beat(STATS)) is True
             [record] = await other.workers()
             assert (record.info, record.stats) == (worker, STATS)
             assert record.beat_at >= now
@@ -186,14 +186,14 @@ class WorkingContract(ContractBase):
             await self.advance(storage, 20)
             assert await storage.rescue() == []
         finally:
-            close(heart)
+            close(heartbeat)
 
     async def test_the_last_statistics_count(self, storage: QueueStorage, worker: WorkerInfo) -> None:
-        heart = storage.heart(worker)
+        heartbeat = storage.heartbeat(worker)
         stats = WorkerStats(completed=1, unknown_kinds={"a": 1})
-        assert in_thread(lambda: heart.beat(STATS))
-        assert in_thread(lambda: heart.beat(stats))
-        close(heart)
+        assert in_thread(lambda: heartbeat.beat(STATS))
+        assert in_thread(lambda: heartbeat.beat(stats))
+        close(heartbeat)
         stats.unknown_kinds["b"] = 2
         [record] = await storage.workers()
         assert record.stats == WorkerStats(completed=1, unknown_kinds={"a": 1})
@@ -203,16 +203,16 @@ class WorkingContract(ContractBase):
         worker = worker_info()
         if end != "never registered":
             await storage.register(worker)
-        heart = storage.heart(worker)
+        heartbeat = storage.heartbeat(worker)
         if end == "deregistered":
-            assert in_thread(lambda: heart.beat(STATS)) is True
+            assert in_thread(lambda: heartbeat.beat(STATS)) is True
             await storage.deregister(worker.id)
         elif end == "taken for lost":
             await self.advance(storage, worker.lost_after + 1)
             await storage.rescue()
-        assert in_thread(lambda: heart.beat(STATS)) is False
+        assert in_thread(lambda: heartbeat.beat(STATS)) is False
         assert await storage.workers() == []
-        close(heart)
+        close(heartbeat)
 
     async def test_an_expired_row_that_nobody_took_for_lost_is_renewed(
         self, storage: QueueStorage, worker: WorkerInfo
@@ -220,17 +220,17 @@ class WorkingContract(ContractBase):
         job = await add_job(storage)
         claimed = await claim_one(storage, worker)
         await self.advance(storage, worker.lost_after + 100)
-        heart = storage.heart(worker)
-        assert in_thread(lambda: heart.beat(STATS)) is True
-        close(heart)
+        heartbeat = storage.heartbeat(worker)
+        assert in_thread(lambda: heartbeat.beat(STATS)) is True
+        close(heartbeat)
         assert await storage.rescue() == []
         assert await settle(storage, worker, claimed) is JobState.COMPLETED
         assert await state_of(storage, job) is JobState.COMPLETED
 
     async def test_a_heart_that_never_beat_can_be_closed_twice(self, storage: QueueStorage, worker: WorkerInfo) -> None:
-        heart = storage.heart(worker)
-        close(heart)
-        close(heart)
+        heartbeat = storage.heartbeat(worker)
+        close(heartbeat)
+        close(heartbeat)
 
     async def test_a_heartbeat_at_the_same_time_as_a_rescue_is_told_the_truth(
         self, storage: QueueStorage, other: QueueStorage
@@ -239,11 +239,11 @@ class WorkingContract(ContractBase):
             worker = await register_worker(storage, lost_after=5.0)
             await add_job(storage)
             await claim_one(storage, worker)
-            heart = storage.heart(worker)
+            heartbeat = storage.heartbeat(worker)
             await self.advance(storage, 6)
-            alive, lost = await asyncio.gather(asyncio.to_thread(heart.beat, WorkerStats()), other.rescue())
+            alive, lost = await asyncio.gather(asyncio.to_thread(heartbeat.beat, WorkerStats()), other.rescue())
             assert [each.worker for each in lost] == ([] if alive else [worker.id])
             assert [record.info.id for record in await storage.workers()] == ([worker.id] if alive else [])
-            await asyncio.to_thread(heart.close)
+            await asyncio.to_thread(heartbeat.close)
             await storage.deregister(worker.id)
             await storage.clear("default")

@@ -250,7 +250,7 @@ class UpkeepContract(ContractBase):
         assert record.state is S.FAILED
         assert record.finished_at is not None
         assert record.error == record.attempts[0].error
-        [status] = await storage.peek([job])
+        [status] = await storage.get_status([job])
         assert status is not None
         assert status.error == record.error
 
@@ -286,7 +286,7 @@ class UpkeepContract(ContractBase):
         for _ in range(3):
             worker = await register_worker(storage, lost_after=5.0)
             claimed = {job.id: job for job in await claim(storage, worker)}
-            assert claimed[once].must_begin
+            assert claimed[once].needs_start_mark
             assert claimed[once].attempt == 1
             await self.advance(storage, 6)
             [lost] = await other.rescue()
@@ -338,8 +338,8 @@ class UpkeepContract(ContractBase):
         present = await claim_one(storage, worker)
         stranger = await register_worker(storage)
         # Late, under the lease of before; and by somebody who holds nothing.
-        assert await storage.begin(worker.id, [(job, first.lease)]) == [False]
-        assert await storage.begin(stranger.id, [(job, present.lease)]) == [False]
+        assert await storage.mark_started(worker.id, [(job, first.lease)]) == [False]
+        assert await storage.mark_started(stranger.id, [(job, present.lease)]) == [False]
         await storage.deregister(worker.id)
         [lost] = await storage.rescue()
         assert [(rescued.state, rescued.attempt) for rescued in lost.jobs] == [(S.PENDING, 0)]
@@ -444,10 +444,10 @@ class UpkeepContract(ContractBase):
     ) -> None:
         for turn in range(15):
             job, worker = await self._lost(storage)
-            [lease] = [each.lease for each in await storage.adopt(worker.id, [])]
+            [lease] = [each.lease for each in await storage.recover_claims(worker.id, [])]
             await self.advance(storage, 6)
             both: list[Any] = [
-                storage.exchange(worker.id, [Settlement(job, lease, Ending.COMPLETE, b"1")]),
+                storage.settle_and_claim(worker.id, [Settlement(job, lease, Ending.COMPLETE, b"1")]),
                 other.rescue(),
             ]
             answers = await asyncio.gather(*(both if turn % 2 else reversed(both)))
@@ -467,7 +467,7 @@ class UpkeepContract(ContractBase):
             job = await add_job(storage)
             await self.advance(storage, 4)
             forget = other.deregister(worker.id) if turn % 4 < 2 else other.rescue()
-            both: list[Any] = [storage.exchange(worker.id, (), Claim(("default",), 1)), forget]
+            both: list[Any] = [storage.settle_and_claim(worker.id, (), Claim(("default",), 1)), forget]
             await asyncio.gather(*(both if turn % 2 else reversed(both)))
             await self.advance(storage, 2)
             await other.rescue()

@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
-from jobq_core.moments import SECOND, to_moment
 from jobq_core.records import ErrorRecord
 from jobq_core.states import FINISHED, Ending, JobState, state_after
 from jobq_core.storage import (
@@ -15,11 +14,12 @@ from jobq_core.storage import (
     WAITING_TOPIC,
     Claim,
     ClaimedJob,
-    Exchange,
+    SettleAndClaimResult,
     Settlement,
     queue_topic,
 )
-from jobq_storage_sqlite.codes import CODE, STATES, text, to_id, to_request, to_tags
+from jobq_core.timestamps import SECOND, to_moment
+from jobq_storage_sqlite.columns import CODE, STATES, text, to_id, to_request, to_tags
 from jobq_storage_sqlite.transaction import Transaction
 
 _REASONS = {
@@ -30,14 +30,14 @@ _REASONS = {
 }
 
 
-def exchange(
+def settle_and_claim(
     transaction: Transaction, worker: UUID, settlements: Sequence[Settlement], claim: Claim | None
-) -> Exchange:
-    """Settle and claim; see `QueueStorage.exchange`."""
+) -> SettleAndClaimResult:
+    """Settle and claim; see `QueueStorage.settle_and_claim`."""
     settled = settle(transaction, settlements)
     alive = transaction.one("alive", transaction.uptime, worker.bytes) is not None
     claimed = _claim(transaction, worker, claim) if alive and claim is not None else []
-    return Exchange(settled, claimed, alive)
+    return SettleAndClaimResult(settled, claimed, alive)
 
 
 def settle(transaction: Transaction, settlements: Sequence[Settlement]) -> list[JobState | None]:
@@ -188,14 +188,14 @@ def _claimed(rows: list[Any], leases: Iterable[int], now: int) -> list[ClaimedJo
     ]
 
 
-def begin(transaction: Transaction, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
-    """Note that runs begin; see `QueueStorage.begin`."""
+def mark_started(transaction: Transaction, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
+    """Note that runs begin; see `QueueStorage.mark_started`."""
     holder = worker.bytes
-    return [transaction.run("begin", job_id.bytes, lease, holder).rowcount == 1 for job_id, lease in leases]
+    return [transaction.run("mark_started", job_id.bytes, lease, holder).rowcount == 1 for job_id, lease in leases]
 
 
-def adopt(transaction: Transaction, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
-    """Return what this worker holds without knowing; see `QueueStorage.adopt`."""
+def recover_claims(transaction: Transaction, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
+    """Return what this worker holds without knowing; see `QueueStorage.recover_claims`."""
     known = frozenset(leases)
-    rows = [row for row in transaction.all("adopt", worker.bytes) if row[0] not in known]
+    rows = [row for row in transaction.all("recover_claims", worker.bytes) if row[0] not in known]
     return _claimed(rows, [row[0] for row in rows], transaction.now)

@@ -73,7 +73,7 @@ async def test_a_run_that_is_just_being_taken_back_does_not_begin(
     async with await connect(postgres_dsn) as rescuer, await connect(postgres_dsn, autocommit=True) as admin:
         gone = sql.SQL("DELETE FROM {} WHERE id = %s").format(sql.Identifier(storage.schema, "running"))
         await rescuer.execute(gone, (job,))
-        begun = asyncio.create_task(storage.begin(worker.id, [(job, claimed.lease)]))
+        begun = asyncio.create_task(storage.mark_started(worker.id, [(job, claimed.lease)]))
         waits = "SELECT FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
         async with asyncio.timeout(10):
             while not (await admin.execute(waits, (rescuer.info.backend_pid,))).rowcount:  # noqa: ASYNC110

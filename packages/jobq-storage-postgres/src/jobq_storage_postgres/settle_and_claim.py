@@ -18,18 +18,18 @@ from jobq_core.storage import (
     WAITING_TOPIC,
     Claim,
     ClaimedJob,
-    Exchange,
-    Hold,
+    LeaseStatus,
     ProgressReport,
+    SettleAndClaimResult,
     Settlement,
     queue_topic,
 )
+from jobq_storage_postgres.connection import Link
 from jobq_storage_postgres.database import Database
-from jobq_storage_postgres.doorbell import Ring
-from jobq_storage_postgres.link import Link
-from jobq_storage_postgres.marks import Marks
+from jobq_storage_postgres.notifier import Ring
 from jobq_storage_postgres.reading import to_tags
 from jobq_storage_postgres.statements import Statements
+from jobq_storage_postgres.watermarks import Marks
 from jobq_storage_postgres.wire import (
     Step,
     float8s,
@@ -47,7 +47,7 @@ _TIMED = (JobState.SCHEDULED, JobState.BLOCKED)
 
 
 class HotPath:
-    """`exchange` and what else concerns running jobs."""
+    """`settle_and_claim` and what else concerns running jobs."""
 
     def __init__(self, database: Database, statements: Statements, marks: Marks, ring: Ring) -> None:
         self._database = database
@@ -55,8 +55,10 @@ class HotPath:
         self._marks = marks
         self._ring = ring
 
-    async def exchange(self, worker: UUID, settlements: Sequence[Settlement], claim: Claim | None) -> Exchange:
-        """See `QueueStorage.exchange`."""
+    async def settle_and_claim(
+        self, worker: UUID, settlements: Sequence[Settlement], claim: Claim | None
+    ) -> SettleAndClaimResult:
+        """See `QueueStorage.settle_and_claim`."""
         if claim is not None and (claim.limit <= 0 or not claim.queues):
             claim = None
         batch = _Batch(settlements)
@@ -100,7 +102,7 @@ class HotPath:
             await self._look_up(batch)
         if alive and claim is not None:
             self._marks.note_claimed(claim.queues, len(claimed))
-        return Exchange([batch.states.get((s.id, s.lease)) for s in settlements], claimed, alive)
+        return SettleAndClaimResult([batch.states.get((s.id, s.lease)) for s in settlements], claimed, alive)
 
     async def _look_up(self, batch: _Batch) -> None:
         """Find what settlements led to that took effect while these waited: they were sent twice at one time."""
@@ -112,36 +114,36 @@ class HotPath:
         for job_id, lease, state in rows:
             batch.states[job_id, lease] = JobState(state)
 
-    async def begin(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
-        """See `QueueStorage.begin`."""
+    async def mark_started(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
+        """See `QueueStorage.mark_started`."""
         if not leases:
             return []
         runs = sorted({(job_id.bytes, lease) for job_id, lease in leases})
         rows = await self._database.fetch(
-            self._statements["begin"],
+            self._statements["mark_started"],
             (worker.bytes, uuids([job_id for job_id, _ in runs]), int8s([lease for _, lease in runs])),
         )
         noted = set(rows)
         return [lease in noted for lease in leases]
 
-    async def held(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[Hold]:
-        """See `QueueStorage.held`."""
+    async def check_leases(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[LeaseStatus]:
+        """See `QueueStorage.check_leases`."""
         if not leases:
             return []
         rows = await self._database.fetch(
-            self._statements["held"],
+            self._statements["check_leases"],
             (worker.bytes, uuids([job_id.bytes for job_id, _ in leases]), int8s([lease for _, lease in leases])),
         )
         found = {
-            (job_id, lease): Hold(True, None if request is None else StopRequest(request))
+            (job_id, lease): LeaseStatus(True, None if request is None else StopRequest(request))
             for job_id, lease, request in rows
         }
-        lost = Hold(False)
+        lost = LeaseStatus(False)
         return [found.get(lease, lost) for lease in leases]
 
-    async def adopt(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
-        """See `QueueStorage.adopt`."""
-        step: Step = (self._statements["adopt"], (worker.bytes, int8s(list(leases))))
+    async def recover_claims(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
+        """See `QueueStorage.recover_claims`."""
+        step: Step = (self._statements["recover_claims"], (worker.bytes, int8s(list(leases))))
         return await self._database.run([step], lambda link, results: link.load(results[0], claimed_job))
 
     async def progress(self, reports: Sequence[ProgressReport]) -> list[bool]:

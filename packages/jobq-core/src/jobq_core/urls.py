@@ -7,7 +7,7 @@ import re
 from importlib import import_module  # noqa: TID251  (of the table below, and nothing else)
 from typing import Final
 
-from jobq_core.checks import shown
+from jobq_core.checks import short_repr
 from jobq_core.errors import ConfigurationError
 from jobq_core.storage import QueueStorage
 
@@ -39,7 +39,7 @@ def open_storage(url: str | None = None) -> QueueStorage:
     scheme, mark, _ = url.partition("://")
     if not mark or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]{0,40}", scheme):
         # A URL with a slash too few, or key=value pairs, may have a password in it.
-        said = "this" if set(url) & set("@=:") else shown(url)
+        said = "this" if set(url) & set("@=:") else short_repr(url)
         raise ConfigurationError(
             f"{said} is no URL of a storage: write sqlite:///jobs.db or postgresql://host/database"
         )

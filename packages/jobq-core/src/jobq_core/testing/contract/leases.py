@@ -10,7 +10,7 @@ import pytest
 from jobq_core.ids import new_id
 from jobq_core.records import Progress, WorkerInfo
 from jobq_core.states import Ending, JobState, StopRequest
-from jobq_core.storage import ClaimedJob, Hold, ProgressReport, QueueStorage
+from jobq_core.storage import ClaimedJob, LeaseStatus, ProgressReport, QueueStorage
 from jobq_core.testing.contract.adding import WORDS
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.contract.settling import claim_one_each, settlement
@@ -50,10 +50,10 @@ class HoldingContract(ContractBase):
         stranger = await register_worker(storage)
         mine = (runs.id, runs.lease)
         leases = [(settled.id, settled.lease), mine, (deleted.id, deleted.lease), (new_id(), 1), (runs.id, 10**9), mine]
-        assert await other.begin(worker.id, leases) == [False, True, False, False, False, True]
-        assert await storage.begin(worker.id, [mine]) == [True]
-        assert await storage.begin(stranger.id, [mine]) == [False]
-        assert await storage.begin(worker.id, []) == []
+        assert await other.mark_started(worker.id, leases) == [False, True, False, False, False, True]
+        assert await storage.mark_started(worker.id, [mine]) == [True]
+        assert await storage.mark_started(stranger.id, [mine]) == [False]
+        assert await storage.mark_started(worker.id, []) == []
 
     async def test_beginning_changes_nothing_that_is_seen(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
@@ -63,24 +63,28 @@ class HoldingContract(ContractBase):
         await storage.progress(worker.id, [report(claimed)])
         await storage.abort([job])
         before = await read(storage, job)
-        assert await other.begin(worker.id, [(claimed.id, claimed.lease)]) == [True]
+        assert await other.mark_started(worker.id, [(claimed.id, claimed.lease)]) == [True]
         assert await read(storage, job) == before
-        assert await storage.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(True, StopRequest.ABORT)]
+        assert await storage.check_leases(worker.id, [(claimed.id, claimed.lease)]) == [
+            LeaseStatus(True, StopRequest.ABORT)
+        ]
         assert await settle(storage, worker, claimed, Ending.ABORT) is JobState.ABORTED
 
     async def test_many_begin_at_once(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         await storage.add([new_job(max_attempts=1) for _ in range(1_200)])
         leases = [(job.id, job.lease) for job in await claim(storage, worker, 1_200)]
-        assert await storage.begin(worker.id, leases) == [True] * 1_200
+        assert await storage.mark_started(worker.id, leases) == [True] * 1_200
 
     # held
 
     async def test_a_claimed_job_is_held(self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo) -> None:
         await add_job(storage)
         claimed = await claim_one(storage, worker)
-        assert await other.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(True)]
+        assert await other.check_leases(worker.id, [(claimed.id, claimed.lease)]) == [LeaseStatus(True)]
         stranger = await register_worker(other)
-        assert await other.held(stranger.id, [(claimed.id, claimed.lease)]) == [Hold(False)], "it is another's"
+        assert await other.check_leases(stranger.id, [(claimed.id, claimed.lease)]) == [LeaseStatus(False)], (
+            "it is another's"
+        )
 
     async def test_a_hold_tells_what_its_job_was_asked_to_do(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
@@ -90,10 +94,10 @@ class HoldingContract(ContractBase):
         await other.abort([aborted.id])
         await other.disable([disabled.id])
         leases = [(job.id, job.lease) for job in (plain, aborted, disabled)]
-        assert await storage.held(worker.id, leases) == [
-            Hold(True),
-            Hold(True, StopRequest.ABORT),
-            Hold(True, StopRequest.DISABLE),
+        assert await storage.check_leases(worker.id, leases) == [
+            LeaseStatus(True),
+            LeaseStatus(True, StopRequest.ABORT),
+            LeaseStatus(True, StopRequest.DISABLE),
         ]
 
     async def test_a_lease_is_held_until_its_expired_worker_is_rescued_from(
@@ -102,13 +106,13 @@ class HoldingContract(ContractBase):
         await add_job(storage)
         claimed = await claim_one(storage, worker)
         await self.advance(storage, worker.lost_after + 1)
-        assert await storage.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(True)]
+        assert await storage.check_leases(worker.id, [(claimed.id, claimed.lease)]) == [LeaseStatus(True)]
         await storage.rescue()
-        assert await storage.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(False)]
+        assert await storage.check_leases(worker.id, [(claimed.id, claimed.lease)]) == [LeaseStatus(False)]
         heir = await register_worker(storage)
         again = await claim_one(storage, heir)
-        assert await storage.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(False)]
-        assert await storage.held(heir.id, [(again.id, again.lease)]) == [Hold(True)]
+        assert await storage.check_leases(worker.id, [(claimed.id, claimed.lease)]) == [LeaseStatus(False)]
+        assert await storage.check_leases(heir.id, [(again.id, again.lease)]) == [LeaseStatus(True)]
 
     @pytest.mark.parametrize("removed", ["delete", "clear"])
     async def test_the_lease_of_a_deleted_job_is_not_held(
@@ -117,7 +121,7 @@ class HoldingContract(ContractBase):
         await add_job(storage)
         claimed = await claim_one(storage, worker)
         await (other.delete([claimed.id]) if removed == "delete" else other.clear("default"))
-        assert await storage.held(worker.id, [(claimed.id, claimed.lease)]) == [Hold(False)]
+        assert await storage.check_leases(worker.id, [(claimed.id, claimed.lease)]) == [LeaseStatus(False)]
 
     async def test_holds_are_answered_in_order_and_strangers_are_not_held(
         self, storage: QueueStorage, worker: WorkerInfo
@@ -125,8 +129,8 @@ class HoldingContract(ContractBase):
         await storage.add([new_job() for _ in range(2)])
         one, two = await claim(storage, worker)
         asked = [(new_id(), one.lease), (two.id, two.lease), (one.id, two.lease), (one.id, one.lease)]
-        assert [hold.held for hold in await storage.held(worker.id, asked)] == [False, True, False, True]
-        assert await storage.held(worker.id, []) == []
+        assert [hold.held for hold in await storage.check_leases(worker.id, asked)] == [False, True, False, True]
+        assert await storage.check_leases(worker.id, []) == []
 
     async def test_more_than_a_thousand_leases_can_be_asked_about(
         self, storage: QueueStorage, worker: WorkerInfo
@@ -134,10 +138,10 @@ class HoldingContract(ContractBase):
         await storage.add([new_job() for _ in range(1_200)])
         claimed = await claim(storage, worker, 1_200)
         await storage.abort([claimed[1_100].id])
-        holds = await storage.held(worker.id, [(job.id, job.lease) for job in claimed])
-        assert [n for n, hold in enumerate(holds) if hold != Hold(True)] == [1_100]
-        assert len(await storage.adopt(worker.id, [job.lease for job in claimed])) == 0
-        assert len(await storage.adopt(worker.id, [])) == 1_200
+        holds = await storage.check_leases(worker.id, [(job.id, job.lease) for job in claimed])
+        assert [n for n, hold in enumerate(holds) if hold != LeaseStatus(True)] == [1_100]
+        assert len(await storage.recover_claims(worker.id, [job.lease for job in claimed])) == 0
+        assert len(await storage.recover_claims(worker.id, [])) == 1_200
 
     # adopt
 
@@ -152,20 +156,20 @@ class HoldingContract(ContractBase):
         first, second, settled = await claim(storage, worker, 3)
         await claim_one(storage, stranger)
         await settle(storage, worker, settled)
-        [adopted] = await other.adopt(worker.id, [second.lease])
+        [adopted] = await other.recover_claims(worker.id, [second.lease])
         for name in ("id", "lease", "queue", "kind", "arguments", "attempt", "max_attempts", "priority", "timeout"):
             assert getattr(adopted, name) == getattr(first, name)
         assert (adopted.backoff, adopted.run_id, adopted.tags) == (b"{}", "r", ("t",))
         assert adopted.deadline_in is not None
         assert 540 < adopted.deadline_in <= 600
-        assert sorted(job.id for job in await storage.adopt(worker.id, [])) == sorted([first.id, second.id])
-        assert await storage.adopt(worker.id, [first.lease, second.lease, 0]) == []
+        assert sorted(job.id for job in await storage.recover_claims(worker.id, [])) == sorted([first.id, second.id])
+        assert await storage.recover_claims(worker.id, [first.lease, second.lease, 0]) == []
 
     async def test_adopting_changes_nothing(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await add_job(storage)
         claimed = await claim_one(storage, worker)
         before = await read(storage, job)
-        await storage.adopt(worker.id, [])
+        await storage.recover_claims(worker.id, [])
         assert await read(storage, job) == before
         assert await settle(storage, worker, claimed) is JobState.COMPLETED
 
@@ -174,7 +178,7 @@ class HoldingContract(ContractBase):
         await claim_one(storage, worker)
         await self.advance(storage, worker.lost_after + 1)
         await storage.rescue()
-        assert await storage.adopt(worker.id, []) == []
+        assert await storage.recover_claims(worker.id, []) == []
 
     # progress
 
@@ -187,7 +191,7 @@ class HoldingContract(ContractBase):
             with case(repr(progress)[:80]):
                 assert await storage.progress(worker.id, [report(claimed, progress)]) == [True]
                 assert (await read(other, job)).progress == progress
-                [status] = await other.peek([job])
+                [status] = await other.get_status([job])
                 assert status is not None
                 assert status.progress == progress
                 assert type(status.progress.details) is type(progress.details)
@@ -217,7 +221,7 @@ class HoldingContract(ContractBase):
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
         runs = await claim_one_each(storage, worker)
-        await storage.exchange(worker.id, [settlement(*run) for run in runs])
+        await storage.settle_and_claim(worker.id, [settlement(*run) for run in runs])
         before = await storage.get([claimed.id for claimed, *_ in runs])
         for claimed, ending, when in runs:
             with case(f"{ending} {when}"):
@@ -260,7 +264,7 @@ class HoldingContract(ContractBase):
         claimed = await claim(storage, worker, 1_200)
         reports = [report(job, Progress(percent=n / 12)) for n, job in enumerate(claimed)]
         assert await storage.progress(worker.id, reports) == [True] * 1_200
-        statuses = await storage.peek([job.id for job in claimed])
+        statuses = await storage.get_status([job.id for job in claimed])
         assert [status and status.progress.percent for status in statuses] == [n / 12 for n in range(1_200)]
 
     async def test_progress_at_the_same_time_as_the_end_does_not_undo_it(

@@ -22,7 +22,7 @@ from jobq_core.storage import (
     queue_topic,
 )
 from jobq_storage_postgres.database import Database
-from jobq_storage_postgres.doorbell import Ring
+from jobq_storage_postgres.notifier import Ring
 from jobq_storage_postgres.statements import Statements
 from jobq_storage_postgres.wire import float8s, pack_float8, pack_int4, pack_int8, pack_moment, pack_text, texts
 

@@ -339,7 +339,7 @@ def _is_answer(error: Exception | None) -> bool:
 
 
 class SyncLink:
-    """The same for a thread: what a heart beats over."""
+    """The same for a thread: what a heartbeat beats over."""
 
     def __init__(self, conninfo: Mapping[str, Any], time_limit: float) -> None:
         self._time_limit = time_limit

@@ -12,7 +12,7 @@ import pytest_asyncio
 from jobq_core.states import Ending
 from jobq_core.storage import UNKNOWN_KIND, Claim, Settlement
 from jobq_core.testing import new_job, register_worker
-from jobq_storage_postgres import PostgresQueueStorage, marks
+from jobq_storage_postgres import PostgresQueueStorage, watermarks
 
 QUEUES = ("default",)
 
@@ -26,8 +26,8 @@ async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[Post
 
 
 async def claim(storage: PostgresQueueStorage, worker: UUID) -> list[UUID]:
-    exchange = await storage.exchange(worker, claim=Claim(QUEUES, 100))
-    await storage.exchange(worker, [Settlement(job.id, job.lease, Ending.COMPLETE) for job in exchange.claimed])
+    exchange = await storage.settle_and_claim(worker, claim=Claim(QUEUES, 100))
+    await storage.settle_and_claim(worker, [Settlement(job.id, job.lease, Ending.COMPLETE) for job in exchange.claimed])
     return [job.id for job in exchange.claimed]
 
 
@@ -103,18 +103,20 @@ async def test_whoever_draws_a_position_has_a_transaction_number_by_then(
     for options in ({}, {"run_at": 3600.0}, {"unique_key": "k"}):
         await storage.add([new_job(**options)])
     await storage.promote()
-    jobs = (await storage.exchange(worker.id, claim=Claim(QUEUES, 100))).claimed
+    jobs = (await storage.settle_and_claim(worker.id, claim=Claim(QUEUES, 100))).claimed
     assert len(jobs) == 4
     endings = (Ending.FAIL, Ending.RETRY, Ending.RELEASE, Ending.DISABLE)
     settled = [Settlement(job.id, job.lease, ending) for job, ending in zip(jobs, endings, strict=True)]
-    await storage.exchange(worker.id, settled)
+    await storage.settle_and_claim(worker.id, settled)
     assert (await storage.retry([jobs[0].id]))[0].changed
     assert (await storage.enable([jobs[3].id]))[0].changed
-    (blocked,) = (await storage.exchange(worker.id, claim=Claim(QUEUES, 1))).claimed
+    (blocked,) = (await storage.settle_and_claim(worker.id, claim=Claim(QUEUES, 1))).claimed
     reason = UNKNOWN_KIND
-    await storage.exchange(worker.id, [Settlement(blocked.id, blocked.lease, Ending.RELEASE, when=60.0, reason=reason)])
+    await storage.settle_and_claim(
+        worker.id, [Settlement(blocked.id, blocked.lease, Ending.RELEASE, when=60.0, reason=reason)]
+    )
     await storage.register(worker)
-    taken = (await storage.exchange(worker.id, claim=Claim(QUEUES, 100))).claimed
+    taken = (await storage.settle_and_claim(worker.id, claim=Claim(QUEUES, 100))).claimed
     assert len(taken) == 4
     await storage.deregister(worker.id)
     await storage.rescue()
@@ -146,7 +148,7 @@ async def test_what_an_impatient_mark_passed_is_found_by_maintenance(
         await storage.add([new_job() for _ in range(5)])
         assert len(await claim(storage, worker)) == 5
         assert await look(storage, 2) == 0
-        now += marks.PATIENCE
+        now += watermarks.PATIENCE
         assert await look(storage, 1) == 6
         await storage.rescue()
         await slow.commit()
@@ -191,8 +193,8 @@ async def test_marks_follow_workers_of_other_queues_too(storage: PostgresQueueSt
     for _ in range(8):
         await storage.add([new_job(), new_job(queue="other")])
         for queue in ("default", "other"):
-            now += marks.INTERVAL
-            assert len((await storage.exchange(worker, claim=Claim((queue,), 10))).claimed) == 1
+            now += watermarks.INTERVAL
+            assert len((await storage.settle_and_claim(worker, claim=Claim((queue,), 10))).claimed) == 1
             await storage._marks.close()
     # The first one of a line that was seen twice is passed: all but the last few claims are.
     assert storage._marks._marks["default", 0] > 8
@@ -214,7 +216,7 @@ async def test_a_server_that_is_behind_and_took_over_unseen_starves_no_job(
             await admin.execute(f"SELECT setval('{postgres_schema}.position', 1)".encode())
         (added,) = await storage.add([new_job()])
         assert await claim(storage, worker) == []
-        monkeypatch.setattr(marks, "DOUBT", 0.0)
+        monkeypatch.setattr(watermarks, "DOUBT", 0.0)
         assert await claim(storage, worker) == []  # asked in vain, for long: beside it the marks are doubted
         await storage._marks.close()
         assert await claim(storage, worker) == [added.id]

@@ -18,15 +18,15 @@ import pytest
 from jobq_core.errors import StorageUnavailableError
 from jobq_core.storage import queue_topic
 from jobq_core.testing import add_job, claim_one, new_job, register_worker
-from jobq_storage_sqlite import SqliteQueueStorage, place
+from jobq_storage_sqlite import SqliteQueueStorage, file_identity
 
 TOPIC = queue_topic("default")
 
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "QUIET", 0.0)
-    monkeypatch.setattr(place, "RECENT", 0.0)
+    monkeypatch.setattr(file_identity, "QUIET", 0.0)
+    monkeypatch.setattr(file_identity, "RECENT", 0.0)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ async def test_a_deleted_file_is_said_at_once_and_none_is_made_in_its_place(
 def quiet(path: Path, storage: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing has changed in the folder for long, and whatever does from now on gives it another time of change."""
     os.utime(path.parent, (0, 0))
-    monkeypatch.setattr(place, "SETTLED", -1.0)
+    monkeypatch.setattr(file_identity, "SETTLED", -1.0)
 
 
 @pytest.mark.parametrize("folder", ["fresh", "quiet"])
@@ -98,7 +98,7 @@ async def test_nothing_is_acknowledged_that_went_into_what_went_away_just_after_
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
-    monkeypatch.setattr(place, "RECENT", 1000.0)
+    monkeypatch.setattr(file_identity, "RECENT", 1000.0)
     if folder == "quiet":
         request.getfixturevalue("quiet")
     await add_job(storage)
@@ -108,7 +108,7 @@ async def test_nothing_is_acknowledged_that_went_into_what_went_away_just_after_
         shutil.copy(part(path), path.with_name("copy")).replace(part(path))
     with pytest.raises(StorageUnavailableError, match="during the operation"):
         await storage.add([new_job()])
-    monkeypatch.setattr(place, "QUIET", 1000.0)
+    monkeypatch.setattr(file_identity, "QUIET", 1000.0)
     then = "its log" if part is not Path else "deleted or moved away" if how == "deleted" else "another file"
     with pytest.raises(StorageUnavailableError, match=then):
         await storage.add([new_job()])
@@ -128,9 +128,9 @@ async def test_a_commit_in_a_quiet_folder_does_not_look_at_the_log(
     storage: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That makes the next write to it dearer, on Linux 6.13 and later."""
-    monkeypatch.setattr(place, "RECENT", 1000.0)
+    monkeypatch.setattr(file_identity, "RECENT", 1000.0)
     await add_job(storage)
-    monkeypatch.delattr(place.Place, "_look")
+    monkeypatch.delattr(file_identity.Place, "_look")
     await add_job(storage)
 
 
@@ -141,7 +141,7 @@ async def test_a_file_that_is_moved_away_and_back_is_gone_on_with(storage: Sqlit
     path.with_name("away.db").rename(path)
     second = await add_job(storage)
     assert storage.warnings == ()
-    assert None not in await storage.peek([first, second])
+    assert None not in await storage.get_status([first, second])
     assert await ids(path) == {first.bytes, second.bytes}
 
 
@@ -157,8 +157,18 @@ async def test_a_file_moved_over_it_is_used_from_then_on(
     copy.replace(path)
     with caplog.at_level(logging.WARNING, "jobq.sqlite"):
         added = [await add_job(storage), await add_job(other)]
-        assert [status is None for status in await storage.peek([kept, lost, *added])] == [False, True, False, False]
-        assert [status is None for status in await other.peek([kept, lost, *added])] == [False, True, False, False]
+        assert [status is None for status in await storage.get_status([kept, lost, *added])] == [
+            False,
+            True,
+            False,
+            False,
+        ]
+        assert [status is None for status in await other.get_status([kept, lost, *added])] == [
+            False,
+            True,
+            False,
+            False,
+        ]
     assert "is not in it" in storage.warnings[0]
     assert len(caplog.records) == 2, "one of each storage"
     # The former file's log was put into it, not into the other.
@@ -173,8 +183,8 @@ async def test_one_that_only_reads_takes_the_other_file_too(storage: SqliteQueue
     copy = copy_of(path)
     lost = await add_job(storage)
     copy.replace(path)
-    assert await storage.peek([lost]) == [None]
-    assert await storage.peek([await add_job(storage)]) != [None]
+    assert await storage.get_status([lost]) == [None]
+    assert await storage.get_status([await add_job(storage)]) != [None]
 
 
 async def test_a_file_that_is_no_queue_is_not_written_to(storage: SqliteQueueStorage, path: Path) -> None:
@@ -195,7 +205,7 @@ async def test_a_file_that_is_no_queue_is_not_written_to(storage: SqliteQueueSto
 async def test_a_file_that_is_still_being_copied_is_waited_for(
     storage: SqliteQueueStorage, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(place, "QUIET", 1e9)
+    monkeypatch.setattr(file_identity, "QUIET", 1e9)
     job = await add_job(storage)
     content = copy_of(path).read_bytes()
     path.unlink()
@@ -204,9 +214,9 @@ async def test_a_file_that_is_still_being_copied_is_waited_for(
             await refuses(storage, path, "as soon as nobody has written")
             file.write(part)
     await refuses(storage, path, "as soon as nobody has written")
-    monkeypatch.setattr(place, "QUIET", 0.0)
-    monkeypatch.setattr(place, "RECENT", 0.0)
-    assert None not in await storage.peek([job, await add_job(storage)])
+    monkeypatch.setattr(file_identity, "QUIET", 0.0)
+    monkeypatch.setattr(file_identity, "RECENT", 0.0)
+    assert None not in await storage.get_status([job, await add_job(storage)])
 
 
 async def test_half_a_copy_is_refused_until_it_is_whole(storage: SqliteQueueStorage, path: Path) -> None:
@@ -219,7 +229,7 @@ async def test_half_a_copy_is_refused_until_it_is_whole(storage: SqliteQueueStor
     assert path.read_bytes() == half
     with path.open("ab") as file:
         file.write(content[len(half) :])
-    assert None not in await storage.peek([job, await add_job(storage)])
+    assert None not in await storage.get_status([job, await add_job(storage)])
 
 
 async def test_nothing_is_acknowledged_that_was_committed_to_a_file_moved_away_meanwhile(
@@ -253,7 +263,7 @@ async def test_without_its_log_or_the_index_nothing_is_taken_until_all_are_start
             shutil.copy(log_of(path), log_of(killed))
         assert await ids(killed) == {job.bytes for job in jobs}
     async with SqliteQueueStorage(path) as storage:
-        assert None not in await storage.peek([*jobs, await add_job(storage)])
+        assert None not in await storage.get_status([*jobs, await add_job(storage)])
         assert storage.warnings == ()
 
 
@@ -301,4 +311,4 @@ async def test_a_copy_is_a_queue_of_its_own(storage: SqliteQueueStorage, path: P
             while not (lost := await elsewhere.rescue()):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         assert [job.id for one in lost for job in one.jobs] == [claimed.id]
-        assert [status.attempt for status in await storage.peek([claimed.id]) if status] == [1]
+        assert [status.attempt for status in await storage.get_status([claimed.id]) if status] == [1]

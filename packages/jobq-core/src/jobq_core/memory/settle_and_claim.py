@@ -7,9 +7,9 @@ from uuid import UUID
 
 from jobq_core.memory.rows import Row
 from jobq_core.memory.store import Store
-from jobq_core.moments import SECOND, to_moment
 from jobq_core.states import FINISHED, Ending, JobState, state_after
 from jobq_core.storage import Added, Claim, ClaimedJob, NewJob, Settlement
+from jobq_core.timestamps import SECOND, to_moment
 
 
 def add(store: Store, jobs: Sequence[NewJob]) -> list[Added]:
@@ -38,7 +38,7 @@ def _add_one(store: Store, job: NewJob, run_at: int | None, deadline: int | None
 
 
 def settle(store: Store, settlements: Sequence[Settlement]) -> list[JobState | None]:
-    """Settle finished runs; see `QueueStorage.exchange`."""
+    """Settle finished runs; see `QueueStorage.settle_and_claim`."""
     now = store.now()
     times = [to_moment(settlement.when, now) for settlement in settlements]
     return [_settle_one(store, settlement, when, now) for settlement, when in zip(settlements, times, strict=True)]
@@ -80,7 +80,7 @@ _REASONS = {
 
 
 def claim(store: Store, worker: UUID, wish: Claim) -> list[ClaimedJob]:
-    """Claim the heads of the lines; see `QueueStorage.exchange`."""
+    """Claim the heads of the lines; see `QueueStorage.settle_and_claim`."""
     now = store.now()
     claimed: list[ClaimedJob] = []
     left = wish.limit
@@ -110,8 +110,8 @@ def _claim_one(store: Store, worker: UUID, row: Row, now: int) -> ClaimedJob:
     return claimed_job(row, lease, now)
 
 
-def begin(store: Store, worker: UUID, job_id: UUID, lease: int) -> bool:
-    """Note that a run begins; see `QueueStorage.begin`."""
+def mark_started(store: Store, worker: UUID, job_id: UUID, lease: int) -> bool:
+    """Note that a run begins; see `QueueStorage.mark_started`."""
     row = store.running.get(lease)
     if row is None or row.asked.id != job_id or row.worker != worker:
         return False

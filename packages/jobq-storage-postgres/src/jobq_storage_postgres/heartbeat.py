@@ -11,13 +11,13 @@ import msgspec
 import psycopg
 
 from jobq_core.records import WorkerStats
-from jobq_core.storage import Heart
-from jobq_storage_postgres.failures import translate
-from jobq_storage_postgres.link import SyncLink
+from jobq_core.storage import Heartbeat
+from jobq_storage_postgres.connection import SyncLink
+from jobq_storage_postgres.errors import translate
 from jobq_storage_postgres.statements import Statements
 
 
-class PostgresHeart(Heart):
+class PostgresHeartbeat(Heartbeat):
     """Beats over a connection made at the first beat, and again after it was lost."""
 
     def __init__(self, conninfo: Mapping[str, Any], statements: Statements, worker: UUID, time_limit: float) -> None:
@@ -29,7 +29,7 @@ class PostgresHeart(Heart):
         self._lock = threading.Lock()
 
     def beat(self, stats: WorkerStats) -> bool:
-        """See `Heart.beat`."""
+        """See `Heartbeat.beat`."""
         step = self._beat, (self._worker.bytes, msgspec.json.encode(stats))
         with self._lock:
             try:
@@ -44,7 +44,7 @@ class PostgresHeart(Heart):
                 raise translate(error, user, [self._beat.name]) from error
 
     def close(self) -> None:
-        """See `Heart.close`."""
+        """See `Heartbeat.close`."""
         with self._lock:
             self._drop()
 

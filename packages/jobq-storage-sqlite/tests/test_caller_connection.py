@@ -88,7 +88,7 @@ async def test_numbers_go_on_where_the_callers_transaction_left_them(
         await storage.add([job], connection=connection)
         await connection.commit()
         jobs.append(job.id)
-    assert None not in await storage.peek(jobs)
+    assert None not in await storage.get_status(jobs)
 
 
 async def test_a_batch_that_fails_takes_back_itself_and_not_the_callers_work(
@@ -99,7 +99,7 @@ async def test_a_batch_that_fails_takes_back_itself_and_not_the_callers_work(
     with pytest.raises(OverflowError):
         await storage.add(jobs, connection=connection)
     await connection.commit()
-    assert await storage.peek([job.id for job in jobs]) == [None, None]
+    assert await storage.get_status([job.id for job in jobs]) == [None, None]
     assert await (await connection.execute("SELECT count(*) FROM shop")).fetchone() == (1,)
 
 
@@ -112,7 +112,7 @@ async def test_a_cancelled_caller_finds_all_of_the_batch_in_the_transaction_or_n
     adding.cancel()
     await asyncio.gather(adding, return_exceptions=True)
     await connection.commit()
-    assert {status is None for status in await storage.peek([job.id for job in jobs])} in ({True}, {False})
+    assert {status is None for status in await storage.get_status([job.id for job in jobs])} in ({True}, {False})
 
 
 async def test_the_callers_own_factories_are_left_as_they_are(

@@ -14,9 +14,9 @@ import pytest_asyncio
 from jobq_core.errors import StorageUnavailableError
 from jobq_core.storage import queue_topic
 from jobq_core.testing import new_job
-from jobq_storage_postgres import PostgresQueueStorage, doorbell
-from jobq_storage_postgres.doorbell import Doorbell, channel_of
-from jobq_storage_postgres.link import Link
+from jobq_storage_postgres import PostgresQueueStorage, notifier
+from jobq_storage_postgres.connection import Link
+from jobq_storage_postgres.notifier import Doorbell, channel_of
 from jobq_storage_postgres.testing import ThrowawayPostgres
 from jobq_storage_postgres.wire import Step, pack_text, texts
 
@@ -62,7 +62,7 @@ async def test_lone_adds_are_heard_elsewhere_and_need_one_connection(
 async def test_a_flood_of_adds_rings_two_hundred_times_a_second_at_most_once_it_lasts(
     storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doorbell, "_BURST", 0.05)  # ten rings, so that a short flood lasts
+    monkeypatch.setattr(notifier, "_BURST", 0.05)  # ten rings, so that a short flood lasts
     loop = asyncio.get_running_loop()
     async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as listener:
         await listener.execute(f"LISTEN {channel_of(storage.schema)}".encode())
@@ -90,7 +90,7 @@ async def test_a_flood_of_one_add_after_another_does_not_keep_the_bell_from_ring
 async def test_a_ring_that_is_due_rides_behind_the_next_add(
     storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doorbell, "_EARLY", 60)  # any ring is due soon
+    monkeypatch.setattr(notifier, "_EARLY", 60)  # any ring is due soon
     async with (
         PostgresQueueStorage(postgres_dsn, schema=storage.schema) as other,
         other.subscribe([TOPIC, queue_topic("second")]) as ear,
@@ -110,7 +110,7 @@ async def test_a_ring_that_is_due_rides_behind_the_next_add(
 async def test_a_ring_that_was_to_ride_behind_an_add_that_is_lost_rings_by_itself(
     storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doorbell, "_EARLY", 60)
+    monkeypatch.setattr(notifier, "_EARLY", 60)
     rode: list[Step | None] = []
 
     async def lose(self: Link, steps: Any, behind: Step | None = None) -> Any:
@@ -242,7 +242,7 @@ async def test_a_lost_listener_is_told_of_once_in_each_outage_and_comes_back_les
             assert [record.levelname for record in told if record.levelno > logging.DEBUG] == ["WARNING"]
             assert longest[0] < 1
             assert longest[:10] == sorted(longest[:10])
-            assert longest[9] == doorbell._LONGEST_BACKOFF
+            assert longest[9] == notifier._LONGEST_BACKOFF
 
 
 async def rows(connection: psycopg.AsyncConnection[Any], query: str) -> list[Any]:

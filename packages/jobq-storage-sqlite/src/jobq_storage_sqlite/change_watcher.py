@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Final
 
 from jobq_core.errors import StorageUnavailableError
-from jobq_storage_sqlite.codes import to_array
-from jobq_storage_sqlite.doorbell import Doorbell
-from jobq_storage_sqlite.notices import Notices, notices
-from jobq_storage_sqlite.place import Place
+from jobq_storage_sqlite.columns import to_array
+from jobq_storage_sqlite.file_identity import Place
+from jobq_storage_sqlite.inotify import Notices, notices
+from jobq_storage_sqlite.notifier import Doorbell
 from jobq_storage_sqlite.sqlfiles import sql
 
 STEPS: Final = (0.0003, 0.0004, 0.0007, 0.0015, 0.003, 0.008, 0.02, 0.06, 0.25)

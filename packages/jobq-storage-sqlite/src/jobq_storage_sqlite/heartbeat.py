@@ -5,12 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from jobq_core.records import WorkerInfo, WorkerStats
-from jobq_core.storage import Heart
+from jobq_core.storage import Heartbeat
 from jobq_storage_sqlite.threads import Writer
 from jobq_storage_sqlite.workers import beat
 
 
-class SqliteHeart(Heart):
+class SqliteHeartbeat(Heartbeat):
     """Beats through the writer's thread, which no event loop can hold up.
 
     A connection of its own would only wait for the writer's lock: SQLite has one for the whole file.
@@ -23,7 +23,7 @@ class SqliteHeart(Heart):
         self._patience = min(patience, max(worker.lost_after / 3, 0.1))
 
     def beat(self, stats: WorkerStats) -> bool:
-        """Renew the worker's row; see `Heart.beat`."""
+        """Renew the worker's row; see `Heartbeat.beat`."""
         return self._writer.call_blocking(partial(beat, worker=self._worker.id, stats=stats), self._patience)
 
     def close(self) -> None:

@@ -28,8 +28,8 @@ from psycopg.sql import Identifier
 
 from jobq_core.errors import ClosedError, StorageError
 from jobq_core.storage import Subscription
+from jobq_storage_postgres.connection import Link
 from jobq_storage_postgres.database import Database
-from jobq_storage_postgres.link import Link
 from jobq_storage_postgres.statements import Statements
 from jobq_storage_postgres.wire import Params, Statement, Step, pack_text, texts
 

@@ -11,7 +11,7 @@ from typing import Any
 from jobq_core.errors import ConfigurationError
 from jobq_core.storage import Added, NewJob
 from jobq_storage_sqlite.adding import add
-from jobq_storage_sqlite.clocks import Moment
+from jobq_storage_sqlite.boot_clock import Moment
 from jobq_storage_sqlite.errors import translate
 from jobq_storage_sqlite.transaction import Transaction
 

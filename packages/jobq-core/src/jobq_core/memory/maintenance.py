@@ -8,7 +8,6 @@ from uuid import UUID
 
 from jobq_core.memory.rows import Row, WorkerRow, copy_stats
 from jobq_core.memory.store import Store
-from jobq_core.moments import SECOND
 from jobq_core.records import WorkerInfo, WorkerStats, worker_lost
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import (
@@ -20,6 +19,7 @@ from jobq_core.storage import (
     RescuedJob,
     Retention,
 )
+from jobq_core.timestamps import SECOND
 
 
 def register(store: Store, info: WorkerInfo) -> None:
@@ -48,7 +48,7 @@ def is_alive(store: Store, worker: UUID) -> bool:
 
 
 def beat(store: Store, worker: UUID, stats: WorkerStats) -> bool:
-    """Renew a worker's row; see `Heart.beat`."""
+    """Renew a worker's row; see `Heartbeat.beat`."""
     row = store.workers.get(worker)
     if row is None:
         return False

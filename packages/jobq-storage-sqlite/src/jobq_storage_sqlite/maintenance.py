@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jobq_core.moments import SECOND
 from jobq_core.records import worker_lost
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import (
@@ -17,9 +16,10 @@ from jobq_core.storage import (
     Retention,
     queue_topic,
 )
-from jobq_storage_sqlite.codes import ABORTED, CODE, COMPLETED, FAILED, to_id
+from jobq_core.timestamps import SECOND
+from jobq_storage_sqlite.columns import ABORTED, CODE, COMPLETED, FAILED, to_id
 from jobq_storage_sqlite.control import remove
-from jobq_storage_sqlite.exchanging import keep_error, topic_of
+from jobq_storage_sqlite.settle_and_claim import keep_error, topic_of
 from jobq_storage_sqlite.transaction import Transaction
 from jobq_storage_sqlite.workers import free
 

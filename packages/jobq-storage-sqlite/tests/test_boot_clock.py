@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from jobq_core.moments import to_datetime
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.states import JobState
 from jobq_core.storage import Claim, Leadership
 from jobq_core.testing import ManualClock, add_job, claim_one, new_job, read, register_worker, start_one
-from jobq_storage_sqlite import SqliteQueueStorage, clocks
+from jobq_core.timestamps import to_datetime
+from jobq_storage_sqlite import SqliteQueueStorage, boot_clock
 
 DAY = 86_400.0
 JUMPS = [7200.0, -7200.0, 30 * DAY]
@@ -64,11 +64,11 @@ async def storage(machine: Machine) -> AsyncIterator[SqliteQueueStorage]:
 
 
 async def beat(storage: SqliteQueueStorage, worker: WorkerInfo) -> bool:
-    return await asyncio.to_thread(storage.heart(worker).beat, WorkerStats())
+    return await asyncio.to_thread(storage.heartbeat(worker).beat, WorkerStats())
 
 
 async def alive(storage: SqliteQueueStorage, worker: WorkerInfo) -> bool:
-    return (await storage.exchange(worker.id, (), Claim(("empty",), 1))).alive
+    return (await storage.settle_and_claim(worker.id, (), Claim(("empty",), 1))).alive
 
 
 @pytest.mark.parametrize("jump", JUMPS)
@@ -171,19 +171,19 @@ async def test_what_is_shown_and_when_jobs_are_due_go_by_the_time_of_day(
 
 
 def test_all_processes_of_a_machine_read_the_same_uptime() -> None:
-    before = clocks.uptime()
-    code = "from jobq_storage_sqlite import clocks; print(clocks.uptime())"
+    before = boot_clock.uptime()
+    code = "from jobq_storage_sqlite import boot_clock; print(boot_clock.uptime())"
     there = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-    assert before < there < clocks.uptime()
+    assert before < there < boot_clock.uptime()
 
 
 def test_the_uptime_goes_on_as_time_does() -> None:
     before = time.monotonic()
-    began = clocks.uptime()
+    began = boot_clock.uptime()
     mark = time.monotonic()
     while (least := time.monotonic() - mark) < 0.01:
         pass
-    spent = clocks.uptime() - began
+    spent = boot_clock.uptime() - began
     assert least - 1e-6 < spent < time.monotonic() - before + 1e-6
 
 
@@ -199,8 +199,8 @@ def test_the_uptime_goes_on_as_time_does() -> None:
 def test_a_time_namespace_is_reckoned_out(tmp_path: Path, text: str, ahead: int) -> None:
     offsets = tmp_path / "timens_offsets"
     offsets.write_text(text)
-    assert clocks._ahead(offsets) == ahead
+    assert boot_clock._ahead(offsets) == ahead
 
 
 def test_where_no_namespace_is_told_of_there_is_none(tmp_path: Path) -> None:
-    assert clocks._ahead(tmp_path / "missing") == 0
+    assert boot_clock._ahead(tmp_path / "missing") == 0

@@ -81,8 +81,8 @@ async def test_a_slice_that_is_over_goes_and_what_lives_in_it_stays(
 ) -> None:
     worker = await register_worker(storage, lost_after=10**9)
     completed, failed, pending = await storage.add([new_job(), new_job(), new_job()])
-    (one, two) = (await storage.exchange(worker.id, claim=Claim(("default",), 2))).claimed
-    await storage.exchange(
+    (one, two) = (await storage.settle_and_claim(worker.id, claim=Claim(("default",), 2))).claimed
+    await storage.settle_and_claim(
         worker.id,
         [
             Settlement(one.id, one.lease, Ending.COMPLETE, b"1"),
@@ -105,14 +105,14 @@ async def test_a_slice_that_is_over_goes_and_what_lives_in_it_stays(
     # They live on there.
     (retried,) = await storage.retry([failed.id])
     assert retried.after is JobState.PENDING
-    claimed = (await storage.exchange(worker.id, claim=Claim(("default",), 5))).claimed
+    claimed = (await storage.settle_and_claim(worker.id, claim=Claim(("default",), 5))).claimed
     assert [job.id for job in claimed] == [pending.id, failed.id]
 
 
 async def test_a_slice_that_still_holds_many_stays(
     storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobq_storage_postgres.upkeep.MOVED", 2)
+    monkeypatch.setattr("jobq_storage_postgres.maintenance.MOVED", 2)
     await storage.add([new_job() for _ in range(3)])
     old = (await slices(storage, postgres_dsn))[0]
     await move_clock(storage, postgres_dsn, 30)

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from jobq_core.checks import check_several, is_number, shown
+from jobq_core.checks import check_list, is_number, short_repr
 from jobq_core.errors import CENTURY, ConfigurationError
 from jobq_core.job import (
     Job,
@@ -24,7 +24,7 @@ from jobq_core.retry import Backoff
 from jobq_core.storage import NewJob, When
 
 
-class SubmitOptions(TypedDict, total=False):
+class AddOptions(TypedDict, total=False):
     """What belongs to one submission and not to the work.
 
     queue: where it waits (default: the job's own, else the client's).
@@ -52,13 +52,13 @@ class SubmitOptions(TypedDict, total=False):
     tags: Iterable[str]
 
 
-def new_job(id: UUID, job: Job[Any] | Any, default_queue: str, options: SubmitOptions) -> NewJob:
+def new_job(id: UUID, job: Job[Any] | Any, default_queue: str, options: AddOptions) -> NewJob:
     """Make the NewJob; raises InvalidJobError for arguments that cannot be kept, ConfigurationError for a bad
     option."""
     definition = definition_of(job)
     if not isinstance(job, Job):
-        raise ConfigurationError(f"{shown(job)} is a kind of job; call it with its arguments to make a job")
-    unknown = options.keys() - SubmitOptions.__annotations__.keys()
+        raise ConfigurationError(f"{short_repr(job)} is a kind of job; call it with its arguments to make a job")
+    unknown = options.keys() - AddOptions.__annotations__.keys()
     if unknown:
         raise TypeError(f"add() has no option {', '.join(sorted(unknown))}")
     arguments = definition.encode_arguments(job)
@@ -97,7 +97,7 @@ def new_job_like(pattern: NewJob, id: UUID, job: Job[Any]) -> NewJob:
     return replace(pattern, id=id, arguments=arguments, fingerprint=definition.fingerprint_of(arguments))
 
 
-def _run_at(options: SubmitOptions) -> When | None:
+def _run_at(options: AddOptions) -> When | None:
     given: dict[str, Any] = dict(options)  # what a caller without a type checker may have passed
     delay, run_at = given.get("delay"), given.get("run_at")
     if delay is not None and run_at is not None:
@@ -123,9 +123,9 @@ def _when(value: Any, what: str) -> When:
         return value
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if not is_number(seconds) or seconds != seconds:
-        raise ConfigurationError(f"{what} must be seconds, a timedelta or an aware datetime, not {shown(value)}")
+        raise ConfigurationError(f"{what} must be seconds, a timedelta or an aware datetime, not {short_repr(value)}")
     if not 0 <= seconds <= CENTURY:
-        raise ConfigurationError(f"{what} must be from 0 seconds to 100 years, not {shown(value)}")
+        raise ConfigurationError(f"{what} must be from 0 seconds to 100 years, not {short_repr(value)}")
     return float(seconds)
 
 
@@ -134,7 +134,7 @@ def _backoff(retry: Any) -> bytes | None:
         return None
     if not isinstance(retry, Backoff):
         raise ConfigurationError(
-            f"retry must be a Backoff, not {shown(retry)}; which exceptions retry is declared with @job"
+            f"retry must be a Backoff, not {short_repr(retry)}; which exceptions retry is declared with @job"
         )
     return msgspec.json.encode(retry)
 
@@ -147,8 +147,8 @@ def decode_backoff(data: bytes | str) -> Backoff:
 def _tags(tags: Any) -> tuple[str, ...]:
     if tags is None:
         return ()
-    example = f"tags=[{shown(tags)}]" if isinstance(tags, str) else "tags=['monthly']"
-    checked = tuple(dict.fromkeys(check_name(tag, "a tag") for tag in check_several(tags, "tags", example)))
+    example = f"tags=[{short_repr(tags)}]" if isinstance(tags, str) else "tags=['monthly']"
+    checked = tuple(dict.fromkeys(check_name(tag, "a tag") for tag in check_list(tags, "tags", example)))
     if len(checked) > 50:
         raise ConfigurationError(f"a job can have 50 tags, not {len(checked)}")
     return checked

@@ -15,11 +15,11 @@ from psycopg.rows import tuple_row
 
 from jobq_core.errors import ConfigurationError
 from jobq_core.storage import Added, NewJob
-from jobq_storage_postgres.doorbell import Doorbell
-from jobq_storage_postgres.failures import translate
-from jobq_storage_postgres.link import ADAPTERS
+from jobq_storage_postgres.adding import add_unique, answers, pack_jobs, topics_of
+from jobq_storage_postgres.connection import ADAPTERS
+from jobq_storage_postgres.errors import translate
+from jobq_storage_postgres.notifier import Doorbell
 from jobq_storage_postgres.statements import Statements
-from jobq_storage_postgres.submit import add_unique, answers, pack_jobs, topics_of
 from jobq_storage_postgres.wire import Params, Statement, Step
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from jobq_core import ConfigurationError, open_storage
 from jobq_core.memory import MemoryQueueStorage
-from jobq_core.opening import GROUP, OWN, as_storage
+from jobq_core.urls import GROUP, OWN, as_storage
 
 
 def test_the_scheme_says_which_storage(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ import pytest
 from jobq_core.errors import ClosedError
 from jobq_core.storage import FINISHED_TOPIC, WAITING_TOPIC, Subscription, queue_topic
 from jobq_core.testing import add_job
-from jobq_storage_sqlite import SqliteQueueStorage, watcher
-from jobq_storage_sqlite.notices import Notices, notices
+from jobq_storage_sqlite import SqliteQueueStorage, change_watcher
+from jobq_storage_sqlite.inotify import Notices, notices
 
 TOPIC = queue_topic("default")
 
@@ -46,7 +46,7 @@ async def test_another_ones_commit_is_heard_of_by_the_kernels_hints(
 async def test_without_hints_the_file_is_asked(
     storage: SqliteQueueStorage, other: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher, "notices", lambda file: None)
+    monkeypatch.setattr(change_watcher, "notices", lambda file: None)
     async with storage.subscribe([TOPIC]) as ear:
         await rung(ear, other)
 
@@ -58,16 +58,16 @@ async def test_hints_that_do_not_come_are_given_up_on(
     deaf.touch()
     polling = asyncio.Event()
     loop = asyncio.get_running_loop()
-    poll = watcher.Watcher._poll
+    poll = change_watcher.Watcher._poll
 
     def polls(self: Any, version: Any) -> None:
         loop.call_soon_threadsafe(polling.set)
         poll(self, version)
 
-    monkeypatch.setattr(watcher, "notices", lambda file: notices(deaf))
-    monkeypatch.setattr(watcher, "UNHINTED", 0.01)
-    monkeypatch.setattr(watcher, "STEPS", (0.001,) * 3)
-    monkeypatch.setattr(watcher.Watcher, "_poll", polls)
+    monkeypatch.setattr(change_watcher, "notices", lambda file: notices(deaf))
+    monkeypatch.setattr(change_watcher, "UNHINTED", 0.01)
+    monkeypatch.setattr(change_watcher, "STEPS", (0.001,) * 3)
+    monkeypatch.setattr(change_watcher.Watcher, "_poll", polls)
     async with storage.subscribe([TOPIC]) as ear:
         while not polling.is_set():
             waiting = asyncio.create_task(ear.wait(30))
@@ -80,8 +80,8 @@ async def test_hints_that_do_not_come_are_given_up_on(
 async def test_looking_that_fails_rings_for_all_and_is_taken_up_again(
     storage: SqliteQueueStorage, other: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher, "REST", 0.01)
-    look = watcher._Version.look
+    monkeypatch.setattr(change_watcher, "REST", 0.01)
+    look = change_watcher._Version.look
     failures = iter([True])
 
     def fails(self: Any) -> bool:
@@ -89,7 +89,7 @@ async def test_looking_that_fails_rings_for_all_and_is_taken_up_again(
             raise sqlite3.OperationalError("disk I/O error")
         return look(self)
 
-    monkeypatch.setattr(watcher._Version, "look", fails)
+    monkeypatch.setattr(change_watcher._Version, "look", fails)
     async with storage.subscribe([TOPIC, FINISHED_TOPIC]) as ear:
         assert await ear.wait(30) == {TOPIC, FINISHED_TOPIC}
         await rung(ear, other)

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobq_core.adding import decode_backoff, new_job
 from jobq_core.encoding import fingerprint
 from jobq_core.errors import ConfigurationError, InvalidJobError
 from jobq_core.ids import new_id
 from jobq_core.job import job
 from jobq_core.retry import Backoff
 from jobq_core.storage import NewJob
-from jobq_core.submission import decode_backoff, new_job
 
 MOMENT = datetime(2030, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
 
