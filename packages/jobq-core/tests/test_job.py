@@ -99,8 +99,8 @@ def test_a_declared_function_says_what_it_is() -> None:
 
 async def test_the_body_runs_a_job_value() -> None:
     definition = send_receipt.definition
-    assert definition.body is not None
-    assert await definition.body(send_receipt(7, copy_to="x")) == "7 x"
+    assert definition.handler is not None
+    assert await definition.handler(send_receipt(7, copy_to="x")) == "7 x"
 
 
 def test_a_context_is_supplied_at_run_time_and_is_no_argument() -> None:
@@ -111,8 +111,8 @@ def test_a_context_is_supplied_at_run_time_and_is_no_argument() -> None:
     assert b"context" not in definition.encode_arguments(value)
     told: list[float] = []
     context = JobContext(report=lambda progress: told.append(progress.percent))
-    assert definition.body is not None
-    assert definition.body(value, context) == {"Elm": 2026}
+    assert definition.handler is not None
+    assert definition.handler(value, context) == {"Elm": 2026}
     assert told == [50]
 
 
@@ -227,19 +227,19 @@ def test_a_class_says_what_it_is() -> None:
         3,
     )
     assert (definition.wants_context, definition.is_async, definition.result_type) == (True, False, str)
-    assert definition.body is not None
-    assert definition.body(Thumbnail("a"), JobContext(attempt=2)) == "a at 256, attempt 2"
+    assert definition.handler is not None
+    assert definition.handler(Thumbnail("a"), JobContext(attempt=2)) == "a at 256, attempt 2"
 
 
 async def test_a_body_may_be_async_and_need_no_context() -> None:
     definition = Ping.definition
     assert (definition.wants_context, definition.is_async) == (False, True)
-    assert definition.body is not None
-    assert await definition.body(Ping()) == 7
+    assert definition.handler is not None
+    assert await definition.handler(Ping()) == 7
 
 
 def test_a_class_without_a_body_is_a_contract() -> None:
-    assert Resize.definition.body is None
+    assert Resize.definition.handler is None
     assert Resize.definition.kind == "resize"
     assert Resize.definition.decode_result(b"null") is None
 

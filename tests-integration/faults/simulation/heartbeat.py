@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from jobq_worker.heartbeat import Heartbeat
+from jobq_worker.heartbeat import HeartbeatThread
 
 from .channel import SimulatedHeart
 from .process import ProcessLoop
 from .world import Step
 
 
-class SimulatedHeartbeat(Heartbeat):
-    """Does what `Heartbeat._beat` does, cut where that one waits: for its interval, and for the beat's answer."""
+class SimulatedHeartbeat(HeartbeatThread):
+    """Does what `HeartbeatThread._beat` does, cut where that one waits: for its interval, and for the beat's answer."""
 
     _timer: Step | None = None
     _beating = False

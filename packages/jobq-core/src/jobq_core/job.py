@@ -58,7 +58,7 @@ class JobDefinition:
     executor: str | None = None
     fingerprint: bool = False
     errors: tuple[type[Exception], ...] = ()
-    body: Callable[..., Any] | None = None
+    handler: Callable[..., Any] | None = None
     """Called with the job (and the context, where `wants_context`): the result, or a coroutine of it."""
     wants_context: bool = False
     is_async: bool = False
@@ -232,7 +232,7 @@ def _declare_class(target: type[Any], options: dict[str, Any]) -> type[Job[Any]]
         **options,
         job_type=declared,
         result_type=_class_result(declared),
-        body=execute,
+        handler=execute,
         wants_context=execute is not None and len(inspect.signature(execute).parameters) > 1,
         is_async=inspect.iscoroutinefunction(execute),
     )
@@ -272,14 +272,14 @@ def _declare_function(func: Callable[..., Any], options: dict[str, Any]) -> JobF
     job_type.__module__ = func.__module__
     names = tuple(fields)
 
-    def body(job: Job[Any], *context: JobContext) -> Any:
+    def handler(job: Job[Any], *context: JobContext) -> Any:
         return func(*context, **{name: getattr(job, name) for name in names})
 
     job_type.definition = JobDefinition(
         **options,
         job_type=job_type,
         result_type=hints.get("return", Any),
-        body=body,
+        handler=handler,
         wants_context=wants_context,
         is_async=inspect.iscoroutinefunction(func),
     )

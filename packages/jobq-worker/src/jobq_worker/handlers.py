@@ -19,7 +19,7 @@ class Handler:
     """How to run one kind: its definition, with the body that was supplied here where it came without one."""
 
     definition: JobDefinition
-    body: Callable[..., Any]
+    function: Callable[..., Any]
     executor: Executor
 
 
@@ -34,7 +34,7 @@ class Handlers:
         """Take `body` for a bare contract; raises ConfigurationError for a kind that has a body."""
         definition = definition_of(job_type)
         kind = definition.kind
-        if definition.body is not None:
+        if definition.handler is not None:
             raise ConfigurationError(f"job {kind!r} has a body of its own; only a class without one takes a handler")
         if kind in self._supplied:
             raise ConfigurationError(f"job {kind!r} has a handler already")
@@ -45,7 +45,7 @@ class Handlers:
                 f"the handler of {kind!r} must take (job) or (job, context), not {len(parameters)} arguments"
             )
         self._supplied[kind] = attrs.evolve(
-            definition, body=body, wants_context=len(parameters) == 2, is_async=inspect.iscoroutinefunction(body)
+            definition, handler=body, wants_context=len(parameters) == 2, is_async=inspect.iscoroutinefunction(body)
         )
 
     def queues(self) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ class Handlers:
     def definitions(self) -> list[JobDefinition]:
         """Return what can be run here; raises ConfigurationError if that is nothing."""
         found = [self._supplied.get(known.kind, known) for known in self._registry]
-        runnable = [definition for definition in found if definition.body is not None]
+        runnable = [definition for definition in found if definition.handler is not None]
         if not runnable:
             bare = "".join(f"; {definition.kind!r} needs @worker.handles(…)" for definition in found)
             raise ConfigurationError(
@@ -82,5 +82,5 @@ def _bind(definition: JobDefinition, executors: dict[str, Executor]) -> Handler:
         raise ConfigurationError(
             f"job {definition.kind!r} is {nature} and cannot run with executor={wanted!r}; use {fitting!r}"
         )
-    assert definition.body is not None  # definitions() leaves the others out
-    return Handler(definition, definition.body, executor)
+    assert definition.handler is not None  # definitions() leaves the others out
+    return Handler(definition, definition.handler, executor)

@@ -35,9 +35,9 @@ class LoopExecutor(Executor):
             handler = run.handler
             run.arguments = arguments = handler.definition.decode_arguments(run.job.arguments)
             if run.context is None:
-                value = await handler.body(arguments)
+                value = await handler.function(arguments)
             else:
-                value = await handler.body(arguments, run.context)
+                value = await handler.function(arguments, run.context)
             run.outcome = returned(run, value, told=run.stop is not None)
         except BaseException as error:
             if isinstance(error, GeneratorExit) and self._loop.is_closed():

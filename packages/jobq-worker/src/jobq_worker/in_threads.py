@@ -77,7 +77,7 @@ def _perform(run: Run) -> None:
     handler, context = run.handler, run.context
     try:
         run.arguments = arguments = handler.definition.decode_arguments(run.job.arguments)
-        value = handler.body(arguments) if context is None else handler.body(arguments, context)
+        value = handler.function(arguments) if context is None else handler.function(arguments, context)
         run.outcome = returned(run, value, told=context is not None and context.told)
     except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the job's, and never the worker's)
         run.outcome = raised(run, error, told=context is not None and context.aborted)
