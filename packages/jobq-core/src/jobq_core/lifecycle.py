@@ -1,0 +1,86 @@
+"""`Lifecycle`: what start and stop mean, said once for everything that has both.
+
+Clients, workers, servers and queues start and stop alike: starting what runs, and stopping what does not, change
+nothing; of two calls at once the second waits for the first; after an error nothing is left half open. What runs
+belongs to the event loop that started it.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from jobq_core.errors import ClosedError, ConfigurationError
+
+
+class Lifecycle(abc.ABC):
+    """Started and stopped by `async with`, or by `start()` and `stop()`, any number of times.
+
+    Subclasses implement `_start` and `_stop`. `_start` cleans up after itself when it raises.
+    """
+
+    _noun = "object"
+    """What error messages call it, such as 'client'."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changing = asyncio.Lock()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not stopped since."""
+        return self._loop is not None
+
+    async def start(self) -> None:
+        """Start; does nothing if it runs. Raises ConfigurationError if it runs on another event loop."""
+        if self._loop is not None:
+            self._check_loop(self._loop)
+        async with self._changing:
+            if self._loop is None:
+                await self._start()
+                self._loop = asyncio.get_running_loop()
+
+    async def stop(self) -> None:
+        """Stop; does nothing if it does not run. Raises ConfigurationError if it runs on another event loop."""
+        if self._loop is not None:
+            self._check_loop(self._loop)
+        async with self._changing:
+            if self._loop is not None:
+                self._loop = None
+                await self._stop()
+
+    def _check_running(self) -> None:
+        """Raise ClosedError unless it runs, ConfigurationError unless it runs on the caller's event loop."""
+        if self._loop is None:
+            raise ClosedError(f"the {self._noun} is not running: use it inside `async with`, or call start() first")
+        self._check_loop(self._loop)
+
+    def _check_loop(self, own: asyncio.AbstractEventLoop) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if loop is not own:
+            where = "outside an event loop" if loop is None else "on another event loop"
+            raise ConfigurationError(
+                f"the {self._noun} is used {where}, and belongs to the event loop that started it; nothing was sent. "
+                f"Start a {self._noun} of its own in each event loop (each asyncio.run, each thread)"
+            )
+
+    @abc.abstractmethod
+    async def _start(self) -> None: ...
+
+    @abc.abstractmethod
+    async def _stop(self) -> None: ...
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()

@@ -1,0 +1,114 @@
+"""Starting and stopping: the same answers for clients, workers, servers and queues."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from jobq_core.errors import ClosedError, ConfigurationError
+from jobq_core.lifecycle import Lifecycle
+
+
+class Thing(Lifecycle):
+    """Counts its starts and stops; a start waits until it may go on, and may fail."""
+
+    _noun = "thing"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.starts = 0
+        self.stops = 0
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
+        self.error: Exception | None = None
+
+    async def _start(self) -> None:
+        self.starts += 1
+        await self.may_go_on.wait()
+        if self.error is not None:
+            raise self.error
+
+    async def _stop(self) -> None:
+        self.stops += 1
+
+    def use(self) -> None:
+        self._check_running()
+
+
+async def test_starting_what_runs_and_stopping_what_does_not_change_nothing() -> None:
+    thing = Thing()
+    await thing.stop()
+    async with thing:
+        await thing.start()
+        thing.use()
+        assert (thing.starts, thing.is_running) == (1, True)
+    await thing.stop()
+    assert (thing.starts, thing.stops, thing.is_running) == (1, 1, False)
+
+
+async def test_it_can_be_started_again() -> None:
+    thing = Thing()
+    for _ in range(2):
+        async with thing:
+            thing.use()
+    assert (thing.starts, thing.stops) == (2, 2)
+
+
+async def test_of_two_starts_at_once_the_second_waits_for_the_first() -> None:
+    thing = Thing()
+    thing.may_go_on.clear()
+    starts = [asyncio.create_task(thing.start()) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert not any(start.done() for start in starts)
+    thing.may_go_on.set()
+    await asyncio.gather(*starts)
+    assert thing.starts == 1
+
+
+async def test_after_an_error_it_is_not_running_and_can_be_started() -> None:
+    thing = Thing()
+    thing.error = OSError("no database")
+    with pytest.raises(OSError, match="no database"):
+        await thing.start()
+    assert not thing.is_running
+    thing.error = None
+    async with thing:
+        thing.use()
+
+
+async def test_using_what_does_not_run_is_refused_with_the_remedy() -> None:
+    with pytest.raises(ClosedError, match="the thing is not running: use it inside `async with`, or call start"):
+        Thing().use()
+
+
+async def test_another_event_loop_is_refused() -> None:
+    async with Thing() as thing:
+        errors: list[BaseException] = []
+
+        async def elsewhere() -> None:
+            for act in (thing.start, thing.stop):
+                with pytest.raises(ConfigurationError, match="on another event loop"):
+                    await act()
+            with pytest.raises(ConfigurationError, match="nothing was sent") as caught:
+                thing.use()
+            errors.append(caught.value)
+
+        thread = threading.Thread(target=lambda: asyncio.run(elsewhere()))
+        thread.start()
+        await asyncio.to_thread(thread.join)
+        assert len(errors) == 1
+        thing.use()
+    assert thing.stops == 1
+
+
+def test_outside_an_event_loop_is_refused() -> None:
+    async def started() -> Thing:
+        thing = Thing()
+        await thing.start()
+        return thing
+
+    thing = asyncio.run(started())
+    with pytest.raises(ConfigurationError, match="outside an event loop"):
+        thing.use()
