@@ -40,6 +40,25 @@ def test_what_is_no_number_of_seconds_is_refused(use: Callable[[Any], object], v
         use(value)
 
 
+@pytest.mark.parametrize("check", [check_seconds, check_positive_seconds])
+def test_a_timedelta_is_taken_as_its_seconds(check: Callable[[Any, str], float]) -> None:
+    seconds = check(timedelta(minutes=1, milliseconds=5), "gap")
+    assert (seconds, type(seconds)) == (60.005, float)
+
+
+@pytest.mark.parametrize("value", [timedelta(seconds=-1), timedelta.max], ids=repr)
+@pytest.mark.parametrize("check", [check_seconds, check_positive_seconds])
+def test_a_timedelta_out_of_range_is_refused(check: Callable[[Any, str], float], value: timedelta) -> None:
+    with pytest.raises(ConfigurationError, match=r"gap must be .* seconds.*, not datetime\.timedelta"):
+        check(value, "gap")
+
+
+def test_zero_is_no_positive_time() -> None:
+    assert check_seconds(timedelta(0), "gap") == 0
+    with pytest.raises(ConfigurationError, match="more than 0 seconds"):
+        check_positive_seconds(timedelta(0), "gap")
+
+
 def test_a_jitter_that_is_no_truth_value_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="jitter must be True or False"):
         Backoff(jitter="no")  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """What a job is, where it lives, and what happens to it: the part of jobq that every other part stands on."""
 
 from jobq_core.adding import AddOptions
+from jobq_core.checks import Seconds
 from jobq_core.context import JobContext
 from jobq_core.errors import (
     AbortSignalJobError,
@@ -116,6 +117,7 @@ __all__ = [
     "RetryableJobError",
     "RunEvent",
     "SchemaError",
+    "Seconds",
     "Secret",
     "StopRequest",
     "StorageError",

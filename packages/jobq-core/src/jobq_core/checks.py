@@ -1,13 +1,17 @@
-"""Numbers that options take, checked where they enter: all parts refuse the same ones with the same words."""
+"""Checks of option values, shared by all packages so that each refuses the same values with the same words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from datetime import timedelta
+from typing import Any, Final, TypeAlias
 
 from jobq_core.errors import CENTURY, ConfigurationError
 
 _SHOWN: Final = 80
+
+Seconds: TypeAlias = float | timedelta
+"""A length of time: a number of seconds, or a timedelta."""
 
 
 def short_repr(value: Any) -> str:
@@ -27,20 +31,28 @@ def check_count(value: Any, what: str, *, least: int = 0, most: int | None = Non
     return int(value)
 
 
+def to_seconds(value: Any) -> Any:
+    """Return the seconds of a timedelta, and any other value as it is."""
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
 def check_positive_seconds(value: Any, what: str) -> float:
-    """Return seconds above 0, up to 100 years; raises ConfigurationError otherwise."""
-    if not is_number(value) or not 0 < value <= CENTURY:
+    """Return the seconds of a number or timedelta above 0, up to 100 years; raises ConfigurationError otherwise."""
+    seconds = to_seconds(value)
+    if not is_number(seconds) or not 0 < seconds <= CENTURY:
         raise ConfigurationError(f"{what} must be more than 0 seconds (at most 100 years), not {short_repr(value)}")
-    return float(value)
+    return float(seconds)
 
 
 def check_seconds(value: Any, what: str, *, least: float = 0.0) -> float:
-    """Return seconds of `least` or more, up to 100 years; raises ConfigurationError otherwise."""
-    if not is_number(value) or not least <= value <= CENTURY:
+    """Return the seconds of a number or timedelta of at least `least` seconds, up to 100 years; raises
+    ConfigurationError otherwise."""
+    seconds = to_seconds(value)
+    if not is_number(seconds) or not least <= seconds <= CENTURY:
         raise ConfigurationError(
             f"{what} must be {least:g} seconds or more (and at most 100 years), not {short_repr(value)}"
         )
-    return float(value)
+    return float(seconds)
 
 
 def check_list(values: Any, what: str, example: str) -> list[Any]:
