@@ -489,7 +489,7 @@ class Machine(RuleBasedStateMachine):
             ids = iter(new)
             with (
                 mock.patch("jobq_client.client.new_id", side_effect=ids),
-                mock.patch("jobq_client.batch.new_ids", return_value=new),
+                mock.patch("jobq_client.bulk.new_ids", return_value=new),
             ):
                 return await use(self.clients[party.name])
 

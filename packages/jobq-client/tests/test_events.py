@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from jobq_client import JobQueueClient, announcing
+from jobq_client import JobQueueClient, client_events
 from jobq_core import (
     ClosedError,
     Event,
@@ -198,7 +198,7 @@ async def test_the_end_of_a_job_that_somebody_else_retried_is_announced_again(
 async def test_what_was_announced_is_forgotten_when_there_is_much_of_it(
     client: JobQueueClient, worker: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(announcing, "REMEMBERED", 2)
+    monkeypatch.setattr(client_events, "REMEMBERED", 2)
     heard: list[JobCompleted] = []
     client.on(JobCompleted, heard.append)
     handles = await client.add_many([keep(1), keep(2), keep(3)])

@@ -11,15 +11,15 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from jobq_client.announcing import Announcer
-from jobq_client.batch import make_jobs, persist, send_all
-from jobq_client.clock import StorageClock
+from jobq_client.bulk import make_jobs, persist, send_all
+from jobq_client.client_events import ClientEvents
+from jobq_client.clock_offset import ClockOffset
 from jobq_client.errors import not_found
-from jobq_client.group import Grouping
+from jobq_client.group_commit import GroupCommit
 from jobq_client.handle import JobHandle
-from jobq_client.listeners import Caller, Follower, ProgressCallback, Waiter, Watcher
-from jobq_client.outcome import is_over, result_of
-from jobq_client.waits import Listener, WaitingRoom
+from jobq_client.results import is_over, result_of
+from jobq_client.status_poller import StatusPoller, Subscriber
+from jobq_client.subscribers import Caller, Follower, ProgressCallback, Waiter, Watcher
 from jobq_core.adding import AddOptions, new_job
 from jobq_core.checks import check_list, check_seconds, is_one_of, short_repr
 from jobq_core.errors import ClosedError, ConfigurationError, JobStateError, WaitTimeoutError
@@ -53,11 +53,11 @@ class _Running:
 
     def __init__(self, storage: QueueStorage, source: EventSource, patience: float, poll: float) -> None:
         self.storage = storage
-        self.clock = StorageClock(storage)
-        self.announcer = Announcer(source)
-        self.room = WaitingRoom(storage, self.announcer, poll=poll)
+        self.clock_offset = ClockOffset(storage)
+        self.events = ClientEvents(source)
+        self.poller = StatusPoller(storage, self.events, poll=poll)
         self.closing = asyncio.Event()
-        self.grouping = Grouping(storage.add, patience=patience, closing=self.closing)
+        self.group_commit = GroupCommit(storage.add, patience=patience, closing=self.closing)
 
 
 class JobQueueClient(EventSource):
@@ -107,7 +107,7 @@ class JobQueueClient(EventSource):
                 await self._storage.open()
             running = _Running(self._storage, self, self._patience, self._poll)
             try:
-                await running.clock.measure()
+                await running.clock_offset.measure()
             except BaseException:
                 await self._close_storage()
                 raise
@@ -124,9 +124,9 @@ class JobQueueClient(EventSource):
                 return
             try:
                 running.closing.set()
-                await running.room.close()
-                await running.grouping.close()
-                await running.clock.close()
+                await running.poller.close()
+                await running.group_commit.close()
+                await running.clock_offset.close()
                 self.close_events()
             finally:
                 await self._close_storage()
@@ -174,10 +174,10 @@ class JobQueueClient(EventSource):
         transaction being yours.
         """
         running = self._open()
-        new = new_job(new_id(*await running.clock.read()), job, self._queue, options)
+        new = new_job(new_id(*await running.clock_offset.read()), job, self._queue, options)
         if connection is not None:
             return self._handle(job, new, (await running.storage.add([new], connection=connection))[0])
-        added = await running.grouping.add(new)
+        added = await running.group_commit.add(new)
         self._announce([new], [added])
         return self._handle(job, new, added)
 
@@ -191,7 +191,7 @@ class JobQueueClient(EventSource):
         """
         running = self._open()
         given = check_list(jobs, "jobs", "add_many([job, another])")
-        new = await make_jobs(given, self._queue, options, await running.clock.read())
+        new = await make_jobs(given, self._queue, options, await running.clock_offset.read())
         if connection is not None:
             added = await send_all(new, partial(running.storage.add, connection=connection))
         else:
@@ -228,31 +228,31 @@ class JobQueueClient(EventSource):
         timeout passes; ClosedError if the client is stopped.
         """
         job_id = _id_of(job)
-        room = self._open().room
+        poller = self._open().poller
         if timeout is not None:
             check_seconds(timeout, "timeout")
         if timeout == 0:
             status = await self._peek(job_id)
             if not is_over(status):
-                raise _not_over(job_id, 0, status, room)
+                raise _not_over(job_id, 0, status, poller)
         else:
-            status = await self._until_over(job_id, timeout, room)
+            status = await self._until_over(job_id, timeout, poller)
         return result_of(status, job.definition if isinstance(job, JobHandle) else None)
 
-    async def _until_over(self, job_id: UUID, timeout: float | None, room: WaitingRoom) -> JobStatus:
+    async def _until_over(self, job_id: UUID, timeout: float | None, poller: StatusPoller) -> JobStatus:
         waiter = Waiter(job_id)
-        room.enter(job_id, waiter)
+        poller.subscribe(job_id, waiter)
         try:
             # asyncio.wait, not wait_for: a job that ends just as the time is up has ended.
             await asyncio.wait({waiter.future}, timeout=timeout)
         finally:
-            room.leave(job_id, waiter)
+            poller.unsubscribe(job_id, waiter)
             if not waiter.future.cancel():
                 waiter.future.exception()  # looked at, even if this task is cancelled just now
         if not waiter.future.cancelled():
             return waiter.future.result()
-        await room.settled()
-        raise _not_over(job_id, timeout, waiter.last, room)
+        await poller.settled()
+        raise _not_over(job_id, timeout, waiter.last, poller)
 
     async def progress_of(self, job: JobKey) -> Progress:
         """Return how far a job is; raises JobNotFoundError if there is no such job."""
@@ -283,9 +283,9 @@ class JobQueueClient(EventSource):
         ClosedError if the client is stopped.
         """
         job_id = _id_of(job)
-        room = self._open().room
+        poller = self._open().poller
         follower = Follower(job_id)
-        room.enter(job_id, follower)
+        poller.subscribe(job_id, follower)
         try:
             while True:
                 await follower.news.wait()
@@ -298,7 +298,7 @@ class JobQueueClient(EventSource):
                 if follower.over and follower.latest == follower.read:
                     return
         finally:
-            room.leave(job_id, follower)
+            poller.unsubscribe(job_id, follower)
 
     def watch(self, job: JobKey) -> Callable[[], None]:
         """Announce what happens to a job as events of this client, until it is finished.
@@ -310,11 +310,11 @@ class JobQueueClient(EventSource):
         """
         return self._listen(_id_of(job), Watcher)
 
-    def _listen(self, job_id: UUID, make: Callable[[UUID], Listener]) -> Callable[[], None]:
-        room = self._open().room
-        listener = make(job_id)
-        room.enter(job_id, listener)
-        return lambda: room.leave(job_id, listener)
+    def _listen(self, job_id: UUID, make: Callable[[UUID], Subscriber]) -> Callable[[], None]:
+        poller = self._open().poller
+        subscriber = make(job_id)
+        poller.subscribe(job_id, subscriber)
+        return lambda: poller.unsubscribe(job_id, subscriber)
 
     # Reading
 
@@ -425,7 +425,7 @@ class JobQueueClient(EventSource):
         running = self._open()
         change = _found(await running.storage.retry([_id_of(job)]))
         if change.changed:
-            running.announcer.reopen(change.id)
+            running.events.reopen(change.id)
         elif change.before in (JobState.FAILED, JobState.ABORTED):
             raise JobStateError(f"job {change.id} cannot be retried now: its unique key belongs to another job")
         return change.changed
@@ -470,11 +470,11 @@ def _found(changes: Sequence[Change]) -> Change:
     return change
 
 
-def _not_over(job_id: UUID, timeout: float | None, last: JobStatus | None, room: WaitingRoom) -> WaitTimeoutError:
+def _not_over(job_id: UUID, timeout: float | None, last: JobStatus | None, poller: StatusPoller) -> WaitTimeoutError:
     state = "its state is not known yet" if last is None else f"it is {last.state}"
     error = WaitTimeoutError(f"job {job_id} is not over after {timeout:g} seconds: {state}")
-    if room.outage is not None:
-        error.add_note(f"the storage is away: {room.outage}")
+    if poller.outage is not None:
+        error.add_note(f"the storage is away: {poller.outage}")
     return error
 
 

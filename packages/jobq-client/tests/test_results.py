@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from jobq_client.outcome import result_of
+from jobq_client.results import result_of
 from jobq_core import (
     AbortSignalJobError,
     ErrorRecord,

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from jobq_client import JobQueueClient
-from jobq_client.group import LEADS, MAX_BYTES, Grouping
+from jobq_client.group_commit import LEADS, MAX_BYTES, GroupCommit
 from jobq_core import (
     ClosedError,
     InvalidJobError,
@@ -227,9 +227,9 @@ async def test_each_callers_patience_ends_by_itself_with_an_error_of_its_own() -
         attempts += 1
         raise StorageUnavailableError(AWAY)
 
-    grouping = Grouping(send, patience=10, closing=asyncio.Event(), backoff=AT_ONCE, now=lambda: moment)
+    group_commit = GroupCommit(send, patience=10, closing=asyncio.Event(), backoff=AT_ONCE, now=lambda: moment)
     jobs = [new_job(), new_job()]
-    errors = await asyncio.gather(*map(grouping.add, jobs), return_exceptions=True)
+    errors = await asyncio.gather(*map(group_commit.add, jobs), return_exceptions=True)
     assert attempts == 3
     for job, error in zip(jobs, errors, strict=True):
         assert isinstance(error, StorageUnavailableError)
@@ -246,11 +246,11 @@ async def test_a_job_that_was_never_sent_is_said_not_to_be_added() -> None:
         await gate.wait()
         raise StorageUnavailableError(AWAY)
 
-    grouping = Grouping(send, patience=10, closing=asyncio.Event(), backoff=AT_ONCE, now=lambda: moment)
-    sent = asyncio.create_task(grouping.add(new_job()))
+    group_commit = GroupCommit(send, patience=10, closing=asyncio.Event(), backoff=AT_ONCE, now=lambda: moment)
+    sent = asyncio.create_task(group_commit.add(new_job()))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    unsent = asyncio.create_task(grouping.add(new_job()))
+    unsent = asyncio.create_task(group_commit.add(new_job()))
     await asyncio.sleep(0)
     moment = 11.0
     gate.set()
@@ -294,12 +294,12 @@ async def test_a_group_has_a_size_that_the_database_can_take() -> None:
         sizes.append(len(jobs))
         return [Added(job.id, True) for job in jobs]
 
-    grouping = Grouping(send, patience=10, closing=asyncio.Event())  # type: ignore[arg-type]
-    await asyncio.gather(*(grouping.add(new_job()) for _ in range(2500)))
+    group_commit = GroupCommit(send, patience=10, closing=asyncio.Event())  # type: ignore[arg-type]
+    await asyncio.gather(*(group_commit.add(new_job()) for _ in range(2500)))
     assert sizes == [1000, 1000, 500]
     sizes.clear()
     big = b"x" * (MAX_BYTES // 2)
-    await asyncio.gather(*(grouping.add(new_job(big)) for _ in range(5)))
+    await asyncio.gather(*(group_commit.add(new_job(big)) for _ in range(5)))
     assert sizes == [2, 2, 1]
 
 
@@ -307,8 +307,8 @@ async def test_an_answer_of_the_wrong_length_is_an_error_and_strands_nobody() ->
     async def send(jobs: object) -> list[Added]:
         return []
 
-    grouping = Grouping(send, patience=10, closing=asyncio.Event())
-    outcomes = await asyncio.gather(grouping.add(new_job()), grouping.add(new_job()), return_exceptions=True)
+    group_commit = GroupCommit(send, patience=10, closing=asyncio.Event())
+    outcomes = await asyncio.gather(group_commit.add(new_job()), group_commit.add(new_job()), return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == ["the storage gave 0 answers to 1 jobs"] * 2
 
 
@@ -365,9 +365,9 @@ async def test_callers_are_told_when_the_event_loop_ends_their_group() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    grouping = Grouping(send, patience=10, closing=asyncio.Event())
+    group_commit = GroupCommit(send, patience=10, closing=asyncio.Event())
     before = asyncio.all_tasks()
-    add = asyncio.create_task(grouping.add(new_job()))
+    add = asyncio.create_task(group_commit.add(new_job()))
     await until(lambda: len(asyncio.all_tasks() - before) == 2)
     (flusher,) = asyncio.all_tasks() - before - {add}
     await asyncio.sleep(0)
@@ -393,7 +393,7 @@ async def test_adding_while_the_client_stops_is_refused() -> None:
     closing = asyncio.Event()
     closing.set()
     with pytest.raises(ClosedError):
-        await Grouping(Probe().add, patience=10, closing=closing).add(new_job())
+        await GroupCommit(Probe().add, patience=10, closing=closing).add(new_job())
 
 
 async def test_a_storage_that_takes_no_writes_is_not_waited_for(storage: Probe, client: JobQueueClient) -> None:

@@ -1,4 +1,4 @@
-"""Who sits in the waiting room: those who wait for the end, who follow progress, or who want it announced."""
+"""Who the status poller tells: those who wait for the end, who follow progress, or who want it announced."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Final
 from uuid import UUID
 
 from jobq_client.errors import not_found, own
-from jobq_client.outcome import is_over
-from jobq_client.waits import Listener
+from jobq_client.results import is_over
+from jobq_client.status_poller import Subscriber
 from jobq_core.errors import ClosedError
 from jobq_core.records import Progress
 from jobq_core.states import is_finished
@@ -25,7 +25,7 @@ ProgressCallback = Callable[[Progress], object | Awaitable[object]]
 _tasks: Final[set[asyncio.Future[object]]] = set()
 
 
-class Waiter(Listener):
+class Waiter(Subscriber):
     """Waits for the job to be over."""
 
     def __init__(self, job_id: UUID) -> None:
@@ -46,7 +46,7 @@ class Waiter(Listener):
             self.future.set_exception(own(error) if error else not_found(self.job_id))
 
 
-class Follower(Listener):
+class Follower(Subscriber):
     """Keeps the latest progress for a reader; what the reader was too slow for is left out."""
 
     progress = True
@@ -72,7 +72,7 @@ class Follower(Listener):
         self.news.set()
 
 
-class Caller(Listener):
+class Caller(Subscriber):
     """Calls back at every change of progress, of message or of details, in the context of whoever asked for it."""
 
     progress = True
@@ -98,14 +98,14 @@ class Caller(Listener):
             )
 
 
-class Watcher(Listener):
-    """Keeps a job in the room, so that the client announces what happens to it."""
+class Watcher(Subscriber):
+    """Keeps a job subscribed, so that the client announces what happens to it."""
 
     def __init__(self, job_id: UUID) -> None:
         self._job_id = job_id
 
     def see(self, status: JobStatus) -> bool:
-        """Do nothing, the room has announced it; done when the job is finished."""
+        """Do nothing, the poller has announced it; done when the job is finished."""
         return is_finished(status.state)
 
     def fail(self, error: Exception | None) -> None:

@@ -7,10 +7,10 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
-from jobq_client.clock import Reading
+from jobq_client.backoff import OUTAGE, pause
+from jobq_client.clock_offset import Reading
 from jobq_client.errors import unavailable
-from jobq_client.group import Send
-from jobq_client.pauses import OUTAGE, pause
+from jobq_client.group_commit import Send
 from jobq_core.adding import AddOptions, new_job, new_job_like
 from jobq_core.errors import ConfigurationError, InvalidJobError, StorageReadOnlyError, StorageUnavailableError
 from jobq_core.ids import new_ids

@@ -1,8 +1,8 @@
-"""The waiting room: whoever waits for jobs, or follows them, shares one subscription and one query.
+"""The status poller: whoever waits for jobs, or follows them, shares one subscription and one query.
 
-    doorbell ─► ear ─► which jobs to look at ─► storage.get_status ─► each job's listeners
+    doorbell ─► ear ─► which jobs to look at ─► storage.get_status ─► each job's subscribers
 
-The room is open while it has listeners and costs nothing else. It looks at a job as soon as somebody asks for it,
+The poller runs while it has subscribers and costs nothing else. It looks at a job as soon as somebody asks for it,
 whenever the doorbell rings, and every `poll` seconds even if it does not: polling is the truth, the doorbell only makes
 it quick.
 """
@@ -17,8 +17,8 @@ import time
 from typing import Final
 from uuid import UUID
 
-from jobq_client.announcing import Announcer
-from jobq_client.pauses import OUTAGE, around, pause
+from jobq_client.backoff import OUTAGE, around, pause
+from jobq_client.client_events import ClientEvents
 from jobq_core.errors import ClosedError, StorageUnavailableError
 from jobq_core.storage import FINISHED_TOPIC, PROGRESS_TOPIC, JobStatus, QueueStorage, Subscription
 
@@ -30,28 +30,28 @@ MAX_GAP: Final = 0.02
 """Seconds between looks, at most, while the bell rings for jobs of others: 50 queries a second, not thousands."""
 
 
-class Listener(abc.ABC):
+class Subscriber(abc.ABC):
     """Somebody who wants to know of one job. `progress`: whether progress alone is news."""
 
     progress: bool = False
 
     @abc.abstractmethod
     def see(self, status: JobStatus) -> bool:
-        """Take in how the job stands; True if this was all that the listener waited for."""
+        """Take in how the job stands; True if this was all that the subscriber waited for."""
 
     @abc.abstractmethod
     def fail(self, error: Exception | None) -> None:
         """Learn that nothing more will come: the job is gone (None), or the error why it cannot be looked at."""
 
 
-class WaitingRoom:
-    """Tells listeners how their jobs stand. Its callers are tasks of one event loop."""
+class StatusPoller:
+    """Tells subscribers how their jobs stand. Its callers are tasks of one event loop."""
 
-    def __init__(self, storage: QueueStorage, announcer: Announcer, *, poll: float = 1.0) -> None:
+    def __init__(self, storage: QueueStorage, events: ClientEvents, *, poll: float = 1.0) -> None:
         self._storage = storage
-        self._announcer = announcer
+        self._events = events
         self._poll = poll
-        self._listeners: dict[UUID, dict[Listener, None]] = {}
+        self._subscribers: dict[UUID, dict[Subscriber, None]] = {}
         self._due: set[UUID] = set()
         self._all_due = False
         self._next_poll = 0.0
@@ -63,27 +63,27 @@ class WaitingRoom:
         self.outage: StorageUnavailableError | None = None
         """Why the last look failed, while it is the last."""
 
-    def enter(self, job_id: UUID, listener: Listener) -> None:
-        """Tell the listener how the job stands, now and at every change, until it leaves or is done."""
+    def subscribe(self, job_id: UUID, subscriber: Subscriber) -> None:
+        """Tell the subscriber how the job stands, now and at every change, until it leaves or is done."""
         if self._closed:
             raise ClosedError("the client is closed")
-        self._listeners.setdefault(job_id, {})[listener] = None
+        self._subscribers.setdefault(job_id, {})[subscriber] = None
         self._due.add(job_id)
         self._arrival.set()
         self._wake.set()
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_on(), context=contextvars.Context())
 
-    def leave(self, job_id: UUID, listener: Listener) -> None:
-        """Tell the listener no more; whoever leaves last closes the subscription. May be called twice."""
-        listeners = self._listeners.get(job_id, {})
-        if listener in listeners:
-            del listeners[listener]
-            if not listeners:
-                del self._listeners[job_id]
+    def unsubscribe(self, job_id: UUID, subscriber: Subscriber) -> None:
+        """Tell the subscriber no more; whoever leaves last closes the subscription. May be called twice."""
+        subscribers = self._subscribers.get(job_id, {})
+        if subscriber in subscribers:
+            del subscribers[subscriber]
+            if not subscribers:
+                del self._subscribers[job_id]
                 self._due.discard(job_id)
-                self._announcer.forget_progress(job_id)
-        if not self._listeners:
+                self._events.forget_progress(job_id)
+        if not self._subscribers:
             self._shut()
 
     async def settled(self) -> None:
@@ -101,7 +101,7 @@ class WaitingRoom:
 
     def _shut(self) -> None:
         task, self._looking = self._looking, None
-        # The task itself comes here when its news sends the last listener away; it then sees that it is dismissed.
+        # The task itself comes here when its news sends the last subscriber away; it then sees that it is dismissed.
         if task is not None:
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
@@ -109,7 +109,7 @@ class WaitingRoom:
                 task.cancel()
 
     async def _look_on(self) -> None:
-        """Keep a subscription while there are listeners; without one, look from time to time."""
+        """Keep a subscription while there are subscribers; without one, look from time to time."""
         me = asyncio.current_task()
         failures = 0
         try:
@@ -169,10 +169,10 @@ class WaitingRoom:
             if FINISHED_TOPIC in rung or not rung:
                 self._all_due = True
             else:
-                everybody = self._announcer.wants_progress()
+                everybody = self._events.wants_progress()
                 self._due.update(
                     job_id
-                    for job_id, those in self._listeners.items()
+                    for job_id, those in self._subscribers.items()
                     if everybody or any(one.progress for one in those)
                 )
             self._wake.set()
@@ -182,13 +182,13 @@ class WaitingRoom:
         self._wake.clear()
         self._arrival.clear()
         everything = self._all_due or time.monotonic() >= self._next_poll
-        ids = list(self._listeners) if everything else [job_id for job_id in self._due if job_id in self._listeners]
+        ids = list(self._subscribers) if everything else [job_id for job_id in self._due if job_id in self._subscribers]
         if not ids:
             return False, False
         self._all_due = False
         self._due.clear()
         # Who comes while the answer is on its way may know more than it says, of a retry for one.
-        asked = [tuple(self._listeners[job_id]) for job_id in ids]
+        asked = [tuple(self._subscribers[job_id]) for job_id in ids]
         try:
             statuses = await self._storage.get_status(ids)
         except StorageUnavailableError as error:
@@ -200,26 +200,26 @@ class WaitingRoom:
         self.outage = None
         if everything:
             self._next_poll = time.monotonic() + 1.5 * self._poll
-        self._announcer.see(status for status in statuses if status is not None)
+        self._events.see(status for status in statuses if status is not None)
         news = [self._tell(*each) for each in zip(ids, asked, statuses, strict=True)]
         return True, any(news)
 
-    def _tell(self, job_id: UUID, listeners: tuple[Listener, ...], status: JobStatus | None) -> bool:
+    def _tell(self, job_id: UUID, subscribers: tuple[Subscriber, ...], status: JobStatus | None) -> bool:
         news = False
-        for listener in listeners:
-            if listener not in self._listeners.get(job_id, ()):
+        for subscriber in subscribers:
+            if subscriber not in self._subscribers.get(job_id, ()):
                 continue  # it left meanwhile
             if status is None:
-                listener.fail(None)
-            elif not listener.see(status):
+                subscriber.fail(None)
+            elif not subscriber.see(status):
                 continue
             news = True
-            self.leave(job_id, listener)
+            self.unsubscribe(job_id, subscriber)
         return news
 
     def _fail_all(self, error: Exception) -> None:
-        everybody, self._listeners = self._listeners, {}
+        everybody, self._subscribers = self._subscribers, {}
         self._due.clear()
-        for listeners in everybody.values():
-            for listener in listeners:
-                listener.fail(error)
+        for subscribers in everybody.values():
+            for subscriber in subscribers:
+                subscriber.fail(error)

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from jobq_client import JobQueueClient, clock
+from jobq_client import JobQueueClient, clock_offset
 from jobq_core import ClosedError, ConfigurationError, StorageUnavailableError
 
 from .helpers import Probe
@@ -133,11 +133,11 @@ async def test_the_storages_time_is_that_of_the_middle_of_the_round_trip(
 ) -> None:
     # The machine has been up for 500 s, and its clock says 1000; the answer takes 4.
     up = iter([500.0, 500.0, 504.0])
-    monkeypatch.setattr(clock, "time", SimpleNamespace(time=lambda: 1000.0, monotonic=lambda: next(up)))
+    monkeypatch.setattr(clock_offset, "time", SimpleNamespace(time=lambda: 1000.0, monotonic=lambda: next(up)))
     monkeypatch.setattr(storage, "now", AsyncMock(return_value=datetime.fromtimestamp(1052.0, UTC)))
-    measured = clock.StorageClock(storage)
+    measured = clock_offset.ClockOffset(storage)
     await measured.measure()
-    monkeypatch.setattr(clock, "time", SimpleNamespace(time=lambda: 1004.0, monotonic=lambda: 504.0))
+    monkeypatch.setattr(clock_offset, "time", SimpleNamespace(time=lambda: 1004.0, monotonic=lambda: 504.0))
     assert await measured.read() == (50.0, 1004.0)
 
 
@@ -151,12 +151,12 @@ async def test_a_clock_that_is_set_while_the_storages_time_is_taken_is_found_out
         running = client._running
         assert running is not None
         gate = storage.hold("now")
-        asked = asyncio.create_task(running.clock.measure())
+        asked = asyncio.create_task(running.clock_offset.measure())
         await asyncio.sleep(0)
         wrong = 7200.0
         gate.set()
         await asked
-        found = await running.clock.read()
+        found = await running.clock_offset.read()
         assert abs(found.offset + 7200) < 1
         assert abs(found.offset + found.now - real()) < 1
 
@@ -182,7 +182,7 @@ async def test_a_clock_that_is_set_between_the_look_at_it_and_the_making_of_an_i
 
 
 async def test_an_offset_below_what_measuring_is_good_for_is_none(storage: Probe) -> None:
-    measured = clock.StorageClock(storage)
+    measured = clock_offset.ClockOffset(storage)
     await measured.measure()
     assert (await measured.read()).offset == 0.0
 
@@ -202,17 +202,17 @@ async def test_the_offset_is_taken_again_when_this_machines_clock_is_set(
         # uuid-utils reads the machine's own clock, which only seems to be set here.
         running = client._running
         assert running is not None
-        assert abs((await running.clock.read()).offset + 3600) < 1
+        assert abs((await running.clock_offset.read()).offset + 3600) < 1
 
 
 async def test_the_offset_is_taken_again_now_and_then_without_keeping_an_add_waiting(
     storage: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with JobQueueClient(storage) as client:
-        monkeypatch.setattr(clock, "MEASURE_EVERY", 0.0)
+        monkeypatch.setattr(clock_offset, "MEASURE_EVERY", 0.0)
         running = client._running
         assert running is not None
-        running.clock._due = 0.0
+        running.clock_offset._due = 0.0
         gate = storage.hold("now")
         await client.add(keep(1))
         monkeypatch.undo()
@@ -226,7 +226,7 @@ async def test_a_clock_that_cannot_be_read_again_stops_no_add(
 ) -> None:
     running = client._running
     assert running is not None
-    running.clock._skew -= 10
+    running.clock_offset._skew -= 10
     storage.fail("now")
     handle = await client.add(keep(1))
     assert handle.created
@@ -239,7 +239,7 @@ async def test_a_measurement_under_way_ends_with_the_client(storage: Probe) -> N
     client = JobQueueClient(storage)
     await client.start()
     assert client._running is not None
-    client._running.clock._due = 0.0
+    client._running.clock_offset._due = 0.0
     storage.hold("now")
     await client.add(keep(1))
     before = asyncio.all_tasks()

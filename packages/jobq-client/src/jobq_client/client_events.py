@@ -18,7 +18,7 @@ REMEMBERED: Final = 10_000
 _ENDINGS: Final = (JobCompleted, JobFailed, JobAborted, JobDisabled)
 
 
-class Announcer:
+class ClientEvents:
     """Makes events of how jobs stand, for whoever listens to the client."""
 
     def __init__(self, source: EventSource) -> None:

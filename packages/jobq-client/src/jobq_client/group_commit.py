@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from jobq_client.backoff import OUTAGE, pause
 from jobq_client.errors import own, unavailable
-from jobq_client.pauses import OUTAGE, pause
 from jobq_core.errors import ClosedError, SchemaError, StorageError, StorageReadOnlyError, StorageUnavailableError
 from jobq_core.retry import Backoff
 from jobq_core.storage import Added, NewJob
@@ -52,7 +52,7 @@ class _Entry:
             self.answer.set_exception(error)
 
 
-class Grouping:
+class GroupCommit:
     """Gathers concurrent adds into groups.
 
     patience: seconds for which an add is sent again while the storage is away. closing: set when the client stops.

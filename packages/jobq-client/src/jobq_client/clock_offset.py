@@ -27,7 +27,7 @@ class Reading(NamedTuple):
     now: float
 
 
-class StorageClock:
+class ClockOffset:
     """How far the storage's clock is ahead of this machine's, taken at the start and now and then."""
 
     def __init__(self, storage: QueueStorage) -> None:
