@@ -67,10 +67,11 @@ CASES = [
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check the code's style and its formatting, and that what must never be in it would be found."""
+    """Check the code's style, formatting and words, and that planted violations are found."""
     install(session, group="lint")
     session.run("ruff", "check", ".")
     session.run("python", "tests-integration/lint/check_plants.py")
+    session.run("python", "tests-integration/lint/check_words.py")
     session.run("ruff", "format", "--check", ".")
 
 
