@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from jobq_core import Backoff, ConfigurationError, RetryableJobError
-from jobq_core.checks import check_count, check_list, check_positive_seconds, check_seconds, short_repr
+from jobq_core.checks import check_count, check_list, check_positive_seconds, check_seconds
 from jobq_core.encoding import decode, decode_or_show
 from jobq_core.errors import InvalidJobError
+from jobq_core.reprs import short_repr
 from jobq_core.storage import Retention
 
 NO_TIME = [None, True, "5", b"5", [], object(), -1, float("nan"), float("inf"), 1e300, 10**400, 10**5000]

@@ -14,7 +14,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from jobq_core import Backoff, JobState
-from jobq_core.checks import short_repr
+from jobq_core.reprs import short_repr
 from jobq_core.secret import Secret
 
 

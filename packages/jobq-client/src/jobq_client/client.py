@@ -21,12 +21,13 @@ from jobq_client.results import is_over, result_of
 from jobq_client.status_poller import StatusPoller, Subscriber
 from jobq_client.subscribers import Caller, Follower, ProgressCallback, Waiter, Watcher
 from jobq_core.adding import AddOptions, new_job
-from jobq_core.checks import check_list, check_seconds, is_one_of, short_repr
+from jobq_core.checks import check_list, check_seconds, is_one_of
 from jobq_core.errors import ClosedError, ConfigurationError, JobStateError, WaitTimeoutError
 from jobq_core.events import EventSource, JobAdded
 from jobq_core.ids import new_id, parse_id
 from jobq_core.job import Job, JobFunction, check_name, definition_of
 from jobq_core.records import JobRecord, Progress
+from jobq_core.reprs import short_repr
 from jobq_core.states import JobState
 from jobq_core.storage import Added, Change, JobFilter, JobStatus, NewJob, Page, QueueStorage
 from jobq_core.urls import as_storage, open_storage

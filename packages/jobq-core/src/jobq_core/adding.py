@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from jobq_core.checks import check_list, is_number, short_repr
+from jobq_core.checks import check_list, is_number
 from jobq_core.errors import CENTURY, ConfigurationError
 from jobq_core.job import (
     Job,
@@ -20,6 +20,7 @@ from jobq_core.job import (
     check_timeout,
     definition_of,
 )
+from jobq_core.reprs import short_repr
 from jobq_core.retry import Backoff
 from jobq_core.storage import NewJob, When
 

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from jobq_core.errors import CENTURY, ConfigurationError
-
-_SHOWN: Final = 80
+from jobq_core.reprs import short_repr
 
 Seconds: TypeAlias = float | timedelta
 """A length of time: a number of seconds, or a timedelta."""
-
-
-def short_repr(value: Any) -> str:
-    """Write a value that is refused, in few characters, whatever its own repr does."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001  (Python refuses to write whole numbers of 4,300 digits; others may raise anything)
-        return f"a {type(value).__qualname__}"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text)} characters)"
 
 
 def check_count(value: Any, what: str, *, least: int = 0, most: int | None = None) -> int:

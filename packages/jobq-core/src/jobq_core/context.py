@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from jobq_core.checks import is_number, short_repr
+from jobq_core.checks import is_number
 from jobq_core.encoding import MAX_DETAILS, check_text, encode
 from jobq_core.errors import AbortSignalJobError, InvalidJobError
 from jobq_core.records import Progress
+from jobq_core.reprs import short_repr
 
 
 def check_progress(percent: float, message: str | None, details: Any) -> Progress:

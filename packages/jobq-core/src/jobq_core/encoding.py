@@ -14,8 +14,8 @@ from typing import Any, Final, get_args, get_origin
 
 import msgspec
 
-from jobq_core.checks import short_repr
 from jobq_core.errors import InvalidJobError
+from jobq_core.reprs import short_repr
 from jobq_core.secret import Secret
 
 MAX_ARGUMENTS: Final = 256 * 1024

@@ -27,18 +27,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
+from jobq_core.reprs import short_repr
+
 CENTURY: Final = 100 * 366 * 86_400.0
 """Seconds: the longest time ahead, or kept, that anybody may name. What lies beyond no storage could reckon with."""
 
 
 def _is_span(value: object) -> bool:
     return isinstance(value, (int, float)) and 0 <= value <= CENTURY
-
-
-def _shown(value: object) -> str:
-    from jobq_core.checks import short_repr  # which is made of these errors
-
-    return short_repr(value)
 
 
 class JobQueueError(Exception):
@@ -68,11 +64,11 @@ class RetryableJobError(JobError):
             raise ValueError("give RetryableJobError a delay or a retry_at, not both")
         if delay is not None and not _is_span(delay):
             raise ValueError(
-                f"RetryableJobError: delay must be 0 seconds or more, and at most 100 years, not {_shown(delay)}"
+                f"RetryableJobError: delay must be 0 seconds or more, and at most 100 years, not {short_repr(delay)}"
             )
         if retry_at is not None:
             if not isinstance(retry_at, datetime):
-                raise ValueError(f"RetryableJobError: retry_at must be an aware datetime, not {_shown(retry_at)}")
+                raise ValueError(f"RetryableJobError: retry_at must be an aware datetime, not {short_repr(retry_at)}")
             if retry_at.utcoffset() is None:
                 raise ValueError("RetryableJobError: retry_at needs a time zone, as datetime.now(UTC) has")
             try:

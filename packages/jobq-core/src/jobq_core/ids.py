@@ -8,8 +8,8 @@ from typing import Final
 
 import uuid_utils.compat
 
-from jobq_core.checks import short_repr
 from jobq_core.errors import InvalidJobError
+from jobq_core.reprs import short_repr
 
 SET: Final = 500
 """Milliseconds from which on another time than now's tells of a clock that was set. Less than that is a pause of this

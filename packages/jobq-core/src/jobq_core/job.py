@@ -26,11 +26,12 @@ from typing import (
 import attrs
 import msgspec
 
-from jobq_core.checks import check_bool, check_exceptions, is_number, short_repr
+from jobq_core.checks import check_bool, check_exceptions, is_number
 from jobq_core.context import JobContext
 from jobq_core.encoding import MAX_ARGUMENTS, MAX_RESULT, check_text, encode, encode_fields, make_decoder
 from jobq_core.encoding import fingerprint as make_fingerprint
 from jobq_core.errors import ConfigurationError, InvalidJobError
+from jobq_core.reprs import short_repr
 from jobq_core.retry import RetryPolicy
 
 P = ParamSpec("P")

@@ -22,8 +22,9 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from jobq_core.checks import check_count, check_list, check_positive_seconds, short_repr
+from jobq_core.checks import check_count, check_list, check_positive_seconds
 from jobq_core.errors import ConfigurationError
+from jobq_core.reprs import short_repr
 
 Scope = Literal["worker"]
 

@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterable
 import attrs
 from msgspec import Struct
 
-from jobq_core.checks import check_bool, check_exceptions, is_number, short_repr
+from jobq_core.checks import check_bool, check_exceptions, is_number
 from jobq_core.errors import ConfigurationError, PermanentJobError
+from jobq_core.reprs import short_repr
 
 
 def _check_backoff(backoff: Backoff) -> None:

@@ -27,9 +27,10 @@ from uuid import UUID
 import attrs
 from msgspec import Struct
 
-from jobq_core.checks import is_number, short_repr
+from jobq_core.checks import is_number
 from jobq_core.errors import CENTURY, ConfigurationError
 from jobq_core.records import ErrorRecord, JobRecord, Progress, WorkerInfo, WorkerRecord, WorkerStats
+from jobq_core.reprs import short_repr
 from jobq_core.secret import show_without
 from jobq_core.states import Ending, JobState, StopRequest
 

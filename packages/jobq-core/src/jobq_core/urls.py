@@ -7,8 +7,8 @@ import re
 from importlib import import_module  # noqa: TID251  (of the table below, and nothing else)
 from typing import Final
 
-from jobq_core.checks import short_repr
 from jobq_core.errors import ConfigurationError
+from jobq_core.reprs import short_repr
 from jobq_core.storage import QueueStorage
 
 GROUP: Final = "jobq.storages"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from jobq_core.checks import is_one_of, short_repr
+from jobq_core.checks import is_one_of
 from jobq_core.errors import ConfigurationError
+from jobq_core.reprs import short_repr
 
 
 class QueueMode(StrEnum):

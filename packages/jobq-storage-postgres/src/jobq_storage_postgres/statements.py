@@ -8,8 +8,8 @@ from pathlib import Path
 
 from psycopg.sql import Identifier
 
-from jobq_core.checks import short_repr
 from jobq_core.errors import ConfigurationError
+from jobq_core.reprs import short_repr
 from jobq_storage_postgres.wire import Statement
 
 

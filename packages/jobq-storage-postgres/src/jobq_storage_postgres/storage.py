@@ -10,10 +10,11 @@ from uuid import UUID
 
 from psycopg.errors import UniqueViolation
 
-from jobq_core.checks import check_bool, is_number, short_repr
+from jobq_core.checks import check_bool, is_number
 from jobq_core.encoding import is_unicode
 from jobq_core.errors import ClosedError, ConfigurationError, StorageError
 from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord
+from jobq_core.reprs import short_repr
 from jobq_core.states import JobState
 from jobq_core.storage import (
     Added,

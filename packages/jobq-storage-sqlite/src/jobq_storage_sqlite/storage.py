@@ -15,10 +15,11 @@ from typing import Any, ClassVar, Final, Literal, Self
 from urllib.parse import quote, unquote_to_bytes
 from uuid import UUID
 
-from jobq_core.checks import check_bool, check_positive_seconds, short_repr
+from jobq_core.checks import check_bool, check_positive_seconds
 from jobq_core.encoding import is_unicode
 from jobq_core.errors import ClosedError, ConfigurationError
 from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord
+from jobq_core.reprs import short_repr
 from jobq_core.states import JobState
 from jobq_core.storage import (
     Added,

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from uuid import UUID
 
-from jobq_core.checks import check_count, check_list, check_positive_seconds, check_seconds, short_repr
+from jobq_core.checks import check_count, check_list, check_positive_seconds, check_seconds
 from jobq_core.errors import ConfigurationError
 from jobq_core.events import EventSource, WorkerStarted, WorkerStopped
 from jobq_core.ids import new_id
@@ -19,6 +19,7 @@ from jobq_core.job import Job, JobDefinition, check_name
 from jobq_core.limiters import Limiter, NullLimiter, check_limiter
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.registry import Jobs
+from jobq_core.reprs import short_repr
 from jobq_core.storage import QueueStorage, Retention
 from jobq_core.urls import as_storage, open_storage
 from jobq_worker.garbage import frozen

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal, Self
 from uuid import UUID
 
-from jobq_core.checks import short_repr
 from jobq_core.encoding import is_unicode
 from jobq_core.errors import ClosedError, ConfigurationError
 from jobq_core.memory import control, maintenance, reading, settle_and_claim
@@ -18,6 +17,7 @@ from jobq_core.memory.notifier import MemorySubscription
 from jobq_core.memory.rows import copy_stats
 from jobq_core.memory.store import Store
 from jobq_core.records import JobRecord, WorkerInfo, WorkerRecord, WorkerStats
+from jobq_core.reprs import short_repr
 from jobq_core.states import JobState
 from jobq_core.storage import (
     PROGRESS_TOPIC,
