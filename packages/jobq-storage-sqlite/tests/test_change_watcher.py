@@ -14,7 +14,7 @@ from jobq_core.errors import ClosedError
 from jobq_core.storage import FINISHED_TOPIC, WAITING_TOPIC, Subscription, queue_topic
 from jobq_core.testing import add_job
 from jobq_storage_sqlite import SqliteQueueStorage, change_watcher
-from jobq_storage_sqlite.inotify import Notices, notices
+from jobq_storage_sqlite.inotify import Inotify, watch_writes
 
 TOPIC = queue_topic("default")
 
@@ -46,7 +46,7 @@ async def test_another_ones_commit_is_heard_of_by_the_kernels_hints(
 async def test_without_hints_the_file_is_asked(
     storage: SqliteQueueStorage, other: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(change_watcher, "notices", lambda file: None)
+    monkeypatch.setattr(change_watcher, "watch_writes", lambda file: None)
     async with storage.subscribe([TOPIC]) as ear:
         await rung(ear, other)
 
@@ -58,16 +58,16 @@ async def test_hints_that_do_not_come_are_given_up_on(
     deaf.touch()
     polling = asyncio.Event()
     loop = asyncio.get_running_loop()
-    poll = change_watcher.Watcher._poll
+    poll = change_watcher.ChangeWatcher._poll
 
     def polls(self: Any, version: Any) -> None:
         loop.call_soon_threadsafe(polling.set)
         poll(self, version)
 
-    monkeypatch.setattr(change_watcher, "notices", lambda file: notices(deaf))
+    monkeypatch.setattr(change_watcher, "watch_writes", lambda file: watch_writes(deaf))
     monkeypatch.setattr(change_watcher, "UNHINTED", 0.01)
     monkeypatch.setattr(change_watcher, "STEPS", (0.001,) * 3)
-    monkeypatch.setattr(change_watcher.Watcher, "_poll", polls)
+    monkeypatch.setattr(change_watcher.ChangeWatcher, "_poll", polls)
     async with storage.subscribe([TOPIC]) as ear:
         while not polling.is_set():
             waiting = asyncio.create_task(ear.wait(30))
@@ -128,8 +128,8 @@ async def test_closing_ends_the_waiting_at_once(path: Path) -> None:
 
 def test_hints_tell_of_writes_to_the_file_and_of_pokes(path: Path) -> None:
     path.touch()
-    hints = notices(path)
-    assert isinstance(hints, Notices)
+    hints = watch_writes(path)
+    assert isinstance(hints, Inotify)
     with hints:
         assert not hints.wait(0)
         with path.open("ab") as file:
@@ -142,4 +142,4 @@ def test_hints_tell_of_writes_to_the_file_and_of_pokes(path: Path) -> None:
 
 
 def test_there_are_no_hints_about_a_file_that_is_not_there(path: Path) -> None:
-    assert notices(path) is None
+    assert watch_writes(path) is None

@@ -130,7 +130,7 @@ async def test_a_commit_in_a_quiet_folder_does_not_look_at_the_log(
     """That makes the next write to it dearer, on Linux 6.13 and later."""
     monkeypatch.setattr(file_identity, "RECENT", 1000.0)
     await add_job(storage)
-    monkeypatch.delattr(file_identity.Place, "_look")
+    monkeypatch.delattr(file_identity.FileIdentity, "_look")
     await add_job(storage)
 
 

@@ -83,7 +83,7 @@ async def test_a_process_killed_while_it_writes_loses_nothing_that_was_acknowled
 
 
 async def test_the_doorbell_rings_for_other_processes_jobs_of_this_queue_only(path: Path) -> None:
-    async with SqliteQueueStorage(path) as storage, child("ringer", path) as process:
+    async with SqliteQueueStorage(path) as storage, child("notifier", path) as process:
         assert await told(process) == "ready"
         mail, images = queue_topic("mail"), queue_topic("images")
         async with storage.subscribe([mail]) as postman, storage.subscribe([images, mail]) as both:
@@ -100,7 +100,7 @@ async def test_the_doorbell_rings_for_other_processes_jobs_of_this_queue_only(pa
 
 async def test_a_ring_while_nobody_waited_is_heard_by_the_next_wait(path: Path) -> None:
     topic = queue_topic("mail")
-    async with SqliteQueueStorage(path) as storage, child("ringer", path) as process:
+    async with SqliteQueueStorage(path) as storage, child("notifier", path) as process:
         assert await told(process) == "ready"
         async with storage.subscribe([topic]) as ear:
             for _ in range(3):

@@ -19,10 +19,10 @@ from typing import Final
 
 from jobq_core.errors import StorageUnavailableError
 from jobq_storage_sqlite.columns import to_array
-from jobq_storage_sqlite.file_identity import Place
-from jobq_storage_sqlite.inotify import Notices, notices
-from jobq_storage_sqlite.notifier import Doorbell
-from jobq_storage_sqlite.sqlfiles import sql
+from jobq_storage_sqlite.file_identity import FileIdentity
+from jobq_storage_sqlite.inotify import Inotify, watch_writes
+from jobq_storage_sqlite.notifier import Notifier
+from jobq_storage_sqlite.sql import sql
 
 STEPS: Final = (0.0003, 0.0004, 0.0007, 0.0015, 0.003, 0.008, 0.02, 0.06, 0.25)
 """Seconds between looks after a hint: it comes when the log is written, the change when the disk has confirmed it."""
@@ -42,18 +42,18 @@ REST: Final = 0.5
 log = logging.getLogger("jobq.sqlite")
 
 
-class Watcher:
+class ChangeWatcher:
     """The thread that looks. It is told by `attend` whether anybody waits, and rests while nobody does."""
 
-    def __init__(self, path: Path, place: Place, doorbell: Doorbell) -> None:
+    def __init__(self, path: Path, place: FileIdentity, notifier: Notifier) -> None:
         self._path = path
         self._place = place
-        self._doorbell = doorbell
+        self._notifier = notifier
         self._loop = asyncio.get_running_loop()
         self._wanted = threading.Event()
         self._closing = threading.Event()
         self._lock = threading.Lock()
-        self._hints: Notices | None = None
+        self._hints: Inotify | None = None
         self._thread = threading.Thread(target=self._main, name="jobq-sqlite-watcher", daemon=True)
 
     def attend(self, wanted: bool) -> None:
@@ -94,22 +94,22 @@ class Watcher:
             try:
                 if not self._place.same(connection):
                     # It counts its rings from elsewhere.
-                    self._doorbell.forget()
-                    self._tell(self._doorbell.listened())
+                    self._notifier.forget()
+                    self._tell(self._notifier.listened())
                     return
-                self._watch(_Version(connection, self._place, self._doorbell, self._tell))
+                self._watch(_Version(connection, self._place, self._notifier, self._tell))
             except StorageUnavailableError:
                 self._pause()
 
     def _pause(self) -> None:
         # Whoever waits looks for himself meanwhile.
-        self._tell(self._doorbell.listened())
+        self._tell(self._notifier.listened())
         self._closing.wait(REST)
 
     def _watch(self, version: _Version) -> None:
         version.look()
         # The log is there now that the file was read; it stays the same file while a connection is open.
-        hints = notices(self._path.with_name(self._path.name + "-wal"))
+        hints = watch_writes(self._path.with_name(self._path.name + "-wal"))
         if hints is not None:
             with hints:
                 self._set_hints(hints)
@@ -119,11 +119,11 @@ class Watcher:
                     self._set_hints(None)
         self._poll(version)
 
-    def _set_hints(self, hints: Notices | None) -> None:
+    def _set_hints(self, hints: Inotify | None) -> None:
         with self._lock:
             self._hints = hints
 
-    def _follow(self, version: _Version, hints: Notices) -> None:
+    def _follow(self, version: _Version, hints: Inotify) -> None:
         """Look after each hint; returns when a change came without one."""
         step = 0
         while not self._closing.is_set():
@@ -159,7 +159,7 @@ class Watcher:
         if not topics:
             return
         try:
-            self._loop.call_soon_threadsafe(self._doorbell.ring, topics)
+            self._loop.call_soon_threadsafe(self._notifier.ring, topics)
         except RuntimeError:
             # The event loop ended without closing the storage: nobody waits any more.
             if not self._loop.is_closed():
@@ -171,11 +171,11 @@ class _Version:
     """The version of the file that was looked at last."""
 
     def __init__(
-        self, connection: sqlite3.Connection, place: Place, doorbell: Doorbell, tell: Callable[[list[str]], None]
+        self, connection: sqlite3.Connection, place: FileIdentity, notifier: Notifier, tell: Callable[[list[str]], None]
     ) -> None:
         self._connection = connection
         self._place = place
-        self._doorbell = doorbell
+        self._notifier = notifier
         self._tell = tell
         self._seen = -1
 
@@ -189,6 +189,6 @@ class _Version:
             self._place.confirm()
             return False
         self._seen = version
-        topics = to_array(self._doorbell.listened())
-        self._tell(self._doorbell.news(dict(self._connection.execute(sql("rings"), (topics,)))))
+        topics = to_array(self._notifier.listened())
+        self._tell(self._notifier.news(dict(self._connection.execute(sql("rings"), (topics,)))))
         return True

@@ -72,7 +72,7 @@ class Notes:
             log.warning("%s", sentence)
 
 
-class Place:
+class FileIdentity:
     """A path, and what one connection has open there. Belongs to the connection's thread."""
 
     def __init__(self, path: Path, connect: Callable[..., sqlite3.Connection], notes: Notes) -> None:

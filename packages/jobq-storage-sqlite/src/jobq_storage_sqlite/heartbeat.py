@@ -6,8 +6,8 @@ from functools import partial
 
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import Heartbeat
-from jobq_storage_sqlite.threads import Writer
 from jobq_storage_sqlite.workers import beat
+from jobq_storage_sqlite.writer import Writer
 
 
 class SqliteHeartbeat(Heartbeat):

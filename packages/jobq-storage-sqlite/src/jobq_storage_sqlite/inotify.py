@@ -11,7 +11,7 @@ from typing import Final, Self
 _IN_MODIFY: Final = 0x2
 
 
-class Notices:
+class Inotify:
     """The kernel's hints about writes to one file. Use it with `with`; `poke` is for any thread, the rest for one."""
 
     def __init__(self, descriptor: int) -> None:
@@ -40,7 +40,7 @@ class Notices:
             os.close(descriptor)
 
 
-def notices(file: Path) -> Notices | None:
+def watch_writes(file: Path) -> Inotify | None:
     """Return the hints about a file, or None where this system has none to give."""
     if sys.platform != "linux":
         return None
@@ -54,4 +54,4 @@ def notices(file: Path) -> Notices | None:
     if libc.inotify_add_watch(descriptor, os.fsencode(file), _IN_MODIFY) < 0:
         os.close(descriptor)
         return None
-    return Notices(descriptor)
+    return Inotify(descriptor)

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from jobq_core.errors import SchemaError
-from jobq_storage_sqlite.sqlfiles import FOLDER
+from jobq_storage_sqlite.sql import FOLDER
 
 Phase = Literal["pre", "post", "all"]
 

@@ -1,4 +1,4 @@
-"""The doorbell: who listens to which topic in this process, and who is rung for.
+"""The notifier: who listens to which topic in this process, and who is rung for.
 
 A commit of this process rings at once. What other processes commit is found by the watcher, through the counters of
 rings in the file. Each ring has a number, so that none is rung twice, whoever sees it first.
@@ -18,7 +18,7 @@ from jobq_core.storage import Subscription
 Baseline = Callable[[Iterable[str]], Awaitable[Mapping[str, int]]]
 
 
-class Doorbell:
+class Notifier:
     """The ears of one storage object. Rung on the event loop; the watcher reads what is listened to from its thread.
 
     baseline: reads how often topics rang so far.
@@ -109,32 +109,32 @@ class Doorbell:
 class SqliteSubscription(Subscription):
     """An ear on the storage's event loop."""
 
-    def __init__(self, doorbell: Doorbell, topics: Iterable[str]) -> None:
+    def __init__(self, notifier: Notifier, topics: Iterable[str]) -> None:
         self.topics = frozenset(topics)
-        self._doorbell = doorbell
+        self._notifier = notifier
         self._rung: set[str] = set()
         self._closed = False
         self._awake = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._doorbell.listen(self)
+        self._notifier.listen(self)
         try:
-            self._doorbell.begin(await self._doorbell.baseline(self.topics))
+            self._notifier.begin(await self._notifier.baseline(self.topics))
         except BaseException:
-            self._doorbell.leave(self)
+            self._notifier.leave(self)
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._doorbell.leave(self)
+        self._notifier.leave(self)
 
     async def wait(self, timeout: float | None = None) -> frozenset[str]:
         """Wait until one of the topics rings; see `Subscription.wait`."""
         if rung := self._take():
             return rung
-        self._doorbell.wait_begins()
+        self._notifier.wait_begins()
         try:
             async with asyncio.timeout(timeout):
                 while not (rung := self._take()):
@@ -143,7 +143,7 @@ class SqliteSubscription(Subscription):
         except TimeoutError:
             return self._take()
         finally:
-            self._doorbell.wait_ends()
+            self._notifier.wait_ends()
 
     def hear(self, topic: str) -> None:
         """Note a ring and wake the waiter."""
@@ -157,7 +157,7 @@ class SqliteSubscription(Subscription):
 
     def _take(self) -> frozenset[str]:
         if self._closed:
-            raise ClosedError("the storage was closed while its doorbell was listened to")
+            raise ClosedError("the storage was closed while its notifier was listened to")
         rung = frozenset(self._rung)
         self._rung.clear()
         self._awake.clear()

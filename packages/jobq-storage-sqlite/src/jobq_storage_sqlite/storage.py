@@ -1,4 +1,4 @@
-"""`SqliteQueueStorage`: the contract over one file, its writer, its reader and its doorbell."""
+"""`SqliteQueueStorage`: the contract over one file, its writer, its reader and its notifier."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ from jobq_core.timestamps import SECOND, to_datetime
 from jobq_storage_sqlite import adding, control, maintenance, migrations, reading, settle_and_claim, workers
 from jobq_storage_sqlite.boot_clock import Moment, uptime
 from jobq_storage_sqlite.caller_connection import add_within
-from jobq_storage_sqlite.change_watcher import Watcher
+from jobq_storage_sqlite.change_watcher import ChangeWatcher
 from jobq_storage_sqlite.connect import Look, connect
 from jobq_storage_sqlite.errors import translate
-from jobq_storage_sqlite.file_identity import Notes, Place
+from jobq_storage_sqlite.file_identity import FileIdentity, Notes
 from jobq_storage_sqlite.heartbeat import SqliteHeartbeat
-from jobq_storage_sqlite.notifier import Doorbell, SqliteSubscription
-from jobq_storage_sqlite.threads import Reader, Writer
+from jobq_storage_sqlite.notifier import Notifier, SqliteSubscription
 from jobq_storage_sqlite.transaction import Transaction
+from jobq_storage_sqlite.writer import Reader, Writer
 
 Synchronous = Literal["FULL", "EXTRA", "NORMAL"]
 
@@ -74,16 +74,16 @@ class _Parts:
         self.notes = Notes()
         # From where it is now: the working directory may become another.
         places = [
-            Place(storage.path.absolute(), connect, self.notes)
+            FileIdentity(storage.path.absolute(), connect, self.notes)
             for connect in (storage._connect_writer, reading, reading)
         ]
         self.writer = Writer("writer", path, places[0], storage._moment, patience, ring=self._ring)
         self.reader = Reader("reader", path, places[1], storage._moment, patience)
-        self.doorbell = Doorbell(self._rings, self._attend)
-        self.watcher = Watcher(storage.path, places[2], self.doorbell)
+        self.notifier = Notifier(self._rings, self._attend)
+        self.watcher = ChangeWatcher(storage.path, places[2], self.notifier)
 
     def _ring(self, rings: dict[str, int]) -> None:
-        self.doorbell.ring_numbers(rings)
+        self.notifier.ring_numbers(rings)
 
     async def _rings(self, topics: Iterable[str]) -> Mapping[str, int]:
         return await self.reader.call(partial(reading.rings, topics=list(topics)))
@@ -98,7 +98,7 @@ class _Parts:
         await self.reader.call(_touch)
 
     async def stop(self) -> None:
-        self.doorbell.close()
+        self.notifier.close()
         await self.writer.stop()
         await self.reader.stop()
         await self.watcher.stop()
@@ -412,8 +412,8 @@ class SqliteQueueStorage(QueueStorage):
         """See `QueueStorage.prune`."""
         return await self._open().writer.call(partial(maintenance.prune, limit=limit))
 
-    # Doorbell
+    # Notifier
 
     def subscribe(self, topics: Iterable[str]) -> SqliteSubscription:
         """See `QueueStorage.subscribe`."""
-        return SqliteSubscription(self._open().doorbell, topics)
+        return SqliteSubscription(self._open().notifier, topics)

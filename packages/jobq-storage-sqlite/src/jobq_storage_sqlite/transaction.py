@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobq_storage_sqlite.boot_clock import Moment
-from jobq_storage_sqlite.sqlfiles import sql
+from jobq_storage_sqlite.sql import sql
 
 
 def _replacing(text: bytes) -> str:

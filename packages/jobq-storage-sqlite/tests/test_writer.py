@@ -17,7 +17,7 @@ from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
 from jobq_core.records import WorkerStats
 from jobq_core.storage import Claim, NewJob
 from jobq_core.testing import add_job, claim_one, new_job, register_worker, state_of, worker_info
-from jobq_storage_sqlite import SqliteQueueStorage, threads
+from jobq_storage_sqlite import SqliteQueueStorage, writer
 from jobq_storage_sqlite.transaction import Transaction
 
 
@@ -186,7 +186,7 @@ async def test_a_lock_held_for_shorter_is_only_waited_for(storage: SqliteQueueSt
 
 
 async def test_a_call_that_gets_no_answer_is_given_up_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "GRACE", 0.2)
+    monkeypatch.setattr(writer, "GRACE", 0.2)
     async with SqliteQueueStorage(path, busy_timeout=0.1) as storage:
         gate = Gate(storage)
         await gate.entered.wait()
@@ -203,7 +203,7 @@ async def test_a_read_that_takes_too_long_is_stopped(path: Path, monkeypatch: py
     def read(transaction: Transaction) -> Any:
         return transaction.connection.execute(endless).fetchone()
 
-    monkeypatch.setattr(threads, "GRACE", 0.2)
+    monkeypatch.setattr(writer, "GRACE", 0.2)
     async with SqliteQueueStorage(path, busy_timeout=0.1) as storage:
         assert storage._parts is not None
         with pytest.raises(StorageUnavailableError, match="no answer"):
@@ -340,4 +340,4 @@ async def test_an_exchange_that_was_given_up_on_is_adopted(storage: SqliteQueueS
 
 
 def test_groups_are_bounded() -> None:
-    assert threads.GROUP <= 10_000
+    assert writer.GROUP <= 10_000

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-FOLDER: Final = Path(__file__).parent
+FOLDER: Final = Path(__file__).parents[1]
 """Where this package's files are; importlib.resources, which finds them in archives too, takes as long to import as the
 rest of the package, and jobq cannot run from an archive, since what it needs is partly compiled."""
 

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
 from jobq_storage_sqlite.boot_clock import Moment
 from jobq_storage_sqlite.errors import breaks_connection, code_of, translate
-from jobq_storage_sqlite.file_identity import Place
+from jobq_storage_sqlite.file_identity import FileIdentity
 from jobq_storage_sqlite.transaction import Transaction
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class DatabaseThread:
         self,
         name: str,
         path: str,
-        place: Place,
+        place: FileIdentity,
         clock: Callable[[], Moment],
         busy_timeout: float,
     ) -> None:

@@ -18,7 +18,7 @@ from jobq_core.storage import Claim, Settlement
 from jobq_core.testing import new_job, register_worker
 from jobq_storage_sqlite import SqliteQueueStorage, adding, maintenance, settle_and_claim, workers
 from jobq_storage_sqlite.migrations import known
-from jobq_storage_sqlite.sqlfiles import sql
+from jobq_storage_sqlite.sql import sql
 from jobq_storage_sqlite.transaction import Transaction
 
 ALLOWED = {
