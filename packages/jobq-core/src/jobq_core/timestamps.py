@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Final, overload
+from typing import Final, TypeAlias, overload
 
-from jobq_core.storage import When
+When: TypeAlias = datetime | float
+"""A moment (an aware datetime), or a number of seconds from the storage's now."""
 
 SECOND: Final = 1_000_000
 """Microseconds of a second."""

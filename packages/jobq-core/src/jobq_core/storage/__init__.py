@@ -1,0 +1,96 @@
+"""The contract of storages. `QueueStorage` is the only door to the data.
+
+The docstrings of this package are the contract, and every storage keeps them word for word. The conformance suite,
+`jobq_core.testing.StorageContract`, tests a storage against them. The contract has one facet, and one module, for each
+part that uses a storage:
+
+- `ProducerStorage` adds jobs.
+- `WorkerStorage` claims jobs, settles their runs and keeps workers alive.
+- `ReaderStorage` reads jobs and workers.
+- `OperatorStorage` aborts, retries, disables, enables and deletes jobs.
+- `KeeperStorage` does the maintenance.
+- `NotificationStorage` wakes the ones above.
+
+`QueueStorage` is all facets together, and a storage's life. A storage implements it, best as one mixin per facet.
+
+These rules hold for every operation:
+
+- It takes and returns batches. Answers are in the order of the input. An empty batch costs nothing.
+- It is one transaction: all of it happens, or nothing. An operation that raises has changed nothing, unless the
+  connection broke or the time limit passed during the commit or right after it: then the caller cannot know. So each
+  operation can be sent again: `add` is idempotent by the job's id, settlements by the lease, the others as they are.
+- An operation whose caller is cancelled leaves no transaction open. It may still take effect.
+- Driver errors never escape: an operation raises StorageUnavailableError for a condition that may pass, StorageError
+  for any other, with the driver's error as the cause. Nothing waits for ever: each call has a time limit, and raises
+  StorageUnavailableError when the limit passes.
+- Time is the storage's own clock. A `When` is a moment (an aware datetime) or a number of seconds from the storage's
+  now.
+- After its commit, it notifies the subscriptions to the topics that the change concerns (see `subscribe`).
+
+The values are msgspec Structs where their fields are neither checked nor converted: attrs takes 0.2 ms to make a class,
+at each program's start, and three times as long for each value. A value that is made for every job has `gc=False`, or
+it would be most of what the garbage collector visits.
+"""
+
+from jobq_core.storage.heartbeat import Heartbeat
+from jobq_core.storage.keeper import KeeperStorage, Leadership, LostWorker, Promotion, RescuedJob, Retention
+from jobq_core.storage.notifications import (
+    FINISHED_TOPIC,
+    PROGRESS_TOPIC,
+    REQUEST_TOPIC,
+    WAITING_TOPIC,
+    NotificationStorage,
+    Subscription,
+    queue_topic,
+)
+from jobq_core.storage.operator import Change, OperatorStorage
+from jobq_core.storage.producer import Added, NewJob, ProducerStorage
+from jobq_core.storage.queue_storage import QueueStorage
+from jobq_core.storage.reader import JobFilter, JobStatus, Page, ReaderStorage
+from jobq_core.storage.worker import (
+    UNKNOWN_KIND,
+    Claim,
+    ClaimedJob,
+    LeaseStatus,
+    ProgressReport,
+    SettleAndClaimResult,
+    Settlement,
+    WorkerStorage,
+)
+from jobq_core.timestamps import When
+
+__all__ = [
+    "FINISHED_TOPIC",
+    "PROGRESS_TOPIC",
+    "REQUEST_TOPIC",
+    "UNKNOWN_KIND",
+    "WAITING_TOPIC",
+    "Added",
+    "Change",
+    "Claim",
+    "ClaimedJob",
+    "Heartbeat",
+    "JobFilter",
+    "JobStatus",
+    "KeeperStorage",
+    "Leadership",
+    "LeaseStatus",
+    "LostWorker",
+    "NewJob",
+    "NotificationStorage",
+    "OperatorStorage",
+    "Page",
+    "ProducerStorage",
+    "ProgressReport",
+    "Promotion",
+    "QueueStorage",
+    "ReaderStorage",
+    "RescuedJob",
+    "Retention",
+    "SettleAndClaimResult",
+    "Settlement",
+    "Subscription",
+    "When",
+    "WorkerStorage",
+    "queue_topic",
+]

@@ -1,0 +1,28 @@
+"""`Heartbeat`: how a worker's thread shows the storage that the worker is alive."""
+
+from __future__ import annotations
+
+import abc
+
+from jobq_core.records import WorkerStats
+
+
+class Heartbeat(abc.ABC):
+    """A worker's heartbeat, from `storage.heartbeat(worker)`.
+
+    Its methods are synchronous. They are called from a thread of their own, never from the event loop, and use a
+    connection of their own, so that neither a busy loop nor a busy pool stops the heartbeat.
+    """
+
+    @abc.abstractmethod
+    def beat(self, stats: WorkerStats) -> bool:
+        """Renew the worker's row for another `lost_after` seconds, and store its statistics.
+
+        Returns False if the worker is not registered, or no longer: it was taken for lost, and its jobs belong to
+        others. A row that expired, of a worker that was not taken for lost yet, is renewed. Raises StorageError; a
+        later beat connects again.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close the connection. May be called twice."""

@@ -1,0 +1,52 @@
+"""The facet of notifications: topics, and subscriptions to them."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+FINISHED_TOPIC = "finished"
+"""A job completed, failed, was aborted, disabled or deleted: read the status of the jobs you wait for."""
+PROGRESS_TOPIC = "progress"
+"""A running job reported progress."""
+REQUEST_TOPIC = "request"
+"""A running job was asked to stop, or was taken from its worker: see `check_leases`."""
+WAITING_TOPIC = "waiting"
+"""A job that waits for a time was added or put back: see `promote`."""
+
+
+def queue_topic(queue: str) -> str:
+    """Return the topic that is notified when a job of this queue becomes PENDING."""
+    return f"queue:{queue}"
+
+
+class Subscription(abc.ABC):
+    """A subscription to topics, from `async with storage.subscribe(topics)`."""
+
+    @abc.abstractmethod
+    async def wait(self, timeout: float | None = None) -> frozenset[str]:
+        """Wait for a notification, and return all topics that were notified since the last call; an empty set after
+        `timeout` seconds (None: no limit).
+
+        Notifications are coalesced. They may be lost (while a listener reconnects) or come without a cause: look at the
+        data, and look from time to time without a notification. A notification between two calls is not lost. Raises
+        ClosedError when the storage closes.
+        """
+
+    @abc.abstractmethod
+    async def __aenter__(self) -> Self: ...
+
+    @abc.abstractmethod
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class NotificationStorage(abc.ABC):
+    """What wakes the others: subscriptions to topics."""
+
+    @abc.abstractmethod
+    def subscribe(self, topics: Iterable[str]) -> Subscription:
+        """Subscribe to topics: `queue_topic(…)` and the *_TOPIC constants. Enter it with `async with`."""

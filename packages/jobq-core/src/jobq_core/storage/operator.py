@@ -1,0 +1,72 @@
+"""The facet of operators: changing jobs by hand."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from uuid import UUID
+
+from msgspec import Struct
+
+from jobq_core.states import JobState
+
+
+class Change(Struct, frozen=True):
+    """What an operation did to one job: its state before (None: no such job) and after.
+
+    asked: the job is PROCESSING, and its request to stop was changed: it was asked to stop, so its state follows later,
+        or a request to disable it was taken back.
+    """
+
+    id: UUID
+    before: JobState | None
+    after: JobState | None
+    asked: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything happened, or will."""
+        return self.asked or self.before is not self.after
+
+
+class OperatorStorage(abc.ABC):
+    """What an operator does with a storage: they abort, retry, disable, enable and delete jobs.
+
+    Each operation answers with one Change per id. An id that does not exist gives before=None, after=None. 'At the end
+    of the line' does not say in which order several jobs of one call stand among themselves.
+    """
+
+    @abc.abstractmethod
+    async def abort(self, ids: Sequence[UUID]) -> list[Change]:
+        """Abort jobs in any unfinished state: at once while they wait or are PENDING; a PROCESSING job is asked to stop
+        (asked=True). A finished job is not changed. A job that changes its state meanwhile is not missed. A request to
+        abort replaces a request to disable."""
+
+    @abc.abstractmethod
+    async def abort_run(self, run_id: str) -> list[Change]:
+        """Abort every job added under this run, as `abort` does. Finished jobs are left out of the answer."""
+
+    @abc.abstractmethod
+    async def retry(self, ids: Sequence[UUID]) -> list[Change]:
+        """Put FAILED and ABORTED jobs back: PENDING at the end of the line, with all attempts again, and with their
+        history. Other jobs are not changed, nor is a job whose unique key now belongs to another job."""
+
+    @abc.abstractmethod
+    async def disable(self, ids: Sequence[UUID]) -> list[Change]:
+        """Make jobs DISABLED: at once while they wait or are PENDING; a PROCESSING job is asked to stop (asked=True),
+        unless it was asked to abort before, which stands. Finished jobs are not changed."""
+
+    @abc.abstractmethod
+    async def enable(self, ids: Sequence[UUID]) -> list[Change]:
+        """Make DISABLED jobs PENDING, at the end of the line, or SCHEDULED if their `run_at` still lies ahead; and
+        take back the request to disable a PROCESSING job (asked=True). Other jobs are not changed. A job that was
+        disabled in its last attempt may run once more, beyond `max_attempts`: enabling it asks for that."""
+
+    @abc.abstractmethod
+    async def delete(self, ids: Sequence[UUID]) -> list[Change]:
+        """Remove jobs in any state, with their history (after=None). The lease of a running job ends, and its worker is
+        notified."""
+
+    @abc.abstractmethod
+    async def clear(self, queue: str) -> int:
+        """Remove all jobs of a queue, in any state; return their number."""

@@ -1,0 +1,66 @@
+"""The facet of producers: adding jobs."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+
+from jobq_core.secret import show_without
+from jobq_core.timestamps import When
+
+
+class NewJob(Struct, frozen=True, kw_only=True, gc=False):
+    """A job to add.
+
+    arguments: JSON as UTF-8 bytes, checked by `jobq_core.encoding`.
+    timeout: seconds that one run may take; None for no limit.
+    backoff: the JSON of a Backoff, or None.
+    """
+
+    id: UUID
+    queue: str
+    kind: str
+    arguments: bytes
+    priority: int = 0
+    run_at: When | None = None
+    deadline: When | None = None
+    timeout: float | None = None
+    max_attempts: int = 10
+    backoff: bytes | None = None
+    unique_key: str | None = None
+    run_id: str | None = None
+    tags: tuple[str, ...] = ()
+    fingerprint: bytes | None = None
+
+    def __repr__(self) -> str:
+        return show_without(self, "arguments", "fingerprint")
+
+
+class Added(Struct, frozen=True, gc=False):
+    """The answer to one NewJob: the id of the job that now stands for it, and whether this call created that job."""
+
+    id: UUID
+    created: bool
+
+
+class ProducerStorage(abc.ABC):
+    """What a producer does with a storage: it adds jobs."""
+
+    @abc.abstractmethod
+    async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:
+        """Store jobs, all or none. A job whose `run_at` lies ahead becomes SCHEDULED, any other PENDING, in the given
+        order.
+
+        A job whose id exists is not changed, and is answered with created=False. So `add` can be repeated as long as
+        the job is kept; after the job was deleted or pruned, the same `add` stores it again. A job whose (queue,
+        unique_key) belongs to an unfinished job, of this batch too, is not stored either: its answer is
+        created=False with the id of that job.
+
+        With `connection`, the jobs are added in that connection's own transaction: others see them when it commits,
+        and never if it rolls back; subscriptions are notified at the commit or not at all. Raises ConfigurationError
+        for a connection that this storage cannot use: of another kind, or to another database.
+        """
