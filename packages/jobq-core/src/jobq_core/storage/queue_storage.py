@@ -5,8 +5,9 @@ from __future__ import annotations
 import abc
 from datetime import datetime
 from types import TracebackType
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
+from jobq_core.migrations import Phase
 from jobq_core.storage.keeper import KeeperStorage
 from jobq_core.storage.notifications import NotificationStorage
 from jobq_core.storage.operator import OperatorStorage
@@ -67,7 +68,7 @@ class QueueStorage(
         await self.close()
 
     @abc.abstractmethod
-    async def migrate(self, phase: Literal["pre", "post", "all"] = "all") -> list[str]:
+    async def migrate(self, phase: Phase = "all") -> list[str]:
         """Update the schema and return the names of the migrations applied, in order.
 
         Works on a storage that is not open. Migrations are numbered files, checked by checksum, and applied under a
