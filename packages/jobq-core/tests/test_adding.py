@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +83,10 @@ def test_a_deadline_may_be_seconds_from_now(deadline: Any) -> None:
     assert submit(deadline=deadline).deadline == 60.0
 
 
+def test_a_timeout_may_be_a_timedelta() -> None:
+    assert submit(timeout=timedelta(minutes=1)).timeout == 60.0
+
+
 class Nowhere(tzinfo):
     """A time zone that does not know its offset."""
 
@@ -93,8 +98,8 @@ class Nowhere(tzinfo):
     ("options", "says"),
     [
         ({"delay": 1, "run_at": MOMENT}, "delay or run_at, not both"),
-        ({"delay": MOMENT}, "a moment is given as run_at"),
-        ({"run_at": 30}, "seconds are given as delay"),
+        ({"delay": MOMENT}, "give a datetime as run_at"),
+        ({"run_at": 30}, "give seconds as delay"),
         ({"run_at": MOMENT.replace(tzinfo=None)}, "run_at needs a time zone"),
         ({"deadline": MOMENT.replace(tzinfo=None)}, "deadline needs a time zone"),
         ({"run_at": MOMENT.replace(tzinfo=Nowhere())}, "run_at needs a time zone"),
@@ -160,3 +165,11 @@ def test_a_backoff_comes_back_as_it_was(base: float, factor: float, maximum: flo
     assert data is not None
     assert decode_backoff(data) == backoff
     assert decode_backoff(data.decode()) == backoff
+
+
+def test_a_stored_backoff_is_checked_and_may_have_fields_of_a_later_release() -> None:
+    assert decode_backoff(b'{"base":5,"later":1}') == Backoff(base=5)
+    with pytest.raises(ConfigurationError, match="base must be 0 seconds or more"):
+        decode_backoff(b'{"base":-1}')
+    with pytest.raises(msgspec.ValidationError, match="base"):
+        decode_backoff(b'{"base":"soon"}')

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -83,3 +84,4 @@ def test_a_thread_that_sleeps_is_woken_when_the_run_is_to_stop() -> None:
 
 def test_a_sleep_that_nobody_ends_says_so() -> None:
     assert not JobContext().wait_aborted(0)
+    assert not JobContext().wait_aborted(timedelta(0))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -41,6 +41,7 @@ def test_a_retryable_error_says_when() -> None:
     moment = datetime(2030, 1, 1, tzinfo=UTC)
     assert (RetryableJobError("busy").delay, RetryableJobError("busy").retry_at) == (None, None)
     assert RetryableJobError(delay=0).delay == 0
+    assert RetryableJobError(delay=timedelta(minutes=1)).delay == 60.0
     assert RetryableJobError("busy", retry_at=moment).retry_at == moment
     assert str(RetryableJobError("busy", delay=1.5)) == "busy"
 
@@ -51,6 +52,8 @@ def test_a_retryable_error_that_says_nonsense_is_refused() -> None:
         RetryableJobError(delay=1, retry_at=moment)
     with pytest.raises(ValueError, match="0 seconds or more"):
         RetryableJobError(delay=-1)
+    with pytest.raises(ValueError, match="0 seconds or more"):
+        RetryableJobError(delay=timedelta(seconds=-1))
     with pytest.raises(ValueError, match="0 seconds or more"):
         RetryableJobError(delay=float("nan"))
     with pytest.raises(ValueError, match="0 seconds or more"):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import enum
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -145,6 +145,13 @@ def test_all_that_can_be_declared_is_kept() -> None:
     assert (definition.executor, definition.fingerprint, definition.errors) == ("thread", True, (LookupError,))
 
 
+def test_a_timeout_may_be_a_timedelta() -> None:
+    @job(timeout=timedelta(minutes=1))
+    def work() -> None: ...
+
+    assert work.definition.timeout == 60.0
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -167,6 +174,7 @@ def test_all_that_can_be_declared_is_kept() -> None:
         ({"timeout": float("inf")}, "timeout"),
         ({"timeout": float("nan")}, "timeout"),
         ({"timeout": "1"}, "timeout"),
+        ({"timeout": timedelta(0)}, "more than 0 seconds"),
         ({"retry": Backoff()}, "retry must be a RetryPolicy"),
         ({"retry": 0}, "retry must be a RetryPolicy"),
         ({"executor": 7}, "executor must be text"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -193,6 +194,15 @@ async def test_one_of_many_askers_wins_a_delay() -> None:
         clock.now += 59.5
         assert (await start(limiter, 1)).count == 0
         clock.now += 0.5
+
+
+async def test_a_window_and_a_gap_may_be_timedeltas() -> None:
+    clock = Clock()
+    minute = timedelta(minutes=1)
+    for limiter in (RateLimiter(1, minute, clock=clock), DelayLimiter(minute, clock=clock)):
+        assert (await limiter.try_acquire()).count == 1
+        await limiter.started()
+        assert await limiter.try_acquire() == Grant(0, 60.0)
 
 
 async def test_a_delay_that_was_reserved_and_released_is_free() -> None:

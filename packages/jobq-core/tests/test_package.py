@@ -43,7 +43,7 @@ classes = {value for module in modules for value in vars(module).values() if isi
 print(*sorted(cls.__name__ for cls in classes if attrs.has(cls)))
 """
     made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert made.split() == ["JobDefinition", "JobFilter", "RetryPolicy"]
+    assert made.split() == ["Backoff", "JobDefinition", "JobFilter", "RetryPolicy"]
 
 
 def test_what_the_public_interface_gives_and_takes_can_be_imported_from_its_top() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -27,6 +28,12 @@ def test_the_wait_doubles_up_to_an_hour() -> None:
 def test_the_wait_is_as_configured() -> None:
     backoff = Backoff(base=10, factor=3, maximum=100, jitter=False)
     assert [backoff.delay(attempt) for attempt in (1, 2, 3, 4)] == [10, 30, 90, 100]
+
+
+def test_a_wait_may_be_a_timedelta() -> None:
+    backoff = Backoff(base=timedelta(minutes=1), maximum=timedelta(hours=2))
+    assert backoff == Backoff(base=60, maximum=7200)
+    assert type(backoff.base) is float
 
 
 def test_jitter_draws_from_zero_to_the_wait() -> None:

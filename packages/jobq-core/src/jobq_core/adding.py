@@ -1,4 +1,4 @@
-"""From a job value and the options of `add` to the NewJob that a storage takes."""
+"""Turns a job value and the options of `add` into the NewJob that a storage takes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 from uuid import UUID
 
+import attrs
 import msgspec
 from msgspec.structs import replace
 
-from jobq_core.checks import check_list, is_number
+from jobq_core.checks import Seconds, check_list, is_number, to_seconds
 from jobq_core.errors import CENTURY, ConfigurationError
 from jobq_core.job import (
     Job,
@@ -26,26 +27,28 @@ from jobq_core.storage import NewJob, When
 
 
 class AddOptions(TypedDict, total=False):
-    """What belongs to one submission and not to the work.
+    """Options of one job, given to `add`.
 
-    queue: where it waits (default: the job's own, else the client's).
-    priority: -9 to 9, higher first (default: the job's own).
-    delay: seconds or a timedelta before it may run; run_at: the moment, an aware datetime. Not both.
-    deadline: seconds or a timedelta from now, or an aware datetime; past it the job is not started, and is stopped.
-    timeout: seconds that one run may take (default: the job's own).
-    max_attempts: how many runs at most (default: the job's own).
-    retry: the Backoff between them (default: the job's own).
-    unique: a key; while a job of this queue with this key has not finished, no second one is added.
-    run_id: a name for all jobs of one run, to find and abort them together.
-    tags: words to find the job by.
+    queue: name of its queue (default: the queue declared with the job, else the client's).
+    priority: -9 to 9, higher first (default: as declared).
+    delay: time before the job may run, in seconds or as a timedelta (default: none). Excludes run_at.
+    run_at: earliest start, as an aware datetime (default: now). Excludes delay.
+    deadline: end of the job's time, as an aware datetime, or counted from now in seconds or as a timedelta. The job
+        does not start after it, and is stopped if it still runs then (default: none).
+    timeout: longest time of one run, in seconds or as a timedelta (default: as declared).
+    max_attempts: highest number of runs, from 1 to 32767 (default: as declared).
+    retry: the Backoff between runs (default: as declared).
+    unique: a key. While a job with this key is unfinished in this queue, no second one is added (default: none).
+    run_id: a name shared by the jobs of one run, to find and abort them together (default: none).
+    tags: at most 50 words to find the job by (default: none).
     """
 
     queue: str
     priority: int
-    delay: float | timedelta
+    delay: Seconds
     run_at: datetime
-    deadline: When | timedelta
-    timeout: float
+    deadline: Seconds | datetime
+    timeout: Seconds
     max_attempts: int
     retry: Backoff
     unique: str
@@ -54,8 +57,8 @@ class AddOptions(TypedDict, total=False):
 
 
 def new_job(id: UUID, job: Job[Any] | Any, default_queue: str, options: AddOptions) -> NewJob:
-    """Make the NewJob; raises InvalidJobError for arguments that cannot be kept, ConfigurationError for a bad
-    option."""
+    """Return the NewJob; raises InvalidJobError for arguments that cannot be stored, ConfigurationError for an option
+    out of range, TypeError for an unknown option."""
     definition = definition_of(job)
     if not isinstance(job, Job):
         raise ConfigurationError(f"{short_repr(job)} is a kind of job; call it with its arguments to make a job")
@@ -91,8 +94,7 @@ def new_job(id: UUID, job: Job[Any] | Any, default_queue: str, options: AddOptio
 
 
 def new_job_like(pattern: NewJob, id: UUID, job: Job[Any]) -> NewJob:
-    """Make the NewJob of another job of the same class that is submitted with the same options; raises
-    InvalidJobError."""
+    """Return the NewJob of another job of the same class, added with the same options; raises InvalidJobError."""
     definition = job.definition
     arguments = definition.encode_arguments(job)
     return replace(pattern, id=id, arguments=arguments, fingerprint=definition.fingerprint_of(arguments))
@@ -104,25 +106,24 @@ def _run_at(options: AddOptions) -> When | None:
     if delay is not None and run_at is not None:
         raise ConfigurationError("give delay or run_at, not both")
     if isinstance(delay, datetime):
-        raise ConfigurationError("delay must be seconds or a timedelta; a moment is given as run_at")
+        raise ConfigurationError("delay must be seconds or a timedelta; give a datetime as run_at")
     if delay is not None:
         return _when(delay, "delay")
     if isinstance(run_at, (int, float, timedelta)):
-        raise ConfigurationError("run_at must be an aware datetime; seconds are given as delay")
+        raise ConfigurationError("run_at must be an aware datetime; give seconds as delay")
     return None if run_at is None else _when(run_at, "run_at")
 
 
 def _when(value: Any, what: str) -> When:
     if isinstance(value, datetime):
-        if value.utcoffset() is None:  # which a tzinfo may leave open
+        if value.utcoffset() is None:
             raise ConfigurationError(f"{what} needs a time zone, as datetime.now(UTC) has")
         try:
-            # As storages keep it: a moment that UTC has no year for could be written, and never be read again.
-            value.astimezone(UTC)
+            value.astimezone(UTC)  # as storages keep it
         except OverflowError:
             raise ConfigurationError(f"{what} must lie in the years 1 to 9999 of UTC, not at {value}") from None
         return value
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    seconds = to_seconds(value)
     if not is_number(seconds) or seconds != seconds:
         raise ConfigurationError(f"{what} must be seconds, a timedelta or an aware datetime, not {short_repr(value)}")
     if not 0 <= seconds <= CENTURY:
@@ -141,8 +142,9 @@ def _backoff(retry: Any) -> bytes | None:
 
 
 def decode_backoff(data: bytes | str) -> Backoff:
-    """Make the Backoff again that `add(retry=…)` stored."""
-    return msgspec.json.decode(data, type=Backoff)
+    """Return the Backoff that `add(retry=…)` stored; raises an error of msgspec, or ConfigurationError, for other
+    data."""
+    return attrs.evolve(msgspec.json.decode(data, type=Backoff))  # msgspec sets the fields without their checks
 
 
 def _tags(tags: Any) -> tuple[str, ...]:

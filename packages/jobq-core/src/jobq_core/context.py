@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from jobq_core.checks import is_number
+from jobq_core.checks import Seconds, is_number, to_seconds
 from jobq_core.encoding import MAX_DETAILS, check_text, encode
 from jobq_core.errors import AbortSignalJobError, InvalidJobError
 from jobq_core.records import Progress
@@ -82,9 +82,10 @@ class JobContext:
         if self._stop.is_set():
             raise AbortSignalJobError(f"job {self.job_id} was asked to stop")
 
-    def wait_aborted(self, timeout: float) -> bool:
-        """Sleep for up to `timeout` seconds in a thread handler; True as soon as the run is to stop."""
-        return self._stop.wait(timeout)
+    def wait_aborted(self, timeout: Seconds) -> bool:
+        """Sleep in a thread handler for at most `timeout` (seconds or a timedelta); returns whether the run is to
+        stop, as soon as it is."""
+        return self._stop.wait(to_seconds(timeout))
 
     def request_stop(self) -> None:
         """Make `aborted` true; called by the worker."""

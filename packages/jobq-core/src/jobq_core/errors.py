@@ -24,7 +24,7 @@ JobQueueError
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from jobq_core.reprs import short_repr
@@ -33,8 +33,8 @@ CENTURY: Final = 100 * 366 * 86_400.0
 """Seconds: the longest time ahead, or kept, that anybody may name. What lies beyond no storage could reckon with."""
 
 
-def _is_span(value: object) -> bool:
-    return isinstance(value, (int, float)) and 0 <= value <= CENTURY
+def _is_delay(seconds: object) -> bool:
+    return isinstance(seconds, (int, float)) and 0 <= seconds <= CENTURY
 
 
 class JobQueueError(Exception):
@@ -52,17 +52,22 @@ class JobError(JobQueueError):
 
 
 class RetryableJobError(JobError):
-    """Run the job again, `delay` seconds from now or at `retry_at`, while attempts are left.
+    """Run the job again after `delay` or at `retry_at`, while attempts are left.
 
-    With neither, the job's own backoff decides. Giving both, a delay that is no number from 0 to 100 years, or a
-    `retry_at` that is naive or lies outside the years 1 to 9999 of UTC raises ValueError.
+    delay: seconds or a timedelta, from 0 to 100 years (default: the backoff decides); the attribute holds seconds.
+    retry_at: an aware datetime in the years 1 to 9999 of UTC. Excludes delay.
+
+    Raises ValueError for both, and for values out of range.
     """
 
-    def __init__(self, message: str = "", *, delay: float | None = None, retry_at: datetime | None = None) -> None:
+    def __init__(
+        self, message: str = "", *, delay: float | timedelta | None = None, retry_at: datetime | None = None
+    ) -> None:
         super().__init__(message)
         if delay is not None and retry_at is not None:
             raise ValueError("give RetryableJobError a delay or a retry_at, not both")
-        if delay is not None and not _is_span(delay):
+        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        if seconds is not None and not _is_delay(seconds):
             raise ValueError(
                 f"RetryableJobError: delay must be 0 seconds or more, and at most 100 years, not {short_repr(delay)}"
             )
@@ -75,7 +80,7 @@ class RetryableJobError(JobError):
                 retry_at.astimezone(UTC)
             except OverflowError:
                 raise ValueError(f"RetryableJobError: no storage could keep the retry_at {retry_at}") from None
-        self.delay = delay
+        self.delay = seconds
         self.retry_at = retry_at
 
 

@@ -26,7 +26,7 @@ from typing import (
 import attrs
 import msgspec
 
-from jobq_core.checks import check_bool, check_exceptions, is_number
+from jobq_core.checks import Seconds, check_bool, check_exceptions, is_number, to_seconds
 from jobq_core.context import JobContext
 from jobq_core.encoding import MAX_ARGUMENTS, MAX_RESULT, check_text, encode, encode_fields, make_decoder
 from jobq_core.encoding import fingerprint as make_fingerprint
@@ -184,7 +184,7 @@ def job(
     queue: str | None = None,
     priority: int = 0,
     max_attempts: int = 10,
-    timeout: float | None = None,
+    timeout: Seconds | None = None,
     retry: RetryPolicy | None = None,
     executor: str | None = None,
     fingerprint: bool = False,
@@ -196,7 +196,7 @@ def job(
     queue: where its jobs go unless `add` says otherwise (default: the client's queue).
     priority: -9 to 9, higher first (default 0).
     max_attempts: how many runs at most, 1 to 32767 (default 10).
-    timeout: seconds that one run may take (default: no limit).
+    timeout: longest time of one run, in seconds or as a timedelta (default: no limit).
     retry: which exceptions run it again, and when (default: any, with exponential backoff and full jitter).
     executor: where it runs: 'async' or 'thread' (default: by whether it is a coroutine function).
     fingerprint: keep one, so that `client.output_for(job)` finds the newest result of equal arguments (default: no).
@@ -344,12 +344,14 @@ def check_max_attempts(max_attempts: Any) -> int:
 
 
 def check_timeout(timeout: Any) -> float | None:
-    """Return a time limit in seconds, above 0, or None for no limit; raises ConfigurationError otherwise."""
+    """Return the seconds of a time limit (a number or a timedelta) above 0, or None for no limit; raises
+    ConfigurationError otherwise."""
     if timeout is None:
         return None
-    if not is_number(timeout) or not 0 < timeout < 10 * 365 * 86400:
+    seconds = to_seconds(timeout)
+    if not is_number(seconds) or not 0 < seconds < 10 * 365 * 86400:
         raise ConfigurationError(
             "timeout must be more than 0 seconds (and less than 10 years), or None for no limit, "
             f"not {short_repr(timeout)}"
         )
-    return float(timeout)
+    return float(seconds)

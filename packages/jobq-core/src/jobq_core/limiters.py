@@ -22,7 +22,7 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
-from jobq_core.checks import check_count, check_list, check_positive_seconds
+from jobq_core.checks import Seconds, check_count, check_list, check_positive_seconds
 from jobq_core.errors import ConfigurationError
 from jobq_core.reprs import short_repr
 
@@ -102,7 +102,7 @@ class RateLimiter(Limiter):
     """
 
     def __init__(
-        self, max: int, per: float, *, scope: Scope = "worker", clock: Callable[[], float] = time.monotonic
+        self, max: int, per: Seconds, *, scope: Scope = "worker", clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._max = check_count(max, "RateLimiter: max", least=1, most=MAX_STARTS)
         self._per = check_positive_seconds(per, "RateLimiter: per")
@@ -140,7 +140,7 @@ class EvenlySpacedRateLimiter(Limiter):
     """
 
     def __init__(
-        self, max: int, per: float, *, scope: Scope = "worker", clock: Callable[[], float] = time.monotonic
+        self, max: int, per: Seconds, *, scope: Scope = "worker", clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._gap = check_positive_seconds(per, f"{type(self).__name__}: per") / check_count(
             max, f"{type(self).__name__}: max", least=1, most=MAX_STARTS
@@ -174,7 +174,9 @@ class EvenlySpacedRateLimiter(Limiter):
 class DelayLimiter(EvenlySpacedRateLimiter):
     """At least `seconds` between one start and the next. Raises ConfigurationError unless it is above 0."""
 
-    def __init__(self, seconds: float, *, scope: Scope = "worker", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, seconds: Seconds, *, scope: Scope = "worker", clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__(1, seconds, scope=scope, clock=clock)
 
 

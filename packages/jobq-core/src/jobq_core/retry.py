@@ -1,65 +1,80 @@
 """When a job that failed runs again.
 
-Exponential backoff with full jitter, as measured best against herds in Marc Brooker, 'Exponential Backoff And Jitter'
-(AWS Architecture Blog, 2015): the delay is drawn evenly from 0 to the backoff, so that jobs which failed together do
-not come back together.
+Exponential backoff with full jitter: the delay is drawn evenly from 0 to the backoff, so that jobs which failed
+together do not return together. Marc Brooker, 'Exponential Backoff And Jitter' (AWS Architecture Blog, 2015), measured
+it against the alternatives.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 import attrs
-from msgspec import Struct
 
-from jobq_core.checks import check_bool, check_exceptions, is_number
+from jobq_core.checks import Seconds, check_bool, check_exceptions, is_number, to_seconds
 from jobq_core.errors import ConfigurationError, PermanentJobError
 from jobq_core.reprs import short_repr
 
-
-def _check_backoff(backoff: Backoff) -> None:
-    for name in ("base", "maximum"):
-        value = getattr(backoff, name)
-        if not is_number(value) or not 0 <= value <= 10 * 365 * 86400:
-            raise ConfigurationError(
-                f"Backoff: {name} must be 0 seconds or more (and at most 10 years), not {short_repr(value)}"
-            )
-    if not is_number(backoff.factor) or not 1 <= backoff.factor <= 100:
-        raise ConfigurationError(f"Backoff: factor must be from 1 to 100, not {short_repr(backoff.factor)}")
-    check_bool(backoff.jitter, "Backoff: jitter")
+_TEN_YEARS: Final = 10 * 365 * 86_400
 
 
-class Backoff(Struct, frozen=True, kw_only=True):
-    """How long to wait before the next attempt.
+# Converters. Each is annotated with the types that callers may pass: mypy takes them for those of the parameter.
+def _base(value: Seconds) -> float:
+    return _wait(value, "base")
 
-    base: seconds before the second attempt (default 1).
-    factor: by how much each further wait is longer (default 2).
-    maximum: the longest wait in seconds (default 3600).
-    jitter: draw the delay evenly from 0 to the wait (default), or take the wait as it is.
 
-    Raises ConfigurationError for negative times or a factor below 1.
+def _maximum(value: Seconds) -> float:
+    return _wait(value, "maximum")
+
+
+def _wait(value: Any, name: str) -> float:
+    seconds = to_seconds(value)
+    if not is_number(seconds) or not 0 <= seconds <= _TEN_YEARS:
+        raise ConfigurationError(
+            f"Backoff: {name} must be 0 seconds or more (and at most 10 years), not {short_repr(value)}"
+        )
+    return float(seconds)
+
+
+def _factor(value: float) -> float:
+    if not is_number(value) or not 1 <= value <= 100:
+        raise ConfigurationError(f"Backoff: factor must be from 1 to 100, not {short_repr(value)}")
+    return float(value)
+
+
+def _jitter(value: bool) -> bool:
+    return check_bool(value, "Backoff: jitter")
+
+
+@attrs.frozen(kw_only=True)
+class Backoff:
+    """How long a job waits before its next attempt.
+
+    base: wait before the second attempt, in seconds or as a timedelta (default 1 second).
+    factor: ratio of each wait to the one before it, from 1 to 100 (default 2).
+    maximum: longest wait, in seconds or as a timedelta (default 1 hour).
+    jitter: draw the delay evenly from 0 to the wait (default), or use the wait itself.
+
+    The attributes hold seconds. Raises ConfigurationError for a value out of range: waits are at most 10 years.
     """
 
-    base: float = 1.0
-    factor: float = 2.0
-    maximum: float = 3600.0
-    jitter: bool = True
-
-    def __post_init__(self) -> None:
-        _check_backoff(self)
+    base: float = attrs.field(default=1.0, converter=_base)
+    factor: float = attrs.field(default=2.0, converter=_factor)
+    maximum: float = attrs.field(default=3600.0, converter=_maximum)
+    jitter: bool = attrs.field(default=True, converter=_jitter)
 
     def delay(self, attempt: int, draw: Callable[[], float] = random.random) -> float:
-        """Return the seconds to wait after attempt number `attempt` (1 is the first) failed.
+        """Return the seconds to wait after attempt number `attempt` failed; the first attempt is 1.
 
-        `draw` gives a number in [0, 1); tests give their own.
+        draw: returns a random number in [0, 1).
         """
-        # Beyond 2**64 the wait is at its maximum anyway; the bound keeps the power from overflowing.
+        # The bound keeps the power from overflowing.
         wait = min(self.base * self.factor ** min(attempt - 1, 64), self.maximum)
         return wait * draw() if self.jitter else wait
 
 
-# Functions with types of their own: mypy takes those of a converter for the types of what is given.
 def _fail_on(types: Iterable[type[BaseException]]) -> tuple[type[BaseException], ...]:
     return check_exceptions(types, "fail_on")
 
@@ -78,11 +93,11 @@ def _backoff(backoff: Backoff) -> Backoff:
 class RetryPolicy:
     """Which exceptions run a job again, and when. Declared with the job: `@job(retry=RetryPolicy(…))`.
 
-    backoff: the wait between attempts.
-    fail_on: exception types that fail the job at once, as PermanentJobError does.
-    retry_on: if given, only these exception types run the job again; any other fails it at once.
+    backoff: the wait between attempts (default: `Backoff()`).
+    fail_on: exception types that fail the job at once, as PermanentJobError does (default: none).
+    retry_on: the only exception types that run the job again; any other fails it at once (default: all types).
 
-    Raises ConfigurationError for what is no Backoff and no type of exceptions.
+    Raises ConfigurationError for an argument of another type.
     """
 
     backoff: Backoff = attrs.field(factory=Backoff, converter=_backoff)
@@ -90,7 +105,7 @@ class RetryPolicy:
     retry_on: tuple[type[BaseException], ...] | None = attrs.field(default=None, converter=_retry_on)
 
     def retries(self, error: BaseException) -> bool:
-        """Say whether this exception is worth another attempt."""
+        """Return whether a job that raised this exception gets another attempt."""
         if isinstance(error, (PermanentJobError, *self.fail_on)):
             return False
         return self.retry_on is None or isinstance(error, self.retry_on)

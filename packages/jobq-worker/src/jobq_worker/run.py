@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from jobq_core.checks import Seconds
 from jobq_core.context import JobContext
 from jobq_core.job import Job
 from jobq_core.storage import ClaimedJob, Settlement
@@ -74,7 +75,7 @@ class RunContext(JobContext):
             self.told = True
         return self.told
 
-    def wait_aborted(self, timeout: float) -> bool:
-        """Sleep for up to `timeout` seconds in a thread handler; True as soon as the run is to stop."""
-        self._stop.wait(timeout)
+    def wait_aborted(self, timeout: Seconds) -> bool:
+        """See `JobContext.wait_aborted`."""
+        super().wait_aborted(timeout)
         return self.aborted
