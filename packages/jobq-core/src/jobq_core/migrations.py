@@ -18,14 +18,12 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Self
 
 from msgspec import Struct
 
 from jobq_core.errors import SchemaError
-
-Phase: TypeAlias = Literal["pre", "post", "all"]
-"""Which migrations to apply."""
+from jobq_core.storage import Phase
 
 _NAME: Final = re.compile(r"\d{4}_(pre|post)_[a-z0-9_]+")
 _REMEDY: Final = "run `jobq migrate`, or `await storage.migrate()` before opening the storage"

@@ -45,7 +45,7 @@ from jobq_core.storage.notifications import (
 )
 from jobq_core.storage.operator import Change, OperatorStorage
 from jobq_core.storage.producer import Added, NewJob, ProducerStorage
-from jobq_core.storage.queue_storage import QueueStorage
+from jobq_core.storage.queue_storage import Phase, QueueStorage
 from jobq_core.storage.reader import JobFilter, JobStatus, Page, ReaderStorage
 from jobq_core.storage.worker import (
     UNKNOWN_KIND,
@@ -80,6 +80,7 @@ __all__ = [
     "NotificationStorage",
     "OperatorStorage",
     "Page",
+    "Phase",
     "ProducerStorage",
     "ProgressReport",
     "Promotion",

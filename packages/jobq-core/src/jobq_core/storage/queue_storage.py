@@ -5,15 +5,17 @@ from __future__ import annotations
 import abc
 from datetime import datetime
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self, TypeAlias
 
-from jobq_core.migrations import Phase
 from jobq_core.storage.keeper import KeeperStorage
 from jobq_core.storage.notifications import NotificationStorage
 from jobq_core.storage.operator import OperatorStorage
 from jobq_core.storage.producer import ProducerStorage
 from jobq_core.storage.reader import ReaderStorage
 from jobq_core.storage.worker import WorkerStorage
+
+Phase: TypeAlias = Literal["pre", "post", "all"]
+"""Which migrations to apply: those that are safe while older code runs, those that are not, or all."""
 
 
 class QueueStorage(
