@@ -165,6 +165,7 @@ def test_it_works_as_the_first_process_of_a_container(launch: Launch, tmp_path: 
         (["json"], "Missing option '--storage'"),
         (["--storage", "memory://"], "Missing argument 'MODULE...'"),
         (["json", "--storage", "memory://", "--concurrency", "-1"], "Invalid value for '--concurrency'"),
+        (["json", "--storage", "memory://", "--log-level", "loud"], "Invalid value for '--log-level'"),
     ],
 )
 def test_what_cannot_work_is_said_clearly(args: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,6 @@ from jobq_core import (
     job,
 )
 from jobq_core.memory import MemoryQueueStorage
-from jobq_core.storage import Retention
 from jobq_worker import JobQueueWorker
 
 from .kit import Endings, Stage, add, add_many, ending, record, state, working
@@ -354,31 +353,6 @@ async def test_a_size_that_cannot_be_is_refused(storage: Probe, count: Any) -> N
     with pytest.raises(ConfigurationError, match="concurrency must be a whole number, 0 or more"):
         worker.resize(count)
     assert worker.concurrency == 10
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"queues": []}, "queues must be a list"),
-        ({"queues": "mail"}, "queues must be several, as in queues="),
-        ({"queues": 5}, "queues must be several, as in queues="),
-        ({"concurrency": 10**20}, "concurrency must be a whole number, 0 or more and at most 100000"),
-        ({"lost_after": 10**400}, "lost_after must be"),
-        ({"retention": 5}, "retention must be a Retention"),
-        ({"retention": {"mail": 5}}, "retention must be a Retention"),
-        ({"retention": {"": Retention()}}, "a queue must be text"),
-        ({"queues": [""]}, "a queue must be text"),
-        ({"concurrency": -1}, "concurrency must be"),
-        ({"heartbeat_interval": 0}, "heartbeat_interval must be"),
-        ({"lost_after": 15}, "must be at least twice heartbeat_interval"),
-        ({"poll_interval": float("inf")}, "poll_interval must be"),
-        ({"stop_timeout": -1}, "a stop's timeout must be"),
-        ({"name": ""}, "the name of a worker"),
-    ],
-)
-def test_options_that_cannot_work_are_refused(storage: Probe, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigurationError, match=message):
-        JobQueueWorker(storage, jobs=[quick], **options)
 
 
 async def test_statistics_sum_over_slots_and_survive_a_stop(storage: Probe) -> None:

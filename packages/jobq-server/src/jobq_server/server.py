@@ -15,7 +15,6 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from jobq_core.checks import check_count
 from jobq_core.errors import ConfigurationError
 from jobq_core.events import E, Event, EventSource
 from jobq_core.job import Job
@@ -26,7 +25,7 @@ from jobq_server.options import PoolOptions
 from jobq_server.ownership import Holding
 from jobq_server.stats import PoolStats, ServerStats
 from jobq_worker import JobQueueWorker, WorkerHealth
-from jobq_worker.worker import MAX_CONCURRENCY
+from jobq_worker.options import check_concurrency
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,7 +64,7 @@ class JobQueueServer(EventSource):
             self._holding.storage,
             jobs=jobs,
             queues=queues,
-            concurrency=check_count(worker_count, "worker_count", most=MAX_CONCURRENCY),
+            concurrency=check_concurrency(worker_count, "worker_count"),
             name=name,
             **options,
         )
@@ -152,7 +151,7 @@ class JobQueueServer(EventSource):
         Workers that are no longer wanted finish the jobs that they run. Raises ConfigurationError for a number below
         0 and for what is no whole number.
         """
-        self._engine.resize(check_count(worker_count, "worker_count", most=MAX_CONCURRENCY))
+        self._engine.resize(check_concurrency(worker_count, "worker_count"))
 
     @property
     def worker_count(self) -> int:

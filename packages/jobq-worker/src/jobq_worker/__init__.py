@@ -1,7 +1,17 @@
 """Claim and run jobq jobs."""
 
 from jobq_worker.health import WorkerHealth, WorkerState
+from jobq_worker.options import PoolOptions, ServingOptions, WorkerKeywords, WorkerOptions
 from jobq_worker.slots import SlotStats
 from jobq_worker.worker import JobQueueWorker
 
-__all__ = ["JobQueueWorker", "SlotStats", "WorkerHealth", "WorkerState"]
+__all__ = [
+    "JobQueueWorker",
+    "PoolOptions",
+    "ServingOptions",
+    "SlotStats",
+    "WorkerHealth",
+    "WorkerKeywords",
+    "WorkerOptions",
+    "WorkerState",
+]

@@ -1,108 +1,112 @@
-"""`jobq worker`: run the jobs of modules until told to stop; and what `jobq server` shares with it."""
+"""`jobq worker`: run the jobs of modules until a signal; and the parts that `jobq server` shares with it."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-import logging
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
+import attrs
 import click
 
 from jobq_core.commands import storage_option
 from jobq_core.registry import Registry
-from jobq_worker.worker import MAX_CONCURRENCY, JobQueueWorker
+from jobq_worker.logs import FORMATS, LEVELS, configure_logging
+from jobq_worker.options import COMMAND_LINE, MAX_CONCURRENCY, CommandLine, WorkerOptions
+from jobq_worker.worker import JobQueueWorker
 
 C = TypeVar("C", bound=Callable[..., Any])
 
-_OPTIONS = (
-    click.argument("modules", metavar="MODULE...", nargs=-1, required=True),
-    storage_option,
-    click.option(
-        "--queue",
-        "queues",
-        metavar="NAME",
-        multiple=True,
-        callback=lambda _context, _option, queues: queues or None,
-        help="Take jobs from this queue; may be given several times.  [default: those that the jobs declare]",
-    ),
-    click.option("--name", metavar="NAME", help="What to call this worker.  [default: the host's name]"),
-    click.option(
-        "--heartbeat-interval",
-        metavar="SECONDS",
-        type=float,
-        default=10.0,
-        show_default=True,
-        help="Give a sign of life this often.",
-    ),
-    click.option(
-        "--lost-after",
-        metavar="SECONDS",
-        type=float,
-        default=30.0,
-        show_default=True,
-        help="Let others take the jobs back after this long without a sign of life.",
-    ),
-    click.option(
-        "--stop-timeout",
-        metavar="SECONDS",
-        type=float,
-        default=30.0,
-        show_default=True,
-        help="On SIGTERM or SIGINT, wait this long for running jobs; a second signal stops at once.",
-    ),
-)
 
+def serving_options(renamed: Mapping[str, tuple[str, CommandLine]] = {}) -> Callable[[C], C]:
+    """Return a decorator that gives a command the parameters of `serve`: modules, storage, the options of a worker that
+    have a place on the command line, log_level and log_format.
 
-def serving_options(command: C) -> C:
-    """Give a command what every command that runs jobs takes.
-
-    These are the parameters modules, storage, queues, name, heartbeat_interval, lost_after and stop_timeout.
+    renamed: for a field of `WorkerOptions`, the command's word for it and how it appears.
     """
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+    parameters = [click.argument("modules", metavar="MODULE...", nargs=-1, required=True), storage_option]
+    for field in attrs.fields(WorkerOptions):
+        shown: CommandLine | None = field.metadata.get(COMMAND_LINE)
+        if shown is not None:
+            word, shown = renamed.get(field.name, (field.name, shown))
+            parameters.append(_option(word, field.default, shown))
+    parameters += [
+        click.option(
+            "--log-level",
+            metavar="LEVEL",
+            type=click.Choice(LEVELS, case_sensitive=False),
+            default="info",
+            show_default=True,
+            help=f"Log messages of this level and above, to standard error: {', '.join(LEVELS)}.",
+        ),
+        click.option(
+            "--log-format",
+            type=click.Choice(FORMATS),
+            default="text",
+            show_default=True,
+            help="Log lines of text, or one JSON object per line.",
+        ),
+    ]
+
+    def decorate(command: C) -> C:
+        for parameter in reversed(parameters):
+            command = parameter(command)
+        return command
+
+    return decorate
+
+
+def _option(word: str, default: Any, shown: CommandLine) -> Callable[[C], C]:
+    return click.option(
+        shown.flag or f"--{word.replace('_', '-')}",
+        word,
+        metavar=shown.metavar,
+        type=click.IntRange(0, MAX_CONCURRENCY) if shown.type is int else shown.type,
+        multiple=shown.repeated,
+        callback=_none_for_nothing if shown.repeated else None,
+        default=default,
+        show_default=shown.default is None,
+        help=shown.help if shown.default is None else f"{shown.help}  [default: {shown.default}]",
+    )
+
+
+def _none_for_nothing(_context: click.Context, _parameter: click.Parameter, values: tuple[Any, ...]) -> Any:
+    return values or None
 
 
 class Servable(Protocol):
-    """What `serve` can run: a worker, or something that has one inside."""
+    """A worker or a server: serves until a signal."""
 
     async def run(self) -> None:
         """Serve until a signal."""
         ...
 
 
-def serve(servable: Servable) -> None:
-    """Run it until a signal, with logging on standard error."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    asyncio.run(servable.run())
+def serve(
+    make: Callable[..., Servable], modules: Sequence[str], *, log_level: str, log_format: str, **options: Any
+) -> None:
+    """Make a worker or a server for the jobs of these modules, and run it until a signal. Logs to standard error."""
+    configure_logging(log_level, log_format)
+    jobs = [load_module(module) for module in modules]
+    warn_of_memory(options["storage"])
+    asyncio.run(make(jobs=jobs, **options).run())
 
 
 @click.command()
-@serving_options
-@click.option(
-    "--concurrency",
-    metavar="N",
-    type=click.IntRange(0, MAX_CONCURRENCY),
-    default=10,
-    show_default=True,
-    help="Run this many jobs at the same time.",
-)
+@serving_options()
 def worker(modules: tuple[str, ...], **options: Any) -> None:
     """Run the jobs that MODULEs declare, until SIGTERM or SIGINT (Ctrl-C).
 
     A MODULE is named as for import, such as shop.jobs; the working directory is searched too.
 
-    A limiter, a retention, or a body for a job that was declared without one needs a program of your own: see
+    A limiter, a retention, or a handler for a job that was declared without one needs a program of your own: see
     jobq_worker.JobQueueWorker.
     """
-    jobs = [load_module(module) for module in modules]
-    warn_of_memory(options["storage"])
-    serve(JobQueueWorker(jobs=jobs, **options))
+    serve(JobQueueWorker, modules, **options)
 
 
 def warn_of_memory(url: str) -> None:

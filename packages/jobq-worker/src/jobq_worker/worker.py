@@ -6,34 +6,29 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 from uuid import UUID
 
-from jobq_core.checks import check_count, check_list, check_positive_seconds, check_seconds
+from jobq_core.checks import Seconds, check_seconds
 from jobq_core.errors import ConfigurationError
 from jobq_core.events import EventSource, WorkerStarted, WorkerStopped
 from jobq_core.ids import new_id
-from jobq_core.job import Job, JobDefinition, check_name
-from jobq_core.limiters import Limiter, NullLimiter, check_limiter
+from jobq_core.job import Job, JobDefinition
 from jobq_core.records import WorkerInfo, WorkerStats
-from jobq_core.registry import Jobs
-from jobq_core.reprs import short_repr
-from jobq_core.storage import QueueStorage, Retention
+from jobq_core.storage import QueueStorage
 from jobq_core.urls import as_storage, open_storage
 from jobq_worker.garbage import frozen
 from jobq_worker.handlers import Handlers
 from jobq_worker.health import WorkerHealth, WorkerState
+from jobq_worker.options import WorkerKeywords, WorkerOptions, check_concurrency, check_options
 from jobq_worker.shift import Shift
 from jobq_worker.signals import Signals
 from jobq_worker.slots import Slots, SlotStats
 from jobq_worker.trouble import Trouble
 
 logger = logging.getLogger("jobq.worker")
-
-MAX_CONCURRENCY: Final = 100_000
-"""Jobs that one worker may run at the same time: each slot takes its memory at once."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,63 +37,31 @@ class JobQueueWorker(EventSource):
     """Runs jobs: `async with JobQueueWorker(storage, jobs=[…])`, or `start()` and `stop()`, or `run()` until a signal.
 
     storage: a URL, which is opened at each start and closed at each stop, or an open storage, which stays the caller's.
-    jobs: what it can run: declared functions and classes, or modules to take all of them from.
-    queues: where it takes jobs from; several get their turns (default: the queues that its jobs declare, and 'default'
-        for those that declare none).
-    concurrency: how many jobs run at the same time (default 10); 0 pauses. See `resize`.
-    limiter: asked before jobs are claimed (default: no limit).
-    retention: how long finished jobs are kept: one Retention for all its queues, or one per queue (default: as stored).
-    name: what people call it (default: the host's name). Its `id` is new at each start.
-    heartbeat_interval: seconds between signs of life (default 10).
-    lost_after: seconds without one after which others take its jobs back (default 30).
-    poll_interval: seconds between looks for jobs when no bell rings (default 1).
-    stop_timeout: seconds that running jobs have when it stops (default 30).
+    options: all options as one checked value, instead of keywords.
 
-    Raises ConfigurationError for an option that cannot work.
+    The keywords are the fields of `WorkerOptions`: jobs, queues, concurrency, limiter, retention, name,
+    heartbeat_interval, lost_after, poll_interval and stop_timeout. Raises ConfigurationError for an option that does
+    not exist or cannot work.
     """
 
     def __init__(
         self,
         storage: QueueStorage | str,
-        *,
-        jobs: Jobs = (),
-        queues: Sequence[str] | None = None,
-        concurrency: int = 10,
-        limiter: Limiter | None = None,
-        retention: Retention | Mapping[str, Retention] | None = None,
-        name: str | None = None,
-        heartbeat_interval: float = 10.0,
-        lost_after: float = 30.0,
-        poll_interval: float = 1.0,
-        stop_timeout: float = 30.0,
+        options: WorkerOptions | None = None,
+        **keywords: Unpack[WorkerKeywords],
     ) -> None:
         super().__init__()
-        if queues is not None:
-            queues = check_list(queues, "queues", "queues=['default']")
-            if not queues:
-                raise ConfigurationError("queues must be a list of at least one name, as in queues=['default'], not []")
+        if options is None:
+            options = check_options(type(self).__name__, keywords)
+        elif keywords:
+            raise ConfigurationError(f"{', '.join(keywords)}: give either options or keywords, not both")
+        self._options = options
         self._url = storage if isinstance(storage, str) else None
         self._storage = as_storage(storage)
         self._opened = False
-        self._handlers = Handlers(jobs)
-        self._queues = None if queues is None else _unique(check_name(queue, "a queue") for queue in queues)
-        self._slots = Slots(check_count(concurrency, "concurrency", most=MAX_CONCURRENCY))
-        if limiter is not None:
-            check_limiter(limiter, "limiter")
-        self._limiter = None if isinstance(limiter, NullLimiter) else limiter
-        _check_retention(retention)
-        self._retention = retention
-        self._name = check_name(name if name is not None else socket.gethostname(), "the name of a worker")
-        self._heartbeat_interval = check_positive_seconds(heartbeat_interval, "heartbeat_interval")
-        self._lost_after = check_positive_seconds(lost_after, "lost_after")
-        if self._lost_after < 2 * self._heartbeat_interval:
-            raise ConfigurationError(
-                f"lost_after ({lost_after!r} s) must be at least twice heartbeat_interval ({heartbeat_interval!r} s), "
-                "or one late beat makes the worker count as lost"
-            )
-        self._poll_interval = check_positive_seconds(poll_interval, "poll_interval")
-        self._stop_timeout = check_seconds(stop_timeout, "a stop's timeout")
-        self._trouble = Trouble(f"worker {self._name}")
+        self._handlers = Handlers(options.jobs)
+        self._slots = Slots(options.concurrency)
+        self._trouble = Trouble(f"worker {options.name}")
         self._state: WorkerState = "new"
         self._shift: Shift | None = None
         self._starting: asyncio.Future[None] | None = None
@@ -113,12 +76,12 @@ class JobQueueWorker(EventSource):
     @property
     def name(self) -> str:
         """What people call it."""
-        return self._name
+        return self._options.name
 
     @property
     def queues(self) -> tuple[str, ...]:
         """Where it takes jobs from."""
-        return self._handlers.queues() if self._queues is None else self._queues
+        return self._options.queues or self._handlers.queues()
 
     @property
     def concurrency(self) -> int:
@@ -162,13 +125,13 @@ class JobQueueWorker(EventSource):
     async def _start(self, definitions: Sequence[JobDefinition]) -> None:
         info = WorkerInfo(
             id=new_id(),
-            name=self._name,
+            name=self._options.name,
             host=socket.gethostname(),
             pid=os.getpid(),
             queues=self.queues,
             kinds=tuple(definition.kind for definition in definitions),
             concurrency=len(self._slots),
-            lost_after=self._lost_after,
+            lost_after=self._options.lost_after,
         )
         if self._url is not None and self._opened:
             self._storage = open_storage(self._url)
@@ -178,11 +141,11 @@ class JobQueueWorker(EventSource):
             handlers=self._handlers,
             slots=self._slots,
             events=self,
-            limiter=self._limiter,
-            retention=_per_queue(self._retention, self.queues),
+            limiter=self._options.limiter,
+            retention=self._options.retention_of(self.queues),
             trouble=self._trouble,
-            heartbeat_interval=self._heartbeat_interval,
-            poll_interval=self._poll_interval,
+            heartbeat_interval=self._options.heartbeat_interval,
+            poll_interval=self._options.poll_interval,
         )
         try:
             await self._open()
@@ -193,23 +156,23 @@ class JobQueueWorker(EventSource):
         self._shift, self._id, self._stopping = shift, info.id, None
         self._state = "running"
         for warning in self._storage.warnings:
-            logger.warning("worker %s: %s", self._name, warning)
+            logger.warning("worker %s: %s", self._options.name, warning)
         logger.info(
             "worker %s (%s) started: %d at a time, queues %s, on %s",
-            self._name,
+            self._options.name,
             info.id,
             len(self._slots),
             ", ".join(info.queues),
             self._storage.url,
         )
-        self.emit(WorkerStarted(worker=info.id, name=self._name))
+        self.emit(WorkerStarted(worker=info.id, name=self._options.name))
 
-    async def stop(self, timeout: float | None = None) -> None:
+    async def stop(self, timeout: Seconds | None = None) -> None:
         """Claim no more, let running jobs end for up to `timeout` seconds, then stop the others and hand them back.
 
         timeout: default stop_timeout. A second call while it stops shortens the wait. Does nothing on a worker that
         does not run."""
-        patience = self._stop_timeout if timeout is None else check_seconds(timeout, "a stop's timeout")
+        patience = self._options.stop_timeout if timeout is None else check_seconds(timeout, "timeout")
         if self._starting is not None:
             await asyncio.wait([self._starting])
         shift = self._shift
@@ -240,14 +203,14 @@ class JobQueueWorker(EventSource):
         stats = self.stats()
         logger.info(
             "worker %s (%s) stopped: %d completed, %d failed, %d retried, %d handed back",
-            self._name,
+            self._options.name,
             id,
             stats.completed,
             stats.failed,
             stats.retried,
             stats.released,
         )
-        self.emit(WorkerStopped(worker=id, name=self._name, stats=stats))
+        self.emit(WorkerStopped(worker=id, name=self._options.name, stats=stats))
         self.close_events()
 
     async def run(self) -> None:
@@ -287,7 +250,7 @@ class JobQueueWorker(EventSource):
 
         Raises ConfigurationError for a negative number.
         """
-        count = check_count(concurrency, "concurrency", most=MAX_CONCURRENCY)
+        count = check_concurrency(concurrency)
         if self._shift is None:
             self._slots.resize(count)
         else:
@@ -336,27 +299,3 @@ class JobQueueWorker(EventSource):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-
-
-def _unique(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
-
-
-def _per_queue(retention: Retention | Mapping[str, Retention] | None, queues: Sequence[str]) -> Mapping[str, Retention]:
-    if retention is None:
-        return {}
-    if isinstance(retention, Retention):
-        return dict.fromkeys(queues, retention)
-    return dict(retention)
-
-
-def _check_retention(retention: Any) -> None:
-    if retention is None or isinstance(retention, Retention):
-        return
-    if not isinstance(retention, Mapping) or not all(isinstance(kept, Retention) for kept in retention.values()):
-        raise ConfigurationError(
-            "retention must be a Retention, or one for each queue, as in retention={'mail': Retention(failed=None)}, "
-            f"not {short_repr(retention)}"
-        )
-    for queue in retention:
-        check_name(queue, "a queue")

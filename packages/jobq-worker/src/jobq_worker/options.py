@@ -1,0 +1,271 @@
+"""`WorkerOptions`: the options of a worker as one checked value.
+
+Each option is a field, written once. `JobQueueWorker`, `JobQueueServer`, `JobQueue` and the commands `jobq worker` and
+`jobq server` take their options from these fields; `check_options` turns keywords into the value. The TypedDicts below
+give the same options to type checkers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypedDict
+
+import attrs
+
+from jobq_core.checks import Seconds, check_count, check_list, check_positive_seconds, check_seconds
+from jobq_core.errors import ConfigurationError
+from jobq_core.job import Job, check_name
+from jobq_core.limiters import Limiter, NullLimiter, check_limiter
+from jobq_core.registry import Jobs, Registry
+from jobq_core.reprs import short_repr
+from jobq_core.storage import Retention
+
+MAX_CONCURRENCY: Final = 100_000
+"""Maximum number of slots of one worker: each slot takes its memory at once."""
+
+COMMAND_LINE: Final = "command_line"
+"""The metadata key of a field that is an option of the commands too; its value is a `CommandLine`."""
+
+
+class PoolOptions(TypedDict, total=False):
+    """The options that a worker, a server and a JobQueue share; `WorkerOptions` describes each."""
+
+    limiter: Limiter | None
+    retention: Retention | Mapping[str, Retention] | None
+    heartbeat_interval: Seconds
+    lost_after: Seconds
+    poll_interval: Seconds
+    stop_timeout: Seconds
+
+
+class ServingOptions(PoolOptions, total=False):
+    """The options that a worker and a server share; `WorkerOptions` describes each."""
+
+    jobs: Jobs
+    queues: Sequence[str] | None
+    name: str | None
+
+
+class WorkerKeywords(ServingOptions, total=False):
+    """The options of a worker; `WorkerOptions` describes each."""
+
+    concurrency: int
+
+
+@attrs.frozen(kw_only=True)
+class CommandLine:
+    """How a field appears on the command line. type: of the value; an int is a number of slots.
+
+    flag: the option's name (default: made from the field's name). repeated: whether it may be given several times.
+    default: shown in the help where the field's own default would say little.
+    """
+
+    help: str
+    metavar: str
+    type: type[int] | type[float] | type[str] = str
+    flag: str | None = None
+    repeated: bool = False
+    default: str | None = None
+
+
+def _seconds(help: str) -> dict[str, CommandLine]:
+    return {COMMAND_LINE: CommandLine(help=help, metavar="SECONDS", type=float)}
+
+
+def check_concurrency(value: Any, what: str = "concurrency") -> int:
+    """Return a number of slots, from 0 to 100,000; raises ConfigurationError otherwise."""
+    return check_count(value, what, most=MAX_CONCURRENCY)
+
+
+def check_queues(queues: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return queue names without repetitions, or None for None; raises ConfigurationError otherwise."""
+    if queues is None:
+        return None
+    names = check_list(queues, "queues", "queues=['default']")
+    if not names:
+        raise ConfigurationError("queues must be a list of at least one name, as in queues=['default'], not []")
+    return tuple(dict.fromkeys(_queue(name) for name in names))
+
+
+def _queue(name: Any) -> str:
+    queue = check_name(name, "a queue")
+    if "," in queue:
+        parts = [part.strip() for part in queue.split(",") if part.strip()]
+        raise ConfigurationError(
+            f"{short_repr(queue)} is one queue with a comma in its name; for several queues write queues={parts!r}, "
+            f"or {' '.join(f'--queue {part}' for part in parts)} on the command line"
+        )
+    return queue
+
+
+def check_retention(retention: Any) -> Retention | Mapping[str, Retention]:
+    """Return one Retention, or one for each queue ({} for None); raises ConfigurationError otherwise."""
+    if retention is None:
+        return {}
+    if isinstance(retention, Retention):
+        return retention
+    if not isinstance(retention, Mapping) or not all(isinstance(kept, Retention) for kept in retention.values()):
+        raise ConfigurationError(
+            "retention must be a Retention, or one for each queue, as in retention={'mail': Retention(failed=None)}, "
+            f"not {short_repr(retention)}"
+        )
+    return {check_name(queue, "a queue"): kept for queue, kept in retention.items()}
+
+
+def _jobs(jobs: Jobs) -> tuple[type[Job[Any]], ...]:
+    return tuple(definition.job_type for definition in Registry(jobs))
+
+
+def _limiter(limiter: Limiter | None) -> Limiter | None:
+    return None if limiter is None or isinstance(check_limiter(limiter, "limiter"), NullLimiter) else limiter
+
+
+def _name(name: str | None) -> str:
+    return check_name(socket.gethostname() if name is None else name, "the name of a worker")
+
+
+def _heartbeat_interval(seconds: Seconds) -> float:
+    return check_positive_seconds(seconds, "heartbeat_interval")
+
+
+def _lost_after(seconds: Seconds) -> float:
+    return check_positive_seconds(seconds, "lost_after")
+
+
+def _poll_interval(seconds: Seconds) -> float:
+    return check_positive_seconds(seconds, "poll_interval")
+
+
+def _stop_timeout(seconds: Seconds) -> float:
+    return check_seconds(seconds, "stop_timeout")
+
+
+@attrs.frozen(kw_only=True)
+class WorkerOptions:
+    """How a worker works. Lengths of time are seconds, or a timedelta.
+
+    Raises ConfigurationError for an option that cannot work, by its name.
+    """
+
+    jobs: tuple[type[Job[Any]], ...] = attrs.field(default=(), converter=_jobs)
+    """The jobs that the worker can run: declared functions and classes, or modules to take all of them from."""
+
+    queues: tuple[str, ...] | None = attrs.field(
+        default=None,
+        converter=check_queues,
+        metadata={
+            COMMAND_LINE: CommandLine(
+                help="Take jobs from this queue; may be given several times.",
+                metavar="NAME",
+                flag="--queue",
+                repeated=True,
+                default="those that the jobs declare",
+            )
+        },
+    )
+    """The queues to take jobs from, in turns (default: the queues that the jobs declare, and 'default' for jobs that
+    declare no queue)."""
+
+    concurrency: int = attrs.field(
+        default=10,
+        converter=check_concurrency,
+        metadata={COMMAND_LINE: CommandLine(help="Run this many jobs at the same time.", metavar="N", type=int)},
+    )
+    """How many jobs run at the same time, from 0 to 100,000 (default 10); 0 pauses. A server calls it worker_count."""
+
+    limiter: Limiter | None = attrs.field(default=None, converter=_limiter)
+    """Asked before jobs are claimed (default: no limit)."""
+
+    retention: Retention | Mapping[str, Retention] = attrs.field(default=None, converter=check_retention)
+    """How long finished jobs are kept: one Retention for all the worker's queues, or one for each queue (default: as
+    the storage has it)."""
+
+    name: str = attrs.field(
+        default=None,
+        converter=_name,
+        metadata={COMMAND_LINE: CommandLine(help="The worker's name.", metavar="NAME", default="the host's name")},
+    )
+    """The worker's name in logs and lists (default: the host's name)."""
+
+    heartbeat_interval: float = attrs.field(
+        default=10.0, converter=_heartbeat_interval, metadata=_seconds("Interval between two heartbeats.")
+    )
+    """Seconds between two heartbeats (default 10)."""
+
+    lost_after: float = attrs.field(
+        default=30.0,
+        converter=_lost_after,
+        metadata=_seconds("Time without a heartbeat after which other workers take the jobs over."),
+    )
+    """Seconds without a heartbeat after which other workers take the jobs over (default 30); at least twice
+    heartbeat_interval."""
+
+    poll_interval: float = attrs.field(
+        default=1.0,
+        converter=_poll_interval,
+        metadata=_seconds("Interval between two claims of an idle worker that gets no notifications."),
+    )
+    """Seconds between two claims of an idle worker that gets no notifications (default 1)."""
+
+    stop_timeout: float = attrs.field(
+        default=30.0,
+        converter=_stop_timeout,
+        metadata=_seconds("On SIGTERM or SIGINT, wait this long for running jobs; a second signal stops at once."),
+    )
+    """Seconds that running jobs have to end when the worker stops (default 30)."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.lost_after < 2 * self.heartbeat_interval:
+            raise ConfigurationError(
+                f"lost_after ({self.lost_after!r} s) must be at least twice heartbeat_interval "
+                f"({self.heartbeat_interval!r} s), or one late beat makes the worker count as lost"
+            )
+
+    def retention_of(self, queues: Sequence[str]) -> Mapping[str, Retention]:
+        """Return the retention to store for each queue, for a worker of these queues."""
+        return dict.fromkeys(queues, self.retention) if isinstance(self.retention, Retention) else self.retention
+
+
+def check_options(
+    owner: str,
+    options: Mapping[str, Any],
+    *,
+    renamed: Mapping[str, str] = {},
+    excluded: Mapping[str, str] = {},
+) -> WorkerOptions:
+    """Return the checked value of keywords that were given to `owner`, such as 'JobQueueServer'.
+
+    renamed: the owner's word for a field, as {"concurrency": "worker_count"}. excluded: fields that the owner does not
+    take, each with what to do instead. Raises ConfigurationError for an unknown option and for a value that cannot
+    work.
+    """
+    fields: dict[str, str] = {renamed.get(field.name, field.name): field.name for field in attrs.fields(WorkerOptions)}
+    given: dict[str, Any] = {}
+    for word, value in options.items():
+        field = fields.get(word)
+        if field is None or field in excluded:
+            known = [own for own, name in fields.items() if name not in excluded]
+            raise ConfigurationError(_unknown_option(owner, word, known, renamed, excluded))
+        given[field] = value
+    for field, word in renamed.items():
+        if field in given:
+            _CHECKS[field](given[field], word)
+    return WorkerOptions(**given)
+
+
+_CHECKS: Mapping[str, Callable[[Any, str], Any]] = {"concurrency": check_concurrency}
+"""The checks of the fields that may be renamed, so that an error says the owner's word."""
+
+
+def _unknown_option(
+    owner: str, word: str, known: Sequence[str], renamed: Mapping[str, str], excluded: Mapping[str, str]
+) -> str:
+    said = f"{owner} has no option {word!r}"
+    if word in renamed:
+        return f"{said}; here it is called {renamed[word]!r}"
+    if word in excluded:
+        return f"{said}: {excluded[word]}"
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"{said}; did you mean {close[0]}?" if close else f"{said}; its options are {', '.join(known)}"
