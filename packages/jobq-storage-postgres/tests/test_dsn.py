@@ -11,7 +11,7 @@ from psycopg.pq import Conninfo
 from jobq_core.errors import ConfigurationError, StorageUnavailableError
 from jobq_core.urls import open_storage
 from jobq_storage_postgres import PostgresQueueStorage
-from jobq_storage_postgres.wire import Statement
+from jobq_storage_postgres.protocol import Statement
 
 SECRET = "s3cret word"
 

@@ -12,8 +12,8 @@ from psycopg import sql
 
 from jobq_core.testing import new_job
 from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.protocol import Statement
 from jobq_storage_postgres.testing import ThrowawayPostgres
-from jobq_storage_postgres.wire import Statement
 
 SHOW = Statement("show", "SELECT current_setting('synchronous_commit')")
 

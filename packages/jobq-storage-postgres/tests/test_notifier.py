@@ -15,10 +15,11 @@ from jobq_core.errors import StorageUnavailableError
 from jobq_core.storage import queue_topic
 from jobq_core.testing import new_job
 from jobq_storage_postgres import PostgresQueueStorage, notifier
+from jobq_storage_postgres.binary import pack_text, texts
 from jobq_storage_postgres.connection import Link
 from jobq_storage_postgres.notifier import Doorbell, channel_of
+from jobq_storage_postgres.protocol import Step
 from jobq_storage_postgres.testing import ThrowawayPostgres
-from jobq_storage_postgres.wire import Step, pack_text, texts
 
 TOPIC = queue_topic("default")
 SENT = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"

@@ -18,8 +18,8 @@ from jobq_core.states import Ending, JobState
 from jobq_core.storage import Claim, Retention, Settlement, queue_topic
 from jobq_core.testing import new_job, register_worker, worker_info
 from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.protocol import Statement
 from jobq_storage_postgres.testing import ThrowawayPostgres
-from jobq_storage_postgres.wire import Statement
 
 
 @pytest_asyncio.fixture

@@ -17,12 +17,13 @@ from jobq_core.states import Ending
 from jobq_core.storage import Claim, ClaimedJob, Settlement
 from jobq_core.testing import new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.binary import Params, pack_int4, pack_int8, pack_moment, pack_text, texts
 from jobq_storage_postgres.connection import Link
 from jobq_storage_postgres.dsn import parse
 from jobq_storage_postgres.maintenance import ALWAYS, LATE
+from jobq_storage_postgres.protocol import Statement
 from jobq_storage_postgres.settle_and_claim import pack_completed, pack_settlements
-from jobq_storage_postgres.statements import folder
-from jobq_storage_postgres.wire import Params, Statement, pack_int4, pack_int8, pack_moment, pack_text, texts
+from jobq_storage_postgres.sql.statements import FOLDER
 
 BATCH = 100
 
@@ -303,7 +304,7 @@ BY_HAND = {("waiting", "state")}
 def updated() -> set[tuple[str, str]]:
     """Return which columns of which tables the statements update in place."""
     found = set()
-    for path in folder("sql").iterdir():
+    for path in FOLDER.iterdir():
         text = re.sub("--.*", "", path.read_text(encoding="utf-8"))
         for match in re.finditer(r"UPDATE(?: jobq\.(\w+)(?: \w+)?)?\s+SET\s", text):
             table = match[1] or re.findall(r"INTO jobq\.(\w+)", text[: match.start()])[-1]

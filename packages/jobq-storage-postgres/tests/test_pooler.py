@@ -15,7 +15,7 @@ from jobq_core.testing.contract.control import ControlContract
 from jobq_core.testing.contract.settling import SettlingContract
 from jobq_core.testing.contract.unique import UniqueContract
 from jobq_storage_postgres import PostgresQueueStorage
-from jobq_storage_postgres.wire import Statement
+from jobq_storage_postgres.protocol import Statement
 
 
 @pytest_asyncio.fixture

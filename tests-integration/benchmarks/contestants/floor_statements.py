@@ -23,7 +23,7 @@ from psycopg import AsyncRawCursor, RawCursor
 from uuid_utils.compat import uuid7
 
 from jobq_core import open_storage
-from jobq_storage_postgres.statements import Statements
+from jobq_storage_postgres.sql import Statements
 
 QUEUE = "bench"
 REGISTER = """

@@ -15,7 +15,7 @@ import psycopg
 from psycopg.pq.abc import PGconn, PGresult
 
 from jobq_storage_postgres import PostgresQueueStorage, connection
-from jobq_storage_postgres.wire import READ, WRITE, Statement, Step, converse
+from jobq_storage_postgres.protocol import READ, WRITE, Statement, Step, converse
 
 from .operations import Stage
 from .place import Fault, Kind, Place
@@ -50,7 +50,7 @@ class Talk:
     def __call__(
         self, pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None, behind: Sequence[Step] = ()
     ) -> Generator[int, int, list[PGresult]]:
-        """See `wire.converse`."""
+        """See `protocol.converse`."""
         all_steps = [*steps, *behind]
         befallen = pgconn.parameter_status(b"application_name") == BEFALLEN
         struck = self.fault.strikes([statement.name for statement, _ in all_steps]) if befallen else None

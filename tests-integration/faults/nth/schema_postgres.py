@@ -12,8 +12,9 @@ from unittest import mock
 
 import psycopg
 
-from jobq_storage_postgres import PostgresQueueStorage, migrate
-from jobq_storage_postgres.migrate import Migration
+from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.migrations import apply
+from jobq_storage_postgres.migrations.apply import Migration
 
 from .place import Fault
 from .postgres import BEFALLEN, Caller, OnPostgres
@@ -134,8 +135,8 @@ class PostgresSchema(Schema):
 
     def knowing(self, more: int) -> Any:
         """See `Schema.knowing`."""
-        steps = (*migrate.migrations(), *(MORE, LESS)[:more])
-        return mock.patch.object(migrate, "migrations", return_value=steps)
+        steps = (*apply.migrations(), *(MORE, LESS)[:more])
+        return mock.patch.object(apply, "migrations", return_value=steps)
 
     async def start(self, start: str) -> None:
         """See `Schema.start`."""
@@ -150,7 +151,7 @@ class PostgresSchema(Schema):
     async def befallen(self, fault: Fault) -> AsyncIterator[PostgresQueueStorage]:
         """See `Schema.befallen`."""
         Migrator.fault = fault
-        with mock.patch.object(migrate, "psycopg", Driver()):
+        with mock.patch.object(apply, "psycopg", Driver()):
             yield PostgresQueueStorage(self._at("migrated", application_name=BEFALLEN.decode()))
 
     async def catalog(self) -> list[str]:

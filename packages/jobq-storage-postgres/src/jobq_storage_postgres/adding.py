@@ -8,12 +8,8 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from jobq_core.storage import WAITING_TOPIC, Added, NewJob, queue_topic
-from jobq_storage_postgres.database import StartOverError, Transaction
-from jobq_storage_postgres.statements import Statements
-from jobq_storage_postgres.wire import (
+from jobq_storage_postgres.binary import (
     Params,
-    Statement,
-    Step,
     byteas,
     float8s,
     int2s,
@@ -27,6 +23,9 @@ from jobq_storage_postgres.wire import (
     texts,
     uuids,
 )
+from jobq_storage_postgres.database import StartOverError, Transaction
+from jobq_storage_postgres.protocol import Statement, Step
+from jobq_storage_postgres.sql import Statements
 
 RESTARTS: Final = 20
 """How often an add starts over; after that it takes keys in whatever order, and the server finds the deadlocks."""

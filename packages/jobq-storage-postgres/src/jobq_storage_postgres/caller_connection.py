@@ -16,11 +16,12 @@ from psycopg.rows import tuple_row
 from jobq_core.errors import ConfigurationError
 from jobq_core.storage import Added, NewJob
 from jobq_storage_postgres.adding import add_unique, answers, pack_jobs, topics_of
+from jobq_storage_postgres.binary import Params
 from jobq_storage_postgres.connection import ADAPTERS
 from jobq_storage_postgres.errors import translate
 from jobq_storage_postgres.notifier import Doorbell
-from jobq_storage_postgres.statements import Statements
-from jobq_storage_postgres.wire import Params, Statement, Step
+from jobq_storage_postgres.protocol import Statement, Step
+from jobq_storage_postgres.sql import Statements
 
 
 class _Packed:

@@ -17,7 +17,8 @@ from psycopg.pq import ConnStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import tuple_row
 
-from jobq_storage_postgres.wire import READ, WRITE, Statement, Step, converse, hear, pack_bool, texts, unpack_moment
+from jobq_storage_postgres.binary import pack_bool, texts, unpack_moment
+from jobq_storage_postgres.protocol import READ, WRITE, Statement, Step, converse, hear
 
 _log = logging.getLogger("jobq.postgres")
 

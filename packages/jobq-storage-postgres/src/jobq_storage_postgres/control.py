@@ -17,10 +17,10 @@ from uuid import UUID
 
 from jobq_core.states import FINISHED, JobState
 from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC, Change, queue_topic
+from jobq_storage_postgres.binary import int4s, pack_int8, pack_moment, pack_text, uuids
 from jobq_storage_postgres.database import Database, StartOverError, Transaction
 from jobq_storage_postgres.notifier import Ring
-from jobq_storage_postgres.statements import Statements
-from jobq_storage_postgres.wire import int4s, pack_int8, pack_moment, pack_text, uuids
+from jobq_storage_postgres.sql import Statements
 
 _CHUNK: Final = 5000
 """Jobs that are changed in one statement."""

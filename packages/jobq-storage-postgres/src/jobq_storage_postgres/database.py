@@ -17,9 +17,10 @@ import psycopg
 from psycopg.pq.abc import PGresult
 
 from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
+from jobq_storage_postgres.binary import Params
 from jobq_storage_postgres.connection import Link, setting
 from jobq_storage_postgres.errors import AGAIN, READ_ONLY, STALE, translate
-from jobq_storage_postgres.wire import Params, Statement, Step
+from jobq_storage_postgres.protocol import Statement, Step
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from jobq_core.records import WorkerStats
 from jobq_core.storage import Heartbeat
 from jobq_storage_postgres.connection import SyncLink
 from jobq_storage_postgres.errors import translate
-from jobq_storage_postgres.statements import Statements
+from jobq_storage_postgres.sql import Statements
 
 
 class PostgresHeartbeat(Heartbeat):

@@ -21,10 +21,10 @@ from jobq_core.storage import (
     Retention,
     queue_topic,
 )
+from jobq_storage_postgres.binary import float8s, pack_float8, pack_int4, pack_int8, pack_moment, pack_text, texts
 from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.notifier import Ring
-from jobq_storage_postgres.statements import Statements
-from jobq_storage_postgres.wire import float8s, pack_float8, pack_int4, pack_int8, pack_moment, pack_text, texts
+from jobq_storage_postgres.sql import Statements
 
 _LOST: Final = pack_text(type_name(WorkerLostError))
 LATE: Final = timedelta(seconds=60)

@@ -28,10 +28,11 @@ from psycopg.sql import Identifier
 
 from jobq_core.errors import ClosedError, StorageError
 from jobq_core.storage import Subscription
+from jobq_storage_postgres.binary import Params, pack_text, texts
 from jobq_storage_postgres.connection import Link
 from jobq_storage_postgres.database import Database
-from jobq_storage_postgres.statements import Statements
-from jobq_storage_postgres.wire import Params, Statement, Step, pack_text, texts
+from jobq_storage_postgres.protocol import Statement, Step
+from jobq_storage_postgres.sql import Statements
 
 _log = logging.getLogger("jobq.postgres")
 

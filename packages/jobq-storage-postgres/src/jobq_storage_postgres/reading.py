@@ -11,9 +11,9 @@ from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import JobFilter, JobStatus, Page
 from jobq_core.timestamps import to_datetime
+from jobq_storage_postgres.binary import pack_int8, pack_text, pack_uuid, texts, uuids
 from jobq_storage_postgres.database import Database
-from jobq_storage_postgres.statements import Statements
-from jobq_storage_postgres.wire import pack_int8, pack_text, pack_uuid, texts, uuids
+from jobq_storage_postgres.sql import Statements
 
 
 class Reading:

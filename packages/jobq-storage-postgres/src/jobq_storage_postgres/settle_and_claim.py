@@ -24,23 +24,14 @@ from jobq_core.storage import (
     Settlement,
     queue_topic,
 )
+from jobq_storage_postgres.binary import float8s, int4s, int8s, jsons, moments, pack_int4, texts, uuids
 from jobq_storage_postgres.connection import Link
 from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.notifier import Ring
+from jobq_storage_postgres.protocol import Step
 from jobq_storage_postgres.reading import to_tags
-from jobq_storage_postgres.statements import Statements
+from jobq_storage_postgres.sql import Statements
 from jobq_storage_postgres.watermarks import Marks
-from jobq_storage_postgres.wire import (
-    Step,
-    float8s,
-    int4s,
-    int8s,
-    jsons,
-    moments,
-    pack_int4,
-    texts,
-    uuids,
-)
 
 _PENDING = JobState.PENDING
 _TIMED = (JobState.SCHEDULED, JobState.BLOCKED)

@@ -38,7 +38,7 @@ from jobq_core.storage import (
 )
 from jobq_storage_postgres import dsn as _dsn
 from jobq_storage_postgres import grants as _grants
-from jobq_storage_postgres import migrate as _migrate
+from jobq_storage_postgres import migrations as _migrations
 from jobq_storage_postgres.adding import add_unique, answers, is_plain, pack_jobs, pack_one, topics_of
 from jobq_storage_postgres.caller_connection import Lender
 from jobq_storage_postgres.control import Control
@@ -49,7 +49,7 @@ from jobq_storage_postgres.maintenance import Upkeep
 from jobq_storage_postgres.notifier import Doorbell, Ear, Ride
 from jobq_storage_postgres.reading import Reading
 from jobq_storage_postgres.settle_and_claim import HotPath
-from jobq_storage_postgres.statements import Statements, check_schema
+from jobq_storage_postgres.sql import Statements, check_schema
 from jobq_storage_postgres.watermarks import Marks
 from jobq_storage_postgres.workers import Workers
 
@@ -164,7 +164,7 @@ class PostgresQueueStorage(QueueStorage):
         try:
             ((there,),) = await self._database.fetch(self._statements["has_migrations"])
             applied = dict(await self._database.fetch(self._statements["applied"])) if there else None
-            _migrate.check(self._schema, applied)
+            _migrations.check(self._schema, applied)
             ((installation,),), unsafe = await self._database.fetch_all(
                 [(self._statements["installation"], ()), (self._statements["unsafe_settings"], ())]
             )
@@ -196,11 +196,11 @@ class PostgresQueueStorage(QueueStorage):
 
     async def migrate(self, phase: Literal["pre", "post", "all"] = "all") -> list[str]:
         """See `QueueStorage.migrate`."""
-        return await _migrate.migrate(self._conninfo, self._schema, phase)
+        return await _migrations.migrate(self._conninfo, self._schema, phase)
 
     def migration_sql(self) -> str:
         """See `QueueStorage.migration_sql`."""
-        return _migrate.as_sql(self._schema)
+        return _migrations.as_sql(self._schema)
 
     async def grant(self, roles: Mapping[Part, Collection[str]]) -> None:
         """Let roles do their parts: {'producer': ['web'], 'worker': ['jobs']}. Works on a storage that is not open.
@@ -209,7 +209,7 @@ class PostgresQueueStorage(QueueStorage):
         ConfigurationError for a name that is no role's, StorageError if there is no such role or the tables are not
         the caller's.
         """
-        await _migrate.execute(self._conninfo, self._schema, _grants.grants(self._schema, roles))
+        await _migrations.execute(self._conninfo, self._schema, _grants.grants(self._schema, roles))
 
     def grant_sql(self, roles: Mapping[Part, Collection[str]]) -> str:
         """Return what `grant` does as SQL that a database administrator can read and run."""

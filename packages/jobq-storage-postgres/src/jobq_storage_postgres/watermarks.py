@@ -31,9 +31,9 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
+from jobq_storage_postgres.binary import int2s, int8s, texts
 from jobq_storage_postgres.database import Database
-from jobq_storage_postgres.statements import Statements
-from jobq_storage_postgres.wire import int2s, int8s, texts
+from jobq_storage_postgres.sql import Statements
 
 _log = logging.getLogger("jobq.postgres")
 

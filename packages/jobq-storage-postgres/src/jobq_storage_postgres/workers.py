@@ -6,10 +6,10 @@ from uuid import UUID
 
 from jobq_core.records import WorkerInfo, WorkerRecord, decode_stats
 from jobq_core.storage import UNKNOWN_KIND, Leadership, queue_topic
+from jobq_storage_postgres.binary import pack_float8, pack_int4, pack_text, texts
 from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.notifier import Ring
-from jobq_storage_postgres.statements import Statements
-from jobq_storage_postgres.wire import pack_float8, pack_int4, pack_text, texts
+from jobq_storage_postgres.sql import Statements
 
 
 class Workers:

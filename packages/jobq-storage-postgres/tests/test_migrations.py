@@ -14,8 +14,9 @@ from jobq_core.errors import SchemaError, StorageUnavailableError
 from jobq_core.records import JobRecord
 from jobq_core.testing import fill, new_job, work_on
 from jobq_core.testing.migrating import CLAIMABLE
-from jobq_storage_postgres import PostgresQueueStorage, migrate
-from jobq_storage_postgres.migrate import Migration, migrations
+from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.migrations import apply
+from jobq_storage_postgres.migrations.apply import Migration, migrations
 
 Know = Callable[..., None]
 
@@ -44,7 +45,7 @@ def know(monkeypatch: pytest.MonkeyPatch) -> Know:
     """Let the code know more migrations than it has."""
 
     def know(*more: Migration) -> None:
-        monkeypatch.setattr(migrate, "migrations", lambda: (*migrations(), *more))
+        monkeypatch.setattr(apply, "migrations", lambda: (*migrations(), *more))
 
     return know
 
@@ -59,7 +60,7 @@ async def test_two_at_once_apply_each_migration_once(postgres_dsn: str, postgres
 async def test_whoever_stops_in_the_middle_keeps_others_out_for_so_long_only(
     postgres_dsn: str, postgres_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrate, "_IDLE", 0.3)
+    monkeypatch.setattr(apply, "_IDLE", 0.3)
     stopped, go_on = asyncio.Event(), asyncio.Event()
 
     class Stopping(psycopg.AsyncConnection[Any]):

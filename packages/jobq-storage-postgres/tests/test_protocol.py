@@ -12,7 +12,7 @@ from psycopg.pq import ConnStatus, ExecStatus
 
 from jobq_core.errors import StorageError
 from jobq_storage_postgres import PostgresQueueStorage
-from jobq_storage_postgres.wire import Statement, converse
+from jobq_storage_postgres.protocol import Statement, converse
 
 ROWS = SimpleNamespace(status=ExecStatus.TUPLES_OK, command_status=b"SELECT 1")
 SYNC = SimpleNamespace(status=ExecStatus.PIPELINE_SYNC)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from psycopg.sql import Identifier
 
 from jobq_core.errors import ConfigurationError
 from jobq_core.reprs import short_repr
-from jobq_storage_postgres.wire import Statement
+from jobq_storage_postgres.protocol import Statement
+
+FOLDER: Final = Path(__file__).parent
+"""One file per operation."""
 
 
 def check_schema(schema: str) -> str:
@@ -52,9 +56,4 @@ class Statements:
 
 @cache
 def _read(name: str) -> str:
-    return folder("sql").joinpath(f"{name}.sql").read_text(encoding="utf-8")
-
-
-def folder(name: str) -> Path:
-    """Return a folder of SQL files of this package."""
-    return Path(__file__).parent / name
+    return FOLDER.joinpath(f"{name}.sql").read_text(encoding="utf-8")

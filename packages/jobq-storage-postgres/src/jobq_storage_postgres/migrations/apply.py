@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 import psycopg
@@ -15,7 +16,7 @@ from psycopg import sql
 
 from jobq_core.errors import SchemaError, StorageError
 from jobq_storage_postgres.errors import translate
-from jobq_storage_postgres.statements import folder, in_schema
+from jobq_storage_postgres.sql import in_schema
 
 _REMEDY: Final = "run `jobq migrate`, or `await storage.migrate()` before it is opened"
 
@@ -25,6 +26,7 @@ _IDLE: Final = 60
 """Seconds after which the server gives up on whoever migrates and asks for nothing more: stopped, or off the network,
 it would keep its locks, and everybody out, for hours."""
 
+_FOLDER: Final = Path(__file__).parent
 _NAME: Final = re.compile(r"(\d{4})_(pre|post)_[a-z0-9_]+\.sql")
 
 
@@ -45,7 +47,7 @@ class Migration(Struct, frozen=True):
 def migrations() -> tuple[Migration, ...]:
     """Return all migrations in order."""
     found = []
-    for path in sorted(folder("migrations").iterdir(), key=lambda path: path.name):
+    for path in sorted(_FOLDER.iterdir(), key=lambda path: path.name):
         match = _NAME.fullmatch(path.name)
         if match is not None:
             found.append(Migration(path.name.removesuffix(".sql"), match[2], path.read_text(encoding="utf-8")))

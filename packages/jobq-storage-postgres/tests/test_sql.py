@@ -11,8 +11,8 @@ import pytest
 import jobq_storage_postgres
 from jobq_core.testing.helpers import add_job, claim_one, new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
-from jobq_storage_postgres.statements import folder
-from jobq_storage_postgres.wire import Statement
+from jobq_storage_postgres.protocol import Statement
+from jobq_storage_postgres.sql.statements import FOLDER
 
 
 def test_each_statement_has_a_name_of_its_own() -> None:
@@ -22,7 +22,7 @@ def test_each_statement_has_a_name_of_its_own() -> None:
         if not found.ispkg
     ]
     found = {id(each): each for module in modules for each in vars(module).values() if isinstance(each, Statement)}
-    names = Counter([each.name for each in found.values()] + [file.stem for file in folder("sql").glob("*.sql")])
+    names = Counter([each.name for each in found.values()] + [file.stem for file in FOLDER.glob("*.sql")])
     assert found
     assert not [name for name, count in names.items() if count > 1]
 
