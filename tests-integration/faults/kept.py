@@ -20,7 +20,7 @@ from jobq_storage_sqlite.columns import STATES
 
 POSTGRES = (
     "SELECT id, queue, unique_key FROM {}.job",
-    "SELECT id, state FROM {}.place",
+    "SELECT id, state FROM {}.job_state",
     "SELECT DISTINCT job FROM {}.attempt",
     "SELECT queue, key, job FROM {}.unique_key",
 )

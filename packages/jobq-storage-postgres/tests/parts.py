@@ -100,7 +100,7 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     await app._marks._pass({(queue, 0): 0}, 1)
     await app.rescue()
     await app.prune()
-    await app._upkeep.tend_slices()
+    await app._upkeep.tend_partitions()
     await app.register(worker_info(id=worker.id, queues=(queue,), kinds=("noop", UNKNOWN_KIND)))
     await app.deregister(worker.id)
     await app.rescue()

@@ -82,7 +82,7 @@ def test_every_statement_belongs_to_a_part() -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-async def test_a_part_can_do_what_it_is_for_after_new_slices_too(place: Place, part: str) -> None:
+async def test_a_part_can_do_what_it_is_for_after_new_partitions_too(place: Place, part: str) -> None:
     async with place.storage("owner") as owner, place.storage(part) as app:
         await ACTS[part](app, owner)
         name = sql.Identifier(place.schema, "clock")
@@ -93,7 +93,7 @@ async def test_a_part_can_do_what_it_is_for_after_new_slices_too(place: Place, p
             )
         )
         async with place.storage("worker") as worker:
-            await worker._upkeep.tend_slices()
+            await worker._upkeep.tend_partitions()
         await ACTS[part](app, owner)
 
 
@@ -131,7 +131,7 @@ async def test_a_part_needs_each_of_its_privileges(place: Place, part: Part, cap
 async def test_a_part_is_denied_everything_else(place: Place, part: str) -> None:
     async with place.storage("owner") as owner:
         await add_job(owner)
-        await owner._upkeep.tend_slices()
+        await owner._upkeep.tend_partitions()
     given = PARTS.get(part, {})  # type: ignore[call-overload]
     query = (
         "SELECT c.relname, c.relkind, a.attname "
@@ -165,8 +165,8 @@ async def test_a_part_is_denied_everything_else(place: Place, part: str) -> None
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 await app.execute(what.format(place.schema).encode())
         for call, thing in (
-            ("make_slices(1)", "make_slices(integer)"),
-            ("drop_slices(interval '1 day', 1)", "drop_slices(interval, integer)"),
+            ("make_partitions(1)", "make_partitions(integer)"),
+            ("drop_partitions(interval '1 day', 1)", "drop_partitions(interval, integer)"),
             ("analyze()", "analyze()"),
         ):
             if thing not in given:
@@ -186,10 +186,10 @@ async def test_a_callers_temporary_tables_and_types_do_not_mislead_what_runs_as_
             f"INSERT INTO pg_temp.pg_inherits VALUES ('{place.schema}.job'::regclass, '{place.schema}.job'::regclass)",
         ):
             await app.execute(trap.encode())
-        made = await (await app.execute(f"SELECT {place.schema}.make_slices(3)".encode())).fetchone()
+        made = await (await app.execute(f"SELECT {place.schema}.make_partitions(3)".encode())).fetchone()
         assert made == (4,)
         dropped = await (
-            await app.execute(f"SELECT {place.schema}.drop_slices(interval '1 day', 9)".encode())
+            await app.execute(f"SELECT {place.schema}.drop_partitions(interval '1 day', 9)".encode())
         ).fetchone()
         assert dropped == (0,)
 

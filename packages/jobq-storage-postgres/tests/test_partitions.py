@@ -1,4 +1,4 @@
-"""Slices of a week: made ahead, dropped when over, and never in anybody's way."""
+"""Partitions of a week: made ahead, dropped when over, and never in anybody's way."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[Post
         yield storage
 
 
-async def slices(storage: PostgresQueueStorage, dsn: str, table: str = "job") -> list[str]:
+async def partitions(storage: PostgresQueueStorage, dsn: str, table: str = "job") -> list[str]:
     query = (
         "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
         "WHERE i.inhparent = %s::regclass ORDER BY c.relname"
@@ -61,13 +61,13 @@ def id_at(moment: datetime) -> UUID:
     return UUID(int=(int(moment.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62) | 1)
 
 
-async def test_jobs_of_this_week_and_the_next_have_slices_from_the_start(
+async def test_jobs_of_this_week_and_the_next_have_partitions_from_the_start(
     storage: PostgresQueueStorage, postgres_dsn: str
 ) -> None:
     now = await storage.now()
     monday = (now - timedelta(days=now.weekday())).date()
     names = [f"job_{monday + timedelta(weeks=week):%Y%m%d}" for week in (0, 1)]
-    assert await slices(storage, postgres_dsn) == [*names, "job_default"]
+    assert await partitions(storage, postgres_dsn) == [*names, "job_default"]
     await storage.add([new_job(), new_job(id=id_at(now + timedelta(weeks=1)))])
     assert await in_default(storage, postgres_dsn, "job") == 0
     # Whatever else an id says, there is a place for it.
@@ -76,7 +76,7 @@ async def test_jobs_of_this_week_and_the_next_have_slices_from_the_start(
     assert len((await storage.find(JobFilter())).jobs) == 4
 
 
-async def test_a_slice_that_is_over_goes_and_what_lives_in_it_stays(
+async def test_a_partition_that_is_over_goes_and_what_lives_in_it_stays(
     storage: PostgresQueueStorage, postgres_dsn: str
 ) -> None:
     worker = await register_worker(storage, lost_after=10**9)
@@ -90,13 +90,13 @@ async def test_a_slice_that_is_over_goes_and_what_lives_in_it_stays(
         ],
     )
     before = await storage.get([failed.id, pending.id])
-    old = (await slices(storage, postgres_dsn))[:2]
+    old = (await partitions(storage, postgres_dsn))[:2]
     await move_clock(storage, postgres_dsn, 13)
     assert await storage.prune() == 1
-    await storage._upkeep.tend_slices()
-    names = await slices(storage, postgres_dsn)
+    await storage._upkeep.tend_partitions()
+    names = await partitions(storage, postgres_dsn)
     assert old[0] not in names
-    assert [name.replace("outcome", "job") for name in await slices(storage, postgres_dsn, "outcome")] == names
+    assert [name.replace("outcome", "job") for name in await partitions(storage, postgres_dsn, "outcome")] == names
     assert len(names) >= 3, "the weeks to come have theirs"
     assert await storage.get([completed.id]) == [None]
     assert await storage.get([failed.id, pending.id]) == before
@@ -109,15 +109,15 @@ async def test_a_slice_that_is_over_goes_and_what_lives_in_it_stays(
     assert [job.id for job in claimed] == [pending.id, failed.id]
 
 
-async def test_a_slice_that_still_holds_many_stays(
+async def test_a_partition_that_still_holds_many_stays(
     storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("jobq_storage_postgres.maintenance.MOVED", 2)
     await storage.add([new_job() for _ in range(3)])
-    old = (await slices(storage, postgres_dsn))[0]
+    old = (await partitions(storage, postgres_dsn))[0]
     await move_clock(storage, postgres_dsn, 30)
-    await storage._upkeep.tend_slices()
-    assert old in await slices(storage, postgres_dsn)
+    await storage._upkeep.tend_partitions()
+    assert old in await partitions(storage, postgres_dsn)
     assert await in_default(storage, postgres_dsn, "job") == 0
 
 
@@ -125,19 +125,19 @@ async def test_a_long_reader_puts_the_dropping_off_and_nobody_waits(
     storage: PostgresQueueStorage, postgres_dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "jobq.postgres")
-    old = (await slices(storage, postgres_dsn))[0]
+    old = (await partitions(storage, postgres_dsn))[0]
     await move_clock(storage, postgres_dsn, 30)
     async with await psycopg.AsyncConnection.connect(postgres_dsn) as reader:
         await reader.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(storage.schema, "job")))
         assert await storage.prune() == 0
-        assert "drop_slices is put off" in caplog.text
-        assert old in await slices(storage, postgres_dsn)
+        assert "drop_partitions is put off" in caplog.text
+        assert old in await partitions(storage, postgres_dsn)
         assert [added.created for added in await storage.add([new_job()])] == [True]
-    await storage._upkeep.tend_slices()
-    assert old not in await slices(storage, postgres_dsn)
+    await storage._upkeep.tend_partitions()
+    assert old not in await partitions(storage, postgres_dsn)
 
 
-async def test_two_that_tend_the_slices_at_once_do_each_thing_once(
+async def test_two_that_tend_the_partitions_at_once_do_each_thing_once(
     storage: PostgresQueueStorage, postgres_dsn: str
 ) -> None:
     schema = sql.Identifier(storage.schema)
@@ -155,25 +155,25 @@ async def test_two_that_tend_the_slices_at_once_do_each_thing_once(
             return sorted(row[0] for row in rows if row is not None)
 
         # On a machine that stalls neither gives up; two that held what the other wants would be told of it, after 1 s.
-        for signature in ("make_slices(integer)", "drop_slices(interval, integer)"):
+        for signature in ("make_partitions(integer)", "drop_partitions(interval, integer)"):
             patient = sql.SQL("ALTER FUNCTION {}.{} SET lock_timeout = '30s'")
             await one.execute(patient.format(schema, sql.SQL(signature)))
         for weeks in range(2, 22, 2):
             await storage.add([new_job()])
             await move_clock(storage, postgres_dsn, 7 * weeks)
-            assert await both("make_slices", 1) == [0, 4]
-            assert await both("drop_slices", timedelta(0), 5000) == [0, 2]
+            assert await both("make_partitions", 1) == [0, 4]
+            assert await both("drop_partitions", timedelta(0), 5000) == [0, 2]
 
 
-async def test_a_week_whose_jobs_are_in_the_default_partition_already_gets_no_slice(
+async def test_a_week_whose_jobs_are_in_the_default_partition_already_gets_no_partition(
     storage: PostgresQueueStorage, postgres_dsn: str
 ) -> None:
     later = await storage.now() + timedelta(weeks=5)
     (added,) = await storage.add([new_job(id=id_at(later))])
     await move_clock(storage, postgres_dsn, 35)
-    await storage._upkeep.tend_slices()
+    await storage._upkeep.tend_partitions()
     monday = (later - timedelta(days=later.weekday())).date()
-    names = await slices(storage, postgres_dsn)
+    names = await partitions(storage, postgres_dsn)
     assert f"job_{monday:%Y%m%d}" not in names
     assert f"job_{monday + timedelta(weeks=1):%Y%m%d}" in names
     assert [record is not None for record in await storage.get([added.id])] == [True]

@@ -145,7 +145,7 @@ async def test_a_retention_that_cannot_be_reckoned_with_is_refused_by_the_table(
 
 async def test_a_lost_table_is_named_with_the_remedy(place: Place) -> None:
     async with await psycopg.AsyncConnection.connect(place.dsn) as connection:
-        await connection.execute(sql.SQL("DROP VIEW {}.place").format(sql.Identifier(place.storage.schema)))
+        await connection.execute(sql.SQL("DROP VIEW {}.job_state").format(sql.Identifier(place.storage.schema)))
         await connection.execute(sql.SQL("DROP TABLE {}.waiting").format(sql.Identifier(place.storage.schema)))
     with pytest.raises(SchemaError, match=r'waiting" does not exist'):
         await place.storage.add([new_job(run_at=5.0)])

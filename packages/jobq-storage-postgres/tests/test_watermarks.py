@@ -157,7 +157,7 @@ async def test_what_an_impatient_mark_passed_is_found_by_maintenance(
     assert await claim(storage, worker) == [late.id]
     await storage.rescue()
     async with await psycopg.AsyncConnection.connect(postgres_dsn) as connection:
-        rows = await (await connection.execute(f"SELECT count(*) FROM {postgres_schema}.passed")).fetchall()
+        rows = await (await connection.execute(f"SELECT count(*) FROM {postgres_schema}.skipped")).fetchall()
     assert rows == [(0,)]
 
 

@@ -144,7 +144,7 @@ class PostgresSchema:
     """A schema that is made once and emptied for each example, and whose clock stands."""
 
     TABLES = (
-        "job", "waiting", "ready", "running", "outcome", "attempt", "unique_key", "worker", "queue", "tally", "passed",
+        "job", "waiting", "ready", "running", "outcome", "attempt", "unique_key", "worker", "queue", "tally", "skipped",
     )  # fmt: skip
 
     def __init__(self, dsn: str, schema: str) -> None:

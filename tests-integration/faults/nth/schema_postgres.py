@@ -66,7 +66,7 @@ FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relnamespace = 'j
 ORDER BY 1
 """
 NO_SUCH_WEEK = re.compile(r"_\d{8}\b|'[0-9a-f-]{36}'")
-"""What a slice is called and bounded by: the week that it was made in."""
+"""What a partition is called and bounded by: the week that it was made in."""
 
 
 class Migrator(Caller):

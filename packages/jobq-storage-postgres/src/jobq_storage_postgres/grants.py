@@ -1,6 +1,6 @@
 """Who may do what: the parts of jobq as sets of privileges, for roles that the database's administrator made.
 
-Partitions are reached through their parents, whose privileges count: the slices that maintenance makes later need none
+Partitions are reached through their parents, whose privileges count: the partitions that maintenance makes later need none
 of their own. What they are made and dropped by runs with the rights of the tables' owner.
 """
 
@@ -18,7 +18,7 @@ Part: TypeAlias = Literal["producer", "worker", "reader", "operator"]
 Privileges: TypeAlias = "Mapping[str, tuple[str, ...]]"
 """By the table, view, sequence or function: the verbs."""
 
-_READ: Final[Privileges] = {"job": ("SELECT",), "place": ("SELECT",), "attempt": ("SELECT",)}
+_READ: Final[Privileges] = {"job": ("SELECT",), "job_state": ("SELECT",), "attempt": ("SELECT",)}
 
 _COUNT: Final[Privileges] = dict.fromkeys(("waiting", "ready", "running", "outcome", "tally"), ("SELECT",))
 
@@ -42,7 +42,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
     "worker": {
         **_OPEN,
         "job": ("SELECT", "DELETE"),
-        "place": ("SELECT",),
+        "job_state": ("SELECT",),
         "waiting": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "ready": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "running": ("SELECT", "INSERT", "UPDATE", "DELETE"),
@@ -53,11 +53,11 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "maintenance": ("SELECT", "UPDATE"),
         "queue": ("SELECT", "INSERT", "UPDATE"),
         "tally": ("SELECT", "INSERT", "DELETE"),
-        "passed": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "skipped": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "position": ("USAGE", "SELECT"),
         "lease": ("USAGE",),
-        "make_slices(integer)": ("EXECUTE",),
-        "drop_slices(interval, integer)": ("EXECUTE",),
+        "make_partitions(integer)": ("EXECUTE",),
+        "drop_partitions(interval, integer)": ("EXECUTE",),
     },
     # Looks, and changes nothing.
     "reader": {**_OPEN, **_READ, **_COUNT, "worker": ("SELECT",)},
@@ -100,8 +100,28 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
         "recover_claims",
         "progress",
     }
-    | {"look_for_marks", "pass", "register", "unblock", "deregister", "beat", "lead", "resign", "promote", "next_due"}
-    | {"rescue", "sweep", "forget_passed", "set_retention", "prune", "fold_tally", "make_slices", "drop_slices"},
+    | {
+        "lowest_positions",
+        "note_skipped",
+        "register",
+        "unblock",
+        "deregister",
+        "beat",
+        "lead",
+        "resign",
+        "promote",
+        "next_due",
+    }
+    | {
+        "rescue",
+        "sweep",
+        "forget_skipped",
+        "set_retention",
+        "prune",
+        "fold_tally",
+        "make_partitions",
+        "drop_partitions",
+    },
     "reader": _ALL | _LOOKS,
     "operator": _ALL
     | _LOOKS

@@ -34,10 +34,10 @@ What was due before is looked at once in so long only: under a pinned snapshot i
 """
 ALWAYS: Final = pack_int8(-(2**63))
 """The timestamp '-infinity'."""
-SLICES_EVERY: Final = 600.0
-"""Seconds between two looks at the slices of `job` and `outcome`."""
+PARTITIONS_EVERY: Final = 600.0
+"""Seconds between two looks at the partitions of `job` and `outcome`."""
 MOVED: Final = 5000
-"""Jobs at most that are moved out of a slice to drop it; whoever works on its tables waits meanwhile."""
+"""Jobs at most that are moved out of a partition to drop it; whoever works on its tables waits meanwhile."""
 
 _log = logging.getLogger("jobq.postgres")
 _SILENT: Final = pack_text(" stopped giving signs of life")
@@ -50,7 +50,7 @@ class Upkeep:
         self._database = database
         self._statements = statements
         self._ring = ring
-        self._slices_due = 0.0
+        self._partitions_due = 0.0
         self._promoted_at: datetime | None = None
         self._all_due = 0.0
 
@@ -78,7 +78,7 @@ class Upkeep:
             [
                 (self._statements["rescue"], (_LOST, _SILENT)),
                 (self._statements["sweep"], ()),
-                (self._statements["forget_passed"], ()),
+                (self._statements["forget_skipped"], ()),
             ]
         )
         lost: dict[UUID, tuple[str, float, list[RescuedJob]]] = {}
@@ -133,14 +133,14 @@ class Upkeep:
         pruned: int = rows[0][0]
         if pruned:
             self._ring([FINISHED_TOPIC])
-        if time.monotonic() >= self._slices_due:
-            self._slices_due = time.monotonic() + SLICES_EVERY
-            await self.tend_slices()
+        if time.monotonic() >= self._partitions_due:
+            self._partitions_due = time.monotonic() + PARTITIONS_EVERY
+            await self.tend_partitions()
         return pruned
 
-    async def tend_slices(self) -> None:
-        """Make the slices that will be needed, and drop those that are over."""
-        for name, params in (("make_slices", ()), ("drop_slices", (pack_int4(MOVED),))):
+    async def tend_partitions(self) -> None:
+        """Make the partitions that will be needed, and drop those that are over."""
+        for name, params in (("make_partitions", ()), ("drop_partitions", (pack_int4(MOVED),))):
             try:
                 await self._database.fetch(self._statements[name], params)
             except StorageUnavailableError as error:

@@ -144,7 +144,7 @@ class Marks:
     async def look(self, queues: tuple[str, ...]) -> None:
         """Look at the lines of queues, and move their marks as far as is safe."""
         lost = self._lost
-        rows = await self._database.fetch(self._statements["look_for_marks"], self.lines(queues))
+        rows = await self._database.fetch(self._statements["lowest_positions"], self.lines(queues))
         if lost != self._database.lost:
             return
         visible: dict[Line, int | None] = {(queue, priority): position for queue, priority, position, *_ in rows}
@@ -186,7 +186,7 @@ class Marks:
             int2s([priority for _, priority in marks]),
             int8s([0] * len(marks)),
         )
-        rows = await self._database.fetch(self._statements["look_for_marks"], params)
+        rows = await self._database.fetch(self._statements["lowest_positions"], params)
         for queue, priority, position, *_ in rows:
             if position is not None and position <= marks[queue, priority]:
                 _log.info("a job of queue %s was below the mark; its lines are looked at anew", queue)
@@ -195,7 +195,7 @@ class Marks:
 
     async def _pass(self, marks: dict[Line, int], horizon: int) -> None:
         await self._database.fetch(
-            self._statements["pass"],
+            self._statements["note_skipped"],
             (
                 texts([queue for queue, _ in marks]),
                 int2s([priority for _, priority in marks]),

@@ -203,7 +203,7 @@ CREATE TABLE jobq.tally (
 
 -- Positions up to which claims may have stopped looking although a transaction could still add a lower one; `horizon`
 -- is the first transaction that no longer could. Maintenance gives a new position to whatever turns up below.
-CREATE TABLE jobq.passed (
+CREATE TABLE jobq.skipped (
     position bigint NOT NULL,
     horizon xid8 NOT NULL,
     priority smallint NOT NULL,
@@ -212,7 +212,7 @@ CREATE TABLE jobq.passed (
 );
 
 -- Where each job is, whatever its state.
-CREATE VIEW jobq.place AS
+CREATE VIEW jobq.job_state AS
     SELECT id, state, queue, priority, attempt, keyed, run_at, worker, lease, settled, started_at,
         NULL::timestamptz AS finished_at, NULL::text AS request, reason, percent, message, details,
         NULL::json AS result, error_type, error_message, error_traceback
@@ -230,11 +230,11 @@ CREATE VIEW jobq.place AS
         finished_at, NULL, reason, percent, message, details, result, error_type, error_message, error_traceback
     FROM jobq.outcome;
 
--- What was asked and what came of it lie in slices of a week each, by the time that the first bits of an id (UUIDv7) tell.
--- Once a slice is over, the few jobs still in it go to the default partition and its space is given back at once.
+-- What was asked and what came of it lie in partitions of a week each, by the time that the first bits of an id (UUIDv7) tell.
+-- Once a partition is over, the few jobs still in it go to the default partition and its space is given back at once.
 -- The functions are the owner's, so that whoever may use the tables can do the maintenance. They wait for locks only so
 -- long that nobody else who comes after them does. The first lock lets one at a time look and act, and no reader or writer
--- meets it; the slices are left out of it (ONLY), since they may be vacuumed meanwhile. They run with the owner's rights: pg_temp is named, since it would
+-- meets it; the partitions are left out of it (ONLY), since they may be vacuumed meanwhile. They run with the owner's rights: pg_temp is named, since it would
 -- come first otherwise, and a caller's temporary table called pg_class would be taken for the real one.
 
 CREATE FUNCTION jobq.first_id_of(day date) RETURNS uuid
@@ -243,15 +243,15 @@ CREATE FUNCTION jobq.first_id_of(day date) RETURNS uuid
         SELECT (lpad(to_hex((extract(epoch FROM day) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
     $$;
 
--- Make the slices of this week and of so many ahead; returns how many were missing.
+-- Make the partitions of this week and of so many ahead; returns how many were missing.
 -- Not where the default partition holds jobs of that week already, nor where it is large: it is read meanwhile.
-CREATE FUNCTION jobq.make_slices(ahead integer) RETURNS integer
+CREATE FUNCTION jobq.make_partitions(ahead integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET lock_timeout = '200ms'
     AS $$
         DECLARE
-            place text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'jobq.job'::regclass);
+            home text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'jobq.job'::regclass);
             monday date := date_trunc('week', jobq.clock() AT TIME ZONE 'UTC')::date;
             kept text;
             low uuid;
@@ -266,11 +266,11 @@ CREATE FUNCTION jobq.make_slices(ahead integer) RETURNS integer
                 low := jobq.first_id_of(monday + 7 * week);
                 high := jobq.first_id_of(monday + 7 * week + 7);
                 FOREACH kept IN ARRAY ARRAY['job', 'outcome'] LOOP
-                    CONTINUE WHEN to_regclass(format('%s.%I', place, kept || to_char(monday + 7 * week, '_YYYYMMDD'))) IS NOT NULL;
+                    CONTINUE WHEN to_regclass(format('%s.%I', home, kept || to_char(monday + 7 * week, '_YYYYMMDD'))) IS NOT NULL;
                     CONTINUE WHEN EXISTS (SELECT FROM jobq.job_default j WHERE j.id >= low AND j.id < high);
                     EXECUTE format(
                         'CREATE TABLE %s.%I PARTITION OF %1$s.%3$I FOR VALUES FROM (%4$L) TO (%5$L)',
-                        place, kept || to_char(monday + 7 * week, '_YYYYMMDD'), kept, low, high
+                        home, kept || to_char(monday + 7 * week, '_YYYYMMDD'), kept, low, high
                     );
                     made := made + 1;
                 END LOOP;
@@ -279,21 +279,21 @@ CREATE FUNCTION jobq.make_slices(ahead integer) RETURNS integer
         END
     $$;
 
--- Drop the slices that ended so long ago and hold at most so many jobs yet, which go to the default partition.
-CREATE FUNCTION jobq.drop_slices(age interval, most integer) RETURNS integer
+-- Drop the partitions that ended so long ago and hold at most so many jobs yet, which go to the default partition.
+CREATE FUNCTION jobq.drop_partitions(age interval, most integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET lock_timeout = '200ms'
     AS $$
         DECLARE
-            place text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'jobq.job'::regclass);
-            slice text;
+            home text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'jobq.job'::regclass);
+            suffix text;
             there boolean;
             left_over integer;
             dropped integer := 0;
         BEGIN
             LOCK TABLE ONLY jobq.job IN SHARE UPDATE EXCLUSIVE MODE;
-            FOR slice IN
+            FOR suffix IN
                 SELECT substr(c.relname, 4)
                 FROM pg_inherits i
                 JOIN pg_class c ON c.oid = i.inhrelid
@@ -301,17 +301,17 @@ CREATE FUNCTION jobq.drop_slices(age interval, most integer) RETURNS integer
                     AND (to_date(substr(c.relname, 5), 'YYYYMMDD') + 7)::timestamp AT TIME ZONE 'UTC' < jobq.clock() - age
                 ORDER BY c.relname
             LOOP
-                EXECUTE format('SELECT count(*) FROM (SELECT FROM %s.%I LIMIT %s) few', place, 'job' || slice, most + 1)
+                EXECUTE format('SELECT count(*) FROM (SELECT FROM %s.%I LIMIT %s) few', home, 'job' || suffix, most + 1)
                     INTO left_over;
                 CONTINUE WHEN left_over > most;
-                there := to_regclass(format('%s.%I', place, 'outcome' || slice)) IS NOT NULL;
-                EXECUTE format('ALTER TABLE %s.job DETACH PARTITION %1$s.%2$I', place, 'job' || slice);
-                EXECUTE format('INSERT INTO %s.job SELECT * FROM %1$s.%2$I', place, 'job' || slice);
-                EXECUTE format('DROP TABLE %s.%I', place, 'job' || slice);
+                there := to_regclass(format('%s.%I', home, 'outcome' || suffix)) IS NOT NULL;
+                EXECUTE format('ALTER TABLE %s.job DETACH PARTITION %1$s.%2$I', home, 'job' || suffix);
+                EXECUTE format('INSERT INTO %s.job SELECT * FROM %1$s.%2$I', home, 'job' || suffix);
+                EXECUTE format('DROP TABLE %s.%I', home, 'job' || suffix);
                 IF there THEN
-                    EXECUTE format('ALTER TABLE %s.outcome DETACH PARTITION %1$s.%2$I', place, 'outcome' || slice);
-                    EXECUTE format('INSERT INTO %s.outcome SELECT * FROM %1$s.%2$I', place, 'outcome' || slice);
-                    EXECUTE format('DROP TABLE %s.%I', place, 'outcome' || slice);
+                    EXECUTE format('ALTER TABLE %s.outcome DETACH PARTITION %1$s.%2$I', home, 'outcome' || suffix);
+                    EXECUTE format('INSERT INTO %s.outcome SELECT * FROM %1$s.%2$I', home, 'outcome' || suffix);
+                    EXECUTE format('DROP TABLE %s.%I', home, 'outcome' || suffix);
                 END IF;
                 dropped := dropped + 1;
             END LOOP;
@@ -326,6 +326,6 @@ CREATE FUNCTION jobq.analyze() RETURNS void
     AS $$ ANALYZE jobq.waiting, jobq.ready $$;
 
 -- Everybody may run a new function unless told otherwise: these act for the owner, so who may is the owner's to say.
-REVOKE ALL ON FUNCTION jobq.make_slices(integer), jobq.drop_slices(interval, integer), jobq.analyze() FROM PUBLIC;
+REVOKE ALL ON FUNCTION jobq.make_partitions(integer), jobq.drop_partitions(interval, integer), jobq.analyze() FROM PUBLIC;
 
-SELECT jobq.make_slices(1);
+SELECT jobq.make_partitions(1);

@@ -7,7 +7,7 @@ WITH alive AS MATERIALIZED (
     SELECT r.*
     FROM unnest($2::text[], $3::smallint[], $4::bigint[]) AS line(queue, priority, mark)
     CROSS JOIN LATERAL (
-        SELECT r.ctid AS place, r.id, r.run_at, r.attempt, r.keyed, r.queue, r.priority
+        SELECT r.ctid AS row, r.id, r.run_at, r.attempt, r.keyed, r.queue, r.priority
         FROM jobq.ready r
         WHERE r.queue = line.queue AND r.priority = line.priority AND r.position > line.mark
         ORDER BY r.position
@@ -17,7 +17,7 @@ WITH alive AS MATERIALIZED (
     WHERE (SELECT alive FROM alive)
     LIMIT $5::integer
 ), gone AS (
-    DELETE FROM jobq.ready WHERE ctid = ANY(ARRAY(SELECT place FROM picked))
+    DELETE FROM jobq.ready WHERE ctid = ANY(ARRAY(SELECT row FROM picked))
 ), started AS (
     INSERT INTO jobq.running (id, lease, started_at, run_at, worker, priority, attempt, keyed, queue)
     SELECT p.id, nextval('jobq.lease'), jobq.clock(), p.run_at, $1::uuid, p.priority, least(p.attempt + 1, 32767), p.keyed, p.queue

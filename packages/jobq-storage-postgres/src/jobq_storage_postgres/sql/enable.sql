@@ -34,7 +34,7 @@ SELECT id, 'processing', 'processing', true, queue FROM withdrawn
 UNION ALL
 SELECT p.id, p.state, p.state, false, p.queue
 FROM given g
-CROSS JOIN LATERAL (SELECT p.* FROM jobq.place p WHERE p.id = g.id LIMIT 1) p
+CROSS JOIN LATERAL (SELECT p.* FROM jobq.job_state p WHERE p.id = g.id LIMIT 1) p
 WHERE p.state <> 'disabled' AND p.request IS DISTINCT FROM 'disable'
 UNION ALL
 SELECT g.id, NULL, NULL, false, NULL

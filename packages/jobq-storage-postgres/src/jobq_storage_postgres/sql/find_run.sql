@@ -3,7 +3,7 @@ SELECT j.id, j.kind, j.queue, p.state, j.priority, j.arguments, j.created_at, p.
     j.max_attempts, j.run_id, j.tags, j.unique_key, p.reason, p.request, p.worker, p.lease, p.started_at, p.finished_at,
     p.percent, p.message, p.details, p.result, p.error_type, p.error_message, p.error_traceback, a.attempts
 FROM jobq.job j
-CROSS JOIN LATERAL (SELECT p.* FROM jobq.place p WHERE p.id = j.id LIMIT 1) p
+CROSS JOIN LATERAL (SELECT p.* FROM jobq.job_state p WHERE p.id = j.id LIMIT 1) p
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_array(
         a.number, a.lease, a.worker, (extract(epoch FROM least(greatest(a.started_at, 'epoch'), '9999-12-31')) * 1000000)::bigint,

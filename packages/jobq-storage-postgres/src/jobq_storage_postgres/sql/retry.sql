@@ -32,7 +32,7 @@ SELECT id, state, CASE WHEN goes THEN 'pending' ELSE state END, false, queue FRO
 UNION ALL
 SELECT p.id, p.state, p.state, false, p.queue
 FROM given g
-CROSS JOIN LATERAL (SELECT p.* FROM jobq.place p WHERE p.id = g.id LIMIT 1) p
+CROSS JOIN LATERAL (SELECT p.* FROM jobq.job_state p WHERE p.id = g.id LIMIT 1) p
 WHERE p.state NOT IN ('failed', 'aborted')
 UNION ALL
 SELECT g.id, NULL, NULL, false, NULL

@@ -89,7 +89,7 @@ WITH moment AS MATERIALIZED (
     -- Only where some did not take effect, of those what they led to before.
     SELECT p.id, p.lease, p.settled
     FROM unnest($1::uuid[], $2::bigint[]) AS g(id, lease)
-    CROSS JOIN LATERAL (SELECT p.id, p.lease, p.settled FROM jobq.place p WHERE p.id = g.id LIMIT 1) p
+    CROSS JOIN LATERAL (SELECT p.id, p.lease, p.settled FROM jobq.job_state p WHERE p.id = g.id LIMIT 1) p
     WHERE (SELECT count(*) FROM held) < cardinality($1) AND p.lease = g.lease AND p.settled IS NOT NULL
 )
 SELECT id, lease, state, queue FROM held

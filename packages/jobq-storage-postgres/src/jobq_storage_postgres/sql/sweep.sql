@@ -1,16 +1,16 @@
 -- Give a new position to jobs that turned up below one which claims have passed. Answers how many, and whose queues.
 WITH below AS MATERIALIZED (
     SELECT r.*
-    FROM jobq.passed p
+    FROM jobq.skipped p
     CROSS JOIN LATERAL (
-        SELECT r.ctid AS place, r.* FROM jobq.ready r
+        SELECT r.ctid AS row, r.* FROM jobq.ready r
         WHERE r.queue = p.queue AND r.priority = p.priority AND r.position <= p.position
         ORDER BY r.position
         LIMIT 10000
         FOR UPDATE SKIP LOCKED
     ) r
 ), gone AS (
-    DELETE FROM jobq.ready WHERE ctid = ANY(ARRAY(SELECT place FROM below)) RETURNING id
+    DELETE FROM jobq.ready WHERE ctid = ANY(ARRAY(SELECT row FROM below)) RETURNING id
 ), moved AS (
     INSERT INTO jobq.ready (
         id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, reason, settled, percent, message,

@@ -1,2 +1,0 @@
--- Drop the slices that ended over a day ago and are nearly empty. $1 how many jobs may be moved from one.
-SELECT jobq.drop_slices(interval '1 day', $1::integer)

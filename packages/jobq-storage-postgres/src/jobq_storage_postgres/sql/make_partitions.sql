@@ -1,0 +1,2 @@
+-- Make the partitions of this week and the next one.
+SELECT jobq.make_partitions(1)
