@@ -1,7 +1,7 @@
-"""Who may do what: the parts of jobq as sets of privileges, for roles that the database's administrator made.
+"""Roles' rights: each part of jobq as a set of privileges, granted to roles that the administrator created.
 
-Partitions are reached through their parents, whose privileges count: the partitions that maintenance makes later need none
-of their own. What they are made and dropped by runs with the rights of the tables' owner.
+Partitions are reached through their parents, whose privileges count, so new partitions need no grants. The functions
+that create and drop partitions run with the rights of the tables' owner.
 """
 
 from __future__ import annotations
