@@ -1,8 +1,10 @@
-"""The benchmarks run: every scenario of jobq and the floors once, with few jobs. What they take is no matter."""
+"""Every benchmark scenario runs once, with few jobs, for jobq and the floors; the pages show the kept results."""
 
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 
@@ -42,5 +45,31 @@ def _what(line: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _leaves_some(line: dict[str, Any]) -> bool:
-    """Say whether more jobs lay there than were measured, some of which may have run."""
+    """Say whether the backlog was longer than the number of measured jobs, so that some of the rest may have run."""
     return "behind" in line["options"]
+
+
+def check_pages(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Compare the pages in a folder with the results that are kept in the repository."""
+    pages = ["--page", folder / "docs" / "benchmarks.md", "--readme", folder / "README.md"]
+    command = [sys.executable, BENCHMARKS / "report.py", ROOT / "docs" / "benchmarks", *pages, "--check"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_pages_show_the_results_that_are_kept() -> None:
+    ran = check_pages(ROOT)
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/benchmarks.md"])
+def test_a_figure_that_is_typed_in_is_found(name: str, tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    for page in ("README.md", "docs/benchmarks.md"):
+        shutil.copy(ROOT / page, tmp_path / page)
+    text = (tmp_path / name).read_text()
+    row, figure = re.search(r"(\| (?:\*\*)?jobq.*?\| )(\d+,\d{3}) ", text).groups()  # type: ignore[union-attr]
+    (tmp_path / name).write_text(text.replace(row + figure, row + "999,999"))
+
+    ran = check_pages(tmp_path)
+    assert ran.returncode == 1
+    assert f"{name} differs from the results" in ran.stderr

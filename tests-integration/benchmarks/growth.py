@@ -1,10 +1,10 @@
-"""Write what the curves came to into a page that explains them, each table and plot at its place.
+"""Write the tables and plots of the curves into the page that explains them.
 
     python tests-integration/benchmarks/growth.py docs/growth.md RESULTS …
 
-`<!-- by-queues -->` in the page is followed by that scenario's tables and plots, `<!-- conditions -->` by what all the
-figures depend on, each up to `<!-- end -->`. RESULTS are the files that runs wrote; of what several hold, the latest
-counts. Raises KeyError for a scenario that none has.
+A marker such as `<!-- by-queues -->` is followed by that scenario's tables and plots, `<!-- conditions -->` by the
+conditions of the runs, each up to `<!-- end -->`. RESULTS are the files that runs wrote. If several contain the same
+scenario, the latest counts. Raises KeyError for a marked scenario without results.
 """
 
 from __future__ import annotations
@@ -43,18 +43,13 @@ def main() -> None:
 
 
 def _ours(outcome: Outcome) -> Outcome:
-    """Leave out the floors, which the page of the comparisons is about."""
+    """Leave out the floors, which are the subject of another page."""
     return attrs.evolve(outcome, summaries=[line for line in outcome.summaries if line["contestant"] == "jobq"])
 
 
 def _conditions(outcomes: Sequence[Outcome]) -> list[str]:
-    """Return what `tables` says of the runs, those under the same conditions together; only jobq took part."""
-    found: dict[str, list[str]] = {}
-    for part in tables.conditions(outcomes):
-        names, colon, text = part.partition("**: ")
-        if colon:
-            found.setdefault(text, []).append(names.removeprefix("**"))
-    return [f"**{', '.join(names)}**: {text}" for text, names in found.items()]
+    """Return the conditions of the runs, without the contestants: only jobq took part."""
+    return [part for part in tables.conditions(outcomes) if part.startswith("**")]
 
 
 def _parts(outcomes: Sequence[Outcome], page: Path) -> list[str]:

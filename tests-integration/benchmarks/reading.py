@@ -1,7 +1,8 @@
-"""Results files read back: for each storage and scenario, what the latest run of it came to."""
+"""Results files read back: for each storage and scenario, the outcome of its latest run."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import attrs
 import results
 from plan import SCALES, plan
 
+FLOORS = ("floor", "floor, jobq's SQL", "plain insert")
 PLACES = {"postgresql": "PostgreSQL", "sqlite": "SQLite", "memory": "Memory"}
 
 
 @attrs.define
 class Run:
-    """One run: its conditions, and who took part or could not."""
+    """One run: its conditions, the contestants that took part, and those that could not."""
 
     place: str
     conditions: dict[str, Any]
@@ -26,7 +28,7 @@ class Run:
 
 @attrs.define
 class Outcome:
-    """One scenario of one run: a summary per contestant and variant, and the rounds that it is made of."""
+    """One scenario of one run: a summary per contestant and variant, and the rounds behind it."""
 
     run: Run
     name: str
@@ -44,6 +46,16 @@ class Outcome:
     def contestants(self) -> list[str]:
         """Return the contestants in their order."""
         return list(dict.fromkeys(line["contestant"] for line in self.summaries))
+
+    @property
+    def rivals(self) -> list[str]:
+        """Return the contestants that are other job queues."""
+        return [name for name in self.contestants if name not in FLOORS and not re.match(r"jobq($| at )", name)]
+
+    @property
+    def stem(self) -> str:
+        """Return the name of the outcome's picture, without its suffix."""
+        return re.sub(r"[^a-z0-9]+", "-", f"{self.run.place} {self.name}".lower())
 
     def of(self, contestant: str, variant: str) -> dict[str, Any] | None:
         """Return one summary."""

@@ -97,6 +97,12 @@ def _head(line: str, scenario: Scenario, variant: Variant, player: Player, stora
     return head if variant.x is None else {**head, "x": variant.x}
 
 
+def keep(path: Path, folder: Path) -> None:
+    """Copy a results file into a folder, without its single rounds: the tables are made from the summaries."""
+    kept = [line for line in path.read_text().splitlines() if json.loads(line)["line"] != "round"]
+    (folder / path.name).write_text("\n".join(kept) + "\n")
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a results file."""
     return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Results as Markdown: a table for each scenario, and the conditions that the figures depend on."""
+"""Results as Markdown: a table for each scenario, the comparison for the README, and the conditions of the runs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,50 @@ from typing import Any
 
 from reading import Outcome, Run
 
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 Column = tuple[str, Callable[[dict[str, Any]], str]]
 
+COMPARED = {
+    "drain": "drain no-op jobs, jobs/s",
+    "add": "add one by one, jobs/s",
+    "many": "add in bulk, jobs/s",
+    "pick-up": "pick up a job, ms",
+}
+"""The scenarios of the comparison with rivals, and what its columns are called."""
 
-def rewrite(page: Path, text: str) -> None:
-    """Put text between the markers of a page; raises ValueError if they are not there."""
-    before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} has no {BEGIN} with {END} behind it")
-    page.write_text(f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{after}")
+
+def rewritten(page: Path, mark: str, text: str) -> str:
+    """Return the page with `text` between its markers; raises ValueError if they are missing."""
+    begin, end = f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
+    before, found, rest = page.read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"{page} has no {begin} followed by {end}")
+    return f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}"
+
+
+def comparison(outcomes: Sequence[Outcome]) -> str:
+    """Return a table of jobq and its rivals on the newest PostgreSQL: one row each, the fastest drain first."""
+    place = max((outcome.run.place for outcome in outcomes if outcome.rivals), key=_version)
+    chosen = {outcome.name: outcome for outcome in outcomes if outcome.run.place == place}
+    compared = [chosen[name] for name in COMPARED]
+    drained = [line for line in compared[0].summaries if line["contestant"] in ("jobq", *compared[0].rivals)]
+    lines = [["", "jobs in", *COMPARED.values()], ["---", "---", *["--:"] * len(COMPARED)]]
+    for line in sorted(drained, key=lambda line: -(line["median"] or 0)):
+        name = line["contestant"]
+        cells = [_number((outcome.of(name, "") or {}).get("median")) or "–" for outcome in compared]
+        home = {"postgresql": "PostgreSQL", "redis": "Redis"}[line["storage"]]
+        lines.append([f"**{name}**" if name == "jobq" else name, home, *cells])
+    facts = compared[0].run.conditions
+    rounds = min(line["rounds"] for line in drained)
+    note = (
+        f"Medians of at least {rounds} rounds: {place}, {facts['cores']} cores, {facts['date'][:10]}. "
+        "One worker process; every commit is flushed to disk."
+    )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{note}"
+
+
+def _version(place: str) -> list[int]:
+    return [int(part) for part in place.split()[-1].split(".") if part.isdigit()]
 
 
 def write(outcomes: Sequence[Outcome], plots: dict[tuple[str, str], str]) -> str:
@@ -107,13 +140,14 @@ def _number(value: float | None) -> str:
 
 
 def conditions(outcomes: Sequence[Outcome]) -> list[str]:
-    """Return paragraphs on what the figures depend on, one or two for each run."""
+    """Return paragraphs on the runs: the machine and settings of each, then the contestants of all."""
     runs = list({id(outcome.run): outcome.run for outcome in outcomes}.values())
-    text: list[str] = []
+    machines: dict[str, list[str]] = {}
     for run in runs:
-        names = ", ".join(outcome.name for outcome in outcomes if outcome.run is run)
-        text += [f"**{names}**: {_machine(run)}", "\n".join([*_players(run), *_absent(run)])]
-    return [part for part in text if part]
+        machines.setdefault(_machine(run), []).extend(outcome.name for outcome in outcomes if outcome.run is run)
+    text = [f"**{', '.join(names)}**: {machine}" for machine, names in machines.items()]
+    scenarios = {id(run): [outcome.name for outcome in outcomes if outcome.run is run] for run in runs}
+    return [part for part in (*text, "\n".join([*_players(runs, scenarios), *_absent(runs)])) if part]
 
 
 def _machine(run: Run) -> str:
@@ -132,17 +166,22 @@ def _machine(run: Run) -> str:
     )
 
 
-def _players(run: Run) -> list[str]:
+def _players(runs: Sequence[Run], scenarios: dict[int, list[str]]) -> list[str]:
+    """Return a line for each contestant: its versions, its caveats, and the settings that were chosen for scenarios."""
     lines: list[str] = []
-    for name, about in run.contestants.items():
-        versions = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
-        chosen = [
-            f"{choice['verb']} with {_settings(choice['chosen'])}, the best of {len(choice['tried'])} tried"
+    for name in dict.fromkeys(name for run in runs for name in run.contestants):
+        about = [run.contestants[name] for run in runs if name in run.contestants]
+        versions = {f"{package} {version}" for one in about for package, version in one["versions"].items()}
+        caveats = dict.fromkeys(sentence.rstrip(".") for one in about for sentence in one.get("caveats", ()))
+        chosen = dict.fromkeys(
+            f"{'/'.join(scenarios[id(run)])} with {_settings(choice['chosen'])}, best of {len(choice['tried'])} tried"
+            for run in runs
             for choice in run.choices
             if choice["contestant"] == name
-        ]
-        said = [*chosen, *(sentence.rstrip(".") for sentence in about.get("caveats", ()))]
-        lines.append(f"- {name}{f' ({versions})' if versions else ''}{': ' if said else ''}{'; '.join(said)}.")
+        )
+        said = "; ".join([*caveats, *chosen])
+        in_brackets = f" ({', '.join(sorted(versions))})" if versions else ""
+        lines.append(f"- {name}{in_brackets}{': ' if said else ''}{said}.")
     return lines
 
 
@@ -150,5 +189,6 @@ def _settings(settings: dict[str, Any]) -> str:
     return ", ".join(f"`{name}={value}`" for name, value in settings.items()) or "its defaults"
 
 
-def _absent(run: Run) -> list[str]:
-    return [f"- {name} could not take part: {reason.splitlines()[-1]}" for name, reason in run.absent.items()]
+def _absent(runs: Sequence[Run]) -> list[str]:
+    reasons = {name: reason for run in runs for name, reason in run.absent.items()}
+    return [f"- {name} could not take part: {reason.splitlines()[-1]}" for name, reason in reasons.items()]

@@ -25,7 +25,14 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 
-COVERED = ("tests-integration/lint", "docs/reference")
+COVERED = (
+    "*.md",
+    "docs",
+    "tests-integration/lint",
+    ":(exclude)packages",
+    ":(exclude)docs/cli.md",
+    ":(exclude)docs/guides/declare.md",
+)
 """What is checked if no path is given."""
 
 
