@@ -7,7 +7,7 @@ import json
 import pytest
 
 from jobq_client import JobQueueClient
-from jobq_client.group_commit import LEADS, MAX_BYTES, GroupCommit
+from jobq_client.group_commit import MAX_BYTES, MAX_DIRECT, GroupCommit
 from jobq_core import (
     ClosedError,
     InvalidJobError,
@@ -78,22 +78,22 @@ async def test_lone_adds_to_a_storage_that_never_waits_let_other_tasks_run(
             turns += 1
 
     task = asyncio.create_task(other())
-    for n in range(10 * LEADS):
+    for n in range(10 * MAX_DIRECT):
         await client.add(keep(n))
     task.cancel()
     assert turns >= 9
 
 
-async def test_what_comes_while_a_lone_add_is_under_way_goes_together_after_it(
+async def test_adds_that_come_while_a_lone_add_is_under_way_form_one_group(
     storage: Probe, client: JobQueueClient
 ) -> None:
     await client.add(keep(0))
     gate = storage.hold("add")
     adds = [asyncio.create_task(client.add(keep(n))) for n in range(4)]
-    await until(lambda: storage.calls["add"] == 2)
+    await until(lambda: storage.calls["add"] == 3)
     for _ in range(10):
         await asyncio.sleep(0)
-    assert storage.calls["add"] == 2
+    assert storage.calls["add"] == 3
     gate.set()
     await asyncio.gather(*adds)
     assert [len(batch) for batch in storage.added] == [1, 1, 3]
