@@ -488,7 +488,7 @@ class Machine(RuleBasedStateMachine):
         async def ask(party: Party) -> Any:
             ids = iter(new)
             with (
-                mock.patch("jobq_client.client.new_id", side_effect=ids),
+                mock.patch("jobq_client.adding.new_id", side_effect=ids),
                 mock.patch("jobq_client.bulk.new_ids", return_value=new),
             ):
                 return await use(self.clients[party.name])

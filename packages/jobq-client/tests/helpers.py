@@ -89,6 +89,9 @@ class Probe(MemoryQueueStorage):
     async def now(self) -> Any:
         return await self._through("now", lambda: MemoryQueueStorage.now(self))
 
+    async def workers(self) -> Any:
+        return await self._through("workers", lambda: MemoryQueueStorage.workers(self))
+
     def subscribe(self, topics: Iterable[str]) -> Any:
         self.calls["subscribe"] += 1
         return Ear(self, super().subscribe(topics))
@@ -123,15 +126,23 @@ class Ear(Subscription):
 class Hands:
     """What a worker does to jobs, one step at a time."""
 
-    def __init__(self, storage: MemoryQueueStorage, *queues: str) -> None:
+    def __init__(self, storage: MemoryQueueStorage, *queues: str, lost_after: float = 3600) -> None:
         self.storage = storage
+        self.lost_after = lost_after
         self.queues = queues or ("default", "mail")
         self.id = new_id()
 
     async def register(self) -> Self:
         await self.storage.register(
             WorkerInfo(
-                id=self.id, name="hands", host="h", pid=1, queues=self.queues, kinds=(), concurrency=1, lost_after=3600
+                id=self.id,
+                name="hands",
+                host="h",
+                pid=1,
+                queues=self.queues,
+                kinds=(),
+                concurrency=1,
+                lost_after=self.lost_after,
             )
         )
         return self

@@ -4,7 +4,8 @@ import asyncio
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock
@@ -13,10 +14,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from jobq_client import JobQueueClient, clock_offset
-from jobq_core import ClosedError, ConfigurationError, StorageUnavailableError
+from jobq_core import ClosedError, ConfigurationError, JobState, StorageUnavailableError, WaitTimeoutError
 
 from .helpers import Probe
-from .jobs import keep
+from .jobs import convert, keep
 
 
 def made_at(job_id: UUID) -> float:
@@ -51,11 +52,22 @@ async def test_a_url_that_cannot_work_is_refused_where_it_is_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("queue", ""), ("patience", -1), ("patience", "x"), ("poll", 0), ("poll", float("inf"))]
+    ("name", "value"),
+    [("queue", ""), ("patience", -1), ("patience", "x"), ("poll", 0), ("poll", float("inf")), ("poll", timedelta(0))],
 )
 async def test_an_option_that_cannot_work_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=name):
         JobQueueClient("memory://", **{name: value})
+
+
+async def test_times_may_be_given_as_a_timedelta(storage: Probe) -> None:
+    minute = timedelta(minutes=1)
+    async with JobQueueClient(storage, patience=minute, poll=minute) as client:
+        handle = await client.add(keep(1))
+        with pytest.raises(WaitTimeoutError, match=r"after 0\.001 seconds"):
+            await client.wait_for(handle, timeout=timedelta(milliseconds=1))
+        with pytest.raises(WaitTimeoutError):
+            await handle.result(timeout=timedelta(0))
 
 
 async def test_it_can_be_started_stopped_and_started_again() -> None:
@@ -96,21 +108,65 @@ async def test_a_start_that_fails_leaves_the_client_as_it_was(storage: Probe) ->
 
 
 async def test_a_start_that_fails_closes_what_it_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[Probe] = []
-
-    def make(url: str | None) -> Probe:
-        opened.append(Probe())
-        return opened[-1]
-
-    monkeypatch.setattr("jobq_client.client.open_storage", make)
+    storage = Probe()
+    monkeypatch.setattr("jobq_core.owned_storage.as_storage", lambda url: storage)
     client = JobQueueClient("memory://")
-    opened[0].fail("now")
+    storage.fail("now")
     with pytest.raises(StorageUnavailableError):
         await client.start()
     with pytest.raises(ClosedError):
-        await opened[0].now()
+        await storage.now()
     async with client:
-        assert client.storage is opened[1]
+        assert client.storage is storage
+
+
+async def test_without_a_storage_the_environment_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBQ_STORAGE", "memory://named")
+    async with JobQueueClient() as client:
+        assert client.storage.url == "memory://named"
+    monkeypatch.delenv("JOBQ_STORAGE")
+    with pytest.raises(ConfigurationError, match="JOBQ_STORAGE"):
+        JobQueueClient()
+
+
+def test_a_client_that_another_event_loop_started_refuses_all_calls_and_starts() -> None:
+    client = JobQueueClient("memory://")
+    job_id = uuid4()
+
+    async def follow() -> None:
+        await anext(client.follow(job_id))
+
+    async def subscribe() -> None:
+        client.watch(job_id)
+
+    calls: list[Callable[[], Coroutine[Any, Any, object]]] = [
+        lambda: client.add(keep(1)),
+        lambda: client.add_many([keep(1)]),
+        lambda: client.wait_for(job_id),
+        lambda: client.wait_for(job_id, timeout=0),
+        lambda: client.progress_of(job_id),
+        follow,
+        subscribe,
+        lambda: client.get(job_id),
+        client.find,
+        client.counts,
+        lambda: client.output_for(convert({})),
+        lambda: client.abort(job_id),
+        lambda: client.abort_run("night"),
+        lambda: client.retry(job_id),
+        client.clear,
+        client.start,
+        client.stop,
+    ]
+    with asyncio.Runner() as owner:
+        owner.run(client.start())
+        for call in calls:
+            with pytest.raises(ConfigurationError, match=r"on another event loop.*nothing was sent"):
+                asyncio.run(call())
+        with pytest.raises(ConfigurationError, match="outside an event loop"):
+            client.watch(job_id)
+        assert owner.run(client.counts()) == dict.fromkeys(JobState, 0)
+        owner.run(client.stop())
 
 
 async def test_stopping_while_idle_is_immediate(storage: Probe) -> None:
@@ -148,15 +204,14 @@ async def test_a_clock_that_is_set_while_the_storages_time_is_taken_is_found_out
     real = time.time
     async with Probe(clock=real) as storage, JobQueueClient(storage) as client:
         monkeypatch.setattr("time.time", lambda: real() + wrong)
-        running = client._running
-        assert running is not None
+        session = client._running()
         gate = storage.hold("now")
-        asked = asyncio.create_task(running.clock_offset.measure())
+        asked = asyncio.create_task(session.clock_offset.measure())
         await asyncio.sleep(0)
         wrong = 7200.0
         gate.set()
         await asked
-        found = await running.clock_offset.read()
+        found = await session.clock_offset.read()
         assert abs(found.offset + 7200) < 1
         assert abs(found.offset + found.now - real()) < 1
 
@@ -200,9 +255,8 @@ async def test_the_offset_is_taken_again_when_this_machines_clock_is_set(
         await client.add(keep(1))
         assert storage.calls["now"] == 2
         # uuid-utils reads the machine's own clock, which only seems to be set here.
-        running = client._running
-        assert running is not None
-        assert abs((await running.clock_offset.read()).offset + 3600) < 1
+        session = client._running()
+        assert abs((await session.clock_offset.read()).offset + 3600) < 1
 
 
 async def test_the_offset_is_taken_again_now_and_then_without_keeping_an_add_waiting(
@@ -210,9 +264,8 @@ async def test_the_offset_is_taken_again_now_and_then_without_keeping_an_add_wai
 ) -> None:
     async with JobQueueClient(storage) as client:
         monkeypatch.setattr(clock_offset, "MEASURE_EVERY", 0.0)
-        running = client._running
-        assert running is not None
-        running.clock_offset._due = 0.0
+        session = client._running()
+        session.clock_offset._due = 0.0
         gate = storage.hold("now")
         await client.add(keep(1))
         monkeypatch.undo()
@@ -224,13 +277,12 @@ async def test_the_offset_is_taken_again_now_and_then_without_keeping_an_add_wai
 async def test_a_clock_that_cannot_be_read_again_stops_no_add(
     storage: Probe, client: JobQueueClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    running = client._running
-    assert running is not None
-    running.clock_offset._skew -= 10
+    session = client._running()
+    session.clock_offset._skew -= 10
     storage.fail("now")
     handle = await client.add(keep(1))
     assert handle.created
-    assert "cannot take the storage's time" in caplog.text
+    assert "could not read the storage clock" in caplog.text
     await client.add(keep(1))
     assert storage.calls["now"] == 2
 
@@ -238,8 +290,7 @@ async def test_a_clock_that_cannot_be_read_again_stops_no_add(
 async def test_a_measurement_under_way_ends_with_the_client(storage: Probe) -> None:
     client = JobQueueClient(storage)
     await client.start()
-    assert client._running is not None
-    client._running.clock_offset._due = 0.0
+    client._running().clock_offset._due = 0.0
     storage.hold("now")
     await client.add(keep(1))
     before = asyncio.all_tasks()

@@ -217,4 +217,4 @@ async def test_watching_no_job_is_logged(
     await until(lambda: storage.listening == 1)
     await client.delete(handle)
     await until(lambda: bool(caplog.messages))
-    assert caplog.messages == [f"job {handle.id} is watched no longer: there is no such job"]
+    assert caplog.messages == [f"stopped watching job {handle.id}: the job does not exist"]

@@ -314,7 +314,7 @@ async def test_an_answer_of_the_wrong_length_is_an_error_and_strands_nobody() ->
 
 async def test_stopping_adds_what_was_taken_in_before_it_closes_the_storage(monkeypatch: pytest.MonkeyPatch) -> None:
     storage = Probe()
-    monkeypatch.setattr("jobq_client.client.open_storage", lambda url: storage)
+    monkeypatch.setattr("jobq_core.owned_storage.as_storage", lambda url: storage)
     client = JobQueueClient("memory://")
     await client.start()
     gate = storage.hold("add")

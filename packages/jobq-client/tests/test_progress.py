@@ -206,7 +206,7 @@ async def test_listening_to_no_job_is_logged(
     missing = uuid4()
     client.on_progress(missing, print)
     await until(lambda: bool(caplog.records))
-    assert caplog.messages == [f"progress of job {missing} is followed no longer: there is no such job"]
+    assert caplog.messages == [f"stopped following job {missing}: the job does not exist"]
     await until(lambda: storage.listening == 0)
 
 

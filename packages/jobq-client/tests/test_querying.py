@@ -97,7 +97,7 @@ async def test_a_page_has_from_1_to_1000_jobs(client: JobQueueClient, limit: Any
 
 
 async def test_a_state_that_does_not_exist_is_refused(client: JobQueueClient) -> None:
-    with pytest.raises(ConfigurationError, match=r"'lost'.*the states are scheduled, blocked"):
+    with pytest.raises(ConfigurationError, match=r"unknown state 'lost'; expected one of scheduled, blocked"):
         await client.find(state="lost")  # type: ignore[arg-type]
 
 
@@ -143,11 +143,11 @@ JUNK: list[Any] = [Unshowable(), True, 0, 1.5, b"x", object(), "no such thing", 
 
 @pytest.mark.parametrize("value", JUNK, ids=range(len(JUNK)))
 async def test_what_cannot_be_looked_for_is_refused_by_name(client: JobQueueClient, value: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"state must be several|no state; the states are"):
+    with pytest.raises(ConfigurationError, match=r"state must be several|unknown state"):
         await client.find(state=value)
-    with pytest.raises(ConfigurationError, match="no state; the states are"):
+    with pytest.raises(ConfigurationError, match="unknown state"):
         await client.size(state=[value])  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="no state; the states are"):
+    with pytest.raises(ConfigurationError, match="unknown state"):
         await client.find(state=[value])
     with pytest.raises(InvalidJobError, match="not a job id"):
         await client.find(after=value)
@@ -166,7 +166,7 @@ async def test_add_many_of_what_is_no_jobs_adds_nothing(client: JobQueueClient, 
 
 async def test_what_cannot_be_called_back_is_refused_at_once(client: JobQueueClient) -> None:
     handle = await client.add(keep(1))
-    with pytest.raises(ConfigurationError, match="on_progress calls a function"):
+    with pytest.raises(ConfigurationError, match="on_progress needs a function"):
         client.on_progress(handle, "print")  # type: ignore[arg-type]
 
 

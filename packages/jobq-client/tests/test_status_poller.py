@@ -127,7 +127,7 @@ async def test_it_raises_when_the_job_is_disabled(client: JobQueueClient) -> Non
         await handle.result()
 
 
-async def test_it_waits_on_while_the_job_is_tried_again(client: JobQueueClient, worker: Hands) -> None:
+async def test_waiting_goes_on_while_the_job_is_retried(client: JobQueueClient, worker: Hands) -> None:
     handle = await client.add(send_receipt(1))
     waiting = asyncio.create_task(handle.result())
     job = await worker.claim_one()
@@ -177,7 +177,7 @@ async def test_a_timeout_is_a_builtin_timeout_error_too(client: JobQueueClient) 
         await handle.result(timeout=0.001)
 
 
-async def test_a_timeout_of_0_looks_once(storage: Probe, client: JobQueueClient, worker: Hands) -> None:
+async def test_a_timeout_of_0_reads_the_status_once(storage: Probe, client: JobQueueClient, worker: Hands) -> None:
     handle = await client.add(send_receipt(1))
     with pytest.raises(WaitTimeoutError, match="pending"):
         await handle.result(timeout=0)
@@ -187,13 +187,13 @@ async def test_a_timeout_of_0_looks_once(storage: Probe, client: JobQueueClient,
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "soon"])
-async def test_a_timeout_that_is_none_is_refused(client: JobQueueClient, timeout: Any) -> None:
+async def test_an_invalid_timeout_is_refused(client: JobQueueClient, timeout: Any) -> None:
     handle = await client.add(send_receipt(1))
     with pytest.raises(ConfigurationError, match="timeout"):
         await handle.result(timeout=timeout)
 
 
-async def test_a_job_finished_before_the_call_needs_no_doorbell(
+async def test_a_job_finished_before_the_call_needs_no_notification(
     storage: Probe, client: JobQueueClient, worker: Hands
 ) -> None:
     storage.deaf = True
@@ -220,7 +220,7 @@ async def test_a_client_that_did_not_add_the_job_waits_for_it(worker: Hands, cli
         assert await waiting == "sent"
 
 
-async def test_without_a_doorbell_polling_finds_the_end(storage: Probe, worker: Hands) -> None:
+async def test_without_notifications_polling_finds_the_end(storage: Probe, worker: Hands) -> None:
     storage.deaf = True
     async with JobQueueClient(storage, poll=0.01) as client:
         handle = await client.add(send_receipt(1))
@@ -230,7 +230,7 @@ async def test_without_a_doorbell_polling_finds_the_end(storage: Probe, worker: 
         assert await waiting == "sent"
 
 
-async def test_with_a_doorbell_nobody_waits_for_the_poll(storage: Probe, worker: Hands) -> None:
+async def test_with_notifications_a_waiter_does_not_wait_for_the_poll(storage: Probe, worker: Hands) -> None:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         waiting = asyncio.create_task(handle.result())
@@ -239,7 +239,7 @@ async def test_with_a_doorbell_nobody_waits_for_the_poll(storage: Probe, worker:
         assert await waiting == "sent"
 
 
-async def test_a_job_that_ends_between_the_look_and_its_answer_is_not_missed(storage: Probe, worker: Hands) -> None:
+async def test_a_job_that_ends_between_the_read_and_its_answer_is_not_missed(storage: Probe, worker: Hands) -> None:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         gate = storage.hold("get_status", after=True)
@@ -250,7 +250,7 @@ async def test_a_job_that_ends_between_the_look_and_its_answer_is_not_missed(sto
         assert await waiting == "sent"
 
 
-async def test_a_job_that_ends_before_the_ear_is_at_the_door_is_not_missed(storage: Probe, worker: Hands) -> None:
+async def test_a_job_that_ends_before_the_subscription_is_made_is_not_missed(storage: Probe, worker: Hands) -> None:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         gate = storage.hold("enter")
@@ -261,7 +261,7 @@ async def test_a_job_that_ends_before_the_ear_is_at_the_door_is_not_missed(stora
         assert await waiting == "sent"
 
 
-async def test_1000_waiters_cost_one_subscription_and_one_query_a_ring(
+async def test_1000_waiters_cost_one_subscription_and_one_query_per_notification(
     storage: Probe, client: JobQueueClient, worker: Hands
 ) -> None:
     handles = await client.add_many(keep(n) for n in range(1000))
@@ -281,7 +281,7 @@ async def test_1000_waiters_cost_one_subscription_and_one_query_a_ring(
     assert storage.calls["get_status"] <= 7
 
 
-async def test_nothing_is_asked_while_nobody_waits(storage: Probe, worker: Hands) -> None:
+async def test_nothing_is_read_without_waiters(storage: Probe, worker: Hands) -> None:
     async with JobQueueClient(storage, poll=0.01) as client:
         handle = await client.add(keep(1))
         await worker.run()
@@ -309,9 +309,7 @@ async def test_progress_of_jobs_that_are_only_waited_for_costs_no_query(storage:
         await waiting
 
 
-async def test_a_second_waiter_shares_the_subscription_and_is_looked_after_at_once(
-    storage: Probe, worker: Hands
-) -> None:
+async def test_a_second_waiter_shares_the_subscription_and_is_served_at_once(storage: Probe, worker: Hands) -> None:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         waiting = [asyncio.create_task(handle.result()) for _ in range(2)]
@@ -339,7 +337,7 @@ async def test_a_cancelled_waiter_leaves_nothing_subscribed_and_the_others_waiti
     await until(lambda: storage.listening == 0)
 
 
-async def test_waiting_rides_out_an_outage(storage: Probe, worker: Hands) -> None:
+async def test_waiting_goes_on_through_an_outage(storage: Probe, worker: Hands) -> None:
     async with JobQueueClient(storage, poll=0.01) as client:
         handle = await client.add(send_receipt(1))
         storage.fail("get_status", times=3)
@@ -349,7 +347,7 @@ async def test_waiting_rides_out_an_outage(storage: Probe, worker: Hands) -> Non
         assert await waiting == "sent"
 
 
-async def test_waiting_rides_out_a_doorbell_that_cannot_be_had(storage: Probe, worker: Hands) -> None:
+async def test_waiting_goes_on_while_a_subscription_cannot_be_made(storage: Probe, worker: Hands) -> None:
     async with JobQueueClient(storage) as client:
         handle = await client.add(send_receipt(1))
         storage.fail("enter", times=3)
@@ -360,7 +358,7 @@ async def test_waiting_rides_out_a_doorbell_that_cannot_be_had(storage: Probe, w
         await until(lambda: storage.listening == 0)
 
 
-async def test_without_any_doorbell_at_all_looking_finds_the_end(storage: Probe, worker: Hands) -> None:
+async def test_without_any_subscription_polling_finds_the_end(storage: Probe, worker: Hands) -> None:
     async with JobQueueClient(storage) as client:
         handle = await client.add(send_receipt(1))
         storage.fail("enter", times=1_000_000)
@@ -370,7 +368,7 @@ async def test_without_any_doorbell_at_all_looking_finds_the_end(storage: Probe,
         assert await waiting == "sent"
 
 
-async def test_a_doorbell_that_breaks_is_replaced(storage: Probe, worker: Hands) -> None:
+async def test_a_broken_subscription_is_replaced(storage: Probe, worker: Hands) -> None:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         storage.fail("wait")
@@ -380,7 +378,7 @@ async def test_a_doorbell_that_breaks_is_replaced(storage: Probe, worker: Hands)
         assert await waiting == "sent"
 
 
-async def test_a_job_that_ends_while_the_doorbell_is_replaced_is_not_missed(storage: Probe, worker: Hands) -> None:
+async def test_a_job_that_ends_while_the_subscription_is_replaced_is_not_missed(storage: Probe, worker: Hands) -> None:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         waiting = asyncio.create_task(handle.result(timeout=30))
@@ -408,14 +406,14 @@ async def test_a_ring_whose_look_fell_into_an_outage_is_not_forgotten(storage: P
         assert storage.calls["get_status"] == 3
 
 
-async def test_after_an_error_the_room_opens_again_for_the_next_who_comes(
+async def test_after_an_error_the_poller_starts_again_for_the_next_waiter(
     storage: Probe, client: JobQueueClient, worker: Hands, caplog: pytest.LogCaptureFixture
 ) -> None:
     handle = await client.add(send_receipt(1))
     storage.fail("get_status", StorageError("the disk is broken"))
     client.on_progress(handle, print)
     await until(lambda: bool(caplog.messages))
-    assert caplog.messages == [f"progress of job {handle.id} is followed no longer: the disk is broken"]
+    assert caplog.messages == [f"stopped following job {handle.id}: the disk is broken"]
     waiting = asyncio.create_task(handle.result(timeout=30))
     await worker.run(b'"sent"')
     assert await waiting == "sent"
@@ -426,7 +424,7 @@ async def test_a_timeout_in_an_outage_says_so(storage: Probe, client: JobQueueCl
     storage.fail("get_status", times=1_000_000)
     with pytest.raises(WaitTimeoutError, match="not known yet") as caught:
         await handle.result(timeout=0.01)
-    assert caught.value.__notes__ == [f"the storage is away: {AWAY}"]
+    assert caught.value.__notes__ == [f"the storage is unavailable: {AWAY}"]
     storage.mend("get_status")
 
 
@@ -491,7 +489,7 @@ async def test_stopping_while_the_storage_hangs_ends_the_waiters_at_once(storage
         await waiting
 
 
-async def test_waiting_looks_less_often_while_the_bell_rings_for_others(
+async def test_reads_are_spaced_while_notifications_concern_other_jobs(
     storage: Probe, client: JobQueueClient, worker: Hands
 ) -> None:
     handle = await client.add(keep(0))
@@ -528,9 +526,7 @@ async def test_two_clients_share_a_named_memory_storage() -> None:
         assert await waiting == "png"
 
 
-async def test_an_error_that_cannot_be_copied_reaches_every_waiter_all_the_same(
-    storage: Probe, client: JobQueueClient
-) -> None:
+async def test_an_error_that_cannot_be_copied_reaches_every_waiter(storage: Probe, client: JobQueueClient) -> None:
     class OddError(Exception):
         def __init__(self, *, code: int) -> None:
             super().__init__(f"code {code}")
@@ -541,7 +537,7 @@ async def test_an_error_that_cannot_be_copied_reaches_every_waiter_all_the_same(
     assert [str(error) for error in errors] == ["code 5"] * 2
 
 
-async def test_a_subscription_that_ends_badly_when_nobody_needs_it_is_logged(
+async def test_an_unneeded_subscription_that_ends_with_an_error_is_logged(
     storage: Probe, client: JobQueueClient, worker: Hands, caplog: pytest.LogCaptureFixture
 ) -> None:
     handle = await client.add(send_receipt(1))
@@ -550,10 +546,10 @@ async def test_a_subscription_that_ends_badly_when_nobody_needs_it_is_logged(
     await worker.run(b'"sent"')
     assert await waiting == "sent"
     await until(lambda: bool(caplog.messages))
-    assert caplog.messages == ["a subscription that nobody needs any more did not end well"]
+    assert caplog.messages == ["a subscription that was no longer needed ended with an error"]
 
 
-async def test_the_room_looks_in_no_waiters_context(
+async def test_the_poller_runs_in_no_waiters_context(
     storage: Probe, client: JobQueueClient, worker: Hands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trace = contextvars.ContextVar("trace", default="none")
@@ -573,7 +569,7 @@ async def test_the_room_looks_in_no_waiters_context(
     assert seen == {"none"}
 
 
-async def test_who_comes_after_a_retry_is_not_told_of_the_failure_before_it(
+async def test_a_waiter_that_comes_after_a_retry_does_not_get_the_failure_before_it(
     storage: Probe, client: JobQueueClient, worker: Hands
 ) -> None:
     handle = await client.add(send_receipt(1))
@@ -591,13 +587,13 @@ async def test_who_comes_after_a_retry_is_not_told_of_the_failure_before_it(
     assert await after == "sent"
 
 
-async def test_a_doorbell_that_breaks_again_and_again_is_not_fetched_in_a_hurry_and_logged_once(
+async def test_a_subscription_that_keeps_breaking_is_made_again_with_a_backoff_and_logged_once(
     storage: Probe, client: JobQueueClient, worker: Hands, caplog: pytest.LogCaptureFixture
 ) -> None:
     handle = await client.add(send_receipt(1))
     storage.fail("wait", times=3)
     waiting = asyncio.create_task(handle.result())
     await until(lambda: storage.calls["wait"] == 4)
-    assert caplog.messages == [f"the doorbell is out of order, polling meanwhile: {AWAY}"]
+    assert caplog.messages == [f"notifications are unavailable, polling instead: {AWAY}"]
     await worker.run(b'"sent"')
     assert await waiting == "sent"

@@ -1,6 +1,7 @@
 """Declaring jobs: arguments and results are known to the checker."""
 
 import asyncio
+from datetime import timedelta
 from typing import assert_type
 
 from jobq_client import JobHandle, JobQueueClient
@@ -50,6 +51,11 @@ Thumbnail("a.png").width = 5  # E: a job is frozen
 job(priority="high")  # E: a priority is a number
 
 
+JobQueueClient()
+JobQueueClient("sqlite:///shop.db", patience=timedelta(seconds=5), poll=0.5)
+JobQueueClient(patience="long")  # E: it is a number of seconds
+
+
 async def submit(client: JobQueueClient) -> None:
     handle = await client.add(send_receipt(order_id=7), priority=5, delay=30)
     assert_type(handle, JobHandle[str])
@@ -58,9 +64,14 @@ async def submit(client: JobQueueClient) -> None:
     assert_type(await client.wait_for(await client.add(resize("a", [1]))), list[str])
     assert_type(await client.wait_for(await client.add(Thumbnail(path="a"))), bytes)
     assert_type(await client.wait_for(await client.add(Contract(name="a"))), dict[str, int])
+    assert_type(client.handle("0192", send_receipt), JobHandle[str])
+    assert_type(client.handle(handle.id, resize), JobHandle[list[str]])
+    assert_type(await client.handle(handle.id, Thumbnail).result(timeout=timedelta(minutes=1)), bytes)
     assert_type(await client.output_for(tokenise("a", Secret("k"))), int | None)
     assert_type(await client.get(handle.id), JobRecord | None)
     assert_type(await client.add_many([send_receipt(1), send_receipt(2)]), list[JobHandle[str]])
+    client.handle(handle.id, "send_receipt")  # E: a name does not tell the type
+    client.handle(send_receipt, handle.id)  # E: the id comes first
     await client.add(send_receipt)  # E: a kind of job is no job
     await client.add(send_receipt(1), priorty=5)  # E: there is no such option
     await client.add(send_receipt(1), delay="soon")  # E: a delay is a time

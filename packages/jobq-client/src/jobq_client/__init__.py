@@ -1,6 +1,7 @@
-"""Submit, watch and control jobq jobs, with no worker code installed."""
+"""Add, watch and control jobq jobs, with no worker code installed."""
 
-from jobq_client.client import JobKey, JobQueueClient, Output
-from jobq_client.handle import JobHandle
+from jobq_client.client import JobQueueClient
+from jobq_client.handle import JobHandle, JobKey
+from jobq_client.querying import Output
 
 __all__ = ["JobHandle", "JobKey", "JobQueueClient", "Output"]

@@ -1,4 +1,4 @@
-"""`add_many`: many jobs made with little work for each, and sent in as few round trips as they fit in."""
+"""`add_many`: many jobs, made with little work for each and sent in few round trips."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from jobq_core.retry import Backoff
 from jobq_core.storage import Added, NewJob
 
 MAX_JOBS: Final = 10_000
-"""Jobs in one round trip."""
+"""Maximum number of jobs in one round trip."""
 MAX_BYTES: Final = 32 * 1024 * 1024
-"""Bytes of arguments in one round trip."""
+"""Maximum size of the arguments in one round trip, in bytes."""
 TURN: Final = 500
-"""Jobs made before other tasks get their turn: some milliseconds."""
+"""Number of jobs made, in some milliseconds, before other tasks get their turn."""
 
 
 async def make_jobs(jobs: Sequence[Job[Any]], queue: str, options: AddOptions, clock: Reading) -> list[NewJob]:
-    """Make all jobs or none; a note on the error says which one was refused."""
-    # The options are the same for all: read and checked once for each kind.
+    """Make all jobs or none. A note on the error says which one was refused."""
+    # The options are the same for all jobs, and are checked once per kind.
     patterns: dict[type[Job[Any]], NewJob] = {}
     made: list[NewJob] = []
     for index, (job_id, job) in enumerate(zip(new_ids(len(jobs), *clock), jobs, strict=True)):
@@ -48,7 +48,7 @@ async def make_jobs(jobs: Sequence[Job[Any]], queue: str, options: AddOptions, c
 
 
 def in_batches(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
-    """Cut jobs into the batches that are sent; nearly always it is one."""
+    """Split jobs into batches of one round trip each; nearly always it is one."""
     start = size = 0
     for index, job in enumerate(jobs):
         size += len(job.arguments)
@@ -60,7 +60,7 @@ def in_batches(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
 
 
 async def send_all(jobs: Sequence[NewJob], send: Callable[[Sequence[NewJob]], Awaitable[list[Added]]]) -> list[Added]:
-    """Send batch after batch; a note on the error says what was added before it."""
+    """Send one batch after another. A note on the error says how many jobs were added before it."""
     added: list[Added] = []
     for batch in in_batches(jobs):
         try:
@@ -81,7 +81,7 @@ async def persist(
     backoff: Backoff = OUTAGE,
     now: Callable[[], float] = time.monotonic,
 ) -> list[Added]:
-    """Send a batch again and again while the storage is away and patience lasts; the ids make that safe."""
+    """Send a batch, and retry for `patience` seconds during an outage, which the jobs' ids make safe."""
     until = now() + patience
     failures = 0
     while True:

@@ -1,4 +1,4 @@
-"""The client's events: what happens to the jobs that it waits for or watches, told once each."""
+"""The client's events: what happens to the jobs that it waits for, follows or watches, emitted once each."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from jobq_core.states import JobState
 from jobq_core.storage import JobStatus
 
 REMEMBERED: Final = 10_000
-"""Endings kept, so that a job that is waited for again is not announced again."""
+"""Maximum number of ends that are remembered, so that waiting for a job again does not emit its end again."""
 
-_ENDINGS: Final = (JobCompleted, JobFailed, JobAborted, JobDisabled)
+_ENDS: Final = (JobCompleted, JobFailed, JobAborted, JobDisabled)
+
+_NO_PROGRESS: Final = Progress()
 
 
 class ClientEvents:
-    """Makes events of how jobs stand, for whoever listens to the client."""
+    """Turns the statuses of jobs into events of the client."""
 
     def __init__(self, source: EventSource) -> None:
         self._source = source
@@ -27,29 +29,29 @@ class ClientEvents:
         self._progress: dict[UUID, Progress] = {}
 
     def wants_progress(self) -> bool:
-        """Say whether anybody listens for progress."""
+        """Return whether anything listens for JobProgressed."""
         return self._source.wants(JobProgressed)
 
     def see(self, statuses: Iterable[JobStatus]) -> None:
-        """Announce what is new about these jobs."""
+        """Emit the events of what changed since the last status of each job."""
         progress = self.wants_progress()
-        if not progress and not any(self._source.wants(ending) for ending in _ENDINGS):
+        if not progress and not any(self._source.wants(end) for end in _ENDS):
             return
         for status in statuses:
             if progress:
                 self._see_progress(status)
-            self._see_ending(status)
+            self._see_end(status)
 
     def forget_progress(self, job_id: UUID) -> None:
-        """Drop what was kept of a job that nobody here follows any more."""
+        """Drop the progress of a job that has no subscriber any more."""
         self._progress.pop(job_id, None)
 
     def reopen(self, job_id: UUID) -> None:
-        """Announce the job's next ending too: it was retried."""
+        """Emit the job's next end too: it was retried."""
         self._ended.pop(job_id, None)
 
     def _see_progress(self, status: JobStatus) -> None:
-        if self._progress.get(status.id, _NONE) != status.progress:
+        if self._progress.get(status.id, _NO_PROGRESS) != status.progress:
             self._progress[status.id] = status.progress
             self._source.emit(
                 JobProgressed(
@@ -62,8 +64,8 @@ class ClientEvents:
                 )
             )
 
-    def _see_ending(self, status: JobStatus) -> None:
-        event = _ending_of(status)
+    def _see_end(self, status: JobStatus) -> None:
+        event = _end_of(status)
         if event is None:
             self._ended.pop(status.id, None)
         elif self._ended.get(status.id) != event:
@@ -73,10 +75,7 @@ class ClientEvents:
             self._source.emit(event)
 
 
-_NONE: Final = Progress()
-
-
-def _ending_of(status: JobStatus) -> RunEvent | None:
+def _end_of(status: JobStatus) -> RunEvent | None:
     job_id, kind, queue, attempt, worker = status.id, status.kind, status.queue, status.attempt, status.worker
     match status.state:
         case JobState.COMPLETED:
@@ -89,11 +88,11 @@ def _ending_of(status: JobStatus) -> RunEvent | None:
                 result_json=b"null" if status.result_json is None else status.result_json,
             )
         case JobState.FAILED:
-            ending: type[JobFailed | JobAborted | JobDisabled] = JobFailed
+            end: type[JobFailed | JobAborted | JobDisabled] = JobFailed
         case JobState.ABORTED:
-            ending = JobAborted
+            end = JobAborted
         case JobState.DISABLED:
-            ending = JobDisabled
+            end = JobDisabled
         case _:
             return None
-    return ending(job_id=job_id, kind=kind, queue=queue, attempt=attempt, worker=worker, error=status.error)
+    return end(job_id=job_id, kind=kind, queue=queue, attempt=attempt, worker=worker, error=status.error)

@@ -1,4 +1,4 @@
-"""The storage's clock as seen from here: ids carry its time, whatever this machine's clock says."""
+"""The offset of the storage's clock: ids carry the storage's time, whatever this machine's clock says."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from jobq_core.storage import QueueStorage
 logger = logging.getLogger("jobq.client")
 
 MEASURE_EVERY: Final = 600.0
-"""Seconds after which the offset is taken again: a bad quartz drifts by 60 ms in that time."""
+"""Seconds after which the offset is measured again: a bad quartz drifts by 60 ms in that time."""
 RETRY_AFTER: Final = 5.0
-"""Seconds after which it is tried again if that failed."""
+"""Seconds after which a failed measurement is repeated."""
 STEP: Final = 0.5
-"""Seconds by which this machine's clock must have been set, or the machine have slept, to take it again at once."""
+"""Change of this machine's clock, in seconds, by being set or by sleep, after which it is measured again at once."""
 
 
 class Reading(NamedTuple):
-    """How far the storage's clock is ahead of this machine's, and this machine's time for which that holds: seconds."""
+    """Seconds by which the storage's clock is ahead of this machine's, and this machine's time at that moment."""
 
     offset: float
     now: float
 
 
 class ClockOffset:
-    """How far the storage's clock is ahead of this machine's, taken at the start and now and then."""
+    """How far the storage's clock is ahead of this machine's, measured at the start and every MEASURE_EVERY seconds."""
 
     def __init__(self, storage: QueueStorage) -> None:
         self._storage = storage
@@ -38,21 +38,21 @@ class ClockOffset:
         self._measuring: asyncio.Task[None] | None = None
 
     async def measure(self) -> None:
-        """Ask the storage for the time; it stands for the middle of the question's round trip. Raises StorageError."""
-        # This machine's clock is looked at once: if it is set while the storage is asked, the next reading finds out.
+        """Read the storage's clock, taken as the time in the middle of the round trip. Raises StorageError."""
+        # This machine's clock is read once: if it is set during the round trip, the next reading notices.
         skew = time.time() - time.monotonic()
         before = time.monotonic()
         theirs = (await self._storage.now()).timestamp()
         after = time.monotonic()
         error = (after - before) / 2
         offset = theirs - (skew + before + error)
-        # An offset smaller than what measuring it may be wrong by is none.
+        # An offset within the measurement's own error counts as 0.
         self._offset = offset if abs(offset) > error else 0.0
         self._skew = skew
         self._due = after + MEASURE_EVERY
 
     async def read(self) -> Reading:
-        """Return the offset, and the time. Waits for the storage only if this machine's clock was set meanwhile."""
+        """Return the offset and the time. Waits for the storage only if this machine's clock was set meanwhile."""
         monotonic, now = time.monotonic(), time.time()
         if monotonic >= self._due:
             self._due = monotonic + MEASURE_EVERY
@@ -72,7 +72,7 @@ class ClockOffset:
         try:
             await self.measure()
         except StorageError as error:
-            # An id is as unique with the old offset, and the add that follows says what ails the storage.
-            logger.warning("cannot take the storage's time, and go on with the one of before: %s", error)
+            # Ids stay unique with the previous offset, and the add that follows reports the storage's error.
+            logger.warning("could not read the storage clock; keeping the previous offset: %s", error)
             self._skew = time.time() - time.monotonic()
             self._due = time.monotonic() + RETRY_AFTER

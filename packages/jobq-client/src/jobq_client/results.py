@@ -1,6 +1,6 @@
-"""What a job came to: its result in the declared type, or the exception that says why there is none.
+"""The result of a job in its declared type, or the exception that the job ended with.
 
-An exception is looked up among those that are loaded here and belong to jobs: never imported by a stored name.
+The type of an exception is looked up among the loaded types that belong to jobs. A stored name is never imported.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from jobq_core.states import JobState
 from jobq_core.storage import JobStatus
 
 _ABOUT_THIS_JOB: Final = (AbortSignalJobError, JobDisabledError, JobNotFoundError)
-"""What `wait_for` says itself of a job; a handler that failed with one of these must not seem to be that."""
+"""Errors that `wait_for` raises about the job itself. A handler's error of these types is raised as a JobError."""
 
 _CONTROL: Final = (StopIteration, StopAsyncIteration)
-"""Builtin exceptions that mean something else when they leave a coroutine."""
+"""Builtin exceptions that have another meaning when a coroutine raises them."""
 
 
 def is_over(status: JobStatus) -> bool:
-    """Say whether a waiter need wait no longer."""
+    """Return whether waiting for the job ends with this status."""
     return status.state in (JobState.COMPLETED, JobState.FAILED, JobState.ABORTED, JobState.DISABLED)
 
 
 def result_of(status: JobStatus, definition: JobDefinition | None) -> Any:
-    """Return the result of a job that is over, in its declared type if known; raises what it ended with."""
+    """Return the result of a job that is over, in its declared type if that is known, or raise the job's error."""
     if status.state is JobState.COMPLETED:
         return _decode(status, definition)
     if status.state is JobState.FAILED:
@@ -51,8 +51,8 @@ def _decode(status: JobStatus, definition: JobDefinition | None) -> Any:
         return decode(data)
     if definition.kind != status.kind:
         raise ConfigurationError(
-            f"job {status.id} is a {status.kind!r} and not a {definition.kind!r}: its unique key was in use; "
-            "wait for it by its id, or use keys of different names"
+            f"job {status.id} is a {status.kind!r} and not a {definition.kind!r}: its unique key, or the id of its "
+            "handle, belongs to that job; wait for it by its id alone, or use different keys"
         )
     return definition.decode_result(data)
 
@@ -105,7 +105,7 @@ def _subclasses(cls: type[Exception]) -> Iterator[type[Exception]]:
 
 
 class _Shown(str):
-    """Text that shows as itself: KeyError says the repr of what it was given, and the message is that already."""
+    """Text whose repr is itself: KeyError shows the repr of its argument, which the stored message is already."""
 
     __slots__ = ()
 
@@ -114,16 +114,16 @@ class _Shown(str):
 
 
 def _make(known: type[Exception], message: str) -> Exception | None:
-    """Make an exception of this type that says this message; None if the type cannot be made so."""
+    """Make an exception of this type with this message; None if the type does not allow it."""
     text: str = _Shown(message) if issubclass(known, KeyError) else message
     try:
         error = known(text)
         if str(error) == message:
             return error
-    except Exception:  # noqa: BLE001, S110  (an __init__ that wants more than a message)
+    except Exception:  # noqa: BLE001, S110  (an __init__ that takes more than a message)
         pass
     try:
-        error = known.__new__(known, text)  # without __init__, which may want more, or say more
+        error = known.__new__(known, text)  # without __init__, which may take more, or change the message
         return error if str(error) == message else None
     except Exception:  # noqa: BLE001
         return None

@@ -1,7 +1,8 @@
-"""Who the status poller tells: those who wait for the end, who follow progress, or who want it announced."""
+"""Subscribers of the status poller: they wait for a job's end, follow its progress, or have its events emitted."""
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import contextvars
 import inspect
@@ -12,7 +13,6 @@ from uuid import UUID
 
 from jobq_client.errors import not_found, own
 from jobq_client.results import is_over
-from jobq_client.status_poller import Subscriber
 from jobq_core.errors import ClosedError
 from jobq_core.records import Progress
 from jobq_core.states import is_finished
@@ -25,8 +25,22 @@ ProgressCallback = Callable[[Progress], object | Awaitable[object]]
 _tasks: Final[set[asyncio.Future[object]]] = set()
 
 
+class Subscriber(abc.ABC):
+    """Receives the status of one job. `progress`: whether a change of the progress alone concerns it."""
+
+    progress: bool = False
+
+    @abc.abstractmethod
+    def see(self, status: JobStatus) -> bool:
+        """Receive the job's status. Returns True if the subscription is over."""
+
+    @abc.abstractmethod
+    def fail(self, error: Exception | None) -> None:
+        """End without a status: the job does not exist (None), or reading it raised this error."""
+
+
 class Waiter(Subscriber):
-    """Waits for the job to be over."""
+    """Waits until the job is over."""
 
     def __init__(self, job_id: UUID) -> None:
         self.job_id = job_id
@@ -34,20 +48,20 @@ class Waiter(Subscriber):
         self.future: asyncio.Future[JobStatus] = asyncio.get_running_loop().create_future()
 
     def see(self, status: JobStatus) -> bool:
-        """Keep the status; done when the job is over."""
+        """Keep the status; over when the job is."""
         self.last = status
         if is_over(status) and not self.future.done():
             self.future.set_result(status)
         return self.future.done()
 
     def fail(self, error: Exception | None) -> None:
-        """Pass it on to the waiter."""
+        """Raise the error from the future."""
         if not self.future.done():
             self.future.set_exception(own(error) if error else not_found(self.job_id))
 
 
 class Follower(Subscriber):
-    """Keeps the latest progress for a reader; what the reader was too slow for is left out."""
+    """Keeps the latest progress for a reader, who may skip changes."""
 
     progress = True
 
@@ -59,7 +73,7 @@ class Follower(Subscriber):
         self.error: Exception | None = None
 
     def see(self, status: JobStatus) -> bool:
-        """Take in the progress; done when the job is finished."""
+        """Keep the progress; over when the job is finished."""
         self.latest = status.progress
         self.over = is_finished(status.state)
         if self.over or self.latest != self.read:
@@ -67,13 +81,13 @@ class Follower(Subscriber):
         return self.over
 
     def fail(self, error: Exception | None) -> None:
-        """Pass it on to the reader."""
+        """Keep the error for the reader."""
         self.error = own(error) if error else not_found(self.job_id)
         self.news.set()
 
 
 class Caller(Subscriber):
-    """Calls back at every change of progress, of message or of details, in the context of whoever asked for it."""
+    """Calls back at each change of the progress, in the context in which it was made."""
 
     progress = True
 
@@ -84,45 +98,43 @@ class Caller(Subscriber):
         self._last = Progress()
 
     def see(self, status: JobStatus) -> bool:
-        """Call back if anything changed; done when the job is finished."""
+        """Call back if the progress changed; over when the job is finished."""
         if status.progress != self._last:
             self._last = status.progress
             self._context.run(call, self._callback, status.progress)
         return is_finished(status.state)
 
     def fail(self, error: Exception | None) -> None:
-        """Log it: there is nobody to raise it to."""
+        """Log the error, as no caller awaits it."""
         if not isinstance(error, ClosedError):
-            logger.warning(
-                "progress of job %s is followed no longer: %s", self._job_id, error or "there is no such job"
-            )
+            logger.warning("stopped following job %s: %s", self._job_id, error or "the job does not exist")
 
 
 class Watcher(Subscriber):
-    """Keeps a job subscribed, so that the client announces what happens to it."""
+    """Keeps the poller reading a job, so that the client emits the job's events."""
 
     def __init__(self, job_id: UUID) -> None:
         self._job_id = job_id
 
     def see(self, status: JobStatus) -> bool:
-        """Do nothing, the poller has announced it; done when the job is finished."""
+        """Do nothing: the poller has emitted the event. Over when the job is finished."""
         return is_finished(status.state)
 
     def fail(self, error: Exception | None) -> None:
-        """Log it: there is nobody to raise it to."""
+        """Log the error, as no caller awaits it."""
         if not isinstance(error, ClosedError):
-            logger.warning("job %s is watched no longer: %s", self._job_id, error or "there is no such job")
+            logger.warning("stopped watching job %s: %s", self._job_id, error or "the job does not exist")
 
 
 def call(callback: ProgressCallback, progress: Progress) -> None:
-    """Call a sync or async callback; what it raises is logged and hurts no one else."""
+    """Call a sync or async callback, and log its exception."""
     try:
-        outcome = callback(progress)
+        returned = callback(progress)
     except Exception:
         logger.exception("a progress callback failed")
         return
-    if inspect.isawaitable(outcome):
-        task = asyncio.ensure_future(outcome)
+    if inspect.isawaitable(returned):
+        task = asyncio.ensure_future(returned)
         _tasks.add(task)
         task.add_done_callback(_finish)
 

@@ -1,0 +1,75 @@
+"""Adding jobs: one by one, many at once, or in a transaction of the caller's."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, TypeVar, Unpack
+from uuid import UUID
+
+from jobq_client.base import ClientBase
+from jobq_client.bulk import make_jobs, persist, send_all
+from jobq_client.handle import JobHandle
+from jobq_core.adding import AddOptions, new_job
+from jobq_core.checks import check_list
+from jobq_core.events import JobAdded
+from jobq_core.ids import new_id
+from jobq_core.job import Job, JobDefinition, definition_of
+from jobq_core.storage import Added, NewJob
+
+R = TypeVar("R")
+
+
+class Adding(ClientBase):
+    """The part of `JobQueueClient` that adds jobs."""
+
+    async def add(self, job: Job[R], *, connection: Any = None, **options: Unpack[AddOptions]) -> JobHandle[R]:
+        """Add a job, which is stored durably once this returns. The options are those of `AddOptions`.
+
+        Concurrent calls share one commit. With `connection`, the job is added in that connection's open transaction:
+        it exists once that commits, and must not be waited for before.
+
+        Raises InvalidJobError for arguments that have no JSON form and ConfigurationError for an invalid option;
+        nothing is stored then. Raises StorageUnavailableError after `patience` seconds of an outage; its message says
+        whether the job was not added, or may have been. With `connection` nothing is retried, because the transaction
+        is the caller's.
+        """
+        session = self._running()
+        new = new_job(new_id(*await session.clock_offset.read()), job, self._queue, options)
+        if connection is not None:
+            return self._handle_of(job, new, (await session.storage.add([new], connection=connection))[0])
+        added = await session.group_commit.add(new)
+        self._emit_added([new], [added])
+        return self._handle_of(job, new, added)
+
+    async def add_many(
+        self, jobs: Iterable[Job[R]], *, connection: Any = None, **options: Unpack[AddOptions]
+    ) -> list[JobHandle[R]]:
+        """Add jobs in one round trip, all or none, with the same options. They become PENDING in the given order.
+
+        More than 10,000 jobs, or more than 32 MiB of arguments, take several round trips. An error keeps the jobs of
+        earlier round trips, and a note on it says how many. Raises as `add` does; one refused job refuses all.
+        """
+        session = self._running()
+        given = check_list(jobs, "jobs", "add_many([job, another])")
+        new = await make_jobs(given, self._queue, options, await session.clock_offset.read())
+        if connection is not None:
+            added = await send_all(new, partial(session.storage.add, connection=connection))
+        else:
+            send = partial(persist, session.storage.add, patience=self._patience, closing=session.closing)
+            added = await send_all(new, send)
+            self._emit_added(new, added)
+        return [self._handle_of(*each) for each in zip(given, new, added, strict=True)]
+
+    def _handle_of(self, job: Job[R], new: NewJob, added: Added) -> JobHandle[R]:
+        # Not added.created: a job that is sent again after a lost answer is found there, and yet is new.
+        return self._make_handle(definition_of(job), id=added.id, queue=new.queue, created=added.id == new.id)
+
+    @abc.abstractmethod
+    def _make_handle(self, definition: JobDefinition, *, id: UUID, queue: str, created: bool) -> JobHandle[Any]: ...
+
+    def _emit_added(self, jobs: Sequence[NewJob], added: Sequence[Added]) -> None:
+        if self.wants(JobAdded):
+            for new, one in zip(jobs, added, strict=True):
+                self.emit(JobAdded(job_id=one.id, kind=new.kind, queue=new.queue, created=one.id == new.id))

@@ -1,0 +1,75 @@
+"""Controlling jobs: abort, retry, disable, enable, delete, clear."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobq_client.base import ClientBase
+from jobq_client.errors import not_found
+from jobq_client.handle import JobKey, id_of
+from jobq_core.errors import JobStateError
+from jobq_core.job import check_name
+from jobq_core.states import JobState
+from jobq_core.storage import Change
+
+
+class Control(ClientBase):
+    """The part of `JobQueueClient` that changes jobs."""
+
+    async def abort(self, job: JobKey) -> bool:
+        """Abort a job: at once if it does not run; a running job is asked to stop.
+
+        Returns whether anything changed: False for a finished job. Raises JobNotFoundError.
+        """
+        return _found(await self._running().storage.abort([id_of(job)])).changed
+
+    async def abort_run(self, run_id: str) -> int:
+        """Abort all jobs that were added with this run id. Returns how many were aborted or asked to stop."""
+        changes = await self._running().storage.abort_run(check_name(run_id, "run_id"))
+        return sum(change.changed for change in changes)
+
+    async def retry(self, job: JobKey) -> bool:
+        """Put a FAILED or ABORTED job back to the end of its queue, with all its attempts; its history is kept.
+
+        Returns whether anything changed: False for a job in any other state; of two concurrent calls one returns True.
+        Raises JobNotFoundError; JobStateError if another job has the job's unique key now, and must finish first.
+        """
+        session = self._running()
+        change = _found(await session.storage.retry([id_of(job)]))
+        if change.changed:
+            session.events.reopen(change.id)
+        elif change.before in (JobState.FAILED, JobState.ABORTED):
+            raise JobStateError(f"job {change.id} cannot be retried now: its unique key belongs to another job")
+        return change.changed
+
+    async def disable(self, job: JobKey) -> bool:
+        """Disable a job until it is enabled: at once if it does not run; a running job is asked to stop.
+
+        Returns whether anything changed: False for a finished or disabled job. Raises JobNotFoundError.
+        """
+        return _found(await self._running().storage.disable([id_of(job)])).changed
+
+    async def enable(self, job: JobKey) -> bool:
+        """Let a disabled job run again, or withdraw the request to disable a running one.
+
+        Returns whether anything changed: False for a job that is not disabled. Raises JobNotFoundError.
+        """
+        return _found(await self._running().storage.enable([id_of(job)])).changed
+
+    async def delete(self, job: JobKey) -> bool:
+        """Delete a job in any state, with its history; a running job is stopped, and its result is dropped.
+
+        Returns True. Raises JobNotFoundError.
+        """
+        return _found(await self._running().storage.delete([id_of(job)])).changed
+
+    async def clear(self, queue: str | None = None) -> int:
+        """Delete all jobs of a queue (default: the client's own) in any state. Returns how many."""
+        return await self._running().storage.clear(self._queue_or_own(queue))
+
+
+def _found(changes: Sequence[Change]) -> Change:
+    (change,) = changes
+    if change.before is None:
+        raise not_found(change.id)
+    return change
