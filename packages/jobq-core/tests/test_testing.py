@@ -67,7 +67,7 @@ FAULTS = {
         await asyncio.sleep(0)
         from jobq_core.memory import settle_and_claim
         with self._transaction() as store:
-            claimed = [settle_and_claim._claim_one(store, worker, row, store.now()) for row in seen]
+            claimed = [settle_and_claim._claim_one(store, worker, row, store.clock.now()) for row in seen]
             return SettleAndClaimResult([], claimed)
     """,
     "test_a_ring_wakes_a_listener_that_waits_already": """

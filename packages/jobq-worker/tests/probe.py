@@ -10,8 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from jobq_core.errors import StorageError, StorageUnavailableError
+from jobq_core.local_notifier import LocalSubscription
 from jobq_core.memory import MemoryQueueStorage
-from jobq_core.memory.notifier import MemorySubscription
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import Heartbeat, Settlement
 
@@ -31,6 +31,7 @@ class Probe(MemoryQueueStorage):
         self.calls: Counter[str] = Counter()
         self.beats = 0
         self.hearts: list[ProbeHeart] = []
+        self.subscriptions: list[LocalSubscription] = []
         self.away = False
         self.deaf = False
         self.dice: Random | None = None
@@ -95,11 +96,19 @@ class Probe(MemoryQueueStorage):
         self.hearts.append(heartbeat)
         return heartbeat
 
-    def subscribe(self, topics: Any) -> MemorySubscription:
+    def subscribe(self, topics: Any) -> LocalSubscription:
         self.check("subscribe")
         if self.deaf:
             raise StorageUnavailableError("no doorbell here")
-        return super().subscribe(topics)
+        subscription = super().subscribe(topics)
+        self.subscriptions.append(subscription)
+        return subscription
+
+    def end_subscriptions(self) -> None:
+        """End all subscriptions, as a listener does whose connection is lost for good."""
+        for subscription in self.subscriptions:
+            subscription.close()
+        self.subscriptions.clear()
 
 
 def _probed(name: str) -> Any:

@@ -225,8 +225,7 @@ async def test_a_silent_doorbell_and_a_run_that_has_ended_leave_no_part_failing(
         job_id = await add(storage, gated())
         await stage.reached("started")
         storage.away = True
-        for ear in list(storage._ears):
-            ear.shut()
+        storage.end_subscriptions()
         worker._shift._watch.ring()  # type: ignore[union-attr]
         await storage.called("check_leases", 2)
         stage.reach("go on")
@@ -263,8 +262,7 @@ async def test_the_doorbell_is_mounted_again_when_it_breaks(storage: Probe) -> N
     storage.away = False
     async with working(storage, quick, poll_interval=600) as worker:
         await ending(worker, storage, quick())
-        for ear in list(storage._ears):
-            ear.shut()
+        storage.end_subscriptions()
         # Its ring after the new subscription is all that can wake the worker for this one in time.
         async with asyncio.timeout(10):
             assert isinstance(await ending(worker, storage, quick()), JobCompleted)

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from jobq_core import StorageUnavailableError
+from jobq_core.local_notifier import LocalNotifier
 from jobq_core.memory.store import Store
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import Heartbeat, QueueStorage, Subscription
@@ -136,17 +137,18 @@ class SimulatedHeart(Heartbeat):
         """Nothing to give up."""
 
 
-class Bells:
-    """Takes the place of the memory storage's bell: rings reach each ear after a moment, or never."""
+class Bells(LocalNotifier):
+    """Takes the place of the memory storage's notifier: notifications reach each ear after a moment, or never."""
 
     def __init__(self, world: World, weather: Weather, store: Store) -> None:
+        super().__init__()
         self._world = world
         self._weather = weather
         self.ears: list[Ear] = []
-        store.bell = self  # type: ignore[assignment]
+        store.notifiers.add(self)
 
-    def ring(self, topics: Iterable[str]) -> None:
-        """Ring for all who listen to one of the topics."""
+    def deliver(self, topics: Iterable[str]) -> None:
+        """Notify the ears of one of the topics."""
         heard = set(topics)
         for ear in self.ears:
             for topic in ear.topics:

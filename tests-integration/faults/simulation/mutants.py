@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import heapq
+import itertools
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest import mock
 from uuid import UUID
 
-from jobq_core.memory import MemoryQueueStorage, control, maintenance, settle_and_claim
+from jobq_core.memory import MemoryQueueStorage, adding, control, maintenance, settle_and_claim
 from jobq_core.memory.rows import Row, WorkerRow
 from jobq_core.memory.store import Store
-from jobq_core.records import WorkerStats
+from jobq_core.memory.workers import MemoryHeartbeat
+from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.states import JobState
-from jobq_core.storage import Added, Change, Claim, ClaimedJob, LostWorker, NewJob, Settlement
+from jobq_core.storage import Added, Change, Claim, ClaimedJob, Heartbeat, LostWorker, NewJob, Promotion, Settlement
 from jobq_worker.membership import Membership
 
 StorageType = Callable[..., MemoryQueueStorage]
@@ -46,7 +49,7 @@ def settles_without_the_lease() -> Generator[StorageType, None, None]:
 @contextmanager
 def claims_twice() -> Generator[StorageType, None, None]:
     """A claim may hand out a job that another worker runs, as one without a row lock would."""
-    real = settle_and_claim.claim
+    real = settle_and_claim._claim
     turns = iter(range(1_000_000_000))
 
     def claim(store: Store, worker: UUID, wish: Claim) -> list[ClaimedJob]:
@@ -54,87 +57,94 @@ def claims_twice() -> Generator[StorageType, None, None]:
         if not claimed and wish.limit and next(turns) % 40 == 0:
             for row in list(store.running.values()):
                 if row.worker != worker:
-                    return [settle_and_claim._claim_one(store, worker, row, store.now())]
+                    return [settle_and_claim._claim_one(store, worker, row, store.clock.now())]
         return claimed
 
-    with mock.patch.object(settle_and_claim, "claim", claim):
+    with mock.patch.object(settle_and_claim, "_claim", claim):
         yield MemoryQueueStorage
+
+
+class RescuesTheLiving(MemoryQueueStorage):
+    async def rescue(self) -> list[LostWorker]:
+        now = self._store.clock.steady()
+        for worker in self._store.workers.values():
+            if worker.lost_at - worker.lost_after // 2 <= now:
+                worker.lost_at = now
+        return await super().rescue()
 
 
 @contextmanager
 def rescues_the_living() -> Generator[StorageType, None, None]:
     """A worker is taken for lost after half the time that it was promised."""
-    real = maintenance.rescue
+    yield RescuesTheLiving
 
-    def rescue(store: Store) -> list[LostWorker]:
-        now = store.steady()
-        for worker in store.workers.values():
-            if worker.lost_at - worker.lost_after // 2 <= now:
-                worker.lost_at = now
-        return real(store)
 
-    with mock.patch.object(maintenance, "rescue", rescue):
-        yield MemoryQueueStorage
+class RemembersTheLost(MemoryQueueStorage):
+    def __init__(self, name: str | None = None, *, clock: Callable[[], float] | None = None) -> None:
+        super().__init__(name, clock=clock)
+        self.lost: dict[UUID, WorkerRow] = {}
+
+    async def rescue(self) -> list[LostWorker]:
+        before = dict(self._store.workers)
+        lost = await super().rescue()
+        self.lost.update({each.worker: before[each.worker] for each in lost if each.worker in before})
+        return lost
+
+    def heartbeat(self, worker: WorkerInfo) -> Heartbeat:
+        return RevivingHeartbeat(self._store, worker.id, self.lost)
+
+
+class RevivingHeartbeat(MemoryHeartbeat):
+    def __init__(self, store: Store, worker: UUID, lost: dict[UUID, WorkerRow]) -> None:
+        super().__init__(store, worker)
+        self._lost = lost
+
+    def beat(self, stats: WorkerStats) -> bool:
+        row = self._lost.pop(self._worker, None)
+        if row is not None:
+            self._store.workers[self._worker] = row
+        return super().beat(stats)
 
 
 @contextmanager
 def revives_the_lost() -> Generator[StorageType, None, None]:
     """A beat of a worker that was taken for lost registers it again."""
-    real_rescue, real_beat = maintenance.rescue, maintenance.beat
-
-    def rescue(store: Store) -> list[LostWorker]:
-        before = dict(store.workers)
-        lost = real_rescue(store)
-        _forgotten(store).update({each.worker: before[each.worker] for each in lost if each.worker in before})
-        return lost
-
-    def beat(store: Store, worker: UUID, stats: WorkerStats) -> bool:
-        row = _forgotten(store).pop(worker, None)
-        if row is not None:
-            store.workers[worker] = row
-        return real_beat(store, worker, stats)
-
-    with mock.patch.object(maintenance, "rescue", rescue), mock.patch.object(maintenance, "beat", beat):
-        yield MemoryQueueStorage
-
-
-def _forgotten(store: Store) -> dict[UUID, WorkerRow]:
-    return vars(store).setdefault("forgotten", {})  # type: ignore[no-any-return]
+    yield RemembersTheLost
 
 
 @contextmanager
 def lets_the_lost_claim() -> Generator[StorageType, None, None]:
     """A worker may claim whether it counts as alive or not."""
-    with mock.patch.object(maintenance, "is_alive", return_value=True):
+    with mock.patch.object(Store, "is_alive", return_value=True):
         yield MemoryQueueStorage
+
+
+class ForgetsToRescue(MemoryQueueStorage):
+    async def rescue(self) -> list[LostWorker]:
+        now = self._store.clock.steady()
+        for key, worker in list(self._store.workers.items()):
+            if worker.lost_at <= now:
+                del self._store.workers[key]
+        return []
 
 
 @contextmanager
 def forgets_to_rescue() -> Generator[StorageType, None, None]:
     """Lost workers are forgotten, and what they held is not taken back."""
-
-    def rescue(store: Store) -> list[LostWorker]:
-        now = store.steady()
-        for key, worker in list(store.workers.items()):
-            if worker.lost_at <= now:
-                del store.workers[key]
-        return []
-
-    with mock.patch.object(maintenance, "rescue", rescue):
-        yield MemoryQueueStorage
+    yield ForgetsToRescue
 
 
 @contextmanager
 def adds_again() -> Generator[StorageType, None, None]:
     """An add that is repeated makes a second job."""
-    real = settle_and_claim._add_one
+    real = adding._add_one
 
     def add(store: Store, job: NewJob, *args: Any) -> Added:
         if job.id in store.jobs:
             store.jobs[UUID(int=job.id.int ^ 1)] = store.jobs.pop(job.id)
         return real(store, job, *args)
 
-    with mock.patch.object(settle_and_claim, "_add_one", add):
+    with mock.patch.object(adding, "_add_one", add):
         yield MemoryQueueStorage
 
 
@@ -157,7 +167,7 @@ def counts_what_never_began() -> Generator[StorageType, None, None]:
     real = maintenance._take_back
 
     def take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> Any:
-        row.begun = True
+        row.start_marked = True
         return real(store, row, worker, now)
 
     with mock.patch.object(maintenance, "_take_back", take_back):
@@ -171,17 +181,16 @@ def notes_no_beginning() -> Generator[StorageType, None, None]:
         yield MemoryQueueStorage
 
 
+class BeginsWhatIsOver(MemoryQueueStorage):
+    async def mark_started(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
+        await super().mark_started(worker, leases)
+        return [True] * len(leases)
+
+
 @contextmanager
 def begins_what_is_over() -> Generator[StorageType, None, None]:
-    """Whoever asks may begin, be the lease over or not."""
-    real = settle_and_claim.mark_started
-
-    def mark_started(store: Store, worker: UUID, job_id: UUID, lease: int) -> bool:
-        real(store, worker, job_id, lease)
-        return True
-
-    with mock.patch.object(settle_and_claim, "mark_started", mark_started):
-        yield MemoryQueueStorage
+    """Each worker that asks may begin, be the lease over or not."""
+    yield BeginsWhatIsOver
 
 
 @contextmanager
@@ -190,8 +199,8 @@ def doubles_keys() -> Generator[StorageType, None, None]:
     real = settle_and_claim._claim_one
 
     def claim(store: Store, worker: UUID, row: Row, now: int) -> ClaimedJob:
-        if row.asked.unique_key is not None:
-            store.keys.pop((row.queue.name, row.asked.unique_key), None)
+        if row.job.unique_key is not None:
+            row.queue.keys.pop(row.job.unique_key, None)
         return real(store, worker, row, now)
 
     with mock.patch.object(settle_and_claim, "_claim_one", claim):
@@ -201,16 +210,16 @@ def doubles_keys() -> Generator[StorageType, None, None]:
 @contextmanager
 def aborts_by_force() -> Generator[StorageType, None, None]:
     """An abort ends a running job at once, and leaves it running."""
-    real = control.abort_one
+    real = control._abort_one
 
     def abort(store: Store, row: Row, now: int) -> Change:
         if row.state is not JobState.PROCESSING:
             return real(store, row, now)
         before = row.state
         store.finish(row, JobState.ABORTED, now, "aborted")
-        return Change(row.asked.id, before, row.state)
+        return Change(row.job.id, before, row.state)
 
-    with mock.patch.object(control, "abort_one", abort):
+    with mock.patch.object(control, "_abort_one", abort):
         yield MemoryQueueStorage
 
 
@@ -230,19 +239,22 @@ def forgets_settlements() -> Generator[StorageType, None, None]:
         yield MemoryQueueStorage
 
 
+class LosesDueJobs(MemoryQueueStorage):
+    def __init__(self, name: str | None = None, *, clock: Callable[[], float] | None = None) -> None:
+        super().__init__(name, clock=clock)
+        self._turns = itertools.count()
+
+    async def promote(self, limit: int = 1000) -> Promotion:
+        first = self._store.due.first()
+        if first is not None and first[0] <= self._store.clock.now() and next(self._turns) % 10 == 0:
+            heapq.heappop(self._store.due._heap)
+        return await super().promote(limit)
+
+
 @contextmanager
 def loses_due_jobs() -> Generator[StorageType, None, None]:
     """Two promotions at once each take a due job for the other's: sometimes it is promoted by neither."""
-    real = maintenance.promote
-    turns = iter(range(1_000_000_000))
-
-    def promote(store: Store, limit: int) -> Any:
-        if store.due and store.due[0][0] <= store.now() and next(turns) % 10 == 0:
-            store.due.pop(0)
-        return real(store, limit)
-
-    with mock.patch.object(maintenance, "promote", promote):
-        yield MemoryQueueStorage
+    yield LosesDueJobs
 
 
 @contextmanager

@@ -188,7 +188,7 @@ class Schedule:
         return all(process in self._over or process.dead for process in self._quits)
 
     def _stuck(self, why: str) -> None:
-        jobs = [f"{row.asked.id} {row.state} lease {row.lease}" for row in self.truth.store.jobs.values()]
+        jobs = [f"{row.job.id} {row.state} lease {row.lease}" for row in self.truth.store.jobs.values()]
         processes = [f"{process.name}{' dead' if process.dead else ''}" for process in self._quits]
         self.journal.violated(Wrong.STUCK, f"{why}; {self.world.steps} steps; jobs: {jobs}; processes: {processes}")
 

@@ -91,7 +91,7 @@ class Truth:
     def most_attempts(self, job: UUID) -> int:
         """Return how many attempts a job may have had: if it was disabled in its last, enabling gives it one more."""
         row = self.store.jobs.get(job)
-        return 0 if row is None else row.asked.max_attempts + self.asked[job]["enable"]
+        return 0 if row is None else row.job.max_attempts + self.asked[job]["enable"]
 
     def jobs_that_were(self, what: str) -> frozenset[UUID]:
         """Return the jobs that a control operation changed."""
@@ -104,12 +104,16 @@ class Truth:
     def is_held(self, lease: int, job: UUID) -> bool:
         """Say whether a lease is held now."""
         row = self.store.running.get(lease)
-        return row is not None and row.asked.id == job
+        return row is not None and row.job.id == job
 
     def state_of(self, job: UUID) -> JobState | None:
         """Return the state of a job now."""
         row = self.store.jobs.get(job)
         return None if row is None else row.state
+
+    def held_keys(self) -> dict[str, UUID]:
+        """Return the unique keys that belong to a job now."""
+        return {key: job for queue in self.store.queues.values() for key, job in queue.keys.items()}
 
     def _look(self, name: str, args: Sequence[Any], before: dict[int, Any]) -> None:
         running, now = self.store.running, self._world.now
@@ -134,12 +138,12 @@ class Truth:
             if name == "settle_and_claim" and lease in settled and settled[lease].ending is Ending.RELEASE:
                 self._claims[known.job] -= 1
             if name == "settle_and_claim" and lease not in settled:
-                self._journal.violated(Wrong.STALE_WRITE, f"{self.asking} ended lease {lease} of job {row.asked.id}")
+                self._journal.violated(Wrong.STALE_WRITE, f"{self.asking} ended lease {lease} of job {row.job.id}")
         for lease, row in running.items():
             if lease not in before:
                 self._claimed(lease, row, now)
-        if len({row.asked.id for row in running.values()}) < len(running):
-            twice = [job for job, times in Counter(row.asked.id for row in running.values()).items() if times > 1]
+        if len({row.job.id for row in running.values()}) < len(running):
+            twice = [job for job, times in Counter(row.job.id for row in running.values()).items() if times > 1]
             self._journal.violated(Wrong.DOUBLY_OWNED, f"jobs {twice} are under two leases")
 
     def _taken_back(self, lease: Lease, attempt: int) -> None:
@@ -152,16 +156,16 @@ class Truth:
     def _claimed(self, lease: int, row: Any, now: float) -> None:
         assert row.worker is not None
         # A first attempt that may be followed by others counts from here on; all else once it is noted to run.
-        is_noted = row.attempt > 1 or row.asked.max_attempts == 1
-        self.leases[lease] = Lease(lease, row.asked.id, row.worker, now, row.attempt, is_noted)
-        self._world.note(self.asking, "claims %s as attempt %d under lease %d", row.asked.id, row.attempt, lease)
+        is_noted = row.attempt > 1 or row.job.max_attempts == 1
+        self.leases[lease] = Lease(lease, row.job.id, row.worker, now, row.attempt, is_noted)
+        self._world.note(self.asking, "claims %s as attempt %d under lease %d", row.job.id, row.attempt, lease)
         if self._alive.get(row.worker, 0.0) <= now:
             self._journal.violated("claimed by the lost", f"worker {row.worker} claimed lease {lease}")
-        self._claims[row.asked.id] += 1
-        if row.attempt != self._claims[row.asked.id]:
-            self._journal.violated("attempt miscounted", f"claim {self._claims[row.asked.id]} has number {row.attempt}")
-        if row.attempt > self.most_attempts(row.asked.id):
-            self._journal.violated(Wrong.TOO_MANY_ATTEMPTS, f"job {row.asked.id} is claimed for attempt {row.attempt}")
+        self._claims[row.job.id] += 1
+        if row.attempt != self._claims[row.job.id]:
+            self._journal.violated("attempt miscounted", f"claim {self._claims[row.job.id]} has number {row.attempt}")
+        if row.attempt > self.most_attempts(row.job.id):
+            self._journal.violated(Wrong.TOO_MANY_ATTEMPTS, f"job {row.job.id} is claimed for attempt {row.attempt}")
 
     def _check(self, name: str, args: Sequence[Any], answer: Any) -> None:
         if name == "register":
@@ -185,9 +189,9 @@ class Truth:
                         self._claims[change.id] = 0
         if name in ("add", "retry"):
             keys = Counter(
-                (row.queue.name, row.asked.unique_key)
+                (row.queue.name, row.job.unique_key)
                 for row in self.store.jobs.values()
-                if row.asked.unique_key is not None and row.state not in FINISHED
+                if row.job.unique_key is not None and row.state not in FINISHED
             )
             if doubled := [key for key, times in keys.items() if times > 1]:
                 self._journal.violated(Wrong.KEY_DOUBLED, f"{doubled}")

@@ -37,8 +37,9 @@ def judge(scenario: Scenario, truth: Truth, journal: Journal, processes: Collect
     for row in truth.store.jobs.values():
         _judge_end(scenario, truth, journal, row)
     _judge_results(truth, journal, retried | removed)
-    if truth.store.running or truth.store.keys:
-        journal.violated(Wrong.STUCK, f"left over: {truth.store.running}, {truth.store.keys}")
+    keys = truth.held_keys()
+    if truth.store.running or keys:
+        journal.violated(Wrong.STUCK, f"left over: {truth.store.running}, {keys}")
 
 
 def _history(
@@ -99,12 +100,12 @@ def _final(truth: Truth, row: Any) -> history.Final:
 
 def _judge_end(scenario: Scenario, truth: Truth, journal: Journal, row: Any) -> None:
     """Look for a cause of an end that was not a completion."""
-    job = row.asked.id
-    plan = scenario.jobs[decode(row.asked.arguments)["token"]]
+    job = row.job.id
+    plan = scenario.jobs[decode(row.job.arguments)["token"]]
     if row.state is JobState.ABORTED and not truth.asked[job]["abort"]:
         journal.violated(Wrong.WRONG_END, f"nobody aborted job {job}")
     elif row.state is JobState.FAILED:
-        spent = row.attempt >= row.asked.max_attempts
+        spent = row.attempt >= row.job.max_attempts
         last = max(lease.number for lease in truth.leases.values() if lease.job == job)
         causes = {
             "ValueError": plan.failures > 0 and spent,

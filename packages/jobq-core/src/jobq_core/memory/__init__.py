@@ -1,4 +1,4 @@
-"""Storage in this process's memory: for tests and small tools, and the reference for other storages."""
+"""Storage in the memory of this process: for tests and small tools, and the reference for other storages."""
 
 from jobq_core.memory.storage import MemoryQueueStorage
 

@@ -1,62 +1,82 @@
-"""What can be read of jobs."""
+"""Reading jobs and workers."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from jobq_core.memory.rows import Row
-from jobq_core.memory.store import Store
+from jobq_core.memory.rows import Row, copy_stats
+from jobq_core.memory.transaction import MemoryTransactions
+from jobq_core.records import JobRecord, WorkerRecord
 from jobq_core.states import JobState
-from jobq_core.storage import JobFilter, JobStatus, Page
+from jobq_core.storage import JobFilter, JobStatus, Page, ReaderStorage
+from jobq_core.timestamps import to_datetime
 
 
-def find(store: Store, filter: JobFilter, after: UUID | None, limit: int) -> Page:
-    """Return matching jobs, newest first; see `QueueStorage.find`."""
-    matching = (row for row in store.jobs.values() if (after is None or row.asked.id < after) and _matches(row, filter))
-    # One more than asked for tells whether there is a next page.
-    rows = heapq.nlargest(limit + 1, matching, key=lambda row: row.asked.id.int)
-    jobs = [row.record() for row in rows[:limit]]
-    return Page(jobs, jobs[-1].id if jobs and len(rows) > limit else None)
+class Reading(MemoryTransactions, ReaderStorage):
+    """The facet of readers."""
+
+    async def get(self, ids: Sequence[UUID]) -> list[JobRecord | None]:
+        with self._transaction() as store:
+            return [None if row is None else row.record() for row in map(store.jobs.get, ids)]
+
+    async def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:
+        with self._transaction() as store:
+            older = (row for row in store.jobs.values() if after is None or row.job.id < after)
+            matching = (row for row in older if _matches(row, filter))
+            # One more than the limit shows whether there is a next page.
+            rows = heapq.nlargest(limit + 1, matching, key=lambda row: row.job.id.int)
+            jobs = [row.record() for row in rows[:limit]]
+            return Page(jobs, jobs[-1].id if jobs and len(rows) > limit else None)
+
+    async def counts(self, queue: str | None = None) -> Mapping[str, Mapping[JobState, int]]:
+        with self._transaction() as store:
+            counted: dict[str, dict[JobState, int]] = {}
+            for each in store.queues.values():
+                if queue is None or each.name == queue:
+                    counted[each.name] = {state: len(each.buckets.get(state, ())) for state in JobState}
+                    counted[each.name][JobState.PENDING] = sum(map(len, each.lines.values()))
+            for row in store.running.values():
+                if queue is None or row.job.queue == queue:
+                    counted[row.job.queue][JobState.PROCESSING] += 1
+        if queue is not None:
+            return counted or {queue: dict.fromkeys(JobState, 0)}
+        # A queue exists through its jobs: one without jobs is not in the answer.
+        return {name: states for name, states in counted.items() if any(states.values())}
+
+    async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
+        with self._transaction() as store:
+            return [None if row is None else row.status() for row in map(store.jobs.get, ids)]
+
+    async def output_for(self, queue: str, kind: str, fingerprint: bytes) -> JobStatus | None:
+        with self._transaction() as store:
+            found = store.queues.get(queue)
+            completed = () if found is None else found.buckets[JobState.COMPLETED].values()
+            matching = (row for row in completed if row.job.fingerprint == fingerprint and row.job.kind == kind)
+            newest = max(matching, key=lambda row: row.job.id.int, default=None)
+            return None if newest is None else newest.status()
+
+    async def workers(self) -> list[WorkerRecord]:
+        with self._transaction() as store:
+            return [
+                WorkerRecord(
+                    info=row.info,
+                    started_at=to_datetime(row.started_at),
+                    beat_at=to_datetime(row.beat_at),
+                    expires_at=to_datetime(row.beat_at + row.lost_after),
+                    stats=copy_stats(row.stats),
+                )
+                for row in store.workers.values()
+            ]
 
 
 def _matches(row: Row, filter: JobFilter) -> bool:
-    asked = row.asked
+    job = row.job
     return (
-        (filter.queue is None or asked.queue == filter.queue)
+        (filter.queue is None or job.queue == filter.queue)
         and (not filter.states or row.state in filter.states)
-        and (not filter.kinds or asked.kind in filter.kinds)
-        and (filter.run_id is None or asked.run_id == filter.run_id)
-        and all(tag in asked.tags for tag in filter.tags)
+        and (not filter.kinds or job.kind in filter.kinds)
+        and (filter.run_id is None or job.run_id == filter.run_id)
+        and all(tag in job.tags for tag in filter.tags)
     )
-
-
-def counts(store: Store, name: str | None) -> Mapping[str, Mapping[JobState, int]]:
-    """Count jobs by queue and state; see `QueueStorage.counts`."""
-    counted: dict[str, dict[JobState, int]] = {}
-    for queue in store.queues.values():
-        if name is None or queue.name == name:
-            counted[queue.name] = {state: len(queue.places.get(state, ())) for state in JobState}
-            counted[queue.name][JobState.PENDING] = sum(map(len, queue.lines.values()))
-    for row in store.running.values():
-        if name is None or row.asked.queue == name:
-            counted[row.asked.queue][JobState.PROCESSING] += 1
-    if name is not None:
-        return counted or {name: dict.fromkeys(JobState, 0)}
-    # A queue is its jobs: one that has none any more is not there.
-    return {queue: states for queue, states in counted.items() if any(states.values())}
-
-
-def output_for(store: Store, queue: str, kind: str, fingerprint: bytes) -> JobStatus | None:
-    """Return the newest completed job of equal arguments; see `QueueStorage.output_for`."""
-    found = store.queues.get(queue)
-    if found is None:
-        return None
-    matching = (
-        row
-        for row in found.places[JobState.COMPLETED].values()
-        if row.asked.fingerprint == fingerprint and row.asked.kind == kind
-    )
-    newest = max(matching, key=lambda row: row.asked.id.int, default=None)
-    return None if newest is None else newest.status()

@@ -1,7 +1,7 @@
 """What the memory storage keeps of a job, of a queue and of a worker.
 
-A job is in exactly one place at a time, under a token: the line of its priority while it is PENDING, the running jobs
-under its lease, or the place of its state. Each place is in the order of arrival, and any job leaves it at the same
+A job is in exactly one collection at a time, under a token: the line of its priority while it is PENDING, the running
+jobs under its lease, or the bucket of its state. Each is in the order of arrival, and any job leaves it at the same
 small cost.
 """
 
@@ -19,26 +19,32 @@ from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import JobStatus, NewJob, Retention, queue_topic
 from jobq_core.timestamps import SECOND, to_datetime, to_optional_datetime
 
-Place: TypeAlias = "OrderedDict[int, Row]"
+Bucket: TypeAlias = "OrderedDict[int, Row]"
+"""Jobs of one state, by their tokens, in the order of arrival."""
 
 
 class Queue:
-    """The jobs of one queue: `lines` of PENDING ones by priority, highest first, and a place for each other state."""
+    """The jobs of one queue.
 
-    __slots__ = ("lines", "name", "places", "retention", "topic")
+    lines: the PENDING jobs by priority, highest first.
+    buckets: the jobs of the other states. PROCESSING has none: running jobs are found by their lease, over all queues.
+    keys: the unfinished job of each unique key.
+    """
+
+    __slots__ = ("buckets", "keys", "lines", "name", "retention", "topic")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.topic = queue_topic(name)
-        self.lines: dict[int, Place] = {}
-        # PROCESSING has none: running jobs are found by their lease, over all queues.
-        self.places: dict[JobState, Place] = {
+        self.lines: dict[int, Bucket] = {}
+        self.buckets: dict[JobState, Bucket] = {
             state: OrderedDict() for state in JobState if state not in (JobState.PENDING, JobState.PROCESSING)
         }
+        self.keys: dict[str, UUID] = {}
         self.retention = Retention()
 
-    def line(self, priority: int) -> Place:
-        """Return the line of a priority, a new one if need be."""
+    def line(self, priority: int) -> Bucket:
+        """Return the line of a priority, made if there is none."""
         line = self.lines.get(priority)
         if line is None:
             line = self.lines[priority] = OrderedDict()
@@ -47,26 +53,27 @@ class Queue:
 
 
 class Row(msgspec.Struct, eq=False):
-    """A job. `asked` is what was submitted and never changes; all moments are microseconds since 1970.
+    """A job, with an attribute for each thing that a storage keeps of it. All moments are microseconds since 1970.
 
-    settled: the state that the settlement under `lease` led to; None while it runs, and where none came. begun: whether
-    the run under `lease` was noted by `mark_started`.
+    job: as it was added; never changes.
+    start_marked: whether the start of the run under `lease` was recorded by `mark_started`.
+    settled: the state that the settlement under `lease` led to; None during the run, and if no settlement came.
     """
 
-    asked: NewJob
+    job: NewJob
     queue: Queue
     created_at: int
     run_at: int | None
     deadline: int | None
     state: JobState = JobState.PENDING
-    place: Place | None = None
+    bucket: Bucket | None = None
     token: int = 0
     attempt: int = 0
     reason: str | None = None
     request: StopRequest | None = None
     worker: UUID | None = None
     lease: int | None = None
-    begun: bool = False
+    start_marked: bool = False
     settled: JobState | None = None
     started_at: int | None = None
     finished_at: int | None = None
@@ -76,12 +83,12 @@ class Row(msgspec.Struct, eq=False):
     attempts: tuple[AttemptRecord, ...] = ()
 
     def set_progress(self, progress: Progress) -> None:
-        """Keep the details as JSON, so that the caller's own object may change afterwards."""
+        """Store progress. Its details are kept as JSON, since the caller may change the object later."""
         details = None if progress.details is None else msgspec.json.encode(progress.details)
         self.progress = (progress.percent, progress.message, details)
 
     def note_failure(self, error: ErrorRecord, now: int) -> None:
-        """Append the run that is ending to the history."""
+        """Append the run that ends now to the history."""
         assert self.lease is not None
         assert self.started_at is not None
         self.attempts += (
@@ -96,31 +103,31 @@ class Row(msgspec.Struct, eq=False):
         )
 
     def read_progress(self) -> Progress:
-        """Return the progress, with details of its own."""
+        """Return the progress, with a copy of the details."""
         if self.progress is None:
             return Progress()
         percent, message, details = self.progress
         return Progress(percent=percent, message=message, details=None if details is None else decode_or_show(details))
 
     def record(self) -> JobRecord:
-        """Return all that is known of the job."""
-        asked = self.asked
+        """Return the full record of the job."""
+        job = self.job
         return JobRecord(
-            id=asked.id,
-            kind=asked.kind,
-            queue=asked.queue,
+            id=job.id,
+            kind=job.kind,
+            queue=job.queue,
             state=self.state,
-            priority=asked.priority,
-            arguments_json=asked.arguments,
+            priority=job.priority,
+            arguments_json=job.arguments,
             created_at=to_datetime(self.created_at),
             run_at=to_optional_datetime(self.run_at),
             deadline=to_optional_datetime(self.deadline),
-            timeout=asked.timeout,
+            timeout=job.timeout,
             attempt=self.attempt,
-            max_attempts=asked.max_attempts,
-            run_id=asked.run_id,
-            tags=asked.tags,
-            unique_key=asked.unique_key,
+            max_attempts=job.max_attempts,
+            run_id=job.run_id,
+            tags=job.tags,
+            unique_key=job.unique_key,
             reason=self.reason,
             stop_request=self.request,
             worker=self.worker,
@@ -134,12 +141,12 @@ class Row(msgspec.Struct, eq=False):
         )
 
     def status(self) -> JobStatus:
-        """Return what a waiter needs of the job."""
-        asked = self.asked
+        """Return the status of the job."""
+        job = self.job
         return JobStatus(
-            id=asked.id,
-            kind=asked.kind,
-            queue=asked.queue,
+            id=job.id,
+            kind=job.kind,
+            queue=job.queue,
             state=self.state,
             attempt=self.attempt,
             progress=self.read_progress(),
@@ -150,7 +157,7 @@ class Row(msgspec.Struct, eq=False):
 
 
 class WorkerRow(msgspec.Struct, eq=False):
-    """A registered worker; alive until `lost_at`, by the clock that nobody sets."""
+    """A registered worker, alive until `lost_at` by the steady clock. Moments are in microseconds."""
 
     info: WorkerInfo
     started_at: int
@@ -160,10 +167,10 @@ class WorkerRow(msgspec.Struct, eq=False):
 
     @property
     def lost_after(self) -> int:
-        """For how many microseconds a sign of life holds."""
+        """Microseconds after a heartbeat until the worker is lost."""
         return round(self.info.lost_after * SECOND)
 
 
 def copy_stats(stats: WorkerStats) -> WorkerStats:
-    """Return statistics that share nothing that can change."""
+    """Return a copy that shares nothing mutable."""
     return msgspec.structs.replace(stats, unknown_kinds=dict(stats.unknown_kinds))

@@ -1,4 +1,4 @@
-"""Adding, settling and claiming: the path that every job takes."""
+"""Settling runs and claiming jobs: the path that every job takes."""
 
 from __future__ import annotations
 
@@ -7,46 +7,34 @@ from uuid import UUID
 
 from jobq_core.memory.rows import Row
 from jobq_core.memory.store import Store
+from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.states import FINISHED, Ending, JobState, state_after
-from jobq_core.storage import Added, Claim, ClaimedJob, NewJob, Settlement
+from jobq_core.storage import Claim, ClaimedJob, SettleAndClaimResult, Settlement, WorkerStorage
 from jobq_core.timestamps import SECOND, to_moment
 
 
-def add(store: Store, jobs: Sequence[NewJob]) -> list[Added]:
-    """Store jobs; see `QueueStorage.add`."""
-    now = store.now()
-    # All times are read before the first job is stored: one that cannot be read stores none.
-    times = [(to_moment(job.run_at, now), to_moment(job.deadline, now)) for job in jobs]
-    return [_add_one(store, job, run_at, deadline, now) for job, (run_at, deadline) in zip(jobs, times, strict=True)]
+class SettleAndClaim(MemoryTransactions, WorkerStorage):
+    """The main operation of the facet of workers."""
+
+    async def settle_and_claim(
+        self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None
+    ) -> SettleAndClaimResult:
+        with self._transaction() as store:
+            settled = _settle(store, settlements)
+            alive = store.is_alive(worker)
+            claimed = _claim(store, worker, claim) if alive and claim is not None else []
+            return SettleAndClaimResult(settled, claimed, alive)
 
 
-def _add_one(store: Store, job: NewJob, run_at: int | None, deadline: int | None, now: int) -> Added:
-    if job.id in store.jobs:
-        return Added(job.id, False)
-    if job.unique_key is not None:
-        holder = store.keys.setdefault((job.queue, job.unique_key), job.id)
-        if holder != job.id:
-            return Added(holder, False)
-    row = Row(job, store.queue(job.queue), now, run_at, deadline)
-    if run_at is not None and run_at > now:
-        row.reason = "delayed"
-        store.enter(row, JobState.SCHEDULED)
-    else:
-        store.enter(row, JobState.PENDING)
-    store.jobs[job.id] = row
-    return Added(job.id, True)
-
-
-def settle(store: Store, settlements: Sequence[Settlement]) -> list[JobState | None]:
-    """Settle finished runs; see `QueueStorage.settle_and_claim`."""
-    now = store.now()
+def _settle(store: Store, settlements: Sequence[Settlement]) -> list[JobState | None]:
+    now = store.clock.now()
     times = [to_moment(settlement.when, now) for settlement in settlements]
     return [_settle_one(store, settlement, when, now) for settlement, when in zip(settlements, times, strict=True)]
 
 
 def _settle_one(store: Store, settlement: Settlement, when: int | None, now: int) -> JobState | None:
-    row = store.running.get(settlement.lease)
-    if row is None or row.asked.id != settlement.id:
+    row = store.held(settlement.id, settlement.lease)
+    if row is None:
         before = store.jobs.get(settlement.id)
         return before.settled if before is not None and before.lease == settlement.lease else None
     ending = settlement.ending
@@ -66,8 +54,7 @@ def _settle_one(store: Store, settlement: Settlement, when: int | None, now: int
         row.run_at = when
     row.reason = None if state is JobState.COMPLETED else settlement.reason or _REASONS.get(state)
     row.settled = state
-    store.leave(row)
-    store.enter(row, state)
+    store.move(row, state)
     return state
 
 
@@ -79,12 +66,11 @@ _REASONS = {
 }
 
 
-def claim(store: Store, worker: UUID, wish: Claim) -> list[ClaimedJob]:
-    """Claim the heads of the lines; see `QueueStorage.settle_and_claim`."""
-    now = store.now()
+def _claim(store: Store, worker: UUID, claim: Claim) -> list[ClaimedJob]:
+    now = store.clock.now()
     claimed: list[ClaimedJob] = []
-    left = wish.limit
-    for name in wish.queues:
+    left = claim.limit
+    for name in claim.queues:
         queue = store.queues.get(name)
         if queue is None:
             continue
@@ -99,10 +85,10 @@ def _claim_one(store: Store, worker: UUID, row: Row, now: int) -> ClaimedJob:
     lease = row.lease = next(store.leases)
     store.running[lease] = row
     row.state = JobState.PROCESSING
-    row.place = None
+    row.bucket = None
     row.attempt += 1
     row.worker = worker
-    row.begun = False
+    row.start_marked = False
     row.started_at = now
     row.settled = None
     row.progress = None
@@ -110,30 +96,21 @@ def _claim_one(store: Store, worker: UUID, row: Row, now: int) -> ClaimedJob:
     return claimed_job(row, lease, now)
 
 
-def mark_started(store: Store, worker: UUID, job_id: UUID, lease: int) -> bool:
-    """Note that a run begins; see `QueueStorage.mark_started`."""
-    row = store.running.get(lease)
-    if row is None or row.asked.id != job_id or row.worker != worker:
-        return False
-    row.begun = True
-    return True
-
-
 def claimed_job(row: Row, lease: int, now: int) -> ClaimedJob:
-    """Return what a worker needs of a job that it runs."""
-    asked = row.asked
+    """Return what a worker needs to run a job."""
+    job = row.job
     return ClaimedJob(
-        asked.id,
+        job.id,
         lease,
-        asked.queue,
-        asked.kind,
-        asked.arguments,
+        job.queue,
+        job.kind,
+        job.arguments,
         row.attempt,
-        asked.max_attempts,
-        asked.priority,
-        asked.timeout,
+        job.max_attempts,
+        job.priority,
+        job.timeout,
         None if row.deadline is None else (row.deadline - now) / SECOND,
-        asked.backoff,
-        asked.run_id,
-        asked.tags,
+        job.backoff,
+        job.run_id,
+        job.tags,
     )

@@ -1,0 +1,45 @@
+"""Adding jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jobq_core.errors import ConfigurationError
+from jobq_core.memory.rows import Row
+from jobq_core.memory.store import Store
+from jobq_core.memory.transaction import MemoryTransactions
+from jobq_core.states import JobState
+from jobq_core.storage import Added, NewJob, ProducerStorage
+from jobq_core.timestamps import to_moment
+
+
+class Adding(MemoryTransactions, ProducerStorage):
+    """The facet of producers."""
+
+    async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:
+        if connection is not None:
+            raise ConfigurationError(f"memory storage cannot add within a transaction of {connection!r}")
+        with self._transaction() as store:
+            now = store.clock.now()
+            # All times are read before the first job is stored: one that cannot be read stores none.
+            times = [(to_moment(job.run_at, now), to_moment(job.deadline, now)) for job in jobs]
+            return [_add_one(store, job, *moments, now) for job, moments in zip(jobs, times, strict=True)]
+
+
+def _add_one(store: Store, job: NewJob, run_at: int | None, deadline: int | None, now: int) -> Added:
+    if job.id in store.jobs:
+        return Added(job.id, False)
+    queue = store.queue(job.queue)
+    if job.unique_key is not None:
+        holder = queue.keys.setdefault(job.unique_key, job.id)
+        if holder != job.id:
+            return Added(holder, False)
+    row = Row(job, queue, now, run_at, deadline)
+    if run_at is not None and run_at > now:
+        row.reason = "delayed"
+        store.enter(row, JobState.SCHEDULED)
+    else:
+        store.enter(row, JobState.PENDING)
+    store.jobs[job.id] = row
+    return Added(job.id, True)

@@ -1,0 +1,44 @@
+"""`DueJobs`: the jobs that wait for a time, earliest first."""
+
+from __future__ import annotations
+
+import heapq
+
+from jobq_core.memory.rows import Row
+
+
+class DueJobs:
+    """A heap of the SCHEDULED and BLOCKED jobs by their `run_at`, and at the same time in the order of arrival.
+
+    A job that stops waiting changes its token and leaves its entry behind. Such entries are skipped, and removed when
+    they are more than half of all.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Row]] = []
+        self._waiting = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, row: Row) -> None:
+        """Add a job that begins to wait under its present token."""
+        assert row.run_at is not None
+        heapq.heappush(self._heap, (row.run_at, row.token, row))
+        self._waiting += 1
+
+    def remove_one(self) -> None:
+        """Take note that a job stopped waiting: its token is another now."""
+        self._waiting -= 1
+        if len(self._heap) > 2 * self._waiting + 64:
+            self._heap = [entry for entry in self._heap if entry[2].token == entry[1]]
+            heapq.heapify(self._heap)
+
+    def first(self) -> tuple[int, Row] | None:
+        """Return the earliest `run_at`, in microseconds, and its job; None if no job waits."""
+        while self._heap:
+            run_at, token, row = self._heap[0]
+            if row.token == token:
+                return run_at, row
+            heapq.heappop(self._heap)
+        return None

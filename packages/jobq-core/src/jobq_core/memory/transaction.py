@@ -1,0 +1,37 @@
+"""`MemoryTransactions`: what the parts of the memory storage stand on, the data and exclusive access to them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from jobq_core.errors import ClosedError
+from jobq_core.local_notifier import LocalNotifier
+from jobq_core.memory.store import Store
+
+
+class MemoryTransactions:
+    """A store, and a notifier while the storage is open. Each part of `MemoryQueueStorage` inherits from it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._notifier: LocalNotifier | None = None
+
+    @contextmanager
+    def _transaction(self) -> Generator[Store, None, None]:
+        """Give exclusive access to the data, and notify the subscriptions after it. Raises ClosedError."""
+        store = self._store
+        with store.lock:
+            self._open_notifier()
+            try:
+                yield store
+            finally:
+                topics, store.topics = store.topics, set()
+                notifiers = list(store.notifiers) if topics else ()
+        for notifier in notifiers:
+            notifier.deliver(topics)
+
+    def _open_notifier(self) -> LocalNotifier:
+        if self._notifier is None:
+            raise ClosedError("the memory storage is not open: use it inside `async with`, or call open() first")
+        return self._notifier
