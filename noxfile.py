@@ -137,7 +137,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Count the standard library's code in client, server and worker processes, one of them killed on the way."""
+    """Count the standard library's code in client, server and worker processes, one of which is killed on the way."""
     install(session, *PACKAGES, group="demo")
     session.run("python", "examples/census.py", *session.posargs)
 

@@ -1,4 +1,4 @@
-"""The jobs of the census: what the submitting process and the workers share. It imports neither client nor worker."""
+"""The jobs of the census, which the client and the workers share. This module imports neither of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from jobq_core import JobState, job, open_storage
 from jobq_core.storage import JobFilter
 
 QUEUE = "census"
+NOOP_QUEUE = "census-noop"
 
 
 @attrs.frozen(kw_only=True)
 class Count:
-    """What was found in one file, or in all of them."""
+    """The counts of one file, or of all files."""
 
     path: str
     files: int = 1
@@ -27,12 +28,12 @@ class Count:
 
 @job(queue=QUEUE, timeout=60)
 def count_file(path: str) -> Count:
-    """Parse one source file and count what it holds."""
+    """Parse one source file and count its lines, functions, classes and imports."""
     source = Path(path).read_bytes()
     try:
         nodes = list(ast.walk(ast.parse(source)))
     except SyntaxError:
-        nodes = []  # the standard library's tests keep some broken files on purpose; their lines count all the same
+        nodes = []  # the standard library's tests contain broken files on purpose; their lines count too
     return Count(
         path=path,
         lines=len(source.splitlines()),
@@ -42,9 +43,14 @@ def count_file(path: str) -> Count:
     )
 
 
+@job(queue=NOOP_QUEUE)
+async def noop() -> None:
+    """Do nothing."""
+
+
 @job(queue=QUEUE, timeout=60)
 async def summarise(run_id: str, storage: str) -> Count:
-    """Add up the results of a run; fails if a file was counted twice."""
+    """Sum up the results of a run. Raises ValueError if a file was counted twice."""
     seen: set[str] = set()
     lines = functions = classes = imports = 0
     async with open_storage(storage) as opened:

@@ -1,16 +1,16 @@
-"""jobq as it is deployed: an app, a server and two workers, each a process of its own, around one storage.
+"""jobq as it is deployed: an app, a server and two workers as separate processes, with one storage.
 
     python examples/production_architecture.py                                # on SQLite in a temporary folder
-    python examples/production_architecture.py --storage postgresql:///shop   # on your Postgres, in its schema `jobq`
+    python examples/production_architecture.py --storage postgresql:///shop   # on your PostgreSQL, in the schema `jobq`
 
-The work is real, if small: a package of the standard library is packed into an archive and verified.
+The work is real, but small: some packages of the standard library are packed into an archive and verified.
 
-    app (this process)   adds a `Pack` job for each file, and a `verify` job for each that is packed
-    server               runs `Pack`, for which it alone has the body; scales its pool by what is waiting
+    app (this process)   adds a `Pack` job for each file, and a `verify` job for each packed file
+    server               runs `Pack`, for which only it has the handler; scales its pool with the length of the queue
     two workers          plain `jobq worker` processes, run `verify`
 
-One of the files does not exist: its job ends as a dead letter, which the summary shows and the exit code expects. At
-the end everybody is asked to stop with SIGTERM, as a service manager would, and the summary says how each one ended.
+One file does not exist: its job becomes a dead letter, which the summary shows and the exit code expects. At the end
+the app stops all processes with SIGTERM, as a service manager would, and the summary shows their exit codes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ RETENTION = Retention(completed=3600, failed=3600, aborted=3600)
 
 
 def main() -> int:
-    """Play the part that the command line names; returns the exit code."""
+    """Run the part that the command line names, and return the exit code."""
     parser = argparse.ArgumentParser(description="Pack and verify files with an app, a server and two workers.")
     parser.add_argument("--storage", metavar="URL", help="sqlite:///… or postgresql://… (default: a temporary file)")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
@@ -70,11 +70,11 @@ def main() -> int:
         return asyncio.run(app(storage, archive))
 
 
-# The server: the one process that can pack
+# The server: the only process that can pack
 
 
 async def serve(storage: str) -> None:
-    """Run a pool for the queue of packing, as large as the queue is long, until SIGTERM."""
+    """Run a pool for the `Pack` queue until SIGTERM, and scale it with the length of the queue."""
     logging.basicConfig(level=logging.INFO, format="server: %(message)s")
     server = JobQueueServer(storage, queues=[PACK_QUEUE], worker_count=1, name="server", retention=RETENTION)
     server.handles(Pack)(pack)
@@ -86,7 +86,7 @@ async def serve(storage: str) -> None:
 
 
 def pack(job: Pack, context: JobContext) -> Packed:
-    """Be the body of `Pack`. A second run, after a crash, replaces what the first one made: it does no harm."""
+    """Handle `Pack`. A second run, after a crash, replaces the file of the first one, so it does no harm."""
     try:
         data = Path(job.source).read_bytes()
     except FileNotFoundError as error:
@@ -94,23 +94,23 @@ def pack(job: Pack, context: JobContext) -> Packed:
     context.progress(50, "read")
     target = Path(job.archive, f"{context.job_id}.gz")
     packed = gzip.compress(data)
-    unfinished = target.with_suffix(f".{context.lease}")  # each run writes a file of its own, then moves it in place
+    unfinished = target.with_suffix(f".{context.lease}")  # each run writes its own file, then moves it in place
     unfinished.write_bytes(packed)
     unfinished.replace(target)
     return Packed(path=str(target), sha256=hashlib.sha256(data).hexdigest(), before=len(data), after=len(packed))
 
 
 async def scale(server: JobQueueServer, stopped: asyncio.Event) -> None:
-    """Have one worker for each five jobs that wait, until the server has stopped."""
+    """Run one worker per five waiting jobs, until the server has stopped."""
     log = logging.getLogger("jobq.example")
     while not stopped.is_set():
         if server.health().healthy:
             try:
                 counts = (await server.stats()).counts.get(PACK_QUEUE, {})
             except ClosedError:
-                return  # the server stopped while it was asked
+                return  # the server stopped during the call
             except StorageError as error:
-                log.warning("cannot see how long the queue is: %s", error)
+                log.warning("could not read the length of the queue: %s", error)
             else:
                 wanted = min(1 + counts.get(JobState.PENDING, 0) // 5, MOST_WORKERS)
                 if wanted != server.worker_count:
@@ -124,8 +124,8 @@ async def scale(server: JobQueueServer, stopped: asyncio.Event) -> None:
 
 
 async def app(storage: str, archive: Path) -> int:
-    """Submit, wait, report; returns the exit code."""
-    tables = open_storage(storage)  # not opened: there may be no tables yet
+    """Add the jobs, wait for them, report, and return the exit code."""
+    tables = open_storage(storage)  # migrates before it opens the storage
     await tables.migrate()
     await tables.close()
     run_id = f"example-{uuid4()}"
@@ -143,7 +143,7 @@ async def app(storage: str, archive: Path) -> int:
 
 
 async def until_up(client: JobQueueClient, running: dict[str, subprocess.Popen[bytes]]) -> None:
-    """Wait until all processes are registered, so that each has a part in the work and hears the signal at the end."""
+    """Wait until all processes are registered, so that each takes part in the work and handles SIGTERM at the end."""
     own = {process.pid for process in running.values()}
     while not own <= {worker.info.pid for worker in await client.storage.workers()}:
         for name, process in running.items():
@@ -153,20 +153,20 @@ async def until_up(client: JobQueueClient, running: dict[str, subprocess.Popen[b
 
 
 def sources() -> list[Path]:
-    """Return the files to pack: Python's own json, email and asyncio packages, and one that is not there."""
+    """Return the files to pack: Python's json, email and asyncio packages, and one file that does not exist."""
     root = Path(json.__file__).parent
     packages = [root, root.parent / "email", root.parent / "asyncio"]
     return [*(path for package in packages for path in sorted(package.glob("*.py"))), root / MISSING]
 
 
 async def follow_up(client: JobQueueClient, handle: JobHandle[Packed], run_id: str) -> Packed | None:
-    """Wait until a file is packed, have it verified, and wait for that; None if it could not be packed."""
+    """Wait until a file is packed, then until it is verified. Return None if it could not be packed."""
     try:
         packed = await handle.result(timeout=120)
     except PermanentJobError as error:
         print(f"app: {error}")
         return None
-    # The unique key: asked twice for one archive file, it is verified once.
+    # With the unique key, an archive file is verified once even if this function is called twice for it.
     check = await client.add(verify(packed), unique=f"verify {packed.path}", priority=5, run_id=run_id)
     await check.result(timeout=120)
     return packed
@@ -174,7 +174,7 @@ async def follow_up(client: JobQueueClient, handle: JobHandle[Packed], run_id: s
 
 @contextlib.contextmanager
 def processes(storage: str) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Run the server and the workers; all have stopped afterwards, and say by their exit codes how."""
+    """Run the server and the workers, and yield them by name; on exit all have stopped, with exit codes."""
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": str(here), "JOBQ_STORAGE": storage}
     worker = [sys.executable, "-m", "jobq_core", "worker", production_jobs.__name__, "--queue", VERIFY_QUEUE]
@@ -203,7 +203,7 @@ def report(
     running: dict[str, subprocess.Popen[bytes]],
     seconds: float,
 ) -> int:
-    """Print the summary; returns 0 if all went as it must."""
+    """Print the summary, and return 0 if the results are as expected, otherwise 1."""
     packed = [each for each in verified if each is not None]
     dead = [record for record in records if record.state is JobState.FAILED]
     before, after = sum(each.before for each in packed), sum(each.after for each in packed)

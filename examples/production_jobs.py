@@ -1,4 +1,4 @@
-"""The contracts of the production example: what the app, the server and the workers share. It imports none of them."""
+"""The jobs of the production example, which the app, the server and the workers share. It imports none of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VERIFY_QUEUE = "example-verify"
 
 @attrs.frozen(kw_only=True)
 class Packed:
-    """One file in the archive: where, its checksum before packing, and its size before and after."""
+    """One file in the archive: its path, its checksum before packing, and its size in bytes before and after."""
 
     path: str
     sha256: str
@@ -26,7 +26,7 @@ class Packed:
 
 @job(queue=PACK_QUEUE, timeout=60, max_attempts=3)
 class Pack(Job[Packed]):
-    """Compress a file into the archive. A bare contract: only the server has the body."""
+    """Compress a file into the archive. This is only a contract: the server has the handler."""
 
     source: str
     archive: str
@@ -34,7 +34,7 @@ class Pack(Job[Packed]):
 
 @job(queue=VERIFY_QUEUE, timeout=60)
 def verify(context: JobContext, packed: Packed) -> bool:
-    """Unpack a file of the archive in memory and compare its checksum; runs in a thread of a plain worker."""
+    """Unpack a file of the archive in memory and compare its checksum, in a thread of a plain worker."""
     digest = hashlib.sha256()
     size = 0
     with gzip.open(packed.path) as file:

@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 COVERED = (
     "*.md",
     "docs",
+    "examples",
+    "noxfile.py",
     "tests-integration/lint",
     ":(exclude)packages",
     ":(exclude)docs/cli.md",
