@@ -29,7 +29,6 @@ COVERED = (
     "*.md",
     "docs",
     "examples",
-    "noxfile.py",
     "tests-integration/lint",
     ":(exclude)packages",
     ":(exclude)docs/cli.md",
