@@ -1,8 +1,10 @@
 """What all fault tests share: the seed, the scale, a server that may be crashed, and the closing table of faults.
 
-Run them by `pytest tests-integration/faults`, with `--seed N` to repeat a run, `--scale soak` for one of about an hour,
-`--scale N` for one of any length, and `--report FILE` to keep the figures as JSON lines. Where CI is set, the seed is
-the same each time: a change is to be red there by its own fault, not by the draw. Everywhere else it is another.
+Run them by `pytest tests-integration/faults`, with `--seed N` to repeat a run, `--scale smallest` to try each promise
+once, `--scale soak` for about an hour, `--scale N` for any length, and `--report FILE` to keep the figures as JSON
+lines.
+Where CI is set, and at the smallest scale, the seed is the same each time: a change fails there by its own fault, not
+by the draw. Everywhere else the seed is drawn.
 """
 
 from __future__ import annotations
@@ -22,28 +24,24 @@ from jobq_storage_postgres.testing import ThrowawayPostgres
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import scaling
+
 # A busy machine is slow, and that is no failure.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-SEED_IN_CI = 1
-SCALES = {"faults": 1, "soak": 5}
-"""By how much each test's numbers are multiplied."""
+FIXED_SEED = 1
 FIGURES = ("tried", "added", "runs", "aborted", "lost", "doubled", "excused")
-
-
-def _scale(text: str) -> int:
-    factor = SCALES.get(text) or int(text)
-    if factor < 1:
-        raise ValueError(text)
-    return factor
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
-    group.addoption("--seed", type=int, help="of all that is left to chance (default: another one, in CI the same)")
+    group.addoption("--seed", type=int, help="of all that is left to chance (default: drawn; fixed in CI)")
     group.addoption(
-        "--scale", type=_scale, default="faults", help="how much is tried: faults (default), soak, or a whole number"
+        "--scale",
+        type=scaling.parse,
+        default="faults",
+        help="how much is tried: smallest, faults (default), soak, or a whole number",
     )
     group.addoption("--report", type=Path, metavar="FILE", help="append what was tried to FILE, as JSON lines")
 
@@ -52,7 +50,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Drawn once, here: the processes of `-n` take it from their parent's options.
     if config.option.seed is None:
-        config.option.seed = SEED_IN_CI if os.environ.get("CI") else random.SystemRandom().randrange(2**32)
+        fixed = config.option.scale == scaling.SMALLEST or os.environ.get("CI")
+        config.option.seed = FIXED_SEED if fixed else random.SystemRandom().randrange(2**32)
     config.option.hypothesis_seed = config.option.seed
 
 
@@ -85,9 +84,9 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def scale(request: pytest.FixtureRequest) -> int:
-    """How much is to be tried: 1 in CI, more for a soak."""
-    return int(request.config.option.scale)
+def scale(request: pytest.FixtureRequest) -> scaling.Scale:
+    """How much this test tries."""
+    return scaling.Scale(request.config.option.scale)
 
 
 @pytest.fixture

@@ -16,19 +16,20 @@ import msgspec
 from journal import now
 from load import HERE, LOST_AFTER, Load
 from load_client import Plan
+from scaling import Scale
 
 from jobq_core import open_storage
 
 
 async def test_connections_whose_log_breaks_are_given_up_and_made_anew(
-    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], seed: int, scale: int
+    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], seed: int, scale: Scale
 ) -> None:
     await open_storage(sqlite_url).migrate()
     load = load_on(sqlite_url)
     jobq = shutil.which("jobq", path=str(Path(sys.executable).parent))
     assert jobq is not None
-    plan = Plan(name="client", seed=seed, jobs=300 * scale, rate=60, many=20, delayed=0.1, aborted=0.1, wait=True,
-                patience=60)  # fmt: skip
+    plan = Plan(name="client", seed=seed, jobs=scale.times(300, least=150), rate=60, many=20, delayed=0.1, aborted=0.1,
+                wait=True, patience=60)  # fmt: skip
     worker = (jobq, "worker", "load_jobs", "--storage", sqlite_url, "--concurrency", "4",
               "--lost-after", str(LOST_AFTER), "--heartbeat-interval", str(LOST_AFTER / 4))  # fmt: skip
     client = (HERE / "load_client.py", sqlite_url, msgspec.json.encode(plan).decode())
@@ -36,7 +37,7 @@ async def test_connections_whose_log_breaks_are_given_up_and_made_anew(
     for process in processes:
         process.started()
     draw, longest = random.Random(seed), 0.0
-    times, broken = 10 * scale, Counter[int]()
+    times, broken = scale.times(10, least=4), Counter[int]()
     for _ in range(times):
         await load.some_more(processes[-1], 10)
         process = draw.choice(processes)

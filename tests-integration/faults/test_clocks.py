@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from load import LONG_LEASE, Load, Verdict
+from scaling import Scale
 from wrongtime import Machine
 
 from jobq_client import JobQueueClient
@@ -61,16 +62,16 @@ def check_schedule(found: list[JobRecord]) -> int:
 
 
 async def test_processes_two_hours_ahead_and_behind_agree(
-    postgres_url: str, machine: Callable[..., Machine], report: Callable[..., None], seed: int, scale: int
+    postgres_url: str, machine: Callable[..., Machine], report: Callable[..., None], seed: int, scale: Scale
 ) -> None:
     await open_storage(postgres_url).migrate()
     machines = [machine(postgres_url, "+2h", "ahead"), machine(postgres_url, "-2h", "behind")]
     workers = [one.worker() for one in machines]
     for worker in workers:
         worker.started()
-    plan = {"jobs": 60 * scale, "rate": 25, "delayed": 0.4, "seed": seed, "wait": True}
+    plan = {"jobs": scale.times(60, least=60), "rate": 25, "delayed": 0.4, "seed": seed, "wait": True}
     for client in [one.client(name=one.name, **plan) for one in machines]:
-        client.done(60 + 10 * scale)
+        client.done(60 + scale.times(10))
     await machines[0].drained()
     verdict = await machines[0].verdict(undisturbed=True)
     report("clocks 2 h ahead and behind", tried=4, **verdict.figures)
@@ -81,22 +82,23 @@ async def test_processes_two_hours_ahead_and_behind_agree(
 
 
 async def test_clocks_that_are_set_while_processes_run_change_nothing(
-    postgres_url: str, machine: Callable[..., Machine], report: Callable[..., None], seed: int, scale: int
+    postgres_url: str, machine: Callable[..., Machine], report: Callable[..., None], seed: int, scale: Scale
 ) -> None:
     await open_storage(postgres_url).migrate()
     machines = [machine(postgres_url, "+0", "first"), machine(postgres_url, "+0", "second")]
     for worker in [one.worker() for one in machines]:
         worker.started()
-    plan = {"jobs": 100 * scale, "rate": 25, "delayed": 0.3, "seed": seed, "wait": True}
+    jobs = scale.times(100, least=60)
+    plan = {"jobs": jobs, "rate": 25, "delayed": 0.3, "seed": seed, "wait": True}
     clients = [one.client(name=one.name, **plan) for one in machines]
-    settings = ["+2h", "-2h", "+30d", "-1s", "+0"] * scale
+    settings = ["+2h", "-2h", "+30d", "-1s", "+0"] * scale.times(1)
     for place, offset in enumerate(settings, 1):
         # At times that the load gives, and one machine after the other, so that they disagree too.
         for one in machines:
-            await one.until(lambda history, place=place: len(history.adds) > 200 * scale * place / (len(settings) + 2))
+            await one.until(lambda history, place=place: len(history.adds) > 2 * jobs * place / (len(settings) + 2))
             one.clock.set(offset)
     for client in clients:
-        client.done(60 + 10 * scale)
+        client.done(60 + scale.times(10))
     await machines[0].drained()
     verdict = await machines[0].verdict(undisturbed=True)
     report("clocks set under running processes", tried=2 * len(settings), **verdict.figures)

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from load import Load, Process
+from scaling import Scale
 from tables import OF_TABLES
 from wrong import Wrong
 
@@ -61,16 +62,16 @@ async def test_backups_made_under_load_have_all_that_was_acknowledged_and_drain_
     children: Any,
     report: Callable[..., None],
     tmp_path: Path,
-    scale: int,
+    scale: Scale,
     seed: int,
 ) -> None:
     path, gate = tmp_path / "jobs.db", tmp_path / "gate"
     await open_storage(sqlite_url).migrate()
     load = load_on(sqlite_url)
-    workers, client = load.at_work(jobs=250 * scale, rate=60, many=20, delayed=0.1, seed=seed)
+    workers, client = load.at_work(jobs=scale.times(250, least=200), rate=60, many=20, delayed=0.1, seed=seed)
     (gated,) = await load.hold(gate, "gated")
     copies: list[tuple[str, Path, set[UUID]]] = []
-    for number, (name, way) in enumerate(list(WAYS.items()) * scale):
+    for number, (name, way) in enumerate(list(WAYS.items()) * scale.times(1)):
         acknowledged = await load.some_more(client, 30)
         copy = tmp_path / f"restored{number}" / "jobs.db"
         copy.parent.mkdir()

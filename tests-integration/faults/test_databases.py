@@ -17,6 +17,7 @@ from journal import now
 from load import ALL_KINDS, HASTY, Load, Process
 from load_jobs import quick
 from proxy import Cut, Proxy
+from scaling import Scale
 from watched import SLACK, watched
 
 from jobq_client import JobQueueClient
@@ -70,15 +71,15 @@ async def close_up(
 
 
 async def test_a_server_that_crashes_again_and_again_loses_nothing(
-    postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], scale: int, seed: int
+    postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], scale: Scale, seed: int
 ) -> None:
     await open_storage(postgres.dsn).migrate()
     load = load_on(postgres.dsn)
     workers = [load.worker().started() for _ in range(2)]
-    crashes = 4 * min(scale, 10)
+    crashes = scale.times(4, least=2, most=40)
     jobs = 60 * crashes
     # So that a crash and what it takes to come back find them at work to the last.
-    rate = 150 if scale == 1 else 40
+    rate = 40 if scale.is_soak else 150
     clients = [load.client(jobs=jobs, rate=rate, many=20, keys=4, seed=seed + n, **PATIENT).started() for n in range(2)]
     clients.append(load.client(jobs=jobs // 4, rate=rate / 4, many=20, seed=seed, **IMPATIENT).started())
     longest = 0.0
@@ -95,7 +96,7 @@ async def test_a_server_that_crashes_again_and_again_loses_nothing(
 
 
 async def test_a_server_that_is_gone_for_long_is_waited_for(
-    postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], scale: int, seed: int
+    postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], scale: Scale, seed: int
 ) -> None:
     await open_storage(postgres.dsn).migrate()
     load = load_on(postgres.dsn)
@@ -108,7 +109,7 @@ async def test_a_server_that_is_gone_for_long_is_waited_for(
         await health.notice(gone)
         await in_vain(hasty, most=1.0)
         # Six leases long: every worker has stopped what it ran, since its lease ran out.
-        await asyncio.sleep(60 if scale > 1 else 12)
+        await asyncio.sleep(60 if scale.is_soak else 12)
         await in_vain(hasty, most=1.0)
         health.lasting(gone)
         postgres.start()
@@ -123,27 +124,28 @@ async def test_a_server_that_is_gone_for_long_is_waited_for(
 
 
 async def test_answers_that_are_swallowed_for_long_end_in_time_limits_and_lose_nothing(
-    postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], scale: int, seed: int
+    postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], scale: Scale, seed: int
 ) -> None:
     await open_storage(postgres.dsn).migrate()
+    jobs = scale.times(100, least=50)
     with Proxy(postgres.dsn) as proxy:
         load = load_on(proxy.url_of("/postgres", time_limit=2), postgres.dsn)
         workers = [load.worker().started() for _ in range(2)]
         clients = [
-            load.client(jobs=400 * scale, rate=80, many=20, seed=seed, **PATIENT).started(),
-            load.client(jobs=100 * scale, rate=20, seed=seed, **IMPATIENT).started(),
+            load.client(jobs=4 * jobs, rate=80, many=20, seed=seed, **PATIENT).started(),
+            load.client(jobs=jobs, rate=20, seed=seed, **IMPATIENT).started(),
         ]
         longest = 0.0
-        holes = 2 * min(scale, 3)
+        holes = scale.times(2, most=6)
         async with watched(load.url) as health, JobQueueClient(load.url, patience=PATIENCE) as hasty:
             for hole in range(holes):
-                wanted = 400 * scale * (hole + 0.5) / (holes + 1)
+                wanted = 4 * jobs * (hole + 0.5) / (holes + 1)
                 await load.until(lambda history, wanted=wanted: len(history.adds) > wanted)
                 gone = time.monotonic()
                 with proxy.black_hole():
                     await health.notice(gone)
                     await in_vain(hasty, most=2.0)
-                    await asyncio.sleep(60 if scale > 1 else 5)
+                    await asyncio.sleep(60 if scale.is_soak else 5)
                     health.lasting(gone)
                 back = time.monotonic()
                 longest = max(longest, await load.next_run(now()))
@@ -157,19 +159,19 @@ async def test_backends_terminated_at_random_lose_nothing(
     postgres: ThrowawayPostgres,
     load_on: Callable[..., Load],
     report: Callable[..., None],
-    scale: int,
+    scale: Scale,
     seed: int,
     dice: random.Random,
 ) -> None:
     await open_storage(postgres.dsn).migrate()
     load = load_on(f"{postgres.dsn}&application_name=victim")
     workers = [load.worker().started() for _ in range(2)]
-    jobs, rate = (400, 150) if scale == 1 else (4000, 50)
+    jobs, rate = (4000, 50) if scale.is_soak else (400, 150)
     # Started: to open a storage is tried once.
     clients = [load.client(jobs=jobs, rate=rate, many=20, keys=4, seed=seed + n, **PATIENT).started() for n in range(2)]
     terminated = 0
     async with await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as admin:
-        while terminated < 40 * scale and not all(client.is_done for client in clients):
+        while terminated < scale.times(40, least=40) and not all(client.is_done for client in clients):
             found = await (
                 await admin.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'victim'")
             ).fetchall()
@@ -184,7 +186,7 @@ async def test_backends_terminated_at_random_lose_nothing(
 
 
 async def test_a_server_full_of_strangers_connections_is_waited_for(
-    load_on: Callable[..., Load], report: Callable[..., None], seed: int, scale: int
+    load_on: Callable[..., Load], report: Callable[..., None], seed: int, scale: Scale
 ) -> None:
     settings = {"max_connections": "12", "superuser_reserved_connections": "1", "max_wal_senders": "0"}
     with ThrowawayPostgres(settings=settings) as server:
@@ -198,7 +200,7 @@ async def test_a_server_full_of_strangers_connections_is_waited_for(
         url = server.dsn.replace("postgres@", "team@")
         load = load_on(f"{url}&pool_size=2", server.dsn)
         worker = load.worker().started()
-        client = load.client(jobs=300 * scale, rate=100, seed=seed, **PATIENT).started()
+        client = load.client(jobs=scale.times(300, least=150), rate=100, seed=seed, **PATIENT).started()
         await load.until(lambda history: len(history.runs) > 30)
         with contextlib.ExitStack() as strangers:
             taken = 0
@@ -396,13 +398,13 @@ async def test_a_database_that_takes_no_writes_is_told_of_at_once(
 
 
 async def test_a_server_made_read_only_while_it_runs_is_waited_for_both_ways(
-    postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], scale: int, seed: int
+    postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], scale: Scale, seed: int
 ) -> None:
     """By a reload, as an operator would: no connection breaks, and those that are open follow."""
     await open_storage(postgres.dsn).migrate()
     load = load_on(postgres.dsn)
     workers = [load.worker().started() for _ in range(2)]
-    times, longest = 2 * scale, 0.0
+    times, longest = scale.times(2), 0.0
     client = load.client(jobs=250 * times, rate=80, many=20, seed=seed, **PATIENT).started()
     async with (
         await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as admin,

@@ -12,6 +12,7 @@ from cluster import on_small_disk
 from disks import full, refused
 from journal import now
 from load import PATIENT, Load
+from scaling import Scale
 
 from jobq_core import open_storage
 from jobq_storage_postgres.testing import ThrowawayPostgres
@@ -49,10 +50,10 @@ def bring_back(server: ThrowawayPostgres, seconds: float = 60) -> None:
 
 @pytest.mark.parametrize("part", ["base", "pg_wal"])
 async def test_a_full_disk_is_waited_for_and_what_was_acknowledged_is_kept(
-    load_on: Callable[..., Load], report: Callable[..., None], scale: int, seed: int, part: str
+    load_on: Callable[..., Load], report: Callable[..., None], scale: Scale, seed: int, part: str
 ) -> None:
     """Without room for tables, statements fail; without room for its log, the server crashes, and may not come up."""
-    times = min(scale, 10)
+    times = scale.times(1, most=10)
     sizes = {"max_wal_size": "32MB", "min_wal_size": "32MB", "log_min_messages": "panic"}
     with on_small_disk(part, MEGABYTES[part], **sizes) as (server, disk):
         await open_storage(server.dsn).migrate()

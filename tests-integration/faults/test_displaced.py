@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from journal import now
 from load import LOST_AFTER, PATIENT, Load
+from scaling import Scale
 
 from jobq_core import open_storage
 
@@ -29,14 +30,14 @@ def whole(path: Path) -> bool:
 
 
 async def test_a_file_that_is_moved_away_and_back_is_gone_on_with(
-    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: int, seed: int
+    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: Scale, seed: int
 ) -> None:
     path, away = tmp_path / "jobs.db", tmp_path / "away.db"
     await open_storage(sqlite_url).migrate()
     load = load_on(sqlite_url)
-    workers, client = load.at_work(jobs=200 * scale, rate=80, seed=seed)
-    longest = 0.0
-    for _ in range(2 * scale):
+    workers, client = load.at_work(jobs=scale.times(200, least=100), rate=80, seed=seed)
+    times, longest = scale.times(2), 0.0
+    for _ in range(times):
         before = len(load.history().runs)
         await load.until(lambda history, before=before: len(history.runs) > before + 40)
         await asyncio.to_thread(path.rename, away)
@@ -48,22 +49,22 @@ async def test_a_file_that_is_moved_away_and_back_is_gone_on_with(
     client.done(120)
     await load.drained()
     verdict = await load.verdict()
-    report("SQLite: file moved away and back", tried=2 * scale, **verdict.figures | {"recovery": longest})
+    report("SQLite: file moved away and back", tried=times, **verdict.figures | {"recovery": longest})
     assert verdict.text == ""
     assert all(worker.alive and GONE in worker.output for worker in workers)
     assert whole(path)
 
 
 async def test_a_file_restored_from_a_copy_is_used_by_all_that_run(
-    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: int, seed: int
+    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: Scale, seed: int
 ) -> None:
     """The copy holds all that was acknowledged: from the moment at which the file is moved, nothing is."""
     path, away, copy = tmp_path / "jobs.db", tmp_path / "away.db", tmp_path / "copy.db"
     await open_storage(sqlite_url).migrate()
     load = load_on(sqlite_url)
-    workers, client = load.at_work(jobs=200 * scale, rate=80, seed=seed)
-    longest = 0.0
-    for _ in range(2 * scale):
+    workers, client = load.at_work(jobs=scale.times(200, least=100), rate=80, seed=seed)
+    times, longest = scale.times(2), 0.0
+    for _ in range(times):
         before = len(load.history().runs)
         await load.until(lambda history, before=before: len(history.runs) > before + 40)
         await asyncio.to_thread(path.rename, away)
@@ -78,7 +79,7 @@ async def test_a_file_restored_from_a_copy_is_used_by_all_that_run(
     client.done(120)
     await load.drained()
     verdict = await load.verdict()
-    report("SQLite: file replaced by a copy", tried=2 * scale, **verdict.figures | {"recovery": longest})
+    report("SQLite: file replaced by a copy", tried=times, **verdict.figures | {"recovery": longest})
     assert verdict.text == ""
     assert all(worker.alive and "is used from now on" in worker.output for worker in workers)
     assert whole(path)

@@ -15,6 +15,7 @@ from disks import full, refused, small
 from journal import now
 from load import PATIENT, Load, Process
 from pausing import locked
+from scaling import Scale
 
 from jobq_core import StorageError, open_storage
 
@@ -43,27 +44,27 @@ async def close_up(
 
 
 async def test_a_full_disk_is_waited_for_and_what_was_acknowledged_is_kept(
-    small_disk: Path, load_on: Callable[..., Load], report: Callable[..., None], scale: int, seed: int
+    small_disk: Path, load_on: Callable[..., Load], report: Callable[..., None], scale: Scale, seed: int
 ) -> None:
     url = f"sqlite:///{small_disk / 'jobs.db'}"
     await open_storage(url).migrate()
     load = load_on(url)
     workers = [load.worker().started() for _ in range(2)]
-    client = load.client(jobs=300 * scale, rate=80, seed=seed, **PATIENT).started()
-    longest = 0.0
-    for _ in range(2 * scale):
+    client = load.client(jobs=scale.times(300, least=150), rate=80, seed=seed, **PATIENT).started()
+    times, longest = scale.times(2), 0.0
+    for _ in range(times):
         before = len(load.history().runs)
         await load.until(lambda history, before=before: len(history.runs) > before + 50)
         with full(small_disk):
             await refused(url, "the disk is full")
             await asyncio.sleep(2)
         longest = max(longest, await load.next_run(now()))
-    await close_up(load, report, "SQLite: disk full", 2 * scale, longest, [client])
+    await close_up(load, report, "SQLite: disk full", times, longest, [client])
     assert all(worker.alive for worker in workers)
 
 
 async def test_a_foreign_writer_that_holds_the_lock_for_long_is_waited_for(
-    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: int, seed: int
+    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: Scale, seed: int
 ) -> None:
     await open_storage(sqlite_url).migrate()
     load = load_on(sqlite_url)
@@ -73,7 +74,7 @@ async def test_a_foreign_writer_that_holds_the_lock_for_long_is_waited_for(
     with closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as stranger:
         stranger.execute("BEGIN IMMEDIATE")
         # Longer than busy_timeout, 10 s, and than a lease.
-        await asyncio.sleep(12 if scale == 1 else 60)
+        await asyncio.sleep(60 if scale.is_soak else 12)
         stranger.execute("ROLLBACK")
     await close_up(load, report, "SQLite: locked for long", 1, await load.next_run(now()), [client])
     assert all(worker.alive for worker in workers)
@@ -92,7 +93,7 @@ async def pause_amid_a_write(worker: Process, url: str) -> None:
 
 
 async def test_a_worker_paused_amid_a_write_holds_up_all_others_and_costs_nothing(
-    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], scale: int, seed: int
+    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], scale: Scale, seed: int
 ) -> None:
     await open_storage(sqlite_url).migrate()
     load = load_on(sqlite_url)
@@ -100,7 +101,7 @@ async def test_a_worker_paused_amid_a_write_holds_up_all_others_and_costs_nothin
     await load.until(lambda history: len(history.runs) > 40)
     await pause_amid_a_write(paused, sqlite_url)
     # Longer than busy_timeout, 10 s, and than a lease: what it writes as it goes on is the first thing to be written.
-    await asyncio.sleep(12 if scale == 1 else 60)
+    await asyncio.sleep(60 if scale.is_soak else 12)
     paused.cont()
     recovery = await load.next_run(now())
     await close_up(load, report, "SQLite: SIGSTOP amid a write", 1, recovery, [client])
@@ -109,12 +110,12 @@ async def test_a_worker_paused_amid_a_write_holds_up_all_others_and_costs_nothin
 
 
 async def test_writers_killed_at_any_moment_leave_a_file_that_is_whole(
-    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: int, seed: int
+    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: Scale, seed: int
 ) -> None:
     await open_storage(sqlite_url).migrate()
     load = load_on(sqlite_url)
     worker = load.worker().started()
-    kills = 6 * scale
+    kills = scale.times(6, least=2)
     for kill in range(kills):
         writer = load.client(jobs=10_000, callers=20, seed=seed + kill, kinds={"quick": 1}).started()
         before = len(load.history().adds)

@@ -20,6 +20,7 @@ from bad_jobs import Anything, sound
 from fuzzing.values import Drawn, anything, one_odd, plain
 from fuzzing.verdicts import PATIENCE, Refused, attempt_async, try_all, words_for
 from hypothesis import strategies as st
+from scaling import Scale
 
 from jobq_client import JobQueueClient
 from jobq_core import Backoff, JobRecord, JobState, open_storage
@@ -129,7 +130,7 @@ async def added(client: JobQueueClient, options: Mapping[str, Any], many: bool) 
 
 
 def test_options_of_add_are_kept_alike_or_refused_alike(
-    clients: Clients, seed: int, scale: int, report: Callable[..., None]
+    clients: Clients, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     outcomes = {True: 0, False: 0}
 
@@ -145,14 +146,16 @@ def test_options_of_add_are_kept_alike_or_refused_alike(
         outcomes[isinstance(answer, Refused)] += 1
         clients.run(clients.hold_nothing())
 
-    tried = try_all(st.tuples(one_odd(SUBMITTING, odds=2), st.booleans()), check, count=250 * scale, seed=seed)
+    tried = try_all(
+        st.tuples(one_odd(SUBMITTING, odds=2), st.booleans()), check, count=scale.times(250, least=40), seed=seed
+    )
     report("odd options of add, on three storages", tried=tried, added=3 * outcomes[False])
     assert all(outcomes.values())
 
 
 @pytest.mark.parametrize("values", [plain, anything], ids=["json", "anything"])
 def test_arguments_come_back_alike_or_are_refused_alike(
-    values: st.SearchStrategy[Any], clients: Clients, seed: int, scale: int, report: Callable[..., None]
+    values: st.SearchStrategy[Any], clients: Clients, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     outcomes = {True: 0, False: 0}
 
@@ -170,7 +173,7 @@ def test_arguments_come_back_alike_or_are_refused_alike(
         outcomes[isinstance(answer, Refused)] += 1
         clients.run(clients.hold_nothing())
 
-    tried = try_all(values, check, count=200 * scale, seed=seed)
+    tried = try_all(values, check, count=scale.times(200, least=40), seed=seed)
     report("odd arguments, on three storages", tried=tried, added=3 * outcomes[False])
     assert all(outcomes.values())
 
@@ -191,7 +194,7 @@ async def _all_of(pages: AsyncIterator[Any]) -> list[Any]:
 
 
 def test_filters_of_find_are_taken_alike_or_refused_alike(
-    clients: Clients, seed: int, scale: int, report: Callable[..., None]
+    clients: Clients, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     words = {"kind": "job", "after": "job id", "tag": "tag", "state": "state"}
     refused = 0
@@ -204,7 +207,7 @@ def test_filters_of_find_are_taken_alike_or_refused_alike(
         given = {name: value for name, value in drawn.given.items() if name not in ("after", "limit")}
         clients.run(clients.ask(lambda client: _all_of(client.find_all(**given)), said))
 
-    tried = try_all(one_odd(FINDING, odds=2), check, count=200 * scale, seed=seed)
+    tried = try_all(one_odd(FINDING, odds=2), check, count=scale.times(200, least=40), seed=seed)
     report("odd filters of find, on three storages", tried=tried)
     assert 0 < refused < tried
 
@@ -242,7 +245,7 @@ SAID = {"job", "jobs", "timeout", "run_id", "queue", "state", "function"}
 
 
 def test_jobs_and_names_are_taken_alike_or_refused_alike(
-    clients: Clients, seed: int, scale: int, report: Callable[..., None]
+    clients: Clients, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     refused = 0
 
@@ -256,6 +259,8 @@ def test_jobs_and_names_are_taken_alike_or_refused_alike(
         refused += isinstance(answer, Refused)
         clients.run(clients.hold_nothing())
 
-    tried = try_all(st.tuples(st.sampled_from(sorted(ASKING)), anything), check, count=400 * scale, seed=seed)
+    tried = try_all(
+        st.tuples(st.sampled_from(sorted(ASKING)), anything), check, count=scale.times(400, least=80), seed=seed
+    )
     report("odd jobs and names, on three storages", tried=tried)
     assert 0 < refused < tried

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scaling import Scale
 
 SCRIPT = Path(__file__).parent / "fuzzing" / "decoders.py"
 TARGETS = ["arguments", "plain", "backoff", "url", "job_id", "moment", "array", "query"]
@@ -19,13 +20,13 @@ pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="atheris
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_bytes_of_any_kind_are_read_or_refused(
-    target: str, children: Any, tmp_path: Path, seed: int, scale: int, report: Callable[..., None]
+    target: str, children: Any, tmp_path: Path, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
-    runs = 10_000 * scale
+    runs = scale.times(10_000, least=1000)
     child = children.python(
         SCRIPT, target, str(seed % 2**31 or 1), str(runs), tmp_path / "corpus", PYTHONPATH=str(Path(__file__).parent)
     )
-    code = child.wait(100 * scale)
+    code = child.wait(scale.times(100, least=100))
     report("bytes for the decoders, under atheris", tried=runs)
     assert code == 0, child.output[-5000:]
     done = re.search(r"Done (\d+) runs", child.output)

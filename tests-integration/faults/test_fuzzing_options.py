@@ -11,6 +11,7 @@ import pytest
 from fuzzing.values import Drawn, one_odd
 from fuzzing.verdicts import Refused, attempt, try_all, words_for
 from hypothesis import strategies as st
+from scaling import Scale
 
 from jobq_client import JobQueueClient
 from jobq_core import (
@@ -232,7 +233,7 @@ EXAMPLES = 250
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_what_is_made_works_or_is_refused_by_the_name_of_its_option(
-    name: str, seed: int, scale: int, report: Callable[..., None]
+    name: str, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     make, options, words, check = TARGETS[name]
     options_drawn = one_odd(options, NEEDED.get(name, set()))
@@ -246,6 +247,6 @@ def test_what_is_made_works_or_is_refused_by_the_name_of_its_option(
         else:
             check(made)
 
-    tried = try_all(options_drawn, check_one, count=EXAMPLES * scale, seed=seed)
+    tried = try_all(options_drawn, check_one, count=scale.times(EXAMPLES, least=50), seed=seed)
     report("odd options", tried=tried)
     assert 0 < refused <= tried

@@ -17,6 +17,7 @@ from bad_jobs import sound
 from fuzzing.values import plain
 from fuzzing.verdicts import try_all
 from hypothesis import strategies as st
+from scaling import Scale
 from test_bad_input import write
 
 from jobq_client import JobQueueClient
@@ -82,7 +83,7 @@ async def run(url: str, altered: list[tuple[tuple[str, str], Any]]) -> int:
 
 
 def test_rows_altered_by_a_stranger_are_read_and_come_to_an_end(
-    storage_url: str, seed: int, scale: int, report: Callable[..., None]
+    storage_url: str, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     kind = "sqlite" if storage_url.startswith("sqlite") else "postgres"
     columns = COLUMNS[kind]
@@ -95,6 +96,8 @@ def test_rows_altered_by_a_stranger_are_read_and_come_to_an_end(
             nonlocal rows
             rows += runner.run(asyncio.wait_for(run(storage_url, altered), 90))
 
-        try_all(st.lists(change, min_size=AT_ONCE // 2, max_size=AT_ONCE), check, count=8 * scale, seed=seed)
+        try_all(
+            st.lists(change, min_size=AT_ONCE // 2, max_size=AT_ONCE), check, count=scale.times(8, least=2), seed=seed
+        )
     assert rows > 0
     report(f"rows altered by a stranger ({kind})", tried=rows, added=rows)

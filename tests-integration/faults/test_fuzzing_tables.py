@@ -18,6 +18,7 @@ import psycopg
 from bad_jobs import Anything
 from fuzzing.verdicts import try_all
 from hypothesis import strategies as st
+from scaling import Scale
 from test_fuzzing_rows import documents, numbers, whole
 
 from jobq_client import JobHandle, JobQueueClient
@@ -287,7 +288,7 @@ async def look(client: JobQueueClient, jobs: Jobs) -> None:
 
 
 def test_rows_of_all_tables_altered_by_a_stranger_harm_no_other_job(
-    storage_url: str, seed: int, scale: int, report: Callable[..., None]
+    storage_url: str, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     kind = "sqlite" if storage_url.startswith("sqlite") else "postgres"
     rows = 0
@@ -299,6 +300,6 @@ def test_rows_of_all_tables_altered_by_a_stranger_harm_no_other_job(
             rows += runner.run(asyncio.wait_for(run(storage_url, changes), 90))
 
         drawn = st.lists(changes_of(kind), min_size=AT_ONCE // 2, max_size=AT_ONCE)
-        try_all(drawn, check, count=5 * scale, seed=seed)
+        try_all(drawn, check, count=scale.times(5, least=1), seed=seed)
     assert rows > 0
     report(f"rows of all tables altered by a stranger ({kind})", tried=rows, added=rows)

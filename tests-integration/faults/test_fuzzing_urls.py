@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from fuzzing.values import texts
 from fuzzing.verdicts import Refused, attempt, try_all
 from hypothesis import strategies as st
+from scaling import Scale
 
 from jobq_core import open_storage
 from jobq_core.commands import main
@@ -48,7 +49,7 @@ def urls(draw: st.DrawFn) -> str:
 
 
 def test_a_url_opens_a_storage_or_is_refused_without_its_password(
-    seed: int, scale: int, report: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    seed: int, scale: Scale, report: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("JOBQ_STORAGE", raising=False)
     refused = 0
@@ -64,7 +65,7 @@ def test_a_url_opens_a_storage_or_is_refused_without_its_password(
             assert PASSWORD not in repr(made) or not url.startswith(f"postgresql://user:{PASSWORD}@"), url
             made.url.encode(errors="surrogateescape")
 
-    tried = try_all(urls(), check, count=1500 * scale, seed=seed)
+    tried = try_all(urls(), check, count=scale.times(1500, least=200), seed=seed)
     report("odd URLs of storages", tried=tried)
     assert 0 < refused < tried
 
@@ -81,7 +82,7 @@ words = st.one_of(
 
 
 def test_a_command_works_or_says_what_is_wrong(
-    seed: int, scale: int, report: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seed: int, scale: Scale, report: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("JOBQ_STORAGE", raising=False)
@@ -98,6 +99,8 @@ def test_a_command_works_or_says_what_is_wrong(
             assert PASSWORD not in result.output
 
     commands = st.sampled_from(["migrate", "worker", "server", "grant", "--help", "nothing"])
-    tried = try_all(st.tuples(commands, st.lists(words, max_size=5)), check, count=250 * scale, seed=seed)
+    tried = try_all(
+        st.tuples(commands, st.lists(words, max_size=5)), check, count=scale.times(250, least=40), seed=seed
+    )
     report("odd arguments of commands", tried=tried)
     assert {0, 2} <= codes

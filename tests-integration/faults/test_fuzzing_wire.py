@@ -21,6 +21,7 @@ from fuzzing.talk import HELLO, Parrot, Recorder, Twist, message, messages, serv
 from fuzzing.verdicts import PATIENCE, try_all
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
+from scaling import Scale
 
 from jobq_core.errors import StorageError
 from jobq_core.records import WorkerInfo
@@ -230,7 +231,7 @@ def recorded(postgres_server: Any) -> Any:
 
 
 def test_a_changed_answer_is_the_right_one_or_an_error_and_the_next_is_right(
-    recorded: Any, seed: int, scale: int, report: Callable[..., None]
+    recorded: Any, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     url, (said, asked, answers) = recorded
     assert HELLO in said
@@ -264,7 +265,7 @@ def test_a_changed_answer_is_the_right_one_or_an_error_and_the_next_is_right(
                 st.sampled_from(sorted(asked)), st.sampled_from(sorted(OPERATIONS)), changes(), st.integers(0, 11)
             ),
             check,
-            count=300 * scale,
+            count=scale.times(300, least=50),
             seed=seed,
         )
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before

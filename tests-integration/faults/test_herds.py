@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 from bad_jobs import sound
+from scaling import Scale
 
 from jobq_client import JobQueueClient
 from jobq_core import Backoff, JobContext, JobState, QueueStorage, RetryPolicy, job, open_storage
@@ -70,11 +71,11 @@ async def until(true: Callable[[], Awaitable[bool]], seconds: float = 90) -> Non
 async def test_jobs_that_fail_at_once_come_back_spread_and_cost_few_transactions(
     migrated_url: str,
     transactions: Transactions,
-    scale: int,
+    scale: Scale,
     report: Callable[..., None],
     cost: Callable[..., None],
 ) -> None:
-    count = 10_000 * min(scale, 5)
+    count = scale.times(10_000, least=2000, most=50_000)
     async with JobQueueClient(migrated_url) as client:
         await client.add_many([fails_once(number) for number in range(count)])
         before = transactions.made
@@ -84,7 +85,7 @@ async def test_jobs_that_fail_at_once_come_back_spread_and_cost_few_transactions
                 return (await client.counts())[JobState.COMPLETED] == count
 
             drawn, waited = [], []
-            await until(done, 120 * min(scale, 5))
+            await until(done, scale.times(120, least=120, most=600))
             made = transactions.made - before
             runs = worker.stats()
         async for record in client.find_all(page_size=1000):
@@ -126,11 +127,11 @@ def age(url: str) -> None:
 async def test_leases_lost_at_once_are_taken_back_in_one_transaction_and_each_by_one(
     migrated_url: str,
     transactions: Transactions,
-    scale: int,
+    scale: Scale,
     report: Callable[..., None],
     cost: Callable[..., None],
 ) -> None:
-    count = 1000 * min(scale, 5)
+    count = scale.times(1000, least=100, most=5000)
     async with open_storage(migrated_url) as storage, open_storage(migrated_url) as other:
         jobs = [new_job() for _ in range(2 * count)]
         await storage.add(jobs)
@@ -252,12 +253,12 @@ async def test_10_000_waiters_share_their_looks(
 
 
 async def test_control_of_more_than_a_statement_takes_holds_against_clear_and_workers(
-    postgres_url: str, seed: int, scale: int, report: Callable[..., None], cost: Callable[..., None]
+    postgres_url: str, seed: int, scale: Scale, report: Callable[..., None], cost: Callable[..., None]
 ) -> None:
     dice = random.Random(seed)
     storage: QueueStorage = open_storage(postgres_url)
     await storage.migrate()
-    rounds, count = min(scale, 5), 12_000
+    rounds, count = scale.times(1, most=5), 12_000
     async with storage:
         for _ in range(rounds):
             jobs = [new_job(run_at=3600.0 if dice.random() < 0.3 else None) for _ in range(count)]

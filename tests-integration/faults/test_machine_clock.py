@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from load import LONG_LEASE, Load, Process, pause
 from load_jobs import quick
+from scaling import Scale
 from wrongtime import Machine
 
 from jobq_core import open_storage
@@ -64,7 +65,7 @@ async def left_for_a_month(load: Load) -> int:
 
 
 async def test_a_clock_set_under_all_processes_of_a_file_takes_no_lease_and_keeps_delayed_jobs(
-    sqlite_url: str, machine: Machine, report: Callable[..., None], seed: int, scale: int, tmp_path: Path
+    sqlite_url: str, machine: Machine, report: Callable[..., None], seed: int, scale: Scale, tmp_path: Path
 ) -> None:
     await prepare(sqlite_url)
     working = machine.worker(slots=4).started()
@@ -73,10 +74,11 @@ async def test_a_clock_set_under_all_processes_of_a_file_takes_no_lease_and_keep
     held = ["held0", "held1", "held2"]
     holding = started(*(machine.worker("--queue", "held", slots=1, lost_after=30) for _ in held))
     await machine.hold(tmp_path / "gate", *held, queue="held")
-    client = machine.client(jobs=100 * scale + 100, rate=40, delayed=0.6, seed=seed, wait=True)
-    settings = ["+2h", "-2h", "-1s", "+30d"] * scale
+    jobs = scale.times(100, least=60)
+    client = machine.client(jobs=jobs + 100, rate=40, delayed=0.6, seed=seed, wait=True)
+    settings = ["+2h", "-2h", "-1s", "+30d"] * scale.times(1)
     for place, offset in enumerate(settings, 1):
-        so_many = len(held) + 100 * scale * place / (len(settings) + 1)
+        so_many = len(held) + jobs * place / (len(settings) + 1)
         await machine.until(lambda history, so_many=so_many: len(history.adds) > so_many)
         machine.clock.set(offset)
         assert runs_of(machine, *held) == [1, 1, 1]

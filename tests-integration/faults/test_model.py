@@ -9,6 +9,7 @@ import pytest
 from exploration.explore import explore
 from exploration.model import Luck, Model, start
 from exploration.mutants import MUTANTS
+from scaling import Scale
 
 FAULTS = Luck._fields
 PAIRS = list(itertools.combinations(FAULTS, 2))
@@ -33,8 +34,8 @@ def test_three_jobs_and_one_fault(fault: str, report: Callable[..., None], capsy
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("faults", PAIRS, ids=" and ".join)
 @pytest.mark.parametrize("most", [1, 2])
-def test_two_faults_at_once(faults: tuple[str, str], most: int, scale: int, report: Callable[..., None]) -> None:
-    jobs = (most,) if scale == 1 else (most, 2)
+def test_two_faults_at_once(faults: tuple[str, str], most: int, scale: Scale, report: Callable[..., None]) -> None:
+    jobs = (most, 2) if scale.is_soak else (most,)
     found = explore(Model(), start(2, jobs, luck(*faults)), most=MOST)
     report("states of the model", tried=found.states)
     assert found.wrong is None, "\n".join([str(found.wrong), *found.path])

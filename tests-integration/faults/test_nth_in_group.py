@@ -15,6 +15,7 @@ from nth.group import CALLERS, TOPICS, together
 from nth.operations import Stage
 from nth.place import Fault, Kind, Sight
 from nth.sqlite import OnSqlite
+from scaling import Scale
 
 from jobq_core.errors import StorageError
 from jobq_core.states import FINISHED
@@ -134,13 +135,13 @@ def _in_doubt(fault: Fault) -> bool:
     return fault.statements[-1] == "COMMIT" and (kind.error is not None or kind.code == sqlite3.SQLITE_IOERR)
 
 
-def cases_of(statements: list[str], seed: int, scale: int) -> Iterator[tuple[int, Kind]]:
+def cases_of(statements: list[str], seed: int, scale: Scale) -> Iterator[tuple[int, Kind]]:
     """Give which statement fails, and how: each in each way in a soak, else in ways that take turns; and the commit in
     each way."""
     for nth, statement in enumerate(statements, 1):
         if nth < FIRST:
             continue
-        every = scale > 1 or statement == "COMMIT"
+        every = scale.is_soak or statement == "COMMIT"
         for number, kind in enumerate(KINDS):
             # SQLite does not say of a commit that took effect that the disk is full, or a table locked.
             impossible = (
@@ -151,7 +152,7 @@ def cases_of(statements: list[str], seed: int, scale: int) -> Iterator[tuple[int
 
 
 async def test_each_statement_of_what_is_committed_together_may_fail(
-    place: OnSqlite, report: Callable[..., None], seed: int, scale: int
+    place: OnSqlite, report: Callable[..., None], seed: int, scale: Scale
 ) -> None:
     usual, _ = await befallen(place, Fault(), None)
     assert [isinstance(answer, BaseException) for answer in usual.answers] == [caller.errs for caller in CALLERS]

@@ -13,6 +13,7 @@ from nth.place import Fault, Kind
 from nth.schema import Act, Schema, act_on, jobs_run
 from nth.schema_postgres import PostgresSchema
 from nth.schema_sqlite import SqliteSchema
+from scaling import Scale
 
 from jobq_core.errors import StorageUnavailableError
 from jobq_storage_postgres.testing import ThrowawayPostgres
@@ -60,13 +61,13 @@ async def undisturbed(schema: Schema, start: str, act: Act) -> Usual:
     return Usual(answer, catalog, applied, len(fault.statements))
 
 
-def cases_of(schema: Schema, statements: int, seed: int, scale: int) -> Iterator[tuple[int, Kind]]:
+def cases_of(schema: Schema, statements: int, seed: int, scale: Scale) -> Iterator[tuple[int, Kind]]:
     """Give which statement fails, and how: those ways that are alike take turns, outside a soak all of them do; and the
     commit, the last one, in each way."""
     all_kinds = [kind for kinds in schema.kinds for kind in kinds]
-    every = max(1, EVERY // scale)
+    every = max(1, EVERY // scale.times(1))
     for nth in range(1 + seed % every, statements, every):
-        for kinds in [all_kinds] if scale == 1 else schema.kinds:
+        for kinds in schema.kinds if scale.is_soak else [all_kinds]:
             yield nth, kinds[(nth + seed) % len(kinds)]
     for kind in all_kinds:
         yield statements, kind
@@ -98,7 +99,7 @@ async def befall(schema: Schema, start: str, act: Act, fault: Fault, usual: Usua
 
 
 async def test_migrating_may_fail_at_each_statement(
-    schema: Schema, report: Callable[..., None], seed: int, scale: int
+    schema: Schema, report: Callable[..., None], seed: int, scale: Scale
 ) -> None:
     with schema.knowing(2):
         for start, act in schema.cases:

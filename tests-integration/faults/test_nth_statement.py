@@ -19,6 +19,7 @@ from nth.operations import ELSEWHERE, OPERATIONS, Scenario, Stage
 from nth.place import Fault, Kind, Place, Sight
 from nth.postgres import OnPostgres
 from nth.sqlite import OnSqlite
+from scaling import Scale
 
 from jobq_core.errors import StorageUnavailableError
 from jobq_core.states import FINISHED
@@ -153,10 +154,10 @@ class Case:
         assert not self.figures["doubled"]
 
 
-def kinds_in(place: Place, seed: int, scale: int) -> Iterator[tuple[Callable[[int], Kind], bool]]:
+def kinds_in(place: Place, seed: int, scale: Scale) -> Iterator[tuple[Callable[[int], Kind], bool]]:
     """Give the kinds of faults by N, and how statements are run: all of them in a soak; else those that are
     alike take turns, as the seed has it."""
-    if scale > 1:
+    if scale.is_soak:
         for kinds, way in itertools.product(place.kinds, place.ways):
             for kind in kinds:
                 yield partial(lambda kind, nth: kind, kind), way
@@ -170,7 +171,7 @@ def kinds_in(place: Place, seed: int, scale: int) -> Iterator[tuple[Callable[[in
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_each_statement_of_an_operation_may_fail(
-    place: Place, operation: str, report: Callable[..., None], seed: int, scale: int
+    place: Place, operation: str, report: Callable[..., None], seed: int, scale: Scale
 ) -> None:
     for scenario in OPERATIONS[operation]:
         usual = {way: await unharmed(place, scenario, way) for way in place.ways}
@@ -182,7 +183,7 @@ async def test_each_statement_of_an_operation_may_fail(
                     kind=kind_of(nth),
                     nth=nth,
                     way=way,
-                    thorough=scale > 1 or nth == 1,
+                    thorough=scale.is_soak or nth == 1,
                     usual=usual[way],
                 )
                 try:

@@ -11,6 +11,7 @@ import pytest_asyncio
 from load import Load
 from pooler import Pooler
 from psycopg import sql
+from scaling import Scale
 
 from jobq_core.storage import QueueStorage
 from jobq_core.testing import StorageContract
@@ -85,17 +86,17 @@ async def test_migrations_pass_the_pooler_too(own_database: tuple[Pooler, str]) 
 
 
 async def test_a_pooler_that_crashes_under_load_loses_nothing(
-    own_database: tuple[Pooler, str], load_on: Callable[..., Load], report: Callable[..., None], seed: int, scale: int
+    own_database: tuple[Pooler, str], load_on: Callable[..., Load], report: Callable[..., None], seed: int, scale: Scale
 ) -> None:
     pooler, direct = own_database
     await PostgresQueueStorage(direct).migrate()
     # Nobody is woken: without listen_dsn all that happens is found by looking.
     load = load_on(pooler.dsn, direct)
     workers = [load.worker().started() for _ in range(2)]
-    client = load.client(jobs=300 * scale, rate=100, many=10, keys=5, wait=True, seed=seed).started()
-    crashes = 3 * scale
+    jobs, crashes = scale.times(300, least=150), scale.times(3)
+    client = load.client(jobs=jobs, rate=100, many=10, keys=5, wait=True, seed=seed).started()
     for crash in range(crashes):
-        await load.until(lambda history, crash=crash: len(history.adds) > 300 * scale * (crash + 0.5) / (crashes + 1))
+        await load.until(lambda history, crash=crash: len(history.adds) > jobs * (crash + 0.5) / (crashes + 1))
         for process in [client, *workers]:
             process.trouble()
         pooler.stop()

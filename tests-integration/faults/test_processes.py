@@ -18,6 +18,7 @@ import pytest
 from history import History, Limit
 from load import HERE, LOST_AFTER, Load, Process, pause
 from load_jobs import at_gate, blocking, hungry, poison, quick, sleeping, threaded
+from scaling import Scale
 
 from jobq_core import open_storage
 from jobq_core.states import JobState
@@ -58,9 +59,9 @@ async def more_runs(load: Load, count: int) -> None:
 
 
 async def test_workers_servers_and_clients_killed_at_random_lose_nothing_and_run_nothing_twice_at_once(
-    load: Load, report: Any, seed: int, scale: int, dice: random.Random, tmp_path: Path
+    load: Load, report: Any, seed: int, scale: Scale, dice: random.Random, tmp_path: Path
 ) -> None:
-    kills = 6 * scale
+    kills = scale.times(6, least=3)
     plan = {"seed": seed, "wait": True, "rate": 250.0, "kinds": MIXED, "keys": 3, "delayed": 0.05, "many": 40,
             "aborted": 0.1}  # fmt: skip
 
@@ -93,13 +94,14 @@ async def test_workers_servers_and_clients_killed_at_random_lose_nothing_and_run
 
 
 async def test_a_worker_paused_past_its_lease_changes_nothing_when_it_goes_on(
-    load: Load, report: Any, scale: int, dice: random.Random, tmp_path: Path
+    load: Load, report: Any, scale: Scale, dice: random.Random, tmp_path: Path
 ) -> None:
     kinds = [
         *(lambda token: sleeping(token=token, seconds=0.3), lambda token: threaded(token=token, seconds=0.3)),
         lambda token: quick(token=token),
     ]
-    for round_ in range(scale):
+    rounds = scale.times(1)
+    for round_ in range(rounds):
         (tmp_path / "gate").unlink(missing_ok=True)
         worker = load.worker(slots=8).started()
         before_it = len(load.history().runs)
@@ -127,14 +129,14 @@ async def test_a_worker_paused_past_its_lease_changes_nothing_when_it_goes_on(
         after = {final.job: final for final in await load.finals()}
         assert {job: after[job] for job in before} == before
     verdict = await load.verdict(undisturbed=True)
-    report("SIGSTOP past the lease, SIGCONT", tried=scale, **verdict.figures)
+    report("SIGSTOP past the lease, SIGCONT", tried=rounds, **verdict.figures)
     assert verdict.text == ""
 
 
 async def test_workers_and_servers_told_to_stop_under_load_lose_no_lease(
-    load: Load, report: Any, seed: int, scale: int, dice: random.Random
+    load: Load, report: Any, seed: int, scale: Scale, dice: random.Random
 ) -> None:
-    stops = 4 * scale
+    stops = scale.times(4, least=2)
     running = [load.worker(command=command, slots=SLOTS).started() for command in ("worker", "server")]
     commands = ["worker", "server"]
     client = load.client(jobs=150 * stops, seed=seed, wait=True, rate=300.0, kinds=MIXED, many=40, aborted=0.1)
@@ -171,9 +173,9 @@ async def busy(load: Load, worker: Process, jobs: int) -> None:
 
 
 async def test_jobs_that_outlast_a_stop_are_handed_back_and_spend_no_attempt(
-    load: Load, report: Any, scale: int
+    load: Load, report: Any, scale: Scale
 ) -> None:
-    stops, jobs = 3 * scale, long_jobs(seconds=2)
+    stops, jobs = scale.times(3), long_jobs(seconds=2)
     await load.add(jobs, max_attempts=1)
     for _ in range(stops):
         worker = load.worker(*AT_ONCE, slots=SLOTS, lost_after=30).started()
@@ -190,13 +192,13 @@ async def test_jobs_that_outlast_a_stop_are_handed_back_and_spend_no_attempt(
 
 
 async def test_a_database_that_is_halted_while_a_worker_stops_costs_no_job(
-    postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Any, scale: int
+    postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Any, scale: Scale
 ) -> None:
     """It comes back before the worker has given up handing its jobs back, or afterwards."""
     await open_storage(postgres.dsn).migrate()
     load, jobs = load_on(postgres.dsn), long_jobs(seconds=2)
     await load.add(jobs)
-    rounds = min(scale, 10)
+    rounds = scale.times(1, most=10)
     for _ in range(rounds):
         for afterwards in (False, True):
             worker = load.worker(*AT_ONCE, slots=SLOTS).started()
@@ -239,23 +241,24 @@ async def test_sigterm_reaches_a_worker_that_is_pid_1(load: Load, report: Any, s
     assert verdict.excused or not any(final.lost for final in verdict.finals)
 
 
-async def test_an_event_loop_blocked_for_longer_than_a_lease_loses_none(load: Load, report: Any, scale: int) -> None:
+async def test_an_event_loop_blocked_for_longer_than_a_lease_loses_none(load: Load, report: Any, scale: Scale) -> None:
     worker, other = (load.worker(slots=2).started() for _ in range(2))
-    for round_ in range(scale):
+    rounds = scale.times(1)
+    for round_ in range(rounds):
         await load.add([blocking(token=f"b{round_}-{n}", seconds=LOST_AFTER * 1.5) for n in range(2)])
         await load.add([sleeping(token=f"s{round_}-{n}", seconds=0.01) for n in range(50)])
         await load.drained()
     end([worker, other])
     verdict = await load.verdict(undisturbed=True)
-    report("event loop blocked past the lease", tried=2 * scale, **verdict.figures)
+    report("event loop blocked past the lease", tried=2 * rounds, **verdict.figures)
     assert verdict.text == ""
     blocked = Counter(run.token for run in verdict.history.runs if run.token.startswith("b"))
     assert verdict.excused or set(blocked.values()) == {1}
 
 
-async def test_a_job_that_runs_out_of_memory_fails_alone(load: Load, report: Any, scale: int) -> None:
+async def test_a_job_that_runs_out_of_memory_fails_alone(load: Load, report: Any, scale: Scale) -> None:
     worker = load.contained(("prlimit", f"--as={3 * 2**30}")).started()
-    tried = 3 * scale
+    tried = scale.times(3)
     await load.add([hungry(token=f"h{n}", megabytes=4096) for n in range(tried)], max_attempts=2)
     load.ends |= {f"h{n}": JobState.FAILED for n in range(tried)}
     await load.add([sleeping(token=f"s{n}", seconds=0.01) for n in range(60)])
@@ -281,10 +284,10 @@ async def supervised(load: Load, until: asyncio.Event, slots: int) -> list[Proce
         worker.died()
 
 
-async def test_a_poison_job_ends_failed_and_harms_no_other(load: Load, report: Any, scale: int) -> None:
-    taken = lost = round_ = 0
+async def test_a_poison_job_ends_failed_and_harms_no_other(load: Load, report: Any, scale: Scale) -> None:
+    rounds, taken, lost, round_ = scale.times(1), 0, 0, 0
     # Whether jobs stand in the buffer when the poison strikes hangs on how busy the machine is: once they must have.
-    while round_ < scale or (taken == lost and round_ < scale + 3):
+    while round_ < rounds or (taken == lost and round_ < rounds + 3):
         # Short jobs first, so that the worker holds many when the poison strikes.
         await load.add([quick(token=f"{round_}-a{n}") for n in range(300)])
         await load.add([poison(token=f"{round_}-poison")])
@@ -327,12 +330,13 @@ async def test_twenty_processes_that_start_at_once_share_the_jobs(load: Load, re
 
 
 async def test_a_job_queue_of_both_modes_is_killed_and_the_others_hear_each_end_once(
-    load: Load, report: Any, scale: int
+    load: Load, report: Any, scale: Scale
 ) -> None:
     def start(name: str) -> Process:
         return load.python(HERE / "load_both.py", load.url, name, "150", str(LOST_AFTER))
 
-    for round_ in range(scale):
+    rounds = scale.times(1)
+    for round_ in range(rounds):
         seen = len(load.history().runs) + 60
         doomed, survivor = start(f"doomed{round_}").started(), start(f"survivor{round_}").started()
         await load.until(lambda history, seen=seen: len(history.runs) >= seen)
@@ -341,7 +345,7 @@ async def test_a_job_queue_of_both_modes_is_killed_and_the_others_hear_each_end_
         await load.drained()
         end([survivor])
     verdict = await load.verdict(limits=[PER_PROCESS], undisturbed=True)
-    report("SIGKILL of a JobQueue (BOTH)", tried=scale, **verdict.figures)
+    report("SIGKILL of a JobQueue (BOTH)", tried=rounds, **verdict.figures)
     assert verdict.text == ""
 
 
@@ -373,11 +377,11 @@ def oom_kills(group: Path) -> int:
 
 
 async def test_a_worker_that_the_kernel_kills_for_want_of_memory_loses_nothing(
-    load: Load, report: Any, scale: int, small_memory: Path
+    load: Load, report: Any, scale: Scale, small_memory: Path
 ) -> None:
     """In a container's cgroup: there is no MemoryError to catch, the process is gone. The others do its jobs."""
     enter = ("sh", "-c", f'echo $$ > {small_memory / "cgroup.procs"} && exec "$@"', "sh")
-    rounds = min(scale, 10)
+    rounds = scale.times(1, most=10)
     for round_ in range(rounds):
         victim = load.contained(enter).started()
         await load.add([sleeping(token=f"s{round_}-{n}", seconds=0.05) for n in range(60)])

@@ -18,6 +18,7 @@ import pytest
 from cluster import DURABLE, folder_of
 from journal import now
 from load import Load
+from scaling import Scale
 from tables import OF_TABLES
 from wrong import Wrong
 
@@ -91,16 +92,16 @@ async def test_a_dump_made_under_load_has_all_that_was_acknowledged_and_drains_w
     children: Any,
     report: Callable[..., None],
     tmp_path: Path,
-    scale: int,
+    scale: Scale,
     seed: int,
 ) -> None:
     url, gate = database(postgres, "shop"), tmp_path / "gate"
     await open_storage(url).migrate()
     load = load_on(url)
-    workers, client = load.at_work(jobs=100 * scale, **VARIED, seed=seed)
+    workers, client = load.at_work(jobs=scale.times(100, least=100), **VARIED, seed=seed)
     (gated,) = await load.hold(gate, "gated")
     dumps: list[tuple[Path, set[UUID]]] = []
-    for number in range(scale):
+    for number in range(scale.times(1)):
         dumps.append((tmp_path / f"dump{number}", await load.some_more(client)))
         await asyncio.to_thread(run, "pg_dump", "--format=custom", "--file", dumps[-1][0], "--dbname", url)
     gate.touch()

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 
 from load import ALL_KINDS, PATIENT, Load
+from scaling import Scale
 
 from jobq_core import open_storage
 from jobq_core.storage import QueueStorage, Retention
@@ -25,10 +26,10 @@ async def prune(storage: QueueStorage, ending: asyncio.Event, pruned: list[int])
 
 
 async def test_what_is_removed_under_load_has_ended_and_its_client_knows(
-    migrated_url: str, load_on: Callable[..., Load], report: Callable[..., None], seed: int, scale: int
+    migrated_url: str, load_on: Callable[..., Load], report: Callable[..., None], seed: int, scale: Scale
 ) -> None:
     load, dice = load_on(migrated_url), random.Random(seed)
-    kills, pruned, ending = 4 * scale, list[int](), asyncio.Event()
+    kills, pruned, ending = scale.times(4, least=2), list[int](), asyncio.Event()
     async with open_storage(migrated_url) as storage, asyncio.TaskGroup() as pruners:
         await storage.set_retention({"default": Retention(completed=KEPT, failed=KEPT, aborted=KEPT)})
         for _ in range(PRUNERS):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from scaling import Scale
 from simulation.batch import Sums, play_many, play_share
 from simulation.machine import simulated_machine
 from simulation.mutants import MUTANTS
@@ -23,9 +24,9 @@ PROGRAM = Path(__file__).parent / "simulation"
 
 
 @pytest.mark.timeout(3600)
-def test_no_schedule_breaks_a_promise(seed: int, scale: int, report: Callable[..., None]) -> None:
+def test_no_schedule_breaks_a_promise(seed: int, scale: Scale, report: Callable[..., None]) -> None:
     sums = Sums()
-    for part in play_many(seed, SCHEDULES * scale):
+    for part in play_many(seed, scale.times(SCHEDULES, least=500)):
         sums += part
         if sums.broken:
             _show(*sums.broken[0])

@@ -11,6 +11,7 @@ import pytest
 from cluster import DURABLE, either, set_synchronous, standby_of
 from journal import now
 from load import PATIENT, Load
+from scaling import Scale
 
 from jobq_client import JobQueueClient
 from jobq_core import StorageUnavailableError, WaitTimeoutError, open_storage
@@ -120,10 +121,10 @@ async def test_the_address_of_a_standby_is_told_of_at_once_and_answers_what_only
 
 
 async def test_a_standby_that_is_promoted_under_load_has_all_that_was_acknowledged(
-    load_on: Callable[..., Load], report: Callable[..., None], scale: int, seed: int
+    load_on: Callable[..., Load], report: Callable[..., None], scale: Scale, seed: int
 ) -> None:
     """Again and again: the one that was promoted gets a standby of its own, and dies in its turn."""
-    tried, longest = min(scale, 4), 0.0
+    tried, longest = scale.times(1, most=4), 0.0
     for round_ in range(tried):
         with ThrowawayPostgres(settings=DURABLE) as primary:
             await open_storage(primary.dsn).migrate()
@@ -206,7 +207,7 @@ async def test_a_synchronous_standby_that_is_away_keeps_adds_unacknowledged_and_
     standby: ThrowawayPostgres,
     load_on: Callable[..., Load],
     report: Callable[..., None],
-    scale: int,
+    scale: Scale,
     seed: int,
 ) -> None:
     from load_jobs import quick
@@ -223,7 +224,7 @@ async def test_a_synchronous_standby_that_is_away_keeps_adds_unacknowledged_and_
         with pytest.raises(StorageUnavailableError, match="may or may not have been added"):
             await hasty.add(quick(token="unknown"))
         assert time.monotonic() - before < LIMIT + 20, "it waits no longer than for one round trip"
-        if scale > 1:
+        if scale.is_soak:
             await asyncio.sleep(60)
     standby.start()
     recovery = await load.next_run(now())

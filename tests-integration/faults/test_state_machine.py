@@ -33,6 +33,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from scaling import Scale
 
 from jobq_client import JobQueueClient
 from jobq_core import job
@@ -671,7 +672,7 @@ def play(seed: int, examples: int) -> None:
 
 @pytest.mark.timeout(3600)
 def test_all_storages_do_the_same(
-    place: tuple[asyncio.Runner, PostgresSchema, Path], seed: int, scale: int, report: Callable[..., None]
+    place: tuple[asyncio.Runner, PostgresSchema, Path], seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     Machine.place = place
     Machine.steps = Machine.jobs_added = Machine.runs_begun = 0
@@ -682,7 +683,7 @@ def test_all_storages_do_the_same(
     ways = [("begun", state) for state in (JobState.FAILED, *STOPPED)] + [("given back", state) for state in STOPPED]
     # What comes up is chance: a rare way may need another round.
     for round_ in range(5):
-        play(seed + round_, 120 * scale)
+        play(seed + round_, scale.times(120, least=30))
         if all(Machine.rescued[way] for way in ways):
             break
     report(
