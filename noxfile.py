@@ -1,11 +1,12 @@
 # /// script
 # dependencies = ["nox>=2025.2.9", "uv>=0.6"]
 # ///
-"""Everything that CI runs, in sessions: `nox -l` lists them, `nox` runs all but the soak, the demo and the benchmarks.
+"""All checks, in sessions. `nox` runs those with a star: TOTAL minutes on two cores. CI then runs `nox -s matrix`.
 
-Packages are tested from wheels, each with nothing beside it but what it declares: an import that is not declared, or a
-data file left out of the wheel, turns its session red. The wheels are built anew in each run of nox, once. The block
-above makes nox fetch uv by itself, which installs in a second what takes pip ten.
+The packages are tested on the newest Python and one PostgreSQL; the other versions are the matrix's. Each package is
+tested from its wheel, with nothing beside it but what it declares: an import that is not declared, or a data file left
+out of the wheel, fails its session. Each run of nox builds the wheels once. The block above makes nox fetch uv by
+itself, which installs in a second what takes pip ten. The times are those of two cores without other work.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ from packaging.requirements import Requirement
 from uv import find_uv_bin
 
 nox.options.default_venv_backend = "uv"
-nox.options.sessions = ["lint", "build", "types", "tests", "integration", "faults", "docs"]
+nox.options.sessions = ["lint", "build", "types", "tests", "integration", "promises", "docs"]
 
 os.environ.pop("PYTHONPATH", None)  # it could show the packages' sources to their tests
 
 ROOT = Path(__file__).parent
 PACKAGES = {path.name: path for path in sorted((ROOT / "packages").iterdir()) if (path / "pyproject.toml").exists()}
 VERSIONS = ["3.11", "3.12", "3.13"]
+POSTGRES = "JOBQ_TEST_POSTGRES"
+"""The environment variable that says which server the tests start."""
 SOURCES = [str(path / "src") for path in PACKAGES.values()]
 
 
@@ -60,9 +63,20 @@ def _runs_as(python: Path, version: str) -> bool:
 
 
 PYTHONS = find_pythons()
-CASES = [
-    nox.param(python, package, id=f"{package}-{version}") for version, python in PYTHONS.items() for package in PACKAGES
+NEWEST = max(PYTHONS, key=lambda version: int(version.split(".")[1]))
+FUZZED = PYTHONS.get("3.11", PYTHONS[NEWEST])  # the fuzzer has wheels for 3.11 alone
+SERVED = "jobq-storage-postgres"
+CASES = [nox.param(PYTHONS[NEWEST], package, id=package) for package in PACKAGES]
+OTHERS = [
+    nox.param(python, package, 0, id=f"{package}-{version}")
+    for version, python in PYTHONS.items()
+    for package in PACKAGES
+    if version != NEWEST
 ]
+# The versions of Python and of the server are independent: one crossing is enough.
+OTHERS.append(nox.param(PYTHONS[NEWEST], SERVED, 1, id=f"{SERVED}-another-server"))
+PROCESSES = {"jobq-core": 2, SERVED: 3, "jobq-storage-sqlite": 4, "jobq-worker": 4}
+"""How many processes run a package's tests, where that saves more than it costs: more than two where they wait."""
 
 
 @nox.session
@@ -101,30 +115,38 @@ def types(session: nox.Session) -> None:
 @nox.parametrize("python,package", CASES)
 def tests(session: nox.Session, package: str) -> None:
     """Run a package's tests, with its wheel and only what it declares installed."""
-    install(session, package, test=True)
-    session.chdir(PACKAGES[package])
-    # Two processes need little more than half the time, where that is more than seconds.
-    split = ["-n", "2"] if package.startswith(("jobq-core", "jobq-storage-", "jobq-worker")) else []
-    for server in postgres_servers(session, package):
-        session.run("pytest", *split, *session.posargs, env=server)
+    run_tests(session, package)
 
 
 @nox.session
+@nox.parametrize("python,package,server", OTHERS)
+def matrix(session: nox.Session, package: str, server: int) -> None:
+    """Run a package's tests on another Python, or on another PostgreSQL."""
+    run_tests(session, package, server)
+
+
+@nox.session(python=PYTHONS[NEWEST])
 def integration(session: nox.Session) -> None:
     """Run tests-integration/: all packages, real processes, SQLite and PostgreSQL."""
     install(session, *PACKAGES, group="integration", test=True)
-    session.run("pytest", "-n", "2", "--dist", "worksteal", *session.posargs)
+    session.run("pytest", "-n", "4", "--dist", "worksteal", *session.posargs)
 
 
-@nox.session
+@nox.session(python=FUZZED)
+def promises(session: nox.Session) -> None:
+    """Break each promise that can be broken from outside, once: the faults at their smallest scale."""
+    break_promises(session, "--scale", "smallest")
+
+
+@nox.session(python=FUZZED)
 def faults(session: nox.Session) -> None:
-    """Break every promise that can be broken from outside, in 15 to 20 minutes. `-- --seed N` repeats a run."""
+    """Break them again and again, for those who change what keeps them. `-- --seed N` repeats a run."""
     break_promises(session)
 
 
-@nox.session
+@nox.session(python=FUZZED)
 def soak(session: nox.Session) -> None:
-    """Do the same with larger numbers, for about an hour. `-- --scale N` makes it as long as wanted."""
+    """Break them for about an hour. `-- --scale N` makes it as long as wanted."""
     break_promises(session, "--scale", "soak", "--timeout", "3600")
 
 
@@ -165,14 +187,31 @@ def install(session: nox.Session, *packages: str, group: str | None = None, test
     session.run(find_uv_bin(), "pip", "install", "--quiet", *ours, *wanted, external=True)
 
 
+def run_tests(session: nox.Session, package: str, server: int = 0) -> None:
+    """Run a package's tests; those of PostgreSQL on the server of that number among those that are there."""
+    install(session, package, test=True)
+    session.chdir(PACKAGES[package])
+    split = ["-n", str(PROCESSES[package])] if package in PROCESSES else []
+    environment = {}
+    if package == SERVED and POSTGRES not in os.environ:
+        servers = postgres_servers(session)
+        if server >= len(servers):
+            session.skip("there is no other PostgreSQL here")
+        environment = {POSTGRES: servers[server]}
+    session.run("pytest", *split, *session.posargs, env=environment)
+
+
 def break_promises(session: nox.Session, *options: str) -> None:
-    """Run the fault tests: those that want the machine for themselves, and then, whatever came of it, the others."""
+    """Run the fault tests: those of processes, which mostly wait, and then, whatever came of it, those that compute."""
     install(session, *PACKAGES, group="faults", test=True)
     install_tools(session)
+    once = "smallest" in options
     pytest = ["pytest", "tests-integration/faults", *options, *session.posargs]
     found = [0, 5] if session.posargs else [0]  # with `-k`, there may be none of either
+    # At the larger scales each test of processes has the machine to itself.
+    beside = ["-n", "4", "--dist", "worksteal"] if once else []
     try:
-        session.run(*pytest, "-m", "processes", success_codes=found)
+        session.run(*pytest, "-m", "processes", *beside, success_codes=found)
     finally:
         session.run(*pytest, "-m", "not processes", "-n", "2", "--dist", "worksteal", success_codes=found)
 
@@ -248,16 +287,10 @@ def check_wheel(session: nox.Session, package: Path, built: Path) -> None:
         session.error(f"{built.name} would install {sorted(stray)} outside its module")
 
 
-def postgres_servers(session: nox.Session, package: str) -> list[dict[str, str]]:
-    """Return the environment of each run of the tests: PostgreSQL's are run on every server there is."""
-    variable = "JOBQ_TEST_POSTGRES"
-    if package != "jobq-storage-postgres" or variable in os.environ:
-        return [{}]
+def postgres_servers(session: nox.Session) -> list[str]:
+    """Return the servers that the tests can start here, the machine's before that of the wheel."""
     script = "from jobq_storage_postgres.testing import available_sources; print(*available_sources())"
-    sources = str(session.run("python", "-c", script, silent=True)).split() or ["machine"]
-    # The versions of Python and of the server are independent: one crossing is enough.
-    latest = sources if f"{sys.version_info.major}.{sys.version_info.minor}" in session.name else sources[:1]
-    return [{variable: source} for source in latest]
+    return str(session.run("python", "-c", script, silent=True)).split() or ["machine"]
 
 
 def python_of(session: nox.Session) -> str:
