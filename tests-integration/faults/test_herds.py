@@ -75,7 +75,7 @@ async def test_jobs_that_fail_at_once_come_back_spread_and_cost_few_transactions
     report: Callable[..., None],
     cost: Callable[..., None],
 ) -> None:
-    count = scale.times(10_000, least=2000, most=50_000)
+    count = scale.times(10_000, least=10_000, most=50_000)
     async with JobQueueClient(migrated_url) as client:
         await client.add_many([fails_once(number) for number in range(count)])
         before = transactions.made

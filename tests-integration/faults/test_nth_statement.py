@@ -156,13 +156,17 @@ class Case:
 
 def kinds_in(place: Place, seed: int, scale: Scale) -> Iterator[tuple[Callable[[int], Kind], bool]]:
     """Give the kinds of faults by N, and how statements are run: all of them in a soak; else those that are
-    alike take turns, as the seed has it."""
+    alike take turns, as the seed has it, and at the smallest scale all before a statement, and all after it."""
     if scale.is_soak:
         for kinds, way in itertools.product(place.kinds, place.ways):
             for kind in kinds:
                 yield partial(lambda kind, nth: kind, kind), way
     else:
-        for number, kinds in enumerate(place.kinds, seed):
+        groups = place.kinds
+        if scale.is_smallest:
+            every = [kind for kinds in place.kinds for kind in kinds]
+            groups = tuple(tuple(kind for kind in every if kind.after is after) for after in (False, True))
+        for number, kinds in enumerate(groups, seed):
             yield (
                 partial(lambda kinds, nth: kinds[(nth + seed) % len(kinds)], kinds),
                 place.ways[number % len(place.ways)],
