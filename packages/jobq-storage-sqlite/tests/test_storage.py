@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import closing
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,11 @@ def test_what_names_no_file_is_refused(path: Any) -> None:
 def test_an_option_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
         SqliteQueueStorage("jobs.db", **options)
+
+
+def test_busy_timeout_may_be_a_timedelta() -> None:
+    busy_timeout: Any = timedelta(seconds=3)
+    assert SqliteQueueStorage("jobs.db", busy_timeout=busy_timeout).busy_timeout == 3.0
 
 
 @pytest.mark.parametrize(("synchronous", "level"), [("FULL", 2), ("NORMAL", 1), ("EXTRA", 3)])

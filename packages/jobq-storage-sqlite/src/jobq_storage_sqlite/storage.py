@@ -146,10 +146,9 @@ class SqliteQueueStorage(QueueStorage):
         if "\0" in str(path):
             raise ConfigurationError("the name of a file cannot have a NUL character in it")
         _encoded(path)
-        check_positive_seconds(busy_timeout, "busy_timeout")
         self.path = Path(path)
         self.synchronous = synchronous
-        self.busy_timeout = busy_timeout
+        self.busy_timeout = check_positive_seconds(busy_timeout, "busy_timeout")
         self._migrate_at_open = check_bool(migrate, "migrate")
         self._clock, self._uptime = time.time, uptime
         self._opening = asyncio.Lock()
