@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["nox>=2025.2.9", "uv>=0.6"]
 # ///
-"""All checks, in sessions. `nox` runs those with a star: TOTAL minutes on two cores. CI then runs `nox -s matrix`.
+"""All checks, in sessions. `nox` runs those with a star: TOTAL minutes on two cores. CI then runs `nox -t matrix`.
 
 The packages are tested on the newest Python and one PostgreSQL; the other versions are the matrix's. Each package is
 tested from its wheel, with nothing beside it but what it declares: an import that is not declared, or a data file left
@@ -118,9 +118,9 @@ def tests(session: nox.Session, package: str) -> None:
     run_tests(session, package)
 
 
-@nox.session
+@nox.session(tags=["matrix"])
 @nox.parametrize("python,package,server", OTHERS)
-def matrix(session: nox.Session, package: str, server: int) -> None:
+def versions(session: nox.Session, package: str, server: int) -> None:
     """Run a package's tests on another Python, or on another PostgreSQL."""
     run_tests(session, package, server)
 
@@ -129,7 +129,14 @@ def matrix(session: nox.Session, package: str, server: int) -> None:
 def integration(session: nox.Session) -> None:
     """Run tests-integration/: all packages, real processes, SQLite and PostgreSQL."""
     install(session, *PACKAGES, group="integration", test=True)
-    session.run("pytest", "-n", "4", "--dist", "worksteal", *session.posargs)
+    session.run("pytest", "-m", "not matrix", "-n", "4", "--dist", "worksteal", *session.posargs)
+
+
+@nox.session(python=PYTHONS[NEWEST], tags=["matrix"])
+def scenarios(session: nox.Session) -> None:
+    """Run those scenarios of the benchmarks, with few jobs, whose like the integration tests have not run."""
+    install(session, *PACKAGES, group="integration", test=True)
+    session.run("pytest", "tests-integration/test_benchmarks.py", "-m", "matrix", "-n", "2", *session.posargs)
 
 
 @nox.session(python=FUZZED)
