@@ -1,12 +1,12 @@
 # /// script
 # dependencies = ["nox>=2025.2.9", "uv>=0.6"]
 # ///
-"""All checks, in sessions. `nox` runs those with a star: TOTAL minutes on two cores. CI then runs `nox -t matrix`.
+"""All checks, in sessions. `nox` runs those with a star; CI then runs `nox -t matrix`.
 
 The packages are tested on the newest Python and one PostgreSQL; the other versions are the matrix's. Each package is
 tested from its wheel, with nothing beside it but what it declares: an import that is not declared, or a data file left
 out of the wheel, fails its session. Each run of nox builds the wheels once. The block above makes nox fetch uv by
-itself, which installs in a second what takes pip ten. The times are those of two cores without other work.
+itself, which installs in a second what takes pip ten.
 """
 
 from __future__ import annotations
