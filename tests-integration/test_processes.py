@@ -220,7 +220,7 @@ async def test_a_job_that_kills_its_worker_runs_out_of_attempts(
             await log.until(lambda lines, runs=runs: lines.count("started it") == runs)
             child.kill()
         start(children, "worker", migrated_url, 1, *QUICK)
-        with pytest.raises(WorkerLostError, match="stopped giving signs of life"):
+        with pytest.raises(WorkerLostError, match="missed its heartbeat"):
             await client.wait_for(handle, timeout=60)
         (record,) = await records_of(client, [handle])
         assert (record.state, record.attempt, len(record.attempts)) == (JobState.FAILED, 2, 2)

@@ -27,12 +27,12 @@ def test_no_storage_at_all_is_refused_with_both_ways_to_name_one(monkeypatch: py
 
 @pytest.mark.parametrize("path", ["shop.db", "/var/lib/shop.db", "db.example/shop"])
 def test_what_is_no_url_is_refused_with_what_one_looks_like(path: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"'{path}' is no URL of a storage: write sqlite:///"):
+    with pytest.raises(ConfigurationError, match=f"'{path}' is not the URL of a storage; write sqlite:///"):
         open_storage(path)
 
 
 def test_a_scheme_that_nothing_installed_opens_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ConfigurationError, match=r"no installed storage opens redis://… \(there are: .*memory"):
+    with pytest.raises(ConfigurationError, match=r"no installed storage opens redis://… \(installed: .*memory"):
         open_storage("redis://host")
 
 
@@ -72,7 +72,7 @@ def test_the_case_of_a_scheme_does_not_matter() -> None:
 
 @pytest.mark.parametrize("storage", [None, 5, b"memory://", object()])
 def test_what_is_neither_a_url_nor_a_storage_is_refused(storage: Any) -> None:
-    with pytest.raises(ConfigurationError, match=r"a storage is a URL, such as .*, or a QueueStorage"):
+    with pytest.raises(ConfigurationError, match=r"storage must be a URL, such as .*, or a QueueStorage"):
         as_storage(storage)
 
 
@@ -86,6 +86,6 @@ def test_a_storage_whose_driver_cannot_be_imported_says_so(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("url", ["a" * 100_000, "a" * 100_000 + "://b"], ids=["text", "scheme"])
 def test_a_long_text_that_is_no_url_is_refused_in_few_words(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no URL of a storage") as refused:
+    with pytest.raises(ConfigurationError, match="is not the URL of a storage") as refused:
         open_storage(url)
     assert len(str(refused.value)) < 300

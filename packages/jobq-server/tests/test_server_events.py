@@ -140,4 +140,4 @@ async def test_a_listener_that_raises_stops_nothing(storage: MemoryQueueStorage,
     async with JobQueueClient(storage) as client, server:
         for n in range(3):
             assert await client.wait_for(await client.add(bench.quick(n=n)), timeout=20) == n
-    assert caplog.text.count("a listener for JobCompleted failed") == 3
+    assert caplog.text.count("a listener to JobCompleted failed") == 3

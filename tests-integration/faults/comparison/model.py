@@ -468,7 +468,7 @@ class Model:
 
     def _take_back(self, job: Known, name: str) -> RescuedJob:
         shown = f"worker '{name}' ({job.worker})" if name else f"worker ({job.worker})"
-        error = ErrorRecord(type="jobq_core.errors.WorkerLostError", message=f"{shown} stopped giving signs of life")
+        error = ErrorRecord(type="jobq_core.errors.WorkerLostError", message=f"{shown} missed its heartbeat")
         # Nobody notes the first of several attempts: it counts, whether it ran or not.
         first_of_several = job.attempt == 1 and job.new.max_attempts != 1
         never_ran = not job.begun and not first_of_several

@@ -1,24 +1,24 @@
 """Every error that jobq raises, as one tree.
 
 JobQueueError
-├── JobError                        what a job ended with, or what a handler raises to say how it ends
-│   ├── RetryableJobError           run again, at a time the handler chooses
+├── JobError                        how a job ended, or what a handler raises to end it
+│   ├── RetryableJobError           run again, at a time that the handler chooses
 │   ├── PermanentJobError           do not run again
-│   ├── AbortSignalJobError         stopped because somebody asked for it
-│   ├── JobDisabledError            put aside until somebody enables it
+│   ├── AbortSignalJobError         stopped on request
+│   ├── JobDisabledError            kept back until it is enabled
 │   ├── JobTimeoutError             one run took longer than its timeout
 │   ├── JobDeadlineError            not finished by its deadline
-│   ├── WorkerLostError             the worker that ran it stopped giving signs of life
-│   └── JobNotFoundError            no such job (any more)
-├── InvalidJobError (ValueError)    refused where it entered; nothing was stored
+│   ├── WorkerLostError             its worker missed its heartbeat
+│   └── JobNotFoundError            no such job, or no longer
+├── InvalidJobError (ValueError)    refused on entry; nothing was stored
 ├── ConfigurationError (ValueError) an option, a URL or a declaration that cannot work
-├── JobStateError                   not possible for a job in this state
+├── JobStateError                   not possible in the state of the job
 ├── LeaseLostError                  the job belongs to another worker now
-├── WaitTimeoutError (TimeoutError) the waiter's own patience ended; the job goes on
-├── ClosedError                     used after it was closed, or closed while waiting
-└── StorageError                    what the database said, kept as the cause
-    ├── StorageUnavailableError     cannot be reached now; worth trying again
-    │   └── StorageReadOnlyError    can be reached, and takes no writes; a client does not wait for that to change
+├── WaitTimeoutError (TimeoutError) the time limit of a wait passed; the job goes on
+├── ClosedError                     used while closed, or closed during a wait
+└── StorageError                    the database failed; the cause is the driver's error
+    ├── StorageUnavailableError     cannot be reached now; a later call may succeed
+    │   └── StorageReadOnlyError    refuses writes; a client does not retry
     └── SchemaError                 the tables are missing, too old or too new
 """
 
@@ -30,7 +30,7 @@ from typing import Final
 from jobq_core.reprs import short_repr
 
 CENTURY: Final = 100 * 366 * 86_400.0
-"""Seconds: the longest time ahead, or kept, that anybody may name. What lies beyond no storage could reckon with."""
+"""The longest time, in seconds, that an option takes: 100 years. No storage could compute with longer ones."""
 
 
 def _is_delay(seconds: object) -> bool:
@@ -38,14 +38,14 @@ def _is_delay(seconds: object) -> bool:
 
 
 class JobQueueError(Exception):
-    """Base of every error of jobq."""
+    """The base of all errors of jobq."""
 
 
 class JobError(JobQueueError):
     """A job did not complete.
 
-    `type_name` is the qualified name of the exception that the handler raised, where it is not known
-    in this process and so could not be raised as itself.
+    type_name: the qualified name of the exception that the handler raised, if this process does not know that exception
+        and so cannot raise it.
     """
 
     type_name: str | None = None
@@ -85,15 +85,15 @@ class RetryableJobError(JobError):
 
 
 class PermanentJobError(JobError):
-    """Fail the job at once, whatever attempts are left."""
+    """Fail the job at once, even if attempts are left."""
 
 
 class AbortSignalJobError(JobError):
-    """The job was asked to stop, and did."""
+    """The job was asked to stop, and stopped."""
 
 
 class JobDisabledError(JobError):
-    """The job is disabled: it keeps its place in the storage and does not run until it is enabled."""
+    """The job is disabled: it stays in the storage and does not run until it is enabled."""
 
 
 class JobTimeoutError(JobError):
@@ -101,19 +101,19 @@ class JobTimeoutError(JobError):
 
 
 class JobDeadlineError(JobError):
-    """The job's deadline passed before it was done."""
+    """The job did not finish by its deadline."""
 
 
 class WorkerLostError(JobError):
-    """The worker that ran the job stopped giving signs of life."""
+    """The worker that ran the job missed its heartbeat."""
 
 
 class JobNotFoundError(JobError):
-    """There is no job with this id: it never was, was deleted, or was pruned after its retention."""
+    """No job has this id: it was never added, was deleted, or was pruned after its retention."""
 
 
 class InvalidJobError(JobQueueError, ValueError):
-    """A job, one of its arguments or one of its options cannot be stored; nothing was."""
+    """A job, one of its arguments or one of its options cannot be stored. Nothing was stored."""
 
 
 class ConfigurationError(JobQueueError, ValueError):
@@ -121,15 +121,15 @@ class ConfigurationError(JobQueueError, ValueError):
 
 
 class JobStateError(JobQueueError):
-    """The operation is not possible for a job in its present state."""
+    """The operation is not possible in the present state of the job."""
 
 
 class LeaseLostError(JobQueueError):
-    """The write named a lease that is over: the job belongs to another worker, or to none."""
+    """The lease of a write is over: the job belongs to another worker, or to no worker."""
 
 
 class WaitTimeoutError(JobQueueError, TimeoutError):
-    """The waiter's own time limit passed; the job itself goes on."""
+    """The time limit of a wait passed. The job itself goes on."""
 
 
 class ClosedError(JobQueueError):
@@ -137,19 +137,19 @@ class ClosedError(JobQueueError):
 
 
 class StorageError(JobQueueError):
-    """The storage failed; the driver's own error is the cause."""
+    """The storage failed. The driver's error is the cause."""
 
 
 class StorageUnavailableError(StorageError):
-    """The storage cannot be reached or did not answer in time; the same call may succeed later."""
+    """The storage cannot be reached, or did not answer in time. The same call may succeed later."""
 
 
 class StorageReadOnlyError(StorageUnavailableError):
-    """The storage takes no writes: a standby, a database or a file that was made read-only.
+    """The storage refuses writes: it is a standby, or a database or a file that was made read-only.
 
-    A client raises it at once, for it is mostly a wrong address. A worker goes on trying, as in any outage.
+    A client raises this at once, because the usual cause is a wrong address. A worker retries, as in any outage.
     """
 
 
 class SchemaError(StorageError):
-    """The storage's tables are missing, older or newer than this code can work with."""
+    """The tables of the storage are missing, or this code cannot work with their version."""

@@ -1,10 +1,10 @@
-"""What happens, as typed values, and `EventSource`: how client, worker, server and JobQueue tell it.
+"""Typed events, and `EventSource`, which client, worker, server and JobQueue inherit to emit them.
 
-    worker.on(JobFailed, alert)                      # sync or async callback, by type, subtypes included
-    async for event in worker.events(JobCompleted):  # a stream, from the call on
-    event = await worker.next_event(WorkerLost)      # the next one, from the call on
+    worker.on(JobFailed, alert)                      # a sync or async callback, by type, subtypes included
+    async for event in worker.events(JobCompleted):  # a stream of the events after the call
+    event = await worker.next_event(WorkerLost)      # the next event after the call
 
-Sources make no event that nobody listens for (`wants`), so that listening is all that listening costs.
+A source makes only the events that have a listener (`wants`): without listeners, events cost nothing.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ logger = logging.getLogger("jobq.events")
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """Anything that happened."""
+    """The base of all events."""
 
 
 class JobEvent(Event, frozen=True, kw_only=True):
-    """Something happened to one job."""
+    """An event of one job."""
 
     job_id: UUID
     kind: str
@@ -42,30 +42,30 @@ class JobEvent(Event, frozen=True, kw_only=True):
 
 
 class JobAdded(JobEvent, frozen=True, kw_only=True):
-    """A job was stored (created) or its unique key stood for one that was there already."""
+    """A job was added. created: False if its unique key belonged to an existing job, which `job_id` names."""
 
     created: bool = True
 
 
 class RunEvent(JobEvent, frozen=True, kw_only=True):
-    """Something happened to one run of a job: the attempt's number, and the worker that has it."""
+    """An event of one run of a job. attempt: the number of the run. worker: the worker that runs it."""
 
     attempt: int
     worker: UUID | None = None
 
 
 class JobStarted(RunEvent, frozen=True, kw_only=True):
-    """A handler was started."""
+    """A handler started."""
 
 
 class JobProgressed(RunEvent, frozen=True, kw_only=True):
-    """A handler said how far it is."""
+    """A handler reported progress."""
 
     progress: Progress
 
 
 class JobCompleted(RunEvent, frozen=True, kw_only=True):
-    """A job ended well; result_json is its result as JSON."""
+    """A job completed. result_json: its result as JSON."""
 
     result_json: bytes
 
@@ -74,13 +74,13 @@ class JobCompleted(RunEvent, frozen=True, kw_only=True):
 
 
 class JobFailed(RunEvent, frozen=True, kw_only=True):
-    """A job ended badly, for good."""
+    """A job failed, and is not retried."""
 
     error: ErrorRecord | None
 
 
 class JobRetried(RunEvent, frozen=True, kw_only=True):
-    """A run failed and the job will run again, in `delay` seconds or at `run_at`."""
+    """A run failed, and the job runs again in `delay` seconds or at `run_at`."""
 
     error: ErrorRecord | None
     delay: float | None = None
@@ -88,36 +88,36 @@ class JobRetried(RunEvent, frozen=True, kw_only=True):
 
 
 class JobAborted(RunEvent, frozen=True, kw_only=True):
-    """A job was stopped for good because somebody asked for it."""
+    """A job was aborted on request."""
 
     error: ErrorRecord | None = None
 
 
 class JobDisabled(RunEvent, frozen=True, kw_only=True):
-    """A job was put aside until somebody enables it."""
+    """A job was disabled, and does not run until it is enabled."""
 
     error: ErrorRecord | None = None
 
 
 class WorkerEvent(Event, frozen=True, kw_only=True):
-    """Something happened to a worker."""
+    """An event of one worker."""
 
     worker: UUID
     name: str
 
 
 class WorkerStarted(WorkerEvent, frozen=True, kw_only=True):
-    """A worker is registered and claims jobs."""
+    """A worker registered and claims jobs."""
 
 
 class WorkerStopped(WorkerEvent, frozen=True, kw_only=True):
-    """A worker has handed back what it held, and claims no more."""
+    """A worker stopped: it handed back the jobs it held and claims no more."""
 
     stats: WorkerStats
 
 
 class WorkerLost(WorkerEvent, frozen=True, kw_only=True):
-    """A worker gave no sign of life for `silent_for` seconds; these of its jobs were taken back."""
+    """A worker missed its heartbeat for `silent_for` seconds. jobs: those rescued from it."""
 
     silent_for: float
     jobs: tuple[RescuedJob, ...]
@@ -128,14 +128,14 @@ Callback = Callable[[Any], object]
 
 
 class EventStream(Generic[E]):
-    """Events from the moment it was made; iterate it with `async for`, end it with `close()` or `async with`.
+    """The events after it was made. Iterate it with `async for`; end it with `close()` or `async with`.
 
-    It keeps every event until it is read: a reader that falls behind for ever uses memory for ever.
+    It keeps each event until it is read: the memory of a reader that is always too slow grows without limit.
     """
 
     def __init__(self, source: EventSource, types: tuple[type[E], ...]) -> None:
         self._ready: deque[E] = deque()
-        self._bell = asyncio.Event()
+        self._changed = asyncio.Event()
         self._closed = False
         self._cancels = [source.on(type_, self._put) for type_ in types]
         source._streams.add(self)
@@ -143,15 +143,15 @@ class EventStream(Generic[E]):
 
     def _put(self, event: E) -> None:
         self._ready.append(event)
-        self._bell.set()
+        self._changed.set()
 
     def close(self) -> None:
-        """Hear no more; what is here already can still be read. May be called twice."""
+        """Stop receiving events. Those received before can still be read. May be called twice."""
         self._closed = True
         for cancel in self._cancels:
             cancel()
         self._source._streams.discard(self)
-        self._bell.set()
+        self._changed.set()
 
     def __aiter__(self) -> Self:
         return self
@@ -160,8 +160,8 @@ class EventStream(Generic[E]):
         while not self._ready:
             if self._closed:
                 raise StopAsyncIteration
-            self._bell.clear()
-            await self._bell.wait()
+            self._changed.clear()
+            await self._changed.wait()
         return self._ready.popleft()
 
     async def __aenter__(self) -> Self:
@@ -174,32 +174,32 @@ class EventStream(Generic[E]):
 
 
 class EventSource:
-    """Something that tells what happens. Callbacks run on the event loop; what one raises is logged, and stops no
-    other."""
+    """An object that emits events. Callbacks run on the event loop. An exception in one is logged; the others
+    are still called."""
 
     def __init__(self) -> None:
         self._callbacks: dict[type[Event], list[Callback]] = {}
-        self._heard: dict[type[Event], tuple[Callback, ...]] = {}
+        self._listeners_of: dict[type[Event], tuple[Callback, ...]] = {}
         self._streams: set[EventStream[Any]] = set()
         self._futures: set[asyncio.Future[Any]] = set()
         self._tasks: set[asyncio.Future[Any]] = set()
 
     def on(self, event_type: type[E], callback: Callable[[E], object | Awaitable[object]]) -> Callable[[], None]:
-        """Call `callback` with each event of this type or a subtype; returns a function that ends it."""
+        """Call `callback` with each event of this type or a subtype. Returns a function that removes the callback."""
         callbacks = self._callbacks.setdefault(event_type, [])
         entry: Callback = lambda event: callback(event)  # noqa: E731  (one callback may be given twice)
         callbacks.append(entry)
-        self._heard.clear()
+        self._listeners_of.clear()
 
         def cancel() -> None:
             if entry in callbacks:
                 callbacks.remove(entry)
-                self._heard.clear()
+                self._listeners_of.clear()
 
         return cancel
 
     def once(self, event_type: type[E], callback: Callable[[E], object | Awaitable[object]]) -> Callable[[], None]:
-        """Call `callback` with the next event of this type, and no other; returns a function that ends it before."""
+        """Call `callback` with the next event of this type only. Returns a function that cancels that."""
 
         def first(event: E) -> object:
             cancel()
@@ -209,11 +209,11 @@ class EventSource:
         return cancel
 
     def events(self, *event_types: type[E]) -> EventStream[E]:
-        """Return a stream of the events of these types (default: all) from now on."""
+        """Return a stream of the events of these types (default: all) after this call."""
         return EventStream(self, event_types or cast("tuple[type[E], ...]", (Event,)))
 
     def next_event(self, event_type: type[E]) -> asyncio.Future[E]:
-        """Return an awaitable of the next event of this type from now on; ClosedError if the source closes first."""
+        """Return an awaitable of the next event of this type. It raises ClosedError if the source closes."""
         future: asyncio.Future[E] = asyncio.get_running_loop().create_future()
 
         def resolve(event: E) -> None:
@@ -230,35 +230,35 @@ class EventSource:
         return future
 
     def wants(self, event_type: type[Event]) -> bool:
-        """Say whether anybody listens for this type; where not, the event need not be made."""
+        """Return whether this type has a listener. An event without one need not be made."""
         return bool(self._listeners(event_type))
 
     def emit(self, event: Event) -> None:
-        """Tell everybody who listens for this event's type or one that it is a subtype of."""
+        """Call the listeners to the type of this event and to its supertypes."""
         for callback in self._listeners(type(event)):
             try:
-                outcome = callback(event)
-                if inspect.isawaitable(outcome):
-                    task = asyncio.ensure_future(outcome)
+                returned = callback(event)
+                if inspect.isawaitable(returned):
+                    task = asyncio.ensure_future(returned)
                     self._tasks.add(task)
                     task.add_done_callback(self._finish)
             except Exception:
-                logger.exception("a listener for %s failed", type(event).__name__)
+                logger.exception("a listener to %s failed", type(event).__name__)
 
     def close_events(self) -> None:
-        """End all streams and waits; callbacks stay, for a source that starts again."""
+        """End all streams and waits. Callbacks stay, since the source may start again."""
         for stream in list(self._streams):
             stream.close()
         for future in list(self._futures):
             if not future.done():
-                future.set_exception(ClosedError("closed while waiting for an event"))
+                future.set_exception(ClosedError("closed during a wait for an event"))
 
     def _listeners(self, event_type: type[Event]) -> tuple[Callback, ...]:
-        heard = self._heard.get(event_type)
-        if heard is None:
-            heard = tuple(c for type_ in event_type.__mro__ for c in self._callbacks.get(type_, ()))
-            self._heard[event_type] = heard
-        return heard
+        listeners = self._listeners_of.get(event_type)
+        if listeners is None:
+            listeners = tuple(c for type_ in event_type.__mro__ for c in self._callbacks.get(type_, ()))
+            self._listeners_of[event_type] = listeners
+        return listeners
 
     def _finish(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)

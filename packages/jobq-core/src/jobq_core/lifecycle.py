@@ -1,8 +1,7 @@
-"""`Lifecycle`: what start and stop mean, said once for everything that has both.
+"""`Lifecycle`: how clients, workers, servers and queues start and stop.
 
-Clients, workers, servers and queues start and stop alike: starting what runs, and stopping what does not, change
-nothing; of two calls at once the second waits for the first; after an error nothing is left half open. What runs
-belongs to the event loop that started it.
+Starting a running object does nothing, nor does stopping one that does not run. Of two calls at once, the second waits
+for the first. A start that fails leaves nothing open. A running object belongs to the event loop that started it.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from jobq_core.errors import ClosedError, ConfigurationError
 
 
 class Lifecycle(abc.ABC):
-    """Started and stopped by `async with`, or by `start()` and `stop()`, any number of times.
+    """An object that is started and stopped with `async with`, or `start()` and `stop()`, any number of times.
 
     Subclasses implement `_start` and `_stop`. `_start` cleans up after itself when it raises.
     """
 
     _noun = "object"
-    """What error messages call it, such as 'client'."""
+    """The name of the object in error messages, such as 'client'."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +30,7 @@ class Lifecycle(abc.ABC):
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started and not stopped since."""
+        """Whether it is started."""
         return self._loop is not None
 
     async def start(self) -> None:

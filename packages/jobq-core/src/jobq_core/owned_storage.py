@@ -1,7 +1,7 @@
-"""`OwnedStorage`: a storage, and who opens and closes it.
+"""`OwnedStorage`: a storage, and whether to open and close it.
 
-A storage that was given by URL belongs to the client, worker or queue that got the URL, which opens and closes it. A
-storage object belongs to the caller.
+A storage given by URL belongs to the client, worker or queue that was given the URL, which opens and closes it. A
+storage object belongs to its caller.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from jobq_core.urls import as_storage, open_storage
 
 
 class OwnedStorage:
-    """Opens and closes a storage that was given by URL; leaves a storage object alone.
+    """Opens and closes a storage given by URL; does neither to a storage object, unless `owned`.
 
-    storage: a URL, None for the URL in the environment variable JOBQ_STORAGE, or a QueueStorage. Raises
-    ConfigurationError for a URL that cannot work, here already, so that the mistake is reported where it was made.
+    storage: a URL, a QueueStorage, or None for the URL in the environment variable JOBQ_STORAGE.
+    owned: whether a storage object is opened and closed too (default False).
+
+    Raises ConfigurationError for a URL that cannot work.
     """
 
     def __init__(self, storage: QueueStorage | str | None, *, owned: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""What is known of jobs and workers: the values that reading the storage gives."""
+"""The values that are read from a storage: jobs, attempts, progress, workers and statistics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobq_core.states import JobState, StopRequest, is_finished
 
 
 class ErrorRecord(Struct, frozen=True, kw_only=True):
-    """What went wrong in one run: the exception's qualified type name, its message, its traceback as text."""
+    """The error of one run: the qualified name of the exception's type, its message, and its traceback as text."""
 
     type: str
     message: str
@@ -24,20 +24,18 @@ class ErrorRecord(Struct, frozen=True, kw_only=True):
 
 
 def type_name(cls: type[BaseException]) -> str:
-    """Return the name that whoever reads it would write: with its module, unless it is a builtin."""
+    """Return the name of an exception's type, with its module unless it is a builtin."""
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
 def worker_lost(worker: UUID | None, name: str) -> ErrorRecord:
-    """Return what is kept of a run whose worker gave no more signs of life; name is empty where it is not known."""
+    """Return the error of a run whose worker missed its heartbeat. name: empty if it is not known."""
     shown = f" {name!r}" if name else ""
-    return ErrorRecord(
-        type=type_name(WorkerLostError), message=f"worker{shown} ({worker}) stopped giving signs of life"
-    )
+    return ErrorRecord(type=type_name(WorkerLostError), message=f"worker{shown} ({worker}) missed its heartbeat")
 
 
 class Progress(Struct, frozen=True, kw_only=True):
-    """How far a running job is: percent from 0 to 100, a line of text, and anything JSON can say."""
+    """The progress of a running job: percent from 0 to 100, a line of text, and details of any JSON type."""
 
     percent: float = 0.0
     message: str | None = None
@@ -45,7 +43,7 @@ class Progress(Struct, frozen=True, kw_only=True):
 
 
 class AttemptRecord(Struct, frozen=True, kw_only=True):
-    """One run that did not complete. `number` starts at 1 and again at 1 after a manual retry."""
+    """One run that did not complete. number: starts at 1, and at 1 again after a retry by hand."""
 
     number: int
     lease: int
@@ -56,17 +54,17 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
 
 
 class JobRecord(Struct, frozen=True, kw_only=True):
-    """All that is known of one job. Times are aware datetimes, by the storage's clock.
+    """The full record of one job. Times are aware datetimes, by the storage's clock.
 
     arguments_json and result_json are the JSON as stored; `arguments` and `result` are the same, decoded.
-    attempt: how many runs were started since the job was added or last retried by hand.
+    attempt: the number of runs since the job was added or last retried by hand.
     attempts: the runs that did not complete, oldest first.
     run_at: when a SCHEDULED or BLOCKED job becomes PENDING.
-    reason: why a job is kept back: 'delayed' (SCHEDULED by its `run_at`), 'backoff' (SCHEDULED by a retry), 'released'
-        or what the worker said, as 'unknown kind' (BLOCKED), 'disabled'; or how it came to its end: 'aborted', 'worker
-        lost'. None for the others.
+    reason: why the job is kept back: 'delayed' (SCHEDULED by its `run_at`), 'backoff' (SCHEDULED by a retry),
+        'released' or the worker's own reason, such as 'unknown kind' (BLOCKED), 'disabled'; or how it ended: 'aborted',
+        'worker lost'. None for all other jobs.
     stop_request: what a PROCESSING job was asked to do.
-    worker, lease, started_at: of the present run, or the last one.
+    worker, lease, started_at: of the present run, or of the last one.
     """
 
     id: UUID
@@ -100,18 +98,18 @@ class JobRecord(Struct, frozen=True, kw_only=True):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments as plain JSON values, Secrets included: mind where you show them."""
+        """The arguments as plain JSON values, Secrets included: do not log them."""
         arguments: dict[str, Any] = decode(self.arguments_json)
         return arguments
 
     @property
     def result(self) -> Any:
-        """The result as plain JSON values; None too while there is none (see `state`)."""
+        """The result as plain JSON values; None also before the job has completed (see `state`)."""
         return None if self.result_json is None else decode(self.result_json)
 
     @property
     def aborting(self) -> bool:
-        """Whether the job runs and was asked to stop."""
+        """Whether the job is PROCESSING and was asked to abort."""
         return self.state is JobState.PROCESSING and self.stop_request is StopRequest.ABORT
 
     @property
@@ -121,9 +119,9 @@ class JobRecord(Struct, frozen=True, kw_only=True):
 
 
 class WorkerStats(Struct, frozen=True, kw_only=True):
-    """What a worker did since it started: counts of runs by how they ended, and seconds spent in handlers.
+    """What a worker did since it started: the number of runs by ending, and the seconds spent in handlers.
 
-    unknown_kinds: of each kind that the worker has no handler for, how often it handed such a job back.
+    unknown_kinds: the number of jobs handed back, by each kind that the worker has no handler for.
     """
 
     completed: int = 0
@@ -138,12 +136,12 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
 
     @property
     def finished(self) -> int:
-        """How many runs ended, in whatever way but a hand-back."""
+        """The number of runs that ended, without those handed back."""
         return self.completed + self.failed + self.retried + self.aborted + self.disabled
 
     @property
     def average_seconds(self) -> float:
-        """Mean seconds of one run; 0 when there was none."""
+        """Mean seconds of one run; 0 before the first one ended."""
         return self.busy_seconds / self.finished if self.finished else 0.0
 
     def __add__(self, other: WorkerStats) -> WorkerStats:
@@ -164,7 +162,7 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
 
 
 def decode_stats(data: bytes | str) -> WorkerStats:
-    """Make statistics of their JSON; what is none, as a stranger may have written, counts as nothing done."""
+    """Decode statistics from JSON. Text that another program wrote and that does not fit gives empty statistics."""
     try:
         return msgspec.json.decode(data, type=WorkerStats)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -172,10 +170,10 @@ def decode_stats(data: bytes | str) -> WorkerStats:
 
 
 class WorkerInfo(Struct, frozen=True, kw_only=True):
-    """Who a worker process is, as it registers itself.
+    """A worker process, as it registers itself.
 
-    id: a UUID made anew at each start, so that a restarted process is never taken for its predecessor.
-    lost_after: seconds without a heartbeat after which any other worker may hand back its jobs.
+    id: a new UUID at each start, so that a restarted process is never taken for its predecessor.
+    lost_after: seconds without a heartbeat after which other workers may take back its jobs.
     """
 
     id: UUID
@@ -189,7 +187,7 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
 
 
 class WorkerRecord(Struct, frozen=True, kw_only=True):
-    """A registered worker as the storage knows it; `expires_at` is when it counts as lost unless it beats again."""
+    """A registered worker. expires_at: when it counts as lost unless its heartbeat is renewed."""
 
     info: WorkerInfo
     started_at: datetime

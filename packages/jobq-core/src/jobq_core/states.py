@@ -30,10 +30,10 @@ class JobState(StrEnum):
 S = JobState
 
 WAITING: Final = frozenset({S.SCHEDULED, S.BLOCKED, S.DISABLED})
-"""Kept back by something: a time, a missing worker, an operator."""
+"""The states of jobs that are kept back: by a time, by a missing worker, by an operator."""
 
 FINISHED: Final = frozenset({S.COMPLETED, S.FAILED, S.ABORTED})
-"""The ends of a life; FAILED is the dead-letter queue."""
+"""The final states; the FAILED jobs are the dead-letter queue."""
 
 TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
     {
@@ -47,21 +47,21 @@ TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
         S.ABORTED: frozenset({S.PENDING}),
     }
 )
-"""From each state, the states that a job may go to next."""
+"""The states that a job may go to, by its present state."""
 
 
 def can_move(before: JobState, after: JobState) -> bool:
-    """Say whether a job in `before` may become `after`."""
+    """Return whether a job in state `before` may become `after`."""
     return after in TRANSITIONS[before]
 
 
 def is_finished(state: JobState) -> bool:
-    """Say whether a job in this state runs no more unless somebody retries it."""
+    """Return whether a job in this state has ended, and runs again only if it is retried."""
     return state in FINISHED
 
 
 class StopRequest(StrEnum):
-    """What a PROCESSING job was asked to do; kept beside the job, never a state of its own."""
+    """What a PROCESSING job was asked to do. It is stored beside the state and is not a state."""
 
     ABORT = "abort"
     DISABLE = "disable"
@@ -76,14 +76,15 @@ class Ending(StrEnum):
     ABORT = "abort"
     DISABLE = "disable"
     RELEASE = "release"
-    """Hand the job back as if it had not been claimed: the attempt does not count."""
+    """Hand the job back as if it had not been claimed. The attempt does not count."""
 
 
 def state_after(ending: Ending, *, request: StopRequest | None, waits: bool) -> JobState:
     """Return the state that a settlement leads to.
 
-    `request` is what the job was asked to do meanwhile: a completion or an abort that happened stands, but a job
-    that was asked to stop is never put back to run. `waits` says whether a RETRY or RELEASE names a time to come.
+    request: what the job was asked to do during the run. A completion or an abort that happened stands; a job that was
+        asked to stop is never put back to run.
+    waits: whether a RETRY or RELEASE names a time in the future.
     """
     if ending is Ending.COMPLETE:
         return S.COMPLETED

@@ -1,4 +1,4 @@
-"""Time in storages: whole microseconds since 1970, so that a datetime comes out as it went in."""
+"""Times as storages keep them: whole microseconds since 1970, so that a datetime is returned as it was stored."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ When: TypeAlias = datetime | float
 """A moment (an aware datetime), or a number of seconds from the storage's now."""
 
 SECOND: Final = 1_000_000
-"""Microseconds of a second."""
+"""Microseconds in a second."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def to_datetime(moment: int) -> datetime:
-    """Return the aware datetime of a moment; one that has no year, as a stranger may have written, is the last or the
-    first there is."""
+    """Return the aware datetime of a moment. A moment outside the years 1 to 9999, which only another program can have
+    stored, gives the first or the last datetime."""
     try:
         return _EPOCH + timedelta(microseconds=moment)
     except OverflowError:
@@ -34,7 +34,7 @@ def to_moment(when: When, now: int) -> int: ...
 @overload
 def to_moment(when: When | None, now: int) -> int | None: ...
 def to_moment(when: When | None, now: int) -> int | None:
-    """Return the moment that a datetime names, or that lies so many seconds after now; None stays None."""
+    """Return the moment of a datetime, or of a number of seconds after now; None stays None."""
     if when is None:
         return None
     if isinstance(when, datetime):

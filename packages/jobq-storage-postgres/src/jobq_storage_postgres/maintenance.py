@@ -40,7 +40,7 @@ MOVED: Final = 5000
 """Jobs at most that are moved out of a partition to drop it; whoever works on its tables waits meanwhile."""
 
 _log = logging.getLogger("jobq.postgres")
-_SILENT: Final = pack_text(" stopped giving signs of life")
+_SILENT: Final = pack_text(" missed its heartbeat")
 
 
 class Upkeep:

@@ -21,7 +21,7 @@ These rules hold for every operation:
   operation can be sent again: `add` is idempotent by the job's id, settlements by the lease, the others as they are.
 - An operation whose caller is cancelled leaves no transaction open. It may still take effect.
 - Driver errors never escape: an operation raises StorageUnavailableError for a condition that may pass, StorageError
-  for any other, with the driver's error as the cause. Nothing waits for ever: each call has a time limit, and raises
+  for any other, with the driver's error as the cause. Nothing waits forever: each call has a time limit, and raises
   StorageUnavailableError when the limit passes.
 - Time is the storage's own clock. A `When` is a moment (an aware datetime) or a number of seconds from the storage's
   now.

@@ -15,7 +15,7 @@ from jobq_core.states import JobState
 
 
 class Retention(Struct, frozen=True, kw_only=True):
-    """How long the finished jobs of a queue are kept, in seconds after their end. 0: not at all; None: for ever.
+    """How long the finished jobs of a queue are kept, in seconds after their end. 0: not at all; None: forever.
 
     Raises ConfigurationError for a value that is not a number from 0 to 100 years.
     """
@@ -29,7 +29,7 @@ class Retention(Struct, frozen=True, kw_only=True):
             kept = getattr(self, name)
             if kept is not None and (not is_number(kept) or not 0 <= kept <= CENTURY):
                 raise ConfigurationError(
-                    f"Retention: {name} must be from 0 seconds to 100 years, or None for ever, not {short_repr(kept)}"
+                    f"Retention: {name} must be from 0 seconds to 100 years, or None (forever), not {short_repr(kept)}"
                 )
 
 
@@ -48,7 +48,7 @@ class Promotion(Struct, frozen=True):
 
 
 class RescuedJob(Struct, frozen=True, kw_only=True):
-    """A job taken back from a lost worker, and the state it went to. attempt: the attempts that count now."""
+    """A job rescued from a lost worker, and the state it went to. attempt: the attempts that count now."""
 
     id: UUID
     kind: str
@@ -58,7 +58,7 @@ class RescuedJob(Struct, frozen=True, kw_only=True):
 
 
 class LostWorker(Struct, frozen=True, kw_only=True):
-    """A worker that missed its heartbeat, and the jobs taken back from it.
+    """A worker that missed its heartbeat, and the jobs rescued from it.
 
     silent_for: seconds since its last heartbeat.
     name is empty and silent_for 0 where only the jobs were found, because the worker itself was removed before.
@@ -90,10 +90,10 @@ class KeeperStorage(abc.ABC):
 
     @abc.abstractmethod
     async def rescue(self) -> list[LostWorker]:
-        """Remove the workers whose heartbeat expired, and take back the jobs they held, and any PROCESSING job whose
-        worker is not registered.
+        """Remove the workers whose heartbeat expired, and rescue the jobs they held and any PROCESSING job whose worker
+        is not registered.
 
-        Such a job gets an AttemptRecord with a WorkerLostError and becomes: ABORTED or DISABLED if it was asked to;
+        A rescued job gets an AttemptRecord with a WorkerLostError and becomes: ABORTED or DISABLED if it was asked to;
         FAILED if its attempts are spent; else PENDING, at the end of the line. A job whose run had to be recorded by
         `mark_started` and was not, never ran: it gets its attempt back and no AttemptRecord or error, as if it had been
         handed back. The answer has only lost workers that are met for the first time or that held jobs. Of two

@@ -15,7 +15,7 @@ class Change(Struct, frozen=True):
     """What an operation did to one job: its state before (None: no such job) and after.
 
     asked: the job is PROCESSING, and its request to stop was changed: it was asked to stop, so its state follows later,
-        or a request to disable it was taken back.
+        or a request to disable it was withdrawn.
     """
 
     id: UUID
@@ -59,7 +59,7 @@ class OperatorStorage(abc.ABC):
     @abc.abstractmethod
     async def enable(self, ids: Sequence[UUID]) -> list[Change]:
         """Make DISABLED jobs PENDING, at the end of the line, or SCHEDULED if their `run_at` still lies ahead; and
-        take back the request to disable a PROCESSING job (asked=True). Other jobs are not changed. A job that was
+        withdraw the request to disable a PROCESSING job (asked=True). Other jobs are not changed. A job that was
         disabled in its last attempt may run once more, beyond `max_attempts`: enabling it asks for that."""
 
     @abc.abstractmethod

@@ -136,7 +136,7 @@ class WorkerStorage(abc.ABC):
     @abc.abstractmethod
     async def mark_started(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
         """Record that the runs of these (job id, lease) begin. False where the lease is over or another worker's: that
-        job must not be run. A recorded start is never taken back.
+        job must not be run. A recorded start stays recorded.
 
         The record shows `rescue` which jobs of a lost worker had run: a worker holds more jobs than it runs at a time,
         and a job that never ran must not have spent its last attempt. Call it before a run where `needs_start_mark`,
@@ -175,4 +175,4 @@ class WorkerStorage(abc.ABC):
 
     @abc.abstractmethod
     async def deregister(self, worker: UUID) -> None:
-        """Remove a worker that stopped. It must have settled all it held; `rescue` takes back what it still holds."""
+        """Remove a worker that stopped. It must have settled all it held; `rescue` finds what it still holds."""
