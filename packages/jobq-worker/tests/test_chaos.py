@@ -10,7 +10,7 @@ import pytest
 
 from jobq_core import Backoff, JobState, job
 from jobq_core.storage import JobFilter
-from jobq_worker import JobQueueWorker, trouble
+from jobq_worker import JobQueueWorker, outages
 
 from .kit import add_many, until
 from .probe import Probe
@@ -22,7 +22,7 @@ COUNT = 300
 async def test_every_job_completes_and_runs_once_whatever_calls_fail(
     storage: Probe, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trouble, "BACKOFF", Backoff(base=0.001, maximum=0.01))
+    monkeypatch.setattr(outages, "BACKOFF", Backoff(base=0.001, maximum=0.01))
     dice = Random(seed)
     ends: Counter[int] = Counter()
 

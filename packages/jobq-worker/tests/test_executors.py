@@ -13,8 +13,8 @@ from jobq_core import JobAborted, JobCompleted, JobFailed, job
 from jobq_core.ids import new_id
 from jobq_core.states import Ending
 from jobq_core.storage import ClaimedJob
+from jobq_worker.executors.coroutines import CoroutineExecutor
 from jobq_worker.handlers import Handler
-from jobq_worker.in_loop import LoopExecutor
 from jobq_worker.run import Run, Stop
 
 from .kit import Endings, Stage, add, add_many, ending, record, working
@@ -169,7 +169,7 @@ async def test_a_run_that_is_stopped_before_its_first_step_has_an_end_too() -> N
         raise AssertionError("it ran")
 
     ended: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
-    executor = LoopExecutor(ended.set_result)
+    executor = CoroutineExecutor(ended.set_result)
     run = Run(ClaimedJob(new_id(), 1, "default", "never", b"{}", 1, 10), 0.0)
     run.handler = Handler(never.definition, never.definition.handler, executor)  # type: ignore[arg-type]
     executor.start(run)

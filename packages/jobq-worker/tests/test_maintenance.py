@@ -146,11 +146,11 @@ async def test_a_worker_that_does_not_lead_asks_when_the_lease_would_end(storage
         async with working(storage, quick) as other:
             await storage.called("lead")
             assert isinstance(other, JobQueueWorker)
-            shift = other._shift
-            assert shift is not None
+            session = other._session
+            assert session is not None
             loop = asyncio.get_running_loop()
-            await until(lambda: shift.maintenance._lead_at > loop.time())
-            assert 9 < shift.maintenance._lead_at - loop.time() < 10.6
+            await until(lambda: session.maintenance._lead_at > loop.time())
+            assert 9 < session.maintenance._lead_at - loop.time() < 10.6
 
 
 @pytest.mark.parametrize("broken_part", ["prune", "promote", "rescue"])

@@ -12,8 +12,8 @@ import pytest
 from jobq_core import Backoff, JobCompleted, JobContext, JobFailed, JobProgressed, JobState, StorageError, job
 from jobq_core.records import Progress
 from jobq_core.storage import Claim
-from jobq_worker import shift, trouble
-from jobq_worker.trouble import Trouble
+from jobq_worker import outages, session
+from jobq_worker.outages import Outages
 
 from .kit import Endings, Stage, add, add_many, ending, record, state, until, working
 from .probe import Probe
@@ -31,7 +31,7 @@ async def quick(n: int = 0) -> int:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let retries follow each other quickly."""
     runs.clear()
-    monkeypatch.setattr(trouble, "BACKOFF", Backoff(base=0.001, maximum=0.01))
+    monkeypatch.setattr(outages, "BACKOFF", Backoff(base=0.001, maximum=0.01))
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -153,7 +153,7 @@ async def test_a_look_that_always_fails_holds_up_no_settlement_and_no_claim(stor
 async def test_a_stop_while_a_look_that_is_due_fails_settles_all_and_ends(
     storage: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shift, "FLUSH", 0.2)
+    monkeypatch.setattr(session, "FLUSH", 0.2)
     storage.fail("recover_claims", 100_000, error=StorageError("not allowed"))
     async with asyncio.timeout(20):
         async with working(storage, quick) as worker:
@@ -226,7 +226,7 @@ async def test_a_silent_doorbell_and_a_run_that_has_ended_leave_no_part_failing(
         await stage.reached("started")
         storage.away = True
         storage.end_subscriptions()
-        worker._shift._watch.ring()  # type: ignore[union-attr]
+        worker._session._leases.ring()  # type: ignore[union-attr]
         await storage.called("check_leases", 2)
         stage.reach("go on")
         storage.away = False
@@ -317,8 +317,8 @@ async def test_progress_that_could_not_be_written_is_written_later(storage: Prob
 async def test_a_stop_during_an_outage_ends_and_leaves_its_jobs_to_rescue(
     storage: Probe, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shift, "FLUSH", 0.1)
-    monkeypatch.setattr(shift, "STUBBORN", 0.1)
+    monkeypatch.setattr(session, "FLUSH", 0.1)
+    monkeypatch.setattr(session, "STUBBORN", 0.1)
 
     @job()
     async def hang() -> None:
@@ -341,15 +341,15 @@ async def test_a_stop_during_an_outage_ends_and_leaves_its_jobs_to_rescue(
 def test_an_outage_is_logged_once_and_summed_up(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     now = 100.0
-    trouble = Trouble("worker w", clock=lambda: now)
+    outages = Outages("worker w", clock=lambda: now)
     for _ in range(5):
-        trouble.failed("fetcher", StorageError("gone"))
-        trouble.failed("heartbeat", StorageError("gone"))
+        outages.record_failure("fetcher", StorageError("gone"))
+        outages.record_failure("heartbeat", StorageError("gone"))
     now = 107.5
-    trouble.fine("fetcher")
-    half = trouble.now
-    trouble.fine("heartbeat")
-    assert (half, trouble.now) == (True, False)
+    outages.record_success("fetcher")
+    half = outages.now
+    outages.record_success("heartbeat")
+    assert (half, outages.now) == (True, False)
     assert [entry.message for entry in caplog.records] == [
         "worker w: the storage fails (fetcher: gone); retrying until it is back",
         "worker w: the storage is back after 7.5 s and 10 errors",
@@ -357,7 +357,7 @@ def test_an_outage_is_logged_once_and_summed_up(caplog: pytest.LogCaptureFixture
 
 
 def test_an_error_that_is_none_of_the_storages_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    Trouble("worker w").failed("watch", KeyError("bug"))
+    Outages("worker w").record_failure("watch", KeyError("bug"))
     [entry] = caplog.records
     assert entry.exc_info is not None
     assert entry.message == "worker w: watch failed unexpectedly; it goes on"

@@ -187,7 +187,7 @@ async def test_an_abort_is_seen_within_seconds_when_the_bell_is_lost(
 ) -> None:
     act = waiting(nature, stage)
     async with working(storage, act) as worker:
-        monkeypatch.setattr(worker._shift._watch, "ring", lambda: None)  # type: ignore[union-attr]
+        monkeypatch.setattr(worker._session._leases, "ring", lambda: None)  # type: ignore[union-attr]
         job_id = await add(storage, act())
         await stage.reached("started")
         await storage.called("check_leases")

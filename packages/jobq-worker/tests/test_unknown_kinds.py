@@ -4,7 +4,7 @@ import pytest
 
 from jobq_core import JobCompleted, JobState, job
 from jobq_core.storage import UNKNOWN_KIND
-from jobq_worker.unknown import UnknownKinds
+from jobq_worker.unknown_kinds import UnknownKinds
 
 from .kit import Endings, add, add_many, ending, record, until, working
 from .probe import Probe

@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 import jobq_core.ids
-import jobq_worker.membership
+import jobq_worker.registration
 import jobq_worker.worker
 
 from .heartbeat import SimulatedHeartbeat
@@ -85,7 +85,7 @@ def simulated_machine() -> Generator[None, None, None]:
                     stack.enter_context(mock.patch.object(module, "time", _TIME))
                 _replace_defaults(module, stack)
         stack.enter_context(mock.patch.object(jobq_core.ids, "uuid_utils", _IDS))
-        stack.enter_context(mock.patch.object(jobq_worker.membership, "HeartbeatThread", SimulatedHeartbeat))
+        stack.enter_context(mock.patch.object(jobq_worker.registration, "HeartbeatThread", SimulatedHeartbeat))
         yield
 
 

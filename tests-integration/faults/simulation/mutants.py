@@ -17,7 +17,7 @@ from jobq_core.memory.workers import MemoryHeartbeat
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.states import JobState
 from jobq_core.storage import Added, Change, Claim, ClaimedJob, Heartbeat, LostWorker, NewJob, Promotion, Settlement
-from jobq_worker.membership import Membership
+from jobq_worker.registration import Registration
 
 StorageType = Callable[..., MemoryQueueStorage]
 
@@ -260,7 +260,7 @@ def loses_due_jobs() -> Generator[StorageType, None, None]:
 @contextmanager
 def runs_on_when_cut_off() -> Generator[StorageType, None, None]:
     """A worker that could not renew its leases in time goes on with what it runs."""
-    with mock.patch.object(Membership, "_expired", Membership._silence):
+    with mock.patch.object(Registration, "_expired", Registration._silence):
         yield MemoryQueueStorage
 
 

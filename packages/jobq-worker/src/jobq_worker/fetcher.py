@@ -21,13 +21,12 @@ from jobq_core.errors import ClosedError, StorageUnavailableError
 from jobq_core.records import ErrorRecord, type_name
 from jobq_core.states import Ending
 from jobq_core.storage import Claim, QueueStorage, SettleAndClaimResult, Settlement
-from jobq_worker.gate import Gate
-from jobq_worker.membership import Membership
-from jobq_worker.prefetch import Prefetch
+from jobq_worker.outages import Outages
+from jobq_worker.prefetch import LimiterGate, Prefetch
+from jobq_worker.registration import Registration
 from jobq_worker.run import Run
 from jobq_worker.runner import Runner
 from jobq_worker.slots import Slots
-from jobq_worker.trouble import Trouble
 
 BATCH: Final = 2000
 """Settlements, and claimed jobs, of one exchange at most: what it costs beside its jobs (0.7 ms on PostgreSQL) is
@@ -52,19 +51,19 @@ class Fetcher:
     def __init__(
         self,
         storage: QueueStorage,
-        membership: Membership,
+        registration: Registration,
         slots: Slots,
-        trouble: Trouble,
+        outages: Outages,
         queues: Sequence[str],
-        gate: Gate | None,
+        gate: LimiterGate | None,
         poll_interval: float,
         on_settled: Callable[[Sequence[Run], SettleAndClaimResult], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._storage = storage
-        self._membership = membership
+        self._registration = registration
         self._slots = slots
-        self._trouble = trouble
+        self._outages = outages
         self._queues = deque(queues)
         self._gate = gate
         self._poll_interval = poll_interval
@@ -76,7 +75,7 @@ class Fetcher:
         self._rung = True
         self._poll_at = 0.0
         self._doubts: list[float] = []
-        self._look_interval = min(membership.info.lost_after, AGAIN)
+        self._look_interval = min(registration.info.lost_after, AGAIN)
         self._look_again_at = self._loop.time() + self._look_interval
         self._look_not_before = 0.0
         self._limit = BATCH
@@ -128,14 +127,14 @@ class Fetcher:
                 continue
             try:
                 await self.settle_and_claim()
-            except Exception as error:  # noqa: BLE001  (logged by Trouble; this loop never ends by itself)
-                await self._rest(self._trouble.failed("fetcher", error))
+            except Exception as error:  # noqa: BLE001  (logged by Outages; this loop never ends by itself)
+                await self._rest(self._outages.record_failure("fetcher", error))
                 if self._ending and self._doubts:
                     self._doubts = [0.0]
 
     async def settle_and_claim(self) -> None:
         """Settle what has ended and claim what there is room for, once. Raises what the storage raises."""
-        if self._look_at() <= self._loop.time() and self._membership.sure():
+        if self._look_at() <= self._loop.time() and self._registration.is_alive():
             await self._adopt()
         runner, loop = self.runner, self._loop
         rung, self._rung, self._flush = self._rung, False, False
@@ -148,11 +147,11 @@ class Fetcher:
         if claim is None:
             self._rung = self._rung or rung
         if not runs and claim is None:
-            self._trouble.fine("fetcher")
+            self._outages.record_success("fetcher")
             return
         self._poll_at = loop.time() + self._poll_interval * random.uniform(1.0, 1.5)
         before = loop.time()
-        worker = self._membership.id
+        worker = self._registration.id
         granted = 0 if claim is None else claim.limit
         try:
             answer = await self._storage.settle_and_claim(
@@ -167,14 +166,14 @@ class Fetcher:
             if self._gate is not None:
                 await self._gate.give_back(granted)
             raise
-        self._trouble.fine("fetcher")
+        self._outages.record_success("fetcher")
         self._settle(runs, answer)
-        if not answer.alive and worker == self._membership.id:
-            self._membership.doubt()
+        if not answer.alive and worker == self._registration.id:
+            self._registration.verify()
         self._rung = self._rung or len(answer.claimed) == granted > 0
         if self._gate is not None:
             await self._gate.give_back(granted - len(answer.claimed))
-        if answer.claimed and worker == self._membership.id:
+        if answer.claimed and worker == self._registration.id:
             # Else they were claimed under a registration that is over, and are found by those who look for the lost.
             runner.take(answer.claimed, before)
 
@@ -215,7 +214,7 @@ class Fetcher:
 
     async def _claim(self) -> Claim | None:
         wanted = min(self._room(), BATCH)
-        if wanted <= 0 or not self._membership.may_claim:
+        if wanted <= 0 or not self._registration.may_claim:
             return None
         if self._gate is not None:
             if self._gate.closed_until > self._loop.time():
@@ -227,7 +226,7 @@ class Fetcher:
         return Claim(tuple(self._queues), wanted)
 
     def _settled(self) -> bool:
-        return not self.runner.outbox and not (self._doubts and self._membership.sure())
+        return not self.runner.outbox and not (self._doubts and self._registration.is_alive())
 
     def _room(self) -> int:
         if not self.claiming:
@@ -253,7 +252,7 @@ class Fetcher:
         if runner.outbox and (self._flush or not runner.running or len(runner.outbox) >= BATCH):
             return 0.0
         pause = self._poll_interval
-        if self._membership.sure():
+        if self._registration.is_alive():
             pause = min(pause, self._look_at() - now)
             if pause <= 0:
                 return 0.0
@@ -265,7 +264,7 @@ class Fetcher:
                 runner.give_back()
                 return 0.0
             pause = min(pause, waits)
-        if self._room() > 0 and self._membership.may_claim:
+        if self._room() > 0 and self._registration.may_claim:
             opens = now if self._gate is None else self._gate.closed_until
             if opens > now:
                 return min(pause, opens - now)
@@ -302,16 +301,16 @@ class Fetcher:
 
     async def _adopt(self) -> None:
         """Find the jobs that a claim gave to this worker although its answer never came."""
-        before, worker = self._loop.time(), self._membership.id
+        before, worker = self._loop.time(), self._registration.id
         try:
             found = await self._storage.recover_claims(worker, self.runner.leases())
-        except Exception as error:  # noqa: BLE001  (logged by Trouble)
+        except Exception as error:  # noqa: BLE001  (logged by Outages)
             # Nothing says that an exchange fails too, and what has ended is to be settled.
-            self._look_not_before = self._loop.time() + self._trouble.failed("look", error)
+            self._look_not_before = self._loop.time() + self._outages.record_failure("look", error)
             return
-        self._trouble.fine("look")
+        self._outages.record_success("look")
         while self._doubts and self._doubts[0] <= before:
             del self._doubts[0]
         self._look_again_at = before + self._look_interval
-        if found and worker == self._membership.id:
+        if found and worker == self._registration.id:
             self.runner.adopt(found, before)

@@ -11,7 +11,7 @@ import attrs
 from jobq_core.errors import ConfigurationError
 from jobq_core.job import JobDefinition, definition_of
 from jobq_core.registry import Jobs, Registry
-from jobq_worker.executor import Executor
+from jobq_worker.executors.base import Executor
 
 
 @attrs.define(eq=False)

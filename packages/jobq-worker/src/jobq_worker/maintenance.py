@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from jobq_core.storage import LostWorker, QueueStorage
-from jobq_worker.membership import Membership
-from jobq_worker.trouble import Trouble
+from jobq_worker.outages import Outages
+from jobq_worker.registration import Registration
 
 TERM: Final = 10.0
 """Seconds that the lease on maintenance lasts, at most; it is renewed after half of it."""
@@ -41,8 +41,8 @@ class Maintenance:
     def __init__(
         self,
         storage: QueueStorage,
-        membership: Membership,
-        trouble: Trouble,
+        registration: Registration,
+        outages: Outages,
         *,
         rescue_interval: float,
         longest_term: float = TERM,
@@ -50,8 +50,8 @@ class Maintenance:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._storage = storage
-        self._membership = membership
-        self._trouble = trouble
+        self._registration = registration
+        self._outages = outages
         self._rescue_interval = rescue_interval
         self._term = min(TERM, longest_term)
         self._on_lost = on_lost
@@ -79,10 +79,10 @@ class Maintenance:
         while True:
             try:
                 await self._work()
-            except Exception as error:  # noqa: BLE001  (logged by Trouble; this loop never ends by itself)
+            except Exception as error:  # noqa: BLE001  (logged by Outages; this loop never ends by itself)
                 self.leads = False
                 self._lead_at = 0.0
-                await asyncio.sleep(self._trouble.failed("maintenance", error))
+                await asyncio.sleep(self._outages.record_failure("maintenance", error))
                 continue
             due = [self._lead_at]
             if self.leads:
@@ -95,9 +95,9 @@ class Maintenance:
         self._bell.clear()
         if self._lead_at <= now():
             self._asked = True
-            leadership = await self._storage.lead(self._membership.id, self._term)
+            leadership = await self._storage.lead(self._registration.id, self._term)
             self._asked = False
-            self._trouble.fine("maintenance")
+            self._outages.record_success("maintenance")
             if leadership.leads and not self.leads:
                 self._promote_at = self._rescue_at = self._prune_at = 0.0
             self.leads = leadership.leads
@@ -124,7 +124,7 @@ class Maintenance:
             self._promote_at = min(self._promote_at, self._loop.time() + max(promotion.next_in, GAP))
 
     async def _rescue(self) -> None:
-        if self._membership.expire():
+        if self._registration.expire():
             # What this worker ran is handed back now. It would take that back from itself, at the price of an attempt.
             self._rescue_at = self._loop.time() + self._rescue_interval
             return
@@ -156,4 +156,4 @@ class Maintenance:
         """Give the lead up, if this worker has it, or was not answered when it asked for it. Raises StorageError."""
         if self.leads or self._asked:
             self.leads = self._asked = False
-            await self._storage.resign(self._membership.id)
+            await self._storage.resign(self._registration.id)

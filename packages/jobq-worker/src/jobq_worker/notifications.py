@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from jobq_core.storage import QueueStorage
-from jobq_worker.trouble import Trouble
+from jobq_worker.outages import Outages
 
 
-async def listen(storage: QueueStorage, bells: Mapping[str, Callable[[], None]], trouble: Trouble) -> None:
+async def listen(storage: QueueStorage, bells: Mapping[str, Callable[[], None]], outages: Outages) -> None:
     """Call the function of each topic when it rings, until cancelled.
 
     Each function is called once, in the order of the topics. A subscription that breaks is made anew, and since rings
@@ -17,12 +17,12 @@ async def listen(storage: QueueStorage, bells: Mapping[str, Callable[[], None]],
     while True:
         try:
             async with storage.subscribe(bells) as ear:
-                trouble.fine("doorbell")
+                outages.record_success("doorbell")
                 for ring in dict.fromkeys(bells.values()):
                     ring()
                 while True:
                     rung = await ear.wait()
                     for ring in dict.fromkeys(ring for topic, ring in bells.items() if topic in rung):
                         ring()
-        except Exception as error:  # noqa: BLE001  (logged by Trouble; polling goes on meanwhile)
-            await asyncio.sleep(trouble.failed("doorbell", error))
+        except Exception as error:  # noqa: BLE001  (logged by Outages; polling goes on meanwhile)
+            await asyncio.sleep(outages.record_failure("doorbell", error))

@@ -9,9 +9,9 @@ from typing import Final
 from jobq_core.events import EventSource, JobProgressed
 from jobq_core.records import Progress
 from jobq_core.storage import ProgressReport, QueueStorage
-from jobq_worker.membership import Membership
+from jobq_worker.outages import Outages
+from jobq_worker.registration import Registration
 from jobq_worker.run import Run
-from jobq_worker.trouble import Trouble
 
 INTERVAL: Final = 0.1
 """Seconds between two writes at least."""
@@ -23,16 +23,16 @@ class Reporter:
     def __init__(
         self,
         storage: QueueStorage,
-        membership: Membership,
+        registration: Registration,
         events: EventSource,
-        trouble: Trouble,
+        outages: Outages,
         on_lost: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._storage = storage
-        self._membership = membership
+        self._registration = registration
         self._events = events
-        self._trouble = trouble
+        self._outages = outages
         self._on_lost = on_lost
         self._latest: dict[int, tuple[Run, Progress]] = {}
         self._rung = False
@@ -59,9 +59,9 @@ class Reporter:
             self._rung = False
             try:
                 await self._write()
-            except Exception as error:  # noqa: BLE001  (logged by Trouble; this loop never ends by itself)
+            except Exception as error:  # noqa: BLE001  (logged by Outages; this loop never ends by itself)
                 self._bell.set()
-                await asyncio.sleep(self._trouble.failed("progress", error))
+                await asyncio.sleep(self._outages.record_failure("progress", error))
             await asyncio.sleep(INTERVAL)
 
     async def _write(self) -> None:
@@ -71,8 +71,8 @@ class Reporter:
             for lease, (run, progress) in latest.items()
             if not run.over
         ]
-        held = await self._storage.progress(self._membership.id, reports) if reports else []
-        self._trouble.fine("progress")
+        held = await self._storage.progress(self._registration.id, reports) if reports else []
+        self._outages.record_success("progress")
         for lease, entry in latest.items():
             if self._latest.get(lease) is entry:
                 del self._latest[lease]
@@ -91,7 +91,7 @@ class Reporter:
                 kind=job.kind,
                 queue=job.queue,
                 attempt=job.attempt,
-                worker=self._membership.id,
+                worker=self._registration.id,
                 progress=progress,
             )
         )

@@ -19,11 +19,11 @@ from jobq_core.records import Progress
 from jobq_core.states import Ending
 from jobq_core.storage import UNKNOWN_KIND, ClaimedJob, Settlement
 from jobq_worker.handlers import Handler
-from jobq_worker.membership import Membership
-from jobq_worker.outcome import past_deadline, stopped
+from jobq_worker.registration import Registration
 from jobq_worker.run import Run, RunContext, Stop
+from jobq_worker.settlements import past_deadline, stopped
 from jobq_worker.slots import Slots
-from jobq_worker.unknown import UnknownKinds
+from jobq_worker.unknown_kinds import UnknownKinds
 
 logger = logging.getLogger("jobq.worker")
 
@@ -43,7 +43,7 @@ class Runner:
     def __init__(
         self,
         slots: Slots,
-        membership: Membership,
+        registration: Registration,
         events: EventSource,
         limiter: Limiter | None,
         report: Report,
@@ -52,7 +52,7 @@ class Runner:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._slots = slots
-        self._membership = membership
+        self._registration = registration
         self._events = events
         self._limiter = limiter
         self._report = report
@@ -93,7 +93,7 @@ class Runner:
         buffer, free = self.buffer, self._slots.free
         if self.draining:
             self.give_back()
-        while buffer and free and self._membership.sure():
+        while buffer and free and self._registration.is_alive():
             run = buffer.popleft()
             handler = self.handlers.get(run.job.kind)
             if handler is None:
@@ -119,7 +119,7 @@ class Runner:
         """Start a run that the storage was asked about, if its lease stands and nothing came in between."""
         if not held:
             self._end_unbegun(run, Stop.LOST)
-        elif self.draining or not self._membership.sure():
+        elif self.draining or not self._registration.is_alive():
             self._end_unbegun(run, Stop.RELEASE)
         elif run.due is not None and run.due <= self._loop.time():
             self._end_unbegun(run, Stop.DEADLINE)
@@ -150,7 +150,7 @@ class Runner:
         if self._events.wants(JobStarted):
             self._events.emit(
                 JobStarted(
-                    job_id=job.id, kind=job.kind, queue=job.queue, attempt=job.attempt, worker=self._membership.id
+                    job_id=job.id, kind=job.kind, queue=job.queue, attempt=job.attempt, worker=self._registration.id
                 )
             )
         try:
@@ -186,7 +186,7 @@ class Runner:
             attempt=job.attempt,
             max_attempts=job.max_attempts,
             lease=job.lease,
-            worker=self._membership.id,
+            worker=self._registration.id,
             run_id=job.run_id,
             tags=job.tags,
             deadline=None if left is None else datetime.now(UTC) + timedelta(seconds=left),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 from uuid import UUID
@@ -19,14 +21,13 @@ from jobq_core.job import Job, JobDefinition
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import QueueStorage
 from jobq_core.urls import as_storage, open_storage
-from jobq_worker.garbage import frozen
 from jobq_worker.handlers import Handlers
 from jobq_worker.health import WorkerHealth, WorkerState
 from jobq_worker.options import WorkerKeywords, WorkerOptions, check_concurrency, check_options
-from jobq_worker.shift import Shift
+from jobq_worker.outages import Outages
+from jobq_worker.session import WorkerSession
 from jobq_worker.signals import Signals
 from jobq_worker.slots import Slots, SlotStats
-from jobq_worker.trouble import Trouble
 
 logger = logging.getLogger("jobq.worker")
 
@@ -61,9 +62,9 @@ class JobQueueWorker(EventSource):
         self._opened = False
         self._handlers = Handlers(options.jobs)
         self._slots = Slots(options.concurrency)
-        self._trouble = Trouble(f"worker {options.name}")
+        self._outages = Outages(f"worker {options.name}")
         self._state: WorkerState = "new"
-        self._shift: Shift | None = None
+        self._session: WorkerSession | None = None
         self._starting: asyncio.Future[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._id: UUID | None = None
@@ -71,7 +72,7 @@ class JobQueueWorker(EventSource):
     @property
     def id(self) -> UUID | None:
         """The id under which it is (or was last) registered; None before the first start."""
-        return self._id if self._shift is None else self._shift.membership.id
+        return self._id if self._session is None else self._session.registration.id
 
     @property
     def name(self) -> str:
@@ -135,7 +136,7 @@ class JobQueueWorker(EventSource):
         )
         if self._url is not None and self._opened:
             self._storage = open_storage(self._url)
-        shift = Shift(
+        session = WorkerSession(
             self._storage,
             info,
             handlers=self._handlers,
@@ -143,17 +144,17 @@ class JobQueueWorker(EventSource):
             events=self,
             limiter=self._options.limiter,
             retention=self._options.retention_of(self.queues),
-            trouble=self._trouble,
+            outages=self._outages,
             heartbeat_interval=self._options.heartbeat_interval,
             poll_interval=self._options.poll_interval,
         )
         try:
             await self._open()
-            await shift.start()
+            await session.start()
         except BaseException:
             await self._close()
             raise
-        self._shift, self._id, self._stopping = shift, info.id, None
+        self._session, self._id, self._stopping = session, info.id, None
         self._state = "running"
         for warning in self._storage.warnings:
             logger.warning("worker %s: %s", self._options.name, warning)
@@ -175,24 +176,24 @@ class JobQueueWorker(EventSource):
         patience = self._options.stop_timeout if timeout is None else check_seconds(timeout, "timeout")
         if self._starting is not None:
             await asyncio.wait([self._starting])
-        shift = self._shift
-        if shift is None:
+        session = self._session
+        if session is None:
             return
         if self._stopping is None:
             self._state = "stopping"
-            shift.halt(patience)
-            self._stopping = asyncio.get_running_loop().create_task(self._stop(shift), name="jobq stop")
+            session.halt(patience)
+            self._stopping = asyncio.get_running_loop().create_task(self._stop(session), name="jobq stop")
         else:
-            shift.hurry(patience)
+            session.hurry(patience)
         # Shielded: a caller that is cancelled must not leave half a worker behind.
         await asyncio.shield(self._stopping)
 
-    async def _stop(self, shift: Shift) -> None:
+    async def _stop(self, session: WorkerSession) -> None:
         try:
-            await shift.stop()
+            await session.stop()
         finally:
-            self._id = shift.membership.id
-            self._shift = None
+            self._id = session.registration.id
+            self._session = None
             self._state = "stopped"
             try:
                 await self._close()
@@ -220,7 +221,7 @@ class JobQueueWorker(EventSource):
         """
         with Signals() as signals:
             await self.start()
-            with frozen():
+            with _frozen():
                 await self._until_stopped(signals)
 
     async def _until_stopped(self, signals: Signals) -> None:
@@ -251,10 +252,10 @@ class JobQueueWorker(EventSource):
         Raises ConfigurationError for a negative number.
         """
         count = check_concurrency(concurrency)
-        if self._shift is None:
+        if self._session is None:
             self._slots.resize(count)
         else:
-            self._shift.resize(count)
+            self._session.resize(count)
 
     def stats(self) -> WorkerStats:
         """Return what it did since it was made, over all its starts."""
@@ -266,19 +267,19 @@ class JobQueueWorker(EventSource):
 
     def health(self) -> WorkerHealth:
         """Return how it is."""
-        shift, trouble = self._shift, self._trouble
+        session, outages = self._session, self._outages
         return WorkerHealth(
             state=self._state,
             worker=self.id,
-            alive=shift is not None and shift.membership.sure(),
-            since_beat=None if shift is None else shift.membership.since_beat,
-            storage_failing=trouble.now,
-            storage_failing_for=trouble.seconds,
-            storage_error=trouble.last,
-            storage_errors=trouble.errors,
-            leads=shift is not None and shift.maintenance.leads,
+            alive=session is not None and session.registration.is_alive(),
+            since_beat=None if session is None else session.registration.since_beat,
+            storage_failing=outages.now,
+            storage_failing_for=outages.seconds,
+            storage_error=outages.last,
+            storage_errors=outages.errors,
+            leads=session is not None and session.maintenance.leads,
             running=self._slots.used,
-            buffered=0 if shift is None else len(shift.runner.buffer),
+            buffered=0 if session is None else len(session.runner.buffer),
             warnings=self._storage.warnings,
         )
 
@@ -299,3 +300,20 @@ class JobQueueWorker(EventSource):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+@contextmanager
+def _frozen() -> Generator[None]:
+    """Take what is there now out of the collector's sight, unless somebody did so before; undone at the end.
+
+    What a worker's process has imported is most of what each full collection would walk through, for nothing.
+    """
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

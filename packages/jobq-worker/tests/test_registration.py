@@ -11,7 +11,7 @@ from jobq_core import Backoff, JobCompleted, JobContext, JobState, WorkerLost, W
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import Heartbeat
 from jobq_core.testing import ManualClock, claim_one, register_worker, worker_info
-from jobq_worker import membership, trouble, watch
+from jobq_worker import leases, outages, registration
 
 from .kit import Endings, Stage, add, add_many, ending, record, state, until, working
 from .probe import Probe
@@ -20,7 +20,7 @@ from .probe import Probe
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let retries follow each other quickly."""
-    monkeypatch.setattr(trouble, "BACKOFF", Backoff(base=0.001, maximum=0.01))
+    monkeypatch.setattr(outages, "BACKOFF", Backoff(base=0.001, maximum=0.01))
 
 
 @pytest.fixture
@@ -92,9 +92,9 @@ async def test_a_worker_that_cannot_beat_stops_its_runs_before_it_counts_as_lost
         await stage.reached("started")
         storage.away = True
         await stage.reached("stopped")
-        beat = worker._shift.membership.last_beat  # type: ignore[union-attr]
+        beat = worker._session.registration.last_beat  # type: ignore[union-attr]
         assert beat is not None
-        assert membership.lease_clock() - beat < 3.0
+        assert registration.lease_clock() - beat < 3.0
         assert not worker.health().alive
         storage.away = False
         # The row expired, and nobody took the job: it is handed back, and runs again.
@@ -115,13 +115,13 @@ async def test_a_leader_that_was_paused_hands_back_what_it_ran_before_it_looks_f
         job_id = await add(frozen, hang(), max_attempts=1)
         await stage.reached("started")
         await until(lambda: frozen.calls["rescue"] == 1)
-        shift = worker._shift
-        assert shift is not None
+        session = worker._session
+        assert session is not None
         # It goes on after a pause in which its leases ran out, and the look for the lost is due before all else.
         clock.advance(30_001)
-        shift.membership.alive_until = 0.0
-        shift.maintenance._rescue_at = 0.0
-        shift.maintenance.ring()
+        session.registration.alive_until = 0.0
+        session.maintenance._rescue_at = 0.0
+        session.maintenance.ring()
         await stage.reached("stopped")
 
         async def handed_back() -> bool:
@@ -155,17 +155,17 @@ async def test_leases_are_reckoned_from_before_the_call_that_renewed_them(storag
             return Slow()
 
     async with Late() as late:
-        own = membership.Membership(
+        own = registration.Registration(
             late,
             worker_info(lost_after=30.0),
-            trouble.Trouble("worker"),
+            outages.Outages("worker"),
             WorkerStats,
             heartbeat_interval=10_000,
             clock=lambda: now,
         )
         await own.join()
         assert 1010 < own.alive_until < 1030
-        own.doubt()  # which beats at once
+        own.verify()  # which beats at once
         await until(lambda: own.may_claim)
         assert own.since_beat == 20
         assert now == 1030
@@ -177,7 +177,7 @@ def test_leases_run_out_while_the_machine_sleeps_where_a_clock_tells(monkeypatch
     tells = getattr(time, "CLOCK_BOOTTIME", None)
     monkeypatch.setattr(time, "clock_gettime", lambda clock: 3600.0 if clock == tells else 5.0)
     monkeypatch.setattr(time, "monotonic", lambda: 5.0)
-    assert membership.lease_clock() == (5.0 if tells is None else 3600.0)
+    assert registration.lease_clock() == (5.0 if tells is None else 3600.0)
 
 
 async def test_what_was_claimed_before_the_process_was_frozen_is_not_started(
@@ -190,7 +190,7 @@ async def test_what_was_claimed_before_the_process_was_frozen_is_not_started(
     async def note() -> None:
         ran.append(now)
 
-    monkeypatch.setattr(membership.Membership.__init__, "__kwdefaults__", {"clock": lambda: now})
+    monkeypatch.setattr(registration.Registration.__init__, "__kwdefaults__", {"clock": lambda: now})
     async with working(storage, note) as worker:
         await storage.called("promote")
         gate = storage.hold("settle_and_claim")
@@ -294,7 +294,7 @@ async def test_jobs_that_were_given_to_a_registration_which_is_over_are_not_run(
         leases.append(context.lease)
 
     async with working(frozen, note, heartbeat_interval=10_000, lost_after=30_000) as worker:
-        own = worker._shift.membership  # type: ignore[union-attr]
+        own = worker._session.registration  # type: ignore[union-attr]
         before = worker.id
         if operation == "recover_claims":
             frozen.fail("settle_and_claim", after=True)
@@ -309,7 +309,7 @@ async def test_jobs_that_were_given_to_a_registration_which_is_over_are_not_run(
         clock.advance(30_001)
         [lost] = await frozen.rescue()
         assert [rescued.id for rescued in lost.jobs] == [job_id]
-        own.doubt()
+        own.verify()
         await until(lambda: own.may_claim and worker.id != before)
         gate.set()
 
@@ -323,7 +323,7 @@ async def test_jobs_that_were_given_to_a_registration_which_is_over_are_not_run(
 async def test_an_end_that_counted_for_nothing_is_neither_told_nor_counted(
     storage: Probe, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch.Watch, "look", lambda *_: asyncio.sleep(0))
+    monkeypatch.setattr(leases.LeaseMonitor, "look", lambda *_: asyncio.sleep(0))
 
     @job()
     async def wait() -> None:

@@ -1,4 +1,4 @@
-"""A shift: all that a worker is between one start and the stop that follows.
+"""A session: all that a worker is between one start and the stop that follows.
 
 It puts the rooms together, starts them, and takes them down in the order that loses nothing: claiming stops first, then
 the runs end, then what they came to is settled, and the heartbeat goes on until that is done.
@@ -16,22 +16,21 @@ from jobq_core.events import EventSource, WorkerLost, WorkerStarted
 from jobq_core.limiters import Limiter
 from jobq_core.records import WorkerInfo
 from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, LostWorker, QueueStorage, Retention, queue_topic
-from jobq_worker.beginnings import Beginnings
+from jobq_worker.executors.coroutines import CoroutineExecutor
+from jobq_worker.executors.threads import ThreadExecutor
 from jobq_worker.fetcher import Fetcher
-from jobq_worker.gate import Gate
 from jobq_worker.handlers import Handlers
-from jobq_worker.in_loop import LoopExecutor
-from jobq_worker.in_threads import ThreadExecutor
-from jobq_worker.ledger import Ledger
+from jobq_worker.leases import LeaseMonitor, StartMarks
 from jobq_worker.maintenance import Maintenance
-from jobq_worker.membership import Membership
 from jobq_worker.notifications import listen
+from jobq_worker.outages import Outages
+from jobq_worker.prefetch import LimiterGate
 from jobq_worker.progress import Reporter
+from jobq_worker.recorder import Recorder
+from jobq_worker.registration import Registration
 from jobq_worker.run import Stop
 from jobq_worker.runner import Runner
 from jobq_worker.slots import Slots
-from jobq_worker.trouble import Trouble
-from jobq_worker.watch import Watch
 
 logger = logging.getLogger("jobq.worker")
 
@@ -41,7 +40,7 @@ FLUSH: Final = 5.0
 """Seconds that the last settlements may take, and then the farewell, when the storage is away."""
 
 
-class Shift:
+class WorkerSession:
     """One registration of a worker and the rooms that serve it."""
 
     def __init__(
@@ -54,7 +53,7 @@ class Shift:
         events: EventSource,
         limiter: Limiter | None,
         retention: Mapping[str, Retention],
-        trouble: Trouble,
+        outages: Outages,
         heartbeat_interval: float,
         poll_interval: float,
     ) -> None:
@@ -66,57 +65,57 @@ class Shift:
         self._tasks: list[asyncio.Task[None]] = []
         self._patience_ends = float("inf")
         self._changed = asyncio.Event()
-        self.membership = Membership(storage, info, trouble, slots.stats, heartbeat_interval=heartbeat_interval)
+        self.registration = Registration(storage, info, outages, slots.stats, heartbeat_interval=heartbeat_interval)
         self.maintenance = Maintenance(
             storage,
-            self.membership,
-            trouble,
+            self.registration,
+            outages,
             rescue_interval=info.lost_after / 6,
             # A leader that died is replaced before its own jobs may be taken back, so that nothing adds to lost_after.
             longest_term=info.lost_after / 2,
             on_lost=self._found_lost,
         )
-        ledger = Ledger(slots, self.membership, events, retention, self.maintenance.prune_soon)
-        gate = None if limiter is None else Gate(limiter, poll_interval)
+        recorder = Recorder(slots, self.registration, events, retention, self.maintenance.prune_soon)
+        gate = None if limiter is None else LimiterGate(limiter, poll_interval)
         self.fetcher = Fetcher(
-            storage, self.membership, slots, trouble, info.queues, gate, poll_interval, on_settled=ledger.book
+            storage, self.registration, slots, outages, info.queues, gate, poll_interval, on_settled=recorder.record
         )
-        self._reporter = Reporter(storage, self.membership, events, trouble, on_lost=lambda: self._watch.ring())
-        self._beginnings = Beginnings(
-            storage, self.membership, trouble, on_answer=lambda run, held: self.runner.may_begin(run, held)
+        self._reporter = Reporter(storage, self.registration, events, outages, on_lost=lambda: self._leases.ring())
+        self._start_marks = StartMarks(
+            storage, self.registration, outages, on_answer=lambda run, held: self.runner.may_begin(run, held)
         )
         self.runner = Runner(
             slots,
-            self.membership,
+            self.registration,
             events,
             limiter,
             self._reporter.report,
             self.fetcher.ended,
-            self._beginnings.ask,
+            self._start_marks.ask,
         )
         self.fetcher.runner = self.runner
-        self._watch = Watch(storage, self.membership, self.runner, trouble)
-        self._executors = (LoopExecutor(self.runner.ended), ThreadExecutor(self.runner.ended))
+        self._leases = LeaseMonitor(storage, self.registration, self.runner, outages)
+        self._executors = (CoroutineExecutor(self.runner.ended), ThreadExecutor(self.runner.ended))
         self.runner.handlers = handlers.table(self._executors)
-        self._trouble = trouble
+        self._outages = outages
 
     async def start(self) -> None:
         """Register, and serve from now on. Raises StorageError; nothing is left behind then."""
         if self._retention:
             await self._storage.set_retention(self._retention)
-        self.membership.on_alive = self._alive
-        self.membership.on_expired = lambda: self.runner.stop_all(Stop.RELEASE)
-        self.membership.on_lost = lambda: self.runner.stop_all(Stop.LOST)
-        self.membership.on_returned = self._returned
-        await self.membership.join()
-        bells = {queue_topic(queue): self.fetcher.ring for queue in self.membership.info.queues}
-        bells[REQUEST_TOPIC] = self._watch.ring
+        self.registration.on_alive = self._alive
+        self.registration.on_expired = lambda: self.runner.stop_all(Stop.RELEASE)
+        self.registration.on_lost = lambda: self.runner.stop_all(Stop.LOST)
+        self.registration.on_returned = self._returned
+        await self.registration.join()
+        bells = {queue_topic(queue): self.fetcher.ring for queue in self.registration.info.queues}
+        bells[REQUEST_TOPIC] = self._leases.ring
         bells[WAITING_TOPIC] = self.maintenance.ring
         self._fetching = self._loop.create_task(self.fetcher.run(), name="jobq fetcher")
         self._tasks = [
-            self._loop.create_task(listen(self._storage, bells, self._trouble), name="jobq doorbell"),
-            self._loop.create_task(self._watch.run(), name="jobq watch"),
-            self._loop.create_task(self._beginnings.run(), name="jobq beginnings"),
+            self._loop.create_task(listen(self._storage, bells, self._outages), name="jobq doorbell"),
+            self._loop.create_task(self._leases.run(), name="jobq leases"),
+            self._loop.create_task(self._start_marks.run(), name="jobq start marks"),
             self._loop.create_task(self._reporter.run(), name="jobq progress"),
             self._loop.create_task(self.maintenance.run(), name="jobq maintenance"),
         ]
@@ -192,7 +191,7 @@ class Shift:
                 await self.maintenance.resign()
         except (JobQueueError, TimeoutError) as error:
             logger.warning("could not resign from the maintenance, whose lease ends by itself: %s", error)
-        await self.membership.leave(max(ends - self._loop.time(), 0.0))
+        await self.registration.leave(max(ends - self._loop.time(), 0.0))
 
     def _ended_while_stopping(self) -> None:
         self.fetcher.ended()
@@ -203,7 +202,7 @@ class Shift:
         self.fetcher.ring()
 
     def _returned(self) -> None:
-        info = self.membership.info
+        info = self.registration.info
         self._events.emit(WorkerStarted(worker=info.id, name=info.name))
 
     def _found_lost(self, lost: Sequence[LostWorker]) -> None:

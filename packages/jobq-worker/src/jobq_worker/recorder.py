@@ -10,7 +10,7 @@ from jobq_core.events import EventSource, JobAborted, JobCompleted, JobDisabled,
 from jobq_core.records import ErrorRecord
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import Retention, SettleAndClaimResult, Settlement
-from jobq_worker.membership import Membership
+from jobq_worker.registration import Registration
 from jobq_worker.run import Run
 from jobq_worker.slots import Slots
 
@@ -31,24 +31,24 @@ _EVENTS: Mapping[Ending, type[RunEvent]] = {
 }
 
 
-class Ledger:
+class Recorder:
     """Books each settlement by the state it led to. on_unkept: called when a job ended that is not to be kept."""
 
     def __init__(
         self,
         slots: Slots,
-        membership: Membership,
+        registration: Registration,
         events: EventSource,
         retention: Mapping[str, Retention],
         on_unkept: Callable[[], None],
     ) -> None:
         self._slots = slots
-        self._membership = membership
+        self._registration = registration
         self._events = events
         self._on_unkept = on_unkept
         self._unkept = {(queue, state) for queue, kept in retention.items() for state in _kept_for_no_time(kept)}
 
-    def book(self, runs: Sequence[Run], answer: SettleAndClaimResult) -> None:
+    def record(self, runs: Sequence[Run], answer: SettleAndClaimResult) -> None:
         """Take in the states that the settlements of these runs led to."""
         wanted = {ending for ending, event in _EVENTS.items() if self._events.wants(event)}
         unkept = False
@@ -96,7 +96,7 @@ class Ledger:
     def _about(self, run: Run, event: Callable[..., RunEvent], **more: object) -> RunEvent:
         job = run.job
         return event(
-            job_id=job.id, kind=job.kind, queue=job.queue, attempt=job.attempt, worker=self._membership.id, **more
+            job_id=job.id, kind=job.kind, queue=job.queue, attempt=job.attempt, worker=self._registration.id, **more
         )
 
 

@@ -14,7 +14,7 @@ logger = logging.getLogger("jobq.worker")
 BACKOFF = Backoff(base=0.2, factor=2.0, maximum=5.0)
 
 
-class Trouble:
+class Outages:
     """The errors of each part of a worker that talks to the storage; an outage lasts while any of them has one."""
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -28,7 +28,7 @@ class Trouble:
         self.last: str | None = None
         """The last error, while the outage goes on."""
 
-    def failed(self, part: str, error: BaseException) -> float:
+    def record_failure(self, part: str, error: BaseException) -> float:
         """Note that a call of this part failed, and return the seconds to wait before the next try."""
         if not isinstance(error, (StorageError, ClosedError)):
             logger.error("%s: %s failed unexpectedly; it goes on", self._name, part, exc_info=error)
@@ -42,7 +42,7 @@ class Trouble:
         self.last = f"{type(error).__name__}: {error}"
         return max(BACKOFF.delay(attempt), 0.02)
 
-    def fine(self, part: str) -> None:
+    def record_success(self, part: str) -> None:
         """Note that a call of this part worked."""
         if self._failing.pop(part, None) is not None and not self._failing:
             away = self._clock() - self._since

@@ -11,7 +11,7 @@ import pytest
 from jobq_core import WorkerStarted, job
 from jobq_core.memory import MemoryQueueStorage
 from jobq_worker import JobQueueWorker
-from jobq_worker.garbage import frozen
+from jobq_worker.worker import _frozen
 
 from .kit import add
 
@@ -24,14 +24,14 @@ def thawed() -> Iterator[None]:
 
 
 def test_what_was_there_is_frozen_and_seen_again_afterwards() -> None:
-    with frozen():
+    with _frozen():
         assert gc.get_freeze_count() > 1000
     assert gc.get_freeze_count() == 0
 
 
 def test_a_process_that_froze_by_itself_is_left_as_it_is() -> None:
     gc.freeze()
-    with frozen():
+    with _frozen():
         pass
     assert gc.get_freeze_count() > 1000
 

@@ -20,7 +20,7 @@ from jobq_core.ids import new_id
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import QueueStorage
 from jobq_worker.heartbeat import HeartbeatThread
-from jobq_worker.trouble import Trouble
+from jobq_worker.outages import Outages
 
 logger = logging.getLogger("jobq.worker")
 
@@ -33,7 +33,7 @@ def lease_clock() -> float:
 _CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
-class Membership:
+class Registration:
     """This worker among the registered ones.
 
     on_alive: called when the worker is registered, or surely alive again. on_expired: called when no beat worked for so
@@ -45,7 +45,7 @@ class Membership:
         self,
         storage: QueueStorage,
         info: WorkerInfo,
-        trouble: Trouble,
+        outages: Outages,
         stats: Callable[[], WorkerStats],
         *,
         heartbeat_interval: float,
@@ -53,7 +53,7 @@ class Membership:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._storage = storage
-        self._trouble = trouble
+        self._outages = outages
         self._stats = stats
         self._interval = heartbeat_interval
         self._clock = clock
@@ -80,14 +80,14 @@ class Membership:
         """Seconds since the last beat that worked was begun; None before the first registration."""
         return None if self.last_beat is None else self._clock() - self.last_beat
 
-    def sure(self) -> bool:
+    def is_alive(self) -> bool:
         """Say whether the leases are surely this worker's at this moment."""
         return self._clock() < self.alive_until
 
     @property
     def may_claim(self) -> bool:
         """Whether to ask for jobs: not while the storage has said that this worker counts as lost."""
-        return not self._doubted and self.sure()
+        return not self._doubted and self.is_alive()
 
     async def join(self) -> None:
         """Register and start beating. Raises StorageError."""
@@ -108,12 +108,12 @@ class Membership:
     def expire(self) -> bool:
         """Stop the runs now if the leases may have run out and nobody has noticed: the event loop was blocked, or the
         process paused, and the alarm is yet to come. Returns whether that was so."""
-        if self._alarm is None or self.sure():
+        if self._alarm is None or self.is_alive():
             return False
         self._expired()
         return True
 
-    def doubt(self) -> None:
+    def verify(self) -> None:
         """Take in that the storage counts this worker as lost: ask by a beat, and claim nothing until its answer."""
         self._doubted = True
         if self._heartbeat is not None:
@@ -147,7 +147,7 @@ class Membership:
             self.on_alive()
 
     def _beaten(self, heartbeat: HeartbeatThread, before: float, alive: bool) -> None:
-        self._trouble.fine("heartbeat")
+        self._outages.record_success("heartbeat")
         if heartbeat is not self._heartbeat or self._ending:
             return
         if alive:
@@ -163,16 +163,16 @@ class Membership:
         self._returning = self._loop.create_task(self._return())
 
     def _missed(self, heartbeat: HeartbeatThread, error: BaseException) -> None:
-        self._trouble.failed("heartbeat", error)
+        self._outages.record_failure("heartbeat", error)
 
     async def _return(self) -> None:
         while True:
             try:
                 await self.join()
-            except Exception as error:  # noqa: BLE001  (logged by Trouble; the worker never gives up)
-                await asyncio.sleep(self._trouble.failed("registration", error))
+            except Exception as error:  # noqa: BLE001  (logged by Outages; the worker never gives up)
+                await asyncio.sleep(self._outages.record_failure("registration", error))
             else:
-                self._trouble.fine("registration")
+                self._outages.record_success("registration")
                 self.on_returned()
                 return
 
@@ -186,7 +186,7 @@ class Membership:
             self._alarm = None
 
     def _look(self) -> None:
-        if self.sure():
+        if self.is_alive():
             self._set_alarm()
         else:
             self._expired()

@@ -13,9 +13,9 @@ from collections import deque
 from queue import SimpleQueue
 from typing import ClassVar
 
-from jobq_worker.executor import Ended, Executor
-from jobq_worker.outcome import raised, returned
+from jobq_worker.executors.base import Ended, Executor
 from jobq_worker.run import Run
+from jobq_worker.settlements import raised, returned
 
 
 class ThreadExecutor(Executor):

@@ -5,8 +5,8 @@ import pytest
 from jobq_core import ErrorRecord, Job, Secret, job
 from jobq_core.ids import new_id
 from jobq_core.storage import ClaimedJob
-from jobq_worker.describe import MAX_MESSAGE, MAX_TRACEBACK, describe
 from jobq_worker.run import Run
+from jobq_worker.settlements import MAX_MESSAGE, MAX_TRACEBACK, describe
 
 
 @job()
@@ -29,7 +29,7 @@ def record(error: BaseException, arguments: Job[None] | None = None) -> ErrorRec
 
 def test_the_type_is_the_qualified_name() -> None:
     assert record(ValueError("x")).type == "ValueError"
-    assert record(OddError()).type.endswith("test_describe.OddError")
+    assert record(OddError()).type.endswith("test_settlements.OddError")
 
 
 def test_every_secret_at_any_depth_is_hidden_in_message_and_traceback() -> None:

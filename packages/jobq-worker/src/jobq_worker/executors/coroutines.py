@@ -10,12 +10,12 @@ import asyncio
 import contextvars
 from typing import ClassVar
 
-from jobq_worker.executor import Ended, Executor
-from jobq_worker.outcome import raised, returned
+from jobq_worker.executors.base import Ended, Executor
 from jobq_worker.run import Run
+from jobq_worker.settlements import raised, returned
 
 
-class LoopExecutor(Executor):
+class CoroutineExecutor(Executor):
     """Runs coroutine functions on the loop that made it."""
 
     name: ClassVar[str] = "async"
