@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from jobq_client import JobHandle, JobQueueClient
+from jobq_client import JobHandle, JobQueueClient, querying
 from jobq_core import ConfigurationError, JobRecord, JobState
 from jobq_core.errors import InvalidJobError
 
@@ -94,6 +94,35 @@ async def test_all_pages_are_found_by_a_generator_of_states_too(client: JobQueue
 async def test_a_page_has_from_1_to_1000_jobs(client: JobQueueClient, limit: Any) -> None:
     with pytest.raises(ConfigurationError, match="limit"):
         await client.find(limit=limit)
+
+
+async def test_peeking_gives_the_next_pending_jobs_by_priority_then_age(client: JobQueueClient, worker: Hands) -> None:
+    await client.add(keep("done"))
+    await worker.run()
+    await client.add(keep("later"), delay=60)
+    await client.add(keep("elsewhere"), queue="mail")
+    low, first, second, high = [
+        await client.add(keep(n), priority=priority) for n, priority in enumerate((-1, 0, 0, 9))
+    ]
+    order = [high.id, first.id, second.id, low.id]
+    for n in (1, 2, 3, 4, 1000):
+        assert [record.id for record in await client.peek(n)] == order[:n]
+    assert [record.id for record in await client.peek()] == order[:1]
+    assert [job.id for job in await worker.claim(4)] == order
+    assert await client.peek(5) == []
+    assert len(await client.peek(5, queue="mail")) == 1
+
+
+async def test_peeking_reads_page_after_page(client: JobQueueClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(querying, "MAX_PAGE", 2)
+    handles = await client.add_many(keep(n) for n in range(5))
+    assert [record.id for record in await client.peek(2)] == [handle.id for handle in handles[:2]]
+
+
+@pytest.mark.parametrize("n", [0, 1001, 1.5, True, None])
+async def test_peeking_gives_from_1_to_1000_jobs(client: JobQueueClient, n: Any) -> None:
+    with pytest.raises(ConfigurationError, match="n must be a whole number from 1 to 1000"):
+        await client.peek(n)
 
 
 async def test_a_state_that_does_not_exist_is_refused(client: JobQueueClient) -> None:

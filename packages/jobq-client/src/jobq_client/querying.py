@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
@@ -58,8 +59,7 @@ class Querying(ClientBase):
         state, kind: one, or several of which any matches. tag: one, or several that the job must all have.
         queue: default is every queue. after: the cursor of the previous page. limit: 1 to 1000 jobs.
         """
-        if type(limit) is not int or not 1 <= limit <= MAX_PAGE:
-            raise ConfigurationError(f"limit must be a whole number from 1 to {MAX_PAGE}, not {short_repr(limit)}")
+        _check_limit(limit, "limit")
         wanted = JobFilter(
             queue=None if queue is None else check_name(queue, "queue"),
             states=_states(state),
@@ -92,6 +92,24 @@ class Querying(ClientBase):
                 return
             after = page.cursor
 
+    async def peek(self, n: int = 1, *, queue: str | None = None) -> list[JobRecord]:
+        """Return the next jobs of a queue (default: the client's own): PENDING, by priority, then oldest first.
+
+        n: maximum number of jobs, 1 to 1000. A job that was retried, enabled or handed back is claimed later than its
+        age says. Reads all PENDING jobs of the queue, 1000 per query.
+        """
+        _check_limit(n, "n")
+        pending = self.find_all(state=JobState.PENDING, queue=self._queue_or_own(queue), page_size=MAX_PAGE)
+        # Newest first, so that a heap of n jobs is all that is kept.
+        first: list[tuple[int, int, JobRecord]] = []
+        async for record in pending:
+            entry = (record.priority, -record.id.int, record)
+            if len(first) < n:
+                heapq.heappush(first, entry)
+            else:
+                heapq.heappushpop(first, entry)
+        return [record for _, _, record in sorted(first, reverse=True)]
+
     async def size(self, queue: str | None = None, *, state: JobState = JobState.PENDING) -> int:
         """Return the number of jobs of a queue (default: the client's own) in one state (default: PENDING)."""
         (one,) = _states((state,))
@@ -120,6 +138,11 @@ class Querying(ClientBase):
         name = self._queue_or_own(queue if queue is not None else definition.queue)
         status = await self._running().storage.output_for(name, definition.kind, fingerprint)
         return None if status is None else Output(status.id, result_of(status, definition))
+
+
+def _check_limit(limit: int, what: str) -> None:
+    if type(limit) is not int or not 1 <= limit <= MAX_PAGE:
+        raise ConfigurationError(f"{what} must be a whole number from 1 to {MAX_PAGE}, not {short_repr(limit)}")
 
 
 def _states(state: JobState | Iterable[JobState]) -> frozenset[JobState]:
