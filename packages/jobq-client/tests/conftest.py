@@ -6,7 +6,7 @@ import pytest
 
 from jobq_client import JobQueueClient
 
-from .helpers import Hands, Probe
+from .helpers import ManualWorker, Probe
 
 
 @pytest.fixture
@@ -23,5 +23,5 @@ async def client(storage: Probe) -> AsyncIterator[JobQueueClient]:
 
 
 @pytest.fixture
-async def worker(storage: Probe) -> Hands:
-    return await Hands(storage).register()
+async def worker(storage: Probe) -> ManualWorker:
+    return await ManualWorker(storage).register()

@@ -1,4 +1,4 @@
-"""A storage that can be watched and made to fail, and hands that do what a worker does."""
+"""A storage that counts its calls and can be made to fail, and a worker that a test moves step by step."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ AWAY = "the line is cut"
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Let the event loop turn until the condition holds; the test's time limit is the only other way out."""
+    """Turn the event loop until the condition holds, or the test's time limit passes."""
     while not condition():  # noqa: ASYNC110  (it counts turns, not time)
         await asyncio.sleep(0)
 
 
 class Probe(MemoryQueueStorage):
-    """Memory storage that counts calls, holds them at a gate, and fails them before or after they had their effect."""
+    """Memory storage that counts calls, holds them at a gate, and fails them before or after their effect."""
 
     def __init__(self, name: str | None = None, **options: Any) -> None:
         super().__init__(name, **options)
         self.calls: Counter[str] = Counter()
         self.added: list[list[NewJob]] = []
-        self.peeked: list[int] = []
+        self.status_reads: list[int] = []
         self.connections: list[Any] = []
         self.listening = 0
-        self.deaf = False
+        self.silent = False
         self.refuse: Callable[[NewJob], Exception | None] = lambda job: None
         self._failures: defaultdict[str, list[tuple[Exception, bool]]] = defaultdict(list)
         self._gates: dict[str, asyncio.Event] = {}
@@ -47,7 +47,7 @@ class Probe(MemoryQueueStorage):
         self._failures[call] += [(error or StorageUnavailableError(AWAY), after)] * times
 
     def mend(self, call: str) -> None:
-        """Fail no more."""
+        """Stop failing."""
         self._failures[call].clear()
 
     def hold(self, call: str, *, after: bool = False) -> asyncio.Event:
@@ -83,7 +83,7 @@ class Probe(MemoryQueueStorage):
         return await self._through("add", work)
 
     async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
-        self.peeked.append(len(ids))
+        self.status_reads.append(len(ids))
         return await self._through("get_status", lambda: MemoryQueueStorage.get_status(self, ids))
 
     async def now(self) -> Any:
@@ -94,18 +94,18 @@ class Probe(MemoryQueueStorage):
 
     def subscribe(self, topics: Iterable[str]) -> Any:
         self.calls["subscribe"] += 1
-        return Ear(self, super().subscribe(topics))
+        return ProbeSubscription(self, super().subscribe(topics))
 
 
-class Ear(Subscription):
-    """Counts who listens, and hears nothing while the probe is deaf."""
+class ProbeSubscription(Subscription):
+    """A subscription that the probe counts, and that gets no notification while the probe is silent."""
 
     def __init__(self, probe: Probe, real: Subscription) -> None:
         self._probe = probe
         self._real = real
 
     async def wait(self, timeout: float | None = None) -> frozenset[str]:
-        if self._probe.deaf:
+        if self._probe.silent:
             await asyncio.sleep(timeout or 0)
             return frozenset()
 
@@ -123,8 +123,8 @@ class Ear(Subscription):
         await self._probe._through("exit", lambda: self._real.__aexit__(kind, error, trace))
 
 
-class Hands:
-    """What a worker does to jobs, one step at a time."""
+class ManualWorker:
+    """A worker that a test moves one step at a time."""
 
     def __init__(self, storage: MemoryQueueStorage, *queues: str, lost_after: float = 3600) -> None:
         self.storage = storage
@@ -136,7 +136,7 @@ class Hands:
         await self.storage.register(
             WorkerInfo(
                 id=self.id,
-                name="hands",
+                name="manual",
                 host="h",
                 pid=1,
                 queues=self.queues,
@@ -190,5 +190,5 @@ async def record_of(storage: MemoryQueueStorage, job_id: UUID) -> JobRecord:
 
 
 async def total(storage: MemoryQueueStorage) -> int:
-    """How many jobs there are, in all queues and states."""
+    """Return the number of jobs, in all queues and states."""
     return sum(sum(states.values()) for states in (await storage.counts()).values())

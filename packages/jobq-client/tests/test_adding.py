@@ -11,7 +11,7 @@ from jobq_client import JobQueueClient
 from jobq_core import Backoff, ConfigurationError, InvalidJobError, JobState, StorageUnavailableError
 from jobq_core.encoding import MAX_ARGUMENTS
 
-from .helpers import Hands, Probe, record_of, total
+from .helpers import ManualWorker, Probe, record_of, total
 from .jobs import Thumbnail, keep, send_letter, send_receipt
 
 
@@ -20,18 +20,18 @@ async def test_a_job_added_before_any_worker_starts_is_kept_and_runs_when_one_st
 ) -> None:
     handle = await client.add(send_receipt(order_id=7, copy_to="a@b.c"))
     assert await client.size() == 1
-    claimed = await (await Hands(storage).register()).claim_one()
+    claimed = await (await ManualWorker(storage).register()).claim_one()
     assert claimed.id == handle.id
     assert json.loads(claimed.arguments) == {"order_id": 7, "copy_to": "a@b.c"}
 
 
-async def test_a_class_is_added_as_a_function_is(client: JobQueueClient, worker: Hands) -> None:
+async def test_a_class_is_added_as_a_function_is(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(Thumbnail(path="a.png"))
     assert handle.kind == "Thumbnail"
     assert json.loads((await worker.claim_one()).arguments) == {"path": "a.png", "width": 256}
 
 
-async def test_a_delay_is_kept_as_given(client: JobQueueClient) -> None:
+async def test_a_delay_is_stored(client: JobQueueClient) -> None:
     before = await client.storage.now()
     handle = await client.add(send_receipt(1), delay=90)
     after = await client.storage.now()
@@ -49,14 +49,14 @@ async def test_a_delay_may_be_a_timedelta(client: JobQueueClient) -> None:
     assert abs(record.run_at - record.created_at - timedelta(hours=1)) < timedelta(seconds=1)
 
 
-async def test_a_moment_to_run_at_is_kept_as_given(client: JobQueueClient) -> None:
+async def test_a_run_at_is_stored(client: JobQueueClient) -> None:
     moment = datetime(2040, 2, 29, 12, 30, 15, 123456, tzinfo=UTC)
     record = await client.get(await client.add(send_receipt(1), run_at=moment))
     assert record is not None
     assert (record.state, record.run_at) == (JobState.SCHEDULED, moment)
 
 
-async def test_every_option_is_kept_with_the_job(client: JobQueueClient, worker: Hands) -> None:
+async def test_every_option_is_stored_with_the_job(client: JobQueueClient, worker: ManualWorker) -> None:
     deadline = datetime(2041, 1, 1, tzinfo=UTC)
     handle = await client.add(
         send_receipt(1),
@@ -80,7 +80,7 @@ async def test_every_option_is_kept_with_the_job(client: JobQueueClient, worker:
     assert json.loads(backoff)["base"] == 5.0
 
 
-async def test_what_the_kind_declares_holds_where_add_says_nothing(client: JobQueueClient) -> None:
+async def test_the_kinds_declaration_holds_for_options_that_add_omits(client: JobQueueClient) -> None:
     handle = await client.add(send_letter(text="dear"))
     record = await client.get(handle)
     assert record is not None
@@ -117,7 +117,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("value", REFUSED.values(), ids=REFUSED.keys())
-async def test_a_refused_argument_leaves_nothing_behind(storage: Probe, client: JobQueueClient, value: Any) -> None:
+async def test_a_refused_argument_stores_nothing(storage: Probe, client: JobQueueClient, value: Any) -> None:
     with pytest.raises(InvalidJobError, match="keep"):
         await client.add(keep(value))
     with pytest.raises(InvalidJobError, match="keep"):
@@ -132,7 +132,7 @@ async def test_a_refused_argument_is_named(client: JobQueueClient, name: str) ->
         await client.add(keep(REFUSED[name]))
 
 
-async def test_an_argument_of_the_wrong_type_is_named_and_leaves_nothing(
+async def test_an_argument_of_the_wrong_type_is_named_and_stores_nothing(
     storage: Probe, client: JobQueueClient
 ) -> None:
     with pytest.raises(InvalidJobError, match="order_id"):
@@ -159,7 +159,7 @@ async def test_an_argument_of_the_wrong_type_is_named_and_leaves_nothing(
     ],
     ids=str,
 )
-async def test_a_refused_option_is_named_and_leaves_nothing(
+async def test_a_refused_option_is_named_and_stores_nothing(
     storage: Probe, client: JobQueueClient, options: dict[str, Any]
 ) -> None:
     name = next(iter(options))
@@ -173,7 +173,7 @@ async def test_an_option_that_does_not_exist_is_a_type_error(client: JobQueueCli
         await client.add(send_receipt(1), prority=3)  # type: ignore[call-arg]
 
 
-async def test_what_is_no_job_is_refused(client: JobQueueClient) -> None:
+async def test_something_else_than_a_job_is_refused(client: JobQueueClient) -> None:
     with pytest.raises(ConfigurationError, match="@job"):
         await client.add(print)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="call it"):
@@ -186,7 +186,9 @@ VALUES = ["", "žluťoučký kůň 🐎 \u2028", {"b": [1, [2.5, [None, True]]],
 
 
 @pytest.mark.parametrize("value", VALUES, ids=["empty", "unicode", "nested", "big", "64 bits"])
-async def test_arguments_and_results_come_back_as_they_were(client: JobQueueClient, worker: Hands, value: Any) -> None:
+async def test_arguments_and_results_come_back_as_they_were(
+    client: JobQueueClient, worker: ManualWorker, value: Any
+) -> None:
     handle = await client.add(keep(value))
     claimed = await worker.claim_one()
     assert json.loads(claimed.arguments) == {"value": value}
@@ -199,7 +201,7 @@ async def test_arguments_and_results_come_back_as_they_were(client: JobQueueClie
 
 
 async def test_add_many_is_one_round_trip_in_the_order_given(
-    storage: Probe, client: JobQueueClient, worker: Hands
+    storage: Probe, client: JobQueueClient, worker: ManualWorker
 ) -> None:
     handles = await client.add_many((send_receipt(n) for n in range(1000)), tags=["bulk"])
     assert storage.calls["add"] == 1
@@ -225,7 +227,7 @@ async def test_add_many_takes_jobs_of_several_kinds_each_with_what_it_declares(c
     ]
 
 
-async def test_add_many_of_nothing_asks_the_storage_nothing(storage: Probe, client: JobQueueClient) -> None:
+async def test_add_many_of_an_empty_list_does_not_call_the_storage(storage: Probe, client: JobQueueClient) -> None:
     assert await client.add_many([]) == []
     assert storage.calls["add"] == 0
 
@@ -264,7 +266,7 @@ async def test_add_many_is_sent_again_after_an_outage_and_makes_no_second_job(
     assert all(handle.created for handle in handles)
 
 
-async def test_add_many_gives_up_when_patience_ends(storage: Probe) -> None:
+async def test_add_many_gives_up_after_patience_seconds(storage: Probe) -> None:
     async with JobQueueClient(storage, patience=0) as client:
         storage.fail("add")
         with pytest.raises(StorageUnavailableError, match="2 jobs may or may not have been added"):
@@ -272,9 +274,7 @@ async def test_add_many_gives_up_when_patience_ends(storage: Probe) -> None:
         assert storage.calls["add"] == 1
 
 
-async def test_a_job_in_the_callers_transaction_goes_past_the_group_and_is_not_sent_again(
-    storage: Probe, client: JobQueueClient
-) -> None:
+async def test_a_job_in_the_callers_transaction_is_sent_alone_and_once(storage: Probe, client: JobQueueClient) -> None:
     connection = object()
     handle = await client.add(send_receipt(1), connection=connection)
     handles = await client.add_many([send_receipt(2)], connection=connection)

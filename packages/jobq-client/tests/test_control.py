@@ -9,7 +9,7 @@ from jobq_client import JobKey, JobQueueClient
 from jobq_core import ConfigurationError, JobNotFoundError, JobState, JobStateError
 from jobq_core.states import Ending
 
-from .helpers import Hands, record_of
+from .helpers import ManualWorker, record_of
 from .jobs import keep, send_receipt
 
 
@@ -20,7 +20,7 @@ async def state_of(client: JobQueueClient, job: JobKey) -> JobState:
 
 
 @pytest.mark.parametrize("call", ["abort", "retry", "disable", "enable", "delete"])
-async def test_what_is_asked_of_a_job_that_is_not_there_says_so(client: JobQueueClient, call: str) -> None:
+async def test_control_of_an_unknown_job_raises_job_not_found(client: JobQueueClient, call: str) -> None:
     missing = uuid4()
     with pytest.raises(JobNotFoundError, match=str(missing)):
         await getattr(client, call)(missing)
@@ -34,7 +34,7 @@ async def test_a_job_can_be_named_by_handle_id_or_text(client: JobQueueClient) -
 
 
 async def test_aborting_a_waiting_job_ends_it_at_once_and_aborting_again_changes_nothing(
-    client: JobQueueClient, worker: Hands
+    client: JobQueueClient, worker: ManualWorker
 ) -> None:
     pending = await client.add(keep(1))
     later = await client.add(keep(2), delay=60)
@@ -45,7 +45,7 @@ async def test_aborting_a_waiting_job_ends_it_at_once_and_aborting_again_changes
     assert await worker.claim() == []
 
 
-async def test_aborting_a_running_job_asks_it_to_stop(client: JobQueueClient, worker: Hands) -> None:
+async def test_aborting_a_running_job_asks_it_to_stop(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(keep(1))
     job = await worker.claim_one()
     assert await handle.abort()
@@ -58,14 +58,14 @@ async def test_aborting_a_running_job_asks_it_to_stop(client: JobQueueClient, wo
     assert await state_of(client, handle) is JobState.ABORTED
 
 
-async def test_aborting_a_finished_job_changes_nothing(client: JobQueueClient, worker: Hands) -> None:
+async def test_aborting_a_finished_job_changes_nothing(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(keep(1))
     await worker.run(b"5")
     assert not await handle.abort()
     assert await handle.result() == 5
 
 
-async def test_aborting_a_run_touches_only_that_run(client: JobQueueClient, worker: Hands) -> None:
+async def test_aborting_a_run_touches_only_that_run(client: JobQueueClient, worker: ManualWorker) -> None:
     await client.add(keep(0), run_id="night")
     await worker.run()
     await client.add(keep(1), run_id="night")
@@ -82,7 +82,7 @@ async def test_aborting_a_run_touches_only_that_run(client: JobQueueClient, work
 
 @pytest.mark.parametrize("ending", [Ending.FAIL, Ending.ABORT])
 async def test_retrying_puts_a_failed_or_aborted_job_back_with_all_attempts(
-    client: JobQueueClient, worker: Hands, ending: Ending
+    client: JobQueueClient, worker: ManualWorker, ending: Ending
 ) -> None:
     handle = await client.add(send_receipt(1))
     await worker.settle(await worker.claim_one(), ending)
@@ -94,7 +94,7 @@ async def test_retrying_puts_a_failed_or_aborted_job_back_with_all_attempts(
     assert await handle.result() == "sent"
 
 
-async def test_retrying_a_job_in_any_other_state_changes_nothing(client: JobQueueClient, worker: Hands) -> None:
+async def test_retrying_a_job_in_any_other_state_changes_nothing(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(keep(1))
     assert not await client.retry(handle)
     job = await worker.claim_one()
@@ -104,14 +104,14 @@ async def test_retrying_a_job_in_any_other_state_changes_nothing(client: JobQueu
     assert await state_of(client, handle) is JobState.COMPLETED
 
 
-async def test_of_two_who_retry_a_job_one_is_told_that_it_was_he(client: JobQueueClient) -> None:
+async def test_of_two_concurrent_retries_one_returns_true(client: JobQueueClient) -> None:
     handle = await client.add(keep(1))
     await client.abort(handle)
     assert sorted(await asyncio.gather(client.retry(handle), client.retry(handle))) == [False, True]
 
 
 async def test_retrying_a_job_whose_key_another_holds_is_an_error_and_changes_nothing(
-    client: JobQueueClient, worker: Hands
+    client: JobQueueClient, worker: ManualWorker
 ) -> None:
     first = await client.add(keep(1), unique="one")
     await worker.fail(await worker.claim_one())
@@ -121,7 +121,7 @@ async def test_retrying_a_job_whose_key_another_holds_is_an_error_and_changes_no
     assert await state_of(client, first) is JobState.FAILED
 
 
-async def test_a_disabled_job_does_not_run_until_it_is_enabled(client: JobQueueClient, worker: Hands) -> None:
+async def test_a_disabled_job_does_not_run_until_it_is_enabled(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(keep(1))
     assert await client.disable(handle)
     assert not await client.disable(handle)
@@ -131,7 +131,9 @@ async def test_a_disabled_job_does_not_run_until_it_is_enabled(client: JobQueueC
     assert (await worker.claim_one()).id == handle.id
 
 
-async def test_disabling_a_running_job_can_be_taken_back(client: JobQueueClient, worker: Hands) -> None:
+async def test_enabling_withdraws_the_request_to_disable_a_running_job(
+    client: JobQueueClient, worker: ManualWorker
+) -> None:
     handle = await client.add(keep(1))
     job = await worker.claim_one()
     assert await client.disable(handle)
@@ -144,7 +146,7 @@ async def test_disabling_a_running_job_can_be_taken_back(client: JobQueueClient,
     assert await handle.result() == 1
 
 
-async def test_a_deleted_job_is_gone_and_its_settlement_leaves_no_ghost(client: JobQueueClient, worker: Hands) -> None:
+async def test_the_settlement_of_a_deleted_job_changes_nothing(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(keep(1))
     job = await worker.claim_one()
     assert await client.delete(handle)
@@ -153,7 +155,9 @@ async def test_a_deleted_job_is_gone_and_its_settlement_leaves_no_ghost(client: 
     assert await client.get(handle) is None
 
 
-async def test_a_cleared_queue_leaves_no_ghost_of_its_running_jobs(client: JobQueueClient, worker: Hands) -> None:
+async def test_the_settlement_of_a_job_of_a_cleared_queue_changes_nothing(
+    client: JobQueueClient, worker: ManualWorker
+) -> None:
     handle = await client.add(keep(1))
     await client.add(keep(2), delay=60)
     job = await worker.claim_one()

@@ -42,9 +42,7 @@ async def test_50_concurrent_adds_share_one_statement(storage: Probe, client: Jo
     assert len({handle.id for handle in handles}) == 50
 
 
-async def test_one_statement_is_under_way_and_what_comes_meanwhile_goes_into_the_next(
-    storage: Probe, client: JobQueueClient
-) -> None:
+async def test_adds_during_a_statement_go_into_the_next_one(storage: Probe, client: JobQueueClient) -> None:
     gate = storage.hold("add")
     first = asyncio.create_task(client.add(send_receipt(0)))
     await until(lambda: storage.calls["add"] == 1)
@@ -57,7 +55,7 @@ async def test_one_statement_is_under_way_and_what_comes_meanwhile_goes_into_the
     assert [len(batch) for batch in storage.added] == [1, 20]
 
 
-async def test_who_adds_one_after_another_sends_them_from_its_own_task(storage: Probe, client: JobQueueClient) -> None:
+async def test_lone_adds_are_sent_from_their_callers_task(storage: Probe, client: JobQueueClient) -> None:
     await client.add(keep(0))
     tasks: list[asyncio.Task[None] | None] = []
     storage.refuse = lambda job: tasks.append(asyncio.current_task())
@@ -100,7 +98,7 @@ async def test_adds_that_come_while_a_lone_add_is_under_way_form_one_group(
 
 
 @pytest.mark.parametrize("end", ["cancelled", "refused"])
-async def test_a_lone_add_that_ends_badly_leaves_those_that_came_meanwhile_alone(
+async def test_a_lone_add_that_fails_does_not_affect_concurrent_adds(
     storage: Probe, client: JobQueueClient, end: str
 ) -> None:
     await client.add(keep(0))
@@ -119,7 +117,7 @@ async def test_a_lone_add_that_ends_badly_leaves_those_that_came_meanwhile_alone
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_a_lone_add_rides_out_an_outage(storage: Probe, client: JobQueueClient, after: bool) -> None:
+async def test_a_lone_add_is_retried_during_an_outage(storage: Probe, client: JobQueueClient, after: bool) -> None:
     await client.add(keep(0))
     storage.fail("add", times=2, after=after)
     assert (await client.add(keep(1))).created
@@ -127,7 +125,7 @@ async def test_a_lone_add_rides_out_an_outage(storage: Probe, client: JobQueueCl
     assert await total(storage) == 2
 
 
-async def test_stopping_waits_for_a_lone_add_and_for_what_came_meanwhile(storage: Probe) -> None:
+async def test_stopping_waits_for_a_lone_add_and_concurrent_adds(storage: Probe) -> None:
     client = JobQueueClient(storage)
     await client.start()
     await client.add(keep(0))
@@ -169,9 +167,7 @@ async def test_a_refused_job_is_found_in_few_statements(storage: Probe, client: 
     assert storage.calls["add"] <= 2 * 10 + 1
 
 
-async def test_an_error_of_the_driver_that_nobody_foresaw_reaches_its_caller_alone(
-    storage: Probe, client: JobQueueClient
-) -> None:
+async def test_an_unexpected_error_reaches_the_caller_of_its_job_only(storage: Probe, client: JobQueueClient) -> None:
     storage.refuse = lambda job: KeyError("a bug") if b"2" in job.arguments else None
     outcomes = await asyncio.gather(*(client.add(keep(n)) for n in range(5)), return_exceptions=True)
     assert [type(outcome).__name__ for outcome in outcomes] == [
@@ -183,7 +179,7 @@ async def test_an_error_of_the_driver_that_nobody_foresaw_reaches_its_caller_alo
     ]
 
 
-async def test_a_wrong_schema_is_nobodys_guilt_and_is_not_looked_for(storage: Probe, client: JobQueueClient) -> None:
+async def test_a_wrong_schema_fails_all_jobs_after_one_statement(storage: Probe, client: JobQueueClient) -> None:
     storage.fail("add", SchemaError("run jobq migrate"))
     outcomes = await asyncio.gather(*(client.add(keep(n)) for n in range(5)), return_exceptions=True)
     assert all(isinstance(outcome, SchemaError) for outcome in outcomes)
@@ -206,9 +202,7 @@ async def test_a_commit_whose_answer_was_lost_makes_no_second_job(storage: Probe
     assert all(handle.created for handle in handles)
 
 
-async def test_an_outage_while_the_guilty_job_is_looked_for_loses_no_job(
-    storage: Probe, client: JobQueueClient
-) -> None:
+async def test_an_outage_while_a_refused_job_is_searched_loses_no_job(storage: Probe, client: JobQueueClient) -> None:
     storage.refuse = lambda job: StorageError("no") if b"0" in job.arguments else None
     storage.fail("add", StorageError("the group"))
     storage.fail("add")
@@ -217,7 +211,7 @@ async def test_an_outage_while_the_guilty_job_is_looked_for_loses_no_job(
     assert await total(storage) == 3
 
 
-async def test_each_callers_patience_ends_by_itself_with_an_error_of_its_own() -> None:
+async def test_each_caller_gives_up_after_its_own_time_with_its_own_error() -> None:
     moment = 0.0
     attempts = 0
 
@@ -238,7 +232,7 @@ async def test_each_callers_patience_ends_by_itself_with_an_error_of_its_own() -
     assert errors[0] is not errors[1]
 
 
-async def test_a_job_that_was_never_sent_is_said_not_to_be_added() -> None:
+async def test_the_error_of_a_job_never_sent_says_that_it_was_not_added() -> None:
     gate = asyncio.Event()
     moment = 0.0
 
@@ -287,7 +281,7 @@ async def test_a_caller_cancelled_before_its_job_was_sent_adds_nothing(storage: 
     assert await total(storage) == 1
 
 
-async def test_a_group_has_a_size_that_the_database_can_take() -> None:
+async def test_a_group_has_a_maximum_size() -> None:
     sizes: list[int] = []
 
     async def send(jobs: list[NewJob]) -> list[Added]:
@@ -303,7 +297,7 @@ async def test_a_group_has_a_size_that_the_database_can_take() -> None:
     assert sizes == [2, 2, 1]
 
 
-async def test_an_answer_of_the_wrong_length_is_an_error_and_strands_nobody() -> None:
+async def test_an_answer_of_the_wrong_length_raises_for_every_caller() -> None:
     async def send(jobs: object) -> list[Added]:
         return []
 
@@ -312,7 +306,7 @@ async def test_an_answer_of_the_wrong_length_is_an_error_and_strands_nobody() ->
     assert [str(outcome) for outcome in outcomes] == ["the storage gave 0 answers to 1 jobs"] * 2
 
 
-async def test_stopping_adds_what_was_taken_in_before_it_closes_the_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stopping_sends_accepted_jobs_before_it_closes_the_storage(monkeypatch: pytest.MonkeyPatch) -> None:
     storage = Probe()
     monkeypatch.setattr("jobq_core.owned_storage.as_storage", lambda url: storage)
     client = JobQueueClient("memory://")
@@ -360,7 +354,7 @@ async def test_the_group_runs_in_no_callers_context(storage: Probe, client: JobQ
     assert seen == ["none"]
 
 
-async def test_callers_are_told_when_the_event_loop_ends_their_group() -> None:
+async def test_callers_get_an_error_when_the_event_loop_cancels_their_group() -> None:
     async def send(jobs: object) -> list[Added]:
         await asyncio.Event().wait()
         raise AssertionError
@@ -376,14 +370,14 @@ async def test_callers_are_told_when_the_event_loop_ends_their_group() -> None:
         await add
 
 
-async def test_a_full_disk_is_not_hammered_for_the_guilty_job(storage: Probe, client: JobQueueClient) -> None:
+async def test_a_storage_that_refuses_all_jobs_gets_few_statements(storage: Probe, client: JobQueueClient) -> None:
     storage.refuse = lambda job: StorageError("the disk is full")
     outcomes = await asyncio.gather(*(client.add(keep(n)) for n in range(1000)), return_exceptions=True)
     assert all(isinstance(outcome, StorageError) for outcome in outcomes)
     assert storage.calls["add"] < 30
 
 
-async def test_many_guilty_jobs_do_not_make_the_innocent_fail(storage: Probe, client: JobQueueClient) -> None:
+async def test_many_refused_jobs_do_not_make_the_others_fail(storage: Probe, client: JobQueueClient) -> None:
     storage.refuse = lambda job: StorageError("no") if json.loads(job.arguments)["value"] % 2 else None
     outcomes = await asyncio.gather(*(client.add(keep(n)) for n in range(100)), return_exceptions=True)
     assert [isinstance(outcome, StorageError) for outcome in outcomes] == [bool(n % 2) for n in range(100)]
@@ -396,7 +390,7 @@ async def test_adding_while_the_client_stops_is_refused() -> None:
         await GroupCommit(Probe().add, patience=10, closing=closing).add(new_job())
 
 
-async def test_a_storage_that_takes_no_writes_is_not_waited_for(storage: Probe, client: JobQueueClient) -> None:
+async def test_a_read_only_storage_fails_at_once(storage: Probe, client: JobQueueClient) -> None:
     def refuse(job: NewJob) -> None:
         raise StorageReadOnlyError("a standby")
 

@@ -9,11 +9,11 @@ import pytest
 from jobq_client import JobHandle, JobQueueClient
 from jobq_core import ConfigurationError, InvalidJobError, JobNotFoundError, Progress
 
-from .helpers import Hands
+from .helpers import ManualWorker
 from .jobs import Receipt, Thumbnail, keep, print_receipt, send_letter
 
 
-async def test_a_handle_from_an_id_gives_the_declared_type(client: JobQueueClient, worker: Hands) -> None:
+async def test_a_handle_from_an_id_gives_the_declared_type(client: JobQueueClient, worker: ManualWorker) -> None:
     added = await client.add(print_receipt(3))
     await worker.run(b'{"number":3,"lines":["a"]}')
     for handle in (client.handle(added.id, print_receipt), client.handle(str(added.id), print_receipt)):
@@ -31,7 +31,7 @@ async def test_a_handle_from_an_id_follows_and_aborts(client: JobQueueClient) ->
 
 
 async def test_a_handle_of_another_kind_than_the_job_is_refused_when_it_is_waited_for(
-    client: JobQueueClient, worker: Hands
+    client: JobQueueClient, worker: ManualWorker
 ) -> None:
     added = await client.add(print_receipt(3))
     await worker.run(b'{"number":3,"lines":["a"]}')
@@ -39,14 +39,14 @@ async def test_a_handle_of_another_kind_than_the_job_is_refused_when_it_is_waite
         await client.handle(added.id, keep).result()
 
 
-async def test_a_handle_of_no_job_says_so_when_it_is_used(client: JobQueueClient) -> None:
+async def test_a_handle_of_an_unknown_job_raises_when_it_is_used(client: JobQueueClient) -> None:
     handle = client.handle(uuid4(), send_letter)
     assert handle.queue == "mail"
     with pytest.raises(JobNotFoundError):
         await handle.result(timeout=0)
 
 
-def test_what_is_no_id_or_no_kind_is_refused() -> None:
+def test_an_invalid_id_or_kind_is_refused() -> None:
     client = JobQueueClient("memory://")
     with pytest.raises(InvalidJobError, match="'seven' is not a job id"):
         client.handle("seven", keep)

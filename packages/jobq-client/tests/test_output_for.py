@@ -5,12 +5,12 @@ import pytest
 from jobq_client import JobQueueClient, Output
 from jobq_core import ConfigurationError
 
-from .helpers import Hands
+from .helpers import ManualWorker
 from .jobs import convert, keep
 
 
 async def test_the_result_of_equal_arguments_is_found_whatever_the_order_of_keys(
-    client: JobQueueClient, worker: Hands
+    client: JobQueueClient, worker: ManualWorker
 ) -> None:
     await client.add(convert({"size": {"w": 1, "h": [{"a": 1, "b": 2}]}, "to": "png"}))
     await worker.run(b'"a.png"')
@@ -18,14 +18,16 @@ async def test_the_result_of_equal_arguments_is_found_whatever_the_order_of_keys
     assert await client.output_for(same) == "a.png"
 
 
-async def test_no_match_is_none(client: JobQueueClient, worker: Hands) -> None:
+async def test_without_a_match_it_returns_none(client: JobQueueClient, worker: ManualWorker) -> None:
     assert await client.output_for(convert({"a": 1})) is None
     await client.add(convert({"a": 1}))
     await worker.run(b'"a.png"')
     assert await client.output_for(convert({"a": 2})) is None
 
 
-async def test_a_result_that_is_none_can_be_told_from_no_match(client: JobQueueClient, worker: Hands) -> None:
+async def test_find_output_distinguishes_the_result_none_from_no_match(
+    client: JobQueueClient, worker: ManualWorker
+) -> None:
     handle = await client.add(convert({"a": 1}))
     assert await client.find_output(convert({"a": 1})) is None
     await worker.run(b"null")
@@ -33,7 +35,7 @@ async def test_a_result_that_is_none_can_be_told_from_no_match(client: JobQueueC
     assert await client.find_output(convert({"a": 1})) == Output(handle.id, None)
 
 
-async def test_it_is_the_newest_completed_job(client: JobQueueClient, worker: Hands) -> None:
+async def test_it_is_the_newest_completed_job(client: JobQueueClient, worker: ManualWorker) -> None:
     for result in (b'"first"', b'"second"'):
         await client.add(convert({"a": 1}))
         await worker.run(result)
@@ -43,7 +45,7 @@ async def test_it_is_the_newest_completed_job(client: JobQueueClient, worker: Ha
     assert await client.output_for(convert({"a": 1})) == "second"
 
 
-async def test_it_looks_where_add_would_put_the_job(client: JobQueueClient, worker: Hands) -> None:
+async def test_the_queue_is_the_one_that_add_would_choose(client: JobQueueClient, worker: ManualWorker) -> None:
     await client.add(convert({"a": 1}), queue="mail")
     await worker.run(b'"a.png"')
     assert await client.output_for(convert({"a": 1})) is None

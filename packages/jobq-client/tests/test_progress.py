@@ -11,11 +11,11 @@ from jobq_client import JobQueueClient
 from jobq_core import ClosedError, JobNotFoundError, Progress
 from jobq_core.states import Ending
 
-from .helpers import Hands, Probe, until
+from .helpers import ManualWorker, Probe, until
 from .jobs import keep, send_receipt
 
 
-async def test_a_handle_says_how_far_the_job_is(client: JobQueueClient, worker: Hands) -> None:
+async def test_a_handle_returns_the_progress(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(1))
     assert await handle.progress() == Progress()
     await worker.report(await worker.claim_one(), 40, "half done", {"pages": [1, 2]})
@@ -25,73 +25,77 @@ async def test_a_handle_says_how_far_the_job_is(client: JobQueueClient, worker: 
         await client.progress_of(uuid4())
 
 
-async def test_progress_reaches_a_client_that_did_not_add_the_job(client: JobQueueClient, worker: Hands) -> None:
+async def test_progress_reaches_a_client_that_did_not_add_the_job(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(1))
     async with JobQueueClient(worker.storage, poll=3600) as other:
-        heard: list[Progress] = []
-        other.on_progress(handle.id, heard.append)
+        seen: list[Progress] = []
+        other.on_progress(handle.id, seen.append)
         job = await worker.claim_one()
         for percent in (10, 20):
             await worker.report(job, percent)
-            await until(lambda wanted=percent: bool(heard) and heard[-1].percent == wanted)  # type: ignore[misc]
-        assert [progress.percent for progress in heard] == [10, 20]
+            await until(lambda wanted=percent: bool(seen) and seen[-1].percent == wanted)  # type: ignore[misc]
+        assert [progress.percent for progress in seen] == [10, 20]
 
 
-async def test_progress_made_before_the_listener_came_is_told_at_once(client: JobQueueClient, worker: Hands) -> None:
+async def test_progress_before_the_subscription_is_delivered_at_once(
+    client: JobQueueClient, worker: ManualWorker
+) -> None:
     handle = await client.add(send_receipt(1))
     job = await worker.claim_one()
     await worker.report(job, 70)
-    heard: list[Progress] = []
-    cancel = client.on_progress(handle, heard.append)
-    await until(lambda: bool(heard))
-    assert heard == [Progress(percent=70)]
+    seen: list[Progress] = []
+    cancel = client.on_progress(handle, seen.append)
+    await until(lambda: bool(seen))
+    assert seen == [Progress(percent=70)]
     cancel()
 
 
-async def test_a_change_of_message_or_details_alone_is_told(client: JobQueueClient, worker: Hands) -> None:
+async def test_a_change_of_message_or_details_alone_is_delivered(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(1))
     job = await worker.claim_one()
-    heard: list[Progress] = []
-    cancel = client.on_progress(handle, heard.append)
+    seen: list[Progress] = []
+    cancel = client.on_progress(handle, seen.append)
     steps = [(10.0, "a", None), (10.0, "b", None), (10.0, "b", {"n": 1}), (10.0, "b", {"n": 2})]
     for count, step in enumerate(steps, 1):
         await worker.report(job, *step)
-        await until(lambda wanted=count: len(heard) == wanted)  # type: ignore[misc]
-    assert [(p.percent, p.message, p.details) for p in heard] == steps
+        await until(lambda wanted=count: len(seen) == wanted)  # type: ignore[misc]
+    assert [(p.percent, p.message, p.details) for p in seen] == steps
     cancel()
 
 
-async def test_the_same_progress_again_is_not_told(storage: Probe, client: JobQueueClient, worker: Hands) -> None:
+async def test_the_same_progress_again_is_not_delivered(
+    storage: Probe, client: JobQueueClient, worker: ManualWorker
+) -> None:
     handle = await client.add(send_receipt(1))
     job = await worker.claim_one()
-    heard: list[Progress] = []
-    client.on_progress(handle, heard.append)
+    seen: list[Progress] = []
+    client.on_progress(handle, seen.append)
     await worker.report(job, 10)
-    await until(lambda: len(heard) == 1)
+    await until(lambda: len(seen) == 1)
     await worker.report(job, 10)
     await worker.report(job, 10)
     await worker.complete(job)
     await until(lambda: storage.listening == 0)
-    assert len(heard) == 1
+    assert len(seen) == 1
 
 
-async def test_listeners_of_one_job_do_not_hear_anothers(client: JobQueueClient, worker: Hands) -> None:
+async def test_callbacks_get_the_progress_of_their_own_job_only(client: JobQueueClient, worker: ManualWorker) -> None:
     handles = await client.add_many([keep(0), keep(1)])
     jobs = await worker.claim()
-    heard: list[list[float]] = [[], []]
+    seen: list[list[float]] = [[], []]
     cancels = [
-        client.on_progress(handles[0], lambda progress: heard[0].append(progress.percent)),
-        client.on_progress(handles[1], lambda progress: heard[1].append(progress.percent)),
+        client.on_progress(handles[0], lambda progress: seen[0].append(progress.percent)),
+        client.on_progress(handles[1], lambda progress: seen[1].append(progress.percent)),
     ]
     await worker.report(jobs[0], 11)
     await worker.report(jobs[1], 22)
-    await until(lambda: all(heard))
-    assert heard == [[11], [22]]
+    await until(lambda: all(seen))
+    assert seen == [[11], [22]]
     for cancel in cancels:
         cancel()
 
 
-async def test_two_listeners_of_one_job_both_hear_it(client: JobQueueClient, worker: Hands) -> None:
+async def test_two_callbacks_of_one_job_both_get_its_progress(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(1))
     job = await worker.claim_one()
     first: list[Progress] = []
@@ -104,78 +108,78 @@ async def test_two_listeners_of_one_job_both_hear_it(client: JobQueueClient, wor
         cancel()
 
 
-async def test_after_unsubscribing_nothing_is_heard_and_nothing_listens(
-    storage: Probe, client: JobQueueClient, worker: Hands
+async def test_after_unsubscribing_nothing_is_delivered_and_nothing_is_subscribed(
+    storage: Probe, client: JobQueueClient, worker: ManualWorker
 ) -> None:
     handle = await client.add(send_receipt(1))
     job = await worker.claim_one()
-    heard: list[Progress] = []
-    cancel = client.on_progress(handle, heard.append)
+    seen: list[Progress] = []
+    cancel = client.on_progress(handle, seen.append)
     await worker.report(job, 5)
-    await until(lambda: bool(heard))
+    await until(lambda: bool(seen))
     cancel()
     cancel()
     await worker.report(job, 6)
     await until(lambda: storage.listening == 0)
-    assert heard == [Progress(percent=5)]
+    assert seen == [Progress(percent=5)]
 
 
-async def test_listening_ends_with_the_job(storage: Probe, client: JobQueueClient, worker: Hands) -> None:
+async def test_a_subscription_ends_with_the_job(storage: Probe, client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(1))
     job = await worker.claim_one()
-    heard: list[Progress] = []
-    client.on_progress(handle, heard.append)
+    seen: list[Progress] = []
+    client.on_progress(handle, seen.append)
     await worker.report(job, 99)
     await worker.complete(job)
-    await until(lambda: bool(heard) and storage.listening == 0)
-    assert heard == [Progress(percent=99)]
+    await until(lambda: bool(seen) and storage.listening == 0)
+    assert seen == [Progress(percent=99)]
 
 
-async def test_progress_is_told_across_attempts(client: JobQueueClient, worker: Hands) -> None:
+async def test_progress_is_delivered_across_attempts(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(1))
-    heard: list[float] = []
-    cancel = client.on_progress(handle, lambda progress: heard.append(progress.percent))
+    seen: list[float] = []
+    cancel = client.on_progress(handle, lambda progress: seen.append(progress.percent))
     job = await worker.claim_one()
     await worker.report(job, 50)
-    await until(lambda: heard == [50])
+    await until(lambda: seen == [50])
     await worker.settle(job, Ending.RETRY)
     await worker.report(await worker.claim_one(), 10)
-    await until(lambda: heard[-1] == 10)
+    await until(lambda: seen[-1] == 10)
     cancel()
 
 
-async def test_an_async_callback_is_awaited(client: JobQueueClient, worker: Hands) -> None:
+async def test_an_async_callback_is_awaited(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(1))
-    heard = asyncio.Queue[Progress]()
+    seen = asyncio.Queue[Progress]()
 
     async def callback(progress: Progress) -> None:
-        await heard.put(progress)
+        await seen.put(progress)
 
     cancel = client.on_progress(handle, callback)
     await worker.report(await worker.claim_one(), 5)
-    assert await heard.get() == Progress(percent=5)
+    assert await seen.get() == Progress(percent=5)
     cancel()
 
 
-async def test_a_callback_runs_in_the_context_of_whoever_gave_it(client: JobQueueClient, worker: Hands) -> None:
+async def test_a_callback_runs_in_the_context_of_its_caller(client: JobQueueClient, worker: ManualWorker) -> None:
     request = contextvars.ContextVar("request", default="none")
-    heard: list[str] = []
+    seen: list[str] = []
     handle = await client.add(send_receipt(1))
     cancels = []
     for name in ("a", "b"):
         request.set(name)
-        cancels.append(client.on_progress(handle, lambda _: heard.append(request.get())))
+        cancels.append(client.on_progress(handle, lambda _: seen.append(request.get())))
     await worker.report(await worker.claim_one(), 5)
-    await until(lambda: heard == ["a", "b"])
+    await until(lambda: seen == ["a", "b"])
     for cancel in cancels:
         cancel()
 
 
-async def test_a_callback_that_fails_is_logged_and_hurts_no_other(
-    client: JobQueueClient, worker: Hands, caplog: pytest.LogCaptureFixture
+async def test_a_callback_that_fails_is_logged_and_does_not_affect_others(
+    client: JobQueueClient, worker: ManualWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     handle = await client.add(send_receipt(1))
-    heard: list[Progress] = []
+    seen: list[Progress] = []
 
     def fails(progress: Progress) -> None:
         raise ZeroDivisionError("in the callback")
@@ -185,11 +189,11 @@ async def test_a_callback_that_fails_is_logged_and_hurts_no_other(
 
     client.on_progress(handle, fails)
     client.on_progress(handle, fails_later)
-    client.on_progress(handle, heard.append)
+    client.on_progress(handle, seen.append)
     waiting = asyncio.create_task(handle.result())
     job = await worker.claim_one()
     await worker.report(job, 5)
-    await until(lambda: bool(heard))
+    await until(lambda: bool(seen))
     await worker.complete(job, b'"sent"')
     assert await waiting == "sent"
     await until(lambda: len(caplog.records) == 2)
@@ -199,7 +203,7 @@ async def test_a_callback_that_fails_is_logged_and_hurts_no_other(
     }
 
 
-async def test_listening_to_no_job_is_logged(
+async def test_following_an_unknown_job_with_a_callback_is_logged(
     storage: Probe, client: JobQueueClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "jobq.client")
@@ -210,7 +214,7 @@ async def test_listening_to_no_job_is_logged(
     await until(lambda: storage.listening == 0)
 
 
-async def test_following_gives_each_progress_until_the_end(client: JobQueueClient, worker: Hands) -> None:
+async def test_following_gives_each_progress_until_the_end(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(1))
     seen: list[float] = []
 
@@ -229,7 +233,7 @@ async def test_following_gives_each_progress_until_the_end(client: JobQueueClien
     assert seen == [25, 50, 75, 100]
 
 
-async def test_following_a_finished_job_gives_its_last_progress(client: JobQueueClient, worker: Hands) -> None:
+async def test_following_a_finished_job_gives_its_last_progress(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(1))
     job = await worker.claim_one()
     await worker.report(job, 80)
@@ -237,7 +241,7 @@ async def test_following_a_finished_job_gives_its_last_progress(client: JobQueue
     assert [progress.percent async for progress in client.follow(handle.id)] == [80]
 
 
-async def test_a_slow_reader_gets_the_latest(storage: Probe, client: JobQueueClient, worker: Hands) -> None:
+async def test_a_slow_reader_gets_the_latest(storage: Probe, client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(1))
     job = await worker.claim_one()
     await worker.report(job, 1)
@@ -253,7 +257,9 @@ async def test_a_slow_reader_gets_the_latest(storage: Probe, client: JobQueueCli
         await anext(reader)
 
 
-async def test_following_an_unknown_or_deleted_job_says_it_is_not_found(client: JobQueueClient, worker: Hands) -> None:
+async def test_following_an_unknown_or_deleted_job_raises_job_not_found(
+    client: JobQueueClient, worker: ManualWorker
+) -> None:
     with pytest.raises(JobNotFoundError):
         await anext(client.follow(uuid4()))
     handle = await client.add(send_receipt(1))
@@ -278,7 +284,7 @@ async def test_a_client_that_stops_ends_its_followers(storage: Probe) -> None:
     assert storage.listening == 0
 
 
-async def test_progress_on_a_finished_job_changes_nothing(client: JobQueueClient, worker: Hands) -> None:
+async def test_progress_on_a_finished_job_changes_nothing(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(1))
     job = await worker.claim_one()
     await worker.complete(job)
@@ -286,19 +292,19 @@ async def test_progress_on_a_finished_job_changes_nothing(client: JobQueueClient
     assert await handle.progress() == Progress()
 
 
-async def test_who_unsubscribes_while_the_answer_is_on_its_way_hears_nothing(
-    storage: Probe, client: JobQueueClient, worker: Hands
+async def test_unsubscribing_during_a_read_delivers_nothing(
+    storage: Probe, client: JobQueueClient, worker: ManualWorker
 ) -> None:
     handle = await client.add(send_receipt(1))
     await worker.report(await worker.claim_one(), 5)
-    heard: list[Progress] = []
+    seen: list[Progress] = []
     gate = storage.hold("get_status", after=True)
-    first = client.on_progress(handle, heard.append)
+    first = client.on_progress(handle, seen.append)
     others: list[Progress] = []
     second = client.on_progress(handle, others.append)
     await until(lambda: storage.calls["get_status"] == 1)
     first()
     gate.set()
     await until(lambda: bool(others))
-    assert heard == []
+    assert seen == []
     second()

@@ -74,13 +74,13 @@ def test_the_message_of_a_key_error_is_not_quoted_twice() -> None:
     assert str(made) == "'size'"
 
 
-def test_an_error_that_makes_its_message_itself_does_not_make_it_of_its_message() -> None:
+def test_an_error_that_builds_its_message_is_made_with_the_stored_one() -> None:
     made = raised(name(PriceError), "no price for tea")
     assert type(made) is PriceError
     assert str(made) == "no price for tea"
 
 
-def test_an_error_that_needs_more_than_a_message_is_made_all_the_same() -> None:
+def test_an_error_whose_init_takes_more_than_a_message_is_made() -> None:
     made = raised(name(StockError), "0 left of tea")
     assert type(made) is StockError
     assert str(made) == "0 left of tea"
@@ -94,7 +94,7 @@ def test_an_error_that_cannot_be_made_is_a_job_error_with_its_name() -> None:
 
 
 @pytest.mark.parametrize("said", [JobNotFoundError, AbortSignalJobError, JobDisabledError])
-def test_a_handler_that_failed_with_what_the_client_says_itself_is_not_mistaken_for_that(said: type[JobError]) -> None:
+def test_a_handlers_error_of_a_type_that_the_client_raises_itself_is_a_job_error(said: type[JobError]) -> None:
     made = raised(name(said), "the other job")
     assert type(made) is JobError
     assert made.type_name == name(said)
@@ -104,11 +104,11 @@ def test_a_handler_that_failed_with_what_the_client_says_itself_is_not_mistaken_
     "steering",
     ["StopIteration", "StopAsyncIteration", "SystemExit", "KeyboardInterrupt"],
 )
-def test_an_exception_that_would_steer_this_process_is_not_raised(steering: str) -> None:
+def test_an_exception_that_controls_the_process_is_not_raised(steering: str) -> None:
     assert type(raised(steering, "x")) is JobError
 
 
-def test_a_name_that_is_no_exception_is_not_called() -> None:
+def test_a_name_of_something_else_than_an_exception_is_not_called() -> None:
     assert type(raised("print", "x")) is JobError
     assert type(raised("exit", "x")) is JobError
 
@@ -121,7 +121,7 @@ def test_a_failure_without_a_record_is_a_job_error() -> None:
         result_of(status, None)
 
 
-def test_why_a_job_was_aborted_or_disabled_is_said() -> None:
+def test_the_reason_of_an_abort_or_disable_is_in_the_message() -> None:
     aborted = raised("x", "the shop closed", JobState.ABORTED)
     assert isinstance(aborted, AbortSignalJobError)
     assert str(aborted).endswith("was aborted: the shop closed")

@@ -10,7 +10,7 @@ import pytest
 from jobq_client import JobQueueClient, served_queues, waiting
 from jobq_core import JobState, StorageError, WaitTimeoutError
 
-from .helpers import Hands, Probe, until
+from .helpers import ManualWorker, Probe, until
 from .jobs import keep, send_receipt
 
 
@@ -22,7 +22,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_wait_of_the_usual_length_does_not_read_the_workers(
-    storage: Probe, client: JobQueueClient, worker: Hands
+    storage: Probe, client: JobQueueClient, worker: ManualWorker
 ) -> None:
     handle = await client.add(send_receipt(1))
     waiting_for = asyncio.create_task(handle.result(timeout=3600))
@@ -40,7 +40,7 @@ async def test_a_wait_of_the_usual_length_does_not_read_the_workers(
     ],
 )
 async def test_a_timeout_names_a_queue_that_no_worker_serves(
-    client: JobQueueClient, worker: Hands, queue: str, problem: str
+    client: JobQueueClient, worker: ManualWorker, queue: str, problem: str
 ) -> None:
     handle = await client.add(keep(1), queue=queue)
     for timeout in (0, 0.01):
@@ -60,15 +60,15 @@ async def test_a_timeout_says_that_no_worker_is_running_at_all(storage: Probe, c
 async def test_a_worker_whose_heartbeat_expired_serves_nothing() -> None:
     ago = 100.0
     async with Probe(clock=lambda: time.time() - ago) as storage:
-        await Hands(storage, lost_after=99).register()
+        await ManualWorker(storage, lost_after=99).register()
         ago = 0.0
         async with JobQueueClient(storage) as client:
             with pytest.raises(WaitTimeoutError, match="no worker is running"):
                 await client.wait_for(await client.add(keep(1)), timeout=0)
 
 
-async def test_a_timeout_says_nothing_of_a_queue_that_is_served_or_a_job_that_runs(
-    storage: Probe, client: JobQueueClient, worker: Hands
+async def test_a_timeout_does_not_name_a_served_queue_or_the_queue_of_a_running_job(
+    storage: Probe, client: JobQueueClient, worker: ManualWorker
 ) -> None:
     pending = await client.add(keep(1))
     with pytest.raises(WaitTimeoutError, match=r"it is pending$"):
@@ -104,7 +104,7 @@ async def test_workers_that_are_read_slowly_delay_the_timeout_little(
 
 @pytest.mark.usefixtures("at_once")
 async def test_a_wait_in_an_unserved_queue_is_logged_once_per_queue(
-    storage: Probe, client: JobQueueClient, worker: Hands, caplog: pytest.LogCaptureFixture
+    storage: Probe, client: JobQueueClient, worker: ManualWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     handles = [await client.add(keep(1), queue=queue) for queue in ("mial", "mial", "images", "mail")]
     waits = [asyncio.create_task(client.wait_for(handle)) for handle in handles]
@@ -121,7 +121,7 @@ async def test_a_wait_in_an_unserved_queue_is_logged_once_per_queue(
 
 @pytest.mark.usefixtures("at_once")
 async def test_a_job_that_ends_while_its_queue_is_checked_is_returned_at_once(
-    storage: Probe, client: JobQueueClient, worker: Hands
+    storage: Probe, client: JobQueueClient, worker: ManualWorker
 ) -> None:
     gate = storage.hold("workers")
     handle = await client.add(send_receipt(1))

@@ -7,11 +7,11 @@ import pytest
 from jobq_client import JobQueueClient
 from jobq_core import ConfigurationError
 
-from .helpers import Hands, Probe, total
+from .helpers import ManualWorker, Probe, total
 from .jobs import keep, send_receipt
 
 
-async def test_50_concurrent_adds_with_one_key_make_one_job_and_each_caller_knows_who_made_it(
+async def test_50_concurrent_adds_with_one_key_make_one_job_and_one_handle_is_created(
     storage: Probe, client: JobQueueClient
 ) -> None:
     handles = await asyncio.gather(*(client.add(send_receipt(n), unique="one") for n in range(50)))
@@ -30,7 +30,7 @@ async def test_50_clients_with_one_key_make_one_job(storage: Probe) -> None:
     await asyncio.gather(*(client.stop() for client in clients))
 
 
-async def test_a_key_is_free_again_when_its_job_has_finished(client: JobQueueClient, worker: Hands) -> None:
+async def test_a_key_is_free_again_when_its_job_has_finished(client: JobQueueClient, worker: ManualWorker) -> None:
     first = await client.add(send_receipt(1), unique="one")
     await worker.run()
     second = await client.add(send_receipt(1), unique="one")
@@ -58,8 +58,8 @@ async def test_add_many_with_one_key_makes_one_job(storage: Probe, client: JobQu
     assert handles[0] == handles[1]
 
 
-async def test_the_result_of_another_kind_under_the_same_key_is_not_taken_for_ones_own(
-    client: JobQueueClient, worker: Hands
+async def test_the_result_of_another_kind_under_the_same_key_is_refused(
+    client: JobQueueClient, worker: ManualWorker
 ) -> None:
     await client.add(keep(1), unique="one")
     handle = await client.add(send_receipt(1), unique="one")

@@ -26,18 +26,20 @@ from jobq_core import (
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.states import Ending
 
-from .helpers import AWAY, Hands, Probe, until
+from .helpers import AWAY, ManualWorker, Probe, until
 from .jobs import CardDeclinedError, OutOfStockError, Receipt, convert, keep, print_receipt, send_receipt
 
 
-async def test_it_returns_the_result(client: JobQueueClient, worker: Hands) -> None:
+async def test_it_returns_the_result(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(order_id=7))
     waiting = asyncio.create_task(client.wait_for(handle, timeout=60))
     await worker.run(b'"sent"')
     assert await waiting == "sent"
 
 
-async def test_a_handle_gives_the_declared_type_and_an_id_plain_values(client: JobQueueClient, worker: Hands) -> None:
+async def test_a_handle_gives_the_declared_type_and_an_id_plain_values(
+    client: JobQueueClient, worker: ManualWorker
+) -> None:
     handle = await client.add(print_receipt(3))
     await worker.run(b'{"number":3,"lines":["a"]}')
     assert await client.wait_for(handle) == Receipt(3, ["a"])
@@ -47,7 +49,7 @@ async def test_a_handle_gives_the_declared_type_and_an_id_plain_values(client: J
 
 
 @pytest.mark.parametrize("value", [0, False, "", None, [], {}, 0.0], ids=repr)
-async def test_a_falsy_result_comes_back_as_it_was(client: JobQueueClient, worker: Hands, value: Any) -> None:
+async def test_a_falsy_result_comes_back_as_it_was(client: JobQueueClient, worker: ManualWorker, value: Any) -> None:
     handle = await client.add(keep(1))
     await worker.run(json.dumps(value).encode())
     for result in (await handle.result(), await client.wait_for(handle.id)):
@@ -55,21 +57,23 @@ async def test_a_falsy_result_comes_back_as_it_was(client: JobQueueClient, worke
         assert type(result) is type(value)
 
 
-async def test_a_result_that_does_not_fit_its_declared_type_is_an_error(client: JobQueueClient, worker: Hands) -> None:
+async def test_a_result_that_does_not_fit_its_declared_type_is_an_error(
+    client: JobQueueClient, worker: ManualWorker
+) -> None:
     handle = await client.add(send_receipt(1))
     await worker.run(b"[1]")
     with pytest.raises(InvalidJobError, match="result of send_receipt"):
         await handle.result()
 
 
-async def test_it_raises_the_declared_type_of_error(client: JobQueueClient, worker: Hands) -> None:
+async def test_it_raises_the_declared_type_of_error(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(1))
     await worker.fail(await worker.claim_one(), f"{CardDeclinedError.__module__}.CardDeclinedError", "no money")
     with pytest.raises(CardDeclinedError, match=r"^no money\n"):
         await handle.result()
 
 
-async def test_it_raises_a_loaded_kind_of_job_error(client: JobQueueClient, worker: Hands) -> None:
+async def test_it_raises_a_loaded_kind_of_job_error(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(1))
     await worker.fail(await worker.claim_one(), f"{OutOfStockError.__module__}.OutOfStockError", "none left")
     with pytest.raises(OutOfStockError, match=r"^none left\n"):
@@ -77,7 +81,7 @@ async def test_it_raises_a_loaded_kind_of_job_error(client: JobQueueClient, work
 
 
 @pytest.mark.parametrize("name", ["builtins.ZeroDivisionError", "ZeroDivisionError"])
-async def test_it_raises_a_builtin_error(client: JobQueueClient, worker: Hands, name: str) -> None:
+async def test_it_raises_a_builtin_error(client: JobQueueClient, worker: ManualWorker, name: str) -> None:
     handle = await client.add(send_receipt(1))
     await worker.fail(await worker.claim_one(), name, "division by zero")
     with pytest.raises(ZeroDivisionError, match=r"^division by zero\n"):
@@ -85,7 +89,7 @@ async def test_it_raises_a_builtin_error(client: JobQueueClient, worker: Hands, 
 
 
 async def test_an_error_of_a_type_unknown_here_is_a_job_error_with_its_name_and_nothing_is_imported(
-    client: JobQueueClient, worker: Hands
+    client: JobQueueClient, worker: ManualWorker
 ) -> None:
     sys.modules.pop("colorsys", None)
     handle = await client.add(send_receipt(1))
@@ -97,7 +101,7 @@ async def test_an_error_of_a_type_unknown_here_is_a_job_error_with_its_name_and_
     assert "colorsys" not in sys.modules
 
 
-async def test_a_note_on_the_error_says_where_it_was_raised(client: JobQueueClient, worker: Hands) -> None:
+async def test_a_note_on_the_error_says_where_it_was_raised(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(1))
     await worker.fail(await worker.claim_one(), "ValueError", "bad", "Traceback …\n  line 3\nValueError: bad\n")
     with pytest.raises(ValueError, match="bad") as caught:
@@ -127,7 +131,7 @@ async def test_it_raises_when_the_job_is_disabled(client: JobQueueClient) -> Non
         await handle.result()
 
 
-async def test_waiting_goes_on_while_the_job_is_retried(client: JobQueueClient, worker: Hands) -> None:
+async def test_waiting_goes_on_while_the_job_is_retried(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(1))
     waiting = asyncio.create_task(handle.result())
     job = await worker.claim_one()
@@ -145,7 +149,7 @@ async def test_an_unknown_id_is_not_found(client: JobQueueClient) -> None:
             await client.wait_for(key, timeout=0)
 
 
-async def test_text_that_is_no_id_is_refused(client: JobQueueClient) -> None:
+async def test_text_that_is_not_an_id_is_refused(client: JobQueueClient) -> None:
     with pytest.raises(InvalidJobError, match="'seven' is not a job id"):
         await client.wait_for("seven")
 
@@ -160,7 +164,7 @@ async def test_a_job_deleted_while_it_is_waited_for_is_not_found(client: JobQueu
 
 
 async def test_a_timeout_raises_leaves_nothing_subscribed_and_lets_the_job_go_on(
-    storage: Probe, client: JobQueueClient, worker: Hands
+    storage: Probe, client: JobQueueClient, worker: ManualWorker
 ) -> None:
     handle = await client.add(send_receipt(1))
     with pytest.raises(WaitTimeoutError, match=r"is not over after 0\.01 seconds: it is pending"):
@@ -177,7 +181,9 @@ async def test_a_timeout_is_a_builtin_timeout_error_too(client: JobQueueClient) 
         await handle.result(timeout=0.001)
 
 
-async def test_a_timeout_of_0_reads_the_status_once(storage: Probe, client: JobQueueClient, worker: Hands) -> None:
+async def test_a_timeout_of_0_reads_the_status_once(
+    storage: Probe, client: JobQueueClient, worker: ManualWorker
+) -> None:
     handle = await client.add(send_receipt(1))
     with pytest.raises(WaitTimeoutError, match="pending"):
         await handle.result(timeout=0)
@@ -194,16 +200,16 @@ async def test_an_invalid_timeout_is_refused(client: JobQueueClient, timeout: An
 
 
 async def test_a_job_finished_before_the_call_needs_no_notification(
-    storage: Probe, client: JobQueueClient, worker: Hands
+    storage: Probe, client: JobQueueClient, worker: ManualWorker
 ) -> None:
-    storage.deaf = True
+    storage.silent = True
     handle = await client.add(send_receipt(1))
     await worker.run(b'"sent"')
     async with asyncio.timeout(0.5):
         assert await handle.result() == "sent"
 
 
-async def test_a_client_started_after_the_end_gets_the_result(worker: Hands, storage: Probe) -> None:
+async def test_a_client_started_after_the_end_gets_the_result(worker: ManualWorker, storage: Probe) -> None:
     async with JobQueueClient(storage) as client:
         job_id = str((await client.add(send_receipt(1))).id)
     await worker.run(b'"sent"')
@@ -211,7 +217,7 @@ async def test_a_client_started_after_the_end_gets_the_result(worker: Hands, sto
         assert await client.wait_for(job_id) == "sent"
 
 
-async def test_a_client_that_did_not_add_the_job_waits_for_it(worker: Hands, client: JobQueueClient) -> None:
+async def test_a_client_that_did_not_add_the_job_waits_for_it(worker: ManualWorker, client: JobQueueClient) -> None:
     handle = await client.add(send_receipt(1))
     async with JobQueueClient(worker.storage) as other:
         waiting = asyncio.create_task(other.wait_for(handle.id))
@@ -220,8 +226,8 @@ async def test_a_client_that_did_not_add_the_job_waits_for_it(worker: Hands, cli
         assert await waiting == "sent"
 
 
-async def test_without_notifications_polling_finds_the_end(storage: Probe, worker: Hands) -> None:
-    storage.deaf = True
+async def test_without_notifications_polling_finds_the_end(storage: Probe, worker: ManualWorker) -> None:
+    storage.silent = True
     async with JobQueueClient(storage, poll=0.01) as client:
         handle = await client.add(send_receipt(1))
         waiting = asyncio.create_task(handle.result())
@@ -230,7 +236,7 @@ async def test_without_notifications_polling_finds_the_end(storage: Probe, worke
         assert await waiting == "sent"
 
 
-async def test_with_notifications_a_waiter_does_not_wait_for_the_poll(storage: Probe, worker: Hands) -> None:
+async def test_with_notifications_a_waiter_does_not_wait_for_the_poll(storage: Probe, worker: ManualWorker) -> None:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         waiting = asyncio.create_task(handle.result())
@@ -239,7 +245,9 @@ async def test_with_notifications_a_waiter_does_not_wait_for_the_poll(storage: P
         assert await waiting == "sent"
 
 
-async def test_a_job_that_ends_between_the_read_and_its_answer_is_not_missed(storage: Probe, worker: Hands) -> None:
+async def test_a_job_that_ends_between_the_read_and_its_answer_is_not_missed(
+    storage: Probe, worker: ManualWorker
+) -> None:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         gate = storage.hold("get_status", after=True)
@@ -250,7 +258,9 @@ async def test_a_job_that_ends_between_the_read_and_its_answer_is_not_missed(sto
         assert await waiting == "sent"
 
 
-async def test_a_job_that_ends_before_the_subscription_is_made_is_not_missed(storage: Probe, worker: Hands) -> None:
+async def test_a_job_that_ends_before_the_subscription_is_made_is_not_missed(
+    storage: Probe, worker: ManualWorker
+) -> None:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         gate = storage.hold("enter")
@@ -262,17 +272,17 @@ async def test_a_job_that_ends_before_the_subscription_is_made_is_not_missed(sto
 
 
 async def test_1000_waiters_cost_one_subscription_and_one_query_per_notification(
-    storage: Probe, client: JobQueueClient, worker: Hands
+    storage: Probe, client: JobQueueClient, worker: ManualWorker
 ) -> None:
     handles = await client.add_many(keep(n) for n in range(1000))
     waiting = [asyncio.create_task(handle.result()) for handle in handles]
-    await until(lambda: storage.peeked == [1000])
+    await until(lambda: storage.status_reads == [1000])
     jobs = await worker.claim()
     for job in jobs[:3]:
         looks = storage.calls["get_status"]
         await worker.complete(job, job.arguments)
         await until(lambda before=looks: storage.calls["get_status"] > before)  # type: ignore[misc]
-    assert storage.peeked == [1000, 1000, 999, 998]
+    assert storage.status_reads == [1000, 1000, 999, 998]
     for job in jobs[3:]:
         await worker.complete(job, job.arguments)
     results = await asyncio.gather(*waiting)
@@ -281,7 +291,7 @@ async def test_1000_waiters_cost_one_subscription_and_one_query_per_notification
     assert storage.calls["get_status"] <= 7
 
 
-async def test_nothing_is_read_without_waiters(storage: Probe, worker: Hands) -> None:
+async def test_nothing_is_read_without_waiters(storage: Probe, worker: ManualWorker) -> None:
     async with JobQueueClient(storage, poll=0.01) as client:
         handle = await client.add(keep(1))
         await worker.run()
@@ -290,12 +300,12 @@ async def test_nothing_is_read_without_waiters(storage: Probe, worker: Hands) ->
         before = storage.calls.copy()
         await client.add(keep(2))
         await worker.run()
-        # Five polls long: what must not happen can only be waited for.
+        # Five polls: that nothing happens can only be waited for.
         await asyncio.sleep(0.05)
         assert storage.calls - before == {"add": 1}
 
 
-async def test_progress_of_jobs_that_are_only_waited_for_costs_no_query(storage: Probe, worker: Hands) -> None:
+async def test_progress_of_jobs_that_are_only_waited_for_costs_no_query(storage: Probe, worker: ManualWorker) -> None:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(keep(1))
         waiting = asyncio.create_task(handle.result())
@@ -309,7 +319,9 @@ async def test_progress_of_jobs_that_are_only_waited_for_costs_no_query(storage:
         await waiting
 
 
-async def test_a_second_waiter_shares_the_subscription_and_is_served_at_once(storage: Probe, worker: Hands) -> None:
+async def test_a_second_waiter_shares_the_subscription_and_is_served_at_once(
+    storage: Probe, worker: ManualWorker
+) -> None:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         waiting = [asyncio.create_task(handle.result()) for _ in range(2)]
@@ -322,7 +334,7 @@ async def test_a_second_waiter_shares_the_subscription_and_is_served_at_once(sto
 
 
 async def test_a_cancelled_waiter_leaves_nothing_subscribed_and_the_others_waiting(
-    storage: Probe, client: JobQueueClient, worker: Hands
+    storage: Probe, client: JobQueueClient, worker: ManualWorker
 ) -> None:
     handle = await client.add(send_receipt(1))
     first = asyncio.create_task(handle.result())
@@ -337,7 +349,7 @@ async def test_a_cancelled_waiter_leaves_nothing_subscribed_and_the_others_waiti
     await until(lambda: storage.listening == 0)
 
 
-async def test_waiting_goes_on_through_an_outage(storage: Probe, worker: Hands) -> None:
+async def test_waiting_goes_on_through_an_outage(storage: Probe, worker: ManualWorker) -> None:
     async with JobQueueClient(storage, poll=0.01) as client:
         handle = await client.add(send_receipt(1))
         storage.fail("get_status", times=3)
@@ -347,7 +359,7 @@ async def test_waiting_goes_on_through_an_outage(storage: Probe, worker: Hands) 
         assert await waiting == "sent"
 
 
-async def test_waiting_goes_on_while_a_subscription_cannot_be_made(storage: Probe, worker: Hands) -> None:
+async def test_waiting_goes_on_while_a_subscription_cannot_be_made(storage: Probe, worker: ManualWorker) -> None:
     async with JobQueueClient(storage) as client:
         handle = await client.add(send_receipt(1))
         storage.fail("enter", times=3)
@@ -358,7 +370,7 @@ async def test_waiting_goes_on_while_a_subscription_cannot_be_made(storage: Prob
         await until(lambda: storage.listening == 0)
 
 
-async def test_without_any_subscription_polling_finds_the_end(storage: Probe, worker: Hands) -> None:
+async def test_without_any_subscription_polling_finds_the_end(storage: Probe, worker: ManualWorker) -> None:
     async with JobQueueClient(storage) as client:
         handle = await client.add(send_receipt(1))
         storage.fail("enter", times=1_000_000)
@@ -368,7 +380,7 @@ async def test_without_any_subscription_polling_finds_the_end(storage: Probe, wo
         assert await waiting == "sent"
 
 
-async def test_a_broken_subscription_is_replaced(storage: Probe, worker: Hands) -> None:
+async def test_a_broken_subscription_is_replaced(storage: Probe, worker: ManualWorker) -> None:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         storage.fail("wait")
@@ -378,7 +390,9 @@ async def test_a_broken_subscription_is_replaced(storage: Probe, worker: Hands) 
         assert await waiting == "sent"
 
 
-async def test_a_job_that_ends_while_the_subscription_is_replaced_is_not_missed(storage: Probe, worker: Hands) -> None:
+async def test_a_job_that_ends_while_the_subscription_is_replaced_is_not_missed(
+    storage: Probe, worker: ManualWorker
+) -> None:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         waiting = asyncio.create_task(handle.result(timeout=30))
@@ -386,7 +400,7 @@ async def test_a_job_that_ends_while_the_subscription_is_replaced_is_not_missed(
         storage.fail("wait")
         gate = storage.hold("enter")
         other = await client.add(keep(1))
-        await client.abort(other)  # rings; the ear breaks when it listens again
+        await client.abort(other)  # notifies; the subscription breaks at its next wait
         await until(lambda: storage.calls["enter"] == 2)
         await worker.run(b'"sent"')
         looks = storage.calls["get_status"]
@@ -395,7 +409,7 @@ async def test_a_job_that_ends_while_the_subscription_is_replaced_is_not_missed(
         assert storage.calls["get_status"] == looks + 1
 
 
-async def test_a_ring_whose_look_fell_into_an_outage_is_not_forgotten(storage: Probe, worker: Hands) -> None:
+async def test_a_notification_whose_read_failed_is_read_again(storage: Probe, worker: ManualWorker) -> None:
     async with JobQueueClient(storage, poll=3600) as client:
         handle = await client.add(send_receipt(1))
         waiting = asyncio.create_task(handle.result(timeout=30))
@@ -407,7 +421,7 @@ async def test_a_ring_whose_look_fell_into_an_outage_is_not_forgotten(storage: P
 
 
 async def test_after_an_error_the_poller_starts_again_for_the_next_waiter(
-    storage: Probe, client: JobQueueClient, worker: Hands, caplog: pytest.LogCaptureFixture
+    storage: Probe, client: JobQueueClient, worker: ManualWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     handle = await client.add(send_receipt(1))
     storage.fail("get_status", StorageError("the disk is broken"))
@@ -419,7 +433,7 @@ async def test_after_an_error_the_poller_starts_again_for_the_next_waiter(
     assert await waiting == "sent"
 
 
-async def test_a_timeout_in_an_outage_says_so(storage: Probe, client: JobQueueClient) -> None:
+async def test_a_timeout_during_an_outage_notes_it(storage: Probe, client: JobQueueClient) -> None:
     handle = await client.add(send_receipt(1))
     storage.fail("get_status", times=1_000_000)
     with pytest.raises(WaitTimeoutError, match="not known yet") as caught:
@@ -428,15 +442,15 @@ async def test_a_timeout_in_an_outage_says_so(storage: Probe, client: JobQueueCl
     storage.mend("get_status")
 
 
-async def test_a_look_of_0_seconds_in_an_outage_is_an_outage(storage: Probe, client: JobQueueClient) -> None:
+async def test_a_timeout_of_0_during_an_outage_raises_unavailable(storage: Probe, client: JobQueueClient) -> None:
     handle = await client.add(send_receipt(1))
     storage.fail("get_status")
     with pytest.raises(StorageUnavailableError):
         await handle.result(timeout=0)
 
 
-async def test_an_error_that_will_not_pass_reaches_every_waiter_as_its_own(
-    storage: Probe, client: JobQueueClient, worker: Hands
+async def test_a_permanent_error_reaches_every_waiter_as_its_own(
+    storage: Probe, client: JobQueueClient, worker: ManualWorker
 ) -> None:
     handles = await client.add_many([keep(1), keep(2)])
     storage.fail("get_status", StorageError("the disk is broken"))
@@ -490,7 +504,7 @@ async def test_stopping_while_the_storage_hangs_ends_the_waiters_at_once(storage
 
 
 async def test_reads_are_spaced_while_notifications_concern_other_jobs(
-    storage: Probe, client: JobQueueClient, worker: Hands
+    storage: Probe, client: JobQueueClient, worker: ManualWorker
 ) -> None:
     handle = await client.add(keep(0))
     mine = await worker.claim_one()
@@ -505,7 +519,7 @@ async def test_reads_are_spaced_while_notifications_concern_other_jobs(
     assert await waiting == 1
 
 
-async def test_waiting_for_a_retried_job_sees_its_new_end(client: JobQueueClient, worker: Hands) -> None:
+async def test_waiting_for_a_retried_job_sees_its_new_end(client: JobQueueClient, worker: ManualWorker) -> None:
     handle = await client.add(send_receipt(1))
     await worker.fail(await worker.claim_one())
     with pytest.raises(ValueError):
@@ -522,7 +536,7 @@ async def test_two_clients_share_a_named_memory_storage() -> None:
         handle = await adding.add(convert({"a": 1}))
         waiting = asyncio.create_task(waiting_client.wait_for(handle.id))
         async with MemoryQueueStorage.from_url(url) as storage:
-            await (await Hands(storage).register()).run(b'"png"')
+            await (await ManualWorker(storage).register()).run(b'"png"')
         assert await waiting == "png"
 
 
@@ -538,7 +552,7 @@ async def test_an_error_that_cannot_be_copied_reaches_every_waiter(storage: Prob
 
 
 async def test_an_unneeded_subscription_that_ends_with_an_error_is_logged(
-    storage: Probe, client: JobQueueClient, worker: Hands, caplog: pytest.LogCaptureFixture
+    storage: Probe, client: JobQueueClient, worker: ManualWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     handle = await client.add(send_receipt(1))
     storage.fail("exit", StorageError("no UNLISTEN"))
@@ -550,7 +564,7 @@ async def test_an_unneeded_subscription_that_ends_with_an_error_is_logged(
 
 
 async def test_the_poller_runs_in_no_waiters_context(
-    storage: Probe, client: JobQueueClient, worker: Hands, monkeypatch: pytest.MonkeyPatch
+    storage: Probe, client: JobQueueClient, worker: ManualWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trace = contextvars.ContextVar("trace", default="none")
     seen: set[str] = set()
@@ -570,7 +584,7 @@ async def test_the_poller_runs_in_no_waiters_context(
 
 
 async def test_a_waiter_that_comes_after_a_retry_does_not_get_the_failure_before_it(
-    storage: Probe, client: JobQueueClient, worker: Hands
+    storage: Probe, client: JobQueueClient, worker: ManualWorker
 ) -> None:
     handle = await client.add(send_receipt(1))
     await worker.fail(await worker.claim_one())
@@ -588,7 +602,7 @@ async def test_a_waiter_that_comes_after_a_retry_does_not_get_the_failure_before
 
 
 async def test_a_subscription_that_keeps_breaking_is_made_again_with_a_backoff_and_logged_once(
-    storage: Probe, client: JobQueueClient, worker: Hands, caplog: pytest.LogCaptureFixture
+    storage: Probe, client: JobQueueClient, worker: ManualWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
     handle = await client.add(send_receipt(1))
     storage.fail("wait", times=3)
