@@ -1,4 +1,4 @@
-"""Storages to run against, and child processes that never outlive their test."""
+"""Fixtures for storages, and for child processes that end with their test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUPPORT = Path(__file__).parent / "support"
 sys.path.insert(0, str(SUPPORT))
 
 collect_ignore = ["faults"]
-"""They have options and a nox session of their own: `pytest tests-integration/faults`."""
+"""The faults have their own options and nox session: `pytest tests-integration/faults`."""
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def postgres_server() -> Iterator[ThrowawayPostgres]:
 
 @pytest.fixture
 def postgres_url(postgres_server: ThrowawayPostgres) -> Iterator[str]:
-    """The URL of an empty database; one per test, since processes of the test may leave anything in it."""
+    """The URL of an empty database; one per test, since the processes of a test may leave jobs in it."""
     name = f"jobq_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
@@ -56,19 +56,19 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def storage_url(request: pytest.FixtureRequest) -> str:
-    """The URL of an empty storage that several processes can share, once for each kind."""
+    """The URL of an empty storage that several processes can share; the test runs once for each kind."""
     return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture
 async def migrated_url(storage_url: str) -> str:
-    """The URL of such a storage with its tables, once for each kind."""
+    """The URL of such a storage with its tables; the test runs once for each kind."""
     await open_storage(storage_url).migrate()
     return storage_url
 
 
 class Child:
-    """A process of the test's own, whose output is gathered as it comes."""
+    """A child process of a test, and its output so far."""
 
     def __init__(self, command: list[str], environment: dict[str, str], folder: Path) -> None:
         self.command = command
@@ -84,7 +84,7 @@ class Child:
             text=True,
             cwd=folder,
             env=environment,
-            start_new_session=True,  # so that its own children can be killed along
+            start_new_session=True,  # so that its own children can be killed with it
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -103,18 +103,18 @@ class Child:
 
     @property
     def output(self) -> str:
-        """What it has printed so far, errors included."""
+        """What the process has printed so far, errors included."""
         with self._changed:
             return "\n".join(self._lines)
 
     def times_of(self, pattern: re.Pattern[str]) -> list[float]:
-        """Return when each line that the pattern is found in came, by time.monotonic()."""
+        """Return when each line that matches the pattern arrived, by time.monotonic()."""
         with self._changed:
             lines = list(zip(self._lines, self._times, strict=True))
         return [at for line, at in lines if pattern.search(line)]
 
     def wait_for_line(self, pattern: str, timeout: float = 30) -> re.Match[str]:
-        """Wait for a line that the pattern is found in, printed before or after the call; fail if it ends without."""
+        """Wait for a line that matches the pattern, even one from before the call; fail if the process ends first."""
         wanted = re.compile(pattern)
         seen = 0
         with self._changed:
@@ -127,31 +127,31 @@ class Child:
                     pytest.fail(f"{self.command} printed no line with {pattern!r}:\n" + "\n".join(self._lines))
 
     def wait(self, timeout: float = 30) -> int:
-        """Wait for its end, of which all output is read; return its exit code, -9 if it was killed."""
+        """Wait until the process ends and its output is read; return its exit code, -9 if it was killed."""
         code = self.process.wait(timeout)
         self._reader.join(timeout)
         return code
 
     def terminate(self) -> None:
-        """Ask it to stop, as an operator would."""
+        """Ask the process to stop, as an operator would."""
         self.process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill it and its children, as a crash would; does nothing if all have ended."""
+        """Kill the process and its children, as a crash would. Does nothing if all have ended."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
 class Children:
-    """Starts processes with the interpreter and the commands of the environment that runs the tests."""
+    """Starts processes with the interpreter and commands of the tests' environment."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._all: list[Child] = []
 
     def python(self, *arguments: str | Path, **variables: str) -> Child:
-        """Start Python with these arguments, and these environment variables beside the present ones."""
+        """Start Python with these arguments and these additional environment variables."""
         return self._start([sys.executable, *map(str, arguments)], variables)
 
     def jobq(self, *arguments: str | Path, **variables: str) -> Child:
@@ -167,7 +167,7 @@ class Children:
         return child
 
     def end(self) -> None:
-        """Kill what still runs, and print what all have said: pytest shows it when the test has failed."""
+        """Kill the running processes, and print the output of all: pytest shows it if the test fails."""
         for child in self._all:
             child.kill()
             print(f"--- {' '.join(child.command)}: exit code {child.wait()}\n{child.output}")

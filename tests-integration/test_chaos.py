@@ -1,4 +1,4 @@
-"""Many jobs, and processes that die all the time: each job ends once, and none is lost."""
+"""Many jobs run while processes are killed repeatedly: each job ends once, and no job is lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JOBS = 600
 KILLS = 6
 
 
-async def test_jobs_survive_workers_and_servers_that_are_killed_again_and_again(
+async def test_jobs_survive_repeated_kills_of_workers_and_servers(
     migrated_url: str, children: Any, tmp_path: Path
 ) -> None:
     dice = random.Random(7)
@@ -38,7 +38,7 @@ async def test_jobs_survive_workers_and_servers_that_are_killed_again_and_again(
         handles = []
         waits = []
         for kill in range(KILLS):
-            # Some are under way, some wait and some are yet to come when a process dies.
+            # When a process dies, some jobs run, some wait, and some are not added yet.
             numbers = range(kill * JOBS // KILLS, (kill + 1) * JOBS // KILLS)
             added = await client.add_many([count(log=str(log), n=n) for n in numbers], max_attempts=20)
             waits += [asyncio.create_task(client.wait_for(handle, timeout=90)) for handle in added]
@@ -56,5 +56,5 @@ async def test_jobs_survive_workers_and_servers_that_are_killed_again_and_again(
     for record in records:
         assert record.attempt == len(record.attempts) + 1
         assert all("WorkerLostError" in attempt.error.type for attempt in record.attempts)
-        # What was claimed and not begun when its worker died counts as an attempt too.
+        # A job that was claimed but not started when its worker died counts an attempt too.
         assert 1 <= runs[record.result] <= record.attempt

@@ -1,4 +1,4 @@
-"""The commands as a user types them."""
+"""The commands as users type them."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("command", ["worker", "server"])
-async def test_migrate_then_serve_then_add_as_the_quickstart_has_it(
+async def test_migrate_then_serve_then_add_as_in_the_quickstart(
     storage_url: str, children: Any, tmp_path: Path, command: str
 ) -> None:
-    (tmp_path / "my_jobs.py").write_text(JOBS)  # in the working directory, on no path
+    (tmp_path / "my_jobs.py").write_text(JOBS)  # in the working directory, not on sys.path
     (tmp_path / "add.py").write_text(ADD)
     where = {"JOBQ_STORAGE": storage_url}
     assert children.jobq("migrate", **where).wait() == 0
@@ -53,7 +53,7 @@ async def test_migrate_then_serve_then_add_as_the_quickstart_has_it(
     assert "stopped: 1 completed, 0 failed" in serving.output
 
 
-def test_migrate_says_what_it_applied_and_the_second_time_that_there_is_nothing_to_do(
+def test_migrate_lists_the_applied_migrations_and_the_second_time_says_up_to_date(
     storage_url: str, children: Any
 ) -> None:
     first = children.jobq("migrate", "--storage", storage_url)
@@ -84,7 +84,7 @@ def test_migrate_sql_prints_sql_and_changes_nothing(storage_url: str, children: 
     assert "applied" in done.output
 
 
-async def test_an_administrator_can_run_the_sql_by_hand_on_postgres(postgres_url: str, children: Any) -> None:
+async def test_an_administrator_can_run_the_sql_manually_on_postgres(postgres_url: str, children: Any) -> None:
     printed = children.jobq("migrate", "--sql", "--storage", postgres_url)
     assert printed.wait() == 0
     async with await psycopg.AsyncConnection.connect(postgres_url, autocommit=True) as connection:
@@ -92,7 +92,7 @@ async def test_an_administrator_can_run_the_sql_by_hand_on_postgres(postgres_url
     await it_works(postgres_url, children)
 
 
-async def test_an_administrator_can_run_the_sql_by_hand_on_sqlite(sqlite_url: str, children: Any) -> None:
+async def test_an_administrator_can_run_the_sql_manually_on_sqlite(sqlite_url: str, children: Any) -> None:
     printed = children.jobq("migrate", "--sql", "--storage", sqlite_url)
     assert printed.wait() == 0
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as connection:
@@ -101,7 +101,7 @@ async def test_an_administrator_can_run_the_sql_by_hand_on_sqlite(sqlite_url: st
 
 
 async def it_works(url: str, children: Any) -> None:
-    """Check that the storage has all its tables and knows it."""
+    """Check that the storage has all its tables and nothing is left to migrate."""
     again = children.jobq("migrate", "--storage", url)
     assert again.wait() == 0
     assert again.output == "up to date"
@@ -110,7 +110,7 @@ async def it_works(url: str, children: Any) -> None:
 
 
 @pytest.mark.parametrize("command", ["worker", "server"])
-def test_a_database_without_tables_is_told_in_a_line(postgres_url: str, children: Any, command: str) -> None:
+def test_a_database_without_tables_is_reported_in_one_line(postgres_url: str, children: Any, command: str) -> None:
     child = children.jobq(command, "shop_jobs", "--storage", postgres_url)
     assert child.wait() == 1
     assert "run `jobq migrate`" in child.output
@@ -118,7 +118,7 @@ def test_a_database_without_tables_is_told_in_a_line(postgres_url: str, children
 
 
 @pytest.mark.parametrize("command", ["worker", "server", "migrate"])
-def test_a_database_that_is_not_there_is_told_in_a_line_and_without_the_password(children: Any, command: str) -> None:
+def test_a_missing_database_is_reported_in_one_line_without_the_password(children: Any, command: str) -> None:
     modules = [] if command == "migrate" else ["shop_jobs"]
     child = children.jobq(command, *modules, "--storage", "postgresql://me:geheim@127.0.0.1:1/shop")
     assert child.wait(60) == 1

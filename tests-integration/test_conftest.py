@@ -1,4 +1,4 @@
-"""The fixtures that the other tests stand on."""
+"""The fixtures that the other tests use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_sqlite_file_can_be_made(sqlite_url: str) -> None:
     connection.close()
 
 
-def test_a_child_is_heard_stopped_and_killed(children: Any) -> None:
+def test_a_child_can_be_read_stopped_and_killed(children: Any) -> None:
     talking = children.python("-c", "import os; print('ready', os.environ['X']); input()", X="now")
     assert talking.wait_for_line(r"ready (\w+)")[1] == "now"
     assert talking.wait() == 1  # it has no standard input
@@ -35,7 +35,7 @@ def test_a_child_is_heard_stopped_and_killed(children: Any) -> None:
     assert asked.wait() == -signal.SIGTERM
 
 
-def test_a_line_that_never_comes_fails_with_what_was_said(children: Any) -> None:
+def test_waiting_for_a_line_that_never_comes_fails_with_the_output(children: Any) -> None:
     child = children.python("-c", "print('something else')")
     with pytest.raises(pytest.fail.Exception, match="something else"):
         child.wait_for_line("ready")

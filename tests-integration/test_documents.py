@@ -35,7 +35,7 @@ def run_page(page: Path, folder: Path, **variables: str) -> subprocess.Completed
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # so that what the page has started can be killed along
+        start_new_session=True,  # so that the processes of the page can be killed with it
     )
     try:
         output, errors = process.communicate(timeout=500)
@@ -48,9 +48,9 @@ def run_page(page: Path, folder: Path, **variables: str) -> subprocess.Completed
 
 @pytest.fixture
 def shop_database(postgres_server: ThrowawayPostgres) -> Iterator[dict[str, str]]:
-    """Variables with which `postgresql:///shop`, as the pages write it, is an empty database of the test's own."""
+    """Environment variables that make `postgresql:///shop`, as in the pages, an empty database of this test."""
     with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE shop")  # fails, and touches nothing, where there is one already
+        connection.execute("CREATE DATABASE shop")  # fails, and changes nothing, if it exists
     parts = conninfo_to_dict(postgres_server.dsn)
     yield {variable: str(parts[part]) for part, variable in VARIABLES.items() if parts.get(part)}
     with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
@@ -74,7 +74,7 @@ def test_every_block_does_what_the_page_says(page: Path, tmp_path: Path, request
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub and the site both make them."""
+    """Return the anchors of a page's headings. GitHub and the site use the same ones."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
@@ -94,31 +94,31 @@ def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("```ruby\nputs 1\n```", "nobody knows how to check a block of 'ruby'"),
-        ("```\nls\n```", "nobody knows how to check a block of ''"),
+        ("```ruby\nputs 1\n```", "no check for blocks of 'ruby'"),
+        ("```\nls\n```", "no check for blocks of ''"),
         ("```python\n1\n", "does not end"),
         ("    ```python\n    1\n    ```", "at the start of the line"),
-        ("```text\nnothing drawn\n```", "'text' is for drawn pictures"),
+        ("```text\nnothing drawn\n```", "'text' is for diagrams"),
         ("```python\n1 / 0\n```", "ZeroDivisionError"),
         ("```python\nprint(1)\n```\n```output\n2\n```", "did not print what the page shows, but:\n1"),
-        ("```output\n2\n```", "there is nothing above"),
+        ("```output\n2\n```", "no block above prints"),
         ("```python\n# shop/jobs.py\n1\n```", "nothing on the page runs or imports shop/jobs.py"),
-        ("```bash\nfrobnicate now\n```", "nobody knows how to check 'frobnicate now'"),
+        ("```bash\nfrobnicate now\n```", "no check for 'frobnicate now'"),
         ("```bash\npython -c 'exit(3)'\n```", "ended with 3"),
         ("```console\n$ python -c 'print(1)'\n2\n```", "did not print what the page shows"),
         ("```console\n$ python -c 'print(1)'  # until Ctrl-C\n2\n```", "did not print '2'"),
         ("```bash\npython -c 'input()'  # until Ctrl-C\n```", "show a line that it prints"),
         ("```bash\npython -m pip install nox && python -m nox -s parade\n```", "no session 'parade'"),
         ("```bash\nkubectl apply -f here.yaml\n```", "no file here.yaml on the page"),
-        ("```bash\nsystemctl start jobq-worker\n```", "nowhere on the page"),
+        ("```bash\nsystemctl start jobq-worker\n```", "is not on the page"),
         ("```ini\n[Service]\nExecStart=/usr/bin/jobq migrate --fast\n```", "No such option"),
-        ("```ini\n[Service]\nExecutes=1\n```", "which nobody has checked"),
+        ("```ini\n[Service]\nExecutes=1\n```", "which have no check"),
         ("```yaml\nkind: Deployment\n```", "not of apiVersion"),
         ('```dockerfile\nFROM x\nCMD ["jobq", "fly"]\n```', "No such command"),
         ("```python\nimport asyncio\ntask = asyncio.create_task(asyncio.sleep(60))\n```", "leaves running"),
     ],
 )
-def test_a_page_that_is_wrong_is_refused(text: str, complaint: str, tmp_path: Path) -> None:
+def test_a_wrong_page_is_rejected(text: str, complaint: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(text, encoding="utf-8")
     ran = run_page(page, tmp_path)
@@ -144,7 +144,7 @@ def test_a_page_keeps_names_files_folders_and_variables_from_block_to_block(tmp_
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "8 blocks\n", "")
 
 
-def test_what_serves_must_end_well_when_it_is_stopped(tmp_path: Path) -> None:
+def test_a_serving_command_must_exit_with_0_when_it_is_stopped(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "```console\n$ python -c 'import time; print(1); time.sleep(60)'  # until Ctrl-C\n1\n```\n", encoding="utf-8"

@@ -38,7 +38,7 @@ JOBS = [add_up, broken, count, in_steps, say_pid]
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def any_url(request: pytest.FixtureRequest) -> str | None:
-    """What to give JobQueue as its storage: None, which is memory, or a URL."""
+    """The storage of a JobQueue: None for memory, or a URL."""
     if request.param == "memory":
         return None
     url = str(request.getfixturevalue(f"{request.param}_url"))
@@ -56,7 +56,7 @@ async def test_the_same_program_runs_on_every_storage(any_url: str | None, tmp_p
         assert await queue.wait_for(handle, timeout=30) == 5
         handles = await queue.add_many([add_up(a=n, b=n) for n in range(50)], run_id="many")
         assert await asyncio.gather(*(queue.wait_for(h, timeout=30) for h in handles)) == [2 * n for n in range(50)]
-        # A failure is raised where it is waited for.
+        # wait_for raises the failure.
         failing = await queue.add(broken(why="on purpose"))
         with pytest.raises(PermanentJobError, match="on purpose"):
             await queue.wait_for(failing, timeout=30)
@@ -90,14 +90,14 @@ async def test_the_same_program_runs_on_every_storage(any_url: str | None, tmp_p
         assert queue.health().healthy
     total = queue.server.pool_stats().total
     assert (total.completed, total.failed, total.aborted, total.running) == (53, 1, 1, 0)
-    # Each end was told once, although client and server both saw it.
+    # Each end was reported once, although client and server both saw it.
     for event in (JobCompleted, JobFailed, JobAborted):
         told = {ids: n for (name, ids), n in ends.items() if name == event.__name__}
         assert set(told.values()) == {1}, event
     assert ends["JobStarted", stepping.id] == 2
 
 
-async def test_it_starts_again_with_the_jobs_it_had(any_url: str | None) -> None:
+async def test_a_restarted_queue_still_has_its_jobs(any_url: str | None) -> None:
     queue = JobQueue("shop", jobs=JOBS, storage=any_url, worker_count=0)
     async with queue:
         handle = await queue.add(add_up(a=1, b=2))
@@ -108,7 +108,7 @@ async def test_it_starts_again_with_the_jobs_it_had(any_url: str | None) -> None
     assert queue.server.pool_stats().total.completed == 1
 
 
-async def test_two_queues_in_one_storage_do_not_see_each_others_jobs(migrated_url: str) -> None:
+async def test_two_queues_in_one_storage_have_separate_jobs(migrated_url: str) -> None:
     async with (
         JobQueue("one", jobs=JOBS, storage=migrated_url) as one,
         JobQueue("two", jobs=JOBS, storage=migrated_url, worker_count=0) as two,
@@ -159,7 +159,9 @@ async def test_a_client_here_and_a_server_there(migrated_url: str, children: Any
     ]
 
 
-async def test_an_end_elsewhere_is_told_once_in_mode_both(migrated_url: str, children: Any, tmp_path: Path) -> None:
+async def test_the_end_of_a_job_in_another_process_is_reported_once_in_mode_both(
+    migrated_url: str, children: Any, tmp_path: Path
+) -> None:
     child = children.python("-c", SERVE, migrated_url)
     child.wait_for_line("serving")
     log = Log(tmp_path / "log")
@@ -168,7 +170,7 @@ async def test_an_end_elsewhere_is_told_once_in_mode_both(migrated_url: str, chi
         queue.on(JobCompleted, lambda event: told.update([event.job_id]))
         handles = await queue.add_many([say_pid(log=str(log)) for _ in range(300)])
         await asyncio.gather(*(queue.wait_for(handle, timeout=60) for handle in handles))
-        # Ends of this server's own are told when its answer is there, which may be after the waiter's.
+        # The server reports its own jobs after the storage has answered, which may be after the waiter's event.
         wanted = {handle.id for handle in handles}
         async with asyncio.timeout(30):
             while not wanted <= set(told):

@@ -1,4 +1,4 @@
-"""Workers and servers as processes: how they share jobs, stop, are killed and come back."""
+"""Workers and servers as processes: they share jobs, stop, are killed and restart."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from jobq_core import AbortSignalJobError, JobRecord, JobState, WorkerLostError,
 
 KINDS = (at_gate, thread_at_gate)
 QUICK = ("--lost-after", "2", "--heartbeat-interval", "0.5")
-"""Lost after two seconds, so that a test need not wait for thirty."""
+"""Options for a worker that is lost after 2 seconds instead of 30, to keep the tests short."""
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def command(request: pytest.FixtureRequest) -> str:
 
 
 def start(children: Any, command: str, url: str, slots: int, *more: str) -> Any:
-    """Start a worker or a server that runs so many jobs at a time, and wait until it claims them."""
+    """Start a worker or a server with this concurrency, and wait until it claims jobs."""
     option = {"worker": "--concurrency", "server": "--workers"}[command]
     child = children.jobq(command, "shop_jobs", "--storage", url, option, str(slots), *more)
     child.wait_for_line("started")
@@ -50,7 +50,7 @@ def start(children: Any, command: str, url: str, slots: int, *more: str) -> Any:
 
 
 async def records_of(client: JobQueueClient, handles: list[JobHandle[Any]]) -> list[JobRecord]:
-    """Return the jobs' records, all of which must be there."""
+    """Return the records of the jobs, all of which must exist."""
     found = [await client.get(handle) for handle in handles]
     return [record for record in found if record is not None]
 
@@ -66,7 +66,7 @@ async def test_two_processes_share_2000_jobs_and_run_each_once(
         pids = await asyncio.gather(*(client.wait_for(handle, timeout=90) for handle in handles))
         counts = await client.counts()
     assert counts[JobState.COMPLETED] == 2000
-    assert Counter(map(int, log.lines)) == Counter(pids)  # the runs, and who was said to have run which job
+    assert Counter(map(int, log.lines)) == Counter(pids)  # the runs, and the worker on record for each job
 
 
 async def test_a_second_process_does_not_run_what_the_first_runs(
@@ -105,7 +105,7 @@ async def test_an_abort_reaches_a_running_job_in_another_process_within_a_second
         assert (record.state, record.attempt) == (JobState.ABORTED, 1)
 
 
-async def test_an_abort_by_run_touches_that_run_alone_in_whatever_process(
+async def test_aborting_a_run_affects_only_its_jobs_in_all_processes(
     migrated_url: str, children: Any, log: Log, gate: Gate
 ) -> None:
     start(children, "worker", migrated_url, 1)
@@ -144,7 +144,7 @@ async def test_sigterm_lets_running_jobs_end_claims_no_more_and_exits_with_0(
     assert "stopped: 1 completed" in child.output
 
 
-async def test_sigterm_hands_back_at_the_timeout_what_does_not_end(
+async def test_sigterm_releases_jobs_that_do_not_end_before_the_timeout(
     migrated_url: str, children: Any, command: str, log: Log, gate: Gate
 ) -> None:
     child = start(children, command, migrated_url, 2, "--stop-timeout", "0.2")
@@ -158,7 +158,9 @@ async def test_sigterm_hands_back_at_the_timeout_what_does_not_end(
     assert {"cancelled it", "aborted it"} <= set(log.lines)
 
 
-async def test_a_second_signal_stops_now(migrated_url: str, children: Any, command: str, log: Log, gate: Gate) -> None:
+async def test_a_second_signal_stops_at_once(
+    migrated_url: str, children: Any, command: str, log: Log, gate: Gate
+) -> None:
     child = start(children, command, migrated_url, 1, "--stop-timeout", "600")
     async with JobQueueClient(migrated_url) as client:
         handle = await client.add(at_gate(gate=str(gate), log=str(log), name="it"))
@@ -171,7 +173,7 @@ async def test_a_second_signal_stops_now(migrated_url: str, children: Any, comma
     assert log.lines == ["started it", "cancelled it"]
 
 
-async def test_a_handler_that_hears_nothing_does_not_keep_the_process_alive(
+async def test_a_handler_that_ignores_its_abort_does_not_keep_the_process_alive(
     migrated_url: str, children: Any, command: str, log: Log, gate: Gate
 ) -> None:
     child = start(children, command, migrated_url, 1, "--stop-timeout", "0")
@@ -184,10 +186,10 @@ async def test_a_handler_that_hears_nothing_does_not_keep_the_process_alive(
         assert (record.state, record.attempt) == (JobState.PENDING, 0)
 
 
-async def test_a_killed_workers_jobs_are_recovered_and_each_ends_once(
+async def test_the_jobs_of_a_killed_worker_are_rescued_and_each_ends_once(
     migrated_url: str, children: Any, command: str, log: Log, gate: Gate
 ) -> None:
-    # Nobody counts as lost but who is killed, however busy the machine is.
+    # Only the killed worker counts as lost, even on a busy machine.
     unhurried = ("--lost-after", "5", "--heartbeat-interval", "0.5")
     killed = start(children, command, migrated_url, 4, "--name", "doomed", *unhurried)
     async with JobQueueClient(migrated_url) as client:
@@ -227,7 +229,7 @@ async def test_a_job_that_kills_its_worker_runs_out_of_attempts(
     assert log.lines == ["started it"] * 2
 
 
-async def test_a_resumed_worker_cannot_settle_what_others_have_taken_over(
+async def test_a_resumed_worker_cannot_settle_jobs_that_others_have_claimed(
     migrated_url: str, children: Any, log: Log, gate: Gate
 ) -> None:
     stalled = start(children, "worker", migrated_url, 1, "--name", "stalled", *QUICK)
@@ -242,7 +244,7 @@ async def test_a_resumed_worker_cannot_settle_what_others_have_taken_over(
         assert await client.wait_for(handle, timeout=30) == "it"
         (before,) = await records_of(client, [handle])
         send(signal.SIGCONT)
-        # It finds out, starts anew under another name tag of its own, and works on.
+        # The worker notices that it was lost, registers again with a new identity, and continues.
         stalled.wait_for_line("taken for lost|could not renew")
         other.terminate()
         assert other.wait() == 0
@@ -253,7 +255,7 @@ async def test_a_resumed_worker_cannot_settle_what_others_have_taken_over(
         assert (after.attempt, after.state) == (2, JobState.COMPLETED)
 
 
-async def test_jobs_added_while_nobody_is_there_are_kept(migrated_url: str, children: Any, log: Log) -> None:
+async def test_jobs_added_without_a_running_worker_are_kept(migrated_url: str, children: Any, log: Log) -> None:
     adding = children.python(
         "-c",
         """
@@ -276,7 +278,7 @@ asyncio.run(main())
     assert sorted(map(int, log.lines)) == list(range(50))
 
 
-async def test_several_queues_are_served_by_those_who_name_them(migrated_url: str, children: Any, log: Log) -> None:
+async def test_each_queue_is_served_by_the_workers_that_name_it(migrated_url: str, children: Any, log: Log) -> None:
     mail = start(children, "worker", migrated_url, 1, "--queue", "mail")
     rest = start(children, "server", migrated_url, 1, "--queue", "images", "--queue", "sound")
     async with JobQueueClient(migrated_url) as client:
@@ -289,7 +291,7 @@ async def test_several_queues_are_served_by_those_who_name_them(migrated_url: st
     assert ran == {"mail": mail.process.pid, "images": rest.process.pid, "sound": rest.process.pid}
 
 
-async def test_an_outage_of_the_database_is_survived_and_nothing_is_lost(
+async def test_no_job_is_lost_in_an_outage_of_the_database(
     postgres_url: str, children: Any, command: str, log: Log, gate: Gate, postgres_server: Any
 ) -> None:
     await open_storage(postgres_url).migrate()
@@ -317,7 +319,7 @@ async def test_an_outage_of_the_database_is_survived_and_nothing_is_lost(
 
 
 def upgrade(url: str) -> None:
-    """Apply a 'pre' migration of a later release: a column more in every table, and the note that says so."""
+    """Apply a 'pre' migration of a later release: an additional column in every table, and its record."""
     note = "INSERT INTO {}migration (name, checksum) VALUES ('9999_pre_later', 'of a later release')"
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=10)) as file, file:
@@ -331,10 +333,10 @@ def upgrade(url: str) -> None:
             connection.execute(note.format("jobq.").encode())
 
 
-async def test_workers_run_jobs_on_tables_that_a_later_release_got_ready(
+async def test_workers_run_jobs_on_tables_that_a_later_release_has_migrated(
     migrated_url: str, children: Any, log: Log, gate: Gate
 ) -> None:
-    """One that was started before and holds a job meanwhile, and one that is started after."""
+    """This covers a worker that was started before and holds a job, and a worker that is started after."""
     process = start(children, "worker", migrated_url, 2)
     async with JobQueueClient(migrated_url) as client:
         held = await client.add(at_gate(gate=str(gate), log=str(log), name="held"))

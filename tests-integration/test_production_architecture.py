@@ -1,4 +1,4 @@
-"""The production example does what it says, on the storage that it makes itself and on one that it is given."""
+"""The production example works on a storage that it creates itself and on a given storage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_it_packs_and_verifies_every_file_with_one_dead_letter(children: Any) ->
 
 
 @pytest.mark.timeout(180)
-def test_it_leaves_no_worker_and_no_unfinished_job_on_the_storage_given(children: Any, storage_url: str) -> None:
+def test_it_leaves_no_worker_and_no_unfinished_job_on_a_given_storage(children: Any, storage_url: str) -> None:
     example = children.python(EXAMPLE, "--storage", storage_url)
     assert example.wait(150) == 0
 

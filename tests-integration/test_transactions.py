@@ -1,5 +1,4 @@
-"""`add(connection=…)`: a job in the caller's own transaction, and a worker in another process that must not see it
-before that is committed."""
+"""`add(connection=…)` adds a job in the caller's transaction; workers do not see the job before the commit."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from jobq_core import JobState
 
 @asynccontextmanager
 async def transaction_of_the_app(url: str) -> AsyncIterator[Any]:
-    """Open a connection of the application's own, with a table of its own, and begin a transaction by writing to it."""
+    """Open an application's connection, create its table, and begin a transaction by writing to the table."""
     if url.startswith("sqlite"):
         async with aiosqlite.connect(url.removeprefix("sqlite:///")) as connection:
             await connection.execute("CREATE TABLE IF NOT EXISTS orders (id INTEGER)")
@@ -35,7 +34,7 @@ async def transaction_of_the_app(url: str) -> AsyncIterator[Any]:
 
 
 async def orders(url: str) -> int:
-    """Count what the application has committed."""
+    """Return the number of orders that the application has committed."""
     if url.startswith("sqlite"):
         async with aiosqlite.connect(url.removeprefix("sqlite:///")) as connection:
             async with connection.execute("SELECT count(*) FROM orders") as cursor:
@@ -56,11 +55,11 @@ async def client(migrated_url: str, children: Any) -> AsyncIterator[JobQueueClie
         yield opened
 
 
-async def test_what_is_committed_is_run_and_not_before(migrated_url: str, client: JobQueueClient, log: Log) -> None:
+async def test_a_job_runs_after_the_commit_and_not_before(migrated_url: str, client: JobQueueClient, log: Log) -> None:
     async with transaction_of_the_app(migrated_url) as connection:
         handle = await client.add(count(log=str(log), n=1), connection=connection)
         assert await client.get(handle) is None
-        if not migrated_url.startswith("sqlite"):  # whose only writer is this transaction: nobody else runs anything
+        if not migrated_url.startswith("sqlite"):  # this transaction is the only writer: no worker runs jobs
             assert await client.wait_for(await client.add(count(log=str(log), n=2)), timeout=30) == 2
             assert log.lines == ["2"]
         assert await client.get(handle) is None
@@ -70,7 +69,7 @@ async def test_what_is_committed_is_run_and_not_before(migrated_url: str, client
     assert await orders(migrated_url) == 1
 
 
-async def test_what_is_rolled_back_was_never_there(migrated_url: str, client: JobQueueClient, log: Log) -> None:
+async def test_a_rolled_back_job_never_existed(migrated_url: str, client: JobQueueClient, log: Log) -> None:
     async with transaction_of_the_app(migrated_url) as connection:
         handles = await client.add_many([count(log=str(log), n=n) for n in range(5)], connection=connection)
         await connection.rollback()
@@ -109,7 +108,7 @@ asyncio.run(main(*sys.argv[1:]))
     assert log.lines == ["2"]
 
 
-async def test_a_unique_job_added_in_a_transaction_is_one_with_that_of_another(
+async def test_two_transactions_that_add_a_unique_job_get_the_same_job(
     migrated_url: str, client: JobQueueClient, log: Log
 ) -> None:
     async with transaction_of_the_app(migrated_url) as connection:

@@ -1,4 +1,4 @@
-"""Waiting and progress, across processes: the client is here or in a child, the worker always in a child."""
+"""Results and progress across processes: the worker is always a child process, the client sometimes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def start_worker(children: Any, url: str, *more: str) -> Any:
     return worker
 
 
-async def test_a_result_comes_back_from_a_worker_in_another_process(migrated_url: str, children: Any) -> None:
+async def test_a_result_arrives_from_a_worker_in_another_process(migrated_url: str, children: Any) -> None:
     start_worker(children, migrated_url)
     async with JobQueueClient(migrated_url) as client:
         assert await client.wait_for(await client.add(add_up(a=1, b=2)), timeout=30) == 3
@@ -57,7 +57,7 @@ async def test_a_waiter_that_starts_after_the_job_finished_has_its_result(migrat
     assert waiter.wait() == 0, waiter.output
 
 
-async def test_a_waiter_that_is_there_when_the_job_finishes_has_its_result(
+async def test_a_waiter_that_starts_before_the_job_finishes_has_its_result(
     migrated_url: str, children: Any, tmp_path: Path
 ) -> None:
     gate, log = Gate(tmp_path / "gate"), Log(tmp_path / "log")
@@ -70,11 +70,11 @@ async def test_a_waiter_that_is_there_when_the_job_finishes_has_its_result(
         gate.open()
         assert waiter.wait_for_line(r"result (\w+)")[1] == "one"
         assert waiter.wait() == 0
-        # Its own end was told once, although it was waited for twice.
+        # The end of the job was reported once, although two waiters waited for it.
         assert waiter.output.count(f"event {handle.id}") == 1
 
 
-async def test_a_thousand_waiters_hear_of_a_thousand_ends_elsewhere_once_each(
+async def test_a_thousand_waiters_get_a_thousand_ends_from_other_processes_once_each(
     migrated_url: str, children: Any, tmp_path: Path
 ) -> None:
     log = Log(tmp_path / "log")
@@ -104,7 +104,7 @@ async def test_progress_reaches_a_client_in_another_process(migrated_url: str, c
         assert seen.empty()
 
 
-async def test_listeners_of_one_job_do_not_hear_anothers(migrated_url: str, children: Any, tmp_path: Path) -> None:
+async def test_listeners_get_only_the_events_of_their_job(migrated_url: str, children: Any, tmp_path: Path) -> None:
     start_worker(children, migrated_url)
     folders = [tmp_path / name for name in ("one", "two", "three")]
     async with JobQueueClient(migrated_url) as client:
@@ -138,7 +138,7 @@ async def test_listeners_of_one_job_do_not_hear_anothers(migrated_url: str, chil
     assert set(seen[0]) <= {10, 50, 90}
 
 
-async def test_an_unknown_job_is_not_waited_for(migrated_url: str) -> None:
+async def test_waiting_for_an_unknown_job_raises(migrated_url: str) -> None:
     async with JobQueueClient(migrated_url) as client:
         with pytest.raises(JobNotFoundError):
             await client.wait_for("0192f0c1-5e6b-7c3a-9f00-000000000000", timeout=30)
@@ -153,6 +153,6 @@ async def test_a_client_that_closes_ends_its_waits(migrated_url: str) -> None:
 
 
 @pytest.mark.parametrize("percent", [-0.1, 100.1, float("nan")])
-def test_progress_out_of_range_is_refused_where_it_is_reported(percent: float) -> None:
+def test_the_handler_gets_the_error_for_progress_out_of_range(percent: float) -> None:
     with pytest.raises(InvalidJobError, match="from 0 to 100"):
         JobContext().progress(percent)

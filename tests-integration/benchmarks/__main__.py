@@ -1,4 +1,4 @@
-"""Measure jobq, its floors and its rivals side by side, in rounds that take turns.
+"""Measure jobq, its floors and its rivals, in rounds that take turns.
 
 python tests-integration/benchmarks [SCENARIO …] [--scale quick] [--rivals] [--against REV] [--out DIR]
 """
@@ -20,7 +20,6 @@ from idling import idle
 from line_up import RIVALS, line_up
 from picking_up import pick_up
 from pinning import pinned
-from places import Places
 from plan import EVERYWHERE, SCALES, plan
 from redis_store import RedisStore
 from results import Results, conditions
@@ -29,6 +28,7 @@ from rounds import play
 from spread import spread
 from starting import start
 from stores import MemoryStore, PostgresStore, SqliteStore, Store
+from targets import Targets
 from together import together
 from tuning import Tuning
 
@@ -52,7 +52,7 @@ MEASURES = {
 def main() -> None:
     """Read the command line and measure."""
     options = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything started is stopped on the way out
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all started processes are stopped at exit
     scale = SCALES[options.scale]
     rounds = options.rounds or scale.rounds
     scenarios = [scenario for scenario in plan(scale) if not options.scenarios or scenario.name in options.scenarios]
@@ -65,13 +65,13 @@ def main() -> None:
             began = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
             results = Results(options.out / f"{kind}-{began}.jsonl", conditions(options.scale, facts))
             players = line_up(list(stores), options, results)
-            places = Places(stores, scale)
-            tuning = Tuning(MEASURES, places, results)
+            targets = Targets(stores, scale)
+            tuning = Tuning(MEASURES, targets, results)
             for scenario in scenarios:
                 if kind in scenario.storages:
                     able = [player for player in players if player.enters(scenario.needs, scenario.ours_only)]
                     able = [tuning.best(player, scenario) for player in able]
-                    play(scenario, able, MEASURES[scenario.measure], places, rounds, results)
+                    play(scenario, able, MEASURES[scenario.measure], targets, rounds, results)
         print(results.path)
 
 
@@ -86,18 +86,22 @@ def _store(kind: str, postgres: str | None) -> Store:
 
 
 def parse() -> argparse.Namespace:
-    """Return what was asked for."""
+    """Return the command line's options."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.splitlines()[0] if __doc__ else None)
     names = [scenario.name for scenario in plan(SCALES["full"])]
     parser.add_argument("scenarios", nargs="*", choices=[*names, []], metavar="SCENARIO", help=", ".join(names))
     parser.add_argument("--storage", action="append", choices=EVERYWHERE, help="default: each in turn")
-    parser.add_argument("--postgres", metavar="machine|wheel|DSN", help="which server (default: what there is)")
-    parser.add_argument("--rounds", type=int, help="default: as the scale says")
+    parser.add_argument("--postgres", metavar="machine|wheel|DSN", help="the server to use (default: an available one)")
+    parser.add_argument("--rounds", type=int, help="default: the scale's number")
     parser.add_argument("--scale", choices=list(SCALES), default="quick")
     parser.add_argument("--rivals", action="store_const", const=RIVALS, default=[], help="measure all rivals too")
     parser.add_argument("--rival", dest="rivals", action="append", choices=RIVALS, help="measure this rival too")
-    parser.add_argument("--against", metavar="REV", action="append", default=[], help="measure that commit's jobq too")
-    parser.add_argument("--here", action="store_true", help="run jobq as installed beside the runner, not from wheels")
+    parser.add_argument(
+        "--against", metavar="REV", action="append", default=[], help="measure the jobq of this commit too"
+    )
+    parser.add_argument(
+        "--here", action="store_true", help="run jobq as installed in the runner's environment, not from wheels"
+    )
     parser.add_argument("--out", type=Path, default=environments.cache() / "results", help="default: %(default)s")
     return parser.parse_args()
 

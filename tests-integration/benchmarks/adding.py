@@ -1,4 +1,4 @@
-"""How fast one process adds: calls one after another, many at once, in bulk, or waiting for each result."""
+"""The rate at which one process adds jobs: one after another, concurrently, in bulk, or waiting for each result."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from pathlib import Path
 
 from contestants.protocol import Tally
 from figures import Figures, per_job, percentiles
-from places import Places
 from plan import Variant
 from players import Player, Workers
+from targets import Targets
 
 
-def adding(verb: str) -> Callable[[Player, Places, Variant], Figures]:
-    """Return the measurement of a verb that adds."""
+def adding(verb: str) -> Callable[[Player, Targets, Variant], Figures]:
+    """Return the measurement of a verb that adds jobs."""
 
-    def measure(player: Player, places: Places, variant: Variant) -> Figures:
-        url = places.ready(player, variant)
-        meter = places.store(player).meter(url)
+    def measure(player: Player, targets: Targets, variant: Variant) -> Figures:
+        url = targets.ready(player, variant)
+        meter = targets.store(player).meter(url)
         with ExitStack() as stack:
             tally: Path | None = None
-            if verb == "ask" and places.in_one_process:
+            if verb == "ask" and targets.in_one_process:
                 tally = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jobq-tally-")), "tally")
                 Tally.create(tally)
             elif verb == "ask":
                 workers = stack.enter_context(Workers(player, url, variant.workers, extra=variant.settings))
-                player.ask("submit", url, within=places.patience, warm_up=0, jobs=1)
-                workers.wait_for(1, places.patience)
+                player.ask("submit", url, within=targets.time_limit, warm_up=0, jobs=1)
+                workers.wait_for(1, targets.time_limit)
             before = meter.read()
             answer = player.ask(
                 verb,
                 url,
-                within=places.patience,
+                within=targets.time_limit,
                 extra=variant.settings,
                 jobs=variant.jobs,
                 callers=variant.callers,

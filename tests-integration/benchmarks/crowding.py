@@ -1,4 +1,4 @@
-"""What many worker processes cost a server while none of them has anything to do."""
+"""The cost of many idle worker processes for a server."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 import psycopg
 from figures import Figures
 from idling import SETTLING
-from places import Places
 from plan import Variant
 from players import Player, Workers
+from targets import Targets
 
 
-def crowd(player: Player, places: Places, variant: Variant) -> Figures:
-    """Watch idle workers: transactions a second of all together, their connections, and what those take."""
-    url = places.ready(player, variant)
-    meter = places.store(player).meter(url)
+def crowd(player: Player, targets: Targets, variant: Variant) -> Figures:
+    """Measure idle workers: their total transactions a second, connections, and the connections' memory."""
+    url = targets.ready(player, variant)
+    meter = targets.store(player).meter(url)
     settling = min(SETTLING, variant.seconds)
     with Workers(player, url, variant.workers) as workers:
-        player.ask("submit", url, within=places.patience, warm_up=0, jobs=variant.workers)
-        ran = workers.wait_for(variant.workers, places.patience)["runs"]
+        player.ask("submit", url, within=targets.time_limit, warm_up=0, jobs=variant.workers)
+        ran = workers.wait_for(variant.workers, targets.time_limit)["runs"]
         time.sleep(settling)
         connections, megabytes = _connections(url)
         before, began = meter.read(), time.monotonic()
@@ -41,9 +41,9 @@ def crowd(player: Player, places: Places, variant: Variant) -> Figures:
 
 
 def _connections(url: str) -> tuple[int, float | None]:
-    """Return how many there are, and the megabytes of memory that one takes: its own, and its share of what is shared.
+    """Return the number of connections and the megabytes of memory per connection, with its share of shared memory.
 
-    None where there is no /proc to ask.
+    The memory is None on systems without /proc.
     """
     with psycopg.connect(url) as connection:
         pids = [

@@ -1,4 +1,4 @@
-"""How cost grows: jobq's rate against one thing at a time that a team has more of as it grows."""
+"""Curves of jobq's rate: each scenario varies one quantity that grows with a team."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from plan import SHARED, Scale, Scenario, Variant
 
 DRAINED = 40_000
-"""Jobs that are drained of a backlog that is longer."""
+"""Number of jobs that are drained from a longer backlog."""
 MOST_ASKED = 20_000
-"""Jobs whose results are waited for, at most."""
+"""Maximum number of jobs whose results are waited for."""
 
 
 def curves(scale: Scale) -> list[Scenario]:
@@ -31,7 +31,7 @@ def curves(scale: Scale) -> list[Scenario]:
             "concurrency-10ms",
             "Drain jobs that wait for 10 ms, by the concurrency of one worker",
             [
-                # A second's worth of them, were there no other cost.
+                # Jobs for one second, without any other cost.
                 _at(n, jobs=min(jobs, 100 * n), sleep=0.01, settings={"concurrency": n})
                 for n in points(1, 3, 10, 30, 100, 300, 1_000)
             ],
@@ -44,7 +44,7 @@ def curves(scale: Scale) -> list[Scenario]:
         ),
         _curve(
             "queues",
-            "Drain no-op jobs, by the number of queues that hold them",
+            "Drain no-op jobs, by the number of queues",
             [_at(n, jobs=jobs, settings={"queues": n}) for n in points(1, 3, 10, 30, 100)],
         ),
         _curve(
@@ -74,7 +74,7 @@ def curves(scale: Scale) -> list[Scenario]:
         ),
         Scenario(
             name="by-idle",
-            title="Transactions of worker processes that have nothing to do, by their number",
+            title="Transactions of idle worker processes, by their number",
             measure="crowd",
             unit="transactions/s",
             storages=("postgresql",),

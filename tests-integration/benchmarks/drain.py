@@ -1,25 +1,25 @@
-"""How fast workers empty a queue: from the first handler's start to the last one's."""
+"""The rate at which workers drain a queue, from the start of the first handler to the start of the last."""
 
 from __future__ import annotations
 
 from figures import Figures, per_job
 from meters import less
-from places import Places
 from plan import Variant
 from players import Player, Workers
+from targets import Targets
 
 
-def drain(player: Player, places: Places, variant: Variant) -> Figures:
-    """Fill, then let the workers run until every job has started, or none has for long."""
+def drain(player: Player, targets: Targets, variant: Variant) -> Figures:
+    """Fill the queue, then let the workers run until every job has started, or they stall."""
     jobs = variant.jobs
-    url = places.filled(player, variant)
-    extra = {**variant.settings, **places.alone(variant)}
-    meter = places.store(player).meter(url)
+    url = targets.filled(player, variant)
+    extra = {**variant.settings, **targets.alone(variant)}
+    meter = targets.store(player).meter(url)
     before = meter.read()
     with Workers(player, url, variant.workers, sleep=variant.sleep, extra=extra) as workers:
-        first = workers.wait_for(1, places.patience)
+        first = workers.wait_for(1, targets.time_limit)
         began, cpu = meter.read(), workers.cpu()
-        last = workers.wait_for(jobs, places.patience)
+        last = workers.wait_for(jobs, targets.time_limit)
         ended, cpu_after = meter.read(), workers.cpu()
     whole = meter.read().since(before)
     used = ended.since(began)

@@ -1,4 +1,4 @@
-"""The environments that contestants run in: one each, kept between runs, jobq's own made from wheels."""
+"""The environments of the contestants: one each, kept between runs; jobq's are made from wheels."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("jobq-core", "jobq-client", "jobq-worker", "jobq-storage-postgres", "jobq-storage-sqlite")
 EXTRAS = ("psycopg[binary]>=3.2.3",)
-_METADATA = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")  # as PEP 723 has it
+_METADATA = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")  # from PEP 723
 
 
 class InstallError(RuntimeError):
-    """An environment cannot be made; the message is what the installer said."""
+    """An environment cannot be created; the message is the installer's output."""
 
 
 def cache() -> Path:
@@ -34,7 +34,7 @@ def cache() -> Path:
 
 
 def uv() -> str:
-    """Return the path of uv; raises InstallError."""
+    """Return the path of uv. Raises InstallError if it is missing."""
     try:
         from uv import find_uv_bin
     except ImportError:
@@ -46,7 +46,7 @@ def uv() -> str:
 
 
 def of_working_tree() -> Path:
-    """Return the Python of an environment with the wheels of the files as they are."""
+    """Return the Python of an environment with wheels of the current files."""
     digest = hashlib.sha256(sys.version.encode())
     for package in PACKAGES:
         folder = ROOT / "packages" / package
@@ -96,7 +96,7 @@ def of_script(script: Path) -> Path:
 
 @contextmanager
 def _environment(name: str) -> Iterator[tuple[Path, bool]]:
-    """Make a virtual environment unless there is one; whoever comes meanwhile waits. It counts when all went well."""
+    """Create a virtual environment unless it exists. Concurrent callers wait; a failed installation does not count."""
     folder = cache() / name
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / f"{name}.lock").open("w") as lock:

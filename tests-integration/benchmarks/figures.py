@@ -1,4 +1,4 @@
-"""What one measurement of one contestant came to."""
+"""The figures of one measurement of one contestant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float] | None:
-    """Return p50, p95 and p99 in milliseconds; None if there is nothing."""
+    """Return p50, p95 and p99 in milliseconds; None without values."""
     if not seconds:
         return None
     ordered = sorted(seconds)
@@ -20,9 +20,9 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float] | None:
 class Figures:
     """The figures of a round.
 
-    value: what is compared, in the scenario's unit. jobs: how many were measured. asked: how many there were. latency:
-    percentiles in ms. worker_cpu, client_cpu, server_cpu: processor µs per job. commits, wal: per job, wal in bytes.
-    dead_rows: at the end. more: what only this kind of measurement has.
+    value: the compared figure, in the scenario's unit. jobs: the number of measured jobs. asked: the number of
+    requested jobs. latency: percentiles in ms. worker_cpu, client_cpu, server_cpu: processor µs per job. commits, wal:
+    per job, wal in bytes. dead_rows: at the end. more: additional figures of this kind of measurement.
     """
 
     value: float | None
@@ -40,15 +40,15 @@ class Figures:
 
     @property
     def finished(self) -> bool:
-        """Whether every job that was asked for was done."""
+        """Whether every requested job was done."""
         return self.jobs >= self.asked
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the results file holds."""
+        """Return the figures for the results file."""
         found = {name: value for name, value in attrs.asdict(self).items() if value not in (None, "", {})}
         return {**found, "finished": self.finished}
 
 
 def per_job(amount: float | None, jobs: int, factor: float = 1.0) -> float | None:
-    """Return the share of one job, with three significant digits behind it."""
+    """Return the figure per job, rounded to three significant digits."""
     return None if amount is None or not jobs else round(amount * factor / jobs, 3)

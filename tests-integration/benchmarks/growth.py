@@ -55,10 +55,10 @@ def _conditions(outcomes: Sequence[Outcome]) -> list[str]:
 def _parts(outcomes: Sequence[Outcome], page: Path) -> list[str]:
     parts: list[str] = []
     for outcome in outcomes:
-        parts += [f"*{outcome.title}, {outcome.run.place}*", tables.table(outcome)]
-        if len(outcome.variants) > 2:  # two points are no curve
+        parts += [f"*{outcome.title}, {outcome.run.storage}*", tables.table(outcome)]
+        if len(outcome.variants) > 2:  # two points do not make a curve
             picture = draw(outcome, page.with_suffix(""))
-            parts.append(f"![{outcome.title}, {outcome.run.place}]({picture.parent.name}/{picture.name})")
+            parts.append(f"![{outcome.title}, {outcome.run.storage}]({picture.parent.name}/{picture.name})")
     return parts
 
 

@@ -1,4 +1,4 @@
-"""Finished jobs by the million, written as jobq leaves them."""
+"""Write millions of finished jobs as jobq would leave them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ STATEMENT = Path(__file__).with_name("history_postgres.sql")
 
 
 def write_history(url: str, jobs: int) -> None:
-    """Write so many finished jobs into jobq's tables on PostgreSQL, in one go: in the order in which they ended."""
+    """Write finished jobs into jobq's tables on PostgreSQL, in the order in which they ended."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(STATEMENT.read_text(), {"jobs": jobs})  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a worker costs that has nothing to do."""
+"""The cost of an idle worker."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import time
 
 from figures import Figures
 from meters import Meter, Reading
-from places import Places
 from plan import Variant
 from players import Player, Workers
+from targets import Targets
 
 SETTLING = 12.0
-"""Seconds after which a session that went idle has told the server's statistics all it did (PostgreSQL: 10)."""
+"""Seconds after which the server's statistics include all that a now idle session did (PostgreSQL: 10)."""
 
 
-def idle(player: Player, places: Places, variant: Variant) -> Figures:
-    """Watch an idle worker; what the server does anyway, autovacuum above all, is measured before and subtracted."""
-    url = places.ready(player, variant)
-    meter = places.store(player).meter(url)
+def idle(player: Player, targets: Targets, variant: Variant) -> Figures:
+    """Measure an idle worker. The server's own work, mostly autovacuum, is measured before and subtracted."""
+    url = targets.ready(player, variant)
+    meter = targets.store(player).meter(url)
     settling = min(SETTLING, variant.seconds)
-    time.sleep(settling)  # until the sessions that made the tables are counted
+    time.sleep(settling)  # until the statistics include the sessions that created the tables
     without = _watched(meter, variant.seconds)
     with Workers(player, url, variant.workers) as workers:
-        player.ask("submit", url, within=places.patience, warm_up=0, jobs=1)
-        ran = workers.wait_for(1, places.patience)["runs"]
+        player.ask("submit", url, within=targets.time_limit, warm_up=0, jobs=1)
+        ran = workers.wait_for(1, targets.time_limit)["runs"]
         time.sleep(settling)
         cpu = workers.cpu()
         used = _watched(meter, variant.seconds)

@@ -1,4 +1,4 @@
-"""Who takes part: jobq, itself at other commits, the floors, and the rivals that can be installed."""
+"""The contestants: jobq, jobq at other commits, the floors, and the rivals that can be installed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RIVALS = sorted(script.stem.removeprefix("rival_") for script in SCRIPTS.glob("r
 
 
 def line_up(stores: Sequence[str], options: argparse.Namespace, results: Results) -> list[Player]:
-    """Return the contestants on a storage, the first of these, and rivals on the others; reports who cannot come."""
+    """Return the contestants on the first of these storages, and rivals on the others. Report those that fail."""
     storage = stores[0]
     python = Path(sys.executable) if options.here else environments.of_working_tree()
     ours = SCRIPTS / OURS[storage]

@@ -1,4 +1,4 @@
-"""What a measurement used: processor time of process trees, and a server's commits, log and dead rows."""
+"""The resources that a measurement used: processor time of process trees; commits, log and dead rows of a server."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 @attrs.frozen
 class Reading:
-    """What was used so far: processor seconds, commits, bytes of write-ahead log; None where nothing can be known."""
+    """The usage so far: processor seconds, commits, bytes of write-ahead log; None where it is unknown."""
 
     cpu: float | None = None
     commits: int | None = None
     wal: int | None = None
 
     def since(self, earlier: Reading) -> Reading:
-        """Return what was used since an earlier reading."""
+        """Return the usage since an earlier reading."""
         return Reading(less(self.cpu, earlier.cpu), less(self.commits, earlier.commits), less(self.wal, earlier.wal))
 
 
 def less(later: Any, earlier: Any) -> Any:
-    """Return the difference of two readings, None where one of them is not known."""
+    """Return the difference of two readings; None if one of them is unknown."""
     return None if later is None or earlier is None else later - earlier
 
 
 def processor_seconds(roots: Iterable[int]) -> float | None:
-    """Return the processor seconds of these processes and all that descend from them, ended ones included.
+    """Return the processor seconds of these processes and their descendants, including ended ones.
 
-    None where there is no /proc. A process that has ended counts once its parent has waited for it.
+    None on systems without /proc. An ended process counts once its parent has waited for it.
     """
     if not Path("/proc/self/stat").exists():
         return None
@@ -43,10 +43,10 @@ def processor_seconds(roots: Iterable[int]) -> float | None:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                # The name, in parentheses, may hold anything; the fields behind it are numbers.
+                # The name, in parentheses, may contain anything; the fields after it are numbers.
                 fields = (entry / "stat").read_text().rpartition(")")[2].split()
             except (FileNotFoundError, ProcessLookupError):
-                continue  # it has ended since the folder was listed
+                continue  # the process has ended since the folder was listed
             children.setdefault(int(fields[1]), []).append(int(entry.name))
             used[int(entry.name)] = sum(map(int, fields[11:15])) / _TICK
     total = 0.0
@@ -59,7 +59,7 @@ def processor_seconds(roots: Iterable[int]) -> float | None:
 
 
 def parent_of(pid: int) -> int | None:
-    """Return a process's parent, or None where it cannot be known."""
+    """Return the parent of a process; None if it is unknown."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except FileNotFoundError:
@@ -67,14 +67,14 @@ def parent_of(pid: int) -> int | None:
 
 
 class Meter:
-    """Measures nothing: a storage without a server does its work in the contestants' processes."""
+    """Measures nothing: a storage without a server works in the contestants' processes."""
 
     def read(self) -> Reading:
-        """Return what was used so far."""
+        """Return the usage so far."""
         return Reading()
 
     def dead_rows(self) -> int | None:
-        """Return how many dead rows there are now."""
+        """Return the current number of dead rows."""
         return None
 
 
@@ -90,7 +90,7 @@ class ProcessMeter(Meter):
 
 
 class PostgresMeter(Meter):
-    """Measures a server from a database of its own, so that the questions are not among the commits counted."""
+    """Measures a server from a separate database, so that its own queries are not counted as commits."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
@@ -101,7 +101,7 @@ class PostgresMeter(Meter):
     def read(self) -> Reading:
         """Return the server's processor seconds and log, and the database's commits.
 
-        Commits become known when a session is idle for a second or ends.
+        The server counts commits when a session is idle for a second or ends.
         """
         row = self._connection.execute(
             "SELECT xact_commit, pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint "
@@ -113,7 +113,7 @@ class PostgresMeter(Meter):
         return Reading(cpu, row[0], row[1])
 
     def dead_rows(self) -> int | None:
-        """Add up what the statistics of all tables say."""
+        """Return the sum of the statistics of all tables."""
         with psycopg.connect(self.url) as connection:
             row = connection.execute("SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables").fetchone()
         return None if row is None else row[0]

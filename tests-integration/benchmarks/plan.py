@@ -1,4 +1,4 @@
-"""What is measured: scenarios and their variants, as values."""
+"""The measured scenarios and their variants, as values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHARED = ("postgresql", "sqlite")
 
 @attrs.frozen(kw_only=True)
 class Scale:
-    """How much of everything. patience: seconds that anything may take."""
+    """The sizes of the scenarios. time_limit: maximum seconds of each request to a contestant."""
 
     rounds: int
     jobs: int
@@ -29,7 +29,7 @@ class Scale:
     pinned_rate: int
     starts: int
     curves: bool
-    patience: float
+    time_limit: float
     last_variant_only: bool = False
 
 
@@ -49,7 +49,7 @@ SCALES = {
         pinned_rate=500,
         starts=1,
         curves=False,
-        patience=30,
+        time_limit=30,
         last_variant_only=True,
     ),
     "quick": Scale(
@@ -67,7 +67,7 @@ SCALES = {
         pinned_rate=5_000,
         starts=5,
         curves=False,
-        patience=90,
+        time_limit=90,
     ),
     "full": Scale(
         rounds=5,
@@ -84,20 +84,20 @@ SCALES = {
         pinned_rate=5_000,
         starts=9,
         curves=True,
-        patience=180,
+        time_limit=180,
     ),
 }
 
 
 @attrs.frozen(kw_only=True)
 class Variant:
-    """One way to measure. What is 0 or empty does not happen.
+    """A variant of a scenario. Fields that are 0 or empty have no effect.
 
-    jobs: measured. workers: processes. callers: concurrent, of one process. payload: bytes in each job. sleep: seconds
-    in each handler. behind: jobs that are due like those measured, and left there. finished, future: jobs that lie
-    there; higher: with a higher priority than those measured. at_once: right after the filling. pinned: what holds a
-    snapshot meanwhile, 'reads' or 'writes'. seconds, rate: how long, and jobs a second. settings: for the contestant.
-    x: where on a curve.
+    jobs: number of measured jobs. workers: number of processes. callers: concurrent callers of one process. payload:
+    bytes in each job. sleep: seconds in each handler. behind: additional due jobs that are not measured. finished,
+    future: existing finished and scheduled jobs; higher: with a higher priority than the measured ones. at_once:
+    measure right after filling. pinned: the transaction that holds a snapshot, 'reads' or 'writes'. seconds, rate:
+    duration and jobs a second. settings: for the contestant. x: the position on a curve.
     """
 
     name: str = ""
@@ -120,9 +120,9 @@ class Variant:
 
 @attrs.frozen(kw_only=True)
 class Scenario:
-    """One table and plot. measure: the kind of measurement. less: whether less is better. needs: verbs.
+    """A table and plot. measure: the kind of measurement. less: whether less is better. needs: verbs.
 
-    ours_only: whether only jobq plays.
+    ours_only: whether only jobq takes part.
     """
 
     name: str
@@ -138,7 +138,7 @@ class Scenario:
 
 def plan(scale: Scale) -> list[Scenario]:
     """Return all scenarios at one scale."""
-    from curves import curves  # which makes them of the values above
+    from curves import curves  # builds the curves from the values above
 
     scenarios = [*_basic(scale), *_burdened(scale), *_by_job(scale), *curves(scale)]
     if scale.last_variant_only:
@@ -244,7 +244,7 @@ def _burdened(scale: Scale) -> list[Scenario]:
     return [
         Scenario(
             name="history",
-            title="Drain with finished and future jobs lying there",
+            title="Drain with finished and future jobs in the tables",
             measure="drain",
             unit="jobs/s",
             storages=SHARED,
@@ -258,7 +258,7 @@ def _burdened(scale: Scale) -> list[Scenario]:
         ),
         Scenario(
             name="after-bulk",
-            title=f"Drain {scale.after_bulk:,} jobs, at leisure and right after adding them",
+            title=f"Drain {scale.after_bulk:,} jobs, after a pause and right after adding them",
             measure="drain",
             unit="jobs/s",
             storages=SHARED,

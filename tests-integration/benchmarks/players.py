@@ -18,17 +18,17 @@ from contestants.protocol import Tally, read_tally
 from meters import processor_seconds
 
 STALLED = 20.0
-"""Seconds without a run after which the jobs that are left count as lost."""
+"""Seconds without a run after which the remaining jobs count as lost."""
 POLL = 0.02
 
 
 class ContestantError(RuntimeError):
-    """A contestant failed, or did not answer in time; the message says what it wrote."""
+    """A contestant failed, or did not answer in time; the message contains its output."""
 
 
 @attrs.frozen
 class Player:
-    """One contestant. `settings` holds, for a verb, what was chosen for it."""
+    """A contestant. `settings` contains the chosen settings of each verb."""
 
     name: str
     script: Path
@@ -38,7 +38,7 @@ class Player:
 
     @classmethod
     def meet(cls, script: Path, python: Path, *, name: str | None = None) -> Player:
-        """Ask a contestant about itself; raises ContestantError."""
+        """Ask a contestant for its versions and verbs. Raises ContestantError."""
         stranger = cls(name or script.stem, script, python)
         about = stranger.ask("about", "", within=60)
         settings = {verb: grid[0] for verb, grid in about["settings"].items() if grid}
@@ -49,24 +49,24 @@ class Player:
         return attrs.evolve(self, settings={**self.settings, verb: settings})
 
     def can(self, verb: str) -> bool:
-        """Say whether it has a verb; `start` is for those that say what to import."""
+        """Return whether the contestant has a verb; `start` needs an import statement."""
         return verb in self.about["can"] or (verb == "start" and bool(self.about["imports"]))
 
     @property
     def is_ours(self) -> bool:
-        """Whether this is jobq, of whatever commit."""
+        """Whether this is jobq, at any commit."""
         return self.script.stem.startswith("ours")
 
     def enters(self, needs: Sequence[str], ours_only: bool) -> bool:
-        """Say whether it takes part in a scenario that needs some verbs."""
+        """Return whether the contestant takes part in a scenario that needs these verbs."""
         return all(map(self.can, needs)) and (self.is_ours or not ours_only)
 
     def plays_on(self, storage: str) -> bool:
-        """Say whether it takes the storage's URLs."""
+        """Return whether the contestant accepts the storage's URLs."""
         return storage in self.about["storages"]
 
     def command(self, verb: str, url: str, *, extra: dict[str, Any] | None = None, **options: Any) -> list[str]:
-        """Return the command line for a verb; `extra` settings go beside those chosen."""
+        """Return the command line for a verb, with `extra` settings added to the chosen ones."""
         settings = {**self.settings.get(verb, {}), **(extra or {})}
         words = [str(self.python), str(self.script), verb, "--url", url, "--settings", json.dumps(settings)]
         for name, value in options.items():
@@ -79,7 +79,7 @@ class Player:
     def ask(
         self, verb: str, url: str, *, within: float, extra: dict[str, Any] | None = None, **options: Any
     ) -> dict[str, Any]:
-        """Have a verb done in a process and return its answer; raises ContestantError, after `within` seconds too."""
+        """Run a verb in a process, and return its answer. Raises ContestantError, also after `within` seconds."""
         command = self.command(verb, url, extra=extra, **options)
         with started(command) as process:
             try:
@@ -94,7 +94,7 @@ class Player:
 
 @contextmanager
 def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """Run a process in a group of its own, of which nothing is left behind."""
+    """Run a process in a separate group, and kill the whole group at the end."""
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -113,7 +113,7 @@ def _kill_group(pid: int) -> None:
 
 
 class Workers:
-    """Worker processes of a contestant on one place, with one tally; a context manager."""
+    """The worker processes of a contestant on one target, with one tally; a context manager."""
 
     def __init__(
         self, player: Player, url: str, count: int, *, sleep: float = 0.0, extra: dict[str, Any] | None = None
@@ -127,7 +127,7 @@ class Workers:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Workers:
-        """Start them; what they say goes to a file, so that no full pipe stops one."""
+        """Start the workers. Their output goes to a file, so that a full pipe cannot block them."""
         with Path(self._folder.name, "log").open("wb") as log:
             for _ in range(self._count):
                 self._processes.append(
@@ -136,7 +136,7 @@ class Workers:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Stop them, as an orchestrator does: SIGTERM, and SIGKILL after 20 s."""
+        """Stop the workers as an orchestrator does: SIGTERM, then SIGKILL after 20 s."""
         for process in self._processes:
             if process.poll() is None:
                 process.terminate()
@@ -149,22 +149,22 @@ class Workers:
         self._folder.cleanup()
 
     def cpu(self) -> float | None:
-        """Return their processor seconds so far."""
+        """Return the workers' processor seconds so far."""
         return processor_seconds([process.pid for process in self._processes])
 
     def check(self) -> None:
-        """Raise ContestantError if one has ended."""
+        """Raise ContestantError if a worker has ended."""
         for process in self._processes:
             if process.poll() is not None:
                 said = Path(self._folder.name, "log").read_text(errors="replace")[-2000:].strip()
                 raise ContestantError(f"{self._player.name}: a worker ended with {process.returncode}: {said}")
 
-    def wait_for(self, runs: int, patience: float) -> dict[str, Any]:
-        """Return the tally as soon as it has so many runs, or when time is up: after `patience` seconds, or a stall.
+    def wait_for(self, runs: int, time_limit: float) -> dict[str, Any]:
+        """Return the tally when it has this many runs, or after `time_limit` seconds, or after a stall.
 
-        Raises ContestantError if a worker ends meanwhile.
+        Raises ContestantError if a worker ends first.
         """
-        until = time.monotonic() + patience
+        until = time.monotonic() + time_limit
         seen, stirred = 0, time.monotonic()
         while True:
             tally = read_tally(self.tally)

@@ -29,7 +29,7 @@ def draw(outcome: Outcome, folder: Path) -> Path:
         _curve(outcome, axes)
     else:
         _bars(outcome, axes)
-    axes.set_title(f"{outcome.title}\n{outcome.run.place}", fontsize=10)
+    axes.set_title(f"{outcome.title}\n{outcome.run.storage}", fontsize=10)
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def _height(outcome: Outcome) -> float:
 
 
 def _bars(outcome: Outcome, axes: Axes) -> None:
-    """Draw a bar for each contestant in each variant, from the top; the whisker goes from the least to the most."""
+    """Draw a bar for each contestant in each variant, from top to bottom, with a whisker from minimum to maximum."""
     position = 0.0
     ticks: list[tuple[float, str]] = []
     shown: set[str] = set()
@@ -72,13 +72,13 @@ def _bars(outcome: Outcome, axes: Axes) -> None:
             ticks.append((position, label))
             position -= 1
         position -= 0.6
-    axes.set_yticks([place for place, _ in ticks], [label for _, label in ticks], fontsize=8)
+    axes.set_yticks([at for at, _ in ticks], [label for _, label in ticks], fontsize=8)
     axes.set_xlabel(outcome.unit)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.12)
 
 
 def _curve(outcome: Outcome, axes: Axes) -> None:
-    """Draw a line for each contestant, with the spread."""
+    """Draw a line for each contestant, with whiskers from minimum to maximum."""
     for contestant, shade, mark, dash in zip(outcome.contestants, cycle(SHADES), cycle(MARKS), cycle(DASHES)):
         lines = [line for line in outcome.summaries if line["contestant"] == contestant and line["median"] is not None]
         values = [line["median"] for line in lines]
@@ -96,7 +96,7 @@ def _curve(outcome: Outcome, axes: Axes) -> None:
 
 
 def _over_time(outcome: Outcome, axes: Axes) -> None:
-    """Draw p50 (thin) and p99 (thick) over the seconds of the first round, smoothed over a fortieth of them."""
+    """Draw p50 (thin) and p99 (thick) over the seconds of the first round, in forty groups."""
     looks = zip(cycle(SHADES), cycle(MARKS), cycle(DASHES))
     for contestant in outcome.contestants:
         for variant in outcome.variants:

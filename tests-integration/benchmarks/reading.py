@@ -12,14 +12,14 @@ import results
 from plan import SCALES, plan
 
 FLOORS = ("floor", "floor, jobq's SQL", "plain insert")
-PLACES = {"postgresql": "PostgreSQL", "sqlite": "SQLite", "memory": "Memory"}
+STORAGES = {"postgresql": "PostgreSQL", "sqlite": "SQLite", "memory": "Memory"}
 
 
 @attrs.define
 class Run:
     """One run: its conditions, the contestants that took part, and those that could not."""
 
-    place: str
+    storage: str
     conditions: dict[str, Any]
     contestants: dict[str, dict[str, Any]] = attrs.field(factory=dict)
     choices: list[dict[str, Any]] = attrs.field(factory=list)
@@ -55,7 +55,7 @@ class Outcome:
     @property
     def stem(self) -> str:
         """Return the name of the outcome's picture, without its suffix."""
-        return re.sub(r"[^a-z0-9]+", "-", f"{self.run.place} {self.name}".lower())
+        return re.sub(r"[^a-z0-9]+", "-", f"{self.run.storage} {self.name}".lower())
 
     def of(self, contestant: str, variant: str) -> dict[str, Any] | None:
         """Return one summary."""
@@ -74,7 +74,7 @@ def read(paths: Iterable[Path]) -> list[Outcome]:
     files = [results.read(path) for path in paths]
     latest: dict[tuple[str, str], Outcome] = {}
     for lines in sorted((lines for lines in files if lines), key=lambda lines: str(lines[0]["date"])):
-        run = Run(_place(lines[0]), lines[0])
+        run = Run(_storage(lines[0]), lines[0])
         outcomes: dict[str, Outcome] = {}
         for line in lines[1:]:
             match line["line"]:
@@ -88,13 +88,13 @@ def read(paths: Iterable[Path]) -> list[Outcome]:
                     name = line["scenario"]
                     outcome = outcomes.setdefault(name, Outcome(run, name, line["title"], line["unit"]))
                     (outcome.rounds if kind == "round" else outcome.summaries).append(line)
-        latest |= {(run.place, name): outcome for name, outcome in outcomes.items() if outcome.summaries}
-    order = {scenario.name: place for place, scenario in enumerate(plan(SCALES["full"]))}
+        latest |= {(run.storage, name): outcome for name, outcome in outcomes.items() if outcome.summaries}
+    order = {scenario.name: number for number, scenario in enumerate(plan(SCALES["full"]))}
     return sorted(latest.values(), key=lambda outcome: order.get(outcome.name, len(order)))
 
 
-def _place(conditions: dict[str, Any]) -> str:
+def _storage(conditions: dict[str, Any]) -> str:
     kind, facts = next(iter(conditions["storages"].items()))
-    name = PLACES[kind]
+    name = STORAGES[kind]
     version = str(facts.get(name, "")).split(" ")[0]
     return f"{name} {version}".strip()

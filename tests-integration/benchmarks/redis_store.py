@@ -1,4 +1,4 @@
-"""A throwaway Redis, for rivals that need one: every write is on the disk before it is acknowledged."""
+"""A throwaway Redis for rivals: every write is on disk before it is acknowledged."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from meters import Meter, ProcessMeter
 from stores import Store
 
 SETTINGS = {"appendonly": "yes", "appendfsync": "always"}
-"""As durable as the others; Redis's own default is to keep snapshots, and to lose what came since the last one."""
+"""As durable as the other storages. By default, a crash of Redis loses all writes after its last snapshot."""
 
 
 class RedisStore(Store):
-    """A server of our own; each place is the server emptied."""
+    """A throwaway server; each target is the emptied server."""
 
     kind = "redis"
 
     @staticmethod
     def available() -> bool:
-        """Say whether there is a server on this machine."""
+        """Return whether this machine has a Redis server."""
         return shutil.which("redis-server") is not None
 
     def __enter__(self) -> RedisStore:
-        """Start it on a free port of this machine; returns once it answers."""
+        """Start the server on a free port of this machine, and return when it answers."""
         self._folder = tempfile.mkdtemp(prefix="jobq-redis-")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -56,14 +56,14 @@ class RedisStore(Store):
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _say(self, *words: str) -> str:
-        """Send one command and return what came back, which is short."""
+        """Send a command and return its short answer."""
         parts = [f"*{len(words)}\r\n", *(f"${len(word)}\r\n{word}\r\n" for word in words)]
         with socket.create_connection(("127.0.0.1", self._port), timeout=30) as connection:
             connection.sendall("".join(parts).encode())
             return connection.recv(65_536).decode()
 
-    def place(self, copy_of: str | None = None) -> str:
-        """Empty the server; it cannot copy."""
+    def create(self, copy_of: str | None = None) -> str:
+        """Empty the server. Copies are not supported."""
         if copy_of is not None:
             raise NotImplementedError("a Redis server's jobs cannot be copied")
         self._say("FLUSHALL")

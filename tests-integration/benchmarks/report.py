@@ -51,7 +51,7 @@ def parse() -> argparse.Namespace:
 
 def page_text(page: Path, outcomes: list[Outcome]) -> str:
     """Return the page with the tables of these outcomes, and pictures of those in which rivals took part."""
-    pictures = {(o.run.place, o.name): f"{page.stem}/{o.stem}.svg" for o in outcomes if o.rivals}
+    pictures = {(o.run.storage, o.name): f"{page.stem}/{o.stem}.svg" for o in outcomes if o.rivals}
     return tables.rewritten(page, "results", tables.write(outcomes, pictures))
 
 

@@ -1,4 +1,4 @@
-"""The results file: JSON lines, each complete in itself, written as they come."""
+"""The results file: self-contained JSON lines, written as the measurements end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def conditions(scale: str, storage_facts: dict[str, Any]) -> dict[str, Any]:
-    """Return what the figures of a run depend on."""
+    """Return the conditions of a run: date, scale, revision, machine and storages."""
     revision = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -49,17 +49,17 @@ class Results:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def player(self, player: Player) -> None:
-        """Say who takes part, with which versions."""
+        """Write a contestant with its versions."""
         about = {name: player.about[name] for name in ("python", "versions", "storages", "caveats")}
         self._write({"line": "contestant", "contestant": player.name, **about})
 
     def choice(self, player: Player, verb: str, judge: str, tried: list[dict[str, Any]]) -> None:
-        """Say which settings were tried, by which kind of measurement, and what was chosen."""
+        """Write the tried settings, the kind of measurement, and the chosen settings."""
         chosen = {"verb": verb, "judge": judge, "chosen": player.settings.get(verb, {}), "tried": tried}
         self._write({"line": "choice", "contestant": player.name, **chosen})
 
     def absent(self, name: str, reason: str) -> None:
-        """Say who could not take part."""
+        """Write a contestant that could not take part."""
         self._write({"line": "absent", "contestant": name, "reason": reason})
 
     def round(
@@ -80,7 +80,7 @@ class Results:
     def summary(
         self, scenario: Scenario, variant: Variant, player: Player, storage: str, summary: dict[str, Any]
     ) -> None:
-        """Write what the rounds came to."""
+        """Write the summary of the rounds."""
         self._write({**_head("summary", scenario, variant, player, storage), "less": scenario.less, **summary})
 
 

@@ -1,4 +1,4 @@
-"""What it costs to delete finished jobs that retention no longer keeps."""
+"""The cost of deleting finished jobs whose retention is over."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import time
 
 import psycopg
 from figures import Figures, per_job
-from places import Places
 from plan import Variant
 from players import Player
+from targets import Targets
 
 from jobq_core import Retention, open_storage
 
 
-def retire(player: Player, places: Places, variant: Variant) -> Figures:
-    """Delete all finished jobs in the batches of maintenance, one after another."""
-    url = places.ready(player, variant)
-    meter = places.store(player).meter(url)
+def retire(player: Player, targets: Targets, variant: Variant) -> Figures:
+    """Delete all finished jobs in batches, as maintenance does."""
+    url = targets.ready(player, variant)
+    meter = targets.store(player).meter(url)
     size = _size(url)
     before = meter.read()
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Rounds that take turns: A B A B, so that what the machine does meanwhile befalls all alike."""
+"""Rounds that take turns: A B A B, so that disturbances of the machine affect all contestants."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from typing import Any
 
 import psycopg
 from figures import Figures
-from places import Places
 from plan import Scenario, Variant
 from players import ContestantError, Player
 from results import Results
+from targets import Targets
 
-Measure = Callable[[Player, Places, Variant], Figures]
+Measure = Callable[[Player, Targets, Variant], Figures]
 
 
 def play(
-    scenario: Scenario, players: Sequence[Player], measure: Measure, places: Places, rounds: int, results: Results
+    scenario: Scenario, players: Sequence[Player], measure: Measure, targets: Targets, rounds: int, results: Results
 ) -> None:
     """Measure all contestants in all variants `rounds` times, every second round in reverse order."""
     entries = [(player, variant) for variant in scenario.variants for player in players]
     found: dict[tuple[str, str], list[Figures]] = {}
     for number in range(1, rounds + 1):
         for player, variant in entries if number % 2 else entries[::-1]:
-            figures = _measured(measure, player, places, variant)
+            figures = _measured(measure, player, targets, variant)
             found.setdefault((player.name, variant.name), []).append(figures)
-            results.round(scenario, variant, player, places.store(player).kind, number, figures)
+            results.round(scenario, variant, player, targets.store(player).kind, number, figures)
             _say(scenario, variant, player, figures)
     for player, variant in entries:
         summary = summarise(found[player.name, variant.name])
-        results.summary(scenario, variant, player, places.store(player).kind, summary)
+        results.summary(scenario, variant, player, targets.store(player).kind, summary)
 
 
-def _measured(measure: Measure, player: Player, places: Places, variant: Variant) -> Figures:
+def _measured(measure: Measure, player: Player, targets: Targets, variant: Variant) -> Figures:
     try:
-        return measure(player, places, variant)
+        return measure(player, targets, variant)
     except (ContestantError, psycopg.Error, OSError) as error:
-        # One contestant's trouble is part of the results, and no reason to lose those of the others.
+        # The failure of one contestant is a result, and the others continue.
         return Figures(value=None, jobs=0, asked=variant.jobs, note=f"failed: {str(error)[-300:]}")
 
 
@@ -51,7 +51,7 @@ def _say(scenario: Scenario, variant: Variant, player: Player, figures: Figures)
 
 
 def summarise(rounds: Sequence[Figures]) -> dict[str, Any]:
-    """Return the median and the spread of all figures; what did not finish in some round is said so."""
+    """Return the median and the spread of all figures, and whether a round did not finish."""
     values = [figures.value for figures in rounds if figures.value is not None and figures.finished]
     summary: dict[str, Any] = {
         "rounds": len(rounds),

@@ -1,4 +1,4 @@
-"""How fast the same worker processes drain the same jobs from one database server, or from several."""
+"""The rate at which the same worker processes drain the same jobs from one database server, or from several."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from contextlib import ExitStack
 from typing import Any
 
 from figures import Figures, per_job
-from places import Places
 from plan import Variant
 from players import Player, Workers
 from stores import PostgresStore, Store
+from targets import Targets
 
 
-def spread(player: Player, places: Places, variant: Variant) -> Figures:
-    """Start as many servers of our own as `x` says, give each its share of jobs and workers, and drain all at once."""
+def spread(player: Player, targets: Targets, variant: Variant) -> Figures:
+    """Start `x` servers, give each its share of jobs and workers, and drain all of them at once."""
     servers = int(variant.x or 1)
     jobs = variant.jobs // servers
     with ExitStack() as stack:
         sides: list[tuple[Store, str]] = []
         for _ in range(servers):
             store = stack.enter_context(PostgresStore(None))
-            url = store.place()
-            player.ask("setup", url, within=places.patience)
-            player.ask("fill", url, within=places.patience, jobs=jobs)
+            url = store.create()
+            player.ask("setup", url, within=targets.time_limit)
+            player.ask("fill", url, within=targets.time_limit, jobs=jobs)
             store.calm(url)
             sides.append((store, url))
         meters = [store.meter(url) for store, url in sides]
         before = [meter.read() for meter in meters]
         crews = [stack.enter_context(Workers(player, url, variant.workers // servers)) for _, url in sides]
-        tallies: list[dict[str, Any]] = [crew.wait_for(jobs, places.patience) for crew in crews]
+        tallies: list[dict[str, Any]] = [crew.wait_for(jobs, targets.time_limit) for crew in crews]
         used = [meter.read().since(earlier) for meter, earlier in zip(meters, before, strict=True)]
     runs = sum(tally["runs"] for tally in tallies)
     seconds = max(tally["last"] for tally in tallies) - min(tally["first"] for tally in tallies)

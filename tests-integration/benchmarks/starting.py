@@ -1,4 +1,4 @@
-"""What a web application pays for importing the client, and for having it connected."""
+"""The time and memory that a web application needs to import the client and to connect."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import statistics
 import subprocess
 
 from figures import Figures
-from places import Places
 from plan import Variant
 from players import ContestantError, Player
+from targets import Targets
 
-# VmHWM is of this program alone; getrusage would count what the process was before it became this program.
+# VmHWM covers only this program; getrusage would include the process before exec.
 PROGRAM = """
 import sys, time
 began = time.perf_counter()
@@ -27,15 +27,15 @@ print(json.dumps([seconds, asyncio.run(connect())]), flush=True)
 """
 
 
-def start(player: Player, places: Places, variant: Variant) -> Figures:
-    """Start fresh processes one after another; the first, which may have to compile, is not counted."""
-    kind = places.store(player).kind
-    url = places.ready(player, variant)
+def start(player: Player, targets: Targets, variant: Variant) -> Figures:
+    """Start fresh processes one after another. The first, which may compile modules, is not counted."""
+    kind = targets.store(player).kind
+    url = targets.ready(player, variant)
     program = PROGRAM.format(imports=player.about["imports"][kind], connects=player.about["connects"])
     found: list[tuple[float, int]] = []
     for _ in range(variant.jobs + 1):
         command = [str(player.python), "-I", "-c", program, url]
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=places.patience, check=False)
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=targets.time_limit, check=False)
         if asked.returncode:
             raise ContestantError(f"{player.name}: importing and connecting failed: {asked.stderr[-2000:]}")
         seconds, kibibytes = json.loads(asked.stdout)

@@ -1,4 +1,4 @@
-"""Where contestants keep their jobs: throwaway servers and folders that live as long as the run."""
+"""The storages of the contestants: throwaway servers and folders that exist for one run."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ POSTGRES = {
     "max_connections": "300",
     "autovacuum": "on",
 }
-"""What differs from the server's own defaults, and what the figures depend on."""
+"""Settings that differ from the server's defaults and affect the figures."""
 
 
 class Store(ABC):
-    """A kind of storage: a new place for each measurement, empty or a copy of one that was prepared."""
+    """A kind of storage: it creates a target for each measurement, empty or as a copy of a prepared one."""
 
     kind: str
 
     def __enter__(self) -> Self:
-        """Start what serves it."""
+        """Start the storage's server, if it has one."""
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -44,19 +44,19 @@ class Store(ABC):
         return
 
     @abstractmethod
-    def place(self, copy_of: str | None = None) -> str:
-        """Return the URL of a new place; `copy_of` is the URL of one that nobody uses now."""
+    def create(self, copy_of: str | None = None) -> str:
+        """Return the URL of a new target; `copy_of` is the URL of an unused target to copy."""
 
     def drop(self, url: str) -> None:
-        """Remove a place."""
+        """Remove a target."""
         return
 
     def calm(self, url: str) -> None:
-        """Let the storage do now what it would do after a while, so that it is not done while it is measured."""
+        """Let the storage do its pending work now, so that the work does not disturb the measurement."""
         return
 
     def meter(self, url: str) -> Meter:
-        """Return what measures the storage's share."""
+        """Return a meter of the storage's server."""
         return Meter()
 
     def facts(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Store(ABC):
 
 
 class PostgresStore(Store):
-    """Databases of a server of our own, with fsync, or of one given by a DSN, as it is."""
+    """Databases of a throwaway server with fsync, or of a given server with its own settings."""
 
     kind = "postgresql"
 
@@ -89,8 +89,8 @@ class PostgresStore(Store):
         cursor = self._admin.execute(SQL(text).format(*names))  # type: ignore[arg-type]
         return cursor.fetchall() if cursor.description else []
 
-    def place(self, copy_of: str | None = None) -> str:
-        """Make a database; a copy is one of files, as fast as the disk."""
+    def create(self, copy_of: str | None = None) -> str:
+        """Create a database. A copy is a copy of files, as fast as the disk."""
         self._count += 1
         name = f"bench_{self._count}"
         if copy_of is None:
@@ -102,7 +102,7 @@ class PostgresStore(Store):
         return _other_database(self._server.dsn, name)
 
     def drop(self, url: str) -> None:
-        """Drop the database, whoever is still connected to it."""
+        """Drop the database, with open connections."""
         self._run("DROP DATABASE {} WITH (FORCE)", Identifier(_database(url)))
 
     def calm(self, url: str) -> None:
@@ -112,7 +112,7 @@ class PostgresStore(Store):
             connection.execute("CHECKPOINT")
 
     def meter(self, url: str) -> Meter:
-        """Return a meter of one database; the server's processes and its log are shared by all."""
+        """Return a meter of one database. Processor time and log are those of the whole server."""
         self._meter.database = _database(url)
         self._meter.url = url
         return self._meter
@@ -124,7 +124,7 @@ class PostgresStore(Store):
 
     @contextmanager
     def pinned(self, url: str, how: str) -> Iterator[None]:
-        """Hold a snapshot, as a dump ('reads') or a forgotten transaction that has written ('writes') does."""
+        """Hold a snapshot as a dump ('reads') or a forgotten transaction with a write ('writes') does."""
         with psycopg.connect(url) as connection:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             connection.execute("SELECT count(*) FROM pg_class")
@@ -139,14 +139,14 @@ def _database(url: str) -> str:
 
 
 def _other_database(url: str, name: str) -> str:
-    """Return the URL with the name of another database; it stays a URL, which is what every contestant takes."""
+    """Return the URL with the name of another database."""
     before, _, options = url.partition("?")
     scheme, rest = before.split("://", 1)
     return f"{scheme}://{rest.split('/')[0]}/{name}" + (f"?{options}" if options else "")
 
 
 class SqliteStore(Store):
-    """Files in folders of their own."""
+    """Files in separate folders."""
 
     kind = "sqlite"
 
@@ -160,8 +160,8 @@ class SqliteStore(Store):
         """Remove the folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def place(self, copy_of: str | None = None) -> str:
-        """Make a folder, or copy one."""
+    def create(self, copy_of: str | None = None) -> str:
+        """Create a folder, or copy one."""
         self._count += 1
         folder = self._folder / str(self._count)
         if copy_of is None:
@@ -175,7 +175,7 @@ class SqliteStore(Store):
         shutil.rmtree(_file(url).parent, ignore_errors=True)
 
     def facts(self) -> dict[str, Any]:
-        """Name the library's version, which the contestants' Python has too."""
+        """Return the library's version, which is that of the contestants' Python."""
         return {"SQLite": sqlite3.sqlite_version, "settings": {"journal_mode": "wal", "synchronous": "FULL"}}
 
 
@@ -184,10 +184,10 @@ def _file(url: str) -> Path:
 
 
 class MemoryStore(Store):
-    """Nothing: client and worker are one process."""
+    """No server: client and worker are one process."""
 
     kind = "memory"
 
-    def place(self, copy_of: str | None = None) -> str:
+    def create(self, copy_of: str | None = None) -> str:
         """Return the URL."""
         return "memory://"

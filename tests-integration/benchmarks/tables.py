@@ -31,8 +31,8 @@ def rewritten(page: Path, mark: str, text: str) -> str:
 
 def comparison(outcomes: Sequence[Outcome]) -> str:
     """Return a table of jobq and its rivals on the newest PostgreSQL: one row each, the fastest drain first."""
-    place = max((outcome.run.place for outcome in outcomes if outcome.rivals), key=_version)
-    chosen = {outcome.name: outcome for outcome in outcomes if outcome.run.place == place}
+    storage = max((outcome.run.storage for outcome in outcomes if outcome.rivals), key=_version)
+    chosen = {outcome.name: outcome for outcome in outcomes if outcome.run.storage == storage}
     compared = [chosen[name] for name in COMPARED]
     drained = [line for line in compared[0].summaries if line["contestant"] in ("jobq", *compared[0].rivals)]
     lines = [["", "jobs in", *COMPARED.values()], ["---", "---", *["--:"] * len(COMPARED)]]
@@ -44,27 +44,27 @@ def comparison(outcomes: Sequence[Outcome]) -> str:
     facts = compared[0].run.conditions
     rounds = min(line["rounds"] for line in drained)
     note = (
-        f"Medians of at least {rounds} rounds: {place}, {facts['cores']} cores, {facts['date'][:10]}. "
+        f"Medians of at least {rounds} rounds: {storage}, {facts['cores']} cores, {facts['date'][:10]}. "
         "One worker process; every commit is flushed to disk."
     )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{note}"
 
 
-def _version(place: str) -> list[int]:
-    return [int(part) for part in place.split()[-1].split(".") if part.isdigit()]
+def _version(storage: str) -> list[int]:
+    return [int(part) for part in storage.split()[-1].split(".") if part.isdigit()]
 
 
 def write(outcomes: Sequence[Outcome], plots: dict[tuple[str, str], str]) -> str:
-    """Return the Markdown of all outcomes; `plots` holds the path of a picture for place and scenario."""
+    """Return the Markdown of all outcomes; `plots` holds the path of a picture for storage and scenario."""
     parts: list[str] = []
-    for place in dict.fromkeys(outcome.run.place for outcome in outcomes):
-        here = [outcome for outcome in outcomes if outcome.run.place == place]
-        parts.append(f"### {place}")
+    for storage in dict.fromkeys(outcome.run.storage for outcome in outcomes):
+        here = [outcome for outcome in outcomes if outcome.run.storage == storage]
+        parts.append(f"### {storage}")
         for outcome in here:
             parts += [f"#### {outcome.title}", table(outcome)]
-            picture = plots.get((place, outcome.name))
+            picture = plots.get((storage, outcome.name))
             if picture:
-                parts.append(f"![{outcome.title}, {place}]({picture})")
+                parts.append(f"![{outcome.title}, {storage}]({picture})")
         parts += ["#### Conditions", *conditions(here)]
     return "\n\n".join(parts)
 

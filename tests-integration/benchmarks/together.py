@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from figures import Figures, per_job, percentiles
 from meters import less
-from places import Places
 from plan import Variant
 from players import Player, Workers
+from targets import Targets
 
 
-def together(player: Player, places: Places, variant: Variant) -> Figures:
-    """Add from many callers while workers run; the value is how many a second were added and begun, start to end."""
-    url = places.ready(player, variant)
-    meter = places.store(player).meter(url)
+def together(player: Player, targets: Targets, variant: Variant) -> Figures:
+    """Add from many callers while workers run. The value is the jobs a second that were added and started."""
+    url = targets.ready(player, variant)
+    meter = targets.store(player).meter(url)
     jobs = variant.jobs
     with Workers(player, url, variant.workers) as workers:
-        player.ask("submit", url, within=places.patience, warm_up=0, jobs=1)
-        ran = workers.wait_for(1, places.patience)["runs"]
+        player.ask("submit", url, within=targets.time_limit, warm_up=0, jobs=1)
+        ran = workers.wait_for(1, targets.time_limit)["runs"]
         before, cpu = meter.read(), workers.cpu()
         answer = player.ask(
-            "group", url, within=places.patience, jobs=jobs, callers=variant.callers, payload=variant.payload, warm_up=0
+            "group",
+            url,
+            within=targets.time_limit,
+            jobs=jobs,
+            callers=variant.callers,
+            payload=variant.payload,
+            warm_up=0,
         )
         ended = answer["began"] + answer["seconds"]
-        tally = workers.wait_for(ran + jobs, places.patience)
+        tally = workers.wait_for(ran + jobs, targets.time_limit)
         used, cpu_after = meter.read().since(before), workers.cpu()
     done = tally["runs"] - ran
     return Figures(

@@ -1,30 +1,30 @@
-"""Each contestant at its own best settings: it names some, each is tried briefly, and the best is kept."""
+"""The best settings of each contestant: it names several, each is tried briefly, and the best is kept."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from places import Places
 from plan import Scale, Scenario, Variant
 from players import ContestantError, Player
 from results import Results
 from rounds import Measure
+from targets import Targets
 
 FAMILY = {"drain": "work", "together": "work", "pinned": "work", "idle": "work", "pick_up": "work"}
-"""The verb whose settings matter for a measurement, where it has another name."""
+"""The verb whose settings apply to a measurement, if its name differs."""
 
 
 class Tuning:
-    """Remembers what was chosen, for every contestant and kind of measurement."""
+    """Keeps the chosen settings of every contestant and kind of measurement."""
 
-    def __init__(self, measures: dict[str, Measure], places: Places, results: Results) -> None:
+    def __init__(self, measures: dict[str, Measure], targets: Targets, results: Results) -> None:
         self._measures = measures
-        self._places = places
+        self._targets = targets
         self._results = results
         self._chosen: dict[tuple[str, str], Player] = {}
 
     def best(self, player: Player, scenario: Scenario) -> Player:
-        """Return the contestant with the settings that are best for this kind of scenario."""
+        """Return the contestant with its best settings for this kind of scenario."""
         judge = "pick_up" if scenario.measure == "pick_up" else FAMILY.get(scenario.measure, scenario.measure)
         judge = "drain" if judge == "work" else judge
         verb = FAMILY.get(scenario.measure, scenario.measure)
@@ -36,12 +36,12 @@ class Tuning:
         return self._chosen[player.name, judge]
 
     def _choose(self, player: Player, verb: str, judge: str, grid: list[dict[str, Any]]) -> Player:
-        brief = _brief(judge, self._places.scale)
+        brief = _brief(judge, self._targets.scale)
         less = judge == "pick_up"
         tried: list[dict[str, Any]] = []
         for settings in grid:
             try:
-                figures = self._measures[judge](player.with_settings(verb, settings), self._places, brief)
+                figures = self._measures[judge](player.with_settings(verb, settings), self._targets, brief)
             except ContestantError as error:
                 tried.append({"settings": settings, "value": None, "note": str(error)[-300:]})
             else:

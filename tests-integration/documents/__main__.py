@@ -1,7 +1,7 @@
-"""Run every code block of one page, top to bottom, in the present folder: `python tests-integration/documents PAGE`.
+"""Run every code block of a page, from top to bottom, in the current folder: `python tests-integration/documents PAGE`.
 
-It is a process of its own, so that a page can change folders, declare jobs and block its event loop as a reader would.
-Exit code 0 says that every block was run or checked, and did what the page says.
+Each page runs in a separate process, so that it can change folders, declare jobs and block its event loop as a reader
+would. Exit code 0 means that every block was run or checked, and did what the page says.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from commands import Command, is_run, read_commands
 from manifests import check_manifest
 
 LIMIT = 300.0
-"""Seconds that one command may take; installing packages is the slowest."""
+"""Maximum duration of a command, in seconds; installing packages takes longest."""
 
 
 class Serving:
-    """A command that runs until it is stopped; its output is gathered as it comes."""
+    """A command that runs until it is stopped, and its output so far."""
 
     def __init__(self, block: Block, command: str, process: asyncio.subprocess.Process) -> None:
         self.block = block
@@ -57,7 +57,7 @@ class Serving:
         return "\n".join(self._lines)
 
     async def show(self, wanted: str) -> None:
-        """Wait until it has printed this line; raises PageError if it ends or 30 seconds pass without."""
+        """Wait until the command has printed this line. Raises PageError if it ends first, or after 30 seconds."""
         pattern = re.compile(_pattern(wanted))
 
         def has_shown() -> bool:
@@ -70,7 +70,7 @@ class Serving:
             raise self.block.error(f"{self.command} did not print {wanted!r}, but:\n{self.output}")
 
     async def stop(self) -> None:
-        """Stop it as Ctrl-C would; raises PageError unless it ends well."""
+        """Stop the command as Ctrl-C would. Raises PageError unless it exits with 0."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGINT)
         try:
@@ -85,18 +85,18 @@ class Serving:
 
 
 class Page:
-    """Runs blocks one after another, and keeps between them what a reader's terminal and interpreter keep."""
+    """Runs blocks one after another, with the state of one terminal and one interpreter."""
 
     def __init__(self, blocks: Sequence[Block]) -> None:
         self._blocks = blocks
         self._module = types.ModuleType("page")
-        sys.modules["page"] = self._module  # types named in the page's classes are looked up there
+        sys.modules["page"] = self._module  # where types in annotations are looked up
         self._serving: list[Serving] = []
         self._printed: str | None = None
         sys.path.insert(0, "")
 
     async def run(self) -> None:
-        """Run all blocks; what serves is stopped at the end."""
+        """Run all blocks, then stop the serving commands."""
         errors: list[PageError] = []
         try:
             for block in self._blocks:
@@ -137,7 +137,7 @@ class Page:
         importlib.invalidate_caches()
 
     async def _execute(self, block: Block) -> str:
-        # Shifted, so that a traceback names the line of the page.
+        # Blank lines before the code, so that a traceback has the line numbers of the page.
         source = "\n" * (block.line - 1) + block.text
         printed = io.StringIO()
         try:
@@ -157,7 +157,7 @@ class Page:
                 continue
             if command.serves:
                 if not command.shown:
-                    raise block.error(f"{command.text}: show a line that it prints, by which to know that it is up")
+                    raise block.error(f"{command.text}: show a line that it prints when it has started")
                 serving = await self._start(block, command)
                 self._serving.append(serving)
                 for line in command.shown:
@@ -179,7 +179,7 @@ class Page:
         return Serving(block, command.text, process)
 
     async def _finish(self, block: Block, command: Command) -> str:
-        """Run a command in a shell of its own, and take over the folder and the environment that it leaves."""
+        """Run a command in a separate shell, then change to the folder and the environment that it leaves."""
         with tempfile.NamedTemporaryFile("r", encoding="utf-8") as kept:
             process = await asyncio.create_subprocess_exec(
                 *("bash", "-c", f"set -e\n{command.text}\n{{ pwd; env -0; }} > '{kept.name}'"),
@@ -208,17 +208,17 @@ def _pattern(line: str) -> str:
 
 
 def _compare(block: Block, what: str, wanted: list[str], printed: str | None) -> None:
-    """Fail unless that was printed; a line that is only `…` stands for any number of lines."""
+    """Raise PageError unless this was printed. The line `…` stands for any number of lines."""
     if printed is None:
-        raise block.error("there is nothing above that prints this")
+        raise block.error("no block above prints this")
     pattern = "".join(r"(?:.*\n)*" if line.strip() == "…" else _pattern(line) + r"\s*\n" for line in wanted)
     if not re.fullmatch(pattern, printed if not printed or printed.endswith("\n") else printed + "\n"):
         raise block.error(f"{what} did not print what the page shows, but:\n{printed}")
 
 
 def main(path: str) -> int:
-    """Run a page; returns the exit code."""
-    # Whoever is started in the background of a shell ignores Ctrl-C, and hands that on; commands here must hear it.
+    """Run a page, and return the exit code."""
+    # A shell's background processes ignore Ctrl-C, and their children inherit that. The commands here must handle it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         blocks = read_blocks(Path(path).resolve())

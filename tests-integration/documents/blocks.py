@@ -1,14 +1,14 @@
-"""Read the code blocks of a page, and say what each one is.
+"""Read the code blocks of a page.
 
-A block is known by its language; one that this list does not have fails the page:
+The language of a block says how it is checked; another language than these fails the page:
 
     python        run with the page's other python blocks, in order, in one namespace, `await` allowed;
-                  or, where its first line is a comment that names a file (`# shop/jobs.py`), written to that file
+                  or, if its first line is a comment that names a file (`# shop/jobs.py`), written to that file
     bash          commands, run in order; see `commands`
-    console       the same, after `$ `, with what they print below them (`…` stands for anything)
-    output        what the block before it prints
-    toml, yaml, ini, dockerfile     read by `manifests`, which says what is checked
-    text          a picture: it must have lines drawn in it
+    console       the same, after `$ `, followed by their output (`…` stands for anything)
+    output        the output of the block before it
+    toml, yaml, ini, dockerfile     checked by `manifests`
+    text          a diagram: it must contain drawn lines
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NAME = re.compile(r"# (?P<name>[\w./@-]*[\w@]\.\w+|Dockerfile)")
 
 
 class PageError(Exception):
-    """A page is not as a page must be, or what it says is not so."""
+    """A page has the wrong form, or a block does not do what the page says."""
 
 
 @attrs.frozen
@@ -40,17 +40,17 @@ class Block:
 
     @property
     def name(self) -> str | None:
-        """The file that its first line names, if it does."""
+        """The file that its first line names; None if it names no file."""
         found = _NAME.fullmatch(self.text.partition("\n")[0])
         return found["name"] if found else None
 
     def error(self, message: object) -> PageError:
-        """Return an error that says where it is."""
+        """Return an error with the page and line of the block."""
         return PageError(f"{self.page.name}:{self.line}: {message}")
 
 
 def read_blocks(page: Path) -> list[Block]:
-    """Return the page's blocks in order; raises PageError for one of an unknown kind."""
+    """Return the page's blocks in order. Raises PageError for an unknown language."""
     blocks: list[Block] = []
     opened: tuple[int, str] | None = None
     lines: list[str] = []
@@ -72,7 +72,7 @@ def read_blocks(page: Path) -> list[Block]:
 
 def _checked(block: Block) -> Block:
     if block.language not in LANGUAGES:
-        raise block.error(f"nobody knows how to check a block of {block.language!r} (known: {', '.join(LANGUAGES)})")
+        raise block.error(f"no check for blocks of {block.language!r}; expected one of {', '.join(LANGUAGES)}")
     if block.language == "text" and not re.search("[─│└►]", block.text):
-        raise block.error("'text' is for drawn pictures; what a block prints is 'output'")
+        raise block.error("'text' is for diagrams; use 'output' for what a block prints")
     return block

@@ -1,7 +1,7 @@
-"""Tell the commands that are run from those that can only be checked, and check the latter.
+"""Decide which commands of a page are run and which are only checked, and check the latter.
 
-Three kinds cannot be run here, and no others are let through: what needs a container engine or a cluster (`docker`,
-`kubectl`), what needs the machine's own service manager (`systemctl`, `journalctl`), and nox, which runs this test.
+Three kinds of commands are only checked: those that need a container engine or a cluster (`docker`, `kubectl`), those
+that need the machine's service manager (`systemctl`, `journalctl`), and nox, which runs this test.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ RUN = (".", "cat", "cd", "export", "jobq", "mkdir", "pip", "python")
 CHECKED = ("docker", "journalctl", "kubectl", "systemctl")
 NOX = re.compile(r"python -m pip install nox && python -m nox(?: -s (?P<session>\w+))?(?: -- (?P<rest>.*))?")
 UNTIL_STOPPED = re.compile(r"#.*until Ctrl-C")
-"""The comment of a command that serves: it is started, and stopped when the page is done."""
+"""The comment of a serving command: it is started, and stopped at the end of the page."""
 
 
 @attrs.frozen
 class Command:
-    """A line to type, and the lines that a console block shows below it (None: a bash block, which shows none)."""
+    """A line to type, and the output that a console block shows below it; None for a bash block."""
 
     text: str
     shown: list[str] | None
@@ -60,7 +60,7 @@ def read_commands(block: Block) -> list[Command]:
 
 
 def is_run(block: Block, command: str, page: Sequence[Block]) -> bool:
-    """Say whether a command is to be run; one that is not has been checked, and one that is unknown raises."""
+    """Return whether to run a command; otherwise it has been checked. Raises PageError for an unknown command."""
     if nox := NOX.fullmatch(command):
         if nox["session"] and nox["session"] not in _sessions():
             raise block.error(f"the noxfile has no session {nox['session']!r}")
@@ -72,7 +72,7 @@ def is_run(block: Block, command: str, page: Sequence[Block]) -> bool:
     if len(parts) == 1 and programs[0] in CHECKED:
         _check(block, parts[0], page)
         return False
-    raise block.error(f"nobody knows how to check {command!r}; see RUN and CHECKED in {Path(__file__).name}")
+    raise block.error(f"no check for {command!r}; see RUN and CHECKED in {Path(__file__).name}")
 
 
 def _split(command: str) -> list[list[str]]:
@@ -89,7 +89,7 @@ def _split(command: str) -> list[list[str]]:
 
 
 def _check(block: Block, words: list[str], page: Sequence[Block]) -> None:
-    """Fail unless every file, unit and image that the command names is on the page."""
+    """Raise PageError unless every file, unit and image that the command names is on the page."""
     named = {Path(other.name).name for other in page if other.name}
     text = "\n".join(other.text for other in page if other.language in ("yaml", "ini", "dockerfile"))
     program, *rest = words
@@ -112,11 +112,11 @@ def _check(block: Block, words: list[str], page: Sequence[Block]) -> None:
         text = "\n".join(name.removesuffix(".service") for name in named)
     for name in wanted:
         if not re.search(rf"\b{re.escape(name)}", text):
-            raise block.error(f"{name!r} is nowhere on the page")
+            raise block.error(f"{name!r} is not on the page")
 
 
 def check_jobq(block: Block, words: Sequence[str]) -> None:
-    """Fail unless `jobq …` is a command that is installed, with options that it has."""
+    """Raise PageError unless `jobq …` is an installed command with valid options."""
     if words[0] != "jobq":
         raise block.error(f"{shlex.join(words)} does not begin with jobq")
     try:

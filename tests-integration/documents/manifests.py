@@ -1,7 +1,7 @@
-"""Check what cannot be run here: Kubernetes manifests, systemd units, Dockerfiles.
+"""Check blocks that cannot be run here: Kubernetes manifests, systemd units, Dockerfiles.
 
-Each is read as its own tool would read it, as far as that goes without the tool; and each `jobq` command in it is
-parsed by the real command line, so that a renamed option turns the page red.
+Each block is parsed as its tool would parse it, as far as possible without the tool. The real command line parses each
+`jobq` command in it, so that a renamed option fails the page.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DOCKER = ("FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER", "CMD", "ENTRYPOINT")
 
 
 def check_manifest(block: Block) -> None:
-    """Fail unless the block is what its language says, and its commands are jobq's."""
+    """Raise PageError unless the block is valid in its language and its `jobq` commands are valid."""
     {"dockerfile": _dockerfile, "ini": _unit, "toml": _toml, "yaml": _kubernetes}[block.language](block)
 
 
@@ -60,7 +60,7 @@ def _kubernetes(block: Block) -> None:
         if API_VERSIONS.get(kind) != document.get("apiVersion"):
             raise block.error(f"{kind} is not of apiVersion {document.get('apiVersion')!r}")
         if not re.fullmatch("[a-z0-9-]+", document["metadata"]["name"]):
-            raise block.error(f"{document['metadata']['name']!r} is no name")
+            raise block.error(f"{document['metadata']['name']!r} is not a valid name")
         if kind == "Deployment":
             labels = document["spec"]["template"]["metadata"]["labels"]
             if not document["spec"]["selector"]["matchLabels"].items() <= labels.items():
@@ -89,13 +89,13 @@ def _unit(block: Block) -> None:
         raise block.error(error) from error
     for section in parser.sections():
         if unknown := set(parser[section]) - UNIT_KEYS.get(section, set()):
-            raise block.error(f"[{section}] has {sorted(unknown)}, which nobody has checked")
+            raise block.error(f"[{section}] has {sorted(unknown)}, which have no check")
     if not parser.has_option("Service", "ExecStart"):
         raise block.error("the unit starts nothing")
     for line in re.findall(r"^ExecStart(?:Pre)?=(.*)$", block.text, re.MULTILINE):
         program, *rest = shlex.split(line)
         if not program.startswith("/"):
-            raise block.error(f"systemd wants the whole path of {program}")
+            raise block.error(f"systemd needs the absolute path of {program}")
         if program.rpartition("/")[2] == "jobq":
             check_jobq(block, ["jobq", *rest])
 
@@ -106,6 +106,6 @@ def _dockerfile(block: Block) -> None:
             continue
         instruction, _, rest = line.partition(" ")
         if instruction not in DOCKER:
-            raise block.error(f"a Dockerfile has no instruction {instruction!r} here")
+            raise block.error(f"no check for the Dockerfile instruction {instruction!r}")
         if instruction in ("CMD", "ENTRYPOINT"):
             check_jobq(block, json.loads(rest))

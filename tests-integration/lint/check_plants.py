@@ -1,7 +1,7 @@
-"""Plant what must never be in the packages, and see the linter find it: a rule that finds nothing holds nothing.
+"""Prove that the linter finds forbidden code: plant each forbidden import or call in each package, and run ruff.
 
-Each plant is given to ruff as if it were a file of a package, so that the repository's own settings judge it. Ruff has
-no rule against `__import__`: that is looked for here, in plants and packages alike.
+Ruff reads each plant as if it were a file of a package, so the repository's own settings apply. Ruff has no rule
+against `__import__`: this script searches for it, in plants and packages.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FINE = ["from importlib.metadata import entry_points", "import json", "import ya
 
 
 def found(plant: str, package: Path) -> set[str]:
-    """Return the codes of what ruff finds in a file of this package."""
+    """Return the codes of ruff's findings in a file of this package."""
     text = f'"""A plant."""\n\nNAME = "x"\n{plant}\n'
     name = package / "planted.py"
     command = ["ruff", "check", "--no-cache", "--output-format", "json", "--stdin-filename", name, "-"]
@@ -55,16 +55,16 @@ def found(plant: str, package: Path) -> set[str]:
 
 
 def forbidden(text: str) -> set[str]:
-    """Return `__import__` if the code names it."""
+    """Return a set of `__import__` if the code names it, else an empty set."""
     named = {getattr(node, "id", getattr(node, "attr", None)) for node in ast.walk(ast.parse(text))}
     return {"__import__"} & named
 
 
 def main() -> None:
-    """Try every plant in every package, and exit with a line for each that is not as it must be."""
+    """Try every plant in every package, and exit with a line for each plant that ruff misses."""
     packages = sorted(path for path in (ROOT / "packages").glob("*/src/*") if path.is_dir())
     problems = [
-        f"{package.name}: {code} does not find {plant!r}"
+        f"{package.name}: {code} misses {plant!r}"
         for package in packages
         for plant, code in PLANTS.items()
         if code not in found(plant, package)
@@ -72,7 +72,7 @@ def main() -> None:
     held = {*PLANTS.values()}
     sources = [path for package in packages for path in package.rglob("*.py")]
     problems += [f"{path}: __import__ is used" for path in sources if forbidden(path.read_text(encoding="utf-8"))]
-    problems += [f"{plant!r} is taken for something bad" for plant in FINE if held & found(plant, packages[0])]
+    problems += [f"{plant!r} is reported, but allowed" for plant in FINE if held & found(plant, packages[0])]
     if problems:
         sys.exit("\n".join(problems))
     print(f"{len(PLANTS)} plants in {len(packages)} packages, all found")

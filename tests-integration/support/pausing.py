@@ -1,4 +1,4 @@
-"""Processes that are paused, and SQLite's write lock, which nobody can take from one that is."""
+"""Pause processes, but not while they hold SQLite's write lock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import closing
 
 
 def locked(url: str, seconds: float = 0.0) -> bool:
-    """Say whether somebody has the write lock of a SQLite file for all that time."""
+    """Return whether a process holds the write lock of a SQLite file for all that time."""
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=seconds, isolation_level=None)) as stranger:
         try:
             stranger.execute("BEGIN IMMEDIATE")
@@ -20,11 +20,11 @@ def locked(url: str, seconds: float = 0.0) -> bool:
 
 
 def pause_between_writes(stop: Callable[[], object], resume: Callable[[], object], url: str) -> None:
-    """Pause a process, though not while it writes to SQLite. stop, resume: do so to it."""
+    """Pause a process, but not while it writes to SQLite. `stop` and `resume` are called to do so."""
     for _ in range(200):
         stop()
         if not url.startswith("sqlite:") or not locked(url):
             return
         resume()
-        time.sleep(0.05)  # so long it may write: stopped again at once, it would never come to the end
-    raise AssertionError("the process holds the lock whenever it is looked at")
+        time.sleep(0.05)  # time to finish the write; if it were stopped again at once, it would never finish
+    raise AssertionError("the process held the lock at every check")

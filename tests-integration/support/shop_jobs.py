@@ -1,7 +1,7 @@
-"""The jobs of the tests with several processes: declared once, imported by all of them.
+"""The jobs of the tests with several processes, which all of them import.
 
-A test steers a job through files: a job waits at a gate until the test makes a file of that name, and what it did is
-a line in a log that all processes append to.
+A test controls a job through files: a job waits at a gate until the test creates a file of that name, and writes what
+it did as a line of a log to which all processes append.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LOOK_EVERY = 0.01
 
 
 def note(log: str, line: str) -> None:
-    """Append a line in one write, so that lines of several processes never mix."""
+    """Append a line in one write, so that lines of several processes do not mix."""
     file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(file, f"{line}\n".encode())
@@ -26,7 +26,7 @@ def note(log: str, line: str) -> None:
 
 
 async def opening_of(gate: str) -> None:
-    """Wait until the test makes the file: it is another process, so it is looked for every few milliseconds."""
+    """Wait until the test, which is another process, has created the file; checks every few milliseconds."""
     path = Path(gate)
     while not path.exists():  # noqa: ASYNC110, ASYNC240
         await asyncio.sleep(LOOK_EVERY)
@@ -47,14 +47,14 @@ async def count(log: str, n: int) -> int:
 
 @job()
 async def say_pid(log: str) -> int:
-    """Return the process that ran it, and note one run."""
+    """Log the run, and return the id of this process."""
     note(log, str(os.getpid()))
     return os.getpid()
 
 
 @job()
 async def at_gate(gate: str, log: str, name: str) -> str:
-    """Note the start, wait at the gate, note the end. Says so in the log if it is cancelled."""
+    """Log the start, wait at the gate, log the end, or the cancellation."""
     note(log, f"started {name}")
     try:
         await opening_of(gate)
@@ -67,7 +67,7 @@ async def at_gate(gate: str, log: str, name: str) -> str:
 
 @job()
 def thread_at_gate(context: JobContext, gate: str, log: str, name: str) -> str:
-    """Do the same in a thread, looking whether it is to stop."""
+    """Do the same in a thread, which stops when it is aborted."""
     note(log, f"started {name}")
     while not Path(gate).exists():
         if context.wait_aborted(LOOK_EVERY):
@@ -79,7 +79,7 @@ def thread_at_gate(context: JobContext, gate: str, log: str, name: str) -> str:
 
 @job()
 async def in_steps(context: JobContext, folder: str) -> str:
-    """Report 10, 50 and 90 per cent, each when its gate opens."""
+    """Report 10, 50 and 90 percent, each when its gate opens."""
     for percent in (10, 50, 90):
         await opening_of(f"{folder}/{percent}")
         context.progress(percent, f"step {percent}", {"percent": percent})
@@ -89,7 +89,7 @@ async def in_steps(context: JobContext, folder: str) -> str:
 
 @job()
 def deaf(gate: str, log: str) -> None:
-    """Wait at the gate in a thread, and hear no request to stop."""
+    """Wait at the gate in a thread, and ignore the abort."""
     note(log, "started deaf")
     while not Path(gate).exists():
         time.sleep(LOOK_EVERY)

@@ -1,4 +1,4 @@
-"""A process that waits for one job and says what it was told: `python waiter.py URL JOB`. It has the client alone."""
+"""Wait for one job and print its result or error: `python waiter.py URL JOB`. It imports only the client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a test sees of jobs in other processes, and how it steers them: see `shop_jobs`."""
+"""Files through which a test observes and controls jobs in other processes: see `shop_jobs`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Log:
-    """A file that jobs of all processes append lines to."""
+    """A file to which the jobs of all processes append lines."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -18,11 +18,11 @@ class Log:
 
     @property
     def lines(self) -> list[str]:
-        """What they have written so far."""
+        """The lines so far."""
         return self.path.read_text().splitlines() if self.path.exists() else []
 
     async def until(self, check: Callable[[list[str]], bool], timeout: float = 30) -> list[str]:
-        """Wait until the lines are as wanted; another process writes them, so they are looked at every few ms."""
+        """Wait until the lines fulfil a condition; checks every few milliseconds, since another process writes them."""
         try:
             async with asyncio.timeout(timeout):
                 while not check(self.lines):  # noqa: ASYNC110
@@ -32,12 +32,12 @@ class Log:
         return self.lines
 
     async def has(self, *wanted: str) -> None:
-        """Wait until it holds all of these lines."""
+        """Wait until the file has all of these lines."""
         await self.until(lambda lines: set(wanted) <= set(lines))
 
 
 class Gate:
-    """A file that jobs wait for."""
+    """A file for which jobs wait."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,5 +46,5 @@ class Gate:
         return str(self.path)
 
     def open(self) -> None:
-        """Let them go on."""
+        """Let the jobs continue."""
         self.path.touch()

@@ -1,6 +1,6 @@
-"""Check samples of user code: both checkers must find an error where a line ends in `# E: why`, and nowhere else.
+"""Check samples of user code: mypy and pyright must report the lines that end in `# E: why`, and no others.
 
-The samples see the packages as a user does, installed, so this also shows that their types reach the user.
+The samples import the installed packages, as users do, so this also proves that the packages ship their types.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Place = tuple[str, int]  # a sample's name and a line of it
 
 
 def expected() -> dict[Place, str]:
-    """Return where errors are wanted, and why."""
+    """Return the lines with expected errors, and the reasons."""
     return {
         (sample.name, number): marked[1]
         for sample in SAMPLES
@@ -29,14 +29,14 @@ def expected() -> dict[Place, str]:
 
 
 def mypy() -> dict[Place, str]:
-    """Return where mypy finds errors, and what it says."""
+    """Return the lines with errors of mypy, and its messages."""
     lines = _output(sys.executable, "-m", "mypy", "--strict", "--output", "json", *SAMPLES).splitlines()
     found = [json.loads(line) for line in lines]
     return {(Path(e["file"]).name, e["line"]): e["message"] for e in found if e["severity"] == "error"}
 
 
 def pyright() -> dict[Place, str]:
-    """Return where pyright finds errors, and what it says."""
+    """Return the lines with errors of pyright, and its messages."""
     said = _output(sys.executable, "-m", "pyright", "--outputjson", "-p", HERE, "--pythonpath", sys.executable)
     found: list[dict[str, Any]] = json.loads(said)["generalDiagnostics"]
     return {
@@ -52,7 +52,7 @@ def _output(*command: str | Path) -> str:
 
 
 def main() -> None:
-    """Compare, and exit with a line for each difference."""
+    """Compare the errors, and exit with a line for each difference."""
     wanted = expected()
     problems: list[str] = []
     for checker in (mypy, pyright):

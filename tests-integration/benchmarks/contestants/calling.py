@@ -1,4 +1,4 @@
-"""What those queues share whose handlers run in threads or forks, and whose calls wait: the handlers and an adder."""
+"""The handlers and the adder of queues with blocking calls, whose handlers run in threads or forks."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class CallingAdder(Adder):
         self._add(n, self._text)
 
     async def ask(self, n: int) -> None:
-        """Add one and wait for its result."""
+        """Add a job and wait for its result."""
         loop = asyncio.get_running_loop()
         if await loop.run_in_executor(self._threads, self._result, n, self._text) != n:
             raise RuntimeError("the result of another job")
@@ -79,5 +79,5 @@ class CallingAdder(Adder):
         raise NotImplementedError
 
     async def stamp(self) -> None:
-        """Add one that notes when it was submitted."""
+        """Add a job that records when it was added."""
         self._stamp(time.monotonic())

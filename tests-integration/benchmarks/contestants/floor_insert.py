@@ -1,4 +1,4 @@
-"""The least that adding can be: a row in one table that nothing could be claimed from."""
+"""The minimum of adding: a row in one table, from which no worker could claim it."""
 
 from __future__ import annotations
 

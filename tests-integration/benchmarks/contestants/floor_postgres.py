@@ -1,7 +1,7 @@
-"""What PostgreSQL, psycopg and asyncio can do at most: the least statements that keep finished jobs.
+"""The maximum rate of PostgreSQL, psycopg and asyncio, with the fewest statements that keep finished jobs.
 
-Settling a batch and claiming the next is one statement; each job runs in a task of its own. No lease is checked, no
-worker can be lost, nothing is retried, and nobody can ask for anything.
+One statement settles a batch and claims the next; each job runs in a separate task. It has no leases, lost workers,
+retries or queries.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ INSERT INTO floor.ready (id) SELECT id FROM made
 """
 
 POLL = 0.02
-"""Seconds between looks for jobs that nobody rang for."""
+"""Seconds between polls for jobs without a notification."""
 
 
 class FloorPostgres(Contestant):
-    """psycopg and asyncio, and nothing else."""
+    """Only psycopg and asyncio."""
 
     name = "floor"
     packages = ("psycopg",)
@@ -86,7 +86,7 @@ class FloorPostgres(Contestant):
             connection.execute(TABLES)
 
     def fill(self, jobs: int, payload: int, delay: float, higher: bool) -> None:
-        """Add in bulk; what is not due would lie in another table and touch nothing here."""
+        """Add in bulk. Jobs that are not due would be in another table and affect nothing here."""
         if delay:
             return
         text = "x" * payload
@@ -145,14 +145,14 @@ class FloorPostgres(Contestant):
 
 
 async def connect(url: str) -> psycopg.AsyncConnection[Any]:
-    """Connect, with plans that do not follow statistics."""
+    """Connect, with plans that do not depend on statistics."""
     connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
     await connection.execute(SETTINGS)
     return connection
 
 
 def hear(listener: psycopg.AsyncConnection[Any], rung: asyncio.Event) -> None:
-    """Take in what was notified."""
+    """Receive the notifications so far."""
     listener.pgconn.consume_input()
     while listener.pgconn.notifies() is not None:
         rung.set()
@@ -163,7 +163,7 @@ def _many(kind: str, numbers: Sequence[int], text: str) -> tuple[Any, ...]:
 
 
 class FloorAdder(Adder):
-    """Adds with one connection; concurrent callers share its next statement."""
+    """Adds with one connection; concurrent callers share the next statement."""
 
     def __init__(self, url: str, text: str) -> None:
         self.url = url
@@ -182,7 +182,7 @@ class FloorAdder(Adder):
         await self._connection.close()
 
     async def one(self, n: int) -> None:
-        """Add one; those that come while a statement is under way go together with the next."""
+        """Add a job. Jobs that are added while a statement runs share the next statement."""
         if self._busy:
             answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append((n, answer))
@@ -215,7 +215,7 @@ class FloorAdder(Adder):
             await self._cursor.execute(ADD_MANY, _many("nothing", numbers, self.text), prepare=True)
 
     async def stamp(self) -> None:
-        """Add one and ring, in one round trip."""
+        """Add a job and notify, in one round trip."""
         arguments = json.dumps({"sent": time.monotonic()})
         async with self._connection.pipeline():
             await self._cursor.execute(ADD_ONE, (uuid7(), "stamp", arguments), prepare=True)

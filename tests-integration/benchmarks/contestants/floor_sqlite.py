@@ -1,7 +1,6 @@
-"""What SQLite and sqlite3 can do at most with durable commits: the least statements that keep finished jobs.
+"""The maximum rate of SQLite and sqlite3 with durable commits and the fewest statements that keep finished jobs.
 
-Settling a batch and claiming the next is one transaction. No lease is checked, no worker can be lost, nothing is
-retried, and nobody can ask for anything.
+One transaction settles a batch and claims the next. It has no leases, lost workers, retries or queries.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ FINISH = "UPDATE floor_life SET state = 2, finished_at = ?, result = 'null' WHER
 ADD_JOB = "INSERT INTO floor_job (id, created_at, kind, arguments) VALUES (?, ?, ?, ?) RETURNING n"
 ADD_LIFE = "INSERT INTO floor_life (n, state) VALUES (?, 0)"
 POLL = 0.001
-"""Seconds between looks at whether the file has changed, which costs a look at shared memory."""
+"""Seconds between checks whether the file has changed; each reads shared memory."""
 
 
 class FloorSqlite(Contestant):
-    """sqlite3 and asyncio, and nothing else."""
+    """Only sqlite3 and asyncio."""
 
     name = "floor"
     storages = ("sqlite",)
@@ -51,7 +50,7 @@ class FloorSqlite(Contestant):
         _connect(self.url).executescript(TABLES)
 
     def fill(self, jobs: int, payload: int, delay: float, higher: bool) -> None:
-        """Add in bulk; what is not due would not be in the index of those that are."""
+        """Add in bulk. Jobs that are not due would not be in the index of due jobs."""
         if delay:
             return
         connection = _connect(self.url)
@@ -131,7 +130,7 @@ class FloorAdder(Adder):
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     async def one(self, n: int) -> None:
-        """Add one, together with others of this turn."""
+        """Add a job, together with others of this turn of the event loop."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
             loop.call_soon(self._flush)

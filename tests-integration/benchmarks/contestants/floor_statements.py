@@ -1,7 +1,7 @@
-"""The floor with the very statements that jobq sends, through psycopg's own cursors.
+"""The floor with the statements that jobq sends, through psycopg's own cursors.
 
-What is left out is all that is around them: heartbeats, prefetching, low-water marks, results, errors. The difference
-between this and jobq is jobq's Python; the difference between this and the other floor is what jobq's promises cost.
+It omits everything around the statements: heartbeats, prefetching, low-water marks, results, errors. The difference to
+jobq is the cost of jobq's Python; the difference to the other floor is the cost of jobq's promises.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class FloorStatements(floor_postgres.FloorPostgres):
             await claiming.execute(REGISTER, (worker, os.getpid(), QUEUE))
             while not stopping.is_set():
                 rung.clear()
-                async with connection.pipeline():  # one round trip and one commit, as jobq has it
+                async with connection.pipeline():  # one round trip and one commit, as in jobq
                     if done:
                         done.sort()
                         ids, leases = zip(*done, strict=True)
@@ -123,7 +123,7 @@ class StatementsAdder(floor_postgres.FloorAdder):
             await self._raw.execute(ADD, _many(numbers, self.text), prepare=True)
 
     async def stamp(self) -> None:
-        """Add one and ring, in one round trip."""
+        """Add a job and notify, in one round trip."""
         async with self._connection.pipeline():
             await self._raw.execute(ADD_ONE, _one("stamp", {"sent": time.monotonic()}), prepare=True)
             await self._cursor.execute("SELECT pg_notify('floor', '')", prepare=True)

@@ -1,4 +1,4 @@
-"""jobq itself, on any of its storages that processes can share."""
+"""jobq on the storages that processes can share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ seconds: float
 
 @job(queue=QUEUE)
 async def nothing(n: int, text: str = "") -> None:
-    """Count the run, and wait if this is about jobs that wait."""
+    """Count the run, then sleep for as long as the scenario says."""
     tally.ran()
     if seconds:
         await asyncio.sleep(seconds)
@@ -28,12 +28,12 @@ async def nothing(n: int, text: str = "") -> None:
 
 @job(queue=QUEUE)
 async def stamp(sent: float) -> None:
-    """Note how long the job took to get here."""
+    """Record the time from adding the job to its handler."""
     tally.picked_up(sent)
 
 
 class Jobq(Contestant):
-    """jobq with every promise kept: leases, attempts, results and history."""
+    """jobq with all its promises: leases, attempts, results and history."""
 
     name = "jobq"
     can = Contestant.can | {"ask"}
@@ -48,7 +48,7 @@ class Jobq(Contestant):
 
     @property
     def queues(self) -> list[str]:
-        """Return the queues in use: one, unless the setting `queues` says how many."""
+        """Return the queues in use: one, or as many as the setting `queues`."""
         return [QUEUE, *(f"{QUEUE}-{n}" for n in range(1, self.options.get("queues", 1)))]
 
     def setup(self) -> None:
@@ -111,7 +111,7 @@ class JobqAdder(Adder):
         await self.client.add(nothing(n=n, text=self.text))
 
     async def ask(self, n: int) -> None:
-        """Add one and wait for its result."""
+        """Add a job and wait for its result."""
         await self.client.wait_for(await self.client.add(nothing(n=n, text=self.text)), timeout=60)
 
     async def many(self, count: int) -> None:
@@ -119,7 +119,7 @@ class JobqAdder(Adder):
         await self.client.add_many([nothing(n=n, text=self.text) for n in range(count)])
 
     async def stamp(self) -> None:
-        """Add one that notes when it was submitted."""
+        """Add a job that records when it was added."""
         await self.client.add(stamp(sent=time.monotonic()))
 
 

@@ -1,6 +1,6 @@
 """jobq on its memory storage, where client and worker are one process.
 
-A worker fills its own queue before it serves: the setting `fill` says with how many jobs.
+A worker fills its own queue before it serves, with the number of jobs in the setting `fill`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class JobqMemory(ours.Jobq):
         return JobQueueWorker(storage, jobs=[ours.nothing, ours.stamp], queues=[ours.QUEUE], concurrency=concurrency)
 
     def adder(self, payload: int) -> Adder:
-        """Add with a client, beside a worker if what is asked for needs one: it counts runs then."""
+        """Add with a client, and with a worker in the same process if a verb needs one, which then counts runs."""
         storage = MemoryQueueStorage()
         worker: JobQueueWorker | None = None
         if self.tally is not None:
@@ -56,7 +56,7 @@ class JobqMemory(ours.Jobq):
 
 
 class MemoryAdder(ours.JobqAdder):
-    """Adds, and runs a worker meanwhile."""
+    """Adds jobs while a worker runs in the same process."""
 
     def __init__(self, storage: MemoryQueueStorage, text: str, worker: JobQueueWorker | None) -> None:
         super().__init__(JobQueueClient(storage), text)
@@ -73,7 +73,7 @@ class MemoryAdder(ours.JobqAdder):
         return self
 
     async def __aexit__(self, *error: Any) -> None:
-        """Stop both, the last `stamp` job having run."""
+        """Stop both after the last `stamp` job has run."""
         if self.last is not None:
             await self.client.wait_for(self.last, timeout=30)
         if self.worker is not None:
@@ -82,7 +82,7 @@ class MemoryAdder(ours.JobqAdder):
         await self.storage.close()
 
     async def stamp(self) -> None:
-        """Add one that notes when it was submitted."""
+        """Add a job that records when it was added."""
         self.last = await self.client.add(ours.stamp(sent=time.monotonic()))
 
 

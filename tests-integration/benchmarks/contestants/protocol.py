@@ -1,7 +1,7 @@
-"""What a contestant of the benchmarks can be asked, and how it answers.
+"""The protocol between the runner and the contestants of the benchmarks.
 
-Each contestant (jobq, a floor, a rival) is a script beside this file that runs in an environment of its own, so this
-module needs the standard library only. A script is asked one thing per process:
+Each contestant (jobq, a floor, a rival) is a script next to this file that runs in a separate environment, so this
+module needs only the standard library. Each process of a script carries out one verb:
 
     python rival_x.py setup  --url URL
     python rival_x.py fill   --url URL --jobs 20000 [--payload 2048] [--delay 3600] [--higher]
@@ -14,9 +14,9 @@ module needs the standard library only. A script is asked one thing per process:
     python rival_x.py pace   --url URL --rate 5000 --seconds 600        at a steady rate, some of them `stamp` jobs
     python rival_x.py about                                             versions, what it can do, settings to try
 
-and prints one JSON line. `--settings '{"batch": 100}'` holds what a contestant can be tuned by. Handlers write what
-happened into a file shared by all worker processes (`Tally`), which the runner reads while they serve: so every
-contestant is counted by the same code, from its first handler's start to its last handler's start.
+and prints one JSON line. `--settings '{"batch": 100}'` contains a contestant's tunable settings. Handlers write into a
+file that all worker processes share (`Tally`) and that the runner reads while they serve. So the same code counts every
+contestant, from the start of its first handler to the start of its last.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 SLOTS = 64
-"""Worker processes that can write into one tally."""
+"""Maximum number of worker processes of a tally."""
 LATENCIES = 16_384
-"""Pick-up times kept per process; later ones are only counted."""
+"""Maximum number of pick-up times per process; later ones are only counted."""
 
 _HEAD = struct.Struct("=qqddq")  # process id, runs, monotonic seconds of the first and last run's start, pick-up times
 _SLOT = _HEAD.size + 8 * LATENCIES
@@ -49,7 +49,7 @@ _TIME = struct.Struct("=d")
 
 
 class Tally:
-    """Counts of runs and their pick-up times in a file, one slot per process, so that no process waits for another."""
+    """The number of runs and their pick-up times in a file, with a slot per process, so that processes need no lock."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("r+b")
@@ -59,7 +59,7 @@ class Tally:
 
     @staticmethod
     def create(path: Path) -> None:
-        """Make an empty tally; the file is sparse."""
+        """Create an empty tally in a sparse file."""
         with path.open("wb") as file:
             file.truncate(SLOTS * _SLOT)
 
@@ -83,14 +83,14 @@ class Tally:
         raise RuntimeError(f"more than {SLOTS} processes count into one tally")
 
     def ran(self) -> None:
-        """Count one run that starts now."""
+        """Count a run that starts now."""
         if self._offset < 0:
             self._offset = self._claim()
         self._runs += 1
         _HEAD.pack_into(self._map, self._offset, self._pid, self._runs, self._first, time.monotonic(), self._times)
 
     def picked_up(self, sent: float) -> None:
-        """Count one run of a job that was about to be submitted at `sent`, monotonic seconds of this machine."""
+        """Count a run of a job that was about to be added at `sent`, in seconds of this machine's monotonic clock."""
         late = time.monotonic() - sent
         if self._offset < 0:
             self._offset = self._claim()
@@ -101,7 +101,7 @@ class Tally:
 
 
 def read_tally(path: Path) -> dict[str, Any]:
-    """Return what all processes counted: runs, runs of each process, first and last start, and pick-up seconds."""
+    """Return the totals: runs, runs of each process, first and last start, and pick-up times in seconds."""
     runs: list[int] = []
     first, last = float("inf"), 0.0
     latencies: list[float] = []
@@ -117,13 +117,13 @@ def read_tally(path: Path) -> dict[str, Any]:
 
 
 class Contestant(ABC):
-    """One queue, driven through its public interface only.
+    """A job queue, used through its public interface only.
 
-    name: as the tables show it. packages: distributions whose versions are reported. can: the verbs it has.
-    settings: for a verb, the settings to try, of which the runner keeps the best. storages: the kinds of URL it takes:
-    'postgresql', 'sqlite' (a file to be made in a folder that is there), 'redis' or 'memory'. imports: for a storage,
-    the statement that a web application begins with. connects: after it, an async expression of `url` that connects.
-    caveats: sentences that a reader of the figures must know.
+    name: as in the tables. packages: distributions whose versions are reported. can: the supported verbs. settings: for
+    a verb, the settings to try, of which the runner keeps the best. storages: the supported kinds of URL: 'postgresql',
+    'sqlite' (a new file in an existing folder), 'redis' or 'memory'. imports: for a storage, the import statement of a
+    web application. connects: an async expression of `url` that connects after the import. caveats: sentences that
+    readers of the figures must know.
     """
 
     name: ClassVar[str]
@@ -143,31 +143,31 @@ class Contestant(ABC):
 
     @abstractmethod
     def setup(self) -> None:
-        """Make the tables, once in a fresh database."""
+        """Create the tables, once in a fresh database."""
 
     @abstractmethod
     def fill(self, jobs: int, payload: int, delay: float, higher: bool) -> None:
-        """Add no-op jobs as fast as may be, unmeasured.
+        """Add no-op jobs as fast as possible, without measuring.
 
-        payload: bytes of text in each job's arguments. delay: seconds until they are due (0: now). higher: with a
-        higher priority than other jobs have.
+        payload: bytes of text in each job's arguments. delay: seconds until the jobs are due. higher: whether they have
+        a higher priority than other jobs.
         """
 
     @abstractmethod
     def work(self) -> None:
         """Serve until SIGTERM.
 
-        A no-op handler calls `self.tally.ran()`, then waits `self.sleep` seconds if that is not 0; a `stamp` handler
-        calls `self.tally.picked_up(sent)`.
+        A no-op handler calls `self.tally.ran()`, then sleeps for `self.sleep` seconds if that is not 0. A `stamp`
+        handler calls `self.tally.picked_up(sent)`.
         """
 
     @abstractmethod
     def adder(self, payload: int) -> Adder:
-        """Return how to add jobs from this process."""
+        """Return an adder for this process."""
 
 
 class Adder(ABC):
-    """Adds jobs in one event loop; a synchronous client implements it with methods that happen not to wait."""
+    """Adds jobs in one event loop. A synchronous client implements it with async methods that never wait."""
 
     async def __aenter__(self) -> Adder:
         """Connect."""
@@ -179,10 +179,10 @@ class Adder(ABC):
 
     @abstractmethod
     async def one(self, n: int) -> None:
-        """Add one no-op job and return when it is acknowledged."""
+        """Add a no-op job and return when it is acknowledged."""
 
     async def ask(self, n: int) -> None:
-        """Add one no-op job and return when its result is here."""
+        """Add a no-op job and return when its result has arrived."""
         raise NotImplementedError
 
     @abstractmethod
@@ -191,11 +191,11 @@ class Adder(ABC):
 
     @abstractmethod
     async def stamp(self) -> None:
-        """Add one `stamp` job with `time.monotonic()` of just before the call."""
+        """Add a `stamp` job with the `time.monotonic()` just before the call."""
 
 
 async def timed(calls: int, callers: int, call: Callable[[int], Awaitable[None]]) -> dict[str, Any]:
-    """Make `calls` calls from `callers` concurrent callers; return when they began, and the seconds of all and each."""
+    """Make `calls` calls from `callers` concurrent callers. Return the start, the total seconds, and those of each."""
     latencies: list[float] = []
     start = time.monotonic()
     numbers = iter(range(calls))
@@ -224,7 +224,7 @@ async def pace(adder: Adder, rate: float, seconds: float) -> dict[str, Any]:
     """Add `rate` jobs a second for so long, in calls of a hundredth of a second's worth; every fourth is followed by a
     `stamp` job, so that a tally holds the pick-up times of ten minutes.
 
-    What falls behind is not caught up with later: `late` says how many calls there were too few.
+    A delay is not made up for later: `late` is the number of missing calls.
     """
     tick = 0.01
     per_call = max(round(rate * tick), 1)
@@ -267,7 +267,7 @@ ADDING = ("add", "group", "ask", "many", "submit", "pace")
 
 
 def _end_with_runner() -> None:
-    """Ask Linux for a SIGTERM when the runner is gone, so that nothing serves for ever."""
+    """Ask Linux for a SIGTERM when the runner ends, so that no process is left."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
@@ -289,7 +289,7 @@ def _about(kind: type[Contestant]) -> dict[str, Any]:
 
 
 def main(kind: type[Contestant]) -> None:
-    """Do the one thing that the command line asks for, and print the answer as a JSON line."""
+    """Carry out the verb of the command line, and print the answer as a JSON line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("verb", choices=["about", "setup", "fill", "work", *ADDING])
     parser.add_argument("--url", default="")

@@ -129,7 +129,7 @@ class AwaAdder(Adder):
         await self.client.enqueue_many_copy([self.job] * count, queue=QUEUE)
 
     async def stamp(self) -> None:
-        """Add one that notes when it was submitted."""
+        """Add a job that records when it was added."""
         await self.client.insert(Stamp(time.monotonic()), queue=QUEUE)
 
 

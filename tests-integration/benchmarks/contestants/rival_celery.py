@@ -33,7 +33,7 @@ class Jobs:
         self.stamp = self.app.task(name="stamp", ignore_result=keeps_none)(stamp)
 
     def result(self, n: int, text: str) -> int:
-        """Add one and wait for its result."""
+        """Add a job and wait for its result."""
         found: int = self.answer.delay(n, text).get(timeout=60)
         return found
 

@@ -24,7 +24,7 @@ seconds: float
 
 @job(queue=QUEUE)
 async def nothing(*, text: str = "") -> None:
-    """Count the run, and wait if this is about jobs that wait."""
+    """Count the run, then sleep for as long as the scenario says."""
     tally.ran()
     if seconds:
         await asyncio.sleep(seconds)
@@ -32,7 +32,7 @@ async def nothing(*, text: str = "") -> None:
 
 @job(queue=QUEUE)
 async def stamp(*, sent: float) -> None:
-    """Note how long the job took to get here."""
+    """Record the time from adding the job to its handler."""
     tally.picked_up(sent)
 
 
@@ -130,7 +130,7 @@ class ChancyAdder(Adder):
             pass
 
     async def stamp(self) -> None:
-        """Add one that notes when it was submitted."""
+        """Add a job that records when it was added."""
         await self.chancy.push(stamp.job.with_kwargs(sent=time.monotonic()))
 
 

@@ -36,7 +36,7 @@ class Jobs:
         self.stamp = dramatiq.actor(stamp, broker=self.broker)
 
     def result(self, n: int, text: str) -> int:
-        """Add one and wait for its result."""
+        """Add a job and wait for its result."""
         found: int = self.answer.send(n, text).get_result(backend=self.results, block=True, timeout=60_000)
         return found
 

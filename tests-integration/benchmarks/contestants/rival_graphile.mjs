@@ -1,9 +1,9 @@
 // The part of rival_graphile.py that runs on Node: migrates, or serves until SIGTERM.
 //
-// Counts into the tally of protocol.py, whose layout it knows: per process a slot of a head (process id, runs, seconds
-// of the first and last run's start, pick-up times; 8 bytes each) and the pick-up times. Node cannot map memory, so
-// the head is written once per turn of the event loop; what it says is exact all the same. On Linux, `hrtime` and
-// Python's `time.monotonic` are one clock.
+// Counts into the tally of protocol.py, with the same layout: each process has a slot with a head (process id, runs,
+// seconds of the first and last run's start, pick-up times; 8 bytes each) and the pick-up times. Node cannot map memory,
+// so it writes the head once per turn of the event loop, with exact values. On Linux, `hrtime` and Python's
+// `time.monotonic` are the same clock.
 
 import { openSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -61,8 +61,8 @@ class Tally {
   }
 }
 
-// Node has no lock that Python's processes would see, but all workers of one tally are of one kind: whoever makes the
-// file beside it has the slot.
+// Node has no lock that Python's processes would see. But all workers of a tally are Node processes: the one that creates
+// the slot's lock file has the slot.
 function takeSlot(tally, slots) {
   for (let slot = 0; slot < slots; slot += 1) {
     try {
@@ -75,7 +75,7 @@ function takeSlot(tally, slots) {
   throw new Error(`more than ${slots} processes count into one tally`);
 }
 
-// A line for each job would be measured too.
+// A log line per job would be measured too.
 const logger = new Logger(() => (level, message) => {
   if (level === "error" || level === "warning") console.error(level, message);
 });

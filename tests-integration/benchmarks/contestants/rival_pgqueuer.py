@@ -143,7 +143,7 @@ class PgqueuerAdder(Adder):
         await self.queries.enqueue(["nothing"] * count, [self.payload] * count, [0] * count)
 
     async def stamp(self) -> None:
-        """Add one that notes when it was submitted."""
+        """Add a job that records when it was added."""
         await self.queries.enqueue("stamp", json.dumps(time.monotonic()).encode())
 
 

@@ -21,14 +21,14 @@ seconds: float
 
 
 async def nothing(text: str = "") -> None:
-    """Count the run, and wait if this is about jobs that wait."""
+    """Count the run, then sleep for as long as the scenario says."""
     tally.ran()
     if seconds:
         await asyncio.sleep(seconds)
 
 
 async def stamp(sent: float) -> None:
-    """Note how long the job took to get here."""
+    """Record the time from adding the job to its handler."""
     tally.picked_up(sent)
 
 
@@ -125,7 +125,7 @@ class ProcrastinateAdder(Adder):
         await self.queue.nothing.batch_defer_async(*[{"text": self.text}] * count)
 
     async def stamp(self) -> None:
-        """Add one that notes when it was submitted."""
+        """Add a job that records when it was added."""
         await self.queue.stamp.defer_async(sent=time.monotonic())
 
 

@@ -182,7 +182,7 @@ class TaskiqAdder(Adder):
         raise NotImplementedError
 
     async def stamp(self) -> None:
-        """Add one that notes when it was submitted."""
+        """Add a job that records when it was added."""
         await self.jobs.stamp.kiq(time.monotonic())
 
 

@@ -1,4 +1,4 @@
-"""What a handler may say about its failure."""
+"""The errors that a handler raises to decide about its retry."""
 
 from jobq_core.errors import RetryableJobError
 

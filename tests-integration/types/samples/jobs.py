@@ -1,4 +1,4 @@
-"""Declaring jobs: arguments and results are known to the checker."""
+"""Declared jobs: the checker knows the types of arguments and results."""
 
 import asyncio
 from datetime import timedelta
@@ -44,7 +44,7 @@ send_receipt("7")  # E: an order's id is a number
 send_receipt()  # E: an order's id is needed
 send_receipt(7, "a@b.example")  # E: copy_to is given by name
 resize("a.png", [1, 2])  # the context is supplied at run time
-resize(JobContext(), "a.png", [1, 2])  # E: and is no part of the call
+resize(JobContext(), "a.png", [1, 2])  # E: and is not an argument of the call
 Thumbnail("a.png", width=3)
 Thumbnail(width=3)  # E: the path is needed
 Thumbnail("a.png").width = 5  # E: a job is frozen
@@ -72,7 +72,7 @@ async def submit(client: JobQueueClient) -> None:
     assert_type(await client.add_many([send_receipt(1), send_receipt(2)]), list[JobHandle[str]])
     client.handle(handle.id, "send_receipt")  # E: a name does not tell the type
     client.handle(send_receipt, handle.id)  # E: the id comes first
-    await client.add(send_receipt)  # E: a kind of job is no job
+    await client.add(send_receipt)  # E: a kind without arguments is not a job
     await client.add(send_receipt(1), priorty=5)  # E: there is no such option
     await client.add(send_receipt(1), delay="soon")  # E: a delay is a time
 
@@ -80,4 +80,4 @@ async def submit(client: JobQueueClient) -> None:
 def test_a_body() -> None:
     assert_type(asyncio.run(send_receipt.func(order_id=7)), str)
     assert_type(resize.func(JobContext(), "a", sizes=[1]), list[str])
-    send_receipt.func("7")  # E: the body wants what the job wants
+    send_receipt.func("7")  # E: the handler needs the job's arguments

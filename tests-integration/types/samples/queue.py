@@ -1,4 +1,4 @@
-"""`JobQueue` and the server: the types of the client's and the pool's methods come through."""
+"""`JobQueue` and the server: their methods have the types of the client's and the pool's methods."""
 
 from typing import Any, assert_type
 
@@ -56,7 +56,7 @@ async def use() -> None:
     assert_type(await queue.next_event(JobFailed), JobFailed)
     assert_type((await server.stats()).total.average_seconds, float)
     await queue.add(length(text="a"), priority="high")  # E: a priority is a number
-    await queue.add("length")  # E: a word is no job
+    await queue.add("length")  # E: a string is not a job
     await make(Thumbnail(path="a"))
     async with server, queue.events(JobFailed) as failures:
         async for failure in failures:

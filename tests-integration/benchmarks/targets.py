@@ -1,4 +1,4 @@
-"""Places with jobs in them, as a measurement wants to find them."""
+"""The databases, folders and URLs that measurements run on, with the jobs that they need."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from stores import Store
 
 
 @attrs.define
-class Places:
-    """Makes places for measurements. What takes long is prepared once per contestant, and copied for each round."""
+class Targets:
+    """Creates targets for measurements. A slow preparation is done once per contestant, and copied for each round."""
 
     stores: dict[str, Store]
     scale: Scale
@@ -21,9 +21,9 @@ class Places:
     _last: tuple[Store, str] | None = attrs.field(default=None, init=False)
 
     @property
-    def patience(self) -> float:
-        """Seconds that anything asked of a contestant may take."""
-        return self.scale.patience
+    def time_limit(self) -> float:
+        """Maximum seconds of each request to a contestant."""
+        return self.scale.time_limit
 
     def store(self, player: Player) -> Store:
         """Return the store that a contestant plays on."""
@@ -31,15 +31,15 @@ class Places:
 
     @property
     def in_one_process(self) -> bool:
-        """Whether client and worker have to be one process."""
+        """Whether client and worker must be one process."""
         return "memory" in self.stores
 
     def alone(self, variant: Variant) -> dict[str, Any]:
-        """Return what a worker must be told that no other process can fill for."""
+        """Return the additional settings of a worker that must fill its own queue."""
         return {"fill": variant.jobs, "payload": variant.payload} if self.in_one_process else {}
 
     def ready(self, player: Player, variant: Variant) -> str:
-        """Return a place with the jobs that the variant has around those measured; the place before it is gone."""
+        """Return a target with the variant's jobs other than the measured ones, and drop the previous target."""
         store = self.store(player)
         self._drop_last()
         around = (variant.finished, variant.future, variant.higher)
@@ -47,22 +47,22 @@ class Places:
             key = (player.name, *around)
             if key not in self._prepared:
                 self._prepared[key] = self._prepare(player, variant)
-            url = store.place(self._prepared[key])
+            url = store.create(self._prepared[key])
         else:
-            url = store.place()
-            player.ask("setup", url, within=self.patience)
+            url = store.create()
+            player.ask("setup", url, within=self.time_limit)
         self._last = (store, url)
         return url
 
     def filled(self, player: Player, variant: Variant) -> str:
-        """Return such a place with the variant's jobs due, calm unless it is about a bulk load just made."""
+        """Return such a target with the variant's due jobs; vacuumed, unless the variant measures a fresh bulk load."""
         url = self.ready(player, variant)
         if not self.in_one_process:
             extra = variant.settings
             player.ask(
                 "fill",
                 url,
-                within=self.patience,
+                within=self.time_limit,
                 extra=extra,
                 jobs=variant.jobs + variant.behind,
                 payload=variant.payload,
@@ -73,12 +73,12 @@ class Places:
 
     def _prepare(self, player: Player, variant: Variant) -> str:
         store = self.store(player)
-        url = store.place()
-        player.ask("setup", url, within=self.patience)
+        url = store.create()
+        player.ask("setup", url, within=self.time_limit)
         if variant.finished:
             finish_jobs(player, url, variant.finished)
         if variant.future:
-            limit = max(self.patience, variant.future / 300)
+            limit = max(self.time_limit, variant.future / 300)
             player.ask("fill", url, within=limit, jobs=variant.future, delay=86_400, higher=variant.higher)
         store.calm(url)
         return url
@@ -91,7 +91,7 @@ class Places:
 
 
 def finish_jobs(player: Player, url: str, jobs: int) -> None:
-    """Have so many jobs finished by running them, since how a contestant keeps them is its own affair."""
+    """Run jobs until this many are finished, since each contestant keeps finished jobs in its own way."""
     if player.is_ours and url.startswith("postgresql"):
         write_history(url, jobs)
         return
@@ -100,4 +100,4 @@ def finish_jobs(player: Player, url: str, jobs: int) -> None:
     with Workers(player, url, 1) as workers:
         ran = workers.wait_for(jobs, limit)["runs"]
     if ran < jobs:
-        raise ContestantError(f"{player.name}: did not finish: {ran} of {jobs} jobs that were to be its history")
+        raise ContestantError(f"{player.name}: did not finish: {ran} of {jobs} jobs of the history")
