@@ -16,7 +16,6 @@ from jobq_core import open_storage
 from jobq_core.states import JobState
 from jobq_core.storage import QueueStorage
 from jobq_storage_postgres.dsn import split
-from jobq_storage_sqlite.columns import STATES
 
 POSTGRES = (
     "SELECT id, queue, unique_key FROM {}.job",
@@ -28,7 +27,7 @@ SQLITE = (
     "SELECT n, queue, unique_key FROM jobq_job LEFT JOIN jobq_life USING (n)",
     "SELECT n, state FROM jobq_life",
     "SELECT DISTINCT n FROM jobq_attempt",
-    "SELECT queue, unique_key, n FROM jobq_life WHERE unique_key IS NOT NULL AND state < 5",
+    "SELECT queue, unique_key, n FROM jobq_life WHERE unique_key IS NOT NULL AND finished_at IS NULL",
 )
 """The same of each: what was asked, where it is, of which jobs there are failed runs, and who holds which key."""
 
@@ -65,7 +64,7 @@ def _sqlite(url: str, counts: list[Counter[tuple[str, JobState]]]) -> Kept:
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=10, isolation_level=None)) as connection:
         connection.execute("BEGIN")
         jobs, places, failed, keys = [connection.execute(query).fetchall() for query in SQLITE]
-    return _kept(counts, jobs, [(n, STATES[state]) for n, state in places], failed, keys)
+    return _kept(counts, jobs, places, failed, keys)
 
 
 def _kept(counts: list[Counter[tuple[str, JobState]]], jobs: Any, places: Any, failed: Any, keys: Any) -> Kept:

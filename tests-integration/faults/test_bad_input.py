@@ -29,7 +29,7 @@ POISON = {
         ("jobq_job", "arguments", b'{"number": 1e999}'),
         ("jobq_job", "backoff", b'{"base": "soon"}'),
         ("jobq_job", "tags", '[{"a": []}]'),
-        ("jobq_job", "timeout", -1.0),
+        ("jobq_job", "timeout", 0.0),
         ("jobq_job", "deadline", -(2**63)),
         ("jobq_life", "attempt", 32767),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -55,54 +56,44 @@ async def test_a_file_that_is_moved_away_and_back_is_gone_on_with(
     assert whole(path)
 
 
-async def test_a_file_restored_from_a_copy_is_used_by_all_that_run(
-    sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: Scale, seed: int
-) -> None:
-    """The copy holds all that was acknowledged: from the moment at which the file is moved, nothing is."""
-    path, away, copy = tmp_path / "jobs.db", tmp_path / "away.db", tmp_path / "copy.db"
-    await open_storage(sqlite_url).migrate()
-    load = load_on(sqlite_url)
-    workers, client = load.at_work(jobs=scale.times(200, least=100), rate=80, seed=seed)
-    times, longest = scale.times(2), 0.0
-    for _ in range(times):
-        before = len(load.history().runs)
-        await load.until(lambda history, before=before: len(history.runs) > before + 40)
-        await asyncio.to_thread(path.rename, away)
-        # What was under way is over, and the log stands still.
-        await asyncio.sleep(0.5)
-        await asyncio.to_thread(shutil.copy, away, copy)
-        await asyncio.to_thread(shutil.copy, beside(path, "-wal"), beside(copy, "-wal"))
-        assert whole(copy)  # and closing it puts its log into it
-        await asyncio.to_thread(copy.rename, path)
-        longest = max(longest, await load.next_run(now()))
-        await asyncio.to_thread(away.unlink)
-    client.done(120)
-    await load.drained()
-    verdict = await load.verdict()
-    report("SQLite: file replaced by a copy", tried=times, **verdict.figures | {"recovery": longest})
-    assert verdict.text == ""
-    assert all(worker.alive and "is used from now on" in worker.output for worker in workers)
-    assert whole(path)
+def delete_log(path: Path) -> None:
+    beside(path, "-wal").unlink()
 
 
-@pytest.mark.parametrize("ending", ["-wal", "-shm"])
-async def test_nothing_is_lost_with_a_deleted_log_or_index_once_all_are_started_again(
+def delete_index(path: Path) -> None:
+    beside(path, "-shm").unlink()
+
+
+def restore_a_copy(path: Path) -> None:
+    """Put a copy in the place of the file that holds all that was acknowledged: once the file is away, nothing is."""
+    away, copy = path.with_name("away.db"), path.with_name("copy.db")
+    path.rename(away)
+    # The operations under way have ended, and the log does not change.
+    time.sleep(0.5)
+    shutil.copy(away, copy)
+    shutil.copy(beside(path, "-wal"), beside(copy, "-wal"))
+    assert whole(copy)  # and closing it puts its log into it
+    copy.rename(path)
+
+
+@pytest.mark.parametrize("displace", [delete_log, delete_index, restore_a_copy])
+async def test_nothing_is_lost_with_a_deleted_log_or_a_replaced_file_once_all_are_started_again(
     sqlite_url: str,
     load_on: Callable[..., Load],
     report: Callable[..., None],
     tmp_path: Path,
     seed: int,
-    ending: str,
+    displace: Callable[[Path], None],
 ) -> None:
     path = tmp_path / "jobs.db"
     await open_storage(sqlite_url).migrate()
     load = load_on(sqlite_url)
     workers, client = load.at_work(jobs=10_000, rate=80, seed=seed, wait=False)
     await load.until(lambda history: len(history.runs) > 60)
-    await asyncio.to_thread(beside(path, ending).unlink)
+    await asyncio.to_thread(displace, path)
     for worker in workers:
         await asyncio.to_thread(worker.line, PARTED)
-    # Not even asked to stop.
+    # They are not even asked to stop.
     for process in (*workers, client):
         process.kill()
     back = now()
@@ -110,7 +101,7 @@ async def test_nothing_is_lost_with_a_deleted_log_or_index_once_all_are_started_
     recovery = await load.next_run(back)
     await load.drained()
     verdict = await load.verdict()
-    report(f"SQLite: {ending} deleted", tried=1, **verdict.figures | {"recovery": recovery})
+    report(f"SQLite: {displace.__name__}", tried=1, **verdict.figures | {"recovery": recovery})
     assert verdict.text == ""
     assert worker.alive
     assert whole(path)

@@ -54,14 +54,15 @@ binary = st.one_of(st.binary(max_size=30), documents.map(str.encode), st.none())
 number = st.one_of(whole, st.none())
 ids = st.one_of(st.uuids().map(lambda worker: worker.bytes), st.none())
 life = {
-    **dict.fromkeys(("run_at", "lease", "begun_lease", "started_at", "finished_at", "error_lease"), number),
+    **dict.fromkeys(("run_at", "lease", "started_lease", "started_at", "finished_at", "error_lease"), number),
     "position": whole,
     "attempt": small,
     "urgency": st.integers(-9, 9),
     "reason": texts,
     "worker": ids,
     "request": st.sampled_from(["abort", "disable", None]),
-    "settled": st.integers(0, 7),
+    "state": st.sampled_from(["pending", "completed", "scheduled", "lost", ""]),
+    "settled": st.sampled_from(["completed", "failed", "pending", "processing", "lost", None]),
     "unique_key": texts,
     "percent": numbers.filter(lambda value: value == value),
     "message": texts,

@@ -40,7 +40,7 @@ DAMAGE = {
     ],
     "sqlite": [
         ("UPDATE jobq_attempt SET n = 1000", Wrong.MISPLACED),
-        ("DELETE FROM jobq_life WHERE state = 3", Wrong.MISPLACED),
+        ("DELETE FROM jobq_life WHERE state = 'pending'", Wrong.MISPLACED),
         ("DELETE FROM jobq_job", Wrong.MISPLACED),
     ],
 }

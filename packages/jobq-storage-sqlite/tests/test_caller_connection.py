@@ -70,12 +70,14 @@ async def test_a_connection_that_commits_each_statement_must_have_begun(
     assert await state_of(storage, job.id) == "pending"
 
 
-async def test_the_doorbell_rings_at_the_commit(storage: SqliteQueueStorage, connection: aiosqlite.Connection) -> None:
-    async with storage.subscribe([queue_topic("default")]) as ear:
+async def test_the_topic_is_notified_at_the_commit(
+    storage: SqliteQueueStorage, connection: aiosqlite.Connection
+) -> None:
+    async with storage.subscribe([queue_topic("default")]) as subscription:
         await storage.add([new_job()], connection=connection)
-        assert await ear.wait(0.05) == frozenset()
+        assert await subscription.wait(0.05) == frozenset()
         await connection.commit()
-        assert await ear.wait(30) == {queue_topic("default")}
+        assert await subscription.wait(30) == {queue_topic("default")}
 
 
 async def test_numbers_go_on_where_the_callers_transaction_left_them(

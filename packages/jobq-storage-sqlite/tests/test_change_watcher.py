@@ -1,4 +1,4 @@
-"""How commits of other processes are heard of: by hints, without them, and when looking fails."""
+"""How commits of other processes are found: by hints, without them, and when polling fails."""
 
 from __future__ import annotations
 
@@ -21,104 +21,104 @@ TOPIC = queue_topic("default")
 
 @pytest.fixture
 async def other(storage: SqliteQueueStorage, path: Path) -> AsyncIterator[SqliteQueueStorage]:
-    """Another object on the file, which this one knows no more of than of another process."""
+    """Another object on the file, as another process would have it."""
     async with SqliteQueueStorage(path) as other:
         yield other
 
 
-async def rung(ear: Subscription, other: SqliteQueueStorage) -> None:
-    """Have the other one ring, while and before somebody waits."""
-    waiting = asyncio.create_task(ear.wait())
+async def notified(subscription: Subscription, other: SqliteQueueStorage) -> None:
+    """Have the other object notify, during and before a wait."""
+    waiting = asyncio.create_task(subscription.wait())
     await asyncio.sleep(0)
     await add_job(other)
     assert await asyncio.wait_for(waiting, 30) == {TOPIC}
     await add_job(other)
-    assert await ear.wait(30) == {TOPIC}
+    assert await subscription.wait(30) == {TOPIC}
 
 
-async def test_another_ones_commit_is_heard_of_by_the_kernels_hints(
+async def test_another_objects_commit_is_found_by_the_kernels_hints(
     storage: SqliteQueueStorage, other: SqliteQueueStorage
 ) -> None:
-    async with storage.subscribe([TOPIC]) as ear:
-        await rung(ear, other)
+    async with storage.subscribe([TOPIC]) as subscription:
+        await notified(subscription, other)
 
 
-async def test_without_hints_the_file_is_asked(
+async def test_without_hints_the_file_is_polled(
     storage: SqliteQueueStorage, other: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(change_watcher, "watch_writes", lambda file: None)
-    async with storage.subscribe([TOPIC]) as ear:
-        await rung(ear, other)
+    async with storage.subscribe([TOPIC]) as subscription:
+        await notified(subscription, other)
 
 
 async def test_hints_that_do_not_come_are_given_up_on(
     storage: SqliteQueueStorage, other: SqliteQueueStorage, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deaf = path.with_name("another file")
-    deaf.touch()
+    silent = path.with_name("another file")
+    silent.touch()
     polling = asyncio.Event()
     loop = asyncio.get_running_loop()
     poll = change_watcher.ChangeWatcher._poll
 
-    def polls(self: Any, version: Any) -> None:
+    def polls(self: Any, connection: Any) -> None:
         loop.call_soon_threadsafe(polling.set)
-        poll(self, version)
+        poll(self, connection)
 
-    monkeypatch.setattr(change_watcher, "watch_writes", lambda file: watch_writes(deaf))
-    monkeypatch.setattr(change_watcher, "UNHINTED", 0.01)
-    monkeypatch.setattr(change_watcher, "STEPS", (0.001,) * 3)
+    monkeypatch.setattr(change_watcher, "watch_writes", lambda file: watch_writes(silent))
+    monkeypatch.setattr(change_watcher, "UNHINTED_SECONDS", 0.01)
+    monkeypatch.setattr(change_watcher, "STEPS_SECONDS", (0.001,) * 4)
     monkeypatch.setattr(change_watcher.ChangeWatcher, "_poll", polls)
-    async with storage.subscribe([TOPIC]) as ear:
+    async with storage.subscribe([TOPIC]) as subscription:
         while not polling.is_set():
-            waiting = asyncio.create_task(ear.wait(30))
+            waiting = asyncio.create_task(subscription.wait(30))
             await asyncio.sleep(0)
             await add_job(other)
             assert await waiting == {TOPIC}
-        await rung(ear, other)
+        await notified(subscription, other)
 
 
-async def test_looking_that_fails_rings_for_all_and_is_taken_up_again(
+async def test_polling_that_fails_notifies_all_topics_and_starts_again(
     storage: SqliteQueueStorage, other: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(change_watcher, "REST", 0.01)
-    look = change_watcher._Version.look
+    monkeypatch.setattr(change_watcher, "RETRY_SECONDS", 0.01)
+    poll_once = change_watcher.ChangeWatcher._poll_once
     failures = iter([True])
 
-    def fails(self: Any) -> bool:
+    def fails(self: Any, connection: sqlite3.Connection) -> bool:
         if next(failures, False):
             raise sqlite3.OperationalError("disk I/O error")
-        return look(self)
+        return poll_once(self, connection)
 
-    monkeypatch.setattr(change_watcher._Version, "look", fails)
-    async with storage.subscribe([TOPIC, FINISHED_TOPIC]) as ear:
-        assert await ear.wait(30) == {TOPIC, FINISHED_TOPIC}
-        await rung(ear, other)
+    monkeypatch.setattr(change_watcher.ChangeWatcher, "_poll_once", fails)
+    async with storage.subscribe([TOPIC, FINISHED_TOPIC]) as subscription:
+        assert await subscription.wait(30) == {TOPIC, FINISHED_TOPIC}
+        await notified(subscription, other)
 
 
-async def test_a_commit_of_this_object_is_not_rung_for_a_second_time(
+async def test_a_commit_of_this_object_is_not_notified_twice(
     storage: SqliteQueueStorage, other: SqliteQueueStorage
 ) -> None:
-    async with storage.subscribe([TOPIC, WAITING_TOPIC]) as ear:
+    async with storage.subscribe([TOPIC, WAITING_TOPIC]) as subscription:
         for _ in range(10):
             await add_job(storage)
-            assert await ear.wait(30) == {TOPIC}
-            # The watcher has seen the file change by the time it hears of the other one.
+            assert await subscription.wait(30) == {TOPIC}
+            # The watcher has seen both commits by the time it delivers this one.
             await add_job(other, run_at=60.0)
-            assert await ear.wait(30) == {WAITING_TOPIC}
+            assert await subscription.wait(30) == {WAITING_TOPIC}
 
 
-async def test_a_subscription_that_begins_hears_nothing_of_what_was_before(
+async def test_a_subscription_gets_nothing_that_was_committed_before_it(
     storage: SqliteQueueStorage, other: SqliteQueueStorage
 ) -> None:
     await add_job(other)
     await add_job(storage)
-    async with storage.subscribe([TOPIC]) as ear:
-        assert await ear.wait(0.05) == frozenset()
+    async with storage.subscribe([TOPIC]) as subscription:
+        assert await subscription.wait(0.05) == frozenset()
 
 
 async def test_closing_ends_the_waiting_at_once(path: Path) -> None:
-    async with SqliteQueueStorage(path) as storage, storage.subscribe([TOPIC]) as ear:
-        waiting = asyncio.create_task(ear.wait())
+    async with SqliteQueueStorage(path) as storage, storage.subscribe([TOPIC]) as subscription:
+        waiting = asyncio.create_task(subscription.wait())
         await asyncio.sleep(0)
         async with asyncio.timeout(0.8):
             await storage.close()
@@ -126,7 +126,7 @@ async def test_closing_ends_the_waiting_at_once(path: Path) -> None:
             await waiting
 
 
-def test_hints_tell_of_writes_to_the_file_and_of_pokes(path: Path) -> None:
+def test_hints_are_given_of_writes_to_the_file_and_of_wakes(path: Path) -> None:
     path.touch()
     hints = watch_writes(path)
     assert isinstance(hints, Inotify)
@@ -136,10 +136,10 @@ def test_hints_tell_of_writes_to_the_file_and_of_pokes(path: Path) -> None:
             file.write(b"x")
         assert hints.wait(10)
         assert not hints.wait(0)
-        hints.poke()
+        hints.wake()
         assert hints.wait(10)
         assert not hints.wait(0)
 
 
-def test_there_are_no_hints_about_a_file_that_is_not_there(path: Path) -> None:
+def test_there_are_no_hints_about_a_missing_file(path: Path) -> None:
     assert watch_writes(path) is None

@@ -11,26 +11,25 @@ from pathlib import Path
 import pytest
 
 from jobq_core.errors import SchemaError
+from jobq_core.migrations import Migration, Migrations
 from jobq_core.records import JobRecord
 from jobq_core.testing import add_job, fill, state_of, work_on
 from jobq_core.testing.migrating import CLAIMABLE
 from jobq_storage_sqlite import SqliteQueueStorage, migrations
-from jobq_storage_sqlite.migrations import Migration
 
 Know = Callable[..., None]
 
-PRE = Migration("0002_pre_notes", "pre", "CREATE TABLE jobq_note (a TEXT);\nCREATE TABLE jobq_more (a TEXT);\n")
-POST = Migration("0003_post_no_notes", "post", "DROP TABLE jobq_note;\n")
+PRE = Migration("0002_pre_notes", "CREATE TABLE jobq_note (a TEXT);\nCREATE TABLE jobq_more (a TEXT);\n")
+POST = Migration("0003_post_no_notes", "DROP TABLE jobq_note;\n")
 LATER = Migration(
     "0004_pre_mood",
-    "pre",
     "".join(
         f"ALTER TABLE jobq_{table} ADD COLUMN mood TEXT DEFAULT 'good';\n"
-        for table in ("job", "life", "attempt", "worker", "retention", "bell")
+        for table in ("job", "life", "attempt", "worker", "retention", "topic")
     ),
 )
-"""What older code does not know of in every table that it writes to."""
-BROKEN = Migration("0004_pre_broken", "pre", "CREATE TABLE jobq_b (a TEXT);\nCREATE TABLE jobq_b (a TEXT);\n")
+"""A column that older code does not know, in every table that it writes to."""
+BROKEN = Migration("0004_pre_broken", "CREATE TABLE jobq_b (a TEXT);\nCREATE TABLE jobq_b (a TEXT);\n")
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def know(monkeypatch: pytest.MonkeyPatch) -> Know:
     first = migrations.known()
 
     def know(*more: Migration) -> None:
-        monkeypatch.setattr(migrations, "known", lambda: (*first, *more))
+        monkeypatch.setattr(migrations, "known", lambda: Migrations(first.package, (*first.steps, *more)))
 
     return know
 
@@ -122,12 +121,12 @@ async def test_a_newer_schema_that_took_away_what_is_needed_is_refused(path: Pat
 
 
 @pytest.mark.parametrize("table", ["jobq_job (a TEXT)", "jobq_worker (a TEXT)", "jobq_migration (a TEXT)"])
-async def test_a_table_of_somebody_else_in_the_way_is_named_and_left_alone(path: Path, table: str) -> None:
+async def test_another_programs_table_of_the_same_name_is_named_and_left_alone(path: Path, table: str) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"CREATE TABLE {table}")
     before = tables(path)
     for attempt in (SqliteQueueStorage(path).open, SqliteQueueStorage(path).migrate):
-        with pytest.raises(SchemaError, match=f"{table.split()[0]}.*out of the way"):
+        with pytest.raises(SchemaError, match=f"{table.split()[0]}.*rename"):
             await attempt()
     assert tables(path) == before
 
@@ -144,7 +143,7 @@ async def test_an_edited_migration_is_refused(path: Path, know: Know) -> None:
     know(PRE)
     async with SqliteQueueStorage(path):
         pass
-    know(Migration(PRE.name, PRE.phase, PRE.text + "-- never mind\n"))
+    know(Migration(PRE.name, PRE.text + "-- never mind\n"))
     with pytest.raises(SchemaError, match="another text"):
         await SqliteQueueStorage(path).open()
     with pytest.raises(SchemaError, match="another text"):
@@ -154,8 +153,8 @@ async def test_an_edited_migration_is_refused(path: Path, know: Know) -> None:
 async def test_jobs_survive_the_refusal_of_an_edited_migration(path: Path, know: Know) -> None:
     know(PRE)
     before = await filled(path)
-    know(Migration(PRE.name, PRE.phase, PRE.text + "-- never mind\n"))
-    await refused(path, "0002_pre_notes was applied with another text")
+    know(Migration(PRE.name, PRE.text + "-- never mind\n"))
+    await refused(path, "0002_pre_notes of .* was applied with another text")
     know(PRE)
     await go_on(path, before)
 
@@ -174,10 +173,10 @@ async def test_jobs_survive_the_refusal_of_tables_that_no_migration_is_recorded_
     before = await filled(path)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DELETE FROM jobq_migration WHERE name = ?", (PRE.name,))
-    with pytest.raises(SchemaError, match=r"older than this code needs \(it lacks 0002_pre_notes\).*jobq migrate"):
+    with pytest.raises(SchemaError, match=r"older than this code \(it lacks 0002_pre_notes\).*jobq migrate"):
         await SqliteQueueStorage(path, migrate=False).open()
     for attempt in (SqliteQueueStorage(path).open, SqliteQueueStorage(path).migrate):
-        with pytest.raises(SchemaError, match=r"jobq_note already exists.*out of the way"):
+        with pytest.raises(SchemaError, match=r"jobq_note already exists.*rename"):
             await attempt()
     know()
     await go_on(path, before)
@@ -189,7 +188,7 @@ async def test_a_gap_is_filled_by_opening_or_refused_until_it_is_filled(path: Pa
     before = await filled(path)
     know(PRE, LATER)
     if not migrate:
-        with pytest.raises(SchemaError, match=r"older than this code needs \(it lacks 0002_pre_notes\).*jobq migrate"):
+        with pytest.raises(SchemaError, match=r"older than this code \(it lacks 0002_pre_notes\).*jobq migrate"):
             await SqliteQueueStorage(path, migrate=False).open()
         assert await SqliteQueueStorage(path).migrate() == [PRE.name]
     await go_on(path, before)
@@ -237,8 +236,8 @@ async def test_the_printed_sql_makes_what_migrate_makes(path: Path, tmp_path: Pa
 
 
 def test_the_names_are_numbered_without_gaps() -> None:
-    assert [step.name[:4] for step in migrations.known()] == [
-        f"{number:04}" for number in range(1, len(migrations.known()) + 1)
+    assert [step.name[:4] for step in migrations.known().steps] == [
+        f"{number:04}" for number in range(1, len(migrations.known().steps) + 1)
     ]
 
 

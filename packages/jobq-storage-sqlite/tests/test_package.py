@@ -28,5 +28,5 @@ asyncio.run(main())
 print(*sys.modules)
 """
     ran = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
-    seldom = {"aiosqlite", "click", "ctypes", "importlib.metadata", "importlib.resources", "jobq_core.memory", "json"}
+    seldom = {"click", "ctypes", "importlib.metadata", "importlib.resources", "jobq_core.memory", "json"}
     assert seldom.isdisjoint(ran.stdout.split())

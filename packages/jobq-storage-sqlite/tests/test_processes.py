@@ -82,7 +82,7 @@ async def test_a_process_killed_while_it_writes_loses_nothing_that_was_acknowled
             assert None not in await storage.get_status(acknowledged)
 
 
-async def test_the_doorbell_rings_for_other_processes_jobs_of_this_queue_only(path: Path) -> None:
+async def test_a_job_of_another_process_notifies_the_subscriptions_to_its_queue_only(path: Path) -> None:
     async with SqliteQueueStorage(path) as storage, child("notifier", path) as process:
         assert await told(process) == "ready"
         mail, images = queue_topic("mail"), queue_topic("images")
@@ -98,15 +98,15 @@ async def test_the_doorbell_rings_for_other_processes_jobs_of_this_queue_only(pa
                 assert await postman.wait(0) == frozenset()
 
 
-async def test_a_ring_while_nobody_waited_is_heard_by_the_next_wait(path: Path) -> None:
+async def test_a_notification_between_two_waits_ends_the_next(path: Path) -> None:
     topic = queue_topic("mail")
     async with SqliteQueueStorage(path) as storage, child("notifier", path) as process:
         assert await told(process) == "ready"
-        async with storage.subscribe([topic]) as ear:
+        async with storage.subscribe([topic]) as subscription:
             for _ in range(3):
                 await tell(process, "mail")
                 assert await told(process) == "added"
-                assert await ear.wait(30) == {topic}
+                assert await subscription.wait(30) == {topic}
 
 
 async def test_processes_that_open_a_new_file_at_once_make_its_tables_once(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Values at the edge of what a column holds."""
+"""Reading: values at the limits of a column, and finding by state."""
 
 from __future__ import annotations
 

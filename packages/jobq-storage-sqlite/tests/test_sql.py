@@ -6,7 +6,6 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,44 +15,44 @@ from jobq_core.ids import new_id
 from jobq_core.states import Ending
 from jobq_core.storage import Claim, Settlement
 from jobq_core.testing import new_job, register_worker
-from jobq_storage_sqlite import SqliteQueueStorage, adding, maintenance, settle_and_claim, workers
+from jobq_storage_sqlite import SqliteQueueStorage, adding, maintenance, settle_and_claim
 from jobq_storage_sqlite.migrations import known
-from jobq_storage_sqlite.sql import sql
+from jobq_storage_sqlite.sql import sql, statements
 from jobq_storage_sqlite.transaction import Transaction
 
 ALLOWED = {
     # They read an index that holds nothing but what is asked for.
     "counts": r"SCAN jobq_life USING COVERING INDEX jobq_life_\w+",
-    "counts_of": r"SCAN jobq_life USING COVERING INDEX jobq_life_(due|running)",
-    "clear": r"SCAN jobq_life USING COVERING INDEX jobq_life_(due|running)",
-    "in_states": r"SCAN (jobq_life USING COVERING INDEX jobq_life_\w+|\(subquery-\d+\))",
-    "find_states": r"SCAN (jobq_life USING COVERING INDEX jobq_life_\w+|candidate|\(subquery-\d+\)|CONSTANT ROW)",
-    "orphans": r"SCAN life USING INDEX jobq_life_running",
-    "next_due": r"SCAN jobq_life USING COVERING INDEX jobq_life_due",
-    "finished_queues": r"SCAN (found|CONSTANT ROW)",
+    "counts_of_queue": r"SCAN jobq_life USING COVERING INDEX jobq_life_(due|running)",
+    "find_queue": r"SCAN jobq_life USING COVERING INDEX jobq_life_(due|running)",
+    "count_states": r"SCAN (jobq_life USING COVERING INDEX jobq_life_\w+|\(subquery-\d+\))",
+    "find_states": r"SCAN (jobq_life USING COVERING INDEX jobq_life_\w+|candidate|found|\(subquery-\d+\)|CONSTANT ROW)",
+    "find_orphans": r"SCAN life USING INDEX jobq_life_running",
+    "find_next_due": r"SCAN jobq_life USING COVERING INDEX jobq_life_due",
+    "find_finished_queues": r"SCAN (found|CONSTANT ROW)",
     # Tables with as many rows as there are workers, queues, or just one.
     "workers": r"SCAN jobq_worker",
-    "expired": r"SCAN jobq_worker",
-    "forget_expired": r"SCAN jobq_worker",
+    "find_lost_workers": r"SCAN jobq_worker",
+    "delete_lost_workers": r"SCAN jobq_worker",
     "retentions": r"SCAN jobq_retention",
     "resign": r"SCAN jobq_leader",
-    "touch": r"SCAN jobq_sequence",
+    # A common table expression over the ids that were asked for.
+    **dict.fromkeys(("find_ids", "get", "get_status", "check_leases"), r"SCAN (wanted|CONSTANT ROW)"),
 }
 
 FAR = 4 * 10**15
 """A moment in 2096."""
 
-NAMES = sorted(
-    file.name.removesuffix(".sql")
-    for file in files("jobq_storage_sqlite").joinpath("sql").iterdir()
-    if file.name.endswith(".sql")
-)
+FRAGMENTS = {"wanted", "claimed_job", "record", "status", "filters", "in_states"}
+"""Blocks that others include."""
+
+NAMES = sorted(statements().keys() - FRAGMENTS)
 
 
 @pytest.fixture
 def connection(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        for step in known():
+        for step in known().steps:
             connection.executescript(step.text)
         yield connection
 
@@ -88,17 +87,17 @@ def test_no_statement_scans_a_table_after_analyze_either(connection: sqlite3.Con
 
 
 def test_claiming_sorts_nothing(connection: sqlite3.Connection) -> None:
-    assert plan(connection, "claim") == [
+    assert plan(connection, "claim_heads") == [
         "SEARCH life USING INDEX jobq_life_ready (queue=?)",
         "SEARCH job USING INTEGER PRIMARY KEY (rowid=?)",
     ]
-    assert [detail for detail in plan(connection, "promote") if "TEMP B-TREE" in detail] == []
+    assert [detail for detail in plan(connection, "find_due") if "TEMP B-TREE" in detail] == []
 
 
 def fill(connection: sqlite3.Connection, *, finished: int, scheduled: int, pending: int) -> None:
     """Put jobs of higher priority than usual into a file."""
-    rows = [(5, number) for number in range(finished)] + [(0, number) for number in range(scheduled)]
-    rows += [(3, number) for number in range(pending)]
+    rows = [("completed", number) for number in range(finished)]
+    rows += [("scheduled", number) for number in range(scheduled)] + [("pending", number) for number in range(pending)]
     connection.execute("BEGIN")
     (first,) = connection.execute("SELECT value FROM jobq_sequence").fetchone()
     connection.executemany(
@@ -109,7 +108,13 @@ def fill(connection: sqlite3.Connection, *, finished: int, scheduled: int, pendi
         "INSERT INTO jobq_life (n, queue, urgency, position, state, run_at, finished_at, settled, lease)"
         " VALUES (?, 'default', -9, ?, ?, ?, ?, ?, ?)",
         [
-            (n, n, state, FAR + number if state == 0 else None, *((1, 5, number) if state == 5 else (None, None, None)))
+            (
+                n,
+                n,
+                state,
+                FAR + number if state == "scheduled" else None,
+                *((1, state, number) if state == "completed" else (None, None, None)),
+            )
             for n, (state, number) in enumerate(rows, first + 1)
         ],
     )
@@ -152,7 +157,7 @@ async def test_a_round_of_work_costs_the_same_however_much_else_there_is(path: P
                 spent["settle_and_claim"], steps = steps, 0
                 maintenance.promote(transaction, 1000)
                 spent["promote"], steps = steps, 0
-                workers.lead(transaction, worker.id, 10.0)
+                maintenance.lead(transaction, worker.id, 10.0)
                 maintenance.rescue(transaction)
                 spent["lead and rescue"], steps = steps, 0
                 maintenance.prune(transaction, 0)
@@ -160,7 +165,7 @@ async def test_a_round_of_work_costs_the_same_however_much_else_there_is(path: P
                 connection.set_progress_handler(None, 1)
                 return spent
 
-            assert storage._parts is not None
-            costs.append(await storage._parts.writer.call(work))
+            assert storage._opened is not None
+            costs.append(await storage._opened.writer.call(work))
     empty, full = costs
     assert full == {name: pytest.approx(spent, rel=0.05, abs=60) for name, spent in empty.items()}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from typing import Any
 import pytest
 
 from jobq_core.errors import ClosedError, ConfigurationError, StorageError, StorageUnavailableError
-from jobq_core.testing import add_job, new_job, state_of
+from jobq_core.states import JobState
+from jobq_core.testing import add_job, new_job, read, state_of
 from jobq_core.urls import open_storage
 from jobq_storage_sqlite import SqliteQueueStorage
 
@@ -54,13 +56,38 @@ def test_a_database_in_memory_is_refused_and_the_memory_storage_named(url: str) 
         ("sqlite://jobs.db", "three slashes"),
         ("sqlite:///jobs.db?mode=ro", "takes none"),
         ("sqlite:///jobs.db#1", "takes none"),
-        ("postgresql:///jobs", "no SQLite storage"),
-        ("jobs.db", "no SQLite storage"),
+        ("postgresql:///jobs", "not of an SQLite storage"),
+        ("jobs.db", "not of an SQLite storage"),
     ],
 )
 def test_a_url_that_cannot_work_is_refused(url: str, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         SqliteQueueStorage.from_url(url)
+
+
+@pytest.mark.parametrize("name", ["a b.db", "ä.db", "100%.db", "a?b#c.db", b"\xff.db"], ids=str)
+async def test_a_file_of_any_name_is_found_again_by_the_url(tmp_path: Path, name: str | bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    async with SqliteQueueStorage(path) as storage:
+        job = await add_job(storage)
+        url = storage.url
+    again = SqliteQueueStorage.from_url(url)
+    assert again.path == path
+    async with again:
+        assert (await read(again, job)).state is JobState.PENDING
+
+
+@pytest.mark.parametrize("url", ["sqlite:///a%00b.db", "sqlite:///a\0b.db"])
+def test_a_name_with_a_nul_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        SqliteQueueStorage.from_url(url)
+
+
+@pytest.mark.parametrize("url", ["sqlite://u:hidden@host/db", "sqlite:///db?password=hidden", "http://u:hidden@x"])
+def test_what_may_be_a_password_is_not_repeated(url: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        SqliteQueueStorage.from_url(url)
+    assert "hidden" not in str(caught.value)
 
 
 @pytest.mark.parametrize("path", [":memory:", "", ".", "file:jobs.db?mode=memory"])
@@ -105,8 +132,8 @@ def test_busy_timeout_may_be_a_timedelta() -> None:
 @pytest.mark.parametrize(("synchronous", "level"), [("FULL", 2), ("NORMAL", 1), ("EXTRA", 3)])
 async def test_the_writer_waits_for_the_disk_as_told(path: Path, synchronous: Any, level: int) -> None:
     async with SqliteQueueStorage(path, synchronous=synchronous) as storage:
-        assert storage._parts is not None
-        settings = await storage._parts.writer.call(
+        assert storage._opened is not None
+        settings = await storage._opened.writer.call(
             lambda transaction: [
                 transaction.connection.execute(f"PRAGMA {name}").fetchone()[0]
                 for name in ("journal_mode", "synchronous")
@@ -117,7 +144,7 @@ async def test_the_writer_waits_for_the_disk_as_told(path: Path, synchronous: An
 
 async def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
     path.write_bytes(b"Dear diary, " * 500)
-    with pytest.raises(StorageError, match="no SQLite database"):
+    with pytest.raises(StorageError, match="not an SQLite database"):
         await SqliteQueueStorage(path).open()
     assert path.read_bytes() == b"Dear diary, " * 500
 

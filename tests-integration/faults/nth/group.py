@@ -85,8 +85,8 @@ async def together(stage: Stage, ready: Callable[[], None]) -> Sequence[Any]:
     """
     storage = stage.storage
     assert isinstance(storage, SqliteQueueStorage)
-    assert storage._parts is not None
-    writer = storage._parts.writer
+    assert storage._opened is not None
+    writer = storage._opened.writer
     entered, go_on = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from jobq_core.migrations import Migration, Migrations
 from jobq_storage_sqlite import SqliteQueueStorage, migrations
-from jobq_storage_sqlite.migrations import Migration
 
 from .place import Fault
 from .schema import OLDER, Act, Schema, fill
@@ -20,14 +20,12 @@ from .sqlite import Driver, OnSqlite
 
 MORE = Migration(
     "9001_pre_notes",
-    "pre",
     "CREATE TABLE jobq_note (job BLOB PRIMARY KEY, note TEXT) STRICT;\n"
     "INSERT INTO jobq_note SELECT id, kind FROM jobq_job;\n"
     "CREATE INDEX jobq_note_note ON jobq_note (note);\n",
 )
 LESS = Migration(
     "9002_post_fewer_notes",
-    "post",
     "DROP INDEX jobq_note_note;\n"
     "ALTER TABLE jobq_note DROP COLUMN note;\n"
     "ALTER TABLE jobq_note ADD COLUMN told INTEGER;\n",
@@ -80,8 +78,9 @@ class SqliteSchema(Schema):
 
     def knowing(self, more: int) -> Any:
         """See `Schema.knowing`."""
-        steps = (*migrations.known(), *(MORE, LESS)[:more])
-        return mock.patch.object(migrations, "known", return_value=steps)
+        known = migrations.known()
+        steps = (*known.steps, *(MORE, LESS)[:more])
+        return mock.patch.object(migrations, "known", return_value=Migrations(known.package, steps))
 
     async def start(self, start: str) -> None:
         """See `Schema.start`."""

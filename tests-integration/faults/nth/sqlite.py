@@ -169,8 +169,8 @@ class OnSqlite(Place):
             return {
                 "leader": connection.execute("SELECT * FROM jobq_leader").fetchall(),
                 "retention": connection.execute("SELECT * FROM jobq_retention ORDER BY queue").fetchall(),
-                "begun": connection.execute(
-                    "SELECT n FROM jobq_life WHERE begun_lease = lease AND state = 4"
+                "started": connection.execute(
+                    "SELECT n FROM jobq_life WHERE started_lease = lease AND state = 'processing'"
                 ).fetchall(),
             }
 

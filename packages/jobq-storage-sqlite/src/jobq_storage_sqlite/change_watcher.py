@@ -1,8 +1,8 @@
-"""Watches for commits of other processes, in a thread of its own, while somebody in this process waits for them.
+"""Finds the commits of other processes, in a thread of its own, while a subscription waits.
 
-`PRAGMA data_version` says whether the file was changed through another connection, but it has to be asked. Asking every
-millisecond finds a change in half of one, at 2 % of a processor; so it is asked when the kernel hints that the log was
-written to. Where there are no hints, or a change came without one, it is asked every few milliseconds.
+`PRAGMA data_version` changes when another connection commits, but it has to be polled. A poll each millisecond finds a
+change within half of one and costs 2 % of a processor. So it is polled after each hint of the kernel that the log was
+written to. Where hints do not come, it is polled every few milliseconds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -21,174 +20,133 @@ from jobq_core.errors import StorageUnavailableError
 from jobq_storage_sqlite.columns import to_array
 from jobq_storage_sqlite.file_identity import FileIdentity
 from jobq_storage_sqlite.inotify import Inotify, watch_writes
-from jobq_storage_sqlite.notifier import Notifier
+from jobq_storage_sqlite.notifier import SqliteNotifier
 from jobq_storage_sqlite.sql import sql
 
-STEPS: Final = (0.0003, 0.0004, 0.0007, 0.0015, 0.003, 0.008, 0.02, 0.06, 0.25)
-"""Seconds between looks after a hint: it comes when the log is written, the change when the disk has confirmed it."""
+STEPS_SECONDS: Final = (0.0003, 0.0004, 0.0007, 0.0015, 0.003, 0.008, 0.02, 0.06, 0.25)
+"""The pauses between polls after a hint. It comes with the write to the log, the change once the disk confirms it."""
+SLEPT: Final = 3
+"""How many of these pauses are slept through; new hints end the others."""
 
-UNHINTED: Final = 1.0
-"""Seconds until a look without a hint, in case they do not come."""
+UNHINTED_SECONDS: Final = 1.0
+"""The pause before a poll without a hint, which shows whether hints come at all."""
 
-POLLS: Final = (0.002, 0.005)
-"""Seconds between looks where there are no hints: soon after a change, and later."""
+POLL_SECONDS: Final = (0.002, 0.005)
+"""The pause between polls where hints do not come: soon after a change, and later."""
+SOON_SECONDS: Final = 2.0
 
-SOON: Final = 2.0
-"""Seconds that count as soon after a change."""
-
-REST: Final = 0.5
-"""Seconds before the file is opened again after an error."""
+RETRY_SECONDS: Final = 0.5
+"""The pause after an error."""
 
 log = logging.getLogger("jobq.sqlite")
 
 
 class ChangeWatcher:
-    """The thread that looks. It is told by `attend` whether anybody waits, and rests while nobody does."""
+    """The thread, and the version of the file that it saw last. It rests while no subscription waits."""
 
-    def __init__(self, path: Path, place: FileIdentity, notifier: Notifier) -> None:
+    def __init__(self, path: Path, identity: FileIdentity, notifier: SqliteNotifier) -> None:
         self._path = path
-        self._place = place
+        self._identity = identity
         self._notifier = notifier
-        self._loop = asyncio.get_running_loop()
-        self._wanted = threading.Event()
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._hints: Inotify | None = None
+        self._seen = -1
         self._thread = threading.Thread(target=self._main, name="jobq-sqlite-watcher", daemon=True)
+        self._thread.start()
 
-    def attend(self, wanted: bool) -> None:
-        """Look from now on, or rest."""
-        if wanted:
-            if self._thread.ident is None:
-                self._thread.start()
-            self._wanted.set()
-        else:
-            self._wanted.clear()
-
-    async def stop(self) -> None:
+    async def close(self) -> None:
         """End the thread."""
         self._closing.set()
-        self._wanted.set()
+        self._notifier.waiting.set()
         with self._lock:
             if self._hints is not None:
-                self._hints.poke()
-        if self._thread.ident is not None:
-            await self._loop.run_in_executor(None, self._thread.join)
+                self._hints.wake()
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
 
     def _main(self) -> None:
+        self._notifier.waiting.wait()
         while not self._closing.is_set():
             try:
-                with closing(self._place.open()) as connection:
-                    self._stay(connection)
+                with closing(self._identity.open()) as connection:
+                    self._seen = -1
+                    self._watch(connection)
             except sqlite3.Error as error:
-                log.warning(
-                    "SQLite file %s cannot be watched for changes by other processes now: %s", self._path, error
-                )
+                log.warning("SQLite file %s: could not look for changes by other processes: %s", self._path, error)
                 self._pause()
-            except StorageUnavailableError:  # told and logged by the place
+            except StorageUnavailableError:  # which FileIdentity logs
                 self._pause()
 
-    def _stay(self, connection: sqlite3.Connection) -> None:
-        """Watch, through times in which the file is away too, until another is in its place."""
+    def _watch(self, connection: sqlite3.Connection) -> None:
+        """Watch on one connection, which outlives times in which the file is away."""
         while not self._closing.is_set():
             try:
-                if not self._place.same(connection):
-                    # It counts its rings from elsewhere.
-                    self._notifier.forget()
-                    self._tell(self._notifier.listened())
-                    return
-                self._watch(_Version(connection, self._place, self._notifier, self._tell))
+                self._identity.verify(connection)
+                self._poll_once(connection)
+                # The log exists now that the file was read; it stays the same file while a connection is open.
+                hints = watch_writes(self._path.with_name(self._path.name + "-wal"))
+                if hints is not None:
+                    with hints:
+                        self._set_hints(hints)
+                        try:
+                            self._follow(connection, hints)
+                        finally:
+                            self._set_hints(None)
+                self._poll(connection)
             except StorageUnavailableError:
                 self._pause()
 
     def _pause(self) -> None:
-        # Whoever waits looks for himself meanwhile.
-        self._tell(self._notifier.listened())
-        self._closing.wait(REST)
-
-    def _watch(self, version: _Version) -> None:
-        version.look()
-        # The log is there now that the file was read; it stays the same file while a connection is open.
-        hints = watch_writes(self._path.with_name(self._path.name + "-wal"))
-        if hints is not None:
-            with hints:
-                self._set_hints(hints)
-                try:
-                    self._follow(version, hints)
-                finally:
-                    self._set_hints(None)
-        self._poll(version)
+        # Those who wait look for themselves meanwhile.
+        self._notifier.deliver(self._notifier.topics)
+        self._closing.wait(RETRY_SECONDS)
 
     def _set_hints(self, hints: Inotify | None) -> None:
         with self._lock:
             self._hints = hints
 
-    def _follow(self, version: _Version, hints: Inotify) -> None:
-        """Look after each hint; returns when a change came without one."""
+    def _follow(self, connection: sqlite3.Connection, hints: Inotify) -> None:
+        """Poll after each hint; returns when a change came without one."""
         step = 0
         while not self._closing.is_set():
-            if self._rested() or version.look():
+            if self._rested() or self._poll_once(connection):
                 step = 0
-            if step < 3:
-                time.sleep(STEPS[step])
+            if step < SLEPT:
+                time.sleep(STEPS_SECONDS[step])
                 step += 1
-            elif step < len(STEPS):
-                step = 0 if hints.wait(STEPS[step]) else step + 1
-            elif hints.wait(UNHINTED):
+            elif step < len(STEPS_SECONDS):
+                step = 0 if hints.wait(STEPS_SECONDS[step]) else step + 1
+            elif hints.wait(UNHINTED_SECONDS):
                 step = 0
-            elif version.look() and not hints.wait(0):
+            elif self._poll_once(connection) and not hints.wait(0):
                 log.debug("SQLite file %s: changes come without hints from the kernel; polling for them", self._path)
                 return
 
-    def _poll(self, version: _Version) -> None:
-        """Look all the time."""
+    def _poll(self, connection: sqlite3.Connection) -> None:
+        """Poll all the time."""
         changed = time.monotonic()
         while not self._closing.is_set():
-            if self._rested() or version.look():
+            if self._rested() or self._poll_once(connection):
                 changed = time.monotonic()
-            self._closing.wait(POLLS[time.monotonic() > changed + SOON])
+            self._closing.wait(POLL_SECONDS[time.monotonic() > changed + SOON_SECONDS])
 
     def _rested(self) -> bool:
-        """Rest while nobody waits; True if there was time to."""
-        if self._wanted.is_set():
+        """Rest while no subscription waits; return whether there was time to."""
+        if self._notifier.waiting.is_set():
             return False
-        self._wanted.wait()
+        self._notifier.waiting.wait()
         return True
 
-    def _tell(self, topics: list[str]) -> None:
-        if not topics:
-            return
-        try:
-            self._loop.call_soon_threadsafe(self._notifier.ring, topics)
-        except RuntimeError:
-            # The event loop ended without closing the storage: nobody waits any more.
-            if not self._loop.is_closed():
-                raise
-            self._closing.set()
+    def _poll_once(self, connection: sqlite3.Connection) -> bool:
+        """Return whether the file was changed since the last poll, after delivering what was notified in it.
 
-
-class _Version:
-    """The version of the file that was looked at last."""
-
-    def __init__(
-        self, connection: sqlite3.Connection, place: FileIdentity, notifier: Notifier, tell: Callable[[list[str]], None]
-    ) -> None:
-        self._connection = connection
-        self._place = place
-        self._notifier = notifier
-        self._tell = tell
-        self._seen = -1
-
-    def look(self) -> bool:
-        """Say whether the file was changed since the last look, and ring for what rang in it meanwhile.
-
-        Raises StorageUnavailableError if it is not at its path any more.
+        Raises StorageUnavailableError if the file is not in its place.
         """
-        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
         if version == self._seen:
-            self._place.confirm()
+            self._identity.verify(connection)
             return False
         self._seen = version
-        topics = to_array(self._notifier.listened())
-        self._tell(self._notifier.news(dict(self._connection.execute(sql("rings"), (topics,)))))
+        topics = {"topics": to_array(self._notifier.topics)}
+        self._notifier.deliver_counts(dict(connection.execute(sql("count_notifications"), topics)))
         return True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,23 +11,10 @@ import msgspec
 
 from jobq_core.encoding import decode_or_show
 from jobq_core.records import ErrorRecord, Progress
-from jobq_core.states import JobState, StopRequest
+from jobq_core.states import StopRequest
 
-STATES: Final = (
-    JobState.SCHEDULED,
-    JobState.BLOCKED,
-    JobState.DISABLED,
-    JobState.PENDING,
-    JobState.PROCESSING,
-    JobState.COMPLETED,
-    JobState.FAILED,
-    JobState.ABORTED,
-)
-"""A state's number in the database is its place here; the schema's partial indexes are written for these numbers."""
-
-CODE: Final = {state: number for number, state in enumerate(STATES)}
-
-SCHEDULED, BLOCKED, DISABLED, PENDING, PROCESSING, COMPLETED, FAILED, ABORTED = range(8)
+to_text: Final = partial(str, encoding="utf-8", errors="replace")
+"""The text factory of all connections: text that is not UTF-8, in one row, does not keep others from being read."""
 
 
 def to_id(value: bytes) -> UUID:
@@ -45,11 +33,11 @@ def to_request(value: str | None) -> StopRequest | None:
 
 
 def to_tags(value: str | None) -> tuple[str, ...]:
-    """Return the tags of a JSON array; None is no tags."""
+    """Return the texts of a JSON array; None gives an empty tuple."""
     if value is None:
         return ()
     tags = decode_or_show(value)
-    return tuple(str(tag) for tag in tags) if isinstance(tags, list) else (tags,)
+    return tuple(map(str, tags)) if isinstance(tags, list) else (value,)
 
 
 def to_array(values: Sequence[Any]) -> str:
@@ -57,25 +45,30 @@ def to_array(values: Sequence[Any]) -> str:
     return msgspec.json.encode(values).decode()
 
 
+def from_ids(ids: Iterable[UUID]) -> bytes:
+    """Return ids as the blob that the statements call :ids."""
+    return b"".join([job_id.bytes for job_id in ids])
+
+
 def from_tags(tags: tuple[str, ...]) -> str | None:
-    """Return the tags as a JSON array, None for none."""
+    """Return the tags as a JSON array; an empty tuple gives None."""
     return to_array(tags) if tags else None
 
 
 def to_progress(percent: float | None, message: str | None, details: bytes | None) -> Progress:
-    """Return the progress of its columns; percent is None where none was reported."""
+    """Return the progress of its columns; percent is None if the job reported none."""
     if percent is None:
         return Progress()
     return Progress(percent=percent, message=message, details=None if details is None else decode_or_show(details))
 
 
 def to_error(kind: str | None, message: str, traceback: str | None) -> ErrorRecord | None:
-    """Return the error of its columns; kind is None where there is none."""
+    """Return the error of its columns; kind is None if there was no error."""
     return None if kind is None else ErrorRecord(type=kind, message=message, traceback=traceback)
 
 
 def text(value: Any) -> Any:
-    """Return text that SQLite keeps: a lone surrogate, as in the name of a file that is no UTF-8, is spelled out."""
+    """Return text that SQLite keeps: a lone surrogate, as in a file name that is not UTF-8, is spelled out."""
     if value is None or value.isascii():
         return value
     return value.encode("utf-8", "backslashreplace").decode()

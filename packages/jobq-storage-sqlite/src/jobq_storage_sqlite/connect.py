@@ -1,40 +1,32 @@
-"""Connections to the file, as every part of this package wants them."""
+"""Opening connections to the file."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from jobq_core.errors import ConfigurationError, StorageError
+from jobq_storage_sqlite.columns import to_text
 from jobq_storage_sqlite.errors import code_of
 
 OLDEST: Final = (3, 38, 0)
-"""The SQLite that is needed: it brought json_each as a matter of course; STRICT tables and RETURNING are older."""
+"""The oldest SQLite that works: json_each is built in since then; STRICT tables and RETURNING are older."""
 
-LOG_SIZE: Final = 64 * 1024 * 1024
-"""Bytes that the write-ahead log keeps on the disk after it was longer."""
+LOG_BYTES: Final = 64 * 1024 * 1024
+"""The size to which the write-ahead log is cut back, in bytes, after it was longer."""
 
-Look = Callable[[sqlite3.Connection, str], None]
-"""Looks at a file and raises what is wrong with it."""
+_RETRY_SECONDS: Final = 0.01
 
 
 def connect(
-    path: Path,
-    synchronous: str,
-    busy_timeout: float,
-    *,
-    create: bool = False,
-    reads: bool = False,
-    known: Look | None = None,
+    path: Path, synchronous: str, busy_timeout: float, *, create: bool = False, reads: bool = False
 ) -> sqlite3.Connection:
-    """Open a connection of the calling thread; transactions are begun by hand.
+    """Open a connection of the calling thread, on which transactions begin by an explicit BEGIN.
 
-    synchronous: 'FULL' or another value of the pragma. busy_timeout: seconds to wait for other connections' locks.
-    create: whether the file may be made. reads: whether the connection is only to read. known: looks at the file before
-    anything is written to it, and raises what is wrong. Raises sqlite3.Error.
+    synchronous: the value of the pragma. busy_timeout: seconds to wait for other connections' locks. create: whether a
+    missing file is made. reads: whether the connection refuses to write. Raises sqlite3.Error.
     """
     if sqlite3.sqlite_version_info < OLDEST:
         raise ConfigurationError(f"jobq needs SQLite 3.38 or newer; this Python has {sqlite3.sqlite_version}")
@@ -43,12 +35,10 @@ def connect(
         f"{path.absolute().as_uri()}?mode={mode}", timeout=busy_timeout, isolation_level=None, uri=True
     )
     try:
-        if known is not None:
-            known(connection, str(path))
-        # The reader's snapshots beside the writer need the log; switching to it is lasting, and nothing if done before.
+        connection.text_factory = to_text
         _use_log(connection, busy_timeout)
         connection.execute(f"PRAGMA synchronous = {synchronous}")
-        connection.execute(f"PRAGMA journal_size_limit = {LOG_SIZE}")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         if reads:
             connection.execute("PRAGMA query_only = ON")
     except BaseException:
@@ -58,15 +48,16 @@ def connect(
 
 
 def _use_log(connection: sqlite3.Connection, busy_timeout: float) -> None:
-    # Where several connections make the switch at once, SQLite answers BUSY without waiting for its timeout.
-    patience = time.monotonic() + busy_timeout
+    """Switch the file to the write-ahead log, which lasts; reads beside a writer need it."""
+    # When several connections switch at once, SQLite answers BUSY without waiting for its timeout.
+    give_up_at = time.monotonic() + busy_timeout
     while True:
         try:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as error:
-            if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
+            if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
                 raise
-            time.sleep(0.01)
+            time.sleep(_RETRY_SECONDS)
         else:
             if mode != "wal":
                 raise StorageError(f"SQLite cannot keep a write-ahead log for this file (its journal is {mode!r})")

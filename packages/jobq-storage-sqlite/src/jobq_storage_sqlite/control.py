@@ -1,35 +1,65 @@
-"""What people do to jobs: abort, disable, enable, retry and delete them."""
+"""The facet of operators: aborting, disabling, enabling, retrying and deleting jobs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from jobq_core.states import FINISHED, JobState, StopRequest
-from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC, Change, queue_topic
-from jobq_storage_sqlite.columns import STATES, to_array, to_id
+from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC, Change, OperatorStorage, queue_topic
+from jobq_storage_sqlite.columns import to_array, to_id
+from jobq_storage_sqlite.open_file import StorageOnFile
 from jobq_storage_sqlite.transaction import Transaction
 
 Act = Callable[[Transaction, "Found"], tuple[JobState | None, bool]]
-"""Does something to a job and returns its state after that, and whether what a running one is asked was changed."""
+"""Changes a job and returns its state after that, and whether the request to a running job was changed."""
+
+
+class Control(StorageOnFile, OperatorStorage):
+    """Changes jobs through the writer."""
+
+    async def abort(self, ids: Sequence[UUID]) -> list[Change]:
+        return await self._change(ids, abort)
+
+    async def abort_run(self, run_id: str) -> list[Change]:
+        return await self._write(partial(abort_run, run_id=run_id))
+
+    async def retry(self, ids: Sequence[UUID]) -> list[Change]:
+        return await self._change(ids, retry)
+
+    async def disable(self, ids: Sequence[UUID]) -> list[Change]:
+        return await self._change(ids, disable)
+
+    async def enable(self, ids: Sequence[UUID]) -> list[Change]:
+        return await self._change(ids, enable)
+
+    async def delete(self, ids: Sequence[UUID]) -> list[Change]:
+        return await self._change(ids, delete)
+
+    async def clear(self, queue: str) -> int:
+        return await self._write(partial(clear, queue=queue))
+
+    async def _change(self, ids: Sequence[UUID], act: Act) -> list[Change]:
+        return await self._write(partial(change, ids=ids, act=act)) if ids else []
 
 
 class Found:
-    """What the acts look at of a job."""
+    """What the acts need to know of a job."""
 
     __slots__ = ("key", "n", "queue", "request", "run_at", "state")
 
     def __init__(self, row: Any) -> None:
         self.n, self.queue, state, self.request, self.run_at, self.key = row
-        self.state = STATES[state]
+        self.state = JobState(state)
 
 
 def change(transaction: Transaction, ids: Sequence[UUID], act: Act) -> list[Change]:
-    """Do something to each job that is there, one after the other."""
+    """Change each job that exists, one after the other."""
     changes: list[Change] = []
     for job_id in ids:
-        row = transaction.one("found", job_id.bytes)
+        row = transaction.one("find_job", job_id.bytes)
         if row is None:
             changes.append(Change(job_id, None, None))
         else:
@@ -40,9 +70,9 @@ def change(transaction: Transaction, ids: Sequence[UUID], act: Act) -> list[Chan
 
 
 def abort(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
-    """Abort a job; see `QueueStorage.abort`."""
+    """Abort a job, or ask its worker to."""
     if job.state is JobState.PROCESSING:
-        return _ask(transaction, job, StopRequest.ABORT)
+        return _request(transaction, job, StopRequest.ABORT)
     if job.state in FINISHED:
         return job.state, False
     transaction.run("abort", transaction.now, job.n)
@@ -51,9 +81,9 @@ def abort(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
 
 
 def disable(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
-    """Put a job aside; see `QueueStorage.disable`. An abort that was asked for stands."""
+    """Disable a job, or ask its worker to. A request to abort stands."""
     if job.state is JobState.PROCESSING:
-        return _ask(transaction, job, StopRequest(job.request or StopRequest.DISABLE))
+        return _request(transaction, job, StopRequest(job.request or StopRequest.DISABLE))
     if job.state in FINISHED or job.state is JobState.DISABLED:
         return job.state, False
     transaction.run("disable", job.n)
@@ -62,9 +92,9 @@ def disable(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
 
 
 def enable(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
-    """Let a job run again that was put aside; see `QueueStorage.enable`."""
+    """Enable a disabled job, or take back a request to disable it."""
     if job.state is JobState.PROCESSING and job.request == StopRequest.DISABLE:
-        return _ask(transaction, job, None)
+        return _request(transaction, job, None)
     if job.state is not JobState.DISABLED:
         return job.state, False
     if job.run_at is not None and job.run_at > transaction.now:
@@ -77,10 +107,10 @@ def enable(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
 
 
 def retry(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
-    """Put a job back that failed or was aborted; see `QueueStorage.retry`."""
+    """Put a failed or aborted job back."""
     if job.state not in (JobState.FAILED, JobState.ABORTED):
         return job.state, False
-    if job.key is not None and transaction.one("holder", job.queue, job.key) is not None:
+    if job.key is not None and transaction.one("is_key_held", job.queue, job.key) is not None:
         return job.state, False
     transaction.run("retry", transaction.numbers(1), job.n)
     transaction.topics.add(queue_topic(job.queue))
@@ -88,7 +118,7 @@ def retry(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
 
 
 def delete(transaction: Transaction, job: Found) -> tuple[None, bool]:
-    """Remove a job; see `QueueStorage.delete`."""
+    """Delete a job."""
     remove(transaction, [job.n])
     transaction.topics.add(FINISHED_TOPIC)
     if job.state is JobState.PROCESSING:
@@ -98,12 +128,14 @@ def delete(transaction: Transaction, job: Found) -> tuple[None, bool]:
 
 def abort_run(transaction: Transaction, run_id: str) -> list[Change]:
     """Abort the unfinished jobs of a run, oldest first."""
-    return change(transaction, [to_id(job_id) for (job_id,) in transaction.all("abort_run", run_id)], abort)
+    return change(
+        transaction, [to_id(job_id) for (job_id,) in transaction.all("find_unfinished_of_run", run_id)], abort
+    )
 
 
 def clear(transaction: Transaction, queue: str) -> int:
-    """Remove all jobs of a queue."""
-    rows = transaction.all("clear", queue=queue)
+    """Delete all jobs of a queue and return their number."""
+    rows = transaction.all("find_queue", queue=queue)
     if rows:
         remove(transaction, [n for n, _ in rows])
         transaction.topics |= (
@@ -113,13 +145,12 @@ def clear(transaction: Transaction, queue: str) -> int:
 
 
 def remove(transaction: Transaction, numbers: Sequence[int]) -> None:
-    """Remove jobs, with their history."""
-    some = to_array(numbers)
-    for name in ("remove_attempts", "remove_lives", "remove_jobs"):
-        transaction.run(name, some)
+    """Delete jobs, with their history."""
+    for name in ("delete_attempts", "delete_lives", "delete_jobs"):
+        transaction.run(name, numbers=to_array(numbers))
 
 
-def _ask(transaction: Transaction, job: Found, request: StopRequest | None) -> tuple[JobState, bool]:
-    transaction.run("ask", request, job.n)
+def _request(transaction: Transaction, job: Found, request: StopRequest | None) -> tuple[JobState, bool]:
+    transaction.run("request", request, job.n)
     transaction.topics.add(REQUEST_TOPIC)
     return job.state, True

@@ -1,4 +1,4 @@
-"""From the driver's errors to jobq's own: none of the driver's leaves this package but as a cause."""
+"""From the driver's errors to jobq's own. The driver's errors leave this package as causes only."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _PASSING: Final = {
     sqlite3.SQLITE_FULL: "the disk is full, or the file has reached its largest size",
     sqlite3.SQLITE_IOERR: "the disk failed",
     sqlite3.SQLITE_INTERRUPT: "the statement was stopped at its time limit",
-    sqlite3.SQLITE_PROTOCOL: "its locks could not be had",
+    sqlite3.SQLITE_PROTOCOL: "SQLite could not lock it",
     sqlite3.SQLITE_NOMEM: "no memory was left",
 }
-"""What may be over by the next try."""
+"""Errors that may be over by the next try."""
 
 _LASTING: Final = {
-    sqlite3.SQLITE_NOTADB: "the file is no SQLite database",
+    sqlite3.SQLITE_NOTADB: "the file is not an SQLite database",
     sqlite3.SQLITE_CORRUPT: "the file is damaged; restore a backup",
 }
 
-_READ_ONLY: Final = "the file or its folder may not be written to by this user"
+_READ_ONLY: Final = "this user may not write to the file or its folder"
 
 _BROKEN: Final = frozenset(
-    # READONLY too: it is also what a file that was moved or replaced under the connection gives.
+    # READONLY is here, since a file that was moved or replaced under the connection gives it too.
     {
         sqlite3.SQLITE_CANTOPEN,
         sqlite3.SQLITE_IOERR,
@@ -40,17 +40,17 @@ _BROKEN: Final = frozenset(
 
 
 def code_of(error: sqlite3.Error) -> int:
-    """Return the primary result code (https://www.sqlite.org/rescode.html), 0 where the driver itself refused."""
+    """Return the primary result code (https://www.sqlite.org/rescode.html), 0 for an error of the driver itself."""
     return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
 
 
 def breaks_connection(error: BaseException) -> bool:
-    """Say whether the connection is better opened anew after this error."""
+    """Whether the connection should be closed, and another opened, after this error."""
     return isinstance(error, sqlite3.Error) and code_of(error) in _BROKEN
 
 
 def translate(error: sqlite3.Error, path: str) -> StorageError:
-    """Return the jobq error to raise from this one."""
+    """Return the jobq error to raise for this one."""
     code = code_of(error)
     if code in _PASSING:
         return StorageUnavailableError(f"SQLite file {path}: {_PASSING[code]} ({error})")
@@ -59,5 +59,18 @@ def translate(error: sqlite3.Error, path: str) -> StorageError:
     if code in _LASTING:
         return StorageError(f"SQLite file {path}: {_LASTING[code]} ({error})")
     if str(error).startswith(("no such table", "no such column")):
-        return SchemaError(f"SQLite file {path}: its tables are missing, or others than this code needs ({error})")
+        return SchemaError(f"SQLite file {path}: its tables are missing, or differ from those of this code ({error})")
     return StorageError(f"SQLite file {path}: {error}")
+
+
+def as_raised(error: BaseException, path: str) -> BaseException:
+    """Return the error that the caller of an operation gets for this one, with this one as its cause."""
+    if isinstance(error, sqlite3.Error):
+        raised = translate(error, path)
+    elif isinstance(error, OverflowError):
+        # The driver raises it for a number that a column has no room for.
+        raised = StorageError(f"SQLite file {path}: {error}")
+    else:
+        return error
+    raised.__cause__ = error
+    return raised

@@ -1,30 +1,36 @@
-"""A worker's heartbeat, from its own thread through the storage's one writer."""
+"""A worker's heartbeat, through the storage's writer."""
 
 from __future__ import annotations
 
 from functools import partial
 
+import msgspec
+
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import Heartbeat
-from jobq_storage_sqlite.workers import beat
+from jobq_storage_sqlite.transaction import Transaction
 from jobq_storage_sqlite.writer import Writer
 
 
 class SqliteHeartbeat(Heartbeat):
-    """Beats through the writer's thread, which no event loop can hold up.
+    """Beats through the writer's thread, which a busy event loop does not hold up.
 
     A connection of its own would only wait for the writer's lock: SQLite has one for the whole file.
     """
 
-    def __init__(self, writer: Writer, worker: WorkerInfo, patience: float) -> None:
+    def __init__(self, writer: Writer, worker: WorkerInfo, busy_timeout: float) -> None:
         self._writer = writer
         self._worker = worker
-        # A beat that comes later than the worker's end is worth nothing; its thread can do better than wait for it.
-        self._patience = min(patience, max(worker.lost_after / 3, 0.1))
+        # Three beats have time before the worker counts as lost; a beat that comes later is worth nothing.
+        self._timeout = min(busy_timeout, max(worker.lost_after / 3, 0.1))
 
     def beat(self, stats: WorkerStats) -> bool:
-        """Renew the worker's row; see `Heartbeat.beat`."""
-        return self._writer.call_blocking(partial(beat, worker=self._worker.id, stats=stats), self._patience)
+        return self._writer.call_blocking(partial(_beat, worker=self._worker, stats=stats), self._timeout)
 
     def close(self) -> None:
-        """Nothing to give up: the connection is the storage's."""
+        """Do nothing: the connection is the storage's."""
+
+
+def _beat(transaction: Transaction, worker: WorkerInfo, stats: WorkerStats) -> bool:
+    row = (msgspec.json.encode(stats).decode(), transaction.now, transaction.uptime, worker.id.bytes)
+    return transaction.run("beat", *row).rowcount == 1

@@ -1,4 +1,4 @@
-"""Hints that a file was written to, so that nobody has to ask SQLite all the time: inotify, where there is Linux."""
+"""The kernel's hints about writes to a file, by inotify, where there is Linux."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ _IN_MODIFY: Final = 0x2
 
 
 class Inotify:
-    """The kernel's hints about writes to one file. Use it with `with`; `poke` is for any thread, the rest for one."""
+    """The hints about one file. Use it with `with`; `wake` is for any thread, the rest for one."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._poked, self._poke = os.pipe()
+        self._woken, self._wake = os.pipe()
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
-        self._poll.register(self._poked, select.POLLIN)
+        self._poll.register(self._woken, select.POLLIN)
 
     def wait(self, timeout: float) -> bool:
-        """Wait up to `timeout` seconds for a write, and say whether there was one since the last call, or a poke."""
+        """Wait up to `timeout` seconds; return whether there was a write, or a `wake`, since the last call."""
         ready = self._poll.poll(timeout * 1000)
         for descriptor, _ in ready:
             os.read(descriptor, 65536)
         return bool(ready)
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """End the wait."""
-        os.write(self._poke, b"!")
+        os.write(self._wake, b"!")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for descriptor in (self._descriptor, self._poked, self._poke):
+        for descriptor in (self._descriptor, self._woken, self._wake):
             os.close(descriptor)
 
 
 def watch_writes(file: Path) -> Inotify | None:
-    """Return the hints about a file, or None where this system has none to give."""
+    """Return the hints about a file; None where this system gives none."""
     if sys.platform != "linux":
         return None
-    # Imported where it is used: only who waits for other processes needs it.
+    # Imported here: a storage whose subscriptions never wait does not need it.
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,15 +1,19 @@
-"""The maintenance that one worker does for all: promote, rescue, prune."""
+"""The facet of the keeper: promoting, rescuing and pruning, which one worker does for all."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 from jobq_core.records import worker_lost
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import (
     FINISHED_TOPIC,
     REQUEST_TOPIC,
+    KeeperStorage,
+    Leadership,
     LostWorker,
     Promotion,
     RescuedJob,
@@ -17,31 +21,67 @@ from jobq_core.storage import (
     queue_topic,
 )
 from jobq_core.timestamps import SECOND
-from jobq_storage_sqlite.columns import ABORTED, CODE, COMPLETED, FAILED, to_id
+from jobq_storage_sqlite.columns import to_id
 from jobq_storage_sqlite.control import remove
-from jobq_storage_sqlite.settle_and_claim import keep_error, topic_of
+from jobq_storage_sqlite.open_file import StorageOnFile
+from jobq_storage_sqlite.settle_and_claim import insert_attempt, topic_of
 from jobq_storage_sqlite.transaction import Transaction
 from jobq_storage_sqlite.workers import free
 
 
+class Maintenance(StorageOnFile, KeeperStorage):
+    """Maintains through the writer."""
+
+    async def lead(self, worker: UUID, term: float) -> Leadership:
+        return await self._write(partial(lead, worker=worker, term=term))
+
+    async def resign(self, worker: UUID) -> None:
+        await self._write(partial(resign, worker=worker))
+
+    async def promote(self, limit: int = 1000) -> Promotion:
+        return await self._write(partial(promote, limit=limit))
+
+    async def rescue(self) -> list[LostWorker]:
+        return await self._write(rescue)
+
+    async def set_retention(self, retention: Mapping[str, Retention]) -> None:
+        if retention:
+            await self._write(partial(set_retention, retention=retention))
+
+    async def prune(self, limit: int = 10_000) -> int:
+        return await self._write(partial(prune, limit=limit))
+
+
+def lead(transaction: Transaction, worker: UUID, term: float) -> Leadership:
+    """Take or renew the lease on the maintenance."""
+    transaction.run("lead", worker.bytes, transaction.uptime, round(term * SECOND))
+    leader, ends = transaction.one("leader")
+    return Leadership(leader == worker.bytes, (ends - transaction.uptime) / SECOND)
+
+
+def resign(transaction: Transaction, worker: UUID) -> None:
+    """Give up the lease on the maintenance."""
+    transaction.run("resign", worker.bytes)
+
+
 def promote(transaction: Transaction, limit: int) -> Promotion:
-    """Make due jobs PENDING; see `QueueStorage.promote`."""
-    rows = transaction.all("promote", transaction.now, max(limit, 0))
+    """Make due jobs PENDING."""
+    rows = transaction.all("find_due", transaction.now, max(limit, 0))
     free(transaction, [n for n, _ in rows])
     transaction.topics.update(queue_topic(queue) for _, queue in rows)
-    (next_at,) = transaction.one("next_due")
+    (next_at,) = transaction.one("find_next_due")
     return Promotion(len(rows), None if next_at is None else max(next_at - transaction.now, 0) / SECOND)
 
 
 def rescue(transaction: Transaction) -> list[LostWorker]:
-    """Take jobs back from lost workers; see `QueueStorage.rescue`."""
+    """Remove lost workers and take back their jobs."""
     found: dict[bytes, tuple[str, float, list[RescuedJob]]] = {
         worker: (name, _silence(transaction, beat_at, beat_uptime), [])
-        for worker, name, beat_at, beat_uptime in transaction.all("expired", transaction.uptime)
+        for worker, name, beat_at, beat_uptime in transaction.all("find_lost_workers", transaction.uptime)
     }
-    transaction.run("forget_expired", transaction.uptime)
-    # Now no lost worker is registered any more, and what they held is what no registered worker holds.
-    for row in transaction.all("orphans"):
+    transaction.run("delete_lost_workers", transaction.uptime)
+    # Jobs without a registered worker are now those of the lost workers, and of workers that were removed by hand.
+    for row in transaction.all("find_orphans"):
         worker = row[3]
         name, _, jobs = found.setdefault(worker, ("", 0.0, []))
         jobs.append(_take_back(transaction, name, *row))
@@ -54,7 +94,7 @@ def rescue(transaction: Transaction) -> list[LostWorker]:
 def _silence(transaction: Transaction, beat_at: int, beat_uptime: int) -> float:
     """Return the seconds since a heartbeat."""
     silence = transaction.uptime - beat_uptime
-    # One from before the machine booted can only be told by the time of day.
+    # For a heartbeat before the machine booted, only the time of day tells.
     return (silence if silence >= 0 else max(transaction.now - beat_at, 0)) / SECOND
 
 
@@ -74,31 +114,32 @@ def _take_back(
     ran: int,
 ) -> RescuedJob:
     if ran:
-        keep_error(transaction, n, lease, attempt, worker, started_at, worker_lost(to_id(worker), name or ""))
+        insert_attempt(transaction, n, lease, attempt, worker, started_at, worker_lost(to_id(worker), name or ""))
     else:
-        transaction.run("give_back", n)
-        attempt = max(attempt - 1, 0)
+        attempt -= 1
     if request == StopRequest.ABORT:
         state = _end(transaction, n, lease if ran else None, JobState.ABORTED, "aborted")
     elif request == StopRequest.DISABLE:
-        transaction.run("rescue_disabled", n)
+        transaction.run("disable_rescued", n)
         state = JobState.DISABLED
     elif ran and attempt >= max_attempts:
         state = _end(transaction, n, lease, JobState.FAILED, "worker lost")
     else:
         free(transaction, [n])
         state = JobState.PENDING
+    if not ran:
+        transaction.run("give_back", n)
     transaction.topics |= {topic_of(state, queue), REQUEST_TOPIC}
     return RescuedJob(id=to_id(job_id), kind=kind, queue=queue, attempt=attempt, state=state)
 
 
 def _end(transaction: Transaction, n: int, lease: int | None, state: JobState, reason: str) -> JobState:
-    transaction.run("rescue_end", CODE[state], reason, transaction.now, lease, n)
+    transaction.run("end_rescued", state.value, reason, transaction.now, lease, n)
     return state
 
 
 def set_retention(transaction: Transaction, retention: Mapping[str, Retention]) -> None:
-    """Store how long queues keep finished jobs; see `QueueStorage.set_retention`."""
+    """Store how long queues keep finished jobs."""
     transaction.many(
         "set_retention",
         [(queue, _span(kept.completed), _span(kept.failed), _span(kept.aborted)) for queue, kept in retention.items()],
@@ -110,15 +151,15 @@ def _span(seconds: float | None) -> int | None:
 
 
 def prune(transaction: Transaction, limit: int) -> int:
-    """Remove finished jobs whose time is over; see `QueueStorage.prune`."""
+    """Delete finished jobs whose retention is over, and return their number."""
     kept: dict[str, Any] = {queue: spans for queue, *spans in transaction.all("retentions")}
     usual = Retention()
     pruned: list[int] = []
-    for (queue,) in transaction.all("finished_queues"):
+    for (queue,) in transaction.all("find_finished_queues"):
         spans = kept.get(queue, (_span(usual.completed), _span(usual.failed), _span(usual.aborted)))
-        for state, span in zip((COMPLETED, FAILED, ABORTED), spans, strict=True):
+        for state, span in zip(("completed", "failed", "aborted"), spans, strict=True):
             if span is not None and len(pruned) < limit:
-                rows = transaction.all("over", queue, state, transaction.now - span, limit - len(pruned))
+                rows = transaction.all("find_expired", queue, state, transaction.now - span, limit - len(pruned))
                 pruned += [n for (n,) in rows]
     if pruned:
         remove(transaction, pruned)

@@ -1,131 +1,75 @@
-"""The schema's numbered steps: which there are, which a file has, and applying the rest under its write lock.
-
-A step is a file `migrations/NNNN_phase_name.sql`. Its phase is `pre` where older code goes on working beside it, `post`
-where it does not; so older code can tell by their names which of the steps that it does not know are in its way.
-"""
+"""Applying migrations to a file, under its write lock."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from functools import cache
-from typing import Final, Literal
-
-from msgspec import Struct
+from pathlib import Path
+from typing import Final
 
 from jobq_core.errors import SchemaError
-from jobq_storage_sqlite.sql import FOLDER
+from jobq_core.migrations import Migrations
+from jobq_core.storage import Phase
 
-Phase = Literal["pre", "post", "all"]
-
-_NAME: Final = re.compile(r"\d{4}_(pre|post)_[a-z0-9_]+")
-
-_LEDGER: Final = """\
+_TABLE: Final = """\
 CREATE TABLE IF NOT EXISTS jobq_migration (
     name TEXT PRIMARY KEY,
     checksum TEXT NOT NULL,
     applied_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
 ) STRICT, WITHOUT ROWID;
 """
-
-
-class Migration(Struct, frozen=True):
-    """One step. name: the file's, without its ending; text: what it runs."""
-
-    name: str
-    phase: str
-    text: str
-
-    @property
-    def checksum(self) -> str:
-        """The SHA-256 of its text, in hexadecimal."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+_INSERT: Final = "INSERT INTO jobq_migration (name, checksum) VALUES (?, ?)"
 
 
 @cache
-def known() -> tuple[Migration, ...]:
-    """Return the steps that this code knows, in order."""
-    found: list[Migration] = []
-    for file in FOLDER.joinpath("migrations").iterdir():
-        if file.name.endswith(".sql"):
-            name = file.name.removesuffix(".sql")
-            match = _NAME.fullmatch(name)
-            if match is None:
-                raise SchemaError(f"migration {file.name} does not say its number and its phase")
-            found.append(Migration(name, match[1], file.read_text("utf-8")))
-    return tuple(sorted(found, key=lambda migration: migration.name))
+def known() -> Migrations:
+    """Return the migrations that this code knows."""
+    return Migrations.read(Path(__file__).with_name("migrations"), "jobq-storage-sqlite")
 
 
 def migration_sql() -> str:
-    """Return all steps as one script for the sqlite3 shell, keeping the ledger too."""
-    parts = ["BEGIN IMMEDIATE;\n", _LEDGER]
-    for step in known():
+    """Return all migrations as one script for the sqlite3 shell, which stores their names and checksums too."""
+    parts = ["BEGIN IMMEDIATE;\n", _TABLE]
+    for step in known().steps:
         parts.append(f"\n-- {step.name}\n{step.text}")
         parts.append(f"\nINSERT INTO jobq_migration (name, checksum) VALUES ('{step.name}', '{step.checksum}');\n")
     return "".join([*parts, "\nCOMMIT;\n"])
 
 
-def check(connection: sqlite3.Connection, path: str) -> Collection[str]:
-    """Return the names of the steps that the file lacks; raises SchemaError for one changed since, or unknown here and
-    in the way of this code."""
-    applied = _applied(connection)
-    steps = {step.name: step for step in known()}
-    # 'pre' steps are made so that older code works on; 'post' ones take away what it needs.
-    newer = sorted(name for name in applied.keys() - steps.keys() if not name[4:].startswith("_pre_"))
-    if newer:
-        raise SchemaError(
-            f"SQLite file {path}: its schema is newer than this jobq-storage-sqlite knows (it has {', '.join(newer)}); "
-            "upgrade jobq-storage-sqlite, which `jobq migrate` belongs to"
-        )
-    for name, checksum in applied.items():
-        if name in steps and steps[name].checksum != checksum:
-            raise SchemaError(
-                f"SQLite file {path}: migration {name} was applied with another text than this code has; "
-                "was its file edited?"
-            )
-    return [name for name in steps if name not in applied]
+def is_complete(connection: sqlite3.Connection, path: str) -> bool:
+    """Whether the file has all migrations that opening it applies. Raises SchemaError as `Migrations.to_apply` does."""
+    return not known().to_apply(_applied(connection), "pre", _where(path))
 
 
 def require(connection: sqlite3.Connection, path: str) -> None:
-    """Raise SchemaError unless this code can work with the file as it is."""
-    missing = check(connection, path)
-    if len(missing) == len(known()):
-        raise SchemaError(
-            f"SQLite file {path} has no tables of jobq yet; run `jobq migrate`, or open it with migrate=True"
-        )
-    needed = [step.name for step in known() if step.name in missing and step.phase == "pre"]
-    if needed:
-        raise SchemaError(
-            f"SQLite file {path}: its schema is older than this code needs (it lacks {', '.join(needed)}); "
-            "run `jobq migrate`"
-        )
+    """Raise SchemaError unless this code can work with the file."""
+    known().require(_applied(connection), _where(path))
 
 
 def apply(connection: sqlite3.Connection, path: str, phase: Phase) -> list[str]:
-    """Apply the missing steps of a phase and return their names; all or none, and once even if two do it at a time.
+    """Apply the missing migrations of a phase, all or none, and return their names.
 
-    An empty file gets all steps whatever the phase: no older code can be using it.
+    A file without tables gets all migrations, whatever the phase: no older code can be using it.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute(_LEDGER)
-        missing = check(connection, path)
-        fresh = len(missing) == len(known())
-        steps = [step for step in known() if step.name in missing and (fresh or phase in (step.phase, "all"))]
+        connection.execute(_TABLE)
+        applied = _applied(connection)
+        steps = known().to_apply(applied, phase if applied else "all", _where(path))
         for step in steps:
             for statement in _statements(step.text):
                 connection.execute(statement)
-            connection.execute("INSERT INTO jobq_migration (name, checksum) VALUES (?, ?)", (step.name, step.checksum))
+            connection.execute(_INSERT, (step.name, step.checksum))
         connection.execute("COMMIT")
     except sqlite3.OperationalError as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         if re.search(r"already exists|no such|has no column", str(error)):
             raise SchemaError(
-                f"SQLite file {path}: what jobq's tables are to be called is something else there, or a part of them: "
-                f"{error}; use another file, or move it out of the way"
+                f"{_where(path)} has other tables, or columns, of the names that jobq's have: {error}; "
+                "use another file, or rename them"
             ) from error
         raise
     except BaseException:
@@ -135,9 +79,12 @@ def apply(connection: sqlite3.Connection, path: str, phase: Phase) -> list[str]:
     return [step.name for step in steps]
 
 
+def _where(path: str) -> str:
+    return f"SQLite file {path}"
+
+
 def _applied(connection: sqlite3.Connection) -> dict[str, str]:
-    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobq_migration'").fetchone()
-    if not there:
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'jobq_migration'").fetchone():
         return {}
     try:
         rows = connection.execute("SELECT name, checksum FROM jobq_migration").fetchall()
@@ -145,13 +92,13 @@ def _applied(connection: sqlite3.Connection) -> dict[str, str]:
         if "no such column" not in str(error):
             raise
         raise SchemaError(
-            f"the table jobq_migration is not jobq's: {error}; use another file, or move it out of the way"
+            f"the table jobq_migration belongs to another program: {error}; use another file, or rename it"
         ) from error
     return {str(name): str(checksum) for name, checksum in rows}
 
 
 def _statements(script: str) -> Iterator[str]:
-    """Split a script; `executescript` would commit what stands before it."""
+    """Split a script into statements; `executescript` would commit the transaction first."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -14,12 +15,15 @@ from jobq_core.storage import (
     WAITING_TOPIC,
     Claim,
     ClaimedJob,
+    LeaseStatus,
     SettleAndClaimResult,
     Settlement,
+    WorkerStorage,
     queue_topic,
 )
 from jobq_core.timestamps import SECOND, to_moment
-from jobq_storage_sqlite.columns import CODE, STATES, text, to_id, to_request, to_tags
+from jobq_storage_sqlite.columns import from_ids, text, to_array, to_id, to_request, to_tags
+from jobq_storage_sqlite.open_file import StorageOnFile
 from jobq_storage_sqlite.transaction import Transaction
 
 _REASONS = {
@@ -30,18 +34,45 @@ _REASONS = {
 }
 
 
+class SettlingAndClaiming(StorageOnFile, WorkerStorage):
+    """Settles and claims through the writer."""
+
+    async def settle_and_claim(
+        self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None
+    ) -> SettleAndClaimResult:
+        return await self._write(partial(settle_and_claim, worker=worker, settlements=settlements, claim=claim))
+
+    async def mark_started(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
+        return await self._write(partial(mark_started, worker=worker, leases=leases)) if leases else []
+
+    async def check_leases(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[LeaseStatus]:
+        if not leases:
+            return []
+        ids, numbers = zip(*leases, strict=True)
+        rows = await self._read("check_leases", ids=from_ids(ids), leases=to_array(numbers), worker=worker.bytes)
+        requests = dict(rows)
+        return [
+            LeaseStatus(True, to_request(requests[position])) if position in requests else LeaseStatus(False)
+            for position in range(len(leases))
+        ]
+
+    async def recover_claims(self, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
+        # In the writer, behind this process's own writes, so that it finds the claims of a call that was cancelled.
+        return await self._write(partial(recover_claims, worker=worker, leases=leases))
+
+
 def settle_and_claim(
     transaction: Transaction, worker: UUID, settlements: Sequence[Settlement], claim: Claim | None
 ) -> SettleAndClaimResult:
-    """Settle and claim; see `QueueStorage.settle_and_claim`."""
+    """Settle runs, then claim jobs if the worker is alive."""
     settled = settle(transaction, settlements)
-    alive = transaction.one("alive", transaction.uptime, worker.bytes) is not None
+    alive = transaction.one("is_worker_alive", transaction.uptime, worker.bytes) is not None
     claimed = _claim(transaction, worker, claim) if alive and claim is not None else []
     return SettleAndClaimResult(settled, claimed, alive)
 
 
 def settle(transaction: Transaction, settlements: Sequence[Settlement]) -> list[JobState | None]:
-    """Settle runs in the order given, those that completed in a row at once."""
+    """Settle runs in the order given; consecutive runs that completed are settled together."""
     answers: list[JobState | None] = []
     for completed, some in groupby(settlements, _completes):
         if completed:
@@ -67,13 +98,13 @@ def _complete(transaction: Transaction, settlements: list[Settlement]) -> list[J
 
 
 def _settled(transaction: Transaction, settlement: Settlement) -> JobState | None:
-    """Return the state that a settlement led to, now or before."""
-    row = transaction.one("settled", settlement.id.bytes, settlement.lease)
-    return None if row is None or row[0] is None else STATES[row[0]]
+    """Return the state that a settlement under this lease led to, now or earlier."""
+    row = transaction.one("find_settled", settlement.id.bytes, settlement.lease)
+    return None if row is None or row[0] is None else JobState(row[0])
 
 
 def _settle_one(transaction: Transaction, settlement: Settlement) -> JobState | None:
-    row = transaction.one("run_of", settlement.id.bytes, settlement.lease)
+    row = transaction.one("find_run", settlement.id.bytes, settlement.lease)
     if row is None:
         return _settled(transaction, settlement)
     n, queue, request, attempt, worker, started_at, run_at, position, error_lease = row
@@ -81,9 +112,9 @@ def _settle_one(transaction: Transaction, settlement: Settlement) -> JobState | 
     when = to_moment(settlement.when, now)
     state = state_after(ending, request=to_request(request), waits=when is not None and when > now)
     if ending is Ending.RELEASE:
-        attempt = max(attempt - 1, 0)
+        attempt -= 1
     elif ending is not Ending.COMPLETE and error is not None:
-        keep_error(transaction, n, settlement.lease, attempt, worker, started_at, error)
+        insert_attempt(transaction, n, settlement.lease, attempt, worker, started_at, error)
         if state not in (JobState.SCHEDULED, JobState.PENDING):
             error_lease = settlement.lease
     if state is JobState.PENDING:
@@ -92,8 +123,8 @@ def _settle_one(transaction: Transaction, settlement: Settlement) -> JobState | 
         run_at = when
     transaction.run(
         "settle",
-        CODE[state],
-        CODE[state],
+        state.value,
+        state.value,
         position,
         attempt,
         run_at,
@@ -106,7 +137,7 @@ def _settle_one(transaction: Transaction, settlement: Settlement) -> JobState | 
     return state
 
 
-def keep_error(
+def insert_attempt(
     transaction: Transaction,
     n: int,
     lease: int,
@@ -117,7 +148,7 @@ def keep_error(
 ) -> None:
     """Append a run that did not complete to a job's history."""
     transaction.run(
-        "keep_error",
+        "insert_attempt",
         n,
         lease,
         attempt,
@@ -131,7 +162,7 @@ def keep_error(
 
 
 def topic_of(state: JobState, queue: str) -> str:
-    """Return whom to ring for when a job came to this state."""
+    """Return the topic to notify when a job comes to this state."""
     if state is JobState.PENDING:
         return queue_topic(queue)
     return WAITING_TOPIC if state in (JobState.SCHEDULED, JobState.BLOCKED) else FINISHED_TOPIC
@@ -144,7 +175,7 @@ def _claim(transaction: Transaction, worker: UUID, claim: Claim) -> list[Claimed
         left = claim.limit - len(claimed)
         if left <= 0:
             break
-        rows = transaction.all("claim", queue, left)
+        rows = transaction.all("claim_heads", queue, left)
         if rows:
             lease = transaction.numbers(len(rows))
             starts = [(number, holder, now, row[0]) for number, row in enumerate(rows, lease)]
@@ -172,11 +203,11 @@ def _claimed(rows: list[Any], leases: Iterable[int], now: int) -> list[ClaimedJo
         )
         for lease, (
             _,
+            attempt,
             job_id,
             queue,
             kind,
             arguments,
-            attempt,
             max_attempts,
             urgency,
             timeout,
@@ -189,13 +220,13 @@ def _claimed(rows: list[Any], leases: Iterable[int], now: int) -> list[ClaimedJo
 
 
 def mark_started(transaction: Transaction, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
-    """Note that runs begin; see `QueueStorage.mark_started`."""
+    """Mark runs as started."""
     holder = worker.bytes
     return [transaction.run("mark_started", job_id.bytes, lease, holder).rowcount == 1 for job_id, lease in leases]
 
 
 def recover_claims(transaction: Transaction, worker: UUID, leases: Collection[int]) -> list[ClaimedJob]:
-    """Return what this worker holds without knowing; see `QueueStorage.recover_claims`."""
+    """Return the jobs that a worker holds beside the leases that it knows of."""
     known = frozenset(leases)
-    rows = [row for row in transaction.all("recover_claims", worker.bytes) if row[0] not in known]
+    rows = [row for row in transaction.all("find_claims", worker.bytes) if row[0] not in known]
     return _claimed(rows, [row[0] for row in rows], transaction.now)

@@ -11,9 +11,9 @@ from jobq_storage_sqlite import SqliteQueueStorage
 async def main(path: str) -> None:
     storage = SqliteQueueStorage(path)
     await storage.open()
-    ear = storage.subscribe(["queue:default"])
-    await ear.__aenter__()
-    waiting = asyncio.create_task(ear.wait())
+    subscription = storage.subscribe(["queue:default"])
+    await subscription.__aenter__()
+    waiting = asyncio.create_task(subscription.wait())
     adding = asyncio.create_task(storage.add([new_job(queue="other")]))
     await asyncio.sleep(0)
     waiting.cancel()

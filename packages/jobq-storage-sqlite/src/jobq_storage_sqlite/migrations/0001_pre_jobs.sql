@@ -1,10 +1,9 @@
--- jobq's tables. They begin with jobq_, so that they can live in a file beside an application's own.
+-- jobq's tables. Their names begin with jobq_, so that they can share a file with an application's own tables.
 --
--- Ids are UUIDs as 16 bytes. Times are microseconds since 1970, UTC. n is a job's number in order of adding: a short key
--- that joins the tables. States: 0 SCHEDULED, 1 BLOCKED, 2 DISABLED, 3 PENDING, 4 PROCESSING, 5 COMPLETED, 6 FAILED,
--- 7 ABORTED. What every reader relies on is checked here, so that no row that a stranger writes stands in others' way.
+-- Ids are UUIDs as 16 bytes. Times are microseconds since 1970, UTC. n is a job's number in order of adding: a short
+-- key that joins the tables. The CHECKs refuse rows that no reader could use, whoever writes them.
 
--- The last number given out, of jobs, places in line and leases alike: all rise, and none is ever used twice.
+-- The last number given out. Jobs, positions and leases share it: numbers rise, and none is used twice.
 CREATE TABLE jobq_sequence (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     value INTEGER NOT NULL
@@ -12,7 +11,7 @@ CREATE TABLE jobq_sequence (
 
 INSERT INTO jobq_sequence (one, value) VALUES (1, 0);
 
--- What was asked: written once, never changed.
+-- What was added: written once, never changed.
 CREATE TABLE jobq_job (
     n INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
@@ -20,7 +19,7 @@ CREATE TABLE jobq_job (
     arguments BLOB NOT NULL,
     created_at INTEGER NOT NULL,
     deadline INTEGER,
-    timeout REAL,
+    timeout REAL CHECK (timeout >= 0 AND timeout < 9e999),
     max_attempts INTEGER NOT NULL CHECK (max_attempts BETWEEN 1 AND 32767),
     backoff BLOB,
     run_id TEXT,
@@ -31,44 +30,73 @@ CREATE TABLE jobq_job (
 CREATE INDEX jobq_job_run ON jobq_job (run_id, id) WHERE run_id IS NOT NULL;
 CREATE INDEX jobq_job_fingerprint ON jobq_job (fingerprint, id) WHERE fingerprint IS NOT NULL;
 
--- Where the job is in its life: a narrow row, changed in place. urgency is the priority with its sign turned.
--- settled: the state that the settlement under `lease` led to. begun_lease: the last lease whose run was noted to begin.
--- error_lease: the attempt that holds the present error.
+-- The job's state: a narrow row, changed in place.
+-- urgency: the negated priority, so that an ascending index serves the most important job first.
+-- position: the place in line within a queue and an urgency.
+-- settled: the state that the settlement under `lease` led to.
+-- started_lease: the last lease whose run was marked as started.
+-- error_lease: the lease of the attempt that holds the job's present error.
 CREATE TABLE jobq_life (
     n INTEGER PRIMARY KEY,
     queue TEXT NOT NULL,
     urgency INTEGER NOT NULL CHECK (urgency BETWEEN -9 AND 9),
     position INTEGER NOT NULL,
-    state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 7),
+    state TEXT NOT NULL,
     attempt INTEGER NOT NULL DEFAULT 0 CHECK (attempt BETWEEN 0 AND 32767),
     run_at INTEGER,
     reason TEXT,
     request TEXT CHECK (request IN ('abort', 'disable')),
     worker BLOB CHECK (length(worker) = 16),
     lease INTEGER,
-    begun_lease INTEGER,
-    settled INTEGER CHECK (settled BETWEEN 0 AND 7),
+    started_lease INTEGER,
+    settled TEXT,
     started_at INTEGER,
     finished_at INTEGER,
     error_lease INTEGER,
     unique_key TEXT,
-    percent REAL,
+    percent REAL CHECK (percent BETWEEN 0 AND 100),
     message TEXT,
     details BLOB,
     result BLOB,
-    -- What taking a running job back needs.
-    CHECK (state <> 4 OR (worker IS NOT NULL AND lease IS NOT NULL AND started_at IS NOT NULL))
+    -- The states, and what a job has in each. CASE, since SQLite builds a table for each IN of more than two values.
+    CHECK (
+        CASE state
+            WHEN 'pending' THEN finished_at IS NULL
+            WHEN 'processing' THEN finished_at IS NULL AND attempt > 0
+                AND worker IS NOT NULL AND lease IS NOT NULL AND started_at IS NOT NULL
+            WHEN 'completed' THEN finished_at IS NOT NULL
+            WHEN 'scheduled' THEN finished_at IS NULL
+            WHEN 'blocked' THEN finished_at IS NULL
+            WHEN 'disabled' THEN finished_at IS NULL
+            WHEN 'failed' THEN finished_at IS NOT NULL
+            WHEN 'aborted' THEN finished_at IS NOT NULL
+            ELSE FALSE
+        END
+    ),
+    CHECK (
+        CASE settled
+            WHEN 'completed' THEN TRUE
+            WHEN 'pending' THEN TRUE
+            WHEN 'scheduled' THEN TRUE
+            WHEN 'blocked' THEN TRUE
+            WHEN 'disabled' THEN TRUE
+            WHEN 'failed' THEN TRUE
+            WHEN 'aborted' THEN TRUE
+            ELSE settled IS NULL
+        END
+    )
 ) STRICT;
 
--- Each index holds the jobs of its states only, so that claiming meets neither finished jobs nor future ones. It has the
--- state as its last column, so that counting reads nothing but the index.
-CREATE INDEX jobq_life_ready ON jobq_life (queue, urgency, position, state) WHERE state = 3;
-CREATE INDEX jobq_life_due ON jobq_life (run_at, n, queue, state) WHERE state < 2;
-CREATE INDEX jobq_life_blocked ON jobq_life (queue, reason) WHERE state = 1;
-CREATE INDEX jobq_life_disabled ON jobq_life (queue, state) WHERE state = 2;
-CREATE INDEX jobq_life_running ON jobq_life (worker, queue, state) WHERE state = 4;
-CREATE INDEX jobq_life_finished ON jobq_life (queue, state, finished_at) WHERE state > 4;
-CREATE UNIQUE INDEX jobq_life_unique ON jobq_life (queue, unique_key) WHERE unique_key IS NOT NULL AND state < 5;
+-- Each index holds the jobs of its states only, so that claiming passes neither finished jobs nor future ones. The state
+-- is its last column, so that counting reads the index alone.
+CREATE INDEX jobq_life_ready ON jobq_life (queue, urgency, position, state) WHERE state = 'pending';
+CREATE INDEX jobq_life_due ON jobq_life (run_at, n, queue, state) WHERE state IN ('scheduled', 'blocked');
+CREATE INDEX jobq_life_blocked ON jobq_life (queue, reason) WHERE state = 'blocked';
+CREATE INDEX jobq_life_disabled ON jobq_life (queue, state) WHERE state = 'disabled';
+CREATE INDEX jobq_life_running ON jobq_life (worker, queue, state) WHERE state = 'processing';
+CREATE INDEX jobq_life_finished ON jobq_life (queue, state, finished_at) WHERE finished_at IS NOT NULL;
+CREATE UNIQUE INDEX jobq_life_unique ON jobq_life (queue, unique_key)
+WHERE unique_key IS NOT NULL AND finished_at IS NULL;
 
 -- The runs that did not complete.
 CREATE TABLE jobq_attempt (
@@ -84,20 +112,27 @@ CREATE TABLE jobq_attempt (
     PRIMARY KEY (n, lease)
 ) STRICT, WITHOUT ROWID;
 
--- number: in the order of registering. lost_after: microseconds. beat_uptime: what the machine's time since booting was,
--- in microseconds, when beat_at was: it alone says whether the worker lives.
+-- The registered workers.
+-- number: in order of registration. queues, kinds: arrays of text as JSON. stats: JSON. lost_after: microseconds.
+-- beat_uptime: the machine's time since booting at `beat_at`, in microseconds. It alone decides whether the worker lives.
 CREATE TABLE jobq_worker (
     id BLOB PRIMARY KEY CHECK (length(id) = 16),
     number INTEGER NOT NULL,
-    info TEXT NOT NULL,
-    stats TEXT NOT NULL,
+    name TEXT NOT NULL,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    queues TEXT NOT NULL CHECK (json_type(queues) = 'array'),
+    kinds TEXT NOT NULL CHECK (json_type(kinds) = 'array'),
+    concurrency INTEGER NOT NULL,
     lost_after INTEGER NOT NULL,
+    stats TEXT NOT NULL CHECK (json_type(stats) = 'object'),
     started_at INTEGER NOT NULL,
     beat_at INTEGER NOT NULL,
     beat_uptime INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- Who leads the maintenance, since when by the machine's time since booting, and for how long; microseconds.
+-- The worker that leads the maintenance. uptime: when its term began, by the machine's time since booting. term: its
+-- length. Both in microseconds.
 CREATE TABLE jobq_leader (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     worker BLOB NOT NULL,
@@ -105,7 +140,7 @@ CREATE TABLE jobq_leader (
     term INTEGER NOT NULL
 ) STRICT;
 
--- Microseconds that finished jobs of a queue are kept; NULL: for ever.
+-- How long finished jobs of a queue are kept, in microseconds; NULL: for ever.
 CREATE TABLE jobq_retention (
     queue TEXT PRIMARY KEY,
     completed INTEGER,
@@ -113,8 +148,8 @@ CREATE TABLE jobq_retention (
     aborted INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- How often each topic of the doorbell rang: what other processes look at when the file has changed.
-CREATE TABLE jobq_bell (
+-- How many transactions notified each topic. Other processes compare the counts when the file has changed.
+CREATE TABLE jobq_topic (
     topic TEXT PRIMARY KEY,
-    rings INTEGER NOT NULL
+    notifications INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -1,1 +1,51 @@
-SELECT id, info, stats, started_at, beat_at, beat_at + lost_after FROM jobq_worker ORDER BY number
+-- Workers, their heartbeats and progress, and the lease on maintenance.
+
+-- name: register
+INSERT INTO jobq_worker
+    (id, number, name, host, pid, queues, kinds, concurrency, lost_after, stats, started_at, beat_at, beat_uptime)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE
+SET name = excluded.name, host = excluded.host, pid = excluded.pid, queues = excluded.queues, kinds = excluded.kinds,
+    concurrency = excluded.concurrency, lost_after = excluded.lost_after, beat_at = excluded.beat_at,
+    beat_uptime = excluded.beat_uptime
+
+-- name: deregister
+DELETE FROM jobq_worker WHERE id = ?
+
+-- name: beat
+UPDATE jobq_worker SET stats = ?, beat_at = ?, beat_uptime = ? WHERE id = ?
+
+-- name: workers
+SELECT id, name, host, pid, queues, kinds, concurrency, lost_after, stats, started_at, beat_at, beat_at + lost_after
+FROM jobq_worker
+ORDER BY number
+
+-- name: find_blocked
+-- A queue's jobs that are blocked for a reason, of the kinds in an array as JSON.
+SELECT life.n
+FROM jobq_life AS life CROSS JOIN jobq_job AS job ON job.n = life.n
+WHERE life.state = 'blocked' AND life.queue = ? AND life.reason = ? AND job.kind IN (SELECT value FROM json_each(?))
+ORDER BY life.n
+
+-- name: free
+-- Put a job at a position of the line.
+UPDATE jobq_life SET state = 'pending', position = ?, reason = NULL, request = NULL WHERE n = ?
+
+-- name: progress
+UPDATE jobq_life
+SET percent = ?, message = ?, details = ?
+WHERE n = (SELECT n FROM jobq_job WHERE id = ?) AND lease = ? AND state = 'processing'
+
+-- name: lead
+-- Take the lead where it is free, or renew it.
+INSERT INTO jobq_leader (one, worker, uptime, term)
+VALUES (1, ?, ?, ?)
+ON CONFLICT (one) DO UPDATE
+SET worker = excluded.worker, uptime = excluded.uptime, term = excluded.term
+WHERE worker = excluded.worker OR abs(excluded.uptime - uptime) >= term
+
+-- name: leader
+SELECT worker, uptime + term FROM jobq_leader WHERE one = 1
+
+-- name: resign
+DELETE FROM jobq_leader WHERE worker = ?

@@ -1,4 +1,4 @@
-"""The writer and the reader: groups, locks, limits, cancelled callers, failing disks."""
+"""The writer: groups, locks, time limits, cancelled callers, failing disks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
 from jobq_core.records import WorkerStats
 from jobq_core.storage import Claim, NewJob
 from jobq_core.testing import add_job, claim_one, new_job, register_worker, state_of, worker_info
-from jobq_storage_sqlite import SqliteQueueStorage, writer
+from jobq_storage_sqlite import SqliteQueueStorage, group_commit, open_file
+from jobq_storage_sqlite.file_identity import FileIdentity
 from jobq_storage_sqlite.transaction import Transaction
 
 
@@ -33,8 +34,8 @@ def locked(path: Path) -> Iterator[sqlite3.Connection]:
 
 async def on_writer(storage: SqliteQueueStorage, work: Callable[[Any], Any]) -> Any:
     """Do something with the writer's connection, in its thread."""
-    assert storage._parts is not None
-    return await storage._parts.writer.call(lambda transaction: work(transaction.connection))
+    assert storage._opened is not None
+    return await storage._opened.writer.call(lambda transaction: work(transaction.connection))
 
 
 class Gate:
@@ -44,8 +45,8 @@ class Gate:
         self.entered = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._go = threading.Event()
-        assert storage._parts is not None
-        self.task = asyncio.create_task(storage._parts.writer.call(self._stay))
+        assert storage._opened is not None
+        self.task = asyncio.create_task(storage._opened.writer.call(self._stay))
 
     def _stay(self, transaction: Transaction) -> None:
         self._loop.call_soon_threadsafe(self.entered.set)
@@ -101,15 +102,14 @@ async def test_what_may_have_been_committed_together_is_not_done_again(
         *(asyncio.create_task(storage.add([job])) for job in jobs),
     ]
     await asyncio.sleep(0)
-    # The file is missed after the commit, and back before anything is done again.
-    looks = iter([None, StorageUnavailableError("it was moved during the operation")])
+    # The file is missing after the commit, and back before the next.
+    errors = iter([None, StorageUnavailableError("it was moved away")])
 
-    def confirm() -> None:
-        if (error := next(looks, None)) is not None:
+    def verify(self: FileIdentity, connection: sqlite3.Connection) -> None:
+        if (error := next(errors, None)) is not None:
             raise error
 
-    assert storage._parts is not None
-    monkeypatch.setattr(storage._parts.writer._place, "confirm", confirm)
+    monkeypatch.setattr(FileIdentity, "verify", verify)
     gate.open()
     answers = await asyncio.gather(*asking, return_exceptions=True)
     assert [type(answer) for answer in answers] == [StorageUnavailableError] * 3
@@ -128,9 +128,9 @@ async def test_a_broken_connection_keeps_no_lock_though_a_cursor_of_it_lives_on(
         error.sqlite_errorcode = sqlite3.SQLITE_IOERR
         raise error
 
-    assert storage._parts is not None
+    assert storage._opened is not None
     with pytest.raises(StorageUnavailableError) as caught:
-        await storage._parts.writer.call(break_down)
+        await storage._opened.writer.call(break_down)
     with locked(path):
         pass
     await add_job(storage)
@@ -186,7 +186,7 @@ async def test_a_lock_held_for_shorter_is_only_waited_for(storage: SqliteQueueSt
 
 
 async def test_a_call_that_gets_no_answer_is_given_up_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "GRACE", 0.2)
+    monkeypatch.setattr(open_file, "GRACE_SECONDS", 0.2)
     async with SqliteQueueStorage(path, busy_timeout=0.1) as storage:
         gate = Gate(storage)
         await gate.entered.wait()
@@ -195,20 +195,6 @@ async def test_a_call_that_gets_no_answer_is_given_up_on(path: Path, monkeypatch
         assert "no answer within 0.3 seconds" in str(results[1])
         gate.open()
         await add_job(storage)
-
-
-async def test_a_read_that_takes_too_long_is_stopped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-
-    def read(transaction: Transaction) -> Any:
-        return transaction.connection.execute(endless).fetchone()
-
-    monkeypatch.setattr(writer, "GRACE", 0.2)
-    async with SqliteQueueStorage(path, busy_timeout=0.1) as storage:
-        assert storage._parts is not None
-        with pytest.raises(StorageUnavailableError, match="no answer"):
-            await storage._parts.reader.call(read)
-        assert await storage.counts("default")
 
 
 async def test_closing_finishes_what_is_under_way(path: Path) -> None:
@@ -340,4 +326,4 @@ async def test_an_exchange_that_was_given_up_on_is_adopted(storage: SqliteQueueS
 
 
 def test_groups_are_bounded() -> None:
-    assert writer.GROUP <= 10_000
+    assert group_commit.GROUP <= 10_000

@@ -1,0 +1,87 @@
+"""The statements that add jobs, as a generator: the writer runs them, or a caller's own aiosqlite connection does."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from jobq_core.states import JobState
+from jobq_core.storage import WAITING_TOPIC, Added, NewJob, queue_topic
+from jobq_core.timestamps import to_moment
+from jobq_storage_sqlite.columns import from_ids, from_tags, to_array, to_id
+
+PENDING, SCHEDULED = JobState.PENDING.value, JobState.SCHEDULED.value
+
+Step = tuple[str, Any]
+"""A statement's name and its parameters: a list of rows for each of which it is run, or the values for one run."""
+
+
+def steps_of_adding(
+    jobs: Sequence[NewJob], first: int, now: int, topics: set[str]
+) -> Generator[Step, Any, list[Added]]:
+    """Yield the statements that store jobs, under the numbers from `first` on; adds the topics to notify to `topics`.
+
+    A list of parameters is answered by the number of changed rows, other parameters by the rows read.
+    """
+    lives = [_life(n, job, now) for n, job in enumerate(jobs, first)]
+    rows = [_job(n, job, now) for n, job in enumerate(jobs, first)]
+    if any(job.unique_key is not None for job in jobs):
+        added = yield from _resolve(jobs)
+        rows = [row for row, answer in zip(rows, added, strict=True) if answer.created]
+        if rows:
+            yield "insert_job", rows
+    elif (yield "insert_job", rows) == len(jobs):
+        added = [Added(job.id, True) for job in jobs]
+    else:
+        new = {n for (n,) in (yield "find_inserted", (first,))}
+        added = [Added(job.id, n in new) for n, job in enumerate(jobs, first)]
+    lives = [life for life, answer in zip(lives, added, strict=True) if answer.created]
+    if lives:
+        yield "insert_life", lives
+    for queue, state in {(life[1], life[4]) for life in lives}:
+        topics.add(queue_topic(queue) if state == PENDING else WAITING_TOPIC)
+    return added
+
+
+def _resolve(jobs: Sequence[NewJob]) -> Generator[Step, Any, list[Added]]:
+    """Find out for which jobs another one stands: the same id, or an unfinished job with the same unique key."""
+    known = {job_id for (job_id,) in (yield "find_ids", {"ids": from_ids(job.id for job in jobs)})}
+    keys = [(job.queue, job.unique_key) for job in jobs if job.unique_key is not None]
+    holders = {keys[index]: job_id for index, job_id in (yield "find_key_holders", {"keys": to_array(keys)})}
+    added: list[Added] = []
+    for job in jobs:
+        job_id, key = job.id.bytes, (job.queue, job.unique_key)
+        if job_id in known:
+            added.append(Added(job.id, False))
+        elif key in holders:
+            added.append(Added(to_id(holders[key]), False))
+        else:
+            known.add(job_id)
+            if job.unique_key is not None:
+                holders[key] = job_id
+            added.append(Added(job.id, True))
+    return added
+
+
+def _job(n: int, job: NewJob, now: int) -> tuple[Any, ...]:
+    return (
+        n,
+        job.id.bytes,
+        job.kind,
+        job.arguments,
+        now,
+        to_moment(job.deadline, now),
+        job.timeout,
+        job.max_attempts,
+        job.backoff,
+        job.run_id,
+        from_tags(job.tags),
+        job.fingerprint,
+    )
+
+
+def _life(n: int, job: NewJob, now: int) -> tuple[Any, ...]:
+    run_at = to_moment(job.run_at, now)
+    if run_at is not None and run_at > now:
+        return (n, job.queue, -job.priority, n, SCHEDULED, run_at, "delayed", job.unique_key)
+    return (n, job.queue, -job.priority, n, PENDING, run_at, None, job.unique_key)

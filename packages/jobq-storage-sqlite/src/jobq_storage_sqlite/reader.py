@@ -1,0 +1,115 @@
+"""The reader: an aiosqlite connection, beside the writer.
+
+Each read is one statement, and so a snapshot of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import weakref
+from typing import Any, Final
+
+import aiosqlite
+
+from jobq_core.errors import ClosedError, StorageUnavailableError
+from jobq_storage_sqlite.errors import as_raised, breaks_connection
+from jobq_storage_sqlite.file_identity import FileIdentity
+from jobq_storage_sqlite.sql import sql
+from jobq_storage_sqlite.transaction import Transaction
+from jobq_storage_sqlite.writer import Writer
+
+_CHUNK: Final = 64
+"""How many rows aiosqlite hands over at a time where it iterates; nothing here iterates."""
+
+
+class Reader:
+    """Runs statements that read. seconds: the time limit of each."""
+
+    def __init__(self, path: str, identity: FileIdentity, writer: Writer, seconds: float) -> None:
+        self._path = path
+        self._identity = identity
+        self._writer = writer
+        self._limit = seconds
+        self._changing = asyncio.Lock()
+        self._connection: aiosqlite.Connection | None = None
+        self._closed = False
+
+    async def rows(self, name: str, **parameters: Any) -> list[Any]:
+        """Run the statement of this name and return its rows. Raises StorageUnavailableError at the time limit."""
+        connection = await self._connected()
+        if not self._identity.matches():
+            # The writer raises what is wrong, and saves what can be lost. If it finds that the files are back, go on.
+            await self._writer.call(write_nothing)
+        try:
+            async with asyncio.timeout(self._limit):
+                return list(await connection.execute_fetchall(sql(name), parameters))
+        except TimeoutError:
+            await connection.interrupt()
+            raise StorageUnavailableError(
+                f"SQLite file {self._path}: no answer within {self._limit:g} seconds"
+            ) from None
+        except sqlite3.Error as error:
+            if breaks_connection(error):
+                await self._disconnect(connection)
+            raise as_raised(error, self._path) from error
+        except ValueError as error:
+            raise ClosedError(f"the SQLite storage {self._path} is closed") from error
+
+    async def open(self) -> None:
+        """Connect. Raises StorageError."""
+        await self._connected()
+
+    async def close(self) -> None:
+        """Finish the reads under way and close the connection."""
+        self._closed = True
+        if self._connection is not None:
+            await self._disconnect(self._connection)
+
+    async def _connected(self) -> aiosqlite.Connection:
+        if self._connection is not None:
+            return self._connection
+        async with self._changing:
+            if self._closed:
+                raise ClosedError(f"the SQLite storage {self._path} is closed")
+            if self._connection is None:
+                connection = aiosqlite.Connection(self._identity.open, _CHUNK)
+                try:
+                    self._connection = await connection
+                except sqlite3.Error as error:
+                    raise as_raised(error, self._path) from error
+                _stop_at_exit(connection)
+            return self._connection
+
+    async def _disconnect(self, connection: aiosqlite.Connection) -> None:
+        async with self._changing:
+            if self._connection is connection:
+                self._connection = None
+                await connection.close()
+
+
+def write_nothing(transaction: Transaction) -> None:
+    """Begin and commit an empty transaction."""
+
+
+_open: weakref.WeakSet[aiosqlite.Connection] = weakref.WeakSet()
+_lock = threading.Lock()
+_exit_thread: threading.Thread | None = None
+
+
+def _stop_at_exit(connection: aiosqlite.Connection) -> None:
+    """Have the connection's thread end with the main thread: it is not a daemon, and would hang the interpreter's exit
+    if the storage was never closed."""
+    global _exit_thread
+    with _lock:
+        _open.add(connection)
+        if _exit_thread is None or not _exit_thread.is_alive():  # a forked child has none
+            _exit_thread = threading.Thread(target=_stop_all, name="jobq-sqlite-exit", daemon=True)
+            _exit_thread.start()
+
+
+def _stop_all() -> None:
+    threading.main_thread().join()
+    for connection in list(_open):
+        connection.stop()

@@ -1,2 +1,0 @@
-INSERT INTO jobq_life (n, queue, urgency, position, state, run_at, reason, unique_key)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)

@@ -1,1 +1,0 @@
-SELECT n FROM jobq_job WHERE n >= ?

@@ -1,1 +1,0 @@
-UPDATE jobq_life SET request = ? WHERE n = ? AND state = 4

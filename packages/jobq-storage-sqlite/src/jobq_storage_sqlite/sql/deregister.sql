@@ -1,1 +1,0 @@
-DELETE FROM jobq_worker WHERE id = ?

@@ -1,1 +1,0 @@
-UPDATE jobq_life SET state = 2, reason = 'disabled' WHERE n = ?

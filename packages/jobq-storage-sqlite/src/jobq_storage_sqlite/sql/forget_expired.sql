@@ -1,1 +1,0 @@
-DELETE FROM jobq_worker WHERE abs(? - beat_uptime) >= lost_after

@@ -1,1 +1,0 @@
-UPDATE jobq_life SET state = 3, position = ?, reason = NULL, request = NULL WHERE n = ?

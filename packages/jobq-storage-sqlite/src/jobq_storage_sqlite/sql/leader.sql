@@ -1,1 +1,0 @@
-SELECT worker, uptime + term FROM jobq_leader WHERE one = 1

@@ -1,1 +1,0 @@
-SELECT value FROM jobq_sequence WHERE one = 1

@@ -1,1 +1,0 @@
-UPDATE jobq_sequence SET value = ? WHERE one = 1

@@ -1,1 +1,0 @@
-DELETE FROM jobq_leader WHERE worker = ?

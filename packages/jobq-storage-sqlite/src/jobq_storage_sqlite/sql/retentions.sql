@@ -1,1 +1,0 @@
-SELECT queue, completed, failed, aborted FROM jobq_retention

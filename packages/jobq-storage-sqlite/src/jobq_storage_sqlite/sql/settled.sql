@@ -1,3 +1,0 @@
-SELECT life.settled
-FROM jobq_job AS job JOIN jobq_life AS life ON life.n = job.n
-WHERE job.id = ? AND life.lease = ?

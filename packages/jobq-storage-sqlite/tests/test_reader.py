@@ -1,0 +1,69 @@
+"""The reader: its time limit, its connection, and its thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+import pytest
+
+from jobq_core.errors import ClosedError, StorageUnavailableError
+from jobq_core.testing import add_job
+from jobq_storage_sqlite import SqliteQueueStorage, open_file, reader
+from jobq_storage_sqlite.sql import sql
+
+
+def test_it_is_an_aiosqlite_connection_of_which_public_attributes_are_used_only() -> None:
+    for file in Path(reader.__file__).parent.glob("*.py"):
+        text = file.read_text()
+        for private in ("._conn", "._execute", "._tx", "._thread.", "._running"):
+            assert private not in text.replace("self._conn", "").replace("self._thread.", ""), file
+
+
+async def test_a_read_that_takes_too_long_is_stopped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    monkeypatch.setattr(open_file, "GRACE_SECONDS", 0.2)
+    async with SqliteQueueStorage(path, busy_timeout=0.1) as storage:
+        with monkeypatch.context() as context:
+            context.setattr(reader, "sql", lambda name: endless)
+            with pytest.raises(StorageUnavailableError, match=r"no answer within 0\.3 seconds"):
+                await storage.counts()
+        assert await storage.counts("default")
+
+
+async def test_a_broken_connection_is_replaced_by_the_next_read(
+    storage: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(aiosqlite.Connection):
+        def execute_fetchall(self, *_: Any) -> Any:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+            raise error
+
+    job = await add_job(storage)
+    with monkeypatch.context() as context:
+        context.setattr(aiosqlite.Connection, "execute_fetchall", Failing.execute_fetchall)
+        with pytest.raises(StorageUnavailableError, match="the disk failed"):
+            await storage.get([job])
+    assert [record.id for record in await storage.get([job]) if record] == [job]
+
+
+async def test_after_closing_it_says_so(path: Path) -> None:
+    async with SqliteQueueStorage(path) as storage:
+        assert storage._opened is not None
+        rows = storage._opened.reader.rows
+    with pytest.raises(ClosedError):
+        await rows("counts")
+
+
+async def test_it_cannot_write(storage: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await add_job(storage)
+    monkeypatch.setattr(reader, "sql", lambda name: "DELETE FROM jobq_job RETURNING id")
+    with pytest.raises(Exception, match="readonly"):
+        await storage.counts()
+
+
+def test_names_of_statements_are_told_apart() -> None:
+    assert sql("get") != sql("get_status")
