@@ -209,7 +209,7 @@ def run_tests(session: nox.Session, package: str, server: int = 0) -> None:
 
 
 def break_promises(session: nox.Session, *options: str) -> None:
-    """Run the fault tests: those of processes, which mostly wait, and then, whatever came of it, those that compute."""
+    """Run the fault tests: those of processes, which mostly wait, then, even after a failure, those that compute."""
     install(session, *PACKAGES, group="faults", test=True)
     install_tools(session)
     once = "smallest" in options
