@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobq_core.adding import decode_backoff, new_job
+from jobq_core.declaring import job
 from jobq_core.encoding import fingerprint
 from jobq_core.errors import ConfigurationError, InvalidJobError
 from jobq_core.ids import new_id
-from jobq_core.job import job
 from jobq_core.retry import Backoff
 from jobq_core.storage import NewJob
 

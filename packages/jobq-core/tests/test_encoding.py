@@ -25,9 +25,9 @@ from jobq_core.encoding import (
     encode,
     encode_fields,
     fingerprint,
-    make_decoder,
 )
 from jobq_core.errors import InvalidJobError
+from jobq_core.json_types import make_decoder
 from jobq_core.secret import Secret
 
 LIMIT = 1_000_000
@@ -109,7 +109,7 @@ def test_the_short_way_to_json_answers_as_the_long_one(value: Any) -> None:
 @attrs.frozen(slots=False)
 class Fields:
     first: Any
-    _second: Any = None
+    second: Any = None
     third: Any = attrs.field(default=None, init=False)
 
 

@@ -9,9 +9,10 @@ import attrs
 import pytest
 
 from jobq_core.context import JobContext
+from jobq_core.declaring import job
 from jobq_core.encoding import fingerprint
 from jobq_core.errors import ConfigurationError, InvalidJobError
-from jobq_core.job import Job, JobDefinition, check_name, definition_of, job
+from jobq_core.job import Job, JobDefinition, check_name, definition_of
 from jobq_core.retry import Backoff, RetryPolicy
 from jobq_core.secret import Secret
 
@@ -198,15 +199,13 @@ def test_signatures_that_cannot_be_stored_are_refused() -> None:
     def only(number: int, /) -> None: ...
     def mutable(items: list[int] = []) -> None: ...  # noqa: B006
     def taken(definition: int) -> None: ...
-    def unknown(thing: NotThere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
     for func, says in (
         (positional, "cannot be stored by name"),
         (keywords, "cannot be stored by name"),
         (only, "cannot be stored by name"),
-        (mutable, "default of items is mutable"),
+        (mutable, "default of 'items' is mutable"),
         (taken, "cannot be called 'definition'"),
-        (unknown, "NotThere"),
     ):
         with pytest.raises(ConfigurationError, match=says):
             job()(func)
@@ -343,21 +342,15 @@ def test_a_result_comes_back_in_its_declared_type() -> None:
 
 
 def test_a_result_beyond_a_megabyte_or_json_is_refused() -> None:
-    definition = Ping.definition
+    @job
+    def work() -> Any: ...
+
+    definition = work.definition
     definition.encode_result("x" * (1024 * 1024 - 2))
-    with pytest.raises(InvalidJobError, match="result of Ping takes"):
+    with pytest.raises(InvalidJobError, match="result of work takes"):
         definition.encode_result("x" * (1024 * 1024 - 1))
-    with pytest.raises(InvalidJobError, match="result of Ping cannot be written as JSON"):
+    with pytest.raises(InvalidJobError, match="result of work cannot be written as JSON"):
         definition.encode_result(object())
-
-
-def test_a_type_that_json_cannot_make_is_refused_on_first_use() -> None:
-    # Nothing in the JSON of two values with fields says which of them it is.
-    @job()
-    def odd(thing: Address | Order) -> None: ...
-
-    with pytest.raises(ConfigurationError, match="odd: its types cannot be read"):
-        odd.definition.decode_arguments(b'{"thing":{}}')
 
 
 def test_a_fingerprint_is_made_for_kinds_that_ask_for_one() -> None:
@@ -380,7 +373,7 @@ def test_a_declared_job_has_a_definition(declared: object) -> None:
 
 @pytest.mark.parametrize("other", [None, 7, "send_receipt", len, Job, JobContext], ids=repr)
 def test_anything_else_has_none(other: object) -> None:
-    with pytest.raises(ConfigurationError, match="is no job"):
+    with pytest.raises(ConfigurationError, match="is not a job"):
         definition_of(other)
 
 

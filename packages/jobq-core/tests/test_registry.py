@@ -4,8 +4,9 @@ import types
 
 import pytest
 
+from jobq_core.declaring import job
 from jobq_core.errors import ConfigurationError
-from jobq_core.job import Job, job
+from jobq_core.job import Job
 from jobq_core.registry import Registry
 
 
@@ -60,7 +61,9 @@ def test_the_same_job_again_changes_nothing() -> None:
 
 
 def test_two_different_jobs_of_a_name_are_refused_with_both_places() -> None:
-    other = job(name="send")(lambda: None)
+    @job(name="send")
+    def other() -> None: ...
+
     with pytest.raises(
         ConfigurationError, match=r"two jobs are called 'send': .*test_registry\.send and .*@job\(name="
     ):
@@ -68,9 +71,9 @@ def test_two_different_jobs_of_a_name_are_refused_with_both_places() -> None:
 
 
 def test_what_is_no_job_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="is no job"):
+    with pytest.raises(ConfigurationError, match="is not a job"):
         Registry([len])
-    with pytest.raises(ConfigurationError, match="is no job"):
+    with pytest.raises(ConfigurationError, match="is not a job"):
         Registry(["send"])
     for wrong in (5, None, "send", len):
         with pytest.raises(ConfigurationError, match="jobs must be several"):

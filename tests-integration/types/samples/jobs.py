@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import assert_type
 
 from jobq_client import JobHandle, JobQueueClient
-from jobq_core import Job, JobContext, JobRecord, Secret, job
+from jobq_core import Backoff, Job, JobContext, JobRecord, Secret, job, register_type
 
 
 @job(queue="mail", max_attempts=5)
@@ -38,6 +38,21 @@ class Contract(Job[dict[str, int]]):
     name: str
 
 
+@job
+async def bare(order_id: int) -> str:
+    return str(order_id)
+
+
+@job
+def bare_with_context(context: JobContext, path: str) -> bytes:
+    return path.encode()
+
+
+@job
+class Bare(Job[int]):
+    number: int
+
+
 send_receipt(order_id=7)
 send_receipt(7, copy_to="a@b.example")
 send_receipt("7")  # E: an order's id is a number
@@ -49,6 +64,19 @@ Thumbnail("a.png", width=3)
 Thumbnail(width=3)  # E: the path is needed
 Thumbnail("a.png").width = 5  # E: a job is frozen
 job(priority="high")  # E: a priority is a number
+job(timeout=timedelta(minutes=1))
+assert_type(Bare(1), Bare)
+bare(7)
+bare("7")  # E: an order's id is a number
+bare_with_context("a.png")
+bare_with_context(JobContext(), "a.png")  # E: the context is no part of the call
+Bare("7")  # E: a number is a number
+job(7)  # E: a number cannot be a job
+Backoff(base=timedelta(seconds=5), maximum=60)
+assert_type(Backoff(base=timedelta(seconds=5)).base, float)
+Backoff(base="5 s")  # E: a wait is seconds or a timedelta
+register_type(complex, encode=str, decode=complex)
+register_type(complex, encode=len, decode=complex)  # E: a complex number has no length
 
 
 JobQueueClient()
@@ -67,6 +95,9 @@ async def submit(client: JobQueueClient) -> None:
     assert_type(client.handle("0192", send_receipt), JobHandle[str])
     assert_type(client.handle(handle.id, resize), JobHandle[list[str]])
     assert_type(await client.handle(handle.id, Thumbnail).result(timeout=timedelta(minutes=1)), bytes)
+    assert_type(await client.add(bare(7)), JobHandle[str])
+    assert_type(await client.add(bare_with_context("a")), JobHandle[bytes])
+    assert_type(await client.add(Bare(7)), JobHandle[int])
     assert_type(await client.output_for(tokenise("a", Secret("k"))), int | None)
     assert_type(await client.get(handle.id), JobRecord | None)
     assert_type(await client.add_many([send_receipt(1), send_receipt(2)]), list[JobHandle[str]])

@@ -3,6 +3,7 @@
 from jobq_core.adding import AddOptions
 from jobq_core.checks import Seconds
 from jobq_core.context import JobContext
+from jobq_core.declaring import job
 from jobq_core.errors import (
     AbortSignalJobError,
     ClosedError,
@@ -44,7 +45,8 @@ from jobq_core.events import (
     WorkerStarted,
     WorkerStopped,
 )
-from jobq_core.job import Job, JobDefinition, JobFunction, job
+from jobq_core.job import Job, JobDefinition, JobFunction
+from jobq_core.json_types import register_type
 from jobq_core.limiters import (
     CompositeLimiter,
     ConcurrencyLimiter,
@@ -59,6 +61,7 @@ from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress, W
 from jobq_core.registry import Registry
 from jobq_core.retry import Backoff, RetryPolicy
 from jobq_core.secret import Secret
+from jobq_core.signatures import UntypedArgumentWarning
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import Page, QueueStorage, RescuedJob, Retention
 from jobq_core.urls import open_storage
@@ -123,6 +126,7 @@ __all__ = [
     "StorageError",
     "StorageReadOnlyError",
     "StorageUnavailableError",
+    "UntypedArgumentWarning",
     "WaitTimeoutError",
     "WorkerEvent",
     "WorkerInfo",
@@ -134,4 +138,5 @@ __all__ = [
     "WorkerStopped",
     "job",
     "open_storage",
+    "register_type",
 ]

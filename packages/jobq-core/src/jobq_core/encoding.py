@@ -8,15 +8,18 @@ is too large.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
-from typing import Any, Final, get_args, get_origin
+from typing import Any, Final
 
 import msgspec
 
 from jobq_core.errors import InvalidJobError
+from jobq_core.json_types import to_json
 from jobq_core.reprs import short_repr
 from jobq_core.secret import Secret
+from jobq_core.type_checks import RENAME, private_fields
 
 MAX_ARGUMENTS: Final = 256 * 1024
 """Bytes of a job's arguments as JSON."""
@@ -28,39 +31,13 @@ MAX_DEPTH: Final = 64
 """Levels of lists and objects within each other."""
 
 _MASK: Final = "***"
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**63 - 1
 
 
-def _to_json(value: Any) -> Any:
-    if isinstance(value, Secret):
-        return value.reveal()
-    raise TypeError(f"{type(value).__qualname__} has no JSON form")
-
-
-def _from_json(wanted: type[Any], value: Any) -> Any:
-    if get_origin(wanted) is Secret:
-        (inner,) = get_args(wanted)
-        try:
-            return Secret(msgspec.convert(value, inner, dec_hook=_from_json))
-        except (TypeError, ValueError):
-            pass
-        # Raised here, since what it would follow from may say the value.
-        raise ValueError(f"a Secret[{getattr(inner, '__name__', inner)}] cannot be made of what is there")
-    if wanted is Secret:
-        return Secret(value)
-    if wanted is object:
-        return value  # says as little as Any
-    raise TypeError(f"{wanted!r} cannot be made from JSON")
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_to_json)
-_canonical = msgspec.json.Encoder(enc_hook=_to_json, order="deterministic")
-
-
-def make_decoder(wanted: Any) -> msgspec.json.Decoder[Any]:
-    """Return a decoder of JSON into `wanted`, which may be any type that msgspec or attrs knows, or a Secret."""
-    return msgspec.json.Decoder(wanted, dec_hook=_from_json)
+_encoder = msgspec.json.Encoder(enc_hook=to_json)
+_canonical = msgspec.json.Encoder(enc_hook=to_json, order="deterministic")
 
 
 def decode(data: bytes | str) -> Any:
@@ -147,10 +124,12 @@ def _convert(value: Any, what: str) -> bytes:
     secrets: list[Any] = []
 
     def reveal(item: Any) -> Any:
-        secrets.append(item)
-        return _to_json(item)
+        if isinstance(item, Secret):
+            secrets.append(item)
+        return to_json(item)
 
     try:
+        _refuse_private(value, what)
         plain = msgspec.to_builtins(value, enc_hook=reveal, str_keys=True)
         check(plain, what, masked=msgspec.to_builtins(value, enc_hook=_mask, str_keys=True) if secrets else plain)
         return _encoder.encode(plain)
@@ -166,8 +145,32 @@ def _convert(value: Any, what: str) -> bytes:
     raise InvalidJobError(f"{what} {said}")
 
 
+def _refuse_private(value: Any, what: str) -> None:
+    """Refuse values of attrs classes with private fields, which msgspec leaves out without an error."""
+    kind: Any = type(value)
+    if kind is list or kind is tuple or kind is set or kind is frozenset:
+        parts: Iterable[Any] = value
+    elif kind is dict:
+        parts = value.values()
+    else:
+        names, private = _fields_of(kind)
+        if private:
+            raise InvalidJobError(f"{what}: the field {private[0]!r} of {kind.__qualname__} is not stored; {RENAME}")
+        parts = [getattr(value, name, None) for name in names]
+    for part in parts:
+        if type(part) not in _SCALARS:
+            _refuse_private(part, what)
+
+
+@functools.lru_cache(1024)
+def _fields_of(kind: Any) -> tuple[tuple[str, ...], list[str]]:
+    fields = getattr(kind, "__attrs_attrs__", None)
+    names = getattr(kind, "__dataclass_fields__", ()) if fields is None else (field.name for field in fields)
+    return tuple(names), private_fields(kind)
+
+
 def _mask(value: Any) -> Any:
-    return _MASK if isinstance(value, Secret) else _to_json(value)
+    return _MASK if isinstance(value, Secret) else to_json(value)
 
 
 def check(value: Any, what: str, depth: int = 0, *, masked: Any = msgspec.UNSET) -> None:

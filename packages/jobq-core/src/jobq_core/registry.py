@@ -1,4 +1,4 @@
-"""The jobs that one worker knows, by kind. A stored kind is looked up here and never imported."""
+"""The jobs that one worker knows, by kind. A stored kind is looked up in the registry, and never imported."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from jobq_core.errors import ConfigurationError
 from jobq_core.job import Job, JobDefinition, JobFunction, definition_of
 
 Jobs = Iterable[Any] | types.ModuleType
-"""Declared jobs (functions and classes), or a module to take all of them from."""
+"""Declared jobs (functions and classes), or a module whose declared jobs are taken."""
 
 
 class Registry:
-    """Definitions by kind; two different ones of the same kind are refused with ConfigurationError."""
+    """Definitions by kind. Raises ConfigurationError for two definitions of the same kind."""
 
     def __init__(self, jobs: Jobs = ()) -> None:
         self._definitions: dict[str, JobDefinition] = {}
@@ -25,7 +25,9 @@ class Registry:
                 self.add(definition_of(declared))
 
     def add(self, definition: JobDefinition) -> None:
-        """Take in a definition; the same one again changes nothing."""
+        """Add a definition; adding it again changes nothing. Raises ConfigurationError for a second definition of the
+        kind, and for a type of its arguments or result that is not defined."""
+        definition.codec()
         known = self._definitions.setdefault(definition.kind, definition)
         if known is not definition:
             raise ConfigurationError(

@@ -11,6 +11,7 @@ import attrs
 from jobq_core.errors import ConfigurationError
 from jobq_core.job import JobDefinition, definition_of
 from jobq_core.registry import Jobs, Registry
+from jobq_core.signatures import returns_coroutine
 from jobq_worker.executors.base import Executor
 
 
@@ -45,7 +46,7 @@ class Handlers:
                 f"the handler of {kind!r} must take (job) or (job, context), not {len(parameters)} arguments"
             )
         self._supplied[kind] = attrs.evolve(
-            definition, handler=body, wants_context=len(parameters) == 2, is_async=inspect.iscoroutinefunction(body)
+            definition, handler=body, wants_context=len(parameters) == 2, is_async=returns_coroutine(body)
         )
 
     def queues(self) -> tuple[str, ...]:
