@@ -221,10 +221,10 @@ async def submit(adder: Adder, jobs: int) -> dict[str, Any]:
 
 
 async def pace(adder: Adder, rate: float, seconds: float) -> dict[str, Any]:
-    """Add `rate` jobs a second for so long, in calls of a hundredth of a second's worth; every fourth is followed by a
-    `stamp` job, so that a tally holds the pick-up times of ten minutes.
+    """Add `rate` jobs a second for `seconds` seconds, in a hundred calls a second.
 
-    A delay is not made up for later: `late` is the number of missing calls.
+    A `stamp` job follows every fourth call, so that a tally has room for the pick-up times of ten minutes. A delay is
+    not made up for later: `late` is the number of missing calls.
     """
     tick = 0.01
     per_call = max(round(rate * tick), 1)
