@@ -69,7 +69,7 @@ assert_type(Bare(1), Bare)
 bare(7)
 bare("7")  # E: an order's id is a number
 bare_with_context("a.png")
-bare_with_context(JobContext(), "a.png")  # E: the context is no part of the call
+bare_with_context(JobContext(), "a.png")  # E: the context is not an argument of the call
 Bare("7")  # E: a number is a number
 job(7)  # E: a number cannot be a job
 Backoff(base=timedelta(seconds=5), maximum=60)
