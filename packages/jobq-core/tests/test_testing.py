@@ -70,7 +70,7 @@ FAULTS = {
             claimed = [settle_and_claim._claim_one(store, worker, row, store.clock.now()) for row in seen]
             return SettleAndClaimResult([], claimed)
     """,
-    "test_a_ring_wakes_a_listener_that_waits_already": """
+    "test_a_notification_wakes_a_subscription_that_waits": """
     def subscribe(self, topics):
         return super().subscribe(["nothing"])
     """,

@@ -173,7 +173,7 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     """A worker process, as it registers itself.
 
     id: a new UUID at each start, so that a restarted process is never taken for its predecessor.
-    lost_after: seconds without a heartbeat after which other workers may take back its jobs.
+    lost_after: seconds without a heartbeat after which other workers may rescue its jobs.
     """
 
     id: UUID

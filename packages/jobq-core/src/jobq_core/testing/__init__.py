@@ -1,6 +1,6 @@
-"""What a storage is tested with: `StorageContract`, and helpers for tests of its own.
+"""`StorageContract`, the conformance suite for storages, and helpers for a storage's own tests.
 
-A storage's test file subclasses the contract, and passes or fails it:
+The tests of a storage subclass it:
 
     class TestMyStorage(StorageContract):
         @pytest_asyncio.fixture
@@ -9,12 +9,12 @@ A storage's test file subclasses the contract, and passes or fails it:
                 yield storage
 
         async def second(self, storage):
-            ...  # another open object on the same data, as another process would have it; the suite closes it
+            ...  # another open object on the same data, as in another process; the suite closes it
 
         async def advance(self, storage, seconds):
             ...  # move the storage's clock forward, for both objects
 
-It needs pytest and pytest-asyncio, in whatever mode: `pip install jobq-core[testing]`.
+It needs pytest and pytest-asyncio, in either mode: `pip install jobq-core[testing]`.
 """
 
 import pytest

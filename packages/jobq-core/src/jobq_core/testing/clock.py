@@ -1,4 +1,4 @@
-"""A clock that stands until it is moved."""
+"""A clock that stands still until it is moved."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class ManualClock:
-    """Seconds since 1970 for `MemoryQueueStorage(clock=…)`; starts at this machine's time unless told otherwise."""
+    """Seconds since 1970, for `MemoryQueueStorage(clock=…)`. start: the first time (default: this machine's)."""
 
     def __init__(self, start: float | None = None) -> None:
         self._now = time.time() if start is None else start
@@ -15,5 +15,5 @@ class ManualClock:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Move the clock forward."""
+        """Move the clock forward by a number of seconds."""
         self._now += seconds

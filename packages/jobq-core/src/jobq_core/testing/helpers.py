@@ -1,4 +1,4 @@
-"""Short ways to make jobs and workers, and to bring a job into any of its states."""
+"""Helpers that make jobs and workers, and bring a job into any state."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ERROR: Final = ErrorRecord(type="ValueError", message="no such file", traceback=
 
 
 def new_job(**options: Any) -> NewJob:
-    """Make a job to add: a new id, queue 'default', kind 'noop', no arguments, and whatever is given instead."""
+    """Return a job to add: a new id, queue 'default', kind 'noop', no arguments, unless options replace them."""
     defaults: dict[str, Any] = {"id": new_id(), "queue": "default", "kind": "noop", "arguments": b"{}"}
     return NewJob(**defaults | options)
 
 
 def worker_info(**options: Any) -> WorkerInfo:
-    """Describe a worker: a new id, queue 'default', kind 'noop', lost after 30 s, and whatever is given instead."""
+    """Return a worker to register: queue 'default', kind 'noop', lost after 30 s, unless options replace them."""
     defaults: dict[str, Any] = {
         "id": new_id(),
         "name": "tester",
@@ -38,36 +38,36 @@ def worker_info(**options: Any) -> WorkerInfo:
 
 
 async def add_job(storage: QueueStorage, **options: Any) -> UUID:
-    """Add one job, as `new_job` makes it, and return its id."""
+    """Add one job, made by `new_job`, and return its id."""
     job = new_job(**options)
     [added] = await storage.add([job])
-    assert added.created, f"{job} was there already"
+    assert added.created, f"{job} existed already"
     return added.id
 
 
 async def register_worker(storage: QueueStorage, **options: Any) -> WorkerInfo:
-    """Register a worker, as `worker_info` describes it."""
+    """Register a worker, made by `worker_info`, and return it."""
     info = worker_info(**options)
     await storage.register(info)
     return info
 
 
 async def claim(storage: QueueStorage, worker: WorkerInfo, limit: int = 100, *queues: str) -> list[ClaimedJob]:
-    """Claim up to `limit` jobs, of the worker's own queues if none are named."""
-    exchange = await storage.settle_and_claim(worker.id, (), Claim(queues or worker.queues, limit))
-    assert exchange.alive, f"{worker} counts as lost"
-    return exchange.claimed
+    """Claim up to `limit` jobs of these queues (default: the worker's own)."""
+    answer = await storage.settle_and_claim(worker.id, (), Claim(queues or worker.queues, limit))
+    assert answer.alive, f"{worker} counts as lost"
+    return answer.claimed
 
 
 async def claim_one(storage: QueueStorage, worker: WorkerInfo, *queues: str) -> ClaimedJob:
-    """Claim a job that must be there."""
+    """Claim one job; fails if there is none."""
     claimed = await claim(storage, worker, 1, *queues)
     assert len(claimed) == 1, "there was no job to claim"
     return claimed[0]
 
 
 async def start_one(storage: QueueStorage, worker: WorkerInfo, *queues: str) -> ClaimedJob:
-    """Claim a job that must be there, and note that its run begins, as a worker does before it runs it."""
+    """Claim one job and mark its start, as a worker does before the run; fails if there is none."""
     claimed = await claim_one(storage, worker, *queues)
     assert await storage.mark_started(worker.id, [(claimed.id, claimed.lease)]) == [True]
     return claimed
@@ -84,7 +84,7 @@ async def settle(
     when: When | None = None,
     reason: str | None = None,
 ) -> JobState | None:
-    """Settle one run, and return the state that this led to."""
+    """Settle one run, and return the state that it led to."""
     if ending is Ending.COMPLETE and result is None:
         result = b"null"
     settlement = Settlement(claimed.id, claimed.lease, ending, result, error, when, reason)
@@ -93,21 +93,21 @@ async def settle(
 
 
 async def read(storage: QueueStorage, job: UUID) -> JobRecord:
-    """Return the record of a job that must be there."""
+    """Return the record of a job; fails if the job does not exist."""
     [record] = await storage.get([job])
     assert record is not None, f"there is no job {job}"
     return record
 
 
 async def state_of(storage: QueueStorage, job: UUID) -> JobState | None:
-    """Return the state of a job, None if there is no such job."""
+    """Return the state of a job; None if the job does not exist."""
     [record] = await storage.get([job])
     return None if record is None else record.state
 
 
 @contextmanager
 def case(name: object) -> Generator[None, None, None]:
-    """Name the case that failed, in a test that goes through several of them."""
+    """Add the name of the case to an error, in a test of several cases."""
     try:
         yield
     except Exception as error:
@@ -116,7 +116,7 @@ def case(name: object) -> Generator[None, None, None]:
 
 
 async def job_in(storage: QueueStorage, worker: WorkerInfo, state: JobState, **options: Any) -> UUID:
-    """Add a job and bring it into a state, where nothing else is PENDING; SCHEDULED and BLOCKED end in an hour."""
+    """Add a job and bring it into a state; no other job may be PENDING. SCHEDULED and BLOCKED end in an hour."""
     job = await add_job(storage, **({"run_at": 3600.0} if state is JobState.SCHEDULED else {}) | options)
     if state is JobState.DISABLED:
         await storage.disable([job])

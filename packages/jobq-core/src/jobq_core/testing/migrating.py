@@ -1,4 +1,4 @@
-"""What shows that a change of a storage's schema, or its refusal, loses no job: fill it before, work on it after."""
+"""For tests that a migration, or a refused one, loses no job: fill a storage before it, and work on it after."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from jobq_core.storage import JobFilter, QueueStorage
 from jobq_core.testing.helpers import ERROR, add_job, claim, claim_one, job_in, read, register_worker, settle
 
 CLAIMABLE: Final = (JobState.PENDING, JobState.BLOCKED)
-"""The states of jobs that a new worker claims: what is BLOCKED here waits for one that knows its kind."""
+"""The states of jobs that a new worker claims: the BLOCKED ones here wait for a worker that knows their kind."""
 
 
 async def fill(storage: QueueStorage) -> list[JobRecord]:
-    """Put jobs in all states but PROCESSING into an empty storage, one with a unique key, and return them."""
+    """Add jobs in all states but PROCESSING, and one with a unique key, to an empty storage; return them."""
     worker = await register_worker(storage)
     for state in set(JobState) - {JobState.PROCESSING, JobState.PENDING}:
         await job_in(storage, worker, state)
@@ -25,7 +25,7 @@ async def fill(storage: QueueStorage) -> list[JobRecord]:
 
 
 async def work_on(storage: QueueStorage, before: list[JobRecord]) -> None:
-    """See that these jobs are as they were, and that a worker claims, settles, loses and prunes them and others."""
+    """Check that these jobs are unchanged, and that workers can claim, settle, rescue and prune them and others."""
     there = (await storage.find(JobFilter())).jobs
     assert [record for record in there if record in before] == before
     worker, other = await register_worker(storage), await register_worker(storage)

@@ -1,4 +1,4 @@
-"""Adding jobs: what is kept, what is repeated, when it may run."""
+"""Adding jobs: what is stored, what happens when it is repeated, and when the job may run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from jobq_core.testing.helpers import (
 )
 
 WORDS = "Zürich 東京 🦀 İ ﷽ a\u0301 'quote' \"double\" back\\slash %s %(name)s $1 ? :name {brace} \t\n\r\u2028"
-"""Text that careless quoting, templates or normalising would change."""
+"""Text that wrong quoting, templates or normalization would change."""
 
 DOCUMENTS: dict[str, bytes] = {
     "empty": b"{}",
@@ -39,7 +39,7 @@ DOCUMENTS: dict[str, bytes] = {
     "numbers": b'{"big":9223372036854775807,"small":-9223372036854775808,"e":1e3,"f":2.50,"g":0.1,"h":1.79e308}',
     "big text": json.dumps({"text": "ünïcode €" * 15_000}, ensure_ascii=False).encode(),
 }
-"""JSON that must come back byte for byte."""
+"""JSON that must be returned byte for byte."""
 
 RESULTS: dict[str, bytes] = {
     "zero": b"0",
@@ -54,14 +54,14 @@ RESULTS: dict[str, bytes] = {
 
 
 class AddingContract(ContractBase):
-    """A job is stored once, whole, as it was given."""
+    """A job is stored once, as it was given."""
 
     async def test_an_added_job_is_pending_and_answered_as_created(self, storage: QueueStorage) -> None:
         job = new_job()
         assert await storage.add([job]) == [Added(job.id, True)]
         assert await state_of(storage, job.id) is JobState.PENDING
 
-    async def test_every_field_is_kept(self, storage: QueueStorage, other: QueueStorage) -> None:
+    async def test_every_field_is_stored(self, storage: QueueStorage, other: QueueStorage) -> None:
         job = new_job(
             queue="mail",
             kind="send_receipt",
@@ -146,8 +146,8 @@ class AddingContract(ContractBase):
         jobs = [new_job(arguments=b'{"n":%d}' % n) for n in range(2_500)]
         jobs.reverse()
         assert await storage.add(jobs) == [Added(job.id, True) for job in jobs]
-        exchange = await storage.settle_and_claim(worker.id, (), Claim(("default",), 2_500))
-        assert [job.arguments for job in exchange.claimed] == [job.arguments for job in jobs]
+        result = await storage.settle_and_claim(worker.id, (), Claim(("default",), 2_500))
+        assert [job.arguments for job in result.claimed] == [job.arguments for job in jobs]
 
     # Adding again
 
@@ -183,9 +183,7 @@ class AddingContract(ContractBase):
             assert sorted(added.created for [added] in adds) == [False] * 19 + [True]
             assert {added.id for [added] in adds} == {job.id}
 
-    async def test_a_part_of_a_batch_that_is_there_already_does_not_keep_the_rest_out(
-        self, storage: QueueStorage
-    ) -> None:
+    async def test_a_batch_with_jobs_that_exist_adds_the_others(self, storage: QueueStorage) -> None:
         jobs = [new_job() for _ in range(4)]
         await storage.add([jobs[1], jobs[3]])
         assert [added.created for added in await storage.add(jobs)] == [True, False, True, False]
@@ -222,7 +220,7 @@ class AddingContract(ContractBase):
         for run_at in (0.0, datetime(2001, 2, 3, 4, 5, 6, 7, tzinfo=UTC)):
             assert await state_of(storage, await add_job(storage, run_at=run_at)) is JobState.PENDING
 
-    async def test_whether_a_time_lies_ahead_is_for_the_storages_clock_to_say(self, storage: QueueStorage) -> None:
+    async def test_the_storages_clock_decides_whether_a_time_lies_ahead(self, storage: QueueStorage) -> None:
         moment = await storage.now() + timedelta(hours=1)
         assert await state_of(storage, await add_job(storage, run_at=moment)) is JobState.SCHEDULED
         await self.advance(storage, 3601)

@@ -1,4 +1,4 @@
-"""What every part of the suite stands on: the storage under test, and a second object on the same data."""
+"""The base of all parts of the suite: the storage under test, and a second object on the same data."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from jobq_core.testing.helpers import register_worker
 
 @pytest.mark.asyncio
 class ContractBase(abc.ABC):
-    """A storage's test class gives `second`, `advance` and a fixture `storage`: an open, migrated, empty storage."""
+    """A storage's test class has `second`, `advance` and a fixture `storage`: an open, migrated, empty storage."""
 
     @abc.abstractmethod
     async def second(self, storage: QueueStorage) -> QueueStorage:
-        """Return another open storage object on the same data, as another process has it. The suite closes it."""
+        """Return another open storage object on the same data, as in another process. The suite closes it."""
 
     @abc.abstractmethod
     async def advance(self, storage: QueueStorage, seconds: float) -> None:
@@ -27,7 +27,7 @@ class ContractBase(abc.ABC):
 
     @pytest_asyncio.fixture
     async def other(self, storage: QueueStorage) -> AsyncIterator[QueueStorage]:
-        """Give the second object."""
+        """Yield the second object."""
         other = await self.second(storage)
         yield other
         await other.close()

@@ -1,4 +1,4 @@
-"""Claiming: in which order, what is looked at, and by whom."""
+"""Claiming: in which order, by which criteria, and for which workers."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ WAYS_BACK: dict[str, Back] = {
     "freed by a worker that knows its kind": _freed,
     "rescued": _rescued,
 }
-"""How an older job becomes PENDING after younger ones have lined up."""
+"""How an older job becomes PENDING after younger ones."""
 
 
 class ClaimingContract(ContractBase):
-    """The head of the line is claimed, by one worker, whatever it is."""
+    """The first jobs of the line are claimed, each by one worker."""
 
     # Order
 
@@ -119,7 +119,7 @@ class ClaimingContract(ContractBase):
     async def test_equal_priorities_are_claimed_in_the_order_of_adding(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
-        # The ids run the other way: the order is that of adding, not of the ids.
+        # The ids are in reverse order: jobs are claimed in the order of adding, not of their ids.
         ids = sorted((new_id() for _ in range(30)), reverse=True)
         await storage.add([new_job(id=job) for job in ids[:10]])
         for n, job in enumerate(ids[10:20]):
@@ -163,7 +163,7 @@ class ClaimingContract(ContractBase):
         assert [job.id for job in await claim(storage, worker, 4)] == [*b, a[0]]
         assert [job.id for job in await claim(storage, worker, 4, "c", "b", "a")][1:] == a[1:]
 
-    # What is looked at
+    # Criteria
 
     async def test_a_claim_takes_no_more_than_its_limit(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         jobs = [await add_job(storage) for _ in range(5)]
@@ -182,20 +182,18 @@ class ClaimingContract(ContractBase):
         await add_job(storage)
         assert await claim(storage, worker, 10, "nowhere") == []
 
-    async def test_a_claim_looks_at_neither_kind_nor_deadline(self, storage: QueueStorage, worker: WorkerInfo) -> None:
-        strange = await add_job(storage, kind="never heard of")
+    async def test_a_claim_ignores_kind_and_deadline(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        strange = await add_job(storage, kind="never seen")
         late = await add_job(storage, deadline=60.0)
         await self.advance(storage, 61)
         await storage.register(worker)
         first, second = await claim(storage, worker)
-        assert (first.id, first.kind, first.deadline_in) == (strange, "never heard of", None)
+        assert (first.id, first.kind, first.deadline_in) == (strange, "never seen", None)
         assert second.id == late
         assert second.deadline_in is not None
         assert -60 < second.deadline_in <= -1
 
-    async def test_a_claimed_job_comes_with_all_that_its_run_needs(
-        self, storage: QueueStorage, worker: WorkerInfo
-    ) -> None:
+    async def test_a_claimed_job_has_all_that_its_run_needs(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = new_job(
             kind="k",
             arguments=b'{"n":1}',
@@ -217,7 +215,9 @@ class ClaimingContract(ContractBase):
         assert claimed.deadline_in is not None
         assert 540 < claimed.deadline_in <= 600
 
-    async def test_a_claimed_job_without_options_comes_without(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_a_claimed_job_without_options_has_the_defaults(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
         await add_job(storage)
         claimed = await claim_one(storage, worker)
         assert (claimed.priority, claimed.timeout, claimed.deadline_in, claimed.backoff) == (0, None, None, None)
@@ -236,7 +236,7 @@ class ClaimingContract(ContractBase):
         assert before <= record.started_at <= await storage.now()
         assert record.finished_at is None
 
-    async def test_each_lease_is_greater_than_any_before(
+    async def test_each_lease_is_greater_than_all_previous_ones(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         there = await register_worker(other, queues=("there",))
@@ -252,7 +252,7 @@ class ClaimingContract(ContractBase):
                 await settle(storage, worker, job, Ending.RELEASE)
         assert len(set(leases)) == len(leases) == 24
 
-    # Who claims
+    # Workers
 
     async def test_a_worker_that_is_not_registered_claims_nothing(self, storage: QueueStorage) -> None:
         job = await add_job(storage)
@@ -261,7 +261,7 @@ class ClaimingContract(ContractBase):
         )
         assert await state_of(storage, job) is JobState.PENDING
 
-    async def test_a_worker_that_was_forgotten_claims_nothing(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_a_deregistered_worker_claims_nothing(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         await add_job(storage)
         await storage.deregister(worker.id)
         assert await storage.settle_and_claim(worker.id, (), Claim(("default",), 1)) == SettleAndClaimResult(
@@ -275,8 +275,8 @@ class ClaimingContract(ContractBase):
         claimed = await claim_one(storage, worker)
         await self.advance(storage, worker.lost_after + 1)
         settlement = Settlement(job, claimed.lease, Ending.COMPLETE, b"1")
-        exchange = await other.settle_and_claim(worker.id, [settlement], Claim(("default",), 1))
-        assert exchange == SettleAndClaimResult([JobState.COMPLETED], [], alive=False)
+        result = await other.settle_and_claim(worker.id, [settlement], Claim(("default",), 1))
+        assert result == SettleAndClaimResult([JobState.COMPLETED], [], alive=False)
         assert await state_of(storage, waiting) is JobState.PENDING
 
     async def test_a_worker_that_beats_again_in_time_claims_again(
@@ -289,18 +289,20 @@ class ClaimingContract(ContractBase):
         await asyncio.to_thread(heartbeat.close)
         await claim_one(storage, worker)
 
-    async def test_one_exchange_settles_and_claims(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_one_call_settles_and_claims(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         jobs = [await add_job(storage) for _ in range(4)]
         first = await claim(storage, worker, 2)
         settlements = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in first]
-        exchange = await storage.settle_and_claim(worker.id, settlements, Claim(("default",), 2))
-        assert exchange.settled == [JobState.COMPLETED] * 2
-        assert exchange.alive
-        assert [job.id for job in exchange.claimed] == jobs[2:]
+        result = await storage.settle_and_claim(worker.id, settlements, Claim(("default",), 2))
+        assert result.settled == [JobState.COMPLETED] * 2
+        assert result.alive
+        assert [job.id for job in result.claimed] == jobs[2:]
 
-    async def test_an_exchange_of_nothing_is_fine(self, storage: QueueStorage, worker: WorkerInfo) -> None:
-        exchange = await storage.settle_and_claim(worker.id)
-        assert (exchange.settled, exchange.claimed) == ([], [])
+    async def test_a_call_without_settlements_and_claim_does_nothing(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        result = await storage.settle_and_claim(worker.id)
+        assert (result.settled, result.claimed) == ([], [])
 
     # Many at once
 
@@ -336,22 +338,22 @@ class ClaimingContract(ContractBase):
             worker = await register_worker(place)
             settlements: list[Settlement] = []
             while True:
-                exchange = await place.settle_and_claim(worker.id, settlements, Claim(("default",), 7))
-                assert exchange.settled == [JobState.COMPLETED] * len(settlements)
-                if not exchange.claimed:
+                result = await place.settle_and_claim(worker.id, settlements, Claim(("default",), 7))
+                assert result.settled == [JobState.COMPLETED] * len(settlements)
+                if not result.claimed:
                     return
-                runs.extend(job.id for job in exchange.claimed)
-                settlements = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in exchange.claimed]
+                runs.extend(job.id for job in result.claimed)
+                settlements = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in result.claimed]
 
         await asyncio.gather(*(drain(place) for place in (storage, other) * 3))
-        # SKIP LOCKED may show one drainer nothing while another holds the last jobs, but nothing is left behind by all.
+        # SKIP LOCKED may hide the last jobs, which one worker locks, from another; no job is left over by all of them.
         assert sorted(runs) == sorted(job.id for job in jobs)
         assert (await storage.counts("default"))["default"][JobState.COMPLETED] == 300
 
     async def test_jobs_added_while_others_claim_are_all_claimed(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
-        # Adds commit in another order than they begin: a claimer that only looks ahead would pass some by.
+        # Adds commit in another order than they begin: a claim that only looks ahead would skip some.
         jobs = [new_job() for _ in range(60)]
         seen: list[UUID] = []
 

@@ -33,7 +33,7 @@ BATCH_OPERATIONS = ("abort", "disable", "enable", "retry", "delete")
 
 
 class ControlContract(ContractBase):
-    """What people do to jobs happens at once, or is asked of the worker that runs them."""
+    """An operator's change happens at once, or is requested from the worker that runs the job."""
 
     async def _check(
         self,
@@ -44,7 +44,7 @@ class ControlContract(ContractBase):
         after: Callable[[JobState], JobState | None],
         asks: StopRequest | None = None,
     ) -> dict[JobState, UUID]:
-        """See what an operation does to a job in each state, and return the jobs."""
+        """Check what an operation does to a job in each state, and return the jobs."""
         jobs: dict[JobState, UUID] = {}
         for state in JobState:
             with case(state):
@@ -81,7 +81,7 @@ class ControlContract(ContractBase):
                 assert before <= record.finished_at <= now
 
     async def test_a_job_aborted_before_its_start_never_runs(self, storage: QueueStorage, worker: WorkerInfo) -> None:
-        # BLOCKED first: it is claimed on the way, and nothing else may be PENDING then.
+        # BLOCKED first: that job is claimed on the way, and no other job may be PENDING then.
         states = (S.BLOCKED, S.SCHEDULED, S.DISABLED, S.PENDING)
         jobs = [await job_in(storage, worker, state) for state in states]
         await storage.abort(jobs)
@@ -105,16 +105,16 @@ class ControlContract(ContractBase):
         assert await storage.check_leases(worker.id, [(job, again.lease)]) == [LeaseStatus(True)]
         assert await settle(storage, worker, again, Ending.RETRY) is S.PENDING
 
-    async def test_a_request_to_abort_is_repeated_without_harm(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_a_request_to_abort_can_be_repeated(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await job_in(storage, worker, S.PROCESSING)
         for _ in range(2):
             assert await storage.abort([job]) == [Change(job, S.PROCESSING, S.PROCESSING, asked=True)]
 
     @pytest.mark.parametrize("order", [("abort", "disable"), ("disable", "abort")], ids=" then ".join)
-    async def test_an_abort_is_stronger_than_a_disable_whichever_came_first(
+    async def test_an_abort_wins_over_a_disable_in_either_order(
         self, storage: QueueStorage, worker: WorkerInfo, order: tuple[str, str]
     ) -> None:
-        # As it is for a job that does not run: a disabled one can be aborted, an aborted one can't be disabled.
+        # As for a job that does not run: a disabled job can be aborted, an aborted job cannot be disabled.
         job = await add_job(storage)
         claimed = await claim_one(storage, worker)
         for operation in order:
@@ -139,7 +139,7 @@ class ControlContract(ContractBase):
         assert len(changes) == 5
         assert await storage.get([*untouched, *(mine[state] for state in FINISHED)]) == before
         assert (await read(storage, mine[S.PROCESSING])).aborting
-        assert await storage.abort_run("never heard of") == []
+        assert await storage.abort_run("never seen") == []
 
     # disable and enable
 
@@ -190,7 +190,7 @@ class ControlContract(ContractBase):
         assert (await storage.promote()).promoted == 1
         assert await state_of(storage, job) is S.PENDING
 
-    async def test_a_job_whose_time_came_while_it_was_disabled_waits_no_more_when_enabled(
+    async def test_a_job_whose_time_came_while_it_was_disabled_is_pending_when_enabled(
         self, storage: QueueStorage
     ) -> None:
         job = await add_job(storage, run_at=600.0)
@@ -199,7 +199,7 @@ class ControlContract(ContractBase):
         assert (await storage.promote()).promoted == 0
         assert await storage.enable([job]) == [Change(job, S.DISABLED, S.PENDING)]
 
-    async def test_enable_takes_back_a_request_to_disable(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_enable_withdraws_a_request_to_disable(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await add_job(storage)
         claimed = await claim_one(storage, worker)
         await storage.disable([job])
@@ -209,9 +209,7 @@ class ControlContract(ContractBase):
         assert await storage.check_leases(worker.id, [(job, claimed.lease)]) == [LeaseStatus(True)]
         assert await settle(storage, worker, claimed, Ending.RETRY) is S.PENDING
 
-    async def test_enable_does_not_take_back_a_request_to_abort(
-        self, storage: QueueStorage, worker: WorkerInfo
-    ) -> None:
+    async def test_enable_does_not_withdraw_a_request_to_abort(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await add_job(storage)
         claimed = await claim_one(storage, worker)
         await storage.abort([job])
@@ -225,7 +223,7 @@ class ControlContract(ContractBase):
             storage, other, worker, "retry", lambda state: S.PENDING if state in (S.FAILED, S.ABORTED) else state
         )
 
-    async def test_a_retried_job_has_all_attempts_anew_and_keeps_its_history(
+    async def test_a_retried_job_has_all_attempts_again_and_keeps_its_history(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
         job = await add_job(storage, max_attempts=2)
@@ -275,13 +273,13 @@ class ControlContract(ContractBase):
             assert await storage.abort_run(state.value) == []
             assert await storage.delete([job]) == [Change(job, None, None)]
 
-    async def test_deleting_takes_the_history_along(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_deleting_removes_the_history(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await job_in(storage, worker, S.FAILED)
         await storage.delete([job])
         await add_job(storage, id=job)
         assert (await read(storage, job)).attempts == ()
 
-    async def test_deleted_running_jobs_are_nobodys(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_the_lease_of_a_deleted_running_job_is_over(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         await job_in(storage, worker, S.PROCESSING)
         job = await job_in(storage, worker, S.PROCESSING)
         await storage.delete([job])
@@ -303,11 +301,11 @@ class ControlContract(ContractBase):
         assert await storage.get(keep) == kept
         assert (await storage.counts("default"))["default"] == dict.fromkeys(S, 0)
         assert await storage.clear("default") == 0
-        assert await storage.clear("never heard of") == 0
+        assert await storage.clear("never seen") == 0
         assert {job.id for job in await storage.recover_claims(worker.id, [])} == {keep[states.index(S.PROCESSING)]}
         assert await claim(storage, worker) == []
 
-    async def test_clearing_while_jobs_are_added_claimed_and_settled_leaves_no_ghost(
+    async def test_clearing_while_jobs_are_added_claimed_and_settled_leaves_no_remains(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         second = await register_worker(other)
@@ -323,14 +321,14 @@ class ControlContract(ContractBase):
             assert set(settled) <= {None, S.SCHEDULED}
             await storage.clear("default")
             for who, leases in ((worker, held), (second, late)):
-                holds = await storage.check_leases(who.id, [(job.id, job.lease) for job in leases])
-                assert not any(hold.held for hold in holds)
+                statuses = await storage.check_leases(who.id, [(job.id, job.lease) for job in leases])
+                assert not any(status.held for status in statuses)
                 assert await storage.recover_claims(who.id, []) == []
             assert (await storage.counts("default"))["default"] == dict.fromkeys(S, 0)
 
     # Batches
 
-    async def test_an_unknown_job_is_answered_as_not_there(self, storage: QueueStorage) -> None:
+    async def test_an_unknown_job_is_answered_with_none(self, storage: QueueStorage) -> None:
         for operation in BATCH_OPERATIONS:
             stranger = new_id()
             [change] = await getattr(storage, operation)([stranger])
@@ -372,7 +370,7 @@ class ControlContract(ContractBase):
                 assert [(change.id, change.after) for change in changes] == [(job, after)] * 2
                 assert await state_of(storage, job) is after
 
-    # Races: whichever comes first, the outcome is the same
+    # Races: the outcome is the same in either order
 
     async def test_an_abort_at_the_same_time_as_a_completion_does_not_overwrite_it(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
@@ -381,7 +379,7 @@ class ControlContract(ContractBase):
             job = await add_job(storage)
             claimed = await claim_one(storage, worker)
             both: list[Any] = [settle(storage, worker, claimed, result=b"1"), other.abort([job])]
-            # Which one starts first takes turns.
+            # The two start first in turn.
             answers = await asyncio.gather(*(both if turn % 2 else reversed(both)))
             state, [change] = answers if turn % 2 else reversed(answers)
             assert state is S.COMPLETED

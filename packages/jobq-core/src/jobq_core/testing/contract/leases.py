@@ -1,4 +1,4 @@
-"""Running jobs: whether a lease stands, what came without an answer, and how far a job is."""
+"""Running jobs: marking starts, checking leases, recovering claims, and progress."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ PROGRESS = [
     *(Progress(details=details) for details in (0, False, [], {}, None, 1.5, [None], {"a": {"b": [[1]]}})),
     Progress(details=["x" * 60_000]),
 ]
-"""Reports that must come back as they are, falsy details included."""
+"""Reports that must be returned as they are, falsy details included."""
 
 
 def report(claimed: ClaimedJob, progress: Progress = HALF) -> ProgressReport:
-    """Make a report about a claimed job."""
+    """Return a report of a claimed job."""
     return ProgressReport(id=claimed.id, lease=claimed.lease, progress=progress)
 
 
-class HoldingContract(ContractBase):
-    """A worker can note what begins, ask what it still holds, find what it missed, and say how far it is."""
+class LeasesContract(ContractBase):
+    """A worker can mark starts, check its leases, recover lost claims and report progress."""
 
-    # begin
+    # mark_started
 
-    async def test_only_a_run_that_is_held_begins(
+    async def test_only_a_run_whose_lease_is_held_is_marked_as_started(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         await storage.add([new_job(max_attempts=1) for _ in range(3)])
@@ -55,7 +55,7 @@ class HoldingContract(ContractBase):
         assert await storage.mark_started(stranger.id, [mine]) == [False]
         assert await storage.mark_started(worker.id, []) == []
 
-    async def test_beginning_changes_nothing_that_is_seen(
+    async def test_marking_a_start_changes_nothing_in_the_record(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         job = await add_job(storage, max_attempts=1)
@@ -70,12 +70,12 @@ class HoldingContract(ContractBase):
         ]
         assert await settle(storage, worker, claimed, Ending.ABORT) is JobState.ABORTED
 
-    async def test_many_begin_at_once(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_many_runs_are_marked_as_started_at_once(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         await storage.add([new_job(max_attempts=1) for _ in range(1_200)])
         leases = [(job.id, job.lease) for job in await claim(storage, worker, 1_200)]
         assert await storage.mark_started(worker.id, leases) == [True] * 1_200
 
-    # held
+    # check_leases
 
     async def test_a_claimed_job_is_held(self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo) -> None:
         await add_job(storage)
@@ -86,7 +86,7 @@ class HoldingContract(ContractBase):
             "it is another's"
         )
 
-    async def test_a_hold_tells_what_its_job_was_asked_to_do(
+    async def test_a_lease_status_has_the_request_to_its_job(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         await storage.add([new_job() for _ in range(3)])
@@ -100,7 +100,7 @@ class HoldingContract(ContractBase):
             LeaseStatus(True, StopRequest.DISABLE),
         ]
 
-    async def test_a_lease_is_held_until_its_expired_worker_is_rescued_from(
+    async def test_a_lease_is_held_until_the_jobs_of_its_expired_worker_are_rescued(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
         await add_job(storage)
@@ -123,29 +123,29 @@ class HoldingContract(ContractBase):
         await (other.delete([claimed.id]) if removed == "delete" else other.clear("default"))
         assert await storage.check_leases(worker.id, [(claimed.id, claimed.lease)]) == [LeaseStatus(False)]
 
-    async def test_holds_are_answered_in_order_and_strangers_are_not_held(
+    async def test_leases_are_answered_in_order_and_those_of_others_are_not_held(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
         await storage.add([new_job() for _ in range(2)])
         one, two = await claim(storage, worker)
         asked = [(new_id(), one.lease), (two.id, two.lease), (one.id, two.lease), (one.id, one.lease)]
-        assert [hold.held for hold in await storage.check_leases(worker.id, asked)] == [False, True, False, True]
+        assert [status.held for status in await storage.check_leases(worker.id, asked)] == [False, True, False, True]
         assert await storage.check_leases(worker.id, []) == []
 
-    async def test_more_than_a_thousand_leases_can_be_asked_about(
+    async def test_more_than_a_thousand_leases_can_be_checked_at_once(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
         await storage.add([new_job() for _ in range(1_200)])
         claimed = await claim(storage, worker, 1_200)
         await storage.abort([claimed[1_100].id])
-        holds = await storage.check_leases(worker.id, [(job.id, job.lease) for job in claimed])
-        assert [n for n, hold in enumerate(holds) if hold != LeaseStatus(True)] == [1_100]
+        statuses = await storage.check_leases(worker.id, [(job.id, job.lease) for job in claimed])
+        assert [n for n, status in enumerate(statuses) if status != LeaseStatus(True)] == [1_100]
         assert len(await storage.recover_claims(worker.id, [job.lease for job in claimed])) == 0
         assert len(await storage.recover_claims(worker.id, [])) == 1_200
 
-    # adopt
+    # recover_claims
 
-    async def test_jobs_claimed_by_an_exchange_whose_answer_never_came_are_found(
+    async def test_jobs_claimed_by_a_call_whose_answer_was_lost_are_recovered(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         stranger = await register_worker(storage)
@@ -156,16 +156,16 @@ class HoldingContract(ContractBase):
         first, second, settled = await claim(storage, worker, 3)
         await claim_one(storage, stranger)
         await settle(storage, worker, settled)
-        [adopted] = await other.recover_claims(worker.id, [second.lease])
+        [recovered] = await other.recover_claims(worker.id, [second.lease])
         for name in ("id", "lease", "queue", "kind", "arguments", "attempt", "max_attempts", "priority", "timeout"):
-            assert getattr(adopted, name) == getattr(first, name)
-        assert (adopted.backoff, adopted.run_id, adopted.tags) == (b"{}", "r", ("t",))
-        assert adopted.deadline_in is not None
-        assert 540 < adopted.deadline_in <= 600
+            assert getattr(recovered, name) == getattr(first, name)
+        assert (recovered.backoff, recovered.run_id, recovered.tags) == (b"{}", "r", ("t",))
+        assert recovered.deadline_in is not None
+        assert 540 < recovered.deadline_in <= 600
         assert sorted(job.id for job in await storage.recover_claims(worker.id, [])) == sorted([first.id, second.id])
         assert await storage.recover_claims(worker.id, [first.lease, second.lease, 0]) == []
 
-    async def test_adopting_changes_nothing(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_recovering_claims_changes_nothing(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await add_job(storage)
         claimed = await claim_one(storage, worker)
         before = await read(storage, job)
@@ -173,7 +173,7 @@ class HoldingContract(ContractBase):
         assert await read(storage, job) == before
         assert await settle(storage, worker, claimed) is JobState.COMPLETED
 
-    async def test_jobs_that_were_taken_away_are_not_adopted(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_rescued_and_deleted_jobs_are_not_recovered(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         await add_job(storage)
         await claim_one(storage, worker)
         await self.advance(storage, worker.lost_after + 1)
@@ -196,7 +196,9 @@ class HoldingContract(ContractBase):
                 assert status.progress == progress
                 assert type(status.progress.details) is type(progress.details)
 
-    async def test_progress_is_not_the_reporters_own_object(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_stored_progress_does_not_share_the_reporters_object(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
         job = await add_job(storage)
         details: dict[str, Any] = {"rows": [1]}
         await storage.progress(worker.id, [report(await claim_one(storage, worker), Progress(details=details))])

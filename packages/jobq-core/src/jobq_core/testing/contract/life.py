@@ -58,13 +58,13 @@ CALLS: dict[str, Callable[[QueueStorage], Any]] = {
     "set_retention": lambda s: s.set_retention({"default": Retention()}),
     "prune": lambda s: s.prune(),
 }
-"""Every operation that goes to the data."""
+"""Every operation on the data."""
 
 
 class LifeContract(ContractBase):
-    """A storage opens, closes, survives cancelled callers, and has a clock of its own."""
+    """A storage opens, closes, survives cancelled callers, and has its own clock."""
 
-    async def test_closing_twice_is_fine(self, storage: QueueStorage) -> None:
+    async def test_a_storage_can_be_closed_twice(self, storage: QueueStorage) -> None:
         await storage.close()
         await storage.close()
 
@@ -83,7 +83,7 @@ class LifeContract(ContractBase):
             async with storage.subscribe([FINISHED_TOPIC]):
                 pass
 
-    async def test_a_closed_storage_gives_no_heart(self, storage: QueueStorage) -> None:
+    async def test_a_closed_storage_gives_no_heartbeat(self, storage: QueueStorage) -> None:
         await storage.close()
         with pytest.raises(ClosedError):
             storage.heartbeat(worker_info())
@@ -133,30 +133,30 @@ class LifeContract(ContractBase):
         for each in (storage, other):
             assert timedelta(seconds=3600) <= await each.now() - now < timedelta(seconds=3660)
 
-    async def test_now_is_a_moment_of_utc(self, storage: QueueStorage) -> None:
-        # A storage whose clock were an hour off would still agree with itself: this holds it to the machine's.
+    async def test_now_is_in_utc(self, storage: QueueStorage) -> None:
+        # A storage whose clock is an hour wrong would pass all other tests: this compares it with the machine's.
         assert abs(await storage.now() - datetime.now(UTC)) < timedelta(minutes=5)
 
-    async def test_a_cancelled_add_is_whole_or_nothing_and_leaves_the_storage_usable(
+    async def test_a_cancelled_add_stores_all_or_nothing_and_leaves_the_storage_usable(
         self, storage: QueueStorage, other: QueueStorage
     ) -> None:
         batches = [[new_job() for _ in range(3)] for _ in range(30)]
         for turns, batch in enumerate(batches):
             await _cancelled(storage.add(batch), turns)
             await add_job(storage)
-        # What was cancelled may still take effect, as a whole.
+        # A cancelled operation may still take effect, as a whole.
         await storage.close()
         for batch in batches:
             assert len({record is None for record in await other.get([job.id for job in batch])}) == 1
 
-    async def test_a_cancelled_exchange_loses_no_job(
+    async def test_a_cancelled_settle_and_claim_loses_no_job(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         jobs = {await add_job(storage) for _ in range(40)}
         for turns in range(20):
             await _cancelled(storage.settle_and_claim(worker.id, (), Claim(("default",), 2)), turns)
         await storage.close()
-        # A server may hear late that its client is gone: a cancelled claim takes effect, or is undone, while we look.
+        # A server may notice late that its client is gone: the cancelled claim takes effect, or is undone, meanwhile.
         held: list[ClaimedJob] = []
         rest: list[ClaimedJob] = []
         while len(held) + len(rest) < len(jobs):
@@ -169,7 +169,7 @@ class LifeContract(ContractBase):
 
 
 async def _cancelled(operation: Any, turns: int) -> None:
-    """Cancel an operation after so many turns of the event loop, and wait until it has given up."""
+    """Cancel an operation after a number of turns of the event loop, and wait until it has ended."""
     task = asyncio.ensure_future(operation)
     for _ in range(turns):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Maintenance: who leads it, what comes due, what is taken back from the lost, and what is kept how long."""
+"""Maintenance: leadership, promotion, rescue and retention."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ S = JobState
 DAY = 86_400.0
 
 
-class UpkeepContract(ContractBase):
-    """What one worker does for all is harmless when two do it at once."""
+class MaintenanceContract(ContractBase):
+    """The maintenance is done by one worker, and is harmless when two do it at once."""
 
     # lead and resign
 
@@ -124,7 +124,7 @@ class UpkeepContract(ContractBase):
         await self.advance(storage, 101)
         assert (await storage.promote()).promoted == 1
 
-    async def test_without_waiting_jobs_nothing_is_next(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_without_waiting_jobs_there_is_no_next_time(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         promotion = await storage.promote()
         assert (promotion.promoted, promotion.next_in) == (0, None)
         for state in (S.DISABLED, S.PROCESSING, S.COMPLETED, S.PENDING):
@@ -200,7 +200,9 @@ class UpkeepContract(ContractBase):
             claimed = await claim(storage, worker)
             assert sorted(job.id for job in claimed) == sorted(job.id for job in jobs)
 
-    async def test_more_than_a_thousand_jobs_come_due(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_more_than_a_thousand_jobs_are_promoted_at_once(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
         await storage.add([new_job(run_at=10.0) for _ in range(1_500)])
         await self.advance(storage, 11)
         first = await storage.promote()
@@ -212,14 +214,14 @@ class UpkeepContract(ContractBase):
     # rescue
 
     async def _lost(self, storage: QueueStorage, **options: Any) -> tuple[UUID, WorkerInfo]:
-        """Make a job whose worker is lost."""
+        """Add a job whose worker is lost."""
         worker = await register_worker(storage, name="doomed", lost_after=5.0)
         job = await add_job(storage, **options)
         claimed = await start_one(storage, worker)
         assert claimed.id == job
         return job, worker
 
-    async def test_a_lost_worker_is_forgotten_and_its_jobs_are_taken_back(
+    async def test_a_lost_worker_is_removed_and_its_jobs_are_rescued(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         job, lost = await self._lost(storage, kind="k")
@@ -279,7 +281,7 @@ class UpkeepContract(ContractBase):
         assert (record.state, record.attempt) == (S.FAILED, 3)
         assert [attempt.number for attempt in record.attempts] == [1, 2, 3]
 
-    async def test_a_last_attempt_that_never_began_is_not_spent(
+    async def test_a_last_attempt_whose_run_never_started_is_not_spent(
         self, storage: QueueStorage, other: QueueStorage
     ) -> None:
         once, twice = [await add_job(storage, max_attempts=number) for number in (1, 2)]
@@ -294,7 +296,7 @@ class UpkeepContract(ContractBase):
             assert [job.attempt for job in lost.jobs] == [0, 1]
         record = await read(storage, once)
         assert (record.state, record.attempt, record.attempts, record.error) == (S.PENDING, 0, (), None)
-        # The first of several counts from its claim on; what comes after it, once its run begins.
+        # The first of several attempts counts from its claim on; a later one once its run starts.
         record = await read(storage, twice)
         assert (record.state, record.attempt, len(record.attempts)) == (S.PENDING, 1, 1)
         worker = await register_worker(storage, lost_after=5.0)
@@ -304,7 +306,7 @@ class UpkeepContract(ContractBase):
         assert [(job.attempt, job.state) for job in lost.jobs] == [(1, S.FAILED), (2, S.FAILED)]
 
     @pytest.mark.parametrize(("request_", "state"), [("abort", S.ABORTED), ("disable", S.DISABLED)])
-    async def test_a_rescued_job_that_never_began_stops_without_an_error(
+    async def test_a_rescued_job_whose_run_never_started_stops_without_an_error(
         self, storage: QueueStorage, worker: WorkerInfo, request_: str, state: JobState
     ) -> None:
         lost = await register_worker(storage, lost_after=5.0)
@@ -319,7 +321,7 @@ class UpkeepContract(ContractBase):
         await (storage.enable if state is S.DISABLED else storage.retry)([job])
         assert (await start_one(storage, worker)).attempt == 1
 
-    async def test_a_run_that_began_under_an_earlier_lease_has_not_begun_under_the_next(
+    async def test_a_start_marked_under_an_earlier_lease_does_not_count_under_the_next(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
         job = await add_job(storage, max_attempts=1)
@@ -331,13 +333,13 @@ class UpkeepContract(ContractBase):
         assert [(rescued.state, rescued.attempt) for rescued in lost.jobs] == [(S.PENDING, 0)]
         assert (await read(storage, job)).attempts == ()
 
-    async def test_a_begin_that_is_refused_notes_nothing(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_a_refused_start_mark_records_nothing(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await add_job(storage, max_attempts=1)
         first = await claim_one(storage, worker)
         await settle(storage, worker, first, Ending.RELEASE)
         present = await claim_one(storage, worker)
         stranger = await register_worker(storage)
-        # Late, under the lease of before; and by somebody who holds nothing.
+        # Too late, under the previous lease; and by a worker that does not hold the job.
         assert await storage.mark_started(worker.id, [(job, first.lease)]) == [False]
         assert await storage.mark_started(stranger.id, [(job, present.lease)]) == [False]
         await storage.deregister(worker.id)
@@ -345,7 +347,7 @@ class UpkeepContract(ContractBase):
         assert [(rescued.state, rescued.attempt) for rescued in lost.jobs] == [(S.PENDING, 0)]
         assert (await read(storage, job)).attempts == ()
 
-    async def test_a_lost_worker_without_jobs_is_met_once(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_a_lost_worker_without_jobs_is_reported_once(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         await self.advance(storage, worker.lost_after + 1)
         [lost] = await storage.rescue()
         assert (lost.worker, lost.name, lost.jobs) == (worker.id, worker.name, [])
@@ -365,7 +367,7 @@ class UpkeepContract(ContractBase):
         ("max_attempts", "request_", "state"),
         [(10, None, S.PENDING), (1, None, S.FAILED), (10, "abort", S.ABORTED), (10, "disable", S.DISABLED)],
     )
-    async def test_running_jobs_whose_worker_is_gone_are_taken_back(
+    async def test_running_jobs_of_an_unregistered_worker_are_rescued(
         self,
         storage: QueueStorage,
         worker: WorkerInfo,
@@ -451,15 +453,15 @@ class UpkeepContract(ContractBase):
                 other.rescue(),
             ]
             answers = await asyncio.gather(*(both if turn % 2 else reversed(both)))
-            exchange, [lost] = answers if turn % 2 else reversed(answers)
+            result, [lost] = answers if turn % 2 else reversed(answers)
             state = await state_of(storage, job)
-            if exchange.settled == [None]:
+            if result.settled == [None]:
                 assert ([each.id for each in lost.jobs], state) == ([job], S.PENDING)
             else:
-                assert (exchange.settled, lost.jobs, state) == ([S.COMPLETED], [], S.COMPLETED)
+                assert (result.settled, lost.jobs, state) == ([S.COMPLETED], [], S.COMPLETED)
             await storage.clear("default")
 
-    async def test_a_claim_at_the_same_time_as_its_worker_is_forgotten_strands_no_job(
+    async def test_a_claim_at_the_same_time_as_its_worker_is_removed_strands_no_job(
         self, storage: QueueStorage, other: QueueStorage
     ) -> None:
         for turn in range(10):
@@ -518,7 +520,7 @@ class UpkeepContract(ContractBase):
         assert await state_of(storage, job) is None
         assert (await storage.counts("default"))["default"] == dict.fromkeys(S, 0)
 
-    async def test_retention_is_of_a_queue_and_the_last_word_counts(
+    async def test_retention_belongs_to_a_queue_and_the_last_call_counts(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         here, there, default = [
@@ -536,7 +538,7 @@ class UpkeepContract(ContractBase):
         assert await state_of(storage, default) is S.COMPLETED
 
     @pytest.mark.parametrize("state", [state for state in JobState if state not in (S.COMPLETED, S.FAILED, S.ABORTED)])
-    async def test_unfinished_jobs_are_kept_for_ever(
+    async def test_unfinished_jobs_are_never_pruned(
         self, storage: QueueStorage, worker: WorkerInfo, state: JobState
     ) -> None:
         await storage.set_retention({"default": Retention(completed=0, failed=0, aborted=0)})
@@ -565,7 +567,7 @@ class UpkeepContract(ContractBase):
         await self.advance(storage, DAY + 1)
         assert await storage.prune() == 1
 
-    async def test_pruning_takes_the_history_along(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_pruning_removes_the_history(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await job_in(storage, worker, S.FAILED, fingerprint=bytes(16))
         await self.advance(storage, 15 * DAY)
         await storage.prune()

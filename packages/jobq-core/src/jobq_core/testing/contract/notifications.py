@@ -1,4 +1,4 @@
-"""The doorbell: whom each change rings for. That it stays silent for the rest is not promised, and not tested."""
+"""Notifications: the topics that each change notifies. Needless notifications are allowed, and not tested."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ from jobq_core.testing.helpers import (
 )
 
 SAFETY_NET = 20.0
-"""Seconds after which a ring that has not come is a failure; one that comes takes milliseconds."""
+"""Seconds after which a missing notification is a failure; others take milliseconds."""
 
 TOPIC = queue_topic("default")
 ALL_TOPICS = (TOPIC, FINISHED_TOPIC, PROGRESS_TOPIC, REQUEST_TOPIC, WAITING_TOPIC)
 
 Act = Callable[[], Awaitable[object]]
-Prepare = Callable[["DoorbellContract", QueueStorage, WorkerInfo], Awaitable[Act]]
+Prepare = Callable[["NotificationsContract", QueueStorage, WorkerInfo], Awaitable[Act]]
 
 
-async def heard(subscription: Subscription, topic: str) -> None:
-    """Wait until a topic rings."""
+async def notified(subscription: Subscription, topic: str) -> None:
+    """Wait until a topic is notified."""
     async with asyncio.timeout(SAFETY_NET):
         while topic not in await subscription.wait():
             pass
 
 
 async def silence(subscription: Subscription) -> None:
-    """Wait until nothing is left to hear of what was done before."""
+    """Wait until all notifications of earlier changes have arrived."""
     async with asyncio.timeout(SAFETY_NET):
         while await subscription.wait(timeout=0.03):
             pass
@@ -61,7 +61,7 @@ async def silence(subscription: Subscription) -> None:
 def settling(ending: Ending, when: float | None = None, reason: str | None = None) -> Prepare:
     """Prepare a settlement."""
 
-    async def prepare(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+    async def prepare(suite: NotificationsContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
         await add_job(storage)
         claimed = await claim_one(storage, worker)
         return lambda: settle(storage, worker, claimed, ending, when=when, reason=reason, error=ERROR)
@@ -72,7 +72,7 @@ def settling(ending: Ending, when: float | None = None, reason: str | None = Non
 def controlling(operation: str, state: JobState, **options: object) -> Prepare:
     """Prepare an operation on a job in a state."""
 
-    async def prepare(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+    async def prepare(suite: NotificationsContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
         job = await job_in(storage, worker, state, run_id="r", **options)
         if operation == "abort_run":
             return lambda: storage.abort_run("r")
@@ -86,7 +86,7 @@ def controlling(operation: str, state: JobState, **options: object) -> Prepare:
 def adding(**options: object) -> Prepare:
     """Prepare adding a job."""
 
-    async def prepare(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+    async def prepare(suite: NotificationsContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
         return lambda: storage.add([new_job(**options)])
 
     return prepare
@@ -95,7 +95,7 @@ def adding(**options: object) -> Prepare:
 def rescuing(request: str | None = None, max_attempts: int = 10) -> Prepare:
     """Prepare the rescue of a job."""
 
-    async def prepare(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+    async def prepare(suite: NotificationsContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
         job = await add_job(storage, max_attempts=max_attempts)
         await start_one(storage, worker)
         if request is not None:
@@ -106,27 +106,27 @@ def rescuing(request: str | None = None, max_attempts: int = 10) -> Prepare:
     return prepare
 
 
-async def taking_back(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
-    """Prepare the taking back of a request to disable."""
+async def withdrawing(suite: NotificationsContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+    """Prepare the withdrawal of a request to disable."""
     job = await job_in(storage, worker, JobState.PROCESSING)
     await storage.disable([job])
     return lambda: storage.enable([job])
 
 
-async def promoting(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+async def promoting(suite: NotificationsContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
     """Prepare the promotion of a job."""
     await add_job(storage, run_at=60.0)
     await suite.advance(storage, 61)
     return storage.promote
 
 
-async def freeing(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
-    """Prepare the coming of a worker that knows a kind that nobody knew."""
+async def unblocking(suite: NotificationsContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+    """Prepare the registration of a worker that knows an unknown kind."""
     await job_in(storage, worker, JobState.BLOCKED, kind="rare")
     return lambda: register_worker(storage, kinds=("rare",))
 
 
-async def reporting(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+async def reporting(suite: NotificationsContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
     """Prepare a report of progress."""
     job = await add_job(storage)
     claimed = await claim_one(storage, worker)
@@ -134,7 +134,7 @@ async def reporting(suite: DoorbellContract, storage: QueueStorage, worker: Work
     return lambda: storage.progress(worker.id, [report])
 
 
-async def changing_details(suite: DoorbellContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+async def changing_details(suite: NotificationsContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
     """Prepare a report that changes nothing but the details."""
     job = await add_job(storage)
     claimed = await claim_one(storage, worker)
@@ -146,7 +146,7 @@ async def changing_details(suite: DoorbellContract, storage: QueueStorage, worke
 
 S = JobState
 
-RINGS: dict[str, dict[str, Prepare]] = {
+CHANGES: dict[str, dict[str, Prepare]] = {
     TOPIC: {
         "add": adding(),
         "retry at once": settling(Ending.RETRY),
@@ -155,7 +155,7 @@ RINGS: dict[str, dict[str, Prepare]] = {
         "enable": controlling("enable", S.DISABLED),
         "promote": promoting,
         "rescue": rescuing(),
-        "register a worker that knows the kind": freeing,
+        "register a worker that knows the kind": unblocking,
     },
     FINISHED_TOPIC: {
         "complete": settling(Ending.COMPLETE),
@@ -179,7 +179,7 @@ RINGS: dict[str, dict[str, Prepare]] = {
         "abort a running job": controlling("abort", S.PROCESSING),
         "abort a run of running jobs": controlling("abort_run", S.PROCESSING),
         "disable a running job": controlling("disable", S.PROCESSING),
-        "enable a running job again": taking_back,
+        "enable a running job again": withdrawing,
         "delete a running job": controlling("delete", S.PROCESSING),
         "clear a running job": controlling("clear", S.PROCESSING),
         "rescue": rescuing(),
@@ -191,53 +191,57 @@ RINGS: dict[str, dict[str, Prepare]] = {
         "enable before its time": controlling("enable", S.DISABLED, run_at=600.0),
     },
 }
-"""By topic, the changes that ring for it."""
+"""The changes that notify a topic, by topic."""
 
 
-class DoorbellContract(ContractBase):
-    """Whoever listens for a change is told of it, in this process and in others."""
+class NotificationsContract(ContractBase):
+    """Each change notifies its subscriptions, in this process and in others."""
 
     @pytest.mark.parametrize("topic", ALL_TOPICS)
-    async def test_each_change_rings_for_those_whom_it_concerns(
+    async def test_each_change_notifies_the_subscriptions_to_its_topic(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, topic: str
     ) -> None:
         async with storage.subscribe([topic]) as here, other.subscribe([topic]) as there:
-            for name, prepare in RINGS[topic].items():
+            for name, prepare in CHANGES[topic].items():
                 with case(name):
                     await storage.clear("default")
                     await storage.register(worker)
                     act = await prepare(self, storage, worker)
-                    # A ring of the preparation, arriving late, must not pass for that of the act.
+                    # A late notification of the preparation must not be taken for that of the act.
                     await asyncio.gather(silence(here), silence(there))
                     await act()
-                    await asyncio.gather(heard(here, topic), heard(there, topic))
+                    await asyncio.gather(notified(here, topic), notified(there, topic))
 
-    async def test_a_ring_wakes_a_listener_that_waits_already(self, storage: QueueStorage, other: QueueStorage) -> None:
+    async def test_a_notification_wakes_a_subscription_that_waits(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
         async with other.subscribe([TOPIC]) as subscription:
             await silence(subscription)
-            waiting = asyncio.create_task(heard(subscription, TOPIC))
+            waiting = asyncio.create_task(notified(subscription, TOPIC))
             await asyncio.sleep(0)
             await add_job(storage)
             await waiting
 
-    async def test_a_ring_between_two_waits_is_not_lost(self, storage: QueueStorage, other: QueueStorage) -> None:
+    async def test_a_notification_between_two_waits_is_not_lost(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
         async with other.subscribe([TOPIC, WAITING_TOPIC]) as quiet, other.subscribe([TOPIC]) as witness:
             for _ in range(5):
                 await asyncio.gather(silence(quiet), silence(witness))
                 await add_job(storage)
-                await heard(witness, TOPIC)
-                await heard(quiet, TOPIC)
+                await notified(witness, TOPIC)
+                await notified(quiet, TOPIC)
 
-    async def test_a_wait_returns_all_the_topics_that_rang(self, storage: QueueStorage, other: QueueStorage) -> None:
+    async def test_a_wait_returns_all_notified_topics(self, storage: QueueStorage, other: QueueStorage) -> None:
         async with other.subscribe(ALL_TOPICS) as subscription:
             await silence(subscription)
             await storage.add([new_job(), new_job(run_at=60.0)])
             await storage.abort([await add_job(storage)])
-            rang: set[str] = set()
+            topics: set[str] = set()
             async with asyncio.timeout(SAFETY_NET):
-                while not rang >= {TOPIC, WAITING_TOPIC, FINISHED_TOPIC}:
-                    rang |= await subscription.wait()
-            assert rang <= set(ALL_TOPICS)
+                while not topics >= {TOPIC, WAITING_TOPIC, FINISHED_TOPIC}:
+                    topics |= await subscription.wait()
+            assert topics <= set(ALL_TOPICS)
 
     async def test_each_queue_has_a_topic_of_its_own(self, storage: QueueStorage, other: QueueStorage) -> None:
         queues = ["a", "b", "with space, 'quote' and ünïcode " * 7]
@@ -245,15 +249,19 @@ class DoorbellContract(ContractBase):
             for queue in queues:
                 await silence(subscription)
                 await add_job(storage, queue=queue)
-                await heard(subscription, queue_topic(queue))
+                await notified(subscription, queue_topic(queue))
 
-    async def test_a_wait_for_nothing_returns_empty_at_its_timeout(self, storage: QueueStorage) -> None:
+    async def test_a_wait_without_a_notification_returns_an_empty_set_at_its_timeout(
+        self, storage: QueueStorage
+    ) -> None:
         async with storage.subscribe(ALL_TOPICS) as subscription:
             await silence(subscription)
             assert await subscription.wait(timeout=0.01) == frozenset()
             assert await subscription.wait(timeout=0) == frozenset()
 
-    async def test_every_listener_hears_each_ring(self, storage: QueueStorage, other: QueueStorage) -> None:
+    async def test_every_subscription_receives_each_notification(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
         async with (
             storage.subscribe([TOPIC]) as one,
             storage.subscribe([TOPIC]) as two,
@@ -263,20 +271,20 @@ class DoorbellContract(ContractBase):
             for _ in range(3):
                 await asyncio.gather(*map(silence, everybody))
                 await add_job(storage)
-                await asyncio.gather(*(heard(each, TOPIC) for each in everybody))
+                await asyncio.gather(*(notified(each, TOPIC) for each in everybody))
 
-    async def test_a_listener_that_left_does_not_disturb_the_others(
+    async def test_a_subscription_that_ended_does_not_disturb_the_others(
         self, storage: QueueStorage, other: QueueStorage
     ) -> None:
         async with other.subscribe([TOPIC, WAITING_TOPIC]) as stays:
             async with other.subscribe([TOPIC]) as leaves:
                 await add_job(storage)
-                await heard(leaves, TOPIC)
+                await notified(leaves, TOPIC)
             await silence(stays)
             await add_job(storage)
-            await heard(stays, TOPIC)
+            await notified(stays, TOPIC)
 
-    async def test_a_wait_that_is_cancelled_loses_no_later_ring(
+    async def test_a_cancelled_wait_loses_no_later_notification(
         self, storage: QueueStorage, other: QueueStorage
     ) -> None:
         async with other.subscribe([TOPIC]) as subscription:
@@ -288,7 +296,7 @@ class DoorbellContract(ContractBase):
                 waiting.cancel()
                 await asyncio.wait([waiting])
             await add_job(storage)
-            await heard(subscription, TOPIC)
+            await notified(subscription, TOPIC)
 
     async def test_closing_the_storage_ends_the_waiting_with_closed_error(
         self, storage: QueueStorage, other: QueueStorage
@@ -303,14 +311,14 @@ class DoorbellContract(ContractBase):
                     await waiting
                 with pytest.raises(ClosedError):
                     await subscription.wait()
-            # The other object lives on.
+            # The other object stays open.
             await add_job(other)
-            await heard(elsewhere, TOPIC)
+            await notified(elsewhere, TOPIC)
 
-    async def test_a_listener_in_many_rings_misses_none_for_good(
+    async def test_a_subscription_under_many_notifications_misses_none_for_good(
         self, storage: QueueStorage, other: QueueStorage
     ) -> None:
-        # Rings are coalesced, but after the last change there is a ring that was not yet given out.
+        # Notifications are coalesced, but after the last change there is one that `wait` has not returned yet.
         total = 40
         seen = 0
 

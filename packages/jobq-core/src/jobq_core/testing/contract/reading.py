@@ -1,4 +1,4 @@
-"""Reading: get, peek, find by each criterion and page by page, counts, and the newest output of equal arguments."""
+"""Reading: get, get_status, find by each criterion and page by page, counts, and the newest output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EQUALS: list[tuple[Any, Any, bool]] = [
     ({"a": None}, {}, False),
     ({"a": "é"}, {"a": "e\u0301"}, False),
 ]
-"""Arguments that were stored, arguments that are asked for, and whether they are the same."""
+"""Stored arguments, requested arguments, and whether they are equal."""
 
 
 async def found(storage: QueueStorage, **criteria: Any) -> list[UUID]:
@@ -48,11 +48,11 @@ async def paged(storage: QueueStorage, limit: int, **criteria: Any) -> list[list
 
 
 class ReadingContract(ContractBase):
-    """What is known of jobs can be read, by id, by criterion, in numbers."""
+    """Jobs can be read by id, found by criteria, and counted."""
 
-    # get and peek
+    # get and get_status
 
-    async def test_get_answers_in_order_with_none_for_what_is_not_there(self, storage: QueueStorage) -> None:
+    async def test_get_answers_in_order_with_none_for_unknown_jobs(self, storage: QueueStorage) -> None:
         one, two = await add_job(storage), await add_job(storage)
         records = await storage.get([two, new_id(), one, two])
         assert [record and record.id for record in records] == [two, None, one, two]
@@ -65,13 +65,13 @@ class ReadingContract(ContractBase):
         assert [record and record.id for record in await storage.get(wanted)] == wanted
         assert [status and status.id for status in await storage.get_status(wanted)] == wanted
 
-    async def test_peek_answers_in_order_with_none_for_what_is_not_there(self, storage: QueueStorage) -> None:
+    async def test_get_status_answers_in_order_with_none_for_unknown_jobs(self, storage: QueueStorage) -> None:
         one, two = await add_job(storage), await add_job(storage)
         statuses = await storage.get_status([two, new_id(), one, two])
         assert [status and status.id for status in statuses] == [two, None, one, two]
         assert await storage.get_status([]) == []
 
-    async def test_peek_says_the_same_as_get(
+    async def test_get_status_agrees_with_get(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         for state in JobState:
@@ -92,7 +92,7 @@ class ReadingContract(ContractBase):
                     )
                 ]
 
-    async def test_peek_sees_a_run_as_it_goes(
+    async def test_get_status_follows_a_run(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         job = await add_job(storage)
@@ -140,7 +140,7 @@ class ReadingContract(ContractBase):
     async def test_find_by_kind(self, storage: QueueStorage) -> None:
         jobs = [await add_job(storage, kind=kind) for kind in ("a", "b", "c", "a")]
         assert await found(storage, kinds=("a",)) == [jobs[3], jobs[0]]
-        assert await found(storage, kinds=("a", "b", "never heard of")) == [jobs[3], jobs[1], jobs[0]]
+        assert await found(storage, kinds=("a", "b", "never seen")) == [jobs[3], jobs[1], jobs[0]]
         assert await found(storage, kinds=("A",)) == []
 
     async def test_find_by_all_of_several_tags(self, storage: QueueStorage) -> None:
@@ -166,20 +166,20 @@ class ReadingContract(ContractBase):
         assert await found(storage, **criteria) == [job]
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 4, 6, 12, 13])
-    async def test_pages_follow_each_other_without_gap_or_double(self, storage: QueueStorage, limit: int) -> None:
+    async def test_pages_have_no_gaps_and_no_duplicates(self, storage: QueueStorage, limit: int) -> None:
         jobs = [new_job(queue=("a", "b")[n % 2]) for n in range(24)]
         await storage.add(jobs)
         wanted = sorted((job.id for job in jobs[::2]), reverse=True)
         pages = await paged(storage, limit, queue="a")
         assert [job for page in pages for job in page] == wanted
-        # The last page says that it is the last: none is empty, none but the last is short.
+        # The last page has no cursor: no page is empty, and only the last is short.
         assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1)
         assert 0 < len(pages[-1]) <= limit
 
-    async def test_nothing_found_is_one_empty_page(self, storage: QueueStorage) -> None:
+    async def test_without_a_match_the_page_is_empty(self, storage: QueueStorage) -> None:
         assert await paged(storage, 10) == [[]]
 
-    async def test_pages_are_not_disturbed_by_what_is_added_or_deleted_meanwhile(self, storage: QueueStorage) -> None:
+    async def test_jobs_added_or_deleted_meanwhile_do_not_disturb_the_pages(self, storage: QueueStorage) -> None:
         jobs = [new_job() for _ in range(9)]
         await storage.add(jobs)
         first = await storage.find(JobFilter(), limit=3)
@@ -192,7 +192,7 @@ class ReadingContract(ContractBase):
         assert [record.id for record in third.jobs] == [jobs[1].id, jobs[0].id]
         assert third.cursor is None
 
-    async def test_find_returns_a_hundred_unless_told(self, storage: QueueStorage) -> None:
+    async def test_find_returns_a_hundred_jobs_by_default(self, storage: QueueStorage) -> None:
         await storage.add([new_job() for _ in range(101)])
         assert [len(page) for page in await paged(storage, 100)] == [100, 1]
         assert len((await storage.find(JobFilter())).jobs) == 100
@@ -254,7 +254,7 @@ class ReadingContract(ContractBase):
     ) -> None:
         print_ = bytes(range(16))
         ids = sorted(new_id() for _ in range(3))
-        # Completed in another order than that of their ids.
+        # They complete in another order than that of their ids.
         for n in (1, 2, 0):
             await add_job(storage, id=ids[n], kind="k", fingerprint=print_)
             await settle(storage, worker, await claim_one(storage, worker), result=b"%d" % n)
@@ -276,7 +276,7 @@ class ReadingContract(ContractBase):
         await storage.delete([job])
         assert await storage.output_for("default", "noop", bytes(16)) is None
 
-    async def test_an_output_is_of_its_queue_its_kind_and_its_fingerprint(
+    async def test_an_output_belongs_to_its_queue_kind_and_fingerprint(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
         assert await storage.output_for("default", "noop", bytes(16)) is None

@@ -1,4 +1,4 @@
-"""Random lives of jobs, lived in the storage and in memory alike: after each step both answer the same."""
+"""Random operations on the storage and on memory storage: after each step both answer the same."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from jobq_core.testing.helpers import ERROR, new_job, worker_info
 
 QUEUES = ("a", "b")
 STRIDE = 100.0
-"""Seconds by which the clocks are moved. Delays end half way between two moves, so that a clock that goes on by itself
-brings no job due before its time."""
+"""Seconds by which the clocks are moved. Delays end halfway between two moves, so that no job is due too
+early on a clock that also runs by itself."""
 DELAYS = (50.0, 150.0, 350.0)
 
 
 class Lives:
-    """Draws steps and takes each of them in both storages. Leases have numbers of their own in each."""
+    """Draws random steps and does each in both storages. Each storage has its own lease numbers."""
 
     def __init__(self, seed: int, advance: Callable[[float], Awaitable[None]], *storages: QueueStorage) -> None:
         self.draw = random.Random(seed)
@@ -45,7 +45,7 @@ class Lives:
         self.storages = storages
         self.jobs: list[UUID] = []
         self.workers = [worker_info(queues=QUEUES, lost_after=90.0) for _ in range(3)]
-        # Of each worker the runs that it remembers, the last one at the end; in the one storage and in the other.
+        # The runs that each worker remembers, the last one at the end; in the one storage and in the other.
         self.runs: dict[UUID, list[tuple[ClaimedJob, ClaimedJob]]] = {worker.id: [] for worker in self.workers}
         self.steps = (
             [self.add] * 4
@@ -62,14 +62,14 @@ class Lives:
             await self._both("register", worker)
 
     async def step(self) -> None:
-        """Take one step, and see that both storages count the same."""
+        """Do one step, and check that both storages have the same counts."""
         step = self.draw.choice(self.steps)
         await step()
         for queue in QUEUES:
             await self._both("counts", queue)
 
     async def compare(self) -> None:
-        """See that both storages know the same of every job."""
+        """Check that both storages have the same record of every job."""
         for some in (JobFilter(), JobFilter(queue="a", tags=("x",)), JobFilter(run_id="r", states={JobState.FAILED})):
             one, two = [(await storage.find(some, limit=10_000)).jobs for storage in self.storages]
             assert list(map(essence, one)) == list(map(essence, two))
@@ -81,13 +81,13 @@ class Lives:
     # The steps
 
     async def add(self) -> None:
-        """Add some jobs, now and then one again."""
+        """Add some jobs, sometimes one of them again."""
         batch = [self._job() for _ in range(self.draw.randint(1, 4))]
         added = await self._both("add", batch)
         self.jobs += [each.id for each in added if each.created]
 
     async def settle_and_claim(self) -> None:
-        """Settle what a worker runs, or ran once, and claim another job."""
+        """Settle present and past runs of a worker, and claim another job."""
         worker = self.draw.choice(self.workers)
         runs = self.runs[worker.id]
         settled: list[tuple[ClaimedJob, ClaimedJob]] = []
@@ -97,7 +97,7 @@ class Lives:
         when = self.draw.choice([None, *DELAYS]) if ending in (Ending.RETRY, Ending.RELEASE) else None
         reason = "full" if ending is Ending.RELEASE and when is not None else None
         result = b"%d" % self.draw.randint(0, 9) if ending is Ending.COMPLETE else None
-        # A worker runs one job at a time here: of several that are rescued at once the order is nobody's promise.
+        # A worker runs one job at a time here: the order of several that are rescued at once is not promised.
         holds = await self._held(worker)
         free = not holds or (bool(settled) and settled[0] is runs[-1])
         claim = Claim(self.draw.choice([QUEUES, QUEUES[::-1], QUEUES[:1]]), 1) if free else None
@@ -116,10 +116,10 @@ class Lives:
             runs.append((claimed, twin))
 
     async def control(self) -> None:
-        """Do something to a job, which may be gone."""
+        """Change a job, which may be deleted already."""
         operation = self.draw.choice(["abort", "disable", "enable", "enable", "retry", "retry", "delete"])
         if operation in ("enable", "retry"):
-            # Of several that come back at once the order is nobody's promise.
+            # The order of several that become PENDING at once is not promised.
             ids = self.draw.sample(self.jobs, 1) if self.jobs else []
         else:
             ids = [self.draw.choice([*self.jobs, new_id()]) for _ in range(self.draw.randint(0, 3))]
@@ -132,12 +132,12 @@ class Lives:
         assert one == two
 
     async def clear(self) -> None:
-        """Empty a queue, now and then."""
+        """Clear a queue, sometimes."""
         if self.draw.random() < 0.2:
             await self._both("clear", self.draw.choice(QUEUES))
 
     async def report(self) -> None:
-        """Report progress of a run, which may be over."""
+        """Report progress of a run, which may have ended."""
         worker = self.draw.choice(self.workers)
         if not self.runs[worker.id]:
             return
@@ -150,7 +150,7 @@ class Lives:
         assert answers[0] == answers[1]
 
     async def begin_run(self) -> None:
-        """Note that a run begins, which may be over."""
+        """Mark the start of a run, which may have ended."""
         worker, other = self.draw.choice(self.workers), self.draw.choice(self.workers)
         if not self.runs[worker.id]:
             return
@@ -162,7 +162,7 @@ class Lives:
         assert answers[0] == answers[1]
 
     async def pass_time(self) -> None:
-        """Let time pass for all workers alike, and bring due what is due."""
+        """Let time pass, renew all workers, and promote due jobs."""
         await self.advance(STRIDE)
         for worker in self.workers:
             await self._both("register", worker)
@@ -171,7 +171,7 @@ class Lives:
         assert (promotions[0].next_in is None) is (promotions[1].next_in is None)
 
     async def lose_worker(self) -> None:
-        """Let a worker fall silent and take its job back; another one takes its place."""
+        """Let a worker miss its heartbeat and rescue its job; another worker takes its place."""
         lost = self.workers.pop(self.draw.randrange(len(self.workers)))
         await self.advance(STRIDE)
         for worker in self.workers:
@@ -184,17 +184,17 @@ class Lives:
         heir = worker_info(queues=QUEUES, lost_after=90.0)
         await self._both("register", heir)
         self.workers.append(heir)
-        # What the lost one still thinks it has is sent by its heir: a lease is a lease, whoever names it.
+        # The new worker sends the settlements of the lost one: a lease counts, whichever worker names it.
         self.runs[heir.id] = self.runs.pop(lost.id)
 
     async def retain(self) -> None:
-        """Say how long to keep jobs, and remove what is over."""
+        """Set a retention, and prune."""
         kept = [self.draw.choice([None, 250.0, 650.0, 86_400.0]) for _ in range(3)]
         retention = Retention(completed=kept[0], failed=kept[1], aborted=kept[2])
         await self._both("set_retention", {self.draw.choice(QUEUES): retention})
         await self._both("prune")
 
-    # Means
+    # Helpers
 
     async def _both(self, operation: str, *arguments: Any) -> Any:
         one, two = [await getattr(storage, operation)(*arguments) for storage in self.storages]
@@ -224,12 +224,12 @@ class Lives:
 
 
 def essence_of_run(job: ClaimedJob) -> tuple[Any, ...]:
-    """Return what two storages must say alike of a claimed job."""
+    """Return the part of a claimed job that is the same in both storages."""
     return job.id, job.queue, job.kind, job.arguments, job.attempt, job.max_attempts, job.priority, job.run_id, job.tags
 
 
 def essence(record: JobRecord) -> tuple[Any, ...]:
-    """Return what two storages must say alike of a job: no lease numbers, no moments, no words of their own."""
+    """Return the part of a record that is the same in both storages: no lease numbers, times and error texts."""
     running = record.state is JobState.PROCESSING
     waiting = record.state in (JobState.SCHEDULED, JobState.BLOCKED)
     return (
@@ -243,7 +243,7 @@ def essence(record: JobRecord) -> tuple[Any, ...]:
 
 
 def essence_of_attempt(attempt: AttemptRecord) -> tuple[Any, ...]:
-    """Return what two storages must say alike of an attempt."""
+    """Return the part of an attempt that is the same in both storages."""
     return attempt.number, attempt.worker, kind_of(attempt.error.type)
 
 
@@ -253,10 +253,10 @@ def kind_of(name: str) -> str:
 
 
 class ReferenceContract(ContractBase):
-    """Whatever happens in whatever order, the storage does as the reference does."""
+    """The storage answers as the reference does, for random operations in random order."""
 
     @pytest.mark.parametrize("seed", range(5))
-    async def test_a_random_life_goes_as_in_memory(self, storage: QueueStorage, seed: int) -> None:
+    async def test_random_lives_of_jobs_go_as_in_memory(self, storage: QueueStorage, seed: int) -> None:
         clock = ManualClock((await storage.now()).timestamp())
 
         async def advance(seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Settling runs: where each ending leads, what it leaves behind, and that it happens once."""
+"""Settling runs: the state that each ending leads to, what it stores, and that it takes effect once."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ ENDINGS: list[tuple[Ending, float | None]] = [
     (Ending.RETRY, 60.0),
     (Ending.RELEASE, 60.0),
 ]
-"""Every way to settle a run, and the time that it names."""
+"""Each way to settle a run, and the time it names."""
 
 
 async def claim_one_each(storage: QueueStorage, worker: WorkerInfo) -> list[tuple[ClaimedJob, Ending, float | None]]:
-    """Return a claimed job for each way to settle it."""
+    """Return one claimed job for each way to settle a run."""
     await storage.add([new_job() for _ in ENDINGS])
     claimed = await claim(storage, worker)
     return [(job, ending, when) for job, (ending, when) in zip(claimed, ENDINGS, strict=True)]
 
 
 def settlement(claimed: ClaimedJob, ending: Ending, when: float | None = None) -> Settlement:
-    """Make the settlement of a run as a worker would: with a result or an error where the ending has one."""
+    """Return a settlement as a worker makes it: with a result or an error if the ending has one."""
     completes = ending is Ending.COMPLETE
     return Settlement(
         claimed.id,
@@ -44,7 +44,7 @@ def settlement(claimed: ClaimedJob, ending: Ending, when: float | None = None) -
 
 
 class SettlingContract(ContractBase):
-    """Each run ends once, under its own lease, in the state that its ending and what it was asked lead to."""
+    """Each run ends once, under its own lease, in the state that its ending and a request to stop lead to."""
 
     @pytest.mark.parametrize("request_", [None, *StopRequest], ids=str)
     async def test_each_ending_leads_to_the_state_after_it(
@@ -55,13 +55,13 @@ class SettlingContract(ContractBase):
                 if request_ is not None:
                     await getattr(other, request_)([claimed.id])
                 before = await storage.now()
-                exchange = await storage.settle_and_claim(worker.id, [settlement(claimed, ending, when)])
+                result = await storage.settle_and_claim(worker.id, [settlement(claimed, ending, when)])
                 after = await storage.now()
                 expected = state_after(ending, request=request_, waits=when is not None)
-                assert exchange.settled == [expected]
+                assert result.settled == [expected]
                 record = await read(other, claimed.id)
                 assert record.state is expected
-                # What it was asked to do is over with the settlement.
+                # The settlement ends the request.
                 assert (record.stop_request, record.aborting) == (None, False)
                 assert record.finished is is_finished(expected)
                 if is_finished(expected):
@@ -174,7 +174,7 @@ class SettlingContract(ContractBase):
     @pytest.mark.parametrize(
         ("ending", "state"), [(Ending.RETRY, JobState.SCHEDULED), (Ending.RELEASE, JobState.BLOCKED)]
     )
-    async def test_a_time_to_come_is_kept_to_the_microsecond(
+    async def test_a_future_time_is_kept_to_the_microsecond(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, ending: Ending, state: JobState
     ) -> None:
         job = await add_job(storage)
@@ -225,8 +225,8 @@ class SettlingContract(ContractBase):
     async def test_a_settlement_of_an_unknown_job_changes_nothing(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
-        exchange = await storage.settle_and_claim(worker.id, [Settlement(new_id(), 1, Ending.COMPLETE, b"1")])
-        assert exchange.settled == [None]
+        result = await storage.settle_and_claim(worker.id, [Settlement(new_id(), 1, Ending.COMPLETE, b"1")])
+        assert result.settled == [None]
 
     async def test_a_settlement_under_another_lease_changes_nothing(
         self, storage: QueueStorage, worker: WorkerInfo
@@ -258,17 +258,17 @@ class SettlingContract(ContractBase):
         await self.advance(storage, worker.lost_after + 1)
         await storage.rescue()
         await resume()
-        # Nor when another worker has the jobs.
+        # Nor while another worker runs the jobs.
         heir = await register_worker(storage)
         claimed = await claim(storage, heir)
         await resume()
-        # Nor when that one is done.
+        # Nor after that worker has settled them.
         for job in claimed:
             assert await settle(storage, heir, job, result=b'"by the heir"') is JobState.COMPLETED
         await resume()
         assert {record and record.result for record in await storage.get(jobs)} == {"by the heir"}
 
-    async def test_a_lost_lease_is_not_answered_by_what_an_earlier_run_led_to(
+    async def test_a_lost_lease_is_not_answered_with_the_state_of_an_earlier_run(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
         await add_job(storage)
@@ -279,7 +279,7 @@ class SettlingContract(ContractBase):
         assert (await storage.settle_and_claim(worker.id, [stale])).settled == [None]
 
     @pytest.mark.parametrize("removed", ["delete", "clear"])
-    async def test_a_deleted_job_comes_back_by_no_settlement(
+    async def test_a_settlement_does_not_restore_a_deleted_job(
         self, storage: QueueStorage, worker: WorkerInfo, removed: str
     ) -> None:
         late = [settlement(*run) for run in await claim_one_each(storage, worker)]
@@ -297,7 +297,7 @@ class SettlingContract(ContractBase):
 
     # Once
 
-    async def test_a_repeated_settlement_is_answered_by_the_state_it_led_to_and_changes_nothing(
+    async def test_a_repeated_settlement_is_answered_with_the_state_it_led_to_and_changes_nothing(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         once = [settlement(*run) for run in await claim_one_each(storage, worker)]
@@ -326,22 +326,22 @@ class SettlingContract(ContractBase):
         await storage.abort(jobs)
         assert (await storage.settle_and_claim(worker.id, once)).settled == states
 
-    async def test_an_exchange_that_was_not_answered_is_sent_again_and_what_it_claimed_is_adopted(
+    async def test_a_call_whose_answer_was_lost_is_sent_again_and_its_claims_are_recovered(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         once = [settlement(*run) for run in await claim_one_each(storage, worker)]
         once.append(Settlement(once[0].id, 10**9, Ending.COMPLETE))
         ready = [await add_job(storage) for _ in range(3)]
-        unheard = await storage.settle_and_claim(worker.id, once, Claim(worker.queues, 2))
-        assert unheard.settled[-1] is None
+        unanswered = await storage.settle_and_claim(worker.id, once, Claim(worker.queues, 2))
+        assert unanswered.settled[-1] is None
         again = await other.settle_and_claim(worker.id, once, Claim(worker.queues, 1))
-        assert again.settled == unheard.settled
-        assert [job.id for job in [*unheard.claimed, *again.claimed]] == ready
-        adopted = await storage.recover_claims(worker.id, [job.lease for job in again.claimed])
-        assert {(job.id, job.lease) for job in adopted} == {(job.id, job.lease) for job in unheard.claimed}
+        assert again.settled == unanswered.settled
+        assert [job.id for job in [*unanswered.claimed, *again.claimed]] == ready
+        recovered = await storage.recover_claims(worker.id, [job.lease for job in again.claimed])
+        assert {(job.id, job.lease) for job in recovered} == {(job.id, job.lease) for job in unanswered.claimed}
 
     @pytest.mark.parametrize("ending", [Ending.RETRY, Ending.RELEASE])
-    async def test_a_repeated_settlement_means_nothing_once_the_job_is_claimed_again(
+    async def test_a_repeated_settlement_changes_nothing_once_the_job_is_claimed_again(
         self, storage: QueueStorage, worker: WorkerInfo, ending: Ending
     ) -> None:
         job = await add_job(storage)
@@ -402,7 +402,7 @@ class SettlingContract(ContractBase):
         batch.insert(2, Settlement(new_id(), claimed[0].lease, Ending.COMPLETE, b"1"))
         expected = [JobState.COMPLETED, JobState.FAILED, None, JobState.PENDING, JobState.ABORTED]
         expected += [JobState.DISABLED, JobState.PENDING, None, JobState.SCHEDULED]
-        # Backwards, so that the order is not that of claiming.
+        # In reverse, so that the order is not that of claiming.
         assert (await storage.settle_and_claim(worker.id, batch[::-1])).settled == expected[::-1]
         states = [None if record is None else record.state for record in await storage.get(jobs)]
         assert states == expected[:2] + expected[3:]
@@ -427,7 +427,7 @@ class SettlingContract(ContractBase):
         assert [record and record.state for record in records] == expected
         assert (await storage.settle_and_claim(worker.id, batch)).settled == expected
 
-    async def test_the_settlements_of_one_batch_may_be_of_several_queues(
+    async def test_the_settlements_of_one_batch_may_belong_to_several_queues(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
         await storage.add([new_job(queue=f"q{n % 3}") for n in range(9)])

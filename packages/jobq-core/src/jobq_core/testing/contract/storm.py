@@ -1,4 +1,4 @@
-"""Everything at once, from many sides: no call fails, none waits for another for ever, and no promise is broken."""
+"""All operations at once, from many actors: no call fails or waits forever, and no promise is broken."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from jobq_core.testing.helpers import ERROR, new_job, worker_info
 QUEUES = ("a", "b")
 ROUNDS = 40
 SAFETY_NET = 60.0
-"""Seconds after which calls that wait for each other have failed."""
+"""Seconds after which calls that block each other have failed."""
 
 
 class Storm:
-    """Actors that share jobs, and what they were told. They sleep for a moment so that none runs through alone where
-    no call waits for anything."""
+    """Actors that share jobs, and the answers they got. They sleep for a moment between calls, so that they take turns
+    on a storage whose calls never wait."""
 
     def __init__(self, seed: int, *storages: QueueStorage) -> None:
         self.draw = random.Random(seed)
@@ -43,10 +43,10 @@ class Storm:
         self.workers: list[WorkerInfo] = []
 
     async def rage(self) -> None:
-        """Let all actors act at once."""
+        """Run all actors at once."""
         async with asyncio.timeout(SAFETY_NET):
             await asyncio.gather(
-                *(self._submit(storage) for storage in self.storages),
+                *(self._add(storage) for storage in self.storages),
                 *(self._work(storage) for storage in self.storages * 2),
                 *(self._control(storage) for storage in self.storages),
                 *(self._maintain(storage) for storage in self.storages),
@@ -65,7 +65,7 @@ class Storm:
             run_id=self.draw.choice([None, "r"]),
         )
 
-    async def _submit(self, storage: QueueStorage) -> None:
+    async def _add(self, storage: QueueStorage) -> None:
         for _ in range(ROUNDS):
             await asyncio.sleep(0)
             batch = [self._job() for _ in range(self.draw.randint(1, 12))]
@@ -84,13 +84,13 @@ class Storm:
             await storage.mark_started(worker.id, [(job.id, job.lease) for job in held if job.needs_start_mark])
             settlements = [self._settlement(job) for job in self.draw.sample(held, len(held) * 2 // 3)]
             queues = self.draw.choice([QUEUES, QUEUES[::-1]])
-            exchange = await storage.settle_and_claim(worker.id, settlements, Claim(queues, self.draw.randint(1, 12)))
-            assert exchange.alive
-            for settlement, state in zip(settlements, exchange.settled, strict=True):
+            result = await storage.settle_and_claim(worker.id, settlements, Claim(queues, self.draw.randint(1, 12)))
+            assert result.alive
+            for settlement, state in zip(settlements, result.settled, strict=True):
                 self.completed[settlement.id] += state is JobState.COMPLETED
             settled = {settlement.lease for settlement in settlements}
-            held = [job for job in held if job.lease not in settled] + exchange.claimed
-            self.leases += [job.lease for job in exchange.claimed]
+            held = [job for job in held if job.lease not in settled] + result.claimed
+            self.leases += [job.lease for job in result.claimed]
 
     def _settlement(self, job: ClaimedJob) -> Settlement:
         ending = self.draw.choice([*Ending, Ending.COMPLETE])
@@ -112,8 +112,8 @@ class Storm:
             await asyncio.sleep(0)
             gone = worker_info(queues=QUEUES)
             await storage.register(gone)
-            exchange = await storage.settle_and_claim(gone.id, (), Claim(QUEUES, 2))
-            self.leases += [job.lease for job in exchange.claimed]
+            result = await storage.settle_and_claim(gone.id, (), Claim(QUEUES, 2))
+            self.leases += [job.lease for job in result.claimed]
             await storage.deregister(gone.id)
             await storage.rescue()
             await storage.promote()
@@ -133,21 +133,21 @@ class StormContract(ContractBase):
         await storm.rage()
         await other.rescue()
         records = (await storage.find(JobFilter(), limit=100_000)).jobs
-        # Each lease was given out once, and each job that runs is held by a worker that is alive.
+        # Each lease was given once, and each PROCESSING job is held by a worker that is alive.
         assert len(storm.leases) == len(set(storm.leases)) > 0
         held = [job for worker in storm.workers for job in await storage.recover_claims(worker.id, [])]
         running = {record.id: record.lease for record in records if record.state is JobState.PROCESSING}
         assert {job.id: job.lease for job in held} == running
-        # A completion happens once, and stays.
+        # A job completes once, and stays completed.
         assert max(storm.completed.values()) == 1
         for record in records:
             assert (record.state is JobState.COMPLETED) is (storm.completed[record.id] == 1)
             assert (record.result_json is not None) is (record.state is JobState.COMPLETED)
             assert (record.finished_at is not None) is (record.state in FINISHED)
-        # An unfinished job of a key is the only one.
+        # Each key has at most one unfinished job.
         keys = [(record.queue, record.unique_key) for record in records if record.unique_key and not record.finished]
         assert len(keys) == len(set(keys))
-        # Jobs are counted where they are found.
+        # The counts agree with the records.
         for queue in QUEUES:
             found = Counter(record.state for record in records if record.queue == queue)
             assert (await other.counts(queue))[queue] == {state: found[state] for state in JobState}

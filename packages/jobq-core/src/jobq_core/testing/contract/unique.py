@@ -1,4 +1,4 @@
-"""Unique keys: one unfinished job of a queue has each."""
+"""Unique keys: each belongs to one unfinished job of a queue."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class UniqueContract(ContractBase):
         ]
         assert await state_of(storage, a2.id) is None
 
-    async def test_a_key_is_of_one_queue(self, storage: QueueStorage) -> None:
+    async def test_a_key_belongs_to_one_queue(self, storage: QueueStorage) -> None:
         await add_job(storage, unique_key="k")
         await add_job(storage, unique_key="k", queue="another")
 
-    async def test_jobs_without_a_key_are_never_the_same(self, storage: QueueStorage) -> None:
+    async def test_jobs_without_a_key_are_all_added(self, storage: QueueStorage) -> None:
         jobs = [new_job() for _ in range(3)]
         assert all(added.created for added in await storage.add(jobs))
 
@@ -125,9 +125,7 @@ class UniqueContract(ContractBase):
         await storage.rescue()
         await add_job(storage, unique_key="k")
 
-    async def test_being_taken_back_frees_the_key_if_it_ends_the_job(
-        self, storage: QueueStorage, worker: WorkerInfo
-    ) -> None:
+    async def test_a_rescue_frees_the_key_if_it_ends_the_job(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         for request in (None, "disable", "abort"):
             with case(request):
                 lost = await register_worker(storage)
@@ -155,7 +153,7 @@ class UniqueContract(ContractBase):
             assert await claim(storage, worker) == []
         assert await storage.add([new_job(unique_key="k")]) == [Added(second, False)]
 
-    async def test_a_job_added_again_is_itself_although_another_of_the_batch_takes_its_key(
+    async def test_a_job_added_again_keeps_its_id_although_another_of_the_batch_takes_its_key(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
         done = await job_in(storage, worker, JobState.COMPLETED, unique_key="k")
@@ -171,12 +169,12 @@ class UniqueContract(ContractBase):
         job = new_job(unique_key="k")
         await storage.add([job])
         await settle(storage, worker, await claim_one(storage, worker))
-        # As who never heard the answer does.
+        # As a caller does whose answer was lost.
         assert await storage.add([job]) == [Added(job.id, False)]
         second = new_job(unique_key="k")
         assert await storage.add([second]) == [Added(second.id, True)]
 
-    async def test_a_job_whose_key_another_has_by_now_is_not_retried(
+    async def test_a_job_whose_key_belongs_to_another_job_is_not_retried(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
         for state in (JobState.FAILED, JobState.ABORTED):

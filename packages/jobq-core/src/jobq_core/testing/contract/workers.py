@@ -1,4 +1,4 @@
-"""Workers: who is registered, and the heartbeat that keeps them so from a thread of its own."""
+"""Workers: registration, and the heartbeat, which runs in a thread of its own."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STATS = WorkerStats(
 
 
 def in_thread(call: Callable[[], T]) -> T:
-    """Run a call in a thread while the event loop stands still, as under a handler that blocks it."""
+    """Run a call in a thread while the event loop is blocked, as by a handler."""
     answers: list[T] = []
     thread = threading.Thread(target=lambda: answers.append(call()), daemon=True)
     thread.start()
@@ -46,14 +46,14 @@ def in_thread(call: Callable[[], T]) -> T:
 
 
 def close(heartbeat: Heartbeat) -> None:
-    """Close a heartbeat from a thread, as its worker does."""
+    """Close a heartbeat in a thread, as its worker does."""
     assert in_thread(lambda: [heartbeat.close()]) == [None]
 
 
-class WorkingContract(ContractBase):
-    """A worker is alive while its one row is renewed."""
+class WorkersContract(ContractBase):
+    """A worker is alive while its heartbeat renews its row."""
 
-    async def test_a_registered_worker_is_known_as_it_described_itself(
+    async def test_a_registered_worker_is_listed_as_it_described_itself(
         self, storage: QueueStorage, other: QueueStorage
     ) -> None:
         info = worker_info(
@@ -74,7 +74,7 @@ class WorkingContract(ContractBase):
 
     async def test_workers_are_listed_oldest_first(self, storage: QueueStorage, other: QueueStorage) -> None:
         infos: list[WorkerInfo] = []
-        # Their ids run the other way.
+        # Their ids are in reverse order.
         for n, worker in enumerate(sorted((new_id() for _ in range(6)), reverse=True)):
             infos.append(await register_worker((storage, other)[n % 2], id=worker, lost_after=600.0))
             await self.advance(storage, 1)
@@ -91,7 +91,7 @@ class WorkingContract(ContractBase):
         await self.advance(storage, 20)
         assert await storage.rescue() == []
 
-    async def test_a_worker_is_as_it_described_itself_last(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_the_last_registration_of_a_worker_counts(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await job_in(storage, worker, JobState.BLOCKED, kind="rare")
         again = replace(worker, kinds=("noop", "rare"), concurrency=9, lost_after=100.0)
         await storage.register(again)
@@ -100,7 +100,7 @@ class WorkingContract(ContractBase):
         assert record.expires_at >= record.started_at + timedelta(seconds=100)
         assert await state_of(storage, job) is JobState.PENDING
 
-    async def test_an_expired_worker_is_listed_until_it_is_rescued_from(
+    async def test_an_expired_worker_is_listed_until_its_jobs_are_rescued(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
         await self.advance(storage, worker.lost_after + 1)
@@ -110,7 +110,7 @@ class WorkingContract(ContractBase):
         await storage.rescue()
         assert await storage.workers() == []
 
-    async def test_a_deregistered_worker_is_forgotten(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_a_deregistered_worker_is_removed(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         stays = await register_worker(storage)
         for _ in range(2):
             await storage.deregister(worker.id)
@@ -127,9 +127,9 @@ class WorkingContract(ContractBase):
         await add_job(storage)
         await claim_one(storage, worker)
 
-    # Kinds that nobody knew
+    # Unknown kinds
 
-    async def test_jobs_of_a_kind_that_nobody_knew_are_freed_by_a_worker_that_knows_it(
+    async def test_jobs_of_an_unknown_kind_become_pending_when_a_worker_that_knows_it_registers(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         async def hand_back(kind: str, queue: str = "default", reason: str = UNKNOWN_KIND) -> UUID:
@@ -140,24 +140,26 @@ class WorkingContract(ContractBase):
 
         freed = [await hand_back("rare"), await hand_back("odd"), await hand_back("rare")]
         kept = [
-            await hand_back("unheard of"),
+            await hand_back("never seen"),
             await hand_back("rare", queue="another"),
             await hand_back("rare", reason="no room"),
         ]
-        heir = await register_worker(other, kinds=("rare", "odd", "noop"))
+        new = await register_worker(other, kinds=("rare", "odd", "noop"))
         assert [await state_of(storage, job) for job in freed] == [JobState.PENDING] * 3
         assert [await state_of(storage, job) for job in kept] == [JobState.BLOCKED] * 3
-        assert [(await claim_one(other, heir)).attempt for _ in freed] == [1, 1, 1]
-        # What was freed does not come due a second time.
+        assert [(await claim_one(other, new)).attempt for _ in freed] == [1, 1, 1]
+        # A job that became PENDING is not promoted later.
         await self.advance(storage, 601)
         assert (await storage.promote()).promoted == 3
 
-    async def test_a_scheduled_job_is_not_freed_by_a_worker_that_knows_its_kind(self, storage: QueueStorage) -> None:
+    async def test_a_scheduled_job_stays_scheduled_when_a_worker_that_knows_its_kind_registers(
+        self, storage: QueueStorage
+    ) -> None:
         job = await add_job(storage, kind="rare", run_at=600.0)
         await register_worker(storage, kinds=("rare",))
         assert await state_of(storage, job) is JobState.SCHEDULED
 
-    async def test_a_job_of_an_unknown_kind_is_tried_again_when_its_time_comes(
+    async def test_a_job_of_an_unknown_kind_becomes_pending_again_when_its_time_comes(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
         job = await add_job(storage, kind="rare")
@@ -171,7 +173,7 @@ class WorkingContract(ContractBase):
 
     # The heartbeat
 
-    async def test_a_heart_beats_from_a_thread_while_the_event_loop_stands_still(
+    async def test_a_heartbeat_works_from_a_thread_while_the_event_loop_is_blocked(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         heartbeat = storage.heartbeat(worker)
@@ -214,7 +216,7 @@ class WorkingContract(ContractBase):
         assert await storage.workers() == []
         close(heartbeat)
 
-    async def test_an_expired_row_that_nobody_took_for_lost_is_renewed(
+    async def test_an_expired_worker_that_was_not_taken_for_lost_is_renewed(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
         job = await add_job(storage)
@@ -227,12 +229,14 @@ class WorkingContract(ContractBase):
         assert await settle(storage, worker, claimed) is JobState.COMPLETED
         assert await state_of(storage, job) is JobState.COMPLETED
 
-    async def test_a_heart_that_never_beat_can_be_closed_twice(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+    async def test_a_heartbeat_that_never_beat_can_be_closed_twice(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
         heartbeat = storage.heartbeat(worker)
         close(heartbeat)
         close(heartbeat)
 
-    async def test_a_heartbeat_at_the_same_time_as_a_rescue_is_told_the_truth(
+    async def test_a_heartbeat_at_the_same_time_as_a_rescue_returns_whether_the_worker_is_alive(
         self, storage: QueueStorage, other: QueueStorage
     ) -> None:
         for _ in range(10):
