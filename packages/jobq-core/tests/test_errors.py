@@ -13,7 +13,7 @@ def all_errors() -> list[type[Exception]]:
 
 
 @pytest.mark.parametrize("error", all_errors(), ids=lambda error: error.__name__)
-def test_every_error_is_in_the_tree_and_drawn_in_it(error: type[Exception]) -> None:
+def test_every_error_is_in_the_tree_and_in_its_drawing(error: type[Exception]) -> None:
     assert issubclass(error, JobQueueError)
     assert errors.__doc__ is not None
     assert error.__name__ in errors.__doc__
@@ -27,17 +27,17 @@ def test_every_error_is_in_the_tree_and_drawn_in_it(error: type[Exception]) -> N
         (errors.WaitTimeoutError, TimeoutError),
     ],
 )
-def test_errors_that_have_a_builtin_name_are_caught_by_it(error: type[Exception], builtin: type[Exception]) -> None:
+def test_errors_can_be_caught_by_the_builtin_they_extend(error: type[Exception], builtin: type[Exception]) -> None:
     assert issubclass(error, builtin)
 
 
-def test_what_may_go_away_is_a_storage_error() -> None:
+def test_errors_of_the_database_are_storage_errors() -> None:
     assert issubclass(errors.StorageUnavailableError, errors.StorageError)
     assert issubclass(errors.SchemaError, errors.StorageError)
     assert not issubclass(errors.SchemaError, errors.StorageUnavailableError)
 
 
-def test_a_retryable_error_says_when() -> None:
+def test_a_retryable_error_has_a_delay_or_a_time() -> None:
     moment = datetime(2030, 1, 1, tzinfo=UTC)
     assert (RetryableJobError("busy").delay, RetryableJobError("busy").retry_at) == (None, None)
     assert RetryableJobError(delay=0).delay == 0
@@ -46,7 +46,7 @@ def test_a_retryable_error_says_when() -> None:
     assert str(RetryableJobError("busy", delay=1.5)) == "busy"
 
 
-def test_a_retryable_error_that_says_nonsense_is_refused() -> None:
+def test_a_retryable_error_with_an_impossible_time_is_refused() -> None:
     moment = datetime(2030, 1, 1, tzinfo=UTC)
     with pytest.raises(ValueError, match="not both"):
         RetryableJobError(delay=1, retry_at=moment)

@@ -1,4 +1,4 @@
-"""Starting and stopping: the same answers for clients, workers, servers and queues."""
+"""Starting and stopping, as clients, workers, servers and queues do it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobq_core.lifecycle import Lifecycle
 
 
 class Thing(Lifecycle):
-    """Counts its starts and stops; a start waits until it may go on, and may fail."""
+    """Counts starts and stops. A start waits for `may_go_on`, and may fail."""
 
     _noun = "thing"
 
@@ -37,7 +37,7 @@ class Thing(Lifecycle):
         self._check_running()
 
 
-async def test_starting_what_runs_and_stopping_what_does_not_change_nothing() -> None:
+async def test_a_second_start_and_a_second_stop_do_nothing() -> None:
     thing = Thing()
     await thing.stop()
     async with thing:
@@ -48,7 +48,7 @@ async def test_starting_what_runs_and_stopping_what_does_not_change_nothing() ->
     assert (thing.starts, thing.stops, thing.is_running) == (1, 1, False)
 
 
-async def test_it_can_be_started_again() -> None:
+async def test_a_stopped_object_can_be_started_again() -> None:
     thing = Thing()
     for _ in range(2):
         async with thing:
@@ -67,7 +67,7 @@ async def test_of_two_starts_at_once_the_second_waits_for_the_first() -> None:
     assert thing.starts == 1
 
 
-async def test_after_an_error_it_is_not_running_and_can_be_started() -> None:
+async def test_after_a_failed_start_it_is_not_running_and_can_be_started() -> None:
     thing = Thing()
     thing.error = OSError("no database")
     with pytest.raises(OSError, match="no database"):
@@ -78,12 +78,12 @@ async def test_after_an_error_it_is_not_running_and_can_be_started() -> None:
         thing.use()
 
 
-async def test_using_what_does_not_run_is_refused_with_the_remedy() -> None:
+async def test_use_while_stopped_is_refused_with_the_remedy() -> None:
     with pytest.raises(ClosedError, match="the thing is not running: use it inside `async with`, or call start"):
         Thing().use()
 
 
-async def test_another_event_loop_is_refused() -> None:
+async def test_use_on_another_event_loop_is_refused() -> None:
     async with Thing() as thing:
         errors: list[BaseException] = []
 
@@ -103,7 +103,7 @@ async def test_another_event_loop_is_refused() -> None:
     assert thing.stops == 1
 
 
-def test_outside_an_event_loop_is_refused() -> None:
+def test_use_outside_an_event_loop_is_refused() -> None:
     async def started() -> Thing:
         thing = Thing()
         await thing.start()

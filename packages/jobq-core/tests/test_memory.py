@@ -30,7 +30,7 @@ from jobq_core.testing import (
 
 
 class TestMemory(StorageContract):
-    """On a clock that stands still, so that nothing can be told apart by its time alone."""
+    """On a clock that stands still, so that times alone order nothing."""
 
     @pytest.fixture
     async def storage(self) -> AsyncIterator[MemoryQueueStorage]:
@@ -47,7 +47,7 @@ class TestMemory(StorageContract):
         self.clock.advance(seconds)
 
 
-# Whose jobs
+# Names
 
 
 async def test_a_storage_without_a_name_is_private() -> None:
@@ -70,18 +70,18 @@ async def test_storages_of_one_name_share_their_jobs_and_others_do_not() -> None
 @pytest.mark.parametrize(
     "url", ["memory:", "memory:/x", "memory://a/b", "memory://a?b=1", "memory://u:p@h", "sqlite://"]
 )
-def test_a_url_that_cannot_work_is_refused(url: str) -> None:
+def test_a_url_with_more_than_a_name_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="memory://name"):
         MemoryQueueStorage.from_url(url)
 
 
 @pytest.mark.parametrize("name", [7, ["a"], "\ud800"], ids=ascii)
-def test_a_name_that_is_no_text_is_refused(name: Any) -> None:
+def test_a_name_that_is_not_text_is_refused(name: Any) -> None:
     with pytest.raises(ConfigurationError, match="the name of a memory storage must be text"):
         MemoryQueueStorage(name)
 
 
-def test_storages_of_one_name_run_by_one_clock() -> None:
+def test_storages_of_one_name_have_one_clock() -> None:
     name, clock = str(uuid4()), ManualClock()
     first = MemoryQueueStorage(name, clock=clock)
     MemoryQueueStorage(name, clock=clock)
@@ -91,14 +91,14 @@ def test_storages_of_one_name_run_by_one_clock() -> None:
     assert first.url == f"memory://{name}"
 
 
-async def test_the_clock_is_this_machines_unless_one_is_given() -> None:
+async def test_the_default_clock_is_this_machines() -> None:
     async with MemoryQueueStorage() as storage:
         before = time.time()
         assert before - 1e-6 <= (await storage.now()).timestamp() <= time.time() + 1e-6
 
 
 @pytest.mark.parametrize("jump", [7200.0, -7200.0, 30 * 86_400.0])
-async def test_a_clock_that_is_set_neither_ends_nor_prolongs_a_life_nor_a_term(
+async def test_setting_the_time_of_day_neither_ends_nor_prolongs_leases(
     jump: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     day, steady = ManualClock(), ManualClock(1000)
@@ -131,7 +131,7 @@ async def test_a_storage_that_was_never_opened_is_refused() -> None:
         await MemoryQueueStorage().add([new_job()])
 
 
-async def test_there_is_nothing_to_migrate() -> None:
+async def test_memory_storage_has_no_migrations() -> None:
     storage = MemoryQueueStorage()
     assert await storage.migrate() == []
     assert storage.migration_sql() == ""
@@ -147,7 +147,7 @@ async def test_a_batch_with_a_time_that_cannot_be_read_adds_nothing() -> None:
         assert (await storage.find(JobFilter())).jobs == []
 
 
-async def test_an_exchange_with_a_time_that_cannot_be_read_settles_and_claims_nothing() -> None:
+async def test_settlements_with_a_time_that_cannot_be_read_settle_and_claim_nothing() -> None:
     async with MemoryQueueStorage() as storage:
         worker = await register_worker(storage)
         await storage.add([new_job() for _ in range(3)])
@@ -164,7 +164,7 @@ async def test_an_exchange_with_a_time_that_cannot_be_read_settles_and_claims_no
 
 
 def in_threads(number: int, work: object) -> None:
-    """Run a coroutine function in so many threads at once, each with an event loop of its own."""
+    """Run a coroutine function in several threads at once, each with its own event loop."""
     failures: list[BaseException] = []
     start = threading.Barrier(number)
 
@@ -194,12 +194,12 @@ async def test_event_loops_in_several_threads_drain_a_queue_and_run_each_job_onc
             worker = await register_worker(storage)
             settlements: list[Settlement] = []
             while True:
-                exchange = await storage.settle_and_claim(worker.id, settlements, Claim(("default",), 3))
-                assert exchange.settled == [JobState.COMPLETED] * len(settlements)
-                if not exchange.claimed:
+                result = await storage.settle_and_claim(worker.id, settlements, Claim(("default",), 3))
+                assert result.settled == [JobState.COMPLETED] * len(settlements)
+                if not result.claimed:
                     return
-                runs.extend(job.id for job in exchange.claimed)
-                settlements = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in exchange.claimed]
+                runs.extend(job.id for job in result.claimed)
+                settlements = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in result.claimed]
 
     async with MemoryQueueStorage(name) as storage:
         jobs = [new_job(priority=n % 3) for n in range(5_000)]
@@ -210,7 +210,7 @@ async def test_event_loops_in_several_threads_drain_a_queue_and_run_each_job_onc
         assert (await storage.counts("default"))["default"][JobState.COMPLETED] == 5_000
 
 
-async def test_event_loops_in_several_threads_make_one_job_of_a_key() -> None:
+async def test_event_loops_in_several_threads_add_one_job_for_a_key() -> None:
     name = str(uuid4())
     winners: list[UUID] = []
 
@@ -225,34 +225,34 @@ async def test_event_loops_in_several_threads_make_one_job_of_a_key() -> None:
     assert len(winners) == 200
 
 
-async def test_a_ring_reaches_a_listener_on_the_event_loop_of_another_thread() -> None:
+async def test_a_notification_reaches_a_subscription_on_the_event_loop_of_another_thread() -> None:
     name = str(uuid4())
-    heard = threading.Semaphore(0)
+    received = threading.Semaphore(0)
     total = 300
 
     async def listen() -> None:
         async with MemoryQueueStorage(name) as storage, storage.subscribe([queue_topic("default")]) as subscription:
             seen = 0
-            heard.release()
+            received.release()
             async with asyncio.timeout(30):
                 while seen < total:
                     assert await subscription.wait() == {queue_topic("default")}
                     now = (await storage.counts("default"))["default"][JobState.PENDING]
                     for _ in range(now - seen):
-                        heard.release()
+                        received.release()
                     seen = now
 
     async with MemoryQueueStorage(name) as storage:
         thread = asyncio.create_task(asyncio.to_thread(in_threads, 1, listen))
-        assert await asyncio.to_thread(heard.acquire, timeout=30)
-        # Each ring comes while the listener looks, falls asleep or wakes; none follows before this one was heard.
+        assert await asyncio.to_thread(received.acquire, timeout=30)
+        # Each notification comes while the other thread reads, begins to wait or wakes up; the next one follows later.
         for _ in range(total):
             await add_job(storage)
-            assert await asyncio.to_thread(heard.acquire, timeout=30)
+            assert await asyncio.to_thread(received.acquire, timeout=30)
         await thread
 
 
-async def test_a_listener_left_behind_on_an_event_loop_that_ended_does_not_break_the_one_who_rings() -> None:
+async def test_a_subscription_left_behind_on_a_closed_event_loop_does_not_fail_the_sender() -> None:
     name = str(uuid4())
 
     async def leave_behind() -> None:
@@ -269,10 +269,10 @@ async def test_a_listener_left_behind_on_an_event_loop_that_ended_does_not_break
             assert await subscription.wait(timeout=30) == {queue_topic("default")}
 
 
-# What it costs
+# Cost
 
 
-async def test_jobs_that_wait_no_more_are_not_kept_among_those_that_do() -> None:
+async def test_jobs_that_no_longer_wait_do_not_fill_the_heap() -> None:
     clock = ManualClock()
     async with MemoryQueueStorage(clock=clock) as storage:
         for _ in range(50):
@@ -285,9 +285,9 @@ async def test_jobs_that_wait_no_more_are_not_kept_among_those_that_do() -> None
         assert (promotion.promoted, promotion.next_in) == (50, None)
 
 
-async def test_claiming_costs_the_same_however_many_jobs_wait() -> None:
+async def test_a_claim_costs_the_same_for_any_number_of_jobs() -> None:
     async def lines_run(waiting: int) -> int:
-        """Count the lines of Python that one claim runs: not the time, which a busy machine makes up."""
+        """Count the lines of Python that one claim runs. Its time would depend on the load of the machine."""
         count = 0
 
         def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any]:
@@ -298,7 +298,7 @@ async def test_claiming_costs_the_same_however_many_jobs_wait() -> None:
         async with MemoryQueueStorage() as storage:
             worker = await register_worker(storage)
             await storage.add([new_job(priority=n % 3) for n in range(waiting)])
-            # Half of the line leaves it otherwise: what is claimed then must not be searched for either.
+            # Half of the jobs leave the line otherwise: a claim must not search past them either.
             await storage.abort([record.id for record in (await storage.find(JobFilter(), limit=waiting // 2)).jobs])
             before = sys.gettrace()
             sys.settrace(trace)

@@ -1,4 +1,4 @@
-"""Who opens and closes a storage: the one who got its URL, never the one who got the object."""
+"""A storage given by URL is opened and closed by its owner; a storage object by its caller."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_a_storage_object_is_left_alone() -> None:
         await owned.storage.now()
 
 
-async def test_an_object_made_for_the_owner_alone_is_opened_and_closed() -> None:
+async def test_an_owned_storage_object_is_opened_and_closed() -> None:
     owned = OwnedStorage(MemoryQueueStorage(), owned=True)
     await owned.open()
     await owned.storage.now()
@@ -35,7 +35,7 @@ async def test_an_object_made_for_the_owner_alone_is_opened_and_closed() -> None
         await owned.storage.now()
 
 
-def test_without_a_storage_the_environment_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_is_the_url_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBQ_STORAGE", "memory://")
     assert isinstance(OwnedStorage(None).storage, MemoryQueueStorage)
     monkeypatch.delenv("JOBQ_STORAGE")

@@ -47,7 +47,7 @@ def test_arguments_and_result_are_decoded() -> None:
 
 
 @pytest.mark.parametrize("result_json", [None, b"null"])
-def test_no_result_and_a_result_of_none_read_alike(result_json: bytes | None) -> None:
+def test_a_missing_result_and_a_result_of_none_are_both_none(result_json: bytes | None) -> None:
     assert record(result_json=result_json).result is None
 
 
@@ -71,7 +71,7 @@ def test_a_record_knows_whether_the_job_is_finished(state: JobState) -> None:
     assert record(state=state).finished is (state in (JobState.COMPLETED, JobState.FAILED, JobState.ABORTED))
 
 
-def test_every_ended_run_but_a_hand_back_is_finished() -> None:
+def test_all_ended_runs_but_those_handed_back_are_finished() -> None:
     stats = WorkerStats(completed=1, failed=2, retried=4, aborted=8, disabled=16, released=32, running=64)
     assert stats.finished == 31
 
@@ -81,7 +81,7 @@ def test_the_average_is_over_finished_runs() -> None:
     assert WorkerStats(completed=3, failed=1, released=5, busy_seconds=10).average_seconds == 2.5
 
 
-def test_averages_of_several_workers_are_weighed_by_their_jobs() -> None:
+def test_averages_of_several_workers_are_weighted_by_their_jobs() -> None:
     quick = WorkerStats(completed=9, busy_seconds=9)
     slow = WorkerStats(completed=1, busy_seconds=11)
     assert (quick + slow).average_seconds == 2
@@ -97,7 +97,7 @@ def test_statistics_add_up_in_any_order(one: WorkerStats, two: WorkerStats, thre
     assert (one + two).released == one.released + two.released
 
 
-def test_adding_leaves_the_summands_alone() -> None:
+def test_adding_does_not_change_the_summands() -> None:
     one, two = WorkerStats(unknown_kinds={"a": 1}), WorkerStats(unknown_kinds={"a": 2, "b": 3})
     assert (one + two).unknown_kinds == {"a": 3, "b": 3}
     assert (one.unknown_kinds, two.unknown_kinds) == ({"a": 1}, {"a": 2, "b": 3})

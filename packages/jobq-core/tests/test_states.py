@@ -44,11 +44,11 @@ def test_waiting_and_finished_states_do_not_overlap() -> None:
         (S.ABORTED, S.PENDING),
     ],
 )
-def test_a_job_moves_along_the_arrows(before: JobState, after: JobState) -> None:
+def test_the_moves_of_the_drawing_are_allowed(before: JobState, after: JobState) -> None:
     assert can_move(before, after)
 
 
-def test_nothing_follows_a_completion() -> None:
+def test_no_state_follows_completed() -> None:
     assert not any(can_move(S.COMPLETED, after) for after in JobState)
 
 
@@ -66,12 +66,12 @@ def test_every_unfinished_state_can_be_aborted() -> None:
 
 
 @pytest.mark.parametrize("state", JobState)
-def test_the_finished_states_are_the_three_ends(state: JobState) -> None:
+def test_completed_failed_and_aborted_are_finished(state: JobState) -> None:
     assert is_finished(state) is (state in (S.COMPLETED, S.FAILED, S.ABORTED))
 
 
 @pytest.mark.parametrize(("ending", "request_", "waits"), EVERY_WAY)
-def test_every_settlement_is_a_legal_move(ending: Ending, request_: StopRequest | None, waits: bool) -> None:
+def test_every_settlement_is_an_allowed_move(ending: Ending, request_: StopRequest | None, waits: bool) -> None:
     assert can_move(S.PROCESSING, state_after(ending, request=request_, waits=waits))
 
 

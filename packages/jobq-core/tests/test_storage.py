@@ -7,7 +7,7 @@ from jobq_core.states import JobState
 from jobq_core.storage import Change, ClaimedJob, JobFilter, Retention, queue_topic
 
 
-def test_a_queues_topic_is_its_own() -> None:
+def test_each_queue_has_its_own_topic() -> None:
     assert queue_topic("mail") == "queue:mail"
     assert queue_topic("finished") != "finished"
 
@@ -23,19 +23,19 @@ def test_a_queues_topic_is_its_own() -> None:
         (None, None, False, False),
     ],
 )
-def test_a_change_says_whether_anything_happened_or_will(
+def test_a_change_knows_whether_anything_happened_or_will(
     before: JobState | None, after: JobState | None, asked: bool, changed: bool
 ) -> None:
     assert Change(new_id(), before, after, asked).changed is changed
 
 
-def test_a_filter_takes_any_collection() -> None:
+def test_a_filter_accepts_any_collection() -> None:
     given = JobFilter(states=[JobState.FAILED, JobState.FAILED], kinds=["a", "b"], tags={"t": 1})
     assert given == JobFilter(states={JobState.FAILED}, kinds=("a", "b"), tags=("t",))
     assert hash(given) == hash(JobFilter(states={JobState.FAILED}, kinds=("a", "b"), tags=("t",)))
 
 
-def test_an_empty_filter_asks_for_nothing_in_particular() -> None:
+def test_an_empty_filter_has_no_conditions() -> None:
     assert JobFilter() == JobFilter(queue=None, states=(), kinds=(), tags=(), run_id=None)
 
 
@@ -46,6 +46,6 @@ def test_finished_jobs_are_kept_for_a_day_and_failed_ones_for_two_weeks() -> Non
 @pytest.mark.parametrize(
     ("attempt", "max_attempts", "must"), [(1, 10, False), (1, 1, True), (2, 10, True), (10, 10, True), (2, 1, True)]
 )
-def test_all_runs_but_the_first_of_several_are_to_be_noted(attempt: int, max_attempts: int, must: bool) -> None:
+def test_all_runs_but_the_first_of_several_need_a_start_mark(attempt: int, max_attempts: int, must: bool) -> None:
     job = ClaimedJob(new_id(), 1, "default", "noop", b"{}", attempt, max_attempts)
     assert job.needs_start_mark is must

@@ -1,4 +1,4 @@
-"""The published suite itself: that it runs for a third party, and that it finds what it is for."""
+"""The conformance suite itself: it runs for a third party, and finds storages that break the contract."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ FAULTS = {
         return super().subscribe(["nothing"])
     """,
 }
-"""Storages that are wrong in one way, by the test that must find it."""
+"""Storages with one fault, by the test that must find it."""
 
 
 def run_suite(folder: Path, fault: str, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the suite on a third party's storage, in a process that has no settings of ours."""
+    """Run the suite on a third party's storage, in a process without this project's settings."""
     test = folder / "test_theirs.py"
     test.write_text(THIRD_PARTY.format(fault=fault))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, str(test)]
@@ -100,7 +100,7 @@ def test_a_storage_that_breaks_the_contract_fails(tmp_path: Path, test: str, fau
     assert f"FAILED test_theirs.py::TestTheirs::{test}" in run.stdout
 
 
-def test_a_storage_that_gives_no_second_object_is_told_so() -> None:
+def test_a_test_class_without_a_second_object_cannot_be_made() -> None:
     class Lacking(StorageContract):
         pass
 
@@ -115,7 +115,7 @@ def test_no_part_of_the_suite_hides_a_test_of_another() -> None:
     assert sorted(names) == sorted(set(names))
 
 
-def test_every_operation_is_tried_on_a_closed_storage() -> None:
+def test_every_operation_is_tested_on_a_closed_storage() -> None:
     operations = {
         name
         for name in QueueStorage.__abstractmethods__
@@ -124,7 +124,7 @@ def test_every_operation_is_tried_on_a_closed_storage() -> None:
     assert set(CALLS) == operations
 
 
-def test_a_manual_clock_stands_until_it_is_moved() -> None:
+def test_a_manual_clock_stands_still_until_it_is_moved() -> None:
     clock = ManualClock(5.0)
     assert (clock(), clock()) == (5.0, 5.0)
     clock.advance(2.5)

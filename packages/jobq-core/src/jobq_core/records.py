@@ -54,7 +54,7 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
 
 
 class JobRecord(Struct, frozen=True, kw_only=True):
-    """The full record of one job. Times are aware datetimes, by the storage's clock.
+    """The full record of one job, with a field for each stored value. Times are aware datetimes of the storage's clock.
 
     arguments_json and result_json are the JSON as stored; `arguments` and `result` are the same, decoded.
     attempt: the number of runs since the job was added or last retried by hand.

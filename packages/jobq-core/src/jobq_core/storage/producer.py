@@ -14,7 +14,7 @@ from jobq_core.timestamps import When
 
 
 class NewJob(Struct, frozen=True, kw_only=True, gc=False):
-    """A job to add.
+    """A job to add, with a field for each of its options.
 
     arguments: JSON as UTF-8 bytes, checked by `jobq_core.encoding`.
     timeout: seconds that one run may take; None for no limit.

@@ -19,7 +19,7 @@ UNKNOWN_KIND = "unknown kind"
 
 
 class ClaimedJob(Struct, eq=False, gc=False):
-    """A job that this worker now owns, under `lease`.
+    """A job that this worker now owns, under `lease`, with a field for each thing that its run needs.
 
     deadline_in: seconds left until the deadline when the job was claimed, by the storage's clock.
     """
