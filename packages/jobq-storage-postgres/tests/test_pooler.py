@@ -12,6 +12,7 @@ from jobq_core.storage import QueueStorage
 from jobq_core.testing import new_job, register_worker
 from jobq_core.testing.contract.claiming import ClaimingContract
 from jobq_core.testing.contract.control import ControlContract
+from jobq_core.testing.contract.fencing import FencingContract
 from jobq_core.testing.contract.settling import SettlingContract
 from jobq_core.testing.contract.unique import UniqueContract
 from jobq_storage_postgres import PostgresQueueStorage
@@ -26,7 +27,7 @@ async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[Post
         yield storage
 
 
-class TestPooled(ClaimingContract, SettlingContract, ControlContract, UniqueContract):
+class TestPooled(ClaimingContract, SettlingContract, FencingContract, ControlContract, UniqueContract):
     """The part of the contract where it matters what one transaction is."""
 
     @pytest_asyncio.fixture

@@ -3,12 +3,16 @@
 from jobq_core.testing.contract.adding import AddingContract
 from jobq_core.testing.contract.claiming import ClaimingContract
 from jobq_core.testing.contract.control import ControlContract
+from jobq_core.testing.contract.fencing import FencingContract
+from jobq_core.testing.contract.leadership import LeadershipContract
 from jobq_core.testing.contract.leases import LeasesContract
 from jobq_core.testing.contract.life import LifeContract
-from jobq_core.testing.contract.maintenance import MaintenanceContract
 from jobq_core.testing.contract.notifications import NotificationsContract
+from jobq_core.testing.contract.promotion import PromotionContract
 from jobq_core.testing.contract.reading import ReadingContract
 from jobq_core.testing.contract.reference import ReferenceContract
+from jobq_core.testing.contract.rescue import RescueContract
+from jobq_core.testing.contract.retention import RetentionContract
 from jobq_core.testing.contract.settling import SettlingContract
 from jobq_core.testing.contract.storm import StormContract
 from jobq_core.testing.contract.unique import UniqueContract
@@ -21,12 +25,16 @@ class StorageContract(
     UniqueContract,
     ClaimingContract,
     SettlingContract,
+    FencingContract,
     LeasesContract,
     ControlContract,
     ReadingContract,
     NotificationsContract,
     WorkersContract,
-    MaintenanceContract,
+    LeadershipContract,
+    PromotionContract,
+    RescueContract,
+    RetentionContract,
     ReferenceContract,
     StormContract,
 ):
