@@ -314,8 +314,8 @@ class Ways:
             await other.attempt()
             await self.direct.clear("default")
         else:
-            while self.storage._database._idle:
-                self.storage._database._idle.pop().close()
+            while idle := self.storage._engine.pool._idle:
+                idle.pop()[0].close()
         if self.operation in ("claim", "settle"):
             self.jobs[0] = new_job(id=await add_job(self.direct))
         if self.operation == "settle":

@@ -28,7 +28,7 @@ from jobq_core.records import WorkerInfo
 from jobq_core.states import Ending
 from jobq_core.storage import Claim, JobFilter, NewJob, QueueStorage, Settlement
 from jobq_storage_postgres import PostgresQueueStorage
-from jobq_storage_postgres.connection import TimeLimitError
+from jobq_storage_postgres.protocol import TimeLimitError
 
 WORKER = UUID("01990000-0000-7000-8000-000000000001")
 JOBS = [UUID(f"01990000-0000-7000-8000-0000000001{number:02}") for number in range(6)]

@@ -47,7 +47,9 @@ class TestPooledStorage(StorageContract):
         await storage.migrate()
         async with storage:
             yield storage
-            assert all(link.pooled for link in storage._database._idle), "the pooler was not recognised"
+            assert all(connection.pooled for connection, _ in storage._engine.pool._idle), (
+                "the pooler was not recognised"
+            )
 
     async def second(self, storage: QueueStorage) -> QueueStorage:
         assert isinstance(storage, PostgresQueueStorage)

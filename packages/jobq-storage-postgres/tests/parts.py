@@ -41,7 +41,7 @@ async def produce(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> Non
         await app.add([new_job(queue=queue), new_job(queue=queue)])
     finally:
         storage_module.BULK = bulk
-    async with await psycopg.AsyncConnection.connect(**app._conninfo) as connection:
+    async with await psycopg.AsyncConnection.connect(**app._settings.conninfo) as connection:
         await app.add([new_job(queue=queue)], connection=connection)
 
 
@@ -96,11 +96,11 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     await owner.settle_and_claim(worker.id, (), Claim((queue,), 1))
     await owner.settle_and_claim(lost.id, (), Claim((queue,), 1))
     await app.rescue()
-    await app._marks.look((queue,))
-    await app._marks._pass({(queue, 0): 0}, 1)
+    await app._engine.watermarks.advance((queue,))
+    await app._engine.watermarks._note_skipped({(queue, 0): 0}, 1)
     await app.rescue()
     await app.prune()
-    await app._upkeep.tend_partitions()
+    await app._maintain_partitions()
     await app.register(worker_info(id=worker.id, queues=(queue,), kinds=("noop", UNKNOWN_KIND)))
     await app.deregister(worker.id)
     await app.rescue()
@@ -118,9 +118,9 @@ async def read(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     assert await app.output_for(queue, "noop", b"f" * 16) is None
     assert (await app.counts(queue))[queue][JobState.PENDING] == 1
     await app.workers()
-    async with app.subscribe(["finished"]) as ear:
+    async with app.subscribe(["finished"]) as subscription:
         await owner.delete([job])
-        assert await ear.wait(20) == {"finished"}
+        assert await subscription.wait(20) == {"finished"}
 
 
 async def operate(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:

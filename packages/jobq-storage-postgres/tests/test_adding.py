@@ -14,7 +14,7 @@ from jobq_core.states import JobState
 from jobq_core.storage import Added, JobFilter
 from jobq_core.testing import new_job
 from jobq_storage_postgres import PostgresQueueStorage
-from jobq_storage_postgres.storage import BULK
+from jobq_storage_postgres.adding import BULK
 
 
 @pytest_asyncio.fixture
@@ -63,10 +63,10 @@ async def test_names_come_back_as_they_were(storage: PostgresQueueStorage, text:
     assert (record.queue, record.kind, record.tags, record.run_id, record.unique_key) == (
         text, text, (text, "plain"), text, text,
     )  # fmt: skip
-    async with storage.subscribe([f"queue:{text}"]) as ear:
+    async with storage.subscribe([f"queue:{text}"]) as subscription:
         async with PostgresQueueStorage(storage.url, schema=storage.schema) as other:
             await other.add([new_job(queue=text)])
-            assert await ear.wait(20) == {f"queue:{text}"}
+            assert await subscription.wait(20) == {f"queue:{text}"}
 
 
 async def test_many_long_queue_names_are_rung_in_as_many_notifications_as_they_need(
@@ -74,12 +74,12 @@ async def test_many_long_queue_names_are_rung_in_as_many_notifications_as_they_n
 ) -> None:
     queues = ["é" * 200 + str(n) for n in range(100)]
     topics = {f"queue:{queue}" for queue in queues}
-    async with storage.subscribe(topics) as ear:
+    async with storage.subscribe(topics) as subscription:
         async with PostgresQueueStorage(storage.url, schema=storage.schema) as other:
             await other.add([new_job(queue=queue) for queue in queues])
             heard: set[str] = set()
             while heard != topics:
-                rung = await ear.wait(20)
+                rung = await subscription.wait(20)
                 assert rung, "some queue was not rung for"
                 heard |= rung
 
@@ -102,3 +102,11 @@ async def test_a_key_whose_holder_ends_while_it_is_asked_for_is_taken_with_the_j
     assert await adding == [Added(second.id, True)]
     assert (await storage.get([second.id]))[0] is not None
     assert await storage.add([third]) == [Added(second.id, False)]
+
+
+async def test_a_job_that_is_stored_already_leaves_the_connection_usable(storage: PostgresQueueStorage) -> None:
+    job = new_job()
+    assert [added.created for added in await storage.add([job])] == [True]
+    for _ in range(20):
+        assert [added.created for added in await storage.add([job])] == [False]
+    assert [added.created for added in await storage.add([new_job()])] == [True]

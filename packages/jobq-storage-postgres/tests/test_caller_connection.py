@@ -42,12 +42,12 @@ async def test_jobs_are_there_when_the_callers_transaction_commits(
     storage: PostgresQueueStorage, connection: psycopg.AsyncConnection[Any], key: str | None
 ) -> None:
     job = new_job(unique_key=key)
-    async with storage.subscribe([TOPIC]) as ear:
+    async with storage.subscribe([TOPIC]) as subscription:
         assert await storage.add([job, new_job()], connection=connection) != []
         assert await pending(storage) == 0
-        assert await ear.wait(0) == frozenset()
+        assert await subscription.wait(0) == frozenset()
         await connection.commit()
-        assert await ear.wait(20) == {TOPIC}
+        assert await subscription.wait(20) == {TOPIC}
     assert await pending(storage) == 2
 
 
@@ -124,10 +124,10 @@ async def test_a_connection_in_a_pipeline_serves(
 async def test_scheduled_jobs_ring_for_those_who_wait_for_the_next(
     storage: PostgresQueueStorage, connection: psycopg.AsyncConnection[Any]
 ) -> None:
-    async with storage.subscribe([WAITING_TOPIC]) as ear:
+    async with storage.subscribe([WAITING_TOPIC]) as subscription:
         await storage.add([new_job(run_at=60.0)], connection=connection)
         await connection.commit()
-        assert await ear.wait(20) == {WAITING_TOPIC}
+        assert await subscription.wait(20) == {WAITING_TOPIC}
 
 
 async def test_another_schema_of_the_same_name_is_refused(storage: PostgresQueueStorage, postgres_dsn: str) -> None:

@@ -45,9 +45,9 @@ def test_options_in_the_url_are_taken_and_those_given_win() -> None:
     url = "postgresql://db/shop?schema=jobs&pool_size=3&time_limit=2.5&prepared=false&connect_timeout=4"
     storage = PostgresQueueStorage.from_url(url)
     assert storage.schema == "jobs"
-    assert storage._database.time_limit == 2.5
+    assert storage._engine.database.time_limit == 2.5
     assert PostgresQueueStorage(url, schema="other").schema == "other"
-    assert storage._conninfo["connect_timeout"] == "4"
+    assert storage._settings.conninfo["connect_timeout"] == "4"
 
 
 def test_the_entry_point_opens_both_schemes() -> None:
@@ -97,7 +97,7 @@ async def test_any_application_name_serves(postgres_dsn: str, postgres_schema: s
     storage = PostgresQueueStorage(f"{postgres_dsn}&application_name={quote(name)}", schema=postgres_schema)
     await storage.migrate()
     async with storage:
-        ((found,),) = await storage._database.fetch(Statement("who", shown))
+        ((found,),) = await storage._engine.database.fetch(Statement("who", shown))
     # The server keeps 63 bytes, and of letters beyond ASCII a mark or their codes.
     assert found == name or not name.isascii() or found == name[:63]
     assert f"application_name={quote(name)}" in storage.url

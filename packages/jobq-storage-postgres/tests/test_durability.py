@@ -41,13 +41,13 @@ async def test_a_commit_is_flushed_whatever_the_default(
     lax: Any, postgres_schema: str, default: str, used: str, prepared: bool
 ) -> None:
     async with PostgresQueueStorage(await lax(default), schema=postgres_schema, prepared=prepared) as storage:
-        assert await storage._database.fetch(SHOW) == [(used,)]
+        assert await storage._engine.database.fetch(SHOW) == [(used,)]
 
 
 async def test_who_asks_for_less_in_the_dsn_itself_gets_it(lax: Any, postgres_schema: str) -> None:
     dsn = f"{await lax('on')}&options=-c%20synchronous_commit%3Doff"
     async with PostgresQueueStorage(dsn, schema=postgres_schema) as storage:
-        assert await storage._database.fetch(SHOW) == [("off",)]
+        assert await storage._engine.database.fetch(SHOW) == [("off",)]
 
 
 @pytest.fixture

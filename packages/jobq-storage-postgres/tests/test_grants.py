@@ -19,7 +19,7 @@ from jobq_core.records import WorkerStats
 from jobq_core.testing import add_job, new_job, worker_info
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.grants import PARTS, STATEMENTS, Part, grants
-from jobq_storage_postgres.sql.statements import FOLDER
+from jobq_storage_postgres.sql import FOLDER
 
 from .parts import ACTS
 
@@ -93,7 +93,7 @@ async def test_a_part_can_do_what_it_is_for_after_new_partitions_too(place: Plac
             )
         )
         async with place.storage("worker") as worker:
-            await worker._upkeep.tend_partitions()
+            await worker._maintain_partitions()
         await ACTS[part](app, owner)
 
 
@@ -131,7 +131,7 @@ async def test_a_part_needs_each_of_its_privileges(place: Place, part: Part, cap
 async def test_a_part_is_denied_everything_else(place: Place, part: str) -> None:
     async with place.storage("owner") as owner:
         await add_job(owner)
-        await owner._upkeep.tend_partitions()
+        await owner._maintain_partitions()
     given = PARTS.get(part, {})  # type: ignore[call-overload]
     query = (
         "SELECT c.relname, c.relkind, a.attname "

@@ -49,7 +49,7 @@ async def test_a_job_whose_transaction_was_open_for_very_long_is_found_by_the_lo
         await move_clock(storage, postgres_dsn, 3600)
         assert (await storage.promote()).promoted == 0
     assert (await storage.promote()).promoted == 0, "it is out of sight"
-    storage._upkeep._all_due = 0.0
+    storage._engine.promotions.full_due = 0.0
     assert (await storage.promote()).promoted == 1
 
 

@@ -11,21 +11,20 @@ import pytest
 from psycopg import sql
 
 from jobq_core.errors import SchemaError, StorageUnavailableError
+from jobq_core.migrations import Migration, Migrations
 from jobq_core.records import JobRecord
 from jobq_core.testing import fill, new_job, work_on
 from jobq_core.testing.migrating import CLAIMABLE
-from jobq_storage_postgres import PostgresQueueStorage
-from jobq_storage_postgres.migrations import apply
-from jobq_storage_postgres.migrations.apply import Migration, migrations
+from jobq_storage_postgres import PostgresQueueStorage, migrations
+from jobq_storage_postgres.migrations import known
 
 Know = Callable[..., None]
 
-NAMES = [migration.name for migration in migrations()]
-NOTES = Migration("0002_pre_notes", "pre", "CREATE TABLE jobq.note (job uuid PRIMARY KEY, note text);\n")
-FEWER = Migration("0003_post_fewer", "post", "ALTER TABLE jobq.note DROP COLUMN note;\n")
+NAMES = [migration.name for migration in known().steps]
+NOTES = Migration("0002_pre_notes", "CREATE TABLE jobq.note (job uuid PRIMARY KEY, note text);\n")
+FEWER = Migration("0003_post_fewer", "ALTER TABLE jobq.note DROP COLUMN note;\n")
 LATER = Migration(
     "0004_pre_later",
-    "pre",
     "".join(
         f"ALTER TABLE jobq.{table} ADD COLUMN mood text DEFAULT 'good';\n"
         for table in ("job", "waiting", "ready", "running", "outcome", "attempt", "unique_key", "worker", "tally")
@@ -44,8 +43,10 @@ def storage(postgres_dsn: str, postgres_schema: str) -> PostgresQueueStorage:
 def know(monkeypatch: pytest.MonkeyPatch) -> Know:
     """Let the code know more migrations than it has."""
 
+    first = known()
+
     def know(*more: Migration) -> None:
-        monkeypatch.setattr(apply, "migrations", lambda: (*migrations(), *more))
+        monkeypatch.setattr(migrations, "known", lambda: Migrations(first.package, (*first.steps, *more)))
 
     return know
 
@@ -60,7 +61,7 @@ async def test_two_at_once_apply_each_migration_once(postgres_dsn: str, postgres
 async def test_whoever_stops_in_the_middle_keeps_others_out_for_so_long_only(
     postgres_dsn: str, postgres_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apply, "_IDLE", 0.3)
+    monkeypatch.setattr(migrations, "_IDLE_SECONDS", 0.3)
     stopped, go_on = asyncio.Event(), asyncio.Event()
 
     class Stopping(psycopg.AsyncConnection[Any]):
@@ -104,18 +105,18 @@ async def test_a_commit_that_fails_leaves_no_connection_behind(
 
 async def test_missing_tables_are_an_error_that_names_the_remedy(postgres_dsn: str, postgres_schema: str) -> None:
     storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
-    with pytest.raises(SchemaError, match=r"run `jobq migrate`, or `await storage.migrate\(\)` before it is opened"):
+    with pytest.raises(SchemaError, match=r"run `jobq migrate`, or `await storage.migrate\(\)` before opening"):
         await storage.open()
     await storage.migrate()
     async with storage:
         assert len(await storage.add([new_job()])) == 1
 
 
-async def test_an_older_schema_is_refused(postgres_dsn: str, postgres_schema: str) -> None:
+async def test_a_schema_without_recorded_migrations_is_refused(postgres_dsn: str, postgres_schema: str) -> None:
     storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
     await storage.migrate()
     await change(postgres_dsn, postgres_schema, "DELETE FROM {} WHERE name = %s", NAMES[0])
-    with pytest.raises(SchemaError, match=r"older than this code.*jobq migrate"):
+    with pytest.raises(SchemaError, match=r"has no tables of jobq.*jobq migrate"):
         await storage.open()
 
 
@@ -147,7 +148,7 @@ async def test_jobs_survive_the_refusal_of_an_edited_migration(storage: Postgres
     know(NOTES)
     await storage.migrate()
     before = await filled(storage)
-    know(Migration(NOTES.name, NOTES.phase, NOTES.text + "-- never mind\n"))
+    know(Migration(NOTES.name, NOTES.text + "-- never mind\n"))
     await refused(storage, r"0002_pre_notes.*another text")
     know(NOTES)
     await go_on(storage, before)
@@ -170,9 +171,9 @@ async def test_jobs_survive_the_refusal_of_tables_that_no_migration_is_recorded_
     await storage.migrate()
     before = await filled(storage)
     await change(postgres_dsn, storage.schema, "DELETE FROM {} WHERE name = %s", NOTES.name)
-    with pytest.raises(SchemaError, match=r"older than this code \(0002_pre_notes is missing\).*jobq migrate"):
+    with pytest.raises(SchemaError, match=r"older than this code \(it lacks 0002_pre_notes\).*jobq migrate"):
         await storage.open()
-    with pytest.raises(SchemaError, match=r'no migration of jobq made: relation "note" already exists'):
+    with pytest.raises(SchemaError, match=r'jobq did not create: relation "note" already exists'):
         await storage.migrate()
     know()
     await go_on(storage, before)
@@ -183,7 +184,7 @@ async def test_a_gap_is_refused_and_filled_by_migrating(storage: PostgresQueueSt
     assert (await storage.migrate())[-1:] == [LATER.name]
     before = await filled(storage)
     know(NOTES, LATER)
-    with pytest.raises(SchemaError, match=r"older than this code \(0002_pre_notes is missing\).*jobq migrate"):
+    with pytest.raises(SchemaError, match=r"older than this code \(it lacks 0002_pre_notes\).*jobq migrate"):
         await storage.open()
     assert await storage.migrate() == [NOTES.name]
     await go_on(storage, before)
@@ -246,10 +247,10 @@ async def test_any_name_serves_as_schema(postgres_dsn: str, postgres_schema: str
             assert (await storage.migrate(), await storage.prune(), await storage.rescue()) == ([], 0, [])
             (added,) = await storage.add([new_job()])
             assert [record is not None for record in await storage.get([added.id])] == [True]
-            async with storage.subscribe(["finished"]) as ear:
+            async with storage.subscribe(["finished"]) as subscription:
                 async with PostgresQueueStorage(postgres_dsn, schema=schema) as other:
                     await other.delete([added.id])
-                    assert await ear.wait(20) == {"finished"}
+                    assert await subscription.wait(20) == {"finished"}
     finally:
         async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:
             await connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))

@@ -1,4 +1,4 @@
-"""Rings that ride behind the transaction they tell of, and what becomes of the others."""
+"""Notifications of other processes: how many are sent, and what happens if they cannot be sent or received."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from jobq_core.errors import StorageUnavailableError
 from jobq_core.storage import queue_topic
 from jobq_core.testing import new_job
-from jobq_storage_postgres import PostgresQueueStorage, notifier
+from jobq_storage_postgres import PostgresQueueStorage, listener, notifier
 from jobq_storage_postgres.binary import pack_text, texts
-from jobq_storage_postgres.connection import Link
-from jobq_storage_postgres.notifier import Doorbell, channel_of
-from jobq_storage_postgres.protocol import Step
+from jobq_storage_postgres.connection import Connection
+from jobq_storage_postgres.notifier import Notifier
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
 TOPIC = queue_topic("default")
@@ -39,113 +37,66 @@ def own_server() -> Iterator[ThrowawayPostgres]:
         yield server
 
 
-async def heard(listener: psycopg.AsyncConnection[Any], more_after: float) -> int:
+async def received(listening: psycopg.AsyncConnection[Any], more_after: float) -> int:
     """Count notifications until none came for so many seconds."""
-    return len([n async for n in listener.notifies(timeout=more_after)])
+    return len([n async for n in listening.notifies(timeout=more_after)])
 
 
-async def test_lone_adds_are_heard_elsewhere_and_need_one_connection(
+async def test_lone_adds_notify_other_processes_over_one_connection(
     storage: PostgresQueueStorage, postgres_dsn: str
 ) -> None:
     async with (
         PostgresQueueStorage(postgres_dsn, schema=storage.schema) as other,
-        other.subscribe([TOPIC]) as ear,
+        other.subscribe([TOPIC]) as subscription,
         await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin,
     ):
         for _ in range(20):
             await storage.add([new_job()])
-            assert await ear.wait(10) == {TOPIC}
-            assert not await ear.wait(0.02), "one ring, and then the bell is quiet"
+            assert await subscription.wait(10) == {TOPIC}
+            assert not await subscription.wait(0.02), "one notification, and no more"
         (count,) = await (await admin.execute(SENT, (storage.schema,))).fetchone() or (0,)
         assert count == 1
 
 
-async def test_a_flood_of_adds_rings_two_hundred_times_a_second_at_most_once_it_lasts(
+async def test_a_flood_of_adds_notifies_at_most_two_hundred_times_a_second(
     storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifier, "_BURST", 0.05)  # ten rings, so that a short flood lasts
+    monkeypatch.setattr(notifier, "BURST_SECONDS", 0.05)  # ten notifications, so that a short flood is a flood
     loop = asyncio.get_running_loop()
-    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as listener:
-        await listener.execute(f"LISTEN {channel_of(storage.schema)}".encode())
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as listening:
+        await listening.execute(f"LISTEN jobq_{storage.schema}".encode())
         began = loop.time()
         for _ in range(400):
             await storage.add([new_job()])
-        await storage.close()  # after which no ring is left
+        await storage.close()  # after which no notification is pending
         took = loop.time() - began
-        assert 1 <= await heard(listener, 0.2) <= min(took / 0.002, 10 + took / 0.005) + 2
+        assert 1 <= await received(listening, 0.2) <= min(took / 0.002, 10 + took / 0.005) + 2
 
 
-async def test_a_flood_of_one_add_after_another_does_not_keep_the_bell_from_ringing(
+async def test_a_flood_of_lone_adds_does_not_suppress_notifications(
     storage: PostgresQueueStorage, postgres_dsn: str
 ) -> None:
     loop = asyncio.get_running_loop()
-    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as listener:
-        await listener.execute(f"LISTEN {channel_of(storage.schema)}".encode())
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as listening:
+        await listening.execute(f"LISTEN jobq_{storage.schema}".encode())
         began = loop.time()
         for _ in range(400):
             await storage.add([new_job()])
         took = loop.time() - began
-        assert await heard(listener, 0.2) >= min(400, took / 0.005) / 4
+        assert await received(listening, 0.2) >= min(400, took / 0.005) / 4
 
 
-async def test_a_ring_that_is_due_rides_behind_the_next_add(
-    storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+async def test_adds_continue_while_another_session_holds_up_all_notifications(
+    own_server: ThrowawayPostgres,
 ) -> None:
-    monkeypatch.setattr(notifier, "_EARLY", 60)  # any ring is due soon
-    async with (
-        PostgresQueueStorage(postgres_dsn, schema=storage.schema) as other,
-        other.subscribe([TOPIC, queue_topic("second")]) as ear,
-        await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin,
-    ):
-        await storage.add([new_job()])  # so that all is prepared
-        assert await ear.wait(10) == {TOPIC}
-        assert not await ear.wait(0.02), "one ring, and then the bell is quiet"
-        storage._doorbell.ring([queue_topic("second")])
-        await storage.add([new_job()])
-        assert await ear.wait(10) == {TOPIC, queue_topic("second")}, "they came together"
-        assert not await ear.wait(0.02), "one ring, and then the bell is quiet"
-        (count,) = await (await admin.execute(SENT, (storage.schema,))).fetchone() or (0,)
-        assert count == 1
-
-
-async def test_a_ring_that_was_to_ride_behind_an_add_that_is_lost_rings_by_itself(
-    storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(notifier, "_EARLY", 60)
-    rode: list[Step | None] = []
-
-    async def lose(self: Link, steps: Any, behind: Step | None = None) -> Any:
-        rode.append(behind)
-        self.close()
-        raise psycopg.OperationalError("the connection was lost")
-
-    second = queue_topic("second")
-    async with (
-        PostgresQueueStorage(postgres_dsn, schema=storage.schema) as other,
-        other.subscribe([TOPIC, second]) as ear,
-    ):
-        await storage.add([new_job()])  # so that all is prepared
-        assert await ear.wait(10) == {TOPIC}
-        assert not await ear.wait(0.02), "one ring, and then the bell is quiet"
-        storage._doorbell.ring([second])
-        with monkeypatch.context() as broken:
-            broken.setattr(Link, "run", lose)
-            with pytest.raises(StorageUnavailableError):
-                await storage.add([new_job()])
-        assert [second.encode() in (step[1][1] or b"") for step in rode if step is not None] == [True]
-        assert await ear.wait(10) == {second}
-
-
-async def test_adds_go_on_while_somebody_holds_up_all_notifications(own_server: ThrowawayPostgres) -> None:
     # A commit that notifies, and waits for a standby, keeps all others that notify waiting.
     dsn = f"{own_server.dsn}&application_name=adding&options=-c%20synchronous_commit%3Dlocal"
     storage = PostgresQueueStorage(dsn, pool_size=2, time_limit=30)
     await storage.migrate()
     async with await psycopg.AsyncConnection.connect(own_server.dsn, autocommit=True) as admin:
-        async with storage, PostgresQueueStorage(own_server.dsn) as other, other.subscribe([TOPIC]) as ear:
-            await storage.add([new_job()])  # so that all is prepared
-            assert await ear.wait(10) == {TOPIC}
-            assert not await ear.wait(0.02), "one ring, and then the bell is quiet"
+        async with storage, PostgresQueueStorage(own_server.dsn) as other, other.subscribe([TOPIC]) as subscription:
+            await storage.add([new_job()])  # so that all statements are prepared
+            assert await subscription.wait(10) == {TOPIC}
             async with await psycopg.AsyncConnection.connect(own_server.dsn, autocommit=True) as holder:
                 await holder.execute("CREATE TABLE held (n int)")
                 await admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
@@ -175,38 +126,23 @@ async def test_adds_go_on_while_somebody_holds_up_all_notifications(own_server: 
 HELD_UP = "SELECT FROM pg_stat_activity WHERE application_name = 'adding' AND wait_event_type = 'Lock'"
 
 
-async def test_a_ring_that_fails_behind_an_add_costs_no_job(
+async def test_a_notification_that_fails_costs_no_job(
     storage: PostgresQueueStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     too_long = (pack_text("channel"), texts(["x" * 9000]))
-    step = Doorbell._step
-
-    def spoiled(self: Doorbell, origin: str, topics: Any) -> Step:
-        return step(self, origin, topics)[0], too_long
-
-    async with PostgresQueueStorage(storage.url) as other, other.subscribe([TOPIC]) as ear:
-        await storage.add([new_job()])  # so that all is prepared
-        assert await ear.wait(10) == {TOPIC}
-        assert not await ear.wait(0.02), "one ring, and then the bell is quiet"
-        monkeypatch.setattr(Doorbell, "_step", spoiled)
+    async with PostgresQueueStorage(storage.url) as other, other.subscribe([TOPIC]) as subscription:
+        monkeypatch.setattr(Notifier, "_params", lambda *_: too_long)
         with caplog.at_level(logging.WARNING, "jobq.postgres"):
             assert [added.created for added in await storage.add([new_job()])] == [True]
-            assert [added.created for added in await storage.add([new_job()])] == [True]
-        assert "behind a transaction" in caplog.text
+            assert storage._engine.notifier._sending is not None
+            await storage._engine.notifier._sending
+        assert "could not notify other processes" in caplog.text
         monkeypatch.undo()
         await storage.add([new_job()])
-        assert await ear.wait(10) == {TOPIC}
+        assert await subscription.wait(10) == {TOPIC}
 
 
-async def test_a_job_that_is_there_already_leaves_the_connection_in_order(storage: PostgresQueueStorage) -> None:
-    job = new_job()
-    assert [added.created for added in await storage.add([job])] == [True]
-    for _ in range(20):
-        assert [added.created for added in await storage.add([job])] == [False]
-    assert [added.created for added in await storage.add([new_job()])] == [True]
-
-
-async def test_a_lost_listener_is_told_of_once_in_each_outage_and_comes_back_less_and_less_often_until_it_is_over(
+async def test_a_lost_listener_warns_once_per_outage_and_reconnects_with_growing_pauses(
     storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     longest: list[float] = []
@@ -218,12 +154,12 @@ async def test_a_lost_listener_is_told_of_once_in_each_outage_and_comes_back_les
             enough.set()
         return 0.0
 
-    async def refused(*_: Any, **__: Any) -> Link:
+    async def refused(*_: Any, **__: Any) -> Connection:
         raise psycopg.OperationalError("refused")
 
     monkeypatch.setattr("random.uniform", no_pause)
     async with (
-        storage.subscribe([TOPIC]) as ear,
+        storage.subscribe([TOPIC]) as subscription,
         await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin,
     ):
         for _ in range(2):
@@ -231,19 +167,19 @@ async def test_a_lost_listener_is_told_of_once_in_each_outage_and_comes_back_les
             enough.clear()
             caplog.clear()
             with monkeypatch.context() as outage:
-                outage.setattr(Link, "connect", refused)
+                outage.setattr(Connection, "connect", refused)
                 await admin.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s",
                     (storage.schema,),
                 )
                 async with asyncio.timeout(20):
                     await enough.wait()
-            assert await ear.wait(20) == {TOPIC}, "heard again; rings may have been missed"
-            told = [record for record in caplog.records if "cannot be heard" in record.message]
-            assert [record.levelname for record in told if record.levelno > logging.DEBUG] == ["WARNING"]
+            assert await subscription.wait(20) == {TOPIC}, "listening again; notifications may have been missed"
+            logged = [record for record in caplog.records if "cannot listen" in record.message]
+            assert [record.levelname for record in logged if record.levelno > logging.DEBUG] == ["WARNING"]
             assert longest[0] < 1
             assert longest[:10] == sorted(longest[:10])
-            assert longest[9] == notifier._LONGEST_BACKOFF
+            assert longest[9] == listener.LONGEST_BACKOFF_SECONDS
 
 
 async def rows(connection: psycopg.AsyncConnection[Any], query: str) -> list[Any]:

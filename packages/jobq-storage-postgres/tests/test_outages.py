@@ -91,14 +91,14 @@ async def test_a_call_past_its_time_limit_is_an_outage_and_leaves_no_transaction
         for job in (new_job(), new_job(unique_key="k")):
             await short.delete([added.id for added in await short.add([job])])  # so that all is prepared
         # Long enough that it is our own limit that ends the waiting, and not the server's of the same length.
-        link = await short._database._acquire()
-        await link.fetch([(Statement("patience", "SET statement_timeout = '10s'"), ())])
-        short._database._release(link)
+        connection = await short._engine.pool.acquire()
+        await connection.fetch([(Statement("patience", "SET statement_timeout = '10s'"), ())])
+        short._engine.pool.release(connection)
         async with await psycopg.AsyncConnection.connect(postgres_dsn) as other:
             await other.execute(f"LOCK TABLE {storage.schema}.ready, {storage.schema}.outcome".encode())
             with pytest.raises(StorageUnavailableError):
                 await short.add([new_job()])
-            assert link.closed, "a connection that owes an answer is not used again"
+            assert connection.closed, "a connection that owes an answer is not used again"
             with pytest.raises(StorageUnavailableError):
                 await short.abort([new_job().id])
             await other.rollback()
@@ -164,7 +164,7 @@ async def test_a_restarted_server_is_survived(own_server: ThrowawayPostgres) -> 
         assert heartbeat.beat(WorkerStats())
         added = await storage.add([new_job() for _ in range(4)])
         first = (await storage.settle_and_claim(info.id, claim=Claim(("default",), 2))).claimed
-        async with storage.subscribe([queue_topic("default")]) as ear:
+        async with storage.subscribe([queue_topic("default")]) as subscription:
             for at_once in (False, True):
                 own_server.halt(at_once=at_once)
                 with pytest.raises(StorageUnavailableError):
@@ -176,7 +176,7 @@ async def test_a_restarted_server_is_survived(own_server: ThrowawayPostgres) -> 
                 own_server.start()
                 assert heartbeat.beat(WorkerStats())
                 # The listener comes back, and wakes everybody since rings may have been missed.
-                assert await ear.wait(30) == {queue_topic("default")}
+                assert await subscription.wait(30) == {queue_topic("default")}
         done = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in first]
         exchange = await storage.settle_and_claim(info.id, done, Claim(("default",), 10))
         assert exchange.settled == [JobState.COMPLETED] * 2
@@ -189,14 +189,14 @@ async def test_a_dead_listener_is_replaced_and_wakes_those_who_listen(
 ) -> None:
     other = PostgresQueueStorage(postgres_dsn, schema=storage.schema)
     topic = queue_topic("default")
-    async with other, storage.subscribe([topic]) as ear:
+    async with other, storage.subscribe([topic]) as subscription:
         query = "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND query LIKE 'LISTEN%%'"
         ((pid,),) = await rows(admin, query, storage.schema)
         await rows(admin, "SELECT pg_terminate_backend(%s, 10000)", pid)
-        assert await ear.wait(20) == {topic}
+        assert await subscription.wait(20) == {topic}
         await until(admin, query, storage.schema)
         await other.add([new_job()])
-        assert await ear.wait(20) == {topic}
+        assert await subscription.wait(20) == {topic}
 
 
 async def test_no_server_at_all_is_an_outage(own_server: ThrowawayPostgres) -> None:
@@ -269,10 +269,10 @@ async def test_a_database_that_takes_no_writes_says_so_and_another_connection_is
     kept = {"default": Retention(completed=60.0)}
     for _ in range(3):
         await storage.set_retention(kept)
-    link = storage._database._idle[-1]
-    await link.fetch([(Statement("demote", "SET default_transaction_read_only = on"), ())])
+    connection = storage._engine.pool._idle[-1][0]
+    await connection.fetch([(Statement("demote", "SET default_transaction_read_only = on"), ())])
     await storage.set_retention(kept)
-    assert link.closed
+    assert connection.closed
 
 
 async def test_a_fork_is_refused_its_parents_connections(
@@ -292,11 +292,14 @@ async def test_a_notification_that_is_not_ours_does_not_end_the_listening(
     storage: PostgresQueueStorage, admin: psycopg.AsyncConnection[Any], postgres_dsn: str, payload: str
 ) -> None:
     topic = queue_topic("default")
-    async with storage.subscribe([topic]) as ear, PostgresQueueStorage(postgres_dsn, schema=storage.schema) as other:
+    async with (
+        storage.subscribe([topic]) as subscription,
+        PostgresQueueStorage(postgres_dsn, schema=storage.schema) as other,
+    ):
         await admin.execute("SELECT pg_notify(%s, %s)", [f"jobq_{storage.schema}", payload])
         await other.add([new_job()])
         async with asyncio.timeout(20):
-            assert await ear.wait() == {topic}
+            assert await subscription.wait() == {topic}
 
 
 async def test_a_heart_does_not_wait_longer_to_connect_than_its_lease_allows(
@@ -306,7 +309,7 @@ async def test_a_heart_does_not_wait_longer_to_connect_than_its_lease_allows(
     with socket.create_server(("127.0.0.1", 0)) as mute:
         port = mute.getsockname()[1]
         dead = PostgresQueueStorage(f"postgresql://postgres@127.0.0.1:{port}/x")
-        dead._opened, dead._lender = True, storage._lender
+        dead._engine.pool.start()
         heartbeat = dead.heartbeat(worker_info(lost_after=6.0))
         before = time.monotonic()
         with pytest.raises(StorageUnavailableError):
@@ -325,7 +328,7 @@ async def test_an_exchange_that_fails_after_its_commit_is_sent_again(
     claim = Claim(("default",), 1)
     failing = Statement("settled", "SELECT 1 / (cardinality($1::uuid[]) - cardinality($2::bigint[]))")
     with monkeypatch.context() as patch:
-        patch.setitem(storage._statements._made, "settled", failing)
+        patch.setitem(storage._engine.statements._made, "settled", failing)
         with pytest.raises(StorageError, match="division by zero"):
             await storage.settle_and_claim(worker.id, ends, claim)
     again = await storage.settle_and_claim(worker.id, ends, claim)

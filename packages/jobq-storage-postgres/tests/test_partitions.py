@@ -93,7 +93,7 @@ async def test_a_partition_that_is_over_goes_and_what_lives_in_it_stays(
     old = (await partitions(storage, postgres_dsn))[:2]
     await move_clock(storage, postgres_dsn, 13)
     assert await storage.prune() == 1
-    await storage._upkeep.tend_partitions()
+    await storage._maintain_partitions()
     names = await partitions(storage, postgres_dsn)
     assert old[0] not in names
     assert [name.replace("outcome", "job") for name in await partitions(storage, postgres_dsn, "outcome")] == names
@@ -116,7 +116,7 @@ async def test_a_partition_that_still_holds_many_stays(
     await storage.add([new_job() for _ in range(3)])
     old = (await partitions(storage, postgres_dsn))[0]
     await move_clock(storage, postgres_dsn, 30)
-    await storage._upkeep.tend_partitions()
+    await storage._maintain_partitions()
     assert old in await partitions(storage, postgres_dsn)
     assert await in_default(storage, postgres_dsn, "job") == 0
 
@@ -133,7 +133,7 @@ async def test_a_long_reader_puts_the_dropping_off_and_nobody_waits(
         assert "drop_partitions is put off" in caplog.text
         assert old in await partitions(storage, postgres_dsn)
         assert [added.created for added in await storage.add([new_job()])] == [True]
-    await storage._upkeep.tend_partitions()
+    await storage._maintain_partitions()
     assert old not in await partitions(storage, postgres_dsn)
 
 
@@ -171,7 +171,7 @@ async def test_a_week_whose_jobs_are_in_the_default_partition_already_gets_no_pa
     later = await storage.now() + timedelta(weeks=5)
     (added,) = await storage.add([new_job(id=id_at(later))])
     await move_clock(storage, postgres_dsn, 35)
-    await storage._upkeep.tend_partitions()
+    await storage._maintain_partitions()
     monday = (later - timedelta(days=later.weekday())).date()
     names = await partitions(storage, postgres_dsn)
     assert f"job_{monday:%Y%m%d}" not in names

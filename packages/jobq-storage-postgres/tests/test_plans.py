@@ -18,12 +18,12 @@ from jobq_core.storage import Claim, ClaimedJob, Settlement
 from jobq_core.testing import new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.binary import Params, pack_int4, pack_int8, pack_moment, pack_text, texts
-from jobq_storage_postgres.connection import Link
+from jobq_storage_postgres.connection import Connection
 from jobq_storage_postgres.dsn import parse
-from jobq_storage_postgres.maintenance import ALWAYS, LATE
 from jobq_storage_postgres.protocol import Statement
+from jobq_storage_postgres.schedules import ALWAYS, LATE
 from jobq_storage_postgres.settle_and_claim import pack_completed, pack_settlements
-from jobq_storage_postgres.sql.statements import FOLDER
+from jobq_storage_postgres.sql import FOLDER
 
 BATCH = 100
 
@@ -44,22 +44,22 @@ async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[Post
 
 @pytest_asyncio.fixture
 async def explain(storage: PostgresQueueStorage, postgres_dsn: str) -> AsyncIterator[Explain]:
-    link = await Link.connect(parse(postgres_dsn, 30), time_limit=30, prepared=None)
-    yield Explain(storage, link)
-    link.close()
+    connection = await Connection.connect(parse(postgres_dsn, 30), time_limit=30, prepared=None)
+    yield Explain(storage, connection)
+    connection.close()
 
 
 class Explain:
     """Runs a statement as the storage does, tells what it touched, and rolls it back."""
 
-    def __init__(self, storage: PostgresQueueStorage, link: Link) -> None:
+    def __init__(self, storage: PostgresQueueStorage, connection: Connection) -> None:
         self.storage = storage
-        self.link = link
+        self.connection = connection
         self.count = 0
 
     async def __call__(self, name: str, params: Params) -> tuple[int, set[str]]:
         """Return the pages touched, and the names of relations that were read as a whole."""
-        statement = self.storage._statements[name]
+        statement = self.storage._engine.statements[name]
         self.count += 1
         begin, rollback = Statement("begin", "BEGIN"), Statement("rollback", "ROLLBACK")
         # Prepared, since only a prepared statement has the plan that the storage's own have; and then it can be
@@ -67,15 +67,17 @@ class Explain:
         prepare = Statement(f"prepare_{self.count}", f"PREPARE explained AS {statement.sql.decode()}")
         asked = "SELECT parameter_types::text[] FROM pg_prepared_statements WHERE name = 'explained'"
         types = Statement("types", asked)
-        _, ((wanted,),) = await self.link.fetch([(prepare, ()), (types, ())])
+        _, ((wanted,),) = await self.connection.fetch([(prepare, ()), (types, ())])
         written = ", ".join(f"quote_nullable(${n}::{kind}::text) || '::{kind}'" for n, kind in enumerate(wanted, 1))
         arguments: tuple[str, ...] = ()
         if wanted:
-            ((arguments,),) = await self.link.fetch([(Statement(f"text_{self.count}", f"SELECT {written}"), params)])
+            ((arguments,),) = await self.connection.fetch(
+                [(Statement(f"text_{self.count}", f"SELECT {written}"), params)]
+            )
         execute = "EXECUTE explained" + (f"({', '.join(arguments)})" if arguments else "")
         explained = Statement(f"explain_{self.count}", f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {execute}")
         deallocate = Statement("deallocate", "DEALLOCATE explained")
-        _, rows, _, _ = await self.link.fetch([(begin, ()), (explained, ()), (rollback, ()), (deallocate, ())])
+        _, rows, _, _ = await self.connection.fetch([(begin, ()), (explained, ()), (rollback, ()), (deallocate, ())])
         plan = json.loads(rows[0][0])[0]["Plan"]
         whole: set[str] = set()
         walk(plan, whole)
@@ -83,7 +85,7 @@ class Explain:
 
     async def claim(self, worker: UUID, *, marked: bool = True) -> tuple[int, set[str]]:
         """Explain a claim."""
-        marks = self.storage._marks
+        marks = self.storage._engine.watermarks
         queues, priorities, packed = marks.lines(("default",))
         if not marked:
             marks.forget()
@@ -161,7 +163,7 @@ async def test_claims_and_settlements_touch_as_little_whatever_the_statistics_sa
         mine = await claim(storage, worker)
         if analyzed == "bloated":
             for _ in range(2):
-                await storage._marks.look(("default",))
+                await storage._engine.watermarks.advance(("default",))
 
         touched, whole = await explain.claim(worker)
         assert not whole & {"ready", "job", "running"}
@@ -189,10 +191,10 @@ async def test_a_pinned_snapshot_does_not_slow_claims(
         await pin.execute("SELECT 1 FROM pg_class")
         await add(storage, 30_000)
         await drain(storage, worker)
-        await storage._marks.close()
+        await storage._engine.watermarks.close()
         await add(storage, BATCH * 2)
         for _ in range(2):
-            await storage._marks.look(("default",))
+            await storage._engine.watermarks.advance(("default",))
         marked, _ = await explain.claim(worker)
         unmarked, _ = await explain.claim(worker, marked=False)
     assert marked < clean * 1.25
@@ -214,9 +216,9 @@ async def test_a_pinned_snapshot_does_not_slow_promotions(
         await move_clock(storage, postgres_dsn, 8000)
         await storage.promote()
         await storage.add([new_job(run_at=10.0)])
-        upkeep = storage._upkeep
-        assert upkeep._promoted_at is not None
-        since = pack_moment(upkeep._promoted_at - LATE)
+        promotions = storage._engine.promotions
+        assert promotions.promoted_at is not None
+        since = pack_moment(promotions.promoted_at - LATE)
         bounded, _ = await explain("promote", (pack_int8(1000), since))
         unbounded, _ = await explain("promote", (pack_int8(1000), ALWAYS))
     assert bounded < 10

@@ -60,7 +60,7 @@ async def test_nothing_is_left_in_the_session(storage: PostgresQueueStorage) -> 
     await register_worker(storage)
     await storage.add([new_job(unique_key="k"), new_job()])
     await storage.now()
-    link = storage._database._idle[-1]
+    connection = storage._engine.pool._idle[-1][0]
     asked = Statement(
         "asked",
         "SELECT current_setting('enable_seqscan'), current_setting('search_path'), "
@@ -68,7 +68,7 @@ async def test_nothing_is_left_in_the_session(storage: PostgresQueueStorage) -> 
         "(SELECT count(*) FROM pg_prepared_statements), "
         "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())",
     )
-    ((row,),) = await link.fetch([(asked, ())])
+    ((row,),) = await connection.fetch([(asked, ())])
     assert row == ("on", '"$user", public', "0", 0, 0)
 
 
@@ -77,4 +77,4 @@ async def test_a_direct_connection_is_told_from_a_pooled_one(postgres_dsn: str, 
     await direct.migrate()
     async with direct:
         await direct.now()
-        assert not direct._database._idle[-1].pooled
+        assert not direct._engine.pool._idle[-1][0].pooled

@@ -12,7 +12,7 @@ import jobq_storage_postgres
 from jobq_core.testing.helpers import add_job, claim_one, new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.protocol import Statement
-from jobq_storage_postgres.sql.statements import FOLDER
+from jobq_storage_postgres.sql import FOLDER
 
 
 def test_each_statement_has_a_name_of_its_own() -> None:
@@ -45,15 +45,15 @@ async def test_a_run_begins_on_a_connection_on_which_a_transaction_began(
 async def test_many_jobs_are_acknowledged_though_the_planner_cannot_be_told_of_them(
     postgres_dsn: str, postgres_schema: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("jobq_storage_postgres.storage.BULK", 2)
+    monkeypatch.setattr("jobq_storage_postgres.adding.BULK", 2)
     storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
     await storage.migrate()
     async with storage:
         # What a statement_timeout in the role's settings, or an operator, does to it.
-        storage._statements._made["analyze"] = Statement(
+        storage._engine.statements._made["analyze"] = Statement(
             "analyze", "DO $$ BEGIN RAISE EXCEPTION 'cancelled' USING ERRCODE = 'query_canceled'; END $$"
         )
         jobs = [new_job() for _ in range(3)]
         assert [added.created for added in await storage.add(jobs)] == [True] * 3
         assert None not in await storage.get([job.id for job in jobs])
-    assert "the planner was not told" in caplog.text
+    assert "could not update the planner's statistics" in caplog.text

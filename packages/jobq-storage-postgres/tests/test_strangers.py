@@ -158,7 +158,7 @@ async def test_a_table_of_somebody_else_in_the_way_is_named_and_left_alone(
     async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:
         await connection.execute(f"CREATE SCHEMA {postgres_schema}")  # type: ignore[arg-type]
         await connection.execute(f"CREATE TABLE {postgres_schema}.{table}")  # type: ignore[arg-type]
-        with pytest.raises(SchemaError, match=r"no migration of jobq made.*out of the way"):
+        with pytest.raises(SchemaError, match=r"jobq did not create.*out of the way"):
             await PostgresQueueStorage(postgres_dsn, schema=postgres_schema).migrate()
         found = await connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", (postgres_schema,))
         assert await found.fetchall() == [(table.split()[0],)]

@@ -1,4 +1,4 @@
-"""Low-water marks pass only what nothing can turn up below, or what maintenance finds."""
+"""Low-water marks: no job appears below one, or maintenance finds it."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[Post
 
 
 async def claim(storage: PostgresQueueStorage, worker: UUID) -> list[UUID]:
-    exchange = await storage.settle_and_claim(worker, claim=Claim(QUEUES, 100))
-    await storage.settle_and_claim(worker, [Settlement(job.id, job.lease, Ending.COMPLETE) for job in exchange.claimed])
-    return [job.id for job in exchange.claimed]
+    result = await storage.settle_and_claim(worker, claim=Claim(QUEUES, 100))
+    await storage.settle_and_claim(worker, [Settlement(job.id, job.lease, Ending.COMPLETE) for job in result.claimed])
+    return [job.id for job in result.claimed]
 
 
-async def look(storage: PostgresQueueStorage, times: int = 2) -> int:
-    """Look at the line, and return its mark."""
+async def advance(storage: PostgresQueueStorage, times: int = 2) -> int:
+    """Observe the line some times, and return its mark."""
     for _ in range(times):
-        await storage._marks.look(QUEUES)
-    return storage._marks._marks.get(("default", 0), 0)
+        await storage._engine.watermarks.advance(QUEUES)
+    return storage._engine.watermarks._marks.get(("default", 0), 0)
 
 
 async def test_a_mark_follows_the_claims(storage: PostgresQueueStorage) -> None:
@@ -43,26 +43,26 @@ async def test_a_mark_follows_the_claims(storage: PostgresQueueStorage) -> None:
     await storage.add([new_job() for _ in range(10)])
     await claim(storage, worker)
     await storage.add([new_job()])
-    assert await look(storage) == 10
+    assert await advance(storage) == 10
 
 
 async def test_the_mark_of_an_empty_line_reaches_the_last_position(storage: PostgresQueueStorage) -> None:
     worker = (await register_worker(storage)).id
     await storage.add([new_job() for _ in range(10)])
     await claim(storage, worker)
-    assert await look(storage, 3) == 10
+    assert await advance(storage, 3) == 10
     (added,) = await storage.add([new_job()])
     assert await claim(storage, worker) == [added.id]
 
 
-async def test_the_first_job_of_all_is_not_passed(storage: PostgresQueueStorage) -> None:
+async def test_the_first_job_of_all_is_not_skipped(storage: PostgresQueueStorage) -> None:
     worker = (await register_worker(storage)).id
-    assert await look(storage, 4) == 0
+    assert await advance(storage, 4) == 0
     (added,) = await storage.add([new_job()])
     assert await claim(storage, worker) == [added.id]
 
 
-async def test_a_mark_waits_for_whoever_may_still_commit_a_lower_position(
+async def test_a_mark_waits_for_a_transaction_that_may_commit_a_lower_position(
     storage: PostgresQueueStorage, postgres_dsn: str
 ) -> None:
     worker = (await register_worker(storage)).id
@@ -71,10 +71,10 @@ async def test_a_mark_waits_for_whoever_may_still_commit_a_lower_position(
         await storage.add([late], connection=slow)
         await storage.add([new_job() for _ in range(5)])
         assert len(await claim(storage, worker)) == 5
-        assert await look(storage, 5) == 0
+        assert await advance(storage, 5) == 0
         await slow.commit()
         assert await claim(storage, worker) == [late.id]
-        assert await look(storage, 3) == 6
+        assert await advance(storage, 3) == 6
 
 
 NUMBERED = """
@@ -91,14 +91,14 @@ CREATE TRIGGER numbered BEFORE INSERT ON {0}.waiting FOR EACH ROW EXECUTE FUNCTI
 """
 
 
-async def test_whoever_draws_a_position_has_a_transaction_number_by_then(
+async def test_a_transaction_that_draws_a_position_has_its_number_by_then(
     storage: PostgresQueueStorage, postgres_dsn: str, postgres_schema: str
 ) -> None:
-    """Else a look could find nobody under way who may still add below what it sees, and a mark would pass the job."""
+    """Otherwise an observation could miss a transaction that adds below what it sees, and a mark would skip the job."""
     async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
         await admin.execute(NUMBERED.format(postgres_schema).encode())
     worker = await register_worker(storage)
-    # The very first draw gets a number anyhow: it writes down that 32 may be drawn.
+    # The very first draw gets a number in any case: it logs that 32 positions may be drawn.
     await storage.add([new_job(), new_job(run_at=0.001)])
     for options in ({}, {"run_at": 3600.0}, {"unique_key": "k"}):
         await storage.add([new_job(**options)])
@@ -123,7 +123,7 @@ async def test_whoever_draws_a_position_has_a_transaction_number_by_then(
     assert (await storage.disable([taken[0].id]))[0].changed
 
 
-async def test_a_claim_that_is_undone_leaves_its_jobs_above_the_mark(
+async def test_a_claim_that_is_rolled_back_leaves_its_jobs_above_the_mark(
     storage: PostgresQueueStorage, postgres_dsn: str, postgres_schema: str
 ) -> None:
     worker = (await register_worker(storage)).id
@@ -131,25 +131,25 @@ async def test_a_claim_that_is_undone_leaves_its_jobs_above_the_mark(
     async with await psycopg.AsyncConnection.connect(postgres_dsn) as other:
         await other.execute(f"DELETE FROM {postgres_schema}.ready WHERE position <= 2")
         assert await claim(storage, worker) == [added[2].id]
-        assert await look(storage, 5) == 0
+        assert await advance(storage, 5) == 0
         await other.rollback()
     assert await claim(storage, worker) == [added[0].id, added[1].id]
 
 
-async def test_what_an_impatient_mark_passed_is_found_by_maintenance(
+async def test_maintenance_finds_a_job_that_a_mark_skipped(
     storage: PostgresQueueStorage, postgres_dsn: str, postgres_schema: str
 ) -> None:
     now = 0.0
-    storage._marks._clock = lambda: now
+    storage._engine.watermarks._clock = lambda: now
     worker = (await register_worker(storage)).id
     late = new_job()
     async with await psycopg.AsyncConnection.connect(postgres_dsn) as slow:
         await storage.add([late], connection=slow)
         await storage.add([new_job() for _ in range(5)])
         assert len(await claim(storage, worker)) == 5
-        assert await look(storage, 2) == 0
-        now += watermarks.PATIENCE
-        assert await look(storage, 1) == 6
+        assert await advance(storage, 2) == 0
+        now += watermarks.WRITER_SECONDS
+        assert await advance(storage, 1) == 6
         await storage.rescue()
         await slow.commit()
     assert await claim(storage, worker) == [], "it lies below the mark"
@@ -161,47 +161,47 @@ async def test_what_an_impatient_mark_passed_is_found_by_maintenance(
     assert rows == [(0,)]
 
 
-async def test_marks_start_anew_after_a_lost_connection(storage: PostgresQueueStorage) -> None:
+async def test_marks_start_again_after_a_lost_connection(storage: PostgresQueueStorage) -> None:
     worker = (await register_worker(storage)).id
     await storage.add([new_job() for _ in range(10)])
     await claim(storage, worker)
-    assert await look(storage, 3) == 10
-    storage._database.lost += 1
-    storage._marks.lines(QUEUES)
-    assert storage._marks._marks == {}
+    assert await advance(storage, 3) == 10
+    storage._engine.pool.lost += 1
+    storage._engine.watermarks.lines(QUEUES)
+    assert storage._engine.watermarks._marks == {}
 
 
-async def test_marks_start_anew_when_positions_went_back(
+async def test_marks_start_again_when_positions_went_back(
     storage: PostgresQueueStorage, postgres_dsn: str, postgres_schema: str
 ) -> None:
     worker = (await register_worker(storage)).id
     await storage.add([new_job() for _ in range(10)])
     await claim(storage, worker)
-    assert await look(storage, 3) == 10
+    assert await advance(storage, 3) == 10
     async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as connection:
         await connection.execute(f"ALTER SEQUENCE {postgres_schema}.position RESTART WITH 3")
-    assert await look(storage, 1) == 0
+    assert await advance(storage, 1) == 0
     (added,) = await storage.add([new_job()])
     assert await claim(storage, worker) == [added.id]
 
 
 async def test_marks_follow_workers_of_other_queues_too(storage: PostgresQueueStorage) -> None:
     now = 0.0
-    storage._marks._clock = lambda: now
-    storage._marks._looked_at = now
+    storage._engine.watermarks._clock = lambda: now
+    storage._engine.watermarks._advanced_at = now
     worker = (await register_worker(storage, queues=("default", "other"))).id
     for _ in range(8):
         await storage.add([new_job(), new_job(queue="other")])
         for queue in ("default", "other"):
-            now += watermarks.INTERVAL
+            now += watermarks.INTERVAL_SECONDS
             assert len((await storage.settle_and_claim(worker, claim=Claim((queue,), 10))).claimed) == 1
-            await storage._marks.close()
-    # The first one of a line that was seen twice is passed: all but the last few claims are.
-    assert storage._marks._marks["default", 0] > 8
-    assert storage._marks._marks["other", 0] > 8
+            await storage._engine.watermarks.close()
+    # The lowest position that two observations saw is below the mark: all but the last few claims are.
+    assert storage._engine.watermarks._marks["default", 0] > 8
+    assert storage._engine.watermarks._marks["other", 0] > 8
 
 
-async def test_a_server_that_is_behind_and_took_over_unseen_starves_no_job(
+async def test_a_server_that_is_behind_and_took_over_unnoticed_starves_no_job(
     postgres_dsn: str, postgres_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind a pooler the connection outlives the server; the sequence that goes back stands for a standby's."""
@@ -210,13 +210,13 @@ async def test_a_server_that_is_behind_and_took_over_unseen_starves_no_job(
         worker = (await register_worker(storage)).id
         await storage.add([new_job() for _ in range(10)])
         await claim(storage, worker)
-        assert await look(storage, 3) == 10
-        await storage._marks.close()
+        assert await advance(storage, 3) == 10
+        await storage._engine.watermarks.close()
         async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
             await admin.execute(f"SELECT setval('{postgres_schema}.position', 1)".encode())
         (added,) = await storage.add([new_job()])
         assert await claim(storage, worker) == []
-        monkeypatch.setattr(watermarks, "DOUBT", 0.0)
-        assert await claim(storage, worker) == []  # asked in vain, for long: beside it the marks are doubted
-        await storage._marks.close()
+        monkeypatch.setattr(watermarks, "VERIFY_SECONDS", 0.0)
+        assert await claim(storage, worker) == []  # a claim without a job starts a verification
+        await storage._engine.watermarks.close()
         assert await claim(storage, worker) == [added.id]

@@ -36,7 +36,7 @@ class Stage:
     world: World
     caller: Callable[..., Any]
     """A context manager of a caller's own connection and transaction."""
-    look_for_marks: Callable[[], None]
+    advance_watermarks: Callable[[], None]
     """Let the next claim look for marks."""
     heartbeat: Heartbeat | None = None
 
@@ -149,7 +149,7 @@ async def settle(stage: Stage) -> Any:
 
 
 async def claim(stage: Stage) -> Any:
-    stage.look_for_marks()
+    stage.advance_watermarks()
     return await stage.storage.settle_and_claim(stage.world.id("mate"), (), Claim(QUEUES, 100))
 
 

@@ -1,4 +1,4 @@
-"""A world on PostgreSQL, and the waists that all its statements pass: `converse`, or a caller's own connection."""
+"""A world on PostgreSQL, and the waists that all its statements pass: `execute`, or a caller's own connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import psycopg
 from psycopg.pq.abc import PGconn, PGresult
 
 from jobq_storage_postgres import PostgresQueueStorage, connection
-from jobq_storage_postgres.protocol import READ, WRITE, Statement, Step, converse
+from jobq_storage_postgres.notifier import Pace
+from jobq_storage_postgres.protocol import READ, WRITE, Statement, Step, execute
 
 from .operations import Stage
 from .place import Fault, Kind, Place
@@ -42,32 +43,26 @@ def cut(pgconn: PGconn) -> None:
 
 
 class Talk:
-    """What stands for `converse` while a fault is about."""
+    """What stands for `execute` while a fault is about."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
 
     def __call__(
-        self, pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None, behind: Sequence[Step] = ()
+        self, pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None
     ) -> Generator[int, int, list[PGresult]]:
-        """See `protocol.converse`."""
-        all_steps = [*steps, *behind]
+        """See `protocol.execute`."""
         befallen = pgconn.parameter_status(b"application_name") == BEFALLEN
-        struck = self.fault.strikes([statement.name for statement, _ in all_steps]) if befallen else None
+        struck = self.fault.strikes([statement.name for statement, _ in steps]) if befallen else None
         kind = self.fault.kind
         if struck is None or kind is None:
-            return (yield from converse(pgconn, steps, prepared, behind))
+            return (yield from execute(pgconn, steps, prepared))
         if kind.code is not None:
-            all_steps[struck] = failing(kind.code), ()
-            return (yield from converse(pgconn, all_steps[: len(steps)], prepared, all_steps[len(steps) :]))
+            failing_steps = [*steps[:struck], (failing(kind.code), ()), *steps[struck + 1 :]]
+            return (yield from execute(pgconn, failing_steps, prepared))
         done = struck + kind.after
-        if done > len(steps):
-            # What was sent behind is done; that it is cut off now, the link finds when it wants to hear of it.
-            results = yield from converse(pgconn, steps, prepared, behind)
-            cut(pgconn)
-            return results
         if done == len(steps):
-            yield from converse(pgconn, steps, prepared)
+            yield from execute(pgconn, steps, prepared)
         else:
             yield from _begin_only(pgconn, steps[:done])
         cut(pgconn)
@@ -188,8 +183,8 @@ class OnPostgres(Place):
         dsn = f"{self.dsn}&application_name={BEFALLEN.decode()}"
         storage = PostgresQueueStorage(dsn, schema=SCHEMA, prepared=way)
 
-        def look_for_marks() -> None:
-            storage._marks._looked_at -= 1.0
+        def advance_watermarks() -> None:
+            storage._engine.watermarks._advanced_at -= 1.0
 
         @asynccontextmanager
         async def caller(*, autocommit: bool = False) -> AsyncIterator[Caller]:
@@ -203,12 +198,12 @@ class OnPostgres(Place):
                 await connection.close()
 
         async with AsyncExitStack() as stack:
-            stack.enter_context(mock.patch.object(connection, "converse", Talk(fault)))
-            stack.enter_context(mock.patch("jobq_storage_postgres.storage.BULK", 3))
+            stack.enter_context(mock.patch.object(connection, "execute", Talk(fault)))
+            stack.enter_context(mock.patch("jobq_storage_postgres.adding.BULK", 3))
             stack.push_async_callback(storage.close)
             if opened:
                 await storage.open()
-            stage = Stage(storage, self.other, self.world, caller, look_for_marks)
+            stage = Stage(storage, self.other, self.world, caller, advance_watermarks)
             yield stage
             if stage.heartbeat is not None:
                 stage.heartbeat.close()
@@ -217,13 +212,11 @@ class OnPostgres(Place):
         """See `Place.settled`."""
         storage = stage.storage
         assert isinstance(storage, PostgresQueueStorage)
-        for task in (storage._doorbell._ringing, storage._marks._looking):
+        engine = storage._engine
+        for task in (engine.notifier._sending, engine.watermarks._task):
             if task is not None:
                 await task
-        while (carrier := storage._doorbell._carrier) is not None and carrier.engaged:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        # The next one may ride again.
-        storage._doorbell._next_ring = 0.0
+        engine.notifier._pace = Pace()  # the next notification is due at once
 
     async def more(self) -> dict[str, Any]:
         """See `Place.more`."""

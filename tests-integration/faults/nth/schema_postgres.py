@@ -12,9 +12,8 @@ from unittest import mock
 
 import psycopg
 
-from jobq_storage_postgres import PostgresQueueStorage
-from jobq_storage_postgres.migrations import apply
-from jobq_storage_postgres.migrations.apply import Migration
+from jobq_core.migrations import Migration, Migrations
+from jobq_storage_postgres import PostgresQueueStorage, migrations
 
 from .place import Fault
 from .postgres import BEFALLEN, Caller, OnPostgres
@@ -22,14 +21,12 @@ from .schema import OLDER, Act, Schema, fill
 
 MORE = Migration(
     "9001_pre_notes",
-    "pre",
     "CREATE TABLE jobq.note (job uuid PRIMARY KEY, note text);\n"
     "INSERT INTO jobq.note SELECT id, kind FROM jobq.job;\n"
     "CREATE INDEX note_note ON jobq.note (note);\n",
 )
 LESS = Migration(
     "9002_post_fewer_notes",
-    "post",
     "DROP INDEX jobq.note_note;\n"
     "ALTER TABLE jobq.note DROP COLUMN note;\n"
     "ALTER TABLE jobq.note ADD COLUMN told timestamptz NOT NULL DEFAULT now();\n",
@@ -135,8 +132,9 @@ class PostgresSchema(Schema):
 
     def knowing(self, more: int) -> Any:
         """See `Schema.knowing`."""
-        steps = (*apply.migrations(), *(MORE, LESS)[:more])
-        return mock.patch.object(apply, "migrations", return_value=steps)
+        known = migrations.known()
+        more_steps = Migrations(known.package, (*known.steps, *(MORE, LESS)[:more]))
+        return mock.patch.object(migrations, "known", return_value=more_steps)
 
     async def start(self, start: str) -> None:
         """See `Schema.start`."""
@@ -151,7 +149,7 @@ class PostgresSchema(Schema):
     async def befallen(self, fault: Fault) -> AsyncIterator[PostgresQueueStorage]:
         """See `Schema.befallen`."""
         Migrator.fault = fault
-        with mock.patch.object(apply, "psycopg", Driver()):
+        with mock.patch.object(migrations, "psycopg", Driver()):
             yield PostgresQueueStorage(self._at("migrated", application_name=BEFALLEN.decode()))
 
     async def catalog(self) -> list[str]:

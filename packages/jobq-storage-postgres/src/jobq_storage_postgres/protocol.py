@@ -1,12 +1,13 @@
 """A fixed set of statements, prepared by name and sent in pipeline mode over `psycopg.pq`.
 
-Several statements share one round trip, and all statements up to the next 'sync' are one transaction.
+Several statements share one round trip, and all statements up to the next 'sync' are one transaction. `execute` is a
+generator: it yields what to wait for at the socket, so that event loops and threads share it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import psycopg
 from psycopg.pq import ConnStatus, ExecStatus
@@ -14,11 +15,17 @@ from psycopg.pq.abc import PGconn, PGresult
 
 from jobq_storage_postgres.binary import Params
 
+READ: Final = 1
+WRITE: Final = 2
+
+Exchange: TypeAlias = "Generator[int, int, Any]"
+"""A round trip: yields what to wait for (READ, WRITE), is sent what became ready, and returns the answer."""
+
 
 class Statement:
-    """One SQL statement with parameters $1, $2, …, under a name."""
+    """One SQL statement with parameters $1, $2, …, prepared under a name of its own."""
 
-    __slots__ = ("formats", "key", "name", "sql")
+    __slots__ = ("key", "name", "sql")
 
     def __init__(self, name: str, sql: str) -> None:
         self.name = name
@@ -30,33 +37,34 @@ class Statement:
 
 
 Step: TypeAlias = "tuple[Statement, Params]"
-
-READ: Final = 1
-WRITE: Final = 2
+"""A statement and its parameters in binary format."""
 
 
-def say(pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None) -> list[bytes]:
-    """Send statements that are one transaction; returns the names that they prepare. What does not go out at once waits
-    for `pgconn.flush`."""
-    news: list[bytes] = []
+class TimeLimitError(psycopg.OperationalError):
+    """The server did not answer within the time limit."""
+
+
+def send(pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None) -> list[bytes]:
+    """Queue statements that are one transaction, and return the names that they prepare. Call `pgconn.flush` next."""
+    added: list[bytes] = []
     for statement, params in steps:
         formats = [1] * len(params)
         if prepared is None:
             pgconn.send_query_params(statement.sql, params, [0] * len(params), formats, 1)
             continue
-        if statement.key not in prepared and statement.key not in news:
+        if statement.key not in prepared and statement.key not in added:
             pgconn.send_prepare(statement.key, statement.sql)
-            news.append(statement.key)
+            added.append(statement.key)
         pgconn.send_query_prepared(statement.key, params, formats, 1)
     pgconn.pipeline_sync()
-    return news
+    return added
 
 
 _COPIES: Final = frozenset({ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH})
 
 
-def hear(pgconn: PGconn) -> Generator[int, int, tuple[list[PGresult], PGresult | None]]:
-    """Take in the answers to one transaction: the results, and the first that is an error; yields as `converse`."""
+def receive(pgconn: PGconn) -> Generator[int, int, list[PGresult]]:
+    """Return the results of one transaction; raises the driver's error of the first statement that failed."""
     results: list[PGresult] = []
     failed: PGresult | None = None
     while True:
@@ -72,46 +80,41 @@ def hear(pgconn: PGconn) -> Generator[int, int, tuple[list[PGresult], PGresult |
         if status == ExecStatus.PIPELINE_SYNC:
             break
         if status in _COPIES:
-            # Nobody asked for one; it would be answered again and again.
-            raise psycopg.OperationalError("the server began to copy, unasked")
+            # libpq would return this result again and again.
+            raise psycopg.OperationalError("the server began a COPY that was not requested")
         if status == ExecStatus.FATAL_ERROR:
             failed = failed or result
             if pgconn.status == ConnStatus.BAD:
                 break
         results.append(result)
-    return results, failed
-
-
-def converse(
-    pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None, behind: Sequence[Step] = ()
-) -> Generator[int, int, list[PGresult]]:
-    """Run statements in one transaction and one round trip; yields what to wait for at the socket (READ, WRITE).
-
-    prepared: the names known on this connection, or None to prepare nothing. The connection is in pipeline mode.
-    behind: a second transaction, sent behind this one, whose answers are left for `hear`; already prepared.
-    Returns a result per statement; raises the driver's error of the first that failed.
-    """
-    news = say(pgconn, steps, prepared)
-    if behind:
-        say(pgconn, behind, prepared)
-    while pgconn.flush():
-        if (yield READ | WRITE) & READ:
-            pgconn.consume_input()
-    results, failed = yield from hear(pgconn)
     if failed is not None:
         raise psycopg.errors.error_from_result(failed)
-    if prepared is not None and news:
-        prepared.update(news)
-        results = [result for result in results if not _was_preparing(result)]
-    if len(results) != len(steps):
-        # From no server that keeps to the protocol; whose answer is whose cannot be told any more.
-        raise psycopg.OperationalError(f"{len(steps)} statements got {len(results)} answers")
-    for result in results:
-        if result.status == ExecStatus.TUPLES_OK and result.command_tuples not in (result.ntuples, None):
-            raise psycopg.OperationalError(f"{result.ntuples} rows came of {result.command_tuples}")
     return results
 
 
-def _was_preparing(result: PGresult) -> bool:
-    # What answers a 'prepare' is the only result that has neither columns nor a command's name.
+def execute(pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None) -> Generator[int, int, list[PGresult]]:
+    """Run statements as one transaction in one round trip, and return one result per statement.
+
+    prepared: the names of the statements prepared on this connection, which is updated; None prepares nothing. The
+    connection is in pipeline mode. Raises the driver's error of the first statement that failed.
+    """
+    added = send(pgconn, steps, prepared)
+    while pgconn.flush():
+        if (yield READ | WRITE) & READ:
+            pgconn.consume_input()
+    results = yield from receive(pgconn)
+    if prepared is not None and added:
+        prepared.update(added)
+        results = [result for result in results if not _answers_prepare(result)]
+    if len(results) != len(steps):
+        # The server breaks the protocol, so results can no longer be matched to statements.
+        raise psycopg.OperationalError(f"{len(steps)} statements got {len(results)} answers")
+    for result in results:
+        if result.status == ExecStatus.TUPLES_OK and result.command_tuples not in (result.ntuples, None):
+            raise psycopg.OperationalError(f"the server announced {result.command_tuples} rows, sent {result.ntuples}")
+    return results
+
+
+def _answers_prepare(result: PGresult) -> bool:
+    # The answer to a 'prepare' is the only result that has neither columns nor a command's name.
     return result.status == ExecStatus.COMMAND_OK and not result.command_status

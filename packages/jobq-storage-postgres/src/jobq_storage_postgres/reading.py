@@ -1,4 +1,4 @@
-"""What can be read of jobs, and how rows become records."""
+"""The readers' facet of the storage: reading jobs, and how rows become records."""
 
 from __future__ import annotations
 
@@ -9,30 +9,23 @@ from uuid import UUID
 from jobq_core.encoding import decode, decode_or_show
 from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress
 from jobq_core.states import JobState, StopRequest
-from jobq_core.storage import JobFilter, JobStatus, Page
+from jobq_core.storage import JobFilter, JobStatus, Page, ReaderStorage
 from jobq_core.timestamps import to_datetime
 from jobq_storage_postgres.binary import pack_int8, pack_text, pack_uuid, texts, uuids
-from jobq_storage_postgres.database import Database
-from jobq_storage_postgres.sql import Statements
+from jobq_storage_postgres.engine import Facet
 
 
-class Reading:
-    """Reads jobs; every operation is one statement, so that it sees each job in one state."""
-
-    def __init__(self, database: Database, statements: Statements) -> None:
-        self._database = database
-        self._statements = statements
+class Reading(Facet, ReaderStorage):
+    """Reads jobs. Each operation is one statement, so that it sees each job in one state."""
 
     async def get(self, ids: Sequence[UUID]) -> list[JobRecord | None]:
-        """See `QueueStorage.get`."""
         if not ids:
             return []
-        rows = await self._database.fetch(self._statements["get"], (_distinct(ids),))
+        rows = await self._engine.fetch("get", _distinct(ids))
         found = {row[0]: record_of(row) for row in rows}
         return [found.get(job_id) for job_id in ids]
 
-    async def find(self, filter: JobFilter, after: UUID | None, limit: int) -> Page:
-        """See `QueueStorage.find`."""
+    async def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:
         states = filter.states
         params = [
             None if after is None else pack_uuid(after),
@@ -40,7 +33,7 @@ class Reading:
             texts(filter.kinds) if filter.kinds else None,
             texts(filter.tags) if filter.tags else None,
             texts([state.value for state in sorted(states)]) if states else None,
-            # One more than asked for tells whether there is a next page.
+            # One more than the limit shows whether there is a next page.
             pack_int8(limit + 1),
         ]
         if filter.run_id is not None:
@@ -48,13 +41,12 @@ class Reading:
             params.append(pack_text(filter.run_id))
         else:
             name = "find_state" if states else "find"
-        rows = await self._database.fetch(self._statements[name], params)
+        rows = await self._engine.fetch(name, *params)
         jobs = [record_of(row) for row in rows[:limit]]
         return Page(jobs, jobs[-1].id if jobs and len(rows) > limit else None)
 
-    async def counts(self, queue: str | None) -> Mapping[str, Mapping[JobState, int]]:
-        """See `QueueStorage.counts`."""
-        rows = await self._database.fetch(self._statements["counts"], (None if queue is None else pack_text(queue),))
+    async def counts(self, queue: str | None = None) -> Mapping[str, Mapping[JobState, int]]:
+        rows = await self._engine.fetch("counts", None if queue is None else pack_text(queue))
         counted: dict[str, dict[JobState, int]] = {}
         if queue is not None:
             counted[queue] = dict.fromkeys(JobState, 0)
@@ -63,18 +55,14 @@ class Reading:
         return counted
 
     async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
-        """See `QueueStorage.get_status`."""
         if not ids:
             return []
-        rows = await self._database.fetch(self._statements["get_status"], (_distinct(ids),))
+        rows = await self._engine.fetch("get_status", _distinct(ids))
         found = {row[0]: status_of(row) for row in rows}
         return [found.get(job_id) for job_id in ids]
 
     async def output_for(self, queue: str, kind: str, fingerprint: bytes) -> JobStatus | None:
-        """See `QueueStorage.output_for`."""
-        rows = await self._database.fetch(
-            self._statements["output_for"], (pack_text(queue), pack_text(kind), fingerprint)
-        )
+        rows = await self._engine.fetch("output_for", pack_text(queue), pack_text(kind), fingerprint)
         return status_of(rows[0]) if rows else None
 
 
@@ -116,7 +104,7 @@ def _attempts(data: bytes | None) -> tuple[AttemptRecord, ...]:
 
 
 def record_of(row: Sequence[Any]) -> JobRecord:
-    """Make the record of a row of `get` or `find`."""
+    """Return the record of a row of `get` or `find`."""
     (
         job_id, kind, queue, state, priority, arguments, created_at, run_at, deadline, timeout, attempt, max_attempts,
         run_id, tags, unique_key, reason, request, worker, lease, started_at, finished_at, percent, message, details,
@@ -152,7 +140,7 @@ def record_of(row: Sequence[Any]) -> JobRecord:
 
 
 def status_of(row: Sequence[Any]) -> JobStatus:
-    """Make the status of a row of `get_status`."""
+    """Return the status of a row of `get_status`."""
     (
         job_id, kind, queue, state, attempt, worker, percent, message, details, result, error_type, error_message,
         error_traceback,

@@ -1,55 +1,50 @@
-"""Registered workers, and which of them does the maintenance."""
+"""Registered workers."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
 from jobq_core.records import WorkerInfo, WorkerRecord, decode_stats
-from jobq_core.storage import UNKNOWN_KIND, Leadership, queue_topic
+from jobq_core.storage import UNKNOWN_KIND, Heartbeat, ReaderStorage, WorkerStorage, queue_topic
 from jobq_storage_postgres.binary import pack_float8, pack_int4, pack_text, texts
-from jobq_storage_postgres.database import Database
-from jobq_storage_postgres.notifier import Ring
-from jobq_storage_postgres.sql import Statements
+from jobq_storage_postgres.engine import Facet
+from jobq_storage_postgres.heartbeat import PostgresHeartbeat
 
 
-class Workers:
-    """Registers workers and lends out the lease on maintenance."""
-
-    def __init__(self, database: Database, statements: Statements, ring: Ring) -> None:
-        self._database = database
-        self._statements = statements
-        self._ring = ring
+class Workers(Facet, WorkerStorage, ReaderStorage):
+    """Registers workers, and lists them."""
 
     async def register(self, worker: WorkerInfo) -> None:
-        """See `QueueStorage.register`."""
         queues, kinds = texts(worker.queues), texts(worker.kinds)
-        _, freed = await self._database.fetch_all(
-            [
-                (
-                    self._statements["register"],
-                    (
-                        worker.id.bytes,
-                        pack_text(worker.name),
-                        pack_text(worker.host),
-                        pack_int4(worker.pid),
-                        queues,
-                        kinds,
-                        pack_int4(worker.concurrency),
-                        pack_float8(worker.lost_after),
-                    ),
-                ),
-                (self._statements["unblock"], (queues, kinds, pack_text(UNKNOWN_KIND))),
-            ]
+        params = (
+            worker.id.bytes,
+            pack_text(worker.name),
+            pack_text(worker.host),
+            pack_int4(worker.pid),
+            queues,
+            kinds,
+            pack_int4(worker.concurrency),
+            pack_float8(worker.lost_after),
         )
-        self._ring([queue_topic(queue) for (queue,) in freed])
+        _, freed = await self._engine.fetch_all(
+            ("register", params), ("unblock", (queues, kinds, pack_text(UNKNOWN_KIND)))
+        )
+        self._engine.notifier.notify([queue_topic(queue) for (queue,) in freed])
+
+    def heartbeat(self, worker: WorkerInfo) -> Heartbeat:
+        engine, settings = self._engine, self._engine.settings
+        engine.pool.check_open()
+        limit = min(settings.time_limit, max(1.0, worker.lost_after / 3))
+        # libpq waits for 2 seconds or longer. A connection that hangs must leave time for another one.
+        connecting = min(int(settings.conninfo["connect_timeout"]), max(2, round(limit)))
+        conninfo = {**settings.conninfo, "connect_timeout": connecting}
+        return PostgresHeartbeat(conninfo, engine.statements, worker.id, limit)
 
     async def deregister(self, worker: UUID) -> None:
-        """See `QueueStorage.deregister`."""
-        await self._database.fetch(self._statements["deregister"], (worker.bytes,))
+        await self._engine.fetch("deregister", worker.bytes)
 
-    async def all(self) -> list[WorkerRecord]:
-        """See `QueueStorage.workers`."""
-        rows = await self._database.fetch(self._statements["workers"])
+    async def workers(self) -> list[WorkerRecord]:
+        rows = await self._engine.fetch("workers")
         return [
             WorkerRecord(
                 info=WorkerInfo(
@@ -71,12 +66,3 @@ class Workers:
                 worker, name, host, pid, queues, kinds, concurrency, lost_after, started_at, beat_at, expires_at, stats,
             ) in rows
         ]  # fmt: skip
-
-    async def lead(self, worker: UUID, term: float) -> Leadership:
-        """See `QueueStorage.lead`."""
-        ((leads, expires_in),) = await self._database.fetch(self._statements["lead"], (worker.bytes, pack_float8(term)))
-        return Leadership(leads, expires_in)
-
-    async def resign(self, worker: UUID) -> None:
-        """See `QueueStorage.resign`."""
-        await self._database.fetch(self._statements["resign"], (worker.bytes,))

@@ -1,4 +1,4 @@
-"""The SQL of the operations, read from the files that are named after them."""
+"""The SQL of the operations: the statements of one schema, read from the files of the folder `sql`."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from jobq_core.errors import ConfigurationError
 from jobq_core.reprs import short_repr
 from jobq_storage_postgres.protocol import Statement
 
-FOLDER: Final = Path(__file__).parent
+FOLDER: Final = Path(__file__).with_name("sql")
 """One file per operation."""
 
 
 def check_schema(schema: str) -> str:
-    """Return the name of a schema; raises ConfigurationError for one that PostgreSQL could not keep as it is."""
-    # The name is quoted wherever it stands; but in the migrations that may be a comment (which a line end would end), a
-    # function's body (which $$ would end) or a string (in which old servers' settings let a backslash begin an escape).
+    """Return the name of a schema. Raises ConfigurationError for a name that PostgreSQL could not keep as it is."""
+    # The name is quoted wherever it stands. But in the migrations it may stand in a comment (which a line end would
+    # end), in a function's body (which $$ would end) or in a string (in which a backslash may begin an escape).
     if not isinstance(schema, str):
         raise ConfigurationError(f"schema must be a name of 1 to 50 bytes, not {short_repr(schema)}")
     if not schema.isprintable() or "\\" in schema or "$$" in schema or not 1 <= len(schema.encode()) <= 50:
-        # Not repeated, neither here nor below: a URL that lacks a & has more in an option's value, a password too.
+        # The name is not repeated: in a URL that lacks a & it may contain a password.
         raise ConfigurationError(
             "schema must be a name of 1 to 50 bytes, without control characters, backslashes and $$"
         )
     if schema.startswith("pg_") or schema == "information_schema":
-        raise ConfigurationError("the schema's name is one of PostgreSQL's own (pg_…); choose another")
+        raise ConfigurationError("PostgreSQL reserves the schema's name (pg_…, information_schema); choose another one")
     return schema
 
 
 def in_schema(sql: str, schema: str) -> str:
-    """Put the schema's quoted name where the files say `jobq.`."""
+    """Replace `jobq.` in SQL by the quoted name of the schema."""
     name = Identifier(schema).as_string(None)
-    # Within a string constant ('jobq.position') a quote would end it.
+    # In a string constant ('jobq.position') a single quote is doubled.
     return re.sub(r"('?)\bjobq\.", lambda m: m[1] + (name.replace("'", "''") if m[1] else name) + ".", sql)
 
 
 class Statements:
-    """All statements for one schema, by the name of their file."""
+    """All statements for one schema, by the names of their files."""
 
     def __init__(self, schema: str) -> None:
         self._schema = schema

@@ -1,0 +1,112 @@
+"""`Listener`: LISTEN on the channel of a schema, over a connection of its own.
+
+There is one connection per storage object, from the first subscription on. It is probed, so that a dead one is noticed,
+and replaced; all subscriptions are then notified, as notifications may have been missed. A pooler passes no
+notifications on, which leaves polling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from typing import Final
+
+import msgspec
+import psycopg
+from psycopg.sql import Identifier
+
+from jobq_core.local_notifier import LocalNotifier
+from jobq_storage_postgres.connection import Connection
+from jobq_storage_postgres.protocol import Statement
+from jobq_storage_postgres.settings import Settings
+
+_log = logging.getLogger("jobq.postgres")
+
+PROBE_SECONDS: Final = 20.0
+"""Time between two probes of the listening connection."""
+LONGEST_BACKOFF_SECONDS: Final = 5.0
+"""Maximum time between two tries to connect, so how long after the server the listener may come back."""
+
+_PROBE: Final = Statement("probe", "SELECT 1")
+_decoder = msgspec.json.Decoder(list[str])
+
+
+class Listener:
+    """Delivers the notifications of other processes to the subscriptions of this one.
+
+    origin: what this storage object puts into its own notifications, which are ignored here.
+    """
+
+    def __init__(self, subscriptions: LocalNotifier, settings: Settings, origin: str) -> None:
+        self._subscriptions = subscriptions
+        self._settings = settings
+        self._origin = origin
+        self._failures = 0
+        self._attempted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def wait_attempted(self) -> None:
+        """Start listening if necessary, and wait until the listener is connected, or failed to connect."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="jobq listener")
+        await self._attempted.wait()
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+
+    async def _run(self) -> None:
+        limit = self._settings.time_limit
+        while True:
+            try:
+                async with asyncio.timeout(limit):
+                    connection = await Connection.connect(
+                        self._settings.listen_conninfo, time_limit=limit, prepared=None, statements=False
+                    )
+                try:
+                    if connection.pooled:
+                        _log.warning(
+                            "the database is reached through a pooler, which passes no notifications on: new jobs are "
+                            "found by polling; to be notified at once, set listen_dsn to an address of the server "
+                            "itself"
+                        )
+                        return
+                    await self._listen(connection)
+                finally:
+                    connection.close()
+            except (psycopg.Error, OSError, TimeoutError) as error:
+                level = logging.WARNING if self._failures == 0 else logging.DEBUG
+                _log.log(level, "cannot listen for notifications; polling meanwhile: %s", error)
+                self._failures += 1
+            finally:
+                self._attempted.set()
+            # Full jitter: after an outage not all processes reconnect at the same moment.
+            longest = min(LONGEST_BACKOFF_SECONDS, 0.2 * 2 ** min(self._failures, 10))
+            await asyncio.sleep(random.uniform(0, longest))
+
+    async def _listen(self, connection: Connection) -> None:
+        """Deliver notifications until the connection fails."""
+        channel = Identifier(self._settings.channel).as_string(None)
+        connection.listen(self._deliver)
+        await connection.fetch([(Statement("listen", f"LISTEN {channel}"), ())])
+        if self._attempted.is_set():
+            self._subscriptions.deliver(self._subscriptions.topics)  # notifications may have been missed
+        self._failures = 0
+        self._attempted.set()
+        while True:
+            await connection.wait_lost(PROBE_SECONDS)
+            await connection.fetch([(_PROBE, ())])
+
+    def _deliver(self, payload: bytes) -> None:
+        try:
+            origin, *topics = _decoder.decode(payload)
+        except ValueError as error:
+            # Any role that may connect can notify; a foreign payload must not end the listening.
+            _log.warning("ignored a notification that jobq did not send: %s", error)
+            return
+        if origin != self._origin:
+            self._subscriptions.deliver(topics)

@@ -1,0 +1,141 @@
+"""Applying the migrations, the numbered SQL files in the folder of the same name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from jobq_core.errors import SchemaError, StorageError
+from jobq_core.migrations import Migration, Migrations
+from jobq_core.storage import Phase
+from jobq_storage_postgres.errors import translate
+from jobq_storage_postgres.sql import in_schema
+
+_IDLE_SECONDS: Final = 60
+"""Time after which the server ends the transaction of a migrator that sends nothing more.
+
+A migrator that is paused, or off the network, would keep its locks for hours.
+"""
+
+
+@cache
+def known() -> Migrations:
+    """Return all migrations."""
+    return Migrations.read(Path(__file__).with_name("migrations"), "jobq-storage-postgres")
+
+
+def where(schema: str) -> str:
+    """Name the database in error messages."""
+    return f"database schema {schema!r}"
+
+
+def as_sql(schema: str) -> str:
+    """Return all migrations as one script for psql, for a database that has no jobq schema; it fails as a whole."""
+    parts = [
+        "-- The schema of jobq, for an empty database or one that has no jobq schema yet: run it with",
+        "-- psql --set ON_ERROR_STOP=1 --file THIS DATABASE",
+        "BEGIN;",
+        _text(_create_schema(schema)) + ";",
+        _text(_create_table(schema)) + ";",
+    ]
+    for migration in known().steps:
+        parts.append(f"\n-- {migration.name}\n\n{in_schema(migration.text, schema).rstrip()}\n")
+        parts.append(_text(_note(schema, migration)) + ";")
+    return "\n".join([*parts, "COMMIT;", ""])
+
+
+def _text(query: sql.Composed) -> str:
+    return query.as_string(None)
+
+
+def _create_schema(schema: str) -> sql.Composed:
+    return sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema))
+
+
+def _create_table(schema: str) -> sql.Composed:
+    return sql.SQL(
+        "CREATE TABLE IF NOT EXISTS {} "
+        "(name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+    ).format(sql.Identifier(schema, "migration"))
+
+
+def _note(schema: str, migration: Migration) -> sql.Composed:
+    return sql.SQL("INSERT INTO {} (name, checksum) VALUES ({}, {})").format(
+        sql.Identifier(schema, "migration"), sql.Literal(migration.name), sql.Literal(migration.checksum)
+    )
+
+
+async def migrate(conninfo: Mapping[str, Any], schema: str, phase: Phase) -> list[str]:
+    """Apply the migrations of a phase that are not applied yet, in one transaction under a lock; return their names.
+
+    Raises SchemaError for an applied migration whose text changed, StorageUnavailableError without a connection.
+    """
+    async with _owner(conninfo, schema) as connection:
+        return await _migrate(connection, schema, phase)
+
+
+async def execute(conninfo: Mapping[str, Any], schema: str, statements: Iterable[str]) -> None:
+    """Run statements as the owner of the tables, in one transaction."""
+    async with _owner(conninfo, schema) as connection:
+        for statement in statements:
+            await connection.execute(statement.encode())
+
+
+@asynccontextmanager
+async def _owner(conninfo: Mapping[str, Any], schema: str) -> AsyncGenerator[psycopg.AsyncConnection[Any], None]:
+    """Connect for one transaction; the connection is closed even if its commit fails."""
+    try:
+        connection = await psycopg.AsyncConnection.connect(**conninfo, prepare_threshold=None)
+        try:
+            yield connection
+            await connection.commit()
+        finally:
+            await connection.close()
+    except psycopg.errors.InsufficientPrivilege as error:
+        name = sql.Identifier(schema).as_string(None)
+        raise StorageError(
+            f"this role is not the owner ({error.diag.message_primary}): the role that migrates and grants must own "
+            f"schema {name} and its tables; an administrator creates it by CREATE SCHEMA {name} AUTHORIZATION and the "
+            "role"
+        ) from error
+    except (psycopg.errors.DuplicateTable, psycopg.errors.DuplicateObject, psycopg.errors.DuplicateFunction) as error:
+        raise SchemaError(_in_the_way(schema, error)) from error
+    except (psycopg.errors.UndefinedColumn, psycopg.errors.WrongObjectType) as error:
+        raise SchemaError(_in_the_way(schema, error)) from error
+    except psycopg.Error as error:
+        raise translate(error) from error
+
+
+def _in_the_way(schema: str, error: psycopg.Error) -> str:
+    return (
+        f"schema {schema!r} holds an object that jobq did not create: {error.diag.message_primary}; "
+        "choose another schema (?schema=… in the URL), or move it out of the way"
+    )
+
+
+async def _migrate(connection: psycopg.AsyncConnection[Any], schema: str, phase: Phase) -> list[str]:
+    await connection.execute(
+        "SELECT set_config('idle_in_transaction_session_timeout', %s, true)", (f"{round(_IDLE_SECONDS * 1000)}",)
+    )
+    # A lock of the transaction: behind a pooler, other clients would share a session's lock.
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtext('jobq'), hashtext(%s))", (schema,))
+    found = await (await connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))).fetchone()
+    if found is None:
+        # IF NOT EXISTS alone requires the right to create schemas, even where the schema exists.
+        await connection.execute(_create_schema(schema))
+    table = sql.Identifier(schema, "migration")
+    found = await (await connection.execute("SELECT to_regclass(%s)", (table.as_string(None),))).fetchone()
+    if found is None or found[0] is None:
+        await connection.execute(_create_table(schema))
+    rows = await (await connection.execute(sql.SQL("SELECT name, checksum FROM {}").format(table))).fetchall()
+    steps = known().to_apply(dict(rows), phase, where(schema))
+    for migration in steps:
+        await connection.execute(in_schema(migration.text, schema).encode())
+        await connection.execute(_note(schema, migration))
+    return [migration.name for migration in steps]

@@ -1,0 +1,59 @@
+"""When maintenance looks at what: the window of due jobs, and the partitions."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+from typing import Final
+
+from jobq_storage_postgres.binary import pack_int8, pack_moment
+
+LATE: Final = timedelta(seconds=60)
+"""How long a transaction that adds a scheduled job may stay open and the job still be promoted in time.
+
+Jobs that were due longer than this before the last promotion are looked for once per `LATE` only: under a pinned
+snapshot there are only dead rows.
+"""
+ALWAYS: Final = pack_int8(-(2**63))
+"""The timestamp '-infinity'."""
+PARTITIONS_EVERY_SECONDS: Final = 600.0
+"""Time between two checks of the partitions of `job` and `outcome`."""
+
+
+class PromotionWindow:
+    """From which time on `promote` looks for due jobs."""
+
+    def __init__(self) -> None:
+        self.promoted_at: datetime | None = None
+        """The storage's time of the last promotion after which no due job was left."""
+        self.full_due = 0.0
+        """The monotonic time at which `promote` looks at all due jobs again."""
+
+    def since(self) -> bytes:
+        """Return the beginning of the window, packed as timestamptz."""
+        if self.promoted_at is None or time.monotonic() >= self.full_due:
+            return ALWAYS
+        return pack_moment(self.promoted_at - LATE)
+
+    def record(self, since: bytes, now: datetime, *, more: bool) -> None:
+        """Take the result of a promotion. more: whether due jobs may be left."""
+        if more:
+            self.promoted_at = None
+            return
+        self.promoted_at = now
+        if since is ALWAYS:
+            self.full_due = time.monotonic() + LATE.total_seconds()
+
+
+class PartitionSchedule:
+    """When the partitions are checked next."""
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    def is_due(self) -> bool:
+        """Return whether they are due, and count that as a check."""
+        if time.monotonic() < self._due:
+            return False
+        self._due = time.monotonic() + PARTITIONS_EVERY_SECONDS
+        return True

@@ -1,0 +1,40 @@
+"""The settings of jobq's own sessions, or of one transaction behind a pooler.
+
+Plans must not follow statistics. A queue's tables are empty one minute and bloated the next, and a plan that is made
+for one state is ruinous in the other. Every statement is written for index scans, so other plans are made unattractive.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from jobq_storage_postgres.binary import pack_bool, texts
+from jobq_storage_postgres.protocol import Statement, Step
+
+_SETTINGS: Final = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "jit": "off",
+    "search_path": "pg_catalog",
+    "TimeZone": "UTC",
+    "default_transaction_isolation": "read committed",
+}
+
+_SET: Final = Statement(
+    "set",
+    "SELECT set_config(s.name, s.value, $3::boolean) FROM unnest($1::text[], $2::text[]) AS s(name, value) "
+    # Acknowledged changes are flushed, whatever the server's default. Nothing stricter than 'on' is weakened.
+    "UNION ALL SELECT set_config('synchronous_commit', 'on', $3::boolean) "
+    "WHERE $4::boolean AND current_setting('synchronous_commit') = 'off'",
+)
+
+
+def session_settings(time_limit: float, *, local: bool = False, durable: bool = True) -> Step:
+    """Return the statement that makes the settings of a session, or with `local` those of a transaction.
+
+    time_limit: seconds after which the server cancels a statement. durable: whether to flush commits where the server's
+    default is not to.
+    """
+    settings = {**_SETTINGS, "statement_timeout": str(max(1, round(time_limit * 1000)))}
+    return _SET, (texts(list(settings)), texts(list(settings.values())), pack_bool(local), pack_bool(durable))

@@ -1,0 +1,29 @@
+"""The topics that changes concern."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobq_core.states import JobState
+from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC, Change, NewJob, queue_topic
+
+
+def topics_of(jobs: Sequence[NewJob]) -> set[str]:
+    """Return the topics that new jobs concern."""
+    topics = {queue_topic(job.queue) for job in jobs}
+    if any(job.run_at is not None for job in jobs):
+        topics.add(WAITING_TOPIC)
+    return topics
+
+
+def topics_of_change(change: Change, queue: str | None) -> set[str]:
+    """Return the topics that the change of a job of this queue concerns."""
+    if change.asked:
+        return {REQUEST_TOPIC}
+    if change.before is change.after:
+        return set()
+    if change.after is None:
+        return {FINISHED_TOPIC, REQUEST_TOPIC} if change.before is JobState.PROCESSING else {FINISHED_TOPIC}
+    if change.after is JobState.PENDING:
+        return {queue_topic(queue or "")}
+    return {WAITING_TOPIC if change.after is JobState.SCHEDULED else FINISHED_TOPIC}

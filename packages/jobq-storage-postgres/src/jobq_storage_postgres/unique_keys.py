@@ -1,0 +1,86 @@
+"""Adding jobs that have unique keys: the keys are taken first, in statements of the same transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from jobq_core.storage import Added, NewJob
+from jobq_storage_postgres.binary import texts, uuids
+from jobq_storage_postgres.columns import pack_jobs
+from jobq_storage_postgres.protocol import Step
+from jobq_storage_postgres.sql import Statements
+from jobq_storage_postgres.transaction import Session, StartOverError, Transaction
+
+RESTARTS: Final = 20
+"""How often an add starts over; then it takes keys in any order, and the server resolves deadlocks."""
+
+
+async def add_unique(session: Session, statements: Statements, jobs: Sequence[NewJob]) -> list[Added]:
+    """Add jobs some of which have unique keys. Raises StartOverError within a transaction of our own."""
+    answered: dict[int, Added] = {}
+    took: set[UUID] = set()
+    left = [(index, job) for index, job in enumerate(jobs) if job.unique_key is not None]
+    while left:
+        # The holder of a key may have committed after this statement began; the next statement sees it.
+        firsts: dict[tuple[str, str | None], NewJob] = {}
+        for _, job in left:
+            firsts.setdefault((job.queue, job.unique_key), job)
+        rows = await session.fetch(
+            statements["claim_keys"],
+            (
+                texts([queue for queue, _ in firsts]),
+                texts([key for _, key in firsts]),
+                uuids([job.id.bytes for job in firsts.values()]),
+                uuids([job.id.bytes for _, job in left]),
+            ),
+        )
+        holders = {(queue, key): (holder, taken) for queue, key, holder, taken in rows if queue is not None}
+        stored = {job_id for queue, _, job_id, _ in rows if queue is None}
+        unknown = []
+        for index, job in left:
+            holder, taken = holders.get((job.queue, job.unique_key), (None, False))
+            if job.id in stored:
+                answered[index] = Added(job.id, False)
+            elif holder is None:
+                unknown.append((index, job))
+            elif taken and holder == job.id and holder not in took:
+                took.add(job.id)
+            else:
+                answered[index] = Added(holder, False)
+        if unknown and took and isinstance(session, Transaction) and session.restarts < RESTARTS:
+            # A transaction that holds keys and asks for earlier ones may deadlock with another one.
+            raise StartOverError
+        left = unknown
+    return await _add_rest(session, statements, jobs, answered, took)
+
+
+async def _add_rest(
+    session: Session, statements: Statements, jobs: Sequence[NewJob], answered: dict[int, Added], took: set[UUID]
+) -> list[Added]:
+    """Add the jobs that are not answered yet, and give back keys that turn out not to be needed."""
+    going = [(index, job) for index, job in enumerate(jobs) if index not in answered]
+    steps: list[Step] = []
+    if going:
+        steps.append((statements["add"], pack_jobs([job for _, job in going])))
+    if took:
+        steps.append((statements["drop_keys"], (uuids(sorted(job_id.bytes for job_id in took)),)))
+    results = await session.fetch_last(steps)
+    if going:
+        added = answers([job for _, job in going], results[0][0])
+        answered.update((index, answer) for (index, _), answer in zip(going, added, strict=True))
+    return [answered[index] for index in range(len(jobs))]
+
+
+def answers(jobs: Sequence[NewJob], row: tuple[list[UUID] | None, int]) -> list[Added]:
+    """Return the answer to each job from the row of `add`: which jobs were new (None: all), and how many."""
+    new, count = row
+    if count == len(jobs):
+        return [Added(job.id, True) for job in jobs]
+    left = set(new or ())
+    answer: list[Added] = []
+    for job in jobs:
+        answer.append(Added(job.id, job.id in left))
+        left.discard(job.id)  # an id that is repeated in this batch is stored once
+    return answer
