@@ -50,6 +50,8 @@ COLUMNS: dict[str, dict[tuple[str, str], st.SearchStrategy[Any]]] = {
         ("job", "tags"): st.sampled_from(["{}", "{NULL}", '{"",""}', "{{a,b},{c,d}}", "[5:6]={a,b}"]),
     },
 }
+REFUSALS = (psycopg.DataError, psycopg.IntegrityError, sqlite3.IntegrityError, sqlite3.OperationalError)
+"""How the databases refuse a value."""
 AT_ONCE = 25
 """Rows altered in one example: a worker runs them all beside sound ones."""
 
@@ -62,7 +64,7 @@ async def run(url: str, altered: list[tuple[tuple[str, str], Any]]) -> int:
         bad = await client.add_many([sound(number) for number in range(len(altered))], max_attempts=1)
         good = await client.add_many([sound(number) for number in range(3)])
         for handle, ((table, column), value) in zip(bad, altered, strict=True):
-            with contextlib.suppress(psycopg.DataError, sqlite3.IntegrityError, sqlite3.OperationalError):
+            with contextlib.suppress(*REFUSALS):
                 await asyncio.to_thread(write, url, table, column, value, handle.id)
                 written += 1
             record = await client.get(handle)

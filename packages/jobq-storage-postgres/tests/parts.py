@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from unittest import mock
 
 import psycopg
 
@@ -12,8 +13,7 @@ from jobq_core.records import Progress, WorkerStats
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import UNKNOWN_KIND, Claim, JobFilter, ProgressReport, Retention, Settlement
 from jobq_core.testing import ERROR, add_job, claim, job_in, new_job, register_worker, settle, worker_info
-from jobq_storage_postgres import PostgresQueueStorage
-from jobq_storage_postgres import storage as storage_module
+from jobq_storage_postgres import PostgresQueueStorage, adding
 
 Act = Callable[[PostgresQueueStorage, PostgresQueueStorage], Awaitable[None]]
 
@@ -36,11 +36,8 @@ async def produce(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> Non
     assert (await app.get_status([keyed.id]))[0] is not None
     assert (await app.get([keyed.id]))[0] is not None
     assert await app.output_for(queue, "noop", b"f" * 16) is None
-    bulk, storage_module.BULK = storage_module.BULK, 2
-    try:
+    with mock.patch.object(adding, "BULK", 2):
         await app.add([new_job(queue=queue), new_job(queue=queue)])
-    finally:
-        storage_module.BULK = bulk
     async with await psycopg.AsyncConnection.connect(**app._settings.conninfo) as connection:
         await app.add([new_job(queue=queue)], connection=connection)
 

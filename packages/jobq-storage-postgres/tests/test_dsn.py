@@ -45,7 +45,7 @@ def test_options_in_the_url_are_taken_and_those_given_win() -> None:
     url = "postgresql://db/shop?schema=jobs&pool_size=3&time_limit=2.5&prepared=false&connect_timeout=4"
     storage = PostgresQueueStorage.from_url(url)
     assert storage.schema == "jobs"
-    assert storage._engine.database.time_limit == 2.5
+    assert storage._settings.time_limit == 2.5
     assert PostgresQueueStorage(url, schema="other").schema == "other"
     assert storage._settings.conninfo["connect_timeout"] == "4"
 
@@ -145,7 +145,7 @@ def test_a_schema_that_is_refused_is_not_repeated(schema: str) -> None:
         ({"dsn": None}, "DSN must be text"),
         ({"dsn": b"postgresql:///x"}, "DSN must be text"),
         ({"listen_dsn": 7}, "DSN must be text"),
-        ({"dsn": "postgresql://host/database?x\ud800=1"}, "DSN cannot have a lone surrogate"),
+        ({"dsn": "postgresql://host/database?x\ud800=1"}, "has a lone surrogate"),
         ({"schema": 7}, "schema must be a name"),
         ({"schema": ""}, "schema must be a name"),
         ({"prepared": "no"}, "prepared must be True or False"),
@@ -157,3 +157,28 @@ def test_a_schema_that_is_refused_is_not_repeated(schema: str) -> None:
 def test_an_option_of_another_type_is_refused_by_name(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         PostgresQueueStorage(**{"dsn": "postgresql://host/database", **options})
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://u:hidden@db/shop?pool_sise=5", r"no option 'pool_sise'; is 'pool_size' meant\?"),
+        ("postgresql://u:hidden@db/shop?passwort=hidden", r"no option 'passwort'; is 'password' meant\?"),
+        ("postgresql://u:hidden@db/shop?hidden%20x=1", "the DSN is neither"),
+        ("postgresql://u:hidden@db:port/shop", "port is no number from 1 to 65535"),
+        ("postgresql://u:hidden@db:0/shop", "port is no number"),
+        ("postgresql://u:hidden@db:70000/shop", "port is no number"),
+        ("postgresql://u:hid/den@db/shop", "port is no number"),
+        ("postgresql://u:hid%den@db/shop", "the DSN is neither"),
+        ("postgresql://db/shop?pool_size=nan", "pool_size must be a whole number from 1 to 10000"),
+        ("postgresql://db/shop?pool_size=inf", "pool_size must be"),
+        ("postgresql://db/shop?pool_size=1e9", "pool_size must be"),
+        ("postgresql://db/shop?pool_size=2.5", "pool_size must be"),
+        ("postgresql://db/shop?time_limit=nan", "time_limit must be"),
+    ],
+)
+def test_a_url_that_cannot_work_is_refused_by_what_is_wrong(url: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        PostgresQueueStorage(url)
+    assert not {"hidden", "hid/den", "hid%den"} & set(str(caught.value).split())
+    assert ":hid" not in str(caught.value)

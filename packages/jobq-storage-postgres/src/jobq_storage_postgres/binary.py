@@ -40,15 +40,6 @@ def pack_moment(value: datetime) -> bytes:
     return _INT8.pack((value - _EPOCH) // _MICROSECOND)
 
 
-def unpack_moment(data: bytes) -> datetime:
-    """Make an aware datetime of a timestamptz, the last or the first there is of one that Python has no year for."""
-    microseconds: int = _INT8.unpack(data)[0]
-    try:
-        return _EPOCH + timedelta(microseconds=microseconds)
-    except OverflowError:
-        return datetime.max.replace(tzinfo=UTC) if microseconds > 0 else datetime.min.replace(tzinfo=UTC)
-
-
 class Array:
     """How to pack an array of one type: `Array(oid, pack)(values)`; None in it is NULL."""
 

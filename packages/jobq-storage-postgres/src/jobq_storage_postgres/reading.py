@@ -66,11 +66,6 @@ class Reading(Facet, ReaderStorage):
         return status_of(rows[0]) if rows else None
 
 
-def to_tags(tags: Sequence[Any] | None) -> tuple[str, ...]:
-    """Return the tags of an array; what a stranger may have put there that is no text is written as text."""
-    return tuple(tag if isinstance(tag, str) else str(tag) for tag in tags or ())
-
-
 def _distinct(ids: Sequence[UUID]) -> bytes:
     return uuids(list(dict.fromkeys(job_id.bytes for job_id in ids)))
 
@@ -124,7 +119,7 @@ def record_of(row: Sequence[Any]) -> JobRecord:
         attempt=attempt,
         max_attempts=max_attempts,
         run_id=run_id,
-        tags=to_tags(tags),
+        tags=tuple(tags or ()),
         unique_key=unique_key,
         reason=reason,
         stop_request=None if request is None else StopRequest(request),

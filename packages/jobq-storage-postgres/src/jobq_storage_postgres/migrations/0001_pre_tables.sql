@@ -1,23 +1,26 @@
--- The tables of jobq. A job's state is the table that holds its token: see the package's README.
+-- The tables of jobq. The state of a job is the table that holds its row: see the package's README.
 --
--- In these files `jobq.` stands for the schema that was configured; it is replaced as they are read.
+-- In these files `jobq.` stands for the configured schema, which replaces it when a file is read.
+--
+-- CHECK constraints refuse rows that the statements could not handle, such as infinite times, when they are written by
+-- hand. Python has datetimes of the years 1 to 9999.
 
--- All time comes from here, so that a test can move the clock of its own schema. It is inlined, and costs nothing.
+-- The only source of time, so that a test can move the clock of its own schema. It is inlined, and costs nothing.
 CREATE FUNCTION jobq.clock() RETURNS timestamptz
     LANGUAGE sql VOLATILE PARALLEL SAFE
     AS 'SELECT pg_catalog.clock_timestamp()';
 
--- CACHE 1 is needed: a number drawn later must be greater, whichever session draws it.
+-- CACHE 1 is required: a number that is drawn later must be greater, in all sessions.
 CREATE SEQUENCE jobq.position AS bigint CACHE 1;
 CREATE SEQUENCE jobq.lease AS bigint CACHE 1;
 
--- What was asked: written once, never updated.
+-- What was added: written once, never updated.
 CREATE TABLE jobq.job (
     id uuid NOT NULL,
-    created_at timestamptz NOT NULL,
-    run_at timestamptz,
-    deadline timestamptz,
-    timeout double precision,
+    created_at timestamptz NOT NULL CHECK (created_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
+    run_at timestamptz CHECK (run_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
+    deadline timestamptz CHECK (deadline BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
+    timeout double precision CHECK (timeout BETWEEN 0 AND 1e10),
     priority smallint NOT NULL CHECK (priority BETWEEN -9 AND 9),
     max_attempts smallint NOT NULL CHECK (max_attempts >= 1),
     queue text COLLATE "C" NOT NULL,
@@ -26,7 +29,7 @@ CREATE TABLE jobq.job (
     backoff json,
     unique_key text COLLATE "C",
     run_id text COLLATE "C",
-    tags text[] COLLATE "C",
+    tags text[] COLLATE "C" CHECK (array_ndims(tags) = 1 AND array_position(tags, NULL) IS NULL),
     fingerprint bytea,
     PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
@@ -34,16 +37,16 @@ CREATE INDEX job_run ON jobq.job (run_id, id) WHERE run_id IS NOT NULL;
 CREATE INDEX job_fingerprint ON jobq.job (fingerprint, id) WHERE fingerprint IS NOT NULL;
 CREATE TABLE jobq.job_default PARTITION OF jobq.job DEFAULT;
 
--- SCHEDULED, BLOCKED and DISABLED jobs. Position: of those that are due at one moment, the first to come is the first.
+-- SCHEDULED, BLOCKED and DISABLED jobs. Jobs that are due at the same time are promoted by position.
 CREATE TABLE jobq.waiting (
     id uuid PRIMARY KEY,
-    position bigint NOT NULL,
-    run_at timestamptz,
-    started_at timestamptz,
+    position bigint NOT NULL CHECK (position > 0),
+    run_at timestamptz CHECK (run_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
+    started_at timestamptz CHECK (started_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
     lease bigint,
     worker uuid,
-    priority smallint NOT NULL,
-    attempt smallint NOT NULL,
+    priority smallint NOT NULL CHECK (priority BETWEEN -9 AND 9),
+    attempt smallint NOT NULL CHECK (attempt >= 0),
     keyed boolean NOT NULL,
     state text COLLATE "C" NOT NULL CHECK (state IN ('scheduled', 'blocked', 'disabled')),
     queue text COLLATE "C" NOT NULL,
@@ -62,16 +65,16 @@ CREATE TABLE jobq.waiting (
 CREATE INDEX waiting_due ON jobq.waiting (run_at, position) WHERE state <> 'disabled';
 CREATE INDEX waiting_blocked ON jobq.waiting (queue) WHERE state = 'blocked';
 
--- PENDING jobs: all that claiming reads. Never updated, so that a row's position is where it always was.
+-- PENDING jobs: claims read only this table. Never updated, so that a row keeps its position.
 CREATE TABLE jobq.ready (
     id uuid PRIMARY KEY,
-    position bigint NOT NULL,
-    run_at timestamptz,
-    started_at timestamptz,
+    position bigint NOT NULL CHECK (position > 0),
+    run_at timestamptz CHECK (run_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
+    started_at timestamptz CHECK (started_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
     lease bigint,
     worker uuid,
-    priority smallint NOT NULL,
-    attempt smallint NOT NULL,
+    priority smallint NOT NULL CHECK (priority BETWEEN -9 AND 9),
+    attempt smallint NOT NULL CHECK (attempt >= 0),
     keyed boolean NOT NULL,
     queue text COLLATE "C" NOT NULL,
     reason text,
@@ -85,16 +88,16 @@ CREATE TABLE jobq.ready (
 );
 CREATE INDEX ready_line ON jobq.ready (queue, priority, position);
 
--- PROCESSING jobs. Progress, requests and `begun` (the run was noted to begin) update columns that no index has, in the
--- room that fillfactor leaves.
+-- PROCESSING jobs. Progress, requests and `begun` (the run is marked as started) update columns that no index has, in
+-- the space that fillfactor leaves.
 CREATE TABLE jobq.running (
     id uuid PRIMARY KEY,
     lease bigint NOT NULL,
-    started_at timestamptz NOT NULL,
-    run_at timestamptz,
+    started_at timestamptz NOT NULL CHECK (started_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
+    run_at timestamptz CHECK (run_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
     worker uuid NOT NULL,
     priority smallint NOT NULL,
-    attempt smallint NOT NULL,
+    attempt smallint NOT NULL CHECK (attempt >= 1),
     keyed boolean NOT NULL,
     begun boolean NOT NULL DEFAULT false,
     queue text COLLATE "C" NOT NULL,
@@ -111,9 +114,9 @@ CREATE TABLE jobq.running (
 -- COMPLETED, FAILED and ABORTED jobs: written once, never updated.
 CREATE TABLE jobq.outcome (
     id uuid NOT NULL,
-    finished_at timestamptz NOT NULL,
-    started_at timestamptz,
-    run_at timestamptz,
+    finished_at timestamptz NOT NULL CHECK (finished_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
+    started_at timestamptz CHECK (started_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
+    run_at timestamptz CHECK (run_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
     lease bigint,
     worker uuid,
     attempt smallint NOT NULL,
@@ -130,18 +133,18 @@ CREATE TABLE jobq.outcome (
     error_traceback text,
     PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
--- Retention looks for the oldest of a queue and state; they arrive in this order, so that it grows at its ends.
+-- Pruning looks for the oldest jobs of a queue and state. They arrive in this order, so the index grows at its end.
 CREATE INDEX outcome_age ON jobq.outcome (queue, state, finished_at);
 -- The dead letters among millions of completed jobs.
 CREATE INDEX outcome_trouble ON jobq.outcome (state, id) WHERE state <> 'completed';
 CREATE TABLE jobq.outcome_default PARTITION OF jobq.outcome DEFAULT;
 
--- Runs that did not complete.
+-- Runs that failed.
 CREATE TABLE jobq.attempt (
     job uuid NOT NULL,
     lease bigint NOT NULL,
-    started_at timestamptz NOT NULL,
-    finished_at timestamptz NOT NULL,
+    started_at timestamptz NOT NULL CHECK (started_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
+    finished_at timestamptz NOT NULL CHECK (finished_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
     worker uuid,
     number smallint NOT NULL,
     error_type text NOT NULL,
@@ -150,7 +153,7 @@ CREATE TABLE jobq.attempt (
     PRIMARY KEY (job, lease)
 );
 
--- The unique keys of jobs that have not finished.
+-- The unique keys of unfinished jobs.
 CREATE TABLE jobq.unique_key (
     job uuid NOT NULL,
     queue text COLLATE "C" NOT NULL,
@@ -163,29 +166,30 @@ CREATE INDEX unique_key_job ON jobq.unique_key (job);
 
 CREATE TABLE jobq.worker (
     id uuid PRIMARY KEY,
-    started_at timestamptz NOT NULL,
-    beat_at timestamptz NOT NULL,
-    expires_at timestamptz NOT NULL,
-    lost_after double precision NOT NULL,
+    started_at timestamptz NOT NULL CHECK (started_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
+    beat_at timestamptz NOT NULL CHECK (beat_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
+    expires_at timestamptz NOT NULL CHECK (expires_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
+    lost_after double precision NOT NULL CHECK (lost_after BETWEEN 0 AND 1e10),
     pid integer NOT NULL,
     concurrency integer NOT NULL,
     name text NOT NULL,
     host text NOT NULL,
-    queues text[] NOT NULL,
-    kinds text[] NOT NULL,
+    queues text[] NOT NULL CHECK (array_position(queues, NULL) IS NULL),
+    kinds text[] NOT NULL CHECK (array_position(kinds, NULL) IS NULL),
     stats json NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
--- Who does the maintenance; always one row. `installation` tells this schema from others of the same name.
+-- The worker that leads the maintenance; always one row. `installation` distinguishes this schema from others of the
+-- same name.
 CREATE TABLE jobq.maintenance (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     worker uuid,
-    expires_at timestamptz,
+    expires_at timestamptz CHECK (expires_at BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z'),
     installation uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid()
 ) WITH (fillfactor = 50);
 INSERT INTO jobq.maintenance DEFAULT VALUES;
 
--- How many seconds a queue keeps its finished jobs; NULL is for ever. A queue that is not here keeps them by default.
+-- How many seconds a queue keeps its finished jobs; NULL: without limit. Queues without a row use the defaults.
 CREATE TABLE jobq.queue (
     name text COLLATE "C" PRIMARY KEY,
     completed double precision CHECK (completed BETWEEN 0 AND 1e10),
@@ -193,16 +197,16 @@ CREATE TABLE jobq.queue (
     aborted double precision CHECK (aborted BETWEEN 0 AND 1e10)
 );
 
--- How many finished jobs there are: whatever adds or removes outcomes adds a row with the difference, in the same
--- statement, and maintenance sums them up. So counting does not read millions of outcomes.
+-- The number of finished jobs: each statement that adds or removes outcomes adds a row with the difference, and
+-- maintenance sums them up. So counting does not read millions of outcomes.
 CREATE TABLE jobq.tally (
     jobs bigint NOT NULL,
     queue text COLLATE "C" NOT NULL,
     state text COLLATE "C" NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
 
--- Positions up to which claims may have stopped looking although a transaction could still add a lower one; `horizon`
--- is the first transaction that no longer could. Maintenance gives a new position to whatever turns up below.
+-- Positions that claims skip although a transaction could still add a lower one; `horizon` is the first transaction
+-- that no longer can. Maintenance gives a new position to jobs that appear below.
 CREATE TABLE jobq.skipped (
     position bigint NOT NULL,
     horizon xid8 NOT NULL,
@@ -211,7 +215,7 @@ CREATE TABLE jobq.skipped (
     PRIMARY KEY (queue, priority)
 );
 
--- Where each job is, whatever its state.
+-- The state of each job, and what belongs to it.
 CREATE VIEW jobq.job_state AS
     SELECT id, state, queue, priority, attempt, keyed, run_at, worker, lease, settled, started_at,
         NULL::timestamptz AS finished_at, NULL::text AS request, reason, percent, message, details,
@@ -230,12 +234,14 @@ CREATE VIEW jobq.job_state AS
         finished_at, NULL, reason, percent, message, details, result, error_type, error_message, error_traceback
     FROM jobq.outcome;
 
--- What was asked and what came of it lie in partitions of a week each, by the time that the first bits of an id (UUIDv7) tell.
--- Once a partition is over, the few jobs still in it go to the default partition and its space is given back at once.
--- The functions are the owner's, so that whoever may use the tables can do the maintenance. They wait for locks only so
--- long that nobody else who comes after them does. The first lock lets one at a time look and act, and no reader or writer
--- meets it; the partitions are left out of it (ONLY), since they may be vacuumed meanwhile. They run with the owner's rights: pg_temp is named, since it would
--- come first otherwise, and a caller's temporary table called pg_class would be taken for the real one.
+-- Partitions. `job` and `outcome` have a partition per week, by the time in the first bits of an id (UUIDv7). Once a
+-- week is over, its last jobs move to the default partition, and dropping its partition frees the space at once.
+--
+-- The functions run with the rights of the tables' owner, so that each worker's role can do the maintenance. For that
+-- reason their search_path names pg_temp last: it would come first otherwise, and a caller's temporary table called
+-- pg_class would be used instead of the catalog. They wait for locks only briefly, as later transactions queue behind
+-- them. Their first lock lets one of them act at a time, and conflicts with no reader or writer; it excludes the
+-- partitions (ONLY), which may be vacuumed meanwhile.
 
 CREATE FUNCTION jobq.first_id_of(day date) RETURNS uuid
     LANGUAGE sql IMMUTABLE
@@ -243,8 +249,8 @@ CREATE FUNCTION jobq.first_id_of(day date) RETURNS uuid
         SELECT (lpad(to_hex((extract(epoch FROM day) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
     $$;
 
--- Make the partitions of this week and of so many ahead; returns how many were missing.
--- Not where the default partition holds jobs of that week already, nor where it is large: it is read meanwhile.
+-- Make the partitions of this week and of `ahead` more; returns how many were missing. Makes none of a week whose jobs
+-- are in the default partition already, and none at all if that partition is large, since it is read under a lock.
 CREATE FUNCTION jobq.make_partitions(ahead integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -254,6 +260,7 @@ CREATE FUNCTION jobq.make_partitions(ahead integer) RETURNS integer
             home text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'jobq.job'::regclass);
             monday date := date_trunc('week', jobq.clock() AT TIME ZONE 'UTC')::date;
             kept text;
+            name text;
             low uuid;
             high uuid;
             made integer := 0;
@@ -266,11 +273,12 @@ CREATE FUNCTION jobq.make_partitions(ahead integer) RETURNS integer
                 low := jobq.first_id_of(monday + 7 * week);
                 high := jobq.first_id_of(monday + 7 * week + 7);
                 FOREACH kept IN ARRAY ARRAY['job', 'outcome'] LOOP
-                    CONTINUE WHEN to_regclass(format('%s.%I', home, kept || to_char(monday + 7 * week, '_YYYYMMDD'))) IS NOT NULL;
+                    name := kept || to_char(monday + 7 * week, '_YYYYMMDD');
+                    CONTINUE WHEN to_regclass(format('%s.%I', home, name)) IS NOT NULL;
                     CONTINUE WHEN EXISTS (SELECT FROM jobq.job_default j WHERE j.id >= low AND j.id < high);
                     EXECUTE format(
                         'CREATE TABLE %s.%I PARTITION OF %1$s.%3$I FOR VALUES FROM (%4$L) TO (%5$L)',
-                        home, kept || to_char(monday + 7 * week, '_YYYYMMDD'), kept, low, high
+                        home, name, kept, low, high
                     );
                     made := made + 1;
                 END LOOP;
@@ -279,7 +287,7 @@ CREATE FUNCTION jobq.make_partitions(ahead integer) RETURNS integer
         END
     $$;
 
--- Drop the partitions that ended so long ago and hold at most so many jobs yet, which go to the default partition.
+-- Drop the partitions that ended longer ago than `age` and hold at most `most` jobs, which move to the default one.
 CREATE FUNCTION jobq.drop_partitions(age interval, most integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -288,7 +296,7 @@ CREATE FUNCTION jobq.drop_partitions(age interval, most integer) RETURNS integer
         DECLARE
             home text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'jobq.job'::regclass);
             suffix text;
-            there boolean;
+            has_outcomes boolean;
             left_over integer;
             dropped integer := 0;
         BEGIN
@@ -298,17 +306,18 @@ CREATE FUNCTION jobq.drop_partitions(age interval, most integer) RETURNS integer
                 FROM pg_inherits i
                 JOIN pg_class c ON c.oid = i.inhrelid
                 WHERE i.inhparent = 'jobq.job'::regclass AND c.relname ~ '^job_\d{8}$'
-                    AND (to_date(substr(c.relname, 5), 'YYYYMMDD') + 7)::timestamp AT TIME ZONE 'UTC' < jobq.clock() - age
+                    AND (to_date(substr(c.relname, 5), 'YYYYMMDD') + 7)::timestamp AT TIME ZONE 'UTC'
+                        < jobq.clock() - age
                 ORDER BY c.relname
             LOOP
                 EXECUTE format('SELECT count(*) FROM (SELECT FROM %s.%I LIMIT %s) few', home, 'job' || suffix, most + 1)
                     INTO left_over;
                 CONTINUE WHEN left_over > most;
-                there := to_regclass(format('%s.%I', home, 'outcome' || suffix)) IS NOT NULL;
+                has_outcomes := to_regclass(format('%s.%I', home, 'outcome' || suffix)) IS NOT NULL;
                 EXECUTE format('ALTER TABLE %s.job DETACH PARTITION %1$s.%2$I', home, 'job' || suffix);
                 EXECUTE format('INSERT INTO %s.job SELECT * FROM %1$s.%2$I', home, 'job' || suffix);
                 EXECUTE format('DROP TABLE %s.%I', home, 'job' || suffix);
-                IF there THEN
+                IF has_outcomes THEN
                     EXECUTE format('ALTER TABLE %s.outcome DETACH PARTITION %1$s.%2$I', home, 'outcome' || suffix);
                     EXECUTE format('INSERT INTO %s.outcome SELECT * FROM %1$s.%2$I', home, 'outcome' || suffix);
                     EXECUTE format('DROP TABLE %s.%I', home, 'outcome' || suffix);
@@ -319,13 +328,14 @@ CREATE FUNCTION jobq.drop_partitions(age interval, most integer) RETURNS integer
         END
     $$;
 
--- Tell the planner of a bulk load.
+-- Update the planner's statistics after a bulk load.
 CREATE FUNCTION jobq.analyze() RETURNS void
     LANGUAGE sql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     AS $$ ANALYZE jobq.waiting, jobq.ready $$;
 
--- Everybody may run a new function unless told otherwise: these act for the owner, so who may is the owner's to say.
-REVOKE ALL ON FUNCTION jobq.make_partitions(integer), jobq.drop_partitions(interval, integer), jobq.analyze() FROM PUBLIC;
+-- By default, every role may run a new function. These act for the owner, so the owner grants them.
+REVOKE ALL ON FUNCTION jobq.make_partitions(integer), jobq.drop_partitions(interval, integer), jobq.analyze()
+    FROM PUBLIC;
 
 SELECT jobq.make_partitions(1);

@@ -1,5 +1,6 @@
--- Abort jobs wherever they are. Answers id, state before and after, whether it was asked to, and the queue, of those that
--- were found; a job that moved meanwhile is not among them and is to be looked for again. $1 job ids (sorted).
+-- Abort jobs in all states; a running job is asked to stop. Answers id, state before and after, whether it was asked,
+-- and queue of each job that was found. A job that moved meanwhile has no row, and the caller looks for it again.
+-- $1 job ids (sorted).
 WITH moment AS MATERIALIZED (
     SELECT jobq.clock() AS now
 ), asked AS (
@@ -21,8 +22,8 @@ WITH moment AS MATERIALIZED (
         id, finished_at, started_at, run_at, lease, worker, attempt, state, queue, settled, reason, percent, message,
         details, error_type, error_message, error_traceback
     )
-    SELECT s.id, moment.now, s.started_at, s.run_at, s.lease, s.worker, s.attempt, 'aborted', s.queue, s.settled, 'aborted',
-        s.percent, s.message, s.details, s.error_type, s.error_message, s.error_traceback
+    SELECT s.id, moment.now, s.started_at, s.run_at, s.lease, s.worker, s.attempt, 'aborted', s.queue, s.settled,
+        'aborted', s.percent, s.message, s.details, s.error_type, s.error_message, s.error_traceback
     FROM stopped s, moment
 ), freed AS (
     DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM stopped WHERE keyed))

@@ -1,12 +1,12 @@
--- Store jobs and put each where it waits; answers how many were new, and which, unless all were.
+-- Add jobs, each with its row in `ready` or `waiting`. Answers which were new (NULL if all were), and how many.
 --
--- $1 ids, $2 arguments, then one value per job, or NULL for the whole column where no job has one: $3 queues, $4 kinds,
--- $5 priorities, $6 max_attempts (these four fall back to $17..$20), $7 run_at, $8 seconds until then, $9 deadline,
--- $10 seconds until then, $11 timeout, $12 backoff, $13 unique keys, $14 run ids, $15 tags, each as text of an array,
--- $16 fingerprints.
+-- $1 ids, $2 arguments; then columns with one value per job, or NULL for the whole column if no job has a value: $3
+-- queues, $4 kinds, $5 priorities, $6 max_attempts (these four default to $17..$20), $7 run_at, $8 seconds until
+-- run_at, $9 deadline, $10 seconds until the deadline, $11 timeout, $12 backoff, $13 unique keys, $14 run ids, $15 tags
+-- (each the text of an array), $16 fingerprints.
 --
--- Tokens are made from what was inserted: a transaction has its number before it draws a position (see claim marks),
--- and a job that was there already gets no second token.
+-- The rows in `ready` and `waiting` come from the inserted jobs. So the transaction has its number before it draws a
+-- position (see watermarks.py), and a job that was stored already gets no second row.
 WITH moment AS MATERIALIZED (
     SELECT jobq.clock() AS now
 ), made AS (
@@ -20,8 +20,9 @@ WITH moment AS MATERIALIZED (
         coalesce(g.queue, $17::text), coalesce(g.kind, $18::text), g.arguments, g.backoff, g.unique_key, g.run_id,
         g.tags::text[], g.fingerprint
     FROM moment CROSS JOIN unnest(
-        $1::uuid[], $2::json[], $3::text[], $4::text[], $5::smallint[], $6::smallint[], $7::timestamptz[], $8::float8[],
-        $9::timestamptz[], $10::float8[], $11::float8[], $12::json[], $13::text[], $14::text[], $15::text[], $16::bytea[]
+        $1::uuid[], $2::json[], $3::text[], $4::text[], $5::smallint[], $6::smallint[], $7::timestamptz[],
+        $8::float8[], $9::timestamptz[], $10::float8[], $11::float8[], $12::json[], $13::text[], $14::text[],
+        $15::text[], $16::bytea[]
     ) WITH ORDINALITY AS g(
         id, arguments, queue, kind, priority, max_attempts, run_at, run_in,
         deadline, deadline_in, timeout, backoff, unique_key, run_id, tags, fingerprint, ord
@@ -31,7 +32,8 @@ WITH moment AS MATERIALIZED (
     RETURNING id, queue, priority, run_at, unique_key IS NOT NULL AS keyed
 ), later AS (
     INSERT INTO jobq.waiting (id, position, run_at, priority, attempt, keyed, state, queue, reason)
-    SELECT made.id, nextval('jobq.position'), made.run_at, made.priority, 0, made.keyed, 'scheduled', made.queue, 'delayed'
+    SELECT made.id, nextval('jobq.position'), made.run_at, made.priority, 0, made.keyed, 'scheduled', made.queue,
+        'delayed'
     FROM made, moment
     WHERE made.run_at > moment.now
 ), now AS (

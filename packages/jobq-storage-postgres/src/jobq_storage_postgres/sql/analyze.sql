@@ -1,2 +1,2 @@
--- Tell the planner of a bulk load.
+-- Update the planner's statistics after a bulk load.
 SELECT jobq.analyze()

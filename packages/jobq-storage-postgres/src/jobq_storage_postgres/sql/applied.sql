@@ -1,2 +1,2 @@
--- Which migrations are applied.
+-- List the applied migrations.
 SELECT name, checksum FROM jobq.migration ORDER BY name

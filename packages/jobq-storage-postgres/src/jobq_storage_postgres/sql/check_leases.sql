@@ -1,4 +1,4 @@
--- Whether leases stand, and what their jobs were asked. $1 worker, $2 job ids, $3 leases.
+-- Read which leases a worker still holds, and the requests to their jobs. $1 worker, $2 job ids, $3 leases.
 SELECT r.id, r.lease, r.request
 FROM unnest($2::uuid[], $3::bigint[]) AS g(id, lease)
 CROSS JOIN LATERAL (

@@ -1,6 +1,7 @@
--- Claim the heads of the lines; always answers at least one row, whose first column says whether the worker is alive.
--- $1 worker, $2 queues, $3 priorities and $4 marks of the lines in the order of claiming, $5 how many jobs at most.
--- The lines are tried one after another until there are enough: nothing beyond is looked at or locked.
+-- Claim the first jobs of the lines (a line is a queue and a priority). Always answers a row, whose first column says
+-- whether the worker is alive. The lines are read one after another until there are enough jobs; later lines are
+-- neither read nor locked.
+-- $1 worker; $2 queues, $3 priorities and $4 watermarks of the lines, in the order of claiming; $5 limit.
 WITH alive AS MATERIALIZED (
     SELECT EXISTS (SELECT FROM jobq.worker w WHERE w.id = $1::uuid AND w.expires_at > (SELECT jobq.clock())) AS alive
 ), picked AS MATERIALIZED (
@@ -20,7 +21,8 @@ WITH alive AS MATERIALIZED (
     DELETE FROM jobq.ready WHERE ctid = ANY(ARRAY(SELECT row FROM picked))
 ), started AS (
     INSERT INTO jobq.running (id, lease, started_at, run_at, worker, priority, attempt, keyed, queue)
-    SELECT p.id, nextval('jobq.lease'), jobq.clock(), p.run_at, $1::uuid, p.priority, least(p.attempt + 1, 32767), p.keyed, p.queue
+    SELECT p.id, nextval('jobq.lease'), jobq.clock(), p.run_at, $1::uuid, p.priority, least(p.attempt + 1, 32767),
+        p.keyed, p.queue
     FROM picked p
     RETURNING id, lease, attempt
 )
@@ -28,10 +30,7 @@ SELECT alive.alive, c.*
 FROM alive
 LEFT JOIN (
     SELECT s.id, s.lease, j.queue, j.kind, j.arguments, s.attempt, j.max_attempts, j.priority, j.timeout,
-        CASE
-            WHEN isfinite(j.deadline) THEN extract(epoch FROM j.deadline - jobq.clock())::float8
-            WHEN j.deadline < 'infinity' THEN 0
-        END,
+        extract(epoch FROM j.deadline - jobq.clock())::float8,
         j.backoff, j.run_id, j.tags
     FROM started s
     CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = s.id LIMIT 1) j

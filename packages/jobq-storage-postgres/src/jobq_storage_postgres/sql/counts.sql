@@ -1,4 +1,4 @@
--- How many jobs there are by queue and state, none less than 0, whatever was deleted by hand. $1 queue, or NULL for all.
+-- Count jobs by queue and state; never below 0, even where outcomes were deleted by hand. $1 queue, or NULL for all.
 SELECT c.queue, c.state, sum(c.jobs)::bigint
 FROM (
     SELECT queue, state, count(*) AS jobs FROM jobq.waiting GROUP BY queue, state

@@ -1,5 +1,6 @@
--- Remove jobs, whatever their state; answers as `abort` does. $1 job ids (sorted).
--- What was asked and what went wrong goes only with the token: whoever moves a job meanwhile keeps all of it.
+-- Delete jobs in all states; answers as `abort` does. $1 job ids (sorted).
+-- Rows of `job` and `attempt` are deleted only with the row that gives the state: a transaction that moves the job
+-- meanwhile keeps all of it.
 WITH from_running AS (
     DELETE FROM jobq.running WHERE id = ANY($1::uuid[]) RETURNING id, 'processing' AS state, queue
 ), from_waiting AS (

@@ -1,2 +1,2 @@
--- Forget a worker. $1 id.
+-- Remove a worker. $1 id.
 DELETE FROM jobq.worker WHERE id = $1::uuid

@@ -1,4 +1,4 @@
--- Put jobs aside; answers as `abort` does. An abort that was asked for stands. $1 job ids (sorted).
+-- Disable jobs; answers as `abort` does. A running job that was asked to abort aborts. $1 job ids (sorted).
 WITH asked AS (
     UPDATE jobq.running SET request = coalesce(request, 'disable') WHERE id = ANY($1::uuid[]) RETURNING id, queue
 ), kept_back AS MATERIALIZED (
@@ -11,8 +11,8 @@ WITH asked AS (
     DELETE FROM jobq.ready WHERE id = ANY($1::uuid[]) RETURNING *
 ), moved AS (
     INSERT INTO jobq.waiting (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, settled, percent, message,
-        details
+        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, settled,
+        percent, message, details
     )
     SELECT id, nextval('jobq.position'), run_at, started_at, lease, worker, priority, attempt, keyed, 'disabled', queue,
         'disabled', settled, percent, message, details

@@ -1,4 +1,4 @@
--- Let disabled jobs run again; answers as `abort` does. $1 job ids (sorted), $2 their order in the batch.
+-- Enable disabled jobs; answers as `abort` does. $1 job ids (sorted), $2 their order in the batch.
 WITH moment AS MATERIALIZED (
     SELECT jobq.clock() AS now
 ), given AS MATERIALIZED (
@@ -18,7 +18,8 @@ WITH moment AS MATERIALIZED (
     DELETE FROM jobq.waiting w WHERE w.id = ANY(ARRAY(SELECT id FROM kept_back WHERE waits IS NOT TRUE)) RETURNING w.*
 ), freed AS (
     INSERT INTO jobq.ready (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, settled, percent, message, details
+        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, settled, percent, message,
+        details
     )
     SELECT f.id, nextval('jobq.position'), f.run_at, f.started_at, f.lease, f.worker, f.priority, f.attempt, f.keyed,
         f.queue, f.settled, f.percent, f.message, f.details
@@ -32,10 +33,10 @@ SELECT id, 'disabled', 'pending', false, queue FROM gone
 UNION ALL
 SELECT id, 'processing', 'processing', true, queue FROM withdrawn
 UNION ALL
-SELECT p.id, p.state, p.state, false, p.queue
+SELECT s.id, s.state, s.state, false, s.queue
 FROM given g
-CROSS JOIN LATERAL (SELECT p.* FROM jobq.job_state p WHERE p.id = g.id LIMIT 1) p
-WHERE p.state <> 'disabled' AND p.request IS DISTINCT FROM 'disable'
+CROSS JOIN LATERAL (SELECT s.* FROM jobq.job_state s WHERE s.id = g.id LIMIT 1) s
+WHERE s.state <> 'disabled' AND s.request IS DISTINCT FROM 'disable'
 UNION ALL
 SELECT g.id, NULL, NULL, false, NULL
 FROM given g

@@ -1,5 +1,5 @@
--- Jobs of some states, newest first: walks down the tables of these states only, and
--- down an index of their own to the failed and aborted ones, which the way their order is asked for leads to. $1 to $6 as for `find`.
+-- Find jobs of some states, newest first: walks down the tables of these states only. The failed and aborted jobs have
+-- an index of their own, which the row comparison and the ORDER BY make the planner use. $1 to $6 as for `find`.
 WITH found AS MATERIALIZED (
     SELECT f.id FROM (
     (SELECT t.id FROM jobq.waiting t
@@ -40,8 +40,8 @@ WITH found AS MATERIALIZED (
     UNION ALL
     (SELECT t.id FROM jobq.outcome t
     CROSS JOIN LATERAL (SELECT j.queue, j.kind, j.tags FROM jobq.job j WHERE j.id = t.id LIMIT 1) j
-    WHERE (t.state, t.id) < ('failed', coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')) AND t.state >= 'failed'
-        AND t.state <> 'completed' AND 'failed' = ANY($5::text[])
+    WHERE (t.state, t.id) < ('failed', coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        AND t.state >= 'failed' AND t.state <> 'completed' AND 'failed' = ANY($5::text[])
         AND ($2::text IS NULL OR j.queue = $2)
         AND ($3::text[] IS NULL OR j.kind = ANY($3))
         AND ($4::text[] IS NULL OR j.tags @> $4)
@@ -49,8 +49,8 @@ WITH found AS MATERIALIZED (
     UNION ALL
     (SELECT t.id FROM jobq.outcome t
     CROSS JOIN LATERAL (SELECT j.queue, j.kind, j.tags FROM jobq.job j WHERE j.id = t.id LIMIT 1) j
-    WHERE (t.state, t.id) < ('aborted', coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')) AND t.state >= 'aborted'
-        AND t.state <> 'completed' AND 'aborted' = ANY($5::text[])
+    WHERE (t.state, t.id) < ('aborted', coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
+        AND t.state >= 'aborted' AND t.state <> 'completed' AND 'aborted' = ANY($5::text[])
         AND ($2::text IS NULL OR j.queue = $2)
         AND ($3::text[] IS NULL OR j.kind = ANY($3))
         AND ($4::text[] IS NULL OR j.tags @> $4)
@@ -59,16 +59,17 @@ WITH found AS MATERIALIZED (
     ORDER BY f.id DESC
     LIMIT $6::bigint
 )
-SELECT j.id, j.kind, j.queue, p.state, j.priority, j.arguments, j.created_at, p.run_at, j.deadline, j.timeout, p.attempt,
-    j.max_attempts, j.run_id, j.tags, j.unique_key, p.reason, p.request, p.worker, p.lease, p.started_at, p.finished_at,
-    p.percent, p.message, p.details, p.result, p.error_type, p.error_message, p.error_traceback, a.attempts
+SELECT j.id, j.kind, j.queue, s.state, j.priority, j.arguments, j.created_at, s.run_at, j.deadline, j.timeout,
+    s.attempt, j.max_attempts, j.run_id, j.tags, j.unique_key, s.reason, s.request, s.worker, s.lease, s.started_at,
+    s.finished_at, s.percent, s.message, s.details, s.result, s.error_type, s.error_message, s.error_traceback,
+    a.attempts
 FROM found f
 CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = f.id LIMIT 1) j
-CROSS JOIN LATERAL (SELECT p.* FROM jobq.job_state p WHERE p.id = f.id LIMIT 1) p
+CROSS JOIN LATERAL (SELECT s.* FROM jobq.job_state s WHERE s.id = f.id LIMIT 1) s
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_array(
-        a.number, a.lease, a.worker, (extract(epoch FROM least(greatest(a.started_at, 'epoch'), '9999-12-31')) * 1000000)::bigint,
-        (extract(epoch FROM least(greatest(a.finished_at, 'epoch'), '9999-12-31')) * 1000000)::bigint, a.error_type, a.error_message, a.error_traceback
+        a.number, a.lease, a.worker, (extract(epoch FROM a.started_at) * 1000000)::bigint,
+        (extract(epoch FROM a.finished_at) * 1000000)::bigint, a.error_type, a.error_message, a.error_traceback
     ) ORDER BY a.lease) AS attempts
     FROM jobq.attempt a WHERE a.job = j.id
 ) a ON true

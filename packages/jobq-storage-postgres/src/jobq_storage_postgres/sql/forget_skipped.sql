@@ -1,4 +1,4 @@
--- Forget what was passed once nothing can turn up below it any more, and nothing is there.
+-- Forget skipped positions below which no job can appear any more, and no job is left.
 DELETE FROM jobq.skipped p
 WHERE p.horizon <= pg_snapshot_xmin(pg_current_snapshot())
     AND NOT EXISTS (

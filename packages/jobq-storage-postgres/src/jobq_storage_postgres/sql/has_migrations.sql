@@ -1,2 +1,2 @@
--- Whether there is any schema of ours.
+-- Return whether the schema has a table of migrations.
 SELECT to_regclass('jobq.migration') IS NOT NULL

@@ -1,4 +1,4 @@
--- Jobs of a queue that were added by a moment. $1 queue, $2 moment, $3 how many at most.
+-- List jobs of a queue that were added before a moment. $1 queue, $2 moment, $3 limit.
 SELECT p.id
 FROM (
     SELECT id FROM jobq.waiting WHERE queue = $1::text

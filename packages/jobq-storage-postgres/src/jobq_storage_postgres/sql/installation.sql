@@ -1,2 +1,2 @@
--- What tells this schema from others of the same name.
+-- Read what distinguishes this schema from others of the same name.
 SELECT installation FROM jobq.maintenance

@@ -1,2 +1,2 @@
--- Whether this database has the tables.
+-- Return whether this database has the tables.
 SELECT to_regclass('jobq.maintenance') IS NOT NULL

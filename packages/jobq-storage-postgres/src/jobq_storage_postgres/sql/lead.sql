@@ -1,5 +1,5 @@
 -- Take or renew the lease on maintenance; answers whether this worker leads, and in how many seconds the lease ends.
--- $1 worker, $2 seconds.
+-- $1 worker, $2 duration in seconds.
 WITH took AS (
     UPDATE jobq.maintenance
     SET worker = $1::uuid, expires_at = jobq.clock() + make_interval(secs => $2::float8)
@@ -8,6 +8,6 @@ WITH took AS (
 )
 SELECT true, $2::float8 FROM took
 UNION ALL
-SELECT false, greatest(coalesce(extract(epoch FROM least(expires_at, jobq.clock() + interval '1 hour') - jobq.clock()), 0), 0)::float8
+SELECT false, greatest(coalesce(extract(epoch FROM expires_at - jobq.clock()), 0), 0)::float8
 FROM jobq.maintenance
 WHERE NOT EXISTS (SELECT FROM took)

@@ -1,4 +1,5 @@
--- Lock running jobs in the order of their ids, for statements that take them in another. $1 job ids (sorted), $2 leases.
+-- Lock running jobs in the order of their ids, for statements that lock them in another order.
+-- $1 job ids (sorted), $2 leases.
 SELECT count(*)
 FROM unnest($1::uuid[], $2::bigint[]) AS g(id, lease)
 CROSS JOIN LATERAL (

@@ -1,6 +1,6 @@
--- What is needed to tell up to which position a line is empty for good: see marks.py.
--- $1 queues, $2 priorities, $3 present marks. One row per line: the lowest visible position above its mark, the bounds
--- of this statement's snapshot, and the last position that was drawn.
+-- Observe lines, to find up to which position each is empty for good: see watermarks.py. One row per line: the lowest
+-- visible position above its mark, the bounds of this statement's snapshot, and the last position that was drawn.
+-- $1 queues, $2 priorities, $3 marks.
 SELECT line.queue, line.priority, r.position, pg_snapshot_xmin(s.snapshot)::text::bigint,
     pg_snapshot_xmax(s.snapshot)::text::bigint, p.last_value - (NOT p.is_called)::integer
 FROM (SELECT pg_current_snapshot() AS snapshot) s

@@ -1,2 +1,2 @@
--- Make the partitions of this week and the next one.
+-- Make the partitions of this week and the next.
 SELECT jobq.make_partitions(1)

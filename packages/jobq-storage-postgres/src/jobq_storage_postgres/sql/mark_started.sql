@@ -1,4 +1,4 @@
--- Note that runs begin; answers ids and leases of those that may. $1 worker, $2 job ids (sorted), $3 leases.
+-- Mark runs as started; answers ids and leases of those that may start. $1 worker, $2 job ids (sorted), $3 leases.
 WITH held AS MATERIALIZED (
     SELECT r.id, r.lease
     FROM unnest($2::uuid[], $3::bigint[]) AS g(id, lease)

@@ -1,5 +1,6 @@
--- Note that claims pass positions which a transaction could still add. $1 queues, $2 priorities, $3 positions,
--- $4 the first transaction numbers that no longer could. In the order of the key: two at once cannot deadlock.
+-- Note positions that claims skip although a transaction could still add a lower one. In the order of the key, so that
+-- two workers cannot deadlock. $1 queues, $2 priorities, $3 positions, $4 the first transaction numbers that no longer
+-- can.
 INSERT INTO jobq.skipped AS p (queue, priority, position, horizon)
 SELECT g.queue, g.priority, g.position, g.horizon::text::xid8
 FROM unnest($1::text[], $2::smallint[], $3::bigint[], $4::bigint[]) AS g(queue, priority, position, horizon)

@@ -1,3 +1,4 @@
--- Ring for other processes. $1 channel, $2 payloads. Nothing is lost that polling would not find: no flush is waited for.
+-- Notify other processes. Polling finds what a lost notification announced, so this does not wait for a flush.
+-- $1 channel, $2 payloads.
 SELECT set_config('synchronous_commit', 'off', true), pg_notify($1::text, p.payload)
 FROM unnest($2::text[]) AS p(payload)

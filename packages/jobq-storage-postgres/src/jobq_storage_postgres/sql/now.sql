@@ -1,2 +1,2 @@
--- The storage's clock.
+-- Read the storage's clock.
 SELECT jobq.clock()

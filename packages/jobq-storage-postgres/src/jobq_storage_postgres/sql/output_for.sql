@@ -1,4 +1,4 @@
--- The newest completed job with these arguments, as `get_status` gives it. $1 queue, $2 kind, $3 fingerprint.
+-- Read the newest completed job with these arguments, as `get_status` does. $1 queue, $2 kind, $3 fingerprint.
 SELECT j.id, j.kind, j.queue, o.state, o.attempt, o.worker, o.percent, o.message, o.details, o.result, o.error_type,
     o.error_message, o.error_traceback
 FROM jobq.job j

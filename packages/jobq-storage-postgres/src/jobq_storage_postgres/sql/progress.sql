@@ -1,8 +1,9 @@
--- Store how far running jobs are; answers ids and leases of those that are. $1 job ids (sorted), $2 leases, $3 percents,
--- $4 messages, $5 details.
+-- Store the progress of running jobs; answers ids and leases of those that run.
+-- $1 job ids (sorted), $2 leases, $3 percentages, $4 messages, $5 details.
 WITH held AS MATERIALIZED (
     SELECT r.id, r.lease, g.percent, g.message, g.details
-    FROM unnest($1::uuid[], $2::bigint[], $3::float8[], $4::text[], $5::json[]) AS g(id, lease, percent, message, details)
+    FROM unnest($1::uuid[], $2::bigint[], $3::float8[], $4::text[], $5::json[])
+        AS g(id, lease, percent, message, details)
     CROSS JOIN LATERAL (
         SELECT r.id, r.lease FROM jobq.running r WHERE r.id = g.id AND r.lease = g.lease LIMIT 1 FOR UPDATE
     ) r

@@ -1,5 +1,4 @@
--- Make jobs whose time has come PENDING; answers how many of each queue. $1 how many at most,
--- $2 from when on to look.
+-- Make due jobs PENDING; answers how many of each queue. $1 limit, $2 the run_at to begin at.
 WITH due AS MATERIALIZED (
     SELECT w.*
     FROM jobq.waiting w
@@ -11,7 +10,8 @@ WITH due AS MATERIALIZED (
     DELETE FROM jobq.waiting WHERE id = ANY(ARRAY(SELECT id FROM due))
 ), freed AS (
     INSERT INTO jobq.ready (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, settled, percent, message, details
+        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, settled, percent, message,
+        details
     )
     SELECT d.id, nextval('jobq.position'), d.run_at, d.started_at, d.lease, d.worker, d.priority, d.attempt, d.keyed,
         d.queue, d.settled, d.percent, d.message, d.details

@@ -1,5 +1,5 @@
--- Remove finished jobs whose retention is over, the oldest first; answers how many. $1 how many at most; seconds that
--- queues never named keep $2 completed, $3 failed and $4 aborted jobs.
+-- Delete finished jobs whose retention is over, oldest first; answers how many. $1 limit; seconds that queues without a
+-- retention of their own keep $2 completed, $3 failed and $4 aborted jobs.
 WITH moment AS MATERIALIZED (
     SELECT jobq.clock() AS now
 ), lines AS MATERIALIZED (

@@ -1,4 +1,5 @@
--- Make a worker known, or renew it. $1 id, $2 name, $3 host, $4 pid, $5 queues, $6 kinds, $7 concurrency, $8 lost_after.
+-- Register a worker, or renew its registration.
+-- $1 id, $2 name, $3 host, $4 pid, $5 queues, $6 kinds, $7 concurrency, $8 lost_after in seconds.
 INSERT INTO jobq.worker AS w (
     id, started_at, beat_at, expires_at, name, host, pid, queues, kinds, concurrency, lost_after
 )

@@ -1,12 +1,12 @@
--- Forget workers whose heartbeat expired, and take back what they and unregistered ones held. One row per worker, with
--- no job, or per job. $1 type of the error, $2 what its message ends with.
--- Whose jobs are taken follows from the worker rows that this statement itself deleted: one that beats meanwhile keeps
--- its row, and so its jobs.
+-- Remove workers whose heartbeat expired, and rescue the jobs of removed and unregistered workers. Answers a row per
+-- rescued job, and one per worker without jobs. $1 type of the error, $2 end of its message.
+-- Jobs are rescued from workers whose rows this statement deleted: a worker that beats meanwhile keeps its row, and so
+-- its jobs.
 WITH moment AS MATERIALIZED (
     SELECT jobq.clock() AS now
 ), lost AS (
     DELETE FROM jobq.worker w WHERE w.expires_at <= (SELECT now FROM moment)
-    RETURNING w.id, w.name, extract(epoch FROM (SELECT now - least(greatest(w.beat_at, 'epoch'), now) FROM moment))::float8 AS silent_for
+    RETURNING w.id, w.name, greatest(extract(epoch FROM (SELECT now FROM moment) - w.beat_at), 0)::float8 AS silent_for
 ), orphans AS MATERIALIZED (
     SELECT r.*
     FROM jobq.running r
@@ -15,8 +15,9 @@ WITH moment AS MATERIALIZED (
     ORDER BY r.id
     FOR UPDATE OF r
 ), taken AS MATERIALIZED (
-    -- attempts: how many count, without this one where it never ran.
-    SELECT o.*, j.kind, l.name, l.silent_for, moment.now, run.real AS ran, greatest(o.attempt - (NOT run.real)::integer, 0) AS attempts,
+    -- attempts: without this one, if the run never started.
+    SELECT o.*, j.kind, l.name, l.silent_for, moment.now, run.real AS ran,
+        o.attempt - (NOT run.real)::integer AS attempts,
         CASE WHEN run.real THEN $1::text END AS error_type,
         CASE WHEN run.real THEN
             'worker' || coalesce(' ''' || l.name || '''', '') || ' (' || o.worker || ')' || $2::text
@@ -32,11 +33,13 @@ WITH moment AS MATERIALIZED (
     CROSS JOIN LATERAL (SELECT o.begun OR (o.attempt = 1 AND j.max_attempts > 1) AS real) run
     LEFT JOIN lost l ON l.id = o.worker
 ), gone AS (
-    -- Of one whose job was deleted by hand nothing else is left.
+    -- A row whose job was deleted by hand is deleted without a trace.
     DELETE FROM jobq.running WHERE id = ANY(ARRAY(SELECT id FROM orphans))
 ), tried AS (
     INSERT INTO jobq.attempt (job, lease, started_at, finished_at, worker, number, error_type, error_message)
-    SELECT t.id, t.lease, t.started_at, t.now, t.worker, t.attempt, t.error_type, t.error_message FROM taken t WHERE t.ran
+    SELECT t.id, t.lease, t.started_at, t.now, t.worker, t.attempt, t.error_type, t.error_message
+    FROM taken t
+    WHERE t.ran
 ), finished AS (
     INSERT INTO jobq.outcome (
         id, finished_at, started_at, run_at, lease, worker, attempt, state, queue, reason, percent, message, details,
@@ -49,10 +52,11 @@ WITH moment AS MATERIALIZED (
     WHERE t.state IN ('failed', 'aborted')
 ), kept_back AS (
     INSERT INTO jobq.waiting (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, percent, message, details
+        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, percent,
+        message, details
     )
-    SELECT t.id, nextval('jobq.position'), t.run_at, t.started_at, t.lease, t.worker, t.priority, t.attempts, t.keyed, 'disabled',
-        t.queue, 'disabled', t.percent, t.message, t.details
+    SELECT t.id, nextval('jobq.position'), t.run_at, t.started_at, t.lease, t.worker, t.priority, t.attempts, t.keyed,
+        'disabled', t.queue, 'disabled', t.percent, t.message, t.details
     FROM taken t
     WHERE t.state = 'disabled'
 ), again AS (
@@ -69,7 +73,8 @@ WITH moment AS MATERIALIZED (
     INSERT INTO jobq.tally (jobs, queue, state)
     SELECT count(*), queue, state FROM taken WHERE state IN ('failed', 'aborted') GROUP BY queue, state
 )
-SELECT coalesce(l.id, t.worker), coalesce(l.name, ''), coalesce(l.silent_for, 0), t.id, t.kind, t.queue, t.attempts, t.state
+SELECT coalesce(l.id, t.worker), coalesce(l.name, ''), coalesce(l.silent_for, 0), t.id, t.kind, t.queue, t.attempts,
+    t.state
 FROM lost l
 FULL JOIN taken t ON t.worker = l.id
 ORDER BY t.lease

@@ -1,2 +1,2 @@
--- Give the lease on maintenance up. $1 worker.
+-- Give up the lease on maintenance. $1 worker.
 UPDATE jobq.maintenance SET worker = NULL, expires_at = NULL WHERE worker = $1::uuid

@@ -1,5 +1,5 @@
--- Put failed and aborted jobs back; answers as `abort` does. $1 job ids (sorted), $2 their order in the batch.
--- A job takes its unique key again, or stays as it is if another has it by now.
+-- Retry failed and aborted jobs; answers as `abort` does. A job takes its unique key again, and stays as it is if
+-- another job has the key now. $1 job ids (sorted), $2 their order in the batch.
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::integer[]) AS g(id, ord)
 ), ended AS MATERIALIZED (
@@ -26,14 +26,15 @@ WITH given AS MATERIALIZED (
         g.unique_key IS NOT NULL, g.queue, g.settled
     FROM (SELECT * FROM going WHERE goes ORDER BY ord) g
 ), counted AS (
-    INSERT INTO jobq.tally (jobs, queue, state) SELECT -count(*), queue, state FROM going WHERE goes GROUP BY queue, state
+    INSERT INTO jobq.tally (jobs, queue, state)
+    SELECT -count(*), queue, state FROM going WHERE goes GROUP BY queue, state
 )
 SELECT id, state, CASE WHEN goes THEN 'pending' ELSE state END, false, queue FROM going
 UNION ALL
-SELECT p.id, p.state, p.state, false, p.queue
+SELECT s.id, s.state, s.state, false, s.queue
 FROM given g
-CROSS JOIN LATERAL (SELECT p.* FROM jobq.job_state p WHERE p.id = g.id LIMIT 1) p
-WHERE p.state NOT IN ('failed', 'aborted')
+CROSS JOIN LATERAL (SELECT s.* FROM jobq.job_state s WHERE s.id = g.id LIMIT 1) s
+WHERE s.state NOT IN ('failed', 'aborted')
 UNION ALL
 SELECT g.id, NULL, NULL, false, NULL
 FROM given g

@@ -1,4 +1,4 @@
--- Store how long queues keep finished jobs. $1 queues, $2 seconds for completed, $3 failed and $4 aborted ones.
+-- Store how long queues keep finished jobs. $1 queues; seconds for $2 completed, $3 failed and $4 aborted jobs.
 INSERT INTO jobq.queue (name, completed, failed, aborted)
 SELECT g.* FROM unnest($1::text[], $2::float8[], $3::float8[], $4::float8[]) AS g(name, completed, failed, aborted)
 ORDER BY g.name

@@ -1,6 +1,7 @@
--- Settle runs, however they ended: `jobq_core.states.state_after` as SQL. Answers id, lease, state and queue of those that
--- took effect, and, without a queue, what the others led to before. $1 job ids (sorted), $2 leases, $3 their order in the batch, $4 endings, $5 results, $6 error types,
--- $7 messages, $8 tracebacks, $9 when to run again, $10 or in how many seconds, $11 reasons.
+-- Settle runs of all endings: `jobq_core.states.state_after` as SQL. Answers id, lease, state and queue of those that
+-- took effect, and, without a queue, the states that the others led to before.
+-- $1 job ids (sorted), $2 leases, $3 their order in the batch, $4 endings, $5 results, $6 error types, $7 messages,
+-- $8 tracebacks, $9 times of the next run, $10 or seconds until it, $11 reasons.
 WITH moment AS MATERIALIZED (
     SELECT jobq.clock() AS now
 ), given AS MATERIALIZED (
@@ -13,7 +14,7 @@ WITH moment AS MATERIALIZED (
     SELECT r.id, r.lease, r.started_at, r.worker, r.priority, r.queue, r.percent, r.message, r.details, r.keyed,
         g.ord, g.ending, g.error_type, g.error_message, g.error_traceback, moment.now, s.state,
         r.attempt AS number,
-        greatest(r.attempt - (g.ending = 'release')::integer, 0) AS attempt,
+        r.attempt - (g.ending = 'release')::integer AS attempt,
         g.ending NOT IN ('complete', 'release') AND g.error_type IS NOT NULL AS went_wrong,
         CASE WHEN s.state IN ('scheduled', 'blocked') THEN g.again_at ELSE r.run_at END AS run_at,
         CASE WHEN s.state = 'completed' THEN g.result END AS result,
@@ -54,11 +55,11 @@ WITH moment AS MATERIALIZED (
     WHERE h.state IN ('completed', 'failed', 'aborted')
 ), kept_back AS (
     INSERT INTO jobq.waiting (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, settled, percent, message,
-        details, error_type, error_message, error_traceback
+        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, settled,
+        percent, message, details, error_type, error_message, error_traceback
     )
-    SELECT h.id, nextval('jobq.position'), h.run_at, h.started_at, h.lease, h.worker, h.priority, h.attempt, h.keyed, h.state,
-        h.queue, h.reason, h.state, h.percent, h.message, h.details, e.type, e.message, e.traceback
+    SELECT h.id, nextval('jobq.position'), h.run_at, h.started_at, h.lease, h.worker, h.priority, h.attempt, h.keyed,
+        h.state, h.queue, h.reason, h.state, h.percent, h.message, h.details, e.type, e.message, e.traceback
     FROM (SELECT * FROM held WHERE state IN ('scheduled', 'blocked', 'disabled') ORDER BY ord) h
     LEFT JOIN LATERAL (
         SELECT h.error_type AS type, h.error_message AS message, h.error_traceback AS traceback
@@ -66,8 +67,8 @@ WITH moment AS MATERIALIZED (
     ) e ON true
 ), again AS (
     INSERT INTO jobq.ready (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, reason, settled, percent, message,
-        details
+        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, reason, settled, percent,
+        message, details
     )
     SELECT h.id, nextval('jobq.position'), h.run_at, h.started_at, h.lease, h.worker, h.priority, h.attempt, h.keyed,
         h.queue, h.reason, h.state, h.percent, h.message, h.details
@@ -86,11 +87,11 @@ WITH moment AS MATERIALIZED (
     INSERT INTO jobq.tally (jobs, queue, state)
     SELECT count(*), queue, state FROM held WHERE state IN ('completed', 'failed', 'aborted') GROUP BY queue, state
 ), unknown AS MATERIALIZED (
-    -- Only where some did not take effect, of those what they led to before.
-    SELECT p.id, p.lease, p.settled
+    -- The earlier states of those that did not take effect; not looked for if all did.
+    SELECT s.id, s.lease, s.settled
     FROM unnest($1::uuid[], $2::bigint[]) AS g(id, lease)
-    CROSS JOIN LATERAL (SELECT p.id, p.lease, p.settled FROM jobq.job_state p WHERE p.id = g.id LIMIT 1) p
-    WHERE (SELECT count(*) FROM held) < cardinality($1) AND p.lease = g.lease AND p.settled IS NOT NULL
+    CROSS JOIN LATERAL (SELECT s.id, s.lease, s.settled FROM jobq.job_state s WHERE s.id = g.id LIMIT 1) s
+    WHERE (SELECT count(*) FROM held) < cardinality($1) AND s.lease = g.lease AND s.settled IS NOT NULL
 )
 SELECT id, lease, state, queue FROM held
 UNION ALL

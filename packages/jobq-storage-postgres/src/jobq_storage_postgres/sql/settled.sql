@@ -1,7 +1,5 @@
--- What earlier settlements led to, of jobs that were not claimed since. $1 job ids, $2 leases.
-SELECT p.id, p.lease, p.settled
+-- Read the states that earlier settlements led to, of jobs that were not claimed since. $1 job ids, $2 leases.
+SELECT s.id, s.lease, s.settled
 FROM unnest($1::uuid[], $2::bigint[]) AS g(id, lease)
-CROSS JOIN LATERAL (
-    SELECT p.id, p.lease, p.settled FROM jobq.job_state p WHERE p.id = g.id LIMIT 1
-) p
-WHERE p.lease = g.lease AND p.settled IS NOT NULL
+CROSS JOIN LATERAL (SELECT s.id, s.lease, s.settled FROM jobq.job_state s WHERE s.id = g.id LIMIT 1) s
+WHERE s.lease = g.lease AND s.settled IS NOT NULL

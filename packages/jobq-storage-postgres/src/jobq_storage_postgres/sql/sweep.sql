@@ -1,4 +1,4 @@
--- Give a new position to jobs that turned up below one which claims have passed. Answers how many, and whose queues.
+-- Give a new position to jobs that appeared below a skipped position. Answers the queues, and how many jobs of each.
 WITH below AS MATERIALIZED (
     SELECT r.*
     FROM jobq.skipped p
@@ -13,8 +13,8 @@ WITH below AS MATERIALIZED (
     DELETE FROM jobq.ready WHERE ctid = ANY(ARRAY(SELECT row FROM below)) RETURNING id
 ), moved AS (
     INSERT INTO jobq.ready (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, reason, settled, percent, message,
-        details
+        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, reason, settled, percent,
+        message, details
     )
     SELECT b.id, nextval('jobq.position'), b.run_at, b.started_at, b.lease, b.worker, b.priority, b.attempt, b.keyed,
         b.queue, b.reason, b.settled, b.percent, b.message, b.details

@@ -1,4 +1,4 @@
--- Free the jobs that waited for a worker which knows their kind. $1 queues, $2 kinds, $3 the reason they wait for.
+-- Unblock the jobs that waited for a worker which knows their kind. $1 queues, $2 kinds, $3 the reason of waiting.
 WITH known AS MATERIALIZED (
     SELECT w.*
     FROM jobq.waiting w
@@ -10,7 +10,8 @@ WITH known AS MATERIALIZED (
     DELETE FROM jobq.waiting WHERE id = ANY(ARRAY(SELECT id FROM known))
 ), freed AS (
     INSERT INTO jobq.ready (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, settled, percent, message, details
+        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, settled, percent, message,
+        details
     )
     SELECT k.id, nextval('jobq.position'), k.run_at, k.started_at, k.lease, k.worker, k.priority, k.attempt, k.keyed,
         k.queue, k.settled, k.percent, k.message, k.details

@@ -1,2 +1,2 @@
--- Which settings of the server let a crash of its machine lose what was acknowledged, or worse.
+-- List the server's settings with which a crash of its machine can lose acknowledged jobs, or the whole database.
 SELECT name FROM unnest(ARRAY['fsync', 'full_page_writes']) AS name WHERE current_setting(name) = 'off'

@@ -1,4 +1,4 @@
--- The registered workers, oldest first.
+-- List the registered workers, oldest first.
 SELECT id, name, host, pid, queues, kinds, concurrency, lost_after, started_at, beat_at, expires_at, stats
 FROM jobq.worker
 ORDER BY started_at, id
