@@ -22,14 +22,15 @@ _READ: Final[Privileges] = {"job": ("SELECT",), "job_state": ("SELECT",), "attem
 
 _COUNT: Final[Privileges] = dict.fromkeys(("waiting", "ready", "running", "outcome", "tally"), ("SELECT",))
 
-_OPEN: Final[Privileges] = {"migration": ("SELECT",), "maintenance": ("SELECT",)}
+_OPEN: Final[Privileges] = {"migration": ("SELECT",)}
 
 PARTS: Final[Mapping[Part, Privileges]] = {
-    # Adds jobs and waits for them. DELETE on unique_key: a key that was taken for a job which turned out to have come
-    # and gone is given back.
+    # Adds jobs and waits for them. DELETE on unique_key releases a key that was taken for a job which was added and
+    # finished meanwhile. SELECT on maintenance identifies the database of a caller's connection.
     "producer": {
         **_OPEN,
         **_READ,
+        "maintenance": ("SELECT",),
         "job": ("SELECT", "INSERT"),
         "waiting": ("INSERT",),
         "ready": ("INSERT",),
@@ -38,7 +39,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "position": ("USAGE",),
         "analyze()": ("EXECUTE",),
     },
-    # Runs jobs, and looks after the tables. UPDATE is also what FOR UPDATE asks for.
+    # Runs jobs, and does the maintenance. FOR UPDATE requires UPDATE too.
     "worker": {
         **_OPEN,
         "job": ("SELECT", "DELETE"),
@@ -59,9 +60,9 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "make_partitions(integer)": ("EXECUTE",),
         "drop_partitions(interval, integer)": ("EXECUTE",),
     },
-    # Looks, and changes nothing.
+    # Reads, and changes nothing.
     "reader": {**_OPEN, **_READ, **_COUNT, "worker": ("SELECT",)},
-    # Looks, and aborts, retries, disables, enables and deletes jobs by hand.
+    # Reads, and aborts, retries, disables, enables and deletes jobs by hand.
     "operator": {
         **_OPEN,
         **_READ,
@@ -79,14 +80,12 @@ PARTS: Final[Mapping[Part, Privileges]] = {
     },
 }
 
-_ALL: Final = frozenset(
-    {"has_migrations", "applied", "installation", "is_there", "now", "notify", "notify_within", "unsafe_settings"}
-)
+_ALL: Final = frozenset({"has_migrations", "applied", "now", "notify", "notify_within", "unsafe_settings"})
 _READS: Final = frozenset({"get", "get_status", "output_for"})
-_LOOKS: Final = _READS | {"find", "find_run", "find_state", "counts", "workers"}
+_FINDS: Final = _READS | {"find", "find_run", "find_state", "counts", "workers"}
 
 STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
-    "producer": _ALL | _READS | {"add", "add_one", "claim_keys", "drop_keys", "analyze"},
+    "producer": _ALL | _READS | {"installation", "is_there", "add", "add_one", "claim_keys", "drop_keys", "analyze"},
     "worker": _ALL
     | {
         "claim",
@@ -122,18 +121,18 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
         "make_partitions",
         "drop_partitions",
     },
-    "reader": _ALL | _LOOKS,
+    "reader": _ALL | _FINDS,
     "operator": _ALL
-    | _LOOKS
+    | _FINDS
     | {"abort", "unfinished_of_run", "retry", "disable", "enable", "delete", "in_queue", "lock_running"},
 }
-"""By part: the statements that it runs."""
+"""The statements that each part runs."""
 
 
 def grants(schema: str, roles: Mapping[Part, Collection[str]]) -> list[str]:
-    """Return the statements that let each role do its part; to be run by the owner of the schema, again at will.
+    """Return the statements that grant each role the rights of its part. The owner of the schema runs them.
 
-    Raises ConfigurationError for a name that is no role's.
+    They may be run repeatedly. Raises ConfigurationError for an invalid role name.
     """
     made: list[str] = []
     for part, names in roles.items():
