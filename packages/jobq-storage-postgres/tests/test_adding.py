@@ -1,4 +1,4 @@
-"""Adding in bulk, and text that PostgreSQL's own notations would take for something else."""
+"""Adding in bulk, and text that has a meaning in PostgreSQL's own notations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[Post
 
 
 @pytest.mark.parametrize("owner", [True, False])
-async def test_a_bulk_load_tells_the_planner_whoever_loads(
+async def test_a_bulk_load_updates_the_statistics_for_each_role(
     storage: PostgresQueueStorage, postgres_dsn: str, owner: bool
 ) -> None:
     role = f"{storage.schema}_app"
@@ -69,7 +69,7 @@ async def test_names_come_back_as_they_were(storage: PostgresQueueStorage, text:
             assert await subscription.wait(20) == {f"queue:{text}"}
 
 
-async def test_many_long_queue_names_are_rung_in_as_many_notifications_as_they_need(
+async def test_many_long_queue_names_are_sent_in_several_notifications(
     storage: PostgresQueueStorage,
 ) -> None:
     queues = ["é" * 200 + str(n) for n in range(100)]
@@ -77,11 +77,11 @@ async def test_many_long_queue_names_are_rung_in_as_many_notifications_as_they_n
     async with storage.subscribe(topics) as subscription:
         async with PostgresQueueStorage(storage.url, schema=storage.schema) as other:
             await other.add([new_job(queue=queue) for queue in queues])
-            heard: set[str] = set()
-            while heard != topics:
-                rung = await subscription.wait(20)
-                assert rung, "some queue was not rung for"
-                heard |= rung
+            received: set[str] = set()
+            while received != topics:
+                notified = await subscription.wait(20)
+                assert notified, "a queue was not notified"
+                received |= notified
 
 
 async def test_a_key_whose_holder_ends_while_it_is_asked_for_is_taken_with_the_job_or_not_at_all(

@@ -121,7 +121,7 @@ async def test_a_connection_in_a_pipeline_serves(
     assert await pending(storage) == 1
 
 
-async def test_scheduled_jobs_ring_for_those_who_wait_for_the_next(
+async def test_scheduled_jobs_notify_the_waiting_topic(
     storage: PostgresQueueStorage, connection: psycopg.AsyncConnection[Any]
 ) -> None:
     async with storage.subscribe([WAITING_TOPIC]) as subscription:
@@ -148,7 +148,9 @@ async def test_another_schema_of_the_same_name_is_refused(storage: PostgresQueue
             await admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
-async def test_what_is_no_async_connection_is_refused_by_name(storage: PostgresQueueStorage, postgres_dsn: str) -> None:
+async def test_other_objects_than_connections_are_refused_by_name(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
     with psycopg.connect(postgres_dsn) as sync, pytest.raises(ConfigurationError, match=r"AsyncConnection.*Connection"):
         await storage.add([new_job()], connection=sync)
     with pytest.raises(ConfigurationError, match=r"psycopg\.AsyncConnection.*builtins\.str"):

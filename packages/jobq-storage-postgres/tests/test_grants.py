@@ -41,8 +41,8 @@ _NOT_OF_VIEWS = (psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.Wro
 
 
 @attrs.frozen
-class Place:
-    """A schema that an owner made who is no superuser, and a role for each part."""
+class Granted:
+    """A schema whose owner is not a superuser, and a role for each part."""
 
     dsn: str
     schema: str
@@ -60,9 +60,9 @@ class Place:
 
 
 @pytest_asyncio.fixture
-async def place(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[Place]:
+async def place(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[Granted]:
     async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
-        place = Place(postgres_dsn, postgres_schema, admin)
+        place = Granted(postgres_dsn, postgres_schema, admin)
         roles = [place.role(name) for name in ("owner", *PARTS, "nobody")]
         try:
             for role in roles:
@@ -82,7 +82,7 @@ def test_every_statement_belongs_to_a_part() -> None:
 
 
 @pytest.mark.parametrize("part", PARTS)
-async def test_a_part_can_do_what_it_is_for_after_new_partitions_too(place: Place, part: str) -> None:
+async def test_a_part_can_do_what_it_is_for_after_new_partitions_too(place: Granted, part: str) -> None:
     async with place.storage("owner") as owner, place.storage(part) as app:
         await ACTS[part](app, owner)
         name = sql.Identifier(place.schema, "clock")
@@ -98,7 +98,9 @@ async def test_a_part_can_do_what_it_is_for_after_new_partitions_too(place: Plac
 
 
 @pytest.mark.parametrize("part", PARTS)
-async def test_a_part_needs_each_of_its_privileges(place: Place, part: Part, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_part_needs_each_of_its_privileges(
+    place: Granted, part: Part, caplog: pytest.LogCaptureFixture
+) -> None:
     role = place.role(part)
     for statement in grants(place.schema, {part: [role]}):
         if statement.startswith("GRANT USAGE ON SCHEMA"):
@@ -118,7 +120,7 @@ async def test_a_part_needs_each_of_its_privileges(place: Place, part: Part, cap
                 except StorageError as error:
                     said = str(error)
                 else:
-                    # Said in the log where the jobs are stored already.
+                    # Only in the log, as the jobs are stored already.
                     said = caplog.text
                 caplog.clear()
                 assert f"role {role!r} lacks a privilege: permission denied" in said, f"without {verb} on {thing}"
@@ -128,7 +130,7 @@ async def test_a_part_needs_each_of_its_privileges(place: Place, part: Part, cap
 
 
 @pytest.mark.parametrize("part", [*PARTS, "nobody"])
-async def test_a_part_is_denied_everything_else(place: Place, part: str) -> None:
+async def test_a_part_is_denied_everything_else(place: Granted, part: str) -> None:
     async with place.storage("owner") as owner:
         await add_job(owner)
         await owner._maintain_partitions()
@@ -174,7 +176,7 @@ async def test_a_part_is_denied_everything_else(place: Place, part: str) -> None
                     await app.execute(f"SELECT {place.schema}.{call}".encode())
 
 
-async def test_a_callers_temporary_tables_and_types_do_not_mislead_what_runs_as_the_owner(place: Place) -> None:
+async def test_a_callers_temporary_tables_and_types_do_not_mislead_what_runs_as_the_owner(place: Granted) -> None:
     dsn = place.dsn.replace("postgres@", f"{place.role('worker')}@", 1)
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as app:
         for trap in (
@@ -194,7 +196,7 @@ async def test_a_callers_temporary_tables_and_types_do_not_mislead_what_runs_as_
         assert dropped == (0,)
 
 
-async def test_a_missing_privilege_is_told_alike_by_each_operation(place: Place) -> None:
+async def test_each_operation_reports_a_missing_privilege_alike(place: Granted) -> None:
     async with place.storage("reader") as app:
         for act, wanted in (
             (lambda: app.add([new_job()]), "a producer needs INSERT there.*--producer"),
@@ -222,7 +224,7 @@ async def test_a_missing_privilege_is_told_alike_by_each_operation(place: Place)
 
 
 @pytest.mark.parametrize("name", ["nobody", "worker"])
-async def test_only_the_owner_migrates_and_grants(place: Place, name: str) -> None:
+async def test_only_the_owner_migrates_and_grants(place: Granted, name: str) -> None:
     with pytest.raises(StorageError, match=r"not the owner.*CREATE SCHEMA .* AUTHORIZATION"):
         await place.storage(name).grant({"producer": [place.role("nobody")]})
     await place.run("DROP SCHEMA {} CASCADE", place.schema)
@@ -230,7 +232,7 @@ async def test_only_the_owner_migrates_and_grants(place: Place, name: str) -> No
         await place.storage(name).migrate()
 
 
-async def test_granting_again_changes_nothing_and_a_role_that_is_not_there_is_named(place: Place) -> None:
+async def test_granting_again_changes_nothing_and_a_role_that_is_not_there_is_named(place: Granted) -> None:
     owner = place.storage("owner")
     await owner.grant({"producer": [place.role("producer"), place.role("reader")]})
     with pytest.raises(StorageError, match='role "nowhere" does not exist'):
@@ -240,13 +242,13 @@ async def test_granting_again_changes_nothing_and_a_role_that_is_not_there_is_na
 
 
 @pytest.mark.parametrize("name", ["", "public", "none", "a\0b", "x" * 64, "\udc80"])
-def test_what_is_no_role_is_refused(name: str) -> None:
+def test_an_invalid_role_name_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="a role must be a name"):
         grants("jobq", {"reader": [name]})
 
 
 @pytest.mark.parametrize("name", ['we"ird', "it's", "semi; DROP", "per%cent", "été", "CURRENT_USER", "a.b"])
-async def test_any_name_serves_as_role(place: Place, name: str) -> None:
+async def test_any_name_serves_as_role(place: Granted, name: str) -> None:
     role = f"{name} {place.schema[-6:]}"
     await place.run("CREATE ROLE {} LOGIN", role)
     try:
@@ -263,7 +265,10 @@ def test_the_command_grants_prints_and_refuses(postgres_dsn: str, postgres_schem
     url = f"{postgres_dsn}&schema={postgres_schema}"
     assert command.invoke(main, ["migrate", "--storage", url]).exit_code == 0
     done = command.invoke(main, ["grant", "--storage", url, "--reader", "postgres", "--worker", "postgres"])
-    assert (done.exit_code, done.output) == (0, "postgres is a reader now\npostgres is a worker now\n")
+    assert (done.exit_code, done.output) == (
+        0,
+        "granted postgres the rights of a reader\ngranted postgres the rights of a worker\n",
+    )
     printed = command.invoke(main, ["grant", "--storage", url, "--sql", "--producer", "web"])
     assert printed.exit_code == 0
     assert f'GRANT USAGE ON SCHEMA "{postgres_schema}" TO "web";' in printed.output
@@ -271,5 +276,5 @@ def test_the_command_grants_prints_and_refuses(postgres_dsn: str, postgres_schem
     refused = command.invoke(main, ["grant", "--storage", "memory://", "--reader", "web"])
     assert (refused.exit_code, refused.output) == (
         1,
-        "Error: only PostgreSQL has roles: give a storage that begins with postgresql://\n",
+        "Error: roles exist only in PostgreSQL: use a storage URL that begins with postgresql://\n",
     )

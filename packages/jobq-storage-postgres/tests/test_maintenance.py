@@ -40,7 +40,7 @@ async def test_a_job_whose_transaction_was_open_past_its_time_is_promoted(
     assert (promotion.promoted, promotion.next_in) == (1, None)
 
 
-async def test_a_job_whose_transaction_was_open_for_very_long_is_found_by_the_look_at_all(
+async def test_a_job_whose_transaction_was_open_for_very_long_is_found_by_the_full_promotion(
     storage: PostgresQueueStorage, postgres_dsn: str
 ) -> None:
     async with await psycopg.AsyncConnection.connect(postgres_dsn) as slow:
@@ -62,9 +62,7 @@ async def test_a_backlog_is_promoted_to_its_end_after_hours_without_maintenance(
     assert [(await storage.promote(10)).promoted for _ in range(4)] == [10, 10, 5, 0]
 
 
-async def test_a_run_that_is_just_being_taken_back_does_not_begin(
-    storage: PostgresQueueStorage, postgres_dsn: str
-) -> None:
+async def test_a_run_that_is_being_rescued_does_not_start(storage: PostgresQueueStorage, postgres_dsn: str) -> None:
     """A begin that goes by what it saw before it waited is told that it may, of a job that is another's by then."""
     worker = await register_worker(storage)
     job = await add_job(storage, max_attempts=1)

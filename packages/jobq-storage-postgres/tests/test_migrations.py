@@ -1,4 +1,4 @@
-"""Migrations: once each, whoever runs them; what does not fit is refused by name."""
+"""Migrations: each is applied once, by any number of callers; a schema that does not fit is refused by name."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_two_at_once_apply_each_migration_once(postgres_dsn: str, postgres
     assert await storages[0].migrate() == []
 
 
-async def test_whoever_stops_in_the_middle_keeps_others_out_for_so_long_only(
+async def test_a_migrator_that_stops_in_the_middle_keeps_others_out_for_a_limited_time(
     postgres_dsn: str, postgres_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrations, "_IDLE_SECONDS", 0.3)

@@ -1,4 +1,4 @@
-"""Connections that die, servers that go away, callers that lose patience: nothing is left behind, and work goes on."""
+"""Connections that die, servers that go away, callers that are cancelled: nothing is left behind, and work goes on."""
 
 from __future__ import annotations
 
@@ -92,13 +92,13 @@ async def test_a_call_past_its_time_limit_is_an_outage_and_leaves_no_transaction
             await short.delete([added.id for added in await short.add([job])])  # so that all is prepared
         # Long enough that it is our own limit that ends the waiting, and not the server's of the same length.
         connection = await short._engine.pool.acquire()
-        await connection.fetch([(Statement("patience", "SET statement_timeout = '10s'"), ())])
+        await connection.fetch([(Statement("longer", "SET statement_timeout = '10s'"), ())])
         short._engine.pool.release(connection)
         async with await psycopg.AsyncConnection.connect(postgres_dsn) as other:
             await other.execute(f"LOCK TABLE {storage.schema}.ready, {storage.schema}.outcome".encode())
             with pytest.raises(StorageUnavailableError):
                 await short.add([new_job()])
-            assert connection.closed, "a connection that owes an answer is not used again"
+            assert connection.closed, "a connection that owes an answer is closed"
             with pytest.raises(StorageUnavailableError):
                 await short.abort([new_job().id])
             await other.rollback()
@@ -175,7 +175,7 @@ async def test_a_restarted_server_is_survived(own_server: ThrowawayPostgres) -> 
                     heartbeat.beat(WorkerStats())
                 own_server.start()
                 assert heartbeat.beat(WorkerStats())
-                # The listener comes back, and wakes everybody since rings may have been missed.
+                # The listener reconnects, and notifies all subscriptions, as notifications may have been missed.
                 assert await subscription.wait(30) == {queue_topic("default")}
         done = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in first]
         exchange = await storage.settle_and_claim(info.id, done, Claim(("default",), 10))
@@ -224,7 +224,7 @@ async def test_no_more_connections_than_allowed_are_made(
     assert (await storage.counts("default"))["default"][JobState.PENDING] == 50
 
 
-async def test_a_heart_whose_connection_died_while_idle_beats_over_another(
+async def test_a_heartbeat_whose_connection_died_while_idle_uses_another(
     storage: PostgresQueueStorage, admin: psycopg.AsyncConnection[Any]
 ) -> None:
     info = worker_info()
@@ -302,7 +302,7 @@ async def test_a_notification_that_is_not_ours_does_not_end_the_listening(
             assert await subscription.wait() == {topic}
 
 
-async def test_a_heart_does_not_wait_longer_to_connect_than_its_lease_allows(
+async def test_a_heartbeat_does_not_wait_longer_to_connect_than_its_lease_allows(
     storage: PostgresQueueStorage,
 ) -> None:
     """A server that takes the connection and then says nothing, as behind a dead router."""

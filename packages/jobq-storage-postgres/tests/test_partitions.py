@@ -121,7 +121,7 @@ async def test_a_partition_that_still_holds_many_stays(
     assert await in_default(storage, postgres_dsn, "job") == 0
 
 
-async def test_a_long_reader_puts_the_dropping_off_and_nobody_waits(
+async def test_a_long_reader_postpones_the_dropping_and_blocks_no_other(
     storage: PostgresQueueStorage, postgres_dsn: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "jobq.postgres")
@@ -154,7 +154,7 @@ async def test_two_that_tend_the_partitions_at_once_do_each_thing_once(
             rows = [await cursor.fetchone() for cursor in done]
             return sorted(row[0] for row in rows if row is not None)
 
-        # On a machine that stalls neither gives up; two that held what the other wants would be told of it, after 1 s.
+        # On a machine that stalls, neither gives up. A deadlock would be detected after 1 s.
         for signature in ("make_partitions(integer)", "drop_partitions(interval, integer)"):
             patient = sql.SQL("ALTER FUNCTION {}.{} SET lock_timeout = '30s'")
             await one.execute(patient.format(schema, sql.SQL(signature)))

@@ -72,7 +72,7 @@ async def test_nothing_is_left_in_the_session(storage: PostgresQueueStorage) -> 
     assert row == ("on", '"$user", public', "0", 0, 0)
 
 
-async def test_a_direct_connection_is_told_from_a_pooled_one(postgres_dsn: str, postgres_schema: str) -> None:
+async def test_a_direct_connection_is_distinguished_from_a_pooled_one(postgres_dsn: str, postgres_schema: str) -> None:
     direct = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
     await direct.migrate()
     async with direct:

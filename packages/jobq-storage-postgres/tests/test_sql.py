@@ -42,7 +42,7 @@ async def test_a_run_begins_on_a_connection_on_which_a_transaction_began(
         assert [change.asked for change in await storage.abort([job])] == [True]
 
 
-async def test_many_jobs_are_acknowledged_though_the_planner_cannot_be_told_of_them(
+async def test_many_jobs_are_acknowledged_though_the_statistics_cannot_be_updated(
     postgres_dsn: str, postgres_schema: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("jobq_storage_postgres.adding.BULK", 2)

@@ -122,7 +122,7 @@ async def test_control_against_exchanges(storages: list[PostgresQueueStorage]) -
     assert counts == {
         state: sum(record is not None and record.state is state for record in records) for state in JobState
     }
-    # Whoever has not finished has its key, and nobody else has one.
+    # Exactly the unfinished jobs hold their keys.
     await first.delete([record.id for record in records if record is not None and record.state in FINISHED])
     left = [record for record in records if record is not None and record.state not in FINISHED and record.unique_key]
     again = await first.add([new_job(unique_key=f"k{n}") for n in range(0, 60, 3)])

@@ -134,7 +134,7 @@ def test_no_server_is_an_error_that_names_the_remedies(monkeypatch: pytest.Monke
         ThrowawayPostgres().start()
 
 
-def test_a_word_that_is_no_source_is_refused() -> None:
+def test_an_unknown_source_is_refused() -> None:
     with pytest.raises(NoPostgresError, match="neither a DSN nor"):
         ThrowawayPostgres("nonsense").start()
 

@@ -1,4 +1,4 @@
-"""`jobq grant`: let roles do their parts."""
+"""`jobq grant`: grant roles the rights of their parts."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from jobq_storage_postgres.storage import PostgresQueueStorage
 
 @click.command()
 @storage_option
-@click.option("--producer", metavar="ROLE", multiple=True, help="Let it add jobs and wait for them.")
-@click.option("--worker", metavar="ROLE", multiple=True, help="Let it run jobs and look after the tables.")
-@click.option("--reader", metavar="ROLE", multiple=True, help="Let it find and count jobs and workers.")
+@click.option("--producer", metavar="ROLE", multiple=True, help="May add jobs and wait for them.")
+@click.option("--worker", metavar="ROLE", multiple=True, help="May run jobs and do the maintenance.")
+@click.option("--reader", metavar="ROLE", multiple=True, help="May find and count jobs and workers.")
 @click.option(
-    "--operator", metavar="ROLE", multiple=True, help="Let it abort, retry, disable, enable and delete jobs, and read."
+    "--operator", metavar="ROLE", multiple=True, help="May read, and abort, retry, disable, enable and delete jobs."
 )
-@click.option("--sql", is_flag=True, help="Print the SQL and change nothing.")
+@click.option("--sql", is_flag=True, help="Print the SQL, and change nothing.")
 def grant(storage: str, sql: bool, **roles: tuple[str, ...]) -> None:
-    """Let roles of PostgreSQL do their parts, each nothing but its own.
+    """Grant PostgreSQL roles the rights of their parts, and no others.
 
-    Run it as the role that migrates, after `jobq migrate`; running it again changes nothing. The roles must exist. Each
-    option may be given several times, and one role may have several parts: a server that adds jobs too is a worker, a
-    reader and a producer.
+    Run it as the role that migrates, after each `jobq migrate`. A repeated run changes nothing. The roles must exist.
+    Each option may be repeated, and one role may have several parts: a server that also adds jobs is a worker, a reader
+    and a producer.
     """
     opened = open_storage(storage)
     if not isinstance(opened, PostgresQueueStorage):
-        raise ConfigurationError("only PostgreSQL has roles: give a storage that begins with postgresql://")
+        raise ConfigurationError("roles exist only in PostgreSQL: use a storage URL that begins with postgresql://")
     if not any(roles.values()):
         raise click.UsageError("name a role, as in --producer web --worker jobs")
     parts = cast("dict[Part, tuple[str, ...]]", roles)
@@ -42,4 +42,4 @@ def grant(storage: str, sql: bool, **roles: tuple[str, ...]) -> None:
     asyncio.run(opened.grant(parts))
     for part, names in roles.items():
         for name in names:
-            click.echo(f"{name} is a {part} now")
+            click.echo(f"granted {name} the rights of a {part}")

@@ -1,4 +1,4 @@
-"""What a storage is told about where its database is: URLs and key=value strings, and how they are shown."""
+"""DSNs: URLs and key=value strings, how they are read, and how they are shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from psycopg.pq import Conninfo
 from jobq_core.errors import ConfigurationError
 
 OPTIONS: Final = ("schema", "pool_size", "time_limit", "prepared", "listen_dsn")
-"""What a URL may say in its query beside libpq's own parameters."""
+"""jobq's own options in the query of a URL, beside libpq's parameters."""
 
 _PORTS: Final = range(1, 65536)
 
@@ -24,7 +24,7 @@ _SECRET: Final = frozenset(
 
 
 def split(url: str) -> tuple[str, dict[str, str]]:
-    """Take our own options off a URL; a key=value string has none."""
+    """Split a URL into the DSN for libpq and jobq's own options; a key=value string has no options."""
     head, mark, query = url.partition("?")
     if not mark or "://" not in head:
         return url, {}
@@ -35,9 +35,9 @@ def split(url: str) -> tuple[str, dict[str, str]]:
 
 
 def parse(dsn: str, time_limit: float) -> dict[str, Any]:
-    """Return the connection parameters of a DSN, with what keeps a dead network from being waited for.
+    """Return the connection parameters of a DSN, with timeouts that recognise a dead network.
 
-    Raises ConfigurationError, which does not repeat the DSN: a password may be in it.
+    time_limit: in seconds. Raises ConfigurationError, which does not repeat the DSN, as it may contain a password.
     """
     try:
         given = conninfo_to_dict(dsn)
@@ -47,13 +47,13 @@ def parse(dsn: str, time_limit: float) -> dict[str, Any]:
         raise ConfigurationError(
             _misspelt(dsn)
             or "the DSN is neither a URL (postgresql://user@host/database) nor key=value pairs (host=… dbname=…) "
-            "that libpq takes; special characters in a password are written as %40 and the like"
+            "that libpq takes; write special characters in a password as %40 and the like"
         )
-    # Said here, since libpq would take a wrong one for a server that cannot be reached now, and tried again.
+    # libpq would report a wrong port like a server that cannot be reached, and the call would be repeated.
     ports = str(given.get("port", "")).split(",")
     if not all(re.fullmatch(r"\d{0,5}", port, re.ASCII) and int(port or 1) in _PORTS for port in ports):
         raise ConfigurationError(
-            "the DSN's port is no number from 1 to 65535; a / or @ in a password is to be written as %2F or %40"
+            "the DSN's port must be a number from 1 to 65535; write a / or @ in a password as %2F or %40"
         )
     limit = max(1000, round(time_limit * 1000))
     return {
@@ -70,33 +70,33 @@ def parse(dsn: str, time_limit: float) -> dict[str, Any]:
 
 
 def _misspelt(dsn: str) -> str | None:
-    """Say which option of a URL there is none of; only its name, and what it may be meant for."""
+    """Name an option of a URL that does not exist, and the one that may be meant. Values are not repeated."""
     if "://" not in dsn:
         return None
-    import difflib  # whoever spells it right need not load it
+    import difflib  # rarely needed
 
     known = sorted({option.keyword.decode() for option in Conninfo.get_defaults()} | set(OPTIONS) | {"ssl"})
     for key, _ in parse_qsl(dsn.partition("?")[2], keep_blank_values=True):
         if key not in known and re.fullmatch(r"\w{1,40}", key):
             like = difflib.get_close_matches(key, known, 1)
-            return f"a PostgreSQL URL has no option {key!r}" + (f"; is {like[0]!r} meant?" if like else "")
+            return f"unknown option {key!r} in a PostgreSQL URL" + (f"; did you mean {like[0]!r}?" if like else "")
     return None
 
 
 def show(dsn: str, schema: str) -> str:
-    """Write the URL of a DSN without its secrets."""
+    """Return the URL of a DSN without its secrets."""
     given: Mapping[str, Any] = {key: value for key, value in conninfo_to_dict(dsn).items() if value is not None}
     host, port = str(given.get("host", "")), str(given.get("port", ""))
     query = {key: str(value) for key, value in given.items() if key not in {*_SECRET, "user", "dbname"}}
     user = quote(str(given["user"]), safe="") + "@" if "user" in given else ""
-    place = ""
+    address = ""
     if host and not host.startswith(("/", "@")) and "," not in host:
-        place = f"[{host}]" if ":" in host else quote(host, safe="")
+        address = f"[{host}]" if ":" in host else quote(host, safe="")
         query.pop("host")
         if port and "," not in port:
-            place += f":{port}"
+            address += f":{port}"
             query.pop("port")
     if schema != "jobq":
         query["schema"] = schema
-    shown = f"postgresql://{user}{place}/{quote(str(given.get('dbname', '')), safe='')}"
+    shown = f"postgresql://{user}{address}/{quote(str(given.get('dbname', '')), safe='')}"
     return shown + ("?" + urlencode(query, safe="/,", quote_via=quote) if query else "")

@@ -1,4 +1,4 @@
-"""How to run initdb and postgres when the tests are root's, as they are in most containers: both refuse root."""
+"""Running initdb and postgres as root, as in most containers: both refuse root."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jobq_storage_postgres.testing.binaries import NoPostgresError
 
 @dataclass(frozen=True)
 class Account:
-    """Whom a server runs as: `prefix` goes before its command line, or it changes to `user` and `group`."""
+    """The account of a server: `prefix` goes before its command line, or the process changes to `user` and `group`."""
 
     prefix: tuple[str, ...] = ()
     user: int | None = None
@@ -33,7 +33,7 @@ class Account:
             return False
 
     def run(self, *command: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run the command to its end with these environment variables beside those that are set."""
+        """Run the command to its end, with these environment variables added."""
         return subprocess.run(
             [*self.prefix, *command],
             stdin=subprocess.DEVNULL,
@@ -54,19 +54,19 @@ def accounts() -> list[Account]:
     if os.geteuid() != 0:
         return [Account()]
     stand_in = _stand_in()
-    # Mapped, root's own files stay the server's own, so nothing has to be handed over or made readable.
+    # With the mapped account, root's files belong to the server, so no file needs another owner or mode.
     mapped = _mapped(stand_in)
     changed = Account(user=stand_in.pw_uid, group=stand_in.pw_gid)
     return [mapped, changed] if mapped else [changed]
 
 
 def _stand_in() -> pwd.struct_passwd:
-    """Return a user other than root; initdb wants one that has a name."""
+    """Return a user other than root; initdb requires one that has a name."""
     users = {user.pw_name: user for user in pwd.getpwall() if user.pw_uid != 0}
     for name in ("postgres", "nobody", *users):
         if name in users:
             return users[name]
-    raise NoPostgresError("the tests are root's and there is no other user to run a server as")
+    raise NoPostgresError("the tests run as root, and no other user exists to run the server")
 
 
 def _mapped(user: pwd.struct_passwd) -> Account | None:

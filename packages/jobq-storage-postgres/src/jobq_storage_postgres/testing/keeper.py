@@ -1,9 +1,9 @@
-"""Keep a server for as long as the process that asked for it: run as a script, it needs nothing but Python.
+"""Run a server as long as the process that started this script, which needs only Python.
 
-It reads a pipe that nobody else writes to. A line with a signal's number is passed on to the server; the end of the
-pipe, which also comes when the tests are killed with SIGKILL, means to end the server at once and to remove its folder.
-A process of its own does this since PR_SET_PDEATHSIG exists on Linux only, follows a thread rather than a process, and
-is lost when the server changes its user.
+It reads a pipe that only that process writes to. A line with a signal's number is passed on to the server. At the end
+of the pipe, which comes even when the tests are killed with SIGKILL, it ends the server and removes its folder.
+PR_SET_PDEATHSIG would not do: it exists on Linux only, follows a thread rather than a process, and is lost when the
+server changes its user.
 """
 
 import json
@@ -38,7 +38,7 @@ def main() -> None:
     code = server.wait()
     if abandoned.is_set():
         shutil.rmtree(order["folder"], ignore_errors=True)
-    os._exit(abs(code))  # an orderly exit would wait for the thread that reads
+    os._exit(abs(code))  # a normal exit would wait for the reading thread
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ from jobq_storage_postgres.testing.account import Account, accounts
 from jobq_storage_postgres.testing.binaries import NoPostgresError, copy_wheel, find
 
 _SETTINGS = {
-    "fsync": "off",  # nobody needs the data after a power cut
+    "fsync": "off",  # the data is not needed after a power cut
     "full_page_writes": "off",
     "synchronous_commit": "on",
-    "listen_addresses": "",  # a socket in our own folder: no port to race for, and no way in for others
+    "listen_addresses": "",  # a socket in a folder of its own: no port to race for, and no access for others
     "max_connections": "200",
     "shared_buffers": "32MB",
 }
@@ -32,9 +32,8 @@ _SETTINGS = {
 class ThrowawayPostgres:
     """A PostgreSQL server for tests: a context manager, or `start` and `stop`.
 
-    `source` is a DSN, `machine` or `wheel`; without it JOBQ_TEST_POSTGRES decides, else what there is.
-    `settings` go to the server beside or instead of those that make it quick and small. A server given by a DSN is used
-    as it is, neither started nor stopped.
+    `source` is a DSN, `machine` or `wheel`; the default is JOBQ_TEST_POSTGRES, else what is available. `settings` add
+    to or replace those that make the server quick and small. A server given by a DSN is neither started nor stopped.
     """
 
     def __init__(self, source: str | None = None, *, settings: Mapping[str, str] | None = None) -> None:
@@ -46,23 +45,23 @@ class ThrowawayPostgres:
 
     @property
     def dsn(self) -> str:
-        """The address, as a URL, of a database that tests may fill; known once started."""
+        """The URL of a database that tests may fill; known once the server is started."""
         if self._dsn is None:
-            raise RuntimeError("the server has no address before it is started")
+            raise RuntimeError("the server has an address only once it is started")
         return self._dsn
 
     @property
     def version(self) -> int:
-        """The server's version as libpq tells it: 150016 is 15.16."""
+        """The server's version as in libpq: 150016 is 15.16."""
         return self._version
 
     @property
     def running(self) -> bool:
-        """Whether a server that was started here has not ended, halted or by itself."""
+        """Whether a server that was started here is still running."""
         return self._server is not None and self._server.running
 
     def start(self) -> None:
-        """Start the server, again after it was halted or has ended, and return once it answers.
+        """Start the server, also after it was halted or ended, and return once it answers.
 
         Raises NoPostgresError.
         """
@@ -78,7 +77,7 @@ class ThrowawayPostgres:
         self._version = _ask_version(self.dsn)
 
     def halt(self, *, at_once: bool = False) -> None:
-        """Stop the server and keep its data, to see what an outage does; `at_once` is as if it had crashed."""
+        """Stop the server and keep its data, as in an outage; `at_once` stops it as in a crash."""
         if self._server is None:
             raise RuntimeError("only a server that was started here can be halted")
         self._server.signal(signal.SIGQUIT if at_once else signal.SIGINT)
@@ -103,7 +102,7 @@ class _Server:
     """A data directory, and the process that serves it when there is one."""
 
     def __init__(self, binaries: Path) -> None:
-        # Resolved, as a server in another user's name may not follow every link; short, as a socket's path is limited.
+        # Resolved, as another user may not follow every link; short, as the length of a socket's path is limited.
         self._folder = Path(tempfile.mkdtemp(prefix="jobq-pg-")).resolve()
         self._keeper: subprocess.Popen[bytes] | None = None
         self.dsn = f"postgresql://postgres@/postgres?host={self._folder}"
@@ -116,7 +115,7 @@ class _Server:
             raise
 
     def _usable(self, binaries: Path) -> tuple[Account, Path]:
-        """Choose an account that can run the binaries, or a copy of them if they lie where only root may look."""
+        """Choose an account that can run the binaries, or a copy of them if only root may read their folder."""
         ways = accounts()
         for account in ways:
             if account.can_run(binaries / "postgres"):
@@ -144,11 +143,11 @@ class _Server:
         return self._keeper is not None and self._keeper.poll() is None
 
     def start(self, settings: Mapping[str, str]) -> None:
-        """Start the server in the care of a keeper; returns once it answers."""
+        """Start the server under a keeper; returns once it answers."""
         if self.running:
             raise RuntimeError("the server is running already")
         if self._keeper is not None and self._keeper.stdin is not None:
-            self._keeper.stdin.close()  # of a server that has ended by itself
+            self._keeper.stdin.close()  # the server ended by itself
         values = {**settings, "unix_socket_directories": str(self._folder)}
         postgres = [self._binaries / "postgres", "-D", self._folder / "data"]
         order = {
