@@ -41,7 +41,10 @@ def pack_moment(value: datetime) -> bytes:
 
 
 class Array:
-    """How to pack an array of one type: `Array(oid, pack)(values)`; None in it is NULL."""
+    """Packs arrays of one type: `Array(oid, pack)(values)`. None becomes NULL.
+
+    pack: packs one element; None if elements are bytes. width: the size of each element in bytes, if all are equal.
+    """
 
     def __init__(self, oid: int, pack: Callable[..., bytes] | None, width: int | None = None) -> None:
         self._oid = oid
@@ -54,7 +57,7 @@ class Array:
             return _HEAD.pack(0, 0, self._oid, 0, 1)[:12]
         pack = self._pack
         if self._prefix is not None and None not in values:
-            # Elements of one width are told apart by the same length before each.
+            # Elements of equal size have the same length field before each.
             packed = values if pack is None else map(pack, values)
             return b"".join(
                 (_HEAD.pack(1, 0, self._oid, len(values), 1), self._prefix, self._prefix.join(packed))  # type: ignore[arg-type]
@@ -70,12 +73,12 @@ class Array:
         return b"".join(parts)
 
     def sparse(self, values: Sequence[object]) -> bytes | None:
-        """Pack the values, or NULL for all of them if there are none: unnest pads it to the length of the others."""
+        """Pack the values, or return None if all are None: unnest pads a NULL array to the length of the others."""
         return None if values.count(None) == len(values) else self(values)
 
 
 uuids: Final = Array(2950, None, 16)
-"""Of the 16 bytes of each."""
+"""Of UUIDs as 16 bytes each."""
 int2s: Final = Array(21, pack_int2, 2)
 int4s: Final = Array(23, pack_int4, 4)
 int8s: Final = Array(20, pack_int8, 8)
@@ -87,6 +90,6 @@ moments: Final = Array(1184, pack_moment, 8)
 
 
 def text_array(values: Iterable[str]) -> str:
-    """Write an array of text as PostgreSQL's text of it, for arrays within arrays."""
+    """Return the text form of an array of text, for arrays of arrays."""
     quoted = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values)
     return "{" + ",".join(f'"{value}"' for value in quoted) + "}"
