@@ -30,7 +30,6 @@ COVERED = (
     ":(exclude)docs/guides/declare.md",
     ":(exclude)packages/jobq-core",
     ":(exclude)packages/jobq-server",
-    ":(exclude)packages/jobq-storage-postgres",
     ":(exclude)packages/jobq-storage-sqlite",
     ":(exclude)packages/jobq-worker",
     ":(exclude)tests-integration/faults",
