@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Self
 
 from jobq_core.encoding import is_unicode
 from jobq_core.errors import ConfigurationError
-from jobq_core.local_notifier import LocalNotifier, LocalSubscription
+from jobq_core.local_notifier import LocalSubscription
 from jobq_core.memory.adding import Adding
 from jobq_core.memory.control import Control
 from jobq_core.memory.leases import Leases
 from jobq_core.memory.maintenance import Maintenance
+from jobq_core.memory.notifier import MemoryNotifier
 from jobq_core.memory.reading import Reading
 from jobq_core.memory.settle_and_claim import SettleAndClaim
 from jobq_core.memory.store import Store
@@ -59,17 +60,13 @@ class MemoryQueueStorage(Adding, SettleAndClaim, Leases, Workers, Control, Readi
 
     async def open(self) -> None:
         if self._notifier is None:
-            self._notifier = LocalNotifier()
-            with self._store.lock:
-                self._store.notifiers.add(self._notifier)
+            self._notifier = MemoryNotifier(self._store)
 
     async def close(self) -> None:
         """End all subscriptions; the jobs stay."""
         # The lock lets a transaction of another thread finish first.
         with self._store.lock:
             notifier, self._notifier = self._notifier, None
-            if notifier is not None:
-                self._store.notifiers.discard(notifier)
         if notifier is not None:
             notifier.close()
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 from uuid import UUID
-from weakref import WeakSet
 
 from jobq_core.local_notifier import LocalNotifier
 from jobq_core.memory.due_jobs import DueJobs
@@ -48,7 +47,7 @@ class Clock:
 class Store:
     """Jobs, queues and workers.
 
-    notifiers: of the open storage objects on these data.
+    notifiers: of the storage objects on these data that have subscriptions.
     topics: those that the present transaction concerns.
     running: the PROCESSING jobs by their lease.
     leader: the worker that leads the maintenance, and the steady moment at which its lease ends.
@@ -57,7 +56,7 @@ class Store:
     def __init__(self, clock: Callable[[], float] | None) -> None:
         self.clock = Clock(clock)
         self.lock = threading.Lock()
-        self.notifiers: WeakSet[LocalNotifier] = WeakSet()
+        self.notifiers: set[LocalNotifier] = set()
         self.topics: set[str] = set()
         self.jobs: dict[UUID, Row] = {}
         self.queues: dict[str, Queue] = {}

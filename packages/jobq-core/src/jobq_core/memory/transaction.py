@@ -27,7 +27,7 @@ class MemoryTransactions:
                 yield store
             finally:
                 topics, store.topics = store.topics, set()
-                notifiers = list(store.notifiers) if topics else ()
+                notifiers = tuple(store.notifiers) if topics else ()
         for notifier in notifiers:
             notifier.deliver(topics)
 
