@@ -1,5 +1,4 @@
-"""The `jobq` command: its root, and `jobq migrate`. Each distribution adds its own through the entry points
-`jobq.commands`."""
+"""The `jobq` command and `jobq migrate`. Other distributions add commands through the entry points `jobq.commands`."""
 
 from __future__ import annotations
 
@@ -7,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 from typing import Any, Final
 
@@ -17,6 +17,9 @@ from jobq_core.urls import open_storage
 
 GROUP = "jobq.commands"
 """The entry points: name of the command → click command."""
+
+_DISTRIBUTIONS: Final = {"grant": "jobq-storage-postgres", "server": "jobq-server", "worker": "jobq-worker"}
+"""Distributions that hold the commands which jobq-core does not."""
 
 storage_option = click.option(
     "--storage",
@@ -29,12 +32,12 @@ storage_option = click.option(
 
 
 _CREDENTIALS: Final = re.compile(r"""(\w+://)?[^\s('"]*:\S*(?=@)|(?<=password=)('[^']*'|[^\s&]+)""")
-"""What stands before the @ of an address, or after a DSN's password=."""
+"""The credentials in a URL, before its @, and in a DSN, after password=."""
 
 
 @contextmanager
 def _credentials_left_out() -> Iterator[None]:
-    """Say what is wrong with a command without the credentials in it: click repeats words that it did not expect."""
+    """Remove credentials from error messages: click repeats a word that it does not expect."""
     try:
         yield
     except click.ClickException as error:
@@ -48,7 +51,7 @@ def _credentials_left_out() -> Iterator[None]:
 
 
 class _Installed(click.Group):
-    """A group whose commands are those of the distributions that are installed; each is loaded when it is used."""
+    """A group of the commands of all installed distributions; a command is loaded when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({entry.name for entry in entry_points(group=GROUP)})
@@ -58,10 +61,18 @@ class _Installed(click.Group):
             command = entry.load()
             if not isinstance(command, click.Command):
                 raise click.ClickException(
-                    f"the entry point {entry.name!r} of {GROUP} is no click command: {command!r}"
+                    f"the entry point {entry.name!r} of {GROUP} must be a click command, not {command!r}"
                 )
             return command
         return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        hint = "" if self.get_command(ctx, args[0]) else _hint(args[0], self.list_commands(ctx))
+        if hint and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         with _credentials_left_out():
@@ -73,6 +84,18 @@ class _Installed(click.Group):
                 return super().invoke(ctx)
             except JobQueueError as error:
                 raise click.ClickException(str(error)) from error
+
+
+def _hint(name: str, installed: list[str]) -> str:
+    """Return what an unknown command may be: one of a distribution that is not installed, or a mistyped one."""
+    missing = {command: where for command, where in _DISTRIBUTIONS.items() if command not in installed}
+    if name in missing:
+        return f"{missing[name]} provides it: pip install {missing[name]}"
+    found = get_close_matches(name, [*installed, *missing], n=1)
+    if not found:
+        return ""
+    install = f" ({missing[found[0]]} provides it: pip install {missing[found[0]]})" if found[0] in missing else ""
+    return f"Did you mean {found[0]!r}?{install}"
 
 
 @click.group(cls=_Installed, context_settings={"help_option_names": ["-h", "--help"]})
@@ -89,17 +112,17 @@ def main() -> None:
     type=click.Choice(["pre", "post", "all"]),
     default="all",
     show_default=True,
-    help="'pre' migrations are safe while older code runs, 'post' ones once it is gone.",
+    help="'pre' migrations are safe while older code runs, 'post' migrations after it has stopped.",
 )
 def migrate(storage: str, sql: bool, phase: Any) -> None:
     """Create the storage's tables, or bring them up to date.
 
-    Run it before the first start and before each upgrade; running it again changes nothing. Without a stop:
-    --phase pre, then replace the running code, then --phase post.
+    Run it before the first start and before each upgrade; running it again changes nothing. To upgrade without a
+    stop, run --phase pre, replace the running code, then run --phase post.
     """
     opened = open_storage(storage)
     if sql and phase != "all":
-        raise click.UsageError("--sql prints the migrations of all phases: leave --phase out")
+        raise click.UsageError("--sql prints the migrations of all phases: remove --phase")
     if sql:
         click.echo(opened.migration_sql())
         return
