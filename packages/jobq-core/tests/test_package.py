@@ -22,7 +22,7 @@ classes = {value for module in modules for value in vars(module).values() if isi
 print(*sorted(cls.__name__ for cls in classes if attrs.has(cls)))
 """
     made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert made.split() == ["Backoff", "JobDefinition", "JobFilter", "RetryPolicy"]
+    assert made.split() == ["Backoff", "JobDefinition", "JobFilter", "Retention", "RetryPolicy"]
 
 
 def test_the_types_of_the_public_interface_can_be_imported_from_jobq_core() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from jobq_core.ids import new_id
@@ -41,6 +43,7 @@ def test_an_empty_filter_has_no_conditions() -> None:
 
 def test_finished_jobs_are_kept_for_a_day_and_failed_ones_for_two_weeks() -> None:
     assert Retention() == Retention(completed=86_400, failed=14 * 86_400, aborted=86_400)
+    assert Retention() == Retention(completed=timedelta(days=1), failed=timedelta(days=14), aborted=timedelta(days=1))
 
 
 @pytest.mark.parametrize(

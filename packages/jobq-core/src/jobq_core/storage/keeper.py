@@ -4,33 +4,54 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
+import attrs
 from msgspec import Struct
 
-from jobq_core.checks import is_number
+from jobq_core.checks import Seconds, is_number, to_seconds
 from jobq_core.errors import CENTURY, ConfigurationError
 from jobq_core.reprs import short_repr
 from jobq_core.states import JobState
 
 
-class Retention(Struct, frozen=True, kw_only=True):
-    """How long the finished jobs of a queue are kept, in seconds after their end. 0: not at all; None: forever.
+# Converters; mypy takes the types of their parameters for those of the class.
+def _completed(value: Seconds | None) -> float | None:
+    return _kept(value, "completed")
 
-    Raises ConfigurationError for a value that is not a number from 0 to 100 years.
+
+def _failed(value: Seconds | None) -> float | None:
+    return _kept(value, "failed")
+
+
+def _aborted(value: Seconds | None) -> float | None:
+    return _kept(value, "aborted")
+
+
+def _kept(value: Any, name: str) -> float | None:
+    seconds = to_seconds(value)
+    if seconds is None:
+        return None
+    if not is_number(seconds) or not 0 <= seconds <= CENTURY:
+        raise ConfigurationError(
+            f"Retention: {name} must be from 0 seconds to 100 years, or None (forever), not {short_repr(value)}"
+        )
+    return float(seconds)
+
+
+@attrs.frozen(kw_only=True)
+class Retention:
+    """How long the finished jobs of a queue are kept after their end, in seconds or as a timedelta.
+
+    completed: default 1 day; failed: default 14 days; aborted: default 1 day. 0 keeps none, None keeps all forever.
+
+    The attributes hold seconds. Raises ConfigurationError for a value out of 0 to 100 years.
     """
 
-    completed: float | None = 86_400.0
-    failed: float | None = 14 * 86_400.0
-    aborted: float | None = 86_400.0
-
-    def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            kept = getattr(self, name)
-            if kept is not None and (not is_number(kept) or not 0 <= kept <= CENTURY):
-                raise ConfigurationError(
-                    f"Retention: {name} must be from 0 seconds to 100 years, or None (forever), not {short_repr(kept)}"
-                )
+    completed: float | None = attrs.field(default=86_400.0, converter=_completed)
+    failed: float | None = attrs.field(default=14 * 86_400.0, converter=_failed)
+    aborted: float | None = attrs.field(default=86_400.0, converter=_aborted)
 
 
 class Leadership(Struct, frozen=True):
