@@ -35,7 +35,9 @@ def steps_of_adding(
     else:
         new = {n for (n,) in (yield "find_inserted", (first,))}
         added = [Added(job.id, n in new) for n, job in enumerate(jobs, first)]
-    lives = [life for life, answer in zip(lives, added, strict=True) if answer.created]
+        rows = [row for row in rows if row[0] in new]
+    if len(rows) < len(jobs):
+        lives = [life for life, answer in zip(lives, added, strict=True) if answer.created]
     if lives:
         yield "insert_life", lives
     for queue, state in {(life[1], life[4]) for life in lives}:

@@ -35,11 +35,11 @@ def connect(
         f"{path.absolute().as_uri()}?mode={mode}", timeout=busy_timeout, isolation_level=None, uri=True
     )
     try:
-        connection.text_factory = to_text
         _use_log(connection, busy_timeout)
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         if reads:
+            connection.text_factory = to_text
             connection.execute("PRAGMA query_only = ON")
     except BaseException:
         connection.close()

@@ -75,6 +75,7 @@ class FileIdentity:
         self._connect = connect
         self._warnings = warnings
         self._names = (self._path, "", "")
+        self._folder = ""
         self._held: Files | None = None
         self._unchanged: Stamp | None = None
         self._saved = False
@@ -93,6 +94,7 @@ class FileIdentity:
             # SQLite follows links, and names the log after the file that it comes to.
             name = os.path.realpath(self._path)
             self._names = (self._path, f"{name}-wal", f"{name}-shm")
+            self._folder = os.path.dirname(name)  # noqa: PTH120
             # The first to read opens, or makes, the log.
             connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
             found = self._look()
@@ -166,7 +168,7 @@ class FileIdentity:
 
     def _stamp(self) -> Stamp | None:
         try:
-            found = os.stat(os.path.dirname(self._names[1]))  # noqa: PTH116, PTH120 -- for each commit
+            found = os.stat(self._folder)  # noqa: PTH116 -- for each commit
         except OSError:
             return None
         return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns

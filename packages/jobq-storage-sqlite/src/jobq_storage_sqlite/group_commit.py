@@ -16,6 +16,7 @@ from concurrent import futures
 from typing import Any, Final, TypeVar
 
 from jobq_storage_sqlite.boot_clock import Moment
+from jobq_storage_sqlite.columns import to_text
 from jobq_storage_sqlite.errors import as_raised, breaks_connection, code_of
 from jobq_storage_sqlite.file_identity import FileIdentity
 from jobq_storage_sqlite.transaction import Transaction
@@ -73,6 +74,10 @@ class GroupCommit:
                 yield self._carry_out(connection, group if alone else self._gather(group))
         except Exception as error:  # noqa: BLE001 -- the callers get it
             self._abandon(error)
+            if self._connection is not None and _is_undecodable(error):
+                self._connection.text_factory = to_text
+                yield from self.commit(group, alone=alone)
+                return
             if len(group) == 1:
                 yield [(group[0], None, as_raised(error, self._path))], {}
                 return
@@ -158,7 +163,7 @@ class GroupCommit:
             value = call.work(transaction)
         except Exception as error:
             # Some errors (a full disk) end the whole transaction, and all its work is done again.
-            if not connection.in_transaction:
+            if not connection.in_transaction or _is_undecodable(error):
                 raise
             connection.execute("ROLLBACK TO operation")
             connection.execute("RELEASE operation")
@@ -182,3 +187,8 @@ class GroupCommit:
                 broken = True  # the error to report is the first one
         if broken:
             self.close()
+
+
+def _is_undecodable(error: Exception) -> bool:
+    """Whether a row holds text that is not UTF-8, which `to_text` reads."""
+    return isinstance(error, sqlite3.OperationalError) and "decode to UTF-8" in str(error)

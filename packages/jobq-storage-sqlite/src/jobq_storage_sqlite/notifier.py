@@ -40,6 +40,8 @@ class SqliteNotifier(LocalNotifier):
     def deliver_counts(self, counts: Mapping[str, int]) -> None:
         """Deliver the topics whose counts are new; from any thread."""
         topics = set(self.topics)
+        if not topics:
+            return
         with self._seen_lock:
             new = [topic for topic in topics & counts.keys() if counts[topic] > self._seen.get(topic, -1)]
             for topic in new:

@@ -138,8 +138,10 @@ class Writer:
 
 def _resolve(outcome: Outcome) -> None:
     call, value, error = outcome
-    with suppress(asyncio.InvalidStateError, futures.InvalidStateError):  # cancelled, or given up at the time limit
+    try:
         if error is not None:
             call.future.set_exception(error)
         else:
             call.future.set_result(value)
+    except (asyncio.InvalidStateError, futures.InvalidStateError):
+        pass  # its caller was cancelled, or gave up at the time limit
