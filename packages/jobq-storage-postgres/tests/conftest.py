@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Iterator
 
 import psycopg
 import pytest
+from psycopg import sql
 
+from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
 
@@ -30,3 +33,39 @@ def postgres_schema(postgres_dsn: str) -> Iterator[str]:
     yield name
     with psycopg.connect(postgres_dsn, autocommit=True) as connection:
         connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+
+
+@pytest.fixture(scope="session")
+def migrated_schema(postgres_server: ThrowawayPostgres) -> str:
+    """A schema that is migrated once: see `empty_schema`."""
+    name = f"jobq_{uuid.uuid4().hex[:12]}"
+    asyncio.run(PostgresQueueStorage(postgres_server.dsn, schema=name).migrate())
+    return name
+
+
+@pytest.fixture
+def empty_schema(postgres_dsn: str, migrated_schema: str) -> Iterator[str]:
+    """The name of a schema with empty tables, for a test that writes rows and moves the clock, and alters nothing else.
+
+    Such tests share it: to migrate takes longer than most of them.
+    """
+    schema = sql.Identifier(migrated_schema)
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        tables = [
+            table
+            for (table,) in connection.execute(
+                "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(%s)"
+                " AND relkind IN ('r', 'p') AND NOT relispartition AND relname NOT IN ('maintenance', 'migration')",
+                [migrated_schema],
+            )
+        ]
+        clock = connection.execute(
+            "SELECT pg_get_functiondef(to_regprocedure(%s))", [f"{migrated_schema}.clock()"]
+        ).fetchone()
+        assert clock is not None
+        yield migrated_schema
+        with connection.transaction():
+            for table in tables:
+                connection.execute(sql.SQL("DELETE FROM {}.{}").format(schema, sql.Identifier(table)))
+            connection.execute(sql.SQL("UPDATE {}.maintenance SET worker = NULL, expires_at = NULL").format(schema))
+            connection.execute(clock[0])

@@ -26,11 +26,10 @@ async def move_clock(dsn: str, schema: str, seconds: float) -> None:
 
 class TestPostgresQueueStorage(StorageContract):
     @pytest_asyncio.fixture
-    async def storage(self, postgres_dsn: str, postgres_schema: str) -> AsyncIterator[PostgresQueueStorage]:
+    async def storage(self, postgres_dsn: str, empty_schema: str) -> AsyncIterator[PostgresQueueStorage]:
         self._dsn = postgres_dsn
         self._moved = 0.0
-        storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
-        await storage.migrate()
+        storage = PostgresQueueStorage(postgres_dsn, schema=empty_schema)
         async with storage:
             yield storage
 

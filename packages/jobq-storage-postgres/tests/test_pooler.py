@@ -31,11 +31,10 @@ class TestPooled(ClaimingContract, SettlingContract, FencingContract, ControlCon
     """The part of the contract where it matters what one transaction is."""
 
     @pytest_asyncio.fixture
-    async def storage(self, postgres_dsn: str, postgres_schema: str) -> AsyncIterator[PostgresQueueStorage]:
+    async def storage(self, postgres_dsn: str, empty_schema: str) -> AsyncIterator[PostgresQueueStorage]:
         self._dsn = postgres_dsn
         self._moved = 0.0
-        storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema, prepared=False)
-        await storage.migrate()
+        storage = PostgresQueueStorage(postgres_dsn, schema=empty_schema, prepared=False)
         async with storage:
             yield storage
 
