@@ -119,7 +119,7 @@ def _counted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for _name in QueueStorage.__abstractmethods__:
-    if inspect.isfunction(_method := vars(MemoryQueueStorage).get(_name)):
+    if inspect.isfunction(_method := getattr(MemoryQueueStorage, _name)):
         setattr(CountingStorage, _name, _counted(_name, _method))
 
 

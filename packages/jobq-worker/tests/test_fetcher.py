@@ -12,7 +12,7 @@ import pytest
 from jobq_core import JobCompleted, job
 from jobq_core.storage import SettleAndClaimResult
 from jobq_worker import prefetch
-from jobq_worker.fetcher import LINGER, STALE
+from jobq_worker.fetcher import LINGER_SECONDS, STALE_SECONDS
 
 from .kit import Endings, Stage, add, add_many, ending, record, until, working
 from .probe import Probe
@@ -113,14 +113,14 @@ async def test_a_backlog_of_short_jobs_takes_few_calls(storage: Probe) -> None:
 async def test_a_worker_with_enough_at_hand_claims_much_or_nothing(
     storage: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prefetch, "LONGEST", float("inf"))  # a machine that is busy ends no prefetching here,
-    monkeypatch.setattr(prefetch, "AHEAD", 50.0)  # nor makes it short
+    monkeypatch.setattr(prefetch, "LONGEST_SECONDS", float("inf"))  # a machine that is busy ends no prefetching here,
+    monkeypatch.setattr(prefetch, "AHEAD_SECONDS", 50.0)  # nor makes it short
     monkeypatch.setattr(prefetch, "MOST", 200)
     exchange = storage.settle_and_claim
 
     async def slowly(*args: Any) -> SettleAndClaimResult:
         answer = await exchange(*args)
-        await asyncio.sleep(LINGER * 3)  # as long as the storage takes for its answer; ended runs are overdue then
+        await asyncio.sleep(LINGER_SECONDS * 3)  # the storage takes so long; ended runs are overdue
         return answer
 
     monkeypatch.setattr(storage, "settle_and_claim", slowly)
@@ -172,7 +172,7 @@ async def test_jobs_that_a_slow_storage_brings_late_are_run_and_not_handed_back(
         gate = storage.hold("settle_and_claim")
         ids = await add_many(storage, [quick(n) for n in range(30)])
         endings = Endings(worker)
-        await asyncio.sleep(STALE * 1.5)  # as long as the storage takes for its answer
+        await asyncio.sleep(STALE_SECONDS * 1.5)  # as long as the storage takes for its answer
         gate.set()
         await endings.all(ids)
         assert worker.stats().released == 0

@@ -89,7 +89,7 @@ def test_a_handler_brings_the_queue_of_its_kind(storage: Probe) -> None:
 
 
 def test_a_kind_with_a_body_takes_no_handler(storage: Probe) -> None:
-    with pytest.raises(ConfigurationError, match="'Greet' has a body of its own"):
+    with pytest.raises(ConfigurationError, match="'Greet' is declared with a handler"):
         JobQueueWorker(storage).handles(Greet)(lambda job: None)
 
 
@@ -124,7 +124,7 @@ async def test_a_worker_without_anything_to_run_does_not_start(storage: Probe) -
         ("process", "sync", "wants executor='process'; this worker has async, thread"),
         ("gpu", "async", "wants executor='gpu'; this worker has async, thread"),
         ("thread", "async", "is a coroutine function and cannot run with executor='thread'; use 'async'"),
-        ("async", "sync", "is no coroutine function and cannot run with executor='async'; use 'thread'"),
+        ("async", "sync", "is not a coroutine function and cannot run with executor='async'; use 'thread'"),
     ],
 )
 async def test_an_executor_that_cannot_run_a_job_is_refused_at_the_start(

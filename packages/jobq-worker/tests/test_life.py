@@ -82,10 +82,38 @@ async def test_a_job_added_before_any_worker_started_is_run_by_the_first(storage
         assert isinstance(await Endings(worker).of(job_id), JobCompleted)
 
 
-async def test_starting_twice_is_refused(storage: Probe) -> None:
+async def test_starting_a_worker_that_runs_changes_nothing(storage: Probe) -> None:
     async with working(storage, quick) as worker:
-        with pytest.raises(ConfigurationError, match="the worker is running"):
-            await worker.start()
+        before = worker.id
+        await worker.start()
+        assert worker.id == before
+        assert len(await storage.workers()) == 1
+
+
+async def test_a_start_during_a_stop_waits_for_it(storage: Probe, stage: Stage, gated: Any) -> None:
+    async with working(storage, gated, quick) as worker:
+        await add(storage, gated())
+        await stage.reached("started 0")
+        before = worker.id
+        stopping = asyncio.ensure_future(worker.stop(600))
+        await asyncio.sleep(0)
+        starting = asyncio.ensure_future(worker.start())
+        await asyncio.sleep(0)
+        assert worker.health().state == "stopping"
+        stage.reach("go on")
+        await asyncio.gather(stopping, starting)
+        assert worker.health().state == "running"
+        assert worker.id != before
+
+
+async def test_running_a_worker_that_was_started_serves_until_it_is_stopped(storage: Probe) -> None:
+    async with working(storage, quick) as worker:
+        before = worker.id
+        running = asyncio.create_task(worker.run())
+        assert isinstance(await ending(worker, storage, quick()), JobCompleted)
+        assert worker.id == before
+        await worker.stop()
+        await running
 
 
 async def test_a_start_that_fails_leaves_the_worker_as_it_was(storage: Probe) -> None:
@@ -399,7 +427,7 @@ async def test_a_storage_given_by_url_is_opened_and_closed_at_each_start_and_sto
             async with worker:
                 assert isinstance(await ending(worker, caller, quick()), JobCompleted)
             with pytest.raises(ClosedError):
-                await worker._storage.now()
+                await worker.storage.now()
 
 
 async def test_an_open_storage_stays_the_callers(storage: Probe) -> None:

@@ -38,7 +38,7 @@ async def test_one_of_several_workers_leads(storage: Probe) -> None:
 
 
 async def test_another_leads_soon_after_the_leader_stopped(storage: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maintenance, "TERM", 0.3)
+    monkeypatch.setattr(maintenance, "TERM_SECONDS", 0.3)
     async with working(storage, quick) as first:
         await until(lambda: first.health().leads)
         async with working(storage, quick) as second:

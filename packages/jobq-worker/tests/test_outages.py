@@ -79,8 +79,8 @@ async def test_a_settlement_whose_answer_was_lost_counts_once(storage: Probe) ->
 async def test_a_claim_that_takes_effect_long_after_it_failed_is_found(
     storage: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobq_worker.fetcher.RECHECKS", (0.0,))
-    monkeypatch.setattr("jobq_worker.fetcher.AGAIN", 0.05)
+    monkeypatch.setattr("jobq_worker.unanswered.RECHECK_SECONDS", (0.0,))
+    monkeypatch.setattr("jobq_worker.unanswered.ROUTINE_SECONDS", 0.05)
     async with working(storage, quick, poll_interval=0.01) as worker:
         endings = Endings(worker)
         storage.fail("settle_and_claim", 1)
@@ -101,7 +101,7 @@ async def test_a_job_that_this_worker_holds_and_does_not_know_is_found_though_no
     storage: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a failover to a database that does not know that the job has ended: it still is this worker's there."""
-    monkeypatch.setattr("jobq_worker.fetcher.AGAIN", 0.05)
+    monkeypatch.setattr("jobq_worker.unanswered.ROUTINE_SECONDS", 0.05)
     async with working(storage, quick, poll_interval=0.01) as worker:
         endings = Endings(worker)
         held = await add(storage, quick(1), queue="other")
@@ -153,7 +153,7 @@ async def test_a_look_that_always_fails_holds_up_no_settlement_and_no_claim(stor
 async def test_a_stop_while_a_look_that_is_due_fails_settles_all_and_ends(
     storage: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "FLUSH", 0.2)
+    monkeypatch.setattr(session, "FLUSH_SECONDS", 0.2)
     storage.fail("recover_claims", 100_000, error=StorageError("not allowed"))
     async with asyncio.timeout(20):
         async with working(storage, quick) as worker:
@@ -226,7 +226,7 @@ async def test_a_silent_doorbell_and_a_run_that_has_ended_leave_no_part_failing(
         await stage.reached("started")
         storage.away = True
         storage.end_subscriptions()
-        worker._session._leases.ring()  # type: ignore[union-attr]
+        worker._session.monitor.loop.wake()  # type: ignore[union-attr]
         await storage.called("check_leases", 2)
         stage.reach("go on")
         storage.away = False
@@ -317,8 +317,8 @@ async def test_progress_that_could_not_be_written_is_written_later(storage: Prob
 async def test_a_stop_during_an_outage_ends_and_leaves_its_jobs_to_rescue(
     storage: Probe, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "FLUSH", 0.1)
-    monkeypatch.setattr(session, "STUBBORN", 0.1)
+    monkeypatch.setattr(session, "FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr(session, "STUBBORN_SECONDS", 0.1)
 
     @job()
     async def hang() -> None:
@@ -357,7 +357,7 @@ def test_an_outage_is_logged_once_and_summed_up(caplog: pytest.LogCaptureFixture
 
 
 def test_an_error_that_is_none_of_the_storages_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    Outages("worker w").record_failure("watch", KeyError("bug"))
+    Outages("worker w").record_failure("leases", KeyError("bug"))
     [entry] = caplog.records
     assert entry.exc_info is not None
-    assert entry.message == "worker w: watch failed unexpectedly; it goes on"
+    assert entry.message == "worker w: leases failed unexpectedly; it goes on"

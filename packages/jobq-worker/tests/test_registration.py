@@ -8,10 +8,13 @@ import time
 import pytest
 
 from jobq_core import Backoff, JobCompleted, JobContext, JobState, WorkerLost, WorkerStarted, job
+from jobq_core.events import EventSource
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import Heartbeat
 from jobq_core.testing import ManualClock, claim_one, register_worker, worker_info
 from jobq_worker import leases, outages, registration
+from jobq_worker.pipeline import Pipeline
+from jobq_worker.slots import Slots
 
 from .kit import Endings, Stage, add, add_many, ending, record, state, until, working
 from .probe import Probe
@@ -120,8 +123,8 @@ async def test_a_leader_that_was_paused_hands_back_what_it_ran_before_it_looks_f
         # It goes on after a pause in which its leases ran out, and the look for the lost is due before all else.
         clock.advance(30_001)
         session.registration.alive_until = 0.0
-        session.maintenance._rescue_at = 0.0
-        session.maintenance.ring()
+        session.maintenance.rescue.due_at = 0.0
+        session.maintenance.loop.wake()
         await stage.reached("stopped")
 
         async def handed_back() -> bool:
@@ -158,7 +161,9 @@ async def test_leases_are_reckoned_from_before_the_call_that_renewed_them(storag
         own = registration.Registration(
             late,
             worker_info(lost_after=30.0),
+            Pipeline(Slots(1), None),
             outages.Outages("worker"),
+            EventSource(),
             WorkerStats,
             heartbeat_interval=10_000,
             clock=lambda: now,
@@ -323,7 +328,7 @@ async def test_jobs_that_were_given_to_a_registration_which_is_over_are_not_run(
 async def test_an_end_that_counted_for_nothing_is_neither_told_nor_counted(
     storage: Probe, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases.LeaseMonitor, "look", lambda *_: asyncio.sleep(0))
+    monkeypatch.setattr(leases.LeaseMonitor, "check", lambda *_: asyncio.sleep(0))
 
     @job()
     async def wait() -> None:

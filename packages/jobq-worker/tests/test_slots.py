@@ -9,8 +9,7 @@ from jobq_worker.slots import Slots
 
 def run_in(slots: Slots) -> Run:
     run = Run(ClaimedJob(new_id(), 1, "default", "x", b"{}", 1, 10), 0.0)
-    run.slot = slots.free.pop()
-    run.slot.run = run
+    run.slot = slots.take(run.job)
     run.seconds = 2.0
     return run
 
@@ -18,7 +17,7 @@ def run_in(slots: Slots) -> Run:
 def end(slots: Slots, run: Run, ending: Ending = Ending.COMPLETE) -> None:
     assert run.slot is not None
     slots.give_back(run.slot)
-    slots.count(run, ending)
+    slots.count(run.slot, ending, run.seconds)
 
 
 def test_slots_are_numbered_from_one_and_the_lowest_is_used_first() -> None:
@@ -71,7 +70,7 @@ def test_a_settlement_that_comes_after_its_slot_has_gone_counts_once() -> None:
     assert run.slot is not None
     slots.give_back(run.slot)
     slots.resize(0)
-    slots.count(run, Ending.COMPLETE)
+    slots.count(run.slot, Ending.COMPLETE, run.seconds)
     assert slots.stats().completed == 1
 
 

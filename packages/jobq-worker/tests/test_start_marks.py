@@ -94,7 +94,7 @@ async def test_no_more_is_noted_than_can_start(storage: Probe, stage: Stage) -> 
         await endings.all(await add_many(storage, [quick(n) for n in range(100)]))  # so that it takes more than it runs
         ids = await add_many(storage, [wait() for _ in range(20)])
         await stage.reached("started")
-        await until(lambda: len(worker._session.runner.running) == 2)  # type: ignore[union-attr]
+        await until(lambda: len(worker._session.pipeline.running) == 2)  # type: ignore[union-attr]
         assert sorted(noted(storage)) == sorted(ids[:2])
         stage.reach("go on")
         await endings.all(ids)
@@ -120,7 +120,7 @@ async def test_a_note_that_fails_is_made_again_and_the_job_runs_once(
 async def test_a_job_that_is_asked_to_stop_while_its_note_is_under_way_never_runs(
     storage: Probe, request_: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "INTERVAL", 0.01)
+    monkeypatch.setattr(leases, "CHECK_SECONDS", 0.01)
     gate = storage.hold("mark_started")
     async with working(storage, quick) as worker:
         job_id = await add(storage, quick(), max_attempts=1)
@@ -133,7 +133,7 @@ async def test_a_job_that_is_asked_to_stop_while_its_note_is_under_way_never_run
                 return await state(storage, job_id) is ends
 
             await until(stopped)
-        await until(lambda: not worker._session.runner.running)  # type: ignore[union-attr]
+        await until(lambda: not worker._session.pipeline.running)  # type: ignore[union-attr]
         gate.set()
         assert isinstance(await ending(worker, storage, quick(1), max_attempts=1), JobCompleted)
     assert runs == [1]
@@ -146,7 +146,7 @@ async def test_a_job_whose_lease_is_over_when_its_run_is_to_begin_never_runs(
     """Whether the watch finds that out first, or nothing but the answer says so."""
     monkeypatch.setattr(outages, "BACKOFF", Backoff(base=0.2, maximum=0.2))
     if not watched:
-        monkeypatch.setattr(leases.LeaseMonitor, "look", lambda *_: asyncio.sleep(0))
+        monkeypatch.setattr(leases.LeaseMonitor, "check", lambda *_: asyncio.sleep(0))
     async with working(storage, quick, concurrency=1) as worker:
         storage.fail("mark_started", 1)
         gone = await add(storage, quick(1), max_attempts=1)
@@ -269,8 +269,8 @@ async def test_what_a_lost_worker_never_ran_is_not_failed_and_runs_once(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, max_attempts: int
 ) -> None:
     # So that it is in the buffer when the loss is heard of: neither handed back nor looked after by then.
-    monkeypatch.setattr(fetcher, "STALE", 60.0)
-    monkeypatch.setattr(leases.LeaseMonitor, "look", lambda *_: asyncio.sleep(0))
+    monkeypatch.setattr(fetcher, "STALE_SECONDS", 60.0)
+    monkeypatch.setattr(leases.LeaseMonitor, "check", lambda *_: asyncio.sleep(0))
     clock = ManualClock()
 
     @job(max_attempts=1)

@@ -260,7 +260,7 @@ def loses_due_jobs() -> Generator[StorageType, None, None]:
 @contextmanager
 def runs_on_when_cut_off() -> Generator[StorageType, None, None]:
     """A worker that could not renew its leases in time goes on with what it runs."""
-    with mock.patch.object(Registration, "_expired", Registration._silence):
+    with mock.patch.object(Registration, "_expired", Registration._cancel_alarm):
         yield MemoryQueueStorage
 
 

@@ -87,6 +87,10 @@ class JobRetried(RunEvent, frozen=True, kw_only=True):
     run_at: datetime | None = None
 
 
+class JobAborting(RunEvent, frozen=True, kw_only=True):
+    """A running job was asked to abort, and its handler has not ended yet; JobAborted follows when it has."""
+
+
 class JobAborted(RunEvent, frozen=True, kw_only=True):
     """A job was aborted on request."""
 
@@ -112,6 +116,12 @@ class WorkerStarted(WorkerEvent, frozen=True, kw_only=True):
 
 class WorkerStopped(WorkerEvent, frozen=True, kw_only=True):
     """A worker stopped: it handed back the jobs it held and claims no more."""
+
+    stats: WorkerStats
+
+
+class StatsUpdated(WorkerEvent, frozen=True, kw_only=True):
+    """A worker's counts since it was made, sent with each of its heartbeats (every `heartbeat_interval` seconds)."""
 
     stats: WorkerStats
 

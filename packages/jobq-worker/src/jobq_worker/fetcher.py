@@ -1,11 +1,12 @@
-"""The one loop of a worker that talks to the storage about jobs: what has ended goes out, what is next comes in.
+"""The one loop of a worker that exchanges jobs with the storage: it settles what has ended and claims what is next.
 
-One `settle_and_claim` does both, and while it is under way the runs that end gather for the next. When to make one:
+One `settle_and_claim` does both; runs that end while it is under way are settled by the next.
+`seconds_to_exchange` says when the next one is due:
 
-- at once when jobs may be had (a bell rang, or the last claim was filled) and the buffer is down to half;
-- at once when the worker has fallen idle with something to settle, or when a batch is full;
-- LINGER seconds after the first end that nobody has settled yet;
-- every `poll_interval`, for bells that were not heard.
+- at once when there may be jobs (a notification came, or the last claim was filled) and the buffer is half empty;
+- at once when the worker is idle with something to settle, or when a batch is full;
+- LINGER_SECONDS after the first end that is not settled;
+- every `poll_interval`, in case a notification was missed.
 """
 
 from __future__ import annotations
@@ -13,304 +14,269 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import Final
 
+from msgspec import Struct
+
 from jobq_core.errors import ClosedError, StorageUnavailableError
-from jobq_core.records import ErrorRecord, type_name
-from jobq_core.states import Ending
-from jobq_core.storage import Claim, QueueStorage, SettleAndClaimResult, Settlement
+from jobq_core.storage import Claim, QueueStorage
+from jobq_worker.loops import Loop
 from jobq_worker.outages import Outages
+from jobq_worker.pipeline import Pipeline
 from jobq_worker.prefetch import LimiterGate, Prefetch
+from jobq_worker.recorder import Recorder
+from jobq_worker.refused import BATCH, Batches
 from jobq_worker.registration import Registration
 from jobq_worker.run import Run
-from jobq_worker.runner import Runner
 from jobq_worker.slots import Slots
+from jobq_worker.unanswered import UnansweredClaims
 
-BATCH: Final = 2000
-"""Settlements, and claimed jobs, of one exchange at most: what it costs beside its jobs (0.7 ms on PostgreSQL) is
-little of it then."""
-LINGER: Final = 0.003
-"""Seconds that the end of a run waits for others to be settled with."""
-STALE: Final = 0.2
-"""Seconds that a claimed job may wait here for a slot before it is handed back."""
-REFUSALS: Final = 3
-"""How often a settlement may be refused by itself before its job is failed instead."""
-RECHECKS: Final = (0.0, 5.0, 30.0, 120.0)
-"""Seconds after a failed exchange at which to look for jobs that this worker holds and does not know: a claim may have
-been answered to nobody, and its commit may come late; or another database answers now that does not know what ended."""
-AGAIN: Final = 120.0
-"""Seconds between two looks, those aside, at most: a worker that lives keeps no job from running for much longer than
-one that died. How late a commit comes nobody can say, and that another database answers may pass unseen."""
+LINGER_SECONDS: Final = 0.003
+"""Time that the end of a run waits for other ends, to be settled together."""
+STALE_SECONDS: Final = 0.2
+"""Time that a claimed job may wait for a slot before it is handed back."""
+
+
+class Situation(Struct, frozen=True, kw_only=True, gc=False):
+    """What decides when the next exchange is due. Times are by the event loop's clock.
+
+    finished: runs to settle. lingered: the first of them has waited LINGER_SECONDS. claimed: jobs that wait for a slot,
+    the first of them until stale_at. ahead: how many may wait. room: how many jobs could be claimed. opens_at: when the
+    limiter may grant starts. may_have_jobs: a notification came, or the last claim was filled. recover_at: when to ask
+    for jobs whose claim was not answered. stopping: nothing is claimed any more.
+    """
+
+    now: float
+    stopping: bool = False
+    finished: int = 0
+    running: bool = False
+    lingered: bool = False
+    is_alive: bool = True
+    may_claim: bool = True
+    recover_at: float = float("inf")
+    claimed: int = 0
+    ahead: int = 0
+    stale_at: float = float("inf")
+    room: int = 0
+    opens_at: float = float("-inf")
+    may_have_jobs: bool = False
+    poll_at: float = float("inf")
+    poll_interval: float = 1.0
+
+
+def seconds_to_exchange(s: Situation) -> float:
+    """Return the seconds until the next exchange is due; 0 for now."""
+    if s.stopping:
+        return 0.0 if s.finished else max(s.recover_at - s.now, 0.0)
+    if s.finished and (s.lingered or not s.running or s.finished >= BATCH):
+        return 0.0
+    pause = min(s.poll_interval, s.stale_at - s.now)
+    if s.is_alive:
+        pause = min(pause, s.recover_at - s.now)
+    if s.room > 0 and s.may_claim:
+        if s.opens_at > s.now:
+            pause = min(pause, s.opens_at - s.now)
+        elif (s.may_have_jobs and s.claimed * 2 <= s.ahead) or s.now >= s.poll_at:
+            return 0.0
+        else:
+            pause = min(pause, max(s.poll_at - s.now, 0.001))
+    return max(pause, 0.0)
 
 
 class Fetcher:
-    """Exchanges with the storage, for ever: no error ends it. `on_settled` is told what was settled."""
+    """Exchanges jobs with the storage until `finish`; no error ends it.
+
+    Attributes: six are the components that it acts on, three are parts of its own, and the others are its timing.
+    """
 
     def __init__(
         self,
         storage: QueueStorage,
         registration: Registration,
+        pipeline: Pipeline,
         slots: Slots,
         outages: Outages,
+        recorder: Recorder,
         queues: Sequence[str],
         gate: LimiterGate | None,
         poll_interval: float,
-        on_settled: Callable[[Sequence[Run], SettleAndClaimResult], None],
     ) -> None:
-        self._loop = asyncio.get_running_loop()
         self._storage = storage
         self._registration = registration
+        self._pipeline = pipeline
         self._slots = slots
         self._outages = outages
-        self._queues = deque(queues)
+        self._recorder = recorder
         self._gate = gate
-        self._poll_interval = poll_interval
-        self._on_settled = on_settled
+        self._queues = deque(queues)
         self._prefetch = Prefetch()
-        self._waiter: asyncio.Future[None] | None = None
-        self._linger: asyncio.TimerHandle | None = None
-        self._flush = False
-        self._rung = True
+        self._unanswered = UnansweredClaims(storage, registration, pipeline, outages)
+        self._batches = Batches(pipeline)
+        self._poll_interval = poll_interval
         self._poll_at = 0.0
-        self._doubts: list[float] = []
-        self._look_interval = min(registration.info.lost_after, AGAIN)
-        self._look_again_at = self._loop.time() + self._look_interval
-        self._look_not_before = 0.0
-        self._limit = BATCH
-        self._sent = 0
-        self._refusals = 0
-        self._replaced: set[Run] = set()
-        self._ending = False
-        self._hurry = asyncio.Event()
-        self.claiming = True
-        self.runner: Runner = None  # type: ignore[assignment]  # set before the loop starts: each knows the other
+        self._linger: asyncio.TimerHandle | None = None
+        self._lingered = False
+        self._may_have_jobs = True
+        self._stopping = False
+        self.loop = Loop("fetcher", self._work, outages)
+        pipeline.on_change(self._look)
 
-    def ring(self) -> None:
-        """Take in that there may be jobs to claim."""
-        self._rung = True
-        self._wake()
-
-    def ended(self) -> None:
-        """Take in that a run has ended, or a slot or the outbox changed; called for every job."""
-        runner = self.runner
-        if self._gate is not None:
-            self._gate.look()
-        if self._linger is None and runner.outbox:
-            self._linger = self._loop.call_later(LINGER, self._lingered)
-        if self._waiter is not None and (
-            len(runner.buffer) * 2 <= self._prefetch.size or len(runner.outbox) >= BATCH or not runner.running
-        ):
-            self._wake()
-
-    def stop_claiming(self) -> None:
-        """Claim no more from now on; what is under way still comes in."""
-        self.claiming = False
-        self._wake()
+    def wake(self) -> None:
+        """Claim soon: there may be jobs."""
+        self._may_have_jobs = True
+        self.loop.wake()
 
     def finish(self) -> None:
-        """Settle what has ended and find what may have been claimed unheard; then `run` returns."""
-        self._ending = True
-        self._hurry.set()
-        self._look_not_before = 0.0
-        if self._doubts:
-            self._doubts = [0.0]
-        self._wake()
+        """Settle what has ended, and find jobs whose claim was not answered; then the loop ends."""
+        self._stopping = True
+        self._unanswered.end_backoff()
+        self._unanswered.recheck_once()
+        self.loop.hurry()
 
-    async def run(self) -> None:
-        """SettleAndClaimResult until `finish` is called and all is settled."""
-        while not (self._ending and self._settled()):
-            pause = self._pause()
-            if pause > 0:
-                await self._sleep(pause)
-                continue
-            try:
-                await self.settle_and_claim()
-            except Exception as error:  # noqa: BLE001  (logged by Outages; this loop never ends by itself)
-                await self._rest(self._outages.record_failure("fetcher", error))
-                if self._ending and self._doubts:
-                    self._doubts = [0.0]
+    def _look(self) -> None:
+        """Take in that the pipeline changed; called for every job."""
+        pipeline = self._pipeline
+        if self._gate is not None:
+            self._gate.reopen()
+        finished = len(pipeline.finished)
+        if finished and self._linger is None:
+            self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._end_linger)
+        if self.loop.is_waiting and (
+            len(pipeline.claimed) * 2 <= self._prefetch.size or finished >= BATCH or not pipeline.running
+        ):
+            self.loop.wake()
 
-    async def settle_and_claim(self) -> None:
-        """Settle what has ended and claim what there is room for, once. Raises what the storage raises."""
-        if self._look_at() <= self._loop.time() and self._registration.is_alive():
-            await self._adopt()
-        runner, loop = self.runner, self._loop
-        rung, self._rung, self._flush = self._rung, False, False
-        if self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
-        runs = list(islice(runner.outbox, self._limit))
-        self._sent = len(runs)
-        claim = await self._claim() if self._limit == BATCH else None
-        if claim is None:
-            self._rung = self._rung or rung
-        if not runs and claim is None:
-            self._outages.record_success("fetcher")
-            return
-        self._poll_at = loop.time() + self._poll_interval * random.uniform(1.0, 1.5)
-        before = loop.time()
-        worker = self._registration.id
-        granted = 0 if claim is None else claim.limit
+    def _end_linger(self) -> None:
+        self._linger = None
+        self._lingered = True
+        self.loop.wake()
+
+    async def _work(self, woken: bool) -> float | None:
+        if self._stopping and self._is_settled():
+            return None
+        self._give_back_stale()
+        pause = seconds_to_exchange(self._situation())
+        if pause > 0:
+            return pause
         try:
-            answer = await self._storage.settle_and_claim(
-                worker, [run.settlement for run in runs if run.settlement], claim
-            )
+            await self._exchange()
+        except Exception:
+            if self._stopping:
+                self._unanswered.recheck_once()
+            raise
+        return 0.0
+
+    def _is_settled(self) -> bool:
+        return not self._pipeline.finished and not (self._unanswered.possible and self._registration.is_alive())
+
+    def _give_back_stale(self) -> None:
+        """Hand claimed jobs back that have waited too long for a slot, and claim none ahead for now."""
+        claimed = self._pipeline.claimed
+        if claimed and claimed[0].taken_at + STALE_SECONDS <= self._pipeline.now():
+            self._prefetch.size = 0
+            self._pipeline.give_back()
+            self._lingered = True
+
+    def _situation(self) -> Situation:
+        pipeline = self._pipeline
+        claimed = pipeline.claimed
+        return Situation(
+            now=pipeline.now(),
+            stopping=self._stopping,
+            finished=len(pipeline.finished),
+            running=bool(pipeline.running),
+            lingered=self._lingered,
+            is_alive=self._registration.is_alive(),
+            may_claim=self._registration.may_claim,
+            recover_at=self._unanswered.due_at,
+            claimed=len(claimed),
+            ahead=self._prefetch.size,
+            stale_at=claimed[0].taken_at + STALE_SECONDS if claimed else float("inf"),
+            room=self._room(),
+            opens_at=float("-inf") if self._gate is None else self._gate.closed_until,
+            may_have_jobs=self._may_have_jobs,
+            poll_at=self._poll_at,
+            poll_interval=self._poll_interval,
+        )
+
+    def _room(self) -> int:
+        if self._pipeline.draining:
+            return 0
+        slots, claimed = self._slots, len(self._pipeline.claimed)
+        return self._prefetch.room(len(slots), len(slots.free), claimed, limited=self._gate is not None)
+
+    async def _exchange(self) -> None:
+        """Settle what has ended and claim what there is room for, once. Raises what the storage raises."""
+        now = self._pipeline.now
+        if self._unanswered.due_at <= now() and self._registration.is_alive():
+            await self._unanswered.recover()
+        self._end_lingering()
+        runs = self._batches.next()
+        might_have_jobs, self._may_have_jobs = self._may_have_jobs, False
+        claim = None if self._batches.is_narrowed else await self._claim()
+        if claim is None:
+            self._may_have_jobs = self._may_have_jobs or might_have_jobs
+            if not runs:
+                self._outages.record_success("fetcher")
+                return
+        self._poll_at = now() + self._poll_interval * random.uniform(1.0, 1.5)
+        await self._settle_and_claim(runs, claim)
+
+    async def _settle_and_claim(self, runs: list[Run], claim: Claim | None) -> None:
+        before, worker = self._pipeline.now(), self._registration.id
+        granted = 0 if claim is None else claim.limit
+        settlements = [run.settlement for run in runs if run.settlement]
+        try:
+            answer = await self._storage.settle_and_claim(worker, settlements, claim)
         except BaseException as error:
             if isinstance(error, Exception) and not isinstance(error, (StorageUnavailableError, ClosedError)):
-                self._narrow(error)
-            if claim is not None:
-                self._rung = True
-            self._doubts = [loop.time() + after for after in RECHECKS]
+                self._batches.refused(error)
+            self._may_have_jobs = self._may_have_jobs or claim is not None
+            self._unanswered.exchange_failed()
             if self._gate is not None:
                 await self._gate.give_back(granted)
             raise
         self._outages.record_success("fetcher")
-        self._settle(runs, answer)
-        if not answer.alive and worker == self._registration.id:
-            self._registration.verify()
-        self._rung = self._rung or len(answer.claimed) == granted > 0
+        if runs:
+            self._batches.settled(runs)
+            self._recorder.record(runs, answer)
+            self._observe(runs)
+        # A worker that counts as lost was given nothing, whether or not there are jobs.
+        self._may_have_jobs = self._may_have_jobs or len(answer.claimed) == granted > 0 or not answer.alive
         if self._gate is not None:
             await self._gate.give_back(granted - len(answer.claimed))
-        if answer.claimed and worker == self._registration.id:
-            # Else they were claimed under a registration that is over, and are found by those who look for the lost.
-            runner.take(answer.claimed, before)
+        if worker != self._registration.id:
+            return  # the jobs were claimed under an old registration, and are rescued with it
+        if not answer.alive:
+            self._registration.verify()
+        if answer.claimed:
+            self._pipeline.take(answer.claimed, before)
 
-    def _narrow(self, error: Exception) -> None:
-        """Close in on a settlement that the storage refuses, so that it holds up no other; alone, it fails its job.
+    def _end_lingering(self) -> None:
+        self._lingered = False
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
 
-        Whatever the error's type: a storage that cannot even write a settlement down may say so in its driver's words.
-        """
-        self._limit = max(self._sent // 2, 1) if self._sent else BATCH
-        self._refusals = self._refusals + 1 if self._sent == 1 else 0
-        if self._refusals < REFUSALS:
-            return
-        outbox = self.runner.outbox
-        run, self._refusals = outbox[0], 0
-        if run in self._replaced:
-            outbox.rotate(-1)
-            return
-        self._replaced.add(run)
-        record = ErrorRecord(
-            type=type_name(type(error)),
-            message=f"the storage refused how this run ended: {error}",
-        )
-        run.settlement = Settlement(run.job.id, run.job.lease, Ending.FAIL, error=record)
-
-    def _settle(self, runs: list[Run], answer: SettleAndClaimResult) -> None:
-        if runs:
-            self._limit, self._refusals = BATCH, 0
-            self._replaced.difference_update(runs)
-            outbox = self.runner.outbox
-            for _ in runs:
-                outbox.popleft()
-            self._on_settled(runs, answer)
-            started = [run for run in runs if run.slot is not None]
-            if started:
-                seconds = sum([run.seconds for run in started])
-                size = sum([len(run.job.arguments) for run in started])
-                self._prefetch.observe(len(started), seconds, size, len(self._slots))
+    def _observe(self, runs: list[Run]) -> None:
+        started = [run for run in runs if run.slot is not None]
+        if started:
+            seconds = sum([run.seconds for run in started])
+            size = sum([len(run.job.arguments) for run in started])
+            self._prefetch.observe(len(started), seconds, size, len(self._slots))
 
     async def _claim(self) -> Claim | None:
+        """Return what to claim, with the limiter's leave; None for nothing."""
         wanted = min(self._room(), BATCH)
         if wanted <= 0 or not self._registration.may_claim:
             return None
         if self._gate is not None:
-            if self._gate.closed_until > self._loop.time():
+            now = self._pipeline.now()
+            if self._gate.closed_until > now:
                 return None
-            wanted = await self._gate.ask(wanted, self._loop.time())
+            wanted = await self._gate.ask(wanted, now)
             if not wanted:
                 return None
         self._queues.rotate(-1)
         return Claim(tuple(self._queues), wanted)
-
-    def _settled(self) -> bool:
-        return not self.runner.outbox and not (self._doubts and self._registration.is_alive())
-
-    def _room(self) -> int:
-        if not self.claiming:
-            return 0
-        ahead = self._prefetch.size if self._gate is None and len(self._slots) else 0
-        buffered = len(self.runner.buffer)
-        if buffered * 2 > ahead:
-            # Enough is at hand. Claiming little now, with a settlement that is due, would fill the buffer to the brim:
-            # the large claim would then come when it is empty, and its jobs be read while there is nothing to run.
-            return 0
-        return len(self._slots.free) + ahead - buffered
-
-    def _look_at(self) -> float:
-        """Return when to look for jobs that this worker holds and does not know, be all of its slots taken or not."""
-        return max(self._look_not_before, min([self._look_again_at, *self._doubts]))
-
-    def _pause(self) -> float:
-        """Return the seconds until the next exchange is due; 0 for now."""
-        runner, now = self.runner, self._loop.time()
-        if self._ending:
-            # With nothing to settle all that is left is to look, and that may have failed just now.
-            return 0.0 if runner.outbox else max(self._look_not_before - now, 0.0)
-        if runner.outbox and (self._flush or not runner.running or len(runner.outbox) >= BATCH):
-            return 0.0
-        pause = self._poll_interval
-        if self._registration.is_alive():
-            pause = min(pause, self._look_at() - now)
-            if pause <= 0:
-                return 0.0
-        buffered = len(runner.buffer)
-        if buffered:
-            waits = runner.buffer[0].taken_at + STALE - now
-            if waits <= 0:
-                self._prefetch.size = 0
-                runner.give_back()
-                return 0.0
-            pause = min(pause, waits)
-        if self._room() > 0 and self._registration.may_claim:
-            opens = now if self._gate is None else self._gate.closed_until
-            if opens > now:
-                return min(pause, opens - now)
-            if (self._rung and buffered * 2 <= self._prefetch.size) or now >= self._poll_at:
-                return 0.0
-            pause = min(pause, max(self._poll_at - now, 0.001))
-        return pause
-
-    async def _sleep(self, seconds: float) -> None:
-        waiter = self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(seconds, self._wake)
-        try:
-            await waiter
-        finally:
-            self._waiter = None
-            timer.cancel()
-
-    async def _rest(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._hurry.wait()
-        except TimeoutError:
-            return
-        self._hurry.clear()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _lingered(self) -> None:
-        self._linger = None
-        self._flush = True
-        self._wake()
-
-    async def _adopt(self) -> None:
-        """Find the jobs that a claim gave to this worker although its answer never came."""
-        before, worker = self._loop.time(), self._registration.id
-        try:
-            found = await self._storage.recover_claims(worker, self.runner.leases())
-        except Exception as error:  # noqa: BLE001  (logged by Outages)
-            # Nothing says that an exchange fails too, and what has ended is to be settled.
-            self._look_not_before = self._loop.time() + self._outages.record_failure("look", error)
-            return
-        self._outages.record_success("look")
-        while self._doubts and self._doubts[0] <= before:
-            del self._doubts[0]
-        self._look_again_at = before + self._look_interval
-        if found and worker == self._registration.id:
-            self.runner.adopt(found, before)

@@ -1,4 +1,4 @@
-"""The handlers of a worker: for each kind of job, the body to call and where to run it."""
+"""The handlers of a worker: for each kind of job, the function to call and where to run it."""
 
 from __future__ import annotations
 
@@ -12,60 +12,62 @@ from jobq_core.errors import ConfigurationError
 from jobq_core.job import JobDefinition, definition_of
 from jobq_core.registry import Jobs, Registry
 from jobq_core.signatures import returns_coroutine
-from jobq_worker.executors.base import Executor
-
-
-@attrs.define(eq=False)
-class Handler:
-    """How to run one kind: its definition, with the body that was supplied here where it came without one."""
-
-    definition: JobDefinition
-    function: Callable[..., Any]
-    executor: Executor
+from jobq_worker.run import Executor, Handler
 
 
 class Handlers:
-    """What a worker can run: the declared jobs that have a body, and the bodies supplied for bare contracts."""
+    """The declared jobs that have a handler, and the handlers supplied for Job classes without one."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._registry = Registry(jobs)
         self._supplied: dict[str, JobDefinition] = {}
 
-    def supply(self, job_type: Any, body: Callable[..., Any]) -> None:
-        """Take `body` for a bare contract; raises ConfigurationError for a kind that has a body."""
+    def supply(self, job_type: Any, function: Callable[..., Any]) -> None:
+        """Take the handler of a Job class without `execute`; raises ConfigurationError for a kind that has one."""
         definition = definition_of(job_type)
         kind = definition.kind
         if definition.handler is not None:
-            raise ConfigurationError(f"job {kind!r} has a body of its own; only a class without one takes a handler")
+            raise ConfigurationError(
+                f"job {kind!r} is declared with a handler; only a Job class without `execute` takes one here"
+            )
         if kind in self._supplied:
             raise ConfigurationError(f"job {kind!r} has a handler already")
         self._registry.add(definition)
-        parameters = inspect.signature(body).parameters
+        parameters = inspect.signature(function).parameters
         if not 1 <= len(parameters) <= 2:
             raise ConfigurationError(
                 f"the handler of {kind!r} must take (job) or (job, context), not {len(parameters)} arguments"
             )
         self._supplied[kind] = attrs.evolve(
-            definition, handler=body, wants_context=len(parameters) == 2, is_async=returns_coroutine(body)
+            definition,
+            handler=function,
+            wants_context=len(parameters) == 2,
+            is_async=returns_coroutine(function),
         )
 
     def queues(self) -> tuple[str, ...]:
-        """Return where the jobs go whose submission names no queue: what they declare, and 'default' for the others."""
+        """Return the queues of the jobs as declared, with 'default' for jobs that declare no queue."""
         return tuple(dict.fromkeys(known.queue or "default" for known in self._registry)) or ("default",)
 
+    def declared_queues(self) -> list[str] | None:
+        """Return the queues that the jobs declare, sorted; None if one of them declares no queue."""
+        queues = {known.queue for known in self._registry}
+        named = sorted(queue for queue in queues if queue is not None)
+        return named if len(named) == len(queues) else None
+
     def definitions(self) -> list[JobDefinition]:
-        """Return what can be run here; raises ConfigurationError if that is nothing."""
+        """Return the jobs that have a handler; raises ConfigurationError if there are none."""
         found = [self._supplied.get(known.kind, known) for known in self._registry]
         runnable = [definition for definition in found if definition.handler is not None]
         if not runnable:
             bare = "".join(f"; {definition.kind!r} needs @worker.handles(…)" for definition in found)
             raise ConfigurationError(
-                f"this worker knows no job to run: pass jobs=[…] or a module that declares some{bare}"
+                f"this worker has no job to run: pass jobs=[…], or a module that declares jobs{bare}"
             )
         return runnable
 
     def table(self, executors: Iterable[Executor]) -> dict[str, Handler]:
-        """Bind each kind to its executor; raises ConfigurationError for one that is not there or does not fit."""
+        """Bind each kind to its executor; raises ConfigurationError for an executor that is missing or does not fit."""
         by_name = {executor.name: executor for executor in executors}
         return {definition.kind: _bind(definition, by_name) for definition in self.definitions()}
 
@@ -79,7 +81,7 @@ def _bind(definition: JobDefinition, executors: dict[str, Executor]) -> Handler:
             f"job {definition.kind!r} wants executor={wanted!r}; this worker has {', '.join(sorted(executors))}"
         )
     if definition.is_async != executor.runs_coroutines:
-        nature = "a coroutine function" if definition.is_async else "no coroutine function"
+        nature = "a coroutine function" if definition.is_async else "not a coroutine function"
         raise ConfigurationError(
             f"job {definition.kind!r} is {nature} and cannot run with executor={wanted!r}; use {fitting!r}"
         )

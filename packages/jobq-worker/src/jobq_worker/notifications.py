@@ -1,28 +1,28 @@
-"""The ear of a worker at the storage's doorbell: one subscription, whose rings are passed on to whom they concern."""
+"""One subscription per worker; dispatches each notification to the component that handles its topic."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 
 from jobq_core.storage import QueueStorage
+from jobq_worker.loops import retry
 from jobq_worker.outages import Outages
 
 
-async def listen(storage: QueueStorage, bells: Mapping[str, Callable[[], None]], outages: Outages) -> None:
-    """Call the function of each topic when it rings, until cancelled.
+async def dispatch(storage: QueueStorage, handlers: Mapping[str, Callable[[], None]], outages: Outages) -> None:
+    """Call the handler of each topic that is notified, until cancelled.
 
-    Each function is called once, in the order of the topics. A subscription that breaks is made anew, and since rings
-    may have been missed meanwhile, every function is called then."""
-    while True:
-        try:
-            async with storage.subscribe(bells) as ear:
-                outages.record_success("doorbell")
-                for ring in dict.fromkeys(bells.values()):
-                    ring()
-                while True:
-                    rung = await ear.wait()
-                    for ring in dict.fromkeys(ring for topic, ring in bells.items() if topic in rung):
-                        ring()
-        except Exception as error:  # noqa: BLE001  (logged by Outages; polling goes on meanwhile)
-            await asyncio.sleep(outages.record_failure("doorbell", error))
+    A handler of several topics is called once. After a broken subscription the next one calls all handlers, since
+    notifications may have been missed; until then the components poll.
+    """
+
+    async def listen() -> None:
+        async with storage.subscribe(handlers) as subscription:
+            outages.record_success("notifications")
+            topics = frozenset(handlers)
+            while True:
+                for handler in dict.fromkeys(handler for topic, handler in handlers.items() if topic in topics):
+                    handler()
+                topics = await subscription.wait()
+
+    await retry("notifications", listen, outages)

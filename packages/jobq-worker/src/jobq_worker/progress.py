@@ -1,24 +1,28 @@
-"""Progress reports on their way to the storage: the last one of each job, all jobs in one call, ten times a second."""
+"""Progress reports on their way to the storage: the last one of each job, in one call, at most ten times a second."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 from jobq_core.events import EventSource, JobProgressed
 from jobq_core.records import Progress
 from jobq_core.storage import ProgressReport, QueueStorage
+from jobq_worker.leases import LeaseMonitor
+from jobq_worker.loops import UNTIL_WOKEN, Loop
 from jobq_worker.outages import Outages
 from jobq_worker.registration import Registration
 from jobq_worker.run import Run
 
-INTERVAL: Final = 0.1
-"""Seconds between two writes at least."""
+WRITE_SECONDS: Final = 0.1
+"""Minimum interval between two writes."""
 
 
 class Reporter:
-    """Takes reports from any thread and writes them from the loop. on_lost: called when a report's lease was over."""
+    """Takes reports from any thread and writes them from the event loop.
+
+    monitor: woken when the lease of a report is over.
+    """
 
     def __init__(
         self,
@@ -26,43 +30,36 @@ class Reporter:
         registration: Registration,
         events: EventSource,
         outages: Outages,
-        on_lost: Callable[[], None],
+        monitor: LeaseMonitor,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._storage = storage
         self._registration = registration
         self._events = events
         self._outages = outages
-        self._on_lost = on_lost
+        self._monitor = monitor
         self._latest: dict[int, tuple[Run, Progress]] = {}
-        self._rung = False
-        self._bell = asyncio.Event()
+        self._woken = False
+        self.loop = Loop("progress", self._work, outages)
 
     def report(self, run: Run, progress: Progress) -> None:
         """Keep the report for the next write; may be called from any thread."""
         if run.over:
-            return  # nobody would see it: the run has been settled
+            return  # the run is settled: its progress is final
         self._latest[run.job.lease] = (run, progress)
-        if not self._rung:
-            self._rung = True
+        if not self._woken:
+            self._woken = True
             try:
-                self._loop.call_soon_threadsafe(self._bell.set)
+                self._loop.call_soon_threadsafe(self.loop.wake)
             except RuntimeError:
-                return  # the loop is closed, and the job handed back: the report has no reader
+                return  # the event loop is closed, and the job was handed back
 
-    async def run(self) -> None:
-        """Write until cancelled."""
-        while True:
-            await self._bell.wait()
-            self._bell.clear()
-            # Cleared before looking: a report that comes meanwhile rings again.
-            self._rung = False
-            try:
-                await self._write()
-            except Exception as error:  # noqa: BLE001  (logged by Outages; this loop never ends by itself)
-                self._bell.set()
-                await asyncio.sleep(self._outages.record_failure("progress", error))
-            await asyncio.sleep(INTERVAL)
+    async def _work(self, woken: bool) -> float:
+        # Cleared before the reports are read: a report that comes meanwhile wakes the loop again.
+        self._woken = False
+        await self._write()
+        await asyncio.sleep(WRITE_SECONDS)
+        return UNTIL_WOKEN
 
     async def _write(self) -> None:
         latest = self._latest.copy()
@@ -77,13 +74,13 @@ class Reporter:
             if self._latest.get(lease) is entry:
                 del self._latest[lease]
         if not all(held):
-            self._on_lost()
+            self._monitor.loop.wake()
         if self._events.wants(JobProgressed):
             for report, stands in zip(reports, held, strict=True):
                 if stands:
-                    self._tell(latest[report.lease][0], report.progress)
+                    self._emit(latest[report.lease][0], report.progress)
 
-    def _tell(self, run: Run, progress: Progress) -> None:
+    def _emit(self, run: Run, progress: Progress) -> None:
         job = run.job
         self._events.emit(
             JobProgressed(

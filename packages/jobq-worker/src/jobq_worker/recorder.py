@@ -1,4 +1,4 @@
-"""What became of the runs, once the storage has said so: the statistics, the events, and what is not to be kept."""
+"""Records how runs ended, once the storage has confirmed it: statistics, events, the log, and what is to be pruned."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from jobq_core.events import EventSource, JobAborted, JobCompleted, JobDisabled,
 from jobq_core.records import ErrorRecord
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import Retention, SettleAndClaimResult, Settlement
+from jobq_worker.maintenance import Maintenance
 from jobq_worker.registration import Registration
-from jobq_worker.run import Run
+from jobq_worker.run import Run, log_fields
 from jobq_worker.slots import Slots
 
 logger = logging.getLogger("jobq.worker")
@@ -32,7 +33,7 @@ _EVENTS: Mapping[Ending, type[RunEvent]] = {
 
 
 class Recorder:
-    """Books each settlement by the state it led to. on_unkept: called when a job ended that is not to be kept."""
+    """Records each settlement by the state that it led to, and has jobs pruned at once that are not to be kept."""
 
     def __init__(
         self,
@@ -40,39 +41,40 @@ class Recorder:
         registration: Registration,
         events: EventSource,
         retention: Mapping[str, Retention],
-        on_unkept: Callable[[], None],
+        maintenance: Maintenance,
     ) -> None:
         self._slots = slots
         self._registration = registration
         self._events = events
-        self._on_unkept = on_unkept
-        self._unkept = {(queue, state) for queue, kept in retention.items() for state in _kept_for_no_time(kept)}
+        self._maintenance = maintenance
+        self._not_kept = {(queue, state) for queue, kept in retention.items() for state in _states_not_kept(kept)}
 
     def record(self, runs: Sequence[Run], answer: SettleAndClaimResult) -> None:
-        """Take in the states that the settlements of these runs led to."""
+        """Record the states that the settlements of these runs led to."""
         wanted = {ending for ending, event in _EVENTS.items() if self._events.wants(event)}
-        unkept = False
+        debug = logger.isEnabledFor(logging.DEBUG)
+        prune = False
         for run, state in zip(runs, answer.settled, strict=True):
             settlement = run.settlement
             assert settlement is not None  # runs without one are never sent
             if state is None:
-                logger.warning(
-                    "LeaseLostError: the %s of job %s (%s) counted for nothing: its lease was over",
-                    settlement.ending,
-                    run.job.id,
-                    run.job.kind,
-                )
+                _log_lost(run, settlement)
                 continue
             ending = _ENDINGS.get(state, settlement.ending)
-            self._slots.count(run, ending)
+            self._slots.count(run.slot, ending, run.seconds)
             if ending is Ending.FAIL or ending is Ending.RETRY:
-                _log(run, ending, settlement.error)
+                _log_error(run, ending, settlement.error)
+            elif debug:
+                job = run.job
+                logger.debug(
+                    "job %s (%s) ended after %.3f s: %s", job.id, job.kind, run.seconds, ending, extra=log_fields(job)
+                )
             if ending in wanted:
                 self._events.emit(self._event(run, settlement, ending))
-            if self._unkept and (run.job.queue, state) in self._unkept:
-                unkept = True
-        if unkept:
-            self._on_unkept()
+            if self._not_kept and (run.job.queue, state) in self._not_kept:
+                prune = True
+        if prune:
+            self._maintenance.prune_soon()
 
     def _event(self, run: Run, settlement: Settlement, ending: Ending) -> RunEvent:
         error = settlement.error
@@ -80,36 +82,56 @@ class Recorder:
             case Ending.COMPLETE:
                 result = settlement.result
                 assert result is not None  # a completion always has one
-                return self._about(run, JobCompleted, result_json=result)
+                return self._make(run, JobCompleted, result_json=result)
             case Ending.FAIL:
-                return self._about(run, JobFailed, error=error)
+                return self._make(run, JobFailed, error=error)
             case Ending.ABORT:
-                return self._about(run, JobAborted, error=error)
+                return self._make(run, JobAborted, error=error)
             case Ending.DISABLE:
-                return self._about(run, JobDisabled, error=error)
+                return self._make(run, JobDisabled, error=error)
             case _:
                 when = settlement.when
                 if isinstance(when, datetime):
-                    return self._about(run, JobRetried, error=error, run_at=when)
-                return self._about(run, JobRetried, error=error, delay=when or 0.0)
+                    return self._make(run, JobRetried, error=error, run_at=when)
+                return self._make(run, JobRetried, error=error, delay=when or 0.0)
 
-    def _about(self, run: Run, event: Callable[..., RunEvent], **more: object) -> RunEvent:
+    def _make(self, run: Run, event: Callable[..., RunEvent], **more: object) -> RunEvent:
         job = run.job
         return event(
             job_id=job.id, kind=job.kind, queue=job.queue, attempt=job.attempt, worker=self._registration.id, **more
         )
 
 
-def _log(run: Run, ending: Ending, error: ErrorRecord | None) -> None:
-    job = run.job
-    level, what = (logging.ERROR, "failed") if ending is Ending.FAIL else (logging.WARNING, "will run again")
-    why = "" if error is None else f": {error.type}: {error.message}"
-    logger.log(
-        level, "job %s (%s) %s after attempt %d of %d%s", job.id, job.kind, what, job.attempt, job.max_attempts, why
+def _log_lost(run: Run, settlement: Settlement) -> None:
+    logger.warning(
+        "LeaseLostError: the %s of job %s (%s) was not stored: its lease was over",
+        settlement.ending,
+        run.job.id,
+        run.job.kind,
+        extra=log_fields(run.job),
     )
 
 
-def _kept_for_no_time(retention: Retention) -> list[JobState]:
+def _log_error(run: Run, ending: Ending, error: ErrorRecord | None) -> None:
+    job = run.job
+    level, outcome = (logging.ERROR, "failed") if ending is Ending.FAIL else (logging.WARNING, "will run again")
+    why = "" if error is None else f": {error.type}: {error.message}"
+    if error is not None and error.traceback is not None:
+        why += f"\n{error.traceback.rstrip()}"
+    logger.log(
+        level,
+        "job %s (%s) %s after attempt %d of %d%s",
+        job.id,
+        job.kind,
+        outcome,
+        job.attempt,
+        job.max_attempts,
+        why,
+        extra=log_fields(job),
+    )
+
+
+def _states_not_kept(retention: Retention) -> list[JobState]:
     kept = {
         JobState.COMPLETED: retention.completed,
         JobState.FAILED: retention.failed,

@@ -1,25 +1,25 @@
-"""`Run`: one execution of one job, from its claim to its settlement."""
+"""`Run`: one execution of one job, from claim to settlement; `Handler` and `Executor`, which carry it out."""
 
 from __future__ import annotations
 
+import abc
 import asyncio
+from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar
 
+import attrs
 from msgspec import Struct
 
 from jobq_core.checks import Seconds
 from jobq_core.context import JobContext
-from jobq_core.job import Job
+from jobq_core.job import Job, JobDefinition
 from jobq_core.storage import ClaimedJob, Settlement
-
-if TYPE_CHECKING:
-    from jobq_worker.handlers import Handler
-    from jobq_worker.slots import Slot
+from jobq_worker.slots import Slot
 
 
 class Stop(Enum):
-    """Why a run is to stop before its handler is done."""
+    """Why a run is asked to stop before its handler is done."""
 
     ABORT = "abort"
     DISABLE = "disable"
@@ -28,16 +28,51 @@ class Stop(Enum):
     RELEASE = "release"
     """The worker stops, or could not renew its lease in time: the job is handed back, to run again."""
     LOST = "lost"
-    """The lease is over: the job belongs to others, and nothing is settled."""
+    """The lease is over: another worker may run the job, and nothing is settled here."""
+
+
+class Executor(abc.ABC):
+    """Runs handlers, one per run. All methods are called on the event loop and return at once.
+
+    When a handler has ended, the executor calls the function it was made with, once, on the event loop; the run's
+    `outcome` is then set (None: settle nothing). A closed executor no longer calls it.
+    """
+
+    name: ClassVar[str]
+    """The executor's name in `@job(executor=…)`."""
+    runs_coroutines: ClassVar[bool]
+
+    @abc.abstractmethod
+    def start(self, run: Run) -> None:
+        """Run the handler."""
+
+    @abc.abstractmethod
+    def stop(self, run: Run) -> None:
+        """Ask a handler to end soon; `run.stop` has the reason. A handler that ignores this runs to its end."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Release threads and tasks. A handler that still runs is abandoned."""
+
+
+@attrs.define(eq=False)
+class Handler:
+    """How to run one kind of job: its definition, the function to call, and where."""
+
+    definition: JobDefinition
+    function: Callable[..., Any]
+    executor: Executor
 
 
 class Run(Struct, eq=False, gc=False):
-    """One claimed job and what became of it. Made for every job, so it is a struct, and out of the garbage collector's
-    sight: whoever ends a run clears what refers back to it (see `unlink`).
+    """One claimed job and its state in this worker.
 
-    taken_at: when it came here, and due: when its deadline passes, both by the loop's clock. The deadline is reckoned
-    from before the claim was asked for, so it never seems later than it is. stop: why it is to stop. outcome: how its
-    handler ended. over: its settlement is on the way, so whatever its handler still does counts for nothing.
+    Runs are made for every job, so they are structs that the garbage collector does not track; `unlink` clears the
+    references back to a run, at its end.
+
+    taken_at: when it was claimed, and due: when its deadline passes, both by the event loop's clock. The deadline is
+    counted from before the claim, so it is never later than the storage's. stop: why the run is asked to stop.
+    outcome: how its handler ended. over: its settlement is under way; nothing that its handler does counts any more.
     """
 
     job: ClaimedJob
@@ -54,23 +89,23 @@ class Run(Struct, eq=False, gc=False):
     settlement: Settlement | None = None
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
-    handler: Handler = None  # type: ignore[assignment]  # known from the start of the run on
+    handler: Handler = None  # type: ignore[assignment]  # set when the run gets its slot
 
     def unlink(self) -> None:
-        """Let go of what refers back to this run: all that is left to do is to settle it."""
+        """Drop all references back to this run."""
         if self.timer is not None:
             self.timer.cancel()
         self.timer = self.task = self.context = None
 
 
 class RunContext(JobContext):
-    """A context that remembers whether its handler has seen that it is to stop."""
+    """A context that records whether its handler has seen the request to stop."""
 
     told = False
 
     @property
     def aborted(self) -> bool:
-        """Whether this run is to stop: it was aborted, timed out, or its worker stops or lost the lease."""
+        """Whether this run is asked to stop: aborted, timed out, or its worker stops or lost the lease."""
         if self._stop.is_set():
             self.told = True
         return self.told
@@ -79,3 +114,8 @@ class RunContext(JobContext):
         """See `JobContext.wait_aborted`."""
         super().wait_aborted(timeout)
         return self.aborted
+
+
+def log_fields(job: ClaimedJob) -> dict[str, object]:
+    """Return the fields that log records about a job carry (`extra=`)."""
+    return {"job_id": str(job.id), "kind": job.kind, "queue": job.queue, "attempt": job.attempt}

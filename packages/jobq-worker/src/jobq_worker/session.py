@@ -1,29 +1,31 @@
-"""A session: all that a worker is between one start and the stop that follows.
+"""`WorkerSession`: what lives between one start of a worker and the stop that follows.
 
-It puts the rooms together, starts them, and takes them down in the order that loses nothing: claiming stops first, then
-the runs end, then what they came to is settled, and the heartbeat goes on until that is done.
+It makes the components, starts them, and stops them in the order that loses nothing: claiming stops first, then the
+runs end, then they are settled; the heartbeat goes on until that is done.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any, Final
 
 from jobq_core.errors import JobQueueError
-from jobq_core.events import EventSource, WorkerLost, WorkerStarted
-from jobq_core.limiters import Limiter
+from jobq_core.events import EventSource
 from jobq_core.records import WorkerInfo
-from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, LostWorker, QueueStorage, Retention, queue_topic
+from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, QueueStorage, queue_topic
 from jobq_worker.executors.coroutines import CoroutineExecutor
 from jobq_worker.executors.threads import ThreadExecutor
 from jobq_worker.fetcher import Fetcher
 from jobq_worker.handlers import Handlers
 from jobq_worker.leases import LeaseMonitor, StartMarks
 from jobq_worker.maintenance import Maintenance
-from jobq_worker.notifications import listen
+from jobq_worker.notifications import dispatch
+from jobq_worker.options import WorkerOptions
 from jobq_worker.outages import Outages
+from jobq_worker.pipeline import Pipeline
 from jobq_worker.prefetch import LimiterGate
 from jobq_worker.progress import Reporter
 from jobq_worker.recorder import Recorder
@@ -34,134 +36,139 @@ from jobq_worker.slots import Slots
 
 logger = logging.getLogger("jobq.worker")
 
-STUBBORN: Final = 1.0
-"""Seconds that handlers have to end once the worker's patience is over, before their jobs are handed back without."""
-FLUSH: Final = 5.0
-"""Seconds that the last settlements may take, and then the farewell, when the storage is away."""
+STUBBORN_SECONDS: Final = 1.0
+"""Time that handlers have to end after the stop's timeout, before their jobs are handed back without them."""
+FLUSH_SECONDS: Final = 5.0
+"""Time that the last settlements may take, and then deregistering, when the storage is unavailable."""
 
 
 class WorkerSession:
-    """One registration of a worker and the rooms that serve it."""
+    """The components of a started worker."""
 
     def __init__(
         self,
         storage: QueueStorage,
         info: WorkerInfo,
-        *,
+        options: WorkerOptions,
         handlers: Handlers,
         slots: Slots,
         events: EventSource,
-        limiter: Limiter | None,
-        retention: Mapping[str, Retention],
         outages: Outages,
-        heartbeat_interval: float,
-        poll_interval: float,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._storage = storage
-        self._events = events
-        self._retention = retention
-        self._slots = slots
-        self._tasks: list[asyncio.Task[None]] = []
-        self._patience_ends = float("inf")
-        self._changed = asyncio.Event()
-        self.registration = Registration(storage, info, outages, slots.stats, heartbeat_interval=heartbeat_interval)
-        self.maintenance = Maintenance(
+        gate = None if options.limiter is None else LimiterGate(options.limiter, options.poll_interval)
+        pipeline = Pipeline(slots, gate)
+        registration = Registration(
             storage,
-            self.registration,
+            info,
+            pipeline,
             outages,
-            rescue_interval=info.lost_after / 6,
-            # A leader that died is replaced before its own jobs may be taken back, so that nothing adds to lost_after.
-            longest_term=info.lost_after / 2,
-            on_lost=self._found_lost,
-        )
-        recorder = Recorder(slots, self.registration, events, retention, self.maintenance.prune_soon)
-        gate = None if limiter is None else LimiterGate(limiter, poll_interval)
-        self.fetcher = Fetcher(
-            storage, self.registration, slots, outages, info.queues, gate, poll_interval, on_settled=recorder.record
-        )
-        self._reporter = Reporter(storage, self.registration, events, outages, on_lost=lambda: self._leases.ring())
-        self._start_marks = StartMarks(
-            storage, self.registration, outages, on_answer=lambda run, held: self.runner.may_begin(run, held)
-        )
-        self.runner = Runner(
-            slots,
-            self.registration,
             events,
-            limiter,
-            self._reporter.report,
-            self.fetcher.ended,
-            self._start_marks.ask,
+            slots.stats,
+            heartbeat_interval=options.heartbeat_interval,
         )
-        self.fetcher.runner = self.runner
-        self._leases = LeaseMonitor(storage, self.registration, self.runner, outages)
-        self._executors = (CoroutineExecutor(self.runner.ended), ThreadExecutor(self.runner.ended))
-        self.runner.handlers = handlers.table(self._executors)
-        self._outages = outages
+        maintenance = Maintenance(
+            storage,
+            registration,
+            outages,
+            events,
+            rescue_interval=info.lost_after / 6,
+            # A dead leader is replaced before its own jobs are rescued, so that it adds nothing to lost_after.
+            longest_term=info.lost_after / 2,
+        )
+        monitor = LeaseMonitor(storage, registration, pipeline, outages, events)
+        reporter = Reporter(storage, registration, events, outages, monitor)
+        marks = StartMarks(storage, registration, outages)
+        self._executors = (CoroutineExecutor(pipeline.end), ThreadExecutor(pipeline.end))
+        # The runner listens to the pipeline before the fetcher does: a free slot is filled before anything is claimed.
+        Runner(pipeline, registration, handlers.table(self._executors), slots, events, gate, marks, reporter)
+        retention = options.retention_of(info.queues)
+        recorder = Recorder(slots, registration, events, retention, maintenance)
+        self._fetcher = Fetcher(
+            storage, registration, pipeline, slots, outages, recorder, info.queues, gate, options.poll_interval
+        )
+        topics = {queue_topic(queue): self._fetcher.wake for queue in info.queues}
+        topics[REQUEST_TOPIC] = monitor.loop.wake
+        topics[WAITING_TOPIC] = maintenance.promote_soon
+        self._loops: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "fetcher": self._fetcher.loop.run,
+            "notifications": partial(dispatch, storage, topics, outages),
+            "leases": monitor.loop.run,
+            "start marks": marks.loop.run,
+            "progress": reporter.loop.run,
+            "maintenance": maintenance.loop.run,
+        }
+        self._storage, self._retention, self._slots, self._gate = storage, retention, slots, gate
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stop_at = float("inf")
+        self._changed = asyncio.Event()
+        self.pipeline, self.registration = pipeline, registration
+        self.maintenance, self.monitor = maintenance, monitor
 
     async def start(self) -> None:
-        """Register, and serve from now on. Raises StorageError; nothing is left behind then."""
+        """Register and serve. Raises StorageError; nothing is left behind then."""
         if self._retention:
             await self._storage.set_retention(self._retention)
-        self.registration.on_alive = self._alive
-        self.registration.on_expired = lambda: self.runner.stop_all(Stop.RELEASE)
-        self.registration.on_lost = lambda: self.runner.stop_all(Stop.LOST)
-        self.registration.on_returned = self._returned
         await self.registration.join()
-        bells = {queue_topic(queue): self.fetcher.ring for queue in self.registration.info.queues}
-        bells[REQUEST_TOPIC] = self._leases.ring
-        bells[WAITING_TOPIC] = self.maintenance.ring
-        self._fetching = self._loop.create_task(self.fetcher.run(), name="jobq fetcher")
-        self._tasks = [
-            self._loop.create_task(listen(self._storage, bells, self._outages), name="jobq doorbell"),
-            self._loop.create_task(self._leases.run(), name="jobq leases"),
-            self._loop.create_task(self._start_marks.run(), name="jobq start marks"),
-            self._loop.create_task(self._reporter.run(), name="jobq progress"),
-            self._loop.create_task(self.maintenance.run(), name="jobq maintenance"),
-        ]
+        for name, run in self._loops.items():
+            self._tasks[name] = asyncio.get_running_loop().create_task(run(), name=f"jobq {name}")
 
     def resize(self, count: int) -> None:
-        """Have this many slots from now on; with none, what is buffered goes back."""
+        """Have this many slots from now on; with none, claimed jobs are handed back."""
         self._slots.resize(count)
         if count == 0:
-            self.runner.give_back()
-        self.fetcher.ring()
-
-    def hurry(self, timeout: float) -> None:
-        """Let a stop that is under way wait no longer than `timeout` seconds from now for running jobs."""
-        self._patience_ends = min(self._patience_ends, self._loop.time() + timeout)
-        self._changed.set()
+            self.pipeline.give_back()
+        self.pipeline.changed()
+        self._fetcher.wake()
 
     def halt(self, timeout: float) -> None:
-        """Claim and start nothing any more, from this moment; running jobs have `timeout` seconds."""
-        self._patience_ends = self._loop.time() + timeout
-        self.fetcher.stop_claiming()
-        self.runner.draining = True
-        self.runner.on_ended = self._ended_while_stopping
-        self.runner.give_back()
+        """Claim and start nothing from now on; running jobs have `timeout` seconds to end."""
+        self._stop_at = self.pipeline.now() + timeout
+        self._log_draining(timeout)
+        self.pipeline.on_change(self._changed.set)
+        self.pipeline.draining = True
+        self.pipeline.give_back()
+        self._fetcher.loop.wake()
+
+    def _log_draining(self, timeout: float) -> None:
+        running = len(self.pipeline.running)
+        if running:
+            info = self.registration.info
+            logger.info(
+                "worker %s (%s) is draining: it claims no more and waits up to %g s for %d running jobs; "
+                "a second signal or stop(0) hands them back at once",
+                info.name,
+                info.id,
+                timeout,
+                running,
+            )
+
+    def hurry(self, timeout: float) -> None:
+        """Wait at most `timeout` seconds from now for running jobs."""
+        self._stop_at = min(self._stop_at, self.pipeline.now() + timeout)
+        self._changed.set()
 
     async def stop(self) -> None:
-        """After `halt`, let the runs end, hand back those that take too long, settle, and sign off."""
+        """After `halt`: let the runs end, hand back those that take too long, settle all, and deregister."""
         try:
-            await self._runs_end()
-            await self._last_settlements()
+            await self._end_runs()
+            await self._settle()
         finally:
             await self._sign_off()
 
-    async def _runs_end(self) -> None:
-        await self._until_idle()
-        if self.runner.running:
-            logger.warning("%d jobs still run; they are stopped and handed back", len(self.runner.running))
-            self.runner.stop_all(Stop.RELEASE)
-            self._patience_ends = self._loop.time() + STUBBORN
-            await self._until_idle()
-        self.runner.abandon()
-        for executor in self._executors:
-            executor.close()
-        await self.runner.settle_calls()
+    async def _end_runs(self) -> None:
+        await self._wait_idle()
+        if self.pipeline.running:
+            logger.warning("%d jobs are still running; they are stopped and handed back", len(self.pipeline.running))
+            self.pipeline.stop_all(Stop.RELEASE)
+            self._stop_at = self.pipeline.now() + STUBBORN_SECONDS
+            await self._wait_idle()
+        self.pipeline.abandon()
+        self._close_executors()
+        if self._gate is not None:
+            await self._gate.wait_calls()
 
-    async def _until_idle(self) -> None:
-        while self.runner.running and (left := self._patience_ends - self._loop.time()) > 0:
+    async def _wait_idle(self) -> None:
+        while self.pipeline.running and (left := self._stop_at - self.pipeline.now()) > 0:
             self._changed.clear()
             try:
                 async with asyncio.timeout(left):
@@ -169,53 +176,29 @@ class WorkerSession:
             except TimeoutError:
                 return
 
-    async def _last_settlements(self) -> None:
-        self.fetcher.finish()
-        await asyncio.wait([self._fetching], timeout=FLUSH)
-        if self.runner.outbox:
+    def _close_executors(self) -> None:
+        for executor in self._executors:
+            executor.close()
+
+    async def _settle(self) -> None:
+        self._fetcher.finish()
+        await asyncio.wait([self._tasks["fetcher"]], timeout=FLUSH_SECONDS)
+        if self.pipeline.finished:
             logger.error(
-                "%d settlements could not be stored; their jobs will be taken back from this worker and run again",
-                len(self.runner.outbox),
+                "%d settlements could not be stored; their jobs will be rescued from this worker and run again",
+                len(self.pipeline.finished),
             )
 
     async def _sign_off(self) -> None:
-        ends = self._loop.time() + FLUSH
-        tasks = [self._fetching, *self._tasks]
-        for task in tasks:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + FLUSH_SECONDS
+        for task in self._tasks.values():
             task.cancel()
-        for executor in self._executors:
-            executor.close()
-        await asyncio.wait(tasks, timeout=FLUSH)
+        self._close_executors()
+        await asyncio.wait(self._tasks.values(), timeout=FLUSH_SECONDS)
         try:
             async with asyncio.timeout_at(ends):
                 await self.maintenance.resign()
         except (JobQueueError, TimeoutError) as error:
-            logger.warning("could not resign from the maintenance, whose lease ends by itself: %s", error)
-        await self.registration.leave(max(ends - self._loop.time(), 0.0))
-
-    def _ended_while_stopping(self) -> None:
-        self.fetcher.ended()
-        self._changed.set()
-
-    def _alive(self) -> None:
-        self.runner.pump()
-        self.fetcher.ring()
-
-    def _returned(self) -> None:
-        info = self.registration.info
-        self._events.emit(WorkerStarted(worker=info.id, name=info.name))
-
-    def _found_lost(self, lost: Sequence[LostWorker]) -> None:
-        for worker in lost:
-            logger.warning(
-                "worker %s %s gave no sign of life for %.0f s; %d jobs were taken back",
-                worker.name,
-                worker.worker,
-                worker.silent_for,
-                len(worker.jobs),
-            )
-            self._events.emit(
-                WorkerLost(
-                    worker=worker.worker, name=worker.name, silent_for=worker.silent_for, jobs=tuple(worker.jobs)
-                )
-            )
+            logger.warning("could not give up the lease on maintenance, which ends by itself: %s", error)
+        await self.registration.leave(max(ends - loop.time(), 0.0))

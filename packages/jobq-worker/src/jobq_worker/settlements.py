@@ -28,7 +28,7 @@ from jobq_core.records import ErrorRecord, type_name
 from jobq_core.retry import Backoff
 from jobq_core.secret import redact
 from jobq_core.states import Ending
-from jobq_core.storage import Settlement, When
+from jobq_core.storage import ClaimedJob, Settlement, When
 from jobq_worker.run import Run, Stop
 
 logger = logging.getLogger("jobq.worker")
@@ -94,6 +94,11 @@ def stopped(run: Run, error: BaseException | None) -> Settlement | None:
             return _settle(run, Ending.RELEASE, None)
         case _:
             return None
+
+
+def released(job: ClaimedJob) -> Settlement:
+    """Hand a job back; its attempt does not count."""
+    return Settlement(job.id, job.lease, Ending.RELEASE)
 
 
 def past_deadline(run: Run, error: BaseException | None = None) -> Settlement:

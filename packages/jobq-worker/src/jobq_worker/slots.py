@@ -1,6 +1,6 @@
-"""The numbered slots of a worker: each runs one job at a time, and counts what it did.
+"""The numbered slots of a worker: each runs one job at a time and counts how its runs ended.
 
-The numbers are for those who look on: a server shows each slot as one worker of its pool.
+A server shows each slot as one worker of its pool.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import attrs
 
 from jobq_core.records import WorkerStats
 from jobq_core.states import Ending
-from jobq_worker.run import Run
+from jobq_core.storage import ClaimedJob
 
 
 @attrs.frozen(kw_only=True)
 class SlotStats:
-    """What one slot did since the worker was made, and what it runs now (job_id and kind: None while it is free).
+    """What one slot has done since the worker was made, and the job that it runs now (None while the slot is free).
 
-    running_for: seconds since the present run began; 0 before it did.
+    running_for: seconds since the present run started; 0 before its start.
     """
 
     number: int
@@ -30,19 +30,20 @@ class SlotStats:
 
 
 class Slot:
-    """A place for one run at a time."""
+    """Room for one run at a time."""
 
-    __slots__ = ("counts", "number", "retired", "run", "seconds")
+    __slots__ = ("counts", "job", "number", "retired", "seconds", "started")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.retired = False
-        self.run: Run | None = None
+        self.job: ClaimedJob | None = None
+        self.started = 0.0
         self.seconds = 0.0
         self.counts = dict.fromkeys(Ending, 0)
 
     def stats(self) -> WorkerStats:
-        """Return the counts as they stand."""
+        """Return the present counts."""
         counts = self.counts
         return WorkerStats(
             completed=counts[Ending.COMPLETE],
@@ -51,13 +52,21 @@ class Slot:
             aborted=counts[Ending.ABORT],
             disabled=counts[Ending.DISABLE],
             released=counts[Ending.RELEASE],
-            running=self.run is not None,
+            running=self.job is not None,
             busy_seconds=self.seconds,
         )
 
+    def describe(self, now: float) -> SlotStats:
+        """Return the counts and the present job. now: seconds of `time.monotonic`, as the event loop counts them."""
+        job = self.job
+        if job is None:
+            return SlotStats(number=self.number, stats=self.stats())
+        running_for = now - self.started if self.started else 0.0
+        return SlotStats(number=self.number, stats=self.stats(), job_id=job.id, kind=job.kind, running_for=running_for)
+
 
 class Slots:
-    """All slots of a worker: numbered from 1, the free ones at hand, the retired ones remembered in the sums."""
+    """All slots of a worker, numbered from 1: the free ones, the busy ones, and the sums of the retired ones."""
 
     def __init__(self, count: int) -> None:
         self._slots: list[Slot] = []
@@ -65,7 +74,7 @@ class Slots:
         self._past = WorkerStats()
         self.free: list[Slot] = []
         self.unstarted = Slot(0)
-        """Counts what ended without ever having had a slot: jobs handed back, jobs past their deadline."""
+        """Counts jobs that ended without a slot: handed back, or past their deadline."""
         self.unknown_kinds: dict[str, int] = {}
         self.resize(count)
 
@@ -74,23 +83,24 @@ class Slots:
 
     @property
     def used(self) -> int:
-        """How many runs hold a slot, those of retired slots included."""
+        """The number of slots that run a job, retired slots included."""
         return len(self._slots) - len(self.free) + len(self._retired)
 
     def resize(self, count: int) -> None:
-        """Have this many slots. Those with the highest numbers go first; a busy one goes when its run has ended."""
+        """Have this many slots. The highest numbers retire first; a busy slot retires when its run has ended."""
         while len(self._slots) > count:
             slot = self._slots.pop()
             slot.retired = True
-            if slot.run is None:
+            if slot.job is None:
                 self.free.remove(slot)
                 self._past += slot.stats()
             else:
                 self._retired.append(slot)
         while len(self._slots) < count:
-            self._slots.append(self._come_back(len(self._slots) + 1))
+            self._slots.append(self._make(len(self._slots) + 1))
 
-    def _come_back(self, number: int) -> Slot:
+    def _make(self, number: int) -> Slot:
+        """Return the retired slot of this number if it still runs a job, or a new free one."""
         for slot in self._retired:
             if slot.number == number:
                 slot.retired = False
@@ -100,48 +110,42 @@ class Slots:
         self.free.insert(0, slot)
         return slot
 
+    def take(self, job: ClaimedJob) -> Slot:
+        """Give a job a free slot; there must be one."""
+        slot = self.free.pop()
+        slot.job = job
+        slot.started = 0.0
+        return slot
+
     def give_back(self, slot: Slot) -> None:
-        """Make a slot free whose run has ended."""
-        slot.run = None
+        """Free the slot of a run that has ended."""
+        slot.job = None
         if slot.retired:
             self._retired.remove(slot)
             self._past += slot.stats()
         else:
             self.free.append(slot)
 
-    def count(self, run: Run, ending: Ending) -> None:
-        """Count how a run ended, once the storage has said so."""
-        slot = run.slot or self.unstarted
+    def count(self, slot: Slot | None, ending: Ending, seconds: float) -> None:
+        """Count a settled run of so many seconds, where it ran."""
+        slot = slot or self.unstarted
         slot.counts[ending] += 1
-        slot.seconds += run.seconds
-        if slot.retired and slot.run is None:
-            # The slot's sums were taken when it went; what came after is added by itself.
+        slot.seconds += seconds
+        if slot.retired and slot.job is None:
+            # The slot's counts were added up when it retired; this one came later.
             late = Slot(slot.number)
             late.counts[ending] += 1
-            late.seconds += run.seconds
+            late.seconds += seconds
             self._past += late.stats()
 
     def stats(self) -> WorkerStats:
-        """Return the sums over all slots there are and were. May be called from any thread."""
+        """Return the sums over all present and retired slots. May be called from any thread."""
         total = self._past + self.unstarted.stats()
         for slot in [*self._slots, *self._retired]:
             total += slot.stats()
         return total + WorkerStats(unknown_kinds=dict(self.unknown_kinds))
 
     def each(self) -> list[SlotStats]:
-        """Return what each slot did and does."""
+        """Return the counts and the present job of each slot."""
         now = time.monotonic()
-        return [_look(slot, now) for slot in self._slots]
-
-
-def _look(slot: Slot, now: float) -> SlotStats:
-    run = slot.run
-    if run is None:
-        return SlotStats(number=slot.number, stats=slot.stats())
-    return SlotStats(
-        number=slot.number,
-        stats=slot.stats(),
-        job_id=run.job.id,
-        kind=run.job.kind,
-        running_for=now - run.started if run.started else 0.0,
-    )
+        return [slot.describe(now) for slot in self._slots]

@@ -7,20 +7,20 @@ import gc
 import logging
 import os
 import socket
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 from uuid import UUID
 
 from jobq_core.checks import Seconds, check_seconds
 from jobq_core.errors import ConfigurationError
 from jobq_core.events import EventSource, WorkerStarted, WorkerStopped
 from jobq_core.ids import new_id
-from jobq_core.job import Job, JobDefinition
+from jobq_core.job import Job
+from jobq_core.lifecycle import Lifecycle
+from jobq_core.owned_storage import OwnedStorage
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import QueueStorage
-from jobq_core.urls import as_storage, open_storage
 from jobq_worker.handlers import Handlers
 from jobq_worker.health import WorkerHealth, WorkerState
 from jobq_worker.options import WorkerKeywords, WorkerOptions, check_concurrency, check_options
@@ -34,10 +34,11 @@ logger = logging.getLogger("jobq.worker")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class JobQueueWorker(EventSource):
+class JobQueueWorker(Lifecycle, EventSource):
     """Runs jobs: `async with JobQueueWorker(storage, jobs=[…])`, or `start()` and `stop()`, or `run()` until a signal.
 
-    storage: a URL, which is opened at each start and closed at each stop, or an open storage, which stays the caller's.
+    storage: a URL, which is opened at each start and closed at each stop; an open storage, which stays the caller's; or
+        None for the URL in the environment variable JOBQ_STORAGE.
     options: all options as one checked value, instead of keywords.
 
     The keywords are the fields of `WorkerOptions`: jobs, queues, concurrency, limiter, retention, name,
@@ -45,9 +46,11 @@ class JobQueueWorker(EventSource):
     not exist or cannot work.
     """
 
+    _noun = "worker"
+
     def __init__(
         self,
-        storage: QueueStorage | str,
+        storage: QueueStorage | str | None = None,
         options: WorkerOptions | None = None,
         **keywords: Unpack[WorkerKeywords],
     ) -> None:
@@ -57,31 +60,28 @@ class JobQueueWorker(EventSource):
         elif keywords:
             raise ConfigurationError(f"{', '.join(keywords)}: give either options or keywords, not both")
         self._options = options
-        self._url = storage if isinstance(storage, str) else None
-        self._storage = as_storage(storage)
-        self._opened = False
+        self._owned = OwnedStorage(storage)
         self._handlers = Handlers(options.jobs)
         self._slots = Slots(options.concurrency)
         self._outages = Outages(f"worker {options.name}")
         self._state: WorkerState = "new"
         self._session: WorkerSession | None = None
-        self._starting: asyncio.Future[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
-        self._id: UUID | None = None
+        self._last_id: UUID | None = None
 
     @property
     def id(self) -> UUID | None:
-        """The id under which it is (or was last) registered; None before the first start."""
-        return self._id if self._session is None else self._session.registration.id
+        """The id of the present registration, or the last one; None before the first start."""
+        return self._last_id if self._session is None else self._session.registration.id
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """The worker's name in logs and lists."""
         return self._options.name
 
     @property
     def queues(self) -> tuple[str, ...]:
-        """Where it takes jobs from."""
+        """The queues that it takes jobs from."""
         return self._options.queues or self._handlers.queues()
 
     @property
@@ -89,44 +89,43 @@ class JobQueueWorker(EventSource):
         """How many jobs it may run at the same time."""
         return len(self._slots)
 
+    @property
+    def storage(self) -> QueueStorage:
+        """The storage of its jobs. A storage given by URL is open while the worker runs."""
+        return self._owned.storage
+
     def handles(self, job_type: type[Job[Any]]) -> Callable[[F], F]:
-        """Supply the body of a bare contract, a Job class without `execute`, by decorating a function of it.
+        """Decorate a function as the handler of a Job class that has no `execute`.
 
         The function takes (job) or (job, context), and may be a coroutine function. Raises ConfigurationError for a
-        kind that has a body, and once the worker has started.
+        kind that has a handler, and while the worker runs.
         """
 
-        def supply(body: F) -> F:
+        def supply(function: F) -> F:
             if self._state not in ("new", "stopped"):
-                raise ConfigurationError("handlers are supplied before the worker starts")
-            self._handlers.supply(job_type, body)
-            return body
+                raise ConfigurationError("a handler must be supplied before the worker starts")
+            self._handlers.supply(job_type, function)
+            return function
 
         return supply
 
+    # Start and stop
+
     async def start(self) -> None:
-        """Register and begin to claim.
+        """Register and begin to claim; does nothing if the worker runs.
 
-        Raises ConfigurationError for jobs that cannot run here, StorageError for a storage that cannot be used; the
-        worker is then as it was before."""
-        if self._state not in ("new", "stopped"):
-            raise ConfigurationError(f"the worker is {self._state}; stop it before it is started again")
+        Raises ConfigurationError for jobs that cannot run here and on another event loop than the one that it runs on;
+        StorageError for a storage that cannot be used. After an error, nothing is left open.
+        """
+        await super().start()
+
+    async def _start(self) -> None:
+        if self._stopping is not None:
+            await asyncio.wait([self._stopping])
         definitions = self._handlers.definitions()
-        before, self._state = self._state, "starting"
-        self._starting = starting = asyncio.get_running_loop().create_future()
-        try:
-            await self._start(definitions)
-        except BaseException:
-            self._state = before
-            raise
-        finally:
-            self._starting = None
-            starting.set_result(None)
-
-    async def _start(self, definitions: Sequence[JobDefinition]) -> None:
         info = WorkerInfo(
             id=new_id(),
-            name=self._options.name,
+            name=self.name,
             host=socket.gethostname(),
             pid=os.getpid(),
             queues=self.queues,
@@ -134,90 +133,107 @@ class JobQueueWorker(EventSource):
             concurrency=len(self._slots),
             lost_after=self._options.lost_after,
         )
-        if self._url is not None and self._opened:
-            self._storage = open_storage(self._url)
-        session = WorkerSession(
-            self._storage,
-            info,
-            handlers=self._handlers,
-            slots=self._slots,
-            events=self,
-            limiter=self._options.limiter,
-            retention=self._options.retention_of(self.queues),
-            outages=self._outages,
-            heartbeat_interval=self._options.heartbeat_interval,
-            poll_interval=self._options.poll_interval,
-        )
+        before, self._state = self._state, "starting"
         try:
-            await self._open()
+            await self._owned.open()
+            session = WorkerSession(self.storage, info, self._options, self._handlers, self._slots, self, self._outages)
             await session.start()
         except BaseException:
-            await self._close()
+            self._state = before
+            await self._owned.close()
             raise
-        self._session, self._id, self._stopping = session, info.id, None
-        self._state = "running"
-        for warning in self._storage.warnings:
-            logger.warning("worker %s: %s", self._options.name, warning)
+        self._session, self._last_id, self._state = session, info.id, "running"
+        self._log_start(info)
+        self.emit(WorkerStarted(worker=info.id, name=self.name))
+
+    def _log_start(self, info: WorkerInfo) -> None:
+        for warning in self.storage.warnings:
+            logger.warning("worker %s: %s", self.name, warning)
+        self._warn_of_unused_queues()
         logger.info(
             "worker %s (%s) started: %d at a time, queues %s, on %s",
-            self._options.name,
+            self.name,
             info.id,
             len(self._slots),
             ", ".join(info.queues),
-            self._storage.url,
+            self.storage.url,
         )
-        self.emit(WorkerStarted(worker=info.id, name=self._options.name))
+
+    def _warn_of_unused_queues(self) -> None:
+        """Warn of queues to which none of the jobs goes by its declaration; it is likely that their names are wrong."""
+        declared = self._handlers.declared_queues()
+        if declared is None:
+            return  # some job goes to whatever queue its client uses
+        for queue in self._options.queues or ():
+            if queue not in declared:
+                logger.warning(
+                    "worker %s serves queue %r, but its jobs declare %s: is the name right?",
+                    self.name,
+                    queue,
+                    ", ".join(map(repr, declared)),
+                    extra={"queue": queue},
+                )
 
     async def stop(self, timeout: Seconds | None = None) -> None:
         """Claim no more, let running jobs end for up to `timeout` seconds, then stop the others and hand them back.
 
-        timeout: default stop_timeout. A second call while it stops shortens the wait. Does nothing on a worker that
-        does not run."""
-        patience = self._options.stop_timeout if timeout is None else check_seconds(timeout, "timeout")
-        if self._starting is not None:
-            await asyncio.wait([self._starting])
-        session = self._session
-        if session is None:
-            return
-        if self._stopping is None:
+        timeout: default stop_timeout. A second call meanwhile shortens the wait; one during a start waits for it. Does
+        nothing if the worker does not run.
+        """
+        seconds = self._options.stop_timeout if timeout is None else check_seconds(timeout, "timeout")
+        while self._stopping is None:
+            if self._loop is None and not self._changing.locked():
+                return
+            if self._loop is None:
+                async with self._changing:
+                    continue  # the start that was under way has ended
+            self._check_loop(self._loop)
+            self._loop = None
+            assert self._session is not None
             self._state = "stopping"
-            session.halt(patience)
-            self._stopping = asyncio.get_running_loop().create_task(self._stop(session), name="jobq stop")
+            self._session.halt(seconds)
+            self._stopping = asyncio.get_running_loop().create_task(self._stop(), name="jobq stop")
+            break
         else:
-            session.hurry(patience)
-        # Shielded: a caller that is cancelled must not leave half a worker behind.
+            if self._session is not None:
+                self._session.hurry(seconds)
+        # Shielded: a caller that is cancelled must not leave the worker half stopped.
         await asyncio.shield(self._stopping)
 
-    async def _stop(self, session: WorkerSession) -> None:
+    async def _stop(self) -> None:
+        session = self._session
+        assert session is not None
         try:
             await session.stop()
         finally:
-            self._id = session.registration.id
+            self._last_id = session.registration.id
             self._session = None
             self._state = "stopped"
             try:
-                await self._close()
+                await self._owned.close()
             finally:
-                self._tell_stopped(self._id)
+                self._stopping = None
+                self._report_stop(self._last_id)
 
-    def _tell_stopped(self, id: UUID) -> None:
+    def _report_stop(self, id: UUID) -> None:
         stats = self.stats()
         logger.info(
             "worker %s (%s) stopped: %d completed, %d failed, %d retried, %d handed back",
-            self._options.name,
+            self.name,
             id,
             stats.completed,
             stats.failed,
             stats.retried,
             stats.released,
         )
-        self.emit(WorkerStopped(worker=id, name=self._options.name, stats=stats))
+        self.emit(WorkerStopped(worker=id, name=self.name, stats=stats))
         self.close_events()
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then stop as `stop()` does; a second signal stops at once.
+        """Start, unless the worker runs, and serve until SIGTERM or SIGINT; then stop as `stop()` does.
 
-        Returns when the worker has stopped, by a signal or by `stop()`. Raises what `start` raises.
+        A second signal stops at once. Returns when the worker has stopped, by a signal or by `stop()`. Raises what
+        `start` raises.
         """
         with Signals() as signals:
             await self.start()
@@ -246,10 +262,12 @@ class JobQueueWorker(EventSource):
             over.cancel()
             cancel()
 
-    def resize(self, concurrency: int) -> None:
-        """Run this many jobs at the same time from now on; 0 pauses. Jobs that run beyond it are let end.
+    # While it runs
 
-        Raises ConfigurationError for a negative number.
+    def resize(self, concurrency: int) -> None:
+        """Run this many jobs at the same time from now on; 0 pauses. Jobs beyond it run to their end.
+
+        Raises ConfigurationError for a number below 0 or above 100,000.
         """
         count = check_concurrency(concurrency)
         if self._session is None:
@@ -258,15 +276,15 @@ class JobQueueWorker(EventSource):
             self._session.resize(count)
 
     def stats(self) -> WorkerStats:
-        """Return what it did since it was made, over all its starts."""
+        """Return the worker's counts since it was made, over all its starts."""
         return self._slots.stats()
 
     def slots(self) -> list[SlotStats]:
-        """Return what each of its slots did and does."""
+        """Return the counts and the present job of each slot."""
         return self._slots.each()
 
     def health(self) -> WorkerHealth:
-        """Return how it is."""
+        """Return whether the worker runs, counts as alive, and reaches its storage."""
         session, outages = self._session, self._outages
         return WorkerHealth(
             state=self._state,
@@ -279,34 +297,16 @@ class JobQueueWorker(EventSource):
             storage_errors=outages.errors,
             leads=session is not None and session.maintenance.leads,
             running=self._slots.used,
-            buffered=0 if session is None else len(session.runner.buffer),
-            warnings=self._storage.warnings,
+            buffered=0 if session is None else len(session.pipeline.claimed),
+            warnings=self.storage.warnings,
         )
-
-    async def _open(self) -> None:
-        if self._url is not None:
-            self._opened = True
-            await self._storage.open()
-
-    async def _close(self) -> None:
-        if self._url is not None:
-            await self._storage.close()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
 
 @contextmanager
 def _frozen() -> Generator[None]:
-    """Take what is there now out of the collector's sight, unless somebody did so before; undone at the end.
+    """Exempt all present objects from garbage collection, unless the program has done so; undone at the end.
 
-    What a worker's process has imported is most of what each full collection would walk through, for nothing.
+    They are mostly what the process has imported, and make up most of what each full collection would look at.
     """
     if gc.get_freeze_count():
         yield

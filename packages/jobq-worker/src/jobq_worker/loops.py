@@ -1,0 +1,95 @@
+"""`Loop`: the background loop of a worker's components (wait, act, back off); and `retry`, which acts once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from jobq_worker.outages import Outages
+
+UNTIL_WOKEN: Final = float("inf")
+"""The pause of a loop that acts when it is woken, and at no other time."""
+
+
+class Loop:
+    """Calls `work(woken)` again and again: after the seconds that it returned, or when `wake` is called.
+
+    woken: whether `wake` was called since the last call, or that call failed. Work that returns None ends the loop. An
+    exception never does: it is recorded as an outage of `part`, and the next call follows after a backoff.
+    """
+
+    def __init__(self, part: str, work: Callable[[bool], Awaitable[float | None]], outages: Outages) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._part = part
+        self._work = work
+        self._outages = outages
+        self._woken = False
+        self._hurried = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._backing_off = False
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the loop waits for its next call, so that `wake` has an effect at once."""
+        return self._waiter is not None and not self._backing_off
+
+    def wake(self) -> None:
+        """Call `work` at once, or again if it is under way; a backoff is not cut short. Call it on the event loop."""
+        self._woken = True
+        if not self._backing_off:
+            self._continue()
+
+    def hurry(self) -> None:
+        """Call `work` at once, and cut the present backoff, or the next one, short."""
+        self._woken = self._hurried = True
+        self._continue()
+
+    async def run(self) -> None:
+        """Work until `work` returns None, or until cancelled."""
+        while True:
+            woken, self._woken = self._woken, False
+            try:
+                pause = await self._work(woken)
+            except Exception as error:  # noqa: BLE001  (logged as an outage; the loop goes on)
+                await self._back_off(self._outages.record_failure(self._part, error))
+                continue
+            if pause is None:
+                return
+            if pause > 0 and not self._woken:
+                await self._wait(pause)
+
+    async def _back_off(self, seconds: float) -> None:
+        self._backing_off = True
+        try:
+            if not self._hurried:
+                await self._wait(seconds)
+        finally:
+            self._backing_off = self._hurried = False
+        self._woken = True
+
+    async def _wait(self, seconds: float) -> None:
+        waiter = self._waiter = self._loop.create_future()
+        timer = None if seconds == UNTIL_WOKEN else self._loop.call_later(seconds, self._continue)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _continue(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+async def retry(part: str, work: Callable[[], Awaitable[object]], outages: Outages) -> None:
+    """Call `work` until it succeeds, with a backoff after each failure."""
+    while True:
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001  (logged as an outage; the work is tried again)
+            await asyncio.sleep(outages.record_failure(part, error))
+        else:
+            outages.record_success(part)
+            return

@@ -1,0 +1,218 @@
+"""`Pipeline`: the runs of a session on their way: claimed ─► running ─► finished.
+
+The fetcher puts claimed jobs in and takes finished runs out; the runner starts claimed jobs; the lease monitor stops
+runs. They share the pipeline and do not know each other: each is told of a change by the one signal `changed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from jobq_core.storage import ClaimedJob, Settlement
+from jobq_worker.prefetch import LimiterGate
+from jobq_worker.run import Run, Stop, log_fields
+from jobq_worker.settlements import released, stopped
+from jobq_worker.slots import Slots
+
+logger = logging.getLogger("jobq.worker")
+
+GRACE_SECONDS: Final = 1.0
+"""Time that a handler past its time limit has to end before its run is settled without it."""
+
+
+class Pipeline:
+    """The claimed jobs that wait for a slot, the running ones, and the finished ones whose settlement is due.
+
+    gate: the limiter, if there is one; it is told of every job that does not start, and of every end.
+    """
+
+    def __init__(self, slots: Slots, gate: LimiterGate | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._slots = slots
+        self._gate = gate
+        self._listeners: list[Callable[[], None]] = []
+        self.claimed: deque[Run] = deque()
+        self.running: dict[Run, None] = {}
+        """In the order of their starts. A run past its time limit stays until its handler ends. The keys are runs and
+        not leases: a restored database may give the lease of a run that goes on here to another run."""
+        self.finished: deque[Run] = deque()
+        self.unmarked: set[Run] = set()
+        """The running ones whose start is not yet marked in the storage: their handlers have not been started."""
+        self.limited: set[Run] = set()
+        """The running ones whose start the limiter is being told of: their handlers have not been started."""
+        self.draining = False
+
+    def now(self) -> float:
+        """Return the event loop's time, by which runs are timed."""
+        return self._loop.time()
+
+    # The signal
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever jobs were claimed, a run ended, or a slot became free."""
+        self._listeners.append(listener)
+
+    def changed(self) -> None:
+        """Tell the listeners, in the order in which they registered."""
+        for listener in self._listeners:
+            listener()
+
+    # Claimed
+
+    def take(self, jobs: Iterable[ClaimedJob], at: float) -> None:
+        """Take claimed jobs in. at: the loop's time before the claim."""
+        now = self._loop.time()
+        for job in jobs:
+            self.claimed.append(Run(job, now, None if job.deadline_in is None else at + job.deadline_in))
+        if self.draining:
+            self.give_back()
+        else:
+            self.changed()
+
+    def recover(self, jobs: Iterable[ClaimedJob], at: float) -> None:
+        """Take jobs in whose claim was not answered; with a limiter, which granted them no start, hand them back."""
+        if self._gate is None:
+            self.take(jobs, at)
+            return
+        for job in jobs:
+            self._settle(Run(job, at), released(job))
+        self.changed()
+
+    def give_back(self) -> None:
+        """Hand all claimed jobs back that wait for a slot; their attempts do not count."""
+        while self.claimed:
+            run = self.claimed.popleft()
+            self.end_unstarted(run, released(run.job))
+        self.changed()
+
+    def end_unstarted(self, run: Run, settlement: Settlement | None) -> None:
+        """Settle a job that was taken out of `claimed` and never got a slot; call `changed` afterwards."""
+        self._release_grants(1)
+        self._settle(run, settlement)
+
+    # Running
+
+    def end(self, run: Run) -> None:
+        """Take a run whose handler has ended, or was never started; `run.outcome` says how it is settled."""
+        slot = run.slot
+        assert slot is not None
+        unmarked = run in self.unmarked
+        if unmarked:
+            self.unmarked.remove(run)
+        run.unlink()
+        run.arguments = None
+        if run not in self.running:
+            return  # it was abandoned
+        del self.running[run]
+        if not run.over:
+            if run.started:
+                run.seconds = self._loop.time() - run.started
+            self._settle(run, run.outcome)
+        self._slots.give_back(slot)
+        if unmarked:
+            self._release_grants(1)
+        else:
+            self._release_limiter()
+        self.changed()
+
+    def end_before_start(self, run: Run, why: Stop) -> None:
+        """End a run that has a slot and whose handler was not started."""
+        run.stop = why
+        run.outcome = stopped(run, None)
+        self.end(run)
+
+    def stop(self, run: Run, why: Stop) -> None:
+        """Ask a run to stop, or take a claimed job out. The first reason stays, except that LOST replaces all."""
+        if run.slot is None:
+            self.claimed.remove(run)
+            run.stop = why
+            self.end_unstarted(run, stopped(run, None))
+            self.changed()
+        elif run in self.unmarked:
+            self.end_before_start(run, why)
+        else:
+            self._stop_running(run, why)
+
+    def _stop_running(self, run: Run, why: Stop) -> None:
+        asked = run.stop is not None
+        if asked and why is not Stop.LOST:
+            return
+        run.stop = why
+        if run.timer is not None:
+            run.timer.cancel()
+            run.timer = None
+        if why in (Stop.TIMEOUT, Stop.DEADLINE):
+            run.timer = self._loop.call_later(GRACE_SECONDS, self._settle_without_end, run)
+        if not asked and run not in self.limited:
+            run.handler.executor.stop(run)
+
+    def stop_all(self, why: Stop) -> None:
+        """Ask every run to stop. Claimed jobs are forgotten (LOST) or handed back (any other reason)."""
+        for run in list(self.running):
+            self.stop(run, why)
+        if why is Stop.LOST:
+            self._release_grants(len(self.claimed))
+            for run in self.claimed:
+                run.over = True  # an answer about its lease that is under way must not act on it
+            self.claimed.clear()
+        else:
+            self.give_back()
+
+    def abandon(self) -> None:
+        """Settle all running jobs without waiting for their handlers, and free their slots."""
+        for run in list(self.running):
+            self._settle_without_end(run)
+            run.unlink()
+            assert run.slot is not None
+            self._slots.give_back(run.slot)
+            self._release_limiter()
+        self.running.clear()
+        self.changed()
+
+    def _settle_without_end(self, run: Run) -> None:
+        """Settle a run whose handler goes on although it was asked to stop."""
+        if run.timer is not None:
+            run.timer.cancel()
+            run.timer = None
+        if run.over or run not in self.running:
+            return
+        if run.started:
+            run.seconds = self._loop.time() - run.started
+        logger.warning(
+            "job %s (%s) was asked to stop and is still running; its run is settled without it",
+            run.job.id,
+            run.job.kind,
+            extra=log_fields(run.job),
+        )
+        self._settle(run, stopped(run, None))
+        self.changed()
+
+    # Finished
+
+    def leases(self) -> list[int]:
+        """Return the leases of all runs here: claimed, running, and finished but not settled."""
+        return [run.job.lease for runs in (self.claimed, self.running, self.finished) for run in runs]
+
+    def _settle(self, run: Run, settlement: Settlement | None) -> None:
+        run.over = True
+        run.settlement = settlement
+        if settlement is not None:
+            self.finished.append(run)
+
+    # The limiter
+
+    def _release_grants(self, count: int) -> None:
+        if self._gate is not None and count:
+            self._gate.start_call(self._gate.limiter.release(count))
+
+    def _release_limiter(self) -> None:
+        if self._gate is not None:
+            self._gate.start_call(self._finish_limited(self._gate))
+
+    async def _finish_limited(self, gate: LimiterGate) -> None:
+        await gate.limiter.finished(1)
+        self.changed()
