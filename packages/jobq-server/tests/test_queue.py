@@ -198,7 +198,7 @@ async def test_before_its_start_and_after_its_stop_it_is_closed(bench: Any) -> N
 
 async def test_a_start_that_fails_leaves_nothing_running() -> None:
     queue = JobQueue("mail")
-    with pytest.raises(ConfigurationError, match="knows no job to run"):
+    with pytest.raises(ConfigurationError, match="has no job to run"):
         await queue.start()
     with pytest.raises(ClosedError):
         await queue.client.counts()

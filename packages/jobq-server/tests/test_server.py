@@ -288,7 +288,7 @@ async def test_a_storage_object_stays_open(storage: MemoryQueueStorage, bench: A
 
 async def test_a_server_that_cannot_start_leaves_nothing_open() -> None:
     server = JobQueueServer("memory://")
-    with pytest.raises(ConfigurationError, match="knows no job to run"):
+    with pytest.raises(ConfigurationError, match="has no job to run"):
         await server.start()
     with pytest.raises(ClosedError):
         await server.storage.now()

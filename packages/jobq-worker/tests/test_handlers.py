@@ -112,7 +112,7 @@ async def test_handlers_are_supplied_before_the_start(storage: Probe) -> None:
 
 
 async def test_a_worker_without_anything_to_run_does_not_start(storage: Probe) -> None:
-    with pytest.raises(ConfigurationError, match="knows no job to run"):
+    with pytest.raises(ConfigurationError, match="has no job to run"):
         await JobQueueWorker(storage).start()
     with pytest.raises(ConfigurationError, match=r"'Thumbnail' needs @worker.handles"):
         await JobQueueWorker(storage, jobs=[Thumbnail]).start()

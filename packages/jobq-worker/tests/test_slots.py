@@ -9,7 +9,8 @@ from jobq_worker.slots import Slots
 
 def run_in(slots: Slots) -> Run:
     run = Run(ClaimedJob(new_id(), 1, "default", "x", b"{}", 1, 10), 0.0)
-    run.slot = slots.take(run.job)
+    run.slot = slots.free.pop()
+    run.slot.job = run.job
     run.seconds = 2.0
     return run
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from jobq_worker.run import Run
 from jobq_worker.settlements import raised, returned
 
 
-async def invoke_coroutine(run: Run) -> None:
-    """Call an async handler and set the outcome."""
+async def invoke_coroutine(run: Run, ended: Callable[[Run], None]) -> None:
+    """Call an async handler, set the outcome, and call `ended`."""
     handler = run.handler
     try:
         run.arguments = arguments = handler.definition.decode_arguments(run.job.arguments)
@@ -20,6 +22,8 @@ async def invoke_coroutine(run: Run) -> None:
         if isinstance(error, GeneratorExit) and run.task is not None and run.task.get_loop().is_closed():
             raise  # the interpreter discards the task of a closed loop: nothing is left to settle
         run.outcome = raised(run, error, told=run.stop is not None)
+    run.task = None
+    ended(run)
 
 
 def invoke_function(run: Run) -> None:

@@ -28,11 +28,8 @@ class Loop:
         self._hurried = False
         self._waiter: asyncio.Future[None] | None = None
         self._backing_off = False
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the loop waits for its next call, so that `wake` has an effect at once."""
-        return self._waiter is not None and not self._backing_off
+        self.is_waiting = False
+        """Whether the loop waits, so that `wake` has an effect at once."""
 
     def wake(self) -> None:
         """Call `work` at once, or again if it is under way; a backoff is not cut short. Call it on the event loop."""
@@ -70,11 +67,13 @@ class Loop:
 
     async def _wait(self, seconds: float) -> None:
         waiter = self._waiter = self._loop.create_future()
+        self.is_waiting = not self._backing_off
         timer = None if seconds == UNTIL_WOKEN else self._loop.call_later(seconds, self._continue)
         try:
             await waiter
         finally:
             self._waiter = None
+            self.is_waiting = False
             if timer is not None:
                 timer.cancel()
 

@@ -100,7 +100,7 @@ class Pipeline:
         """Take a run whose handler has ended, or was never started; `run.outcome` says how it is settled."""
         slot = run.slot
         assert slot is not None
-        unmarked = run in self.unmarked
+        unmarked = bool(self.unmarked) and run in self.unmarked
         if unmarked:
             self.unmarked.remove(run)
         run.unlink()
@@ -111,13 +111,17 @@ class Pipeline:
         if not run.over:
             if run.started:
                 run.seconds = self._loop.time() - run.started
-            self._settle(run, run.outcome)
+            run.over, run.settlement = True, run.outcome
+            if run.outcome is not None:
+                self.finished.append(run)
         self._slots.give_back(slot)
-        if unmarked:
-            self._release_grants(1)
-        else:
-            self._release_limiter()
-        self.changed()
+        if self._gate is not None:
+            if unmarked:
+                self._release_grants(1)
+            else:
+                self._release_limiter()
+        for listener in self._listeners:  # as `changed`, once per job
+            listener()
 
     def end_before_start(self, run: Run, why: Stop) -> None:
         """End a run that has a slot and whose handler was not started."""

@@ -35,7 +35,7 @@ class Executor(abc.ABC):
     """Runs handlers, one per run. All methods are called on the event loop and return at once.
 
     When a handler has ended, the executor calls the function it was made with, once, on the event loop; the run's
-    `outcome` is then set (None: settle nothing). A closed executor no longer calls it.
+    `outcome` is then set (None: settle nothing). Runs that were abandoned before may end unnoticed.
     """
 
     name: ClassVar[str]

@@ -52,12 +52,15 @@ class Runner:
         self._gate = gate
         self._start_marks = start_marks
         self._reporter = reporter
+        self._debug = logger.isEnabledFor(logging.DEBUG)
         self._unknown = UnknownKinds(slots.unknown_kinds)
         pipeline.on_change(self._pump)
 
     def _pump(self) -> None:
         """Start claimed jobs while there are free slots and the leases are certain to stand."""
         claimed, free = self._pipeline.claimed, self._slots.free
+        if not claimed or not free:
+            return
         unstarted = False
         while claimed and free and self._registration.is_alive():
             run = claimed.popleft()
@@ -81,10 +84,12 @@ class Runner:
         return Settlement(job.id, job.lease, Ending.RELEASE, when=delay, reason=UNKNOWN_KIND)
 
     def _start(self, run: Run) -> None:
-        run.slot = self._slots.take(run.job)
-        self._pipeline.running[run] = None
+        pipeline = self._pipeline
+        slot = run.slot = self._slots.free.pop()
+        slot.job = run.job
+        pipeline.running[run] = None
         if run.job.needs_start_mark:
-            self._pipeline.unmarked.add(run)
+            pipeline.unmarked.add(run)
             self._start_marks.ask(run, self._marked)
         else:
             self._start_in_limit(run)
@@ -129,13 +134,12 @@ class Runner:
     def _begin(self, run: Run) -> None:
         job = run.job
         run.started = self._loop.time()
-        if run.slot is not None:
-            run.slot.started = run.started
+        run.slot.started = run.started  # type: ignore[union-attr]  # it has had its slot since _start
         if run.handler.definition.wants_context:
             run.context = self._context(run)
         if job.timeout is not None or run.due is not None:
             self._set_timer(run)
-        if logger.isEnabledFor(logging.DEBUG):
+        if self._debug:
             logger.debug("job %s (%s) started, attempt %d", job.id, job.kind, job.attempt, extra=log_fields(job))
         if self._events.wants(JobStarted):
             worker = self._registration.id

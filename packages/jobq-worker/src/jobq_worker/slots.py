@@ -110,16 +110,9 @@ class Slots:
         self.free.insert(0, slot)
         return slot
 
-    def take(self, job: ClaimedJob) -> Slot:
-        """Give a job a free slot; there must be one."""
-        slot = self.free.pop()
-        slot.job = job
-        slot.started = 0.0
-        return slot
-
     def give_back(self, slot: Slot) -> None:
         """Free the slot of a run that has ended."""
-        slot.job = None
+        slot.job, slot.started = None, 0.0
         if slot.retired:
             self._retired.remove(slot)
             self._past += slot.stats()

@@ -25,16 +25,11 @@ class CoroutineExecutor(Executor):
     def __init__(self, ended: Callable[[Run], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._ended = ended
-        self._closed = False
         # Each run starts from the context in which the worker started, not from that of the previous run.
         self._context = contextvars.copy_context()
 
     def start(self, run: Run) -> None:
-        run.task = self._loop.create_task(self._perform(run), context=self._context.copy())
-
-    async def _perform(self, run: Run) -> None:
-        await invoke_coroutine(run)
-        self._end(run)
+        run.task = self._loop.create_task(invoke_coroutine(run, self._ended), context=self._context.copy())
 
     def stop(self, run: Run) -> None:
         if run.context is not None:
@@ -44,15 +39,10 @@ class CoroutineExecutor(Executor):
             run.task.cancel()
 
     def _end_unstarted(self, run: Run) -> None:
-        # A task that is cancelled before its first step never enters _perform.
+        # A task that is cancelled before its first step never enters invoke_coroutine.
         if run.task is not None:
             run.outcome = raised(run, asyncio.CancelledError(), told=True)
-            self._end(run)
-
-    def _end(self, run: Run) -> None:
-        run.task = None
-        if not self._closed:
             self._ended(run)
 
     def close(self) -> None:
-        self._closed = True
+        """Do nothing: the end of a run that the pipeline has abandoned changes nothing there."""
