@@ -71,7 +71,7 @@ async def test_a_clock_set_under_all_processes_of_a_file_takes_no_lease_and_keep
     working = machine.worker(slots=4).started()
     # One with a free slot asks for jobs all the time, would hear that it counts as lost, and beat. These are full, and
     # beat every few seconds, while the first one looks for the lost several times a second.
-    held = ["held0", "held1", "held2"]
+    held = ["held0"] if scale.is_smallest else ["held0", "held1", "held2"]
     holding = started(*(machine.worker("--queue", "held", slots=1, lost_after=30) for _ in held))
     await machine.hold(tmp_path / "gate", *held, queue="held")
     jobs = scale.times(100, least=60)
@@ -81,7 +81,7 @@ async def test_a_clock_set_under_all_processes_of_a_file_takes_no_lease_and_keep
         so_many = len(held) + jobs * place / (len(settings) + 1)
         await machine.until(lambda history, so_many=so_many: len(history.adds) > so_many)
         machine.clock.set(offset)
-        assert runs_of(machine, *held) == [1, 1, 1]
+        assert runs_of(machine, *held) == [1] * len(held)
     # What was delayed by the clock of thirty days ahead waits for thirty days; nothing else does.
     await machine.until(lambda history: len(history.adds) > so_many + 60)
     machine.clock.set("+0")
@@ -97,7 +97,7 @@ async def test_a_clock_set_under_all_processes_of_a_file_takes_no_lease_and_keep
     verdict = await machine.verdict(undisturbed=True)
     report("SQLite: clock set under all processes", tried=len(settings) + 2, **verdict.figures)
     assert verdict.text == ""
-    assert runs_of(machine, *held) == [1, 1, 1]
+    assert runs_of(machine, *held) == [1] * len(held)
     assert {run.pid for run in verdict.history.runs} == {worker.pid for worker in [working, *holding]}
     assert not any(final.lost for final in verdict.finals if final.token in held)
 

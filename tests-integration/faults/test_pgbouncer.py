@@ -5,12 +5,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 
-import psycopg
 import pytest
 import pytest_asyncio
+from comparison.parties import PostgresSchema
 from load import Load
 from pooler import Pooler
-from psycopg import sql
 from scaling import Scale
 
 from jobq_core.storage import QueueStorage
@@ -25,26 +24,30 @@ def pooler(postgres_server: ThrowawayPostgres) -> Iterator[Pooler]:
         yield pooler
 
 
-@pytest.fixture
-def schema(postgres_server: ThrowawayPostgres) -> Iterator[str]:
-    """A schema of the test's own, dropped in the end: the pooler would keep a database's connections open."""
-    name = f"jobq_{uuid.uuid4().hex[:12]}"
-    yield name
-    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name)))
+@pytest.fixture(scope="module")
+def name() -> str:
+    """The schema of all tests here: it is made once, and emptied for each."""
+    return f"jobq_{uuid.uuid4().hex[:12]}"
+
+
+@pytest_asyncio.fixture
+async def schema(postgres_server: ThrowawayPostgres, name: str) -> AsyncIterator[PostgresSchema]:
+    schema = PostgresSchema(postgres_server.dsn, name)
+    await schema.make()
+    await schema.empty()
+    await schema.let_clock_run()
+    yield schema
+    await schema.end()
 
 
 class TestPooledStorage(StorageContract):
     """Everything that every storage must do; a pooler alone passes no notifications, so these come directly."""
 
     @pytest_asyncio.fixture
-    async def storage(
-        self, pooler: Pooler, postgres_server: ThrowawayPostgres, schema: str
-    ) -> AsyncIterator[PostgresQueueStorage]:
-        self._pooled, self._direct = pooler.dsn, postgres_server.dsn
+    async def storage(self, pooler: Pooler, schema: PostgresSchema) -> AsyncIterator[PostgresQueueStorage]:
+        self._pooled, self._schema = pooler.dsn, schema
         self._moved = 0.0
-        storage = PostgresQueueStorage(pooler.dsn, schema=schema, listen_dsn=postgres_server.dsn)
-        await storage.migrate()
+        storage = PostgresQueueStorage(pooler.dsn, schema=schema.schema, listen_dsn=schema.dsn)
         async with storage:
             yield storage
             assert all(connection.pooled for connection, _ in storage._engine.pool._idle), (
@@ -53,22 +56,13 @@ class TestPooledStorage(StorageContract):
 
     async def second(self, storage: QueueStorage) -> QueueStorage:
         assert isinstance(storage, PostgresQueueStorage)
-        other = PostgresQueueStorage(self._pooled, schema=storage.schema, listen_dsn=self._direct)
+        other = PostgresQueueStorage(self._pooled, schema=storage.schema, listen_dsn=self._schema.dsn)
         await other.open()
         return other
 
     async def advance(self, storage: QueueStorage, seconds: float) -> None:
-        assert isinstance(storage, PostgresQueueStorage)
         self._moved += seconds
-        async with await psycopg.AsyncConnection.connect(self._direct, autocommit=True) as connection:
-            await connection.execute(
-                sql.SQL(
-                    "CREATE OR REPLACE FUNCTION {}() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE AS {}"
-                ).format(
-                    sql.Identifier(storage.schema, "clock"),
-                    sql.Literal(f"SELECT pg_catalog.clock_timestamp() + interval '{self._moved:.6f} seconds'"),
-                )
-            )
+        await self._schema.let_clock_run(self._moved)
 
 
 @pytest.fixture

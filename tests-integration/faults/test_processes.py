@@ -315,9 +315,12 @@ async def test_a_poison_job_ends_failed_and_harms_no_other(load: Load, report: A
     assert taken > lost, f"{taken} jobs were taken back, and {lost} of their runs count"
 
 
-async def test_twenty_processes_that_start_at_once_share_the_jobs(load: Load, report: Any, seed: int) -> None:
+async def test_many_processes_that_start_at_once_share_the_jobs(
+    load: Load, report: Any, seed: int, scale: Scale
+) -> None:
+    count = 8 if scale.is_smallest else 20
     await load.add([sleeping(token=f"s{n}", seconds=0.01) for n in range(500)])
-    workers = [load.worker(slots=2, lost_after=20) for _ in range(20)]
+    workers = [load.worker(slots=2, lost_after=20) for _ in range(count)]
     for worker in workers:
         worker.started(60)
     client = load.client(jobs=300, seed=seed, wait=True)
@@ -325,7 +328,7 @@ async def test_twenty_processes_that_start_at_once_share_the_jobs(load: Load, re
     await load.drained()
     end(workers)
     verdict = await load.verdict(limits=[Limit(name="slots", most=2, group=lambda run: run.pid)], undisturbed=True)
-    report("20 processes start at once", tried=1, **verdict.figures)
+    report(f"{count} processes start at once", tried=1, **verdict.figures)
     assert verdict.text == ""
 
 

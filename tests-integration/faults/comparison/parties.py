@@ -176,6 +176,13 @@ class PostgresSchema:
             "UPDATE {}.maintenance SET worker = NULL, expires_at = NULL",
         )
 
+    async def let_clock_run(self, ahead: float = 0.0) -> None:
+        """Let its clock run as the server's does, some seconds ahead of it."""
+        await self.execute(
+            "CREATE OR REPLACE FUNCTION {}.clock() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE "
+            f"AS 'SELECT pg_catalog.clock_timestamp() + interval ''{ahead:.6f} seconds'''"
+        )
+
     async def set_clock(self, now: int) -> None:
         """Let it be that many seconds since 1970."""
         await self.execute(
