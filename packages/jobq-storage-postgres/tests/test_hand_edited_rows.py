@@ -11,8 +11,8 @@ from psycopg import sql
 
 from jobq_core.errors import SchemaError
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import JobFilter
-from jobq_core.testing import ERROR, add_job, claim, new_job, read, register_worker, settle
+from jobq_core.storage import JobFilter, Settlement
+from jobq_core.testing import ERROR, add_job, claim, claim_one, new_job, read, register_worker, settle
 from jobq_storage_postgres import PostgresQueueStorage
 
 
@@ -40,8 +40,12 @@ async def edited(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[Edite
 @pytest.mark.parametrize(
     ("change", "value"),
     [
+        ("job SET kind", "no\x7fop"),
         ("job SET tags", "{NULL,a}"),
         ("job SET tags", "{{a,b},{c,d}}"),
+        ("job SET arguments", "[1e999]"),
+        ("job SET arguments", '"\\ud800"'),
+        ("job SET backoff", '"garbage"'),
         ("job SET deadline", "infinity"),
         ("job SET deadline", "-infinity"),
         ("job SET deadline", "4000-01-01 BC"),
@@ -49,61 +53,12 @@ async def edited(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[Edite
         ("job SET timeout", "NaN"),
         ("job SET timeout", "Infinity"),
         ("job SET timeout", "-1"),
-        ("ready SET attempt", "-5"),
-        ("ready SET run_at", "-infinity"),
-        ("ready SET position", "-9223372036854775807"),
-        ("ready SET priority", "10"),
-    ],
-    ids=str,
-)
-async def test_the_tables_refuse_a_value_that_statements_could_not_handle(
-    edited: Edited, change: str, value: str
-) -> None:
-    job = await add_job(edited.storage)
-    with pytest.raises(psycopg.errors.CheckViolation):
-        await edited.write(f"UPDATE {{}}.{change} = %s WHERE id = %s", value, job)  # type: ignore[arg-type]
-
-
-async def test_the_tables_refuse_such_values_of_running_waiting_and_finished_jobs_and_workers_too(
-    edited: Edited,
-) -> None:
-    storage = edited.storage
-    worker = await register_worker(storage)
-    running, finished = await add_job(storage), await add_job(storage)
-    claimed = {job.id: job for job in await claim(storage, worker)}
-    await settle(storage, worker, claimed[finished], Ending.FAIL, error=ERROR)
-    waiting = await add_job(storage, run_at=3600.0)
-    await storage.lead(worker.id, 60)
-    changes: list[tuple[LiteralString, Any]] = [
-        ("UPDATE {}.running SET attempt = 0 WHERE id = %s", running),
-        ("UPDATE {}.running SET started_at = 'infinity' WHERE id = %s", running),
-        ("UPDATE {}.waiting SET run_at = 'infinity' WHERE id = %s", waiting),
-        ("UPDATE {}.outcome SET finished_at = '-infinity' WHERE id = %s", finished),
-        ("UPDATE {}.attempt SET started_at = '10000-01-01' WHERE job = %s", finished),
-        ("UPDATE {}.worker SET beat_at = 'infinity' WHERE id = %s", worker.id),
-        ("UPDATE {}.worker SET expires_at = '-infinity' WHERE id = %s", worker.id),
-        ("UPDATE {}.worker SET lost_after = 'NaN' WHERE id = %s", worker.id),
-        ("UPDATE {}.worker SET queues = array[NULL] WHERE id = %s", worker.id),
-        ("UPDATE {}.maintenance SET expires_at = 'infinity' WHERE worker = %s", worker.id),
-        ("INSERT INTO {}.queue (name, completed) VALUES (%s, 'Infinity')", "q"),
-    ]
-    for change, value in changes:
-        with pytest.raises(psycopg.errors.CheckViolation):
-            await edited.write(change, value)
-
-
-@pytest.mark.parametrize(
-    ("change", "value"),
-    [
-        ("job SET kind", "no\x7fop"),
-        ("job SET arguments", "[1e999]"),
-        ("job SET arguments", '"\\ud800"'),
-        ("job SET backoff", '"garbage"'),
-        ("job SET deadline", "0001-01-01 00:00Z"),
-        ("job SET created_at", "9999-12-31 23:59:59.999999Z"),
         ("ready SET attempt", "32767"),
+        ("ready SET attempt", "-5"),
         ("ready SET details", "1e999"),
         ("ready SET percent", "NaN"),
+        ("ready SET run_at", "-infinity"),
+        ("ready SET position", "-9223372036854775807"),
     ],
     ids=str,
 )
@@ -121,6 +76,58 @@ async def test_an_edited_row_is_read_and_claimed_with_the_others(edited: Edited,
     for job in claimed:
         await settle(storage, worker, job, Ending.FAIL, error=ERROR)
     assert (await storage.counts("default"))["default"][JobState.FAILED] == 2
+
+
+async def test_a_running_job_of_the_lowest_attempt_is_settled_and_rescued_with_the_others(edited: Edited) -> None:
+    storage = edited.storage
+    worker = await register_worker(storage)
+    changed, sound = await add_job(storage), await add_job(storage)
+    lowest = "UPDATE {}.running SET attempt = -32768 WHERE id = %s"
+    claimed = {job.id: job for job in await claim(storage, worker)}
+    await edited.write(lowest, changed)
+    ends = [Settlement(claimed[job].id, claimed[job].lease, Ending.RELEASE) for job in (changed, sound)]
+    assert (await storage.settle_and_claim(worker.id, ends)).settled == [JobState.PENDING] * 2
+    await claim(storage, worker)
+    await edited.write(lowest, changed)
+    await storage.deregister(worker.id)
+    (lost,) = await storage.rescue()
+    assert {(job.id, job.state) for job in lost.jobs} == {(changed, JobState.PENDING), (sound, JobState.PENDING)}
+    assert (await read(storage, changed)).attempt == 0
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity"])
+async def test_a_job_due_at_infinity_holds_up_no_promotion(edited: Edited, moment: str) -> None:
+    storage = edited.storage
+    changed, sound = await add_job(storage, run_at=3600.0), await add_job(storage, run_at=3600.0)
+    await edited.write("UPDATE {}.waiting SET run_at = %s WHERE id = %s", moment, changed)
+    await edited.write("UPDATE {}.waiting SET run_at = now() WHERE id = %s", sound)
+    await storage.promote(1)
+    await storage.promote()
+    assert (await read(storage, sound)).state is JobState.PENDING
+    await storage.promote()
+
+
+async def test_the_tables_of_workers_attempts_and_queues_refuse_values_that_statements_could_not_handle(
+    edited: Edited,
+) -> None:
+    storage = edited.storage
+    worker = await register_worker(storage)
+    failed = await add_job(storage)
+    await settle(storage, worker, await claim_one(storage, worker), Ending.FAIL, error=ERROR)
+    await storage.lead(worker.id, 60)
+    changes: list[tuple[LiteralString, Any]] = [
+        ("UPDATE {}.attempt SET started_at = '10000-01-01' WHERE job = %s", failed),
+        ("UPDATE {}.attempt SET finished_at = '-infinity' WHERE job = %s", failed),
+        ("UPDATE {}.worker SET beat_at = 'infinity' WHERE id = %s", worker.id),
+        ("UPDATE {}.worker SET expires_at = '-infinity' WHERE id = %s", worker.id),
+        ("UPDATE {}.worker SET lost_after = 'NaN' WHERE id = %s", worker.id),
+        ("UPDATE {}.worker SET queues = array[NULL] WHERE id = %s", worker.id),
+        ("UPDATE {}.maintenance SET expires_at = 'infinity' WHERE worker = %s", worker.id),
+        ("INSERT INTO {}.queue (name, completed) VALUES (%s, 'Infinity')", "q"),
+    ]
+    for change, value in changes:
+        with pytest.raises(psycopg.errors.CheckViolation):
+            await edited.write(change, value)
 
 
 async def test_a_running_job_that_was_deleted_by_hand_leaves_nothing_when_its_worker_is_lost(edited: Edited) -> None:

@@ -18,7 +18,7 @@ with atheris.instrument_imports(include=["jobq_core", "jobq_storage_postgres", "
 
     from jobq_core import adding, encoding, ids, timestamps, urls
     from jobq_core.errors import ConfigurationError, InvalidJobError
-    from jobq_storage_postgres import binary, dsn
+    from jobq_storage_postgres import binary, dsn, reading
 
 
 def arguments(data: bytes) -> None:
@@ -57,15 +57,17 @@ def job_id(data: bytes) -> None:
 
 
 def moment(data: bytes) -> None:
-    """Read a moment of SQLite."""
+    """Read a moment of either database."""
     packed = data[:8].ljust(8, b"\0")
+    assert binary.unpack_moment(packed).tzinfo is not None
     assert timestamps.to_datetime(int.from_bytes(packed, "big", signed=True)).tzinfo is not None
 
 
 def array(data: bytes) -> None:
-    """Write texts as PostgreSQL's arrays."""
+    """Write texts as PostgreSQL's arrays, and read tags that were edited by hand."""
     texts = data.decode("utf-8", "replace").split("\n")
     assert len(binary.texts(texts)) == 20 + sum(4 + len(text.encode()) for text in texts)
+    assert all(isinstance(tag, str) for tag in reading.to_tags([None, 1, *texts]))
 
 
 def query(data: bytes) -> None:

@@ -40,6 +40,15 @@ def pack_moment(value: datetime) -> bytes:
     return _INT8.pack((value - _EPOCH) // _MICROSECOND)
 
 
+def unpack_moment(data: bytes) -> datetime:
+    """Return the aware datetime of a timestamptz; the first or last datetime if Python lacks its year."""
+    microseconds: int = _INT8.unpack(data)[0]
+    try:
+        return _EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC) if microseconds > 0 else datetime.min.replace(tzinfo=UTC)
+
+
 class Array:
     """Packs arrays of one type: `Array(oid, pack)(values)`. None becomes NULL.
 

@@ -66,6 +66,11 @@ class Reading(Facet, ReaderStorage):
         return status_of(rows[0]) if rows else None
 
 
+def to_tags(tags: Sequence[Any] | None) -> tuple[str, ...]:
+    """Return the tags of an array; an element that was edited by hand to another type becomes its text."""
+    return tuple(tag if isinstance(tag, str) else str(tag) for tag in tags or ())
+
+
 def _distinct(ids: Sequence[UUID]) -> bytes:
     return uuids(list(dict.fromkeys(job_id.bytes for job_id in ids)))
 
@@ -119,7 +124,7 @@ def record_of(row: Sequence[Any]) -> JobRecord:
         attempt=attempt,
         max_attempts=max_attempts,
         run_id=run_id,
-        tags=tuple(tags or ()),
+        tags=to_tags(tags),
         unique_key=unique_key,
         reason=reason,
         stop_request=None if request is None else StopRequest(request),

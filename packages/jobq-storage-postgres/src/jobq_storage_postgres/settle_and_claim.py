@@ -25,6 +25,7 @@ from jobq_storage_postgres.columns import pack_completed, pack_leases, pack_sett
 from jobq_storage_postgres.connection import Connection
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.protocol import Step
+from jobq_storage_postgres.reading import to_tags
 
 _PENDING: Final = JobState.PENDING
 _TIMED: Final = (JobState.SCHEDULED, JobState.BLOCKED)
@@ -164,5 +165,5 @@ def claimed_job(row: Sequence[Any]) -> ClaimedJob:
     """Return the claimed job of a row."""
     job = ClaimedJob(*row[:12])
     if row[12] is not None:
-        job.tags = tuple(row[12])
+        job.tags = to_tags(row[12])
     return job

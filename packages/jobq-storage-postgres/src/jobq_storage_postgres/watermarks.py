@@ -50,6 +50,9 @@ INTERVAL_SECONDS: Final = 0.5
 VERIFY_SECONDS: Final = 60.0
 """Time between two verifications of the lines that are claimed from."""
 
+_NO_MARK: Final = -(2**63)
+"""Below all positions, those of rows that were edited by hand too."""
+
 Line: TypeAlias = "tuple[str, int]"
 """A queue and a priority."""
 Lines: TypeAlias = "tuple[bytes, bytes, bytes]"
@@ -95,7 +98,7 @@ class Watermarks:
             lines = [(queue, priority) for queue in dict.fromkeys(queues) for priority in PRIORITIES]
             if len(self._packed) > 100:
                 self._packed.clear()
-            packed = self._packed[queues] = _pack(lines, [self._marks.get(line, 0) for line in lines])
+            packed = self._packed[queues] = _pack(lines, [self._marks.get(line, _NO_MARK) for line in lines])
         return packed
 
     def forget(self) -> None:

@@ -30,7 +30,10 @@ SELECT alive.alive, c.*
 FROM alive
 LEFT JOIN (
     SELECT s.id, s.lease, j.queue, j.kind, j.arguments, s.attempt, j.max_attempts, j.priority, j.timeout,
-        extract(epoch FROM j.deadline - jobq.clock())::float8,
+        CASE
+            WHEN isfinite(j.deadline) THEN extract(epoch FROM j.deadline - jobq.clock())::float8
+            WHEN j.deadline < 'infinity' THEN 0
+        END,
         j.backoff, j.run_id, j.tags
     FROM started s
     CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = s.id LIMIT 1) j

@@ -1,6 +1,10 @@
 -- Return the jobs that a worker holds under other leases than these. $1 worker, $2 leases.
 SELECT r.id, r.lease, j.queue, j.kind, j.arguments, r.attempt, j.max_attempts, j.priority, j.timeout,
-    extract(epoch FROM j.deadline - jobq.clock())::float8, j.backoff, j.run_id, j.tags
+    CASE
+        WHEN isfinite(j.deadline) THEN extract(epoch FROM j.deadline - jobq.clock())::float8
+        WHEN j.deadline < 'infinity' THEN 0
+    END,
+    j.backoff, j.run_id, j.tags
 FROM jobq.running r
 CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = r.id LIMIT 1) j
 WHERE r.worker = $1::uuid AND NOT EXISTS (SELECT FROM unnest($2::bigint[]) AS known(lease) WHERE known.lease = r.lease)

@@ -17,7 +17,7 @@ WITH moment AS MATERIALIZED (
 ), taken AS MATERIALIZED (
     -- attempts: without this one, if the run never started.
     SELECT o.*, j.kind, l.name, l.silent_for, moment.now, run.real AS ran,
-        o.attempt - (NOT run.real)::integer AS attempts,
+        greatest(o.attempt - (NOT run.real)::integer, 0) AS attempts,
         CASE WHEN run.real THEN $1::text END AS error_type,
         CASE WHEN run.real THEN
             'worker' || coalesce(' ''' || l.name || '''', '') || ' (' || o.worker || ')' || $2::text

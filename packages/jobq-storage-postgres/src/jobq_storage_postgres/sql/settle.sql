@@ -14,7 +14,7 @@ WITH moment AS MATERIALIZED (
     SELECT r.id, r.lease, r.started_at, r.worker, r.priority, r.queue, r.percent, r.message, r.details, r.keyed,
         g.ord, g.ending, g.error_type, g.error_message, g.error_traceback, moment.now, s.state,
         r.attempt AS number,
-        r.attempt - (g.ending = 'release')::integer AS attempt,
+        greatest(r.attempt - (g.ending = 'release')::integer, 0) AS attempt,
         g.ending NOT IN ('complete', 'release') AND g.error_type IS NOT NULL AS went_wrong,
         CASE WHEN s.state IN ('scheduled', 'blocked') THEN g.again_at ELSE r.run_at END AS run_at,
         CASE WHEN s.state = 'completed' THEN g.result END AS result,
