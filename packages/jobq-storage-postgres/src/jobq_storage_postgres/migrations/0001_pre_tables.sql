@@ -2,9 +2,10 @@
 --
 -- In these files `jobq.` stands for the configured schema, which replaces it when a file is read.
 --
--- Domains refuse values that the statements could not handle, such as infinite times, when rows are edited by hand. They
--- are used only where they cost nothing. In `job` and `ready` they would take a tenth of the time of a lone add, and a row
--- that is accepted there must not be refused by `running`, `waiting` or `outcome` later. Python has the years 1 to 9999.
+-- Domains refuse values that the statements could not handle, such as infinite times, when rows are edited by hand.
+-- They are used only where they cost nothing. In `job` and `ready` they would take a tenth of the time of a lone add,
+-- and a row that is accepted there must not be refused by `running`, `waiting` or `outcome` later. Python's datetimes
+-- have the years 1 to 9999.
 CREATE DOMAIN jobq.moment AS timestamptz
     CHECK (VALUE BETWEEN '0001-01-01 00:00Z' AND '9999-12-31 23:59:59.999999Z');
 CREATE DOMAIN jobq.seconds AS double precision CHECK (VALUE BETWEEN 0 AND 1e10);
