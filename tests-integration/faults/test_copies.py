@@ -33,7 +33,7 @@ def vacuum_into(path: Path, copy: Path, _running: Collection[Process]) -> None:
 
 
 def snapshot(path: Path, copy: Path, running: Collection[Process]) -> None:
-    """Copy all three files as they are at one moment: nobody runs meanwhile."""
+    """Copy all three files as they are at one moment, while all processes are paused."""
     for process in running:
         process.stop()
     try:

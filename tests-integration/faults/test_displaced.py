@@ -44,7 +44,7 @@ async def test_a_file_that_is_moved_away_and_back_is_gone_on_with(
         await asyncio.to_thread(path.rename, away)
         # Longer than a lease.
         await asyncio.sleep(1.5 * LOST_AFTER)
-        assert not await asyncio.to_thread(path.exists), "nobody makes one in its place"
+        assert not await asyncio.to_thread(path.exists), "no process makes one in its place"
         await asyncio.to_thread(away.rename, path)
         longest = max(longest, await load.next_run(now()))
     client.done(120)

@@ -71,17 +71,17 @@ async def test_a_foreign_writer_that_holds_the_lock_for_long_is_waited_for(
     workers = [load.worker(lost_after=6.0).started() for _ in range(2)]
     client = load.client(jobs=200, rate=60, seed=seed, **PATIENT).started()
     await load.until(lambda history: len(history.runs) > 40)
-    with closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as stranger:
-        stranger.execute("BEGIN IMMEDIATE")
+    with closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
         # Longer than busy_timeout, 10 s, and than a lease.
         await asyncio.sleep(60 if scale.is_soak else 12)
-        stranger.execute("ROLLBACK")
+        other.execute("ROLLBACK")
     await close_up(load, report, "SQLite: locked for long", 1, await load.next_run(now()), [client])
     assert all(worker.alive for worker in workers)
 
 
 async def pause_amid_a_write(worker: Process, url: str) -> None:
-    """Pause a worker that has the write lock: nobody can take it from it."""
+    """Pause a worker that has the write lock, which no other can take from it."""
     async with asyncio.timeout(90):
         while True:
             await asyncio.sleep(0.01)
@@ -127,7 +127,7 @@ async def test_writers_killed_at_any_moment_leave_a_file_that_is_whole(
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-async def test_a_file_made_read_only_is_told_of_at_once_and_used_again_when_it_is_not(
+async def test_a_read_only_file_raises_at_once_and_is_used_again_when_it_is_writable(
     tmp_path: Path, load_on: Callable[..., Load], report: Callable[..., None]
 ) -> None:
     """Root may write to any file: read-only is the disk here."""
@@ -142,7 +142,7 @@ async def test_a_file_made_read_only_is_told_of_at_once_and_used_again_when_it_i
         load = load_on(url)
         first = load.client(jobs=40, kinds={"quick": 1}, wait=False)
         first.done()
-        # Nobody has the file open for writing when the disk becomes read-only, or the kernel would refuse that.
+        # No process has the file open for writing when the disk becomes read-only, or the kernel would refuse that.
         await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,ro", folder], check=True)
         before = time.monotonic()
         with pytest.raises(StorageError, match=r"written to|opened"):  # noqa: PT012 (either may say so)

@@ -1,4 +1,4 @@
-"""What goes by the time of day, which may be set, and what by the time since the machine booted, which may not."""
+"""What follows the time of day, which can be set, and what follows the time since booting, which cannot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UP = 5 * DAY
 
 
 class Machine:
-    """A machine's two clocks, and storages that go by them."""
+    """A machine's two clocks, and storages that use them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -117,7 +117,7 @@ async def test_the_lead_changes_hands_after_its_term_and_not_before(
 
 
 @pytest.mark.parametrize("set_back", [0.0, 7200.0])
-async def test_what_was_held_before_the_machine_booted_is_taken_back_at_once(
+async def test_jobs_held_before_the_machine_booted_are_rescued_at_once(
     storage: SqliteQueueStorage, machine: Machine, set_back: float
 ) -> None:
     worker = await register_worker(storage, lost_after=30)
@@ -134,7 +134,7 @@ async def test_what_was_held_before_the_machine_booted_is_taken_back_at_once(
 
 
 @pytest.mark.parametrize(("lived", "up"), [(20, 5), (20, 20), (20, 49), (200, 190), (200, 229)])
-async def test_one_from_before_the_boot_that_cannot_be_told_apart_is_lost_within_twice_its_time(
+async def test_a_lease_of_an_equal_uptime_before_the_boot_is_over_within_twice_its_length(
     storage: SqliteQueueStorage, machine: Machine, lived: float, up: float
 ) -> None:
     machine.uptime = ManualClock(lived)
@@ -153,9 +153,7 @@ async def test_one_from_before_the_boot_that_cannot_be_told_apart_is_lost_within
         assert (await after.lead(other.id, 30)).leads
 
 
-async def test_what_is_shown_and_when_jobs_are_due_go_by_the_time_of_day(
-    storage: SqliteQueueStorage, machine: Machine
-) -> None:
+async def test_shown_times_and_due_jobs_follow_the_time_of_day(storage: SqliteQueueStorage, machine: Machine) -> None:
     worker = await register_worker(storage, lost_after=30)
     later = new_job(run_at=3600.0)
     await storage.add([later])
@@ -177,7 +175,7 @@ def test_all_processes_of_a_machine_read_the_same_uptime() -> None:
     assert before < there < boot_clock.uptime()
 
 
-def test_the_uptime_goes_on_as_time_does() -> None:
+def test_the_uptime_advances_like_the_time() -> None:
     before = time.monotonic()
     began = boot_clock.uptime()
     mark = time.monotonic()
@@ -196,11 +194,11 @@ def test_the_uptime_goes_on_as_time_does() -> None:
         ("", 0),
     ],
 )
-def test_a_time_namespace_is_reckoned_out(tmp_path: Path, text: str, ahead: int) -> None:
+def test_the_offset_of_a_time_namespace_is_subtracted(tmp_path: Path, text: str, ahead: int) -> None:
     offsets = tmp_path / "timens_offsets"
     offsets.write_text(text)
     assert boot_clock._ahead(offsets) == ahead
 
 
-def test_where_no_namespace_is_told_of_there_is_none(tmp_path: Path) -> None:
+def test_without_a_file_of_offsets_the_offset_is_zero(tmp_path: Path) -> None:
     assert boot_clock._ahead(tmp_path / "missing") == 0

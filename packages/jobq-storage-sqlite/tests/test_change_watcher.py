@@ -91,7 +91,9 @@ async def test_polling_that_fails_notifies_all_topics_and_starts_again(
 
     monkeypatch.setattr(change_watcher.ChangeWatcher, "_poll_once", fails)
     async with storage.subscribe([TOPIC, FINISHED_TOPIC]) as subscription:
-        assert await subscription.wait(30) == {TOPIC, FINISHED_TOPIC}
+        topics: set[str] = set()
+        while topics != {TOPIC, FINISHED_TOPIC}:
+            topics |= await subscription.wait(30)
         await notified(subscription, other)
 
 

@@ -13,7 +13,7 @@ from jobq_storage_sqlite import SqliteQueueStorage
 
 
 class TestSqlite(StorageContract):
-    """On a clock that stands still, so that nothing can be told apart by its time alone."""
+    """On a clock that stands still, so that no order depends on times alone."""
 
     @pytest.fixture
     async def storage(self, tmp_path: Path) -> AsyncIterator[SqliteQueueStorage]:

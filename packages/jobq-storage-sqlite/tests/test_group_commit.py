@@ -70,7 +70,7 @@ async def test_writes_that_queue_up_are_committed_together(storage: SqliteQueueS
     assert None not in await storage.get_status(jobs)
 
 
-async def test_one_that_fails_in_a_group_takes_back_only_its_own(storage: SqliteQueueStorage) -> None:
+async def test_an_operation_that_fails_in_a_group_takes_back_its_own_changes_only(storage: SqliteQueueStorage) -> None:
     gate = Gate(storage)
     await gate.entered.wait()
     good, bad = new_job(), new_job(priority=2**70)
@@ -89,7 +89,7 @@ async def test_one_that_fails_in_a_group_takes_back_only_its_own(storage: Sqlite
     ]
 
 
-async def test_what_may_have_been_committed_together_is_not_done_again(
+async def test_a_group_that_may_have_been_committed_is_not_tried_again(
     storage: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = await register_worker(storage)
@@ -113,7 +113,7 @@ async def test_what_may_have_been_committed_together_is_not_done_again(
     gate.open()
     answers = await asyncio.gather(*asking, return_exceptions=True)
     assert [type(answer) for answer in answers] == [StorageUnavailableError] * 3
-    # It had taken effect: just one job was claimed, which the worker finds, since it was told that it cannot know.
+    # The commit took effect: one job is claimed, and the worker finds it by recover_claims.
     assert [claimed.id for claimed in await storage.recover_claims(worker.id, ())] == ready[:1]
     assert [[added.created for added in await storage.add([job])] for job in jobs] == [[False]] * 2
 
@@ -179,7 +179,7 @@ async def test_a_lock_held_for_longer_than_busy_timeout_is_unavailable_and_then_
 async def test_a_lock_held_for_shorter_is_only_waited_for(storage: SqliteQueueStorage, path: Path) -> None:
     with locked(path) as connection:
         adding = asyncio.create_task(add_job(storage))
-        # The reader answers beside the waiting writer.
+        # The reader answers while the writer waits.
         assert (await storage.counts("default"))["default"] == (await storage.counts("default"))["default"]
         connection.execute("ROLLBACK")
         assert await storage.get_status([await adding]) != [None]
@@ -215,7 +215,7 @@ async def test_closing_finishes_what_is_under_way(path: Path) -> None:
         assert None not in await storage.get_status([job.id for job in jobs])
 
 
-async def test_a_heart_beats_while_the_event_loop_is_busy(storage: SqliteQueueStorage) -> None:
+async def test_a_heartbeat_does_not_wait_for_a_busy_event_loop(storage: SqliteQueueStorage) -> None:
     worker = await register_worker(storage)
     heartbeat = storage.heartbeat(worker)
     answers: list[bool] = []
@@ -226,7 +226,7 @@ async def test_a_heart_beats_while_the_event_loop_is_busy(storage: SqliteQueueSt
     assert [known.stats.completed for known in await storage.workers()] == [3]
 
 
-async def test_a_heart_gives_up_when_there_is_no_answer_and_beats_again_later(storage: SqliteQueueStorage) -> None:
+async def test_a_heartbeat_without_an_answer_gives_up_and_a_later_one_succeeds(storage: SqliteQueueStorage) -> None:
     worker = await register_worker(storage, lost_after=0.3)
     heartbeat = storage.heartbeat(worker)
     gate = Gate(storage)
@@ -240,7 +240,7 @@ async def test_a_heart_gives_up_when_there_is_no_answer_and_beats_again_later(st
     heartbeat.close()
 
 
-async def test_a_heart_of_a_closed_storage_says_so(path: Path) -> None:
+async def test_a_heartbeat_of_a_closed_storage_says_so(path: Path) -> None:
     async with SqliteQueueStorage(path) as storage:
         heartbeat = storage.heartbeat(worker_info())
     with pytest.raises(ClosedError):
@@ -259,8 +259,8 @@ async def add_until_full(storage: SqliteQueueStorage, stored: list[NewJob]) -> N
         stored.append(job)
 
 
-async def test_a_full_disk_is_said_and_survived(storage: SqliteQueueStorage) -> None:
-    # The file may not grow: what a full disk gives, where no file system of its own can be mounted.
+async def test_a_full_disk_raises_and_loses_nothing(storage: SqliteQueueStorage) -> None:
+    # A limit on the size of the file raises the same error as a full disk.
     [(pages,)] = await pragma(storage, "page_count")
     await pragma(storage, f"max_page_count = {pages + 40}")
     stored: list[NewJob] = []
@@ -314,7 +314,7 @@ async def test_an_empty_claim_writes_nothing(storage: SqliteQueueStorage, path: 
     assert log.stat().st_size == size
 
 
-async def test_an_exchange_that_was_given_up_on_is_adopted(storage: SqliteQueueStorage) -> None:
+async def test_the_claims_of_a_cancelled_call_are_recovered(storage: SqliteQueueStorage) -> None:
     worker = await register_worker(storage)
     job = await add_job(storage)
     exchanging = asyncio.create_task(storage.settle_and_claim(worker.id, (), Claim(("default",), 10)))

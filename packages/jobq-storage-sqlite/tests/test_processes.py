@@ -32,7 +32,7 @@ async def child(name: str, *arguments: str | Path) -> AsyncIterator[Process]:
         await process.communicate()
 
 
-async def told(process: Process) -> str:
+async def line_of(process: Process) -> str:
     assert process.stdout is not None
     return (await process.stdout.readline()).decode().strip()
 
@@ -51,16 +51,16 @@ async def test_four_processes_run_each_job_exactly_once(path: Path) -> None:
         child("busy", path, "1000") as fourth,
     ):
         processes = (first, second, third, fourth)
-        assert [await told(process) for process in processes] == ["ready"] * 4
+        assert [await line_of(process) for process in processes] == ["ready"] * 4
         for process in processes:
             await tell(process, "go")
-        ran = [json.loads(await told(process)) for process in processes]
+        ran = [json.loads(await line_of(process)) for process in processes]
         assert [await process.wait() for process in processes] == [0] * 4
-    assert all(ran), "each process had its share"
+    assert all(ran), "each process ran some"
     times = Counter(job for jobs in ran for job in jobs)
     async with SqliteQueueStorage(path) as storage:
         counts = (await storage.counts("default"))["default"]
-        # Who saw nothing to claim stopped, though others were still adding; what they added last may be left over.
+        # A process that finds nothing to claim stops, though others still add; their last jobs may be left over.
         assert counts[JobState.COMPLETED] == len(times)
         assert counts[JobState.COMPLETED] + counts[JobState.PENDING] == 4000
         assert counts[JobState.PROCESSING] == 0
@@ -72,10 +72,10 @@ async def test_a_process_killed_while_it_writes_loses_nothing_that_was_acknowled
         acknowledged: list[UUID] = []
         async with child("adder", path) as process:
             while len(acknowledged) < 300:
-                acknowledged.append(UUID(await told(process)))
+                acknowledged.append(UUID(await line_of(process)))
             process.kill()
             await process.wait()
-            while line := await told(process):
+            while line := await line_of(process):
                 if len(line) == 36:
                     acknowledged.append(UUID(line))
         async with SqliteQueueStorage(path) as storage:
@@ -84,7 +84,7 @@ async def test_a_process_killed_while_it_writes_loses_nothing_that_was_acknowled
 
 async def test_a_job_of_another_process_notifies_the_subscriptions_to_its_queue_only(path: Path) -> None:
     async with SqliteQueueStorage(path) as storage, child("notifier", path) as process:
-        assert await told(process) == "ready"
+        assert await line_of(process) == "ready"
         mail, images = queue_topic("mail"), queue_topic("images")
         async with storage.subscribe([mail]) as postman, storage.subscribe([images, mail]) as both:
             async with storage.subscribe([images]) as painter:
@@ -101,11 +101,11 @@ async def test_a_job_of_another_process_notifies_the_subscriptions_to_its_queue_
 async def test_a_notification_between_two_waits_ends_the_next(path: Path) -> None:
     topic = queue_topic("mail")
     async with SqliteQueueStorage(path) as storage, child("notifier", path) as process:
-        assert await told(process) == "ready"
+        assert await line_of(process) == "ready"
         async with storage.subscribe([topic]) as subscription:
             for _ in range(3):
                 await tell(process, "mail")
-                assert await told(process) == "added"
+                assert await line_of(process) == "added"
                 assert await subscription.wait(30) == {topic}
 
 
@@ -117,20 +117,20 @@ async def test_processes_that_open_a_new_file_at_once_make_its_tables_once(path:
         child("opener", path) as fourth,
     ):
         processes = (first, second, third, fourth)
-        assert [await told(process) for process in processes] == ["ready"] * 4
+        assert [await line_of(process) for process in processes] == ["ready"] * 4
         for process in processes:
             await tell(process, "go")
-        applied = sorted([json.loads(await told(process)) for process in processes])
+        applied = sorted([json.loads(await line_of(process)) for process in processes])
     assert applied == [[], [], [], ["0001_pre_jobs"]]
 
 
 async def test_a_storage_left_open_does_not_keep_the_interpreter_from_ending(path: Path) -> None:
     async with child("unclosed", path) as process:
-        assert await told(process) == "end"
+        assert await line_of(process) == "end"
         assert await asyncio.wait_for(process.wait(), 30) == 0
 
 
-async def test_a_forked_process_is_told_to_open_its_own(path: Path) -> None:
+async def test_a_forked_process_must_open_its_own(path: Path) -> None:
     async with child("forked", path) as process:
-        assert "open one of its own" in await told(process)
-        assert await told(process) == "parent: 2"
+        assert "open one of its own" in await line_of(process)
+        assert await line_of(process) == "parent: 2"

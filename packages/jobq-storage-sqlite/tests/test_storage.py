@@ -1,4 +1,4 @@
-"""URLs and options, and files that cannot be opened or are something else."""
+"""URLs, options, and files that cannot be opened or hold something else."""
 # ruff: noqa: ASYNC221, ASYNC240 -- nothing else runs on the loop meanwhile
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def test_a_name_with_a_nul_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite://u:hidden@host/db", "sqlite:///db?password=hidden", "http://u:hidden@x"])
-def test_what_may_be_a_password_is_not_repeated(url: str) -> None:
+def test_a_text_that_may_hold_a_password_is_not_repeated(url: str) -> None:
     with pytest.raises(ValueError) as caught:
         SqliteQueueStorage.from_url(url)
     assert "hidden" not in str(caught.value)
@@ -97,14 +97,14 @@ def test_a_path_that_is_no_file_is_refused(path: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite:///\ud800.db", "sqlite://\ud800/jobs.db"], ids=ascii)
-def test_a_url_that_is_no_text_is_refused_in_words_that_are(url: str) -> None:
+def test_a_url_that_is_not_text_is_refused_by_a_message_that_is(url: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         SqliteQueueStorage.from_url(url)
     assert str(refused.value).encode()
 
 
 @pytest.mark.parametrize("path", [None, 7, b"jobs.db", "\ud800.db"], ids=ascii)
-def test_what_names_no_file_is_refused(path: Any) -> None:
+def test_a_path_that_names_no_file_is_refused(path: Any) -> None:
     with pytest.raises(ConfigurationError, match="file"):
         SqliteQueueStorage(path)
 
@@ -130,7 +130,7 @@ def test_busy_timeout_may_be_a_timedelta() -> None:
 
 
 @pytest.mark.parametrize(("synchronous", "level"), [("FULL", 2), ("NORMAL", 1), ("EXTRA", 3)])
-async def test_the_writer_waits_for_the_disk_as_told(path: Path, synchronous: Any, level: int) -> None:
+async def test_the_writer_has_the_synchronous_setting(path: Path, synchronous: Any, level: int) -> None:
     async with SqliteQueueStorage(path, synchronous=synchronous) as storage:
         assert storage._opened is not None
         settings = await storage._opened.writer.call(

@@ -1,14 +1,14 @@
 """The two clocks of a storage: the time of day, and the time since the machine booted.
 
-When a job is due, over, or old goes by the time of day, which people understand and which anybody may set. Whether a
-worker lives, and who leads the maintenance, goes by the time since booting, which nobody can set: all processes of a
-machine read the same, it goes on while the machine sleeps, and no process outlives it.
+The time of day decides when a job is due, when its deadline passes and how old it is. It can be set. The time since
+booting decides whether a worker lives, and who leads the maintenance. It cannot be set, it is the same for all
+processes of a machine, it continues while the machine sleeps, and no process outlives it.
 
-A reading that lies ahead is of a time before the machine booted last. So a lease stands while the reading at its start
-and that of now are less than its length apart, whichever comes first; one from before the boot is over at once, unless
-the machine had then been up for about as long as it is now: that one is over within twice its length. The name that
-Linux gives to each boot would tell the two apart, but containers of LXC and systemd-nspawn have one each, and workers
-in two of them would take each other for lost.
+A stored reading that is greater than the present one was taken before the machine last booted. So a lease stands while
+the two readings, whichever is greater, are less than its length apart. A lease from before the boot is over at once,
+unless the machine had then been up for about as long as it is now: that lease is over within twice its length. The boot
+id of Linux would tell the two cases apart, but each container of LXC and systemd-nspawn has its own, so that workers in
+two of them would rescue each other's jobs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _OFFSETS: Final = Path("/proc/self/timens_offsets")
 
 
 class Moment(NamedTuple):
-    """What the two clocks say at one moment, in microseconds: since 1970, and since the machine booted."""
+    """The readings of both clocks at one moment, in microseconds: since 1970, and since the machine booted."""
 
     now: int
     uptime: int
@@ -38,7 +38,7 @@ def uptime() -> float:
 @cache
 def _clock() -> int | None:
     """Return the system's clock; None where Python's monotonic one counts from the boot and through sleep (Windows)."""
-    # CLOCK_MONOTONIC_RAW goes on in sleep on macOS only; there is no CLOCK_BOOTTIME there.
+    # macOS has no CLOCK_BOOTTIME, and only its CLOCK_MONOTONIC_RAW continues during sleep.
     clock: int | None = getattr(time, "CLOCK_MONOTONIC_RAW" if sys.platform == "darwin" else "CLOCK_BOOTTIME", None)
     return clock
 
@@ -49,7 +49,7 @@ def _ahead(offsets: Path = _OFFSETS) -> int:
     try:
         lines = offsets.read_text().splitlines()
     except OSError:
-        # Other systems, kernels that have no time namespaces, and where /proc is hidden: nothing says that it is ahead.
+        # Other systems, kernels without time namespaces, and a hidden /proc: the clock counts as not ahead.
         return 0
     found = next((line.split()[1:] for line in lines if line.startswith("boottime")), ("0", "0"))
     seconds, nanoseconds = map(int, found)

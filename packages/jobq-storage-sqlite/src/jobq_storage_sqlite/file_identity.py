@@ -35,8 +35,8 @@ log = logging.getLogger("jobq.sqlite")
 Inode = tuple[int, int]
 """A file's device and inode."""
 Stamp = tuple[int, int, int, int]
-"""A folder's device and inode, and when a name in it last changed, in nanoseconds (mtime, and ctime, which nobody can
-set back)."""
+"""A folder's device and inode, and when a name in it last changed, in nanoseconds: mtime, and ctime, which cannot be
+set."""
 
 
 class Files(NamedTuple):

@@ -1,4 +1,4 @@
-"""Opens the file when told to, together with others, and prints which migrations it applied. Arguments: the file."""
+"""Opens the file at the line "go", as others do, and prints which migrations it applied. Arguments: the file."""
 # ruff: noqa: T201 -- it talks to the test through its output
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Opens a file as a user who may only read it, and prints what comes of it. Arguments: the file, one to warm up on."""
+"""Opens a file as a user who may only read it, and prints the error. Arguments: the file, another to warm up on."""
 # ruff: noqa: T201 -- it talks to the test through its output
 
 import asyncio
@@ -10,7 +10,7 @@ from jobq_storage_sqlite import SqliteQueueStorage
 
 
 async def main(path: str, other: str) -> None:
-    # All that is imported and read late is there afterwards: the other user may not be able to read this Python.
+    # Import everything first: the other user may not be able to read this Python.
     async with SqliteQueueStorage(other):
         pass
     if os.getuid() == 0:
