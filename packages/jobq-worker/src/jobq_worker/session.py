@@ -43,7 +43,10 @@ FLUSH_SECONDS: Final = 5.0
 
 
 class WorkerSession:
-    """The components of a started worker."""
+    """The components of a started worker.
+
+    Attributes: seven are components that its steps act on, four are what it was made with, and three are its progress.
+    """
 
     def __init__(
         self,
@@ -133,13 +136,15 @@ class WorkerSession:
         running = len(self.pipeline.running)
         if running:
             info = self.registration.info
+            jobs, them = ("1 running job", "it") if running == 1 else (f"{running} running jobs", "them")
             logger.info(
-                "worker %s (%s) is draining: it claims no more and waits up to %g s for %d running jobs; "
-                "a second signal or stop(0) hands them back at once",
+                "worker %s (%s) is draining: it claims no more and waits up to %g s for %s; "
+                "a second signal or stop(0) hands %s back at once",
                 info.name,
                 info.id,
                 timeout,
-                running,
+                jobs,
+                them,
             )
 
     def hurry(self, timeout: float) -> None:

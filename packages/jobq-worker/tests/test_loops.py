@@ -1,0 +1,114 @@
+"""The one background loop: it waits, acts, and backs off."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from jobq_core.errors import StorageUnavailableError
+from jobq_core.retry import Backoff
+from jobq_worker import outages
+from jobq_worker.loops import UNTIL_WOKEN, Loop, retry
+from jobq_worker.outages import Outages
+
+from .kit import until
+
+LONG = Backoff(base=600, maximum=600)
+
+
+class Script:
+    """Work that records whether it was woken, and does one step of a list at each call; then it ends its loop."""
+
+    def __init__(self, *steps: float | Exception) -> None:
+        self.steps = list(steps)
+        self.woken: list[bool] = []
+
+    async def __call__(self, woken: bool) -> float | None:
+        self.woken.append(woken)
+        step = self.steps.pop(0) if self.steps else None
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+
+def loop_of(work: Callable[[bool], Awaitable[float | None]]) -> tuple[Loop, asyncio.Task[None]]:
+    loop = Loop("part", work, Outages("worker w"))
+    return loop, asyncio.create_task(loop.run())
+
+
+async def test_work_follows_after_the_pause_that_it_asked_for() -> None:
+    work = Script(0.01, 0)
+    _, task = loop_of(work)
+    await task
+    assert work.woken == [False, False, False]
+
+
+async def test_a_loop_that_is_woken_works_at_once() -> None:
+    work = Script(UNTIL_WOKEN)
+    loop, task = loop_of(work)
+    await until(lambda: loop.is_waiting)
+    loop.wake()
+    await task
+    assert work.woken == [False, True]
+
+
+async def test_being_woken_during_work_is_not_missed() -> None:
+    loops: list[Loop] = []
+    woken: list[bool] = []
+
+    async def work(was_woken: bool) -> float | None:
+        woken.append(was_woken)
+        if was_woken:
+            return None
+        loops[0].wake()
+        return UNTIL_WOKEN
+
+    loop, task = loop_of(work)
+    loops.append(loop)
+    await task
+    assert woken == [False, True]
+
+
+async def test_an_error_is_an_outage_and_the_work_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "BACKOFF", Backoff(base=0.001, maximum=0.001))
+    work = Script(StorageUnavailableError("away"), RuntimeError("odd"))
+    _, task = loop_of(work)
+    await task
+    assert work.woken == [False, True, True]
+
+
+async def test_waking_does_not_cut_a_backoff_short_and_hurrying_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "BACKOFF", LONG)
+    work = Script(StorageUnavailableError("away"))
+    loop, task = loop_of(work)
+    await until(lambda: bool(work.woken))
+    loop.wake()
+    await asyncio.sleep(0)
+    assert len(work.woken) == 1
+    loop.hurry()
+    await task
+    assert len(work.woken) == 2
+
+
+async def test_hurrying_cuts_the_next_backoff_short_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "BACKOFF", LONG)
+    work = Script(StorageUnavailableError("away"))
+    loop, task = loop_of(work)
+    loop.hurry()
+    async with asyncio.timeout(10):
+        await task
+
+
+async def test_retrying_ends_with_the_first_success(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outages, "BACKOFF", Backoff(base=0.001, maximum=0.001))
+    caplog.set_level(logging.WARNING)
+    work = Script(StorageUnavailableError("away"), StorageUnavailableError("away"))
+    own = Outages("worker w")
+    await retry("registration", lambda: work(False), own)
+    assert len(work.woken) == 3
+    assert not own.now
