@@ -133,7 +133,7 @@ async def test_workers_that_are_cut_off_stop_their_runs_before_others_begin_them
         its = runs_of(verdict.history, worker)
         assert len({run.worker for run in its}) == 2, f"{way}: registered anew"
         assert sum(run.token.startswith(f"{way} new") for run in its) == SLOTS, f"{way}: it works on"
-        assert "counted for nothing: its lease was over" in worker.output, way
+        assert "was not stored: its lease was over" in worker.output, way
 
 
 async def swallowed(load: Load, worker: Process, proxy: Proxy, hole: contextlib.ExitStack) -> list[str]:

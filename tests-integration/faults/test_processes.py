@@ -30,7 +30,7 @@ AT_ONCE = ("--stop-timeout", "0.3")
 """Has running jobs stopped soon after SIGTERM."""
 LITTLE = 160
 """Megabytes of a cgroup in which a worker has room, and a job that takes twice as much has not."""
-TAKEN_BACK = re.compile(r"(\d+) jobs were taken back")
+TAKEN_BACK = re.compile(r"(\d+) jobs rescued")
 PER_PROCESS = Limit(name="slots of process", most=SLOTS, group=lambda run: run.pid)
 
 
