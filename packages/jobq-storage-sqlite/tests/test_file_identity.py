@@ -17,9 +17,14 @@ import pytest
 from jobq_core.errors import StorageUnavailableError
 from jobq_core.storage import queue_topic
 from jobq_core.testing import add_job, claim_one, new_job, register_worker
-from jobq_storage_sqlite import SqliteQueueStorage, file_identity
+from jobq_storage_sqlite import SqliteQueueStorage, file_identity, reader
 
 TOPIC = queue_topic("default")
+
+
+@pytest.fixture(autouse=True)
+def _each_read_compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "MATCHED_SECONDS", -1.0)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 import weakref
 from typing import Any, Final
 
@@ -23,6 +24,9 @@ from jobq_storage_sqlite.writer import Writer
 _CHUNK: Final = 64
 """How many rows aiosqlite hands over at a time where it iterates; nothing here iterates."""
 
+MATCHED_SECONDS: Final = 0.1
+"""How long a comparison of the files' inodes is good for reads; one takes as long as a read of a job's status."""
+
 
 class Reader:
     """Runs statements that read. seconds: the time limit of each."""
@@ -35,13 +39,17 @@ class Reader:
         self._changing = asyncio.Lock()
         self._connection: aiosqlite.Connection | None = None
         self._closed = False
+        self._matched_at = float("-inf")
 
     async def rows(self, name: str, **parameters: Any) -> list[Any]:
         """Run the statement of this name and return its rows. Raises StorageUnavailableError at the time limit."""
         connection = await self._connected()
-        if not self._identity.matches():
-            # The writer raises what is wrong, and saves what can be lost. If it finds that the files are back, go on.
-            await self._writer.call(write_nothing)
+        now = time.monotonic()
+        if now - self._matched_at > MATCHED_SECONDS:
+            if not self._identity.matches():
+                # The writer raises what is wrong, and saves what can be lost. If the files are back, it does not raise.
+                await self._writer.call(write_nothing)
+            self._matched_at = now
         try:
             async with asyncio.timeout(self._limit):
                 return list(await connection.execute_fetchall(sql(name), parameters))
