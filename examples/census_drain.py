@@ -51,7 +51,7 @@ async def fill(client: JobQueueClient) -> int:
 
 async def until_more(worker: JobQueueWorker, done: int) -> int:
     """Wait until the worker has completed more than `done` jobs, and return how many."""
-    while (now := worker.stats().completed) <= done:  # noqa: ASYNC110  (polling costs the drain less than an event per job)
+    while (now := worker.pool_stats().total.completed) <= done:  # noqa: ASYNC110  (polling costs the drain less than an event per job)
         await asyncio.sleep(0.005)
     return now
 

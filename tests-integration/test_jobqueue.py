@@ -108,6 +108,20 @@ async def test_a_restarted_queue_still_has_its_jobs(any_url: str | None) -> None
     assert queue.server.pool_stats().total.completed == 1
 
 
+async def test_the_next_jobs_are_those_that_are_claimed_next(any_url: str | None) -> None:
+    queue = JobQueue("shop", jobs=JOBS, storage=any_url, worker_count=1)
+    await queue.start(QueueMode.CLIENT)
+    handles = [await queue.add(add_up(a=n, b=n), priority=priority) for n, priority in enumerate((0, -1, 9, 0))]
+    await queue.add(add_up(a=9, b=9), delay=3600)
+    order = [handles[n].id for n in (2, 0, 3, 1)]
+    assert [record.id for record in await queue.peek(3)] == order[:3]
+    assert [record.id for record in await queue.peek(1000)] == order
+    assert await queue.clear() == 5
+    assert await queue.peek() == []
+    await queue.stop()
+    assert queue.mode is QueueMode.BOTH
+
+
 async def test_two_queues_in_one_storage_have_separate_jobs(migrated_url: str) -> None:
     async with (
         JobQueue("one", jobs=JOBS, storage=migrated_url) as one,

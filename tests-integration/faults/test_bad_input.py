@@ -78,7 +78,9 @@ async def test_a_worker_that_meets_poison_goes_on_with_the_others_and_says_of_ea
                 *(client.wait_for(each.id, timeout=30) for each in [*poisoned, misfit]), return_exceptions=True
             )
             assert not worker.health().storage_failing
-            assert worker.stats().unknown_kinds == {"nobody knows it": worker.stats().unknown_kinds["nobody knows it"]}
+            assert worker.pool_stats().total.unknown_kinds == {
+                "nobody knows it": worker.pool_stats().total.unknown_kinds["nobody knows it"]
+            }
             record = await client.get(stranger)
             assert record is not None
             assert (record.state, record.reason) == (JobState.BLOCKED, UNKNOWN_KIND)
@@ -92,7 +94,7 @@ async def test_a_worker_that_meets_poison_goes_on_with_the_others_and_says_of_ea
         assert all("do not fit" in str(error) for error in unfit), unfit
         assert "missing required field `colour`" in str(ended[-1])
         assert await client.size(state=JobState.PENDING) == 0
-        runs = worker.stats()
+        runs = worker.pool_stats().total
     report(
         f"poison rows ({kind})",
         tried=len(poisoned) + 2,

@@ -87,7 +87,7 @@ async def test_jobs_that_fail_at_once_come_back_spread_and_cost_few_transactions
             drawn, waited = [], []
             await until(done, scale.times(120, least=120, most=600))
             made = transactions.made - before
-            runs = worker.stats()
+            runs = worker.pool_stats().total
         async for record in client.find_all(page_size=1000):
             assert (record.state, record.attempt, len(record.attempts)) == (JobState.COMPLETED, 2, 1)
             assert record.run_at is not None
@@ -193,7 +193,7 @@ async def test_200_workers_that_start_at_once_share_a_small_pool_and_cost_few_tr
             await until(done)
             made = transactions.made - before
             assert len(await storage.workers()) == count
-            runs = sum(worker.stats().completed for worker in workers)
+            runs = sum(worker.pool_stats().total.completed for worker in workers)
             assert sum(worker.health().leads for worker in workers) == 1
             async with await psycopg.AsyncConnection.connect(postgres_url) as connection:
                 cursor = await connection.execute(

@@ -143,7 +143,7 @@ async def test_no_secret_is_said_whatever_goes_wrong(
                 handles.append(await client.add(kind(Secret(word), "fine"), tags=["t"], unique=kind.definition.kind))
             stranger = new_job(new_id(), security_jobs.in_loop(Secret(word), "x"), "default", {})
             (added,) = await storage.add([stranger])
-            said += [repr(stranger), repr(handles), repr(worker.health()), repr(worker.stats())]
+            said += [repr(stranger), repr(handles), repr(worker.health()), repr(worker.pool_stats().total)]
             unfit = json.dumps({"token": [word], "how": 1}).encode()
             broken = json.dumps({"token": word}).encode()[:-2] + b"\xff"
             strange = [new_job(new_id(), security_jobs.unknown(Secret(word)), "default", {})]

@@ -1,4 +1,4 @@
-"""Jobs that a test steers, and a storage that counts how often it is asked."""
+"""Jobs that a test controls, and a storage that counts its calls."""
 
 from __future__ import annotations
 
@@ -62,15 +62,15 @@ class Bench:
         return Running(self, n)
 
     def changed(self) -> None:
-        """Let those look who wait for something."""
+        """Wake all calls of `until`."""
         self._changed.set()
 
     def open(self) -> None:
-        """Let the held jobs end, those to come too."""
+        """Let the held jobs end, now and later."""
         self._gate.set()
 
     async def until(self, check: Callable[[Bench], bool]) -> None:
-        """Wait until something is so; it is looked at whenever a run starts or ends."""
+        """Wait until the check holds; it is made whenever a run starts or ends."""
         while not check(self):
             self._changed.clear()
             await self._changed.wait()

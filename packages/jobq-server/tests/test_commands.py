@@ -37,16 +37,16 @@ def test_it_is_a_command_of_jobq() -> None:
     assert "server" in CliRunner().invoke(main, ["--help"]).output
 
 
-def test_it_takes_what_a_worker_takes_and_the_number_of_workers() -> None:
+def test_its_options_are_those_of_jobq_worker_but_the_number_of_workers() -> None:
     ours = {parameter.name for parameter in server.params}
     theirs = {parameter.name for parameter in worker.params}
     assert ours - theirs == {"worker_count"}
     assert theirs - ours == {"concurrency"}
 
 
-def test_it_serves_until_a_signal_and_says_when_it_starts_and_stops(module: str, caplog: Any) -> None:
+def test_it_serves_until_a_signal_and_logs_its_start_and_stop(module: str, caplog: Any) -> None:
     class Interrupting(threading.Thread):
-        """Sends a signal as soon as the server says that it has started."""
+        """Sends a signal as soon as the server has logged its start."""
 
         def run(self) -> None:
             while "started" not in caplog.text:
@@ -77,7 +77,7 @@ def test_it_serves_until_a_signal_and_says_when_it_starts_and_stops(module: str,
         (["MODULE", "--storage", "nothing://"], "no installed storage opens nothing://"),
     ],
 )
-def test_what_cannot_work_is_said_in_a_line(module: str, arguments: list[str], said: str) -> None:
+def test_an_error_is_one_line(module: str, arguments: list[str], said: str) -> None:
     given = [module if argument == "MODULE" else argument for argument in arguments]
     result = CliRunner().invoke(main, ["server", *given])
     assert result.exit_code != 0

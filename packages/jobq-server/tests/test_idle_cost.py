@@ -1,6 +1,6 @@
 """An idle pool of ten costs the database no more than one worker: its calls are counted over a minute.
 
-The minute is the event loop's own: whenever the loop would wait, its clock is put forward instead.
+The minute is the event loop's own: whenever the loop would wait, its clock moves forward instead.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SECONDS = 60.0
 
 
 class SkippingSelector(selectors.DefaultSelector):
-    """Waits no longer than it must: it puts the clock forward by what it was to wait."""
+    """Moves the clock forward instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ Make = Callable[[Any], JobQueueServer | JobQueueWorker]
 
 async def idle_minute(loop: SkippingLoop, storage: Any, make: Make) -> Counter[str]:
     async with storage, make(storage):
-        # The counts begin with the start, so that ten registrations or ten ears would show.
+        # The counts begin with the start, so that ten registrations or ten subscriptions would show.
         loop.selector.skipping = True
         await asyncio.sleep(SECONDS)
         loop.selector.skipping = False
@@ -65,7 +65,7 @@ async def idle_minute(loop: SkippingLoop, storage: Any, make: Make) -> Counter[s
 
 
 def calls_of(make: Make, storage: Any) -> Counter[str]:
-    """Return the storage's calls in a minute of idling, drawn with the same random numbers each time."""
+    """Return the storage's calls in an idle minute, with the same random numbers each time."""
     random.seed(7)
     loops: list[SkippingLoop] = []
 
@@ -85,7 +85,7 @@ def test_an_idle_pool_of_ten_asks_the_storage_as_often_as_one_worker(counting_st
     assert one["register"] == one["heartbeat"] == one["subscribe"] == 1
     assert SECONDS / 1.3 <= one["settle_and_claim"] <= SECONDS + 2
     if pool == 0:
-        assert ten["settle_and_claim"] <= 1  # a paused pool does not even look
+        assert ten["settle_and_claim"] <= 1  # a paused pool does not claim
         one["settle_and_claim"] = ten["settle_and_claim"]
     # A call that falls on the end of the minute may be in or out.
     assert {name: count for name, count in (ten - one).items() if count > 1} == {}

@@ -1,10 +1,10 @@
-"""`JobQueue`: the whole thing in one object. What SQLite and PostgreSQL make of the same program is shown in
-tests-integration, where they are installed."""
+"""`JobQueue` on memory. tests-integration runs the same program on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Mapping
 from typing import Any
@@ -35,7 +35,7 @@ class Resize(Job[str]):
 
 
 async def outcome_of(call: Any, *arguments: Any) -> Any:
-    """Return what a call gives, or what awaiting that gives."""
+    """Return the result of a sync or async call."""
     outcome = call(*arguments)
     return await outcome if asyncio.iscoroutine(outcome) else outcome
 
@@ -79,15 +79,15 @@ async def test_a_client_adds_and_waits_and_runs_nothing(storage: MemoryQueueStor
     ],
     ids=["scale", "stats", "health", "handles", "run", "server"],
 )
-async def test_a_client_refuses_what_only_workers_can_do(storage: MemoryQueueStorage, bench: Any, call: Any) -> None:
+async def test_a_client_refuses_calls_on_the_server(storage: MemoryQueueStorage, bench: Any, call: Any) -> None:
     async with JobQueue("mail", storage=storage, mode=QueueMode.CLIENT) as queue:
         with pytest.raises(QueueModeError, match=r"mode=QueueMode.CLIENT.*QueueMode.BOTH.*`jobq server`"):
             await outcome_of(call, queue, bench.quick(n=1))
 
 
-async def test_a_server_runs_what_others_add(storage: MemoryQueueStorage, bench: Any) -> None:
+async def test_a_server_runs_jobs_that_others_add(storage: MemoryQueueStorage, bench: Any) -> None:
     async with (
-        JobQueue("mail", jobs=bench.jobs, storage=storage, mode="server", worker_count=2) as queue,  # words will do
+        JobQueue("mail", jobs=bench.jobs, storage=storage, mode="server", worker_count=2) as queue,  # a name will do
         JobQueue("mail", storage=storage, mode="client") as adding,
     ):
         handles = await adding.add_many([bench.quick(n=n) for n in range(10)])
@@ -109,14 +109,14 @@ async def test_a_server_runs_what_others_add(storage: MemoryQueueStorage, bench:
     ],
     ids=["add", "add_many", "wait_for", "abort", "on_progress", "client"],
 )
-async def test_a_server_refuses_to_add_and_says_what_to_do(storage: MemoryQueueStorage, bench: Any, call: Any) -> None:
+async def test_a_server_refuses_calls_on_the_client(storage: MemoryQueueStorage, bench: Any, call: Any) -> None:
     async with JobQueue("mail", jobs=bench.jobs, storage=storage, mode=QueueMode.SERVER) as queue:
         with pytest.raises(QueueModeError, match=r"'mail'.*mode=QueueMode.SERVER.*QueueMode.BOTH.*JobQueueClient"):
             await outcome_of(call, queue, bench.quick(n=1))
         assert await storage.counts() == {}
 
 
-async def test_a_mode_that_there_is_not_is_refused() -> None:
+async def test_an_unknown_mode_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="client, server, both"):
         JobQueue("mail", mode="everything")
     for wrong in ([], 10**5000):  # neither can be looked up in an enumeration, or shown
@@ -125,7 +125,7 @@ async def test_a_mode_that_there_is_not_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "x" * 256, 7])
-async def test_a_name_that_no_queue_can_have_is_refused(name: Any) -> None:
+async def test_an_invalid_name_is_refused(name: Any) -> None:
     with pytest.raises(ConfigurationError, match="the name of a queue"):
         JobQueue(name)
 
@@ -166,13 +166,94 @@ async def test_it_starts_again_and_its_jobs_in_memory_are_still_there(bench: Any
         assert await queue.wait_for(handle, timeout=20) == 7
 
 
-async def test_a_second_start_is_refused_and_leaves_it_running(bench: Any) -> None:
+async def test_starting_a_running_queue_changes_nothing(bench: Any) -> None:
     async with JobQueue("mail", jobs=bench.jobs) as queue:
-        with pytest.raises(ConfigurationError, match="'mail' runs already"):
-            await queue.start()
-        with pytest.raises(ConfigurationError, match="'mail' runs already"):
-            await queue.run()
+        await asyncio.gather(queue.start(), queue.start(QueueMode.BOTH))
         assert await queue.wait_for(await queue.add(bench.quick(n=7)), timeout=20) == 7
+    with pytest.raises(ClosedError):
+        await queue.counts()
+
+
+async def test_the_mode_of_a_start_holds_until_the_stop(storage: MemoryQueueStorage, bench: Any) -> None:
+    queue = JobQueue("mail", jobs=bench.jobs, storage=storage)
+    await queue.start(QueueMode.CLIENT)
+    assert queue.mode is QueueMode.CLIENT
+    handle = await queue.add(bench.quick(n=7))
+    assert await storage.workers() == []
+    with pytest.raises(QueueModeError):
+        queue.scale(2)
+    with pytest.raises(ConfigurationError, match="runs in mode 'client'; stop it before it starts in mode 'both'"):
+        await queue.start("both")
+    await queue.start()  # it runs
+    assert queue.mode is QueueMode.CLIENT
+    await queue.stop()
+    assert queue.mode is QueueMode.BOTH
+    async with queue:
+        assert await queue.wait_for(handle, timeout=20) == 7
+
+
+async def test_a_client_can_be_started_as_a_server_once(storage: MemoryQueueStorage, bench: Any) -> None:
+    queue = JobQueue("mail", jobs=bench.jobs, storage=storage, mode="client")
+    await queue.start("server")
+    with pytest.raises(QueueModeError):
+        await queue.add(bench.quick(n=1))
+    assert len(await storage.workers()) == 1
+    await queue.stop()
+    assert queue.mode is QueueMode.CLIENT
+
+
+async def test_a_start_in_an_unknown_mode_is_refused(bench: Any) -> None:
+    queue = JobQueue("mail", jobs=bench.jobs)
+    with pytest.raises(ConfigurationError, match="client, server, both"):
+        await queue.start("everything")
+    assert not queue.is_running
+
+
+async def test_a_restart_keeps_the_mode_and_starts_a_stopped_queue(bench: Any) -> None:
+    queue = JobQueue("mail", jobs=bench.jobs)
+    await queue.start(QueueMode.CLIENT)
+    handle = await queue.add(bench.quick(n=7))
+    await queue.restart()
+    assert queue.mode is QueueMode.CLIENT
+    await queue.stop()
+    await queue.restart()
+    assert queue.mode is QueueMode.BOTH
+    assert await queue.wait_for(handle, timeout=20) == 7
+    first = queue.server.id
+    await queue.restart(timeout=0)
+    assert queue.server.id != first
+    assert queue.health().healthy
+    await queue.stop()
+
+
+async def test_a_second_stop_shortens_the_first(bench: Any) -> None:
+    queue = JobQueue("mail", jobs=bench.jobs)
+    await queue.start()
+    await queue.add(bench.held(n=1))
+    await bench.until(lambda b: b.running == 1)
+    first = asyncio.create_task(queue.stop(timeout=3600))
+    await asyncio.sleep(0)
+    await queue.stop(timeout=0)
+    await first
+    assert not queue.is_running
+    with pytest.raises(ClosedError):
+        await queue.storage.now()
+
+
+@pytest.mark.parametrize("mode", list(QueueMode))
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"lost_aftr": 3}, "JobQueue has no option 'lost_aftr'; did you mean lost_after?"),
+        ({"concurrency": 3}, "JobQueue has no option 'concurrency'; here it is called 'worker_count'"),
+        ({"queues": ["a"]}, "JobQueue has no option 'queues': it has one queue, of its own name"),
+        ({"worker_count": -1}, "worker_count must be a whole number"),
+        ({"poll_interval": 0}, "poll_interval must be more than 0 seconds"),
+    ],
+)
+async def test_options_are_checked_in_every_mode(mode: QueueMode, options: dict[str, Any], error: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(error)):
+        JobQueue("mail", mode=mode, **options)
 
 
 async def test_a_stop_while_it_starts_stops_it(bench: Any) -> None:
@@ -269,12 +350,37 @@ async def test_jobs_are_controlled_through_it(bench: Any) -> None:
         assert await queue.abort(handle)
         assert [record.id for record in (await queue.find(state=JobState.ABORTED, tag="a")).jobs] == [handle.id]
         assert await queue.retry(handle)
+        assert [record.id for record in await queue.peek(5)] == [handle.id]
         assert await queue.delete(handle)
         assert await queue.get(handle) is None
 
 
+async def test_a_run_is_aborted_and_the_queue_cleared_through_it(storage: MemoryQueueStorage, bench: Any) -> None:
+    async with JobQueue("mail", storage=storage, mode="client") as queue:
+        await queue.add_many([bench.quick(n=n) for n in range(3)], run_id="night")
+        await queue.add(bench.quick(n=4))
+        elsewhere = await queue.add(bench.quick(n=5), queue="other", run_id="night")
+        assert await queue.abort_run("night") == 4
+        assert (await queue.counts())[JobState.ABORTED] == 3
+        assert await queue.clear() == 4
+        assert sum((await queue.counts()).values()) == 0
+        assert await queue.get(elsewhere) is not None
+
+
+async def test_an_earlier_result_is_found_in_its_own_queue() -> None:
+    @job(queue="elsewhere", fingerprint=True)
+    async def square(n: int) -> int:
+        return n * n
+
+    async with JobQueue("mail", jobs=[square]) as queue:
+        assert await queue.output_for(square(3)) is None
+        await queue.wait_for(await queue.add(square(3)), timeout=20)
+        assert await queue.output_for(square(3)) == 9
+        assert await queue.output_for(square(4)) is None
+
+
 class RememberingStorage(MemoryQueueStorage):
-    """Remembers what it was told of retention."""
+    """Remembers the retention that it was given."""
 
     retention: Mapping[str, Retention] = {}
 

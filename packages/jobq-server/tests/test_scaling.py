@@ -65,7 +65,7 @@ async def test_scaling_to_0_pauses_until_it_is_scaled_up(storage: MemoryQueueSto
         waiting = await client.add_many([bench.quick(n=n) for n in (1, 2, 3)])
         bench.open()
         assert await client.wait_for(running, timeout=20) == 0
-        # A server of another queue would have been as quick: what the paused one was going to claim, it has by now.
+        # A server of another queue is as quick: anything that the paused server would claim is claimed by now.
         async with JobQueueServer(storage, jobs=bench.jobs, queues=["other"]):
             await client.wait_for(await client.add(bench.quick(n=9), queue="other"), timeout=20)
         assert (await client.counts())[JobState.PENDING] == 3
@@ -91,7 +91,7 @@ async def test_the_storage_knows_the_number_of_workers(storage: MemoryQueueStora
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, 2.0, True, "3", None])
-async def test_what_is_no_number_of_workers_is_refused(storage: MemoryQueueStorage, bench: Any, wrong: Any) -> None:
+async def test_an_invalid_number_of_workers_is_refused(storage: MemoryQueueStorage, bench: Any, wrong: Any) -> None:
     async with JobQueueServer(storage, jobs=bench.jobs, worker_count=2) as server:
         with pytest.raises(ConfigurationError, match="worker_count must be a whole number, 0 or more"):
             server.scale(wrong)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from typing import Any
 
@@ -22,6 +23,7 @@ from jobq_core import (
 )
 from jobq_core.memory import MemoryQueueStorage
 from jobq_server import JobQueueServer
+from jobq_worker import JobQueueWorker, WorkerOptions
 
 
 @job()
@@ -58,29 +60,49 @@ async def test_each_start_is_a_new_identity(storage: MemoryQueueStorage, bench: 
         assert server.id not in (None, first)
 
 
-async def test_starting_twice_is_refused_and_leaves_it_running(storage: MemoryQueueStorage, bench: Any) -> None:
-    async with JobQueueServer(storage, jobs=bench.jobs) as server:
-        with pytest.raises(ConfigurationError, match="the server is running"):
-            await server.start()
-        assert server.health().healthy
-
-
-async def test_a_start_or_run_that_is_refused_does_not_close_the_storage_under_the_server(bench: Any) -> None:
-    async with JobQueueServer("memory://", jobs=bench.jobs) as server:
-        with pytest.raises(ConfigurationError):
-            await server.start()
-        with pytest.raises(ConfigurationError):
-            await server.run()
-        assert server.health().healthy
-        await server.storage.now()
-
-
-async def test_of_two_starts_at_once_one_is_refused(bench: Any) -> None:
+async def test_starting_a_running_server_changes_nothing(bench: Any) -> None:
     server = JobQueueServer("memory://", jobs=bench.jobs)
-    outcomes = await asyncio.gather(server.start(), server.start(), return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [type(None), ConfigurationError]
+    await asyncio.gather(server.start(), server.start())
+    first = server.id
+    await server.start()
+    assert server.id == first
     assert server.health().healthy
     await server.stop()
+
+
+def test_a_server_is_a_worker() -> None:
+    server = JobQueueServer("memory://", worker_count=3)
+    assert isinstance(server, JobQueueWorker)
+    assert (server.worker_count, server.concurrency) == (3, 3)
+
+
+def test_its_options_may_be_one_checked_value() -> None:
+    options = WorkerOptions(concurrency=3, name="pool")
+    server = JobQueueServer("memory://", options)
+    assert (server.worker_count, server.name) == (3, "pool")
+    with pytest.raises(ConfigurationError, match="worker_count: give either options or keywords"):
+        JobQueueServer("memory://", options, worker_count=3)
+
+
+def test_without_a_storage_the_environment_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBQ_STORAGE", "memory://named")
+    assert JobQueueServer().storage.url == "memory://named"
+    monkeypatch.delenv("JOBQ_STORAGE")
+    with pytest.raises(ConfigurationError, match="JOBQ_STORAGE"):
+        JobQueueServer()
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"concurrency": 3}, "JobQueueServer has no option 'concurrency'; here it is called 'worker_count'"),
+        ({"lost_aftr": 3}, "JobQueueServer has no option 'lost_aftr'; did you mean lost_after?"),
+        ({"worker_count": "many"}, "worker_count must be a whole number"),
+    ],
+)
+def test_an_unknown_option_is_refused_with_the_right_name(options: dict[str, Any], error: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(error)):
+        JobQueueServer("memory://", **options)
 
 
 async def test_a_stop_while_it_starts_stops_it(bench: Any) -> None:
@@ -127,7 +149,7 @@ async def test_a_stop_lets_running_jobs_end(storage: MemoryQueueStorage, bench: 
     assert sum(bench.runs.values()) == 2
 
 
-async def test_a_stop_hands_back_at_its_timeout_what_does_not_end(storage: MemoryQueueStorage, bench: Any) -> None:
+async def test_a_stop_hands_unfinished_jobs_back_at_its_timeout(storage: MemoryQueueStorage, bench: Any) -> None:
     server = JobQueueServer(storage, jobs=bench.jobs)
     async with JobQueueClient(storage) as client:
         await server.start()
@@ -152,7 +174,7 @@ async def test_a_second_stop_hurries_the_first(storage: MemoryQueueStorage, benc
         await first
 
 
-async def test_after_a_stop_nothing_more_is_claimed(counting_storage: Any, bench: Any) -> None:
+async def test_after_a_stop_nothing_is_claimed(counting_storage: Any, bench: Any) -> None:
     server = JobQueueServer(counting_storage, jobs=bench.jobs)
     await server.start()
     await server.stop()
@@ -173,7 +195,7 @@ async def test_a_server_that_starts_does_not_run_a_job_that_another_runs(
         held = await client.add(bench.held(n=1))
         await bench.until(lambda b: b.running == 1)
         async with JobQueueServer(storage, jobs=bench.jobs) as second:
-            # All that waits was claimed once this is done: were job 1 to be had, it would have been taken first.
+            # Once this is done, all waiting jobs were claimed; a claimable job 1 would have been the first.
             await client.wait_for(await client.add(bench.quick(n=2)), timeout=20)
             assert bench.runs[1] == 1
             bench.open()
@@ -208,7 +230,7 @@ async def test_a_limit_of_2_holds_for_a_pool_of_10(storage: MemoryQueueStorage, 
 
 
 class BrokenStorage(MemoryQueueStorage):
-    """Is away as long as `broken` says."""
+    """Unavailable while `broken` is set."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -222,7 +244,7 @@ class BrokenStorage(MemoryQueueStorage):
         return await super().settle_and_claim(*arguments, **named)
 
 
-async def test_an_outage_of_the_storage_is_shown_in_health_survived_and_loses_nothing(bench: Any) -> None:
+async def test_an_outage_of_the_storage_is_reported_by_health_and_loses_nothing(bench: Any) -> None:
     async with (
         BrokenStorage() as storage,
         JobQueueClient(storage) as client,
@@ -247,7 +269,7 @@ async def test_an_outage_of_the_storage_is_shown_in_health_survived_and_loses_no
     assert set(bench.runs.values()) == {1}
 
 
-async def test_a_body_is_supplied_for_a_bare_contract(storage: MemoryQueueStorage) -> None:
+async def test_a_handler_is_supplied_for_a_class_without_execute(storage: MemoryQueueStorage) -> None:
     server = JobQueueServer(storage, jobs=[Thumbnail])
 
     @server.handles(Thumbnail)
@@ -341,6 +363,6 @@ async def test_waiting_for_an_event_ends_with_the_server(storage: MemoryQueueSto
         {"stop_timeout": -1},
     ],
 )
-async def test_options_that_cannot_work_are_refused(storage: MemoryQueueStorage, options: dict[str, Any]) -> None:
+async def test_invalid_options_are_refused(storage: MemoryQueueStorage, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         JobQueueServer(storage, **options)

@@ -1,4 +1,4 @@
-"""What a server tells of its pool."""
+"""The events of a server's pool."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from jobq_core.storage import Claim
 from jobq_server import JobQueueServer
 
 
-async def test_the_life_of_a_job_is_told(storage: MemoryQueueStorage, bench: Any) -> None:
+async def test_all_events_of_a_job_are_emitted(storage: MemoryQueueStorage, bench: Any) -> None:
     server = JobQueueServer(storage, jobs=bench.jobs)
     async with JobQueueClient(storage) as client, server:
         progressed, completed = server.next_event(JobProgressed), server.next_event(JobCompleted)
-        told: list[JobEvent] = []
-        server.on(JobEvent, told.append)
+        emitted: list[JobEvent] = []
+        server.on(JobEvent, emitted.append)
         handle = await client.add(bench.half_way(n=1))
         assert (await progressed).progress.percent == 50
         bench.open()
         assert (await completed).job_id == handle.id
-    assert [type(event) for event in told] == [JobStarted, JobProgressed, JobCompleted]
-    assert {event.job_id for event in told} == {handle.id}
+    assert [type(event) for event in emitted] == [JobStarted, JobProgressed, JobCompleted]
+    assert {event.job_id for event in emitted} == {handle.id}
 
 
 async def test_events_can_be_iterated_until_the_server_stops(storage: MemoryQueueStorage, bench: Any) -> None:
@@ -50,7 +50,7 @@ async def test_events_can_be_iterated_until_the_server_stops(storage: MemoryQueu
     assert [type(event) async for event in stream] == [JobStarted, JobCompleted]
 
 
-async def test_each_end_is_told_once_to_each_listener(storage: MemoryQueueStorage, bench: Any) -> None:
+async def test_each_end_is_emitted_once_per_callback(storage: MemoryQueueStorage, bench: Any) -> None:
     first: Counter[object] = Counter()
     second: Counter[object] = Counter()
     server = JobQueueServer(storage, jobs=bench.jobs, worker_count=5)
@@ -63,7 +63,7 @@ async def test_each_end_is_told_once_to_each_listener(storage: MemoryQueueStorag
     assert first == second == Counter(handle.id for handle in handles)
 
 
-async def test_failures_and_aborts_are_told(storage: MemoryQueueStorage, bench: Any) -> None:
+async def test_failures_and_aborts_are_emitted(storage: MemoryQueueStorage, bench: Any) -> None:
     server = JobQueueServer(storage, jobs=bench.jobs)
     async with JobQueueClient(storage) as client, server:
         failed, aborted = server.next_event(JobFailed), server.next_event(JobAborted)
@@ -77,20 +77,20 @@ async def test_failures_and_aborts_are_told(storage: MemoryQueueStorage, bench: 
         assert (await aborted).job_id == handle.id
 
 
-async def test_start_and_stop_are_told_at_each_turn(storage: MemoryQueueStorage, bench: Any) -> None:
+async def test_every_start_and_stop_is_emitted(storage: MemoryQueueStorage, bench: Any) -> None:
     server = JobQueueServer(storage, jobs=bench.jobs, name="pool")
-    told: list[Event] = []
-    server.on(Event, told.append)
+    emitted: list[Event] = []
+    server.on(Event, emitted.append)
     for _ in range(2):
         async with server:
             pass
-    assert [type(event) for event in told] == [WorkerStarted, WorkerStopped] * 2
+    assert [type(event) for event in emitted] == [WorkerStarted, WorkerStopped] * 2
 
 
-async def test_a_listener_that_is_cancelled_hears_no_more(storage: MemoryQueueStorage, bench: Any) -> None:
+async def test_a_cancelled_callback_is_not_called(storage: MemoryQueueStorage, bench: Any) -> None:
     server = JobQueueServer(storage, jobs=bench.jobs)
-    told: list[Event] = []
-    cancel = server.on(WorkerStarted, told.append)
+    emitted: list[Event] = []
+    cancel = server.on(WorkerStarted, emitted.append)
     once: list[Event] = []
     server.once(WorkerStarted, once.append)
     async with server:
@@ -99,10 +99,10 @@ async def test_a_listener_that_is_cancelled_hears_no_more(storage: MemoryQueueSt
         assert not server.wants(WorkerStarted)
     async with server:
         pass
-    assert (len(told), len(once)) == (1, 1)
+    assert (len(emitted), len(once)) == (1, 1)
 
 
-async def test_a_lost_worker_is_told_and_its_jobs_run_again(bench: Any) -> None:
+async def test_a_lost_worker_is_emitted_and_its_jobs_run_again(bench: Any) -> None:
     now = 1_000_000.0
     async with MemoryQueueStorage(clock=lambda: now) as storage, JobQueueClient(storage) as client:
         handle = await client.add(bench.quick(n=1), max_attempts=2)
@@ -122,16 +122,18 @@ async def test_a_lost_worker_is_told_and_its_jobs_run_again(bench: Any) -> None:
     assert bench.runs == {1: 1}
 
 
-async def test_an_event_can_be_passed_in_from_outside(storage: MemoryQueueStorage, bench: Any) -> None:
+async def test_an_event_can_be_emitted_from_outside(storage: MemoryQueueStorage, bench: Any) -> None:
     server = JobQueueServer(storage, jobs=bench.jobs)
-    told: list[WorkerStarted] = []
-    server.on(WorkerStarted, told.append)
+    emitted: list[WorkerStarted] = []
+    server.on(WorkerStarted, emitted.append)
     event = WorkerStarted(worker=new_id(), name="elsewhere")
     server.emit(event)
-    assert told == [event]
+    assert emitted == [event]
 
 
-async def test_a_listener_that_raises_stops_nothing(storage: MemoryQueueStorage, bench: Any, caplog: Any) -> None:
+async def test_a_callback_that_raises_affects_nothing_else(
+    storage: MemoryQueueStorage, bench: Any, caplog: Any
+) -> None:
     def wrong(_: JobCompleted) -> None:
         raise JobQueueError("this listener is broken")
 

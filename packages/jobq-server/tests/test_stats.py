@@ -1,4 +1,4 @@
-"""What a server counts, and what it says of others."""
+"""The counts of a server, and its report on other workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobq_server import JobQueueServer, PoolStats
 
 
 async def run_some(client: JobQueueClient, server: JobQueueServer, bench: Any, good: int, bad: int) -> None:
-    """Have this many jobs completed and failed, and booked by the server."""
+    """Run jobs until this many have completed and failed, and the server has recorded it."""
     async with server.events(JobCompleted, JobFailed) as ends:
         await client.add_many([bench.quick(n=n) for n in range(good)])
         await client.add_many([bench.broken(n=n) for n in range(bad)])
@@ -24,7 +24,7 @@ async def run_some(client: JobQueueClient, server: JobQueueServer, bench: Any, g
 
 
 def sums(pool: PoolStats) -> tuple[int, int]:
-    """Return what the workers of the pool say for themselves, summed up."""
+    """Return the sums over the workers of the pool."""
     return sum(w.stats.completed for w in pool.workers), sum(w.stats.failed for w in pool.workers)
 
 
@@ -95,13 +95,13 @@ async def test_averages_weigh_jobs_and_not_workers(storage: MemoryQueueStorage) 
 
 
 def other_worker() -> WorkerInfo:
-    """Return a worker process that is elsewhere."""
+    """Return another worker process."""
     return WorkerInfo(
         id=new_id(), name="far", host="far", pid=7, queues=("x",), kinds=(), concurrency=5, lost_after=30.0
     )
 
 
-async def test_it_knows_every_worker_of_the_storage_and_sums_over_all(storage: MemoryQueueStorage, bench: Any) -> None:
+async def test_it_reports_every_worker_of_the_storage_and_the_sums(storage: MemoryQueueStorage, bench: Any) -> None:
     async with (
         JobQueueClient(storage) as client,
         JobQueueServer(storage, jobs=bench.jobs, name="one", worker_count=2) as one,
@@ -133,9 +133,7 @@ async def test_it_counts_the_jobs_of_each_queue_by_state(storage: MemoryQueueSto
     assert counts["later"][JobState.PENDING] == 4
 
 
-async def test_jobs_of_a_kind_that_nobody_here_knows_show_in_the_statistics(
-    storage: MemoryQueueStorage, bench: Any
-) -> None:
+async def test_jobs_of_an_unknown_kind_are_counted(storage: MemoryQueueStorage, bench: Any) -> None:
     @job()
     async def strange() -> None: ...
 

@@ -31,7 +31,7 @@ async def test_jobs_run_by_priority_and_then_in_the_order_of_adding(storage: Pro
     for n, priority in enumerate([0, 5, -5, 0, 5]):
         await add(storage, quick(n), priority=priority)
     async with working(storage, quick, concurrency=1) as worker:
-        await until(lambda: worker.stats().completed == 5)
+        await until(lambda: worker.pool_stats().total.completed == 5)
     assert ran == [1, 4, 0, 3, 2]
 
 
@@ -40,7 +40,7 @@ async def test_each_of_several_queues_gets_its_turn(storage: Probe) -> None:
         for queue in "abc":
             await add_many(storage, [quick() for _ in range(200)], queue=queue)
         worker.resize(2)
-        await until(lambda: worker.stats().completed == 600)
+        await until(lambda: worker.pool_stats().total.completed == 600)
     firsts = [
         args[2].queues[0] for args in storage.arguments["settle_and_claim"] if len(args) > 2 and args[2] is not None
     ]
@@ -106,7 +106,7 @@ async def test_a_backlog_of_short_jobs_takes_few_calls(storage: Probe) -> None:
         await add_many(storage, [quick(n) for n in range(5000)])
         before = storage.calls["settle_and_claim"]
         worker.resize(10)
-        await until(lambda: worker.stats().completed == 5000)
+        await until(lambda: worker.pool_stats().total.completed == 5000)
         assert storage.calls["settle_and_claim"] - before < 100
 
 
@@ -126,7 +126,7 @@ async def test_a_worker_with_enough_at_hand_claims_much_or_nothing(
     monkeypatch.setattr(storage, "settle_and_claim", slowly)
     async with working(storage, quick, concurrency=10) as worker:
         await add_many(storage, [quick(n) for n in range(6000)])
-        await until(lambda: worker.stats().completed == 6000)
+        await until(lambda: worker.pool_stats().total.completed == 6000)
     limits = [args[2].limit for args in storage.arguments["settle_and_claim"] if args[2] is not None]
     assert min(limits[2:]) > 10  # known by then: how short the jobs are
 
@@ -161,7 +161,7 @@ async def test_long_jobs_are_not_claimed_ahead(storage: Probe, stage: Stage) -> 
 
     async with working(storage, long, concurrency=2) as worker:
         await add_many(storage, [long() for _ in range(12)])
-        await until(lambda: worker.stats().completed == 12)
+        await until(lambda: worker.pool_stats().total.completed == 12)
     assert max(args[2].limit for args in storage.arguments["settle_and_claim"] if len(args) > 2 and args[2]) == 2
 
 
@@ -175,4 +175,4 @@ async def test_jobs_that_a_slow_storage_brings_late_are_run_and_not_handed_back(
         await asyncio.sleep(STALE_SECONDS * 1.5)  # as long as the storage takes for its answer
         gate.set()
         await endings.all(ids)
-        assert worker.stats().released == 0
+        assert worker.pool_stats().total.released == 0

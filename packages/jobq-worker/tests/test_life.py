@@ -175,7 +175,7 @@ async def test_stop_hands_back_at_its_timeout_what_still_runs(storage: Probe, st
         found = await record(storage, job_id)
         assert found.state is JobState.PENDING
         assert found.attempt == 0  # the attempt is given back
-        assert worker.stats().released == 1
+        assert worker.pool_stats().total.released == 1
         assert await storage.workers() == []
 
 
@@ -236,7 +236,7 @@ async def test_buffered_jobs_are_handed_back_at_a_stop(storage: Probe, stage: St
         await asyncio.sleep(0)
         stage.reach("go on")
         await stopping
-        assert worker.stats().released > 0
+        assert worker.pool_stats().total.released > 0
     states = [await state(storage, job_id) for job_id in ids]
     assert states == [JobState.COMPLETED] + [JobState.PENDING] * 19
     assert [(await record(storage, job_id)).attempt for job_id in ids[1:]] == [0] * 19
@@ -286,7 +286,7 @@ async def test_a_second_worker_does_not_run_the_job_of_the_first(storage: Probe,
             await ending(second, storage, quick())
             stage.reach("go on")
             assert isinstance(await endings.of(job_id), JobCompleted)
-            assert second.stats().completed + first.stats().completed == 2
+            assert second.pool_stats().total.completed + first.pool_stats().total.completed == 2
     assert stage.notes == [0]
 
 
@@ -321,7 +321,7 @@ async def test_scaling_while_jobs_flow_runs_each_once(storage: Probe) -> None:
         worker.resize(1)
         await endings.all(ids[300:])
         assert worker.concurrency == 1
-        assert worker.stats().completed == 500
+        assert worker.pool_stats().total.completed == 500
     assert sorted(runs) == list(range(500))
 
 
@@ -355,13 +355,13 @@ async def test_slots_that_are_taken_away_and_come_back_hold_what_still_runs(stor
         worker.resize(0)
         worker.resize(2)
         assert worker.health().running == 2
-        assert [slot.job_id is not None for slot in worker.slots()] == [True, True]
+        assert [slot.job_id is not None for slot in worker.pool_stats().workers] == [True, True]
         stage.reach("go on 0")
         await stage.reached("started 2")
         stage.reach("go on 1")
         stage.reach("go on 2")
         await endings.all(ids)
-        assert worker.stats().completed == 3
+        assert worker.pool_stats().total.completed == 3
 
 
 async def test_no_slots_is_a_pause(storage: Probe) -> None:
@@ -391,20 +391,20 @@ async def test_statistics_sum_over_slots_and_survive_a_stop(storage: Probe) -> N
     worker = JobQueueWorker(storage, jobs=[quick, twice], concurrency=3)
     async with worker:
         await Endings(worker).all(await add_many(storage, [twice() for _ in range(6)]))
-        each = worker.slots()
+        each = worker.pool_stats().workers
         assert [slot.number for slot in each] == [1, 2, 3]
-        assert sum(slot.stats.completed for slot in each) == worker.stats().completed == 6
-        assert worker.stats().busy_seconds == pytest.approx(sum(slot.stats.busy_seconds for slot in each))
+        assert sum(slot.stats.completed for slot in each) == worker.pool_stats().total.completed == 6
+        assert worker.pool_stats().total.busy_seconds == pytest.approx(sum(slot.stats.busy_seconds for slot in each))
         worker.resize(1)
-        assert worker.stats().completed == 6
-    stats = worker.stats()
+        assert worker.pool_stats().total.completed == 6
+    stats = worker.pool_stats().total
     assert stats.completed == 6
     assert stats.average_seconds >= 0.01
     async with worker:
         await ending(worker, storage, quick())
-    assert worker.stats().completed == 7
+    assert worker.pool_stats().total.completed == 7
     # An average weighs every job alike, whichever slot ran it.
-    assert worker.stats().average_seconds == pytest.approx(worker.stats().busy_seconds / 7)
+    assert worker.pool_stats().total.average_seconds == pytest.approx(worker.pool_stats().total.busy_seconds / 7)
 
 
 async def test_a_slot_says_what_it_runs(storage: Probe, stage: Stage, gated: Any) -> None:
@@ -412,12 +412,12 @@ async def test_a_slot_says_what_it_runs(storage: Probe, stage: Stage, gated: Any
         endings = Endings(worker)
         job_id = await add(storage, gated())
         await stage.reached("started 0")
-        [busy] = [slot for slot in worker.slots() if slot.job_id is not None]
+        [busy] = [slot for slot in worker.pool_stats().workers if slot.job_id is not None]
         assert (busy.number, busy.job_id, busy.kind, busy.stats.running) == (1, job_id, "gated", 1)
-        assert worker.stats().running == 1
+        assert worker.pool_stats().total.running == 1
         stage.reach("go on")
         await endings.of(job_id)
-        assert all(slot.job_id is None for slot in worker.slots())
+        assert all(slot.job_id is None for slot in worker.pool_stats().workers)
 
 
 async def test_a_storage_given_by_url_is_opened_and_closed_at_each_start_and_stop() -> None:

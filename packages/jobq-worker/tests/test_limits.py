@@ -100,7 +100,7 @@ async def test_concurrency_two_with_ten_workers_never_runs_three_at_once(storage
             for _ in range(10)
         ]
         await add_many(storage, [act() for _ in range(60)])
-        await until(lambda: sum(worker.stats().completed for worker in workers) == 60)
+        await until(lambda: sum(worker.pool_stats().total.completed for worker in workers) == 60)
     assert most == 2
     assert limiter.balanced()
 
@@ -127,7 +127,7 @@ async def test_a_burst_is_used_and_then_nothing_starts(storage: Probe) -> None:
     limiter = Watched(RateLimiter(5, 600))
     async with working(storage, quick, limiter=limiter, poll_interval=0.01) as worker:
         ids = await add_many(storage, [quick() for _ in range(23)])
-        await until(lambda: worker.stats().completed == 5)
+        await until(lambda: worker.pool_stats().total.completed == 5)
     states = [found.state for found in await storage.get(ids) if found is not None]
     assert states == [JobState.COMPLETED] * 5 + [JobState.PENDING] * 18
     assert limiter.sums["started"] == 5
@@ -189,7 +189,7 @@ async def test_one_start_per_delay_over_several_workers(storage: Probe) -> None:
             for _ in range(4)
         ]
         await add_many(storage, [quick() for _ in range(5)])
-        await until(lambda: sum(worker.stats().completed for worker in workers) == 5)
+        await until(lambda: sum(worker.pool_stats().total.completed for worker in workers) == 5)
     assert all(later - earlier >= 0.1 for earlier, later in pairwise(limiter.starts))
 
 
@@ -233,12 +233,12 @@ async def test_however_a_run_ends_its_place_is_free(storage: Probe, stage: Stage
     async with working(storage, mine, limiter=limiter) as worker:
         job_id = await add(storage, act())
         if ends == "is of an unknown kind":
-            await until(lambda: worker.stats().unknown_kinds)
+            await until(lambda: worker.pool_stats().total.unknown_kinds)
         else:
             await stage.reached("started")
         if ends == "is aborted":
             await storage.abort([job_id])
-            await until(lambda: worker.stats().aborted)
+            await until(lambda: worker.pool_stats().total.aborted)
         await worker.stop(0)
         assert limiter.balanced()
     stage.reach("go on")
@@ -279,7 +279,7 @@ async def test_a_limiter_that_fails_costs_no_job(storage: Probe) -> None:
 
     async with working(storage, quick, limiter=Broken(1)) as worker:
         assert isinstance(await ending(worker, storage, quick()), JobCompleted)
-        assert worker.stats().released == 1
+        assert worker.pool_stats().total.released == 1
 
 
 async def test_a_stop_while_the_limiter_is_being_told_of_a_start_runs_nothing(storage: Probe, stage: Stage) -> None:
@@ -297,7 +297,7 @@ async def test_a_stop_while_the_limiter_is_being_told_of_a_start_runs_nothing(st
         job_id = await add(storage, never())
         await stage.reached("asked")
         stopping = asyncio.ensure_future(worker.stop(0))
-        await until(lambda: worker.stats().running == 0)  # it was abandoned
+        await until(lambda: worker.pool_stats().total.running == 0)  # it was abandoned
         stage.reach("go on")
         await stopping
     assert stage.notes == []

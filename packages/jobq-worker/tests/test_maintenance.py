@@ -97,7 +97,7 @@ async def test_jobs_that_a_load_of_due_ones_leaves_over_follow_at_once(storage: 
     ids = await add_many(storage, [quick(n) for n in range(1500)], delay=0.01)
     async with working(storage, quick) as worker:
         await Endings(worker).all(ids[-1:])
-        await until(lambda: worker.stats().completed == 1500)
+        await until(lambda: worker.pool_stats().total.completed == 1500)
     assert storage.calls["promote"] >= 2
 
 

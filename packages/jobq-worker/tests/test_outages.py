@@ -48,7 +48,7 @@ async def test_an_exchange_that_fails_loses_nothing_and_runs_nothing_twice(
         storage.fail("settle_and_claim", 3, after=after)
         more = await add_many(storage, [quick(1000 + n) for n in range(20)])
         await endings.all([*ids, *more])
-        assert worker.stats().completed == len(ids) + len(more)
+        assert worker.pool_stats().total.completed == len(ids) + len(more)
     assert len(runs) == len(set(runs)) == len(ids) + len(more)
 
 
@@ -60,7 +60,7 @@ async def test_a_claim_whose_answer_was_lost_is_found_and_run(storage: Probe) ->
         ids = await add_many(storage, [quick(n) for n in range(5)])
         await endings.all(ids)
         assert storage.calls["recover_claims"] >= 1
-        assert worker.stats().completed == 5
+        assert worker.pool_stats().total.completed == 5
     assert [(await record(storage, job_id)).attempt for job_id in ids] == [1] * 5
 
 
@@ -72,7 +72,7 @@ async def test_a_settlement_whose_answer_was_lost_counts_once(storage: Probe) ->
         await endings.of(await add(storage, quick(1)))
         storage.fail("settle_and_claim", 2, after=True)
         await endings.of(await add(storage, quick(2)))
-        assert worker.stats().completed == 2
+        assert worker.pool_stats().total.completed == 2
     assert len(seen) == 2
 
 
@@ -125,7 +125,7 @@ async def test_a_full_worker_hands_back_what_it_holds_and_does_not_know(storage:
     async with asyncio.timeout(20), working(storage, busy, quick, concurrency=1, **options) as worker:
         endings = Endings(worker)
         long = await add(storage, busy())
-        await until(lambda: worker.stats().running == 1)
+        await until(lambda: worker.pool_stats().total.running == 1)
         unknown = await add(storage, quick(1), queue="other")
         me = worker.health().worker
         assert me is not None

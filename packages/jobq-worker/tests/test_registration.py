@@ -208,7 +208,7 @@ async def test_what_was_claimed_before_the_process_was_frozen_is_not_started(
         await until(claimed)
         now += 60  # the process stood still between the claim and its answer
         gate.set()
-        await until(lambda: worker.stats().released)
+        await until(lambda: worker.pool_stats().total.released)
         assert ran == []
         assert await state(storage, job_id) is JobState.PENDING
 
@@ -223,7 +223,7 @@ async def test_a_lease_that_is_lost_stops_the_run_and_settles_nothing(
         await storage.delete([job_id])
         await stage.reached("stopped")
         await ending(worker, storage, quick())
-        assert worker.stats().finished == 1
+        assert worker.pool_stats().total.finished == 1
     assert storage.settlements_of(job_id) == []
     assert "LeaseLostError" in caplog.text
     assert await storage.get([job_id]) == [None]
@@ -344,4 +344,4 @@ async def test_an_end_that_counted_for_nothing_is_neither_told_nor_counted(
         await until(lambda: storage.settlements_of(gone))
         last = await endings.of(await add(storage, quick()))
         assert [event.job_id for event in endings._seen] == [last.job_id]
-        assert worker.stats().completed == 1
+        assert worker.pool_stats().total.completed == 1

@@ -156,7 +156,7 @@ async def test_the_late_result_of_a_thread_past_its_timeout_counts_for_nothing(s
     async with working(storage, deaf, other, concurrency=1) as worker:
         event = await ending(worker, storage, deaf())
         assert isinstance(event, JobFailed)
-        assert worker.slots()[0].job_id == event.job_id  # its slot stays taken
+        assert worker.pool_stats().workers[0].job_id == event.job_id  # its slot stays taken
         stage.reach("go on")
         assert isinstance(await ending(worker, storage, other()), JobCompleted)
     found = await record(storage, event.job_id)
@@ -269,8 +269,8 @@ async def test_a_permanent_error_is_not_retried(storage: Probe, nature: Nature) 
     act = made(nature, body, max_attempts=5)
     async with working(storage, act) as worker:
         assert isinstance(await ending(worker, storage, act()), JobFailed)
-    assert worker.stats().failed == 1
-    assert worker.stats().retried == 0
+    assert worker.pool_stats().total.failed == 1
+    assert worker.pool_stats().total.retried == 0
 
 
 async def test_the_policy_says_which_exceptions_fail_at_once(storage: Probe, nature: Nature) -> None:

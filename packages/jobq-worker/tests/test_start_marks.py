@@ -112,7 +112,7 @@ async def test_a_note_that_fails_is_made_again_and_the_job_runs_once(
         await endings.all(ids)
         assert worker.health().storage_errors == 4
         assert worker.health().healthy
-        assert worker.stats().completed == 20
+        assert worker.pool_stats().total.completed == 20
     assert sorted(runs) == list(range(20))
 
 
@@ -168,7 +168,7 @@ async def test_what_was_to_begin_before_the_process_was_frozen_is_not_started(
         await until(lambda: storage.calls["mark_started"])
         now += 60
         gate.set()
-        await until(lambda: worker.stats().released)
+        await until(lambda: worker.pool_stats().total.released)
         found = await record(storage, job_id)
     assert runs == []
     assert (found.state, found.attempt) == (JobState.PENDING, 0)
@@ -223,7 +223,7 @@ async def test_the_timeout_counts_from_when_the_run_begins(storage: Probe) -> No
         endings = Endings(worker)
         job_id = await add(storage, quick(), max_attempts=1, timeout=0.02)
         await until(lambda: storage.calls["mark_started"])
-        [slot] = [slot for slot in worker.slots() if slot.job_id]
+        [slot] = [slot for slot in worker.pool_stats().workers if slot.job_id]
         assert (slot.job_id, slot.running_for) == (job_id, 0)
         await asyncio.sleep(0.04)  # longer than the timeout
         gate.set()

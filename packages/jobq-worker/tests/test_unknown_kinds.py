@@ -22,8 +22,8 @@ async def foreign(n: int = 0) -> int:
 async def test_a_job_of_an_unknown_kind_stays_for_a_worker_that_knows_it(storage: Probe) -> None:
     async with working(storage, known, name="plain") as worker:
         job_id = await add(storage, foreign(5))
-        await until(lambda: worker.stats().unknown_kinds)
-        assert worker.stats().unknown_kinds == {"foreign": 1}
+        await until(lambda: worker.pool_stats().total.unknown_kinds)
+        assert worker.pool_stats().total.unknown_kinds == {"foreign": 1}
         assert isinstance(await ending(worker, storage, known()), JobCompleted)  # and crashes nobody
         found = await record(storage, job_id)
         assert (found.state, found.reason, found.attempt) == (JobState.BLOCKED, UNKNOWN_KIND, 0)
@@ -34,7 +34,7 @@ async def test_a_job_of_an_unknown_kind_stays_for_a_worker_that_knows_it(storage
 async def test_the_statistics_that_the_storage_has_show_them_too(storage: Probe) -> None:
     async with working(storage, known, heartbeat_interval=0.01) as worker:
         await add_many(storage, [foreign(), foreign()])
-        await until(lambda: worker.stats().unknown_kinds.get("foreign") == 2)
+        await until(lambda: worker.pool_stats().total.unknown_kinds.get("foreign") == 2)
         beats = storage.beats
         await until(lambda: storage.beats > beats + 1)
         [registered] = await storage.workers()

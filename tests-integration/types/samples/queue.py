@@ -1,5 +1,6 @@
 """`JobQueue` and the server: their methods have the types of the client's and the pool's methods."""
 
+from datetime import timedelta
 from typing import Any, assert_type
 
 from jobq_client import JobHandle, JobQueueClient
@@ -22,6 +23,8 @@ JobQueue("shop", storage="sqlite:///shop.db", mode="client", limiter=Concurrency
 JobQueue(jobs=[length])  # E: a queue has a name
 JobQueue("shop", workers=3)  # E: the option is called worker_count
 JobQueue("shop", lost_after="soon")  # E: it is a number of seconds
+JobQueue("shop", lost_after=timedelta(minutes=1), stop_timeout=5)
+JobQueueServer()
 server = JobQueueServer("memory://", jobs=[length], queues=["a", "b"], worker_count=2, stop_timeout=5)
 JobQueueServer("memory://", worker_count="many")  # E: it is a number
 JobQueueServer("memory://", concurrency=3)  # E: that is a worker's option
@@ -52,6 +55,11 @@ async def use() -> None:
     assert_type(queue.client, JobQueueClient)
     assert_type(queue.server, JobQueueServer)
     assert_type(await queue.stats(), ServerStats)
+    assert_type(await queue.output_for(length(text="a")), int | None)
+    assert_type(await queue.peek(3), list[JobRecord])
+    await queue.start(QueueMode.CLIENT)
+    await queue.restart(timeout=timedelta(seconds=5))
+    await queue.start(mode=3)  # E: a mode has a name
     assert_type(server.pool_stats(), PoolStats)
     assert_type(await queue.next_event(JobFailed), JobFailed)
     assert_type((await server.stats()).total.average_seconds, float)

@@ -1,10 +1,10 @@
 """Run a pool of workers, or a whole queue in one object."""
 
 from jobq_server.modes import QueueMode, QueueModeError
-from jobq_server.options import PoolOptions
 from jobq_server.queue import JobQueue
 from jobq_server.server import JobQueueServer
-from jobq_server.stats import PoolStats, ServerStats
+from jobq_server.stats import ServerStats
+from jobq_worker import PoolOptions, PoolStats
 
 __all__ = [
     "JobQueue",

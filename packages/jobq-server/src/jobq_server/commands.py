@@ -1,4 +1,4 @@
-"""`jobq server`: run a pool of workers until told to stop."""
+"""`jobq server`: run a pool of workers until a signal."""
 
 from __future__ import annotations
 

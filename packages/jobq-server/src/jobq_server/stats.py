@@ -1,4 +1,4 @@
-"""What a server says about itself and about everybody else at work on its storage."""
+"""`ServerStats`: what a server reports on itself and on all workers and queues of its storage."""
 
 from __future__ import annotations
 
@@ -9,21 +9,7 @@ import attrs
 
 from jobq_core.records import WorkerRecord, WorkerStats
 from jobq_core.states import JobState
-from jobq_worker import SlotStats
-
-
-@attrs.frozen(kw_only=True)
-class PoolStats:
-    """What one server's workers did since it was made: through stops, restarts and changes of their number.
-
-    total: the sums over all workers that it has and had, with the jobs of unknown kinds; its `average_seconds` weighs
-        each run alike, whichever worker ran it.
-    workers: each worker of the present pool, numbered from 1, with what it did and what it runs now. A number that
-        went when the pool shrank starts anew when it grows; what it did before is in the total.
-    """
-
-    total: WorkerStats
-    workers: tuple[SlotStats, ...]
+from jobq_worker import PoolStats
 
 
 @attrs.frozen(kw_only=True)
@@ -31,12 +17,12 @@ class ServerStats:
     """A server's pool, and all workers and queues of its storage.
 
     at: when this was read, by the storage's clock.
-    pool: this server's own.
-    workers: every worker process that the storage knows, oldest first, this server's pool as one of them; a process
-        whose `expires_at` has passed is lost, and goes when its jobs have been taken back. The numbers of others are
-        as old as their last heartbeat, `beat_at`.
+    pool: the server's own pool.
+    workers: every worker process that the storage knows, oldest first, this server's pool included. A process whose
+        `expires_at` has passed is lost, and is removed when its jobs have been rescued. The counts of other processes
+        are those of their last heartbeat, at `beat_at`.
     total: the sums over this server's pool and the other processes in `workers`.
-    counts: how many jobs each queue has in each state.
+    counts: the number of jobs of each queue in each state.
     """
 
     at: datetime

@@ -2,12 +2,13 @@
 
 from jobq_worker.health import WorkerHealth, WorkerState
 from jobq_worker.options import PoolOptions, ServingOptions, WorkerKeywords, WorkerOptions
-from jobq_worker.slots import SlotStats
+from jobq_worker.slots import PoolStats, SlotStats
 from jobq_worker.worker import JobQueueWorker
 
 __all__ = [
     "JobQueueWorker",
     "PoolOptions",
+    "PoolStats",
     "ServingOptions",
     "SlotStats",
     "WorkerHealth",

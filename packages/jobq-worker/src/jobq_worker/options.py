@@ -255,6 +255,20 @@ def check_options(
     return WorkerOptions(**given)
 
 
+def given_options(
+    owner: str, options: WorkerOptions | None, keywords: Mapping[str, Any], *, renamed: Mapping[str, str] = {}
+) -> WorkerOptions:
+    """Return the checked value that was given to `owner`, or made of the keywords as `check_options` does.
+
+    Raises ConfigurationError if both are given.
+    """
+    if options is None:
+        return check_options(owner, keywords, renamed=renamed)
+    if keywords:
+        raise ConfigurationError(f"{', '.join(keywords)}: give either options or keywords, not both")
+    return options
+
+
 _CHECKS: Mapping[str, Callable[[Any, str], Any]] = {"concurrency": check_concurrency}
 """The checks of the fields that may be renamed, so that an error says the owner's word."""
 

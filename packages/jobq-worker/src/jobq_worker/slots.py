@@ -29,6 +29,20 @@ class SlotStats:
     running_for: float = 0.0
 
 
+@attrs.frozen(kw_only=True)
+class PoolStats:
+    """What one worker or server did since it was made, through stops, restarts and changes of its number of slots.
+
+    total: the sums over all slots that it has and had, with the jobs of unknown kinds. `average_seconds` weighs each
+        run alike, whichever slot ran it.
+    workers: each present slot, numbered from 1, with its counts and its current job. A number that was dropped when the
+        pool shrank starts from zero when the pool grows; its earlier counts are in the total.
+    """
+
+    total: WorkerStats
+    workers: tuple[SlotStats, ...]
+
+
 class Slot:
     """Room for one run at a time."""
 

@@ -19,15 +19,15 @@ from jobq_core.ids import new_id
 from jobq_core.job import Job
 from jobq_core.lifecycle import Lifecycle
 from jobq_core.owned_storage import OwnedStorage
-from jobq_core.records import WorkerInfo, WorkerStats
+from jobq_core.records import WorkerInfo
 from jobq_core.storage import QueueStorage
 from jobq_worker.handlers import Handlers
 from jobq_worker.health import WorkerHealth, WorkerState
-from jobq_worker.options import WorkerKeywords, WorkerOptions, check_concurrency, check_options
+from jobq_worker.options import WorkerKeywords, WorkerOptions, check_concurrency, given_options
 from jobq_worker.outages import Outages
 from jobq_worker.session import WorkerSession
 from jobq_worker.signals import Signals
-from jobq_worker.slots import Slots, SlotStats
+from jobq_worker.slots import PoolStats, Slots
 
 logger = logging.getLogger("jobq.worker")
 
@@ -55,10 +55,7 @@ class JobQueueWorker(Lifecycle, EventSource):
         **keywords: Unpack[WorkerKeywords],
     ) -> None:
         super().__init__()
-        if options is None:
-            options = check_options(type(self).__name__, keywords)
-        elif keywords:
-            raise ConfigurationError(f"{', '.join(keywords)}: give either options or keywords, not both")
+        options = given_options("JobQueueWorker", options, keywords)
         self._options = options
         self._owned = OwnedStorage(storage)
         self._handlers = Handlers(options.jobs)
@@ -216,7 +213,7 @@ class JobQueueWorker(Lifecycle, EventSource):
                 self._report_stop(self._last_id)
 
     def _report_stop(self, id: UUID) -> None:
-        stats = self.stats()
+        stats = self._slots.stats()
         logger.info(
             "worker %s (%s) stopped: %d completed, %d failed, %d retried, %d handed back",
             self.name,
@@ -275,13 +272,9 @@ class JobQueueWorker(Lifecycle, EventSource):
         else:
             self._session.resize(count)
 
-    def stats(self) -> WorkerStats:
-        """Return the worker's counts since it was made, over all its starts."""
-        return self._slots.stats()
-
-    def slots(self) -> list[SlotStats]:
-        """Return the counts and the present job of each slot."""
-        return self._slots.each()
+    def pool_stats(self) -> PoolStats:
+        """Return what it did since it was made, over all its starts, in total and by slot. Asks no storage."""
+        return PoolStats(total=self._slots.stats(), workers=tuple(self._slots.each()))
 
     def health(self) -> WorkerHealth:
         """Return whether the worker runs, counts as alive, and reaches its storage."""
