@@ -587,9 +587,9 @@ class Machine(RuleBasedStateMachine):
         self.ask("find", JobFilter(), limit=10_000)
         self.ask("counts")
         self.ask("workers")
-        expected, self.model.rings = self.model.rings, set()
-        for party, rung in zip(self.parties, self.run(each(self.parties, _rung)), strict=True):
-            assert expected <= rung, f"{party.name} did not ring for {expected - rung}"
+        expected, self.model.notified = self.model.notified, set()
+        for party, topics in zip(self.parties, self.run(each(self.parties, _notified)), strict=True):
+            assert expected <= topics, f"{party.name} did not notify {expected - topics}"
 
     @precondition(lambda self: self.jobs)
     @rule()
@@ -621,8 +621,8 @@ class Machine(RuleBasedStateMachine):
         self.all_know_the_same()
 
 
-async def _rung(party: Party) -> frozenset[str]:
-    return await party.ear.wait(0)
+async def _notified(party: Party) -> frozenset[str]:
+    return await party.subscription.wait(0)
 
 
 def _as_a_client(operation: str, change: Change) -> bool:

@@ -95,14 +95,14 @@ class Registered:
 
 
 class Model:
-    """Operations are named and take arguments as those of a QueueStorage. rings: the topics that rang since cleared."""
+    """Operations are named and take arguments as those of a QueueStorage. notified: the topics since it was cleared."""
 
     def __init__(self, now: int) -> None:
         self.now = now
         self.jobs: dict[UUID, Known] = {}
         self.known_workers: dict[UUID, Registered] = {}
         self.runs = 0
-        self.rings: set[str] = set()
+        self.notified: set[str] = set()
         self.open_order: list[UUID] = []
         self._places = 0
         self._leader: UUID | None = None
@@ -116,9 +116,9 @@ class Model:
         job.place, job.since_added = self._places, False
         job.state, job.reason, job.request = state, reason, None
         if state is S.PENDING:
-            self.rings.add(queue_topic(job.new.queue))
+            self.notified.add(queue_topic(job.new.queue))
         else:
-            self.rings.add(WAITING_TOPIC if state in (S.SCHEDULED, S.BLOCKED) else FINISHED_TOPIC)
+            self.notified.add(WAITING_TOPIC if state in (S.SCHEDULED, S.BLOCKED) else FINISHED_TOPIC)
         if state in OVER:
             job.finished_at = self.now
 
@@ -259,7 +259,7 @@ class Model:
             job = self._running(report.id, report.lease)
             if job is not None:
                 job.progress = report.progress
-                self.rings.add(PROGRESS_TOPIC)
+                self.notified.add(PROGRESS_TOPIC)
             answer.append(job is not None)
         return answer
 
@@ -276,7 +276,7 @@ class Model:
             before = job.state
             asked = act(job)
             if asked:
-                self.rings.add(REQUEST_TOPIC)
+                self.notified.add(REQUEST_TOPIC)
             changes.append(Change(job_id, before, job.state if job_id in self.jobs else None, asked))
         return changes
 
@@ -333,9 +333,9 @@ class Model:
 
     def _delete(self, job: Known) -> bool:
         del self.jobs[job.new.id]
-        self.rings.add(FINISHED_TOPIC)
+        self.notified.add(FINISHED_TOPIC)
         if job.state is S.PROCESSING:
-            self.rings.add(REQUEST_TOPIC)
+            self.notified.add(REQUEST_TOPIC)
         return False
 
     def clear(self, queue: str) -> int:
@@ -487,7 +487,7 @@ class Model:
             self._enter(job, S.PENDING)
         if job.state in OVER and not never_ran:
             job.error = error
-        self.rings.add(REQUEST_TOPIC)
+        self.notified.add(REQUEST_TOPIC)
         new = job.new
         return RescuedJob(id=new.id, kind=new.kind, queue=new.queue, attempt=job.attempt, state=job.state)
 

@@ -48,12 +48,12 @@ class Standing:
 
 
 class Party:
-    """A storage, the leases it gave for the runs, and an ear at its doorbell."""
+    """A storage, the leases it gave for the runs, and a subscription to its notifications."""
 
-    def __init__(self, name: str, storage: QueueStorage, ear: Subscription) -> None:
+    def __init__(self, name: str, storage: QueueStorage, subscription: Subscription) -> None:
         self.name = name
         self.storage = storage
-        self.ear = ear
+        self.subscription = subscription
         self.leases: dict[int, int] = {}
         self.runs: dict[int, int] = {}
 
@@ -205,8 +205,8 @@ async def parties(
         made = []
         for name, storage in (("memory", MemoryQueueStorage(clock=clock)), ("sqlite", sqlite), ("postgres", postgres)):
             await stack.enter_async_context(storage)
-            ear = await stack.enter_async_context(storage.subscribe(all_topics(queues)))
-            made.append(Party(name, storage, ear))
+            subscription = await stack.enter_async_context(storage.subscribe(all_topics(queues)))
+            made.append(Party(name, storage, subscription))
         yield made
 
 

@@ -14,7 +14,7 @@ FINAL = frozenset({"completed", "failed", "aborted"})
 
 @attrs.define(kw_only=True)
 class Exploration:
-    """What came of one. wrong: the first promise broken, None if all are kept; path: the steps that lead there.
+    """The result of an exploration. wrong: the first broken promise, None if all are kept; path: the steps to it.
 
     cut: how many states lie at the bound and were not followed."""
 
@@ -104,8 +104,8 @@ def broken_by(before: State, after: State, label: str) -> str | None:
 
 
 def broken_by_rescue(old: Job, new: Job) -> str | None:
-    """Name the promise that is broken as a job is taken back: a run counts, and only a run (or what was noted to be
-    one: a worker may die between the two)."""
+    """Name the promise that a rescue of a job breaks: a run counts, and only a run (or a marked start: a worker may
+    die between the two)."""
     ran = old.started >> old.lease & 1
     if ran and new.attempt < old.attempt:
         return WrongInside.UNCOUNTED

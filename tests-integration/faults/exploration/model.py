@@ -18,11 +18,11 @@ LIFE = 3
 BELIEF = 2
 MAX_ATTEMPTS = 2
 MOST_LEASES = 3
-"""Per job: beyond, a state is not looked at. A worker may hand jobs back and claim them again for ever."""
+"""Per job: beyond, a state is not looked at. A worker may hand jobs back and claim them again without end."""
 
 JobState = Literal["pending", "processing", "completed", "failed", "aborted"]
 Phase = Literal["buffered", "running", "complete", "retry", "release", "abort"]
-"""Of a run: not started (whether the storage is asked just now to note that it begins is told by the call alone),
+"""Of a run: not started (only the call shows whether its start is being marked),
 running, or ended so and to be settled."""
 ENDED = ("complete", "retry", "release", "abort")
 
@@ -54,9 +54,9 @@ class Run(NamedTuple):
 
 
 class Worker(NamedTuple):
-    """A worker process. sure: for how many ticks it believes in its leases. busy, beating, noting: it waits for an
-    exchange (or adoption), a beat, a note that a run begins. doubts: a claim was not answered, so the storage is asked
-    what was claimed."""
+    """A worker process. sure: for how many ticks it believes in its leases. busy, beating, noting: it waits for
+    settle_and_claim (or recover_claims), a beat, mark_started. unanswered: the answer to a claim was lost, so it asks
+    the storage what was claimed."""
 
     mode: Literal["up", "paused", "dead"] = "up"
     registration: int = 1
@@ -65,7 +65,7 @@ class Worker(NamedTuple):
     busy: bool = False
     beating: bool = False
     noting: bool = False
-    doubts: bool = False
+    unanswered: bool = False
 
 
 Kind = Literal["settle_and_claim", "recover_claims", "beat", "mark_started"]
@@ -96,7 +96,7 @@ class Answer(NamedTuple):
 
 
 class Luck(NamedTuple):
-    """How many of each fault may still come: without bounds there would be no end.
+    """How many of each fault may still come: without bounds the exploration would never end.
 
     delays: calls, or answers, that are on their way for some time; losses: those that callers give up on."""
 
@@ -145,7 +145,7 @@ class Model:
             yield from self.call_steps(state, call)
         for answer in dict.fromkeys(state.answers):
             yield from self.answer_steps(state, answer)
-        yield from self.upkeep_steps(state)
+        yield from self.maintenance_steps(state)
 
     # What a worker does by itself
 
@@ -179,7 +179,7 @@ class Model:
             yield from self.asking_steps(state, number, worker)
 
     def run_steps(self, state: State, number: int, worker: Worker, run: Run) -> Iterator[Step]:
-        """Let a run start or end, or let the worker hear what the storage says of its lease."""
+        """Let a run start or end, or let the worker see what the storage says of its lease."""
         name, job = f"worker {number}", state.jobs[run.job]
         if run.phase == "buffered" and self.may_start(worker):
             if not self.is_noted(job):
@@ -194,14 +194,14 @@ class Model:
                 yield f"{name} fails in job {run.job}", failed._replace(luck=luck)
         if run.phase in ("buffered", "running"):
             if not held(state, number, worker, run):
-                yield f"{name} hears that job {run.job} is lost", with_worker(state, number, without(worker, run))
+                yield f"{name} sees that job {run.job} is lost", with_worker(state, number, without(worker, run))
             elif job.asked:
-                yield f"{name} hears of the abort", with_worker(state, number, having(worker, run, "abort"))
+                yield f"{name} sees the request to abort", with_worker(state, number, having(worker, run, "abort"))
 
     def asking_steps(self, state: State, number: int, worker: Worker) -> Iterator[Step]:
-        """Ask the storage: settle what has ended, and claim where there is room; or find what was claimed unheard."""
+        """Settle the runs that ended, and claim if there is room; or recover claims whose answer was lost."""
         sender = (number, worker.registration)
-        if worker.doubts and worker.sure:
+        if worker.unanswered and worker.sure:
             known = tuple((run.job, run.lease) for run in worker.runs)
             yield from self.asks(state, number, Call("recover_claims", sender, known=known))
         settled = tuple(run for run in worker.runs if run.phase in ENDED)
@@ -218,7 +218,7 @@ class Model:
             said += f" of job {call.settled[0].job}"
         state = with_worker(state, number, waiting(state.workers[number], call.kind, True))
         effect, answer = self.effect(state, call)
-        yield said, self.heard(effect, number, answer)
+        yield said, self.received(effect, number, answer)
         if state.luck.delays:
             luck = state.luck._replace(delays=state.luck.delays - 1)
             yield f"{said}; it is on its way", sending(state, call)._replace(luck=luck)
@@ -260,7 +260,7 @@ class Model:
         """Return the state in which a caller was told that the storage is away."""
         number = call.sender[0]
         worker = state.workers[number]
-        worker = waiting(worker, call.kind, False)._replace(doubts=worker.doubts or call.claims)
+        worker = waiting(worker, call.kind, False)._replace(unanswered=worker.unanswered or call.claims)
         luck = state.luck._replace(losses=state.luck.losses - 1)
         return with_worker(state, number, worker)._replace(luck=luck)
 
@@ -269,10 +269,10 @@ class Model:
         number = answer.to[0]
         if state.workers[number].mode == "up":
             gone = state._replace(answers=less(state.answers, answer))
-            yield f"the answer to the {answer.kind} of {answer.to} arrives", self.heard(gone, number, answer)
+            yield f"the answer to the {answer.kind} of {answer.to} arrives", self.received(gone, number, answer)
 
-    def heard(self, state: State, number: int, answer: Answer) -> State:
-        """Return the state after a worker heard an answer."""
+    def received(self, state: State, number: int, answer: Answer) -> State:
+        """Return the state after a worker got an answer."""
         worker = state.workers[number]
         if answer.kind == "beat":
             return self.beaten(state, number, worker, answer)
@@ -281,8 +281,8 @@ class Model:
         runs = {run for run in worker.runs if run not in answer.settled}
         if answer.to[1] == worker.registration:  # else they belong to a registration that is over
             runs |= {Run(job, lease, "buffered") for job, lease in answer.given}
-        doubts = worker.doubts and self.doubts_on(answer)
-        return with_worker(state, number, worker._replace(runs=tuple(sorted(runs)), busy=False, doubts=doubts))
+        unanswered = worker.unanswered and self.recovers(answer)
+        return with_worker(state, number, worker._replace(runs=tuple(sorted(runs)), busy=False, unanswered=unanswered))
 
     def noted(self, state: State, number: int, answer: Answer) -> State:
         """Return the state after the storage said whether a run may begin, if nothing came in between."""
@@ -295,12 +295,12 @@ class Model:
             return with_worker(state, number, having(worker, run, "release"))
         return started(state, number, run)
 
-    def doubts_on(self, answer: Answer) -> bool:
+    def recovers(self, answer: Answer) -> bool:
         """Say whether a worker whose claim was not answered asks again what it has: the claim may yet take effect."""
         return True
 
     def beaten(self, state: State, number: int, worker: Worker, answer: Answer) -> State:
-        """Return the state after a beat was answered: sure for longer, or taken for lost and registered anew."""
+        """Return the state after a beat was answered: sure for longer, or taken for lost and registered again."""
         if answer.to[1] != worker.registration:
             return with_worker(state, number, worker._replace(beating=False))
         if answer.alive:
@@ -385,7 +385,7 @@ class Model:
 
     # What nobody in particular does
 
-    def upkeep_steps(self, state: State) -> Iterator[Step]:
+    def maintenance_steps(self, state: State) -> Iterator[Step]:
         """Let time pass, rescue jobs from the lost, abort one."""
         rescued = self.rescue(state)
         if rescued != state:
@@ -425,7 +425,7 @@ class Model:
         return left == 0
 
     def rescue(self, state: State) -> State:
-        """Forget the lost, and take back what is held by workers that are not registered."""
+        """Remove lost workers, and rescue the jobs of workers that are not registered."""
         rows = tuple((key, left) for key, left in state.rows if not self.is_lost(left))
         known = dict(rows)
         jobs: list[Job] = []
@@ -440,7 +440,7 @@ class Model:
         return state._replace(rows=rows, jobs=tuple(jobs))
 
     def counts_as_run(self, job: Job) -> bool:
-        """Say whether the attempt of a job that is taken back is spent: it was noted to begin, or need not be."""
+        """Return whether the attempt of a rescued job is spent: its start was marked, or need not be."""
         return job.begun or (job.attempt == 1 and job.most > 1)
 
 
@@ -513,7 +513,7 @@ def less(many: tuple, one: object) -> tuple:  # type: ignore[type-arg]
 
 
 def renamed(state: State) -> State:
-    """Return the state with registrations numbered anew where old ones are forgotten: states that differ in nothing
+    """Return the state with registrations renumbered where old ones are forgotten: states that differ in nothing
     else are one."""
     if all(worker.registration == 1 for worker in state.workers):
         return state

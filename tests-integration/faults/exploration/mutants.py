@@ -6,7 +6,7 @@ from .model import BELIEF, Answer, Job, Model, Registration, Run, State, Worker
 
 
 class SettlesWithoutTheLease(Model):
-    """A settlement counts for whoever holds the job."""
+    """A settlement counts for any holder of the job."""
 
     def counts(self, job: Job, run: Run) -> bool:
         return job.state == "processing"
@@ -69,7 +69,7 @@ class BelievesTheAnswer(Model):
 class DoubtsOnce(Model):
     """A worker asks once what it has after a claim that was not answered."""
 
-    def doubts_on(self, answer: Answer) -> bool:
+    def recovers(self, answer: Answer) -> bool:
         return answer.kind != "recover_claims"
 
 
@@ -88,7 +88,7 @@ class CountsWhatNeverBegan(Model):
 
 
 class CountsNoLostRun(Model):
-    """A rescue gives each attempt back, so that a job that kills its workers runs for ever."""
+    """A rescue gives each attempt back, so that a job that kills its workers runs without end."""
 
     def counts_as_run(self, job: Job) -> bool:
         return False

@@ -61,7 +61,7 @@ def play_share(seeds: Sequence[int], mode: str | None = None, mutant: str | None
 def play_many(first: int, count: int, *, processes: int = 2) -> Iterator[Sums]:
     """Play the schedules of `count` seeds from `first` on, and yield sums as they come."""
     shares = [range(start, min(start + SHARE, first + count)) for start in range(first, first + count, SHARE)]
-    # Started anew instead of forked: a fork would inherit the threads of whatever was tested before.
+    # Spawned, not forked: a fork would inherit the threads of earlier tests.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_find_modules, initargs=(sys.path,))
     try:

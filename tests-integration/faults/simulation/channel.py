@@ -22,12 +22,14 @@ from .world import Lane, Step, World
 class Channel(QueueStorage):
     """The storage as one process reaches it."""
 
-    def __init__(self, process: Process, truth: Truth, weather: Weather, bells: Bells, server: Lane) -> None:
+    def __init__(
+        self, process: Process, truth: Truth, weather: Weather, notifier: SimulatedNotifier, server: Lane
+    ) -> None:
         self._process = process
         self._world = process.world
         self._truth = truth
         self._weather = weather
-        self._bells = bells
+        self._notifier = notifier
         self._server = server
 
     @classmethod
@@ -55,7 +57,7 @@ class Channel(QueueStorage):
         future = self._process.loop.create_future()
 
         def answer(result: Any) -> None:
-            if future.done():  # whoever asked was cancelled
+            if future.done():  # the caller was cancelled
                 return
             if isinstance(result, Exception):
                 future.set_exception(result)
@@ -80,7 +82,7 @@ class Channel(QueueStorage):
                 result = effect()
             except Exception as error:  # noqa: BLE001  (it is the answer)
                 result = error
-            if fate.heard:
+            if fate.answered:
                 world.at(answered, lane, Step(answer, result))
             else:
                 world.note(name_of, f"{name} takes effect; its answer is lost")
@@ -94,14 +96,14 @@ class Channel(QueueStorage):
         if fate.effect is not None:
             truth.asked_under_way += name in BY_CLIENTS
             world.at(world.now + fate.effect, self._server, Step(take_effect))
-        if not fate.heard:
+        if not fate.answered:
             world.at(answered, lane, Step(refuse))
 
     def heartbeat(self, worker: WorkerInfo) -> Heartbeat:
         return SimulatedHeart(self, self._process, self._truth, worker)
 
     def subscribe(self, topics: Iterable[str]) -> Subscription:
-        return Ear(self, self._process, self._bells, topics)
+        return SimulatedSubscription(self, self._process, self._notifier, topics)
 
 
 def _operation(name: str) -> Callable[..., Awaitable[Any]]:
@@ -134,67 +136,67 @@ class SimulatedHeart(Heartbeat):
         self._channel.send(self._process.thread, "beat", lambda: self._truth.beat(self._worker, stats), answer)
 
     def close(self) -> None:
-        """Nothing to give up."""
+        """Do nothing: there is no connection."""
 
 
-class Bells(LocalNotifier):
-    """Takes the place of the memory storage's notifier: notifications reach each ear after a moment, or never."""
+class SimulatedNotifier(LocalNotifier):
+    """Replaces the memory storage's notifier: notifications reach each subscription after a moment, or never."""
 
     def __init__(self, world: World, weather: Weather, store: Store) -> None:
         super().__init__()
         self._world = world
         self._weather = weather
-        self.ears: list[Ear] = []
+        self.entered: list[SimulatedSubscription] = []
         store.notifiers.add(self)
 
     def deliver(self, topics: Iterable[str]) -> None:
-        """Notify the ears of one of the topics."""
-        heard = set(topics)
-        for ear in self.ears:
-            for topic in ear.topics:
-                if topic in heard and self._weather.hears(ear.process.name):
+        """Notify the subscriptions to one of the topics."""
+        notified = set(topics)
+        for subscription in self.entered:
+            for topic in subscription.topics:
+                if topic in notified and self._weather.delivers(subscription.process.name):
                     self._world.at(
                         self._world.now + 0.003 * self._world.random.random(),
-                        ear.process.loop.lane,
-                        Step(ear.hear, topic),
+                        subscription.process.loop.lane,
+                        Step(subscription.deliver, topic),
                     )
 
 
-class Ear(Subscription):
-    """A process's ear at the doorbell."""
+class SimulatedSubscription(Subscription):
+    """A subscription of a process."""
 
-    def __init__(self, channel: Channel, process: Process, bells: Bells, topics: Iterable[str]) -> None:
+    def __init__(self, channel: Channel, process: Process, notifier: SimulatedNotifier, topics: Iterable[str]) -> None:
         self._channel = channel
-        self._bells = bells
-        self._rung: set[str] = set()
+        self._notifier = notifier
+        self._notified: set[str] = set()
         self._awake = asyncio.Event()
         self.process = process
         self.topics: Sequence[str] = sorted(topics)
 
     async def __aenter__(self) -> Self:
         await self._channel.ask("now")
-        self._bells.ears.append(self)
+        self._notifier.entered.append(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self in self._bells.ears:
-            self._bells.ears.remove(self)
+        if self in self._notifier.entered:
+            self._notifier.entered.remove(self)
 
-    def hear(self, topic: str) -> None:
-        """Note a ring and wake whoever waits."""
-        self._rung.add(topic)
+    def deliver(self, topic: str) -> None:
+        """Note a notification and wake the waiter."""
+        self._notified.add(topic)
         self._awake.set()
 
     async def wait(self, timeout: float | None = None) -> frozenset[str]:
         try:
             async with asyncio.timeout(timeout):
-                while not self._rung:
+                while not self._notified:
                     await self._awake.wait()
                     self._awake.clear()
         except TimeoutError:
             pass
-        rung = frozenset(self._rung)
-        self._rung.clear()
-        return rung
+        topics = frozenset(self._notified)
+        self._notified.clear()
+        return topics

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .truth import Truth
 
 STATES = {JobCompleted: JobState.COMPLETED, JobFailed: JobState.FAILED, JobAborted: JobState.ABORTED}
-"""The terminal events, and the state that each tells of."""
+"""The terminal events, and the state that each reports."""
 STARTLED = 0.1
 """Seconds in which a process that was held must have stopped the runs whose leases it lost meanwhile."""
 
@@ -85,12 +85,12 @@ class Journal:
         self.violations.append(Violation(name, text, self._world.now))
 
     def adding(self, token: int, unique_key: str | None) -> Add:
-        """Note that a client adds a job; what comes of it is written into what this returns."""
+        """Note that a client adds a job. The result is written into the returned value."""
         add = Add(token, self._world.now, unique_key)
         self.adds.append(add)
         return add
 
-    def heard(self, listener: str, event: RunEvent) -> None:
+    def received(self, listener: str, event: RunEvent) -> None:
         """Note a terminal event."""
         self.events.append(Event(listener=listener, job=event.job_id, state=STATES[type(event)], at=self._world.now))
 

@@ -112,7 +112,7 @@ class Process:
         self.dead = False
         self.pid = next(world.pids)
         self.killed: float | None = None
-        self.troubled: float | None = None
+        self.disturbed: float | None = None
         """From when on it may have lost leases without having had the chance to stop."""
         self.held_since: float | None = None
         self.resumed = float("-inf")
@@ -135,7 +135,7 @@ class Process:
             return
         self.world.note(self.name, "held" if thread else "blocked")
         self.held_since = self.world.now
-        self._in_trouble()
+        self._note_disturbance()
         self.loop.lane.held = True
         self.thread.held = thread
 
@@ -148,9 +148,9 @@ class Process:
         self.resumed = self.world.now
         self.loop.lane.held = self.thread.held = False
 
-    def _in_trouble(self) -> None:
-        if self.troubled is None:
-            self.troubled = self.world.now
+    def _note_disturbance(self) -> None:
+        if self.disturbed is None:
+            self.disturbed = self.world.now
 
     def kill(self) -> None:
         """End the process as SIGKILL does: nothing of it runs again, nothing is tidied up."""
@@ -158,7 +158,7 @@ class Process:
             return
         self.world.note(self.name, "killed")
         self.killed = self.world.now
-        self._in_trouble()
+        self._note_disturbance()
         self.bury()
 
     def bury(self) -> None:

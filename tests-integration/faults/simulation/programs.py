@@ -39,7 +39,7 @@ class Stage:
         self.scenario = scenario
         self.journal = journal
         self.served: set[str] = set()
-        """The clients whose callers have heard of the ends of their jobs."""
+        """The clients whose callers know the ends of their jobs."""
 
 
 def result_of(token: int) -> str:
@@ -94,7 +94,7 @@ async def work(process: Process, stage: Stage, storage: QueueStorage, plan: Work
     )
     for kind in STATES:
         # All workers together announce an end at most once.
-        worker.on(kind, lambda event: stage.journal.heard("workers", event))
+        worker.on(kind, lambda event: stage.journal.received("workers", event))
     loop = asyncio.get_running_loop()
     began = loop.time()
     for at, timeout in (*plan.stops, (None, 5.0)):
@@ -134,7 +134,7 @@ async def submit(process: Process, stage: Stage, storage: QueueStorage, number: 
     scenario = stage.scenario
     client = JobQueueClient(storage, patience=scenario.patience, poll=scenario.poll)
     for kind in STATES:
-        client.on(kind, lambda event: stage.journal.heard(process.name, event))
+        client.on(kind, lambda event: stage.journal.received(process.name, event))
     while True:
         try:
             await client.start()

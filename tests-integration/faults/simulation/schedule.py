@@ -15,7 +15,7 @@ from wrong import Wrong
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.states import FINISHED, JobState
 
-from .channel import Bells, Channel
+from .channel import Channel, SimulatedNotifier
 from .journal import Journal, Violation
 from .machine import machine_of
 from .process import Process
@@ -36,7 +36,7 @@ StorageType = Callable[..., MemoryQueueStorage]
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """What came of one schedule."""
+    """The result of one schedule."""
 
     seed: int
     scenario: Scenario
@@ -48,7 +48,7 @@ class Outcome:
     steps: int
     seconds: float
     recovery: float
-    """The longest time from the last sign of life of a holder to the end of its lease, in virtual seconds."""
+    """The longest time from the last heartbeat of a holder to the end of its lease, in virtual seconds."""
     trace: list[tuple[float, str, str, tuple[Any, ...]]] = attrs.field(repr=False)
 
     def lines(self) -> list[str]:
@@ -79,7 +79,7 @@ class Schedule:
         self.weather.outages.extend(scenario.outages)
         self.storage = storage_type(clock=world.clock)
         self.truth = self.journal.truth = Truth(world, self.storage, self.journal)
-        self.bells = Bells(world, self.weather, self.truth.store)
+        self.notifier = SimulatedNotifier(world, self.weather, self.truth.store)
         self.server = world.lane("server")
         self.stage = Stage(scenario, self.journal)
         self.processes: dict[str, Process] = {}
@@ -146,7 +146,7 @@ class Schedule:
         return process
 
     def _channel(self, process: Process) -> Channel:
-        return Channel(process, self.truth, self.weather, self.bells, self.server)
+        return Channel(process, self.truth, self.weather, self.notifier, self.server)
 
     def _ended(self, process: Process) -> None:
         self._over.add(process)
@@ -160,7 +160,7 @@ class Schedule:
             self._at(self.world.now + blow.seconds, process.resume)
             return
         process.kill()
-        self.bells.ears = [ear for ear in self.bells.ears if ear.process is not process]
+        self.notifier.entered = [each for each in self.notifier.entered if each.process is not process]
         if blow.victim.startswith("worker"):
             life = 1 + int(process.name.partition(".")[2] or 0)
             number = int(blow.victim.partition("-")[2])
@@ -175,7 +175,7 @@ class Schedule:
         self._at(self.world.now + 1.0, self._enable)
 
     def _done(self) -> bool:
-        """Say whether every caller has heard of the end of its job, and every job has ended."""
+        """Return whether every caller knows the end of its job, and every job has ended."""
         if self.world.now < self.scenario.calm_at or self.truth.asked_under_way:
             return False
         for number in range(self.scenario.clients):

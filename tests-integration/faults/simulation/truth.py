@@ -26,8 +26,8 @@ from .world import World
 @attrs.define(eq=False)
 class Lease:
     """One claim of one job. is_noted: whether its run must be noted before it starts; noted: when it was. ended_by: the
-    operation that ended it; state: of the job then, None if it was deleted; silent: for how long its worker had given
-    no sign of life, if it was taken back."""
+    operation that ended it; state: of the job then, None if it was deleted; silent: seconds since the last
+    heartbeat of its worker, if it was rescued."""
 
     number: int
     job: UUID
@@ -51,8 +51,8 @@ class Truth:
         self._journal = journal
         self._alive: dict[UUID, float] = {}
         self._claims: Counter[UUID] = Counter()
-        """How often each job was claimed, less the times that it was handed back uncounted, or was taken back before it
-        was noted to run."""
+        """How often each job was claimed, less the times that it was handed back uncounted, or was rescued before its
+        start was marked."""
         self._beaten: dict[UUID, float] = {}
         self._hearts: dict[UUID, Any] = {}
         self.store = storage._store
@@ -134,7 +134,7 @@ class Truth:
                     f"lease {lease} of {known.worker}, alive until {self._alive[known.worker]:.3f}",
                 )
             if name == "rescue":
-                self._taken_back(known, row.attempt)
+                self._rescued(known, row.attempt)
             if name == "settle_and_claim" and lease in settled and settled[lease].ending is Ending.RELEASE:
                 self._claims[known.job] -= 1
             if name == "settle_and_claim" and lease not in settled:
@@ -146,12 +146,12 @@ class Truth:
             twice = [job for job, times in Counter(row.job.id for row in running.values()).items() if times > 1]
             self._journal.violated(Wrong.DOUBLY_OWNED, f"jobs {twice} are under two leases")
 
-    def _taken_back(self, lease: Lease, attempt: int) -> None:
-        """Look at how many attempts count once a lease was taken back from the lost."""
+    def _rescued(self, lease: Lease, attempt: int) -> None:
+        """Look at how many attempts count once a lease was taken from a lost worker."""
         if lease.is_noted and lease.noted is None:
             self._claims[lease.job] -= 1
         if attempt != self._claims[lease.job]:
-            self._journal.violated("attempt miscounted", f"{lease} was taken back, and {attempt} attempts count")
+            self._journal.violated("attempt miscounted", f"{lease} was rescued, and {attempt} attempts count")
 
     def _claimed(self, lease: int, row: Any, now: float) -> None:
         assert row.worker is not None

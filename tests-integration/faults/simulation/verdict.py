@@ -86,7 +86,7 @@ def _history(
         promised=promised,
         killed={process.pid: process.killed for process in processes if process.killed is not None},
         troubled={
-            process.pid: [(process.troubled, float("inf"))] for process in processes if process.troubled is not None
+            process.pid: [(process.disturbed, float("inf"))] for process in processes if process.disturbed is not None
         },
         begun={lease.number for lease in truth.leases.values() if lease.noted is not None},
     )
@@ -94,7 +94,7 @@ def _history(
 
 def _final(truth: Truth, row: Any) -> history.Final:
     final = history.Final.of(row.record())
-    # Whoever enables a job that was disabled in its last attempt lets it run once more.
+    # A job that was disabled in its last attempt and is enabled may run once more.
     return attrs.evolve(final, max_attempts=max(final.max_attempts, truth.most_attempts(final.job)))
 
 

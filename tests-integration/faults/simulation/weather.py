@@ -8,12 +8,12 @@ from .world import World
 
 
 class Fate(NamedTuple):
-    """What becomes of one call. effect: seconds until it takes effect, None for never; answer: seconds until the caller
-    hears; heard: whether the answer itself reaches it, or only that the storage is away."""
+    """The fate of one call. effect: seconds until it takes effect, None for never; answer: seconds until the
+    caller gets an answer; answered: whether that is the real one, or an error that the storage is away."""
 
     effect: float | None
     answer: float
-    heard: bool
+    answered: bool
 
 
 class Outage(NamedTuple):
@@ -26,9 +26,9 @@ class Outage(NamedTuple):
 
 class Weather:
     """refused, lost, late, slow: how likely a call never arrives, is done but not answered, is done long after its
-    caller was told that the storage is away, or is answered just within the time limit. deaf: how likely a ring is
-    lost. limit: seconds after which a caller gives up. outages: from when to when nothing gets through, and to whom:
-    all, or one process alone while the others go on."""
+    caller was told that the storage is away, or is answered just within the time limit. deaf: how likely a
+    notification is lost. limit: seconds after which a caller gives up. outages: from when to when nothing gets through,
+    and to whom: to all processes, or to one."""
 
     def __init__(self, world: World, *, rough: float, limit: float, calm_at: float) -> None:
         draw = world.random.random
@@ -78,6 +78,6 @@ class Weather:
             return Fate(answer * draw(), answer, True)
         return Fate(way, way + back, True)
 
-    def hears(self, process: str) -> bool:
-        """Draw whether a ring is heard by a process."""
+    def delivers(self, process: str) -> bool:
+        """Draw whether a notification reaches a process."""
         return self.calm or (not self.away(process) and self._draw() >= self.deaf)
