@@ -1,4 +1,4 @@
-"""What a job is, where it lives, and what happens to it: the part of jobq that every other part stands on."""
+"""Jobs, their states and their storage: the part of jobq that all other parts use."""
 
 from jobq_core.adding import AddOptions
 from jobq_core.checks import Seconds

@@ -18,7 +18,8 @@ These rules hold for every operation:
 - It takes and returns batches. Answers are in the order of the input. An empty batch costs nothing.
 - It is one transaction: all of it happens, or nothing. An operation that raises has changed nothing, unless the
   connection broke or the time limit passed during the commit or right after it: then the caller cannot know. So each
-  operation can be sent again: `add` is idempotent by the job's id, settlements by the lease, the others as they are.
+  operation can be sent again: a repeated `add` is recognized by the job's id, a repeated settlement by its lease, and
+  the other operations are idempotent.
 - An operation whose caller is cancelled leaves no transaction open. It may still take effect.
 - Driver errors never escape: an operation raises StorageUnavailableError for a condition that may pass, StorageError
   for any other, with the driver's error as the cause. Nothing waits forever: each call has a time limit, and raises
