@@ -562,7 +562,7 @@ class Machine(RuleBasedStateMachine):
             assert known.error is None or known.error.message in ended[1]
         else:
             assert ended[0] == "WaitTimeoutError"
-            assert ended[1].endswith(f"it is {known.state}")
+            assert f": it is {known.state}" in ended[1]
         if known is not None:
             self.client("client.progress_of", known.progress, lambda client: client.progress_of(job_id))
         self.client("client.counts", dict(self.model.counts(queue or "a")[queue or "a"]), lambda c: c.counts(queue))
