@@ -628,7 +628,8 @@ async def _notified(party: Party) -> frozenset[str]:
 def _as_a_client(operation: str, change: Change) -> bool:
     """Return what a client makes of a change, as its docstrings say it."""
     if change.before is None:
-        raise JobNotFoundError(f"no job {change.id}: it never was, was deleted, or was pruned after its retention")
+        reason = "it was never added, was deleted, or was pruned after its retention"
+        raise JobNotFoundError(f"no job {change.id}: {reason}")
     changed = change.asked or change.before is not change.after
     if operation == "retry" and not changed and change.before in (JobState.FAILED, JobState.ABORTED):
         raise JobStateError(f"job {change.id} cannot be retried now: its unique key belongs to another job")
