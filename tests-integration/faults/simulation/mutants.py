@@ -130,7 +130,7 @@ class ForgetsToRescue(MemoryQueueStorage):
 
 @contextmanager
 def forgets_to_rescue() -> Generator[StorageType, None, None]:
-    """Lost workers are forgotten, and what they held is not taken back."""
+    """Lost workers are forgotten, and the jobs they held are not rescued."""
     yield ForgetsToRescue
 
 
@@ -150,7 +150,7 @@ def adds_again() -> Generator[StorageType, None, None]:
 
 @contextmanager
 def counts_no_lost_run() -> Generator[StorageType, None, None]:
-    """A rescue gives the attempt back, so that a job that kills its workers runs for ever."""
+    """A rescue gives the attempt back, so that a job that kills its workers runs without end."""
     real = maintenance._take_back
 
     def take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> Any:

@@ -88,7 +88,7 @@ class JobRetried(RunEvent, frozen=True, kw_only=True):
 
 
 class JobAborting(RunEvent, frozen=True, kw_only=True):
-    """A running job was asked to abort, and its handler has not ended yet; JobAborted follows when it has."""
+    """A running job was asked to abort. Its handler still runs; JobAborted follows when it has ended."""
 
 
 class JobAborted(RunEvent, frozen=True, kw_only=True):
@@ -121,7 +121,7 @@ class WorkerStopped(WorkerEvent, frozen=True, kw_only=True):
 
 
 class StatsUpdated(WorkerEvent, frozen=True, kw_only=True):
-    """A worker's counts since it was made, sent with each of its heartbeats (every `heartbeat_interval` seconds)."""
+    """The statistics of a worker since its start, with each heartbeat (every `heartbeat_interval` seconds)."""
 
     stats: WorkerStats
 
