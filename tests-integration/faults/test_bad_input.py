@@ -114,9 +114,9 @@ COMMANDS = [
     (["worker", "bad_jobs", "--storage", "URL", "--lost-after", "nan"], 1, "lost_after must be more than 0 seconds"),
     (["server", "bad_jobs", "--storage", "URL", "--workers", "10000000"], 2, "not in the range"),
     (["migrate", "--storage", "postgresql://u:hidden@127.0.0.1:1/x"], 1, "PostgreSQL cannot be reached"),
-    (["migrate", "--storage", "postgresql://u:hidden@db/x?pool_sise=1"], 1, "no option 'pool_sise'"),
+    (["migrate", "--storage", "postgresql://u:hidden@db/x?pool_sise=1"], 1, "unknown option 'pool_sise'"),
     (["migrate", "--storage", "host=db password=hidden"], 1, "this is not the URL of a storage"),
-    (["migrate", "--storage", "URL", "--sql", "--phase", "pre"], 2, "leave --phase out"),
+    (["migrate", "--storage", "URL", "--sql", "--phase", "pre"], 2, "remove --phase"),
     (["migrate", "--storage", "sqlite:///no/such/folder/x.db"], 1, "the file cannot be opened"),
 ]
 
