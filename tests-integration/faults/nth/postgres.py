@@ -49,18 +49,25 @@ class Talk:
         self.fault = fault
 
     def __call__(
-        self, pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None
+        self, pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None, rider: Step | None = None
     ) -> Generator[int, int, list[PGresult]]:
         """See `protocol.execute`."""
+        all_steps = [*steps] if rider is None else [*steps, rider]
         befallen = pgconn.parameter_status(b"application_name") == BEFALLEN
-        struck = self.fault.strikes([statement.name for statement, _ in steps]) if befallen else None
+        struck = self.fault.strikes([statement.name for statement, _ in all_steps]) if befallen else None
         kind = self.fault.kind
         if struck is None or kind is None:
-            return (yield from execute(pgconn, steps, prepared))
+            return (yield from execute(pgconn, steps, prepared, rider))
         if kind.code is not None:
-            failing_steps = [*steps[:struck], (failing(kind.code), ()), *steps[struck + 1 :]]
-            return (yield from execute(pgconn, failing_steps, prepared))
+            all_steps[struck] = failing(kind.code), ()
+            count = len(steps)
+            return (yield from execute(pgconn, all_steps[:count], prepared, *all_steps[count:]))
         done = struck + kind.after
+        if done > len(steps):
+            # The rider ran. That the connection is cut now is noticed when its answer is read.
+            results = yield from execute(pgconn, steps, prepared, rider)
+            cut(pgconn)
+            return results
         if done == len(steps):
             yield from execute(pgconn, steps, prepared)
         else:
@@ -216,6 +223,8 @@ class OnPostgres(Place):
         for task in (engine.notifier._sending, engine.watermarks._task):
             if task is not None:
                 await task
+        while (carrier := engine.notifier._carrier) is not None and carrier.busy:  # noqa: ASYNC110
+            await asyncio.sleep(0)
         engine.notifier._pace = Pace()  # the next notification is due at once
 
     async def more(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from jobq_core.errors import ClosedError, StorageError
 from jobq_core.storage import Added, NewJob, ProducerStorage
 from jobq_storage_postgres.columns import pack_job, pack_jobs
 from jobq_storage_postgres.engine import Facet
+from jobq_storage_postgres.riding import Ride
 from jobq_storage_postgres.topics import topics_of
 from jobq_storage_postgres.unique_keys import add_unique, answers
 
@@ -34,30 +35,37 @@ class Adding(Facet, ProducerStorage):
             return await engine.caller_connections.add(connection, jobs)
         if not jobs:
             return []
-        if _is_plain(jobs):
-            added = await self._add_one(jobs[0])
-        elif any(job.unique_key is not None for job in jobs):
+        ride: Ride | None = None
+        if any(job.unique_key is not None for job in jobs):
             added = await engine.database.transact(lambda session: add_unique(session, engine.statements, jobs))
         else:
-            added = await self._add_group(jobs)
+            ride = Ride(engine.notifier, topics_of(jobs))
+            try:
+                added = await (self._add_one(jobs[0], ride) if _is_plain(jobs) else self._add_group(jobs, ride))
+            except BaseException:
+                ride.failed()
+                raise
         made = [job for job, answer in zip(jobs, added, strict=True) if answer.created]
         if made:
-            engine.notifier.notify(topics_of(made))
+            if ride is None:
+                engine.notifier.notify(topics_of(made))
+            else:
+                ride.committed()
             if len(made) >= BULK:
                 await self._analyze()
         return added
 
-    async def _add_one(self, job: NewJob) -> list[Added]:
+    async def _add_one(self, job: NewJob, ride: Ride) -> list[Added]:
         try:
-            await self._engine.fetch("add_one", *pack_job(job))
+            await self._engine.fetch_with(ride.rider, "add_one", pack_job(job))
         except StorageError as error:
             if not isinstance(error.__cause__, UniqueViolation):
                 raise
-            return await self._add_group([job])
+            return await self._add_group([job], ride)
         return [Added(job.id, True)]
 
-    async def _add_group(self, jobs: Sequence[NewJob]) -> list[Added]:
-        (row,) = await self._engine.fetch("add", *pack_jobs(jobs))
+    async def _add_group(self, jobs: Sequence[NewJob], ride: Ride) -> list[Added]:
+        (row,) = await self._engine.fetch_with(ride.rider, "add", pack_jobs(jobs))
         return answers(jobs, row)
 
     async def _analyze(self) -> None:
@@ -69,5 +77,5 @@ class Adding(Facet, ProducerStorage):
 
 
 def _is_plain(jobs: Sequence[NewJob]) -> bool:
-    """Return whether this is one job for `add_one`."""
-    return len(jobs) == 1 and jobs[0].run_at is None and jobs[0].unique_key is None
+    """Return whether this is one job for `add_one`; it has no unique key."""
+    return len(jobs) == 1 and jobs[0].run_at is None

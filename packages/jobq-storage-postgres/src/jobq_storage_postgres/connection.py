@@ -13,7 +13,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import tuple_row
 
 from jobq_storage_postgres.adapters import AdapterContext
-from jobq_storage_postgres.protocol import Statement, Step, execute
+from jobq_storage_postgres.protocol import Statement, Step, execute, receive
 from jobq_storage_postgres.session_settings import session_settings
 from jobq_storage_postgres.socket_driver import SocketDriver
 
@@ -98,14 +98,29 @@ class Connection:
         self.discarded = True
         self.close()
 
-    async def run(self, steps: Sequence[Step]) -> list[PGresult]:
+    @property
+    def busy(self) -> bool:
+        """Whether a rider is not answered yet."""
+        return self._driver.busy
+
+    def when_idle(self, call: Callable[[], None]) -> None:
+        """Call back when the rider is answered, or the connection is closed."""
+        self._driver.when_idle(call)
+
+    async def run(self, steps: Sequence[Step], rider: Step | None = None) -> list[PGresult]:
         """Run statements as one transaction, and return their results. Raises psycopg.Error, TimeLimitError.
+
+        rider: a prepared statement that the server runs as a transaction of its own, right after this one is committed
+        or rolled back. It is not waited for: the connection is `busy` until it is answered.
 
         A connection whose state is unknown (the caller was cancelled, the answer did not come in time) is closed: the
         server then rolls back an open transaction.
         """
         try:
-            results: list[PGresult] = await self._driver.start(execute(self.pgconn, steps, self.prepared))
+            exchange = execute(self.pgconn, steps, self.prepared, rider)
+            results: list[PGresult] = await self._driver.start(
+                exchange, None if rider is None else receive(self.pgconn)
+            )
             return results
         except psycopg.Error as error:
             # Only the server's own errors have a code: without one the exchange was broken off. After an error it is

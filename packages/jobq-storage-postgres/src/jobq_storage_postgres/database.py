@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
 from psycopg.pq.abc import PGresult
@@ -19,6 +19,8 @@ from jobq_storage_postgres.transaction import StartOverError, Transaction
 
 T = TypeVar("T")
 
+Rider: TypeAlias = "Callable[[Connection], Step | None]"
+
 _TRIES: Final = 10
 
 
@@ -32,15 +34,20 @@ class Database:
         self.pool = pool
         self._prelude: Step = session_settings(time_limit, local=True)
 
-    async def run(self, steps: Sequence[Step], load: Callable[[Connection, list[PGresult]], T]) -> T:
-        """Run statements as one transaction in one round trip, and return what `load` makes of their results."""
+    async def run(
+        self, steps: Sequence[Step], load: Callable[[Connection, list[PGresult]], T], rider: Rider | None = None
+    ) -> T:
+        """Run statements as one transaction in one round trip, and return what `load` makes of their results.
+
+        rider: asked at each try for a statement to send along; see `Connection.run`.
+        """
         for tries in range(_TRIES):
             connection = await self.pool.acquire()
             try:
                 if connection.pooled:
                     results = (await connection.run([self._prelude, *steps]))[1:]
                 else:
-                    results = await connection.run(steps)
+                    results = await connection.run(steps, None if rider is None else rider(connection))
                 return load(connection, results)
             except (LookupError, TypeError, ValueError) as error:
                 # Rows are missing or of another shape: the server is not PostgreSQL, or answers to another statement.
@@ -57,9 +64,9 @@ class Database:
         """Run statements as one transaction in one round trip, and return the rows of each."""
         return await self.run(steps, _load_all)
 
-    async def fetch(self, statement: Statement, params: Params = ()) -> list[Any]:
-        """Run one statement and return its rows."""
-        return (await self.run([(statement, params)], _load_all))[0]
+    async def fetch(self, statement: Statement, params: Params = (), rider: Rider | None = None) -> list[Any]:
+        """Run one statement and return its rows. rider: as `run` takes it."""
+        return (await self.run([(statement, params)], _load_all, rider))[0]
 
     async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` within a transaction, commit when it returns, and return its value.

@@ -2,8 +2,9 @@
 
 A notification is sent after the commit that it announces, in a transaction of its own: NOTIFY takes a lock that
 serialises the commits of all transactions that notify. Notifications are coalesced: the first one is sent at once, the
-next ones together after 2 ms, and in a flood 5 ms apart, since each one wakes every listening process. Subscriptions of
-the same storage object are notified directly, without the database.
+next ones together after 2 ms, and in a flood 5 ms apart, since each one wakes every listening process. One that is due
+may ride along with an add: see `riding`. Subscriptions of the same storage object are notified directly, without the
+database.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import msgspec
 from jobq_core.errors import ClosedError, StorageError
 from jobq_core.local_notifier import LocalNotifier, LocalSubscription
 from jobq_storage_postgres.binary import Params, pack_text, texts
+from jobq_storage_postgres.connection import Connection
 from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.listener import Listener
 from jobq_storage_postgres.protocol import Step
@@ -52,6 +54,8 @@ class Notifier(LocalNotifier):
         self._pace = Pace()
         self._pending: set[str] = set()
         self._sending: asyncio.Task[None] | None = None
+        self._in_flight = False
+        self._carrier: Connection | None = None
         self._listener = Listener(self, settings, self._origin)
         self._stopping = False
 
@@ -67,6 +71,23 @@ class Notifier(LocalNotifier):
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send(), name="jobq notifier")
 
+    def may_send(self, connection: Connection, now: float) -> bool:
+        """Return whether a notification may ride on this connection: none is under way, and the next one is due."""
+        if self._stopping or self._in_flight or (self._carrier is not None and self._carrier.busy):
+            return False
+        return self._pace.wait(now) <= 0 and connection.prepared is not None and self._notify.key in connection.prepared
+
+    def take_pending(self, carrier: Connection) -> set[str]:
+        """Return the topics that are to be notified, for a notification that rides on this connection now."""
+        topics, self._pending = self._pending, set()
+        self._carrier = carrier
+        self._pace.record(asyncio.get_running_loop().time())
+        return topics
+
+    def step(self, topics: Iterable[str]) -> Step:
+        """Return the statement that notifies other processes."""
+        return self._notify, self._params(self._origin, sorted(topics))
+
     def step_within(self, topics: Iterable[str]) -> Step:
         """Return the statement that notifies from within a transaction of the caller."""
         return self._notify_within, self._params("", topics)
@@ -76,19 +97,25 @@ class Notifier(LocalNotifier):
 
     async def _send(self) -> None:
         while self._pending:
-            if (wait := self._pace.wait(asyncio.get_running_loop().time())) > 0 and not self._stopping:
+            wait = self._pace.wait(asyncio.get_running_loop().time())
+            if self._carrier is not None and self._carrier.busy:
+                wait = GAP_SECONDS  # one at a time: each holds a connection
+            if wait > 0 and not self._stopping:
                 await asyncio.sleep(wait)
                 continue
             topics, self._pending = self._pending, set()
             self._pace.record(asyncio.get_running_loop().time())
+            self._carrier, self._in_flight = None, True
             try:
-                await self._database.fetch(self._notify, self._params(self._origin, sorted(topics)))
+                await self._database.fetch(*self.step(topics))
             except (StorageError, ClosedError) as error:
                 _log.warning(
                     "could not notify other processes of %s, which find it by polling: %s",
                     ", ".join(sorted(topics)),
                     error,
                 )
+            finally:
+                self._in_flight = False
 
     async def enter(self, subscription: LocalSubscription) -> None:
         """Deliver to a subscription from now on; returns when the listener is connected, or failed to connect."""

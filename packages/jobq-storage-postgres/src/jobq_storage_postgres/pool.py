@@ -86,17 +86,21 @@ class Pool:
         return connection
 
     def release(self, connection: Connection) -> None:
-        """Return a connection to the pool."""
-        if connection.closed:
+        """Return a connection to the pool, as soon as it is not busy."""
+        if connection.busy:
+            connection.when_idle(lambda: self.release(connection))
+        elif connection.closed:
             self.lost += not connection.discarded
+            self._leave()
         elif not self._open:
             connection.close()
+            self._leave()
         else:
             now = asyncio.get_running_loop().time()
             self._idle.append((connection, now))
             while len(self._idle) > 1 and now - self._idle[0][1] > _IDLE_SECONDS:
                 self._idle.pop(0)[0].close()
-        self._leave()
+            self._leave()
 
     def _pop_idle(self) -> Connection | None:
         """Return an idle connection that is alive, if there is one."""

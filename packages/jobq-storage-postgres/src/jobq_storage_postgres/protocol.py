@@ -92,13 +92,18 @@ def receive(pgconn: PGconn) -> Generator[int, int, list[PGresult]]:
     return results
 
 
-def execute(pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None) -> Generator[int, int, list[PGresult]]:
+def execute(
+    pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None, rider: Step | None = None
+) -> Generator[int, int, list[PGresult]]:
     """Run statements as one transaction in one round trip, and return one result per statement.
 
     prepared: the names of the statements prepared on this connection, which is updated; None prepares nothing. The
-    connection is in pipeline mode. Raises the driver's error of the first statement that failed.
+    connection is in pipeline mode. rider: a prepared statement that is sent along as a second transaction, whose answer
+    is left for `receive`. Raises the driver's error of the first statement that failed.
     """
     added = send(pgconn, steps, prepared)
+    if rider is not None:
+        send(pgconn, [rider], prepared)
     while pgconn.flush():
         if (yield READ | WRITE) & READ:
             pgconn.consume_input()

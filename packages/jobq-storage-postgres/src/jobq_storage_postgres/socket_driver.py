@@ -16,13 +16,18 @@ from jobq_storage_postgres.protocol import READ, WRITE, Exchange, TimeLimitError
 _log = logging.getLogger("jobq.postgres")
 
 
+def is_answer(error: Exception | None) -> bool:
+    """Return whether the server answered: only its own errors have a code."""
+    return error is None or (isinstance(error, psycopg.Error) and error.sqlstate is not None)
+
+
 class SocketDriver:
     """Watches a socket as long as its connection is open, and drives the present exchange.
 
     Input is consumed where the event loop reports it, so a round trip costs no registration and no timer of its own,
     and wakes its task once.
 
-    It has 12 attributes, as the event loop's readers, writers and timers are handled here and nowhere else.
+    It has 14 attributes, as the event loop's readers, writers and timers are handled here and nowhere else.
     """
 
     def __init__(self, pgconn: PGconn, time_limit: float) -> None:
@@ -34,6 +39,8 @@ class SocketDriver:
         self._time_limit = time_limit
         self._exchange: Exchange | None = None
         self._answer: asyncio.Future[Any] | None = None
+        self._follow_up: Exchange | None = None
+        self._on_idle: Callable[[], None] | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._writing = False
@@ -41,16 +48,32 @@ class SocketDriver:
         self._deliver: Callable[[bytes], None] | None = None
         self._loop.add_reader(self._socket, self._on_readable)
 
-    def start(self, exchange: Exchange) -> asyncio.Future[Any]:
-        """Begin an exchange, and return a future of its answer; TimeLimitError after the time limit."""
+    @property
+    def busy(self) -> bool:
+        """Whether a follow-up is under way, whose answer no task awaits."""
+        return self._exchange is not None and self._answer is None
+
+    def start(self, exchange: Exchange, follow_up: Exchange | None = None) -> asyncio.Future[Any]:
+        """Begin an exchange, and return a future of its answer; TimeLimitError after the time limit.
+
+        follow_up: an exchange that begins when the server has answered; its errors are logged and close the connection.
+        """
         answer = self._answer = self._loop.create_future()
+        self._follow_up = follow_up
+        self._begin(exchange)
+        return answer
+
+    def when_idle(self, call: Callable[[], None]) -> None:
+        """Call back when the follow-up has ended, or the connection is closed."""
+        self._on_idle = call
+
+    def _begin(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._deadline = self._loop.time() + self._time_limit
         if self._timer is None:
             # One timer at a time, for the exchange under way when it fires: most exchanges end long before.
             self._timer = self._loop.call_at(self._deadline, self._on_timer)
         self._advance(None)
-        return answer
 
     def is_quiet(self) -> bool:
         """Whether nothing came in while the connection was idle.
@@ -78,7 +101,8 @@ class SocketDriver:
                 self._timer.cancel()
                 self._timer = None
             self._pgconn.finish()
-        self._exchange = None
+        self._exchange = self._follow_up = None
+        self._idle()
 
     def _advance(self, event: int | None) -> None:
         exchange = self._exchange
@@ -101,13 +125,30 @@ class SocketDriver:
         self._exchange = None
         self._stop_writing()
         answer, self._answer = self._answer, None
-        if answer is not None and not answer.done():
+        if answer is None:
+            self._end_follow_up(error)
+        elif not answer.done():
             if error is None:
                 answer.set_result(value)
             else:
                 answer.set_exception(error)
-        if self._deliver is not None:
+        follow_up, self._follow_up = self._follow_up, None
+        if follow_up is not None and is_answer(error):
+            self._begin(follow_up)  # its answer may have come with the one before it
+        elif self._deliver is not None:
             self._deliver_notifications()
+
+    def _end_follow_up(self, error: Exception | None) -> None:
+        if error is None:
+            self._idle()
+        else:
+            _log.warning("a notification that was sent behind a transaction may be lost: %s", error)
+            self.close()
+
+    def _idle(self) -> None:
+        call, self._on_idle = self._on_idle, None
+        if call is not None:
+            call()
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -1,0 +1,98 @@
+"""Notifications that ride along with the add that they announce, and what happens if the add or they fail."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from jobq_core.errors import StorageUnavailableError
+from jobq_core.storage import queue_topic
+from jobq_core.testing import new_job
+from jobq_storage_postgres import PostgresQueueStorage, riding
+from jobq_storage_postgres.binary import pack_text, texts
+from jobq_storage_postgres.connection import Connection
+from jobq_storage_postgres.notifier import Notifier
+from jobq_storage_postgres.protocol import Step
+
+TOPIC = queue_topic("default")
+SECOND = queue_topic("second")
+
+
+@pytest_asyncio.fixture
+async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[PostgresQueueStorage]:
+    storage = PostgresQueueStorage(f"{postgres_dsn}&application_name={postgres_schema}", schema=postgres_schema)
+    await storage.migrate()
+    async with storage:
+        yield storage
+
+
+async def test_a_pending_notification_rides_along_with_the_next_add(
+    storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(riding, "EARLY_SECONDS", 60)  # any notification is due soon
+    async with (
+        PostgresQueueStorage(postgres_dsn, schema=storage.schema) as other,
+        other.subscribe([TOPIC, SECOND]) as subscription,
+        await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin,
+    ):
+        await storage.add([new_job()])  # so that all statements are prepared
+        assert await subscription.wait(10) == {TOPIC}
+        assert not await subscription.wait(0.02), "one notification, and no more"
+        storage._engine.notifier.notify([SECOND])
+        await storage.add([new_job()])
+        assert await subscription.wait(10) == {TOPIC, SECOND}, "they came together"
+        assert not await subscription.wait(0.02), "one notification, and no more"
+        found = await admin.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", (storage.schema,)
+        )
+        assert await found.fetchone() == (1,)
+
+
+async def test_a_pending_notification_is_sent_by_itself_if_its_add_is_lost(
+    storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(riding, "EARLY_SECONDS", 60)
+    riders: list[Step | None] = []
+
+    async def lose(self: Connection, steps: Any, rider: Step | None = None) -> Any:
+        riders.append(rider)
+        self.close()
+        raise psycopg.OperationalError("the connection was lost")
+
+    async with (
+        PostgresQueueStorage(postgres_dsn, schema=storage.schema) as other,
+        other.subscribe([TOPIC, SECOND]) as subscription,
+    ):
+        await storage.add([new_job()])  # so that all statements are prepared
+        assert await subscription.wait(10) == {TOPIC}
+        assert not await subscription.wait(0.02), "one notification, and no more"
+        storage._engine.notifier.notify([SECOND])
+        with monkeypatch.context() as broken:
+            broken.setattr(Connection, "run", lose)
+            with pytest.raises(StorageUnavailableError):
+                await storage.add([new_job()])
+        assert [SECOND.encode() in (rider[1][1] or b"") for rider in riders if rider is not None] == [True]
+        assert await subscription.wait(10) == {SECOND}
+
+
+async def test_a_rider_that_fails_costs_no_job(
+    storage: PostgresQueueStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    too_long = (pack_text("channel"), texts(["x" * 9000]))
+    async with PostgresQueueStorage(storage.url) as other, other.subscribe([TOPIC]) as subscription:
+        await storage.add([new_job()])  # so that all statements are prepared
+        assert await subscription.wait(10) == {TOPIC}
+        assert not await subscription.wait(0.02), "one notification, and no more"
+        monkeypatch.setattr(Notifier, "_params", lambda *_: too_long)
+        with caplog.at_level(logging.WARNING, "jobq.postgres"):
+            assert [added.created for added in await storage.add([new_job()])] == [True]
+            assert [added.created for added in await storage.add([new_job()])] == [True]
+        assert "behind a transaction may be lost" in caplog.text
+        monkeypatch.undo()
+        await storage.add([new_job()])
+        assert await subscription.wait(10) == {TOPIC}
