@@ -107,7 +107,7 @@ async def test_a_worker_that_meets_poison_goes_on_with_the_others_and_says_of_ea
 
 COMMANDS = [
     (["worker", "no.such.module", "--storage", "URL"], 1, "there is no module 'no.such.module'"),
-    (["worker", "broken_on_import", "--storage", "URL"], 1, "the module 'broken_on_import' failed as it was imported"),
+    (["worker", "broken_on_import", "--storage", "URL"], 1, "the module 'broken_on_import' failed to import"),
     (["worker", "bad_jobs"], 2, "Missing option '--storage'"),
     (["worker", "bad_jobs", "--storage", "nothing://u:hidden@x"], 1, "no installed storage opens nothing://"),
     (["worker", "bad_jobs", "--storage", "URL", "--concurrency", "many"], 2, "'many' is not a valid integer"),

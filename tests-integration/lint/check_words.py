@@ -31,7 +31,6 @@ COVERED = (
     ":(exclude)packages/jobq-core",
     ":(exclude)packages/jobq-server",
     ":(exclude)packages/jobq-storage-sqlite",
-    ":(exclude)packages/jobq-worker",
     ":(exclude)tests-integration/faults",
 )
 """The paths that are checked by default, as git's pathspecs."""

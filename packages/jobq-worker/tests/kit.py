@@ -1,4 +1,4 @@
-"""Short ways to submit jobs and to see what became of them, and a stage for handlers to act on."""
+"""Helpers that add jobs and wait for their ends, and a stage on which tests and handlers meet."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Probe(MemoryQueueStorage):
         self.hearts: list[ProbeHeart] = []
         self.subscriptions: list[LocalSubscription] = []
         self.away = False
-        self.deaf = False
+        self.silent = False
         self.dice: Random | None = None
         self.listening = 0
         self.arguments: dict[str, list[tuple[Any, ...]]] = {name: [] for name in OPERATIONS}
@@ -98,8 +98,8 @@ class Probe(MemoryQueueStorage):
 
     def subscribe(self, topics: Any) -> LocalSubscription:
         self.check("subscribe")
-        if self.deaf:
-            raise StorageUnavailableError("no doorbell here")
+        if self.silent:
+            raise StorageUnavailableError("no notifications here")
         subscription = super().subscribe(topics)
         self.subscriptions.append(subscription)
         return subscription

@@ -192,20 +192,20 @@ def test_a_module_that_fails_as_it_is_imported_is_named_with_where_it_fails(
     monkeypatch.syspath_prepend(tmp_path)
     result = CliRunner().invoke(worker, ["broken_jobs", "--storage", "memory://"])
     assert result.exit_code == 1
-    assert result.output.startswith("Error: the module 'broken_jobs' failed as it was imported:\n")
+    assert result.output.startswith("Error: the module 'broken_jobs' failed to import:\n")
     assert said in result.output
     assert "broken_jobs.py" in result.output
     assert "jobq_worker" not in result.output, "the frames of jobq say nothing of the module"
 
 
 @pytest.mark.parametrize("name", ["", "../jobs", ".jobs", "shop/jobs.py", "shop..jobs"])
-def test_what_is_no_name_of_a_module_is_refused(name: str) -> None:
+def test_a_word_that_cannot_name_a_module_is_refused(name: str) -> None:
     result = CliRunner().invoke(worker, [name, "--storage", "memory://"])
     assert result.exit_code == 1
     assert "a module is named as for import, such as shop.jobs" in result.output
 
 
-def test_who_works_on_the_memory_of_its_own_process_is_warned(launch: Launch) -> None:
+def test_a_worker_on_the_memory_of_its_own_process_is_warned_of(launch: Launch) -> None:
     process = launch("jobs", "--storage", "memory://")
     assert process.stderr is not None
     assert "Warning: memory:// is the memory of this process" in process.stderr.readline()

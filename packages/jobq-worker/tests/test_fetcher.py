@@ -62,8 +62,8 @@ async def test_an_idle_worker_picks_a_job_up_at_once(storage: Probe) -> None:
             assert isinstance(await ending(worker, storage, quick(n)), JobCompleted)
 
 
-async def test_a_worker_that_hears_no_bell_polls(storage: Probe) -> None:
-    storage.deaf = True
+async def test_a_worker_without_notifications_polls(storage: Probe) -> None:
+    storage.silent = True
     async with working(storage, quick, poll_interval=0.02) as worker:
         await storage.called("settle_and_claim")
         assert isinstance(await ending(worker, storage, quick()), JobCompleted)

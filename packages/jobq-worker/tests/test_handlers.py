@@ -39,7 +39,7 @@ async def test_a_class_with_execute_runs(storage: Probe) -> None:
 
 
 @pytest.mark.parametrize("shape", ["async", "async with context", "thread", "thread with context"])
-async def test_a_worker_supplies_the_body_of_a_bare_contract(storage: Probe, shape: str) -> None:
+async def test_a_worker_supplies_the_handler_of_a_bare_contract(storage: Probe, shape: str) -> None:
     worker = JobQueueWorker(storage, jobs=[Thumbnail], queues=["images"])
 
     async def in_loop(job: Thumbnail) -> str:
@@ -88,7 +88,7 @@ def test_a_handler_brings_the_queue_of_its_kind(storage: Probe) -> None:
     assert worker.queues == ("images",)
 
 
-def test_a_kind_with_a_body_takes_no_handler(storage: Probe) -> None:
+def test_a_kind_that_has_a_handler_takes_no_other(storage: Probe) -> None:
     with pytest.raises(ConfigurationError, match="'Greet' is declared with a handler"):
         JobQueueWorker(storage).handles(Greet)(lambda job: None)
 

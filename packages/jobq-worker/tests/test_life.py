@@ -266,7 +266,7 @@ async def test_after_stop_returned_nothing_is_claimed(storage: Probe) -> None:
     assert await state(storage, job_id) is JobState.PENDING
 
 
-async def test_an_abort_during_a_stop_is_heard(storage: Probe, stage: Stage, gated: Any) -> None:
+async def test_an_abort_during_a_stop_takes_effect(storage: Probe, stage: Stage, gated: Any) -> None:
     async with working(storage, gated) as worker:
         job_id = await add(storage, gated())
         await stage.reached("started 0")
@@ -441,7 +441,7 @@ async def test_a_storage_object_that_is_not_open_is_not_opened() -> None:
         await JobQueueWorker(MemoryQueueStorage(), jobs=[quick]).start()
 
 
-async def test_events_tell_of_starts(storage: Probe) -> None:
+async def test_starts_are_events(storage: Probe) -> None:
     async with working(storage, quick) as worker:
         started = worker.next_event(JobStarted)
         event = await ending(worker, storage, quick())

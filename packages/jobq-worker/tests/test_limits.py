@@ -282,7 +282,7 @@ async def test_a_limiter_that_fails_costs_no_job(storage: Probe) -> None:
         assert worker.pool_stats().total.released == 1
 
 
-async def test_a_stop_while_the_limiter_is_being_told_of_a_start_runs_nothing(storage: Probe, stage: Stage) -> None:
+async def test_a_stop_while_a_start_is_reported_to_the_limiter_runs_nothing(storage: Probe, stage: Stage) -> None:
     class Slow(ConcurrencyLimiter):
         async def started(self, n: int = 1) -> None:
             stage.reach("asked")

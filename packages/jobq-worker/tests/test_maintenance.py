@@ -71,7 +71,7 @@ class Terms(Probe):
 
 
 @pytest.mark.parametrize(("lost_after", "term"), [(3.0, 1.5), (30.0, 10.0)])
-async def test_a_dead_leader_is_replaced_before_its_jobs_may_be_taken_back(lost_after: float, term: float) -> None:
+async def test_a_dead_leader_is_replaced_before_its_jobs_are_rescued(lost_after: float, term: float) -> None:
     async with Terms() as storage, working(storage, quick, lost_after=lost_after, heartbeat_interval=1.0):
         await storage.called("lead")
         assert storage.terms == {term}
@@ -133,7 +133,7 @@ async def test_an_idle_worker_makes_at_most_two_transactions_a_second(storage: P
         await until(lambda: worker.health().leads)
         await storage.called("settle_and_claim")
         before, since = sum(storage.calls[name] for name in OPERATIONS), asyncio.get_running_loop().time()
-        await storage.called("settle_and_claim", 4)  # four polls: the bell is silent
+        await storage.called("settle_and_claim", 4)  # four polls: no notification comes
         made = sum(storage.calls[name] for name in OPERATIONS) - before
         seconds = asyncio.get_running_loop().time() - since
     assert made / seconds <= 2

@@ -50,7 +50,7 @@ def test_queues_are_named_once_each() -> None:
     assert WorkerOptions(queues=["mail", "default", "mail"]).queues == ("mail", "default")
 
 
-def test_a_limiter_without_limits_is_no_limiter() -> None:
+def test_a_limiter_without_limits_is_left_out() -> None:
     assert WorkerOptions(limiter=NullLimiter()).limiter is None
 
 

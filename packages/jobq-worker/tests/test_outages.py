@@ -158,7 +158,7 @@ async def test_a_stop_while_a_look_that_is_due_fails_settles_all_and_ends(
     async with asyncio.timeout(20):
         async with working(storage, quick) as worker:
             endings = Endings(worker)
-            # Whether it claimed is in doubt until the end.
+            # Whether it claimed stays unknown until the end.
             storage.fail("settle_and_claim")
             await endings.all([await add(storage, quick(n)) for n in range(2, 5)])
             await storage.called("recover_claims")
@@ -214,7 +214,7 @@ async def test_health_is_good_again_after_an_outage(storage: Probe) -> None:
         assert worker.health().storage_errors >= 3
 
 
-async def test_a_silent_doorbell_and_a_run_that_has_ended_leave_no_part_failing(storage: Probe, stage: Stage) -> None:
+async def test_a_broken_subscription_and_an_ended_run_leave_no_part_failing(storage: Probe, stage: Stage) -> None:
     @job()
     async def gated() -> None:
         stage.reach("started")
@@ -258,12 +258,12 @@ async def test_no_part_of_a_worker_ends_for_an_error(
     assert caplog.text.count("the storage fails") >= 1
 
 
-async def test_the_doorbell_is_mounted_again_when_it_breaks(storage: Probe) -> None:
+async def test_a_broken_subscription_is_replaced(storage: Probe) -> None:
     storage.away = False
     async with working(storage, quick, poll_interval=600) as worker:
         await ending(worker, storage, quick())
         storage.end_subscriptions()
-        # Its ring after the new subscription is all that can wake the worker for this one in time.
+        # Only the call of all handlers after the new subscription can wake the worker in time.
         async with asyncio.timeout(10):
             assert isinstance(await ending(worker, storage, quick()), JobCompleted)
 
@@ -356,8 +356,8 @@ def test_an_outage_is_logged_once_and_summed_up(caplog: pytest.LogCaptureFixture
     ]
 
 
-def test_an_error_that_is_none_of_the_storages_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unexpected_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     Outages("worker w").record_failure("leases", KeyError("bug"))
     [entry] = caplog.records
     assert entry.exc_info is not None
-    assert entry.message == "worker w: leases failed unexpectedly; it goes on"
+    assert entry.message == "worker w: leases failed unexpectedly and is tried again"

@@ -54,7 +54,7 @@ def hanging(stage: Stage):  # type: ignore[no-untyped-def]
     return hang
 
 
-async def test_a_worker_that_was_taken_for_lost_stops_its_runs_and_starts_anew(
+async def test_a_worker_that_was_taken_for_lost_stops_its_runs_and_registers_again(
     frozen: Probe, clock: ManualClock, stage: Stage
 ) -> None:
     hang = hanging(stage)
@@ -264,7 +264,7 @@ async def test_a_cleared_queue_leaves_no_ghost(storage: Probe, stage: Stage) -> 
     assert sum((await storage.counts("default"))["default"].values()) == 0
 
 
-async def test_the_leader_tells_of_workers_it_found_lost(frozen: Probe, clock: ManualClock) -> None:
+async def test_the_leader_reports_the_workers_that_it_found_lost(frozen: Probe, clock: ManualClock) -> None:
     dead = await register_worker(frozen, name="dead")
     job_id = await add(frozen, quick())
     await claim_one(frozen, dead)
@@ -290,7 +290,7 @@ async def test_the_heart_is_closed_at_a_stop(storage: Probe) -> None:
 async def test_jobs_that_were_given_to_a_registration_which_is_over_are_not_run(
     frozen: Probe, clock: ManualClock, operation: str
 ) -> None:
-    """The answer comes when others have taken them back, and this worker is registered anew and counts as alive."""
+    """The answer comes when others have rescued them, and this worker is registered again and counts as alive."""
     leases: list[int] = []
 
     @job()

@@ -113,7 +113,7 @@ async def test_what_belongs_to_a_run_goes_even_if_its_handler_outlived_the_worke
 
 
 async def _through(wait: Callable[[], Awaitable[object]]) -> None:
-    """Wait, whoever cancels."""
+    """Wait, and ignore cancellation."""
     while True:
         try:
             await wait()

@@ -185,7 +185,7 @@ async def test_a_running_handler_is_aborted_within_a_second(storage: Probe, stag
 async def test_an_abort_is_seen_within_seconds_without_notifications(
     storage: Probe, stage: Stage, nature: Nature
 ) -> None:
-    storage.deaf = True
+    storage.silent = True
     act = waiting(nature, stage)
     async with working(storage, act, poll_interval=0.02) as worker:
         job_id = await add(storage, act())

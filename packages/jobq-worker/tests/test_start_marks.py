@@ -268,7 +268,7 @@ async def test_a_limiter_counts_a_start_when_it_happens_and_not_when_it_is_noted
 async def test_what_a_lost_worker_never_ran_is_not_failed_and_runs_once(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, max_attempts: int
 ) -> None:
-    # So that it is in the buffer when the loss is heard of: neither handed back nor looked after by then.
+    # So that it is still in the buffer when the loss is noticed, neither handed back nor checked.
     monkeypatch.setattr(fetcher, "STALE_SECONDS", 60.0)
     monkeypatch.setattr(leases.LeaseMonitor, "check", lambda *_: asyncio.sleep(0))
     clock = ManualClock()

@@ -29,11 +29,11 @@ class SimulatedHeartbeat(HeartbeatThread):
         else:
             self._sleep(0.0)
 
-    async def stop(self, patience: float) -> None:
+    async def stop(self, timeout: float) -> None:
         self._ending = True
         if not self._beating:
             self._sleep(0.0)
-        await asyncio.wait([self._ended], timeout=patience)
+        await asyncio.wait([self._ended], timeout=timeout)
 
     def _sleep(self, seconds: float) -> None:
         if self._timer is not None:

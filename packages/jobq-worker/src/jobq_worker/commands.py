@@ -110,10 +110,10 @@ def worker(modules: tuple[str, ...], **options: Any) -> None:
 
 
 def warn_of_memory(url: str) -> None:
-    """Say that nobody can add jobs to the memory of a process that only works, if that is what the URL names."""
+    """Warn of a memory:// URL: no other process can add jobs to the memory of a worker."""
     if url.lower().startswith("memory:"):
         click.echo(
-            "Warning: memory:// is the memory of this process, where no other can add jobs; "
+            "Warning: memory:// is the memory of this process, where no other process can add jobs; "
             "use sqlite:///jobs.db or postgresql://host/database",
             err=True,
         )
@@ -122,28 +122,28 @@ def warn_of_memory(url: str) -> None:
 def load_module(name: str) -> ModuleType:
     """Import a module that declares jobs, searching the working directory too.
 
-    Raises click.ClickException if there is no such module, no job in it, or it fails as it is imported; the latter with
-    the traceback from the module on.
+    Raises click.ClickException if there is no such module, if it declares no job, or if its import fails; then with the
+    traceback from the module on.
     """
     if not all(part.isidentifier() for part in name.split(".")):
         raise click.ClickException(f"a module is named as for import, such as shop.jobs, not {name!r}")
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        module = importlib.import_module(name)  # noqa: TID251  (named by whoever starts the worker)
+        module = importlib.import_module(name)  # noqa: TID251  (named on the command line)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise click.ClickException(
                 f"there is no module {name!r}, neither installed nor in the working directory (name it as for import)"
             ) from error
-        raise click.ClickException(f"the module {name!r} failed as it was imported:\n{_trace(error)}") from error
+        raise click.ClickException(f"the module {name!r} failed to import:\n{_trace(error)}") from error
     if not len(Registry(module)):
         raise click.ClickException(f"the module {name!r} declares no jobs: decorate functions or classes with @job")
     return module
 
 
 def _trace(error: Exception) -> str:
-    """Write the traceback of a failed import without the frames that led to the module: these are ours and Python's."""
+    """Format the traceback of a failed import, without the frames of jobq and Python that led to the module."""
     trace = error.__traceback__
     while trace is not None and (
         trace.tb_frame.f_code.co_filename.startswith("<frozen importlib")

@@ -1,4 +1,4 @@
-"""What a worker says of its own health."""
+"""The health of a worker, as it reports it itself."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ WorkerState = Literal["new", "starting", "running", "stopping", "stopped"]
 
 @attrs.frozen(kw_only=True)
 class WorkerHealth:
-    """How a worker is.
+    """The state of a worker.
 
-    alive: it surely counts as alive, so it may start jobs. since_beat: seconds since its last heartbeat that worked.
-    storage_failing: some part of it cannot reach the storage now; storage_failing_for is then for how many seconds, and
-    storage_error the last error. storage_errors: how many calls failed since the worker was made. leads: it does the
-    maintenance for all. warnings: what keeps the storage from its promises and should be mended, though all works: see
-    `QueueStorage.warnings`.
+    alive: its leases are certain to stand, so it may start jobs. since_beat: seconds since its last successful
+    heartbeat. storage_failing: some part of it cannot reach the storage; storage_failing_for: for how many seconds;
+    storage_error: the last error. storage_errors: the number of calls that failed since the worker was made. leads: it
+    does the maintenance. running: jobs that run. buffered: claimed jobs that wait for a slot. warnings: settings that
+    weaken the storage's guarantees, see `QueueStorage.warnings`.
     """
 
     state: WorkerState

@@ -14,7 +14,7 @@ Missed = Callable[["HeartbeatThread", BaseException], None]
 
 
 class HeartbeatThread:
-    """Beats every `interval` seconds, and at once when asked; what came of it is told on the event loop.
+    """Beats every `interval` seconds, and at once when asked; reports each beat on the event loop.
 
     beaten: called with the lease clock's time before the beat, and its answer. missed: called with the error of a beat
     that failed; the next one then follows within `retry` seconds.
@@ -45,18 +45,18 @@ class HeartbeatThread:
         self._thread = threading.Thread(target=self._beat, name="jobq-heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; its first beat follows after one interval, for the registration was one."""
+        """Start the thread; its first beat follows after one interval, since registering counts as a beat."""
         self._thread.start()
 
     def beat_now(self) -> None:
         """Beat without waiting for the interval."""
         self._wake.set()
 
-    async def stop(self, patience: float) -> None:
-        """End the thread; one that hangs in a beat for more than `patience` seconds is left to end by itself."""
+    async def stop(self, timeout: float) -> None:
+        """End the thread; after `timeout` seconds a thread that hangs in a beat is left to end by itself."""
         self._ending = True
         self._wake.set()
-        await asyncio.wait([self._ended], timeout=patience)
+        await asyncio.wait([self._ended], timeout=timeout)
 
     def _beat(self) -> None:
         try:
@@ -75,7 +75,7 @@ class HeartbeatThread:
             before = self._clock()
             try:
                 alive = self._heart.beat(self._stats())
-            except Exception as error:  # noqa: BLE001  (told on the loop, which logs it and shows it in health)
+            except Exception as error:  # noqa: BLE001  (reported on the loop, as an outage)
                 self._tell(self._missed, self, error)
                 pause = self._retry
             else:
@@ -88,7 +88,7 @@ class HeartbeatThread:
         try:
             self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:
-            # The loop is closed: there is nobody left to tell, nor to beat for.
+            # The loop is closed: the worker is gone.
             self._ending = True
             self._wake.set()
 

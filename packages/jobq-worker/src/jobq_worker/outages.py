@@ -1,4 +1,4 @@
-"""What goes wrong with the storage: told once per outage, shown in health, never a reason to give up."""
+"""Errors of the storage: logged once per outage, shown in health, and never a reason to give up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BACKOFF = Backoff(base=0.2, factor=2.0, maximum=5.0)
 
 
 class Outages:
-    """The errors of each part of a worker that talks to the storage; an outage lasts while any of them has one."""
+    """Records the failed calls of each part of a worker. An outage lasts while the last call of some part failed."""
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._name = name
@@ -24,14 +24,14 @@ class Outages:
         self._since = 0.0
         self._in_outage = 0
         self.errors = 0
-        """How many calls failed since the worker was made."""
+        """The number of calls that failed since the worker was made."""
         self.last: str | None = None
-        """The last error, while the outage goes on."""
+        """The last error of the present outage; None while there is no outage."""
 
     def record_failure(self, part: str, error: BaseException) -> float:
-        """Note that a call of this part failed, and return the seconds to wait before the next try."""
+        """Record that a call of this part failed; return the seconds to wait before the next try."""
         if not isinstance(error, (StorageError, ClosedError)):
-            logger.error("%s: %s failed unexpectedly; it goes on", self._name, part, exc_info=error)
+            logger.error("%s: %s failed unexpectedly and is tried again", self._name, part, exc_info=error)
         elif not self._failing:
             logger.warning("%s: the storage fails (%s: %s); retrying until it is back", self._name, part, error)
         if not self._failing:
@@ -43,7 +43,7 @@ class Outages:
         return max(BACKOFF.delay(attempt), 0.02)
 
     def record_success(self, part: str) -> None:
-        """Note that a call of this part worked."""
+        """Record that a call of this part succeeded."""
         if self._failing.pop(part, None) is not None and not self._failing:
             away = self._clock() - self._since
             logger.warning("%s: the storage is back after %.1f s and %d errors", self._name, away, self._in_outage)
@@ -51,10 +51,10 @@ class Outages:
 
     @property
     def now(self) -> bool:
-        """Whether some part cannot reach the storage at present."""
+        """Whether there is an outage."""
         return bool(self._failing)
 
     @property
     def seconds(self) -> float | None:
-        """How long the outage has lasted; None while there is none."""
+        """Seconds since the present outage began; None while there is no outage."""
         return self._clock() - self._since if self._failing else None

@@ -1,7 +1,7 @@
 """`Pipeline`: the runs of a session on their way: claimed ─► running ─► finished.
 
 The fetcher puts claimed jobs in and takes finished runs out; the runner starts claimed jobs; the lease monitor stops
-runs. They share the pipeline and do not know each other: each is told of a change by the one signal `changed`.
+runs. They share the pipeline and do not know each other; the one signal `changed` reports each change to them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GRACE_SECONDS: Final = 1.0
 class Pipeline:
     """The claimed jobs that wait for a slot, the running ones, and the finished ones whose settlement is due.
 
-    gate: the limiter, if there is one; it is told of every job that does not start, and of every end.
+    gate: the limiter, if there is one; it learns of every job that does not start, and of every end.
     """
 
     def __init__(self, slots: Slots, gate: LimiterGate | None) -> None:
@@ -43,7 +43,7 @@ class Pipeline:
         self.unmarked: set[Run] = set()
         """The running ones whose start is not yet marked in the storage: their handlers have not been started."""
         self.limited: set[Run] = set()
-        """The running ones whose start the limiter is being told of: their handlers have not been started."""
+        """The running ones whose start is being reported to the limiter: their handlers have not been started."""
         self.draining = False
 
     def now(self) -> float:

@@ -111,7 +111,7 @@ class Registration:
         self._renew(before)
 
     def expire(self) -> bool:
-        """Stop the runs now if the leases may have run out and the alarm has not rung yet, since the event loop was
+        """Stop the runs now if the leases may have run out and the alarm is overdue, since the event loop was
         blocked or the process was paused. Return whether that was so."""
         if self._alarm is None or self.is_alive():
             return False

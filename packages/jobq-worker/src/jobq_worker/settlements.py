@@ -1,7 +1,7 @@
-"""From how a handler ended to the Settlement that says so.
+"""From the way a handler ended to the Settlement to store: pure functions.
 
-A run that was told to stop ends as the stop says, whatever its handler returns or raises then; one that ended before
-it could notice ends as it ended. `told`: whether the handler was told. Time limits do not depend on it.
+A run that was asked to stop ends as the reason says, whatever its handler then returns or raises. A handler that ended
+before it could notice the request ends as it ended; `told` says whether it noticed. Time limits apply in both cases.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from jobq_core.retry import Backoff
 from jobq_core.secret import redact
 from jobq_core.states import Ending
 from jobq_core.storage import ClaimedJob, Settlement, When
-from jobq_worker.run import Run, Stop
+from jobq_worker.run import Run, Stop, log_fields
 
 logger = logging.getLogger("jobq.worker")
 
 MAX_MESSAGE: Final = 4_000
-"""Characters of an error's message."""
+"""Maximum number of characters of an error message."""
 MAX_TRACEBACK: Final = 16_000
-"""Characters of a traceback; of a longer one the beginning and the end are kept."""
+"""Maximum number of characters of a traceback; a longer one keeps its beginning and its end."""
 
 _OWN = ("jobq_worker.", "jobq_core.job")
 
@@ -44,7 +44,8 @@ _LIMITS = (Stop.TIMEOUT, Stop.DEADLINE)
 
 
 def returned(run: Run, value: object, *, told: bool) -> Settlement | None:
-    """Settle a run whose handler returned. A result that cannot be stored fails the job: it would not fit next time."""
+    """Settle a run whose handler returned. A result that cannot be stored fails the job: the next one would not fit
+    either."""
     if run.stop is not None and (told or run.stop in _LIMITS or run.stop is Stop.LOST):
         return stopped(run, None)
     job = run.job
@@ -56,12 +57,12 @@ def returned(run: Run, value: object, *, told: bool) -> Settlement | None:
 
 
 def raised(run: Run, error: BaseException, *, told: bool) -> Settlement | None:
-    """Settle a run whose handler raised. One of which that cannot be told, since its policy raises too, fails."""
+    """Settle a run whose handler raised. If the retry policy raises too, the job fails."""
     try:
         return _raised(run, error, told=told)
     except Exception as own:
         job = run.job
-        logger.exception("job %s (%s) failed, and so did its retry policy", job.id, job.kind)
+        logger.exception("job %s (%s) failed, and so did its retry policy", job.id, job.kind, extra=log_fields(job))
         said = f"{type_name(type(error))} was raised, and then its retry policy failed: {type_name(type(own))}"
         return _settle(run, Ending.FAIL, ErrorRecord(type=type_name(type(error)), message=said))
 
@@ -79,7 +80,7 @@ def _raised(run: Run, error: BaseException, *, told: bool) -> Settlement | None:
 
 
 def stopped(run: Run, error: BaseException | None) -> Settlement | None:
-    """Settle a run that was stopped from outside; `error` is what its handler raised then, if it has ended."""
+    """Settle a run that was asked to stop. error: what its handler raised, if it has ended."""
     match run.stop:
         case Stop.ABORT:
             return _settle(run, Ending.ABORT, _why(run, AbortSignalJobError("aborted while it ran"), error))
@@ -127,12 +128,16 @@ def _backoff(run: Run) -> Backoff:
     try:
         return decode_backoff(stored)
     except Exception:
-        logger.exception("job %s: its stored backoff cannot be read; its kind's own is used", run.job.id)
+        logger.exception(
+            "job %s: its stored backoff cannot be decoded; the declared one is used",
+            run.job.id,
+            extra=log_fields(run.job),
+        )
         return run.handler.definition.retry.backoff
 
 
 def _why(run: Run, why: JobError, error: BaseException | None) -> ErrorRecord:
-    """Describe why a run was stopped, with the traceback of where it was then."""
+    """Describe why a run was stopped, with the traceback of the place where it was."""
     record = describe(run, why)
     return record if error is None else replace(record, traceback=describe(run, error).traceback)
 
@@ -165,8 +170,8 @@ def _handlers_own(trace: TracebackType | None) -> TracebackType | None:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as second:  # noqa: BLE001  (an error that cannot say its message must not hide that it happened)
-        return f"<its message cannot be had: {type(second).__name__}>"
+    except Exception as second:  # noqa: BLE001  (an error whose str() fails must be recorded too)
+        return f"<no message: str() raised {type(second).__name__}>"
 
 
 def _clean(text: str) -> str:

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as something to wait for."""
+"""Waiting for SIGTERM and SIGINT."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
-    """Counts the stopping signals that come while it is entered. Outside the main thread there are none to hear."""
+    """Counts SIGTERM and SIGINT inside `with`. Outside the main thread no signal is received."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -22,12 +22,12 @@ class Signals:
         self._before: dict[signal.Signals, Any] = {}
 
     async def wait(self, count: int = 1) -> None:
-        """Wait until this many have come."""
+        """Wait until so many signals have been received."""
         while self._count < count:
             self._changed.clear()
             await self._changed.wait()
 
-    def _heard(self) -> None:
+    def _received(self) -> None:
         self._count += 1
         self._changed.set()
 
@@ -36,9 +36,9 @@ class Signals:
             for number in STOPPING:
                 self._before[number] = signal.getsignal(number)
                 try:
-                    self._loop.add_signal_handler(number, self._heard)
-                except NotImplementedError:  # Windows, whose loops hear no signals
-                    signal.signal(number, lambda *_: self._loop.call_soon_threadsafe(self._heard))
+                    self._loop.add_signal_handler(number, self._received)
+                except NotImplementedError:  # Windows, whose event loops take no signal handlers
+                    signal.signal(number, lambda *_: self._loop.call_soon_threadsafe(self._received))
         return self
 
     def __exit__(
