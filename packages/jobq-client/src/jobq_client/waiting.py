@@ -121,13 +121,11 @@ async def _until_over(job_id: UUID, timeout: float | None, session: Session) -> 
     session.poller.subscribe(job_id, waiter)
     try:
         # asyncio.wait, not wait_for: a job that ends just as the time is up has ended.
-        if timeout is None or timeout > GRACE_SECONDS:
-            await asyncio.wait({waiter.future}, timeout=GRACE_SECONDS)
+        long = timeout is None or timeout > GRACE_SECONDS
+        await asyncio.wait({waiter.future}, timeout=GRACE_SECONDS if long else timeout)
+        if long and not waiter.future.done():
             session.served_queues.check(waiter.last)
-            timeout_left = None if timeout is None else timeout - GRACE_SECONDS
-        else:
-            timeout_left = timeout
-        await asyncio.wait({waiter.future}, timeout=timeout_left)
+            await asyncio.wait({waiter.future}, timeout=None if timeout is None else timeout - GRACE_SECONDS)
     finally:
         session.poller.unsubscribe(job_id, waiter)
         if not waiter.future.cancel():
