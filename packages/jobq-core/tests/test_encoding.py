@@ -289,6 +289,6 @@ def test_an_error_about_a_value_under_long_keys_is_short() -> None:
     value: Any = math.inf
     for letter in "abcdefgh":
         value = {letter * 100_000: value}
-    with pytest.raises(InvalidJobError, match="which JSON cannot say") as caught:
+    with pytest.raises(InvalidJobError, match="which has no JSON form") as caught:
         encode(value, "job", 10**9)
     assert len(str(caught.value)) < 400

@@ -137,8 +137,8 @@ def test_what_cannot_be_stored_is_refused_without_saying_the_secret(make: Callab
         (any_secret(Secret(["a\0"])), "any_secret.token holds a NUL"),
         (any_secret({"x": [Secret("a\0")]}), r"any_secret.token.x\[0\] holds a NUL"),
         (any_secret(Secret(1), note={"key": 2**64}), r"any_secret.note.key is 18446744073709551616"),
-        (number(Secret("x")), r"Secret\[int\] cannot be made of what is there - at `\$.token`"),
-        (many({"a": Secret(["x"])}), r"cannot be made of what is there - at `\$.tokens\[...\]`"),  # type: ignore[list-item]
+        (number(Secret("x")), r"Secret\[int\] cannot be made from the stored value - at `\$.token`"),
+        (many({"a": Secret(["x"])}), r"cannot be made from the stored value - at `\$.tokens\[...\]`"),  # type: ignore[list-item]
     ],
 )
 def test_the_place_is_said_up_to_the_secret(given: Job[None], place: str) -> None:

@@ -46,25 +46,25 @@ def check_seconds(value: Any, what: str, *, least: float = 0.0) -> float:
 
 
 def check_list(values: Any, what: str, example: str) -> list[Any]:
-    """Return several values as a list; raises ConfigurationError for what is no collection of them."""
+    """Return the values of an iterable as a list; raises ConfigurationError for text and for other values."""
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise ConfigurationError(f"{what} must be several, as in {example}, not {short_repr(values)}")
     return list(values)
 
 
 def check_exceptions(values: Any, what: str) -> tuple[type[Any], ...]:
-    """Return several types of exceptions; raises ConfigurationError otherwise."""
+    """Return types of exceptions as a tuple; raises ConfigurationError for other values."""
     types = check_list(values, what, f"{what}=[TimeoutError]")
     for one in types:
         if not (isinstance(one, type) and issubclass(one, BaseException)):
-            raise ConfigurationError(f"{what} must be types of exceptions, and {short_repr(one)} is none")
+            raise ConfigurationError(f"{what} must be types of exceptions, not {short_repr(one)}")
     return tuple(types)
 
 
 def is_one_of(value: Any, names: Iterable[str]) -> bool:
-    """Say whether a value is one of these names, as the members of a StrEnum are.
+    """Return whether a value is one of these names, or a member of a StrEnum with such a name.
 
-    Asking the enumeration itself would raise an error that shows the value, and not every value can be shown.
+    The enumeration itself would raise an error that shows the value, and some values cannot be shown.
     """
     return isinstance(value, str) and value in tuple(names)
 
@@ -77,5 +77,5 @@ def check_bool(value: Any, what: str) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Say whether a value is a number, and no truth value."""
+    """Return whether a value is an int or a float, and not a bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

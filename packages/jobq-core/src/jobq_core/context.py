@@ -1,4 +1,4 @@
-"""`JobContext`: what a running handler may know of its job, and say about it."""
+"""`JobContext`: a handler's view of its own run, and its way to report progress."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobq_core.reprs import short_repr
 
 
 def check_progress(percent: float, message: str | None, details: Any) -> Progress:
-    """Return a Progress; raises InvalidJobError for a percent outside 0 to 100 and for what JSON cannot say."""
+    """Return a Progress; raises InvalidJobError for a percent outside 0 to 100 and for details without a JSON form."""
     if not is_number(percent) or not 0 <= percent <= 100:  # NaN fails this too
         raise InvalidJobError(f"progress must be from 0 to 100, not {short_repr(percent)}")
     if message is not None:
@@ -29,9 +29,10 @@ def check_progress(percent: float, message: str | None, details: Any) -> Progres
 
 
 class JobContext:
-    """Handed to a handler that asks for it; every method may be called from any thread.
+    """Passed to a handler whose first parameter is annotated JobContext. Its methods may be called from any thread.
 
-    A handler's test makes one by itself: `JobContext()` reports its progress to nobody.
+    A test of a handler makes one with `JobContext()`, whose progress goes nowhere. It has more than 12 attributes since
+    most are the job's own.
     """
 
     def __init__(
@@ -63,10 +64,10 @@ class JobContext:
         self._stop = threading.Event()
 
     def progress(self, percent: float, message: str | None = None, details: Any = None) -> None:
-        """Say how far the job is: percent from 0 to 100, a line of text, anything that JSON can say.
+        """Report progress: percent from 0 to 100, a line of text, and details of any type that jobq stores.
 
-        Returns at once; reports that follow each other closely reach the storage as one, the last. Raises
-        InvalidJobError for a percent out of range or details that are no JSON.
+        Returns at once; the storage gets the last of several reports in quick succession. Raises InvalidJobError for a
+        percent out of range, and for details without a JSON form.
         """
         progress = check_progress(percent, message, details)
         if self._report is not None:
@@ -78,7 +79,7 @@ class JobContext:
         return self._stop.is_set()
 
     def check_aborted(self) -> None:
-        """Raise AbortSignalJobError if this run is to stop; for the middle of long loops in threads."""
+        """Raise AbortSignalJobError if this run is to stop; call it in long loops of thread handlers."""
         if self._stop.is_set():
             raise AbortSignalJobError(f"job {self.job_id} was asked to stop")
 

@@ -156,7 +156,7 @@ def _secret(wanted: Any, value: Any) -> Secret[Any]:
     except (TypeError, ValueError):
         pass
     # Raised here: the error it would follow from may show the value.
-    raise ValueError(f"a Secret[{getattr(inner, '__name__', inner)}] cannot be made of what is there")
+    raise ValueError(f"a Secret[{getattr(inner, '__name__', inner)}] cannot be made from the stored value")
 
 
 def convert(value: Any, wanted: Any) -> Any:

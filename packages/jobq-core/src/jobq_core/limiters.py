@@ -1,14 +1,14 @@
-"""How many jobs may start, and when.
+"""Limiters: how many jobs may start, and when.
 
-A limiter is asked before jobs are claimed, so that nothing is claimed that may not start:
+A worker asks its limiter before it claims jobs, so it claims only jobs that may start:
 
     grant = await limiter.try_acquire(n)     reserves grant.count starts
-    await limiter.started(k)                 k of them began just now: windows and gaps count from here
-    await limiter.release(m)                 m of them will not happen
-    await limiter.finished(k)                k runs that had begun are over
+    await limiter.started(k)                 k of them started now: windows and gaps count from here
+    await limiter.release(m)                 m of them do not happen
+    await limiter.finished(k)                k runs that started have ended
 
-The methods are coroutines since a limiter with scope 'cluster' will count in the storage; those here count in this
-process and never wait. Each is atomic: under a lock, without an await inside.
+The methods are coroutines for the sake of limiters that count in a storage. The limiters of this module count in this
+process and never wait. Each call is atomic: it holds a lock and has no await.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from jobq_core.reprs import short_repr
 Scope = Literal["worker"]
 
 MAX_STARTS: Final = 1_000_000_000
-"""The most that a limiter can be told to let through at once, or in a window: each start of it takes memory."""
+"""Highest `max` of a limiter: each start takes memory."""
 
 
 class Grant(Struct, frozen=True):
-    """How many may start, and in how many seconds to ask for the rest.
+    """How many jobs may start, and in how many seconds to ask for the rest.
 
-    retry_in is None where that hangs on what is reserved or runs: ask again after the next `started`, `release` or
-    `finished`.
+    retry_in is None where that depends on reserved starts or running jobs: ask again after the next `started`,
+    `release` or `finished`.
     """
 
     count: int
@@ -44,21 +44,21 @@ class Grant(Struct, frozen=True):
 
 
 class Limiter(abc.ABC):
-    """What every limiter answers."""
+    """Base class of limiters."""
 
     @abc.abstractmethod
     async def try_acquire(self, n: int = 1) -> Grant:
-        """Reserve up to `n` starts at once and say how many were had."""
+        """Reserve up to `n` starts; the grant says how many were reserved."""
 
     async def started(self, n: int = 1) -> None:  # noqa: B027  (most limiters need not know)
-        """Note that `n` reserved starts happened now."""
+        """Record that `n` reserved starts happened now."""
 
     @abc.abstractmethod
     async def release(self, n: int = 1) -> None:
-        """Undo `n` reserved starts that did not happen."""
+        """Return `n` reserved starts that do not happen."""
 
     async def finished(self, n: int = 1) -> None:  # noqa: B027
-        """Note that `n` started runs are over."""
+        """Record that `n` started runs have ended."""
 
 
 class NullLimiter(Limiter):
@@ -95,8 +95,7 @@ class ConcurrencyLimiter(Limiter):
 
 
 class RateLimiter(Limiter):
-    """At most `max` starts in any window of `per` seconds, wherever the window is laid; a burst of `max` is used at
-    once.
+    """At most `max` starts in every window of `per` (seconds or a timedelta); all `max` may start at once.
 
     Raises ConfigurationError unless both are above 0.
     """
@@ -134,7 +133,7 @@ class RateLimiter(Limiter):
 
 
 class EvenlySpacedRateLimiter(Limiter):
-    """`max` starts per `per` seconds, each at least per/max seconds after the one before; no bursts.
+    """`max` starts per `per` (seconds or a timedelta), at least per/max between one start and the next; no bursts.
 
     Raises ConfigurationError unless both are above 0.
     """
@@ -172,7 +171,7 @@ class EvenlySpacedRateLimiter(Limiter):
 
 
 class DelayLimiter(EvenlySpacedRateLimiter):
-    """At least `seconds` between one start and the next. Raises ConfigurationError unless it is above 0."""
+    """At least `seconds` (or a timedelta) between one start and the next. Raises ConfigurationError unless above 0."""
 
     def __init__(
         self, seconds: Seconds, *, scope: Scope = "worker", clock: Callable[[], float] = time.monotonic
@@ -181,7 +180,7 @@ class DelayLimiter(EvenlySpacedRateLimiter):
 
 
 class CompositeLimiter(Limiter):
-    """All members must agree: what one refuses, the others give back. The next time to ask is the latest of theirs."""
+    """Grants the starts that all its limiters grant; retry_in is the longest of theirs."""
 
     def __init__(self, limiters: Sequence[Limiter]) -> None:
         example = "CompositeLimiter([ConcurrencyLimiter(10), RateLimiter(100, per=60)])"
@@ -215,7 +214,7 @@ class CompositeLimiter(Limiter):
 
 
 def check_limiter(limiter: Any, what: str) -> Limiter:
-    """Return a limiter; raises ConfigurationError for what is none."""
+    """Return a limiter; raises ConfigurationError for any other value."""
     if not isinstance(limiter, Limiter):
         raise ConfigurationError(f"{what} must be a Limiter, not {short_repr(limiter)}")
     return limiter

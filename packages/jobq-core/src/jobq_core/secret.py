@@ -1,7 +1,8 @@
-"""`Secret[str]`: an argument that is stored and handed to the handler, and never shown."""
+"""`Secret[str]`: an argument that is stored and passed to the handler, and never shown."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
@@ -12,9 +13,9 @@ T = TypeVar("T")
 
 
 class Secret(Generic[T]):
-    """A value whose repr, str and format show `***`; `reveal()` gives it.
+    """A value whose repr, str and format show `***`; `reveal()` returns it.
 
-    It is stored as it is with the job's other arguments: keep the database safe, or encrypt it before.
+    The value is stored in plain text with the job's other arguments: protect the database, or encrypt the value first.
     """
 
     __slots__ = ("_value",)
@@ -43,16 +44,16 @@ class Secret(Generic[T]):
 
 
 def show_without(value: Struct, *hidden: str) -> str:
-    """Return the repr of a struct without the fields in which Secrets stand as they are stored."""
+    """Return the repr of a struct without its `hidden` fields, in which Secrets are stored in plain text."""
     shown = ", ".join(f"{name}={getattr(value, name)!r}" for name in value.__struct_fields__ if name not in hidden)
     return f"{type(value).__qualname__}({shown})"
 
 
 def redact(text: str, values: tuple[Any, ...]) -> str:
-    """Return `text` with `***` in the place of what the Secrets in `values` hold, at any depth.
+    """Return `text` with `***` in place of the content of the Secrets in `values`, at any depth.
 
-    That is its value as text, each text within it and each number of four digits or more: as it is, as it stands in a
-    repr, in JSON or in a URL, and line by line. Pieces of it, and other encodings, are not found.
+    Replaced are a Secret's value as text, each text within it, and each number of four digits or more: plain, and as in
+    a repr, in JSON or in a URL, whole and line by line. Pieces of a text, and other encodings, are not found.
     """
     found: set[str] = set()
     for value in values:
@@ -73,7 +74,7 @@ def _collect(value: Any, found: set[str]) -> None:
 def _collect_within(value: Any, found: set[str], *, whole: bool = True) -> None:
     if isinstance(value, Secret):
         value = value.reveal()
-    # Short numbers and truth values stand everywhere: to hide them would hide all else.
+    # Short numbers and booleans occur everywhere: replacing them would garble the text.
     if whole or isinstance(value, (str, bytes)) or (isinstance(value, (int, float)) and abs(value) >= 1000):
         _add(value, found)
     for part in value.values() if isinstance(value, dict) else _parts(value):
@@ -81,7 +82,7 @@ def _collect_within(value: Any, found: set[str], *, whole: bool = True) -> None:
 
 
 def _parts(value: Any) -> tuple[Any, ...]:
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
         return tuple(value)
     kind = type(value)
     if attrs.has(kind):
@@ -92,7 +93,7 @@ def _parts(value: Any) -> tuple[Any, ...]:
 
 
 def _add(value: Any, found: set[str]) -> None:
-    # Imported where it is used: few programs keep secrets, and fewer handlers fail with one in hand.
+    # Imported here, since few programs need it.
     import json
     from urllib.parse import quote, quote_plus
 
