@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from jobq_client import JobQueueClient, served_queues, waiting
+from jobq_client import JobQueueClient, served_queues
 from jobq_core import JobState, StorageError, WaitTimeoutError
 
 from .helpers import ManualWorker, Probe, until
@@ -17,7 +17,7 @@ from .jobs import keep, send_receipt
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check the queue of a job as soon as its first status was read, and read the workers each time."""
-    monkeypatch.setattr(waiting, "GRACE_SECONDS", 0.001)
+    monkeypatch.setattr(served_queues, "GRACE_SECONDS", 0.001)
     monkeypatch.setattr(served_queues, "REREAD_SECONDS", 0.0)
 
 

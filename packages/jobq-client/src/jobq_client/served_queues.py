@@ -14,6 +14,7 @@ import time
 from typing import Final
 
 from jobq_client.clock_offset import ClockOffset
+from jobq_client.subscribers import Waiter
 from jobq_core.errors import StorageError
 from jobq_core.states import JobState
 from jobq_core.storage import JobStatus, QueueStorage
@@ -21,7 +22,7 @@ from jobq_core.storage import JobStatus, QueueStorage
 logger = logging.getLogger("jobq.client")
 
 GRACE_SECONDS: Final = 5.0
-"""Seconds for which a job is waited for before its queue is checked."""
+"""Seconds between two checks of the queues of all jobs that are waited for."""
 REREAD_SECONDS: Final = 5.0
 """Seconds for which the workers are not read again."""
 READ_TIMEOUT: Final = 1.0
@@ -39,6 +40,25 @@ class ServedQueues:
         self._reading = asyncio.Lock()
         self._checked: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waiters: dict[Waiter, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, waiter: Waiter) -> None:
+        """Check the waiter's queue after some seconds. One timer serves all waiters."""
+        self._waiters[waiter] = None
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._check_all)
+
+    def forget(self, waiter: Waiter) -> None:
+        """Do not check the waiter any more."""
+        self._waiters.pop(waiter, None)
+
+    def _check_all(self) -> None:
+        self._timer = None
+        for waiter in self._waiters:
+            self.check(waiter.last)
+        if self._waiters:
+            self._timer = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._check_all)
 
     def check(self, status: JobStatus | None) -> None:
         """Log a warning, from a task of its own, if a job is PENDING in an unserved queue; once per queue."""
@@ -81,6 +101,8 @@ class ServedQueues:
 
     async def close(self) -> None:
         """End the checks under way."""
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._tasks:
             task.cancel()
         if self._tasks:

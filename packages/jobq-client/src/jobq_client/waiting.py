@@ -11,7 +11,6 @@ from jobq_client.base import ClientBase
 from jobq_client.errors import not_found
 from jobq_client.handle import JobHandle, JobKey, id_of
 from jobq_client.results import is_over, result_of
-from jobq_client.served_queues import GRACE_SECONDS
 from jobq_client.session import Session
 from jobq_client.subscribers import Caller, Follower, ProgressCallback, Subscriber, Waiter, Watcher
 from jobq_core.checks import Seconds, check_seconds
@@ -119,14 +118,12 @@ class Waiting(ClientBase):
 async def _until_over(job_id: UUID, timeout: float | None, session: Session) -> JobStatus:
     waiter = Waiter(job_id)
     session.poller.subscribe(job_id, waiter)
+    session.served_queues.watch(waiter)
     try:
         # asyncio.wait, not wait_for: a job that ends just as the time is up has ended.
-        long = timeout is None or timeout > GRACE_SECONDS
-        await asyncio.wait({waiter.future}, timeout=GRACE_SECONDS if long else timeout)
-        if long and not waiter.future.done():
-            session.served_queues.check(waiter.last)
-            await asyncio.wait({waiter.future}, timeout=None if timeout is None else timeout - GRACE_SECONDS)
+        await asyncio.wait({waiter.future}, timeout=timeout)
     finally:
+        session.served_queues.forget(waiter)
         session.poller.unsubscribe(job_id, waiter)
         if not waiter.future.cancel():
             waiter.future.exception()  # retrieved, even if this task is cancelled just now
