@@ -1,9 +1,7 @@
-"""Judge a history: what was asked of a queue, what ran, what was told, what is left, against what the queue promises.
+"""Check a history against the promises of a queue: what was asked, what ran, what was announced, what is left.
 
-Everything here is pure.
-
-What decides is never a clock alone where a lease can: leases of a job are numbered in the order in which they were
-given, and each write names its own.
+All functions are pure. Where possible, checks rely on leases instead of clocks: the leases of a job are numbered in the
+order in which they were given, and each write names its lease.
 """
 
 from __future__ import annotations
@@ -38,18 +36,18 @@ from jobq_core.states import JobState, is_finished
 
 LOST_TYPE = type_name(WorkerLostError)
 NOTICE = 10.0
-"""Seconds within which a process that can run again has noticed that its leases are over and stopped what it ran, on a
-machine that is too busy at that."""
+"""Seconds within which a resumed process must notice that its leases are over and stop its runs, even on a busy
+machine."""
 
 Span = tuple[float, float]
-"""From when to when."""
+"""Start and end of a time, in seconds of the journal."""
 
 
 @attrs.frozen(kw_only=True)
 class Add:
-    """One add. asked, answered: when it began and when the client was told; job: the id that stands for it, if known.
+    """One add. asked, answered: when the call began and when the client was answered. job: the returned id, if known.
 
-    result: what its result must be (default: its token). ends: the state it must end in; None: any.
+    result: the job's expected result (default: its token). ends: the state that it must end in; None: any.
     """
 
     token: str
@@ -65,8 +63,8 @@ class Add:
 
 @attrs.frozen(kw_only=True)
 class Abort:
-    """Somebody aborted a job. answered: when that was answered. state: how the job stands by that answer; None: there
-    was none."""
+    """One abort of a job. answered: when the client was answered. state: the job's state by that answer; None: no
+    answer."""
 
     answered: float = float("inf")
     state: JobState | None = None
@@ -74,7 +72,7 @@ class Abort:
 
 @attrs.frozen(kw_only=True)
 class Run:
-    """One run of a handler; end: None where its process ended before it. ending: how it ended, where it did."""
+    """One run of a handler. end, ending: when and how the handler ended; None: its process ended first."""
 
     token: str
     job: UUID
@@ -89,7 +87,7 @@ class Run:
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """A listener heard of a job's end. state: what the event stands for. at: when."""
+    """A listener received a job's terminal event. state: the state that the event announces. at: when."""
 
     listener: str
     job: UUID
@@ -99,7 +97,7 @@ class Event:
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """A waiter was given a job's result."""
+    """A waiter received a job's result."""
 
     token: str
     job: UUID
@@ -108,7 +106,7 @@ class Result:
 
 @attrs.frozen(kw_only=True)
 class Final:
-    """How a job stands at last. lost, failed: the leases of its runs that did not complete, by why."""
+    """A job at the end of a history. lost, failed: the leases of its lost runs and of its failed runs."""
 
     job: UUID
     token: str
@@ -124,7 +122,7 @@ class Final:
 
     @classmethod
     def of(cls, record: JobRecord) -> Final:
-        """Read a record of a job whose arguments hold its token."""
+        """Convert the record of a job whose arguments hold its token."""
         by = defaultdict(set)
         for attempt in record.attempts:
             by[attempt.error.type == LOST_TYPE].add(attempt.lease)
@@ -145,7 +143,7 @@ class Final:
 
 @attrs.frozen(kw_only=True)
 class Limit:
-    """At most `most` runs at the same time among those for which `group` says the same (None: not concerned)."""
+    """At most `most` concurrent runs among those with the same `group` (None: the limit does not apply to the run)."""
 
     name: str
     most: int
@@ -154,14 +152,14 @@ class Limit:
 
 @attrs.frozen(kw_only=True)
 class History:
-    """All that is known of what happened.
+    """Everything known about what happened.
 
-    aborts: of each job that somebody aborted. promised: which jobs' ends each listener was promised to hear.
-    By process id: killed: when it was. troubled: while it was killed or paused, so that it may have lost leases and
-    gone on without them. late: around the moments at which it said that it was late to renew them. cut_off: from when
-    on it may have lost leases, though nothing kept it from stopping its runs in time: that excuses none.
-    begun: leases whose runs were noted to begin, where that is known; between the note and the handler's first line its
-    process may have been killed.
+    aborts: the abort of each aborted job. promised: the jobs whose terminal events each listener must receive.
+    By process id: killed: when the process was killed. interrupted: spans in which it was killed or paused, so that it
+    may have run on after losing its leases. late: spans around each report that it was late to renew its leases.
+    cut_off: time from which on it may have lost leases while it could still stop its runs, so that late runs of it are
+    violations. start_marked: leases whose runs were marked as started, if known; the process may have been killed
+    between the mark and the handler's first line.
     """
 
     adds: Sequence[Add] = ()
@@ -171,19 +169,19 @@ class History:
     aborts: Mapping[UUID, Abort] = attrs.field(factory=dict)
     promised: Mapping[str, Collection[UUID]] = attrs.field(factory=dict)
     killed: Mapping[int, float] = attrs.field(factory=dict)
-    troubled: Mapping[int, Sequence[Span]] = attrs.field(factory=dict)
+    interrupted: Mapping[int, Sequence[Span]] = attrs.field(factory=dict)
     late: Mapping[int, Sequence[Span]] = attrs.field(factory=dict)
     cut_off: Mapping[int, float] = attrs.field(factory=dict)
-    begun: Collection[int] = frozenset()
+    start_marked: Collection[int] = frozenset()
 
     @property
     def disturbed(self) -> set[int]:
-        """The processes that somebody killed, paused or cut off."""
-        return {*self.troubled, *self.cut_off}
+        """The ids of processes that were killed, paused or cut off."""
+        return {*self.interrupted, *self.cut_off}
 
 
 def read(lines: Iterable[Line]) -> History:
-    """Put the lines of a journal together. A listener whose process was killed is promised nothing."""
+    """Build a history from the lines of a journal. Listeners of killed processes are promised no events."""
     adds: dict[str, Add] = {}
     runs: dict[tuple[UUID, int, int], Run] = {}
     events: list[Event] = []
@@ -192,7 +190,7 @@ def read(lines: Iterable[Line]) -> History:
     promised: defaultdict[str, set[UUID]] = defaultdict(set)
     listeners: dict[str, int] = {}
     killed: dict[int, float] = {}
-    troubled: defaultdict[int, list[Span]] = defaultdict(list)
+    interrupted: defaultdict[int, list[Span]] = defaultdict(list)
     cut_off: dict[int, float] = {}
     again: Counter[tuple[UUID, int]] = Counter()
     for line in lines:
@@ -233,13 +231,13 @@ def read(lines: Iterable[Line]) -> History:
             case Disturbed(how="cut off"):
                 cut_off.setdefault(line.pid, line.at)
             case Disturbed(how="resumed"):
-                begin, _ = troubled[line.pid].pop()
-                troubled[line.pid].append((begin, line.at + NOTICE))
+                begin, _ = interrupted[line.pid].pop()
+                interrupted[line.pid].append((begin, line.at + NOTICE))
             case Disturbed():
                 begin = line.at
-                if troubled[line.pid] and troubled[line.pid][-1][1] >= line.at:
-                    begin, _ = troubled[line.pid].pop()  # it had no time to notice the one before
-                troubled[line.pid].append((begin, float("inf")))
+                if interrupted[line.pid] and interrupted[line.pid][-1][1] >= line.at:
+                    begin, _ = interrupted[line.pid].pop()  # it had no time to notice the previous one
+                interrupted[line.pid].append((begin, float("inf")))
                 if line.how == "killed":
                     killed[line.pid] = line.at
     return History(
@@ -250,7 +248,7 @@ def read(lines: Iterable[Line]) -> History:
         aborts=aborts,
         promised={name: jobs for name, jobs in promised.items() if listeners[name] not in killed},
         killed=killed,
-        troubled=dict(troubled),
+        interrupted=dict(interrupted),
         cut_off=cut_off,
     )
 
@@ -267,12 +265,12 @@ def check(
     drained: bool = True,
     undisturbed: bool = False,
 ) -> list[Violation]:
-    """Return all that is wrong with a history.
+    """Return all violations in a history.
 
-    finals: every job that is left. kept: what the storage's tables hold, where that is known. removed: jobs that may be
-    gone; retried: that were put back by hand; stopped: that somebody aborted or disabled. drained: whether all had the
-    time to end. undisturbed: whether leases may be lost only by processes that the history says were disturbed (the
-    database was always there).
+    finals: every job left at the end. kept: contents of the storage's tables, if known. limits: limits to check.
+    removed: jobs that may be missing; retried: jobs that a client retried; stopped: jobs that a client aborted or
+    disabled. drained: whether all jobs had the time to end. undisturbed: True if the database was always available, so
+    that only processes that the history says were disturbed may lose leases.
     """
     found: list[Violation] = []
     by_job: dict[UUID, Final] = {final.job: final for final in finals}
@@ -317,7 +315,7 @@ def standing(finals: Iterable[Final]) -> Counter[tuple[str, JobState]]:
 
 
 def recoveries(history: History) -> list[float]:
-    """Return how many seconds each run that its process did not end waited, from the trouble on, for the next one."""
+    """Return the seconds from each interruption of a run until the next run of the same job."""
     runs: defaultdict[UUID, list[Run]] = defaultdict(list)
     for run in history.runs:
         runs[run.job].append(run)
@@ -325,14 +323,18 @@ def recoveries(history: History) -> list[float]:
     for of_one in runs.values():
         of_one.sort(key=lambda run: run.lease)
         for run, following in itertools.pairwise(of_one):
-            trouble = _trouble_of(run.pid, history)
-            if trouble is not None and trouble <= following.start and (run.end is None or run.end > trouble):
-                waits.append(following.start - max(trouble, run.start))
+            interruption = _interruption_of(run.pid, history)
+            if (
+                interruption is not None
+                and interruption <= following.start
+                and (run.end is None or run.end > interruption)
+            ):
+                waits.append(following.start - max(interruption, run.start))
     return waits
 
 
-def _trouble_of(pid: int, history: History) -> float | None:
-    known = [begin for begin, _ in history.troubled.get(pid, ())]
+def _interruption_of(pid: int, history: History) -> float | None:
+    known = [begin for begin, _ in history.interrupted.get(pid, ())]
     if pid in history.cut_off:
         known.append(history.cut_off[pid])
     return min(known or (begin for begin, _ in history.late.get(pid, ())), default=None)
@@ -346,11 +348,11 @@ def _adds(adds: Sequence[Add], finals: Collection[Final], there: set[UUID], remo
     kept = Counter(final.token for final in finals)
     for add in adds:
         if add.answer == "acknowledged" and add.job not in there and add.job not in removed:
-            yield _of(Wrong.LOST, add, "its add was acknowledged, and the job is not there")
+            yield _of(Wrong.LOST, add, "its add was acknowledged, but the job is missing")
         if add.answer == "refused" and kept[add.token]:
-            yield _of(Wrong.KEPT_THOUGH_REFUSED, add, "its add was refused")
+            yield _of(Wrong.KEPT_THOUGH_REFUSED, add, "its add was refused, but the job exists")
         if kept[add.token] > 1:
-            yield _of(Wrong.ADDED_TWICE, add, f"{kept[add.token]} jobs are there for it")
+            yield _of(Wrong.ADDED_TWICE, add, f"{kept[add.token]} jobs exist for it")
 
 
 def _leases(runs: Sequence[Run]) -> Iterable[Violation]:
@@ -359,44 +361,48 @@ def _leases(runs: Sequence[Run]) -> Iterable[Violation]:
         by_lease[run.lease].append(run)
     for lease, of_one in by_lease.items():
         if len(of_one) > 1:
-            yield _of(Wrong.LEASE_TWICE, of_one[0], f"lease {lease} was run {len(of_one)} times")
+            yield _of(Wrong.LEASE_TWICE, of_one[0], f"lease {lease} ran {len(of_one)} times")
 
 
 def _owners(job: UUID, runs: list[Run], history: History) -> Iterable[Violation]:
-    """Look at each pair of one job's runs in the order of their starts."""
-    for place, run in enumerate(runs):
-        for later in runs[place + 1 :]:
-            if later.lease < run.lease and not _in_trouble(later, history, later.start, later.start):
-                yield _of(Wrong.DOUBLY_OWNED, later, f"lease {later.lease} began to run after lease {run.lease} had")
+    """Check each pair of a job's runs, in the order of their starts."""
+    for index, run in enumerate(runs):
+        for later in runs[index + 1 :]:
+            if later.lease < run.lease and not _interrupted(later, history, later.start, later.start):
+                yield _of(Wrong.DOUBLY_OWNED, later, f"lease {later.lease} began after lease {run.lease} had begun")
             elif (
                 later.lease > run.lease
                 and (end := _end_of(run, history)) > later.start
-                and not _in_trouble(run, history, later.start, end)
+                and not _interrupted(run, history, later.start, end)
             ):
-                yield _of(Wrong.DOUBLY_OWNED, run, f"lease {run.lease} still ran when lease {later.lease} began to")
+                yield _of(Wrong.DOUBLY_OWNED, run, f"lease {run.lease} still ran when lease {later.lease} began")
 
 
 def _end_of(run: Run, history: History) -> float:
-    """Return when a run surely was over; one that nobody ended and no kill explains has none that is known."""
+    """Return the latest known moment of a run: its end, the kill of its process, or its start if neither is known."""
     return run.end if run.end is not None else history.killed.get(run.pid, run.start)
 
 
-def _in_trouble(run: Run, history: History, since: float, until: float) -> bool:
-    """Say whether the run's process was in trouble all that time."""
-    spans = (*history.troubled.get(run.pid, ()), *history.late.get(run.pid, ()))
+def _interrupted(run: Run, history: History, since: float, until: float) -> bool:
+    """Return whether the run's process was interrupted or late during the whole time."""
+    spans = (*history.interrupted.get(run.pid, ()), *history.late.get(run.pid, ()))
     return any(begin <= since and until <= end for begin, end in spans)
 
 
 def _after_the_end(final: Final, runs: list[Run], history: History) -> Iterable[Violation]:
     if not is_finished(final.state):
         return
-    heard = min((event.at for event in history.events if event.job == final.job), default=float("inf"))
+    announced = min((event.at for event in history.events if event.job == final.job), default=float("inf"))
     last = max([*final.lost, *final.failed, *([] if final.lease is None else [final.lease])], default=None)
     for run in runs:
         if last is not None and run.lease > last and run.ending != "stopped":
             yield _of(Wrong.AFTER_THE_END, run, f"lease {run.lease} ran after lease {last} had ended the job")
-        elif run.start > heard and not _in_trouble(run, history, run.start, run.start):
-            yield _of(Wrong.AFTER_THE_END, run, f"lease {run.lease} began {run.start - heard:.3f} s after the end")
+        elif run.start > announced and not _interrupted(run, history, run.start, run.start):
+            yield _of(
+                Wrong.AFTER_THE_END,
+                run,
+                f"lease {run.lease} began {run.start - announced:.3f} s after the end was announced",
+            )
 
 
 def _aborted(final: Final, runs: list[Run], history: History) -> Iterable[Violation]:
@@ -405,28 +411,32 @@ def _aborted(final: Final, runs: list[Run], history: History) -> Iterable[Violat
         return
     over = is_finished(abort.state)
     if over and final.state is not abort.state:
-        yield _of(Wrong.WRONG_END, final, f"it is {final.state}, and was {abort.state} when it was aborted")
-    # Asked to stop, it runs on under the lease that it had; whatever ends that ends the job.
+        yield _of(Wrong.WRONG_END, final, f"it is {final.state}, but the abort was answered with {abort.state}")
+    # A job that is asked to stop may run on under its current lease only; the end of that lease ends the job.
     leases = {
         run.lease
         for run in runs
         if (run.start if over else _end_of(run, history)) > abort.answered
-        and not _in_trouble(run, history, moment := max(run.start, abort.answered), moment)
+        and not _interrupted(run, history, moment := max(run.start, abort.answered), moment)
     }
     if len(leases) > (0 if over else 1):
-        yield _of(Wrong.THOUGH_ABORTED, final, f"it was {abort.state} when it was aborted; then ran {sorted(leases)}")
+        yield _of(
+            Wrong.THOUGH_ABORTED,
+            final,
+            f"the abort was answered with {abort.state}; leases {sorted(leases)} ran afterwards",
+        )
 
 
 def _unexplained(final: Final, runs: list[Run]) -> Iterable[Violation]:
     if final.state is JobState.PROCESSING:
-        return  # its present lease is held, and what came before is looked at when it has ended
+        return  # its current lease is held; earlier runs are checked once the job has ended
     explained = final.lost | final.failed | {final.lease}
     for run in runs:
         if run.lease not in explained and run.ending != "stopped":
             yield _of(
                 Wrong.UNEXPLAINED,
                 run,
-                f"lease {run.lease} ran, the job ended under {final.lease}, and knows of these: "
+                f"lease {run.lease} ran, but the job ended under {final.lease}, and its record has: "
                 f"lost {sorted(final.lost)}, failed {sorted(final.failed)}",
             )
 
@@ -440,7 +450,7 @@ def _attempts(final: Final, runs: list[Run]) -> Iterable[Violation]:
 def _end(
     final: Final, add: Add, runs: list[Run], others: Collection[JobState], *, stopped: bool
 ) -> Iterable[Violation]:
-    """Hold how a job ended against how it must, or may by what was done to it (others), and against its last run."""
+    """Check a job's end against its expected state (or one of `others`) and against its last run."""
     if not is_finished(final.state):
         return
     last = next((run for run in runs if run.lease == final.lease), None)
@@ -448,9 +458,11 @@ def _end(
         if last is None:
             yield _of(Wrong.WRONG_END, final, f"it completed under lease {final.lease}, which never ran")
         elif last.ending not in ("completed", None):
-            yield _of(Wrong.WRONG_END, final, f"it completed, but the run of lease {final.lease} {last.ending}")
+            yield _of(
+                Wrong.WRONG_END, final, f"it completed, but the run of lease {final.lease} ended as {last.ending}"
+            )
         if final.lease is not None and any(lease > final.lease for lease in (final.lost | final.failed)):
-            yield _of(Wrong.STALE_WRITE, final, f"it completed under lease {final.lease}, which was over")
+            yield _of(Wrong.STALE_WRITE, final, f"it completed under lease {final.lease}, which had ended")
         wanted = add.token if add.result is None else add.result
         if final.result != wanted:
             yield _of(Wrong.WRONG_RESULT, final, f"{final.result!r} instead of {wanted!r}")
@@ -461,10 +473,10 @@ def _end(
 
 
 def _unrun(final: Final, runs: list[Run], history: History) -> Iterable[Violation]:
-    if final.state is not JobState.FAILED or final.lease not in final.lost or final.lease in history.begun:
+    if final.state is not JobState.FAILED or final.lease not in final.lost or final.lease in history.start_marked:
         return
     if not any(run.lease == final.lease for run in runs):
-        yield _of(Wrong.FAILED_UNRUN, final, f"lease {final.lease} was lost, and under it nothing had run")
+        yield _of(Wrong.FAILED_UNRUN, final, f"lease {final.lease} was lost, and no run had begun under it")
 
 
 def _causes(finals: Collection[Final], history: History) -> Iterable[Violation]:
@@ -474,7 +486,7 @@ def _causes(finals: Collection[Final], history: History) -> Iterable[Violation]:
         for lease in sorted(final.lost):
             pid = pids.get(lease)
             if pid is not None and pid not in explained:
-                yield _of(Wrong.LOST_WITHOUT_CAUSE, final, f"lease {lease} of process {pid}")
+                yield _of(Wrong.LOST_WITHOUT_CAUSE, final, f"process {pid} lost lease {lease}")
 
 
 def _results(results: Sequence[Result], adds: Mapping[str, Add]) -> Iterable[Violation]:
@@ -486,22 +498,22 @@ def _results(results: Sequence[Result], adds: Mapping[str, Add]) -> Iterable[Vio
 
 
 def _events(history: History, by_job: Mapping[UUID, Final], retried: set[UUID]) -> Iterable[Violation]:
-    heard: defaultdict[tuple[str, UUID], list[JobState]] = defaultdict(list)
+    received: defaultdict[tuple[str, UUID], list[JobState]] = defaultdict(list)
     for event in history.events:
-        heard[event.listener, event.job].append(event.state)
-    for (listener, job), states in heard.items():
+        received[event.listener, event.job].append(event.state)
+    for (listener, job), states in received.items():
         final = by_job.get(job)
         if job in retried or final is None:
             continue
         if len(states) > 1:
-            yield _of(Wrong.EVENT_TWICE, final, f"{listener} heard {', '.join(states)}")
+            yield _of(Wrong.EVENT_TWICE, final, f"{listener} received {', '.join(states)}")
         elif states[0] is not final.state:
-            yield _of(Wrong.EVENT_WRONG, final, f"{listener} heard {states[0]}, and it is {final.state}")
+            yield _of(Wrong.EVENT_WRONG, final, f"{listener} received {states[0]}, but the job is {final.state}")
     for listener, jobs in history.promised.items():
         for job in jobs:
             final = by_job.get(job)
-            if final is not None and is_finished(final.state) and (listener, job) not in heard:
-                yield _of(Wrong.EVENT_MISSING, final, f"{listener} never heard that it is {final.state}")
+            if final is not None and is_finished(final.state) and (listener, job) not in received:
+                yield _of(Wrong.EVENT_MISSING, final, f"{listener} received no event, and the job is {final.state}")
 
 
 def _limit(limit: Limit, history: History) -> Iterable[Violation]:
@@ -512,11 +524,11 @@ def _limit(limit: Limit, history: History) -> Iterable[Violation]:
             moments[group] += [(run.start, 1), (max(_end_of(run, history), run.start), -1)]
     for group, of_one in moments.items():
         at_once = most = 0
-        for _, step in sorted(of_one):  # of one moment, ends come before starts
+        for _, step in sorted(of_one):  # at the same moment, ends come before starts
             at_once += step
             most = max(most, at_once)
         if most > limit.most:
-            details = f"{most} runs at once, of {limit.most} allowed"
+            details = f"{most} runs at once, {limit.most} allowed"
             yield Violation(wrong=Wrong.LIMIT, subject=f"{limit.name} {group}", details=details)
 
 
@@ -536,8 +548,8 @@ def _keys(adds: Sequence[Add], runs: Mapping[UUID, list[Run]], finals: Collectio
     for key, several_adds in keyed.items():
         for first in several_adds:
             assert first.job is not None
-            # Between its answer and the start of its last run a job surely held its key.
+            # A job certainly held its key from the answer to its add until the start of its last run.
             held_until = max((run.start for run in runs.get(first.job, ())), default=first.answered)
             for other in several_adds:
                 if first.job != other.job and first.answered <= other.asked and other.answered <= held_until:
-                    yield _of(Wrong.KEY_DOUBLED, other, f"key {key!r} was that of {first.job}, which still ran")
+                    yield _of(Wrong.KEY_DOUBLED, other, f"key {key!r} belonged to {first.job}, which had not ended")

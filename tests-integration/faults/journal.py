@@ -1,8 +1,8 @@
-"""A log outside the queue's storage: what was asked of the queue and what it did, as those saw it who asked and ran.
+"""A log outside the queue's storage: what clients asked of the queue and what handlers ran.
 
 A line is one JSON object, appended by one write of less than a page to a file opened with O_APPEND: lines of several
-processes never mix, and what was written stays written when its writer is killed. Times are CLOCK_MONOTONIC's, which is
-one clock for all processes of a machine.
+processes never mix, and a written line survives the death of its writer. Times are read from CLOCK_MONOTONIC, which all
+processes of a machine share.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import msgspec
 from msgspec import Struct
 
 LONGEST = 4096
-"""Bytes of a line at most."""
+"""Upper bound of a line, in bytes."""
 
 Answer = Literal["acknowledged", "refused", "unknown"]
 How = Literal["completed", "failed", "stopped"]
-"""How a handler ended: it returned, it raised what was the job's fault, or it was told to stop."""
+"""How a handler ended: it returned, it raised an error of the job, or it was told to stop."""
 
 
 class Asked(Struct, frozen=True, kw_only=True, tag=True):
-    """A client is about to add a job. Where no Answered follows, it is not known whether it did.
+    """A client is about to add a job. Without an Answered line, it is unknown whether the job was added.
 
-    ends: the state that it must end in, if nobody aborts it.
+    ends: the state that the job must end in, unless it is aborted.
     """
 
     token: str
@@ -38,7 +38,7 @@ class Asked(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Answered(Struct, frozen=True, kw_only=True, tag=True):
-    """A client was told what became of its add; job: the id it was given. created: False if another stands for it."""
+    """A client got the answer to its add. job: the returned id. created: False if it is the id of an existing job."""
 
     token: str
     answer: Answer
@@ -49,14 +49,14 @@ class Answered(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Aborting(Struct, frozen=True, kw_only=True, tag=True):
-    """A client is about to abort a job. Where no AbortAnswered follows, it is not known whether it did."""
+    """A client is about to abort a job. Without an AbortAnswered line, it is unknown whether the abort took effect."""
 
     job: UUID
     at: float
 
 
 class AbortAnswered(Struct, frozen=True, kw_only=True, tag=True):
-    """A client was told how the job stands that it aborted: ended, or processing and asked to stop."""
+    """A client was told the state of the job that it aborted: ended, or processing and asked to stop."""
 
     job: UUID
     state: str
@@ -85,7 +85,7 @@ class Ended(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Listening(Struct, frozen=True, kw_only=True, tag=True):
-    """A listener was promised the end of this job."""
+    """A listener waits for the end of this job."""
 
     listener: str
     job: UUID
@@ -94,7 +94,7 @@ class Listening(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Heard(Struct, frozen=True, kw_only=True, tag=True):
-    """A listener was told of the end of a job: the state that the event stands for, as completed."""
+    """A listener received the terminal event of a job. state: the state that the event announces."""
 
     listener: str
     job: UUID
@@ -103,7 +103,7 @@ class Heard(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Told(Struct, frozen=True, kw_only=True, tag=True):
-    """A waiter was given the result of a job."""
+    """A waiter received the result of a job."""
 
     token: str
     job: UUID
@@ -112,9 +112,10 @@ class Told(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Disturbed(Struct, frozen=True, kw_only=True, tag=True):
-    """A process was killed or paused, or will not be able to renew its leases: its own may be lost from here on.
+    """A process was killed, paused, resumed or cut off. From then on it may lose its leases.
 
-    A killed one has ended by then, so that none of its runs goes on. A paused one goes on once it is resumed.
+    killed: the process has ended, so none of its runs goes on. paused: it goes on once it is resumed. cut off: it
+    cannot renew its leases.
     """
 
     pid: int
@@ -128,12 +129,12 @@ _decoder = msgspec.json.Decoder(Line)
 
 
 def now() -> float:
-    """Return the journal's time."""
+    """Return the current time of the journal, in seconds."""
     return time.monotonic()
 
 
 class Journal:
-    """One process's end of the log."""
+    """The log, as one process writes and reads it."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -142,15 +143,18 @@ class Journal:
         self._read = 0
 
     def write(self, line: Line) -> None:
-        """Append a line; once this returns, no death of this process undoes it."""
+        """Append a line. It survives the death of this process once this returns.
+
+        Raises ValueError if the line is too long to be written at once.
+        """
         data = msgspec.json.encode(line) + b"\n"
         if len(data) >= LONGEST:
             raise ValueError(f"a line of {len(data)} bytes is too long to be written at once: {data[:200]!r}…")
         if os.write(self._file, data) != len(data):
-            raise OSError(f"{self.path} took only a part of a line")
+            raise OSError(f"{self.path} accepted only a part of a line")
 
     def read(self) -> list[Line]:
-        """Return all that has been written so far, by anybody, in the order of writing."""
+        """Return all lines that any process has written so far, in the order of writing."""
         with self.path.open("rb") as file:
             file.seek(self._read)
             data = file.read()
@@ -160,5 +164,5 @@ class Journal:
         return list(self._lines)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         os.close(self._file)

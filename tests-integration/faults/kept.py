@@ -1,4 +1,4 @@
-"""What a storage keeps of its jobs, read past its interface: its tables, all at one moment, and how it counts them."""
+"""Read the tables of a storage directly, all at one moment, and the storage's own counts of jobs."""
 
 from __future__ import annotations
 
@@ -29,18 +29,21 @@ SQLITE = (
     "SELECT DISTINCT n FROM jobq_attempt",
     "SELECT queue, unique_key, n FROM jobq_life WHERE unique_key IS NOT NULL AND finished_at IS NULL",
 )
-"""The same of each: what was asked, where it is, of which jobs there are failed runs, and who holds which key."""
+"""The same four queries for each storage: added jobs, states, jobs with failed runs, holders of unique keys."""
 
 
 async def kept_in(url: str) -> Kept:
-    """Read the tables of a storage, and ask it how many jobs there are; nobody need be at rest for the tables."""
+    """Read the tables of a storage and ask it for its counts.
+
+    The tables are one snapshot, so workers may run meanwhile; the counts are read before it.
+    """
     async with open_storage(url) as storage:
         counts = await counts_of(storage)
     return await asyncio.to_thread(_sqlite if url.startswith("sqlite:") else _postgres, url, counts)
 
 
 async def counts_of(storage: QueueStorage) -> list[Counter[tuple[str, JobState]]]:
-    """Count the jobs of all queues at once, and of each queue that this names."""
+    """Return the storage's counts of all queues at once, and of each of these queues one by one."""
     at_once, one_by_one = await storage.counts(), {}
     for queue in at_once:
         one_by_one |= await storage.counts(queue)
@@ -53,7 +56,7 @@ async def counts_of(storage: QueueStorage) -> list[Counter[tuple[str, JobState]]
 def _postgres(url: str, counts: list[Counter[tuple[str, JobState]]]) -> Kept:
     bare, options = split(url)
     schema = sql.Identifier(options.get("schema", "jobq"))
-    # A pooler may be between: nothing is prepared.
+    # No prepared statements: the connection may pass through a pooler.
     with psycopg.connect(bare, prepare_threshold=None) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         tables = [connection.execute(sql.SQL(query).format(schema)).fetchall() for query in POSTGRES]

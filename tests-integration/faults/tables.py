@@ -1,4 +1,4 @@
-"""Judge what the tables of a storage hold at one moment: each job in one place, each key with its job, all counted."""
+"""Check the tables of a storage at one moment: one state per job, each key with its job, all counts right."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from wrong import Violation, Wrong
 from jobq_core.states import JobState, is_finished
 
 OF_TABLES = (Wrong.KEY_MISLAID, Wrong.MISPLACED, Wrong.MISCOUNTED)
-"""What the storage's own tables show, whatever happened before."""
+"""The violations that the storage's tables show without a history."""
 
 
 @attrs.frozen(kw_only=True)
 class Kept:
-    """What the tables of a storage hold at one moment, and what it says that it holds; each names jobs in its own way.
+    """What the tables of a storage hold at one moment, and what it counts. Each storage identifies jobs in its own way.
 
-    counts: how many jobs there are by queue and state, in each way that this can be asked for. jobs: those whose
-    submission is there, with the queue and the unique key of those that have a key. places: each state that is kept of
-    a job. failed: the jobs of which failed runs are kept. keys: which job each unique key, with its queue, is held by.
+    counts: number of jobs by queue and state, once for each way to ask for it. jobs: the jobs that have a row of what
+    was added, with the queue and unique key of those that have a key. places: (job, state) for each state that a table
+    gives a job. failed: the jobs that have failed runs. keys: (job, (queue, unique key)) for each unique key held.
     """
 
     counts: Sequence[Mapping[tuple[str, JobState], int]] = ()
@@ -31,17 +31,17 @@ class Kept:
 
 
 def check_tables(kept: Kept, there: Counter[tuple[str, JobState]]) -> list[Violation]:
-    """Return all that is wrong with what the tables hold. there: how many jobs there are by queue and state."""
+    """Return all violations in the tables. there: the true number of jobs by queue and state."""
     return [*miscounted(kept, there), *_places(kept), *_keys(kept)]
 
 
 def miscounted(kept: Kept, there: Counter[tuple[str, JobState]]) -> Iterator[Violation]:
-    """Find where a storage counts other jobs than there are."""
+    """Yield a violation for each count of a storage that is wrong."""
     for counts in kept.counts:
         for queue, state in sorted({*there, *counts}):
             said, are = counts.get((queue, state), 0), there[queue, state]
             if said != are:
-                details = f"{said} jobs are said to be {state}, and {are} are"
+                details = f"the storage counts {said} jobs as {state}, and {are} are"
                 yield Violation(wrong=Wrong.MISCOUNTED, subject=f"queue {queue!r}", details=details)
 
 
@@ -53,8 +53,8 @@ def _places(kept: Kept) -> Iterator[Violation]:
         if len(states[job]) != 1:
             yield _of(Wrong.MISPLACED, job, f"it is {' and '.join(states[job]) or 'in no state'}")
     for job in (states.keys() | set(kept.failed)) - kept.jobs.keys():
-        left = f"it is {' and '.join(states[job])}" if job in states else "there are failed runs of it"
-        yield _of(Wrong.MISPLACED, job, f"{left}, and what was asked is gone")
+        left = f"it is {' and '.join(states[job])}" if job in states else "it has failed runs"
+        yield _of(Wrong.MISPLACED, job, f"{left}, but the row of what was added is missing")
 
 
 def _keys(kept: Kept) -> Iterator[Violation]:
@@ -62,9 +62,9 @@ def _keys(kept: Kept) -> Iterator[Violation]:
     wanted = {(job, key) for job, key in kept.jobs.items() if key is not None and job in unfinished}
     held = set(kept.keys)
     for job, key in held - wanted:
-        yield _of(Wrong.KEY_MISLAID, job, f"key {key} is kept for it, and it has ended, is gone or has another")
+        yield _of(Wrong.KEY_MISLAID, job, f"key {key} is kept for it, but it has ended, is missing or has another key")
     for job, key in wanted - held:
-        yield _of(Wrong.KEY_MISLAID, job, f"it has not ended, and key {key} is not kept for it")
+        yield _of(Wrong.KEY_MISLAID, job, f"it has not ended, but key {key} is not kept for it")
 
 
 def _of(wrong: Wrong, job: Hashable, details: str) -> Violation:

@@ -1,4 +1,4 @@
-"""The checker itself: it passes what is right, and each wrong history is called by its name."""
+"""The history checker: good histories pass, and each bad history gets the right violation."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ A, B = UUID(int=1), UUID(int=2)
 ADDED = Add(token="a", answer="acknowledged", asked=0, answered=1, job=A)
 RUN = Run(token="a", job=A, lease=1, start=2, end=3, ending="completed", pid=7)
 DONE = Final(job=A, token="a", state=JobState.COMPLETED, lease=1, result="a")
-HEARD = Event(listener="l", job=A, state=JobState.COMPLETED, at=4)
+RECEIVED = Event(listener="l", job=A, state=JobState.COMPLETED, at=4)
 HELD_ONLY = attrs.evolve(
     DONE, state=JobState.FAILED, result=None, attempt=1, max_attempts=1, lost=frozenset({1}), failed=frozenset()
 )
@@ -51,12 +51,12 @@ LOST_ONCE = [
     attrs.evolve(RUN, pid=6, end=None, ending=None),
     attrs.evolve(RUN, lease=2, attempt=2, start=9, end=10),
 ]
-"""Its first worker was killed at 5, and another ran it at 9."""
+"""The first worker was killed at 5; another worker ran the job at 9."""
 DONE_AGAIN = attrs.evolve(DONE, lease=2, attempt=2, lost=frozenset({1}))
 
 COUNTED = {("default", JobState.COMPLETED): 1}
 KEPT = Kept(counts=[COUNTED, COUNTED], jobs={A: None}, places=[(A, JobState.COMPLETED)])
-"""Of that job, the same by the tables."""
+"""The tables of a storage that holds DONE."""
 KEYED = Kept(
     counts=[{("mail", JobState.PENDING): 1}],
     jobs={A: ("mail", "k")},
@@ -64,13 +64,13 @@ KEYED = Kept(
     failed={A},
     keys=[(A, ("mail", "k"))],
 )
-"""Of one that waits to be run again, and has its key."""
+"""The tables of a storage that holds WAITS, which has a unique key."""
 WAITS = attrs.evolve(DONE, state=JobState.PENDING, queue="mail", unique_key="k", result=None, failed=frozenset({1}))
 WAITING = {"runs": [attrs.evolve(RUN, ending="failed")], "finals": [WAITS], "drained": False}
 
 
 def aborted(state: JobState | None, at: float) -> dict[UUID, Abort]:
-    """The one job was aborted, and is in that state by the answer that came then."""
+    """Return the aborts of a history whose job was aborted. state: the answered state; at: when it was answered."""
     return {A: Abort() if state is None else Abort(state=state, answered=at)}
 
 
@@ -89,9 +89,9 @@ def wrongs(
     cut_off: Any = None,
     **options: Any,
 ) -> set[Wrong]:
-    """Return what is wrong with a history: one job that was added, ran and completed, unless told otherwise.
+    """Return the violations in a history. By default, one job was added, ran and completed.
 
-    paused, late: by process id, from when to when.
+    paused, late: (start, end) by process id.
     """
     ever_since = {pid: (at, float("inf")) for pid, at in (killed or {}).items()}
     history = History(
@@ -102,7 +102,7 @@ def wrongs(
         aborts=aborts or {},
         promised=promised or {},
         killed=killed or {},
-        troubled={pid: [span] for pid, span in {**(paused or {}), **ever_since}.items()},
+        interrupted={pid: [span] for pid, span in {**(paused or {}), **ever_since}.items()},
         late={pid: [span] for pid, span in (late or {}).items()},
         cut_off=cut_off or {},
     )
@@ -111,22 +111,26 @@ def wrongs(
 
 GOOD = {
     "nothing": {"adds": (), "runs": (), "finals": (), "kept": Kept()},
-    "what is kept of it": {"kept": KEPT},
-    "what is kept of a job with a key": {"kept": KEYED, **WAITING},
-    "a key that went when its job had ended": {"kept": attrs.evolve(KEPT, jobs={A: ("default", "k")})},
+    "tables with a completed job": {"kept": KEPT},
+    "tables with a pending job that has a key": {"kept": KEYED, **WAITING},
+    "a key released when its job ended": {"kept": attrs.evolve(KEPT, jobs={A: ("default", "k")})},
     "one job": {},
-    "heard and told": {"events": [HEARD], "promised": {"l": {A}}, "results": [Result(token="a", job=A, result="a")]},
-    "unknown and not there": {"adds": [Add(token="a")], "runs": (), "finals": ()},
-    "unknown and there": {"adds": [Add(token="a")]},
-    "refused and not there": {"adds": [attrs.evolve(ADDED, answer="refused", job=None)], "runs": (), "finals": ()},
+    "event and result received": {
+        "events": [RECEIVED],
+        "promised": {"l": {A}},
+        "results": [Result(token="a", job=A, result="a")],
+    },
+    "answer unknown, job missing": {"adds": [Add(token="a")], "runs": (), "finals": ()},
+    "answer unknown, job added": {"adds": [Add(token="a")]},
+    "refused, job missing": {"adds": [attrs.evolve(ADDED, answer="refused", job=None)], "runs": (), "finals": ()},
     "removed": {"finals": (), "removed": {A}},
-    "a key that stood for another job": {
+    "a key that belongs to an existing job": {
         "adds": [
             attrs.evolve(ADDED, unique_key="k"),
             attrs.evolve(ADDED, token="b", unique_key="k", created=False, asked=1.5, answered=1.6),
         ]
     },
-    "a key that was free again": {
+    "a key used again after it was released": {
         "adds": [
             attrs.evolve(ADDED, unique_key="k"),
             attrs.evolve(ADDED, token="b", job=B, unique_key="k", asked=3, answered=4),
@@ -158,7 +162,7 @@ GOOD = {
         "late": {6: (0, 20)},
         "undisturbed": True,
     },
-    "a worker that was cut off and stopped in time": {
+    "a cut-off worker that stopped in time": {
         "runs": [attrs.evolve(LOST_ONCE[0], end=8, ending="stopped"), LOST_ONCE[1]],
         "finals": [DONE_AGAIN],
         "cut_off": {6: 5},
@@ -172,10 +176,10 @@ GOOD = {
         "runs": [attrs.evolve(RUN, ending="stopped"), attrs.evolve(LOST_ONCE[1], attempt=1)],
         "finals": [attrs.evolve(DONE, lease=2)],
     },
-    "put back by hand": {
+    "retried by a client": {
         "runs": [attrs.evolve(RUN, ending="failed"), LOST_ONCE[1]],
         "finals": [attrs.evolve(DONE, lease=2, failed=frozenset({1}))],
-        "events": [attrs.evolve(HEARD, state=JobState.FAILED), attrs.evolve(HEARD, at=11)],
+        "events": [attrs.evolve(RECEIVED, state=JobState.FAILED), attrs.evolve(RECEIVED, at=11)],
         "promised": {"l": {A}},
         "retried": {A},
     },
@@ -185,15 +189,15 @@ GOOD = {
         "runs": (),
         "finals": [attrs.evolve(ABORTED, lease=None)],
         "aborts": aborted(JobState.ABORTED, 1.5),
-        "events": [attrs.evolve(HEARD, state=JobState.ABORTED)],
+        "events": [attrs.evolve(RECEIVED, state=JobState.ABORTED)],
         "promised": {"l": {A}},
     },
-    "aborted, and it is not known how it stood": {
+    "aborted, answer unknown": {
         "runs": (),
         "finals": [attrs.evolve(ABORTED, lease=None)],
         "aborts": aborted(None, 0),
     },
-    "aborted as it was about to run": {
+    "aborted just before it ran": {
         "runs": [attrs.evolve(RUN, ending="stopped")],
         "finals": [ABORTED],
         "aborts": aborted(JobState.PROCESSING, 1.5),
@@ -210,8 +214,8 @@ GOOD = {
         "finals": [FAILED],
         "aborts": aborted(JobState.PROCESSING, 2.5),
     },
-    "aborted when it had completed": {"aborts": aborted(JobState.COMPLETED, 4)},
-    "aborted, and its run was given up and goes on for a while": {
+    "aborted after it completed": {"aborts": aborted(JobState.COMPLETED, 4)},
+    "aborted, while its abandoned run goes on": {
         "runs": [attrs.evolve(RUN, end=6, ending="stopped")],
         "finals": [ABORTED],
         "aborts": aborted(JobState.ABORTED, 4),
@@ -242,7 +246,7 @@ GOOD = {
         "paused": {6: (3, 30)},
         "undisturbed": True,
     },
-    "failed as its worker was killed amid its run": {
+    "failed because its worker was killed during the run": {
         "adds": [attrs.evolve(ADDED, ends=JobState.FAILED)],
         "runs": LOST_ONCE[:1],
         "finals": [HELD_ONLY],
@@ -250,15 +254,15 @@ GOOD = {
         "undisturbed": True,
     },
     "not drained": {"finals": [attrs.evolve(DONE, state=JobState.PROCESSING, result=None)], "drained": False},
-    "as many as allowed": {
+    "as many concurrent runs as allowed": {
         "runs": [RUN, attrs.evolve(RUN, token="b", job=B, lease=2, start=3, end=4)],
         "limits": [Limit(name="slots", most=1, group=lambda run: run.pid)],
     },
 }
 
 BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
-    "acknowledged and not there": (Wrong.LOST, {"runs": (), "finals": ()}),
-    "ran and is gone": (Wrong.LOST, {"finals": ()}),
+    "acknowledged, job missing": (Wrong.LOST, {"runs": (), "finals": ()}),
+    "ran, job missing": (Wrong.LOST, {"finals": ()}),
     "two jobs of one add": (
         Wrong.ADDED_TWICE,
         {
@@ -267,17 +271,17 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
             "finals": [DONE, attrs.evolve(DONE, job=B, lease=2)],
         },
     ),
-    "refused and there": (Wrong.KEPT_THOUGH_REFUSED, {"adds": [attrs.evolve(ADDED, answer="refused", job=None)]}),
-    "one lease run twice": (Wrong.LEASE_TWICE, {"runs": [RUN, attrs.evolve(RUN, start=3, end=4)]}),
+    "refused, job exists": (Wrong.KEPT_THOUGH_REFUSED, {"adds": [attrs.evolve(ADDED, answer="refused", job=None)]}),
+    "one lease ran twice": (Wrong.LEASE_TWICE, {"runs": [RUN, attrs.evolve(RUN, start=3, end=4)]}),
     "one lease for two jobs": (
         Wrong.LEASE_TWICE,
         {"runs": [RUN, attrs.evolve(RUN, job=B, token="b")], "finals": [DONE, attrs.evolve(DONE, job=B, token="b")]},
     ),
-    "two run it at once": (
+    "two workers run it at once": (
         Wrong.DOUBLY_OWNED,
         {"runs": [attrs.evolve(LOST_ONCE[0], end=12, ending="completed"), LOST_ONCE[1]], "finals": [DONE_AGAIN]},
     ),
-    "a worker that was cut off runs on": (
+    "a cut-off worker runs on": (
         Wrong.DOUBLY_OWNED,
         {
             "runs": [attrs.evolve(LOST_ONCE[0], end=12, ending="stopped"), LOST_ONCE[1]],
@@ -286,7 +290,7 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
             "undisturbed": True,
         },
     ),
-    "a paused worker goes on and does not notice": (
+    "a resumed worker does not notice its lost lease": (
         Wrong.DOUBLY_OWNED,
         {
             "runs": [attrs.evolve(LOST_ONCE[0], end=20, ending="completed"), LOST_ONCE[1]],
@@ -294,7 +298,7 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
             "paused": {6: (3, 19)},
         },
     ),
-    "a late worker says so and runs on": (
+    "a worker that reported late renewals runs on": (
         Wrong.DOUBLY_OWNED,
         {
             "runs": [attrs.evolve(LOST_ONCE[0], end=12, ending="stopped"), LOST_ONCE[1]],
@@ -302,7 +306,7 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
             "late": {6: (0, 11)},
         },
     ),
-    "two run it at once long before one is late": (
+    "two workers run it at once long before one is late": (
         Wrong.DOUBLY_OWNED,
         {
             "runs": [attrs.evolve(LOST_ONCE[0], end=12, ending="stopped"), LOST_ONCE[1]],
@@ -310,7 +314,7 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
             "late": {6: (10, 30)},
         },
     ),
-    "an old lease begins to run long after the pause": (
+    "a run begins under an old lease long after the pause": (
         Wrong.DOUBLY_OWNED,
         {
             "runs": [attrs.evolve(LOST_ONCE[0], start=11, end=12, ending="stopped"), LOST_ONCE[1]],
@@ -318,7 +322,7 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
             "paused": {6: (3, 10)},
         },
     ),
-    "an old lease begins to run": (
+    "a run begins under an old lease": (
         Wrong.DOUBLY_OWNED,
         {
             "runs": [attrs.evolve(LOST_ONCE[0], start=11, end=12, ending="stopped"), LOST_ONCE[1]],
@@ -331,28 +335,28 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
         {"runs": LOST_ONCE, "finals": [attrs.evolve(DONE, lost=frozenset({2}))], "killed": {6: 5}},
     ),
     "run after its end": (Wrong.AFTER_THE_END, {"runs": [RUN, LOST_ONCE[1]]}),
-    "run after its end was heard": (
+    "run after its end was announced": (
         Wrong.AFTER_THE_END,
-        {"runs": [RUN, LOST_ONCE[1]], "finals": [DONE_AGAIN], "events": [HEARD]},
+        {"runs": [RUN, LOST_ONCE[1]], "finals": [DONE_AGAIN], "events": [RECEIVED]},
     ),
-    "a worker that was cut off begins after its end was heard": (
+    "a cut-off worker begins a run after the end was announced": (
         Wrong.AFTER_THE_END,
         {
             "runs": [attrs.evolve(RUN, start=3), attrs.evolve(LOST_ONCE[1], ending="stopped")],
-            "events": [attrs.evolve(HEARD, at=8)],
+            "events": [attrs.evolve(RECEIVED, at=8)],
             "cut_off": {7: 2},
         },
     ),
-    "a run that nothing explains": (
+    "an unexplained run": (
         Wrong.UNEXPLAINED,
         {"runs": LOST_ONCE, "finals": [attrs.evolve(DONE_AGAIN, lost=frozenset())], "killed": {6: 5}},
     ),
-    "lost without a cause": (
+    "a lease lost without cause": (
         Wrong.LOST_WITHOUT_CAUSE,
         {"runs": [attrs.evolve(LOST_ONCE[0], end=8), LOST_ONCE[1]], "finals": [DONE_AGAIN], "undisturbed": True},
     ),
     "too many attempts": (Wrong.TOO_MANY_ATTEMPTS, {"finals": [attrs.evolve(DONE, attempt=11)]}),
-    "a run too many": (
+    "a run with a number above the limit": (
         Wrong.TOO_MANY_ATTEMPTS,
         {"runs": [attrs.evolve(RUN, attempt=4)], "finals": [attrs.evolve(DONE, max_attempts=3)]},
     ),
@@ -370,14 +374,14 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
         },
     ),
     "a wrong result": (Wrong.WRONG_RESULT, {"finals": [attrs.evolve(DONE, result="b")]}),
-    "a waiter was told a wrong one": (Wrong.WRONG_RESULT, {"results": [Result(token="a", job=A, result="b")]}),
+    "a waiter received a wrong result": (Wrong.WRONG_RESULT, {"results": [Result(token="a", job=A, result="b")]}),
     "failed instead of completed": (
         Wrong.WRONG_END,
         {"runs": [attrs.evolve(RUN, ending="failed")], "finals": [FAILED]},
     ),
     "completed instead of failed": (Wrong.WRONG_END, {"adds": [attrs.evolve(ADDED, ends=JobState.FAILED)]}),
-    "aborted by nobody": (Wrong.WRONG_END, {"finals": [attrs.evolve(DONE, state=JobState.ABORTED)]}),
-    "aborted, and failed as it should not": (
+    "aborted without a call": (Wrong.WRONG_END, {"finals": [attrs.evolve(DONE, state=JobState.ABORTED)]}),
+    "aborted, and failed unexpectedly": (
         Wrong.WRONG_END,
         {
             "runs": [attrs.evolve(RUN, ending="failed")],
@@ -386,7 +390,7 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
         },
     ),
     "aborted at once, and completed": (Wrong.WRONG_END, {"aborts": aborted(JobState.ABORTED, 5)}),
-    "aborted when it had completed, and aborted at last": (
+    "aborted after it completed, and aborted at the end": (
         Wrong.WRONG_END,
         {"finals": [ABORTED], "aborts": aborted(JobState.COMPLETED, 4)},
     ),
@@ -406,7 +410,7 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
             "aborts": aborted(JobState.PROCESSING, 2.5),
         },
     ),
-    "aborted as it was about to run, handed back and run again": (
+    "aborted just before it ran, handed back and run again": (
         Wrong.THOUGH_ABORTED,
         {
             "runs": [attrs.evolve(RUN, ending="stopped"), attrs.evolve(LOST_ONCE[1], attempt=1)],
@@ -414,28 +418,28 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
             "aborts": aborted(JobState.PROCESSING, 1.5),
         },
     ),
-    "aborted, and run again when its worker had been killed": (
+    "aborted, and run again after its worker was killed": (
         Wrong.THOUGH_ABORTED,
         {"runs": LOST_ONCE, "finals": [DONE_AGAIN], "aborts": aborted(JobState.PROCESSING, 4), "killed": {6: 5}},
     ),
-    "completed and never ran": (Wrong.WRONG_END, {"runs": ()}),
+    "completed without a run": (Wrong.WRONG_END, {"runs": ()}),
     "completed though its run failed": (Wrong.WRONG_END, {"runs": [attrs.evolve(RUN, ending="failed")]}),
-    "an end nobody heard": (Wrong.EVENT_MISSING, {"promised": {"l": {A}}}),
-    "an end another heard": (
+    "a terminal event that was not received": (Wrong.EVENT_MISSING, {"promised": {"l": {A}}}),
+    "a terminal event that only another listener received": (
         Wrong.EVENT_MISSING,
-        {"promised": {"l": {A}}, "events": [attrs.evolve(HEARD, listener="m")]},
+        {"promised": {"l": {A}}, "events": [attrs.evolve(RECEIVED, listener="m")]},
     ),
-    "an end heard twice": (Wrong.EVENT_TWICE, {"events": [HEARD, HEARD]}),
-    "aborted, and completed as it was heard": (
+    "a terminal event received twice": (Wrong.EVENT_TWICE, {"events": [RECEIVED, RECEIVED]}),
+    "aborted, but completed by its event": (
         Wrong.EVENT_TWICE,
         {
             "runs": (),
             "finals": [attrs.evolve(ABORTED, lease=None)],
             "aborts": aborted(JobState.ABORTED, 1.5),
-            "events": [HEARD, attrs.evolve(HEARD, state=JobState.ABORTED)],
+            "events": [RECEIVED, attrs.evolve(RECEIVED, state=JobState.ABORTED)],
         },
     ),
-    "aborted, and nobody heard": (
+    "aborted, without a terminal event": (
         Wrong.EVENT_MISSING,
         {
             "runs": (),
@@ -444,8 +448,8 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
             "promised": {"l": {A}},
         },
     ),
-    "another end heard": (Wrong.EVENT_WRONG, {"events": [attrs.evolve(HEARD, state=JobState.FAILED)]}),
-    "more at once than allowed": (
+    "a terminal event of another end": (Wrong.EVENT_WRONG, {"events": [attrs.evolve(RECEIVED, state=JobState.FAILED)]}),
+    "more concurrent runs than allowed": (
         Wrong.LIMIT,
         {
             "adds": (),
@@ -486,24 +490,24 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
             "finals": [DONE, attrs.evolve(DONE, token="b", job=B, lease=2, result="b")],
         },
     ),
-    "a job in no place": (Wrong.MISPLACED, {"kept": attrs.evolve(KEPT, places=())}),
-    "a job in two places": (
+    "a job in no state": (Wrong.MISPLACED, {"kept": attrs.evolve(KEPT, places=())}),
+    "a job in two states": (
         Wrong.MISPLACED,
         {"kept": attrs.evolve(KEPT, places=[(A, JobState.PENDING), (A, JobState.COMPLETED)])},
     ),
-    "a job twice in one place": (Wrong.MISPLACED, {"kept": attrs.evolve(KEPT, places=[(A, JobState.COMPLETED)] * 2)}),
-    "a place of no job": (
+    "a job twice in one state": (Wrong.MISPLACED, {"kept": attrs.evolve(KEPT, places=[(A, JobState.COMPLETED)] * 2)}),
+    "a state of a missing job": (
         Wrong.MISPLACED,
         {"kept": attrs.evolve(KEPT, places=[(A, JobState.COMPLETED), (B, JobState.COMPLETED)])},
     ),
-    "failed runs of no job": (Wrong.MISPLACED, {"kept": attrs.evolve(KEPT, failed={A, B})}),
-    "one job too many counted": (
+    "failed runs of a missing job": (Wrong.MISPLACED, {"kept": attrs.evolve(KEPT, failed={A, B})}),
+    "a count that is one too high": (
         Wrong.MISCOUNTED,
         {"kept": attrs.evolve(KEPT, counts=[{**COUNTED, ("b", JobState.FAILED): 1}])},
     ),
     "a job counted twice": (Wrong.MISCOUNTED, {"kept": attrs.evolve(KEPT, counts=[dict.fromkeys(COUNTED, 2)])}),
     "a job that is not counted": (Wrong.MISCOUNTED, {"kept": attrs.evolve(KEPT, counts=[{}])}),
-    "a job that is not counted where its queue is named": (
+    "a job that is not counted by its queue": (
         Wrong.MISCOUNTED,
         {"kept": attrs.evolve(KEPT, counts=[COUNTED, {}])},
     ),
@@ -511,15 +515,15 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
         Wrong.KEY_MISLAID,
         {"kept": attrs.evolve(KEPT, jobs={A: ("default", "k")}, keys=[(A, ("default", "k"))])},
     ),
-    "a key of no job": (Wrong.KEY_MISLAID, {"kept": attrs.evolve(KEPT, keys=[(B, ("default", "k"))])}),
-    "a key that was let go too early": (Wrong.KEY_MISLAID, {"kept": attrs.evolve(KEYED, keys=()), **WAITING}),
+    "a key of a missing job": (Wrong.KEY_MISLAID, {"kept": attrs.evolve(KEPT, keys=[(B, ("default", "k"))])}),
+    "a key released too early": (Wrong.KEY_MISLAID, {"kept": attrs.evolve(KEYED, keys=()), **WAITING}),
     "a key of another queue": (
         Wrong.KEY_MISLAID,
         {"kept": attrs.evolve(KEYED, keys=[(A, ("default", "k"))]), **WAITING},
     ),
-    "waits for ever": (Wrong.STUCK, {"runs": (), "finals": [attrs.evolve(DONE, state=JobState.PENDING, lease=None)]}),
-    "runs for ever": (Wrong.STUCK, {"finals": [attrs.evolve(DONE, state=JobState.PROCESSING)]}),
-    "put aside by nobody": (
+    "pending forever": (Wrong.STUCK, {"runs": (), "finals": [attrs.evolve(DONE, state=JobState.PENDING, lease=None)]}),
+    "processing forever": (Wrong.STUCK, {"finals": [attrs.evolve(DONE, state=JobState.PROCESSING)]}),
+    "disabled without a call": (
         Wrong.STUCK,
         {"runs": (), "finals": [attrs.evolve(DONE, state=JobState.DISABLED, lease=None)]},
     ),
@@ -532,9 +536,9 @@ def test_a_good_history_passes(parts: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("wrong", "parts"), BAD.values(), ids=BAD)
-def test_a_bad_history_is_called_by_its_name(wrong: Wrong, parts: dict[str, Any]) -> None:
+def test_a_bad_history_gets_its_violation(wrong: Wrong, parts: dict[str, Any]) -> None:
     found = wrongs(**parts)
-    # Each shows one thing alone, or what follows from it.
+    # Only that violation, or one that follows from it.
     assert wrong in found
     follows = {
         Wrong.AFTER_THE_END: {Wrong.UNEXPLAINED},
@@ -544,23 +548,23 @@ def test_a_bad_history_is_called_by_its_name(wrong: Wrong, parts: dict[str, Any]
     assert found - {wrong} <= follows.get(wrong, set())
 
 
-def test_each_violation_is_shown_by_some_bad_history() -> None:
+def test_some_bad_history_shows_each_violation() -> None:
     assert {wrong for wrong, _ in BAD.values()} == set(Wrong)
 
 
-# Any number of jobs, as a queue that keeps its promises would run them.
+# Histories of several jobs, as a correct queue would write them.
 
 
 @st.composite
 def lives(draw: Any) -> list[tuple[str, tuple[str, ...]]]:
-    """Draw for each job how its runs end before the last, and how that ends."""
+    """Draw, for each job, how its last run ends and how the earlier runs end."""
     ends = st.lists(st.sampled_from(["failed", "killed", "paused", "stopped"]), max_size=4).map(tuple)
     last = st.sampled_from(["completed", "failed", "aborted"])
     return draw(st.lists(st.tuples(last, ends), min_size=1, max_size=6))
 
 
 def play(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> tuple[list[Line], list[Final]]:
-    """Write the journal of these lives, in some order, and how the jobs stand at last."""
+    """Return the journal of these lives, interleaved by `dice`, and the final jobs."""
     lines: list[Line] = []
     finals: list[Final] = []
     states = {
@@ -628,21 +632,21 @@ def judged(lines: list[Line], finals: list[Final]) -> set[Wrong]:
 
 
 @given(lives(), st.randoms(use_true_random=False))
-def test_whatever_a_good_queue_does_passes(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> None:
+def test_the_histories_of_a_correct_queue_pass(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> None:
     lines, finals = play(lives, dice)
     assert judged(lines, finals) == set()
     assert all(wait > 0 for wait in recoveries(read(lines)))
 
 
 @given(lives(), st.randoms(use_true_random=False))
-def test_a_job_that_vanishes_is_seen(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> None:
+def test_a_missing_job_is_found(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> None:
     lines, finals = play(lives, dice)
     finals.remove(dice.choice(finals))
     assert judged(lines, finals) == {Wrong.LOST}
 
 
 @given(lives(), st.randoms(use_true_random=False))
-def test_a_run_too_many_is_seen(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> None:
+def test_an_extra_run_is_found(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> None:
     lines, finals = play(lives, dice)
     final = dice.choice(finals)
     after = Started(token=final.token, job=final.job, attempt=1, lease=9_999, worker=None, pid=1, at=1e6)
@@ -650,24 +654,24 @@ def test_a_run_too_many_is_seen(lives: list[tuple[str, tuple[str, ...]]], dice: 
 
 
 @given(lives(), st.randoms(use_true_random=False))
-def test_an_end_told_twice_or_not_at_all_is_seen(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> None:
+def test_a_doubled_or_missing_terminal_event_is_found(
+    lives: list[tuple[str, tuple[str, ...]]], dice: random.Random
+) -> None:
     lines, finals = play(lives, dice)
-    heard = dice.choice([line for line in lines if isinstance(line, Heard)])
-    assert judged([*lines, heard], finals) == {Wrong.EVENT_TWICE}
-    assert judged([line for line in lines if line is not heard], finals) == {Wrong.EVENT_MISSING}
+    event = dice.choice([line for line in lines if isinstance(line, Heard)])
+    assert judged([*lines, event], finals) == {Wrong.EVENT_TWICE}
+    assert judged([line for line in lines if line is not event], finals) == {Wrong.EVENT_MISSING}
 
 
 @given(lives(), st.randoms(use_true_random=False))
-def test_a_lease_run_again_is_seen(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> None:
+def test_a_lease_that_runs_twice_is_found(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> None:
     lines, finals = play(lives, dice)
     again = dice.choice([line for line in lines if isinstance(line, Started)])
     assert Wrong.LEASE_TWICE in judged([*lines, msgspec.structs.replace(again, at=1e6)], finals)
 
 
 @given(lives(), st.randoms(use_true_random=False))
-def test_a_job_that_was_aborted_before_it_ran_is_seen(
-    lives: list[tuple[str, tuple[str, ...]]], dice: random.Random
-) -> None:
+def test_a_run_after_an_abort_is_found(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> None:
     lines, finals = play(lives, dice)
     job = dice.choice(finals).job
     before = [Aborting(job=job, at=0), AbortAnswered(job=job, state="aborted", at=0)]
@@ -675,17 +679,17 @@ def test_a_job_that_was_aborted_before_it_ran_is_seen(
     assert Wrong.THOUGH_ABORTED in judged([*before, *rest], finals)
 
 
-def test_the_recovery_is_the_wait_from_the_trouble_to_the_next_run() -> None:
-    history = History(runs=LOST_ONCE, killed={6: 5.0}, troubled={6: [(5.0, float("inf"))]})
+def test_the_recovery_lasts_from_the_interruption_to_the_next_run() -> None:
+    history = History(runs=LOST_ONCE, killed={6: 5.0}, interrupted={6: [(5.0, float("inf"))]})
     assert recoveries(history) == [4.0]
-    assert recoveries(attrs.evolve(history, troubled={}, cut_off={6: 4.5})) == [4.5]
-    assert recoveries(attrs.evolve(history, troubled={}, late={6: [(3.5, 23.5)]})) == [5.5]
+    assert recoveries(attrs.evolve(history, interrupted={}, cut_off={6: 4.5})) == [4.5]
+    assert recoveries(attrs.evolve(history, interrupted={}, late={6: [(3.5, 23.5)]})) == [5.5]
 
 
 # The journal.
 
 
-def test_a_journal_gives_back_what_was_written_and_leaves_out_a_line_that_is_not_whole(tmp_path: Path) -> None:
+def test_a_journal_reads_its_lines_and_skips_an_incomplete_one(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
     lines = play([("completed", ("killed", "failed")), ("failed", ("paused",))], random.Random(1))[0]
     for line in lines:
@@ -696,7 +700,7 @@ def test_a_journal_gives_back_what_was_written_and_leaves_out_a_line_that_is_not
     journal.close()
 
 
-def test_a_line_too_long_to_be_written_at_once_is_refused(tmp_path: Path) -> None:
+def test_a_line_that_is_too_long_is_refused(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal")
     with pytest.raises(ValueError, match="too long"):
         journal.write(Asked(token="x" * LONGEST, at=0))
@@ -718,11 +722,11 @@ AWAY = StorageUnavailableError("the server is away")
         (StorageError("the storage is full"), "refused"),
     ],
 )
-def test_only_an_add_that_surely_was_not_made_is_refused(failure: Any, answer: str) -> None:
+def test_an_add_counts_as_refused_only_if_it_certainly_failed(failure: Any, answer: str) -> None:
     assert answer_of(failure) == answer
 
 
-def test_listeners_that_were_killed_are_promised_nothing() -> None:
+def test_listeners_of_killed_processes_are_promised_no_events() -> None:
     lines: list[Line] = [
         Listening(listener="dead", job=A, pid=1, at=0),
         Listening(listener="alive", job=A, pid=2, at=0),
@@ -731,7 +735,7 @@ def test_listeners_that_were_killed_are_promised_nothing() -> None:
     assert read(lines).promised == {"alive": {A}}
 
 
-def test_a_paused_process_is_in_trouble_until_it_has_had_the_time_to_notice() -> None:
+def test_a_paused_process_counts_as_interrupted_until_it_could_notice() -> None:
     lines: list[Line] = [
         Disturbed(pid=1, how="paused", at=1),
         Disturbed(pid=1, how="resumed", at=2),
@@ -744,7 +748,7 @@ def test_a_paused_process_is_in_trouble_until_it_has_had_the_time_to_notice() ->
         Disturbed(pid=3, how="cut off", at=8),
     ]
     history = read(lines)
-    assert history.troubled == {1: [(1, 4 + NOTICE), (50, float("inf"))], 2: [(5, float("inf"))]}
+    assert history.interrupted == {1: [(1, 4 + NOTICE), (50, float("inf"))], 2: [(5, float("inf"))]}
     assert history.killed == {2: 6}
     assert history.cut_off == {3: 7}
     assert history.disturbed == {1, 2, 3}

@@ -1,4 +1,4 @@
-"""What the verdicts read in the tables: of sound ones nothing is wrong, and what a hand put wrong has its name."""
+"""The checks of a storage's tables: sound tables pass, and each kind of damage is found."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("kind", DAMAGE)
-async def test_what_a_hand_put_wrong_in_the_tables_is_seen(
+async def test_damage_to_the_tables_is_found(
     kind: str, load_on: Callable[..., Load], request: pytest.FixtureRequest
 ) -> None:
     url = str(request.getfixturevalue(f"{kind}_url"))
@@ -63,7 +63,7 @@ async def test_what_a_hand_put_wrong_in_the_tables_is_seen(
 
 
 async def jobs_in_several_states(load: Load) -> None:
-    """Have two jobs that completed, one that failed, and one that waits and has a unique key."""
+    """Make two completed jobs, one failed job, and one pending job with a unique key."""
     await load.add([quick(token=token) for token in ("a", "b", "c")])
     async with open_storage(load.url) as storage:
         worker = await register_worker(storage)
@@ -79,13 +79,13 @@ async def jobs_in_several_states(load: Load) -> None:
 
 
 async def found(load: Load) -> Counter[Wrong]:
-    """Count what is wrong with the tables, by its name."""
+    """Count the violations in the tables by name."""
     kept, finals = await kept_in(load.url), await load.finals()
     return Counter(violation.wrong for violation in check(History(), finals, kept=kept, drained=False))
 
 
 def run(url: str, statement: str) -> None:
-    """Have a stranger change the tables."""
+    """Change the tables directly, without jobq."""
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
             changed = file.execute(statement).rowcount

@@ -1,4 +1,4 @@
-"""Every state that two workers and three jobs can come to with one fault, or one job with two: no promise is broken."""
+"""Two workers break no promise in any reachable state, with three jobs and one fault or one job and two faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST = 3_000_000
 
 
 def luck(*faults: str) -> Luck:
-    """Return the luck that has just these faults in store, one of each."""
+    """Return a Luck that allows one fault of each of these kinds."""
     return Luck(**{name: int(name in faults) for name in FAULTS})
 
 
@@ -34,7 +34,7 @@ def test_three_jobs_and_one_fault(fault: str, report: Callable[..., None], capsy
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("faults", PAIRS, ids=" and ".join)
 def test_two_faults_at_once(faults: tuple[str, str], scale: Scale, report: Callable[..., None]) -> None:
-    """With one job of two attempts, of one too, or with two jobs: the longer the scale lets it take."""
+    """Smallest scale: one job of two attempts; usual: also one job of one attempt; soak: two jobs."""
     usual = [(1,), (2,)]
     for jobs in usual[1:] if scale.is_smallest else [(most, 2) for most in (1, 2)] if scale.is_soak else usual:
         found = explore(Model(), start(2, jobs, luck(*faults)), most=MOST)
@@ -43,11 +43,11 @@ def test_two_faults_at_once(faults: tuple[str, str], scale: Scale, report: Calla
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_rule_left_out_is_found(mutant: type[Model]) -> None:
+def test_a_missing_rule_is_found(mutant: type[Model]) -> None:
     for faults in [*((fault,) for fault in FAULTS), *PAIRS]:
         for most in (1, 2):
             found = explore(mutant(), start(2, (most,), luck(*faults)), most=MOST)
             if found.wrong is not None:
-                assert found.path, "it says how it comes about"
+                assert found.path, "the path to the broken promise must be shown"
                 return
-    pytest.fail("no state showed it")
+    pytest.fail("no state broke a promise")

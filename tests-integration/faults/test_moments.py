@@ -1,5 +1,5 @@
-"""To the moment: on clocks that stand, nothing is late, due, lost or over a thousandth of a second too early, nor later
-than its moment."""
+"""Exact times: with stopped clocks, a worker is lost, a job due or pruned, and a term over at its exact time, not 1 ms
+earlier."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from comparison.parties import PostgresSchema, Standing, parties
+from comparison.parties import PostgresSchema, StoppedClock, parties
 
 from jobq_core.records import WorkerStats
 from jobq_core.states import Ending, JobState
@@ -20,26 +20,26 @@ from jobq_storage_postgres.testing import ThrowawayPostgres
 
 START = 1_767_571_200
 BIT = 0.001
-"""Seconds. Of two of a kind one is due at a moment of the clock, and the other so much later."""
+"""Seconds by which the second of two like things falls due after the first."""
 
 
 class Stand:
-    """A storage of each kind, and the clock that all of them go by."""
+    """A storage of each kind, and the clock that they share."""
 
-    def __init__(self, storages: dict[str, QueueStorage], clock: Standing, schema: PostgresSchema) -> None:
+    def __init__(self, storages: dict[str, QueueStorage], clock: StoppedClock, schema: PostgresSchema) -> None:
         self.storages = storages
         self._clock = clock
         self._schema = schema
 
     async def at(self, seconds: int) -> None:
-        """Let it be so many seconds after the start."""
+        """Set the clock to `seconds` after the start."""
         self._clock.now = START + seconds
         await self._schema.set_clock(self._clock.now)
 
 
 @pytest.fixture(scope="module")
 def name() -> str:
-    """The schema of all tests here: it is made once, and emptied for each."""
+    """The schema of all tests here: created once, emptied for each test."""
     return f"jobq_{uuid.uuid4().hex[:12]}"
 
 
@@ -48,11 +48,11 @@ async def stand(postgres_server: ThrowawayPostgres, name: str, tmp_path: Path) -
     schema = PostgresSchema(postgres_server.dsn, name)
     try:
         await schema.make()
-        clock = Standing(START)
+        clock = StoppedClock(START)
         async with parties(clock, schema, tmp_path, ("default",)) as made:
             yield Stand({party.name: party.storage for party in made}, clock, schema)
     finally:
-        await schema.end()
+        await schema.close()
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -60,7 +60,7 @@ def storage(stand: Stand, request: pytest.FixtureRequest) -> QueueStorage:
     return stand.storages[request.param]
 
 
-async def test_a_worker_is_lost_when_its_lease_is_over_and_not_before(
+async def test_a_worker_is_lost_exactly_when_its_lease_expires(
     storage: QueueStorage, stand: Stand, report: Callable[..., None]
 ) -> None:
     jobs = [await add_job(storage) for _ in range(2)]
@@ -69,7 +69,9 @@ async def test_a_worker_is_lost_when_its_lease_is_over_and_not_before(
         await claim_one(storage, worker)
     await stand.at(89)
     assert await storage.rescue() == []
-    assert await claim(storage, exact) == await claim(storage, later) == []  # which says that they count as alive
+    assert (
+        await claim(storage, exact) == await claim(storage, later) == []
+    )  # a claim also checks that the worker counts as alive
     await stand.at(90)
     assert not (await storage.settle_and_claim(exact.id)).alive
     assert (await storage.settle_and_claim(later.id)).alive
@@ -77,15 +79,15 @@ async def test_a_worker_is_lost_when_its_lease_is_over_and_not_before(
     heartbeat = storage.heartbeat(later)
     assert await asyncio.to_thread(heartbeat.beat, WorkerStats())
     await stand.at(180)
-    assert await storage.rescue() == [], "a beat is worth as much as the registration"
+    assert await storage.rescue() == [], "a beat renews the lease for as long as the registration did"
     await stand.at(181)
     assert [lost.worker for lost in await storage.rescue()] == [later.id]
     assert not await asyncio.to_thread(heartbeat.beat, WorkerStats())
     await asyncio.to_thread(heartbeat.close)
-    report("moments at which something is over or due", tried=4, added=2)
+    report("exact times of expiry and promotion", tried=4, added=2)
 
 
-async def test_jobs_are_due_at_their_moment_and_not_before(
+async def test_jobs_are_promoted_exactly_at_their_time(
     storage: QueueStorage, stand: Stand, report: Callable[..., None]
 ) -> None:
     worker = await register_worker(storage, lost_after=1000.0)
@@ -111,17 +113,17 @@ async def test_jobs_are_due_at_their_moment_and_not_before(
     assert [change.after for change in changes] == [JobState.PENDING, JobState.SCHEDULED]
     await stand.at(101)
     assert ((await storage.promote()).promoted, (await storage.promote()).next_in) == (4, None)
-    report("moments at which something is over or due", tried=8, added=8)
+    report("exact times of expiry and promotion", tried=8, added=8)
 
 
-async def test_a_claim_tells_how_long_the_deadline_is_off(storage: QueueStorage, stand: Stand) -> None:
+async def test_a_claim_gives_the_seconds_until_the_deadline(storage: QueueStorage, stand: Stand) -> None:
     worker = await register_worker(storage, lost_after=1000.0)
     await add_job(storage, deadline=100.0)
     await stand.at(99)
     assert (await claim_one(storage, worker)).deadline_in == 1.0
 
 
-async def test_finished_jobs_are_kept_for_their_time_and_no_longer(
+async def test_finished_jobs_are_pruned_exactly_after_their_retention(
     storage: QueueStorage, stand: Stand, report: Callable[..., None]
 ) -> None:
     worker = await register_worker(storage, queues=("exact", "later"))
@@ -131,15 +133,15 @@ async def test_finished_jobs_are_kept_for_their_time_and_no_longer(
             await job_in(storage, worker, state, queue=queue)
     for seconds in (100, 200, 300):
         await stand.at(seconds - 1)
-        assert await storage.prune() == (0 if seconds == 100 else 1)  # what was kept a little longer is over by now
+        assert await storage.prune() == (0 if seconds == 100 else 1)  # the job that was kept slightly longer
         await stand.at(seconds)
         assert await storage.prune() == 1
     await stand.at(301)
     assert await storage.prune() == 1
-    report("moments at which something is over or due", tried=6, added=6)
+    report("exact times of expiry and promotion", tried=6, added=6)
 
 
-async def test_another_leads_when_the_term_is_over_and_not_before(
+async def test_another_worker_leads_exactly_when_the_term_is_over(
     storage: QueueStorage, stand: Stand, report: Callable[..., None]
 ) -> None:
     leader, other = await register_worker(storage), await register_worker(storage)
@@ -152,4 +154,4 @@ async def test_another_leads_when_the_term_is_over_and_not_before(
     assert not (await storage.lead(other.id, 60.0)).leads
     await stand.at(120)
     assert (await storage.lead(other.id, 60.0)).leads
-    report("moments at which something is over or due", tried=3)
+    report("exact times of expiry and promotion", tried=3)

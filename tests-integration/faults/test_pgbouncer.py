@@ -37,7 +37,7 @@ async def schema(postgres_server: ThrowawayPostgres, name: str) -> AsyncIterator
     await schema.empty()
     await schema.let_clock_run()
     yield schema
-    await schema.end()
+    await schema.close()
 
 
 class TestPooledStorage(StorageContract):

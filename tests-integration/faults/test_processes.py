@@ -151,7 +151,7 @@ async def test_workers_and_servers_told_to_stop_under_load_lose_no_lease(
     verdict = await load.verdict(limits=[PER_PROCESS], undisturbed=True)
     report("SIGTERM while draining", tried=stops, **verdict.figures)
     assert verdict.text == ""
-    troubled = {*verdict.history.troubled, *verdict.history.late}
+    troubled = {*verdict.history.interrupted, *verdict.history.late}
     pids = {run.lease: run.pid for run in verdict.history.runs}
     lost = [lease for final in verdict.finals for lease in final.lost if pids.get(lease) not in troubled]
     assert lost == []

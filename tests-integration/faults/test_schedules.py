@@ -1,4 +1,4 @@
-"""Thousands of schedules of whole workers and clients: nothing lost, nothing doubly owned, however the turns fall."""
+"""Thousands of simulated schedules of workers and clients: no job is lost or doubly owned, in any interleaving."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from simulation.world import World
 
 SCHEDULES = 10_000
 ENOUGH = 10_000
-"""Schedules in which each planted bug must be found: the rarest takes some 100, and in one draw of 50 more than 400."""
+"""Number of schedules within which each planted bug must be found. The rarest takes about 100, at times over 400."""
 PROGRAM = Path(__file__).parent / "simulation"
 
 
@@ -37,7 +37,7 @@ def test_no_schedule_breaks_a_promise(seed: int, scale: Scale, report: Callable[
         runs=sums.runs,
         recovery=sums.recovery,
     )
-    assert sums.lost_leases > sums.schedules / 10, "too little went wrong for this to show anything"
+    assert sums.lost_leases > sums.schedules / 10, "too few leases were lost for this test to prove anything"
 
 
 def _show(seed: int, name: str, text: str) -> NoReturn:
@@ -49,7 +49,7 @@ def _show(seed: int, name: str, text: str) -> NoReturn:
             [
                 *lines,
                 f"the schedule of seed {seed}: {name}: {text}",
-                f"see it again by: python tests-integration/faults/simulation --seed {seed}",
+                f"to see it again, run: python tests-integration/faults/simulation --seed {seed}",
             ]
         )
     )
@@ -65,7 +65,7 @@ def test_a_planted_bug_is_found(mutant: str, seed: int) -> None:
 
 def test_a_schedule_is_the_same_each_time(seed: int) -> None:
     digests = set()
-    for order in ("1", "2"):  # what hangs on the order of a set would differ
+    for order in ("1", "2"):  # any dependence on the order of a set would show
         shown = subprocess.run(
             [sys.executable, PROGRAM, "--seed", str(seed)],
             capture_output=True,
@@ -73,7 +73,7 @@ def test_a_schedule_is_the_same_each_time(seed: int) -> None:
             check=True,
         )
         digests.add(hashlib.sha256(shown.stdout).hexdigest())
-    assert len(digests) == 1, "it must be repeatable by its seed"
+    assert len(digests) == 1, "the same seed must give the same schedule"
 
 
 def test_time_passes_only_when_nothing_is_ready() -> None:
@@ -86,7 +86,7 @@ def test_time_passes_only_when_nothing_is_ready() -> None:
     assert seen == [("soon", 0), ("late", 3600)]
 
 
-def test_a_lane_that_is_held_goes_on_where_it_was() -> None:
+def test_a_held_lane_runs_its_due_tasks_once_it_is_released() -> None:
     world = World(1)
     lane, other = world.lane("held"), world.lane("other")
     seen: list[str] = []
@@ -102,7 +102,7 @@ def test_a_lane_that_is_held_goes_on_where_it_was() -> None:
     assert seen == ["other", "held"]
 
 
-def test_lanes_take_turns_as_the_seed_draws_them() -> None:
+def test_the_seed_draws_the_order_of_the_lanes() -> None:
     orders = set()
     for seed in range(20):
         world = World(seed)

@@ -1,4 +1,4 @@
-"""Memory, SQLite and PostgreSQL are told the same, in any order, and say the same after each step; so does a model."""
+"""Memory, SQLite, PostgreSQL and a model run the same operations, in any order, and give the same answers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from comparison.model import OVER, Model, moment
-from comparison.parties import OfTheModel, Party, PostgresSchema, Standing, difference, each, parties, said
+from comparison.parties import ModelParty, Party, PostgresSchema, StoppedClock, difference, each, parties, said
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
@@ -57,14 +57,14 @@ from jobq_storage_postgres.testing import ThrowawayPostgres
 T = TypeVar("T")
 
 START = 1_767_571_200
-"""Monday, 5 January 2026: where every example's clock begins."""
+"""Monday, 5 January 2026: the start of each example's clock."""
 QUEUES = ("a", "b")
 KINDS = ("count", "shout")
 STRIDES = (1, 60, 100, 3600, 86_400, 9 * 86_400)
 DELAYS = (0.0, 0.5, 50.0, 100.0, 3600.0, -5.0)
 LOST_AFTER = 90.0
 STOPPED = (JobState.PENDING, JobState.ABORTED, JobState.DISABLED)
-"""Where a job goes that is taken back, its attempts not spent."""
+"""The states of a rescued job with attempts left."""
 TEXTS = ("", "no such file", 'a "quoted" {word}, a \\ and a ,', "Grüße, 世界 🎉", "two\nlines")
 TAGS = ("x", "y", 'q"u{o}t,e\\', "NULL", "ü")
 
@@ -80,7 +80,7 @@ def shout(word: str, *, loud: bool = True) -> str:
 
 
 nth = st.integers(0, 9)
-"""A job or a run, counted from the newest; beyond the oldest it is one that never was."""
+"""Index of a job or a run, from the newest; an index beyond the oldest means an unknown one."""
 several = st.lists(nth, max_size=4)
 queues = st.sampled_from(QUEUES)
 texts = st.sampled_from(TEXTS)
@@ -108,11 +108,11 @@ new_jobs = st.fixed_dictionaries(
         "fingerprint": st.sampled_from([None, bytes(16), b"\xff" * 16]),
     }
 )
-submissions = st.tuples(
+additions = st.tuples(
     new_jobs,
     whens,
     whens,
-    # Whether it has the id of a job that is there; or an id made by a clock that is seconds ahead or behind.
+    # The index of an existing job whose id is used again; the error of the clock that makes a new id, in milliseconds.
     st.sampled_from([None, None, None, None, 0, 1, 5]),
     st.sampled_from([0, 0, 0, -5000, 5000]),
 )
@@ -128,27 +128,27 @@ settlements = st.tuples(nth, endings, whens)
 
 
 class Machine(RuleBasedStateMachine):
-    """What is done to all of them, and what is looked at after each step."""
+    """The operations on all storages and the model, and the comparison after each step."""
 
-    place: ClassVar[tuple[asyncio.Runner, PostgresSchema, Path]]
-    """Where the examples run."""
+    environment: ClassVar[tuple[asyncio.Runner, PostgresSchema, Path]]
+    """The event loop, the schema and the folder of all examples."""
     steps: ClassVar[int] = 0
     jobs_added: ClassVar[int] = 0
-    runs_begun: ClassVar[int] = 0
+    runs_started: ClassVar[int] = 0
     moves: ClassVar[set[tuple[JobState, JobState]]] = set()
-    """The moves from state to state that were seen."""
+    """The moves between states that happened."""
     asked: ClassVar[set[str]] = set()
-    """The operations that were asked for."""
+    """The operations that ran."""
     rescued: ClassVar[Counter[tuple[str, JobState]]] = Counter()
-    """What was taken back, by whether its run had been noted to begin, and where it went."""
+    """Number of rescued jobs, by what happened to the attempt and by the new state."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.runner, self.schema, folder = self.place
+        self.runner, self.schema, folder = self.environment
         self.folder = Path(tempfile.mkdtemp(dir=folder))
-        self.clock = Standing(START)
+        self.clock = StoppedClock(START)
         self.model = Model(START * 1_000_000)
-        self.reading = OfTheModel()
+        self.reading = ModelParty()
         self.jobs: list[UUID] = []
         self.states: dict[UUID, JobState] = {}
         self.claimed: list[tuple[UUID, int]] = []
@@ -166,21 +166,21 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            if sys.exception() is None:  # else that is what is to be reported
+            if sys.exception() is None:  # otherwise the original error must be reported
                 self._drain()
         finally:
             Machine.jobs_added += len(self.jobs)
-            Machine.runs_begun += self.model.runs
+            Machine.runs_started += self.model.runs
             self.run(self._stack.aclose())
             shutil.rmtree(self.folder)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
 
-    # Means
+    # Helpers
 
     def _id(self, skew: int = 0) -> UUID:
-        """Make a UUIDv7 of the example's clock: the same in each run of the example."""
+        """Return a UUIDv7 of the example's clock, the same in each run of the example. skew: milliseconds."""
         milliseconds = self.clock.now * 1000 + skew
         return UUID(int=milliseconds << 80 | 7 << 76 | next(self._numbers) << 64 | 2 << 62 | 1)
 
@@ -191,7 +191,7 @@ class Machine(RuleBasedStateMachine):
         return [self._job(nth) for nth in several]
 
     def _run_of(self, nth: int) -> tuple[UUID, int]:
-        """Return a run that goes on, the newest first; after those, runs that are over; then one that never was."""
+        """Return a run by index: first the running ones, newest first, then the ended ones, then an unknown one."""
         going = {known.run for known in self.model.jobs.values() if known.state is JobState.PROCESSING}
         runs = sorted(self.claimed, key=lambda each: (each[1] in going, each[1]), reverse=True)
         return runs[nth] if nth < len(runs) else (self._job(nth), 10**6)
@@ -207,19 +207,19 @@ class Machine(RuleBasedStateMachine):
         )  # fmt: skip
 
     def _when(self, when: tuple[float | None, bool]) -> Any:
-        """Return seconds, or the moment so many seconds from now."""
+        """Return the delay in seconds, or the moment after it."""
         delay, as_moment = when
         return moment(self.model.now) + timedelta(seconds=delay) if delay is not None and as_moment else delay
 
     def _own_when(self, when: tuple[float | None, bool]) -> Any:
-        """Do the same, but no two at one moment: among jobs put back there is no order then."""
+        """Return a different moment each time: jobs that become pending at the same moment have no order."""
         delay, as_moment = when
         if delay is not None and delay > 0:
             delay += next(self._numbers) / 1000
         return self._when((delay, as_moment))
 
     def ask(self, operation: str, *arguments: Any, **named: Any) -> Any:
-        """Ask the model and the parties alike, and return what all of them answer."""
+        """Run an operation on the model and all storages, compare the answers, and return the model's."""
         Machine.asked.add(operation)
         try:
             expected = self.reading.translate(getattr(self.model, operation)(*arguments, **named))
@@ -235,13 +235,13 @@ class Machine(RuleBasedStateMachine):
                 raise AssertionError(f"{what}: {party.name} says {difference(answer, expected)}")
 
     def in_order(self) -> None:
-        """Put jobs whose order nobody promised back in line one by one, so that it is the same everywhere."""
+        """Disable and enable jobs whose order is open, one by one, so that all storages order them alike."""
         for job_id in self.model.open_order:
             self.ask("disable", [job_id])
             self.ask("enable", [job_id])
         self.model.open_order = []
 
-    # Submitting
+    # Adding
 
     @initialize(workers=st.integers(0, 3), jobs=st.lists(new_jobs, max_size=8))
     def set_up(self, workers: int, jobs: list[dict[str, Any]]) -> None:
@@ -253,14 +253,14 @@ class Machine(RuleBasedStateMachine):
     def _add(self, batch: list[NewJob]) -> None:
         self.jobs += [one.id for one in self.ask("add", batch) if one.created]
 
-    @rule(submissions=st.lists(submissions, max_size=4))
-    def add(self, submissions: list[Any]) -> None:
+    @rule(additions=st.lists(additions, max_size=4))
+    def add(self, additions: list[Any]) -> None:
         batch: list[NewJob] = []
-        for options, run_at, deadline, again, skew in submissions:
+        for options, run_at, deadline, again, skew in additions:
             known = again is not None and again < len(self.jobs)
             job_id = self._job(again) if known else self._id(skew)
             options = {**options, "run_at": self._when(run_at), "deadline": self._when(deadline)}
-            # The same job twice in a batch is as it was said first; two jobs of one id are nobody's wish.
+            # A job that is twice in a batch is the same job: different jobs never share an id.
             batch.append(next((job for job in batch if job.id == job_id), NewJob(id=job_id, **options)))
         self._add(batch)
 
@@ -268,11 +268,11 @@ class Machine(RuleBasedStateMachine):
     def add_alike(self, count: int, options: dict[str, Any]) -> None:
         self._add([NewJob(id=self._id(), **options) for _ in range(count)])
 
-    # The hot path
+    # Settling and claiming
 
     @rule(who=nth, limit=st.integers(1, 3))
     def claim(self, who: int, limit: int) -> None:
-        self._exchange(self._worker(who), [], Claim(QUEUES, limit))
+        self._settle_and_claim(self._worker(who), [], Claim(QUEUES, limit))
 
     @rule(
         runs=st.lists(st.tuples(st.sampled_from([0, 0, 0, 1, 2]), endings, st.sampled_from([None, 50.0])), min_size=1)
@@ -281,7 +281,7 @@ class Machine(RuleBasedStateMachine):
         for nth, ending, delay in runs:
             job_id, run = self._run_of(nth)
             settlement = Settlement(id=job_id, lease=run, when=self._own_when((delay, False)), **ending)
-            self._exchange(self._worker(run), [settlement], Claim(QUEUES, 1))
+            self._settle_and_claim(self._worker(run), [settlement], Claim(QUEUES, 1))
 
     @rule(
         who=nth,
@@ -294,18 +294,18 @@ class Machine(RuleBasedStateMachine):
         for nth, options, when in settlements:
             job_id, run = self._run_of(nth)
             batch.append(Settlement(id=job_id, lease=run, when=self._own_when(when), **options))
-        self._exchange(self._worker(who), batch, None if line is None else Claim(line, limit))
+        self._settle_and_claim(self._worker(who), batch, None if line is None else Claim(line, limit))
 
-    def _exchange(self, worker: WorkerInfo, batch: list[Settlement], claim: Claim | None) -> None:
+    def _settle_and_claim(self, worker: WorkerInfo, batch: list[Settlement], claim: Claim | None) -> None:
         _, claimed, _ = self.ask("settle_and_claim", worker.id, batch, claim)
         self.claimed += [(fields[0], fields[1]) for fields in claimed]
 
-    @rule(runs=st.lists(st.sampled_from([0, 0, 1, 2, 3, 9]), min_size=1, max_size=4), stranger=rarely, who=nth)
-    def begin(self, runs: list[int], stranger: bool, who: int) -> None:
+    @rule(runs=st.lists(st.sampled_from([0, 0, 1, 2, 3, 9]), min_size=1, max_size=4), other=rarely, who=nth)
+    def mark_started(self, runs: list[int], other: bool, who: int) -> None:
         leases = [self._run_of(nth) for nth in runs]
         known = self.model.jobs.get(leases[0][0])
         holder = None if known is None else known.worker
-        self.ask("mark_started", self._worker(who).id if stranger or holder is None else holder, leases)
+        self.ask("mark_started", self._worker(who).id if other or holder is None else holder, leases)
 
     @rule(
         options=new_jobs,
@@ -314,12 +314,12 @@ class Machine(RuleBasedStateMachine):
         ),
     )
     def lose(self, options: dict[str, Any], fates: list[tuple[bool, str | None]]) -> None:
-        """Let a worker claim, begin some of what it has, and give no sign of life any more."""
+        """Let a worker claim jobs, mark some of them as started, and stop beating."""
         lost = self._info()
         self.ask("register", lost)
         self.in_order()
         self._add([NewJob(id=self._id(), **options)])
-        self._exchange(lost, [], Claim(QUEUES, len(fates)))
+        self._settle_and_claim(lost, [], Claim(QUEUES, len(fates)))
         going = [(known.new.id, known.run) for known in self.model.jobs.values() if known.worker == lost.id]
         self.ask("mark_started", lost.id, [lease for lease, (begins, _) in zip(going, fates, strict=False) if begins])
         for (job_id, _), (_, request) in zip(going, fates, strict=False):
@@ -351,7 +351,7 @@ class Machine(RuleBasedStateMachine):
     @rule(changes=st.lists(st.tuples(operations, st.integers(0, 4)), min_size=1, max_size=6))
     def control_some(self, changes: list[tuple[str, int]]) -> None:
         for operation, nth in changes:
-            # First of all a job with which the operation does something that others do not.
+            # Prefer jobs in a state that only this operation changes.
             wanted = {"retry": (JobState.FAILED, JobState.ABORTED), "enable": (JobState.DISABLED,)}.get(operation, ())
             apt = [job_id for job_id, known in self.model.jobs.items() if known.state in wanted]
             self.ask(operation, [apt[-1 - nth] if nth < len(apt) else self._job(nth)])
@@ -445,12 +445,12 @@ class Machine(RuleBasedStateMachine):
         self.run(self.schema.set_clock(self.clock.now))
 
     def _rescue(self) -> None:
-        begun = {job_id: known.begun for job_id, known in self.model.jobs.items()}
+        started = {job_id: known.start_marked for job_id, known in self.model.jobs.items()}
         attempts = {job_id: known.attempt for job_id, known in self.model.jobs.items()}
         for lost in self.ask("rescue"):
-            for taken in lost.jobs:
-                counted = "counted" if taken.attempt == attempts[taken.id] else "given back"
-                Machine.rescued["begun" if begun[taken.id] else counted, taken.state] += 1
+            for rescued in lost.jobs:
+                counted = "counted" if rescued.attempt == attempts[rescued.id] else "uncounted"
+                Machine.rescued["started" if started[rescued.id] else counted, rescued.state] += 1
 
     @rule(limit=st.sampled_from([1, 3, 1000, 1000]))
     def maintain(self, limit: int) -> None:
@@ -460,7 +460,7 @@ class Machine(RuleBasedStateMachine):
         expected = self.model.promote(limit)
         for answer in self.run(each(self.parties, lambda party: party.ask("promote", limit))):
             assert answer.promoted == expected.promoted
-            # If `limit` were promoted, it may be 0 instead.
+            # After `limit` promotions, a storage may answer 0 instead.
             assert answer.next_in == expected.next_in or (expected.promoted == limit and answer.next_in == 0)
         self.in_order()
 
@@ -472,7 +472,7 @@ class Machine(RuleBasedStateMachine):
     def retain(self, queue: str, kept: tuple[float | None, ...], limit: int) -> None:
         completed, failed, aborted = kept
         self.ask("set_retention", {queue: Retention(completed=completed, failed=failed, aborted=aborted)})
-        # Which ones go first is nobody's promise; that they all do is.
+        # The order of pruning is open; all due jobs must be pruned in the end.
         counted = self.model.prune(limit)
         pruned = self.run(each(self.parties, lambda party: party.ask("prune", limit)))
         self.agree("prune", counted, pruned)
@@ -481,10 +481,10 @@ class Machine(RuleBasedStateMachine):
         self.agree("prune", left, pruned)
         Machine.asked.add("prune")
 
-    # The same through clients
+    # The same operations through clients
 
     def client(self, what: str, expected: Any, use: Callable[[JobQueueClient], Any], new: Sequence[UUID] = ()) -> Any:
-        """Let each client do something, with these ids for new jobs; expected: None where the model does not say."""
+        """Call each client and compare the answers. new: ids of added jobs. expected: None compares only clients."""
 
         async def ask(party: Party) -> Any:
             ids = iter(new)
@@ -495,7 +495,7 @@ class Machine(RuleBasedStateMachine):
                 return await use(self.clients[party.name])
 
         async def one_by_one() -> list[Any]:
-            # The patches are the module's: one client at a time.
+            # The patches apply to the module, so the clients run one at a time.
             return [(await each([party], ask))[0] for party in self.parties]
 
         answers = self.run(one_by_one())
@@ -531,7 +531,7 @@ class Machine(RuleBasedStateMachine):
                 new_job(job_id, make(), "a", cast("AddOptions", given)) for job_id, make in zip(new, used, strict=True)
             ]
         except (JobQueueError, TypeError):
-            pass  # refused with the same words before any storage is asked
+            pass  # refused with the same message before any storage is called
         else:
             added = self.model.add(batch)
             expected = [(one.id, one.id == job_id) for one, job_id in zip(added, new, strict=True)]
@@ -574,10 +574,10 @@ class Machine(RuleBasedStateMachine):
         found = [record.id for record in self.model.find(JobFilter(queue=queue), limit=10_000).jobs]
         self.client("client.find_all", found if limit else None, pages)
 
-    # What is seen after each step
+    # After each step
 
     @invariant()
-    def all_know_the_same(self) -> None:
+    def all_storages_agree(self) -> None:
         Machine.steps += 1
         for job_id, known in self.model.jobs.items():
             before = self.states.get(job_id)
@@ -588,17 +588,17 @@ class Machine(RuleBasedStateMachine):
         self.ask("counts")
         self.ask("workers")
         expected, self.model.notified = self.model.notified, set()
-        for party, topics in zip(self.parties, self.run(each(self.parties, _notified)), strict=True):
-            assert expected <= topics, f"{party.name} did not notify {expected - topics}"
+        for party, notified in zip(self.parties, self.run(each(self.parties, _notified)), strict=True):
+            assert expected <= notified, f"{party.name} did not notify {expected - notified}"
 
     @precondition(lambda self: self.jobs)
     @rule()
-    def time_is_the_storages(self) -> None:
+    def now_is_the_storages_time(self) -> None:
         Machine.asked.add("now")
         self.agree("now", moment(self.model.now), self.run(each(self.parties, lambda party: party.storage.now())))
 
     def _drain(self) -> None:
-        """Whatever was done, in the end every job can be run, on each storage, in the same order."""
+        """Run all unfinished jobs: each storage gives them in the same order."""
         self._advance(10 * 86_400)
         self.ask("rescue")
         worker = self._info()
@@ -618,7 +618,7 @@ class Machine(RuleBasedStateMachine):
             self.ask("settle_and_claim", worker.id, done)
         left = [known.state for known in self.model.jobs.values() if known.state not in OVER]
         assert not left
-        self.all_know_the_same()
+        self.all_storages_agree()
 
 
 async def _notified(party: Party) -> frozenset[str]:
@@ -626,7 +626,7 @@ async def _notified(party: Party) -> frozenset[str]:
 
 
 def _as_a_client(operation: str, change: Change) -> bool:
-    """Return what a client makes of a change, as its docstrings say it."""
+    """Return or raise what a client does after a change, according to its docstrings."""
     if change.before is None:
         reason = "it was never added, was deleted, or was pruned after its retention"
         raise JobNotFoundError(f"no job {change.id}: {reason}")
@@ -643,20 +643,20 @@ def server() -> Iterator[ThrowawayPostgres]:
 
 
 @pytest.fixture
-def place(server: ThrowawayPostgres, tmp_path: Path) -> Iterator[tuple[asyncio.Runner, PostgresSchema, Path]]:
+def environment(server: ThrowawayPostgres, tmp_path: Path) -> Iterator[tuple[asyncio.Runner, PostgresSchema, Path]]:
     schema = PostgresSchema(server.dsn, f"jobq_{uuid.uuid4().hex[:12]}")
     with asyncio.Runner() as runner:
         runner.run(schema.make())
         yield runner, schema, tmp_path
-        runner.run(schema.end())
+        runner.run(schema.close())
 
 
 ELSEWHERE = {"open", "close", "migrate", "migration_sql", "from_url", "url", "subscribe"}
-"""What is no operation on jobs; `subscribe` is what every step listens by."""
+"""Members of the contract that are not operations on jobs, and `subscribe`, which every step uses."""
 
 
 def play(seed: int, examples: int) -> None:
-    """Let the machine do so many sequences of steps."""
+    """Run `examples` sequences of steps."""
     run_state_machine_as_test(
         seeded(seed)(type("Machine", (Machine,), {})),
         settings=settings(
@@ -672,23 +672,23 @@ def play(seed: int, examples: int) -> None:
 
 
 @pytest.mark.timeout(3600)
-def test_all_storages_do_the_same(
-    place: tuple[asyncio.Runner, PostgresSchema, Path], seed: int, scale: Scale, report: Callable[..., None]
+def test_all_storages_behave_alike(
+    environment: tuple[asyncio.Runner, PostgresSchema, Path], seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
-    Machine.place = place
-    Machine.steps = Machine.jobs_added = Machine.runs_begun = 0
+    Machine.environment = environment
+    Machine.steps = Machine.jobs_added = Machine.runs_started = 0
     Machine.moves.clear()
     Machine.asked.clear()
     Machine.rescued.clear()
-    # Whoever begins its last attempt has spent it; whoever never did has not, and stops without one if asked to.
-    ways = [("begun", state) for state in (JobState.FAILED, *STOPPED)] + [("given back", state) for state in STOPPED]
+    # A job that started its last attempt has spent it; a job that never started has not, and stops if it was asked to.
+    ways = [("started", state) for state in (JobState.FAILED, *STOPPED)] + [("uncounted", state) for state in STOPPED]
     operations = {name for name in QueueStorage.__abstractmethods__ if name not in ELSEWHERE}
 
     def all_seen() -> bool:
         states = {after for _, after in Machine.moves}
         return Machine.asked >= operations and states == set(JobState) and all(Machine.rescued[way] for way in ways)
 
-    # What comes up is chance: a rare way may need another round.
+    # Examples are drawn at random: a rare case may need another round.
     for round_ in range(20 if scale.is_smallest else 5):
         play(seed + round_, scale.times(120, least=15))
         if all_seen():
@@ -697,15 +697,15 @@ def test_all_storages_do_the_same(
         "operations on all storages, compared",
         tried=Machine.steps,
         added=Machine.jobs_added,
-        runs=Machine.runs_begun,
+        runs=Machine.runs_started,
     )
     assert Machine.asked >= operations
     assert {after for _, after in Machine.moves} == set(JobState)
     assert all(Machine.rescued[way] for way in ways), Machine.rescued
-    assert ("given back", JobState.FAILED) not in Machine.rescued
+    assert ("uncounted", JobState.FAILED) not in Machine.rescued
 
 
-def test_every_operation_of_the_contract_is_known_here() -> None:
+def test_every_operation_of_the_contract_is_covered() -> None:
     public = {name for name, _ in inspect.getmembers(QueueStorage) if not name.startswith("_")}
     assert QueueStorage.__abstractmethods__ <= public
     assert not (ELSEWHERE - public)

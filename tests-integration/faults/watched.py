@@ -1,4 +1,4 @@
-"""A worker and a server in the test's own process, idle, whose health is looked at while their storage is away."""
+"""An idle worker and an idle server in the test's process, whose health is checked during storage outages."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from jobq_worker import JobQueueWorker, WorkerHealth
 
 BEAT = LOST_AFTER / 4
 ANSWER = max(1.0, LOST_AFTER / 3)
-"""Seconds that a beat waits for its answer, if the storage's own time limit is no shorter."""
+"""Seconds that a heartbeat waits for its answer, unless the storage's own time limit is shorter."""
 SLACK = 10.0
-"""Seconds that a busy machine may take longer; outages are noticed in one or two."""
+"""Additional seconds allowed on a busy machine; an outage is usually noticed within two."""
 
 
 @job(queue="watched")
 def never() -> None:
-    """Never be added."""
+    """Do nothing: no test adds this job."""
 
 
 class Watched:
-    """Health of whatever there is, and the longest that any took to notice."""
+    """The health of several parts, and how long the slowest took to notice an outage and its end."""
 
     def __init__(self, parts: dict[str, Callable[[], WorkerHealth]]) -> None:
         self._parts = parts
         self.noticed = 0.0
-        """Seconds that the slowest took to say that its storage was away."""
+        """Seconds until the slowest part reported the outage."""
         self.recovered = 0.0
-        """Seconds that the slowest took to say that all is well again."""
+        """Seconds until the slowest part was healthy again."""
 
     async def notice(self, since: float) -> None:
-        """Wait until all say that the storage is away, why, and since when; `since` is of time.monotonic()."""
+        """Wait until all parts report the outage and its error. since: start of the outage, by time.monotonic()."""
         for name, health in self._parts.items():
             await _until(name, health, lambda health: health.storage_failing, since + BEAT + ANSWER + SLACK)
             self.noticed = max(self.noticed, time.monotonic() - since)
@@ -49,7 +49,7 @@ class Watched:
             assert 0 <= found.storage_failing_for <= time.monotonic() - since, (name, found)
 
     def lasting(self, since: float) -> None:
-        """Check that all say that it has been away ever since."""
+        """Check that all parts report an outage that began at `since`."""
         for name, health in self._parts.items():
             found = health()
             assert found.storage_failing_for is not None, name
@@ -57,7 +57,7 @@ class Watched:
             assert found.storage_errors >= 1, name
 
     async def recover(self, since: float) -> None:
-        """Wait until all are healthy again."""
+        """Wait until all parts are healthy again. since: end of the outage, by time.monotonic()."""
         for name, health in self._parts.items():
             await _until(name, health, lambda health: health.healthy, since + SOON)
             self.recovered = max(self.recovered, time.monotonic() - since)
@@ -76,7 +76,7 @@ async def _until(
 
 @asynccontextmanager
 async def watched(url: str) -> AsyncIterator[Watched]:
-    """Run one of each on a storage; they take part in its maintenance, and in no other work."""
+    """Run a worker and a server on a storage; they take part in maintenance only."""
     timing = {"heartbeat_interval": BEAT, "lost_after": LOST_AFTER}
     async with (
         JobQueueWorker(url, jobs=[never], queues=["watched"], name="watched-worker", **timing) as worker,

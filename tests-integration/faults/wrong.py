@@ -1,4 +1,4 @@
-"""The words for what no queue should do: those of the checker, the model and the schedules."""
+"""The names of violations, for the checker, the explored model and the simulated schedules."""
 
 from __future__ import annotations
 
@@ -8,62 +8,62 @@ import attrs
 
 
 class Wrong(StrEnum):
-    """What a history may show that no queue should do."""
+    """Violations that a history can show."""
 
     LOST = "lost"
-    """An add was acknowledged, and there is no such job."""
+    """An add was acknowledged, and its job is missing."""
     ADDED_TWICE = "added twice"
     """One add made two jobs."""
     KEPT_THOUGH_REFUSED = "kept though refused"
-    """An add was refused, and the job is there."""
+    """An add was refused, and its job exists."""
     LEASE_TWICE = "lease twice"
-    """One lease was run twice, or was given for two jobs."""
+    """One lease ran twice, or was given for two jobs."""
     DOUBLY_OWNED = "run while another held the lease"
-    """A run began under an older lease, or went on while a newer lease ran, and its process was in no trouble."""
+    """A run began under an older lease, or went on while a newer lease ran, and its process was not interrupted."""
     STALE_WRITE = "written under a lost lease"
-    """The job's end is that of a run whose lease was over."""
+    """The job ended by a run whose lease had ended."""
     AFTER_THE_END = "run after the end"
     THOUGH_ABORTED = "run though aborted"
-    """A run began after an abort was answered by the job's end, or a second lease ran after it was asked to stop."""
+    """A run began after an abort that ended the job, or a second lease ran after a running job was asked to stop."""
     UNEXPLAINED = "more runs than lost leases explain"
-    """A run that is neither the last nor among the job's failed and lost ones, nor was told to stop."""
+    """A run is not the last, not among the job's failed and lost runs, and was not told to stop."""
     LOST_WITHOUT_CAUSE = "lease lost without cause"
-    """A lease was taken from a process that nobody had disturbed."""
+    """A process lost a lease though nothing disturbed it."""
     FAILED_UNRUN = "failed by a lost worker without a run"
-    """The last lease was lost and so the job failed, but under that lease it never ran: it was only held."""
+    """The job failed because its last lease was lost, but it never ran under that lease."""
     TOO_MANY_ATTEMPTS = "more attempts than allowed"
     WRONG_RESULT = "wrong result"
     WRONG_END = "wrong end"
-    """A job that had to complete failed, or the other way round, or it ended as none of its runs did."""
+    """A job that had to complete failed, or the reverse, or its end matches no run."""
     EVENT_MISSING = "terminal event missing"
     EVENT_TWICE = "terminal event twice"
     EVENT_WRONG = "terminal event of another end"
     LIMIT = "limit exceeded"
     KEY_DOUBLED = "unique key doubled"
-    KEY_MISLAID = "unique key held by the wrong job or by none"
-    """A key is kept for a job that has ended or is gone, or a job that has not ended lacks its own."""
-    MISPLACED = "in no place or several"
-    """What is kept of a job does not say one state, or something is kept of a job that is gone."""
+    KEY_MISLAID = "unique key held by the wrong job or by no job"
+    """A key is kept for a job that has ended or is missing, or an unfinished job lacks its key."""
+    MISPLACED = "in no state or several"
+    """The tables do not give a job exactly one state, or hold rows of a job that is missing."""
     MISCOUNTED = "miscounted"
-    """The storage says that there is another number of jobs in a state than there is."""
+    """The storage's count of jobs in a state is wrong."""
     STUCK = "stuck"
 
 
 class WrongInside(StrEnum):
-    """What a history cannot show, and the model and the schedules see, which look into the storage at each step."""
+    """Violations that a history cannot show; the explored model and the simulation find them, as they see each step."""
 
     WITHOUT_LEASE = "run without a lease"
-    """A run goes on whose lease is over, and the job waits for another."""
-    UNNOTED = "run that nobody noted"
-    """A run that had to be noted to begin began without."""
-    UNCOUNTED = "run that does not count"
-    """An attempt was given back, as of a job that never ran, though it ran: it may run for ever so."""
-    LOST_LIVES = "a lost worker lives on"
+    """A run goes on after its lease ended, while the job waits for its next run."""
+    UNMARKED = "run without a start mark"
+    """A run began without the start mark that it needed."""
+    UNCOUNTED = "run that is not counted"
+    """A rescue did not count an attempt, though the job ran; it may run forever."""
+    LOST_LIVES = "a lost worker is revived"
 
 
 @attrs.frozen(kw_only=True)
 class Violation:
-    """One thing wrong with one job (or one listener, or one limit), and what shows it."""
+    """One violation. subject: the job, queue, listener or limit; details: the evidence."""
 
     wrong: Wrong
     subject: str

@@ -1,7 +1,7 @@
-"""Processes whose clock is wrong, or set while they run, by libfaketime.
+"""Processes whose clock is wrong, or is set while they run, by libfaketime.
 
-The wheel `libfaketime` carries it ready made for x86-64; elsewhere Debian's package of that name gives it. Only the
-time of day is wrong, as on a machine that somebody set: seconds pass as fast as ever, and CLOCK_MONOTONIC is right.
+The wheel `libfaketime` contains the library for x86-64; elsewhere, Debian's package of that name provides it. Only the
+time of day is wrong: the clock keeps its speed, and CLOCK_MONOTONIC stays right.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _REMEDY = "install it: pip install libfaketime (x86-64), or Debian's package (ap
 
 
 class NoFakeTimeError(RuntimeError):
-    """No libfaketime works here."""
+    """No working libfaketime was found."""
 
     def __init__(self) -> None:
-        super().__init__(f"there is no libfaketime that works here; {_REMEDY}")
+        super().__init__(f"no working libfaketime was found; {_REMEDY}")
 
 
 def _candidates() -> Iterator[Path]:
@@ -36,7 +36,7 @@ def _candidates() -> Iterator[Path]:
 
 @cache
 def library() -> Path:
-    """Return the library, tried; raises NoFakeTimeError."""
+    """Return the path of a libfaketime that works. Raises NoFakeTimeError."""
     for path in _candidates():
         asked = subprocess.run(
             [sys.executable, "-c", "import time; print(time.time())"],
@@ -56,22 +56,22 @@ def _variables(path: Path) -> dict[str, str]:
 
 
 class Clock:
-    """A machine's clock: `environment` is for the processes that go by it, and `set` sets it under them."""
+    """A machine's clock. `environment`: for the processes that use it; `set` sets it while they run."""
 
     def __init__(self, folder: Path, name: str, offset: str) -> None:
         self._file = folder / f"clock-{name}"
         self.set(offset)
 
     def set(self, offset: str) -> None:
-        """Let it be so far off from now on: '+2h', '-2h', '+0'."""
-        # Put in place at once: a process reads the file whenever it looks at its clock.
+        """Set the clock's offset from the real time: '+2h', '-2h', '+0'."""
+        # Replaced atomically: a process reads the file each time it reads its clock.
         written = self._file.with_suffix(".new")
         written.write_text(f"{offset}\n")
         written.replace(self._file)
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment variables for a process on this machine."""
+        """The environment variables of a process on this machine."""
         return {
             **_variables(library()),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
@@ -80,7 +80,7 @@ class Clock:
 
 
 class Machine(Load):
-    """A machine with such a clock: the processes started here go by it, and share the journal with others."""
+    """A machine with such a clock. Processes started here use it, and share the journal with other machines."""
 
     def __init__(self, children: Any, folder: Path, url: str, offset: str, name: str) -> None:
         super().__init__(children, folder, url)

@@ -1,8 +1,8 @@
-"""A model of the queue: what the docstrings of `jobq_core.storage` promise, said as plainly as it can be.
+"""A model of the queue: a plain implementation of what the docstrings of `jobq_core.storage` promise.
 
-It shares no code with any storage but the values that go in and out, so that storages which are all wrong alike are
-seen too. Jobs are a dict, the line is a sort, every operation is a few lines. Runs are numbered 1, 2, 3 … where
-storages have leases. Where a docstring leaves an order open, `open_order` names the jobs that it concerns.
+It shares only argument and result types with the storages, so a mistake common to all storages shows too. Jobs are a
+dict, the claim order is a sort, every operation is a few lines. Runs are numbered 1, 2, 3 … in place of leases. Where a
+docstring leaves an order open, `open_order` lists the jobs in question.
 """
 
 from __future__ import annotations
@@ -56,22 +56,22 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(eq=False)
 class Known:
-    """A job. Times are microseconds since 1970; `place` is where it stands among jobs of its state."""
+    """A job. Times are microseconds since 1970; `position` orders the jobs of a state."""
 
     new: NewJob
     created_at: int
     run_at: int | None
     deadline: int | None
     state: JobState
-    place: int
+    position: int
     since_added: bool = True
     attempt: int = 0
     reason: str | None = None
     request: StopRequest | None = None
     worker: UUID | None = None
     run: int | None = None
-    begun: bool = False
-    led_to: JobState | None = None
+    start_marked: bool = False
+    settled_as: JobState | None = None
     started_at: int | None = None
     finished_at: int | None = None
     progress: Progress = field(default_factory=Progress)
@@ -82,7 +82,7 @@ class Known:
 
 @dataclass(eq=False)
 class Registered:
-    """A worker."""
+    """A registered worker."""
 
     info: WorkerInfo
     started_at: int
@@ -95,7 +95,7 @@ class Registered:
 
 
 class Model:
-    """Operations are named and take arguments as those of a QueueStorage. notified: the topics since it was cleared."""
+    """A queue with the operations of a QueueStorage. notified: topics notified since the set was last replaced."""
 
     def __init__(self, now: int) -> None:
         self.now = now
@@ -104,7 +104,7 @@ class Model:
         self.runs = 0
         self.notified: set[str] = set()
         self.open_order: list[UUID] = []
-        self._places = 0
+        self._positions = 0
         self._leader: UUID | None = None
         self._leader_until = 0
         self._retention: dict[str, Retention] = {}
@@ -112,8 +112,8 @@ class Model:
     # What happens to a job
 
     def _enter(self, job: Known, state: JobState, reason: str | None = None) -> None:
-        self._places += 1
-        job.place, job.since_added = self._places, False
+        self._positions += 1
+        job.position, job.since_added = self._positions, False
         job.state, job.reason, job.request = state, reason, None
         if state is S.PENDING:
             self.notified.add(queue_topic(job.new.queue))
@@ -151,9 +151,9 @@ class Model:
 
     def _line(self, state: JobState, *, queue: str) -> list[Known]:
         line = [job for job in self.jobs.values() if job.state is state and job.new.queue == queue]
-        return sorted(line, key=lambda job: (-job.new.priority, job.place))
+        return sorted(line, key=lambda job: (-job.new.priority, job.position))
 
-    # Submitting
+    # Adding
 
     def add(self, jobs: Sequence[NewJob]) -> list[Added]:
         return [self._add_one(job) for job in jobs]
@@ -172,7 +172,7 @@ class Model:
         self.jobs[new.id] = job
         return Added(new.id, True)
 
-    # The hot path
+    # Settling and claiming
 
     def settle_and_claim(
         self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None
@@ -192,10 +192,10 @@ class Model:
         if job is None or job.run != settlement.lease:
             return None
         if job.state is not S.PROCESSING:
-            return job.led_to
+            return job.settled_as
         ending, error = settlement.ending, settlement.error
         when = self._when(settlement.when)
-        state = led_to(ending, job.request, waits=when is not None and when > self.now)
+        state = settled_as(ending, job.request, waits=when is not None and when > self.now)
         if ending is Ending.RELEASE:
             job.attempt -= 1
         elif ending is not Ending.COMPLETE and error is not None:
@@ -208,14 +208,14 @@ class Model:
             job.run_at = when
         usual = {S.SCHEDULED: "backoff", S.BLOCKED: "released", S.DISABLED: "disabled", S.ABORTED: "aborted"}
         self._enter(job, state, None if state is S.COMPLETED else settlement.reason or usual.get(state))
-        job.led_to = state
+        job.settled_as = state
         return state
 
     def _claim(self, job: Known, worker: UUID) -> ClaimedJob:
         self.runs += 1
         job.state, job.run, job.worker, job.started_at = S.PROCESSING, self.runs, worker, self.now
-        job.attempt, job.begun = job.attempt + 1, False
-        job.led_to, job.reason, job.progress = None, None, Progress()
+        job.attempt, job.start_marked = job.attempt + 1, False
+        job.settled_as, job.reason, job.progress = None, None, Progress()
         return self._claimed(job)
 
     def _claimed(self, job: Known) -> ClaimedJob:
@@ -238,7 +238,7 @@ class Model:
             if job is None or job.worker != worker:
                 answer.append(False)
             else:
-                job.begun = True
+                job.start_marked = True
                 answer.append(True)
         return answer
 
@@ -266,7 +266,7 @@ class Model:
     # Control
 
     def _change(self, ids: Iterable[UUID], act: Callable[[Known], bool]) -> list[Change]:
-        """Do something to jobs, one by one; `act` says whether what a running job is asked to do was changed."""
+        """Apply `act` to jobs, one by one. `act` returns whether it changed the stop request of a running job."""
         changes = []
         for job_id in ids:
             job = self.jobs.get(job_id)
@@ -426,11 +426,11 @@ class Model:
 
     def _timed(self) -> list[Known]:
         timed = [job for job in self.jobs.values() if job.state in (S.SCHEDULED, S.BLOCKED)]
-        return sorted(timed, key=lambda job: (job.run_at, job.place))
+        return sorted(timed, key=lambda job: (job.run_at, job.position))
 
     def open_ties(self) -> list[UUID]:
-        """Return the due jobs whose order is open: of those due at one moment, only the ones that wait since they were
-        added have one."""
+        """Return the due jobs whose order is open: among jobs due at the same moment, only those that have waited since
+        they were added are ordered."""
         due = [job for job in self._timed() if _at(job) <= self.now]
         ties = [[other for other in due if other.run_at == job.run_at] for job in due]
         return [
@@ -449,13 +449,13 @@ class Model:
         lost = {worker: known for worker, known in self.known_workers.items() if known.expires_at <= self.now}
         for worker in lost:
             del self.known_workers[worker]
-        taken: dict[UUID, list[RescuedJob]] = {worker: [] for worker in lost}
+        rescued: dict[UUID, list[RescuedJob]] = {worker: [] for worker in lost}
         running = [job for job in self.jobs.values() if job.state is S.PROCESSING]
         for job in sorted(running, key=_run):
             assert job.worker is not None
             if job.worker not in self.known_workers:
                 name = lost[job.worker].info.name if job.worker in lost else ""
-                taken.setdefault(job.worker, []).append(self._take_back(job, name))
+                rescued.setdefault(job.worker, []).append(self._rescue_one(job, name))
         return [
             LostWorker(
                 worker=worker,
@@ -463,15 +463,15 @@ class Model:
                 silent_for=(self.now - lost[worker].beat_at) / 1_000_000 if worker in lost else 0.0,
                 jobs=jobs,
             )
-            for worker, jobs in taken.items()
+            for worker, jobs in rescued.items()
         ]
 
-    def _take_back(self, job: Known, name: str) -> RescuedJob:
+    def _rescue_one(self, job: Known, name: str) -> RescuedJob:
         shown = f"worker '{name}' ({job.worker})" if name else f"worker ({job.worker})"
         error = ErrorRecord(type="jobq_core.errors.WorkerLostError", message=f"{shown} missed its heartbeat")
-        # Nobody notes the first of several attempts: it counts, whether it ran or not.
+        # The first of several attempts needs no start mark: it counts whether it ran or not.
         first_of_several = job.attempt == 1 and job.new.max_attempts != 1
-        never_ran = not job.begun and not first_of_several
+        never_ran = not job.start_marked and not first_of_several
         request, spent = job.request, job.attempt >= job.new.max_attempts and not never_ran
         if never_ran:
             job.attempt -= 1
@@ -507,8 +507,8 @@ class Model:
         return seconds is not None and job.finished_at + micros(seconds) <= self.now
 
 
-def led_to(ending: Ending, request: StopRequest | None, *, waits: bool) -> JobState:
-    """Return what a settlement leads to: what happened stands, and a job that was asked to stop is not put back."""
+def settled_as(ending: Ending, request: StopRequest | None, *, waits: bool) -> JobState:
+    """Return the state after a settlement: an end stands, and a job that was asked to stop does not run again."""
     if ending in (Ending.COMPLETE, Ending.ABORT):
         return S.COMPLETED if ending is Ending.COMPLETE else S.ABORTED
     if ending is Ending.DISABLE or request is StopRequest.DISABLE:
@@ -521,7 +521,7 @@ def led_to(ending: Ending, request: StopRequest | None, *, waits: bool) -> JobSt
 
 
 def record(job: Known) -> JobRecord:
-    """Return what is known of a job."""
+    """Return the record of a job."""
     new = job.new
     return JobRecord(
         id=new.id,
@@ -553,7 +553,7 @@ def record(job: Known) -> JobRecord:
 
 
 def status(job: Known) -> JobStatus:
-    """Return what a waiter needs of a job."""
+    """Return the status of a job."""
     return JobStatus(
         id=job.new.id,
         kind=job.new.kind,
@@ -568,12 +568,12 @@ def status(job: Known) -> JobStatus:
 
 
 def moment(microseconds: int) -> datetime:
-    """Return the datetime of a time of the model."""
+    """Return the datetime of one of the model's times."""
     return EPOCH + timedelta(microseconds=microseconds)
 
 
 def micros(seconds: float) -> int:
-    """Return whole microseconds."""
+    """Return seconds as whole microseconds."""
     return round(seconds * 1_000_000)
 
 

@@ -1,7 +1,7 @@
-"""The storages that are driven alike, on one clock that stands until it is moved, and what they say in one language.
+"""The storages under comparison: they share one stopped clock, and their answers are translated to one form.
 
-What is different by nature is translated: a lease becomes the number of the run, counted over all claims. All else,
-times included, is compared as it is, for no clock moves by itself.
+A lease becomes the number of its run, counted over all claims. Everything else is compared as it is, times included,
+because the clock moves only when a test sets it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_sqlite import SqliteQueueStorage
 
 
-class Standing:
-    """A clock in whole seconds since 1970, so that a float holds them exactly."""
+class StoppedClock:
+    """A clock that moves only when it is set, in whole seconds since 1970 (a float holds them exactly)."""
 
     def __init__(self, now: int) -> None:
         self.now = now
@@ -48,7 +48,7 @@ class Standing:
 
 
 class Party:
-    """A storage, the leases it gave for the runs, and a subscription to its notifications."""
+    """A storage, a subscription to all its topics, and the leases that it gave, by number of the run."""
 
     def __init__(self, name: str, storage: QueueStorage, subscription: Subscription) -> None:
         self.name = name
@@ -58,7 +58,7 @@ class Party:
         self.runs: dict[int, int] = {}
 
     async def ask(self, operation: str, *arguments: Any, **named: Any) -> Any:
-        """Run an operation, and return what it answers as the model would say it."""
+        """Run an operation, and return its answer in the model's form."""
         arguments = tuple(self._to_leases(operation, argument) for argument in arguments)
         answer = await getattr(self.storage, operation)(*arguments, **named)
         return self.translate(answer)
@@ -81,14 +81,16 @@ class Party:
         return self.leases.get(run, 10**15 + run)
 
     def _note(self, claimed: ClaimedJob) -> Any:
-        """Number a run that this storage just began."""
+        """Number a run that this storage has just claimed."""
         run = len(self.leases) + 1
-        assert claimed.lease > max(self.runs, default=0), f"{self.name} gave a lease that is not above all before"
+        assert claimed.lease > max(self.runs, default=0), (
+            f"{self.name} gave a lease that is not greater than all earlier leases"
+        )
         self.leases[run], self.runs[claimed.lease] = claimed.lease, run
         return self.translate(claimed)
 
     def translate(self, answer: Any) -> Any:
-        """Return an answer in the model's language."""
+        """Return an answer in the model's form."""
         if isinstance(answer, SettleAndClaimResult):
             # In the order of claiming; the leases of one claim are in that order too.
             claimed = [self._note(each) for each in answer.claimed]
@@ -102,7 +104,7 @@ class Party:
         if isinstance(answer, list):
             if all(isinstance(each, WorkerRecord) for each in answer):
                 started = [each.started_at for each in answer]
-                assert started == sorted(started), f"{self.name} does not give the oldest worker first"
+                assert started == sorted(started), f"{self.name} does not list the oldest worker first"
                 return sorted(answer, key=lambda worker: (worker.started_at, worker.info.id))
             if all(isinstance(each, LostWorker) for each in answer):
                 return sorted(answer, key=lambda lost: lost.worker)
@@ -119,8 +121,8 @@ class Party:
         )
 
 
-class OfTheModel(Party):
-    """How the model's own answers are put in the same shape."""
+class ModelParty(Party):
+    """Translates the model's own answers; its runs need no numbering."""
 
     def __init__(self) -> None:
         self.name = "the model"
@@ -136,12 +138,12 @@ class _Same(dict[int, int]):
 
 
 def all_topics(queues: Sequence[str]) -> list[str]:
-    """Return every topic there is."""
+    """Return all topics of these queues."""
     return [*map(queue_topic, queues), FINISHED_TOPIC, PROGRESS_TOPIC, REQUEST_TOPIC, WAITING_TOPIC]
 
 
 class PostgresSchema:
-    """A schema that is made once and emptied for each example, and whose clock stands."""
+    """A schema that is created once and emptied for each example, with a clock that tests set."""
 
     TABLES = (
         "job", "waiting", "ready", "running", "outcome", "attempt", "unique_key", "worker", "queue", "tally", "skipped",
@@ -153,17 +155,17 @@ class PostgresSchema:
         self._connection: psycopg.AsyncConnection[Any] | None = None
 
     async def make(self) -> None:
-        """Make the tables."""
+        """Create the tables and connect."""
         await PostgresQueueStorage(self.dsn, schema=self.schema).migrate()
         self._connection = await psycopg.AsyncConnection.connect(self.dsn, autocommit=True)
 
-    async def end(self) -> None:
-        """Give the connection back."""
+    async def close(self) -> None:
+        """Close the connection."""
         if self._connection is not None:
             await self._connection.close()
 
     async def execute(self, *statements: str) -> None:
-        """Run statements, in which {} stands for the schema, in one transaction."""
+        """Run statements in one transaction; {} stands for the schema."""
         assert self._connection is not None
         async with self._connection.transaction():
             for statement in statements:
@@ -184,7 +186,7 @@ class PostgresSchema:
         )
 
     async def set_clock(self, now: int) -> None:
-        """Let it be that many seconds since 1970."""
+        """Set the schema's clock, in seconds since 1970."""
         await self.execute(
             "CREATE OR REPLACE FUNCTION {}.clock() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE "
             f"AS 'SELECT timestamptz ''1970-01-01 00:00:00+00'' + interval ''{now} seconds'''"
@@ -193,9 +195,9 @@ class PostgresSchema:
 
 @contextlib.asynccontextmanager
 async def parties(
-    clock: Standing, schema: PostgresSchema, folder: Path, queues: Sequence[str]
+    clock: StoppedClock, schema: PostgresSchema, folder: Path, queues: Sequence[str]
 ) -> AsyncIterator[list[Party]]:
-    """Open an empty storage of each kind. schema: as `make` left it. folder: an empty one."""
+    """Open an empty storage of each kind. schema: after `make`. folder: an empty folder for SQLite's file."""
     await schema.empty()
     await schema.set_clock(clock.now)
     sqlite = SqliteQueueStorage(folder / "jobs.db", synchronous="NORMAL")
@@ -211,24 +213,24 @@ async def parties(
 
 
 async def each(parties: Sequence[Party], ask: Callable[[Party], Any]) -> list[Any]:
-    """Ask all of them at once; an answer that is an error is given as its type, its message and its notes."""
+    """Call `ask` for all parties concurrently. An error is returned as its type, message and notes."""
     return list(await asyncio.gather(*(_answer(ask, party) for party in parties)))
 
 
 async def _answer(ask: Callable[[Party], Any], party: Party) -> Any:
     try:
         return await ask(party)
-    except Exception as error:  # noqa: BLE001 -- it is compared
+    except Exception as error:  # noqa: BLE001 -- the error is compared
         return said(error)
 
 
 def said(error: Exception) -> tuple[str, str, list[str]]:
-    """Return what can be seen of an error."""
+    """Return the type, message and notes of an error."""
     return type(error).__name__, str(error), list(getattr(error, "__notes__", []))
 
 
 def difference(answer: Any, expected: Any, path: str = "") -> str:
-    """Say where two answers differ first, and how."""
+    """Describe the first difference between two answers."""
     if isinstance(answer, list | tuple) and isinstance(expected, list | tuple) and len(answer) == len(expected):
         for index, (one, two) in enumerate(zip(answer, expected, strict=True)):
             if one != two:

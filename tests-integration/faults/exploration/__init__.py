@@ -1,8 +1,8 @@
-"""A model of claim, heartbeat, rescue, settle and abort, small enough to be explored to its last state.
+"""A model of claim, heartbeat, rescue, settle and abort, small enough to visit every state.
 
-    model     the states, and every step that may follow from one: storage, workers, what is on its way between them
-    mutants   the same with a rule left out, to see that the exploration finds it
-    explore   breadth first through all states; the shortest way to a broken promise
+    model     the states and steps: the storage, the workers, the calls and answers between them
+    mutants   the model without one rule each; the exploration must find each omission
+    explore   breadth-first search through all states, for the shortest path to a broken promise
 
-Not in TLA+, since no registry that the tests install from serves a checker for it.
+It is not written in TLA+, because no package registry that the tests use has a TLA+ checker.
 """

@@ -1,4 +1,4 @@
-"""Breadth first through all states of a model: the first broken promise found is one of the shortest there is."""
+"""Breadth-first search through all states of a model: the first broken promise found has one of the shortest paths."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ FINAL = frozenset({"completed", "failed", "aborted"})
 
 @attrs.define(kw_only=True)
 class Exploration:
-    """The result of an exploration. wrong: the first broken promise, None if all are kept; path: the steps to it.
+    """The result of an exploration. wrong: the first broken promise or None; path: the steps that lead to it.
 
-    cut: how many states lie at the bound and were not followed."""
+    cut: number of states at the bound on leases, whose steps were not followed."""
 
     states: int = 0
     steps: int = 0
@@ -26,16 +26,16 @@ class Exploration:
     path: list[str] = attrs.field(factory=list)
 
 
-def explore(model: Model, beginning: State, *, most: int = 10_000_000) -> Exploration:
-    """Visit every state that can be reached, look at each and at each step; and see that all jobs can end from each.
+def explore(model: Model, initial: State, *, most: int = 10_000_000) -> Exploration:
+    """Visit every reachable state, check each state and each step, and check that all jobs can end from each state.
 
-    Raises MemoryError beyond `most` states: an exploration that is given up shows nothing.
+    Raises MemoryError beyond `most` states: an incomplete exploration proves nothing.
     """
     found = Exploration()
-    origin: dict[State, tuple[State, str] | None] = {beginning: None}
+    origin: dict[State, tuple[State, str] | None] = {initial: None}
     into: dict[State, list[State]] = {}
     ends: list[State] = []
-    level = deque([beginning])
+    level = deque([initial])
     while level:
         found.depth += 1
         following: deque[State] = deque()
@@ -68,10 +68,10 @@ def explore(model: Model, beginning: State, *, most: int = 10_000_000) -> Explor
 
 
 def broken_in(state: State) -> str | None:
-    """Name the promise that is broken in a state."""
+    """Return the promise that is broken in a state, or None."""
     for number, worker in enumerate(state.workers):
         if worker.mode != "up" or not worker.sure:
-            continue  # a process that was paused stops its runs as it goes on, before it does anything else
+            continue  # a resumed process stops its runs before it does anything else
         for run in worker.runs:
             if run.phase == "running" and not held(state, number, worker, run):
                 return Wrong.AFTER_THE_END if state.jobs[run.job].state in FINAL else Wrong.DOUBLY_OWNED
@@ -84,7 +84,7 @@ def broken_in(state: State) -> str | None:
 
 
 def broken_by(before: State, after: State, label: str) -> str | None:
-    """Name the promise that a step breaks."""
+    """Return the promise that a step breaks, or None."""
     for old, new in zip(before.jobs, after.jobs, strict=True):
         if old == new:
             continue
@@ -92,8 +92,8 @@ def broken_by(before: State, after: State, label: str) -> str | None:
             return Wrong.AFTER_THE_END
         if new.started != old.started and new.started.bit_count() > new.lease:
             return Wrong.UNEXPLAINED
-        if new.started != old.started and not new.begun and (new.attempt > 1 or new.most == 1):
-            return WrongInside.UNNOTED
+        if new.started != old.started and not new.marked and (new.attempt > 1 or new.most == 1):
+            return WrongInside.UNMARKED
         if label == RESCUE and (wrong := broken_by_rescue(old, new)) is not None:
             return wrong
     for old_worker, new_worker in zip(before.workers, after.workers, strict=True):
@@ -104,18 +104,18 @@ def broken_by(before: State, after: State, label: str) -> str | None:
 
 
 def broken_by_rescue(old: Job, new: Job) -> str | None:
-    """Name the promise that a rescue of a job breaks: a run counts, and only a run (or a marked start: a worker may
-    die between the two)."""
+    """Return the promise that a rescue breaks, or None: an attempt counts if the job ran or its start was marked (a
+    worker may die between the mark and the run)."""
     ran = old.started >> old.lease & 1
     if ran and new.attempt < old.attempt:
         return WrongInside.UNCOUNTED
-    return Wrong.FAILED_UNRUN if new.state == "failed" and not (ran or old.begun) else None
+    return Wrong.FAILED_UNRUN if new.state == "failed" and not (ran or old.marked) else None
 
 
 def dead_end(
     origin: dict[State, tuple[State, str] | None], into: dict[State, list[State]], ends: list[State]
 ) -> State | None:
-    """Return a state from which no way leads to the end of all jobs; None if there is no such state."""
+    """Return a state from which not all jobs can end, or None if there is no such state."""
     good = set(ends)
     todo = list(ends)
     while todo:
@@ -127,7 +127,7 @@ def dead_end(
 
 
 def path_to(state: State, origin: dict[State, tuple[State, str] | None]) -> list[str]:
-    """Return the steps that led to a state first."""
+    """Return the steps by which a state was first reached."""
     path: list[str] = []
     while (came := origin[state]) is not None:
         state, label = came

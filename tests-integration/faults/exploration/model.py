@@ -1,12 +1,13 @@
-"""The model: what the storage holds, what each worker believes, and what is on its way between them.
+"""The model: what the storage holds, what each worker believes, and the calls and answers between them.
 
-It follows the contract of `QueueStorage` and the worker's rooms, and leaves out what no promise here hangs on: queues,
-priorities, times to wait for, results. Time is ticks: a worker's row lives for `LIFE` of them after a beat took effect,
-and the worker believes in its leases for `BELIEF` of them after it *began* a beat that worked.
+It follows the contract of `QueueStorage` and the worker's modules. It leaves out queues, priorities, delays and
+results, which the promises checked here do not depend on. Time is counted in ticks: a worker's row lives for `LIFE`
+ticks after a beat took effect; the worker believes in its leases for `BELIEF` ticks after it *sent* a beat that
+succeeded.
 
-A step is one atomic change: the storage's transactions are, and so is what a worker does between two awaits. A call
-takes effect and is answered in one step, but for those that luck has in store: they never arrive, or are on their way
-for as long as it likes, or take effect and are answered later or never; and their callers wait, or have given up.
+A step is one atomic change: a transaction of the storage, or the code of a worker between two awaits. A call takes
+effect and is answered in one step, except for a limited number of faults (`Luck`): a call never arrives or is delayed,
+or its answer is delayed or lost; its caller waits or has given up.
 """
 
 from __future__ import annotations
@@ -18,35 +19,34 @@ LIFE = 3
 BELIEF = 2
 MAX_ATTEMPTS = 2
 MOST_LEASES = 3
-"""Per job: beyond, a state is not looked at. A worker may hand jobs back and claim them again without end."""
+"""Most leases per job; states beyond it are not followed. A worker may hand jobs back and claim them again forever."""
 
 JobState = Literal["pending", "processing", "completed", "failed", "aborted"]
 Phase = Literal["buffered", "running", "complete", "retry", "release", "abort"]
-"""Of a run: not started (only the call shows whether its start is being marked),
-running, or ended so and to be settled."""
+"""Phase of a run: claimed but not started (also while a `mark_started` call is under way), running, or ended and to be
+settled."""
 ENDED = ("complete", "retry", "release", "abort")
 
 Registration = tuple[int, int]
-"""A worker process, and which of its registrations: each has an id of its own."""
+"""A worker process, and the number of its registration; each registration has its own id."""
 
 
 class Job(NamedTuple):
-    """A row. lease: the last one given, by which the rows of one job are told apart; most: attempts that it may have;
-    begun: whether the run under its lease was noted to begin; started: a bit for each lease that was run (the model's
-    own, no storage keeps it)."""
+    """A job's row. lease: the latest lease; most: most attempts; asked: an abort was requested; marked: the run under
+    the lease was marked as started; started: a bit for each lease that ran (kept by the model only)."""
 
     state: JobState = "pending"
     lease: int = 0
     holder: Registration | None = None
     attempt: int = 0
     asked: bool = False
-    begun: bool = False
+    marked: bool = False
     started: int = 0
     most: int = MAX_ATTEMPTS
 
 
 class Run(NamedTuple):
-    """A claimed job, as its worker has it."""
+    """A claimed job in its worker."""
 
     job: int
     lease: int
@@ -54,9 +54,9 @@ class Run(NamedTuple):
 
 
 class Worker(NamedTuple):
-    """A worker process. sure: for how many ticks it believes in its leases. busy, beating, noting: it waits for
-    settle_and_claim (or recover_claims), a beat, mark_started. unanswered: the answer to a claim was lost, so it asks
-    the storage what was claimed."""
+    """A worker process. sure: number of ticks for which it believes in its leases. busy, beating, marking: it waits for
+    the answer to `settle_and_claim` or `recover_claims`, to a beat, to `mark_started`. unanswered: a claim was not
+    answered, so the worker asks the storage what it claimed."""
 
     mode: Literal["up", "paused", "dead"] = "up"
     registration: int = 1
@@ -64,7 +64,7 @@ class Worker(NamedTuple):
     runs: tuple[Run, ...] = ()
     busy: bool = False
     beating: bool = False
-    noting: bool = False
+    marking: bool = False
     unanswered: bool = False
 
 
@@ -72,8 +72,8 @@ Kind = Literal["settle_and_claim", "recover_claims", "beat", "mark_started"]
 
 
 class Call(NamedTuple):
-    """A call on its way. settled: the runs to settle, or the one to begin. age: ticks since it was sent. awaited: its
-    caller still waits for the answer."""
+    """A call under way. settled: the runs to settle, or the run to mark as started. age: ticks since it was sent.
+    awaited: its caller still waits for the answer."""
 
     kind: Kind
     sender: Registration
@@ -85,7 +85,7 @@ class Call(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer on its way to a caller that waits for it. given: what was claimed or found, or may begin."""
+    """An answer under way to a waiting caller. given: the (job, lease) pairs that were claimed, found or may start."""
 
     kind: Kind
     to: Registration
@@ -96,9 +96,9 @@ class Answer(NamedTuple):
 
 
 class Luck(NamedTuple):
-    """How many of each fault may still come: without bounds the exploration would never end.
+    """Number of faults of each kind that may still happen; it bounds the number of states.
 
-    delays: calls, or answers, that are on their way for some time; losses: those that callers give up on."""
+    delays: of calls or answers; losses: calls or answers that never arrive, or that their callers give up on."""
 
     delays: int = 1
     losses: int = 1
@@ -109,7 +109,7 @@ class Luck(NamedTuple):
 
 
 class State(NamedTuple):
-    """All there is at one moment. rows: of the registered workers, for how many ticks each still counts as alive."""
+    """The whole state at one moment. rows: each registered worker, and for how many ticks it still counts as alive."""
 
     jobs: tuple[Job, ...]
     rows: tuple[tuple[Registration, int], ...]
@@ -120,12 +120,12 @@ class State(NamedTuple):
 
 
 Step = tuple[str, State]
-RESCUE = "the lost are rescued from"
+RESCUE = "the jobs of lost workers are rescued"
 
 
-def start(workers: int, jobs: Sequence[int], luck: Luck = Luck()) -> State:  # noqa: B008  (it cannot change)
+def start(workers: int, jobs: Sequence[int], luck: Luck = Luck()) -> State:  # noqa: B008  (it is immutable)
     """Return the state in which all jobs are added and all workers have just registered. jobs: the most attempts of
-    each."""
+    each job."""
     return State(
         jobs=tuple(Job(most=most) for most in jobs),
         rows=tuple(((number, 1), LIFE) for number in range(workers)),
@@ -135,10 +135,10 @@ def start(workers: int, jobs: Sequence[int], luck: Luck = Luck()) -> State:  # n
 
 
 class Model:
-    """Every step that may follow from a state. Mutants override a rule."""
+    """The steps that may follow a state. A mutant overrides one rule."""
 
     def steps(self, state: State) -> Iterator[Step]:
-        """Yield what may happen next, and what it leads to."""
+        """Yield each possible step and the state that it leads to."""
         for number, worker in enumerate(state.workers):
             yield from self.worker_steps(state, number, worker)
         for call in dict.fromkeys(state.calls):
@@ -147,10 +147,10 @@ class Model:
             yield from self.answer_steps(state, answer)
         yield from self.maintenance_steps(state)
 
-    # What a worker does by itself
+    # Steps of a worker
 
     def worker_steps(self, state: State, number: int, worker: Worker) -> Iterator[Step]:
-        """Start, run and end jobs, ask the storage, beat; be paused, be killed, come back."""
+        """Start, run and end jobs, call the storage, beat, be paused, killed or started again."""
         name, luck = f"worker {number}", state.luck
         if worker.mode == "dead":
             fresh = Worker(registration=worker.registration + 1)
@@ -164,7 +164,7 @@ class Model:
                 unawaited(dead, number)._replace(luck=luck._replace(crashes=luck.crashes - 1)),
             )
         if worker.mode == "paused":
-            yield f"{name} goes on", with_worker(state, number, worker._replace(mode="up"))
+            yield f"{name} is resumed", with_worker(state, number, worker._replace(mode="up"))
             return
         if luck.pauses:
             paused = with_worker(state, number, worker._replace(mode="paused"))
@@ -179,27 +179,33 @@ class Model:
             yield from self.asking_steps(state, number, worker)
 
     def run_steps(self, state: State, number: int, worker: Worker, run: Run) -> Iterator[Step]:
-        """Let a run start or end, or let the worker see what the storage says of its lease."""
+        """Start or end a run, or let the worker learn the state of its lease."""
         name, job = f"worker {number}", state.jobs[run.job]
         if run.phase == "buffered" and self.may_start(worker):
-            if not self.is_noted(job):
+            if not self.needs_mark(job):
                 yield f"{name} starts job {run.job}", started(state, number, run)
-            elif not worker.noting:
+            elif not worker.marking:
                 yield from self.asks(state, number, Call("mark_started", (number, worker.registration), settled=(run,)))
         if run.phase == "running":
             yield f"{name} completes job {run.job}", with_worker(state, number, having(worker, run, "complete"))
             if state.luck.failures:
                 failed = with_worker(state, number, having(worker, run, "retry"))
                 luck = state.luck._replace(failures=state.luck.failures - 1)
-                yield f"{name} fails in job {run.job}", failed._replace(luck=luck)
+                yield f"{name} fails job {run.job}", failed._replace(luck=luck)
         if run.phase in ("buffered", "running"):
             if not held(state, number, worker, run):
-                yield f"{name} sees that job {run.job} is lost", with_worker(state, number, without(worker, run))
+                yield (
+                    f"{name} learns that the lease of job {run.job} is lost",
+                    with_worker(state, number, without(worker, run)),
+                )
             elif job.asked:
-                yield f"{name} sees the request to abort", with_worker(state, number, having(worker, run, "abort"))
+                yield (
+                    f"{name} learns of the abort of job {run.job}",
+                    with_worker(state, number, having(worker, run, "abort")),
+                )
 
     def asking_steps(self, state: State, number: int, worker: Worker) -> Iterator[Step]:
-        """Settle the runs that ended, and claim if there is room; or recover claims whose answer was lost."""
+        """Call the storage: settle ended runs and claim if there is room, or recover claims whose answer was lost."""
         sender = (number, worker.registration)
         if worker.unanswered and worker.sure:
             known = tuple((run.job, run.lease) for run in worker.runs)
@@ -210,7 +216,7 @@ class Model:
             yield from self.asks(state, number, Call("settle_and_claim", sender, settled=settled, claims=claims))
 
     def asks(self, state: State, number: int, call: Call) -> Iterator[Step]:
-        """Make a call: it takes effect and is answered, or goes one of the ways that luck has in store."""
+        """Make a call: it takes effect and is answered, or a fault happens to it."""
         said = f"worker {number}: {call.kind}"
         if call.kind == "settle_and_claim":
             said += f" settling {[(run.job, run.phase) for run in call.settled]}{' and claiming' * call.claims}"
@@ -221,43 +227,43 @@ class Model:
         yield said, self.received(effect, number, answer)
         if state.luck.delays:
             luck = state.luck._replace(delays=state.luck.delays - 1)
-            yield f"{said}; it is on its way", sending(state, call)._replace(luck=luck)
-            yield f"{said}; the answer is on its way", answered(effect, answer)._replace(luck=luck)
+            yield f"{said}; it is delayed", sending(state, call)._replace(luck=luck)
+            yield f"{said}; its answer is delayed", answered(effect, answer)._replace(luck=luck)
         if state.luck.losses:
             yield f"{said}; it never arrives", self.given_up(state, call)
-            yield f"{said}; the answer is lost", self.given_up(effect, call)
+            yield f"{said}; its answer is lost", self.given_up(effect, call)
             yield (
-                f"{said}; it is given up, on its way",
+                f"{said}; its caller gives up, and it arrives later",
                 sending(self.given_up(state, call), call._replace(awaited=False)),
             )
 
     def may_start(self, worker: Worker) -> bool:
-        """Say whether a worker starts what it has claimed: while it surely counts as alive."""
+        """Return whether a worker may start a claimed job: only while it is sure of its leases."""
         return worker.sure > 0
 
-    def is_noted(self, job: Job) -> bool:
-        """Say whether it is noted that a run begins: of all but the first of several attempts."""
+    def needs_mark(self, job: Job) -> bool:
+        """Return whether a run must be marked as started: all but the first of several attempts."""
         return job.attempt > 1 or job.attempt == job.most
 
     def unsure(self, worker: Worker) -> Worker:
-        """Return the worker with all that has not ended stopped and to be handed back."""
+        """Return the worker with all runs stopped that have not ended, to be handed back."""
         return worker._replace(
             runs=tuple(sorted(run if run.phase in ENDED else run._replace(phase="release") for run in worker.runs))
         )
 
-    # What happens on the way
+    # Steps of calls and answers under way
 
     def call_steps(self, state: State, call: Call) -> Iterator[Step]:
-        """Let a call that is on its way take effect, or be given up."""
-        said = f"the {call.kind} of {call.sender} that was on its way"
+        """Let a delayed call take effect, or let its caller give up."""
+        said = f"the delayed {call.kind} of {call.sender}"
         gone = state._replace(calls=less(state.calls, call))
         effect, answer = self.effect(gone, call)
         yield f"{said} takes effect", answered(effect, answer) if call.awaited else effect
         if call.awaited and state.luck.losses:
-            yield f"{said} is given up", sending(self.given_up(gone, call), call._replace(awaited=False))
+            yield f"{said} loses its caller", sending(self.given_up(gone, call), call._replace(awaited=False))
 
     def given_up(self, state: State, call: Call) -> State:
-        """Return the state in which a caller was told that the storage is away."""
+        """Return the state after a caller gave up: the storage is unavailable to it."""
         number = call.sender[0]
         worker = state.workers[number]
         worker = waiting(worker, call.kind, False)._replace(unanswered=worker.unanswered or call.claims)
@@ -265,27 +271,27 @@ class Model:
         return with_worker(state, number, worker)._replace(luck=luck)
 
     def answer_steps(self, state: State, answer: Answer) -> Iterator[Step]:
-        """Let an answer that was on its way arrive."""
+        """Let a delayed answer arrive."""
         number = answer.to[0]
         if state.workers[number].mode == "up":
             gone = state._replace(answers=less(state.answers, answer))
             yield f"the answer to the {answer.kind} of {answer.to} arrives", self.received(gone, number, answer)
 
     def received(self, state: State, number: int, answer: Answer) -> State:
-        """Return the state after a worker got an answer."""
+        """Return the state after a worker received an answer."""
         worker = state.workers[number]
         if answer.kind == "beat":
             return self.beaten(state, number, worker, answer)
         if answer.kind == "mark_started":
-            return self.noted(with_worker(state, number, waiting(worker, "mark_started", False)), number, answer)
+            return self.marked(with_worker(state, number, waiting(worker, "mark_started", False)), number, answer)
         runs = {run for run in worker.runs if run not in answer.settled}
-        if answer.to[1] == worker.registration:  # else they belong to a registration that is over
+        if answer.to[1] == worker.registration:  # otherwise they belong to an earlier registration
             runs |= {Run(job, lease, "buffered") for job, lease in answer.given}
-        unanswered = worker.unanswered and self.recovers(answer)
+        unanswered = worker.unanswered and self.keeps_recovering(answer)
         return with_worker(state, number, worker._replace(runs=tuple(sorted(runs)), busy=False, unanswered=unanswered))
 
-    def noted(self, state: State, number: int, answer: Answer) -> State:
-        """Return the state after the storage said whether a run may begin, if nothing came in between."""
+    def marked(self, state: State, number: int, answer: Answer) -> State:
+        """Return the state after the answer to `mark_started`: the run starts, unless it ended in between."""
         worker, (run,) = state.workers[number], answer.settled
         if answer.to[1] != worker.registration or run not in worker.runs:
             return state
@@ -295,31 +301,31 @@ class Model:
             return with_worker(state, number, having(worker, run, "release"))
         return started(state, number, run)
 
-    def recovers(self, answer: Answer) -> bool:
-        """Say whether a worker whose claim was not answered asks again what it has: the claim may yet take effect."""
+    def keeps_recovering(self, answer: Answer) -> bool:
+        """Return whether a worker keeps recovering an unanswered claim: the claim may still take effect."""
         return True
 
     def beaten(self, state: State, number: int, worker: Worker, answer: Answer) -> State:
-        """Return the state after a beat was answered: sure for longer, or taken for lost and registered again."""
+        """Return the state after a beat was answered: the worker is sure for longer, or registers again."""
         if answer.to[1] != worker.registration:
             return with_worker(state, number, worker._replace(beating=False))
         if answer.alive:
             sure = max(worker.sure, self.belief(answer))
             return with_worker(state, number, worker._replace(beating=False, sure=sure))
-        # What has ended is settled all the same: its lease may be over, or not.
+        # Ended runs are settled all the same: their leases may still be held.
         runs = tuple(run for run in worker.runs if run.phase in ENDED)
-        fresh = Worker(registration=worker.registration + 1, runs=runs, busy=worker.busy, noting=worker.noting)
+        fresh = Worker(registration=worker.registration + 1, runs=runs, busy=worker.busy, marking=worker.marking)
         rows = (*state.rows, ((number, fresh.registration), LIFE))
         return with_worker(state, number, fresh)._replace(rows=tuple(sorted(rows)))
 
     def belief(self, answer: Answer) -> int:
-        """Return for how long a beat makes its worker sure: reckoned from when it was sent."""
+        """Return for how many ticks a beat makes its worker sure, counted from when the beat was sent."""
         return max(BELIEF - answer.age, 0)
 
-    # What the storage does
+    # The storage
 
     def effect(self, state: State, call: Call) -> tuple[State, Answer]:
-        """Let a call take effect, and return the answer to it."""
+        """Apply a call, and return the new state and the answer."""
         if call.kind == "beat":
             alive = self.renews(state, call.sender)
             rows = tuple(sorted({**dict(state.rows), call.sender: LIFE}.items())) if alive else state.rows
@@ -336,7 +342,7 @@ class Model:
             job = state.jobs[run.job]
             if job.state != "processing" or (job.lease, job.holder) != (run.lease, call.sender):
                 return state, Answer("mark_started", call.sender, settled=call.settled)
-            state = with_job(state, run.job, job._replace(begun=True))
+            state = with_job(state, run.job, job._replace(marked=True))
             return state, Answer("mark_started", call.sender, settled=call.settled, given=((run.job, run.lease),))
         for run in call.settled:
             state = self.settle(state, run)
@@ -353,15 +359,15 @@ class Model:
         return state, Answer("settle_and_claim", call.sender, settled=call.settled, given=given)
 
     def renews(self, state: State, sender: Registration) -> bool:
-        """Say whether a beat counts: its worker must not have been taken for lost."""
+        """Return whether a beat renews the row of its worker: only while the worker is registered."""
         return sender in dict(state.rows)
 
     def may_claim(self, state: State, sender: Registration) -> bool:
-        """Say whether a worker may claim: while it counts as alive."""
+        """Return whether a worker may claim: only while it counts as alive."""
         return dict(state.rows).get(sender, 0) > 0
 
     def counts(self, job: Job, run: Run) -> bool:
-        """Say whether a settlement counts: while the job is held under just the lease that it names."""
+        """Return whether a settlement counts: only while the job is held under the lease that the settlement names."""
         return job.state == "processing" and job.lease == run.lease
 
     def settle(self, state: State, run: Run) -> State:
@@ -380,13 +386,13 @@ class Model:
                 after, attempt = "aborted" if job.asked else "pending", attempt - 1
             case _:
                 after = "aborted" if job.asked else "failed" if attempt >= job.most else "pending"
-        job = job._replace(state=after, holder=None, attempt=attempt, asked=False, begun=False)
+        job = job._replace(state=after, holder=None, attempt=attempt, asked=False, marked=False)
         return with_job(state, run.job, job)
 
-    # What nobody in particular does
+    # Maintenance, aborts and time
 
     def maintenance_steps(self, state: State) -> Iterator[Step]:
-        """Let time pass, rescue jobs from the lost, abort one."""
+        """Rescue the jobs of lost workers, abort a job, let time pass."""
         rescued = self.rescue(state)
         if rescued != state:
             yield RESCUE, rescued
@@ -403,7 +409,7 @@ class Model:
                         f"job {number} is asked to stop",
                         with_job(state, number, job._replace(asked=True))._replace(luck=luck),
                     )
-        if over(state) or any(self.in_haste(worker) for worker in state.workers):
+        if over(state) or any(self.must_act(worker) for worker in state.workers):
             return
         passed = state._replace(
             rows=tuple((key, max(left - 1, 0)) for key, left in state.rows),
@@ -414,14 +420,14 @@ class Model:
         if passed != state:
             yield "time passes", passed
 
-    def in_haste(self, worker: Worker) -> bool:
-        """Say whether a worker does something before time passes: beat, or stop its runs, unsure of its leases."""
+    def must_act(self, worker: Worker) -> bool:
+        """Return whether a worker must act before time passes: send a beat, or stop its runs because it is unsure."""
         due = worker.sure < BELIEF and not worker.beating
         unsure = not worker.sure and any(run.phase in ("buffered", "running") for run in worker.runs)
         return worker.mode == "up" and (due or unsure)
 
     def is_lost(self, left: int) -> bool:
-        """Say whether a worker whose row lives for so long counts as lost."""
+        """Return whether a worker is lost whose row lives for `left` more ticks."""
         return left == 0
 
     def rescue(self, state: State) -> State:
@@ -435,23 +441,23 @@ class Model:
                 spent = ran and job.attempt >= job.most
                 after: JobState = "aborted" if job.asked else "failed" if spent else "pending"
                 attempt = job.attempt - (not ran)
-                job = job._replace(state=after, holder=None, attempt=attempt, asked=False, begun=False)
+                job = job._replace(state=after, holder=None, attempt=attempt, asked=False, marked=False)
             jobs.append(job)
         return state._replace(rows=rows, jobs=tuple(jobs))
 
     def counts_as_run(self, job: Job) -> bool:
-        """Return whether the attempt of a rescued job is spent: its start was marked, or need not be."""
-        return job.begun or (job.attempt == 1 and job.most > 1)
+        """Return whether a rescue counts the attempt: its start was marked, or needed no mark."""
+        return job.marked or (job.attempt == 1 and job.most > 1)
 
 
 def held(state: State, number: int, worker: Worker, run: Run) -> bool:
-    """Say whether a worker has a lease, by what the storage holds."""
+    """Return whether the storage says that a worker holds the lease of a run."""
     job = state.jobs[run.job]
     return job.state == "processing" and job.lease == run.lease and job.holder == (number, worker.registration)
 
 
 def over(state: State) -> bool:
-    """Say whether all jobs have ended."""
+    """Return whether all jobs have ended."""
     return all(job.state not in ("pending", "processing") for job in state.jobs)
 
 
@@ -464,18 +470,18 @@ def with_worker(state: State, number: int, worker: Worker) -> State:
 
 
 def waiting(worker: Worker, kind: Kind, waits: bool) -> Worker:
-    """Return the worker as it waits for an answer, or waits no more."""
+    """Return the worker, waiting for an answer or no longer waiting."""
     match kind:
         case "beat":
             return worker._replace(beating=waits)
         case "mark_started":
-            return worker._replace(noting=waits)
+            return worker._replace(marking=waits)
         case _:
             return worker._replace(busy=waits)
 
 
 def started(state: State, number: int, run: Run) -> State:
-    """Return the state in which a worker runs what it has claimed."""
+    """Return the state after a worker started a claimed job."""
     job = state.jobs[run.job]
     state = with_job(state, run.job, job._replace(started=job.started | 1 << run.lease))
     return with_worker(state, number, having(state.workers[number], run, "running"))
@@ -499,7 +505,7 @@ def answered(state: State, answer: Answer) -> State:
 
 
 def unawaited(state: State, number: int) -> State:
-    """Return the state in which a worker's calls go on without it, and its answers find nobody."""
+    """Return the state after a worker ended: its calls go on without it, its answers are dropped."""
     return state._replace(
         calls=tuple(sorted(call._replace(awaited=False) if call.sender[0] == number else call for call in state.calls)),
         answers=tuple(answer for answer in state.answers if answer.to[0] != number),
@@ -507,14 +513,14 @@ def unawaited(state: State, number: int) -> State:
 
 
 def less(many: tuple, one: object) -> tuple:  # type: ignore[type-arg]
-    """Return a tuple without the first that equals `one`."""
-    place = many.index(one)
-    return (*many[:place], *many[place + 1 :])
+    """Return a tuple without the first item that equals `one`."""
+    index = many.index(one)
+    return (*many[:index], *many[index + 1 :])
 
 
 def renamed(state: State) -> State:
-    """Return the state with registrations renumbered where old ones are forgotten: states that differ in nothing
-    else are one."""
+    """Return the state with its registrations renumbered without gaps, so that states that differ only in these
+    numbers are equal."""
     if all(worker.registration == 1 for worker in state.workers):
         return state
     names: dict[Registration, Registration] = {}

@@ -1,4 +1,4 @@
-"""The model with a rule left out in each, to see that the exploration finds what it is for."""
+"""The model without one rule in each class; the exploration must find a broken promise in each."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ from .model import BELIEF, Answer, Job, Model, Registration, Run, State, Worker
 
 
 class SettlesWithoutTheLease(Model):
-    """A settlement counts for any holder of the job."""
+    """A settlement counts whichever worker holds the job."""
 
     def counts(self, job: Job, run: Run) -> bool:
         return job.state == "processing"
 
 
 class SettlesAgain(Model):
-    """A settlement that is repeated counts each time."""
+    """A repeated settlement counts each time."""
 
     def counts(self, job: Job, run: Run) -> bool:
         return job.lease == run.lease
 
 
 class RescuesTheLiving(Model):
-    """A worker is taken for lost while it may still believe in its leases."""
+    """A worker counts as lost while it may still believe in its leases."""
 
     def is_lost(self, left: int) -> bool:
         return left <= BELIEF
 
 
 class RevivesTheLost(Model):
-    """A beat of a worker that was taken for lost registers it again."""
+    """A beat of a lost worker registers it again."""
 
     def renews(self, state: State, sender: Registration) -> bool:
         return True
 
 
 class LetsTheLostClaim(Model):
-    """A worker may claim whether it is registered or not; nobody looks for what it holds then."""
+    """A worker may claim even if it is not registered, and its jobs are not rescued."""
 
     def may_claim(self, state: State, sender: Registration) -> bool:
         return True
@@ -50,7 +50,7 @@ class LetsTheLostClaim(Model):
 
 
 class StartsUnsure(Model):
-    """A worker starts what it has claimed without asking whether it still counts as alive."""
+    """A worker starts claimed jobs even when it is unsure of its leases."""
 
     def may_start(self, worker: Worker) -> bool:
         return True
@@ -60,35 +60,35 @@ class StartsUnsure(Model):
 
 
 class BelievesTheAnswer(Model):
-    """A worker reckons its leases from the answer to its beat."""
+    """A worker counts the time of its leases from the answer to its beat."""
 
     def belief(self, answer: Answer) -> int:
         return BELIEF + 1
 
 
-class DoubtsOnce(Model):
-    """A worker asks once what it has after a claim that was not answered."""
+class RecoversOnce(Model):
+    """A worker recovers an unanswered claim only once."""
 
-    def recovers(self, answer: Answer) -> bool:
+    def keeps_recovering(self, answer: Answer) -> bool:
         return answer.kind != "recover_claims"
 
 
-class NotesNothing(Model):
-    """A worker starts what it has claimed without having it noted."""
+class MarksNothing(Model):
+    """A worker starts claimed jobs without marking them as started."""
 
-    def is_noted(self, job: Job) -> bool:
+    def needs_mark(self, job: Job) -> bool:
         return False
 
 
-class CountsWhatNeverBegan(Model):
-    """A rescue counts an attempt for whatever a lost worker held."""
+class CountsJobsThatNeverRan(Model):
+    """A rescue counts an attempt for each job of a lost worker."""
 
     def counts_as_run(self, job: Job) -> bool:
         return True
 
 
 class CountsNoLostRun(Model):
-    """A rescue gives each attempt back, so that a job that kills its workers runs without end."""
+    """A rescue does not count attempts, so a job that kills its workers runs forever."""
 
     def counts_as_run(self, job: Job) -> bool:
         return False
@@ -102,8 +102,8 @@ MUTANTS: tuple[type[Model], ...] = (
     LetsTheLostClaim,
     StartsUnsure,
     BelievesTheAnswer,
-    DoubtsOnce,
-    NotesNothing,
-    CountsWhatNeverBegan,
+    RecoversOnce,
+    MarksNothing,
+    CountsJobsThatNeverRan,
     CountsNoLostRun,
 )

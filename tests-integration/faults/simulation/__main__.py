@@ -1,4 +1,4 @@
-"""Play schedules by hand: `python tests-integration/faults/simulation --seed 7` shows what happens in seed 7's."""
+"""Play schedules by hand: `python tests-integration/faults/simulation --seed 7` shows the schedule of seed 7."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 if not __package__:
-    sys.path[0] = str(Path(__file__).parents[1])  # where the package is, and not what is in it
+    sys.path[0] = str(Path(__file__).parents[1])  # the folder that holds the package
 
 from simulation.machine import simulated_machine
 from simulation.scenario import MODES
@@ -17,11 +17,11 @@ from simulation.schedule import play
 
 
 def main() -> None:
-    """Read the command line and play."""
+    """Read the command line and play the schedules."""
     parser = argparse.ArgumentParser(prog="simulation", description=__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="of the (first) schedule")
-    parser.add_argument("--mode", choices=MODES, help="default: by seed")
-    parser.add_argument("--count", type=int, help="play so many, and show only what went wrong")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the (first) schedule")
+    parser.add_argument("--mode", choices=MODES, help="mode of the schedules; default: chosen by the seed")
+    parser.add_argument("--count", type=int, help="number of schedules to play; only violations are shown")
     options = parser.parse_args()
     with simulated_machine():
         if options.count is None:

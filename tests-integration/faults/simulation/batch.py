@@ -1,4 +1,4 @@
-"""Many schedules, spread over processes, and their sums."""
+"""Play many schedules in several processes, and add up their results."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .mutants import MUTANTS
 from .schedule import Outcome, play
 
 SHARE = 250
-"""Schedules that a process plays at a time."""
+"""Number of schedules per task of a process."""
 
 
 @attrs.define(kw_only=True)
 class Sums:
-    """What many schedules came to. broken: the seed of each in which a promise was broken, and what was seen."""
+    """Totals over many schedules. broken: seed, name and text of the first violation of each schedule that has one."""
 
     schedules: int = 0
     added: int = 0
@@ -31,7 +31,7 @@ class Sums:
     broken: list[tuple[int, str, str]] = attrs.field(factory=list)
 
     def count(self, outcome: Outcome) -> None:
-        """Add one schedule."""
+        """Add the result of one schedule."""
         self.schedules += 1
         self.added += outcome.added
         self.runs += outcome.runs
@@ -50,7 +50,7 @@ class Sums:
 
 
 def play_share(seeds: Sequence[int], mode: str | None = None, mutant: str | None = None) -> Sums:
-    """Play schedules one after the other, over memory storage or over a mutant of it."""
+    """Play schedules one after the other, on the memory storage or a mutant of it."""
     sums = Sums()
     with simulated_machine(), MUTANTS[mutant]() as storage_type:
         for seed in seeds:
@@ -59,7 +59,7 @@ def play_share(seeds: Sequence[int], mode: str | None = None, mutant: str | None
 
 
 def play_many(first: int, count: int, *, processes: int = 2) -> Iterator[Sums]:
-    """Play the schedules of `count` seeds from `first` on, and yield sums as they come."""
+    """Play the schedules of `count` seeds from `first` on, and yield the totals of each share."""
     shares = [range(start, min(start + SHARE, first + count)) for start in range(first, first + count, SHARE)]
     # Spawned, not forked: a fork would inherit the threads of earlier tests.
     context = multiprocessing.get_context("spawn")

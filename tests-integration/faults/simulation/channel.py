@@ -1,4 +1,4 @@
-"""A process's way to the storage: each call takes effect and is answered when the weather lets it."""
+"""A process's connection to the storage: the weather decides when a call takes effect and when it is answered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .world import Lane, Step, World
 
 
 class Channel(QueueStorage):
-    """The storage as one process reaches it."""
+    """The storage as seen by one process."""
 
     def __init__(
         self, process: Process, truth: Truth, weather: Weather, notifier: SimulatedNotifier, server: Lane
@@ -53,7 +53,7 @@ class Channel(QueueStorage):
         return ""
 
     async def ask(self, name: str, *args: Any, **options: Any) -> Any:
-        """Have the storage do something, as the weather permits."""
+        """Call an operation of the storage and wait for its answer."""
         future = self._process.loop.create_future()
 
         def answer(result: Any) -> None:
@@ -68,7 +68,7 @@ class Channel(QueueStorage):
         return await future
 
     def send(self, lane: Lane, name: str, effect: Callable[[], Any], answer: Callable[[Any], None]) -> None:
-        """Let something take effect in the storage, and tell `answer` of it, in a lane of the process."""
+        """Send a call to the storage, and call `answer` with its result in a lane of the process."""
         if self._process.dead:
             return
         world, name_of = self._world, self._process.name
@@ -80,7 +80,7 @@ class Channel(QueueStorage):
             truth.asked_under_way -= name in BY_CLIENTS
             try:
                 result = effect()
-            except Exception as error:  # noqa: BLE001  (it is the answer)
+            except Exception as error:  # noqa: BLE001  (the error is the answer)
                 result = error
             if fate.answered:
                 world.at(answered, lane, Step(answer, result))
@@ -100,7 +100,7 @@ class Channel(QueueStorage):
             world.at(answered, lane, Step(refuse))
 
     def heartbeat(self, worker: WorkerInfo) -> Heartbeat:
-        return SimulatedHeart(self, self._process, self._truth, worker)
+        return SimulatedHeartbeat(self, self._process, self._truth, worker)
 
     def subscribe(self, topics: Iterable[str]) -> Subscription:
         return SimulatedSubscription(self, self._process, self._notifier, topics)
@@ -119,8 +119,8 @@ for _name in sorted(QueueStorage.__abstractmethods__ & Channel.__abstractmethods
 Channel.__abstractmethods__ = frozenset()
 
 
-class SimulatedHeart(Heartbeat):
-    """A heartbeat whose beats go the same way as all other calls, in the lane of the process's heartbeat thread."""
+class SimulatedHeartbeat(Heartbeat):
+    """A heartbeat whose beats are calls through the channel, in the lane of the process's heartbeat thread."""
 
     def __init__(self, channel: Channel, process: Process, truth: Truth, worker: WorkerInfo) -> None:
         self._channel = channel
@@ -129,41 +129,41 @@ class SimulatedHeart(Heartbeat):
         self._worker = worker
 
     def beat(self, stats: WorkerStats) -> bool:
-        raise NotImplementedError("a simulated thread cannot wait: see ask")
+        raise NotImplementedError("a simulated thread cannot wait; call ask instead")
 
     def ask(self, stats: WorkerStats, answer: Callable[[Any], None]) -> None:
-        """Beat; the answer comes later."""
+        """Send a beat; `answer` is called with the result later."""
         self._channel.send(self._process.thread, "beat", lambda: self._truth.beat(self._worker, stats), answer)
 
     def close(self) -> None:
-        """Do nothing: there is no connection."""
+        """Do nothing: the heartbeat holds no resource."""
 
 
 class SimulatedNotifier(LocalNotifier):
-    """Replaces the memory storage's notifier: notifications reach each subscription after a moment, or never."""
+    """Replaces the memory storage's notifier: a notification reaches a subscription within 3 ms, or never."""
 
     def __init__(self, world: World, weather: Weather, store: Store) -> None:
         super().__init__()
         self._world = world
         self._weather = weather
-        self.entered: list[SimulatedSubscription] = []
+        self.subscriptions: list[SimulatedSubscription] = []
         store.notifiers.add(self)
 
     def deliver(self, topics: Iterable[str]) -> None:
-        """Notify the subscriptions to one of the topics."""
-        notified = set(topics)
-        for subscription in self.entered:
+        """Notify the subscriptions to any of the topics."""
+        delivered = set(topics)
+        for subscription in self.subscriptions:
             for topic in subscription.topics:
-                if topic in notified and self._weather.delivers(subscription.process.name):
+                if topic in delivered and self._weather.notifies(subscription.process.name):
                     self._world.at(
                         self._world.now + 0.003 * self._world.random.random(),
                         subscription.process.loop.lane,
-                        Step(subscription.deliver, topic),
+                        Step(subscription.notify, topic),
                     )
 
 
 class SimulatedSubscription(Subscription):
-    """A subscription of a process."""
+    """A process's subscription to the simulated notifier."""
 
     def __init__(self, channel: Channel, process: Process, notifier: SimulatedNotifier, topics: Iterable[str]) -> None:
         self._channel = channel
@@ -175,17 +175,17 @@ class SimulatedSubscription(Subscription):
 
     async def __aenter__(self) -> Self:
         await self._channel.ask("now")
-        self._notifier.entered.append(self)
+        self._notifier.subscriptions.append(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self in self._notifier.entered:
-            self._notifier.entered.remove(self)
+        if self in self._notifier.subscriptions:
+            self._notifier.subscriptions.remove(self)
 
-    def deliver(self, topic: str) -> None:
-        """Note a notification and wake the waiter."""
+    def notify(self, topic: str) -> None:
+        """Record a notification and wake the waiting task."""
         self._notified.add(topic)
         self._awake.set()
 
@@ -197,6 +197,6 @@ class SimulatedSubscription(Subscription):
                     self._awake.clear()
         except TimeoutError:
             pass
-        topics = frozenset(self._notified)
+        notified = frozenset(self._notified)
         self._notified.clear()
-        return topics
+        return notified

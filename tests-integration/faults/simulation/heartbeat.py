@@ -1,4 +1,4 @@
-"""The worker's heartbeat with its thread simulated: the same beats, in turns that the world gives."""
+"""The worker's heartbeat thread, simulated: the same beats, run in a lane of the world."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 
 from jobq_worker.heartbeat import HeartbeatThread
 
-from .channel import SimulatedHeart
+from .channel import SimulatedHeartbeat
 from .process import ProcessLoop
 from .world import Step
 
 
-class SimulatedHeartbeat(HeartbeatThread):
-    """Does what `HeartbeatThread._beat` does, cut where that one waits: for its interval, and for the beat's answer."""
+class SimulatedHeartbeatThread(HeartbeatThread):
+    """`HeartbeatThread._beat` cut into callbacks at its two waits: for the interval, and for the answer to a beat."""
 
     _timer: Step | None = None
     _beating = False
@@ -47,7 +47,7 @@ class SimulatedHeartbeat(HeartbeatThread):
             return
         before = self._clock()
         self._beating = True
-        assert isinstance(self._heart, SimulatedHeart)
+        assert isinstance(self._heart, SimulatedHeartbeat)
         self._heart.ask(self._stats(), lambda alive: self._answered(before, alive))
 
     def _answered(self, before: float, alive: bool | Exception) -> None:

@@ -1,4 +1,4 @@
-"""What jobq's modules read of the machine, from the world instead: clocks, ids, random numbers."""
+"""The simulated machine: clocks, ids and random numbers that jobq's modules read from the world."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import jobq_core.ids
 import jobq_worker.registration
 import jobq_worker.worker
 
-from .heartbeat import SimulatedHeartbeat
+from .heartbeat import SimulatedHeartbeatThread
 from .process import ProcessLoop
 from .world import World
 
@@ -25,14 +25,14 @@ MODULES = ("jobq_client.", "jobq_core.", "jobq_worker.")
 
 
 class _Machine:
-    """The world of the schedule that is under way; one at a time."""
+    """The clocks and ids of the current schedule's world; one schedule at a time."""
 
     def __init__(self) -> None:
         self.world: World | None = None
         self.count = 0
 
     def monotonic(self) -> float:
-        assert self.world is not None, "a clock was read outside of a schedule"
+        assert self.world is not None, "a clock was read outside a schedule"
         return self.world.now
 
     def clock_gettime(self, _: int) -> float:
@@ -41,15 +41,15 @@ class _Machine:
     def time(self) -> float:
         loop = events._get_running_loop()
         skew = loop.process.skew if isinstance(loop, ProcessLoop) else 0.0
-        assert self.world is not None, "a clock was read outside of a schedule"
+        assert self.world is not None, "a clock was read outside a schedule"
         return self.world.clock() + skew
 
     def time_ns(self) -> int:
         return round(self.time() * 1e9)
 
     def uuid7(self) -> uuid.UUID:
-        """Make an id as RFC 9562 has it: milliseconds, a counter, random bits."""
-        assert self.world is not None, "an id was made outside of a schedule"
+        """Return a UUIDv7 (RFC 9562): milliseconds, a counter, random bits."""
+        assert self.world is not None, "an id was made outside a schedule"
         self.count += 1
         high = round(self.time() * 1000) << 80 | 7 << 76 | (self.count & 0xFFF) << 64
         return uuid.UUID(int=high | 2 << 62 | self.world.random.getrandbits(62))
@@ -64,7 +64,7 @@ _IDS = types.SimpleNamespace(compat=types.SimpleNamespace(uuid7=_machine.uuid7))
 
 @contextmanager
 def machine_of(world: World) -> Generator[None, None, None]:
-    """Let this world be the machine, within `simulated_machine`."""
+    """Make this world the machine's, until the end of the block. Use within `simulated_machine`."""
     _machine.world, _machine.count = world, 0
     before = random.getstate()
     random.seed(world.random.getrandbits(64))
@@ -77,7 +77,7 @@ def machine_of(world: World) -> Generator[None, None, None]:
 
 @contextmanager
 def simulated_machine() -> Generator[None, None, None]:
-    """Put everything that jobq's modules read of the machine under the world's control, until the end of the block."""
+    """Replace the clocks, ids and random numbers of jobq's modules, until the end of the block."""
     with ExitStack() as stack:
         for name, module in sorted(sys.modules.items()):
             if name.startswith(MODULES):
@@ -85,12 +85,12 @@ def simulated_machine() -> Generator[None, None, None]:
                     stack.enter_context(mock.patch.object(module, "time", _TIME))
                 _replace_defaults(module, stack)
         stack.enter_context(mock.patch.object(jobq_core.ids, "uuid_utils", _IDS))
-        stack.enter_context(mock.patch.object(jobq_worker.registration, "HeartbeatThread", SimulatedHeartbeat))
+        stack.enter_context(mock.patch.object(jobq_worker.registration, "HeartbeatThread", SimulatedHeartbeatThread))
         yield
 
 
 def _replace_defaults(module: types.ModuleType, stack: ExitStack) -> None:
-    """Replace `now=time.monotonic` and the like in the signatures of a module's functions."""
+    """Replace clocks that are default arguments of a module's functions, such as `now=time.monotonic`."""
     for value in list(vars(module).values()):
         if getattr(value, "__module__", None) != module.__name__:
             continue

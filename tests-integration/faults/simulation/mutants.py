@@ -1,4 +1,4 @@
-"""Memory storages, and a worker, with a bug planted in each, to see that the schedules find it."""
+"""Memory storages and workers with one planted bug each; the schedules must find every bug."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ StorageType = Callable[..., MemoryQueueStorage]
 
 @contextmanager
 def sound() -> Generator[StorageType, None, None]:
-    """Give the memory storage as it is."""
+    """The memory storage without a bug."""
     yield MemoryQueueStorage
 
 
 @contextmanager
 def settles_without_the_lease() -> Generator[StorageType, None, None]:
-    """A settlement counts for the job's present lease, whichever it names."""
+    """A settlement is applied to the job's current lease, whichever lease it names."""
     real = settle_and_claim._settle_one
 
     def settle(store: Store, settlement: Settlement, when: int | None, now: int) -> JobState | None:
@@ -48,7 +48,7 @@ def settles_without_the_lease() -> Generator[StorageType, None, None]:
 
 @contextmanager
 def claims_twice() -> Generator[StorageType, None, None]:
-    """A claim may hand out a job that another worker runs, as one without a row lock would."""
+    """A claim may return a job that another worker runs, as without a row lock."""
     real = settle_and_claim._claim
     turns = iter(range(1_000_000_000))
 
@@ -75,7 +75,7 @@ class RescuesTheLiving(MemoryQueueStorage):
 
 @contextmanager
 def rescues_the_living() -> Generator[StorageType, None, None]:
-    """A worker is taken for lost after half the time that it was promised."""
+    """A worker counts as lost after half of its `lost_after`."""
     yield RescuesTheLiving
 
 
@@ -108,13 +108,13 @@ class RevivingHeartbeat(MemoryHeartbeat):
 
 @contextmanager
 def revives_the_lost() -> Generator[StorageType, None, None]:
-    """A beat of a worker that was taken for lost registers it again."""
+    """A beat of a lost worker registers it again."""
     yield RemembersTheLost
 
 
 @contextmanager
 def lets_the_lost_claim() -> Generator[StorageType, None, None]:
-    """A worker may claim whether it counts as alive or not."""
+    """A worker may claim even when it is lost."""
     with mock.patch.object(Store, "is_alive", return_value=True):
         yield MemoryQueueStorage
 
@@ -130,13 +130,13 @@ class ForgetsToRescue(MemoryQueueStorage):
 
 @contextmanager
 def forgets_to_rescue() -> Generator[StorageType, None, None]:
-    """Lost workers are forgotten, and the jobs they held are not rescued."""
+    """Lost workers are removed, but their jobs are not rescued."""
     yield ForgetsToRescue
 
 
 @contextmanager
 def adds_again() -> Generator[StorageType, None, None]:
-    """An add that is repeated makes a second job."""
+    """A repeated add makes a second job."""
     real = adding._add_one
 
     def add(store: Store, job: NewJob, *args: Any) -> Added:
@@ -150,7 +150,7 @@ def adds_again() -> Generator[StorageType, None, None]:
 
 @contextmanager
 def counts_no_lost_run() -> Generator[StorageType, None, None]:
-    """A rescue gives the attempt back, so that a job that kills its workers runs without end."""
+    """A rescue does not count the attempt, so a job that kills its workers runs forever."""
     real = maintenance._take_back
 
     def take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> Any:
@@ -162,8 +162,8 @@ def counts_no_lost_run() -> Generator[StorageType, None, None]:
 
 
 @contextmanager
-def counts_what_never_began() -> Generator[StorageType, None, None]:
-    """A rescue counts an attempt for each job that a lost worker held, whether it had begun to run or not."""
+def counts_jobs_that_never_ran() -> Generator[StorageType, None, None]:
+    """A rescue counts an attempt for each job of a lost worker, even if the job never ran."""
     real = maintenance._take_back
 
     def take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> Any:
@@ -175,27 +175,27 @@ def counts_what_never_began() -> Generator[StorageType, None, None]:
 
 
 @contextmanager
-def notes_no_beginning() -> Generator[StorageType, None, None]:
-    """Workers start whatever they have claimed without having it noted."""
+def starts_without_a_mark() -> Generator[StorageType, None, None]:
+    """Workers start claimed jobs without marking them as started."""
     with mock.patch.object(ClaimedJob, "needs_start_mark", False):
         yield MemoryQueueStorage
 
 
-class BeginsWhatIsOver(MemoryQueueStorage):
+class MarksEndedLeases(MemoryQueueStorage):
     async def mark_started(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
         await super().mark_started(worker, leases)
         return [True] * len(leases)
 
 
 @contextmanager
-def begins_what_is_over() -> Generator[StorageType, None, None]:
-    """Each worker that asks may begin, be the lease over or not."""
-    yield BeginsWhatIsOver
+def marks_ended_leases() -> Generator[StorageType, None, None]:
+    """`mark_started` allows every start, even under a lease that has ended."""
+    yield MarksEndedLeases
 
 
 @contextmanager
 def doubles_keys() -> Generator[StorageType, None, None]:
-    """A unique key is free again as soon as its job is claimed."""
+    """A unique key is free as soon as its job is claimed."""
     real = settle_and_claim._claim_one
 
     def claim(store: Store, worker: UUID, row: Row, now: int) -> ClaimedJob:
@@ -209,7 +209,7 @@ def doubles_keys() -> Generator[StorageType, None, None]:
 
 @contextmanager
 def aborts_by_force() -> Generator[StorageType, None, None]:
-    """An abort ends a running job at once, and leaves it running."""
+    """An abort ends a running job at once, while its handler runs on."""
     real = control._abort_one
 
     def abort(store: Store, row: Row, now: int) -> Change:
@@ -225,7 +225,7 @@ def aborts_by_force() -> Generator[StorageType, None, None]:
 
 @contextmanager
 def forgets_settlements() -> Generator[StorageType, None, None]:
-    """A settlement that is repeated, since its answer was lost, puts the job back to run again."""
+    """A settlement repeated after a lost answer makes the job pending again."""
     real = settle_and_claim._settle_one
 
     def settle(store: Store, settlement: Settlement, when: int | None, now: int) -> JobState | None:
@@ -253,13 +253,13 @@ class LosesDueJobs(MemoryQueueStorage):
 
 @contextmanager
 def loses_due_jobs() -> Generator[StorageType, None, None]:
-    """Two promotions at once each take a due job for the other's: sometimes it is promoted by neither."""
+    """Concurrent promotions sometimes leave a due job to each other: neither promotes it."""
     yield LosesDueJobs
 
 
 @contextmanager
 def runs_on_when_cut_off() -> Generator[StorageType, None, None]:
-    """A worker that could not renew its leases in time goes on with what it runs."""
+    """A worker that could not renew its leases in time keeps its jobs running."""
     with mock.patch.object(Registration, "_expired", Registration._cancel_alarm):
         yield MemoryQueueStorage
 
@@ -277,9 +277,9 @@ MUTANTS: dict[str | None, Callable[[], AbstractContextManager[StorageType]]] = {
             forgets_to_rescue,
             adds_again,
             counts_no_lost_run,
-            counts_what_never_began,
-            notes_no_beginning,
-            begins_what_is_over,
+            counts_jobs_that_never_ran,
+            starts_without_a_mark,
+            marks_ended_leases,
             doubles_keys,
             aborts_by_force,
             forgets_settlements,

@@ -1,4 +1,4 @@
-"""A simulated process: an event loop of its own, and the thread in which its heartbeat beats."""
+"""A simulated process: its own event loop and its heartbeat thread."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Limits:
-    """How many runs a process may have at once, and start within so many seconds (None: no limit)."""
+    """Limits of a process. concurrency: most runs at once; rate: (most starts, within seconds), None: no limit."""
 
     concurrency: int = 1_000_000
     rate: tuple[int, float] | None = None
 
 
 class ProcessLoop(asyncio.AbstractEventLoop):
-    """An event loop whose turns the world gives. It keeps asyncio's promise that callbacks run in the order in which
-    they were asked for, unless the world shuffles."""
+    """An event loop driven by the world. Callbacks run in the order in which they were scheduled, as in asyncio,
+    unless the world shuffles them."""
 
     def __init__(self, process: Process) -> None:
         self.process = process
@@ -96,11 +96,11 @@ class ProcessLoop(asyncio.AbstractEventLoop):
         self.call_exception_handler(context)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Do nothing: the world passes cancelled timers by."""
+        """Do nothing: the world skips cancelled timers."""
 
 
 class Process:
-    """A process: whatever its tasks do happens in its turns. skew: how far its wall clock is off, in seconds."""
+    """A simulated process. skew: error of its wall clock, in seconds."""
 
     def __init__(self, world: World, name: str, stage: Stage, *, skew: float = 0.0) -> None:
         self.world = world
@@ -112,14 +112,14 @@ class Process:
         self.dead = False
         self.pid = next(world.pids)
         self.killed: float | None = None
-        self.disturbed: float | None = None
-        """From when on it may have lost leases without having had the chance to stop."""
+        self.interrupted: float | None = None
+        """Time of the first pause or kill: from then on it may lose leases without being able to stop its runs."""
         self.held_since: float | None = None
         self.resumed = float("-inf")
         self.limits = Limits()
 
     def start(self, main: Coroutine[Any, Any, None], ended: Callable[[], None]) -> None:
-        """Run a coroutine as the process's main program. ended: called when it has returned."""
+        """Run a coroutine as the process's main program. ended: called when the coroutine has ended."""
         task = self.loop.create_task(main, name=self.name)
 
         def over(task: asyncio.Task[None]) -> None:
@@ -130,39 +130,39 @@ class Process:
         task.add_done_callback(over)
 
     def hold(self, *, thread: bool = True) -> None:
-        """Stop the process as SIGSTOP does; without its thread, it is only that the event loop is blocked."""
+        """Pause the process, as SIGSTOP does. thread: False blocks the event loop only."""
         if self.dead or self.held_since is not None:
             return
-        self.world.note(self.name, "held" if thread else "blocked")
+        self.world.note(self.name, "paused" if thread else "blocked")
         self.held_since = self.world.now
-        self._note_disturbance()
+        self._interrupt()
         self.loop.lane.held = True
         self.thread.held = thread
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume the process."""
         if self.dead or self.held_since is None:
             return
-        self.world.note(self.name, "goes on")
+        self.world.note(self.name, "resumed")
         self.held_since = None
         self.resumed = self.world.now
         self.loop.lane.held = self.thread.held = False
 
-    def _note_disturbance(self) -> None:
-        if self.disturbed is None:
-            self.disturbed = self.world.now
+    def _interrupt(self) -> None:
+        if self.interrupted is None:
+            self.interrupted = self.world.now
 
     def kill(self) -> None:
-        """End the process as SIGKILL does: nothing of it runs again, nothing is tidied up."""
+        """End the process, as SIGKILL does: none of its code runs again, nothing is cleaned up."""
         if self.dead:
             return
         self.world.note(self.name, "killed")
         self.killed = self.world.now
-        self._note_disturbance()
+        self._interrupt()
         self.bury()
 
     def bury(self) -> None:
-        """Throw away the coroutines of a process that is over. What they do on their way out reaches nobody."""
+        """Discard the coroutines of an ended process. Their clean-up has no effect on the world."""
         self.dead = True
         for lane in (self.loop.lane, self.thread):
             lane.dead = True
@@ -173,7 +173,7 @@ class Process:
         events._set_running_loop(self.loop)
         self.world.burying = True
         try:
-            # A coroutine may start another task on its way out, which is thrown away with the next round.
+            # A coroutine may start another task while it is closed; the next round discards that task.
             while tasks := [task for task in self.loop.tasks if not task.done() and task._log_destroy_pending]:  # type: ignore[attr-defined]
                 for task in tasks:
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -186,7 +186,7 @@ class Process:
 def _close(task: asyncio.Task[Any]) -> None:
     coroutine = task.get_coro()
     assert coroutine is not None
-    for _ in range(100):  # each await in a `finally` refuses to end once
+    for _ in range(100):  # each await in a `finally` raises RuntimeError once
         with contextlib.suppress(RuntimeError):
             coroutine.close()
             return

@@ -1,4 +1,4 @@
-"""What the simulated processes run: whole workers and clients, and handlers and callers that keep the journal."""
+"""The programs of simulated processes: workers and clients, whose handlers and callers write the journal."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ from .scenario import JobPlan, Scenario, WorkerPlan
 
 
 class Stage:
-    """What the programs of one schedule share. ending: the processes are to come to their end."""
+    """State shared by the programs of one schedule."""
 
     def __init__(self, scenario: Scenario, journal: Journal) -> None:
         self.scenario = scenario
         self.journal = journal
         self.served: set[str] = set()
-        """The clients whose callers know the ends of their jobs."""
+        """The clients whose callers have learned how all their jobs ended."""
 
 
 def result_of(token: int) -> str:
-    """Return what the job of a token is to result in."""
+    """Return the expected result of a token's job."""
     return f"result {token}"
 
 
 @job(queue="simulated", retry=RetryPolicy(backoff=Backoff(base=0.2, maximum=1.0)))
 async def simulated(context: JobContext, token: int) -> str:
-    """Make the pauses that are planned for the token, and end as planned."""
+    """Pause and end as the token's plan says."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, ProcessLoop)
     process = loop.process
@@ -75,11 +75,11 @@ async def simulated(context: JobContext, token: int) -> str:
 
 
 class Quit(asyncio.Event):
-    """Asks a program to come to its end."""
+    """Set to make a program end."""
 
 
 async def work(process: Process, stage: Stage, storage: QueueStorage, plan: WorkerPlan, ending: Quit) -> None:
-    """Run a worker, stopping and starting it as planned, until the program is to end."""
+    """Run a worker until `ending` is set; stop and start it as planned."""
     scenario = stage.scenario
     limiter, process.limits = _limits(process, plan)
     worker = JobQueueWorker(
@@ -93,8 +93,8 @@ async def work(process: Process, stage: Stage, storage: QueueStorage, plan: Work
         poll_interval=scenario.poll,
     )
     for kind in STATES:
-        # All workers together announce an end at most once.
-        worker.on(kind, lambda event: stage.journal.received("workers", event))
+        # At most one of all workers announces an end.
+        worker.on(kind, lambda event: stage.journal.notified("workers", event))
     loop = asyncio.get_running_loop()
     began = loop.time()
     for at, timeout in (*plan.stops, (None, 5.0)):
@@ -104,7 +104,7 @@ async def work(process: Process, stage: Stage, storage: QueueStorage, plan: Work
                 await ending.wait()
         except TimeoutError:
             pass
-        process.world.note(process.name, f"stops within {timeout} s")
+        process.world.note(process.name, f"stops with a timeout of {timeout} s")
         await worker.stop(timeout)
         if ending.is_set():
             return
@@ -129,12 +129,12 @@ def _limits(process: Process, plan: WorkerPlan) -> tuple[Limiter | None, Limits]
     return None, Limits(plan.concurrency)
 
 
-async def submit(process: Process, stage: Stage, storage: QueueStorage, number: int, ending: Quit) -> None:
-    """Add the jobs that are planned for this client and wait for their ends, until the program is to end."""
+async def call(process: Process, stage: Stage, storage: QueueStorage, number: int, ending: Quit) -> None:
+    """Add the jobs planned for this client, wait for their ends, then wait until `ending` is set."""
     scenario = stage.scenario
     client = JobQueueClient(storage, patience=scenario.patience, poll=scenario.poll)
     for kind in STATES:
-        client.on(kind, lambda event: stage.journal.received(process.name, event))
+        client.on(kind, lambda event: stage.journal.notified(process.name, event))
     while True:
         try:
             await client.start()
@@ -179,7 +179,7 @@ async def _wait(process: Process, stage: Stage, client: JobQueueClient, job: UUI
         except WaitTimeoutError:
             continue
         except JobDisabledError:
-            await asyncio.sleep(0.5)  # somebody enables it in the end
+            await asyncio.sleep(0.5)  # the operator enables it later
             continue
         except (AbortSignalJobError, JobNotFoundError) as error:
             outcome = type(error)
@@ -192,11 +192,11 @@ async def _wait(process: Process, stage: Stage, client: JobQueueClient, job: UUI
 async def _control(client: JobQueueClient, handle: JobHandle[str], plan: JobPlan) -> None:
     for pause, what in plan.controls:
         await asyncio.sleep(pause)
-        await _patiently(client, what, handle.id)
+        await _insist(client, what, handle.id)
 
 
-async def _patiently(client: JobQueueClient, what: str, job: UUID) -> None:
-    """Do something to a job until an answer comes."""
+async def _insist(client: JobQueueClient, what: str, job: UUID) -> None:
+    """Repeat a control operation until the storage answers."""
     while True:
         try:
             await getattr(client, what)(job)

@@ -1,4 +1,4 @@
-"""Who adds what and when, who works on it, and what befalls them: all of it drawn by mode and seed."""
+"""The plan of a schedule: jobs, clients, workers and faults, drawn from the mode and the seed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .weather import Outage
 from .world import World
 
 MODES = ("plain", "limits", "unique", "control", "retries", "stopping", "leaders")
-"""plain: nothing but the faults. limits: each worker has a limiter. unique: few keys, many adds. control: jobs are
-aborted, disabled, enabled, deleted, retried by hand. retries: handlers fail. stopping: workers are stopped and started
-again, in outages too. leaders: jobs for later, and leaders that are held."""
+"""plain: only faults. limits: each worker has a limiter. unique: many adds share few unique keys. control: clients
+abort, disable, enable, retry and delete jobs. retries: handlers fail. stopping: workers are stopped and started again,
+also during outages. leaders: many jobs are delayed, several workers compete for the maintenance."""
 
 
 @attrs.frozen(kw_only=True)
 class JobPlan:
-    """One job. pieces: how many pauses of `piece` seconds its handler makes. failures: in how many attempts it raises.
-    stubborn: seconds for which its handler goes on after it was told to stop. controls: what is done to it when."""
+    """One job. pieces: number of pauses of its handler, of `piece` seconds each. failures: number of failing attempts.
+    stubborn: seconds that its handler runs on after it was told to stop. controls: (pause before it, operation)."""
 
     token: int
     client: int
@@ -35,7 +35,7 @@ class JobPlan:
 
 @attrs.frozen(kw_only=True)
 class WorkerPlan:
-    """One worker process: when it starts, and when and how its worker is stopped and started again."""
+    """One worker process. start: when it starts, in seconds. stops: when its worker is stopped and started again."""
 
     start: float
     concurrency: int
@@ -46,7 +46,7 @@ class WorkerPlan:
 
 @attrs.frozen(kw_only=True)
 class Blow:
-    """A blow of fate to a process: 'hold' or 'block' it for some seconds, or 'kill' it and start another after them."""
+    """A fault of one process. kind: 'hold' (pause) or 'block' it for `seconds`, or 'kill' and replace it after them."""
 
     at: float
     kind: str
@@ -56,7 +56,7 @@ class Blow:
 
 @attrs.frozen(kw_only=True)
 class Scenario:
-    """A whole schedule's plan. lost_after, beat, poll: of all workers. rough: how bad the weather is."""
+    """The plan of a schedule. lost_after, beat, poll: options of workers, in seconds. rough: scale of fault rates."""
 
     mode: str
     jobs: tuple[JobPlan, ...]
@@ -74,7 +74,7 @@ class Scenario:
 
 
 def draw_scenario(world: World, mode: str) -> Scenario:
-    """Draw a plan."""
+    """Draw the plan of a schedule."""
     rng = world.random
     clients = rng.randint(1, 2)
     lost_after = rng.choice((1.5, 3.0, 6.0))
@@ -90,7 +90,7 @@ def draw_scenario(world: World, mode: str) -> Scenario:
         start = rng.uniform(0.0, calm_at)
         outages.append(Outage(start, min(start + rng.uniform(0.1, 1.5 * lost_after), calm_at)))
     if rng.random() < 0.3:
-        # One is cut off for longer than its lease, and the others may take its jobs meanwhile.
+        # One worker may be cut off for longer than its lease, so that the others run its jobs.
         start = rng.uniform(0.0, 2.0)
         outages.append(Outage(start, min(start + rng.uniform(0.5, 2.5) * lost_after, calm_at), rng.choice(names)))
     return Scenario(

@@ -1,4 +1,4 @@
-"""One schedule: the scenario of a seed, played to its end, and the promises that were broken in it."""
+"""One schedule: plays the scenario of a seed to its end and collects the violations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .channel import Channel, SimulatedNotifier
 from .journal import Journal, Violation
 from .machine import machine_of
 from .process import Process
-from .programs import Quit, Stage, submit, work
+from .programs import Quit, Stage, call, work
 from .scenario import MODES, Blow, Scenario, draw_scenario
 from .truth import Truth
 from .verdict import judge
@@ -27,9 +27,9 @@ from .weather import Weather
 from .world import Lane, Step, World
 
 LONGEST = 300.0
-"""Seconds of virtual time after the weather has calmed down in which all must come to its end."""
+"""Seconds of virtual time within which all jobs and processes must end once the faults have stopped."""
 STEPS = 200_000
-"""Steps of one schedule at most: one that goes round in circles is found by that."""
+"""Most steps of one schedule; a schedule that loops exceeds it."""
 
 StorageType = Callable[..., MemoryQueueStorage]
 
@@ -48,11 +48,11 @@ class Outcome:
     steps: int
     seconds: float
     recovery: float
-    """The longest time from the last heartbeat of a holder to the end of its lease, in virtual seconds."""
+    """The longest time between the last heartbeat of a lost worker and the rescue of a job, in virtual seconds."""
     trace: list[tuple[float, str, str, tuple[Any, ...]]] = attrs.field(repr=False)
 
     def lines(self) -> list[str]:
-        """Return the trace, a line for each thing that happened."""
+        """Return the trace, one line per event."""
         return [
             f"{when:9.4f}  {who:<10}  {what % details if details else what}" for when, who, what, details in self.trace
         ]
@@ -61,12 +61,15 @@ class Outcome:
 def play(
     seed: int, *, mode: str | None = None, storage_type: StorageType = MemoryQueueStorage, verbose: bool = False
 ) -> Outcome:
-    """Play the schedule of a seed, within `simulated_machine`. mode: default is by seed. verbose: trace logs too."""
+    """Play the schedule of a seed. Use within `simulated_machine`.
+
+    mode: None lets the seed choose. verbose: write log messages into the trace too.
+    """
     return Schedule(seed, mode or MODES[seed % len(MODES)], storage_type).play(verbose=verbose)
 
 
 class Schedule:
-    """All that takes part in one schedule."""
+    """The world, storage and processes of one schedule."""
 
     def __init__(self, seed: int, mode: str, storage_type: StorageType) -> None:
         self._seed = seed
@@ -88,8 +91,8 @@ class Schedule:
         self._ending = False
 
     def play(self, *, verbose: bool = False) -> Outcome:
-        """Play it and judge it."""
-        with machine_of(self.world), _listening(self.world, verbose):
+        """Play the schedule and judge it."""
+        with machine_of(self.world), _logging(self.world, verbose):
             try:
                 self._play()
             finally:
@@ -111,9 +114,9 @@ class Schedule:
             self._at(blow.at, self._strike, blow)
         self._at(scenario.calm_at, self._enable)
         if not world.run(self._done, before=scenario.calm_at + LONGEST, steps=STEPS):
-            self._stuck("jobs or callers have not come to their end")
+            self._stuck("jobs or callers have not ended")
             return
-        world.note("world", "all jobs are over; every process is asked to end")
+        world.note("world", "all jobs have ended; every process is asked to end")
         self._ending = True
         for process, ending in self._quits.items():
             self._at(world.now, ending.set, lane=process.loop.lane)
@@ -126,9 +129,7 @@ class Schedule:
     def _start_client(self, number: int) -> None:
         process = self._process(f"client-{number}")
         ending = self._quits[process] = Quit()
-        process.start(
-            submit(process, self.stage, self._channel(process), number, ending), partial(self._ended, process)
-        )
+        process.start(call(process, self.stage, self._channel(process), number, ending), partial(self._ended, process))
 
     def _start_worker(self, number: int, life: int = 0) -> None:
         process = self._process(f"worker-{number}", life)
@@ -139,7 +140,7 @@ class Schedule:
         process.start(work(process, self.stage, self._channel(process), plan, ending), partial(self._ended, process))
 
     def _process(self, name: str, life: int = 0) -> Process:
-        """Make a process; a life after the first takes the place of the one before. Wall clocks may be wrong."""
+        """Make a process, or replace a killed one (life > 0). Its wall clock may be wrong."""
         skew = self.world.random.choice((0.0, 0.0, -7200.0, 7200.0))
         process = Process(self.world, f"{name}.{life}" if life else name, self.stage, skew=skew)
         self.processes[name] = process
@@ -160,14 +161,14 @@ class Schedule:
             self._at(self.world.now + blow.seconds, process.resume)
             return
         process.kill()
-        self.notifier.entered = [each for each in self.notifier.entered if each.process is not process]
+        self.notifier.subscriptions = [each for each in self.notifier.subscriptions if each.process is not process]
         if blow.victim.startswith("worker"):
             life = 1 + int(process.name.partition(".")[2] or 0)
             number = int(blow.victim.partition("-")[2])
             self._at(self.world.now + blow.seconds, self._start_worker, number, life)
 
     def _enable(self) -> None:
-        """Enable what was disabled, as an operator would, from when the weather has calmed down."""
+        """Enable disabled jobs every second, as an operator would."""
         disabled = [job for job, row in self.truth.store.jobs.items() if row.state is JobState.DISABLED]
         if disabled:
             self.truth.asking = "operator"
@@ -175,7 +176,7 @@ class Schedule:
         self._at(self.world.now + 1.0, self._enable)
 
     def _done(self) -> bool:
-        """Return whether every caller knows the end of its job, and every job has ended."""
+        """Return whether every job has ended and every caller has learned how."""
         if self.world.now < self.scenario.calm_at or self.truth.asked_under_way:
             return False
         for number in range(self.scenario.clients):
@@ -210,8 +211,8 @@ class Schedule:
         )
 
 
-class _Listener(logging.Handler):
-    """Takes what jobq logs into the trace, and what it did not expect into the world's errors."""
+class _LogHandler(logging.Handler):
+    """Writes log messages of jobq into the trace, and logged exceptions into the world's errors."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -227,9 +228,9 @@ class _Listener(logging.Handler):
 
 
 @contextmanager
-def _listening(world: World, verbose: bool) -> Generator[None, None, None]:
+def _logging(world: World, verbose: bool) -> Generator[None, None, None]:
     logger = logging.getLogger("jobq")
-    listener = _Listener(world)
+    listener = _LogHandler(world)
     before = logger.level, logger.propagate
     logger.setLevel(logging.INFO if verbose else logging.ERROR)
     logger.propagate = False

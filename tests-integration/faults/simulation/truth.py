@@ -1,7 +1,7 @@
-"""What the storage really holds: every operation on it passes here, and is looked at before and after.
+"""What the storage holds: every operation passes through here, and the state is compared before and after.
 
-The checks here ask nothing of the storage that it could get wrong in the same way: who is alive is reckoned from the
-beats that took effect, and a lease is over when its row is.
+The checks do not rely on what the storage could itself get wrong: a worker is alive by the beats that took effect, and
+a lease ends when its row leaves the running jobs.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from .world import World
 
 @attrs.define(eq=False)
 class Lease:
-    """One claim of one job. is_noted: whether its run must be noted before it starts; noted: when it was. ended_by: the
-    operation that ended it; state: of the job then, None if it was deleted; silent: seconds since the last
-    heartbeat of its worker, if it was rescued."""
+    """One claim of one job. needs_mark: whether its run must be marked as started first; marked: when it was. ended_by:
+    the operation that ended it; state: of the job then, None if it was deleted; silent: seconds since its worker's last
+    heartbeat, if it was rescued."""
 
     number: int
     job: UUID
     worker: UUID
-    begun: float
+    claimed: float
     attempt: int
-    is_noted: bool
-    noted: float | None = None
+    needs_mark: bool
+    marked: float | None = None
     ended: float | None = None
     ended_by: str | None = None
     state: JobState | None = None
@@ -43,7 +43,7 @@ class Lease:
 
 
 class Truth:
-    """Watches a memory storage. asking: the process whose call takes effect."""
+    """Checks each operation of a memory storage. asking: name of the process whose call takes effect."""
 
     def __init__(self, world: World, storage: MemoryQueueStorage, journal: Journal) -> None:
         self._world = world
@@ -51,24 +51,24 @@ class Truth:
         self._journal = journal
         self._alive: dict[UUID, float] = {}
         self._claims: Counter[UUID] = Counter()
-        """How often each job was claimed, less the times that it was handed back uncounted, or was rescued before its
-        start was marked."""
+        """Number of claims of each job, less those handed back uncounted and those rescued before their run was marked
+        as started."""
         self._beaten: dict[UUID, float] = {}
         self._hearts: dict[UUID, Any] = {}
         self.store = storage._store
         self.leases: dict[int, Lease] = {}
         self.asking = "the world"
         self.asked_under_way = 0
-        """What clients asked for and has not taken effect yet."""
+        """Number of client calls that have not taken effect yet."""
         self.asked: defaultdict[UUID, Counter[str]] = defaultdict(Counter)
-        """How often which control operation changed a job."""
+        """How often each control operation changed a job."""
 
     def open(self) -> None:
         """Open the storage."""
         _at_once(self._storage.open())
 
     def perform(self, name: str, args: Sequence[Any], options: dict[str, Any]) -> Any:
-        """Have the storage do something, now."""
+        """Run an operation of the storage now, and check what it did."""
         before = dict(self.store.running)
         answer = _at_once(getattr(self._storage, name)(*args, **options))
         if name not in _READING:
@@ -77,19 +77,19 @@ class Truth:
         return answer
 
     def beat(self, worker: WorkerInfo, stats: WorkerStats) -> bool:
-        """Let a worker's heartbeat beat."""
+        """Run a beat of a worker's heartbeat."""
         heartbeat = self._hearts.get(worker.id)
         if heartbeat is None:
             heartbeat = self._hearts[worker.id] = self._storage.heartbeat(worker)
         alive: bool = heartbeat.beat(stats)
         if alive:
             if worker.id not in self._alive:
-                self._journal.violated(WrongInside.LOST_LIVES, f"worker {worker.id} was taken for lost, and beats")
+                self._journal.violated(WrongInside.LOST_LIVES, f"worker {worker.id} was lost, and its beat succeeds")
             self._lives(worker)
         return alive
 
     def most_attempts(self, job: UUID) -> int:
-        """Return how many attempts a job may have had: if it was disabled in its last, enabling gives it one more."""
+        """Return the most attempts that a job may have: one more for each time it was enabled."""
         row = self.store.jobs.get(job)
         return 0 if row is None else row.job.max_attempts + self.asked[job]["enable"]
 
@@ -102,7 +102,7 @@ class Truth:
         self._alive[worker.id] = self._world.now + worker.lost_after
 
     def is_held(self, lease: int, job: UUID) -> bool:
-        """Say whether a lease is held now."""
+        """Return whether a lease is held now."""
         row = self.store.running.get(lease)
         return row is not None and row.job.id == job
 
@@ -144,20 +144,20 @@ class Truth:
                 self._claimed(lease, row, now)
         if len({row.job.id for row in running.values()}) < len(running):
             twice = [job for job, times in Counter(row.job.id for row in running.values()).items() if times > 1]
-            self._journal.violated(Wrong.DOUBLY_OWNED, f"jobs {twice} are under two leases")
+            self._journal.violated(Wrong.DOUBLY_OWNED, f"jobs {twice} have two leases")
 
     def _rescued(self, lease: Lease, attempt: int) -> None:
-        """Look at how many attempts count once a lease was taken from a lost worker."""
-        if lease.is_noted and lease.noted is None:
+        """Check the number of counted attempts after a rescue."""
+        if lease.needs_mark and lease.marked is None:
             self._claims[lease.job] -= 1
         if attempt != self._claims[lease.job]:
             self._journal.violated("attempt miscounted", f"{lease} was rescued, and {attempt} attempts count")
 
     def _claimed(self, lease: int, row: Any, now: float) -> None:
         assert row.worker is not None
-        # A first attempt that may be followed by others counts from here on; all else once it is noted to run.
-        is_noted = row.attempt > 1 or row.job.max_attempts == 1
-        self.leases[lease] = Lease(lease, row.job.id, row.worker, now, row.attempt, is_noted)
+        # The first of several attempts counts from the claim on; any other once it is marked as started.
+        needs_mark = row.attempt > 1 or row.job.max_attempts == 1
+        self.leases[lease] = Lease(lease, row.job.id, row.worker, now, row.attempt, needs_mark)
         self._world.note(self.asking, "claims %s as attempt %d under lease %d", row.job.id, row.attempt, lease)
         if self._alive.get(row.worker, 0.0) <= now:
             self._journal.violated("claimed by the lost", f"worker {row.worker} claimed lease {lease}")
@@ -179,7 +179,7 @@ class Truth:
         elif name == "settle_and_claim":
             self._check_settled(args[1], answer)
         elif name == "mark_started":
-            self._check_begun(*args, answer)
+            self._check_started(*args, answer)
         elif name in _CONTROL:
             for change in answer:
                 self._world.note(self.asking, "%ss %s: %s to %s", name, change.id, change.before, change.after)
@@ -196,14 +196,14 @@ class Truth:
             if doubled := [key for key, times in keys.items() if times > 1]:
                 self._journal.violated(Wrong.KEY_DOUBLED, f"{doubled}")
 
-    def _check_begun(self, worker: UUID, leases: Sequence[tuple[UUID, int]], answer: Sequence[bool]) -> None:
+    def _check_started(self, worker: UUID, leases: Sequence[tuple[UUID, int]], answer: Sequence[bool]) -> None:
         for (job, number), stands in zip(leases, answer, strict=True):
             lease = self.leases[number]
-            self._world.note(self.asking, "begins under lease %d: %s", number, stands)
+            self._world.note(self.asking, "marks lease %d as started: %s", number, stands)
             if stands != (lease.ended is None and (lease.job, lease.worker) == (job, worker)):
-                self._journal.violated("begun without the lease", f"{self.asking} was told {stands} of {lease}")
-            elif stands and lease.noted is None:
-                lease.noted = self._world.now
+                self._journal.violated("started without the lease", f"{self.asking} was told {stands} of {lease}")
+            elif stands and lease.marked is None:
+                lease.marked = self._world.now
 
     def _check_settled(self, settlements: Sequence[Settlement], answer: SettleAndClaimResult) -> None:
         for settlement, state in zip(settlements, answer.settled, strict=True):
@@ -217,11 +217,11 @@ _READING = frozenset(
 )
 _CONTROL = frozenset({"abort", "abort_run", "retry", "disable", "enable", "delete"})
 BY_CLIENTS = _CONTROL | {"add"}
-"""What clients ask for, and what puts jobs back that had come to their end."""
+"""The operations of clients; some of them make ended jobs pending again."""
 
 
 def _at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that never waits, as the memory storage's are."""
+    """Run a coroutine that never waits; none of the memory storage's does."""
     try:
         coroutine.send(None)
     except StopIteration as end:

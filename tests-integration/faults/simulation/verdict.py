@@ -1,4 +1,4 @@
-"""At the end of a schedule: its history, for the checker that all fault tests share, and what only a plan can tell."""
+"""The verdict on a schedule: the checker that all fault tests share, and checks that need the schedule's plan."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .truth import Truth
 
 
 def judge(scenario: Scenario, truth: Truth, journal: Journal, processes: Collection[Process]) -> None:
-    """Note every promise that was not kept in the journal."""
+    """Record every broken promise in the journal."""
     retried, removed = truth.jobs_that_were("retry"), truth.jobs_that_were("delete")
     stopped = truth.jobs_that_were("abort") | truth.jobs_that_were("disable")
     found = history.check(
@@ -45,8 +45,8 @@ def judge(scenario: Scenario, truth: Truth, journal: Journal, processes: Collect
 def _history(
     truth: Truth, journal: Journal, processes: Collection[Process], removed: Collection[UUID]
 ) -> history.History:
-    # Of a job that was deleted nothing is left to tell by; and a duplicate of its add that was under way for long may
-    # bring it back, for which nobody waits then.
+    # Deleted jobs are left out: their rows are gone, and a late duplicate of the add may make a job again that nobody
+    # waits for.
     alive = {process.name for process in processes if process.killed is None}
     promised: dict[str, set[UUID]] = {}
     for client, job, _ in journal.results:
@@ -85,21 +85,23 @@ def _history(
         events=[event for event in journal.events if event.job not in removed],
         promised=promised,
         killed={process.pid: process.killed for process in processes if process.killed is not None},
-        troubled={
-            process.pid: [(process.disturbed, float("inf"))] for process in processes if process.disturbed is not None
+        interrupted={
+            process.pid: [(process.interrupted, float("inf"))]
+            for process in processes
+            if process.interrupted is not None
         },
-        begun={lease.number for lease in truth.leases.values() if lease.noted is not None},
+        start_marked={lease.number for lease in truth.leases.values() if lease.marked is not None},
     )
 
 
 def _final(truth: Truth, row: Any) -> history.Final:
     final = history.Final.of(row.record())
-    # A job that was disabled in its last attempt and is enabled may run once more.
+    # A job that was disabled in its last attempt runs once more after it is enabled.
     return attrs.evolve(final, max_attempts=max(final.max_attempts, truth.most_attempts(final.job)))
 
 
 def _judge_end(scenario: Scenario, truth: Truth, journal: Journal, row: Any) -> None:
-    """Look for a cause of an end that was not a completion."""
+    """Check that a job that did not complete had a cause for its end."""
     job = row.job.id
     plan = scenario.jobs[decode(row.job.arguments)["token"]]
     if row.state is JobState.ABORTED and not truth.asked[job]["abort"]:
@@ -118,7 +120,7 @@ def _judge_end(scenario: Scenario, truth: Truth, journal: Journal, row: Any) -> 
 
 
 def _judge_results(truth: Truth, journal: Journal, left_out: Collection[UUID]) -> None:
-    """Compare what each waiter was told with how the job stands."""
+    """Compare what each waiter was told with the job's state."""
     for who, job, told in journal.results:
         row = truth.store.jobs.get(job)
         if row is None or job in left_out:
@@ -129,4 +131,4 @@ def _judge_results(truth: Truth, journal: Journal, left_out: Collection[UUID]) -
             JobState.ABORTED: told is AbortSignalJobError,
         }
         if told is JobNotFoundError or not fits.get(row.state, False):
-            journal.violated(Wrong.WRONG_RESULT, f"{who} was told {told!r} of job {job}, which is {row.state}")
+            journal.violated(Wrong.WRONG_RESULT, f"{who} was told {told!r} for job {job}, which is {row.state}")

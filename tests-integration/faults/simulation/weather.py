@@ -1,4 +1,4 @@
-"""What goes wrong between a process and the storage, drawn by the seed, until the weather calms down."""
+"""Faults between the processes and the storage, drawn from the seed. They stop at a planned time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from .world import World
 
 
 class Fate(NamedTuple):
-    """The fate of one call. effect: seconds until it takes effect, None for never; answer: seconds until the
-    caller gets an answer; answered: whether that is the real one, or an error that the storage is away."""
+    """The fate of one call. effect: seconds until it takes effect, None: never. answer: seconds until the caller gets
+    an answer. answered: True for the storage's answer, False for StorageUnavailableError."""
 
     effect: float | None
     answer: float
@@ -17,7 +17,7 @@ class Fate(NamedTuple):
 
 
 class Outage(NamedTuple):
-    """From when to when nothing gets through between the storage and a process (None: all of them)."""
+    """A time in which no call of a process reaches the storage. victim: name of the process, None: all of them."""
 
     start: float
     end: float
@@ -25,10 +25,12 @@ class Outage(NamedTuple):
 
 
 class Weather:
-    """refused, lost, late, slow: how likely a call never arrives, is done but not answered, is done long after its
-    caller was told that the storage is away, or is answered just within the time limit. deaf: how likely a
-    notification is lost. limit: seconds after which a caller gives up. outages: from when to when nothing gets through,
-    and to whom: to all processes, or to one."""
+    """Draws the fate of calls and notifications.
+
+    refused, lost, late, slow: probability that a call never arrives, takes effect without an answer, takes effect after
+    its caller was told that the storage is unavailable, or is answered just within the time limit. deaf: probability
+    that a notification is lost. limit: seconds after which a caller gives up. calm_at: when the faults stop.
+    """
 
     def __init__(self, world: World, *, rough: float, limit: float, calm_at: float) -> None:
         draw = world.random.random
@@ -45,16 +47,16 @@ class Weather:
 
     @property
     def calm(self) -> bool:
-        """Whether all goes well from now on."""
+        """Whether the faults have stopped."""
         return self._world.now >= self.calm_at
 
     def away(self, process: str) -> bool:
-        """Say whether nothing gets through to this process, in whichever of its lives, at this moment."""
+        """Return whether an outage separates this process, or one that replaced it, from the storage now."""
         now, name = self._world.now, process.partition(".")[0]
         return any(each.start <= now < each.end and each.victim in (None, name) for each in self.outages)
 
     def fate(self, process: str) -> Fate:
-        """Draw what becomes of a call that a process makes now."""
+        """Draw the fate of a call that a process makes now."""
         draw = self._draw
         way, back = 0.004 * draw(), 0.004 * draw()
         if self.calm:
@@ -69,7 +71,7 @@ class Weather:
             return Fate(way, self.limit if draw() < 0.3 else way + back, False)
         kind -= self.lost
         if kind < self.late:
-            # The connection broke, and the server goes on by itself: for a moment, or for many seconds.
+            # The connection broke, and the server finishes the call alone: after a moment, or after many seconds.
             answer = self.limit if draw() < 0.5 else way
             return Fate(answer + way + (0.1 if draw() < 0.5 else 12.0) * draw(), answer, False)
         kind -= self.late
@@ -78,6 +80,6 @@ class Weather:
             return Fate(answer * draw(), answer, True)
         return Fate(way, way + back, True)
 
-    def delivers(self, process: str) -> bool:
+    def notifies(self, process: str) -> bool:
         """Draw whether a notification reaches a process."""
         return self.calm or (not self.away(process) and self._draw() >= self.deaf)

@@ -1,8 +1,7 @@
-"""Virtual time, and who goes on next.
+"""Virtual time, and the choice of what runs next.
 
-The world has lanes: a lane is what runs one thing after the other, as an event loop or a thread does. At each step the
-seed draws one of the lanes that have something to do, and lets it do one thing. Nothing sleeps: when no lane has
-anything to do, time jumps to the next moment at which one has.
+The world has lanes. A lane runs one task after the other, as an event loop or a thread does. Each step draws one of the
+lanes that have a task and runs that task. Nothing sleeps: when no lane has a task, time jumps to the next timer.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 EPOCH = 1_800_000_000.0
-"""Seconds from 1970 to the start of each world."""
+"""Start of each world, in seconds since 1970."""
 
 
 class Task(Protocol):
-    """Something to do once: an `asyncio.Handle`, or a `Step`."""
+    """A task of a lane: an `asyncio.Handle` or a `Step`."""
 
     def _run(self) -> object: ...
     def cancelled(self) -> bool: ...
 
 
 class Step:
-    """Something to do that belongs to no event loop."""
+    """A call that belongs to no event loop."""
 
     __slots__ = ("_args", "_call", "_off")
 
@@ -41,16 +40,16 @@ class Step:
         self._call(*self._args)
 
     def cancel(self) -> None:
-        """Do it never."""
+        """Cancel the call."""
         self._off = True
 
     def cancelled(self) -> bool:
-        """Say whether it was cancelled."""
+        """Return whether the call was cancelled."""
         return self._off
 
 
 class Lane:
-    """What does one thing after the other. held: it does nothing, and what comes due waits. dead: it never will."""
+    """Runs one task after the other. held: it runs nothing, and due tasks wait. dead: it never runs again."""
 
     __slots__ = ("dead", "held", "loop", "name", "ready")
 
@@ -63,7 +62,7 @@ class Lane:
 
 
 class World:
-    """One schedule's time, lanes and seed. shuffle: a lane takes what is ready in any order, not as it came."""
+    """One schedule's time, lanes and seed. shuffle: a lane runs its ready tasks in any order."""
 
     def __init__(self, seed: int, *, shuffle: bool = False) -> None:
         self.random = random.Random(seed)
@@ -75,38 +74,38 @@ class World:
         self.trace: list[tuple[float, str, str, tuple[Any, ...]]] = []
         self.errors: list[str] = []
         self.burying = False
-        """A process that is over is thrown away just now: what it says counts for nothing."""
+        """An ended process is being discarded: its log messages are ignored."""
         self._timers: list[tuple[float, int, Lane, Task]] = []
         self._count = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def clock(self) -> float:
-        """Return the storage's time: seconds since 1970."""
+        """Return the storage's time, in seconds since 1970."""
         return EPOCH + self.now
 
     def lane(self, name: str, loop: asyncio.AbstractEventLoop | None = None) -> Lane:
-        """Make a lane."""
+        """Add a lane."""
         lane = Lane(name, loop)
         self.lanes.append(lane)
         return lane
 
     def at(self, when: float, lane: Lane, task: Task) -> None:
-        """Let a lane do something at a moment of virtual time."""
+        """Run a task in a lane at a moment of virtual time."""
         self._count += 1
         heapq.heappush(self._timers, (when, self._count, lane, task))
 
     def after(self, seconds: float, lane: Lane, call: Callable[..., object], *args: Any) -> Step:
-        """Let a lane call something in so many seconds."""
+        """Call a function in a lane after some seconds of virtual time."""
         step = Step(call, *args)
         self.at(self.now + seconds, lane, step)
         return step
 
     def note(self, who: str, what: str, *details: Any) -> None:
-        """Write a line of the trace; the details are shown only when somebody reads it."""
+        """Write a line of the trace; `details` are formatted only when the trace is read."""
         self.trace.append((self.now, who, what, details))
 
     def step(self) -> bool:
-        """Do one thing; False if nothing is left to do, ever."""
+        """Run one task. Return False if no task is left."""
         timers = self._timers
         while True:
             while timers and timers[0][0] <= self.now:
@@ -125,11 +124,11 @@ class World:
         if self.shuffle and len(ready) > 1:
             ready.rotate(-int(draw() * len(ready)))
         task = ready.popleft()
-        # Computing takes time too: some microseconds, so that what is due comes between.
+        # Computing takes some microseconds too, so that timers fall due between two tasks.
         self.now += draw() * 4e-5
         self.steps += 1
         if not task.cancelled():
-            # Only where it changes, since it is slow; what belongs to no loop does not ask for the running one.
+            # Set only when it changes, because it is slow; a Step does not use the running loop.
             loop = lane.loop
             if loop is not None and loop is not self._loop:
                 events._set_running_loop(loop)
@@ -138,7 +137,7 @@ class World:
         return True
 
     def run(self, until: Callable[[], bool], *, before: float, steps: int) -> bool:
-        """Go on until something holds; False if it does not by that moment, or after so many steps."""
+        """Run until `until` holds. Return False if it does not by the moment `before`, or within `steps` steps."""
         most = self.steps + steps
         try:
             while not until():
