@@ -27,10 +27,6 @@ ROOT = Path(__file__).parents[2]
 
 COVERED = (
     ".",
-    ":(exclude)docs/guides/declare.md",
-    ":(exclude)packages/jobq-core",
-    ":(exclude)packages/jobq-server",
-    ":(exclude)packages/jobq-storage-sqlite",
     ":(exclude)tests-integration/faults",
 )
 """The paths that are checked by default, as git's pathspecs."""

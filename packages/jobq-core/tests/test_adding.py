@@ -152,7 +152,7 @@ def test_bad_arguments_are_refused() -> None:
 
 
 @pytest.mark.parametrize("value", [plain, 7, None, "plain", object()], ids=lambda value: type(value).__name__)
-def test_what_is_no_job_value_is_refused(value: Any) -> None:
+def test_a_value_that_is_not_a_job_is_refused(value: Any) -> None:
     with pytest.raises(ConfigurationError):
         new_job(new_id(), value, "default", {})
 

@@ -36,7 +36,7 @@ class Silent:
     ],
     ids=["span", "patience", "base", "maximum", "factor", "retention"],
 )
-def test_what_is_no_number_of_seconds_is_refused(use: Callable[[Any], object], value: Any) -> None:
+def test_anything_but_a_number_of_seconds_is_refused(use: Callable[[Any], object], value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"gap|base|maximum|factor|failed"):
         use(value)
 
@@ -54,25 +54,25 @@ def test_a_timedelta_out_of_range_is_refused(check: Callable[[Any, str], float],
         check(value, "gap")
 
 
-def test_zero_is_no_positive_time() -> None:
+def test_zero_is_refused_as_a_positive_time() -> None:
     assert check_seconds(timedelta(0), "gap") == 0
     with pytest.raises(ConfigurationError, match="more than 0 seconds"):
         check_positive_seconds(timedelta(0), "gap")
 
 
-def test_a_jitter_that_is_no_truth_value_is_refused() -> None:
+def test_a_jitter_that_is_not_a_bool_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="jitter must be True or False"):
         Backoff(jitter="no")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [True, 1.0, "1", -1, 10**5000, Silent()], ids=lambda value: short_repr(value)[:20])
-def test_what_is_no_count_is_refused(value: Any) -> None:
+def test_anything_but_a_count_is_refused(value: Any) -> None:
     with pytest.raises(ConfigurationError, match="slots must be a whole number, 0 or more and at most 10, not"):
         check_count(value, "slots", most=10)
 
 
 @pytest.mark.parametrize("value", [5, None, "mail", b"mail", object()], ids=lambda value: short_repr(value)[:20])
-def test_what_is_no_collection_is_refused_with_an_example(value: Any) -> None:
+def test_anything_but_a_collection_is_refused_with_an_example(value: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"tags must be several, as in tags=\['mail'\], not"):
         check_list(value, "tags", "tags=['mail']")
 
@@ -103,7 +103,7 @@ def test_a_retry_outside_the_years_of_utc_is_refused(moment: datetime) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b'"\\ud800"', b"1e999", b"[" * 100_000, "nul"])
-def test_stored_json_that_is_none_is_told_from_what_is(data: bytes | str) -> None:
+def test_malformed_stored_json_is_distinguished_from_valid_json(data: bytes | str) -> None:
     with pytest.raises(InvalidJobError, match="not valid JSON"):
         decode(data)
     assert isinstance(decode_or_show(data), str)

@@ -34,7 +34,7 @@ def test_a_password_in_a_misplaced_word_is_not_repeated(arguments: list[str]) ->
     assert "hidden-away" not in result.output
 
 
-def test_what_is_no_password_is_repeated() -> None:
+def test_text_without_a_password_is_repeated() -> None:
     assert "'mgirate'" in CliRunner().invoke(main, ["mgirate"]).output
     assert "db.example" in CliRunner().invoke(main, [URL]).output
 

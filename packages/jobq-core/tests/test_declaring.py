@@ -240,7 +240,7 @@ def test_names_with_an_underscore_are_refused() -> None:
             _limit: int = 10
 
 
-def test_a_private_field_that_is_no_argument_is_left_out() -> None:
+def test_a_private_field_that_is_not_an_argument_is_left_out() -> None:
     @attrs.define
     class Cached:
         number: int

@@ -213,7 +213,7 @@ def test_values_of_attrs_are_written_by_their_fields() -> None:
     assert make_decoder(Order).decode(data) == order
 
 
-def test_keys_that_are_no_text_become_text() -> None:
+def test_keys_that_are_not_text_become_text() -> None:
     assert decode(encode({1: "a", UUID(int=1): "b"}, "value", LIMIT)) == {"1": "a", str(UUID(int=1)): "b"}
 
 

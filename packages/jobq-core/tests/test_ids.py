@@ -80,7 +80,7 @@ def test_an_id_is_read_from_text() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "7", "not an id", None, 7, b"x"])
-def test_what_is_no_id_is_refused(value: object) -> None:
+def test_anything_but_an_id_is_refused(value: object) -> None:
     with pytest.raises(InvalidJobError, match="is not a job id"):
         parse_id(value)  # type: ignore[arg-type]
 

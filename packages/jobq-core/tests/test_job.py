@@ -104,7 +104,7 @@ async def test_the_body_runs_a_job_value() -> None:
     assert await definition.handler(send_receipt(7, copy_to="x")) == "7 x"
 
 
-def test_a_context_is_supplied_at_run_time_and_is_no_argument() -> None:
+def test_a_context_is_supplied_at_run_time_and_is_not_an_argument() -> None:
     definition = report.definition
     assert definition.wants_context
     assert not definition.is_async
@@ -245,7 +245,7 @@ async def test_a_body_may_be_async_and_need_no_context() -> None:
     assert await definition.handler(Ping()) == 7
 
 
-def test_a_class_without_a_body_is_a_contract() -> None:
+def test_a_class_without_execute_is_a_contract() -> None:
     assert Resize.definition.handler is None
     assert Resize.definition.kind == "resize"
     assert Resize.definition.decode_result(b"null") is None

@@ -70,7 +70,7 @@ def test_two_different_jobs_of_a_name_are_refused_with_both_places() -> None:
         Registry([send, other])
 
 
-def test_what_is_no_job_is_refused() -> None:
+def test_anything_but_a_job_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="is not a job"):
         Registry([len])
     with pytest.raises(ConfigurationError, match="is not a job"):

@@ -110,12 +110,12 @@ def test_fail_on_is_stronger_than_retry_on() -> None:
 
 @pytest.mark.parametrize("types", [ValueError, 7, "ValueError", ["ValueError"], [int], [None]], ids=repr)
 @pytest.mark.parametrize("name", ["fail_on", "retry_on"])
-def test_what_is_no_type_of_exceptions_is_refused_when_the_policy_is_made(name: str, types: Any) -> None:
+def test_anything_but_exception_types_is_refused_when_the_policy_is_made(name: str, types: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"{name} must be"):
         RetryPolicy(**{name: types})
 
 
 @pytest.mark.parametrize("backoff", [None, 5, {"base": 5}], ids=repr)
-def test_what_is_no_backoff_is_refused_when_the_policy_is_made(backoff: Any) -> None:
+def test_anything_but_a_backoff_is_refused_when_the_policy_is_made(backoff: Any) -> None:
     with pytest.raises(ConfigurationError, match="backoff must be a Backoff"):
         RetryPolicy(backoff=backoff)

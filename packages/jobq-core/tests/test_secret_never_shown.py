@@ -35,7 +35,7 @@ class Card:
 
     @number.validator
     def check(self, attribute: Any, value: str) -> None:
-        raise ValueError(f"{value!r} is no number of a card")
+        raise ValueError(f"{value!r} is not a card number")
 
 
 @attrs.frozen
@@ -44,7 +44,7 @@ class Typed:
 
     @number.validator
     def check(self, attribute: Any, value: str) -> None:
-        raise TypeError(f"{value!r} is no number of a card")
+        raise TypeError(f"{value!r} is not a card number")
 
 
 @job()
@@ -159,7 +159,7 @@ def test_the_place_is_said_up_to_the_secret(given: Job[None], place: str) -> Non
     ],
 )
 @pytest.mark.parametrize("declared", [number, color, choice, card, typed, maybe])
-def test_what_a_stranger_stored_is_refused_without_saying_it(stored: bytes, declared: Any) -> None:
+def test_foreign_stored_data_is_refused_and_not_repeated(stored: bytes, declared: Any) -> None:
     definition: JobDefinition = declared.definition
     if declared is maybe and b"token" not in stored and stored.endswith(b"}"):
         return  # a job without a token is fine, and what is not declared is not read

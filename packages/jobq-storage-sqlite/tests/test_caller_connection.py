@@ -93,7 +93,7 @@ async def test_numbers_go_on_where_the_callers_transaction_left_them(
     assert None not in await storage.get_status(jobs)
 
 
-async def test_a_batch_that_fails_takes_back_itself_and_not_the_callers_work(
+async def test_a_batch_that_fails_undoes_itself_and_not_the_callers_work(
     storage: SqliteQueueStorage, connection: aiosqlite.Connection
 ) -> None:
     await connection.execute("INSERT INTO shop VALUES (1)")

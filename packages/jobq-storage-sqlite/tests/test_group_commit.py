@@ -70,7 +70,7 @@ async def test_writes_that_queue_up_are_committed_together(storage: SqliteQueueS
     assert None not in await storage.get_status(jobs)
 
 
-async def test_an_operation_that_fails_in_a_group_takes_back_its_own_changes_only(storage: SqliteQueueStorage) -> None:
+async def test_an_operation_that_fails_in_a_group_undoes_its_own_changes_only(storage: SqliteQueueStorage) -> None:
     gate = Gate(storage)
     await gate.entered.wait()
     good, bad = new_job(), new_job(priority=2**70)

@@ -91,7 +91,7 @@ def test_a_text_that_may_hold_a_password_is_not_repeated(url: str) -> None:
 
 
 @pytest.mark.parametrize("path", [":memory:", "", ".", "file:jobs.db?mode=memory"])
-def test_a_path_that_is_no_file_is_refused(path: str) -> None:
+def test_a_path_that_is_not_a_file_is_refused(path: str) -> None:
     with pytest.raises(ConfigurationError, match="memory://"):
         SqliteQueueStorage(path)
 
@@ -142,7 +142,7 @@ async def test_the_writer_has_the_synchronous_setting(path: Path, synchronous: A
     assert settings == ["wal", level]
 
 
-async def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_refused_and_left_alone(path: Path) -> None:
     path.write_bytes(b"Dear diary, " * 500)
     with pytest.raises(StorageError, match="not an SQLite database"):
         await SqliteQueueStorage(path).open()

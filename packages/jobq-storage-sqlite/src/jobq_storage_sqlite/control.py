@@ -92,7 +92,7 @@ def disable(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
 
 
 def enable(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
-    """Enable a disabled job, or take back a request to disable it."""
+    """Enable a disabled job, or withdraw a request to disable it."""
     if job.state is JobState.PROCESSING and job.request == StopRequest.DISABLE:
         return _request(transaction, job, None)
     if job.state is not JobState.DISABLED:

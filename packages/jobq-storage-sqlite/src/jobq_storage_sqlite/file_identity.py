@@ -55,7 +55,7 @@ class FileWarnings:
 
     def say(self, sentence: str) -> None:
         """Note a sentence, and log it if it is news."""
-        # Each connection comes upon the same trouble, and meets it again with each call.
+        # Each connection finds the same problem, at each call.
         if sentence != self.current:
             self.current = sentence
             log.warning("%s", sentence)

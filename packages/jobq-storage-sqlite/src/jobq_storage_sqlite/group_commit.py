@@ -1,7 +1,7 @@
 """Group commit: the operations that queue up while one commits are committed together.
 
-A durable commit costs the wait for the disk, whatever it holds. An operation is a plain function of a Transaction; one
-that fails takes back its own changes only.
+A durable commit costs the wait for the disk, whatever it holds. An operation is a plain function of a Transaction. An
+operation that fails undoes its own changes only.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def promote(transaction: Transaction, limit: int) -> Promotion:
 
 
 def rescue(transaction: Transaction) -> list[LostWorker]:
-    """Remove lost workers and take back their jobs."""
+    """Remove lost workers and rescue their jobs."""
     found: dict[bytes, tuple[str, float, list[RescuedJob]]] = {
         worker: (name, _silence(transaction, beat_at, beat_uptime), [])
         for worker, name, beat_at, beat_uptime in transaction.all("find_lost_workers", transaction.uptime)

@@ -1,7 +1,7 @@
 -- jobq's tables. Their names begin with jobq_, so that they can share a file with an application's own tables.
 --
 -- Ids are UUIDs as 16 bytes. Times are microseconds since 1970, UTC. n is a job's number in order of adding: a short
--- key that joins the tables. The CHECKs refuse rows that no reader could use, whoever writes them.
+-- key that joins the tables. The CHECKs refuse rows that no reader could use.
 
 -- The last number given out. Jobs, positions and leases share it: numbers rise, and none is used twice.
 CREATE TABLE jobq_sequence (
@@ -140,7 +140,7 @@ CREATE TABLE jobq_leader (
     term INTEGER NOT NULL
 ) STRICT;
 
--- How long finished jobs of a queue are kept, in microseconds; NULL: for ever.
+-- How long finished jobs of a queue are kept, in microseconds; NULL: without limit.
 CREATE TABLE jobq_retention (
     queue TEXT PRIMARY KEY,
     completed INTEGER,
