@@ -1,4 +1,4 @@
-"""Jobs as they were submitted, and as the worker that runs them has them by now."""
+"""Jobs as a client added them, and as the worker that runs them declares them after a change."""
 
 from __future__ import annotations
 

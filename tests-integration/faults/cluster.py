@@ -1,4 +1,4 @@
-"""Servers that stand together, or on a small disk: what is done to the data directory of a `ThrowawayPostgres`."""
+"""Replicated servers, and servers on a small disk: helpers that change the data directory of a `ThrowawayPostgres`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ DURABLE = {"fsync": "on", "full_page_writes": "on", "deadlock_timeout": "200ms"}
 
 
 def folder_of(server: ThrowawayPostgres) -> Path:
-    """Return the folder in which a server's sockets and, as `data`, its data directory are."""
+    """Return the folder that holds a server's sockets and its data directory, named `data`."""
     return Path(parse_qs(urlsplit(server.dsn).query)["host"][0])
 
 
 def either(*servers: ThrowawayPostgres, **options: object) -> str:
-    """Return the URL of whichever of the servers takes writes."""
+    """Return a URL that leads to the one of the servers that accepts writes."""
     hosts = ",".join(str(folder_of(server)) for server in servers)
     query = "".join(f"&{name}={value}" for name, value in options.items())
     return f"postgresql://postgres@/postgres?host={hosts}&target_session_attrs=read-write{query}"
@@ -33,7 +33,7 @@ def either(*servers: ThrowawayPostgres, **options: object) -> str:
 
 @contextmanager
 def standby_of(primary: ThrowawayPostgres) -> Iterator[ThrowawayPostgres]:
-    """Run a hot standby that follows `primary` by streaming replication, under the name 'standby'."""
+    """Run a hot standby that follows `primary` by streaming replication under the name 'standby'."""
     binaries = find()
     assert isinstance(binaries, Path), "a standby needs the server's binaries"
     with ThrowawayPostgres(settings=DURABLE) as standby:
@@ -58,16 +58,16 @@ def standby_of(primary: ThrowawayPostgres) -> Iterator[ThrowawayPostgres]:
 
 
 def set_synchronous(primary: psycopg.Connection[object], names: str) -> None:
-    """Have commits on the primary wait for the standbys of these names from now on; '' for none."""
+    """Make commits on the primary wait for the standbys with these names; '' turns the wait off."""
     primary.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{names}'".encode())
     primary.execute("SELECT pg_reload_conf()")
 
 
 @contextmanager
 def on_small_disk(part: str, megabytes: int, **settings: str) -> Iterator[tuple[ThrowawayPostgres, Path]]:
-    """Run a server of whose data directory one part, 'base' or 'pg_wal', has a disk of its own; yields that too.
+    """Run a server that has one part of its data directory, 'base' or 'pg_wal', on a separate disk; yield both.
 
-    Needs root, and leave to mount a tmpfs.
+    Needs root and permission to mount a tmpfs.
     """
     server = ThrowawayPostgres(settings={**DURABLE, **settings})
     server.start()

@@ -1,10 +1,9 @@
-"""What all fault tests share: the seed, the scale, a server that may be crashed, and the closing table of faults.
+"""Shared by all fault tests: the seed, the scale, a server that a test may crash, and the final table of faults.
 
-Run them by `pytest tests-integration/faults`, with `--seed N` to repeat a run, `--scale smallest` to try each promise
-once, `--scale soak` for about an hour, `--scale N` for any length, and `--report FILE` to keep the figures as JSON
-lines.
-Where CI is set, and at the smallest scale, the seed is the same each time: a change fails there by its own fault, not
-by the draw. Everywhere else the seed is drawn.
+Run them with `pytest tests-integration/faults`. `--seed N` repeats a run, `--scale smallest` tries each promise once,
+`--scale soak` takes about an hour, `--scale N` takes any length, and `--report FILE` stores the figures as JSON lines.
+The seed is fixed if CI is set and at the smallest scale, so that only the change under test can make a test fail.
+Otherwise the seed is random.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import scaling
 
-# A busy machine is slow, and that is no failure.
+# A busy machine is slow; that does not count as a failure.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
@@ -36,19 +35,19 @@ FIGURES = ("tried", "added", "runs", "aborted", "lost", "doubled", "excused")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults")
-    group.addoption("--seed", type=int, help="of all that is left to chance (default: drawn; fixed in CI)")
+    group.addoption("--seed", type=int, help="seed of everything random (default: random; fixed in CI)")
     group.addoption(
         "--scale",
         type=scaling.parse,
         default="faults",
-        help="how much is tried: smallest, faults (default), soak, or a whole number",
+        help="how much to try: smallest, faults (default), soak, or an integer",
     )
-    group.addoption("--report", type=Path, metavar="FILE", help="append what was tried to FILE, as JSON lines")
+    group.addoption("--report", type=Path, metavar="FILE", help="append the figures to FILE as JSON lines")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    # Drawn once, here: the processes of `-n` take it from their parent's options.
+    # The seed is drawn once, here: the processes of `-n` take it from their parent's options.
     if config.option.seed is None:
         fixed = config.option.scale == scaling.SMALLEST or os.environ.get("CI")
         config.option.seed = FIXED_SEED if fixed else random.SystemRandom().randrange(2**32)
@@ -79,23 +78,23 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """The seed of all that this test leaves to chance."""
+    """The seed of everything random in this test."""
     return int(request.config.option.seed)
 
 
 @pytest.fixture
 def scale(request: pytest.FixtureRequest) -> scaling.Scale:
-    """How much this test tries."""
+    """How many times this test tries each fault."""
     return scaling.Scale(request.config.option.scale)
 
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Say what a fault came to, for the closing table: `report("kill -9 of workers", tried=6, added=600, …)`.
+    """Add a fault's result to the final table: `report("kill -9 of workers", tried=6, added=600, …)`.
 
-    tried, added, runs, aborted, lost, doubled: counts. excused: processes that were late though nobody disturbed them,
-    see `load.Verdict`. recovery: seconds of the longest one, None where nothing had to recover.
-    Called twice for one fault, counts add up. Asserts nothing: call it before you do.
+    tried, added, runs, aborted, lost, doubled: counts. excused: processes that were late although the test did not
+    disturb them, see `load.Verdict`. recovery: seconds of the longest recovery, None if nothing had to recover.
+    The counts of two calls for one fault add up. The fixture asserts nothing: call it before the assertions.
     """
 
     def note(
@@ -111,7 +110,7 @@ def report(request: pytest.FixtureRequest) -> Callable[..., None]:
         recovery: float | None = None,
     ) -> None:
         counts = dict(zip(FIGURES, (tried, added, runs, aborted, lost, doubled, excused), strict=True))
-        # A property of the test, since that reaches the process that closes the session under `-n` too.
+        # A property of the test also reaches the main process of `-n`, which prints the table.
         request.node.user_properties.append(("fault", {"fault": fault, **counts, "recovery": recovery}))
 
     return note
@@ -119,9 +118,9 @@ def report(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 @pytest.fixture
 def cost(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Say what a herd cost, for a table of its own, and check it: `cost("200 start", 700, "transactions", most=…)`.
+    """Check a herd's cost and add it to the table of herds: `cost("200 start", 700, "transactions", most=…)`.
 
-    made: how many of what was counted (`counted`), against `most`. per: of how many jobs, workers or processes.
+    made: the count, at most `most`. counted: the unit of the count. per: the number of jobs, workers or processes.
     """
 
     def note(herd: str, made: int, counted: str, *, most: float, per: int) -> None:
@@ -155,7 +154,7 @@ def _summarize_costs(terminalreporter: Any, config: pytest.Config) -> None:
     if not rows:
         return
     _append(config, rows)
-    terminalreporter.section("herds: what they cost the database")
+    terminalreporter.section("herds: their cost for the database")
     width = max(len(row["herd"]) for row in rows)
     terminalreporter.line(f"{'herd':{width}} {'of':>9} {'made':>9} {'at most':>9}  counted")
     for row in rows:
@@ -186,14 +185,14 @@ def _summarize_faults(terminalreporter: Any, config: pytest.Config) -> None:
 
 @pytest.fixture
 def postgres() -> Iterator[ThrowawayPostgres]:
-    """A server of this test's own, which may be halted, crashed and started again; its tables are not made yet."""
+    """A server for this test alone, which it may halt, crash and restart; it has no tables yet."""
     with ThrowawayPostgres(settings={"fsync": "on", "full_page_writes": "on", "deadlock_timeout": "200ms"}) as server:
         yield server
 
 
 @pytest.fixture
 def load_on(children: Any, tmp_path: Path) -> Callable[..., Any]:
-    """Make a `load.Load` on a storage's URL; its processes end with the test."""
+    """Return a function that makes a `load.Load` for a storage URL; its processes end with the test."""
     from load import Load
 
     return lambda url, direct=None: Load(children, tmp_path, url, direct)

@@ -1,4 +1,4 @@
-"""Small disks, which only root can make, and full ones."""
+"""Small disks, which only root can mount, and full disks."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from jobq_core import StorageUnavailableError
 
 @contextmanager
 def small(folder: Path, megabytes: int) -> Iterator[None]:
-    """Give an empty folder a disk of its own while the block runs. Needs root, and leave to mount a tmpfs."""
+    """Mount a disk on an empty folder while the block runs. Needs root and permission to mount a tmpfs."""
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "jobq-faults", folder]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert made.returncode == 0, f"a small disk needs root, and leave to mount a tmpfs: {made.stderr}"
+    assert made.returncode == 0, f"a small disk needs root and permission to mount a tmpfs: {made.stderr}"
     try:
         yield
     finally:
-        # Lazily: the test's processes end after this.
+        # Unmount lazily: the test's processes end after this.
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @contextmanager
 def full(disk: Path) -> Iterator[None]:
-    """Leave no room on a disk while the block runs."""
+    """Fill a disk while the block runs."""
     ballast = disk / "ballast"
     try:
         with ballast.open("wb", buffering=0) as file:
@@ -37,16 +37,16 @@ def full(disk: Path) -> Iterator[None]:
                 while file.write(b"x" * 65536):
                     pass
             except OSError:
-                pass  # full
+                pass  # the disk is full
         yield
     finally:
         ballast.unlink()
 
 
 async def refused(url: str, words: str, seconds: float = 30) -> None:
-    """Add until an add is refused with these words: a log that is used again may have room on a disk that has none.
+    """Add jobs until an add fails with these words; the first adds may still fit into a reused log.
 
-    What was taken before is done like all else: the jobs are large, so that they are few, and end at once.
+    The jobs added before the refusal run like all others. They are large, hence few, and end at once.
     """
     until = time.monotonic() + seconds
     said = "nothing"
@@ -59,4 +59,4 @@ async def refused(url: str, words: str, seconds: float = 30) -> None:
             said = str(error)
             if words in said:
                 return
-    raise AssertionError(f"a storage whose disk is full takes what it is given, or is away for another reason: {said}")
+    raise AssertionError(f"the storage accepts jobs on a full disk, or it fails for another reason: {said}")

@@ -1,4 +1,4 @@
-"""Load for a queue: processes that add and processes that work, a way to hurt them, and the verdict on what they did.
+"""Load for a queue: client and worker processes, ways to disturb them, and the verdict on their history.
 
 async def test_…(load_on, report, seed):
     load = load_on(url)
@@ -42,25 +42,25 @@ from jobq_core.storage import JobFilter
 
 HERE = Path(__file__).parent
 LOST_AFTER = 2.0
-"""Seconds without a sign of life after which the workers here count as lost, so that a test need not wait for 30."""
+"""Seconds without a heartbeat after which a worker counts as lost; the default of 30 would be too long for a test."""
 LONG_LEASE = 4.0
-"""The same for workers that nobody is to take for lost, however busy the machine is."""
+"""The same, for workers that must not count as lost even on a busy machine."""
 PROBE = "probe"
-"""How the tokens begin of jobs that the test itself adds, to see whether anything runs."""
+"""Token prefix of the jobs that the test itself adds to see whether anything runs."""
 SOON = 15.0
-"""Seconds within which work must go on once a storage is back: the longest pauses between tries, and then some."""
-IN_TROUBLE = re.compile("was taken for lost|could not renew its leases")
+"""Seconds within which work must continue after an outage: more than the longest pause between two attempts."""
+LATE = re.compile("was taken for lost|could not renew its leases")
 ALL_KINDS = {"quick": 12, "sleeping": 4, "threaded": 2, "flaky": 2, "doomed": 1}
-"""The kinds that a client adds unless told otherwise, and one that fails for good."""
+"""The kinds that a client adds by default, and one that fails permanently, with their weights."""
 HASTY = "hasty"
-"""How the tokens begin of a client that gives up soon, so that its adds may be refused, or it is not known of them."""
+"""Token prefix of a client that gives up soon, so that its adds may fail or have an unknown result."""
 PATIENT = {"wait": True, "patience": 300.0, "seconds": 300.0}
-"""The plan of a client that rides out whatever happens, so that all that it adds is acknowledged in the end."""
+"""The plan of a client that waits through every outage, so that all its adds are acknowledged in the end."""
 WAITS = (JobState.SCHEDULED, JobState.BLOCKED, JobState.PENDING, JobState.PROCESSING)
 
 
 class Process:
-    """A worker, server or client, and what a test does to it; each trouble is written into the journal."""
+    """A worker, server or client process, and what a test does to it; the journal records each disturbance."""
 
     def __init__(self, child: Any, journal: Journal) -> None:
         self.child = child
@@ -70,77 +70,77 @@ class Process:
 
     @property
     def output(self) -> str:
-        """What it has printed so far, errors included."""
+        """The output so far, errors included."""
         return str(self.child.output)
 
     @property
     def alive(self) -> bool:
-        """Whether it has not ended, for whatever reason."""
+        """Whether the process still exists."""
         return self.child.process.poll() is None
 
     def started(self, timeout: float = 30) -> Process:
-        """Wait until it says that it has started; return it."""
+        """Wait until the process reports that it has started; return the process."""
         self.line("started", timeout)
         return self
 
     def line(self, pattern: str, timeout: float = 30) -> re.Match[str]:
-        """Wait for a line of its output."""
+        """Wait for a line of the output that matches the pattern."""
         found: re.Match[str] = self.child.wait_for_line(pattern, timeout)
         return found
 
     def done(self, timeout: float = 30) -> None:
-        """Wait until a client says that it has added all and heard of all that it waits for.
+        """Wait until a client reports that it has added all its jobs and seen the end of all that it waits for.
 
-        timeout: seconds in which it must print something, whatever that is.
+        timeout: maximum seconds between two lines of output.
         """
-        self.line("^done$", timeout)  # the word is in warnings too
+        self.line("^done$", timeout)  # warnings contain the word, too
 
     @property
     def is_done(self) -> bool:
-        """Whether it has said so."""
+        """Whether the client has reported that it is done."""
         return self.said("done")
 
     def said(self, line: str) -> bool:
-        """Whether it has printed this line."""
+        """Whether the process has printed this line."""
         return line in self.output.splitlines()
 
     def said_at(self, pattern: re.Pattern[str]) -> list[float]:
-        """Return when it was heard to print each line that the pattern is found in, by the journal's time."""
+        """Return the journal time at which each line that contains the pattern was received."""
         return list(self.child.times_of(pattern))
 
     def kill(self) -> None:
-        """Kill it as a crash would. It has ended when this returns."""
-        self._disturbed("paused")  # in trouble before it ends: its leases may be taken from this moment on
+        """Kill the process as a crash would. The process has ended when this returns."""
+        self._disturbed("paused")  # before the kill: another worker may take its leases from this moment on
         self.child.kill()
         self._disturbed("killed")
 
     def died(self) -> None:
-        """Say that it has killed itself, for the verdict: waits for that."""
+        """Wait until the process has killed itself, and record that for the verdict."""
         self.wait()
         self._disturbed("killed")
 
     def stop(self) -> None:
-        """Pause it, as a debugger or a hypervisor would."""
+        """Pause the process, as a debugger or a hypervisor would."""
         self._disturbed("paused")
         os.kill(self.pid, signal.SIGSTOP)
         self._stopped = True
 
     def cont(self) -> None:
-        """Let it go on."""
+        """Resume the paused process."""
         os.kill(self.pid, signal.SIGCONT)
         self._stopped = False
         self._disturbed("resumed")
 
     def term(self) -> None:
-        """Ask it to stop, as an operator would."""
+        """Ask the process to stop, as an operator would."""
         self.child.terminate()
 
     def wait(self, timeout: float = 60) -> int:
-        """Wait for its end; return its exit code, -9 if it was killed. Raises subprocess.TimeoutExpired."""
+        """Wait for the process to end; return its exit code, -9 after a kill. Raises subprocess.TimeoutExpired."""
         return int(self.child.wait(timeout))
 
-    def trouble(self) -> None:
-        """Say that from now on it may fail to renew its leases: its connection is cut, say. It is to stop its runs."""
+    def cut_off(self) -> None:
+        """Record that the process may fail to renew its leases from now on, and must then stop its runs."""
         self._disturbed("cut off")
 
     def _disturbed(self, how: Any) -> None:
@@ -148,40 +148,40 @@ class Process:
 
 
 def pause(worker: Process, url: str) -> None:
-    """Pause a worker, though not while it writes to SQLite: nobody can take a file's lock from a paused process."""
+    """Pause a worker, but not during a write to SQLite: a paused process keeps the lock on the file."""
     pause_between_writes(worker.stop, worker.cont, url)
 
 
 @attrs.frozen(kw_only=True)
 class Verdict:
-    """What a history came to."""
+    """The result of checking a history."""
 
     history: History
     finals: list[Final]
     violations: list[Violation]
     excused: int = 0
-    """Processes that nobody was to disturb and that say that they renewed their leases too late: on a machine that is
-    too busy nobody is to blame for it, and elsewhere there are none."""
+    """Undisturbed processes that report a late renewal of their leases. A machine that is too busy excuses them; on any
+    other machine there are no such processes."""
 
     @property
     def text(self) -> str:
-        """All that is wrong, a line each (the first hundred); empty if nothing is."""
+        """One line per violation (the first hundred); empty if there is no violation."""
         lines = [str(violation) for violation in self.violations]
         return "\n".join([*lines[:100], *([f"… {len(lines)} in all"] if len(lines) > 100 else [])])
 
     def count(self, *wrongs: Wrong) -> int:
-        """Count violations of these sorts."""
+        """Count the violations of these kinds."""
         return sum(violation.wrong in wrongs for violation in self.violations)
 
     @property
     def answers(self) -> set[Answer]:
-        """Which answers the adds of patient clients had: of all but those whose name begins with HASTY. The probes of
-        `Load.next_run` are tried again until one is taken."""
+        """The answers to the adds of patient clients, that is, of all clients whose name does not begin with HASTY.
+        `Load.next_run` repeats its probes until the storage accepts one."""
         return {add.answer for add in self.history.adds if not add.token.startswith((PROBE, HASTY))}
 
     @property
     def figures(self) -> dict[str, Any]:
-        """What the fixture `report` wants to know, but for how often the fault was tried."""
+        """The arguments of the fixture `report`, except `tried`."""
         return {
             "added": sum(add.answer == "acknowledged" and add.created for add in self.history.adds),
             "runs": len(self.history.runs),
@@ -194,9 +194,9 @@ class Verdict:
 
 
 class Load:
-    """Processes around one storage.
+    """The processes that use one storage.
 
-    url: where they connect to, maybe through a proxy. direct: where the test itself looks (default: url).
+    url: the processes connect here, maybe through a proxy. direct: the test itself connects here (default: url).
     """
 
     def __init__(self, children: Any, folder: Path, url: str, direct: str | None = None) -> None:
@@ -204,7 +204,7 @@ class Load:
         self.direct = direct or url
         self.journal = Journal(folder / "journal")
         self.ends: dict[str, JobState | None] = {}
-        """By token: the state that a job must end in, where that is not COMPLETED; None: any."""
+        """By token: the expected final state of a job, if it is not COMPLETED; None allows any state."""
         self._children = children
         self._environment = {"PYTHONPATH": str(HERE), load_jobs.VARIABLE: str(self.journal.path)}
         self.processes: list[Process] = []
@@ -220,9 +220,9 @@ class Load:
         lost_after: float = LOST_AFTER,
         url: str | None = None,
     ) -> Process:
-        """Start `jobq worker` (or `jobq server`) with short leases; it is not waited for, see Process.started.
+        """Start `jobq worker` (or `jobq server`) with short leases; return at once, see `Process.started`.
 
-        url: where it connects to (default: as all do).
+        url: the storage of this worker (default: the storage of the load).
         """
         limit = {"worker": "--concurrency", "server": "--workers"}[command]
         timing = ("--lost-after", str(lost_after), "--heartbeat-interval", str(lost_after / 4))
@@ -230,7 +230,7 @@ class Load:
         return self._known(self._children.jobq(*arguments, **self._environment))
 
     def client(self, **plan: Any) -> Process:
-        """Start a process that adds jobs as the Plan says (see load_client), under a name of its own by default."""
+        """Start a process that adds jobs according to a Plan (see load_client); its name is unique by default."""
         self._clients += 1
         plan = {"name": f"client{self._clients}", **plan}
         text = msgspec.json.encode(msgspec.convert(plan, Plan)).decode()
@@ -239,31 +239,31 @@ class Load:
     def contained(
         self, wrapper: Collection[str], *options: str, slots: int = 4, lost_after: float = LOST_AFTER
     ) -> Process:
-        """Start `jobq worker` through another command, such as unshare or prlimit; a missing one fails loudly."""
+        """Start `jobq worker` through another command, such as unshare or prlimit; a missing command is an error."""
         jobq = str(Path(sys.executable).with_name("jobq"))
         timing = ("--lost-after", str(lost_after), "--heartbeat-interval", str(lost_after / 4))
         worker = (jobq, "worker", "load_jobs", "--storage", self.url, "--concurrency", str(slots), *timing, *options)
         return self.python("-c", "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])", *wrapper, *worker)
 
     def at_work(self, **plan: Any) -> tuple[list[Process], Process]:
-        """Have two workers, and a client that is patient and otherwise does as the Plan says; all have started."""
+        """Start two workers and a patient client with this plan; return when all three have started."""
         workers = [self.worker().started() for _ in range(2)]
         return workers, self.client(**PATIENT | plan).started()
 
     async def hold(self, gate: Path, *tokens: str, **options: Any) -> list[UUID]:
-        """Add jobs that run until `gate` is there, and wait until they do; return their ids."""
+        """Add jobs that run until the file `gate` exists, and wait until they run; return their ids."""
         jobs = await self.add([load_jobs.at_gate(token=token, gate=str(gate)) for token in tokens], **options)
         await self.until(lambda history: {run.token for run in history.runs} >= set(tokens))
         return jobs
 
     async def some_more(self, client: Process, runs: int = 40) -> set[UUID]:
-        """Wait for runs, if there are any yet to come; return the jobs that were acknowledged by then."""
+        """Wait for `runs` more runs or for the client's end; return the jobs acknowledged by then."""
         before = len(self.history().runs)
         history = await self.until(lambda history: len(history.runs) > before + runs or client.said("added"))
         return {add.job for add in history.adds if add.answer == "acknowledged" and add.job is not None}
 
     async def unnoticed(self, client: Process, *workers: Process) -> Verdict:
-        """Let all end, and hold that nothing is wrong and nobody has noticed what was done; all are asked to stop."""
+        """Let the client finish, stop all processes, and assert that none of them noticed any fault."""
         client.done(120)
         await self.drained()
         verdict = await self.verdict(undisturbed=True)
@@ -275,7 +275,7 @@ class Load:
         return verdict
 
     async def add(self, jobs: Sequence[Any], **options: Any) -> list[UUID]:
-        """Add jobs from the test's own process, and write it into the journal."""
+        """Add jobs from the test process, and record them in the journal."""
         tokens = [str(job.token) for job in jobs]
         for token in tokens:
             self.journal.write(Asked(token=token, at=now()))
@@ -286,7 +286,7 @@ class Load:
         return [handle.id for handle in handles]
 
     def python(self, *arguments: str | Path, **variables: str) -> Process:
-        """Start Python with the journal's environment."""
+        """Start a Python process that writes to the journal."""
         return self._known(self._children.python(*arguments, **self._environment, **variables))
 
     def _known(self, child: Any) -> Process:
@@ -295,22 +295,22 @@ class Load:
         return process
 
     def history(self, *, punctual: Collection[Process] = ()) -> History:
-        """Return what has happened so far.
+        """Return the history so far.
 
-        A process that says that it could not renew its leases in time, on a machine that is too busy say, was in
-        trouble by its own words for a while. Those that are to be punctual excuse nothing by them.
+        A process that reports a late renewal of its leases, for example on a machine that is too busy, counts as late
+        around that time. The reports of punctual processes excuse nothing.
         """
         begun = time.monotonic()
         history = read(self.journal.read())
         self._reading = time.monotonic() - begun
-        said = {process.pid: process.said_at(IN_TROUBLE) for process in self.processes if process not in punctual}
+        said = {process.pid: process.said_at(LATE) for process in self.processes if process not in punctual}
         late = {pid: [(at - NOTICE, at + NOTICE) for at in times] for pid, times in said.items() if times}
         return attrs.evolve(history, late=late)
 
     async def drained(self, timeout: float = 60, *, but: Collection[JobState] = (), queue: str = "default") -> float:
-        """Wait until no job of a queue waits or runs, and return the seconds that took; fails at the deadline.
+        """Wait until no job of a queue waits or runs; return the seconds taken. Fails at the deadline.
 
-        but: states that jobs may stay in. The storage may be away meanwhile.
+        but: states in which jobs may remain. The storage may be unavailable meanwhile.
         """
         begun = time.monotonic()
         left: object = "unknown: the storage did not answer"
@@ -326,10 +326,10 @@ class Load:
             except StorageError as error:
                 left = error
                 await asyncio.sleep(0.1)
-        raise AssertionError(f"after {timeout} s there still is {left}")
+        raise AssertionError(f"not drained within {timeout} s; left: {left}")
 
     async def finals(self) -> list[Final]:
-        """Return how each job stands."""
+        """Return the final state of each job."""
         finals: list[Final] = []
         after: UUID | None = None
         async with open_storage(self.direct) as storage:
@@ -343,7 +343,7 @@ class Load:
     async def verdict(
         self, *, limits: Collection[Limit] = (), punctual: Collection[Process] = (), **options: Any
     ) -> Verdict:
-        """Judge all that has happened; punctual: see `history`; the options are those of `history.check`."""
+        """Check the whole history. punctual: see `history`; options: those of `history.check`."""
         history = self.history(punctual=punctual)
         adds = [attrs.evolve(add, ends=self.ends.get(add.token, add.ends)) for add in history.adds]
         history = attrs.evolve(history, adds=adds)
@@ -353,9 +353,9 @@ class Load:
         return Verdict(history=history, finals=finals, violations=violations, excused=excused)
 
     async def _standing(self) -> tuple[list[Final], Kept]:
-        """Return how each job stands, and what the storage keeps and counts.
+        """Return the state of each job, and what the storage keeps and counts.
 
-        These are read one after the other, and so again where the counts are others: somebody may be at work between.
+        These are separate reads. They are repeated if the counts differ, since a process may have worked between them.
         """
         for _ in range(20):
             finals, kept = await self.finals(), await kept_in(self.direct)
@@ -371,14 +371,14 @@ class Load:
             now = time.monotonic()
             if now - begun > timeout:
                 raise AssertionError(f"not within {timeout} s; {len(history.adds)} adds, {len(history.runs)} runs")
-            # A long history takes its time to read, which is to stay a small part of the machine's.
+            # Reading a long history takes time: it must stay a small part of the machine's load.
             await asyncio.sleep(max(0.01, 3 * self._reading))
         return history
 
     async def next_run(self, since: float) -> float:
-        """Wait for a run that begins after that moment of the journal; return how many seconds after.
+        """Wait for a run that begins after that moment of the journal; return the seconds between them.
 
-        A job is added for it, as soon as the storage takes one: clients may have added all of theirs by then.
+        Adds a job as soon as the storage accepts one, since the clients may have added all their jobs by then.
         """
         async with asyncio.timeout(SOON):
             while True:

@@ -1,6 +1,6 @@
 """A whole queue in one process: `python load_both.py URL NAME JOBS LOST_AFTER` adds, runs, waits and listens.
 
-It goes on serving until SIGTERM when it has heard of the end of all that it added.
+It serves until SIGTERM, also after the end of all jobs that it added.
 """
 
 from __future__ import annotations

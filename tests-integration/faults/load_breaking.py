@@ -1,7 +1,7 @@
-"""A process whose connections to SQLite break when it is told to: `python load_breaking.py SCRIPT ARGUMENTS…`.
+"""A process whose SQLite connections break at a signal: `python load_breaking.py SCRIPT ARGUMENTS…`.
 
-At SIGUSR1 nothing can be read from the log or written to it any more, at SIGUSR2 it is written to and never confirmed:
-the kernel's own answers, to whoever uses the descriptors that SQLite has open by then.
+After SIGUSR1 the log can neither be read nor written; after SIGUSR2 it is written and never confirmed. The errors are
+the kernel's own, for the descriptors that SQLite has open at the time of the signal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TIMES = itertools.count(1)
 
 
 def broken(flags: int, path: str) -> Any:
-    """Return what puts a descriptor of `path` in the place of each of the log's."""
+    """Return a signal handler that replaces each descriptor of the log by one of `path`."""
 
     def breaks(*_: Any) -> None:
         bad = os.open(path, flags)
@@ -30,7 +30,7 @@ def broken(flags: int, path: str) -> Any:
                     os.dup2(bad, int(entry.name), inheritable=False)
                     count += 1
         os.close(bad)
-        os.write(1, f"broke {count} at time {next(TIMES)}\n".encode())  # in one piece, whoever else prints
+        os.write(1, f"broke {count} at time {next(TIMES)}\n".encode())  # one write, which no thread can split
 
     return breaks
 

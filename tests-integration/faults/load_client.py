@@ -1,6 +1,6 @@
-"""A client process: `python load_client.py URL PLAN`, the plan being JSON of a `Plan`. See `load.Load.client`.
+"""A client process: `python load_client.py URL PLAN`, where PLAN is a `Plan` as JSON. See `load.Load.client`.
 
-It writes down each add before it is made and after it was answered, and what it was told of the ends.
+It records each add before the call and after the answer, and each end that it is notified of.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from jobq_core.states import JobState
 
 EVENTS = {JobCompleted: JobState.COMPLETED, JobFailed: JobState.FAILED, JobAborted: JobState.ABORTED}
 ENDS = {"doomed": JobState.FAILED}
-"""How jobs of a kind end, where they do not complete."""
+"""The final state of the kinds of jobs that do not complete."""
 NOT_ADDED = re.compile(r"job \S+ was not added: ")
-"""How the client says of an outage that a job was never sent; it may or may not have been added otherwise."""
+"""The client's message if it never sent a job; after any other error the job may or may not have been added."""
 SOON = 0.3
-"""Seconds after its add within which a job is aborted, mostly long before: many jobs are over then."""
+"""Maximum seconds between a job's add and its abort. Most aborts come much earlier: many jobs have ended by then."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client does.
+    """The actions of a client.
 
-    name: the tokens' prefix. jobs: how many it adds; callers: so many tasks at once. rate: adds per second of them all
-    (None: as fast as they go). kinds: the weights of `make`. many: of how many adds one takes 20 jobs by add_many
-    (0: none). keys: so many unique keys are used, by every fifth job (0: none). delayed: the share of jobs that
-    become due only later; aborted: the share of those added that it aborts, soon afterwards. wait: wait for each job
-    and write down what is heard and told. seconds: how long to wait.
+    name: prefix of the tokens. jobs: number of jobs to add. callers: number of concurrent tasks. rate: adds per second
+    of all tasks together (None: no limit). kinds: the weights of `make`. many: one in `many` adds takes 20 jobs by
+    add_many (0: none). keys: number of unique keys, which every fifth job uses (0: none). delayed: the share of jobs
+    that become due later. aborted: the share of jobs that the client aborts soon after the add. wait: wait for each
+    job, and record its events and its result. seconds: timeout of that wait.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make(kind: str, token: str, draw: random.Random) -> Job[str]:
-    """Make a job of a kind, with what is left to chance drawn."""
+    """Make a job of a kind, with random arguments."""
     match kind:
         case "sleeping" | "threaded":
             return getattr(load_jobs, kind)(token=token, seconds=round(draw.choice([0.005, 0.02, 0.2]), 3))
@@ -78,13 +78,13 @@ def make(kind: str, token: str, draw: random.Random) -> Job[str]:
 
 
 def answer_of(failure: JobQueueError) -> Answer:
-    """Say what is known of an add that failed so."""
+    """Return what is known about an add that failed with this error."""
     unsure = isinstance(failure, (StorageUnavailableError, ClosedError))
     return "unknown" if unsure and not NOT_ADDED.match(str(failure)) else "refused"
 
 
 class Caller:
-    """What all callers of this process share."""
+    """The state that all callers of this process share."""
 
     def __init__(self, client: JobQueueClient, plan: Plan, journal: Journal) -> None:
         self.client = client
@@ -101,7 +101,7 @@ class Caller:
         self.journal.write(Heard(listener=self.plan.name, job=job, state=state, at=now()))
 
     async def call(self) -> None:
-        """Add jobs until there is none left to add."""
+        """Add jobs until the plan is fulfilled."""
         plan, draw = self.plan, self.draw
         for number in self.numbers:
             token = f"{plan.name}-{number}"
@@ -155,23 +155,23 @@ class Caller:
                 self.tasks.append(asyncio.create_task(self.abort(handle)))
 
     async def wait(self, token: str, handle: JobHandle[str]) -> None:
-        """Wait for a job's end, through whatever happens to the storage meanwhile."""
+        """Wait for a job's end, through all outages of the storage."""
         try:
             result = await self.client.wait_for(handle, timeout=self.plan.seconds)
         except WaitTimeoutError:
             raise
         except (JobError, ConnectionError):
-            return  # it failed; the event says so
+            return  # the job failed; its event is recorded
         self.journal.write(Told(token=token, job=handle.id, result=result, at=now()))
 
     async def abort(self, handle: JobHandle[str]) -> None:
-        """Abort a job a little later, again and again until there is an answer or this client's patience ends."""
+        """Abort a job a little later; repeat that until there is an answer or this client's `patience` ends."""
         await asyncio.sleep(SOON * self.draw.random() ** 3)
         self.journal.write(Aborting(job=handle.id, at=now()))
         until = now() + self.plan.patience
         while now() < until:
             try:
-                # What the client makes of it is only whether anything changed.
+                # The client returns only whether anything changed.
                 (change,) = await self.client.storage.abort([handle.id])
             except StorageUnavailableError:
                 await asyncio.sleep(0.1)

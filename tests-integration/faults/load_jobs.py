@@ -1,6 +1,6 @@
 """The jobs of the fault tests: each writes its start and its end to the journal of `JOBQ_FAULTS_JOURNAL`.
 
-Their result is their token, so that a wrong one shows.
+The result of each job is its token, so that a mix-up of results shows.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from jobq_core import Backoff, JobContext, PermanentJobError, RetryPolicy, job
 VARIABLE = "JOBQ_FAULTS_JOURNAL"
 SOON = RetryPolicy(backoff=Backoff(base=0.05, maximum=0.5))
 MANY = 30
-"""Attempts enough for whatever a test does to a job's workers."""
+"""Enough attempts for everything that a test does to a job's workers."""
 
 
 @functools.cache
 def journal() -> Journal:
-    """Open this process's end of the journal once."""
+    """Open the journal of this process once."""
     return Journal(os.environ[VARIABLE])
 
 
 @contextmanager
 def noted(context: JobContext, token: str) -> Iterator[None]:
-    """Write down the run that goes on inside."""
+    """Record the run inside the block."""
     journal().write(
         Started(
             token=token,
@@ -52,7 +52,7 @@ def noted(context: JobContext, token: str) -> Iterator[None]:
         raise
     finally:
         if context.aborted:
-            ending = "stopped"  # whatever it does from here on, it was told that it does not count
+            ending = "stopped"  # the job knows that the rest of the run does not count
         journal().write(Ended(job=context.job_id, lease=context.lease, ending=ending, at=now()))
 
 
@@ -73,7 +73,7 @@ async def sleeping(context: JobContext, token: str, seconds: float) -> str:
 
 @job(max_attempts=MANY, retry=SOON)
 def threaded(context: JobContext, token: str, seconds: float) -> str:
-    """Sleep in a thread, and hear it if told to stop."""
+    """Sleep in a thread, and stop on an abort."""
     with noted(context, token):
         if context.wait_aborted(seconds):
             context.check_aborted()
@@ -85,20 +85,20 @@ async def flaky(context: JobContext, token: str, failures: int) -> str:
     """Fail at the first attempts."""
     with noted(context, token):
         if context.attempt <= failures:
-            raise ConnectionError(f"attempt {context.attempt} of {token} fails, as it was told to")
+            raise ConnectionError(f"attempt {context.attempt} of {token} fails on purpose")
         return token
 
 
 @job(max_attempts=MANY, retry=SOON)
 async def doomed(context: JobContext, token: str) -> str:
-    """Fail for good."""
+    """Fail permanently."""
     with noted(context, token):
-        raise PermanentJobError(f"{token} fails, as it was told to")
+        raise PermanentJobError(f"{token} fails on purpose")
 
 
 @job(max_attempts=MANY, retry=SOON)
 async def at_gate(context: JobContext, token: str, gate: str) -> str:
-    """Wait until the test makes the file `gate`; looked at every few milliseconds, for it is another process."""
+    """Wait until the test, another process, makes the file `gate`; poll every few milliseconds."""
     with noted(context, token):
         while not os.path.exists(gate):  # noqa: ASYNC110, ASYNC240, PTH110
             await asyncio.sleep(0.01)
@@ -107,7 +107,7 @@ async def at_gate(context: JobContext, token: str, gate: str) -> str:
 
 @job(max_attempts=MANY, retry=SOON)
 def threaded_at_gate(context: JobContext, token: str, gate: str) -> str:
-    """Do so in a thread, and hear it if told to stop."""
+    """Do the same as `at_gate` in a thread, and stop on an abort."""
     with noted(context, token):
         while not os.path.exists(gate):  # noqa: PTH110
             context.wait_aborted(0.01)
@@ -117,7 +117,7 @@ def threaded_at_gate(context: JobContext, token: str, gate: str) -> str:
 
 @job(max_attempts=MANY, retry=SOON)
 async def blocking(context: JobContext, token: str, seconds: float) -> str:
-    """Do what no coroutine may: keep the event loop from running."""
+    """Block the event loop, which a coroutine must not do."""
     with noted(context, token):
         time.sleep(seconds)  # noqa: ASYNC251
         return token
@@ -125,7 +125,7 @@ async def blocking(context: JobContext, token: str, seconds: float) -> str:
 
 @job(max_attempts=3, retry=SOON)
 async def poison(context: JobContext, token: str) -> str:
-    """Kill the process that runs it, each time."""
+    """Kill the process that runs the job, at each attempt."""
     with noted(context, token):
         os.kill(os.getpid(), signal.SIGKILL)
         return token
@@ -133,7 +133,7 @@ async def poison(context: JobContext, token: str) -> str:
 
 @job(max_attempts=MANY, retry=SOON)
 def hungry(context: JobContext, token: str, megabytes: int) -> str:
-    """Take so much memory, page by page."""
+    """Allocate this many megabytes of memory, page by page."""
     with noted(context, token):
         size = len(b"x" * (megabytes * 1024 * 1024))
         return token if size else ""

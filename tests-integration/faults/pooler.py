@@ -1,4 +1,4 @@
-"""PgBouncer, as Debian has it, in transaction mode before a throwaway server."""
+"""Debian's PgBouncer in transaction mode in front of a throwaway server."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ default_pool_size = 20
 
 
 class NoPoolerError(RuntimeError):
-    """PgBouncer cannot be had here."""
+    """PgBouncer is not available."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"{reason}; {_REMEDY}")
 
 
 def find_pgbouncer() -> Path:
-    """Return where PgBouncer is; raises NoPoolerError."""
+    """Return the path of PgBouncer. Raises NoPoolerError."""
     found = shutil.which("pgbouncer", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
     if found is None:
-        raise NoPoolerError("there is no pgbouncer")
+        raise NoPoolerError("pgbouncer was not found")
     return Path(found)
 
 
 class Pooler:
-    """A PgBouncer before the server of `dsn`, for as long as a `with` block and no longer than this process."""
+    """A PgBouncer in front of the server of `dsn`, which ends with the `with` block or with this process."""
 
     def __init__(self, dsn: str) -> None:
         given = conninfo_to_dict(dsn)
@@ -62,7 +62,7 @@ class Pooler:
         self._folder = Path(tempfile.mkdtemp(prefix="jobq-pgb-")).resolve()
         self._keeper: subprocess.Popen[bytes] | None = None
         self.dsn = f"postgresql://postgres@/{given.get('dbname') or 'postgres'}?host={self._folder}&port=6432"
-        """The address of the same database through PgBouncer."""
+        """The DSN of the same database through PgBouncer."""
 
     def __enter__(self) -> Self:
         self.start()
@@ -75,8 +75,8 @@ class Pooler:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def start(self) -> None:
-        """Start it and return once a connection through it answers; raises NoPoolerError."""
-        # It refuses root, as the server does, and must reach the server's socket: so it is run as the server is.
+        """Start PgBouncer, and return once a connection through it answers. Raises NoPoolerError."""
+        # PgBouncer refuses to run as root and must reach the server's socket, so it runs as the server's user.
         who = next((one for one in account.accounts() if one.can_run(self._program)), None)
         if who is None:
             raise NoPoolerError(f"{self._program} cannot be run")
@@ -106,13 +106,13 @@ class Pooler:
                 if time.monotonic() > until or self._keeper.poll() is not None:
                     said = log.read_text(errors="replace")[-2000:]
                     self.stop()
-                    raise NoPoolerError(f"{self._program} does not serve: {said}") from error
+                    raise NoPoolerError(f"{self._program} does not accept connections: {said}") from error
                 time.sleep(0.01)
             else:
                 return
 
     def stop(self) -> None:
-        """End it at once, as a crash would."""
+        """Kill PgBouncer, as a crash would."""
         running, self._keeper = self._keeper, None
         if running is None:
             return

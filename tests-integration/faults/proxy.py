@@ -1,17 +1,17 @@
-"""A proxy in front of a PostgreSQL server that knows where messages end, and can lose them.
+"""A proxy in front of a PostgreSQL server that knows the message boundaries, and can drop messages.
 
     with Proxy(server.dsn) as proxy:
         storage = open_storage(proxy.url)
         proxy.cut("C", after=True)      # the client's next Close reaches the server, then the connection breaks
-        proxy.cut_answer("Z", nth=3)    # what the server says up to its third ReadyForQuery arrives, that does not
-        with proxy.black_hole(): …      # the server's answers are swallowed, connections stay open
-        with proxy.held_back(): …       # nothing arrives either way until later
+        proxy.cut_answer("Z", nth=3)    # the answers before the server's third ReadyForQuery arrive, that one does not
+        with proxy.black_hole(): …      # the server's answers are dropped, connections stay open
+        with proxy.held_back(): …       # everything arrives late, in both directions
         proxy.delay = 0.05              # seconds for each piece of data
-        proxy.refuse = True             # connections are closed as they come
+        proxy.refuse = True             # new connections are closed at once
 
-Message kinds are those of the protocol, https://www.postgresql.org/docs/current/protocol-message-formats.html: a client
-sends Q (Query), P B D E S (extended query), C (Close), X (Terminate), and START, SSL, GSS, CANCEL for what comes
-first and has no letter; a server sends Z (ReadyForQuery), C (CommandComplete), T, D, E (Error), A (Notification), ….
+The protocol defines the kinds: https://www.postgresql.org/docs/current/protocol-message-formats.html. A client sends Q
+(Query), P B D E S (extended query), C (Close), X (Terminate), and START, SSL, GSS, CANCEL for the first message, which
+has no letter. A server sends Z (ReadyForQuery), C (CommandComplete), T, D, E (Error), A (Notification), ….
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from urllib.parse import parse_qs, urlsplit
 import attrs
 
 _FIRST = {80877102: "CANCEL", 80877103: "SSL", 80877104: "GSS"}
-"""Codes of what a client may send instead of a startup message."""
+"""Codes of the messages that a client may send instead of a startup message."""
 
 
 @attrs.define
 class Cut:
-    """Break the connection at the nth message (from now, over all connections) of a kind that holds `text`."""
+    """Break the connection at the nth message of a kind that contains `text`, counted over all connections."""
 
     kind: str | None
     nth: int
@@ -43,24 +43,24 @@ class Cut:
     hit: threading.Event = attrs.field(factory=threading.Event)
 
     def meets(self, kind: str, data: bytes) -> bool:
-        """Count this message; true if it is the one."""
+        """Count this message; return whether the connection breaks here."""
         if (self.kind is None or self.kind == kind) and self.text in data:
             self.nth -= 1
             return self.nth == 0
         return False
 
     def wait(self, timeout: float = 30) -> None:
-        """Wait until it has happened."""
+        """Wait until the cut has happened."""
         if not self.hit.wait(timeout):
-            raise AssertionError(f"the proxy met no such message within {timeout} s: {self}")
+            raise AssertionError(f"no such message reached the proxy within {timeout} s: {self}")
 
 
 class _BrokenError(Exception):
-    """The connection is to end here."""
+    """The connection must end here."""
 
 
 class Proxy:
-    """Listens on 127.0.0.1 while its `with` block runs, in a thread of its own."""
+    """Listen on 127.0.0.1 in a separate thread while the `with` block runs."""
 
     def __init__(self, dsn: str) -> None:
         parts = urlsplit(dsn)
@@ -78,35 +78,35 @@ class Proxy:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="proxy", daemon=True)
         self.port = 0
         self.delay = 0.0
-        """Seconds that each piece of data is kept back, both ways."""
+        """Delay of each piece of data, in seconds, in both directions."""
         self.refuse = False
-        """Whether new connections are closed as they come."""
+        """Whether the proxy closes new connections at once."""
         self.sent: Counter[str] = Counter()
-        """Messages of clients by kind, as they came."""
+        """Number of client messages by kind."""
         self.answered: Counter[str] = Counter()
-        """Messages of the server by kind, as they came."""
+        """Number of server messages by kind."""
         self.late: Counter[str] = Counter()
-        """Connections by the kind of the client's first message that was held back and then went on."""
+        """Number of connections by the kind of the first client message that was held back and then forwarded."""
         self.connections = 0
-        """How many have been opened."""
+        """Number of connections opened."""
 
     @property
     def url(self) -> str:
-        """The database's URL through this proxy, which speaks no TLS."""
+        """The database's URL through this proxy, which does not support TLS."""
         return self.url_of(self._path)
 
     def url_of(self, path: str, **options: object) -> str:
-        """Return the URL of another database of the server, or one with more options."""
+        """Return the URL of another database of the server, or a URL with more options."""
         given = {**self._options, "sslmode": "disable", "gssencmode": "disable", **options}
         query = "&".join(f"{name}={value}" for name, value in given.items())
         return f"postgresql://{self._user}@127.0.0.1:{self.port}/{path.lstrip('/')}?{query}"
 
     def cut(self, kind: str | None = None, *, nth: int = 1, after: bool = False, text: bytes = b"") -> Cut:
-        """Break a connection at the nth message of this kind from a client: it arrives (after) or it does not."""
+        """Break a connection at the nth client message of this kind. after: the message still arrives."""
         return self._add(True, Cut(kind, nth, after, text))
 
     def cut_answer(self, kind: str | None = None, *, nth: int = 1, after: bool = False, text: bytes = b"") -> Cut:
-        """Do the same at a message of the server: before 'Z', say, all is done and the client does not know."""
+        """Break a connection at a server message: before 'Z', for example, all is done and the client does not know."""
         return self._add(False, Cut(kind, nth, after, text))
 
     def _add(self, upwards: bool, cut: Cut) -> Cut:
@@ -114,16 +114,16 @@ class Proxy:
         return cut
 
     def heal(self) -> None:
-        """Forget all cuts that have not happened, the delay, and refuse no more."""
+        """Remove all pending cuts and the delay, and accept connections again."""
         self._cuts = {True: [], False: []}
         self.delay, self.refuse = 0.0, False
 
     @contextlib.contextmanager
     def black_hole(self, *, both: bool = False, since: bytes | None = None) -> Iterator[Cut]:
-        """Swallow what the server answers, on all connections. One whose answer was swallowed never answers again.
+        """Drop the server's answers on all connections. A connection that lost an answer never answers again.
 
-        both: swallow what clients send too. since: begin with the first message of the server that holds this, which
-        can be waited for.
+        both: also drop the clients' messages. since: begin with the first server message that contains this text; the
+        caller can wait for that message.
         """
         opening = Cut(None, 1, False, since or b"")
         self._deaf = both
@@ -139,7 +139,7 @@ class Proxy:
 
     @contextlib.contextmanager
     def held_back(self) -> Iterator[None]:
-        """Let nothing through, either way, until the end, and then all of it: as TCP does when a network heals."""
+        """Hold back all data, both ways, until the block ends; then forward it, as TCP does after a partition."""
         self._loop.call_soon_threadsafe(self._through.clear)
         try:
             yield
@@ -147,7 +147,7 @@ class Proxy:
             self._loop.call_soon_threadsafe(self._through.set)
 
     def break_all(self) -> None:
-        """Break every connection that is open."""
+        """Break all open connections."""
         asyncio.run_coroutine_threadsafe(self._break_all(), self._loop).result(10)
 
     async def _break_all(self) -> None:
@@ -187,7 +187,7 @@ class Proxy:
         try:
             await self._link(reader, writer)
         except (OSError, asyncio.CancelledError):
-            pass  # a connection that breaks, or is broken, is what this is for
+            pass  # broken connections are the purpose of the proxy
         finally:
             writer.transport.abort()
             self._links.discard(link)
@@ -210,7 +210,7 @@ class Proxy:
         finally:
             for pump in pumps:
                 pump.cancel()
-            # Closed, not aborted: what was forwarded just before a cut is to reach the server.
+            # Close instead of abort: data forwarded just before a cut must reach the server.
             lower.close()
 
     async def _pump(self, pump: Coroutine[Any, Any, None]) -> None:
@@ -250,7 +250,7 @@ class Proxy:
             await self._through.wait()
             if upwards:
                 self.late[kind] += 1
-        # All are counted, so that each names the nth by itself.
+        # Every cut counts the message, so that each has its own count.
         met = [cut for cut in self._cuts[upwards] if cut.meets(kind, data)]
         if not met or any(cut.after for cut in met):
             to.write(data)

@@ -1,4 +1,4 @@
-"""How much the fault tests try: all of them take the fixture `scale`, and ask it."""
+"""How much the fault tests try: all of them use the fixture `scale`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ NAMES = {"smallest": SMALLEST, "faults": 1, "soak": 5}
 
 
 def parse(text: str) -> int:
-    """Return the factor that a name or a whole number stands for. Raises ValueError."""
+    """Return the factor of a name or an integer. Raises ValueError."""
     factor = NAMES[text] if text in NAMES else int(text)
     if factor < 0:
         raise ValueError(text)
@@ -18,25 +18,25 @@ def parse(text: str) -> int:
 
 @attrs.frozen
 class Scale:
-    """By how much the numbers of each test are multiplied.
+    """The factor by which each test multiplies its numbers.
 
-    factor: 1 tries what a change to that part is held against; 5 is the soak's. With 0, the smallest scale, each fault
-    is tried as rarely as shows its promise.
+    factor: 1 is the scale for a change to the part under test; 5 is the soak. At 0, the smallest scale, each fault is
+    tried just often enough to show its promise.
     """
 
     factor: int
 
     def times(self, count: int, *, least: int = 1, most: int | None = None) -> int:
-        """Return how many to try: `count` by the factor and no more than `most`, or `least` at the smallest scale."""
+        """Return the number of tries: `count` times the factor, at most `most`; or `least` at the smallest scale."""
         wanted = self.factor * count or least
         return wanted if most is None else min(wanted, most)
 
     @property
     def is_smallest(self) -> bool:
-        """Whether each fault is tried as rarely as shows its promise."""
+        """Whether each fault is tried just often enough to show its promise."""
         return self.factor == SMALLEST
 
     @property
     def is_soak(self) -> bool:
-        """Whether there is time for what takes long, and for all ways in which a thing can be done."""
+        """Whether there is time for slow tests and for all variants of each fault."""
         return self.factor > 1

@@ -1,4 +1,4 @@
-"""Jobs that are handed a secret and fail with it in every way there is."""
+"""Jobs that take a secret and reveal it in their failures in every possible way."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ONCE = RetryPolicy(retry_on=())
 
 
 def misbehave(token: Secret[str], how: str) -> object:
-    """Fail as told, and say the secret in it."""
+    """Fail in the given way, with the secret in the error."""
     word = token.reveal()
     match how:
         case "message":

@@ -1,6 +1,6 @@
-"""Bad input from the outside: rows by a stranger's hand that a worker meets, and commands that cannot work.
+"""Bad input from outside: hand-edited rows that a worker claims, and commands that cannot work.
 
-What each storage, client and command refuses is tried in their own packages; here it is what they do together.
+The packages test what each storage, client and command refuses; this file tests them together.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ POISON = {
 
 
 def write(url: str, table: str, column: str, value: Any, job: UUID) -> None:
-    """Write into a row as a stranger does."""
+    """Write into a row with plain SQL, as an untrusted program does."""
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
             n = "(SELECT n FROM jobq_job WHERE id = ?)"
@@ -60,7 +60,7 @@ def write(url: str, table: str, column: str, value: Any, job: UUID) -> None:
             assert database.execute(query, (value, job)).rowcount == 1  # type: ignore[arg-type]
 
 
-async def test_a_worker_that_meets_poison_goes_on_with_the_others_and_says_of_each_what_it_was(
+async def test_a_worker_that_claims_poison_rows_runs_the_other_jobs_and_reports_each_poison_row(
     migrated_url: str, report: Callable[..., None]
 ) -> None:
     kind = "sqlite" if migrated_url.startswith("sqlite") else "postgres"
@@ -121,7 +121,7 @@ COMMANDS = [
 ]
 
 
-async def test_commands_that_cannot_work_end_with_what_is_wrong(
+async def test_commands_that_cannot_work_report_the_problem(
     children: Any, sqlite_url: str, tmp_path: Any, report: Callable[..., None]
 ) -> None:
     (tmp_path / "broken_on_import.py").write_text("raise RuntimeError('no settings')\n")

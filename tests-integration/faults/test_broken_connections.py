@@ -1,4 +1,4 @@
-"""SQLite's connections really break, under load: they are given up, no lock is left, and nothing is lost."""
+"""SQLite connections break under load: the storage replaces them, leaves no lock and loses nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from scaling import Scale
 from jobq_core import open_storage
 
 
-async def test_connections_whose_log_breaks_are_given_up_and_made_anew(
+async def test_connections_whose_log_breaks_are_replaced(
     sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], seed: int, scale: Scale
 ) -> None:
     await open_storage(sqlite_url).migrate()
@@ -41,7 +41,7 @@ async def test_connections_whose_log_breaks_are_given_up_and_made_anew(
     for _ in range(times):
         await load.some_more(processes[-1], 10)
         process = draw.choice(processes)
-        process.trouble()
+        process.cut_off()
         os.kill(process.pid, draw.choice((signal.SIGUSR1, signal.SIGUSR2)))
         broken[process.pid] += 1
         process.line(f"at time {broken[process.pid]}$")
@@ -49,7 +49,7 @@ async def test_connections_whose_log_breaks_are_given_up_and_made_anew(
     processes[-1].done(120)
     await load.drained()
     outputs = "\n".join(process.output for process in processes)
-    # One that was given up and not needed since has nothing to be broken.
+    # A process that has not reopened its connection has no descriptor to break.
     assert sum(map(int, re.findall(r"broke (\d+)", outputs))) > times
     assert "the disk failed" in outputs
     verdict = await load.verdict()

@@ -1,4 +1,4 @@
-"""Clocks that are two hours off, or set while processes run: schedule, leases, retention and order do not move."""
+"""Clocks that are two hours off, or set while processes run: schedule, leases, retention and order stay the same."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from jobq_core.records import JobRecord
 from jobq_core.storage import JobFilter, Retention
 
 SLACK = 60.0
-"""Seconds by which things may be late on a busy machine; clocks here are wrong by thousands."""
+"""Allowed delay in seconds on a busy machine; the clocks here are wrong by thousands of seconds."""
 APART = 0.25
-"""Seconds between two adds from which on the ids must tell which came first: what a slow answer to the question for the
-database's time may have hidden, and then some."""
+"""Minimum seconds between two adds after which the ids must show the order of the adds: more than the error of the
+clock offset after a slow answer from the database."""
 
 
 @pytest.fixture
 def machine(children: Any, tmp_path: Path) -> Callable[..., Machine]:
-    """Make a machine with a clock of its own: `machine(url, "+2h", "ahead")`."""
+    """Return a function that makes a machine with its own clock: `machine(url, "+2h", "ahead")`."""
     return lambda url, offset, name: Machine(children, tmp_path, url, offset, name)
 
 
@@ -38,7 +38,7 @@ async def records(url: str) -> list[JobRecord]:
 
 
 def check_order(verdict: Verdict) -> int:
-    """Hold ids against the order of adding, whoever added; returns how many pairs were looked at."""
+    """Check that ids follow the order of the adds of all clients; return the number of pairs checked."""
     adds = sorted((add for add in verdict.history.adds if add.job and add.created), key=lambda add: add.asked)
     pairs = [(a, b) for a, b in itertools.combinations(adds, 2) if b.asked - a.answered > APART]
     for first, then in pairs:
@@ -49,12 +49,12 @@ def check_order(verdict: Verdict) -> int:
 
 
 def check_schedule(found: list[JobRecord]) -> int:
-    """Hold starts against due times, by the database's clock; returns how many jobs had one."""
+    """Check starts against due times, by the database's clock; return the number of jobs with a due time."""
     delayed = [record for record in found if record.run_at is not None]
     for record in delayed:
         assert record.run_at is not None
         assert record.started_at is not None
-        if not record.attempts:  # else it is when the retry was due
+        if not record.attempts:  # otherwise run_at is the time of the retry
             assert -APART <= (record.run_at - record.created_at).total_seconds() <= 2 + APART
         late = (record.started_at - record.run_at).total_seconds()
         assert 0 <= late < SLACK, f"{record.id} ran {late:.3f} s after it was due"
@@ -93,7 +93,7 @@ async def test_clocks_that_are_set_while_processes_run_change_nothing(
     clients = [one.client(name=one.name, **plan) for one in machines]
     settings = ["+2h", "-2h", "+30d", "-1s", "+0"] * scale.times(1)
     for place, offset in enumerate(settings, 1):
-        # At times that the load gives, and one machine after the other, so that they disagree too.
+        # The clocks are set one after the other while jobs run, so that they also disagree.
         for one in machines:
             await one.until(lambda history, place=place: len(history.adds) > 2 * jobs * place / (len(settings) + 2))
             one.clock.set(offset)
@@ -124,7 +124,7 @@ async def test_a_wrong_clock_neither_shortens_nor_lengthens_a_lease(
         await client.add(gated(wrong, gate))
         await wrong.until(lambda history: history.runs)
         rescuer = right.worker().started()
-        # For longer than a lease it lives, and what it runs is left to it by the other.
+        # The worker lives for longer than a lease, and the other worker leaves its runs alone.
         await asyncio.sleep(1.5 * LONG_LEASE)
         assert len(wrong.history().runs) == 1
         paused_at = time.monotonic()
@@ -138,12 +138,12 @@ async def test_a_wrong_clock_neither_shortens_nor_lengthens_a_lease(
     report(f"lease of a worker with a clock {offset} off", tried=1, **verdict.figures)
     assert verdict.text == ""
     assert history.runs[-1].pid == rescuer.pid
-    # Its last heartbeat was up to a quarter of its time ago.
+    # The last heartbeat was at most a quarter of the lease ago.
     assert LONG_LEASE / 2 < waited < LONG_LEASE + SLACK
 
 
 def gated(load: Load, gate: Path) -> Any:
-    """Make a job that waits for the gate, written down as if a client process added it."""
+    """Make a job that waits for the gate, recorded as if a client process added it."""
     from journal import Asked, now
     from load_jobs import at_gate
 
@@ -167,7 +167,7 @@ asyncio.run(prune())
 async def test_retention_is_by_the_databases_clock(
     postgres_url: str, machine: Callable[..., Machine], report: Callable[..., None]
 ) -> None:
-    """A machine two hours ahead must not prune what is to be kept for an hour; one behind must prune what is over."""
+    """A machine two hours ahead must not prune jobs kept for an hour; a machine behind must prune expired jobs."""
     await open_storage(postgres_url).migrate()
     ahead, behind = machine(postgres_url, "+2h", "ahead"), machine(postgres_url, "-2h", "behind")
 
@@ -184,7 +184,7 @@ async def test_retention_is_by_the_databases_clock(
         for worker in workers:
             worker.term()
         assert [worker.wait() for worker in workers] == [0, 0]
-        # Workers prune in turns of 10 s. These do now, and nobody else.
+        # Workers prune every 10 s. These two prune now, and no worker runs.
         assert [pruned(ahead), pruned(behind)] == ["pruned 0, +2 h", "pruned 0, -2 h"]
         verdict = await ahead.verdict(undisturbed=True)
         assert verdict.text == ""

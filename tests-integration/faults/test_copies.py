@@ -1,4 +1,4 @@
-"""A SQLite file backed up under load, in each way that the documentation names, and a queue on what was restored."""
+"""A SQLite file is backed up under load in each documented way; each restored copy is a working queue."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def vacuum_into(path: Path, copy: Path, _running: Collection[Process]) -> None:
 
 
 def snapshot(path: Path, copy: Path, running: Collection[Process]) -> None:
-    """Copy all three files as they are at one moment, while all processes are paused."""
+    """Copy all three files while all processes are paused."""
     for process in running:
         process.stop()
     try:
@@ -45,18 +45,18 @@ def snapshot(path: Path, copy: Path, running: Collection[Process]) -> None:
 
 
 def dump(path: Path, copy: Path, _running: Collection[Process]) -> None:
-    """Have SQLite's own tool write the tables out and read them in again."""
+    """Dump the tables with the sqlite3 command, and load the dump into a new file."""
     script = subprocess.run(
         ["sqlite3", "-cmd", ".timeout 10000", path, ".dump"], capture_output=True, check=True, timeout=60
     ).stdout
     subprocess.run(["sqlite3", copy], input=script, capture_output=True, check=True, timeout=60)
 
 
-# The snapshot last: who was paused for it may lose a lease afterwards without being blamed.
+# The snapshot comes last: the processes paused for it may lose a lease afterwards.
 WAYS = {"Connection.backup": backup, "VACUUM INTO": vacuum_into, ".dump": dump, "snapshot": snapshot}
 
 
-async def test_backups_made_under_load_have_all_that_was_acknowledged_and_drain_where_they_are_restored(
+async def test_backups_made_under_load_have_all_acknowledged_jobs_and_drain_after_a_restore(
     sqlite_url: str,
     load_on: Callable[..., Load],
     children: Any,
@@ -96,7 +96,7 @@ async def test_backups_made_under_load_have_all_that_was_acknowledged_and_drain_
         assert (lost, doubled) == (0, 0), name
         assert verdict.count(*OF_TABLES) == 0, verdict.text
         assert {final.job for final in finals} == jobs
-        # It was held when the backup was made, and is run again, unless that was held back.
+        # The job was running at the time of the backup, so the restored queue runs it again.
         held_back = {gated} if number == 0 else set()
         assert {gated} & {run.job for run in runs} == {gated} - held_back
         assert {final.job for final in finals if final.state is not JobState.COMPLETED} == held_back
@@ -111,7 +111,7 @@ def whole(path: Path) -> bool:
 
 
 def restore(children: Any, copy: Path) -> tuple[Load, set[UUID], Process]:
-    """Start a worker on a backup, which is whole; return the load there, the jobs in it, and the worker."""
+    """Check a backup and start a worker on it; return the load there, the jobs in it, and the worker."""
     assert whole(copy)
     with closing(sqlite3.connect(copy)) as connection:
         jobs = {UUID(bytes=id_) for (id_,) in connection.execute("SELECT id FROM jobq_job")}

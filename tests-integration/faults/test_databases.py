@@ -1,4 +1,4 @@
-"""A PostgreSQL that crashes, goes away, falls silent, cuts connections, is full of strangers or takes no writes."""
+"""A PostgreSQL server that crashes, stops, does not answer, cuts or refuses connections, or accepts no writes."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
 PATIENT = {"wait": True, "patience": 300.0, "seconds": 1200.0, "kinds": ALL_KINDS, "delayed": 0.1, "aborted": 0.1}
-"""Clients that ride every outage out, many in a row too, so that what they add is acknowledged in the end."""
+"""Clients that wait through every outage, also many in a row, so that all their adds are acknowledged in the end."""
 IMPATIENT = PATIENT | {"name": HASTY, "patience": 0.5}
-"""One that rides none out, but for waiting: what it is told of each add must be true of it."""
-PATIENCE = 1.0
-"""Seconds of a client that is not to wait."""
+"""A client that gives up an add soon: the answer to each of its adds must be true."""
+ADD_TIMEOUT = 1.0
+"""The option `patience` of a client that gives up soon, in seconds."""
 
 
 @pytest.fixture
@@ -43,31 +43,31 @@ def dice(seed: int, request: pytest.FixtureRequest) -> random.Random:
     return random.Random(f"{seed} {request.node.name}")
 
 
-async def in_vain(client: JobQueueClient, most: float) -> None:
-    """Add while the storage is away: that fails when the client's patience ends, or at most so many seconds later."""
+async def failing_add(client: JobQueueClient, most: float) -> None:
+    """Add a job during an outage: the add fails within `most` seconds after the client's `patience` ends."""
     before = time.monotonic()
     with pytest.raises(StorageUnavailableError, match="added"):
-        await client.add(quick(token="in vain"))
-    assert time.monotonic() - before < PATIENCE + most + SLACK
+        await client.add(quick(token="never"))
+    assert time.monotonic() - before < ADD_TIMEOUT + most + SLACK
 
 
-def told_of_once(process: Process) -> None:
-    """Check that each outage was told of by one warning, and its end by one."""
-    process.line("the storage is back after")  # it finds so when it next tries
+def check_outage_warnings(process: Process) -> None:
+    """Check that the process logs one warning per outage, and one message per end of an outage."""
+    process.line("the storage is back after")  # the process notices at its next attempt
     assert process.output.count("the storage fails (") == process.output.count("the storage is back after")
 
 
 async def close_up(
     load: Load, report: Callable[..., None], fault: str, tried: int, recovery: float, clients: list[Process]
 ) -> None:
-    """Let all end, and judge."""
+    """Let the clients finish, stop the workers, and check the history."""
     for client in clients:
         client.done(120)
     await load.drained()
     verdict = await load.verdict()
     report(fault, tried=tried, **verdict.figures | {"recovery": recovery})
     assert verdict.text == ""
-    assert verdict.answers == {"acknowledged"}, "a patient client is told in the end"
+    assert verdict.answers == {"acknowledged"}, "a patient client gets an answer in the end"
 
 
 async def test_a_server_that_crashes_again_and_again_loses_nothing(
@@ -78,7 +78,7 @@ async def test_a_server_that_crashes_again_and_again_loses_nothing(
     workers = [load.worker().started() for _ in range(2)]
     crashes = scale.times(4, least=2, most=40)
     jobs = 60 * crashes
-    # So that a crash and what it takes to come back find them at work to the last.
+    # The clients add jobs until after the last crash and recovery.
     rate = 40 if scale.is_soak else 150
     clients = [load.client(jobs=jobs, rate=rate, many=20, keys=4, seed=seed + n, **PATIENT).started() for n in range(2)]
     clients.append(load.client(jobs=jobs // 4, rate=rate / 4, many=20, seed=seed, **IMPATIENT).started())
@@ -95,35 +95,35 @@ async def test_a_server_that_crashes_again_and_again_loses_nothing(
     assert all(worker.alive for worker in workers)
 
 
-async def test_a_server_that_is_gone_for_long_is_waited_for(
+async def test_workers_and_clients_wait_for_a_server_that_is_gone_for_long(
     postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], scale: Scale, seed: int
 ) -> None:
     await open_storage(postgres.dsn).migrate()
     load = load_on(postgres.dsn)
     workers = [load.worker().started() for _ in range(2)]
     client = load.client(jobs=400, rate=100, seed=seed, **PATIENT).started()
-    async with watched(postgres.dsn) as health, JobQueueClient(postgres.dsn, patience=PATIENCE) as hasty:
+    async with watched(postgres.dsn) as health, JobQueueClient(postgres.dsn, patience=ADD_TIMEOUT) as hasty:
         await load.until(lambda history: len(history.runs) > 100)
         gone = time.monotonic()
         postgres.halt(at_once=True)
         await health.notice(gone)
-        await in_vain(hasty, most=1.0)
-        # Six leases long: every worker has stopped what it ran, since its lease ran out.
+        await failing_add(hasty, most=1.0)
+        # The outage lasts six leases: every worker has stopped its runs, since their leases expired.
         await asyncio.sleep(60 if scale.is_soak else 12)
-        await in_vain(hasty, most=1.0)
+        await failing_add(hasty, most=1.0)
         health.lasting(gone)
         postgres.start()
         back = time.monotonic()
         recovery = await load.next_run(now())
         await health.recover(back)
-    report("health tells of a server that is gone", tried=2, recovery=health.recovered)
+    report("health reports a server that is gone", tried=2, recovery=health.recovered)
     await close_up(load, report, "server gone for long", 1, recovery, [client])
     for worker in workers:
         assert worker.alive
-        told_of_once(worker)
+        check_outage_warnings(worker)
 
 
-async def test_answers_that_are_swallowed_for_long_end_in_time_limits_and_lose_nothing(
+async def test_lost_answers_end_in_time_limits_and_lose_nothing(
     postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], scale: Scale, seed: int
 ) -> None:
     await open_storage(postgres.dsn).migrate()
@@ -137,21 +137,21 @@ async def test_answers_that_are_swallowed_for_long_end_in_time_limits_and_lose_n
         ]
         longest = 0.0
         holes = scale.times(2, most=6)
-        async with watched(load.url) as health, JobQueueClient(load.url, patience=PATIENCE) as hasty:
+        async with watched(load.url) as health, JobQueueClient(load.url, patience=ADD_TIMEOUT) as hasty:
             for hole in range(holes):
                 wanted = 4 * jobs * (hole + 0.5) / (holes + 1)
                 await load.until(lambda history, wanted=wanted: len(history.adds) > wanted)
                 gone = time.monotonic()
                 with proxy.black_hole():
                     await health.notice(gone)
-                    await in_vain(hasty, most=2.0)
+                    await failing_add(hasty, most=2.0)
                     await asyncio.sleep(60 if scale.is_soak else 5)
                     health.lasting(gone)
                 back = time.monotonic()
                 longest = max(longest, await load.next_run(now()))
                 await health.recover(back)
-        report("health tells of answers that are swallowed", tried=2 * holes, recovery=health.recovered)
-        await close_up(load, report, "answers swallowed for long", holes, longest, clients)
+        report("health reports lost answers", tried=2 * holes, recovery=health.recovered)
+        await close_up(load, report, "answers lost for long", holes, longest, clients)
         assert all(worker.alive for worker in workers)
 
 
@@ -167,7 +167,7 @@ async def test_backends_terminated_at_random_lose_nothing(
     load = load_on(f"{postgres.dsn}&application_name=victim")
     workers = [load.worker().started() for _ in range(2)]
     jobs, rate = (4000, 50) if scale.is_soak else (400, 150)
-    # Started: to open a storage is tried once.
+    # Wait for the start: opening a storage is attempted only once.
     clients = [load.client(jobs=jobs, rate=rate, many=20, keys=4, seed=seed + n, **PATIENT).started() for n in range(2)]
     terminated = 0
     async with await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as admin:
@@ -185,14 +185,14 @@ async def test_backends_terminated_at_random_lose_nothing(
     assert all(worker.alive for worker in workers)
 
 
-async def test_a_server_full_of_strangers_connections_is_waited_for(
+async def test_workers_and_clients_wait_for_a_server_without_free_connections(
     load_on: Callable[..., Load], report: Callable[..., None], seed: int, scale: Scale
 ) -> None:
     settings = {"max_connections": "12", "superuser_reserved_connections": "1", "max_wal_senders": "0"}
     with ThrowawayPostgres(settings=settings) as server:
         await open_storage(server.dsn).migrate()
         with psycopg.connect(server.dsn, autocommit=True) as connection:
-            # Superusers may take the reserved connections too; strangers and jobq come as somebody else.
+            # Superusers may take the reserved connections, too; all others connect as an ordinary role.
             connection.execute("CREATE ROLE team LOGIN")
             connection.execute("GRANT ALL ON SCHEMA jobq TO team")
             for kind in ("TABLES", "SEQUENCES", "FUNCTIONS"):
@@ -208,7 +208,7 @@ async def test_a_server_full_of_strangers_connections_is_waited_for(
                 while taken < 50:
                     strangers.enter_context(psycopg.connect(url))
                     taken += 1
-            # Those that jobq has it keeps. One more process finds no place, and says so at once.
+            # jobq keeps its open connections. A new process gets none, and reports that at once.
             before = time.monotonic()
             with pytest.raises(StorageUnavailableError, match="connection"):
                 await open_storage(url).open()
@@ -220,7 +220,7 @@ async def test_a_server_full_of_strangers_connections_is_waited_for(
                         strangers.enter_context(psycopg.connect(url))
                 await asyncio.sleep(4)
         recovery = await load.next_run(now())
-        await close_up(load, report, "no connection left to have", 1, recovery, [client])
+        await close_up(load, report, "no connection left", 1, recovery, [client])
         assert worker.alive
 
 
@@ -245,9 +245,9 @@ async def direct(postgres_url: str) -> AsyncIterator[PostgresQueueStorage]:
 
 
 def positions(proxy: Proxy, every: int = 1) -> Iterator[Callable[[], Cut]]:
-    """Yield ways to cut before and after each message, both ways, until one is asked for that never comes.
+    """Yield a cut before and after each message, in both directions, until a cut finds no message.
 
-    every: 2 leaves every second message out, others before it than after it.
+    every: 2 skips every second message, with different messages before than after.
     """
     for cut in (proxy.cut, proxy.cut_answer):
         for after in (False, True):
@@ -268,7 +268,7 @@ async def test_a_connection_cut_at_any_step_leaves_all_or_nothing(
     postgres_url: str,
     scale: Scale,
 ) -> None:
-    """Before and after each message of either side, on a new connection and on one that is in use."""
+    """Cut before and after each message of either side, on a new connection and on a used one."""
     database = postgres_url.split("?")[0].rsplit("/", 1)[1]
     tried = 0
     for warm in (False, True):
@@ -287,7 +287,7 @@ async def test_a_connection_cut_at_any_step_leaves_all_or_nothing(
 
 
 class Ways:
-    """One operation, through the proxy; what it may have come to is looked at directly."""
+    """One operation through the proxy; its effect is read over a direct connection."""
 
     def __init__(self, direct: PostgresQueueStorage, storage: PostgresQueueStorage, operation: str) -> None:
         self.direct = direct
@@ -298,13 +298,13 @@ class Ways:
             self.jobs += [new_job() for _ in range(2)]
 
     async def prepare(self, *, warm: bool) -> None:
-        """Bring the jobs to where the operation begins; with `warm`, the connection has been used for the same."""
+        """Bring the jobs into the initial state. warm: use the connection for the same operation before."""
         self.worker = await register_worker(self.direct)
         self.heartbeat = self.storage.heartbeat(self.worker)
         if warm and self.operation == "beat":
             assert await asyncio.to_thread(self.heartbeat.beat, WorkerStats())
         elif warm:
-            # The same statements, for other jobs, so that they are prepared.
+            # Run the same statements for other jobs, so that they are prepared.
             other = Ways(self.direct, self.storage, self.operation)
             other.worker = self.worker
             if self.operation in ("claim", "settle"):
@@ -322,7 +322,7 @@ class Ways:
             self.claimed = await claim_one(self.direct, self.worker)
 
     async def attempt(self) -> str:
-        """Do it once; say how that went."""
+        """Run the operation once; return a description of its result."""
         try:
             match self.operation:
                 case "claim":
@@ -340,17 +340,17 @@ class Ways:
             return "unknown"
 
     async def check(self, outcome: str) -> None:
-        """Hold what is there against what was said, and do it again, as who asks would until there is an answer."""
+        """Compare the effect with the reported result, and repeat the operation until there is an answer."""
         again = await self.attempt()
         for _ in range(3):
-            # A connection that was cut after its last answer may look whole until it is used.
+            # A connection that was cut after its last answer may look intact until its next use.
             if again == "unknown":
                 again = await self.attempt()
         record = (await self.direct.get([self.jobs[0].id]))[0]
         match self.operation:
             case "claim":
                 held = await self.direct.recover_claims(self.worker.id, [])
-                assert [job.id for job in held] == [self.jobs[0].id], "owned once, whichever answer was lost"
+                assert [job.id for job in held] == [self.jobs[0].id], "the job has one owner, whichever answer was lost"
                 assert (outcome, again) in {
                     ("claimed 1", "claimed 0"),
                     ("unknown", "claimed 1"),
@@ -378,7 +378,7 @@ class Ways:
 # No writes
 
 
-async def test_a_database_that_takes_no_writes_is_told_of_at_once(
+async def test_a_read_only_database_is_reported_at_once(
     direct: PostgresQueueStorage, postgres_url: str, report: Callable[..., None], load_on: Callable[..., Load]
 ) -> None:
     load = load_on(f"{postgres_url}&application_name=jobq-faults")
@@ -405,10 +405,10 @@ async def test_a_database_that_takes_no_writes_is_told_of_at_once(
     assert worker.alive
 
 
-async def test_a_server_made_read_only_while_it_runs_is_waited_for_both_ways(
+async def test_workers_and_clients_wait_for_a_server_made_read_only_while_it_runs(
     postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], scale: Scale, seed: int
 ) -> None:
-    """By a reload, as an operator would: no connection breaks, and those that are open follow."""
+    """An operator reloads the configuration: no connection breaks, and the open ones become read-only."""
     await open_storage(postgres.dsn).migrate()
     load = load_on(postgres.dsn)
     workers = [load.worker().started() for _ in range(2)]
@@ -430,7 +430,7 @@ async def test_a_server_made_read_only_while_it_runs_is_waited_for_both_ways(
             before = time.monotonic()
             with pytest.raises(StorageReadOnlyError, match="default_transaction_read_only is on"):
                 await asking.add(quick(token="refused"))
-            assert time.monotonic() - before < 1, "at once, whatever the client's patience"
+            assert time.monotonic() - before < 1, "at once, whatever the client's `patience`"
             health.lasting(gone)
             await switch(admin, "off")
             back = time.monotonic()
@@ -441,7 +441,7 @@ async def test_a_server_made_read_only_while_it_runs_is_waited_for_both_ways(
     verdict = await load.verdict()
     report("server made read-only by a reload", tried=times, **verdict.figures | {"recovery": longest})
     assert verdict.text == ""
-    # What was refused is not there: the client was told so of some, and of none that is.
+    # Refused jobs are not stored: the client reports some adds as refused, and no stored job among them.
     answers = Counter(add.answer for add in verdict.history.adds)
     assert answers["acknowledged"] > 100
     assert answers["acknowledged"] < answers.total()
@@ -449,7 +449,7 @@ async def test_a_server_made_read_only_while_it_runs_is_waited_for_both_ways(
 
 
 async def switch(admin: psycopg.AsyncConnection[Any], way: str) -> None:
-    """Set it for all sessions but the administrator's own."""
+    """Set the option for all sessions except the administrator's."""
     await admin.execute("SET default_transaction_read_only = off")
     await admin.execute(f"ALTER SYSTEM SET default_transaction_read_only = {way}".encode())
     await admin.execute("SELECT pg_reload_conf()")

@@ -1,4 +1,4 @@
-"""A PostgreSQL whose disk is full, that of its tables or that of its log: small tmpfs, which only root can mount."""
+"""PostgreSQL with a full disk, for the tables or for the log: a small tmpfs, which only root can mount."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from jobq_core import open_storage
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
 MEGABYTES = {"base": 64, "pg_wal": 96}
-"""The databases of a new cluster take some 30; the log keeps two segments of 16 as the least that there may be."""
+"""The databases of a new cluster take about 30; the log always keeps at least two segments of 16."""
 
 
 def use_up(server: ThrowawayPostgres) -> bool:
-    """Take the log to its next segment again and again, until there is no room for one; say whether that was seen."""
+    """Switch the log to its next segment until there is no room for one; return whether an error showed that."""
     try:
         with psycopg.connect(server.dsn, autocommit=True) as connection:
             for _ in range(20):
@@ -34,7 +34,7 @@ def use_up(server: ThrowawayPostgres) -> bool:
 
 
 def bring_back(server: ThrowawayPostgres, seconds: float = 60) -> None:
-    """Start a server again that has ended, or that is about to, since it had no room to recover."""
+    """Restart a server that has ended, or is about to end, since it had no room to recover."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if not server.running:
@@ -42,17 +42,17 @@ def bring_back(server: ThrowawayPostgres, seconds: float = 60) -> None:
         try:
             psycopg.connect(server.dsn).close()
         except psycopg.OperationalError:
-            time.sleep(0.1)  # it says no more than whether it answers
+            time.sleep(0.1)  # the server only shows whether it answers
         else:
             return
     raise AssertionError("the server does not come back")
 
 
 @pytest.mark.parametrize("part", ["base", "pg_wal"])
-async def test_a_full_disk_is_waited_for_and_what_was_acknowledged_is_kept(
+async def test_workers_and_clients_wait_for_a_full_disk_and_acknowledged_jobs_are_kept(
     load_on: Callable[..., Load], report: Callable[..., None], scale: Scale, seed: int, part: str
 ) -> None:
-    """Without room for tables, statements fail; without room for its log, the server crashes, and may not come up."""
+    """Without room for tables, statements fail; without room for the log, the server crashes, and may not restart."""
     times = scale.times(1, most=10)
     sizes = {"max_wal_size": "32MB", "min_wal_size": "32MB", "log_min_messages": "panic"}
     with on_small_disk(part, MEGABYTES[part], **sizes) as (server, disk):

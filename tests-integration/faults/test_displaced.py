@@ -1,4 +1,4 @@
-"""SQLite whose file, log or log's index is moved, deleted, replaced or copied under running workers and clients."""
+"""SQLite's file, log or index of the log is moved, deleted, replaced or copied under running workers and clients."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def whole(path: Path) -> bool:
         return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-async def test_a_file_that_is_moved_away_and_back_is_gone_on_with(
+async def test_processes_continue_with_a_file_that_is_moved_away_and_back(
     sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: Scale, seed: int
 ) -> None:
     path, away = tmp_path / "jobs.db", tmp_path / "away.db"
@@ -42,9 +42,9 @@ async def test_a_file_that_is_moved_away_and_back_is_gone_on_with(
         before = len(load.history().runs)
         await load.until(lambda history, before=before: len(history.runs) > before + 40)
         await asyncio.to_thread(path.rename, away)
-        # Longer than a lease.
+        # The file is away for longer than a lease.
         await asyncio.sleep(1.5 * LOST_AFTER)
-        assert not await asyncio.to_thread(path.exists), "no process makes one in its place"
+        assert not await asyncio.to_thread(path.exists), "no process makes a new file in its place"
         await asyncio.to_thread(away.rename, path)
         longest = max(longest, await load.next_run(now()))
     client.done(120)
@@ -65,19 +65,19 @@ def delete_index(path: Path) -> None:
 
 
 def restore_a_copy(path: Path) -> None:
-    """Put a copy in the place of the file that holds all that was acknowledged: once the file is away, nothing is."""
+    """Replace the file by a copy with all acknowledged jobs; nothing is acknowledged while the file is away."""
     away, copy = path.with_name("away.db"), path.with_name("copy.db")
     path.rename(away)
-    # The operations under way have ended, and the log does not change.
+    # The pending operations have ended, and the log does not change.
     time.sleep(0.5)
     shutil.copy(away, copy)
     shutil.copy(beside(path, "-wal"), beside(copy, "-wal"))
-    assert whole(copy)  # and closing it puts its log into it
+    assert whole(copy)  # closing the copy merges its log
     copy.rename(path)
 
 
 @pytest.mark.parametrize("displace", [delete_log, delete_index, restore_a_copy])
-async def test_nothing_is_lost_with_a_deleted_log_or_a_replaced_file_once_all_are_started_again(
+async def test_nothing_is_lost_after_a_deleted_log_or_a_replaced_file_once_all_processes_restart(
     sqlite_url: str,
     load_on: Callable[..., Load],
     report: Callable[..., None],
@@ -93,7 +93,7 @@ async def test_nothing_is_lost_with_a_deleted_log_or_a_replaced_file_once_all_ar
     await asyncio.to_thread(displace, path)
     for worker in workers:
         await asyncio.to_thread(worker.line, PARTED)
-    # They are not even asked to stop.
+    # The processes end without being asked to stop.
     for process in (*workers, client):
         process.kill()
     back = now()
@@ -127,7 +127,7 @@ async def test_a_copy_made_under_load_is_a_queue_of_its_own(
     (tmp_path / "elsewhere").mkdir()
     elsewhere = Load(children, tmp_path / "elsewhere", f"sqlite:///{copy}")
     other = elsewhere.worker().started()
-    # What others held in it is taken back, and all is run there.
+    # The jobs that other workers held in the copy are rescued, and all jobs run there.
     await elsewhere.drained()
     client.done(120)
     await load.drained()

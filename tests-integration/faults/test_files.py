@@ -1,4 +1,4 @@
-"""SQLite whose disk is full, whose file is locked or read-only, or whose writers are killed."""
+"""SQLite with a full disk, a locked or read-only file, or killed writers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from scaling import Scale
 from jobq_core import StorageError, open_storage
 
 SMALL = 32
-"""Megabytes of the disk that is to be full; the log alone takes some 5 before it is put into the file."""
+"""Megabytes of the disk that becomes full; the log alone takes about 5 before a checkpoint."""
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk, which only root can make."""
+    """A small disk, which only root can mount."""
     folder = tmp_path / "disk"
     folder.mkdir()
     with small(folder, SMALL):
@@ -43,7 +43,7 @@ async def close_up(
     assert verdict.text == ""
 
 
-async def test_a_full_disk_is_waited_for_and_what_was_acknowledged_is_kept(
+async def test_workers_and_clients_wait_for_a_full_disk_and_acknowledged_jobs_are_kept(
     small_disk: Path, load_on: Callable[..., Load], report: Callable[..., None], scale: Scale, seed: int
 ) -> None:
     url = f"sqlite:///{small_disk / 'jobs.db'}"
@@ -63,7 +63,7 @@ async def test_a_full_disk_is_waited_for_and_what_was_acknowledged_is_kept(
     assert all(worker.alive for worker in workers)
 
 
-async def test_a_foreign_writer_that_holds_the_lock_for_long_is_waited_for(
+async def test_workers_and_clients_wait_for_a_foreign_writer_that_holds_the_lock_for_long(
     sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: Scale, seed: int
 ) -> None:
     await open_storage(sqlite_url).migrate()
@@ -73,43 +73,43 @@ async def test_a_foreign_writer_that_holds_the_lock_for_long_is_waited_for(
     await load.until(lambda history: len(history.runs) > 40)
     with closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        # Longer than busy_timeout, 10 s, and than a lease.
+        # This is longer than busy_timeout, 10 s, and than a lease.
         await asyncio.sleep(60 if scale.is_soak else 12)
         other.execute("ROLLBACK")
     await close_up(load, report, "SQLite: locked for long", 1, await load.next_run(now()), [client])
     assert all(worker.alive for worker in workers)
 
 
-async def pause_amid_a_write(worker: Process, url: str) -> None:
-    """Pause a worker that has the write lock, which no other can take from it."""
+async def pause_during_a_write(worker: Process, url: str) -> None:
+    """Pause a worker while it has the write lock."""
     async with asyncio.timeout(90):
         while True:
             await asyncio.sleep(0.01)
             worker.stop()
-            # What others write is over in a moment.
+            # Other writers hold the lock only for a moment.
             if locked(url) and await asyncio.to_thread(locked, url, 1.0):
                 return
             worker.cont()
 
 
-async def test_a_worker_paused_amid_a_write_holds_up_all_others_and_costs_nothing(
+async def test_a_worker_paused_during_a_write_blocks_all_others_and_loses_nothing(
     sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], scale: Scale, seed: int
 ) -> None:
     await open_storage(sqlite_url).migrate()
     load = load_on(sqlite_url)
     (paused, other), client = load.at_work(jobs=500, rate=80, seed=seed)
     await load.until(lambda history: len(history.runs) > 40)
-    await pause_amid_a_write(paused, sqlite_url)
-    # Longer than busy_timeout, 10 s, and than a lease: what it writes as it goes on is the first thing to be written.
+    await pause_during_a_write(paused, sqlite_url)
+    # The pause is longer than busy_timeout, 10 s, and than a lease: the paused write is the first to be committed.
     await asyncio.sleep(60 if scale.is_soak else 12)
     paused.cont()
     recovery = await load.next_run(now())
-    await close_up(load, report, "SQLite: SIGSTOP amid a write", 1, recovery, [client])
+    await close_up(load, report, "SQLite: SIGSTOP during a write", 1, recovery, [client])
     assert paused.alive
     assert other.alive
 
 
-async def test_writers_killed_at_any_moment_leave_a_file_that_is_whole(
+async def test_writers_killed_at_any_moment_leave_an_intact_file(
     sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, scale: Scale, seed: int
 ) -> None:
     await open_storage(sqlite_url).migrate()
@@ -127,10 +127,10 @@ async def test_writers_killed_at_any_moment_leave_a_file_that_is_whole(
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-async def test_a_read_only_file_raises_at_once_and_is_used_again_when_it_is_writable(
+async def test_a_read_only_file_raises_at_once_and_works_again_when_it_is_writable(
     tmp_path: Path, load_on: Callable[..., Load], report: Callable[..., None]
 ) -> None:
-    """Root may write to any file: read-only is the disk here."""
+    """Root may write to any file, so the disk is read-only here."""
     folder = tmp_path / "mounted"
     folder.mkdir()
     await asyncio.to_thread(
@@ -142,10 +142,10 @@ async def test_a_read_only_file_raises_at_once_and_is_used_again_when_it_is_writ
         load = load_on(url)
         first = load.client(jobs=40, kinds={"quick": 1}, wait=False)
         first.done()
-        # No process has the file open for writing when the disk becomes read-only, or the kernel would refuse that.
+        # The kernel refuses to make the disk read-only while a process has the file open for writing.
         await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,ro", folder], check=True)
         before = time.monotonic()
-        with pytest.raises(StorageError, match=r"written to|opened"):  # noqa: PT012 (either may say so)
+        with pytest.raises(StorageError, match=r"written to|opened"):  # noqa: PT012 (either step may raise)
             async with open_storage(url) as storage:
                 await storage.set_retention({})
                 await storage.prune()

@@ -1,7 +1,7 @@
-"""What a client is asked, with anything for every option and argument, on memory, SQLite and PostgreSQL at once.
+"""Client calls with any value for every option and argument, on memory, SQLite and PostgreSQL at once.
 
-What one storage takes, all take, and keep as the same record; what one refuses, all refuse in the same words, and
-nothing is stored.
+All storages accept the same values and keep the same records. All refuse the same values with the same message, and
+store nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 import pytest
 from bad_jobs import Anything, sound
 from fuzzing.values import Drawn, anything, one_odd, plain
-from fuzzing.verdicts import PATIENCE, Refused, attempt_async, try_all, words_for
+from fuzzing.verdicts import TIMEOUT, Refused, attempt_async, try_all, words_for
 from hypothesis import strategies as st
 from scaling import Scale
 
@@ -32,7 +32,7 @@ seconds = st.one_of(st.floats(0.1, 1e6), st.integers(1, 100))
 
 
 class Clients:
-    """A client on each kind of storage, and a loop in which they live from one example to the next."""
+    """A client on each kind of storage, and an event loop that all examples share."""
 
     def __init__(self, runner: asyncio.Runner, urls: Mapping[str, str]) -> None:
         self._runner = runner
@@ -42,8 +42,8 @@ class Clients:
         self.stored = 0
 
     def run(self, what: Awaitable[Any]) -> Any:
-        """Wait for something; fails if it hangs."""
-        return self._runner.run(asyncio.wait_for(what, PATIENCE * 3))
+        """Run an awaitable; fail if it hangs."""
+        return self._runner.run(asyncio.wait_for(what, TIMEOUT * 3))
 
     async def start(self) -> None:
         for url in self._urls.values():
@@ -56,20 +56,20 @@ class Clients:
         await self._stack.aclose()
 
     async def ask(self, call: Callable[[JobQueueClient], Awaitable[Any]], words: set[str]) -> Any:
-        """Ask all of them the same; returns the answer, or refusal, on which they agree."""
+        """Make the same call on all clients; return the answer or the error on which they agree."""
         answers = await asyncio.gather(*(attempt_async(lambda c=client: call(c), words) for client in self.each))
         assert all(same(answer, answers[0]) for answer in answers), dict(zip(self._urls, answers, strict=True))
         return answers[0]
 
     async def hold_nothing(self) -> None:
-        """Check that none of them has a job, and no count of one."""
+        """Check that no storage has a job or a count of one."""
         for name, client in zip(self._urls, self.each, strict=True):
             counted = await client.storage.counts()
             assert not any(sum(states.values()) for states in counted.values()), (name, counted)
 
 
 def same(one: Any, other: Any) -> bool:
-    """Say whether two answers are equal, seconds that passed between them aside."""
+    """Return whether two answers are equal, except for timestamps."""
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, JobRecord) and isinstance(other, JobRecord):
@@ -113,7 +113,7 @@ WORDS = {"tags": "tag", "run_at": "run_at"}
 
 
 async def added(client: JobQueueClient, options: Mapping[str, Any], many: bool) -> JobRecord:
-    """Add a job, read it again, remove it."""
+    """Add a job, read its record, and remove the job."""
     if many:
         first, second = await client.add_many([sound(1), sound(2)], **options)
         assert (first.id == second.id) is ("unique" in options and options["unique"] is not None)
@@ -129,14 +129,14 @@ async def added(client: JobQueueClient, options: Mapping[str, Any], many: bool) 
     return record
 
 
-def test_options_of_add_are_kept_alike_or_refused_alike(
+def test_all_storages_keep_or_refuse_the_same_options_of_add(
     clients: Clients, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     outcomes = {True: 0, False: 0}
 
     def check(drawn: tuple[Drawn, bool]) -> None:
         options, many = drawn
-        # Two that cannot both be given are refused for being two.
+        # Options that exclude each other are refused together.
         words = words_for(options.odd, WORDS) | (
             {"delay", "run_at"} if {"delay", "run_at"} & set(options.odd) else set()
         )
@@ -154,7 +154,7 @@ def test_options_of_add_are_kept_alike_or_refused_alike(
 
 
 @pytest.mark.parametrize("values", [plain, anything], ids=["json", "anything"])
-def test_arguments_come_back_alike_or_are_refused_alike(
+def test_all_storages_return_or_refuse_the_same_arguments(
     values: st.SearchStrategy[Any], clients: Clients, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     outcomes = {True: 0, False: 0}
@@ -193,7 +193,7 @@ async def _all_of(pages: AsyncIterator[Any]) -> list[Any]:
     return [record async for record in pages]
 
 
-def test_filters_of_find_are_taken_alike_or_refused_alike(
+def test_all_storages_accept_or_refuse_the_same_filters_of_find(
     clients: Clients, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     words = {"kind": "job", "after": "job id", "tag": "tag", "state": "state"}
@@ -213,7 +213,7 @@ def test_filters_of_find_are_taken_alike_or_refused_alike(
 
 
 def not_too_short(timeout: Any) -> Any:
-    """Leave out times that may be over before the first look, or not, as chance has it."""
+    """Replace timeouts so short that they may expire before the first poll."""
     return 10 if isinstance(timeout, float | int) and 0 < timeout < 10 else timeout
 
 
@@ -244,7 +244,7 @@ ASKING: dict[str, Callable[[JobQueueClient, Any], Any]] = {
 SAID = {"job", "jobs", "timeout", "run_id", "queue", "state", "function"}
 
 
-def test_jobs_and_names_are_taken_alike_or_refused_alike(
+def test_all_storages_accept_or_refuse_the_same_jobs_and_names(
     clients: Clients, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     refused = 0

@@ -1,4 +1,4 @@
-"""What reads bytes that others wrote, under atheris: led by coverage, from a few real values."""
+"""The decoders of foreign bytes under atheris, which coverage guides from a few real values."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from scaling import Scale
 SCRIPT = Path(__file__).parent / "fuzzing" / "decoders.py"
 TARGETS = ["arguments", "plain", "backoff", "url", "job_id", "moment", "array", "query"]
 
-# Atheris has wheels for some versions of Python; where it is installed (pyproject.toml says for which) it must work.
+# Atheris has wheels for some versions of Python only; pyproject.toml lists them.
 pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="atheris is installed for Python 3.11 alone")
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_bytes_of_any_kind_are_read_or_refused(
+def test_any_bytes_are_decoded_or_refused(
     target: str, children: Any, tmp_path: Path, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     runs = scale.times(10_000, least=1000)

@@ -1,4 +1,4 @@
-"""Every option of what is made before anything runs, given anything: it works, or is refused by name."""
+"""Any value for every option of every object that users construct: the object works, or the error names the option."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ EXAMPLES = 250
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_what_is_made_works_or_is_refused_by_the_name_of_its_option(
+def test_an_object_works_or_an_error_names_the_option(
     name: str, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     make, options, words, check = TARGETS[name]

@@ -1,6 +1,6 @@
-"""Rows that a stranger's hand altered, with any JSON, text or number that the column takes: read back, and run.
+"""Hand-edited rows, with any JSON, text or number that the column accepts: they are read, and their jobs run.
 
-Whatever stands there, the row can be read, the job comes to an end, and the sound ones beside it are not harmed.
+Each edited row can be read, its job ends, and the other jobs are not affected.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ COLUMNS: dict[str, dict[tuple[str, str], st.SearchStrategy[Any]]] = {
     },
 }
 REFUSALS = (psycopg.DataError, psycopg.IntegrityError, sqlite3.IntegrityError, sqlite3.OperationalError)
-"""How the databases refuse a value."""
+"""The errors with which the databases refuse a value."""
 AT_ONCE = 25
-"""Rows altered in one example: a worker runs them all beside sound ones."""
+"""Rows edited in one example; a worker runs them together with unedited ones."""
 
 
 async def run(url: str, altered: list[tuple[tuple[str, str], Any]]) -> int:
-    """Alter rows, read them, and let a worker have them; returns how many the database let be altered."""
+    """Edit rows, read them, and let a worker run them; return the number of edits that the database accepted."""
     written = 0
     async with JobQueueClient(url) as client:
         await client.clear()
@@ -84,7 +84,7 @@ async def run(url: str, altered: list[tuple[tuple[str, str], Any]]) -> int:
     return written
 
 
-def test_rows_altered_by_a_stranger_are_read_and_come_to_an_end(
+def test_hand_edited_rows_are_read_and_their_jobs_end(
     storage_url: str, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     kind = "sqlite" if storage_url.startswith("sqlite") else "postgres"
@@ -102,4 +102,4 @@ def test_rows_altered_by_a_stranger_are_read_and_come_to_an_end(
             st.lists(change, min_size=AT_ONCE // 2, max_size=AT_ONCE), check, count=scale.times(8, least=2), seed=seed
         )
     assert rows > 0
-    report(f"rows altered by a stranger ({kind})", tried=rows, added=rows)
+    report(f"hand-edited rows ({kind})", tried=rows, added=rows)

@@ -1,6 +1,6 @@
-"""Rows of every table altered by a stranger's hand, of jobs in every state: read, settled, taken back, retried and run.
+"""Hand-edited rows of every table, for jobs in every state: the jobs are read, settled, rescued, retried and run.
 
-Whatever stands in one row, what is said of it is understood, and the jobs of the other rows fare as ever.
+Calls on an edited row end in an answer or a clear error, and the jobs of the other rows are not affected.
 """
 
 from __future__ import annotations
@@ -112,20 +112,20 @@ TABLES: dict[str, dict[tuple[str, str, str], dict[str, st.SearchStrategy[Any]]]]
         },
     },
 }
-"""By the state of a job, a table and its key, what its columns take, and more."""
+"""Values for the columns of each table, by the state of the job, the table and its key."""
 AT_ONCE = 30
-"""Rows altered in one example, beside sound ones."""
+"""Rows edited in one example, next to unedited ones."""
 GOOD = 2
-"""How many of the jobs in each state nobody touches."""
+"""Number of unedited jobs in each state."""
 ENDINGS = (Ending.COMPLETE, Ending.RETRY, Ending.RELEASE, Ending.FAIL, Ending.ABORT, Ending.DISABLE)
 REFUSALS = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded, sqlite3.IntegrityError)
-"""How the databases themselves refuse a value."""
-WRONG = ErrorRecord(type="ValueError", message="as it was told to")
+"""The errors with which the databases refuse a value."""
+WRONG = ErrorRecord(type="ValueError", message="on purpose")
 
 
 @attrs.frozen
 class Change:
-    """One value in one row, of a job that was brought into a state."""
+    """An edit: one value in one row of a job in a given state."""
 
     state: str
     table: str
@@ -135,7 +135,7 @@ class Change:
 
 
 def changes_of(kind: str) -> st.SearchStrategy[Change]:
-    """Draw a change in any table of a database."""
+    """Return a strategy for edits in any table of a database."""
     places = [(*place, column) for place, columns in TABLES[kind].items() for column in columns]
     return st.sampled_from(places).flatmap(
         lambda place: st.builds(Change, *map(st.just, place), TABLES[kind][place[:3]][place[3]])
@@ -143,7 +143,7 @@ def changes_of(kind: str) -> st.SearchStrategy[Change]:
 
 
 def write(url: str, change: Change, job: UUID) -> None:
-    """Write into a row as a stranger does; the database may refuse it."""
+    """Edit a row with plain SQL; the database may refuse the value."""
     if url.startswith("sqlite"):
         where = "(SELECT n FROM jobq_job WHERE id = ?)"
         query = f"UPDATE {change.table} SET {change.column} = ? WHERE n = {where}"
@@ -157,7 +157,7 @@ def write(url: str, change: Change, job: UUID) -> None:
 
 
 async def understood(call: Coroutine[Any, Any, Any], change: Change) -> None:
-    """Let a call end in an answer, in an error of jobq's that says something, or in what the job itself failed with."""
+    """Await a call that must end in an answer, in a jobq error with a message, or in the job's own error."""
     try:
         said = repr(await call)
     except JobQueueError as error:
@@ -170,7 +170,7 @@ async def understood(call: Coroutine[Any, Any, Any], change: Change) -> None:
 
 
 class Jobs:
-    """Jobs in all states: one for each change, and sound ones."""
+    """Jobs in all states: one for each edit, and unedited ones."""
 
     def __init__(self, client: JobQueueClient, changes: list[Change]) -> None:
         self.client = client
@@ -182,11 +182,11 @@ class Jobs:
 
     @property
     def all(self) -> set[UUID]:
-        """The ids of all of them."""
+        """The ids of all jobs."""
         return {handle.id for handles in (self.bad.values(), *self.good.values()) for handle in handles}
 
     async def add(self, state: str, **options: Any) -> None:
-        """Add the jobs that are to come into a state."""
+        """Add the jobs that will enter a state."""
         numbers = [number for number, change in enumerate(self.changes) if change.state == state]
         values = [*numbers, *(f"{state} {number}" for number in range(GOOD))]
         handles = await asyncio.gather(
@@ -196,11 +196,11 @@ class Jobs:
         self.good[state] = [*handles[len(numbers) :]]
 
     async def claim(self, worker: UUID) -> list[ClaimedJob]:
-        """Claim all that there are."""
+        """Claim all available jobs."""
         return (await self.client.storage.settle_and_claim(worker, (), Claim(("default",), 1000))).claimed
 
     async def make(self, worker: UUID) -> None:
-        """Bring them into their states; what is held is held by this worker."""
+        """Bring the jobs into their states; this worker holds the running ones."""
         for state, ending in (("completed", Ending.COMPLETE), ("failed", Ending.FAIL)):
             await self.add(state)
             ends = [
@@ -214,7 +214,7 @@ class Jobs:
         await self.add("waiting", delay=3600)
 
     async def settle(self, worker: UUID) -> None:
-        """Settle every other one of those that are held, in all ways; the sound ones among them take effect."""
+        """Settle every other running job with all endings; the settlements of unedited jobs take effect."""
         sound = {handle.id for handle in self.good["held"][1:]}
         touched = {handle.id for handle in self.bad.values()}
         half = [job for job in self.held if job.id in touched][::2]
@@ -228,7 +228,7 @@ class Jobs:
 
 
 async def run(url: str, changes: list[Change]) -> int:
-    """Alter rows, and do with them and with the sound ones all that is done to jobs; returns how many were altered."""
+    """Edit rows, and perform all operations on edited and unedited jobs; return the number of accepted edits."""
     written = 0
     async with JobQueueClient(url) as client:
         storage = client.storage
@@ -266,7 +266,7 @@ async def run(url: str, changes: list[Change]) -> int:
 
 
 async def look(client: JobQueueClient, jobs: Jobs) -> None:
-    """Read all jobs, in each way; of one that seems to have ended long ago nothing may be left."""
+    """Read all jobs in each way; a job that seems to have ended long ago may be gone."""
     pruned = {handle.id for number, handle in jobs.bad.items() if jobs.changes[number].column == "finished_at"}
     found = {record.id for record in (await client.find(limit=1000)).jobs}
     assert jobs.all - pruned <= found <= jobs.all
@@ -288,7 +288,7 @@ async def look(client: JobQueueClient, jobs: Jobs) -> None:
     await asyncio.gather(*together)
 
 
-def test_rows_of_all_tables_altered_by_a_stranger_harm_no_other_job(
+def test_hand_edited_rows_of_all_tables_affect_no_other_job(
     storage_url: str, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     kind = "sqlite" if storage_url.startswith("sqlite") else "postgres"
@@ -303,4 +303,4 @@ def test_rows_of_all_tables_altered_by_a_stranger_harm_no_other_job(
         drawn = st.lists(changes_of(kind), min_size=AT_ONCE // 2, max_size=AT_ONCE)
         try_all(drawn, check, count=scale.times(5, least=1), seed=seed)
     assert rows > 0
-    report(f"rows of all tables altered by a stranger ({kind})", tried=rows, added=rows)
+    report(f"hand-edited rows of all tables ({kind})", tried=rows, added=rows)

@@ -1,4 +1,4 @@
-"""Storage URLs that nobody should write, and commands with any arguments."""
+"""Malformed storage URLs, and commands with any arguments."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ pieces = st.one_of(
 
 @st.composite
 def urls(draw: st.DrawFn) -> str:
-    """Draw a URL, mostly a valid one with a few pieces put in, taken out or written twice."""
+    """Draw a URL, mostly a valid one with a few pieces inserted, removed or doubled."""
     if draw(st.integers(0, 9)) == 0:
         return draw(texts)
     url = draw(st.sampled_from(VALID))
@@ -48,7 +48,7 @@ def urls(draw: st.DrawFn) -> str:
     return url
 
 
-def test_a_url_opens_a_storage_or_is_refused_without_its_password(
+def test_a_url_opens_a_storage_or_fails_without_showing_its_password(
     seed: int, scale: Scale, report: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("JOBQ_STORAGE", raising=False)
@@ -61,7 +61,7 @@ def test_a_url_opens_a_storage_or_is_refused_without_its_password(
             refused += 1
             assert PASSWORD not in made.said, url
         else:
-            # Where it is a password still, and no part of another name by now.
+            # The text counts only if it is still a password and not part of another name.
             assert PASSWORD not in repr(made) or not url.startswith(f"postgresql://user:{PASSWORD}@"), url
             made.url.encode(errors="surrogateescape")
 
@@ -81,7 +81,7 @@ words = st.one_of(
 )  # fmt: skip
 
 
-def test_a_command_works_or_says_what_is_wrong(
+def test_a_command_works_or_reports_the_problem(
     seed: int, scale: Scale, report: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,6 +1,6 @@
-"""A server whose answers are cut, split and changed: the storage says what it said before, or that it failed.
+"""A server whose answers are cut, split or changed: the storage returns the right answer, or raises an error.
 
-And whatever it was told, it gives the next call the right answer, over a connection that is in step.
+After that, the next call gets the right answer, over a connection that is in sync.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 import psycopg
 import pytest
 from fuzzing.talk import HELLO, Parrot, Recorder, Twist, message, messages, serving
-from fuzzing.verdicts import PATIENCE, try_all
+from fuzzing.verdicts import TIMEOUT, try_all
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 from scaling import Scale
@@ -36,12 +36,12 @@ LATER = datetime(2200, 1, 1, tzinfo=UTC)
 NEW = NewJob(id=UUID("01990000-0000-7000-8000-000000000200"), queue="b", kind="k", arguments=b"{}")
 
 
-async def adopted(storage: QueueStorage) -> list[Any]:
-    """Return what a worker adopts, as what can be compared."""
+async def recovered(storage: QueueStorage) -> list[Any]:
+    """Return the claims that a worker recovers, in a comparable form."""
     return [msgspec.structs.astuple(job) for job in await storage.recover_claims(WORKER, [])]
 
 
-# What rings no doorbell, so that all is said over one connection and in this order.
+# Operations without notifications, so that all statements use one connection, in this order.
 Operation = Callable[[QueueStorage], Awaitable[Any]]
 OPERATIONS: dict[str, Operation] = {
     "now": lambda storage: storage.now(),
@@ -51,7 +51,7 @@ OPERATIONS: dict[str, Operation] = {
     "counts": lambda storage: storage.counts(),
     "workers": lambda storage: storage.workers(),
     "check_leases": lambda storage: storage.check_leases(WORKER, [(job, 1) for job in JOBS]),
-    "recover_claims": lambda storage: adopted(storage),
+    "recover_claims": lambda storage: recovered(storage),
     "mark_started": lambda storage: storage.mark_started(WORKER, [(job, 10**9) for job in JOBS]),
     "output_for": lambda storage: storage.output_for("a", "k", b"f" * 16),
     "abort": lambda storage: storage.abort([JOBS[5]]),
@@ -62,7 +62,7 @@ OPERATIONS: dict[str, Operation] = {
 
 
 async def prepare(url: str) -> None:
-    """Leave jobs of all kinds of answers: some run, one is completed, one waits."""
+    """Prepare jobs for all kinds of answers: some run, one is completed, one waits."""
     storage = PostgresQueueStorage(url)
     await storage.migrate()
     async with storage:
@@ -87,7 +87,7 @@ async def prepare(url: str) -> None:
 
 
 async def record(url: str) -> tuple[dict[bytes, bytes], dict[str, bytes], dict[str, Any]]:
-    """Ask a real server everything; returns what was said, the question of each operation, and its answer."""
+    """Run all operations on a real server; return the recording, the question of each operation, and its answer."""
     recorder = Recorder(url)
     async with serving(recorder.serve) as port:
         storage = PostgresQueueStorage(_url(port, url, 30))
@@ -97,7 +97,7 @@ async def record(url: str) -> tuple[dict[bytes, bytes], dict[str, bytes], dict[s
             for name, operation in OPERATIONS.items():
                 before = set(recorder.said)
                 answers[name] = await operation(storage)
-                # Some ask twice: each question is a place of its own.
+                # Some operations ask twice: each question counts separately.
                 new = [question for question in recorder.said if question not in before]
                 asked |= {f"{name} {number}".removesuffix(" 0"): question for number, question in enumerate(new)}
         return recorder.said, asked | {f"opening {n}": question for n, question in enumerate(opening)}, answers
@@ -131,8 +131,8 @@ ROWS = (b"D", b"T")
 
 
 def _values(parts: list[bytes]) -> set[int]:
-    """Return the places of the values, and of their types, in an answer. They are not changed: the driver's C code
-    takes a server at its word there, and may read beyond the end of a value of another length than its type has."""
+    """Return the offsets of the values, and of their types, in an answer. The test does not change them: the driver's C
+    code trusts the server there, and may read beyond the end of a value whose length does not fit its type."""
     places: set[int] = set()
     start = 0
     for part in parts:
@@ -143,7 +143,7 @@ def _values(parts: list[bytes]) -> set[int]:
 
 
 class Change:
-    """Something done to an answer; keeps: the same is said, in pieces."""
+    """A change of an answer. keeps: the content stays the same, split into pieces."""
 
     def __init__(self, name: str, keeps: bool, twist: Twist) -> None:
         self.name = name
@@ -156,7 +156,7 @@ class Change:
 
 @st.composite
 def changes(draw: st.DrawFn) -> Change:
-    """Draw a change; where it is made is a share of the answer's length, whatever that is."""
+    """Draw a change; its position is a fraction of the answer's length."""
     kind = draw(st.sampled_from(["split", "cut", "flip", "length", "kind", "drop", "twice", "stray", "swap"]))
     at = draw(st.floats(0, 1, exclude_max=True))
     flips = draw(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4))
@@ -195,14 +195,14 @@ def changes(draw: st.DrawFn) -> Change:
 
 
 def too_late(answer: Any) -> bool:
-    """Say whether it is the error of an answer that did not come in time."""
+    """Return whether this is the error of an answer that exceeded the time limit."""
     return isinstance(answer, StorageError) and isinstance(answer.__cause__, (TimeLimitError, TimeoutError))
 
 
 async def tried(said: dict[bytes, bytes], url: str, question: bytes, name: str, change: Change, hang_up: bool) -> Any:
-    """Ask one operation of a server that twists one answer, and twice more of the same, which does so no longer.
+    """Run one operation on a server that changes one answer, and run it twice more without a change.
 
-    The last time again if it was too late for the storage's short time limit: on a busy machine any answer may be.
+    Repeats the last run if it exceeded the storage's short time limit, which can happen on a busy machine.
     """
     parrot = Parrot(said)
     async with serving(parrot.serve) as port:
@@ -230,7 +230,7 @@ def recorded(postgres_server: Any) -> Any:
     return url, asyncio.run(record(url))
 
 
-def test_a_changed_answer_is_the_right_one_or_an_error_and_the_next_is_right(
+def test_a_changed_answer_gives_the_right_result_or_an_error_and_the_next_is_right(
     recorded: Any, seed: int, scale: Scale, report: Callable[..., None]
 ) -> None:
     url, (said, asked, answers) = recorded
@@ -243,10 +243,10 @@ def test_a_changed_answer_is_the_right_one_or_an_error_and_the_next_is_right(
             nonlocal failed, same, other
             place, name, change, luck = drawn
             name = place.split()[0] if place.split()[0] in OPERATIONS else name
-            # Left open, it is found out by the time limit alone: that takes its time.
+            # Only the time limit detects a connection that stays open: that is slow.
             hang_up = bool(luck) and not change.keeps
             talk = tried(said, url, asked[place], name, change, hang_up)
-            first, second, third = runner.run(asyncio.wait_for(talk, PATIENCE))
+            first, second, third = runner.run(asyncio.wait_for(talk, TIMEOUT))
             wanted = answers[name]
             if isinstance(first, StorageError):
                 failed += 1
@@ -271,7 +271,7 @@ def test_a_changed_answer_is_the_right_one_or_an_error_and_the_next_is_right(
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     report("changed answers of a server", tried=number)
     assert min(failed, same) > 0, (failed, same, other)
-    assert grown < 200_000, f"{grown} KiB of memory were taken"
+    assert grown < 200_000, f"the memory grew by {grown} KiB"
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))

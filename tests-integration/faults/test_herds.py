@@ -1,5 +1,5 @@
-"""Herds: many jobs fail, many leases are lost, many workers start, many wait, all at once. The database's load stays
-bounded, which is shown by counts of statements per job or per worker, never by times."""
+"""Herds: many jobs fail, many leases are lost, many workers start, or many clients wait, all at once. Counts of
+transactions per job or per worker show that the database's load stays bounded; no test measures time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from jobq_worker import JobQueueWorker
 
 TRANSACTIONS = "transactions"
 SPREAD = 4.0
-"""Seconds over which the jobs that failed at once come back."""
+"""Seconds over which the retries of jobs that failed at once are spread."""
 
 
 @job(max_attempts=3, retry=RetryPolicy(backoff=Backoff(base=SPREAD, maximum=SPREAD)))
@@ -37,7 +37,7 @@ async def fails_once(context: JobContext, number: int) -> int:
 
 
 class Transactions:
-    """Counts the transactions that this process makes of either database."""
+    """Counts the transactions of this process on either database."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -64,11 +64,11 @@ def transactions(monkeypatch: pytest.MonkeyPatch) -> Transactions:
 
 async def until(true: Callable[[], Awaitable[bool]], seconds: float = 90) -> None:
     async with asyncio.timeout(seconds):
-        while not await true():  # noqa: ASYNC110  (there is no event for what other connections did)
+        while not await true():  # noqa: ASYNC110  (other connections send no event)
             await asyncio.sleep(0.1)
 
 
-async def test_jobs_that_fail_at_once_come_back_spread_and_cost_few_transactions(
+async def test_retries_of_jobs_that_fail_at_once_are_spread_and_cost_few_transactions(
     migrated_url: str,
     transactions: Transactions,
     scale: Scale,
@@ -103,16 +103,16 @@ async def test_jobs_that_fail_at_once_come_back_spread_and_cost_few_transactions
         lost=count - len(drawn),
         recovery=max(waited),
     )
-    # Drawn evenly from 0 to SPREAD.
+    # The delays are uniform between 0 and SPREAD.
     quarters = Counter(int(delay / SPREAD * 4) for delay in drawn)
     assert all(0.2 * count < quarters[quarter] < 0.3 * count for quarter in range(4)), quarters
     assert runs.finished == 2 * count
-    # All run twice. The second time they come in small batches, each of which is promoted, claimed and noted to begin.
+    # All jobs run twice. The retries come in small batches, each of which is promoted, claimed and marked as started.
     cost(f"jobs that fail at once ({migrated_url.partition(':')[0]})", made, TRANSACTIONS, most=0.4 * count, per=count)
 
 
 def age(url: str) -> None:
-    """Let the heartbeats of all workers have expired."""
+    """Make the heartbeats of all workers expire."""
     if url.startswith("sqlite"):
         import sqlite3
         from contextlib import closing
@@ -124,7 +124,7 @@ def age(url: str) -> None:
             database.execute("UPDATE jobq.worker SET expires_at = now() - interval '1 second'")
 
 
-async def test_leases_lost_at_once_are_taken_back_in_one_transaction_and_each_by_one(
+async def test_leases_lost_at_once_are_rescued_in_one_transaction_and_each_by_one(
     migrated_url: str,
     transactions: Transactions,
     scale: Scale,
@@ -156,7 +156,7 @@ async def test_leases_lost_at_once_are_taken_back_in_one_transaction_and_each_by
         assert set(back) == {job.id for job in jobs}
         assert set(back.values()) == {1}
         assert counts[JobState.PENDING] == len(jobs)
-        # Of four callers, and their rings, however many workers are lost.
+        # The count covers four callers and their notifications, for any number of lost workers.
         cost(f"leases lost at once ({migrated_url.partition(':')[0]})", made, TRANSACTIONS, most=8, per=len(jobs))
 
 
@@ -202,8 +202,14 @@ async def test_200_workers_that_start_at_once_share_a_small_pool_and_cost_few_tr
                 ((connections,),) = await cursor.fetchall()
     report("200 workers that start at once", tried=count, added=jobs, runs=runs, lost=jobs - runs)
     assert runs == jobs
-    cost("200 workers that start at once", connections, "connections: a pool of 5, ears, the test's", most=8, per=count)
-    # Each registers, asks for the lead, and exchanges: by its own poll, and by the bells for all.
+    cost(
+        "200 workers that start at once",
+        connections,
+        "connections: a pool of 5, listeners, the test's",
+        most=8,
+        per=count,
+    )
+    # Each worker registers, asks for the leadership, and claims jobs at its polls and at notifications.
     cost("200 workers that start at once", made, TRANSACTIONS, most=25 * count + 2 * jobs, per=count)
 
 
@@ -229,15 +235,15 @@ async def test_processes_that_start_at_once_cost_few_transactions_each(
     codes = await asyncio.gather(*(asyncio.to_thread(child.wait, 60) for child in started))
     async with open_storage(url) as storage:
         assert await storage.workers() == []
-    made = await commits(url) - before  # what a session did is counted for certain once it has ended
+    made = await commits(url) - before  # the server counts a session reliably only after its end
     report(f"{count} processes that start at once", tried=count)
     assert codes == [0] * count
-    # Of each from start to stop.
+    # The count covers each process from start to stop.
     herd = f"{count} processes that start at once"
     cost(herd, made, "transactions, as the server counts", most=150 * count, per=count)
 
 
-async def test_10_000_waiters_share_their_looks(
+async def test_10_000_waiters_share_their_polls(
     migrated_url: str, transactions: Transactions, report: Callable[..., None], cost: Callable[..., None]
 ) -> None:
     count = 10_000
@@ -250,11 +256,11 @@ async def test_10_000_waiters_share_their_looks(
         made = transactions.made - before
     report(f"10,000 waiters ({migrated_url.partition(':')[0]})", tried=count, added=count, runs=count)
     assert results == [*range(count)]
-    # Of waiters and worker together.
+    # The count covers waiters and worker.
     cost(f"10,000 waiters ({migrated_url.partition(':')[0]})", made, TRANSACTIONS, most=0.1 * count, per=count)
 
 
-async def test_control_of_more_than_a_statement_takes_holds_against_clear_and_workers(
+async def test_control_of_more_jobs_than_one_statement_takes_works_beside_clear_and_workers(
     postgres_url: str, seed: int, scale: Scale, report: Callable[..., None], cost: Callable[..., None]
 ) -> None:
     dice = random.Random(seed)
@@ -294,5 +300,5 @@ async def test_control_of_more_than_a_statement_takes_holds_against_clear_and_wo
             ((rows,),) = await (await connection.execute(f"SELECT count(*) FROM jobq.{table}")).fetchall()  # type: ignore[arg-type]
             assert rows == 0, f"{rows} rows are left in {table}"
     report("large controls and clear at once", tried=7 * rounds, added=count * rounds)
-    # Each of them is done again.
+    # Each transaction with a deadlock is repeated.
     cost("large controls and clear at once", deadlocks, "deadlocks", most=20 * rounds, per=count * rounds)

@@ -1,7 +1,7 @@
 """The clock of a machine is set while its processes share one file of SQLite.
 
-All of them see it at once, as there is but one. What jobs wait for goes by it. Leases do not: they go by the time since
-the machine booted, also in a time namespace of its own.
+There is only one clock, so all processes see the change at once. Delayed jobs use this clock. Leases use the time since
+boot, also in a separate time namespace.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from jobq_core.storage import JobFilter, Retention
 
 QUEUES = ("default", "held")
 SLACK = 60.0
-"""Seconds by which a rescue may be late on a busy machine; clocks here are wrong by thousands."""
+"""Allowed delay of a rescue in seconds on a busy machine; the clocks here are wrong by thousands of seconds."""
 
 
 @pytest.fixture
 def machine(children: Any, tmp_path: Path, sqlite_url: str) -> Machine:
-    """The machine on which all processes of a test run, but for the test itself."""
+    """The machine of all processes of a test, except the test process."""
     return Machine(children, tmp_path, sqlite_url, "+0", "only")
 
 
 async def prepare(url: str) -> None:
-    """Make the tables, and keep finished jobs however old they seem."""
+    """Make the tables, and keep finished jobs of any age."""
     async with open_storage(url) as storage:
         for_ever = Retention(completed=None, failed=None, aborted=None)
         await storage.set_retention(dict.fromkeys(QUEUES, for_ever))
 
 
 def started(*workers: Process) -> list[Process]:
-    """Wait until all have started."""
+    """Wait until all workers have started."""
     return [worker.started() for worker in workers]
 
 
@@ -53,7 +53,7 @@ def runs_of(load: Load, *tokens: str) -> list[int]:
 
 
 async def left_for_a_month(load: Load) -> int:
-    """Wait until no job waits or runs but those that are due in a month; return how many there are of these."""
+    """Wait until only the jobs that are due in a month remain; return their number."""
     async with asyncio.timeout(60), open_storage(load.url) as storage:
         while True:
             await load.drained(but={JobState.SCHEDULED})
@@ -69,8 +69,8 @@ async def test_a_clock_set_under_all_processes_of_a_file_takes_no_lease_and_keep
 ) -> None:
     await prepare(sqlite_url)
     working = machine.worker(slots=4).started()
-    # One with a free slot asks for jobs all the time, would hear that it counts as lost, and beat. These are full, and
-    # beat every few seconds, while the first one looks for the lost several times a second.
+    # A worker with a free slot often claims jobs, and would learn from the answer that it counts as lost. These workers
+    # are full and beat every few seconds, while the first worker checks for lost ones several times a second.
     held = ["held0"] if scale.is_smallest else ["held0", "held1", "held2"]
     holding = started(*(machine.worker("--queue", "held", slots=1, lost_after=30) for _ in held))
     await machine.hold(tmp_path / "gate", *held, queue="held")
@@ -82,7 +82,7 @@ async def test_a_clock_set_under_all_processes_of_a_file_takes_no_lease_and_keep
         await machine.until(lambda history, so_many=so_many: len(history.adds) > so_many)
         machine.clock.set(offset)
         assert runs_of(machine, *held) == [1] * len(held)
-    # What was delayed by the clock of thirty days ahead waits for thirty days; nothing else does.
+    # Only the jobs delayed by the clock that was thirty days ahead wait for thirty days.
     await machine.until(lambda history: len(history.adds) > so_many + 60)
     machine.clock.set("+0")
     client.line("added")
@@ -90,7 +90,7 @@ async def test_a_clock_set_under_all_processes_of_a_file_takes_no_lease_and_keep
     await machine.until(lambda history: all(run.end for run in history.runs if run.token in held))
     assert await left_for_a_month(machine) > 0
     machine.clock.set("+31d")
-    # Due jobs are looked for every 10 s, and when one more is to wait.
+    # Workers look for due jobs every 10 s, and after the add of a delayed job.
     await machine.add([quick(token="bell")], delay=0.5)
     client.done(60)
     await machine.drained()
@@ -102,7 +102,7 @@ async def test_a_clock_set_under_all_processes_of_a_file_takes_no_lease_and_keep
     assert not any(final.lost for final in verdict.finals if final.token in held)
 
 
-async def test_a_dead_workers_jobs_are_taken_back_in_the_usual_time_though_the_clock_was_set_back(
+async def test_a_dead_workers_jobs_are_rescued_in_the_usual_time_after_the_clock_was_set_back(
     sqlite_url: str, machine: Machine, report: Callable[..., None], tmp_path: Path
 ) -> None:
     await prepare(sqlite_url)
@@ -123,11 +123,11 @@ async def test_a_dead_workers_jobs_are_taken_back_in_the_usual_time_though_the_c
     report("SQLite: SIGSTOP, and the clock set back", tried=1, **verdict.figures)
     assert verdict.text == ""
     assert [run.pid for run in verdict.history.runs] == [dead.pid, living]
-    # Its last heartbeat was up to a quarter of its time ago.
+    # The last heartbeat was at most a quarter of the lease ago.
     assert LONG_LEASE / 2 < waited < LONG_LEASE + SLACK
 
 
-async def test_workers_in_different_time_namespaces_see_each_other_live(
+async def test_workers_in_different_time_namespaces_see_each_other_as_alive(
     sqlite_url: str, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path
 ) -> None:
     await prepare(sqlite_url)
@@ -137,7 +137,7 @@ async def test_workers_in_different_time_namespaces_see_each_other_live(
     await load.hold(gate, "inside or outside", "the other")
     async with open_storage(sqlite_url) as storage:
         before = [worker.beat_at for worker in await storage.workers()]
-        # For longer than a lease both beat and neither is lost.
+        # Both workers send heartbeats for longer than a lease, and neither is lost.
         await asyncio.sleep(1.5 * LONG_LEASE)
         after = [worker.beat_at for worker in await storage.workers()]
     assert all(then < now for then, now in zip(before, after, strict=True))

@@ -1,5 +1,5 @@
-"""What SQLite's writer commits together fails at its N-th statement: each caller gets its answer and the effect, or an
-error and none, and nobody is rung for what was undone."""
+"""SQLite's writer commits several operations together, and the N-th statement fails: each caller gets its answer and
+the effect, or an error and no effect, and no notification is sent for a rolled-back operation."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from jobq_core.errors import StorageError
 from jobq_core.states import FINISHED
 from jobq_core.storage import Subscription
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 FIRST = 2
-"""The first statement is the commit of the one whom the others wait for."""
+"""The first statement is the commit of the operation that the others wait for."""
 KINDS = tuple(
     Kind(name=f"{name} {'after' if after else 'before'}", after=after, **options)
     for after in (False, True)
@@ -35,12 +35,12 @@ KINDS = tuple(
         ("MemoryError", {"error": MemoryError}),
     )
 )
-"""With SQLITE_LOCKED the transaction and the connection live on, with SQLITE_IOERR the connection is given up."""
+"""After SQLITE_LOCKED the transaction and the connection survive; after SQLITE_IOERR the connection is replaced."""
 
 
 @attrs.frozen
 class Usual:
-    """What comes of it where nothing fails."""
+    """The result without a fault."""
 
     answers: Sequence[Any]
     before: Sight
@@ -57,23 +57,23 @@ async def place(tmp_path: Path) -> OnSqlite:
     return OnSqlite(folder, await OnSqlite.prepare(kept), kept)
 
 
-async def rung(ear: Subscription, wanted: set[str]) -> set[str]:
-    """Return what has rung as soon as all that is wanted has."""
-    heard = set(await ear.wait(0))
+async def notified(subscription: Subscription, wanted: set[str]) -> set[str]:
+    """Wait until all wanted topics are notified; return the notified topics."""
+    topics = set(await subscription.wait(0))
     async with asyncio.timeout(20):
-        while not wanted <= heard:
-            heard |= await ear.wait()
-    return heard
+        while not wanted <= topics:
+            topics |= await subscription.wait()
+    return topics
 
 
-async def befallen(place: OnSqlite, fault: Fault, usual: Usual | None) -> tuple[Usual, dict[str, int]]:
-    """Let all act together while the fault is about; hold what comes of it against what usually does."""
+async def run_together(place: OnSqlite, fault: Fault, usual: Usual | None) -> tuple[Usual, dict[str, int]]:
+    """Run all operations together with the fault injected; compare the result with the usual one."""
 
     def arm() -> None:
         fault.armed = True
 
     await place.restore()
-    async with place.stage(fault, opened=True, way=True) as stage, stage.storage.subscribe(TOPICS) as ear:
+    async with place.stage(fault, opened=True, way=True) as stage, stage.storage.subscribe(TOPICS) as subscription:
         before = await place.look()
         answers = [
             answer if isinstance(answer, BaseException) else place.plain(answer)
@@ -86,22 +86,22 @@ async def befallen(place: OnSqlite, fault: Fault, usual: Usual | None) -> tuple[
             return Usual(answers, before, after, fault.statements), {}
         effects = _effects(stage, usual, answers, after, fault)
         wanted = {topic for caller, effect in zip(CALLERS, effects, strict=True) if effect for topic in caller.topics}
-        assert await rung(ear, wanted) == wanted
-        # The writer goes on: what is asked again is done, or was.
+        assert await notified(subscription, wanted) == wanted
+        # The writer continues: a repeated operation succeeds, or has succeeded before.
         again = await together(stage, lambda: None)
         assert [isinstance(answer, StorageError) for answer in again] == [caller.errs for caller in CALLERS]
         last = await place.look()
         assert last.plain == usual.after.plain
         figures = {"added": len(last.records)}
         if fault.nth % 9 == 0:
-            await stage.storage.clear("c")  # nobody works there
+            await stage.storage.clear("c")  # no worker serves this queue
             due = [record.id for record in last.records if record.state not in FINISHED and record.queue != "c"]
             figures["runs"] = len(await place.drain(stage, due))
         return usual, figures
 
 
 def _effects(stage: Stage, usual: Usual, answers: Sequence[Any], after: Sight, fault: Fault) -> list[bool]:
-    """Return whose operations took effect; each that was answered did, and no other unless nobody can know."""
+    """Return which operations took effect: each answered one, and others only if the commit's result is unknown."""
     effects = []
     for caller, answer, usually in zip(CALLERS, answers, usual.answers, strict=True):
         was, now, may_be = (caller.part(stage, sight) for sight in (usual.before, after, usual.after))
@@ -111,7 +111,7 @@ def _effects(stage: Stage, usual: Usual, answers: Sequence[Any], after: Sight, f
             assert now == may_be
         else:
             assert isinstance(answer, StorageError | MemoryError), repr(answer)
-            assert now == was or (now == may_be and _in_doubt(fault))
+            assert now == was or (now == may_be and _is_commit_unknown(fault))
     others = {name for caller in CALLERS for name in caller.names}
     ids = {str(stage.world.id(name)) for name in others}
     assert [row for row in after.plain["records"] if row["id"] not in ids] == [
@@ -120,30 +120,30 @@ def _effects(stage: Stage, usual: Usual, answers: Sequence[Any], after: Sight, f
     failed = [
         isinstance(answer, BaseException) and not caller.errs for caller, answer in zip(CALLERS, answers, strict=True)
     ]
-    if _in_doubt(fault):
-        # It is one commit: all of it, or none.
+    if _is_commit_unknown(fault):
+        # There is one commit: all operations take effect, or none.
         assert len({effect for caller, effect in zip(CALLERS, effects, strict=True) if not caller.errs}) == 1
     else:
-        assert sum(failed) <= 1, "somebody got another one's error"
+        assert sum(failed) <= 1, "a caller got another caller's error"
     return effects
 
 
-def _in_doubt(fault: Fault) -> bool:
-    """Say whether nobody can know what became of the commit."""
+def _is_commit_unknown(fault: Fault) -> bool:
+    """Return whether the result of the commit is unknown."""
     kind = fault.kind
     assert kind is not None
     return fault.statements[-1] == "COMMIT" and (kind.error is not None or kind.code == sqlite3.SQLITE_IOERR)
 
 
 def cases_of(statements: list[str], seed: int, scale: Scale) -> Iterator[tuple[int, Kind]]:
-    """Give which statement fails, and how: each in each way in a soak, else in ways that take turns; and the commit in
-    each way."""
+    """Yield the statement that fails and the way in which it fails. In a soak, each statement fails in each way;
+    otherwise the ways take turns, except for the commit, which always fails in each way."""
     for nth, statement in enumerate(statements, 1):
         if nth < FIRST:
             continue
         every = scale.is_soak or statement == "COMMIT"
         for number, kind in enumerate(KINDS):
-            # SQLite does not say of a commit that took effect that the disk is full, or a table locked.
+            # SQLite never reports a full disk or a locked table for a commit that took effect.
             impossible = (
                 statement == "COMMIT" and kind.after and kind.code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_LOCKED)
             )
@@ -151,10 +151,10 @@ def cases_of(statements: list[str], seed: int, scale: Scale) -> Iterator[tuple[i
                 yield nth, kind
 
 
-async def test_each_statement_of_what_is_committed_together_may_fail(
+async def test_each_statement_of_a_group_commit_may_fail(
     place: OnSqlite, report: Callable[..., None], seed: int, scale: Scale
 ) -> None:
-    usual, _ = await befallen(place, Fault(), None)
+    usual, _ = await run_together(place, Fault(), None)
     assert [isinstance(answer, BaseException) for answer in usual.answers] == [caller.errs for caller in CALLERS]
     controls = {"BEGIN IMMEDIATE", "SAVEPOINT operation", "ROLLBACK TO operation", "RELEASE operation", "COMMIT"}
     assert controls <= {*usual.statements}
@@ -162,8 +162,8 @@ async def test_each_statement_of_what_is_committed_together_may_fail(
     for nth, kind in cases_of(usual.statements, seed, scale):
         fault = Fault(kind, nth)
         try:
-            async with asyncio.timeout(PATIENCE):
-                _, figures = await befallen(place, fault, usual)
+            async with asyncio.timeout(TIMEOUT):
+                _, figures = await run_together(place, fault, usual)
         except BaseException as failure:
             failure.add_note(f"{fault}")
             raise

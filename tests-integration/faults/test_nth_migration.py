@@ -1,4 +1,4 @@
-"""Migrating fails at its N-th statement, before or after it: the next time it succeeds, and no job is lost."""
+"""A migration fails at its N-th statement, before or after it: the next attempt succeeds, and no job is lost."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from scaling import Scale
 from jobq_core.errors import StorageUnavailableError
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 EVERY = 7
-"""Outside a soak only every so manieth statement is made to fail, and the last one, the commit."""
+"""Outside a soak, only every seventh statement fails, and the last one, the commit."""
 
 
 @pytest.fixture(params=["PostgreSQL", "SQLite"])
@@ -39,7 +39,7 @@ async def schema(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 @attrs.frozen
 class Usual:
-    """What comes of it where nothing fails."""
+    """The result without a fault."""
 
     answer: list[str] | None
     catalog: list[str]
@@ -48,13 +48,13 @@ class Usual:
 
 
 async def undisturbed(schema: Schema, start: str, act: Act) -> Usual:
-    """See what migrating does by itself, and that it does the same statement by statement."""
+    """Migrate without a fault, and check that the result is the same statement by statement."""
     await schema.start(start)
     answer = await act_on(schema.storage(), act)
     catalog, applied = await schema.catalog(), await schema.applied()
     fault = Fault()
     await schema.start(start)
-    async with schema.befallen(fault) as storage:
+    async with schema.faulty(fault) as storage:
         fault.armed = True
         assert await act_on(storage, act) == answer
     assert (await schema.catalog(), await schema.applied()) == (catalog, applied)
@@ -62,8 +62,8 @@ async def undisturbed(schema: Schema, start: str, act: Act) -> Usual:
 
 
 def cases_of(schema: Schema, statements: int, seed: int, scale: Scale) -> Iterator[tuple[int, Kind]]:
-    """Give which statement fails, and how: those ways that are alike take turns, outside a soak all of them do; and the
-    commit, the last one, in each way."""
+    """Yield the statement that fails and the way in which it fails. In a soak, similar ways take turns; otherwise all
+    ways do. The last statement, the commit, always fails in each way."""
     all_kinds = [kind for kinds in schema.kinds for kind in kinds]
     every = max(1, EVERY // scale.times(1))
     for nth in range(1 + seed % every, statements, every):
@@ -73,10 +73,12 @@ def cases_of(schema: Schema, statements: int, seed: int, scale: Scale) -> Iterat
         yield statements, kind
 
 
-async def befall(schema: Schema, start: str, act: Act, fault: Fault, usual: Usual, *, beside: bool) -> dict[str, int]:
-    """Let the N-th statement fail, and migrate again. beside: while somebody else migrates."""
+async def fail_once(
+    schema: Schema, start: str, act: Act, fault: Fault, usual: Usual, *, beside: bool
+) -> dict[str, int]:
+    """Let the N-th statement fail, and migrate again. beside: another storage migrates at the same time."""
     await schema.start(start)
-    async with schema.befallen(fault) as storage:
+    async with schema.faulty(fault) as storage:
         fault.armed = True
         others = [act_on(schema.storage(), act)] if beside else []
         ours, *theirs = await asyncio.gather(act_on(storage, act), *others, return_exceptions=True)
@@ -90,7 +92,7 @@ async def befall(schema: Schema, start: str, act: Act, fault: Fault, usual: Usua
         again = await act_on(storage, act)
     kind = fault.kind
     assert kind is not None
-    # Where the answer to the commit was lost, it may have taken effect; so may what was asked twice.
+    # A commit whose answer is lost may have taken effect; so may a repeated statement.
     done = beside or not isinstance(ours, BaseException) or kind.breaks or kind.after
     assert again == usual.answer or (done and again == none)
     assert (await schema.applied(), await schema.catalog()) == (usual.applied, usual.catalog)
@@ -108,8 +110,8 @@ async def test_migrating_may_fail_at_each_statement(
                 fault = Fault(kind, nth)
                 beside = (nth + seed) % 2 == 0
                 try:
-                    async with asyncio.timeout(PATIENCE):
-                        figures = await befall(schema, start, act, fault, usual, beside=beside)
+                    async with asyncio.timeout(TIMEOUT):
+                        figures = await fail_once(schema, start, act, fault, usual, beside=beside)
                 except BaseException as failure:
                     failure.add_note(f"{act} from {start}{', two at once' * beside}: {fault}")
                     raise

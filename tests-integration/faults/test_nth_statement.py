@@ -1,4 +1,4 @@
-"""Each operation fails at its N-th statement, before or after it, for every N: nothing is lost, nothing is stuck."""
+"""Each operation fails at its N-th statement, before or after it, for every N: nothing is lost or stuck."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from jobq_core.states import FINISHED
 from jobq_core.storage import QueueStorage
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 ASKED_LATER = {"settled"}
-"""What an operation asks for its answer when it is committed: if it has none, that is as if the answer were lost."""
+"""Statements after the commit that fetch the answer: if one of them fails, the answer is lost."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ async def place(on: Callable[[Path], AbstractAsyncContextManager[Place]], tmp_pa
 
 
 class Outcome:
-    """What came of an operation that was left alone: its answer, and all that could be seen before and after it."""
+    """The result of an operation without a fault: its answer, and everything visible before and after it."""
 
     def __init__(self, answer: Any, before: Sight, after: Sight, statements: int) -> None:
         self.answer = answer
@@ -67,7 +67,7 @@ class Outcome:
 
 
 async def unharmed(place: Place, scenario: Scenario, way: bool) -> Outcome:
-    """See what an operation does by itself."""
+    """Run an operation without a fault, and return its outcome."""
     fault = Fault()
     await place.restore()
     async with place.stage(fault, opened=scenario.opened, way=way) as stage:
@@ -86,7 +86,7 @@ async def unharmed(place: Place, scenario: Scenario, way: bool) -> Outcome:
 
 @attrs.define(kw_only=True)
 class Case:
-    """One fault. way: how statements are run; thorough: whether a worker runs what is left, whatever came of it."""
+    """One fault. way: how statements are run. thorough: whether a worker always runs the remaining jobs."""
 
     place: Place
     scenario: Scenario
@@ -99,11 +99,11 @@ class Case:
     figures: dict[str, int] = attrs.field(init=False, factory=lambda: dict.fromkeys(("added", "runs", "doubled"), 0))
 
     async def happens(self) -> bool:
-        """Let the N-th statement of an operation fail; False if it has fewer."""
+        """Let the N-th statement of an operation fail; return False if the operation has fewer statements."""
         self.fault = Fault(self.kind, self.nth)
         await self.place.restore()
         async with self.place.stage(self.fault, opened=self.scenario.opened, way=self.way) as stage:
-            error = await self._befallen(stage)
+            error = await self._run_with_fault(stage)
             if not self.fault.fired:
                 return False
             await self.place.nothing_is_open()
@@ -119,7 +119,7 @@ class Case:
                 await self._drain(stage, again)
         return True
 
-    async def _befallen(self, stage: Stage) -> Exception | None:
+    async def _run_with_fault(self, stage: Stage) -> Exception | None:
         if self.scenario.before is not None:
             await self.scenario.before(stage)
             await self.place.settled(stage)
@@ -155,8 +155,8 @@ class Case:
 
 
 def kinds_in(place: Place, seed: int, scale: Scale) -> Iterator[tuple[Callable[[int], Kind], bool]]:
-    """Give the kinds of faults by N, and how statements are run: all of them in a soak; else those that are
-    alike take turns, as the seed has it, and at the smallest scale all before a statement, and all after it."""
+    """Yield a function from N to the kind of fault, and the way to run statements. A soak takes all kinds. Otherwise
+    similar kinds take turns by the seed; at the smallest scale, so do all before and all after a statement."""
     if scale.is_soak:
         for kinds, way in itertools.product(place.kinds, place.ways):
             for kind in kinds:
@@ -191,7 +191,7 @@ async def test_each_statement_of_an_operation_may_fail(
                     usual=usual[way],
                 )
                 try:
-                    async with asyncio.timeout(PATIENCE):
+                    async with asyncio.timeout(TIMEOUT):
                         happened = await case.happens()
                 except BaseException as failure:
                     failure.add_note(f"{operation}, {scenario.act.__name__}: {case.fault}")

@@ -1,7 +1,7 @@
-"""Workers that are cut off from PostgreSQL while others are not, and can take their jobs: the asymmetric partition.
+"""Asymmetric partitions: some workers are cut off from PostgreSQL, while others are not and can take their jobs.
 
-Who is cut off must stop its runs before its leases are over, whatever it hears: nothing here excuses it. The leases are
-long, so that a machine that is busy for a moment does not make it late.
+A worker that is cut off must stop its runs before its leases expire; nothing in this file excuses a late stop. The
+leases are long, so that a short moment of load on the machine does not make a worker late.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from jobq_core import open_storage
 from jobq_core.states import JobState
 
 LEASE = 10.0
-"""Seconds after which a silent worker counts as lost. It stops its runs a tenth before: a second is left for noise."""
+"""Seconds after which a silent worker counts as lost. The worker stops its runs a tenth earlier, a margin of 1 s."""
 SHORT = 3.0
-"""The same, where the worker runs nothing that it could be late to stop."""
+"""The same, if the worker has no runs that it could stop too late."""
 LIMIT = 2
-"""Seconds that a worker waits for an answer."""
+"""Seconds for which a worker waits for an answer."""
 SLOTS = 4
-TOLD = "was taken for lost"
+LOST = "was taken for lost"
 
 
 @contextlib.contextmanager
 def refusing(proxy: Proxy) -> Iterator[None]:
-    """Break all connections, and let nobody connect."""
+    """Break all connections, and refuse new ones."""
     proxy.refuse = True
     proxy.break_all()
     try:
@@ -47,8 +47,8 @@ WAYS: dict[str, Callable[[Proxy], contextlib.AbstractContextManager[object]]] = 
     "late": Proxy.held_back,
     "refused": refusing,
 }
-"""How a worker is cut off, by the name of its queue: nothing arrives any more; or not before the end, when nobody waits
-for it; or the worker is told."""
+"""How a worker is cut off, by the name of its queue: its messages are lost; or they arrive late, when nothing waits for
+the answers; or its connections are refused."""
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def runs_of(history: History, worker: Process) -> list[Run]:
 
 
 async def fill(load: Load, queue: str, gate: Path) -> dict[str, Run]:
-    """Have all slots of a queue's worker taken by jobs that wait for the gate, and more at hand for an instant."""
-    # So that it knows how short jobs are, and claims more than it has slots for.
+    """Fill all slots of a queue's worker with jobs that wait for the gate, and its buffer with quick jobs."""
+    # The worker learns that jobs are short, and then claims more jobs than it has slots.
     early = {f"{queue} early {n}" for n in range(60)}
     await load.add([quick(token=token) for token in early], queue=queue)
     await load.until(lambda history: {run.token for run in history.runs if run.end is not None} >= early)
@@ -94,22 +94,22 @@ async def test_workers_that_are_cut_off_stop_their_runs_before_others_begin_them
             worker.started()
         for way, worker in cut_off.items():
             taken |= await fill(load, way, gate)
-            worker.trouble()
+            worker.cut_off()
             cuts.enter_context(WAYS[way](reached[way]))
         queues = [option for way in WAYS for option in ("--queue", way)]
         other = load.worker(*queues, slots=len(taken), lost_after=LEASE).started()
-        # They fill it: whatever else there is to run waits for those that are cut off.
+        # These jobs fill the other worker: all further jobs wait for the workers that are cut off.
         await load.until(lambda history: {run.token for run in runs_of(history, other)} >= taken.keys())
         for worker in cut_off.values():
             worker.line("could not renew its leases in time")
-            assert TOLD not in worker.output, "by whom?"
-        # What they say late finds the other at work, on the same jobs.
+            assert LOST not in worker.output, "the worker cannot know"
+        # Their late messages arrive while the other worker runs the same jobs.
         cuts.close()
         for worker in cut_off.values():
-            worker.line(TOLD)
+            worker.line(LOST)
         for way in WAYS:
             await load.hold(other_gate, *(f"{way} new {n}" for n in range(SLOTS)), queue=way)
-        assert reached["late"].late.keys() - {"START"}, "statements that were under way arrived"
+        assert reached["late"].late.keys() - {"START"}, "delayed statements arrived"
         for path in (gate, other_gate):
             path.touch()
         for way in WAYS:
@@ -131,15 +131,15 @@ async def test_workers_that_are_cut_off_stop_their_runs_before_others_begin_them
         assert (final.lease, final.lost, final.attempt) == (again[token].lease, {run.lease}, 2), token
     for way, worker in cut_off.items():
         its = runs_of(verdict.history, worker)
-        assert len({run.worker for run in its}) == 2, f"{way}: registered anew"
-        assert sum(run.token.startswith(f"{way} new") for run in its) == SLOTS, f"{way}: it works on"
+        assert len({run.worker for run in its}) == 2, f"{way}: registered again"
+        assert sum(run.token.startswith(f"{way} new") for run in its) == SLOTS, f"{way}: the worker runs new jobs"
         assert "was not stored: its lease was over" in worker.output, way
 
 
 async def swallowed(load: Load, worker: Process, proxy: Proxy, hole: contextlib.ExitStack) -> list[str]:
     """Add twice as many jobs as a worker has slots, and lose the answer to its claim; return the tokens."""
     tokens = [f"swallowed {n}" for n in range(2 * SLOTS)]
-    worker.trouble()
+    worker.cut_off()
     claim = hole.enter_context(proxy.black_hole(since=b"swallowed "))
     await load.add([sleeping(token=token, seconds=0.05) for token in tokens])
     claim.wait()
@@ -170,7 +170,7 @@ async def test_claims_whose_answers_are_lost_for_less_than_a_lease_are_found_and
     assert {(final.attempt, final.lost) for final in verdict.finals} == {(1, frozenset())}
 
 
-async def test_claims_whose_answers_are_lost_for_longer_than_a_lease_are_taken_back_and_run_once(
+async def test_claims_whose_answers_are_lost_for_longer_than_a_lease_are_rescued_and_run_once(
     load: Load, report: Callable[..., None]
 ) -> None:
     with Proxy(load.url) as proxy, contextlib.ExitStack() as hole:
@@ -181,7 +181,7 @@ async def test_claims_whose_answers_are_lost_for_longer_than_a_lease_are_taken_b
         other = load.worker(slots=SLOTS, lost_after=SHORT).started()
         await load.drained()
         hole.close()
-        worker.line(TOLD)
+        worker.line(LOST)
         other.term()
         assert other.wait() == 0
         await load.add([quick(token="after")])

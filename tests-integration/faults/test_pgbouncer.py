@@ -1,4 +1,4 @@
-"""Through PgBouncer in transaction mode: the whole conformance suite, and what a pooler alone can do to jobq."""
+"""PgBouncer in transaction mode: the whole conformance suite through it, and faults that only a pooler causes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pooler(postgres_server: ThrowawayPostgres) -> Iterator[Pooler]:
 
 @pytest.fixture(scope="module")
 def name() -> str:
-    """The schema of all tests here: it is made once, and emptied for each."""
+    """The schema of all tests of this file: made once, and emptied for each test."""
     return f"jobq_{uuid.uuid4().hex[:12]}"
 
 
@@ -41,7 +41,7 @@ async def schema(postgres_server: ThrowawayPostgres, name: str) -> AsyncIterator
 
 
 class TestPooledStorage(StorageContract):
-    """Everything that every storage must do; a pooler alone passes no notifications, so these come directly."""
+    """The contract of every storage; notifications use a direct connection, since a pooler does not forward them."""
 
     @pytest_asyncio.fixture
     async def storage(self, pooler: Pooler, schema: PostgresSchema) -> AsyncIterator[PostgresQueueStorage]:
@@ -67,12 +67,12 @@ class TestPooledStorage(StorageContract):
 
 @pytest.fixture
 def own_database(postgres_url: str) -> Iterator[tuple[Pooler, str]]:
-    """A pooler of this test's own, and the way around it to the same empty database."""
+    """A pooler for this test alone, and the direct URL of the same empty database."""
     with Pooler(postgres_url) as pooler:
         yield pooler, postgres_url
 
 
-async def test_migrations_pass_the_pooler_too(own_database: tuple[Pooler, str]) -> None:
+async def test_migrations_work_through_the_pooler(own_database: tuple[Pooler, str]) -> None:
     pooler, _ = own_database
     storage = PostgresQueueStorage(pooler.dsn)
     assert await storage.migrate()
@@ -86,7 +86,7 @@ async def test_a_pooler_that_crashes_under_load_loses_nothing(
 ) -> None:
     pooler, direct = own_database
     await PostgresQueueStorage(direct).migrate()
-    # Nobody is woken: without listen_dsn all that happens is found by looking.
+    # There are no notifications: without listen_dsn everything is found by polling.
     load = load_on(pooler.dsn, direct)
     workers = [load.worker().started() for _ in range(2)]
     jobs, crashes = scale.times(300, least=150), scale.times(3)
@@ -94,7 +94,7 @@ async def test_a_pooler_that_crashes_under_load_loses_nothing(
     for crash in range(crashes):
         await load.until(lambda history, crash=crash: len(history.adds) > jobs * (crash + 0.5) / (crashes + 1))
         for process in [client, *workers]:
-            process.trouble()
+            process.cut_off()
         pooler.stop()
         pooler.start()
     client.done(60)

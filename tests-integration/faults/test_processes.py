@@ -1,4 +1,4 @@
-"""Processes that are killed, paused, stopped, blocked, starved of memory, or started all at once, under load."""
+"""Processes are killed, paused, stopped, blocked, short of memory, or started all at once, under load."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from jobq_storage_postgres.testing import ThrowawayPostgres
 MIXED = {"quick": 10, "sleeping": 6, "threaded": 2, "flaky": 2, "doomed": 1}
 SLOTS = 4
 AT_ONCE = ("--stop-timeout", "0.3")
-"""Has running jobs stopped soon after SIGTERM."""
+"""Option of a worker that stops its running jobs soon after SIGTERM."""
 LITTLE = 160
-"""Megabytes of a cgroup in which a worker has room, and a job that takes twice as much has not."""
-TAKEN_BACK = re.compile(r"(\d+) jobs rescued")
+"""Megabytes of a cgroup: enough for a worker, and half of what the hungry job allocates."""
+RESCUED = re.compile(r"(\d+) jobs rescued")
 PER_PROCESS = Limit(name="slots of process", most=SLOTS, group=lambda run: run.pid)
 
 
@@ -45,20 +45,20 @@ def dice(seed: int, request: pytest.FixtureRequest) -> random.Random:
 
 
 def end(workers: list[Process]) -> None:
-    """Ask workers to stop; each must exit with 0."""
+    """Stop workers; each must exit with 0."""
     for worker in workers:
         worker.term()
     assert [worker.wait() for worker in workers] == [0] * len(workers)
 
 
 async def more_runs(load: Load, count: int) -> None:
-    """Wait until so many more runs have begun, or no client is left that would add more."""
+    """Wait until `count` more runs have begun, or until all clients have ended."""
     before = len(load.history().runs)
     clients = [process for process in load.processes if "load_client.py" in " ".join(process.child.command)]
     await load.until(lambda history: len(history.runs) >= before + count or not any(client.alive for client in clients))
 
 
-async def test_workers_servers_and_clients_killed_at_random_lose_nothing_and_run_nothing_twice_at_once(
+async def test_workers_servers_and_clients_killed_at_random_lose_nothing_and_run_no_job_twice_at_once(
     load: Load, report: Any, seed: int, scale: Scale, dice: random.Random, tmp_path: Path
 ) -> None:
     kills = scale.times(6, least=3)
@@ -72,7 +72,7 @@ async def test_workers_servers_and_clients_killed_at_random_lose_nothing_and_run
 
     kinds = ["worker", "server", "client", "client"]
     running = [start(kind).started() for kind in kinds]
-    # The first to be killed surely holds a lease, and the first three are one of each kind.
+    # The first killed process holds a lease, and the first three are one of each kind.
     await load.hold(tmp_path / "gate", "gated")
     holder = [run.pid for run in load.history().runs if run.token == "gated"][-1]
     places = [[process.pid for process in running].index(holder)]
@@ -93,7 +93,7 @@ async def test_workers_servers_and_clients_killed_at_random_lose_nothing_and_run
     assert any(final.lost for final in verdict.finals if final.token == "gated")
 
 
-async def test_a_worker_paused_past_its_lease_changes_nothing_when_it_goes_on(
+async def test_a_worker_paused_past_its_lease_changes_nothing_when_it_resumes(
     load: Load, report: Any, scale: Scale, dice: random.Random, tmp_path: Path
 ) -> None:
     kinds = [
@@ -105,7 +105,7 @@ async def test_a_worker_paused_past_its_lease_changes_nothing_when_it_goes_on(
         (tmp_path / "gate").unlink(missing_ok=True)
         worker = load.worker(slots=8).started()
         before_it = len(load.history().runs)
-        # Two at the gate, so that some surely run when it is paused, and six slots in which all others take turns.
+        # Two jobs wait at the gate, so that some jobs run during the pause; all others use the six other slots.
         gated = [at_gate(token=f"{round_}-gated{number}", gate=str(tmp_path / "gate")) for number in range(2)]
         await load.add([*gated, *(dice.choice(kinds)(f"{round_}-{number}") for number in range(80))])
         seen = before_it + dice.randrange(9, 25)
@@ -119,7 +119,7 @@ async def test_a_worker_paused_past_its_lease_changes_nothing_when_it_goes_on(
         before = {final.job: final for final in await load.finals()}
         worker.cont()
         worker.line("was taken for lost")
-        # It works on, as a new one: what it has to say of the old leases has come and gone then.
+        # The worker continues as a new one; by then its messages about the old leases have arrived.
         other.term()
         assert other.wait() == 0
         await load.add([quick(token=f"{round_}-after")])
@@ -133,7 +133,7 @@ async def test_a_worker_paused_past_its_lease_changes_nothing_when_it_goes_on(
     assert verdict.text == ""
 
 
-async def test_workers_and_servers_told_to_stop_under_load_lose_no_lease(
+async def test_workers_and_servers_stopped_under_load_lose_no_lease(
     load: Load, report: Any, seed: int, scale: Scale, dice: random.Random
 ) -> None:
     stops = scale.times(4, least=2)
@@ -158,12 +158,12 @@ async def test_workers_and_servers_told_to_stop_under_load_lose_no_lease(
 
 
 def long_jobs(seconds: float) -> list[Any]:
-    """Make jobs of both sorts, twice as many as one worker runs at once."""
+    """Make jobs of both kinds, twice as many as one worker runs at once."""
     return [kind(token=f"{kind.__name__} {n}", seconds=seconds) for n in range(SLOTS) for kind in (sleeping, threaded)]
 
 
 async def busy(load: Load, worker: Process, jobs: int) -> None:
-    """Wait until a worker runs as many jobs as it can, of those that have not completed."""
+    """Wait until all slots of a worker are busy, or until it runs all jobs that have not completed."""
 
     def runs_all(history: History) -> bool:
         left = jobs - len({run.token for run in history.runs if run.ending == "completed"})
@@ -172,7 +172,7 @@ async def busy(load: Load, worker: Process, jobs: int) -> None:
     await load.until(runs_all)
 
 
-async def test_jobs_that_outlast_a_stop_are_handed_back_and_spend_no_attempt(
+async def test_jobs_that_outlast_a_stop_are_handed_back_and_use_no_attempt(
     load: Load, report: Any, scale: Scale
 ) -> None:
     stops, jobs = scale.times(3), long_jobs(seconds=2)
@@ -194,7 +194,7 @@ async def test_jobs_that_outlast_a_stop_are_handed_back_and_spend_no_attempt(
 async def test_a_database_that_is_halted_while_a_worker_stops_costs_no_job(
     postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Any, scale: Scale
 ) -> None:
-    """It comes back before the worker has given up handing its jobs back, or afterwards."""
+    """The server restarts before the worker gives up handing its jobs back, or afterwards."""
     await open_storage(postgres.dsn).migrate()
     load, jobs = load_on(postgres.dsn), long_jobs(seconds=2)
     await load.add(jobs)
@@ -224,7 +224,7 @@ async def test_sigterm_reaches_a_worker_that_is_pid_1(load: Load, report: Any, s
     client = load.client(jobs=200, seed=seed, wait=True, rate=200.0, kinds=MIXED).started()
     await more_runs(load, 30)
     children = Path(f"/proc/{outside.pid}/task/{outside.pid}/children").read_text().split()  # noqa: ASYNC240
-    assert len(children) == 1, f"unshare has started {children}"
+    assert len(children) == 1, f"unshare started {children}"
     inside = Path(f"/proc/{children[0]}/status").read_text()  # noqa: ASYNC240
     assert [line.split()[-1] for line in inside.splitlines() if line.startswith("NSpid")] == ["1"]
 
@@ -272,7 +272,7 @@ async def test_a_job_that_runs_out_of_memory_fails_alone(load: Load, report: Any
 
 
 async def supervised(load: Load, until: asyncio.Event, slots: int) -> list[Process]:
-    """Keep one worker running, as an init system would: one that has died is followed by another."""
+    """Keep one worker running, as an init system would: start another one after each death."""
     lives: list[Process] = []
     while True:
         worker = load.worker(slots=slots)
@@ -284,26 +284,26 @@ async def supervised(load: Load, until: asyncio.Event, slots: int) -> list[Proce
         worker.died()
 
 
-async def test_a_poison_job_ends_failed_and_harms_no_other(load: Load, report: Any, scale: Scale) -> None:
+async def test_a_poison_job_fails_and_affects_no_other_job(load: Load, report: Any, scale: Scale) -> None:
     rounds, taken, lost, round_ = scale.times(1), 0, 0, 0
-    # Whether jobs stand in the buffer when the poison strikes hangs on how busy the machine is: once they must have.
+    # The load of the machine decides whether the worker's buffer holds jobs at its death; at least once it must.
     while round_ < rounds or (taken == lost and round_ < rounds + 3):
-        # Short jobs first, so that the worker holds many when the poison strikes.
+        # Short jobs come first, so that the worker holds many jobs when the poison job kills it.
         await load.add([quick(token=f"{round_}-a{n}") for n in range(300)])
         await load.add([poison(token=f"{round_}-poison")])
         await load.add([quick(token=f"{round_}-b{n}") for n in range(200)])
-        # Their only attempt is not spent as they stand behind the poison in the buffer of a worker that it kills.
+        # These jobs have one attempt, which they keep when they are in the buffer of the killed worker.
         await load.add([quick(token=f"{round_}-c{n}") for n in range(200)], max_attempts=1)
         load.ends[f"{round_}-poison"] = JobState.FAILED
         drained = asyncio.Event()
-        # One slot: what is about to run beside the poison has begun, and dies with it.
+        # There is one slot: with more, the jobs that run beside the poison job would die with it.
         keeping = asyncio.create_task(supervised(load, drained, slots=1))
         await load.drained(90)
         drained.set()
         lives = await keeping
         end(lives[-1:])
         assert [life.wait() for life in lives[:-1]] == [-9] * 3
-        taken += sum(int(count) for life in lives for count in TAKEN_BACK.findall(life.output))
+        taken += sum(int(count) for life in lives for count in RESCUED.findall(life.output))
         lost = sum(len(final.lost) for final in await load.finals())
         round_ += 1
     verdict = await load.verdict(undisturbed=True)
@@ -311,8 +311,8 @@ async def test_a_poison_job_ends_failed_and_harms_no_other(load: Load, report: A
     assert verdict.text == ""
     runs = Counter(run.token for run in verdict.history.runs)
     assert {runs[f"{number}-poison"] for number in range(round_)} == {3}
-    # Of those taken back, some had no attempt to lose that counted: they stood in the buffer and had not begun.
-    assert taken > lost, f"{taken} jobs were taken back, and {lost} of their runs count"
+    # Some of the rescued jobs were in the buffer and had not started, so they lost no attempt.
+    assert taken > lost, f"{taken} jobs were rescued, and {lost} of their runs count"
 
 
 async def test_many_processes_that_start_at_once_share_the_jobs(
@@ -332,7 +332,7 @@ async def test_many_processes_that_start_at_once_share_the_jobs(
     assert verdict.text == ""
 
 
-async def test_a_job_queue_of_both_modes_is_killed_and_the_others_hear_each_end_once(
+async def test_a_job_queue_of_both_modes_is_killed_and_the_others_get_each_end_event_once(
     load: Load, report: Any, scale: Scale
 ) -> None:
     def start(name: str) -> Process:
@@ -354,7 +354,7 @@ async def test_a_job_queue_of_both_modes_is_killed_and_the_others_hear_each_end_
 
 @pytest.fixture
 def small_memory() -> Iterator[Path]:
-    """A memory cgroup of LITTLE megabytes, which only root can make; its file of processes takes them in."""
+    """A memory cgroup of LITTLE megabytes, which only root can make."""
     unified = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     group = Path("/sys/fs/cgroup" if unified else "/sys/fs/cgroup/memory", f"jobq-faults-{os.getpid()}")
     limits = ("memory.max", "memory.swap.max") if unified else ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
@@ -366,7 +366,7 @@ def small_memory() -> Iterator[Path]:
         yield group
     finally:
         for _ in range(100):
-            # The last process may take a moment to be gone.
+            # The last process may take a moment to disappear.
             with contextlib.suppress(OSError):
                 group.rmdir()
                 break
@@ -374,15 +374,15 @@ def small_memory() -> Iterator[Path]:
 
 
 def oom_kills(group: Path) -> int:
-    """Return how many processes of a cgroup the kernel has killed for want of memory."""
+    """Return the number of processes of a cgroup that the kernel killed because the memory ran out."""
     counts = next(path for name in ("memory.events", "memory.oom_control") if (path := group / name).exists())
     return next(int(line.split()[1]) for line in counts.read_text().splitlines() if line.startswith("oom_kill "))
 
 
-async def test_a_worker_that_the_kernel_kills_for_want_of_memory_loses_nothing(
+async def test_a_worker_that_the_kernel_kills_out_of_memory_loses_nothing(
     load: Load, report: Any, scale: Scale, small_memory: Path
 ) -> None:
-    """In a container's cgroup: there is no MemoryError to catch, the process is gone. The others do its jobs."""
+    """As in a container: the kernel kills the process without a MemoryError, and the other workers run its jobs."""
     enter = ("sh", "-c", f'echo $$ > {small_memory / "cgroup.procs"} && exec "$@"', "sh")
     rounds = scale.times(1, most=10)
     for round_ in range(rounds):

@@ -1,4 +1,4 @@
-"""The proxy loses just what it is told to lose."""
+"""The proxy drops exactly the messages that a test asks it to drop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def rows(server: Any, table: str) -> int:
 
 
 def wait_for_sessions_to_end(server: Any) -> None:
-    """Wait until the server has done what it was sent and has seen the connections go."""
+    """Wait until the server has executed everything it received, and has closed the sessions."""
     ends = time.monotonic() + 30
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         others = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'proxied'"
@@ -40,7 +40,7 @@ def until(true: Callable[[], bool]) -> None:
     ends = time.monotonic() + 30
     while not true():
         assert time.monotonic() < ends
-        time.sleep(0.005)  # the event is in another thread's counter, or in the server
+        time.sleep(0.005)  # the change is in another thread's counter, or in the server
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def table(postgres_server: Any) -> Iterator[str]:
         connection.execute("DROP TABLE lost_and_found")
 
 
-def test_it_passes_all_on_and_counts(proxy: Proxy) -> None:
+def test_the_proxy_forwards_and_counts_all_messages(proxy: Proxy) -> None:
     with connect(proxy) as connection:
         assert connection.execute("SELECT %s::int + 1", [41]).fetchone() == (42,)
         with connection.pipeline():
@@ -64,7 +64,7 @@ def test_it_passes_all_on_and_counts(proxy: Proxy) -> None:
 
 
 @pytest.mark.parametrize(("after", "kept"), [(False, 0), (True, 1)], ids=["before", "after"])
-def test_a_clients_message_is_lost_or_arrives_and_its_answer_is_lost(
+def test_a_client_message_is_lost_or_its_answer_is_lost(
     proxy: Proxy, postgres_server: Any, table: str, after: bool, kept: int
 ) -> None:
     with connect(proxy) as connection:
@@ -77,7 +77,7 @@ def test_a_clients_message_is_lost_or_arrives_and_its_answer_is_lost(
     assert rows(postgres_server, table) == kept
 
 
-def test_an_answer_that_is_lost_leaves_the_statement_done(proxy: Proxy, postgres_server: Any, table: str) -> None:
+def test_a_lost_answer_leaves_the_statement_executed(proxy: Proxy, postgres_server: Any, table: str) -> None:
     with connect(proxy) as connection:
         cut = proxy.cut_answer("Z")
         with pytest.raises(psycopg.OperationalError):
@@ -86,9 +86,7 @@ def test_an_answer_that_is_lost_leaves_the_statement_done(proxy: Proxy, postgres
     assert rows(postgres_server, table) == 1
 
 
-def test_in_a_black_hole_no_answer_comes_and_later_connections_work(
-    proxy: Proxy, table: str, postgres_server: Any
-) -> None:
+def test_a_black_hole_drops_answers_and_later_connections_work(proxy: Proxy, table: str, postgres_server: Any) -> None:
     with connect(proxy) as connection:
         with proxy.black_hole():
             connection.pgconn.send_query(f"INSERT INTO {table} VALUES (1)".encode())
@@ -101,7 +99,7 @@ def test_in_a_black_hole_no_answer_comes_and_later_connections_work(
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_black_hole_for_both_lets_nothing_arrive_then_or_later(
+def test_a_black_hole_for_both_directions_drops_all_messages_for_good(
     proxy: Proxy, table: str, postgres_server: Any
 ) -> None:
     with connect(proxy) as connection:
@@ -115,7 +113,7 @@ def test_a_black_hole_for_both_lets_nothing_arrive_then_or_later(
     assert rows(postgres_server, table) == 0
 
 
-def test_a_black_hole_can_begin_with_an_answer(proxy: Proxy) -> None:
+def test_a_black_hole_can_begin_at_an_answer(proxy: Proxy) -> None:
     with connect(proxy) as connection, proxy.black_hole(since=b"and now") as hole:
         assert connection.execute("SELECT 'not yet'").fetchone() == ("not yet",)
         connection.pgconn.send_query(b"SELECT 'and now'")
@@ -124,9 +122,7 @@ def test_a_black_hole_can_begin_with_an_answer(proxy: Proxy) -> None:
         connection.close()
 
 
-def test_what_was_held_back_arrives_though_nobody_waits_for_it_any_more(
-    proxy: Proxy, table: str, postgres_server: Any
-) -> None:
+def test_held_back_messages_arrive_after_the_client_has_gone(proxy: Proxy, table: str, postgres_server: Any) -> None:
     with connect(proxy) as connection:
         connection.execute("SELECT 1")
         seen = proxy.sent["Q"]

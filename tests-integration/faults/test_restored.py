@@ -1,4 +1,4 @@
-"""PostgreSQL restored from a dump, or to a point in time; and workers of before that still run."""
+"""PostgreSQL restored from a dump, or to a point in time, also while previous workers still run."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from jobq_storage_postgres.testing.binaries import find
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "operating.md"
 VARIED = {"rate": 80, "many": 20, "keys": 4, "delayed": 0.1}
-"""How the clients here add."""
+"""The plan of the clients of this file."""
 NEVER_AGAIN = "SELECT setval('jobq.lease', nextval('jobq.lease') + 1000000000)"
-"""What the guide has an operator run where workers of before may still run."""
+"""The statement that the guide tells operators to run if previous workers may still run."""
 
 
 def run(tool: str, *arguments: str | Path) -> None:
-    """Run one of PostgreSQL's own tools."""
+    """Run one of PostgreSQL's tools."""
     binaries = find()
     assert isinstance(binaries, Path), "a backup needs the server's binaries"
     done = subprocess.run([binaries / tool, *arguments], capture_output=True, text=True, check=False, timeout=120)
@@ -47,7 +47,7 @@ def run(tool: str, *arguments: str | Path) -> None:
 
 
 def database(server: ThrowawayPostgres, name: str) -> str:
-    """Make an empty database; return its URL."""
+    """Make an empty database, and return its URL."""
     with psycopg.connect(server.dsn, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name}".encode())
     return urlsplit(server.dsn)._replace(path=f"/{name}").geturl()
@@ -55,7 +55,7 @@ def database(server: ThrowawayPostgres, name: str) -> str:
 
 @pytest.fixture
 def archiving() -> Iterator[tuple[ThrowawayPostgres, Path]]:
-    """A server that hands its log to a folder beside its data, piece by piece."""
+    """A server that archives its log segments in a folder beside its data."""
     command = {"archive_mode": "on", "archive_command": "cp %p ../archive/%f"}
     with ThrowawayPostgres(settings={**DURABLE, **command}) as server:
         folder = folder_of(server)
@@ -68,7 +68,7 @@ def archiving() -> Iterator[tuple[ThrowawayPostgres, Path]]:
 async def drained(
     children: Any, folder: Path, url: str, kept: set[UUID], gated: UUID, report: Callable[..., None], fault: str
 ) -> set[UUID]:
-    """Run what is in a restored database, none of whose workers is there any more; return its jobs."""
+    """Run the jobs of a restored database, whose earlier workers are gone; return its jobs."""
     await asyncio.to_thread(folder.mkdir)
     restored = Load(children, folder, url)
     worker = restored.worker().started()
@@ -81,12 +81,12 @@ async def drained(
     assert (lost, doubled) == (0, 0)
     assert verdict.count(*OF_TABLES) == 0, verdict.text
     assert {final.state for final in finals} == {JobState.COMPLETED}
-    assert gated in {run.job for run in runs}, "it was held when the backup was made, and is run again"
+    assert gated in {run.job for run in runs}, "the job was running at the time of the backup, and runs again"
     assert worker.alive
     return jobs
 
 
-async def test_a_dump_made_under_load_has_all_that_was_acknowledged_and_drains_where_it_is_restored(
+async def test_a_dump_made_under_load_has_all_acknowledged_jobs_and_drains_after_a_restore(
     postgres: ThrowawayPostgres,
     load_on: Callable[..., Load],
     children: Any,
@@ -113,7 +113,7 @@ async def test_a_dump_made_under_load_has_all_that_was_acknowledged_and_drains_w
         await drained(children, tmp_path / f"of{number}", restored, kept, gated, report, "PostgreSQL: dump restored")
 
 
-async def test_a_server_restored_to_a_point_in_time_has_all_that_was_acknowledged_before_and_drains(
+async def test_a_server_restored_to_a_point_in_time_has_all_earlier_acknowledged_jobs_and_drains(
     archiving: tuple[ThrowawayPostgres, Path],
     load_on: Callable[..., Load],
     children: Any,
@@ -139,7 +139,7 @@ async def test_a_server_restored_to_a_point_in_time_has_all_that_was_acknowledge
     report("PostgreSQL: base backup made", tried=1, **verdict.figures)
     with psycopg.connect(server.dsn, autocommit=True) as admin:
         admin.execute("SELECT pg_switch_wal()")
-    server.halt()  # which waits until all of the log is in the archive
+    server.halt()  # a halt waits until all of the log is in the archive
     target = {"restore_command": f"cp {archive}/%f %p", "recovery_target_name": "here"}
     with ThrowawayPostgres(settings={**DURABLE, **target, "recovery_target_action": "promote"}) as other:
         other.halt()
@@ -160,16 +160,16 @@ async def test_a_server_restored_to_a_point_in_time_has_all_that_was_acknowledge
 
 
 async def promoted(server: ThrowawayPostgres) -> None:
-    """Wait until a server takes writes."""
+    """Wait until a server accepts writes."""
     async with asyncio.timeout(30), await psycopg.AsyncConnection.connect(server.dsn, autocommit=True) as connection:
         while (await (await connection.execute("SELECT pg_is_in_recovery()")).fetchone()) != (False,):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)  # the event is in the server
+            await asyncio.sleep(0.02)  # the change is in the server
 
 
 async def test_a_dump_put_in_place_under_running_workers_drains_and_leaves_all_their_slots_free(
     postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Callable[..., None], tmp_path: Path, seed: int
 ) -> None:
-    """Against all advice: nobody is stopped, and numbers that the workers hold are given again, to themselves too."""
+    """Against all advice, no worker stops, and workers get lease numbers again that they or others already hold."""
     url, gate, dump = database(postgres, "shop"), tmp_path / "gate", tmp_path / "dump"
     await open_storage(url).migrate()
     load = load_on(url)
@@ -178,7 +178,7 @@ async def test_a_dump_put_in_place_under_running_workers_drains_and_leaves_all_t
     await asyncio.to_thread(run, "pg_dump", "--schema=jobq", "--format=custom", "--file", dump, "--dbname", url)
     restored = database(postgres, "restored")
     await asyncio.to_thread(run, "pg_restore", "--dbname", restored, dump)
-    # Their numbers are soon given to other jobs, while these would go on for ever if nobody told their workers.
+    # Other jobs soon get these lease numbers. The old runs would never end if their workers did not find that out.
     await load.hold(tmp_path / "never", *(f"gone {n}" for n in range(6)))
     with psycopg.connect(postgres.dsn, autocommit=True) as admin:
         admin.execute("ALTER DATABASE shop ALLOW_CONNECTIONS false")
@@ -213,10 +213,10 @@ async def claimed(storage: QueueStorage, worker: WorkerInfo) -> ClaimedJob:
 
 
 @pytest.mark.parametrize("careful", [False, True], ids=["as_restored", "with_new_numbers"])
-async def test_a_worker_of_before_settles_nothing_once_the_restored_database_gives_new_numbers(
+async def test_a_previous_worker_settles_nothing_once_the_restored_database_gives_new_lease_numbers(
     postgres: ThrowawayPostgres, tmp_path: Path, report: Callable[..., None], careful: bool
 ) -> None:
-    """Without that its settlement counts, as the docs warn: it has the number that another was given."""
+    """Without new numbers its settlement counts, as the docs warn: another run has the same lease number."""
     url, dump = database(postgres, "shop"), tmp_path / "dump"
     former, new = a_worker(), a_worker()
     await open_storage(url).migrate()
@@ -234,13 +234,13 @@ async def test_a_worker_of_before_settles_nothing_once_the_restored_database_giv
         job = await claimed(storage, new)
         assert job.id == held.id
         assert (job.lease != held.lease) is careful
-        # Either way the former is told that it holds nothing: by its next heartbeat, and by its next look at its runs.
+        # In both cases the next heartbeat and the next check of its leases show that the previous worker holds nothing.
         heartbeat = storage.heartbeat(former)
         assert not await asyncio.to_thread(heartbeat.beat, WorkerStats())
         heartbeat.close()
         assert await storage.check_leases(former.id, [(held.id, held.lease)]) == [LeaseStatus(held=False)]
-        # But it may end its run before.
+        # But its run may end before that.
         ended = Settlement(held.id, held.lease, Ending.COMPLETE, b'"former"')
         await storage.settle_and_claim(former.id, [ended], None)
         assert await storage.check_leases(new.id, [(job.id, job.lease)]) == [LeaseStatus(held=careful)]
-    report("PostgreSQL: a worker of before settles", tried=1, added=1)
+    report("PostgreSQL: a previous worker settles", tried=1, added=1)

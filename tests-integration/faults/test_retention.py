@@ -1,4 +1,4 @@
-"""Finished jobs are removed all the time, by several at once, while workers are killed: none that has not ended is."""
+"""Several processes prune finished jobs all the time while workers are killed: no unfinished job is removed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from jobq_core import open_storage
 from jobq_core.storage import QueueStorage, Retention
 
 KEPT = 5.0
-"""Seconds that an ended job is kept, whatever its end: in which whoever waits for it hears of that."""
+"""Seconds for which a finished job is kept: long enough for a waiting client to see its end."""
 PRUNERS = 2
-"""How many remove finished jobs beside the workers, which do so every ten seconds."""
+"""Number of tasks that prune, in addition to the workers, which prune every ten seconds."""
 
 
 async def prune(storage: QueueStorage, ending: asyncio.Event, pruned: list[int]) -> None:
-    """Remove finished jobs again and again."""
+    """Prune finished jobs repeatedly."""
     while not ending.is_set():
         pruned.append(await storage.prune())
         await asyncio.sleep(0.05)
 
 
-async def test_what_is_removed_under_load_has_ended_and_its_client_knows(
+async def test_jobs_pruned_under_load_have_ended_and_their_clients_know_the_end(
     migrated_url: str, load_on: Callable[..., Load], report: Callable[..., None], seed: int, scale: Scale
 ) -> None:
     load, dice = load_on(migrated_url), random.Random(seed)
@@ -45,7 +45,7 @@ async def test_what_is_removed_under_load_has_ended_and_its_client_knows(
         client.done(120)
         await load.drained()
         async with asyncio.timeout(60):
-            while not any(pruned):  # noqa: ASYNC110  (the event is that time passes)
+            while not any(pruned):  # noqa: ASYNC110  (the test waits for time to pass)
                 await asyncio.sleep(0.05)
         ending.set()
     heard = {event.job for event in load.history().events}
@@ -58,5 +58,5 @@ async def test_what_is_removed_under_load_has_ended_and_its_client_knows(
         while await storage.prune():
             pass
     emptied = await load.verdict(removed=heard, undisturbed=True)
-    assert emptied.text == "", "nothing is left of what is gone"
+    assert emptied.text == "", "nothing is left of the pruned jobs"
     assert emptied.finals == []

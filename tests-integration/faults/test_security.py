@@ -1,4 +1,4 @@
-"""Attacks: on Secrets, by hostile names, and by roles that try more than their part."""
+"""Attacks: leaks of Secrets, hostile names, and roles that exceed their privileges."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ AT_REST = (JobState.COMPLETED, JobState.FAILED, JobState.ABORTED, JobState.DISAB
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
 async def url(request: pytest.FixtureRequest) -> str:
-    """The URL of a storage with its tables, once for each kind."""
+    """The URL of a migrated storage, for each kind."""
     if request.param == "memory":
         return f"memory://{uuid.uuid4().hex}"
     url = str(request.getfixturevalue(f"{request.param}_url"))
@@ -56,8 +56,8 @@ async def url(request: pytest.FixtureRequest) -> str:
     return url
 
 
-class Overheard(logging.Handler):
-    """All that is logged anywhere, as text, with the reprs of what it was made from."""
+class LogCapture(logging.Handler):
+    """Collects all log records as text, with the reprs of their arguments."""
 
     def __init__(self) -> None:
         super().__init__(logging.NOTSET)
@@ -71,9 +71,9 @@ class Overheard(logging.Handler):
 
 
 @pytest.fixture
-def overheard() -> Iterator[Overheard]:
-    """Log everything of everybody, and what the event loop does while it is debugged."""
-    root, heard = logging.getLogger(), Overheard()
+def overheard() -> Iterator[LogCapture]:
+    """Capture all logs, including those of the event loop's debug mode."""
+    root, heard = logging.getLogger(), LogCapture()
     before = {name: logging.getLogger(name).level for name in (None, *logging.root.manager.loggerDict)}
     for name in before:
         logging.getLogger(name).setLevel(logging.DEBUG)
@@ -85,7 +85,7 @@ def overheard() -> Iterator[Overheard]:
 
 
 def everything_said(error: BaseException | None) -> Iterator[str]:
-    """Give all that an error, its causes, contexts, parts and notes say, as text and as repr."""
+    """Yield the texts and reprs of an error, its causes, contexts, sub-exceptions and notes."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -98,25 +98,25 @@ def everything_said(error: BaseException | None) -> Iterator[str]:
 
 
 def word_of(seed: int) -> str:
-    """Make a secret that needs quoting everywhere, and cannot be found by accident."""
+    """Make a secret that needs quoting everywhere and cannot occur by chance."""
     draw = random.Random(seed)
     return "".join(draw.choices(string.ascii_letters, k=12)) + "/ '\"&é" + "".join(draw.choices(string.digits, k=12))
 
 
 def assert_hidden(word: str, said: list[str]) -> None:
-    """See that neither half of the secret is in any of the texts; the middle may be spelled in many ways."""
+    """Check that no text contains either half of the secret; the characters between the halves may be quoted."""
     for text in said:
         for half in (word[:12], word[-12:]):
-            assert half not in text, f"said: {text[max(0, text.index(half) - 200) :][:400]}"
+            assert half not in text, f"shown: {text[max(0, text.index(half) - 200) :][:400]}"
 
 
-async def test_no_secret_is_said_whatever_goes_wrong(
-    url: str, overheard: Overheard, seed: int, report: Callable[..., None]
+async def test_no_secret_is_shown_whatever_goes_wrong(
+    url: str, overheard: LogCapture, seed: int, report: Callable[..., None]
 ) -> None:
     word = word_of(seed)
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
-    loop.slow_callback_duration = 0  # so that it tells of each callback, with its arguments
+    loop.slow_callback_duration = 0  # the loop logs each callback, with its arguments
     said = overheard.said
     storage = open_storage(url)
     async with storage, JobQueueClient(storage) as client:
@@ -141,9 +141,9 @@ async def test_no_secret_is_said_whatever_goes_wrong(
             for kind in (security_jobs.in_loop, security_jobs.in_thread):
                 handles += await client.add_many([kind(Secret(word), how) for how in security_jobs.HOWS])
                 handles.append(await client.add(kind(Secret(word), "fine"), tags=["t"], unique=kind.definition.kind))
-            stranger = new_job(new_id(), security_jobs.in_loop(Secret(word), "x"), "default", {})
-            (added,) = await storage.add([stranger])
-            said += [repr(stranger), repr(handles), repr(worker.health()), repr(worker.pool_stats().total)]
+            foreign = new_job(new_id(), security_jobs.in_loop(Secret(word), "x"), "default", {})
+            (added,) = await storage.add([foreign])
+            said += [repr(foreign), repr(handles), repr(worker.health()), repr(worker.pool_stats().total)]
             unfit = json.dumps({"token": [word], "how": 1}).encode()
             broken = json.dumps({"token": word}).encode()[:-2] + b"\xff"
             strange = [new_job(new_id(), security_jobs.unknown(Secret(word)), "default", {})]
@@ -152,10 +152,10 @@ async def test_no_secret_is_said_whatever_goes_wrong(
                 like = type(like)(id=like.id, queue=like.queue, kind=like.kind, arguments=arguments, max_attempts=1)
                 strange.append(like)
             await storage.add(strange)
-            said += [text for handle in handles for text in await heard_of(client, handle, timeout=0.01)]
+            said += [text for handle in handles for text in await texts_about(client, handle, timeout=0.01)]
             waited = [one.id for one in handles] + [added.id] + [one.id for one in strange[1:]]
             await until_still(storage, waited)
-        said += [text for handle in handles for text in await heard_of(client, handle, timeout=0)]
+        said += [text for handle in handles for text in await texts_about(client, handle, timeout=0)]
         records = await storage.get([*waited, strange[0].id])
         assert None not in records
         said += [repr(records), repr(await storage.get_status(waited)), repr(await client.find(limit=1000))]
@@ -163,7 +163,7 @@ async def test_no_secret_is_said_whatever_goes_wrong(
         said += [repr(record.error) + repr(record.attempts) for record in failed]
         assert len(failed) >= 16
         kept = [record.arguments["token"] for record in records if record and record.state is JobState.COMPLETED]
-        assert kept == [word] * 3, "it is kept with the arguments, and only there"
+        assert kept == [word] * 3, "the secret is stored with the arguments, and only there"
     report(f"secrets on {url.partition(':')[0]}", tried=len(waited) + 15, added=len(waited), runs=len(waited))
     assert len(said) > 1000
     assert_hidden(word, said)
@@ -182,14 +182,14 @@ STRICT = {
         CREATE TRIGGER strict BEFORE INSERT ON jobq.job FOR EACH ROW EXECUTE FUNCTION jobq.strict();
     """,
 }
-"""What an administrator may do to a table, by where PostgreSQL then repeats the arguments."""
+"""Changes by an administrator, by the part of the error in which PostgreSQL then repeats the arguments."""
 
 
 @pytest.mark.parametrize("where", STRICT)
-async def test_no_secret_is_said_where_postgresql_repeats_what_it_refuses(
-    postgres: ThrowawayPostgres, overheard: Overheard, seed: int, report: Callable[..., None], where: str
+async def test_no_secret_is_shown_where_postgresql_repeats_refused_values(
+    postgres: ThrowawayPostgres, overheard: LogCapture, seed: int, report: Callable[..., None], where: str
 ) -> None:
-    """On a server of its own, whose log may say it: what that does is its administrator's to set."""
+    """The server is separate, since its log may show the secret: that is the administrator's choice."""
     url, word, said = postgres.dsn, word_of(seed), overheard.said
     await open_storage(url).migrate()
     asyncio.get_running_loop().set_debug(True)
@@ -214,7 +214,7 @@ async def test_no_secret_is_said_where_postgresql_repeats_what_it_refuses(
             cause = caught.value.__cause__
             assert isinstance(cause, psycopg.Error)
             told = cause.diag.message_detail if where == "DETAIL" else cause.diag.context
-            assert word[:12] in str(told), "PostgreSQL does not repeat it: this shows nothing"
+            assert word[:12] in str(told), "PostgreSQL does not repeat the secret: this proves nothing"
             said += everything_said(caught.value)
             await own.rollback()
         assert await client.size() == 0
@@ -222,11 +222,11 @@ async def test_no_secret_is_said_where_postgresql_repeats_what_it_refuses(
     assert_hidden(word, said)
 
 
-async def heard_of(client: JobQueueClient, handle: JobHandle[Any], timeout: float) -> list[str]:
-    """Wait for a job, and return all that is said of what comes of it."""
+async def texts_about(client: JobQueueClient, handle: JobHandle[Any], timeout: float) -> list[str]:
+    """Wait for a job, and return all texts about its result."""
     try:
         return [repr(await client.wait_for(handle, timeout=timeout))]
-    except Exception as error:  # noqa: BLE001  (whatever the job failed with)
+    except Exception as error:  # noqa: BLE001  (any error of the job)
         return list(everything_said(error))
 
 
@@ -238,7 +238,7 @@ async def until_still(storage: QueueStorage, ids: Sequence[UUID]) -> None:
 
 
 def everything_stored(url: str) -> Iterator[str]:
-    """Give each row of a storage as text, without the arguments, and what the server has logged."""
+    """Yield each row of a storage as text, without the arguments, and the server's log."""
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as db:
             tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -354,7 +354,7 @@ async def test_hostile_names_are_taken_literally(url: str, report: Callable[...,
 
 
 def names_in(folder: Path) -> list[str]:
-    """Return what lies in a folder."""
+    """Return the names of the files in a folder."""
     return [path.name for path in folder.iterdir()]
 
 
@@ -374,7 +374,7 @@ async def test_hostile_paths_are_taken_literally(tmp_path: Path, name: str) -> N
 
 @pytest.fixture
 async def roles(postgres: ThrowawayPostgres, children: Any) -> Callable[[str], str]:
-    """A database that an owner has migrated and granted from, by the commands; gives the URL of each role."""
+    """A database whose owner has migrated it and granted privileges, with the commands; returns the URL of a role."""
     names = ["deploy", "web", "jobs", "grafana", "ops", "guest"]
     async with await psycopg.AsyncConnection.connect(postgres.dsn, autocommit=True) as admin:
         for name in names:
@@ -390,7 +390,7 @@ async def roles(postgres: ThrowawayPostgres, children: Any) -> Callable[[str], s
     return url
 
 
-async def test_each_role_does_its_part_with_the_real_programs_and_no_other(
+async def test_each_role_can_use_the_real_programs_within_its_privileges_only(
     roles: Callable[[str], str], children: Any, tmp_path: Path, report: Callable[..., None]
 ) -> None:
     (tmp_path / "secret_jobs.py").write_text(JOBS.format(folder=str(Path(__file__).parent)))
@@ -439,13 +439,13 @@ async def test_each_role_does_its_part_with_the_real_programs_and_no_other(
         assert f"role '{name}' lacks a privilege: permission denied" in refused.output
         assert f"`jobq grant --{'producer' if name == 'guest' else 'worker'} {name}`" in refused.output
         assert "Traceback" not in refused.output
-        stranger = children.jobq("migrate", JOBQ_STORAGE=roles(name))
-        assert (stranger.wait(), "up to date" in stranger.output) == ((0, True) if name != "guest" else (1, False))
+        migration = children.jobq("migrate", JOBQ_STORAGE=roles(name))
+        assert (migration.wait(), "up to date" in migration.output) == ((0, True) if name != "guest" else (1, False))
         denied += 1
-    report("a role that tries more than its part", tried=denied, added=2, runs=3)
+    report("a role that exceeds its privileges", tried=denied, added=2, runs=3)
 
 
-async def test_a_worker_that_loses_its_privileges_says_so_and_goes_on_when_it_has_them_again(
+async def test_a_worker_that_loses_its_privileges_reports_it_and_continues_when_it_has_them_again(
     roles: Callable[[str], str], postgres: ThrowawayPostgres, children: Any, tmp_path: Path, report: Callable[..., None]
 ) -> None:
     (tmp_path / "secret_jobs.py").write_text(JOBS.format(folder=str(Path(__file__).parent)))

@@ -1,4 +1,4 @@
-"""A primary and its standby: an address that is the standby's, a primary that dies, a standby that is away."""
+"""A primary and its standby: the standby's address in the URL, a primary that dies, an unavailable standby."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jobq_storage_postgres.testing import ThrowawayPostgres
 from jobq_worker import JobQueueWorker
 
 LIMIT = 3.0
-"""Seconds that a round trip may take, where a test waits for that to pass."""
+"""Time limit of a round trip in seconds, where a test waits until it expires."""
 
 
 @pytest.fixture
@@ -37,11 +37,11 @@ def standby(primary: ThrowawayPostgres) -> Iterator[ThrowawayPostgres]:
 
 
 async def until(server: ThrowawayPostgres, query: str, seconds: float = 20) -> None:
-    """Ask until the answer is true."""
+    """Repeat a query until its answer is true."""
     async with await psycopg.AsyncConnection.connect(server.dsn, autocommit=True) as connection:
         async with asyncio.timeout(seconds):
             while not (await (await connection.execute(query.encode())).fetchone() or (False,))[0]:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)  # the event is in the server
+                await asyncio.sleep(0.02)  # the change is in the server
 
 
 SYNCHRONOUS = "SELECT bool_or(sync_state = 'sync' AND state = 'streaming') FROM pg_stat_replication"
@@ -54,7 +54,7 @@ async def make_synchronous(primary: ThrowawayPostgres) -> None:
 
 
 async def caught_up(primary: ThrowawayPostgres, standby: ThrowawayPostgres) -> None:
-    """Wait until the standby shows all that the primary has committed so far."""
+    """Wait until the standby has replayed all commits of the primary."""
     with psycopg.connect(primary.dsn, autocommit=True) as admin:
         row = admin.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
     assert row is not None
@@ -66,7 +66,7 @@ def promote(standby: ThrowawayPostgres) -> None:
         assert admin.execute("SELECT pg_promote(true, 60)").fetchone() == (True,)
 
 
-async def test_the_address_of_a_standby_is_told_of_at_once_and_answers_what_only_reads(
+async def test_a_standbys_address_is_reported_at_once_and_serves_reads(
     primary: ThrowawayPostgres,
     standby: ThrowawayPostgres,
     load_on: Callable[..., Load],
@@ -95,14 +95,14 @@ async def test_the_address_of_a_standby_is_told_of_at_once_and_answers_what_only
             before = time.monotonic()
             with pytest.raises(StorageReadOnlyError, match=r"standby.*target_session_attrs=read-write"):
                 await write()
-            assert time.monotonic() - before < 2, "at once, whatever the client's patience"
+            assert time.monotonic() - before < 2, "at once, whatever the client's `patience`"
     with pytest.raises(StorageReadOnlyError, match="primary"):
         await JobQueueWorker(standby.dsn, jobs=[quick]).start()
-    # The command tries no longer either, and says what to do.
+    # The command does not retry either, and names the remedy.
     misled = load_on(standby.dsn).worker()
     assert misled.wait(20) != 0
     assert "target_session_attrs=read-write" in misled.output
-    # Who waits there hears of the end, by looking now and then.
+    # A client that waits on the standby finds the end by polling.
     async with JobQueueClient(standby.dsn) as client:
         with pytest.raises(WaitTimeoutError, match="pending"):
             await client.wait_for(job, timeout=0.5)
@@ -120,10 +120,10 @@ async def test_the_address_of_a_standby_is_told_of_at_once_and_answers_what_only
     assert worker.alive
 
 
-async def test_a_standby_that_is_promoted_under_load_has_all_that_was_acknowledged(
+async def test_a_standby_that_is_promoted_under_load_has_all_acknowledged_jobs(
     load_on: Callable[..., Load], report: Callable[..., None], scale: Scale, seed: int
 ) -> None:
-    """Again and again: the one that was promoted gets a standby of its own, and dies in its turn."""
+    """Repeated failovers: the promoted server gets a standby and dies in turn."""
     tried, longest = scale.times(1, most=4), 0.0
     for round_ in range(tried):
         with ThrowawayPostgres(settings=DURABLE) as primary:
@@ -146,7 +146,7 @@ async def test_a_standby_that_is_promoted_under_load_has_all_that_was_acknowledg
                 await load.drained()
                 verdict = await load.verdict()
                 report("failover to a synchronous standby", tried=1, **verdict.figures | {"recovery": longest})
-                # Which says of each lease number too that it was given once.
+                # The verdict also checks that each lease number was given only once.
                 assert verdict.text == ""
                 assert verdict.answers == {"acknowledged"}
                 assert all(worker.alive for worker in workers)
@@ -156,14 +156,14 @@ async def test_a_standby_that_is_promoted_under_load_has_all_that_was_acknowledg
                 load.journal.path.unlink()
 
 
-async def test_a_standby_that_lagged_when_it_was_promoted_lacks_only_what_came_after(
+async def test_a_standby_that_lagged_at_its_promotion_lacks_only_later_changes(
     primary: ThrowawayPostgres,
     standby: ThrowawayPostgres,
     load_on: Callable[..., Load],
     report: Callable[..., None],
     seed: int,
 ) -> None:
-    """What no queue can help: the primary acknowledged alone, and is gone. The rest is as it should be."""
+    """No queue can prevent this loss: the primary acknowledged alone, and is gone. Everything else is right."""
     await open_storage(primary.dsn).migrate()
     load = load_on(either(primary, standby, time_limit=LIMIT))
     workers = [load.worker().started() for _ in range(2)]
@@ -194,7 +194,7 @@ async def test_a_standby_that_lagged_when_it_was_promoted_lacks_only_what_came_a
         lost=len(lost & set(before)),
         recovery=recovery,
     )
-    assert lost, "the primary acknowledged what nobody else had"
+    assert lost, "the primary acknowledged jobs that the standby did not have"
     assert all(token.startswith("late") for token in lost)
     assert all(add.answered < promoted for add in history.adds if add.token in lost)
     assert all(finals[token].state is JobState.COMPLETED for token in before)
@@ -202,7 +202,7 @@ async def test_a_standby_that_lagged_when_it_was_promoted_lacks_only_what_came_a
     assert all(worker.alive for worker in workers)
 
 
-async def test_a_synchronous_standby_that_is_away_keeps_adds_unacknowledged_and_is_waited_for(
+async def test_adds_stay_unacknowledged_while_a_synchronous_standby_is_unavailable(
     primary: ThrowawayPostgres,
     standby: ThrowawayPostgres,
     load_on: Callable[..., Load],
@@ -223,7 +223,7 @@ async def test_a_synchronous_standby_that_is_away_keeps_adds_unacknowledged_and_
         before = time.monotonic()
         with pytest.raises(StorageUnavailableError, match="may or may not have been added"):
             await hasty.add(quick(token="unknown"))
-        assert time.monotonic() - before < LIMIT + 20, "it waits no longer than for one round trip"
+        assert time.monotonic() - before < LIMIT + 20, "the add waits for one round trip only"
         if scale.is_soak:
             await asyncio.sleep(60)
     standby.start()
@@ -231,6 +231,6 @@ async def test_a_synchronous_standby_that_is_away_keeps_adds_unacknowledged_and_
     client.done(120)
     await load.drained()
     verdict = await load.verdict()
-    report("synchronous standby away", tried=1, **verdict.figures | {"recovery": recovery})
+    report("synchronous standby unavailable", tried=1, **verdict.figures | {"recovery": recovery})
     assert verdict.text == ""
     assert all(worker.alive for worker in workers)

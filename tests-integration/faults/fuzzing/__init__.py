@@ -1,7 +1,7 @@
-"""What the `test_fuzzing_….py` are made of.
+"""Parts that the `test_fuzzing_….py` share.
 
 values    odd values of every kind, for Hypothesis
-verdicts  a call's answer, or a refusal that names what it refuses; all else is a failure
-talk      a server of PostgreSQL's protocol that says again what a real one said, cut, split and changed
-decoders  what reads bytes that others wrote, and a run of atheris over it
+verdicts  a call's answer, or an error that names the refused value; anything else is a failure
+talk      a server that replays the answers of a real PostgreSQL server, cut, split or changed
+decoders  the decoders of foreign bytes, and a run of atheris over them
 """

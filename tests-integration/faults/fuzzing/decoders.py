@@ -1,4 +1,4 @@
-"""Lets atheris, which is led by coverage, give bytes to one thing that reads what others wrote; a process of its own.
+"""Fuzz one decoder of foreign bytes with atheris, which coverage guides; runs as a separate process.
 
 python decoders.py TARGET SEED RUNS CORPUS
 """
@@ -22,7 +22,7 @@ with atheris.instrument_imports(include=["jobq_core", "jobq_storage_postgres", "
 
 
 def arguments(data: bytes) -> None:
-    """Decode arguments; what is taken is the same job when it is encoded and decoded again."""
+    """Decode arguments; an accepted job stays the same when it is encoded and decoded again."""
     definition = bad_jobs.Anything.definition
     with contextlib.suppress(InvalidJobError):
         value = definition.decode_arguments(data)
@@ -30,14 +30,14 @@ def arguments(data: bytes) -> None:
 
 
 def plain(data: bytes) -> None:
-    """Decode what progress and attempts are made of."""
+    """Decode plain values, as in progress and attempts."""
     encoding.decode_or_show(data)
     with contextlib.suppress(InvalidJobError):
         encoding.decode(data)
 
 
 def backoff(data: bytes) -> None:
-    """Decode the backoff of a job: whatever is wrong with it is a ValueError, which a worker expects."""
+    """Decode the backoff of a job; a bad one raises ValueError, which a worker expects."""
     with contextlib.suppress(ValueError):
         made = adding.decode_backoff(data)
         assert made.delay(3) >= 0
@@ -57,21 +57,21 @@ def job_id(data: bytes) -> None:
 
 
 def moment(data: bytes) -> None:
-    """Read a moment of either database."""
+    """Read a timestamp of either database."""
     packed = data[:8].ljust(8, b"\0")
     assert binary.unpack_moment(packed).tzinfo is not None
     assert timestamps.to_datetime(int.from_bytes(packed, "big", signed=True)).tzinfo is not None
 
 
 def array(data: bytes) -> None:
-    """Write texts as PostgreSQL's arrays, and read tags that were edited by hand."""
+    """Write texts as PostgreSQL arrays, and read hand-edited tags."""
     texts = data.decode("utf-8", "replace").split("\n")
     assert len(binary.texts(texts)) == 20 + sum(4 + len(text.encode()) for text in texts)
     assert all(isinstance(tag, str) for tag in reading.to_tags([None, 1, *texts]))
 
 
 def query(data: bytes) -> None:
-    """Take the options off a DSN."""
+    """Separate the options from a DSN."""
     _, options = dsn.split(data.decode("utf-8", "replace"))
     assert options.keys() <= set(dsn.OPTIONS)
 

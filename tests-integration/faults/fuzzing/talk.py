@@ -1,7 +1,7 @@
-"""A server of PostgreSQL's protocol that says what a real one said to the same questions, twisted where it is told to.
+"""A server that speaks PostgreSQL's protocol and replays a real server's answers, changed where a test asks for it.
 
-A question is all that a client sends up to a Sync; its answer, all up to ReadyForQuery. So an answer can be given to
-any connection that asks the same, in any order.
+A question is everything that a client sends up to a Sync; an answer is everything up to ReadyForQuery. So any
+connection can ask the recorded questions, in any order.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Final, TypeAlias
 from psycopg.conninfo import conninfo_to_dict
 
 Twist: TypeAlias = "Callable[[bytes], list[bytes]]"
-"""Makes of an answer the pieces in which something is sent instead."""
+"""Turns an answer into the pieces that the server sends instead."""
 
 HELLO: Final = b""
-"""The question that a connection begins with."""
+"""The first question of each connection."""
 SETTINGS: Final = b"settings"
 _PLAIN: Final = (80877103, 80877104)
-"""Requests for encryption, which are refused."""
+"""Requests for encryption, which the server refuses."""
 
 
 def messages(answer: bytes) -> list[bytes]:
@@ -40,7 +40,7 @@ def message(kind: bytes, body: bytes) -> bytes:
 
 
 async def _question(reader: asyncio.StreamReader, to: asyncio.StreamWriter | None = None) -> bytes:
-    """Read all up to the next Sync, and pass it on."""
+    """Read everything up to the next Sync, and forward it."""
     parts = []
     while True:
         head = await reader.readexactly(5)
@@ -49,12 +49,12 @@ async def _question(reader: asyncio.StreamReader, to: asyncio.StreamWriter | Non
         if to is not None:
             to.write(head + body)
         if head[:1] == b"S":
-            # A session's settings are told apart by nothing: its time limit is among them.
+            # All questions that set session options count as one, since their time limits differ.
             return SETTINGS if any(b"jobq_set\0" in part for part in parts) else b"".join(parts)
 
 
 async def _greeting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
-    """Read what a connection begins with, refusing encryption."""
+    """Read the startup message of a connection; refuse encryption."""
     while True:
         head = await reader.readexactly(4)
         body = await reader.readexactly(int.from_bytes(head, "big") - 4)
@@ -64,7 +64,7 @@ async def _greeting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 
 
 def _without(kind: bytes, talk: bytes) -> bytes:
-    """Leave messages of one kind out."""
+    """Remove the messages of one kind."""
     if talk in (HELLO, SETTINGS):
         return talk
     return b"".join(each for each in messages(talk) if each[:1] != kind)
@@ -72,7 +72,7 @@ def _without(kind: bytes, talk: bytes) -> bytes:
 
 @contextlib.asynccontextmanager
 async def serving(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[int]:
-    """Serve connections to a port of this machine, and leave none of them open."""
+    """Serve connections on a local port; close all of them at the end."""
     tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -90,15 +90,15 @@ async def serving(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], 
     async with await asyncio.start_server(begin, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
     for task in tasks:
-        task.cancel()  # those whose client gave up and did not say so yet
+        task.cancel()  # the client gave up, and its connection is still open
     await asyncio.gather(*tasks, return_exceptions=True)
     for writer in tasks.values():
-        writer.close()  # of one that had not begun, nobody else does
+        writer.close()  # a task that has not started closes nothing
     await asyncio.sleep(0)
 
 
 class Recorder:
-    """Passes on what is said to a real server, and notes it."""
+    """Forward questions to a real server, and record its answers."""
 
     def __init__(self, url: str) -> None:
         given = conninfo_to_dict(url)
@@ -115,7 +115,7 @@ class Recorder:
                 question = await _question(reader, to)
                 self.said[question] = await self._pass_on(there, writer)
         except asyncio.IncompleteReadError:
-            pass  # the client has ended
+            pass  # the client has closed the connection
         finally:
             to.close()
 
@@ -131,17 +131,17 @@ class Recorder:
 
 
 class Parrot:
-    """Says again what was recorded; to one question once something else."""
+    """Replay recorded answers; change the answer to one question once."""
 
     def __init__(self, said: dict[bytes, bytes]) -> None:
-        # What is asked again over one connection is not prepared again.
+        # A repeated question on one connection is not prepared again.
         self._said = {_without(b"P", question): _without(b"1", answer) for question, answer in said.items()} | said
         self._twist: tuple[bytes, Twist, bool] | None = None
         self.unknown = 0
-        """How many questions were not among those recorded."""
+        """Number of questions without a recorded answer."""
 
     def twist(self, question: bytes, twist: Twist, hang_up: bool) -> None:
-        """Twist the next answer to a question; hang_up: and end the connection after it."""
+        """Change the next answer to a question. hang_up: close the connection after it."""
         self._twist = question, twist, hang_up
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -164,7 +164,7 @@ class Parrot:
         self._twist = None
         for piece in twist(answer):
             writer.write(piece)
-            # Not at once with the next one: what is read between them ends here.
+            # Send the pieces apart, so that the client reads each of them separately.
             await writer.drain()
             await asyncio.sleep(0)
         return not hang_up

@@ -1,4 +1,4 @@
-"""Values that nobody should pass, and those at the edge of what may be passed."""
+"""Invalid values, and values at the edge of the valid ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jobq_core.secret import Secret
 
 
 class Nowhere(tzinfo):
-    """A time zone that does not know its offset: Python takes such a datetime for naive."""
+    """A time zone without an offset: Python treats such a datetime as naive."""
 
     def utcoffset(self, moment: datetime | None) -> None:
         return None
@@ -32,24 +32,24 @@ class Nowhere(tzinfo):
 
 
 class Nameless:
-    """What cannot even be shown."""
+    """An object whose repr raises."""
 
     def __repr__(self) -> str:
         raise RuntimeError("this has no repr")
 
 
 class Loud(str):
-    """Text of a class of its own."""
+    """Text of a subclass of str."""
 
 
-class Colour(str, enum.Enum):  # noqa: UP042  (this is what is about)
-    """Text and a member of an enumeration at once."""
+class Colour(str, enum.Enum):  # noqa: UP042  (the test needs this class)
+    """A text that is also a member of an enumeration."""
 
     RED = "red"
 
 
 class Level(enum.IntEnum):
-    """A number and a member of an enumeration at once."""
+    """A number that is also a member of an enumeration."""
 
     ONE = 1
 
@@ -121,7 +121,7 @@ lone: st.SearchStrategy[Any] = st.sampled_from(
 unshowable = st.sampled_from(
     [Nameless, lambda: 10**5000, ring, *(partial(nested, levels) for levels in (62, 63, 64, 65, 2000, 20_000))]
 ).map(lambda make: make())
-"""Made when they are drawn, since Hypothesis shows what it draws from."""
+"""Strategies are built when they are drawn, since Hypothesis shows their values."""
 scalars = st.one_of(
     st.none(), unshowable, st.booleans(), numbers, texts, st.binary(max_size=8), st.uuids(), moments, spans, lone
 )
@@ -146,11 +146,11 @@ def _anything() -> st.SearchStrategy[Any]:
 
 
 anything = _anything()
-"""Any value: alone, or in lists, tuples, sets and dicts of values."""
+"""Any value: alone, or in nested lists, tuples, sets and dicts."""
 
 
 class Drawn:
-    """Options that were drawn, and which of them are odd."""
+    """The drawn options, and the names of the odd ones."""
 
     def __init__(self, odd: list[str], given: dict[str, Any]) -> None:
         self.odd = odd
@@ -164,8 +164,8 @@ class Drawn:
 def one_odd(
     draw: st.DrawFn, options: Mapping[str, st.SearchStrategy[Any]], needed: Collection[str] = (), odds: int = 1
 ) -> Drawn:
-    """Draw options of which one (or up to `odds`) may be anything, and the others are in order: else what is refused
-    first would hide the rest."""
+    """Draw options of which one (or up to `odds`) may be anything. The others are valid: otherwise the first refusal
+    would hide the rest."""
     odd = draw(st.lists(st.sampled_from(sorted(options)), min_size=1, max_size=odds, unique=True))
     given = {}
     for name, in_order in options.items():
@@ -186,4 +186,4 @@ def _plain() -> st.SearchStrategy[Any]:
 
 
 plain = _plain()
-"""Any value that JSON has, within and beyond what may be kept."""
+"""Any JSON value, within and beyond the limits of what a storage keeps."""

@@ -1,4 +1,4 @@
-"""What came of a call with odd values: an answer, or a refusal that somebody can understand."""
+"""The result of a call with odd values: an answer, or an error that people can understand."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from jobq_core.errors import JobQueueError
 
 T = TypeVar("T")
 
-PATIENCE = 20.0
-"""Seconds after which a call counts as hanging: far more than any takes, even on a busy machine."""
+TIMEOUT = 20.0
+"""Seconds after which a call counts as hung: far more than any call takes, even on a busy machine."""
 
 _ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class Refused:
-    """A documented error: its class and what it says, without the ids that are new each time."""
+    """A documented error: its class and its message, without the ids, which differ each time."""
 
     def __init__(self, error: Exception) -> None:
         self.error = type(error).__name__
@@ -41,7 +41,7 @@ class Refused:
 
 
 def try_all(drawn: st.SearchStrategy[T], check: Callable[[T], object], *, count: int, seed: int) -> int:
-    """Check so many values of a strategy, all of them decided by the seed; returns how many were tried."""
+    """Check `count` values of a strategy, drawn by the seed; return the number of values tried."""
     tried = 0
     failures: list[Exception] = []
 
@@ -64,47 +64,47 @@ def try_all(drawn: st.SearchStrategy[T], check: Callable[[T], object], *, count:
         suppress_health_check=list(HealthCheck),
     )
     with warnings.catch_warnings():
-        # Of values that take long to show: some are to be long.
+        # Some values are long on purpose, and take long to show.
         warnings.simplefilter("ignore", HypothesisWarning)
         try:
             chosen(seeded(seed)(run))()
         except HypothesisException as error:
-            # It stumbled as it looked for a smaller value (over a subclass of str, say): what it had found counts.
+            # Hypothesis failed while it shrank the value (a subclass of str, for example): the first error counts.
             raise next(iter(failures), error) from error
     return tried
 
 
 def attempt(call: Callable[[], T], names: Collection[str]) -> T | Refused:
-    """Make a call that answers, or refuses with an error of jobq's that says one of the names; all else is raised."""
+    """Make a call that answers, or fails with a jobq error that contains one of the names; raise all other errors."""
     begun = time.monotonic()
     try:
         return call()
     except JobQueueError as error:
         return _understood(error, names)
     finally:
-        assert time.monotonic() - begun < PATIENCE, "the call took too long"
+        assert time.monotonic() - begun < TIMEOUT, "the call took too long"
 
 
 async def attempt_async(call: Callable[[], Awaitable[T]], names: Collection[str]) -> T | Refused:
-    """Do the same for a coroutine."""
+    """Do the same as `attempt` for a coroutine."""
     begun = time.monotonic()
     try:
         return await call()
     except JobQueueError as error:
         return _understood(error, names)
     finally:
-        assert time.monotonic() - begun < PATIENCE, "the call took too long"
+        assert time.monotonic() - begun < TIMEOUT, "the call took too long"
 
 
 def _understood(error: JobQueueError, names: Collection[str]) -> Refused:
     said = str(error)
-    assert said.strip(), f"{type(error).__name__} says nothing"
-    assert len(said) < 1000, f"{type(error).__name__} says {len(said)} characters: {said[:200]}"
-    said.encode(errors="strict")  # it can be printed and logged
+    assert said.strip(), f"{type(error).__name__} has no message"
+    assert len(said) < 1000, f"{type(error).__name__} has a message of {len(said)} characters: {said[:200]}"
+    said.encode(errors="strict")  # the message can be printed and logged
     assert any(name in said for name in names), f"{type(error).__name__} names none of {sorted(names)}: {said}"
     return Refused(error)
 
 
 def words_for(options: Mapping[str, Any], words: Mapping[str, str]) -> set[str]:
-    """Return the words of which a refusal of these options must say one: an option's own name, where none is given."""
+    """Return the words of which an error about these options must contain one: by default, the option's name."""
     return {words.get(name, name) for name in options}

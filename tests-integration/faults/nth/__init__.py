@@ -1,9 +1,9 @@
-"""What `test_nth_statement.py` is made of: the N-th statement of an operation fails, before or after it was done.
+"""Parts of the `test_nth_….py`, where the N-th statement of an operation fails, before or after its execution.
 
-world       one job in every state, workers alive and lost: what every operation finds something to do in
-operations  every operation of the contract, asked of that world
-place       where a world is: made once, restored for each case, looked at, drained by a worker
-postgres    the same on PostgreSQL, and how its N-th statement is made to fail
-sqlite      the same on SQLite
-schema      what is migrated, from nothing or from an older schema with jobs in it; `schema_postgres`, `schema_sqlite`
+world       jobs in every state, workers alive and lost: every operation finds something to do
+operations  every operation of the contract, called on that world
+place       the storage of a world: made once, restored for each case, inspected, drained by a worker
+postgres    a place on PostgreSQL, and the injection of faults there
+sqlite      a place on SQLite, and the injection of faults there
+schema      an empty or older schema to migrate; `schema_postgres`, `schema_sqlite`
 """

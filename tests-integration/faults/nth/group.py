@@ -1,4 +1,4 @@
-"""Operations of several callers, which SQLite's writer commits together."""
+"""Operations of several callers that SQLite's writer commits together."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .place import Sight
 
 @attrs.frozen(kw_only=True)
 class Caller:
-    """One of those whose operations are committed together.
+    """A caller whose operation is committed together with those of others.
 
-    names: the jobs that it concerns, nobody else's, or the worker. topics: whom it rings for. errs: whether it is
-    refused by itself.
+    names: the jobs or the worker that this operation alone changes. topics: the topics that it notifies. errs: whether
+    the operation fails even without a fault.
     """
 
     act: Act
@@ -32,7 +32,7 @@ class Caller:
     errs: bool = False
 
     def part(self, stage: Stage, sight: Sight) -> list[Any]:
-        """Return what it concerns of what can be seen."""
+        """Return the visible records that the operation changes."""
         ids = {str(stage.world.id(name)) for name in self.names}
         jobs = [row for row in sight.plain["records"] if row["id"] in ids]
         return jobs + [row for row in sight.plain["workers"] if row["info"]["id"] in ids]
@@ -43,7 +43,7 @@ async def add_one(stage: Stage) -> Any:
 
 
 async def add_what_cannot_be(stage: Stage) -> Any:
-    """The second one has a number that the database has no room for."""
+    """Add two jobs, of which the second has a priority out of the database's range."""
     return await stage.storage.add([stage.world.new("never"), stage.world.new("never too", priority=2**70)])
 
 
@@ -79,9 +79,9 @@ TOPICS = tuple(topic for caller in CALLERS for topic in caller.topics)
 
 
 async def together(stage: Stage, ready: Callable[[], None]) -> Sequence[Any]:
-    """Have all operations queue up while the writer is busy, and return their answers and errors.
+    """Queue all operations while the writer is busy, and return their answers and errors.
 
-    ready: called when they have, before anything else is asked of the database.
+    ready: called when all are queued, before any further statement.
     """
     storage = stage.storage
     assert isinstance(storage, SqliteQueueStorage)
@@ -100,7 +100,7 @@ async def together(stage: Stage, ready: Callable[[], None]) -> Sequence[Any]:
     waiting = []
     for queued, caller in enumerate(CALLERS, 1):
         waiting.append(asyncio.create_task(caller.act(stage)))
-        while writer._calls.qsize() < queued:  # noqa: ASYNC110 -- one of them comes from a thread
+        while writer._calls.qsize() < queued:  # noqa: ASYNC110 -- one of the calls comes from a thread
             await asyncio.sleep(0)
     go_on.set()
     answers = await asyncio.gather(*waiting, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Every operation of the contract, asked of the world: what is done, and what it is called."""
+"""Every operation of the contract on the world, by name."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ Act = Callable[["Stage"], Awaitable[Any]]
 
 @attrs.define
 class Stage:
-    """Where an operation is done, once and again: its storage, which is the one that faults are injected into."""
+    """The objects that an operation uses; faults are injected into `storage`."""
 
     storage: QueueStorage
     other: QueueStorage
-    """One that nothing befalls, as another process has it."""
+    """A storage without faults, like that of another process."""
     world: World
     caller: Callable[..., Any]
-    """A context manager of a caller's own connection and transaction."""
+    """Returns a context manager of a caller's connection in a transaction."""
     advance_watermarks: Callable[[], None]
-    """Let the next claim look for marks."""
+    """Makes the next claim advance the watermarks."""
     heartbeat: Heartbeat | None = None
 
 
 @attrs.frozen(kw_only=True)
 class Scenario:
-    """One way to ask for an operation.
+    """One way to call an operation.
 
-    changes: whether anything can be seen of it afterwards. before: what is done without faults.
-    theirs: whether the caller's own statements are among those that fail; their errors are the driver's.
-    most: how many statements are made to fail, of one that goes on asking as long as it is under way.
+    changes: whether the operation changes anything visible. before: a step before it, without faults. theirs: whether
+    the caller's own statements can fail, too, with the driver's errors. most: the number of statements to fail, for an
+    operation that repeats its statements without limit.
     """
 
     act: Act
@@ -62,7 +62,7 @@ def reads(act: Act) -> Scenario:
     return Scenario(act=act, changes=False)
 
 
-# Submitting
+# Adding
 
 
 async def add_one(stage: Stage) -> Any:
@@ -123,7 +123,7 @@ async def add_in_autocommit(stage: Stage) -> Any:
 
 
 async def settle_and_claim(stage: Stage) -> Any:
-    """All endings, a lease that never was, one that is over, and more wished for than there is."""
+    """Settle with all endings, an unknown and an expired lease; claim more jobs than there are."""
     ending = stage.world.settlement
     return await stage.storage.settle_and_claim(
         stage.world.id("mate"),
@@ -190,7 +190,7 @@ def control(operation: str, *names: str) -> Scenario:
 
 
 async def abort_run(stage: Stage) -> Any:
-    return sorted(await stage.storage.abort_run("run"), key=lambda change: change.id)  # its order is nobody's promise
+    return sorted(await stage.storage.abort_run("run"), key=lambda change: change.id)  # the order is not promised
 
 
 async def clear(stage: Stage) -> Any:
@@ -278,7 +278,7 @@ async def prune(stage: Stage) -> Any:
     return await stage.storage.prune()
 
 
-# Life, and the doorbell
+# Opening, and the notifier
 
 
 async def open_(stage: Stage) -> Any:
@@ -286,9 +286,9 @@ async def open_(stage: Stage) -> Any:
 
 
 async def subscribe(stage: Stage) -> Any:
-    """Whatever happens to the line, whoever listens is woken in the end."""
-    async with asyncio.timeout(20), stage.storage.subscribe([queue_topic("a")]) as ear:
-        while not await ear.wait(0.05):
+    """Wait for a notification: the subscriber receives one in the end, whatever happens to the connection."""
+    async with asyncio.timeout(20), stage.storage.subscribe([queue_topic("a")]) as subscription:
+        while not await subscription.wait(0.05):
             await stage.other.enable([stage.world.id("disabled")])
             await stage.other.disable([stage.world.id("disabled")])
 
@@ -336,4 +336,4 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
     "subscribe": (Scenario(act=subscribe, changes=False, most=4),),
 }
 ELSEWHERE = {"from_url", "url", "close", "migration_sql", "migrate"}
-"""What asks the database nothing; and `migrate`, which has a test of its own."""
+"""Methods that send no statement; and `migrate`, which has its own test."""

@@ -1,4 +1,4 @@
-"""What is alike wherever a world is: how it is looked at, and how a worker runs what is left in it."""
+"""The common part of all places: inspect a world, and let a worker run its remaining jobs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from .world import LATER, QUEUES, World
 
 @attrs.frozen(kw_only=True)
 class Kind:
-    """A way to fail. after: whether the statement is done first; code: the database's word for it.
+    """A way to fail. after: whether the statement is executed first. code: the database's error code.
 
-    breaks: whether the connection is lost with it, so that nobody can know what became of a commit. undoes: whether the
-    database undoes the transaction by itself. error: what is raised in place of the driver's error.
+    breaks: whether the connection is lost, which leaves the result of a commit unknown. undoes: whether the database
+    rolls the transaction back by itself. error: raised in place of the driver's error.
     """
 
     name: str
@@ -41,24 +41,24 @@ class Kind:
 
 
 class Fault:
-    """Fails the N-th statement from `armed` on."""
+    """Fails the N-th statement, counted while `armed` is set."""
 
     def __init__(self, kind: Kind | None = None, nth: int = 0) -> None:
         self.kind = kind
         self.nth = nth
         self.armed = False
         self.statements: list[str] = []
-        """What was asked while it was armed, up to where it fired."""
+        """The statements while the fault was armed, up to the failed one."""
         self.together: Sequence[str] = ()
-        """What was sent together with the one that failed."""
+        """The statements sent together with the failed one."""
 
     @property
     def fired(self) -> bool:
-        """Whether it was met."""
+        """Whether a statement has failed."""
         return self.kind is not None and len(self.statements) >= self.nth
 
     def strikes(self, statements: Sequence[str]) -> int | None:
-        """Note statements that are sent together; return which of them is to fail, None if none of them is."""
+        """Record statements that are sent together; return the index of the one that must fail, or None."""
         if not self.armed or self.fired:
             return None
         before = len(self.statements)
@@ -76,50 +76,50 @@ class Fault:
 
 @attrs.frozen
 class Sight:
-    """All that can be seen, in plain values; and the records it was made of."""
+    """Everything visible in a storage, as plain values; and the job records."""
 
     plain: dict[str, Any]
     records: list[JobRecord]
 
 
 class Place(abc.ABC):
-    """Where a world is."""
+    """A database with a world in it."""
 
     name: ClassVar[str]
     kinds: ClassVar[tuple[tuple[Kind, ...], ...]]
-    """The ways to fail, of which those side by side are much alike: outside a soak they take turns."""
+    """The ways to fail, in groups of similar ones, which take turns outside a soak."""
     ways: ClassVar[tuple[bool, ...]] = (True,)
     """The ways to run statements."""
     other: QueueStorage
-    """A storage that nothing befalls."""
+    """A storage without faults."""
     world: World
 
     @abc.abstractmethod
     async def restore(self) -> None:
-        """Make everything as it was when the world was made; the clock stands at START."""
+        """Restore the original world; the clock stands at START."""
 
     @abc.abstractmethod
     async def set_clock(self, now: int) -> None:
-        """Let it be that many seconds since 1970."""
+        """Set the clock to this number of seconds since 1970."""
 
     @abc.abstractmethod
     def stage(self, fault: Fault, *, opened: bool, way: bool) -> AbstractAsyncContextManager[Stage]:
-        """Open a storage that the fault may befall."""
+        """Open a storage with the fault injected."""
 
     @abc.abstractmethod
     async def settled(self, stage: Stage) -> None:
-        """Wait for what an operation left to be done in the background."""
+        """Wait until the background work of an operation has ended."""
 
     @abc.abstractmethod
     async def more(self) -> dict[str, Any]:
-        """Read what no operation shows: leadership, retention, keys, runs noted to begin."""
+        """Read what no operation shows: leadership, retention, unique keys, start marks of runs."""
 
     @abc.abstractmethod
     async def nothing_is_open(self) -> None:
-        """Fail unless all transactions are over."""
+        """Fail if any transaction is open."""
 
     async def look(self) -> Sight:
-        """Look at everything, and see that what is counted is what is there."""
+        """Read everything, and check that the counts match the records."""
         records = (await self.other.find(JobFilter(), limit=10_000)).jobs
         counted = {
             (queue, state): count
@@ -135,14 +135,14 @@ class Place(abc.ABC):
         return Sight(self.plain({"records": records, "workers": workers, **more}), records)
 
     def plain(self, answer: Any) -> Any:
-        """Make an answer comparable: no two runs of an operation give the same lease, but they give them in order."""
+        """Make an answer comparable: leases differ between two runs of an operation, but not in their order."""
         built = msgspec.to_builtins(answer, str_keys=True)
         known = max(self.world.leases.values())
         fresh = {lease: f"lease {n}" for n, lease in enumerate(sorted(set(_leases(built, known))))}
         return _renamed(built, fresh)
 
     async def drain(self, stage: Stage, due: Sequence[UUID]) -> list[UUID]:
-        """Let a worker run what is left, over the storage that was befallen; return its runs."""
+        """Let a worker on the storage with the fault run the remaining jobs; return its runs."""
         await self.set_clock(LATER)
         storage = stage.storage
         await storage.rescue()
@@ -173,7 +173,7 @@ class Place(abc.ABC):
 
 
 RAN: list[UUID] = []
-"""The jobs that the worker ran."""
+"""The jobs that the worker has run."""
 
 
 @job(name="step")

@@ -1,4 +1,4 @@
-"""A world on PostgreSQL, and the waists that all its statements pass: `execute`, or a caller's own connection."""
+"""A world on PostgreSQL; faults are injected into `execute` and into a caller's own connection."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .operations import Stage
 from .place import Fault, Kind, Place
 from .world import START, World, make
 
-BEFALLEN = b"befallen"
-"""The application name of the connections that a fault may befall."""
+FAULTY = b"faulty"
+"""The application name of the connections into which faults are injected."""
 SCHEMA = "jobq"
 STANDING = (
     "CREATE OR REPLACE FUNCTION jobq.clock() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE "
@@ -37,13 +37,13 @@ def failing(code: str) -> Statement:
 
 
 def cut(pgconn: PGconn) -> None:
-    """Cut a connection off, as a network does; it is noticed by what is read from it next."""
+    """Cut a connection, as a network failure does; the next read finds the end."""
     with socket.socket(fileno=os.dup(pgconn.socket)) as line:
         line.shutdown(socket.SHUT_RDWR)
 
 
-class Talk:
-    """What stands for `execute` while a fault is about."""
+class FaultyExecute:
+    """Replaces `execute` while a fault is injected."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
@@ -53,8 +53,8 @@ class Talk:
     ) -> Generator[int, int, list[PGresult]]:
         """See `protocol.execute`."""
         all_steps = [*steps] if rider is None else [*steps, rider]
-        befallen = pgconn.parameter_status(b"application_name") == BEFALLEN
-        struck = self.fault.strikes([statement.name for statement, _ in all_steps]) if befallen else None
+        faulty = pgconn.parameter_status(b"application_name") == FAULTY
+        struck = self.fault.strikes([statement.name for statement, _ in all_steps]) if faulty else None
         kind = self.fault.kind
         if struck is None or kind is None:
             return (yield from execute(pgconn, steps, prepared, rider))
@@ -64,7 +64,7 @@ class Talk:
             return (yield from execute(pgconn, all_steps[:count], prepared, *all_steps[count:]))
         done = struck + kind.after
         if done > len(steps):
-            # The rider ran. That the connection is cut now is noticed when its answer is read.
+            # The rider was executed; the next read finds the cut connection.
             results = yield from execute(pgconn, steps, prepared, rider)
             cut(pgconn)
             return results
@@ -74,12 +74,12 @@ class Talk:
             yield from _begin_only(pgconn, steps[:done])
         cut(pgconn)
         while True:
-            pgconn.consume_input()  # raises when it comes to the end
+            pgconn.consume_input()  # raises at the end of the stream
             yield READ
 
 
 def _begin_only(pgconn: PGconn, steps: Sequence[Step]) -> Generator[int, int, None]:
-    """Have the first statements of a transaction done, and go no further."""
+    """Execute the first statements of a transaction, and stop there."""
     for statement, params in steps:
         pgconn.send_query_params(statement.sql, params, [0] * len(params), [1] * len(params), 1)
     pgconn.send_flush_request()
@@ -98,7 +98,7 @@ def _begin_only(pgconn: PGconn, steps: Sequence[Step]) -> Generator[int, int, No
 
 
 class Caller(psycopg.AsyncConnection[Any]):
-    """A connection of the caller's, all of whose statements pass `wait`."""
+    """A caller's connection, whose statements all go through `wait`."""
 
     fault: ClassVar[Fault]
 
@@ -124,7 +124,7 @@ class Caller(psycopg.AsyncConnection[Any]):
 
 
 class OnPostgres(Place):
-    """In a schema whose clock stands, kept in another schema meanwhile."""
+    """A world in a schema whose clock stands still; the original is kept in another schema."""
 
     name = "PostgreSQL"
     kinds = (
@@ -144,7 +144,7 @@ class OnPostgres(Place):
 
     @staticmethod
     async def prepare(dsn: str) -> World:
-        """Make the tables and the world, and keep it in another schema."""
+        """Make the tables and the world, and keep a copy in another schema."""
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
 
             async def set_clock(now: int) -> None:
@@ -162,7 +162,7 @@ class OnPostgres(Place):
     @classmethod
     @asynccontextmanager
     async def opened(cls, dsn: str, world: World) -> AsyncIterator[OnPostgres]:
-        """Open what was prepared."""
+        """Open the prepared world."""
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
             place = cls(dsn, world, connection)
             place._tables = await _tables(connection)
@@ -171,9 +171,9 @@ class OnPostgres(Place):
 
     async def restore(self) -> None:
         """See `Place.restore`."""
-        # What a worker that stops sent last, the server may still be doing: a lease on maintenance, if it was that,
-        # would never end while the clock stands, and nobody promote anything. A connection that it was making and made
-        # no use of is closed when it is collected as garbage.
+        # The server may still execute the last statement of a worker that stops. If that is a lease on maintenance, it
+        # would never expire while the clock stands still, and no job would be promoted. The garbage collector closes a
+        # connection that the worker opened and did not use.
         await self._none("NOT (state = 'idle' AND query = '')")
         statements = [
             f"DELETE FROM jobq.{table}; INSERT INTO jobq.{table} SELECT * FROM kept.{table}" for table in self._tables
@@ -186,8 +186,8 @@ class OnPostgres(Place):
 
     @asynccontextmanager
     async def stage(self, fault: Fault, *, opened: bool, way: bool) -> AsyncIterator[Stage]:
-        """See `Place.stage`. way: whether statements are prepared, or it is done as behind a pooler."""
-        dsn = f"{self.dsn}&application_name={BEFALLEN.decode()}"
+        """See `Place.stage`. way: True prepares statements; False does not, as behind a pooler."""
+        dsn = f"{self.dsn}&application_name={FAULTY.decode()}"
         storage = PostgresQueueStorage(dsn, schema=SCHEMA, prepared=way)
 
         def advance_watermarks() -> None:
@@ -205,7 +205,7 @@ class OnPostgres(Place):
                 await connection.close()
 
         async with AsyncExitStack() as stack:
-            stack.enter_context(mock.patch.object(connection, "execute", Talk(fault)))
+            stack.enter_context(mock.patch.object(connection, "execute", FaultyExecute(fault)))
             stack.enter_context(mock.patch("jobq_storage_postgres.adding.BULK", 3))
             stack.push_async_callback(storage.close)
             if opened:
@@ -241,14 +241,14 @@ class OnPostgres(Place):
         }
 
     async def nothing_is_open(self) -> None:
-        """See `Place.nothing_is_open`: the server may need a moment to notice that a connection is lost."""
+        """See `Place.nothing_is_open`. The server may take a moment to notice a lost connection."""
         await self._none("xact_start IS NOT NULL")
 
     async def _none(self, condition: str) -> None:
-        """Wait until no befallen connection is so."""
+        """Wait until no faulty connection meets the condition."""
         until = time.monotonic() + 20
         query = f"SELECT state, query FROM pg_stat_activity WHERE application_name = %s AND {condition}".encode()
-        while left := await (await self._connection.execute(query, (BEFALLEN.decode(),))).fetchall():
+        while left := await (await self._connection.execute(query, (FAULTY.decode(),))).fetchall():
             assert time.monotonic() < until, f"still there: {left}"
             await asyncio.sleep(0.002)
 

@@ -1,4 +1,4 @@
-"""What is alike wherever a schema is migrated: where it starts from, how it is looked at, and that jobs run in it."""
+"""The common part of all schemas to migrate: the start, the inspection, and the proof that jobs run afterwards."""
 
 from __future__ import annotations
 
@@ -14,54 +14,54 @@ from jobq_core.testing.helpers import add_job, job_in, register_worker
 from .place import Fault, Kind
 
 Act = Literal["pre", "post", "all", "open"]
-"""A phase to migrate, or opening the storage, which may migrate."""
+"""A phase to migrate; or the opening of the storage, which may migrate."""
 
 OLDER = {"before": 0, "pre": 1}
-"""What a schema with jobs in it is migrated from, and how many of the test's own migrations it has."""
+"""The older schemas with jobs in them, and the number of the test's own migrations that each one has."""
 
 
 class Schema(abc.ABC):
     """An empty database or an older schema with jobs in it, to be migrated while statements fail.
 
-    There are two migrations of the test's own after those that make the tables, a 'pre' one and a 'post' one.
+    The test adds two migrations after those that make the tables: a 'pre' one and a 'post' one.
     """
 
     name: ClassVar[str]
     kinds: ClassVar[tuple[tuple[Kind, ...], ...]]
     cases: ClassVar[tuple[tuple[str, Act], ...]]
-    """What is started from, and what is done."""
+    """Pairs of the initial schema and the action."""
 
     def __init__(self) -> None:
         self.kept: dict[str, list[JobRecord]] = {"nothing": []}
-        """The jobs that were there before, by what is started from."""
+        """The jobs before the migration, by initial schema."""
 
     @abc.abstractmethod
     async def prepare(self) -> None:
-        """Make what is started from."""
+        """Make the initial schemas."""
 
     @abc.abstractmethod
     def knowing(self, more: int) -> Any:
-        """Return a context manager in which the code knows so many migrations of the test's own."""
+        """Return a context manager in which the code knows `more` of the test's own migrations."""
 
     @abc.abstractmethod
     async def start(self, start: str) -> None:
-        """Let there be what is started from, and nothing else."""
+        """Restore the initial schema, and remove everything else."""
 
     @abc.abstractmethod
     def storage(self) -> QueueStorage:
-        """Return a storage that nothing befalls, not open."""
+        """Return a storage without faults, not open."""
 
     @abc.abstractmethod
-    def befallen(self, fault: Fault) -> AbstractAsyncContextManager[QueueStorage]:
-        """Return a storage that the fault may befall, not open."""
+    def faulty(self, fault: Fault) -> AbstractAsyncContextManager[QueueStorage]:
+        """Return a storage with the fault injected, not open."""
 
     @abc.abstractmethod
     async def catalog(self) -> list[str]:
-        """Return all that the database knows of the schema, a line each; indexes that are not valid are none."""
+        """Return the schema as the database describes it, one object per line, without invalid indexes."""
 
     @abc.abstractmethod
     async def applied(self) -> list[str]:
-        """Return the names of the migrations that the database says it has, in order."""
+        """Return the names of the migrations recorded in the database, in order."""
 
     @abc.abstractmethod
     async def nothing_is_open(self) -> None:
@@ -69,7 +69,7 @@ class Schema(abc.ABC):
 
 
 async def act_on(storage: QueueStorage, act: Act) -> list[str] | None:
-    """Do what is to be done; return the migrations applied, where that is told."""
+    """Perform the action; return the applied migrations if the action reports them."""
     if act != "open":
         return await storage.migrate(act)
     await storage.open()
@@ -78,7 +78,7 @@ async def act_on(storage: QueueStorage, act: Act) -> list[str] | None:
 
 
 async def fill(storage: QueueStorage) -> list[JobRecord]:
-    """Put jobs in all states but one into a schema, and return them; none is PROCESSING, since that ends by itself."""
+    """Add jobs in all states to a schema, and return them; except PROCESSING, which ends by itself."""
     async with storage:
         worker = await register_worker(storage)
         for state in (*FINISHED, JobState.DISABLED, JobState.BLOCKED, JobState.SCHEDULED, JobState.PENDING):
@@ -93,7 +93,7 @@ async def records(storage: QueueStorage) -> list[JobRecord]:
 
 
 async def jobs_run(storage: QueueStorage, before: list[JobRecord]) -> dict[str, int]:
-    """See that no job is lost, and that old and new ones run and are settled; return the figures for the report."""
+    """Check that no job is lost, and that old and new jobs run and are settled; return the figures for the report."""
     async with storage:
         there = await records(storage)
         lost = {record.id for record in before} - {record.id for record in there}

@@ -1,4 +1,4 @@
-"""A database of PostgreSQL that is migrated, by a connection whose statements, those of a script too, may fail."""
+"""A PostgreSQL database to migrate over a connection on which each statement can fail, also inside a script."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jobq_core.migrations import Migration, Migrations
 from jobq_storage_postgres import PostgresQueueStorage, migrations
 
 from .place import Fault
-from .postgres import BEFALLEN, Caller, OnPostgres
+from .postgres import FAULTY, Caller, OnPostgres
 from .schema import OLDER, Act, Schema, fill
 
 MORE = Migration(
@@ -63,16 +63,16 @@ FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE c.relnamespace = 'j
 ORDER BY 1
 """
 NO_SUCH_WEEK = re.compile(r"_\d{8}\b|'[0-9a-f-]{36}'")
-"""What a partition is called and bounded by: the week that it was made in."""
+"""The name and the bounds of a partition, which depend on the week of its creation."""
 
 
 class Migrator(Caller):
-    """A connection that has each statement of a script done by itself, so that each may fail."""
+    """A connection that executes each statement of a script separately, so that each can fail."""
 
     async def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
         """See `psycopg.AsyncConnection.wait`."""
-        befallen = self.info.parameter_status("application_name") == BEFALLEN.decode()
-        return await (super() if befallen else super(Caller, self)).wait(gen, *args, **options)
+        faulty = self.info.parameter_status("application_name") == FAULTY.decode()
+        return await (super() if faulty else super(Caller, self)).wait(gen, *args, **options)
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         """See `psycopg.AsyncConnection.execute`."""
@@ -84,7 +84,7 @@ class Migrator(Caller):
 
 
 def _statements(script: str) -> Iterator[str]:
-    """Split a script at the ends of lines, where it is in no function's body."""
+    """Split a script at the ends of its statements, outside of function bodies."""
     statement, quoted = "", False
     for line in script.splitlines(keepends=True):
         said = line.partition("--")[0].rstrip()
@@ -97,7 +97,7 @@ def _statements(script: str) -> Iterator[str]:
 
 
 class Driver:
-    """What stands for the module `psycopg` where it is migrated."""
+    """Replaces the module `psycopg` during the migration."""
 
     AsyncConnection = Migrator
 
@@ -106,7 +106,7 @@ class Driver:
 
 
 class PostgresSchema(Schema):
-    """In a database of its own, which is made from a kept one for each case."""
+    """A schema in a separate database, which is made from a template for each case."""
 
     name = "PostgreSQL"
     kinds = OnPostgres.kinds
@@ -146,11 +146,11 @@ class PostgresSchema(Schema):
         return PostgresQueueStorage(self._at("migrated"))
 
     @asynccontextmanager
-    async def befallen(self, fault: Fault) -> AsyncIterator[PostgresQueueStorage]:
-        """See `Schema.befallen`."""
+    async def faulty(self, fault: Fault) -> AsyncIterator[PostgresQueueStorage]:
+        """See `Schema.faulty`."""
         Migrator.fault = fault
         with mock.patch.object(migrations, "psycopg", Driver()):
-            yield PostgresQueueStorage(self._at("migrated", application_name=BEFALLEN.decode()))
+            yield PostgresQueueStorage(self._at("migrated", application_name=FAULTY.decode()))
 
     async def catalog(self) -> list[str]:
         """See `Schema.catalog`."""
@@ -165,9 +165,9 @@ class PostgresSchema(Schema):
             return await (await connection.execute(query.encode())).fetchall()
 
     async def nothing_is_open(self) -> None:
-        """See `Schema.nothing_is_open`: the server may need a moment to notice that a connection is lost."""
+        """See `Schema.nothing_is_open`. The server may take a moment to notice a lost connection."""
         until = time.monotonic() + 20
         query = b"SELECT state, query FROM pg_stat_activity WHERE application_name = %s"
-        while left := await (await self._connection.execute(query, (BEFALLEN.decode(),))).fetchall():
+        while left := await (await self._connection.execute(query, (FAULTY.decode(),))).fetchall():
             assert time.monotonic() < until, f"still there: {left}"
             await asyncio.sleep(0.002)

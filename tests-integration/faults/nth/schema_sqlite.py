@@ -1,4 +1,4 @@
-"""A file of SQLite that is migrated, by `migrate` or by being opened."""
+"""A SQLite file to migrate, by `migrate` or by opening it."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ LESS = Migration(
 
 
 class Ours(threading.local):
-    """Whether this thread is connecting for the one that the fault may befall."""
+    """Whether this thread connects for the storage with the fault."""
 
     true = False
 
 
 class OursOnly(Driver):
-    """What stands for the module `sqlite3` while two migrate."""
+    """Replaces the module `sqlite3` while two storages migrate."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault)
@@ -51,7 +51,7 @@ class OursOnly(Driver):
 
 
 class SqliteSchema(Schema):
-    """In a file that is copied for each case."""
+    """A schema in a file that is copied for each case."""
 
     name = "SQLite"
     kinds = OnSqlite.kinds
@@ -94,8 +94,8 @@ class SqliteSchema(Schema):
         return SqliteQueueStorage(self.path, synchronous="NORMAL")
 
     @asynccontextmanager
-    async def befallen(self, fault: Fault) -> AsyncIterator[SqliteQueueStorage]:
-        """See `Schema.befallen`."""
+    async def faulty(self, fault: Fault) -> AsyncIterator[SqliteQueueStorage]:
+        """See `Schema.faulty`."""
         storage, driver = self.storage(), OursOnly(fault)
         connect = storage._connect
 

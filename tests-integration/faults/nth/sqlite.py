@@ -1,4 +1,4 @@
-"""A world in a file of SQLite, whose statements all pass a cursor of our own."""
+"""A world in a SQLite file; faults are injected into the connection and its cursors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .world import START, World, make
 
 
 class Connection(sqlite3.Connection):
-    """A connection whose statements may fail."""
+    """A connection whose statements can fail."""
 
     def __init__(self, *args: Any, fault: Fault, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -40,11 +40,11 @@ class Connection(sqlite3.Connection):
         return self.cursor().executemany(sql, parameters)
 
     def commit(self) -> None:
-        """What a caller of aiosqlite commits by."""
-        self.befall("COMMIT", super().commit)
+        """Commit, as a caller's connection of aiosqlite does."""
+        self.run_or_fail("COMMIT", super().commit)
 
-    def befall(self, statement: str, run: Callable[[], Any], end: Callable[[], Any] = lambda: None) -> Any:
-        """Run a statement, unless it is to fail. end: what brings it to its end, where a failed one is."""
+    def run_or_fail(self, statement: str, run: Callable[[], Any], end: Callable[[], Any] = lambda: None) -> Any:
+        """Run a statement, or fail it. end: finishes a statement that fails after its execution."""
         struck = self.fault.strikes([statement])
         kind = self.fault.kind
         if struck is None or kind is None:
@@ -53,7 +53,7 @@ class Connection(sqlite3.Connection):
             run()
             end()
         if kind.undoes and self.in_transaction:
-            # As SQLite does by itself when the disk is full: https://www.sqlite.org/lang_transaction.html
+            # SQLite rolls back by itself when the disk is full: https://www.sqlite.org/lang_transaction.html
             sqlite3.Cursor.execute(super().cursor(sqlite3.Cursor), "ROLLBACK")
         if kind.error is not None:
             raise kind.error(f"injected: {kind.name}")
@@ -63,21 +63,21 @@ class Connection(sqlite3.Connection):
 
 
 class Cursor(sqlite3.Cursor):
-    """A cursor whose statements may fail."""
+    """A cursor whose statements can fail."""
 
     connection: Connection
 
     def execute(self, sql: str, *parameters: Any) -> Any:
         """See `sqlite3.Cursor.execute`."""
-        return self.connection.befall(sql, partial(super().execute, sql, *parameters), super().fetchall)
+        return self.connection.run_or_fail(sql, partial(super().execute, sql, *parameters), super().fetchall)
 
     def executemany(self, sql: str, parameters: Any, /) -> Any:
         """See `sqlite3.Cursor.executemany`."""
-        return self.connection.befall(sql, partial(super().executemany, sql, parameters), super().fetchall)
+        return self.connection.run_or_fail(sql, partial(super().executemany, sql, parameters), super().fetchall)
 
 
 class Driver:
-    """What stands for the module `sqlite3` where the storage connects."""
+    """Replaces the module `sqlite3` where the storage connects."""
 
     def __init__(self, fault: Fault) -> None:
         self._fault = fault
@@ -91,7 +91,7 @@ class Driver:
 
 
 class OnSqlite(Place):
-    """In a file that is copied for each case."""
+    """A world in a file that is copied for each case."""
 
     name = "SQLite"
     kinds = (
@@ -114,7 +114,7 @@ class OnSqlite(Place):
 
     @staticmethod
     async def prepare(kept: Path) -> World:
-        """Make a file with the world in it."""
+        """Make a file that contains the world."""
         clock = [START]
 
         async def set_clock(now: int) -> None:
@@ -153,7 +153,7 @@ class OnSqlite(Place):
                     raise
 
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.other)  # before it is the befallen one's turn
+            await stack.enter_async_context(self.other)  # before the storage with the fault opens
             stack.enter_context(mock.patch("jobq_storage_sqlite.connect.sqlite3", Driver(fault)))
             stack.push_async_callback(storage.close)
             if opened:
@@ -161,7 +161,7 @@ class OnSqlite(Place):
             yield Stage(storage, self.other, self.world, caller, lambda: None)
 
     async def settled(self, stage: Stage) -> None:
-        """See `Place.settled`: it leaves nothing to be done."""
+        """See `Place.settled`. SQLite has no background work."""
 
     async def more(self) -> dict[str, Any]:
         """See `Place.more`."""
@@ -175,7 +175,7 @@ class OnSqlite(Place):
             }
 
     async def nothing_is_open(self) -> None:
-        """See `Place.nothing_is_open`: another writer gets its turn without waiting."""
+        """See `Place.nothing_is_open`. Another writer gets the lock without waiting."""
         with closing(sqlite3.connect(self.path, timeout=0, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")

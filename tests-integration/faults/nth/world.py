@@ -14,11 +14,11 @@ from jobq_core.storage import UNKNOWN_KIND, NewJob, QueueStorage, Retention, Set
 from jobq_core.testing.helpers import claim_one, job_in, new_job
 
 START = 1_767_571_200
-"""Monday, 5 January 2026, in seconds since 1970: the clock stands here while an operation fails …"""
+"""Monday, 5 January 2026, in seconds since 1970: the clock while an operation fails."""
 EARLIER = START - 1000
-"""… there while the world is made …"""
+"""The clock while the world is made."""
 LATER = START + 7200
-"""… and there when what is left is run: all who were alive are lost, and all that waits for a time is due."""
+"""The clock while the remaining jobs run: all earlier workers are lost, and all delayed jobs are due."""
 
 QUEUES = ("a", "b")
 PRINT = bytes(16)
@@ -27,13 +27,13 @@ ERROR = ErrorRecord(type="ValueError", message="no such file", traceback="Traceb
 
 @attrs.define
 class World:
-    """The names of what is in it."""
+    """The names of the jobs and workers in the world."""
 
     ids: dict[str, UUID] = attrs.field(factory=dict)
     leases: dict[str, int] = attrs.field(factory=dict)
 
     def id(self, name: str) -> UUID:
-        """Return the id of a job, or of a worker, of this name: a UUIDv7, the same each time."""
+        """Return the id of the job or worker with this name: a UUIDv7, the same each time."""
         number = len(self.ids) + 1
         return self.ids.setdefault(name, UUID(int=EARLIER * 1000 << 80 | 7 << 76 | number << 64 | 2 << 62 | number))
 
@@ -50,7 +50,7 @@ class World:
         return WorkerInfo(**defaults | options)
 
     def run(self, name: str) -> tuple[UUID, int]:
-        """Return what a run is named by: the job and the lease."""
+        """Return the id of a run: the job and the lease."""
         return self.id(name), self.leases[name]
 
     def settlement(self, name: str, ending: Ending, **options: Any) -> Settlement:
@@ -59,7 +59,7 @@ class World:
 
 
 async def make(storage: QueueStorage, set_clock: Callable[[int], Awaitable[None]]) -> World:
-    """Fill an empty storage; the clock stands at START after it."""
+    """Fill an empty storage; the clock stands at START afterwards."""
     world = World()
     await set_clock(EARLIER)
     mate, gone = world.worker("mate"), world.worker("gone", lost_after=90.0)
