@@ -39,7 +39,7 @@ STALE_SECONDS: Final = 0.2
 
 
 class Situation(Struct, frozen=True, kw_only=True, gc=False):
-    """What decides when the next exchange is due. Times are by the event loop's clock.
+    """What decides when the next exchange is due: an attribute for each fact. Times are by the event loop's clock.
 
     finished: runs to settle. lingered: the first of them has waited LINGER_SECONDS. claimed: jobs that wait for a slot,
     the first of them until stale_at. ahead: how many may wait. room: how many jobs could be claimed. opens_at: when the
