@@ -25,12 +25,12 @@ async def main(url: str, name: str, jobs: str, lost_after: str) -> None:
     timing = {"lost_after": float(lost_after), "heartbeat_interval": float(lost_after) / 4}
     async with JobQueue("default", jobs=load_jobs, storage=url, worker_count=4, **timing) as queue:
 
-        def heard(event: JobEvent, state: JobState) -> None:
+        def record_event(event: JobEvent, state: JobState) -> None:
             journal.write(Heard(listener=name, job=event.job_id, state=state, at=now()))
 
-        queue.on(JobCompleted, lambda event: heard(event, JobState.COMPLETED))
-        queue.on(JobFailed, lambda event: heard(event, JobState.FAILED))
-        queue.on(JobAborted, lambda event: heard(event, JobState.ABORTED))
+        queue.on(JobCompleted, lambda event: record_event(event, JobState.COMPLETED))
+        queue.on(JobFailed, lambda event: record_event(event, JobState.FAILED))
+        queue.on(JobAborted, lambda event: record_event(event, JobState.ABORTED))
 
         async def one(number: int) -> None:
             token = f"{name}-{number}"

@@ -95,9 +95,9 @@ class Caller:
         self.tasks: list[asyncio.Task[None]] = []
         self.pid = os.getpid()
         for event, state in EVENTS.items():
-            client.on(event, lambda it, state=state: self.heard(it.job_id, state))
+            client.on(event, lambda it, state=state: self.record_event(it.job_id, state))
 
-    def heard(self, job: Any, state: JobState) -> None:
+    def record_event(self, job: Any, state: JobState) -> None:
         self.journal.write(Heard(listener=self.plan.name, job=job, state=state, at=now()))
 
     async def call(self) -> None:

@@ -164,7 +164,7 @@ asyncio.run(prune())
 """
 
 
-async def test_retention_is_by_the_databases_clock(
+async def test_retention_uses_the_databases_clock(
     postgres_url: str, machine: Callable[..., Machine], report: Callable[..., None]
 ) -> None:
     """A machine two hours ahead must not prune jobs kept for an hour; a machine behind must prune expired jobs."""

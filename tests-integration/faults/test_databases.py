@@ -33,7 +33,7 @@ from jobq_storage_postgres.testing import ThrowawayPostgres
 PATIENT = {"wait": True, "patience": 300.0, "seconds": 1200.0, "kinds": ALL_KINDS, "delayed": 0.1, "aborted": 0.1}
 """Clients that wait through every outage, also many in a row, so that all their adds are acknowledged in the end."""
 IMPATIENT = PATIENT | {"name": HASTY, "patience": 0.5}
-"""A client that gives up an add soon: the answer to each of its adds must be true."""
+"""A client that gives up an add soon: the reported result of each add must be right."""
 ADD_TIMEOUT = 1.0
 """The option `patience` of a client that gives up soon, in seconds."""
 

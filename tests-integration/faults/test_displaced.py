@@ -107,7 +107,7 @@ async def test_nothing_is_lost_after_a_deleted_log_or_a_replaced_file_once_all_p
     assert whole(path)
 
 
-async def test_a_copy_made_under_load_is_a_queue_of_its_own(
+async def test_a_copy_made_under_load_is_an_independent_queue(
     sqlite_url: str,
     load_on: Callable[..., Load],
     children: Any,

@@ -69,11 +69,11 @@ class Clients:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Return whether two answers are equal, except for timestamps."""
+    """Return whether two answers are equal, except for ids and for timestamps less than a minute apart."""
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, JobRecord) and isinstance(other, JobRecord):
-        one, other = _timeless(one), _timeless(other)
+        one, other = _without_id(one), _without_id(other)
         return all(
             (a == b or (isinstance(a, datetime) and isinstance(b, datetime) and abs(a - b) < timedelta(seconds=60)))
             for a, b in zip(msgspec.structs.astuple(one), msgspec.structs.astuple(other), strict=True)
@@ -81,7 +81,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _timeless(record: JobRecord) -> JobRecord:
+def _without_id(record: JobRecord) -> JobRecord:
     return msgspec.structs.replace(record, id=NEVER)
 
 

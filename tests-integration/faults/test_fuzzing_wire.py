@@ -17,7 +17,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 import pytest
-from fuzzing.talk import HELLO, Parrot, Recorder, Twist, message, messages, serving
+from fuzzing.talk import HELLO, Replayer, Recorder, Twist, message, messages, serving
 from fuzzing.verdicts import TIMEOUT, try_all
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
@@ -204,7 +204,7 @@ async def tried(said: dict[bytes, bytes], url: str, question: bytes, name: str, 
 
     Repeats the last run if it exceeded the storage's short time limit, which can happen on a busy machine.
     """
-    parrot = Parrot(said)
+    parrot = Replayer(said)
     async with serving(parrot.serve) as port:
         storage = PostgresQueueStorage(_url(port, url, 30 if change.keeps else 0.3))
         parrot.twist(question, change.twist, hang_up)

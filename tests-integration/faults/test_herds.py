@@ -124,7 +124,7 @@ def age(url: str) -> None:
             database.execute("UPDATE jobq.worker SET expires_at = now() - interval '1 second'")
 
 
-async def test_leases_lost_at_once_are_rescued_in_one_transaction_and_each_by_one(
+async def test_leases_lost_at_once_are_rescued_in_one_transaction_and_only_once(
     migrated_url: str,
     transactions: Transactions,
     scale: Scale,

@@ -64,7 +64,7 @@ async def left_for_a_month(load: Load) -> int:
             await asyncio.sleep(0.05)
 
 
-async def test_a_clock_set_under_all_processes_of_a_file_takes_no_lease_and_keeps_delayed_jobs(
+async def test_a_clock_set_under_all_processes_of_a_file_loses_no_lease_and_keeps_delayed_jobs(
     sqlite_url: str, machine: Machine, report: Callable[..., None], seed: int, scale: Scale, tmp_path: Path
 ) -> None:
     await prepare(sqlite_url)

@@ -28,10 +28,10 @@ KINDS = tuple(
     Kind(name=f"{name} {'after' if after else 'before'}", after=after, **options)
     for after in (False, True)
     for name, options in (
-        ("a table locked", {"code": sqlite3.SQLITE_LOCKED}),
+        ("table locked", {"code": sqlite3.SQLITE_LOCKED}),
         ("disk failed", {"code": sqlite3.SQLITE_IOERR}),
-        ("disk failed, undone,", {"code": sqlite3.SQLITE_IOERR, "undoes": True}),
-        ("disk full, undone,", {"code": sqlite3.SQLITE_FULL, "undoes": True}),
+        ("disk failed, rolled back,", {"code": sqlite3.SQLITE_IOERR, "undoes": True}),
+        ("disk full, rolled back,", {"code": sqlite3.SQLITE_FULL, "undoes": True}),
         ("MemoryError", {"error": MemoryError}),
     )
 )

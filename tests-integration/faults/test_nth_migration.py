@@ -100,7 +100,7 @@ async def fail_once(
     return {"tried": int(fault.fired), **await jobs_run(schema.storage(), schema.kept[start])}
 
 
-async def test_migrating_may_fail_at_each_statement(
+async def test_a_migration_may_fail_at_each_statement(
     schema: Schema, report: Callable[..., None], seed: int, scale: Scale
 ) -> None:
     with schema.knowing(2):

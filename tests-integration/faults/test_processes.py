@@ -52,7 +52,7 @@ def end(workers: list[Process]) -> None:
 
 
 async def more_runs(load: Load, count: int) -> None:
-    """Wait until `count` more runs have begun, or until all clients have ended."""
+    """Wait until `count` more runs have begun, or until all clients have finished."""
     before = len(load.history().runs)
     clients = [process for process in load.processes if "load_client.py" in " ".join(process.child.command)]
     await load.until(lambda history: len(history.runs) >= before + count or not any(client.alive for client in clients))
@@ -191,7 +191,7 @@ async def test_jobs_that_outlast_a_stop_are_handed_back_and_use_no_attempt(
     assert not any(final.lost | final.failed for final in verdict.finals)
 
 
-async def test_a_database_that_is_halted_while_a_worker_stops_costs_no_job(
+async def test_a_database_that_is_halted_while_a_worker_stops_loses_no_job(
     postgres: ThrowawayPostgres, load_on: Callable[..., Load], report: Any, scale: Scale
 ) -> None:
     """The server restarts before the worker gives up handing its jobs back, or afterwards."""
@@ -241,7 +241,9 @@ async def test_sigterm_reaches_a_worker_that_is_pid_1(load: Load, report: Any, s
     assert verdict.excused or not any(final.lost for final in verdict.finals)
 
 
-async def test_an_event_loop_blocked_for_longer_than_a_lease_loses_none(load: Load, report: Any, scale: Scale) -> None:
+async def test_an_event_loop_blocked_for_longer_than_a_lease_loses_no_lease(
+    load: Load, report: Any, scale: Scale
+) -> None:
     worker, other = (load.worker(slots=2).started() for _ in range(2))
     rounds = scale.times(1)
     for round_ in range(rounds):

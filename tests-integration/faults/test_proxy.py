@@ -135,7 +135,7 @@ def test_held_back_messages_arrive_after_the_client_has_gone(proxy: Proxy, table
     assert proxy.late["Q"] == 1
 
 
-def test_connections_are_refused_and_broken(proxy: Proxy) -> None:
+def test_the_proxy_refuses_and_breaks_connections(proxy: Proxy) -> None:
     with connect(proxy) as connection:
         proxy.refuse = True
         with pytest.raises(psycopg.OperationalError):

@@ -130,7 +130,7 @@ class Recorder:
                 return b"".join(parts)
 
 
-class Parrot:
+class Replayer:
     """Replay recorded answers; change the answer to one question once."""
 
     def __init__(self, said: dict[bytes, bytes]) -> None:

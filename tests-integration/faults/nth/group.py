@@ -54,7 +54,7 @@ async def add_several(stage: Stage) -> Any:
     )
 
 
-async def exchange(stage: Stage) -> Any:
+async def settle_and_claim(stage: Stage) -> Any:
     ending = stage.world.settlement
     return await stage.storage.settle_and_claim(
         stage.world.id("mate"),
@@ -71,7 +71,7 @@ CALLERS = (
     Caller(act=add_one, names=("new",), topics=(queue_topic("a"),)),
     Caller(act=add_what_cannot_be, names=("never", "never too"), errs=True),
     Caller(act=add_several, names=("c", "c too", "c later"), topics=(queue_topic("c"), WAITING_TOPIC)),
-    Caller(act=exchange, names=("one", "two", "ready in b"), topics=(FINISHED_TOPIC,)),
+    Caller(act=settle_and_claim, names=("one", "two", "ready in b"), topics=(FINISHED_TOPIC,)),
     Caller(act=beat, names=("mate",)),
     Caller(act=abort, names=("three",), topics=(REQUEST_TOPIC,)),
 )

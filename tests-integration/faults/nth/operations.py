@@ -153,19 +153,19 @@ async def claim(stage: Stage) -> Any:
     return await stage.storage.settle_and_claim(stage.world.id("mate"), (), Claim(QUEUES, 100))
 
 
-async def begin(stage: Stage) -> Any:
+async def mark_started(stage: Stage) -> Any:
     run = stage.world.run
     return await stage.storage.mark_started(
         stage.world.id("mate"), [run("last"), run("one"), run("lost"), run("handed back")]
     )
 
 
-async def held(stage: Stage) -> Any:
+async def check_leases(stage: Stage) -> Any:
     run = stage.world.run
     return await stage.storage.check_leases(stage.world.id("mate"), [run("one"), run("to abort"), run("lost")])
 
 
-async def adopt(stage: Stage) -> Any:
+async def recover_claims(stage: Stage) -> Any:
     return await stage.storage.recover_claims(stage.world.id("mate"), [stage.world.leases["one"]])
 
 
@@ -217,7 +217,7 @@ async def counts(stage: Stage) -> Any:
     return await stage.storage.counts()
 
 
-async def peek(stage: Stage) -> Any:
+async def get_status(stage: Stage) -> Any:
     return await stage.storage.get_status([stage.world.id("failed"), stage.world.id("old"), stage.world.id("never")])
 
 
@@ -307,9 +307,9 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
         Scenario(act=add_in_autocommit, theirs=True),
     ),
     "settle_and_claim": (Scenario(act=settle_and_claim), Scenario(act=settle), Scenario(act=claim)),
-    "mark_started": (Scenario(act=begin),),
-    "check_leases": (reads(held),),
-    "recover_claims": (reads(adopt),),
+    "mark_started": (Scenario(act=mark_started),),
+    "check_leases": (reads(check_leases),),
+    "recover_claims": (reads(recover_claims),),
     "progress": (Scenario(act=progress),),
     "abort": (control("abort", "ready", "due", "disabled", "odd", "one", "to disable", "old", "never", "ready"),),
     "abort_run": (Scenario(act=abort_run),),
@@ -321,7 +321,7 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
     "get": (reads(get),),
     "find": (reads(find),),
     "counts": (reads(counts),),
-    "get_status": (reads(peek),),
+    "get_status": (reads(get_status),),
     "output_for": (reads(output_for),),
     "register": (Scenario(act=register), Scenario(act=register_again)),
     "heartbeat": (Scenario(act=beat),),

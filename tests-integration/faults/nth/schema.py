@@ -65,7 +65,7 @@ class Schema(abc.ABC):
 
     @abc.abstractmethod
     async def nothing_is_open(self) -> None:
-        """Fail unless all transactions are over."""
+        """Fail if any transaction is open."""
 
 
 async def act_on(storage: QueueStorage, act: Act) -> list[str] | None:

@@ -95,7 +95,7 @@ async def make(storage: QueueStorage, set_clock: Callable[[int], Awaitable[None]
     await runs("last", mate, max_attempts=1)
     await runs("lost", gone)
     await runs("lost at last", gone, max_attempts=1, unique_key="lost")
-    await runs("lost unbegun", gone, max_attempts=1)
+    await runs("lost unstarted", gone, max_attempts=1)
     assert await storage.mark_started(gone.id, [world.run("lost at last")]) == [True]
     await storage.disable([world.id("to disable")])
     await storage.abort([world.id("to abort")])
