@@ -17,7 +17,7 @@ from uuid import UUID
 import msgspec
 import psycopg
 import pytest
-from fuzzing.talk import HELLO, Replayer, Recorder, Twist, message, messages, serving
+from fuzzing.talk import HELLO, Recorder, Replayer, Twist, message, messages, serving
 from fuzzing.verdicts import TIMEOUT, try_all
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
