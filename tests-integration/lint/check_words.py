@@ -25,10 +25,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 
-COVERED = (
-    ".",
-    ":(exclude)tests-integration/faults",
-)
+COVERED = (".",)
 """The paths that are checked by default, as git's pathspecs."""
 
 
