@@ -323,7 +323,7 @@ def upgrade(url: str) -> None:
     note = "INSERT INTO {}migration (name, checksum) VALUES ('9999_pre_later', 'of a later release')"
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=10)) as file, file:
-            for table in ("job", "life", "attempt", "worker", "bell"):
+            for table in ("job", "life", "attempt", "worker", "topic"):
                 file.execute(f"ALTER TABLE jobq_{table} ADD COLUMN later TEXT DEFAULT 'x'")
             file.execute(note.format("jobq_"))
     else:
