@@ -43,7 +43,7 @@ from jobq_core.storage import JobFilter
 HERE = Path(__file__).parent
 LOST_AFTER = 2.0
 """Seconds without a heartbeat after which a worker counts as lost; the default of 30 would be too long for a test."""
-LONG_LEASE = 4.0
+LONG_LEASE = 6.0
 """The same, for workers that must not count as lost even on a busy machine."""
 PROBE = "probe"
 """Token prefix of the jobs that the test itself adds to see whether anything runs."""

@@ -125,7 +125,7 @@ async def test_a_wrong_clock_neither_shortens_nor_lengthens_a_lease(
         await wrong.until(lambda history: history.runs)
         rescuer = right.worker().started()
         # The worker lives for longer than a lease, and the other worker leaves its runs alone.
-        await asyncio.sleep(1.5 * LONG_LEASE)
+        await asyncio.sleep(1.25 * LONG_LEASE)
         assert len(wrong.history().runs) == 1
         paused_at = time.monotonic()
         held.stop()

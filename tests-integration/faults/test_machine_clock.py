@@ -138,7 +138,7 @@ async def test_workers_in_different_time_namespaces_see_each_other_as_alive(
     async with open_storage(sqlite_url) as storage:
         before = [worker.beat_at for worker in await storage.workers()]
         # Both workers send heartbeats for longer than a lease, and neither is lost.
-        await asyncio.sleep(1.5 * LONG_LEASE)
+        await asyncio.sleep(1.25 * LONG_LEASE)
         after = [worker.beat_at for worker in await storage.workers()]
     assert all(then < now for then, now in zip(before, after, strict=True))
     gate.touch()

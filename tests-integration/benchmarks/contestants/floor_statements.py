@@ -28,7 +28,7 @@ from jobq_storage_postgres.sql import Statements
 QUEUE = "bench"
 REGISTER = """
 INSERT INTO jobq.worker (id, started_at, beat_at, expires_at, lost_after, pid, concurrency, name, host, queues, kinds)
-VALUES ($1, now(), now(), 'infinity', 30, $2, 0, 'floor', '', ARRAY[$3], ARRAY[]::text[])
+VALUES ($1, now(), now(), now() + interval '1 day', 30, $2, 0, 'floor', '', ARRAY[$3], ARRAY[]::text[])
 """
 STATEMENTS = Statements("jobq")
 ADD, ADD_ONE, CLAIM, COMPLETE = (STATEMENTS[name].sql.decode() for name in ("add", "add_one", "claim", "complete"))
