@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from jobq_client.session import Session
 from jobq_core.checks import Seconds, check_seconds
 from jobq_core.errors import ClosedError
@@ -52,8 +50,8 @@ class ClientBase(Lifecycle, EventSource):
         self._session = session
 
     async def _stop(self) -> None:
-        session = cast("Session", self._session)
-        self._session = None
+        session, self._session = self._session, None
+        assert session is not None
         try:
             await session.close()
             self.close_events()
@@ -63,7 +61,9 @@ class ClientBase(Lifecycle, EventSource):
     def _running(self) -> Session:
         """Return the session; raises as `_check_running` does."""
         self._check_running()
-        return cast("Session", self._session)
+        session = self._session
+        assert session is not None
+        return session
 
     def _queue_or_own(self, queue: str | None) -> str:
         return self._queue if queue is None else check_name(queue, "queue")
