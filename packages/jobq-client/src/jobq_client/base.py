@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from jobq_client.session import Session
 from jobq_core.checks import Seconds, check_seconds
-from jobq_core.errors import ClosedError
 from jobq_core.events import EventSource
 from jobq_core.job import check_name
 from jobq_core.lifecycle import Lifecycle
@@ -36,7 +35,7 @@ class ClientBase(Lifecycle, EventSource):
     def storage(self) -> QueueStorage:
         """The storage, for what the client does not offer. Raises ClosedError if the client is not running."""
         if self._session is None:
-            raise ClosedError("the client is not running: use it inside `async with`, or call start() first")
+            raise self._not_running()
         return self._session.storage
 
     async def _start(self) -> None:

@@ -54,8 +54,11 @@ class Lifecycle(abc.ABC):
     def _check_running(self) -> None:
         """Raise ClosedError unless it runs, ConfigurationError unless it runs on the caller's event loop."""
         if self._loop is None:
-            raise ClosedError(f"the {self._noun} is not running: use it inside `async with`, or call start() first")
+            raise self._not_running()
         self._check_loop(self._loop)
+
+    def _not_running(self) -> ClosedError:
+        return ClosedError(f"the {self._noun} is not running: use it inside `async with`, or call start() first")
 
     def _check_loop(self, own: asyncio.AbstractEventLoop) -> None:
         try:
