@@ -82,7 +82,8 @@ async def census(storage: str, files: list[str]) -> bool:
             worked = time.monotonic() - started
             handle = await client.add(summarise(run_id=run_id, storage=storage), run_id=run_id)
             total = await client.wait_for(handle, timeout=30)
-        records = [record async for record in client.find_all(run_id=run_id, kind="count_file")]
+        found = [job.id async for job in client.find_all(run_id=run_id, kind="count_file")]
+        records = [record for job_id in found if (record := await client.get(job_id)) is not None]
     with console.status("draining no-op jobs"):
         noops, drained = await drain(storage)
     ok = report(files, records, total, killed_at)

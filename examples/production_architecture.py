@@ -39,8 +39,8 @@ from jobq_client import JobHandle, JobQueueClient
 from jobq_core import (
     ClosedError,
     JobContext,
-    JobRecord,
     JobState,
+    JobSummary,
     PermanentJobError,
     Retention,
     StorageError,
@@ -199,7 +199,7 @@ def processes(storage: str) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
 
 def report(
     verified: list[Packed | None],
-    records: list[JobRecord],
+    records: list[JobSummary],
     running: dict[str, subprocess.Popen[bytes]],
     seconds: float,
 ) -> int:

@@ -326,11 +326,13 @@ class Ways:
         try:
             match self.operation:
                 case "claim":
-                    answer = await self.storage.settle_and_claim(self.worker.id, (), Claim(("default",), 5))
+                    answer = await self.storage.settle_and_claim(self.worker.id, (), Claim.of("default", limit=5))
                     return f"claimed {len(answer.claimed)}"
                 case "settle":
                     settlement = Settlement(self.claimed.id, self.claimed.lease, Ending.COMPLETE, b"1")
-                    answer = await self.storage.settle_and_claim(self.worker.id, [settlement], Claim(("default",), 5))
+                    answer = await self.storage.settle_and_claim(
+                        self.worker.id, [settlement], Claim.of("default", limit=5)
+                    )
                     return str(answer.settled[0])
                 case "beat":
                     return str(await asyncio.to_thread(self.heartbeat.beat, WorkerStats(completed=1)))

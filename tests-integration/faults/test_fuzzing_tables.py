@@ -197,7 +197,7 @@ class Jobs:
 
     async def claim(self, worker: UUID) -> list[ClaimedJob]:
         """Claim all available jobs."""
-        return (await self.client.storage.settle_and_claim(worker, (), Claim(("default",), 1000))).claimed
+        return (await self.client.storage.settle_and_claim(worker, (), Claim.of("default", limit=1000))).claimed
 
     async def make(self, worker: UUID) -> None:
         """Bring the jobs into their states; this worker holds the running ones."""

@@ -80,7 +80,7 @@ async def prepare(url: str) -> None:
                 for job in JOBS[:5]
             ]
         )  # fmt: skip
-        claimed = (await storage.settle_and_claim(WORKER, (), Claim(("a",), 3))).claimed
+        claimed = (await storage.settle_and_claim(WORKER, (), Claim.of("a", limit=3))).claimed
         await storage.settle_and_claim(
             WORKER, [Settlement(id=claimed[0].id, lease=claimed[0].lease, ending=Ending.COMPLETE, result=b"[1, 2]")]
         )

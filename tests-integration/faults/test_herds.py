@@ -88,7 +88,9 @@ async def test_retries_of_jobs_that_fail_at_once_are_spread_and_cost_few_transac
             await until(done, scale.times(120, least=120, most=600))
             made = transactions.made - before
             runs = worker.pool_stats().total
-        async for record in client.find_all(page_size=1000):
+        async for job in client.find_all(page_size=1000):
+            record = await client.get(job.id)
+            assert record is not None
             assert (record.state, record.attempt, len(record.attempts)) == (JobState.COMPLETED, 2, 1)
             assert record.run_at is not None
             assert record.started_at is not None
@@ -137,13 +139,13 @@ async def test_leases_lost_at_once_are_rescued_in_one_transaction_and_only_once(
         await storage.add(jobs)
         for _ in range(count):
             worker = await register_worker(storage)
-            assert len((await storage.settle_and_claim(worker.id, (), Claim(("default",), 2))).claimed) == 2
+            assert len((await storage.settle_and_claim(worker.id, (), Claim.of("default", limit=2))).claimed) == 2
         await asyncio.to_thread(age, migrated_url)
         before = transactions.made
         rescued = await asyncio.gather(*(each.rescue() for each in [storage, other] * 2))
         made = transactions.made - before
-        lost = [worker.worker for some in rescued for worker in some]
-        back = Counter(job.id for some in rescued for worker in some for job in worker.jobs)
+        lost = [worker.worker for some in rescued for worker in some.workers]
+        back = Counter(job.id for some in rescued for worker in some.workers for job in worker.jobs)
         counts = (await storage.counts("default"))["default"]
         report(
             f"leases lost at once ({migrated_url.partition(':')[0]})",
@@ -278,7 +280,9 @@ async def test_control_of_more_jobs_than_one_statement_takes_works_beside_clear_
             async def work(worker: Any = worker) -> int:
                 claimed = 0
                 for _ in range(10):
-                    claimed += len((await storage.settle_and_claim(worker.id, (), Claim(("default",), 200))).claimed)
+                    claimed += len(
+                        (await storage.settle_and_claim(worker.id, (), Claim.of("default", limit=200))).claimed
+                    )
                 return claimed
 
             def some(ids: list[Any] = ids) -> list[Any]:

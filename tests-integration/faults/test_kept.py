@@ -67,7 +67,7 @@ async def jobs_in_several_states(load: Load) -> None:
     await load.add([quick(token=token) for token in ("a", "b", "c")])
     async with open_storage(load.url) as storage:
         worker = await register_worker(storage)
-        claimed = (await storage.settle_and_claim(worker.id, (), Claim(worker.queues, 3))).claimed
+        claimed = (await storage.settle_and_claim(worker.id, (), Claim.of(*worker.queues, limit=3))).claimed
         ends = [(Ending.COMPLETE, None), (Ending.COMPLETE, None), (Ending.FAIL, ErrorRecord(type="E", message="no"))]
         settlements = [
             Settlement(job.id, job.lease, ending, error=error)

@@ -68,20 +68,20 @@ async def test_a_worker_is_lost_exactly_when_its_lease_expires(
     for worker in (exact, later):
         await claim_one(storage, worker)
     await stand.at(89)
-    assert await storage.rescue() == []
+    assert (await storage.rescue()).workers == []
     assert (
         await claim(storage, exact) == await claim(storage, later) == []
     )  # a claim also checks that the worker counts as alive
     await stand.at(90)
     assert not (await storage.settle_and_claim(exact.id)).alive
     assert (await storage.settle_and_claim(later.id)).alive
-    assert [[job.id for job in lost.jobs] for lost in await storage.rescue()] == [jobs[:1]]
+    assert [[job.id for job in lost.jobs] for lost in (await storage.rescue()).workers] == [jobs[:1]]
     heartbeat = storage.heartbeat(later)
     assert await asyncio.to_thread(heartbeat.beat, WorkerStats())
     await stand.at(180)
-    assert await storage.rescue() == [], "a beat renews the lease for as long as the registration did"
+    assert (await storage.rescue()).workers == [], "a beat renews the lease for as long as the registration did"
     await stand.at(181)
-    assert [lost.worker for lost in await storage.rescue()] == [later.id]
+    assert [lost.worker for lost in (await storage.rescue()).workers] == [later.id]
     assert not await asyncio.to_thread(heartbeat.beat, WorkerStats())
     await asyncio.to_thread(heartbeat.close)
     report("exact times of expiry and promotion", tried=4, added=2)

@@ -208,7 +208,7 @@ def a_worker() -> WorkerInfo:
 async def claimed(storage: QueueStorage, worker: WorkerInfo) -> ClaimedJob:
     """Claim the one job that waits."""
     await storage.register(worker)
-    (job,) = (await storage.settle_and_claim(worker.id, [], Claim(("default",), 1))).claimed
+    (job,) = (await storage.settle_and_claim(worker.id, [], Claim.of("default", limit=1))).claimed
     return job
 
 

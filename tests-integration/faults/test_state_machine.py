@@ -52,6 +52,7 @@ from jobq_core.storage import (
     Retention,
     Settlement,
 )
+from jobq_core.testing.helpers import RUN_ENDINGS
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
 T = TypeVar("T")
@@ -118,7 +119,7 @@ additions = st.tuples(
 )
 endings = st.fixed_dictionaries(
     {
-        "ending": st.sampled_from([*Ending, Ending.COMPLETE, Ending.RETRY]),
+        "ending": st.sampled_from([*RUN_ENDINGS, Ending.COMPLETE, Ending.RETRY]),
         "result": st.sampled_from([None, b"null", b"0", b'{"a":[1]}']),
         "error": st.none() | errors,
         "reason": st.sampled_from([None, None, "full", UNKNOWN_KIND]),
@@ -272,7 +273,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(who=nth, limit=st.integers(1, 3))
     def claim(self, who: int, limit: int) -> None:
-        self._settle_and_claim(self._worker(who), [], Claim(QUEUES, limit))
+        self._settle_and_claim(self._worker(who), [], Claim.of(*QUEUES, limit=limit))
 
     @rule(
         runs=st.lists(st.tuples(st.sampled_from([0, 0, 0, 1, 2]), endings, st.sampled_from([None, 50.0])), min_size=1)
@@ -281,7 +282,7 @@ class Machine(RuleBasedStateMachine):
         for nth, ending, delay in runs:
             job_id, run = self._run_of(nth)
             settlement = Settlement(id=job_id, lease=run, when=self._own_when((delay, False)), **ending)
-            self._settle_and_claim(self._worker(run), [settlement], Claim(QUEUES, 1))
+            self._settle_and_claim(self._worker(run), [settlement], Claim.of(*QUEUES, limit=1))
 
     @rule(
         who=nth,
@@ -294,7 +295,7 @@ class Machine(RuleBasedStateMachine):
         for nth, options, when in settlements:
             job_id, run = self._run_of(nth)
             batch.append(Settlement(id=job_id, lease=run, when=self._own_when(when), **options))
-        self._settle_and_claim(self._worker(who), batch, None if line is None else Claim(line, limit))
+        self._settle_and_claim(self._worker(who), batch, None if line is None else Claim.of(*line, limit=limit))
 
     def _settle_and_claim(self, worker: WorkerInfo, batch: list[Settlement], claim: Claim | None) -> None:
         _, claimed, _ = self.ask("settle_and_claim", worker.id, batch, claim)
@@ -319,7 +320,7 @@ class Machine(RuleBasedStateMachine):
         self.ask("register", lost)
         self.in_order()
         self._add([NewJob(id=self._id(), **options)])
-        self._settle_and_claim(lost, [], Claim(QUEUES, len(fates)))
+        self._settle_and_claim(lost, [], Claim.of(*QUEUES, limit=len(fates)))
         going = [(known.new.id, known.run) for known in self.model.jobs.values() if known.worker == lost.id]
         self.ask("mark_started", lost.id, [lease for lease, (begins, _) in zip(going, fates, strict=False) if begins])
         for (job_id, _), (_, request) in zip(going, fates, strict=False):
@@ -609,7 +610,7 @@ class Machine(RuleBasedStateMachine):
         self.run(each(self.parties, lambda party: party.ask("promote")))
         self.in_order()
         while True:
-            _, claimed, _ = self.ask("settle_and_claim", worker.id, [], Claim(QUEUES, 10))
+            _, claimed, _ = self.ask("settle_and_claim", worker.id, [], Claim.of(*QUEUES, limit=10))
             if not claimed:
                 break
             done = [

@@ -148,7 +148,7 @@ class ManualWorker:
         return self
 
     async def claim(self, limit: int = 1000) -> list[ClaimedJob]:
-        return (await self.storage.settle_and_claim(self.id, (), Claim(self.queues, limit))).claimed
+        return (await self.storage.settle_and_claim(self.id, (), Claim.of(*self.queues, limit=limit))).claimed
 
     async def claim_one(self) -> ClaimedJob:
         (claimed,) = await self.claim(1)

@@ -113,11 +113,11 @@ async def test_setting_the_time_of_day_neither_ends_nor_prolongs_leases(
         held = await claim_one(storage, worker)
         day.advance(jump)
         steady.advance(29.999)
-        assert await storage.rescue() == []
+        assert (await storage.rescue()).workers == []
         assert await storage.lead(other.id, 30) == Leadership(False, 0.001)
         assert storage.heartbeat(other).beat(WorkerStats())
         steady.advance(0.001)
-        [lost] = await storage.rescue()
+        [lost] = (await storage.rescue()).workers
         assert (lost.worker, lost.silent_for) == (worker.id, 30)
         assert [job.id for job in lost.jobs] == [held.id]
         assert await storage.lead(other.id, 30) == Leadership(True, 30)
@@ -155,7 +155,7 @@ async def test_settlements_with_a_time_that_cannot_be_read_settle_and_claim_noth
         good = Settlement(one.id, one.lease, Ending.COMPLETE, b"1")
         bad = Settlement(two.id, two.lease, Ending.RETRY, when=datetime(2030, 1, 1))  # noqa: DTZ001
         with pytest.raises(TypeError):
-            await storage.settle_and_claim(worker.id, [good, bad], Claim(("default",), 1))
+            await storage.settle_and_claim(worker.id, [good, bad], Claim.of("default", limit=1))
         counts = (await storage.counts("default"))["default"]
         assert (counts[JobState.PROCESSING], counts[JobState.PENDING]) == (2, 1)
 
@@ -194,7 +194,7 @@ async def test_event_loops_in_several_threads_drain_a_queue_and_run_each_job_onc
             worker = await register_worker(storage)
             settlements: list[Settlement] = []
             while True:
-                result = await storage.settle_and_claim(worker.id, settlements, Claim(("default",), 3))
+                result = await storage.settle_and_claim(worker.id, settlements, Claim.of("default", limit=3))
                 assert result.settled == [JobState.COMPLETED] * len(settlements)
                 if not result.claimed:
                     return

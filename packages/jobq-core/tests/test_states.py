@@ -56,9 +56,13 @@ def test_only_a_pending_job_starts() -> None:
     assert [before for before in JobState if can_move(before, S.PROCESSING)] == [S.PENDING]
 
 
-def test_only_a_running_job_completes_or_fails() -> None:
-    for after in (S.COMPLETED, S.FAILED):
-        assert [before for before in JobState if can_move(before, after)] == [S.PROCESSING]
+def test_only_a_running_job_completes() -> None:
+    assert [before for before in JobState if can_move(before, S.COMPLETED)] == [S.PROCESSING]
+
+
+def test_a_job_fails_while_it_runs_or_by_its_deadline_while_it_waits() -> None:
+    failing = {S.SCHEDULED, S.BLOCKED, S.PENDING, S.PROCESSING}
+    assert {before for before in JobState if can_move(before, S.FAILED)} == failing
 
 
 def test_every_unfinished_state_can_be_aborted() -> None:

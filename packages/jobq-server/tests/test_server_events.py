@@ -110,7 +110,7 @@ async def test_a_lost_worker_is_emitted_and_its_jobs_run_again(bench: Any) -> No
             id=new_id(), name="gone", host="far", pid=1, queues=("default",), kinds=(), concurrency=1, lost_after=5.0
         )
         await storage.register(lost)
-        assert len((await storage.settle_and_claim(lost.id, (), Claim(("default",), 1))).claimed) == 1
+        assert len((await storage.settle_and_claim(lost.id, (), Claim.of("default", limit=1))).claimed) == 1
         now += 6
         server = JobQueueServer(storage, jobs=bench.jobs)
         found = server.next_event(WorkerLost)

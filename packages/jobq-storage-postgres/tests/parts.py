@@ -90,8 +90,8 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     while (await app.promote()).promoted:
         pass
     lost = await register_worker(owner, queues=(queue,), lost_after=0.001)
-    await owner.settle_and_claim(worker.id, (), Claim((queue,), 1))
-    await owner.settle_and_claim(lost.id, (), Claim((queue,), 1))
+    await owner.settle_and_claim(worker.id, (), Claim.of(queue, limit=1))
+    await owner.settle_and_claim(lost.id, (), Claim.of(queue, limit=1))
     await app.rescue()
     await app._engine.watermarks.advance((queue,))
     await app._engine.watermarks._note_skipped({(queue, 0): 0}, 1)

@@ -90,7 +90,7 @@ async def test_a_running_job_of_the_lowest_attempt_is_settled_and_rescued_with_t
     await claim(storage, worker)
     await edited.write(lowest, changed)
     await storage.deregister(worker.id)
-    (lost,) = await storage.rescue()
+    (lost,) = (await storage.rescue()).workers
     assert {(job.id, job.state) for job in lost.jobs} == {(changed, JobState.PENDING), (sound, JobState.PENDING)}
     assert (await read(storage, changed)).attempt == 0
 

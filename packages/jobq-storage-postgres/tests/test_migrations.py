@@ -244,7 +244,7 @@ async def test_any_name_serves_as_schema(postgres_dsn: str, postgres_schema: str
     await storage.migrate()
     try:
         async with storage:
-            assert (await storage.migrate(), await storage.prune(), await storage.rescue()) == ([], 0, [])
+            assert (await storage.migrate(), await storage.prune(), (await storage.rescue()).workers) == ([], 0, [])
             (added,) = await storage.add([new_job()])
             assert [record is not None for record in await storage.get([added.id])] == [True]
             async with storage.subscribe(["finished"]) as subscription:

@@ -118,7 +118,7 @@ async def test_a_cancelled_caller_leaves_no_transaction_open(
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "add": lambda: storage.add([new_job()]),
         "add unique": lambda: storage.add([new_job(unique_key="k")]),
-        "settle_and_claim": lambda: storage.settle_and_claim(worker, claim=Claim(("default",), 1)),
+        "settle_and_claim": lambda: storage.settle_and_claim(worker, claim=Claim.of("default", limit=1)),
         "abort": lambda: storage.abort([added.id]),
         "delete": lambda: storage.delete([added.id]),
     }
@@ -143,7 +143,7 @@ async def test_a_claim_whose_caller_was_cancelled_is_adopted(
     (added,) = await storage.add([new_job()])
     async with await psycopg.AsyncConnection.connect(postgres_dsn) as other:
         await other.execute(f"LOCK TABLE {storage.schema}.running".encode())
-        task = asyncio.ensure_future(storage.settle_and_claim(worker, claim=Claim(("default",), 1)))
+        task = asyncio.ensure_future(storage.settle_and_claim(worker, claim=Claim.of("default", limit=1)))
         await until(admin, WAITS_FOR_LOCK, storage.schema)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -151,7 +151,7 @@ async def test_a_claim_whose_caller_was_cancelled_is_adopted(
     await until(admin, "SELECT WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = %s "
                 "AND state <> 'idle')", storage.schema)  # fmt: skip
     adopted = await storage.recover_claims(worker, [])
-    again = (await storage.settle_and_claim(worker, claim=Claim(("default",), 1))).claimed
+    again = (await storage.settle_and_claim(worker, claim=Claim.of("default", limit=1))).claimed
     assert [job.id for job in adopted + again] == [added.id], "owned once, by whichever way"
 
 
@@ -163,7 +163,7 @@ async def test_a_restarted_server_is_survived(own_server: ThrowawayPostgres) -> 
         heartbeat = storage.heartbeat(info)
         assert heartbeat.beat(WorkerStats())
         added = await storage.add([new_job() for _ in range(4)])
-        first = (await storage.settle_and_claim(info.id, claim=Claim(("default",), 2))).claimed
+        first = (await storage.settle_and_claim(info.id, claim=Claim.of("default", limit=2))).claimed
         async with storage.subscribe([queue_topic("default")]) as subscription:
             for at_once in (False, True):
                 own_server.halt(at_once=at_once)
@@ -178,7 +178,7 @@ async def test_a_restarted_server_is_survived(own_server: ThrowawayPostgres) -> 
                 # The listener reconnects, and notifies all subscriptions, as notifications may have been missed.
                 assert await subscription.wait(30) == {queue_topic("default")}
         done = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in first]
-        exchange = await storage.settle_and_claim(info.id, done, Claim(("default",), 10))
+        exchange = await storage.settle_and_claim(info.id, done, Claim.of("default", limit=10))
         assert exchange.settled == [JobState.COMPLETED] * 2
         assert [job.id for job in exchange.claimed] == [a.id for a in added[2:]]
         heartbeat.close()
@@ -322,10 +322,10 @@ async def test_an_exchange_that_fails_after_its_commit_is_sent_again(
 ) -> None:
     worker = await register_worker(storage)
     await storage.add([new_job(), new_job()])
-    [run] = (await storage.settle_and_claim(worker.id, (), Claim(("default",), 1))).claimed
+    [run] = (await storage.settle_and_claim(worker.id, (), Claim.of("default", limit=1))).claimed
     # The second one's lease never was: what it led to is looked up when the rest is committed.
     ends = [Settlement(run.id, run.lease, Ending.COMPLETE), Settlement(run.id, run.lease + 10**6, Ending.COMPLETE)]
-    claim = Claim(("default",), 1)
+    claim = Claim.of("default", limit=1)
     failing = Statement("settled", "SELECT 1 / (cardinality($1::uuid[]) - cardinality($2::bigint[]))")
     with monkeypatch.context() as patch:
         patch.setitem(storage._engine.statements._made, "settled", failing)

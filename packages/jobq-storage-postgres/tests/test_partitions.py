@@ -81,7 +81,7 @@ async def test_a_partition_that_is_over_goes_and_what_lives_in_it_stays(
 ) -> None:
     worker = await register_worker(storage, lost_after=10**9)
     completed, failed, pending = await storage.add([new_job(), new_job(), new_job()])
-    (one, two) = (await storage.settle_and_claim(worker.id, claim=Claim(("default",), 2))).claimed
+    (one, two) = (await storage.settle_and_claim(worker.id, claim=Claim.of("default", limit=2))).claimed
     await storage.settle_and_claim(
         worker.id,
         [
@@ -105,7 +105,7 @@ async def test_a_partition_that_is_over_goes_and_what_lives_in_it_stays(
     # They live on there.
     (retried,) = await storage.retry([failed.id])
     assert retried.after is JobState.PENDING
-    claimed = (await storage.settle_and_claim(worker.id, claim=Claim(("default",), 5))).claimed
+    claimed = (await storage.settle_and_claim(worker.id, claim=Claim.of("default", limit=5))).claimed
     assert [job.id for job in claimed] == [pending.id, failed.id]
 
 

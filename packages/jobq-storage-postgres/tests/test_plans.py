@@ -115,7 +115,7 @@ async def add_others(storage: PostgresQueueStorage) -> None:
 async def drain(storage: PostgresQueueStorage, worker: UUID) -> None:
     done: list[Settlement] = []
     while True:
-        exchange = await storage.settle_and_claim(worker, done, Claim(("default",), 500))
+        exchange = await storage.settle_and_claim(worker, done, Claim.of("default", limit=500))
         done = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in exchange.claimed]
         if not done:
             return
@@ -135,7 +135,7 @@ async def analyze(storage: PostgresQueueStorage, dsn: str) -> None:
 
 
 async def claim(storage: PostgresQueueStorage, worker: UUID) -> list[ClaimedJob]:
-    return (await storage.settle_and_claim(worker, claim=Claim(("default",), BATCH))).claimed
+    return (await storage.settle_and_claim(worker, claim=Claim.of("default", limit=BATCH))).claimed
 
 
 def completions(jobs: Sequence[ClaimedJob]) -> list[Settlement]:

@@ -56,7 +56,7 @@ async def test_unique_adds_against_batches_that_settle_them(storages: list[Postg
         done: list[Settlement] = []
         while True:
             finished = not adding
-            exchange = await storage.settle_and_claim(worker, done, Claim(("default",), 10))
+            exchange = await storage.settle_and_claim(worker, done, Claim.of("default", limit=10))
             assert None not in exchange.settled
             runs.update(job.id for job in exchange.claimed)
             done = [
@@ -100,7 +100,9 @@ async def test_control_against_exchanges(storages: list[PostgresQueueStorage]) -
         worker = (await register_worker(storage)).id
         done: list[Settlement] = []
         while not over.is_set() or done:
-            exchange = await storage.settle_and_claim(worker, done, None if over.is_set() else Claim(("default",), 10))
+            exchange = await storage.settle_and_claim(
+                worker, done, None if over.is_set() else Claim.of("default", limit=10)
+            )
             assert None not in exchange.settled
             reports = [
                 ProgressReport(id=job.id, lease=job.lease, progress=Progress(percent=draw.randint(0, 100)))
@@ -155,7 +157,7 @@ async def test_the_same_runs_settled_at_once_in_opposite_orders_meet_no_deadlock
             worker = await register_worker(one)
             for ending, state in ((Ending.COMPLETE, JobState.COMPLETED), (Ending.FAIL, JobState.FAILED)) * 3:
                 await one.add([new_job() for _ in range(1000)])
-                claimed = (await one.settle_and_claim(worker.id, (), Claim(("default",), 1000))).claimed
+                claimed = (await one.settle_and_claim(worker.id, (), Claim.of("default", limit=1000))).claimed
                 runs = [Settlement(job.id, job.lease, ending, result=b"1", error=ERROR) for job in claimed]
                 answers = await asyncio.gather(
                     one.settle_and_claim(worker.id, runs), other.settle_and_claim(worker.id, runs[::-1])
@@ -178,7 +180,7 @@ async def test_a_serialization_failure_is_repeated_and_not_reported(
             for each in strict:
                 await each.open()
             claims = await asyncio.gather(
-                *(each.settle_and_claim(worker, claim=Claim(("default",), 10)) for each in strict)
+                *(each.settle_and_claim(worker, claim=Claim.of("default", limit=10)) for each in strict)
             )
             for each in strict:
                 await each.close()
@@ -194,7 +196,7 @@ async def test_claimers_at_once_share_the_jobs(storages: list[PostgresQueueStora
     added = await storages[0].add([new_job() for _ in range(count)])
     answers = await asyncio.gather(
         *(
-            storage.settle_and_claim(worker, claim=Claim(("default",), 2))
+            storage.settle_and_claim(worker, claim=Claim.of("default", limit=2))
             for storage, worker in zip(storages, workers, strict=True)
             for _ in range(4)
         )

@@ -26,7 +26,7 @@ async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[Post
 
 
 async def claim(storage: PostgresQueueStorage, worker: UUID) -> list[UUID]:
-    result = await storage.settle_and_claim(worker, claim=Claim(QUEUES, 100))
+    result = await storage.settle_and_claim(worker, claim=Claim.of(*QUEUES, limit=100))
     await storage.settle_and_claim(worker, [Settlement(job.id, job.lease, Ending.COMPLETE) for job in result.claimed])
     return [job.id for job in result.claimed]
 
@@ -103,20 +103,20 @@ async def test_a_transaction_that_draws_a_position_has_its_number_by_then(
     for options in ({}, {"run_at": 3600.0}, {"unique_key": "k"}):
         await storage.add([new_job(**options)])
     await storage.promote()
-    jobs = (await storage.settle_and_claim(worker.id, claim=Claim(QUEUES, 100))).claimed
+    jobs = (await storage.settle_and_claim(worker.id, claim=Claim.of(*QUEUES, limit=100))).claimed
     assert len(jobs) == 4
     endings = (Ending.FAIL, Ending.RETRY, Ending.RELEASE, Ending.DISABLE)
     settled = [Settlement(job.id, job.lease, ending) for job, ending in zip(jobs, endings, strict=True)]
     await storage.settle_and_claim(worker.id, settled)
     assert (await storage.retry([jobs[0].id]))[0].changed
     assert (await storage.enable([jobs[3].id]))[0].changed
-    (blocked,) = (await storage.settle_and_claim(worker.id, claim=Claim(QUEUES, 1))).claimed
+    (blocked,) = (await storage.settle_and_claim(worker.id, claim=Claim.of(*QUEUES, limit=1))).claimed
     reason = UNKNOWN_KIND
     await storage.settle_and_claim(
         worker.id, [Settlement(blocked.id, blocked.lease, Ending.RELEASE, when=60.0, reason=reason)]
     )
     await storage.register(worker)
-    taken = (await storage.settle_and_claim(worker.id, claim=Claim(QUEUES, 100))).claimed
+    taken = (await storage.settle_and_claim(worker.id, claim=Claim.of(*QUEUES, limit=100))).claimed
     assert len(taken) == 4
     await storage.deregister(worker.id)
     await storage.rescue()
@@ -194,7 +194,7 @@ async def test_marks_follow_workers_of_other_queues_too(storage: PostgresQueueSt
         await storage.add([new_job(), new_job(queue="other")])
         for queue in ("default", "other"):
             now += watermarks.INTERVAL_SECONDS
-            assert len((await storage.settle_and_claim(worker, claim=Claim((queue,), 10))).claimed) == 1
+            assert len((await storage.settle_and_claim(worker, claim=Claim.of(queue, limit=10))).claimed) == 1
             await storage._engine.watermarks.close()
     # The lowest position that two observations saw is below the mark: all but the last few claims are.
     assert storage._engine.watermarks._marks["default", 0] > 8

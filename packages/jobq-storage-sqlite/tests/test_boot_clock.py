@@ -68,7 +68,7 @@ async def beat(storage: SqliteQueueStorage, worker: WorkerInfo) -> bool:
 
 
 async def alive(storage: SqliteQueueStorage, worker: WorkerInfo) -> bool:
-    return (await storage.settle_and_claim(worker.id, (), Claim(("empty",), 1))).alive
+    return (await storage.settle_and_claim(worker.id, (), Claim.of("empty", limit=1))).alive
 
 
 @pytest.mark.parametrize("jump", JUMPS)
@@ -80,18 +80,18 @@ async def test_a_clock_set_between_heartbeats_neither_ends_nor_prolongs_a_life(
     for worker in (living, dead):
         await start_one(storage, worker)
     machine.set(jump)
-    assert await storage.rescue() == []
+    assert (await storage.rescue()).workers == []
     assert await alive(storage, living)
     assert await alive(storage, dead)
     machine.wait(20)
     assert await beat(storage, living)
     machine.set(-jump)
     machine.wait(9.999)
-    assert await storage.rescue() == []
+    assert (await storage.rescue()).workers == []
     assert await alive(storage, dead)
     machine.wait(0.001)
     assert not await alive(storage, dead)
-    [lost] = await storage.rescue()
+    [lost] = (await storage.rescue()).workers
     assert (lost.worker, lost.silent_for) == (dead.id, 30)
     assert [job.id for job in lost.jobs] == [jobs[1]]
     assert await alive(storage, living)
@@ -128,7 +128,7 @@ async def test_jobs_held_before_the_machine_booted_are_rescued_at_once(
     machine.set(-set_back)
     async with machine.storage() as after:
         assert await after.lead((await register_worker(after)).id, 10) == Leadership(True, 10)
-        [lost] = await after.rescue()
+        [lost] = (await after.rescue()).workers
         assert (lost.worker, [rescued.id for rescued in lost.jobs]) == (worker.id, [job])
         assert lost.silent_for == (0 if set_back else 65)
 
@@ -144,12 +144,12 @@ async def test_a_lease_of_an_equal_uptime_before_the_boot_is_over_within_twice_i
     machine.reboot(down=10, up=up)
     async with machine.storage() as after:
         other = await register_worker(after, lost_after=1000)
-        assert await after.rescue() == []
+        assert (await after.rescue()).workers == []
         leadership = await after.lead(other.id, 30)
         assert not leadership.leads
         assert 0 < leadership.expires_in == lived + 30 - up <= 60
         machine.wait(leadership.expires_in)
-        assert [lost.worker for lost in await after.rescue()] == [worker.id]
+        assert [lost.worker for lost in (await after.rescue()).workers] == [worker.id]
         assert (await after.lead(other.id, 30)).leads
 
 

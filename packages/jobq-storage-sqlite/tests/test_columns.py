@@ -111,4 +111,4 @@ async def test_a_damaged_worker_is_shown_and_lost_like_others(storage: SqliteQue
     shown = await storage.workers()
     assert [record.info.id for record in shown] == [worker.id, other.id]
     write(storage.path, "UPDATE jobq_worker SET beat_uptime = -(1 << 62), beat_at = 0 WHERE id = ?", worker.id.bytes)
-    assert [lost.worker for lost in await storage.rescue()] == [worker.id]
+    assert [lost.worker for lost in (await storage.rescue()).workers] == [worker.id]

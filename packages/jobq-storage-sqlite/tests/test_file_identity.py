@@ -255,6 +255,6 @@ async def test_a_copy_is_a_queue_of_its_own(storage: SqliteQueueStorage, path: P
     shutil.copy(log_of(path), log_of(copy))
     async with SqliteQueueStorage(copy) as elsewhere:
         elsewhere._uptime = lambda: float(2**40)
-        lost = await elsewhere.rescue()
+        lost = (await elsewhere.rescue()).workers
         assert [job.id for one in lost for job in one.jobs] == [claimed.id]
         assert [status.attempt for status in await storage.get_status([claimed.id]) if status] == [1]

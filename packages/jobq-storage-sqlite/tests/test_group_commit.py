@@ -98,7 +98,7 @@ async def test_a_group_that_may_have_been_committed_is_not_tried_again(
     gate = Gate(storage)
     await gate.entered.wait()
     asking = [
-        asyncio.create_task(storage.settle_and_claim(worker.id, (), Claim(("default",), 1))),
+        asyncio.create_task(storage.settle_and_claim(worker.id, (), Claim.of("default", limit=1))),
         *(asyncio.create_task(storage.add([job])) for job in jobs),
     ]
     await asyncio.sleep(0)
@@ -310,14 +310,14 @@ async def test_an_empty_claim_writes_nothing(storage: SqliteQueueStorage, path: 
     log = path.with_name("jobs.db-wal")
     size = log.stat().st_size
     for _ in range(10):
-        await storage.settle_and_claim(worker.id, (), Claim(("default",), 10))
+        await storage.settle_and_claim(worker.id, (), Claim.of("default", limit=10))
     assert log.stat().st_size == size
 
 
 async def test_the_claims_of_a_cancelled_call_are_recovered(storage: SqliteQueueStorage) -> None:
     worker = await register_worker(storage)
     job = await add_job(storage)
-    exchanging = asyncio.create_task(storage.settle_and_claim(worker.id, (), Claim(("default",), 10)))
+    exchanging = asyncio.create_task(storage.settle_and_claim(worker.id, (), Claim.of("default", limit=10)))
     await asyncio.sleep(0)
     exchanging.cancel()
     adopted: list[UUID] = [claimed.id for claimed in await storage.recover_claims(worker.id, ())]

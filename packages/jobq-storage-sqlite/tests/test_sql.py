@@ -148,7 +148,7 @@ async def test_a_round_of_work_costs_the_same_however_much_else_there_is(path: P
                 spent = {}
                 adding.add(transaction, jobs)
                 spent["add"], steps = steps, 0
-                claim = Claim(("default",), 20)
+                claim = Claim.of("default", limit=20)
                 claimed = settle_and_claim.settle_and_claim(transaction, worker.id, (), claim).claimed
                 assert len(claimed) == 20
                 spent["claim"], steps = steps, 0

@@ -92,7 +92,7 @@ async def test_a_claim_that_takes_effect_long_after_it_failed_is_found(
         late = await add(storage, quick(2), queue="late")
         me = worker.health().worker
         assert me is not None
-        assert [job.id for job in (await storage.settle_and_claim(me, (), Claim(("late",), 1))).claimed] == [late]
+        assert [job.id for job in (await storage.settle_and_claim(me, (), Claim.of("late", limit=1))).claimed] == [late]
         await endings.of(late)
         assert storage.calls["recover_claims"] > looks
 
@@ -107,7 +107,9 @@ async def test_a_job_that_this_worker_holds_and_does_not_know_is_found_though_no
         held = await add(storage, quick(1), queue="other")
         me = worker.health().worker
         assert me is not None
-        assert [job.id for job in (await storage.settle_and_claim(me, (), Claim(("other",), 1))).claimed] == [held]
+        assert [job.id for job in (await storage.settle_and_claim(me, (), Claim.of("other", limit=1))).claimed] == [
+            held
+        ]
         await endings.of(held)
     assert runs == [1]
 
@@ -129,7 +131,9 @@ async def test_a_full_worker_hands_back_what_it_holds_and_does_not_know(storage:
         unknown = await add(storage, quick(1), queue="other")
         me = worker.health().worker
         assert me is not None
-        assert [job.id for job in (await storage.settle_and_claim(me, (), Claim(("other",), 1))).claimed] == [unknown]
+        assert [job.id for job in (await storage.settle_and_claim(me, (), Claim.of("other", limit=1))).claimed] == [
+            unknown
+        ]
 
         async def waits() -> bool:
             return await state(storage, unknown) is JobState.PENDING

@@ -63,7 +63,7 @@ async def test_a_worker_that_was_taken_for_lost_stops_its_runs_and_registers_aga
         await stage.reached("started")
         before = worker.id
         clock.advance(31)
-        [lost] = await frozen.rescue()  # another worker's leader found it first
+        [lost] = (await frozen.rescue()).workers  # another worker's leader found it first
         assert lost.worker == before
         await stage.reached("stopped")
         assert (await worker.next_event(WorkerStarted)).worker == worker.id != before
@@ -312,7 +312,7 @@ async def test_jobs_that_were_given_to_a_registration_which_is_over_are_not_run(
 
         await until(claimed)
         clock.advance(30_001)
-        [lost] = await frozen.rescue()
+        [lost] = (await frozen.rescue()).workers
         assert [rescued.id for rescued in lost.jobs] == [job_id]
         own.verify()
         await until(lambda: own.may_claim and worker.id != before)

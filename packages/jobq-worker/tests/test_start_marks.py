@@ -287,7 +287,7 @@ async def test_what_a_lost_worker_never_ran_is_not_failed_and_runs_once(
             await stage.reached("started")
             claimed = [job_id for job_id in ids if await state(storage, job_id) is JobState.PROCESSING]
             clock.advance(30_001)
-            [lost] = await storage.rescue()
+            [lost] = (await storage.rescue()).workers
             worker._session.registration.verify()  # type: ignore[union-attr]
             after = {rescued.id: rescued.state for rescued in lost.jobs}
             assert after == {hanging: JobState.FAILED, **dict.fromkeys(claimed, JobState.PENDING)}

@@ -28,6 +28,7 @@ from jobq_core.storage import (
     Page,
     ProgressReport,
     QueueStorage,
+    Rescue,
     SettleAndClaimResult,
     Settlement,
     Subscription,
@@ -95,6 +96,8 @@ class Party:
             # In the order of claiming; the leases of one claim are in that order too.
             claimed = [self._note(each) for each in answer.claimed]
             return answer.settled, claimed, answer.alive
+        if isinstance(answer, Rescue):
+            return self.translate(answer.workers)
         if isinstance(answer, ClaimedJob):
             return msgspec.structs.astuple(msgspec.structs.replace(answer, lease=self.runs[answer.lease]))
         if isinstance(answer, JobRecord):

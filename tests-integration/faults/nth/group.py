@@ -59,7 +59,7 @@ async def settle_and_claim(stage: Stage) -> Any:
     return await stage.storage.settle_and_claim(
         stage.world.id("mate"),
         [ending("one", Ending.COMPLETE, result=b"1"), ending("two", Ending.COMPLETE)],
-        Claim(("b",), 1),
+        Claim.of("b", limit=1),
     )
 
 

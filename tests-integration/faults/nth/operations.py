@@ -137,7 +137,7 @@ async def settle_and_claim(stage: Stage) -> Any:
             ending("handed back", Ending.COMPLETE),
             Settlement(stage.world.id("failed"), 10**9, Ending.COMPLETE),
         ],
-        Claim(QUEUES, 100),
+        Claim.of(*QUEUES, limit=100),
     )
 
 
@@ -150,7 +150,7 @@ async def settle(stage: Stage) -> Any:
 
 async def claim(stage: Stage) -> Any:
     stage.advance_watermarks()
-    return await stage.storage.settle_and_claim(stage.world.id("mate"), (), Claim(QUEUES, 100))
+    return await stage.storage.settle_and_claim(stage.world.id("mate"), (), Claim.of(*QUEUES, limit=100))
 
 
 async def mark_started(stage: Stage) -> Any:

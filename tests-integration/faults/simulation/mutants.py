@@ -16,7 +16,7 @@ from jobq_core.memory.store import Store
 from jobq_core.memory.workers import MemoryHeartbeat
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.states import JobState
-from jobq_core.storage import Added, Change, Claim, ClaimedJob, Heartbeat, LostWorker, NewJob, Promotion, Settlement
+from jobq_core.storage import Added, Change, Claim, ClaimedJob, Heartbeat, NewJob, Promotion, Rescue, Settlement
 from jobq_worker.registration import Registration
 
 StorageType = Callable[..., MemoryQueueStorage]
@@ -65,7 +65,7 @@ def claims_twice() -> Generator[StorageType, None, None]:
 
 
 class RescuesTheLiving(MemoryQueueStorage):
-    async def rescue(self) -> list[LostWorker]:
+    async def rescue(self) -> Rescue:
         now = self._store.clock.steady()
         for worker in self._store.workers.values():
             if worker.lost_at - worker.lost_after // 2 <= now:
@@ -84,11 +84,12 @@ class RemembersTheLost(MemoryQueueStorage):
         super().__init__(name, clock=clock)
         self.lost: dict[UUID, WorkerRow] = {}
 
-    async def rescue(self) -> list[LostWorker]:
+    async def rescue(self) -> Rescue:
         before = dict(self._store.workers)
-        lost = await super().rescue()
-        self.lost.update({each.worker: before[each.worker] for each in lost if each.worker in before})
-        return lost
+        found = await super().rescue()
+        lost = [each.worker for each in found.workers if each.worker in before]
+        self.lost.update({worker: before[worker] for worker in lost})
+        return found
 
     def heartbeat(self, worker: WorkerInfo) -> Heartbeat:
         return RevivingHeartbeat(self._store, worker.id, self.lost)
@@ -120,12 +121,12 @@ def lets_the_lost_claim() -> Generator[StorageType, None, None]:
 
 
 class ForgetsToRescue(MemoryQueueStorage):
-    async def rescue(self) -> list[LostWorker]:
+    async def rescue(self) -> Rescue:
         now = self._store.clock.steady()
         for key, worker in list(self._store.workers.items()):
             if worker.lost_at <= now:
                 del self._store.workers[key]
-        return []
+        return Rescue([])
 
 
 @contextmanager

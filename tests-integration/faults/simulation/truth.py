@@ -173,7 +173,7 @@ class Truth:
         elif name == "deregister":
             self._alive.pop(args[0], None)
         elif name == "rescue":
-            for lost in answer:
+            for lost in answer.workers:
                 self._alive.pop(lost.worker, None)
                 self._world.note(self.asking, "rescues %s: %s", lost.worker, [each.state for each in lost.jobs])
         elif name == "settle_and_claim":

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any, assert_type
 
 from jobq_client import JobHandle, JobQueueClient
-from jobq_core import ConcurrencyLimiter, ErrorRecord, Job, JobFailed, JobRecord, JobStarted, Retention, job
+from jobq_core import ConcurrencyLimiter, ErrorRecord, Job, JobFailed, JobRecord, JobStarted, JobSummary, Retention, job
 from jobq_server import JobQueue, JobQueueServer, PoolStats, QueueMode, ServerStats
 
 
@@ -56,7 +56,7 @@ async def use() -> None:
     assert_type(queue.server, JobQueueServer)
     assert_type(await queue.stats(), ServerStats)
     assert_type(await queue.output_for(length(text="a")), int | None)
-    assert_type(await queue.peek(3), list[JobRecord])
+    assert_type(await queue.peek(3), list[JobSummary])
     await queue.start(QueueMode.CLIENT)
     await queue.restart(timeout=timedelta(seconds=5))
     await queue.start(mode=3)  # E: a mode has a name

@@ -15,7 +15,7 @@ from jobq_client.results import result_of
 from jobq_core.checks import check_list, is_one_of
 from jobq_core.errors import ConfigurationError
 from jobq_core.job import Job, JobFunction, check_name, definition_of
-from jobq_core.records import JobRecord
+from jobq_core.records import JobRecord, JobSummary
 from jobq_core.reprs import short_repr
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter, Page
@@ -78,7 +78,7 @@ class Querying(ClientBase):
         tag: str | Iterable[str] = (),
         run_id: str | None = None,
         page_size: int = 100,
-    ) -> AsyncGenerator[JobRecord, None]:
+    ) -> AsyncGenerator[JobSummary, None]:
         """Iterate over all jobs that match, newest first, as `find` does. page_size: jobs per query (1 to 1000)."""
         states, kinds, tags = _states(state), _kinds(kind), _tags(tag)
         after: UUID | None = None
@@ -92,7 +92,7 @@ class Querying(ClientBase):
                 return
             after = page.cursor
 
-    async def peek(self, n: int = 1, *, queue: str | None = None) -> list[JobRecord]:
+    async def peek(self, n: int = 1, *, queue: str | None = None) -> list[JobSummary]:
         """Return the next jobs of a queue (default: the client's own): PENDING, by priority, then oldest first.
 
         n: maximum number of jobs, 1 to 1000. A job that was retried, enabled or handed back is claimed later than its
@@ -101,7 +101,7 @@ class Querying(ClientBase):
         _check_limit(n, "n")
         pending = self.find_all(state=JobState.PENDING, queue=self._queue_or_own(queue), page_size=MAX_PAGE)
         # Newest first, so that a heap of n jobs is all that is kept.
-        first: list[tuple[int, int, JobRecord]] = []
+        first: list[tuple[int, int, JobSummary]] = []
         async for record in pending:
             entry = (record.priority, -record.id.int, record)
             if len(first) < n:

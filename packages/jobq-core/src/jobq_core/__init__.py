@@ -20,9 +20,12 @@ from jobq_core.errors import (
     PermanentJobError,
     RetryableJobError,
     SchemaError,
+    Snooze,
     StorageError,
     StorageReadOnlyError,
     StorageUnavailableError,
+    UnfitArgumentsError,
+    UniqueKeyBusyError,
     WaitTimeoutError,
     WorkerLostError,
 )
@@ -59,13 +62,22 @@ from jobq_core.limiters import (
     NullLimiter,
     RateLimiter,
 )
-from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress, WorkerInfo, WorkerRecord, WorkerStats
+from jobq_core.records import (
+    AttemptRecord,
+    ErrorRecord,
+    JobRecord,
+    JobSummary,
+    Progress,
+    WorkerInfo,
+    WorkerRecord,
+    WorkerStats,
+)
 from jobq_core.registry import Registry
 from jobq_core.retry import Backoff, RetryPolicy
 from jobq_core.secret import Secret
 from jobq_core.signatures import UntypedArgumentWarning
 from jobq_core.states import JobState, StopRequest
-from jobq_core.storage import Page, QueueStorage, RescuedJob, Retention
+from jobq_core.storage import Page, QueueOptions, QueueRecord, QueueStorage, RescuedJob, Retention, StatisticsRecord
 from jobq_core.urls import open_storage
 
 __all__ = [
@@ -107,6 +119,7 @@ __all__ = [
     "JobStarted",
     "JobState",
     "JobStateError",
+    "JobSummary",
     "JobTimeoutError",
     "LeaseLostError",
     "Limiter",
@@ -114,6 +127,8 @@ __all__ = [
     "Page",
     "PermanentJobError",
     "Progress",
+    "QueueOptions",
+    "QueueRecord",
     "QueueStorage",
     "RateLimiter",
     "Registry",
@@ -125,11 +140,15 @@ __all__ = [
     "SchemaError",
     "Seconds",
     "Secret",
+    "Snooze",
+    "StatisticsRecord",
     "StatsUpdated",
     "StopRequest",
     "StorageError",
     "StorageReadOnlyError",
     "StorageUnavailableError",
+    "UnfitArgumentsError",
+    "UniqueKeyBusyError",
     "UntypedArgumentWarning",
     "WaitTimeoutError",
     "WorkerEvent",

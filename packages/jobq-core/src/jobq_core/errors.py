@@ -4,14 +4,17 @@ JobQueueError
 ├── JobError                        how a job ended, or what a handler raises to end it
 │   ├── RetryableJobError           run again, at a time that the handler chooses
 │   ├── PermanentJobError           do not run again
+│   ├── Snooze                      run again later; this run does not count
 │   ├── AbortSignalJobError         stopped on request
 │   ├── JobDisabledError            kept back until it is enabled
 │   ├── JobTimeoutError             one run took longer than its timeout
 │   ├── JobDeadlineError            not finished by its deadline
 │   ├── WorkerLostError             its worker missed its heartbeat
+│   ├── UnfitArgumentsError         its arguments do not fit this process's declaration
 │   └── JobNotFoundError            no such job, or no longer
 ├── InvalidJobError (ValueError)    refused on entry; nothing was stored
 ├── ConfigurationError (ValueError) an option, a URL or a declaration that cannot work
+├── UniqueKeyBusyError              an open transaction of another session holds the unique key
 ├── JobStateError                   not possible in the state of the job
 ├── LeaseLostError                  the job belongs to another worker now
 ├── WaitTimeoutError (TimeoutError) the time limit of a wait passed; the job goes on
@@ -88,6 +91,20 @@ class PermanentJobError(JobError):
     """Fail the job at once, even if attempts are left."""
 
 
+class Snooze(JobError):  # noqa: N818 - it is no error: the handler asks to be run later
+    """Run the job again after `delay`; this run does not count as an attempt.
+
+    delay: seconds or a timedelta, from 0 to 100 years; the attribute holds seconds. Raises ValueError out of range.
+    """
+
+    def __init__(self, delay: float | timedelta) -> None:
+        super().__init__(f"run again in {delay}")
+        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+        if not _is_delay(seconds):
+            raise ValueError(f"Snooze: delay must be 0 seconds or more, and at most 100 years, not {short_repr(delay)}")
+        self.delay = seconds
+
+
 class AbortSignalJobError(JobError):
     """The job was asked to stop, and stopped."""
 
@@ -108,6 +125,10 @@ class WorkerLostError(JobError):
     """The worker that ran the job missed its heartbeat."""
 
 
+class UnfitArgumentsError(JobError):
+    """The stored arguments of the job do not fit this process's declaration of its kind."""
+
+
 class JobNotFoundError(JobError):
     """No job has this id: it was never added, was deleted, or was pruned after its retention."""
 
@@ -118,6 +139,11 @@ class InvalidJobError(JobQueueError, ValueError):
 
 class ConfigurationError(JobQueueError, ValueError):
     """An option, a URL or a declaration that cannot work."""
+
+
+class UniqueKeyBusyError(JobQueueError):
+    """An open transaction of another session holds the unique key of a job. The message names the key and, where the
+    storage knows it, the session. The job was not stored; the same call may succeed later."""
 
 
 class JobStateError(JobQueueError):

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct, field
 
 from jobq_core.encoding import decode
-from jobq_core.errors import WorkerLostError
+from jobq_core.errors import JobDeadlineError, WorkerLostError
 from jobq_core.secret import show_without
 from jobq_core.states import JobState, StopRequest, is_finished
 
@@ -34,6 +34,11 @@ def worker_lost(worker: UUID | None, name: str) -> ErrorRecord:
     return ErrorRecord(type=type_name(WorkerLostError), message=f"worker{shown} ({worker}) missed its heartbeat")
 
 
+def deadline_passed() -> ErrorRecord:
+    """Return the error of a job whose deadline passed before it could start."""
+    return ErrorRecord(type=type_name(JobDeadlineError), message="its deadline passed before it could start")
+
+
 class Progress(Struct, frozen=True, kw_only=True):
     """The progress of a running job: percent from 0 to 100, a line of text, and details of any JSON type."""
 
@@ -53,18 +58,21 @@ class AttemptRecord(Struct, frozen=True, kw_only=True):
     error: ErrorRecord
 
 
-class JobRecord(Struct, frozen=True, kw_only=True):
-    """The full record of one job, with a field for each stored value. Times are aware datetimes of the storage's clock.
+class JobSummary(Struct, frozen=True, kw_only=True):
+    """A job without its payloads, as `find` returns it. Times are aware datetimes of the storage's clock.
 
-    arguments_json and result_json are the JSON as stored; `arguments` and `result` are the same, decoded.
     attempt: the number of runs since the job was added or last retried by hand.
-    attempts: the runs that did not complete, oldest first.
-    run_at: when a SCHEDULED or BLOCKED job becomes PENDING.
-    reason: why the job is kept back: 'delayed' (SCHEDULED by its `run_at`), 'backoff' (SCHEDULED by a retry),
-        'released' or the worker's own reason, such as 'unknown kind' (BLOCKED), 'disabled'; or how it ended: 'aborted',
-        'worker lost'. None for all other jobs.
+    run_at: when a SCHEDULED or BLOCKED job becomes PENDING; None if it waits for no time.
+    reason: why the job is kept back: 'delayed' (SCHEDULED by its `run_at`), 'backoff' (SCHEDULED by a retry), 'snoozed'
+        (SCHEDULED by its handler), 'gated', 'unknown kind', 'arguments do not fit', 'released' or the worker's own
+        reason (BLOCKED), 'disabled'; or how it ended: 'aborted', 'worker lost'. None for all other jobs.
     stop_request: what a PROCESSING job was asked to do.
     worker, lease, started_at: of the present run, or of the last one.
+    since: when the job came to its present state; None where it is not known.
+    gated: whether the job waits to be admitted each time that it would become PENDING.
+    followed: whether the end of the job is kept for others that wait for it.
+    progress: without its details in a summary.
+    error: without its traceback in a summary.
     """
 
     id: UUID
@@ -72,7 +80,6 @@ class JobRecord(Struct, frozen=True, kw_only=True):
     queue: str
     state: JobState
     priority: int
-    arguments_json: bytes
     created_at: datetime
     run_at: datetime | None = None
     deadline: datetime | None = None
@@ -88,13 +95,38 @@ class JobRecord(Struct, frozen=True, kw_only=True):
     lease: int | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    since: datetime | None = None
+    gated: bool = False
+    followed: bool = False
     progress: Progress = field(default_factory=Progress)
-    result_json: bytes | None = None
     error: ErrorRecord | None = None
+
+    @property
+    def aborting(self) -> bool:
+        """Whether the job is PROCESSING and was asked to abort."""
+        return self.state is JobState.PROCESSING and self.stop_request is StopRequest.ABORT
+
+    @property
+    def finished(self) -> bool:
+        """Whether the job is COMPLETED, FAILED or ABORTED."""
+        return is_finished(self.state)
+
+
+class JobRecord(JobSummary, frozen=True, kw_only=True):
+    """The full record of one job, with a field for each stored value; the others are those of JobSummary.
+
+    arguments_json, result_json and meta_json are the JSON as stored; `arguments`, `result` and `meta` are the same,
+    decoded.
+    attempts: the runs that did not complete, oldest first.
+    """
+
+    arguments_json: bytes
+    result_json: bytes | None = None
+    meta_json: bytes | None = None
     attempts: tuple[AttemptRecord, ...] = ()
 
     def __repr__(self) -> str:
-        return show_without(self, "arguments_json", "result_json")
+        return show_without(self, "arguments_json", "result_json", "meta_json")
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -108,14 +140,9 @@ class JobRecord(Struct, frozen=True, kw_only=True):
         return None if self.result_json is None else decode(self.result_json)
 
     @property
-    def aborting(self) -> bool:
-        """Whether the job is PROCESSING and was asked to abort."""
-        return self.state is JobState.PROCESSING and self.stop_request is StopRequest.ABORT
-
-    @property
-    def finished(self) -> bool:
-        """Whether the job is COMPLETED, FAILED or ABORTED."""
-        return is_finished(self.state)
+    def meta(self) -> dict[str, Any]:
+        """The headers that travel with the job, as plain JSON values; empty if it has none."""
+        return {} if self.meta_json is None else decode(self.meta_json)
 
 
 class WorkerStats(Struct, frozen=True, kw_only=True):

@@ -30,21 +30,21 @@ class JobState(StrEnum):
 S = JobState
 
 WAITING: Final = frozenset({S.SCHEDULED, S.BLOCKED, S.DISABLED})
-"""The states of jobs that are kept back: by a time, by a missing worker, by an operator."""
+"""The states of jobs that are kept back: by a time; by a gate or a missing worker; by an operator."""
 
 FINISHED: Final = frozenset({S.COMPLETED, S.FAILED, S.ABORTED})
 """The final states; the FAILED jobs are the dead-letter queue."""
 
 TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = MappingProxyType(
     {
-        S.SCHEDULED: frozenset({S.PENDING, S.DISABLED, S.ABORTED}),
-        S.BLOCKED: frozenset({S.PENDING, S.DISABLED, S.ABORTED}),
-        S.DISABLED: frozenset({S.PENDING, S.SCHEDULED, S.ABORTED}),
-        S.PENDING: frozenset({S.PROCESSING, S.DISABLED, S.ABORTED}),
+        S.SCHEDULED: frozenset({S.PENDING, S.BLOCKED, S.DISABLED, S.FAILED, S.ABORTED}),
+        S.BLOCKED: frozenset({S.PENDING, S.DISABLED, S.FAILED, S.ABORTED}),
+        S.DISABLED: frozenset({S.PENDING, S.SCHEDULED, S.BLOCKED, S.ABORTED}),
+        S.PENDING: frozenset({S.PROCESSING, S.DISABLED, S.FAILED, S.ABORTED}),
         S.PROCESSING: frozenset({S.COMPLETED, S.FAILED, S.ABORTED, S.SCHEDULED, S.BLOCKED, S.DISABLED, S.PENDING}),
         S.COMPLETED: frozenset(),
-        S.FAILED: frozenset({S.PENDING}),
-        S.ABORTED: frozenset({S.PENDING}),
+        S.FAILED: frozenset({S.PENDING, S.BLOCKED}),
+        S.ABORTED: frozenset({S.PENDING, S.BLOCKED}),
     }
 )
 """The states that a job may go to, by its present state."""
@@ -77,6 +77,10 @@ class Ending(StrEnum):
     DISABLE = "disable"
     RELEASE = "release"
     """Hand the job back as if it had not been claimed. The attempt does not count."""
+    SNOOZE = "snooze"
+    """Run the job again later. The attempt does not count."""
+    SUSPEND = "suspend"
+    """Keep the job back, BLOCKED without a time, until a worker can take it. The attempt does not count."""
 
 
 def state_after(ending: Ending, *, request: StopRequest | None, waits: bool) -> JobState:
@@ -84,7 +88,7 @@ def state_after(ending: Ending, *, request: StopRequest | None, waits: bool) -> 
 
     request: what the job was asked to do during the run. A completion or an abort that happened stands; a job that was
         asked to stop is never put back to run.
-    waits: whether a RETRY or RELEASE names a time in the future.
+    waits: whether a RETRY, SNOOZE or RELEASE names a time in the future.
     """
     if ending is Ending.COMPLETE:
         return S.COMPLETED
@@ -96,6 +100,8 @@ def state_after(ending: Ending, *, request: StopRequest | None, waits: bool) -> 
         return S.FAILED
     if request is StopRequest.ABORT:
         return S.ABORTED
-    if ending is Ending.RETRY:
+    if ending is Ending.SUSPEND:
+        return S.BLOCKED
+    if ending is Ending.RETRY or ending is Ending.SNOOZE:
         return S.SCHEDULED if waits else S.PENDING
     return S.BLOCKED if waits else S.PENDING

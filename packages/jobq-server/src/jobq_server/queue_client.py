@@ -10,7 +10,7 @@ from jobq_client import JobHandle, JobKey
 from jobq_core.adding import AddOptions
 from jobq_core.checks import Seconds
 from jobq_core.job import Job
-from jobq_core.records import JobRecord, Progress
+from jobq_core.records import JobRecord, JobSummary, Progress
 from jobq_core.states import JobState
 from jobq_core.storage import Page
 from jobq_server.queue_parts import QueueParts
@@ -75,7 +75,7 @@ class QueueClient(QueueParts):
             state=state, queue=self._name, kind=kind, tag=tag, run_id=run_id, after=after, limit=limit
         )
 
-    async def peek(self, n: int = 1) -> list[JobRecord]:
+    async def peek(self, n: int = 1) -> list[JobSummary]:
         """Return the next `n` jobs of this queue: PENDING, by priority, then oldest first: `JobQueueClient.peek`."""
         return await self.client.peek(n)
 

@@ -11,7 +11,7 @@ Two operations do not deadlock, as every statement locks rows in one order: `wai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -95,7 +95,7 @@ class Control(Facet, OperatorStorage):
             left = [job_id for job_id in left if job_id not in changes]
         return changes
 
-    async def abort_run(self, run_id: str) -> list[Change]:
+    async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> list[Change]:
         topics: set[str] = set()
 
         async def work(transaction: Transaction) -> list[Change]:
@@ -109,7 +109,7 @@ class Control(Facet, OperatorStorage):
         self._engine.notifier.notify(topics)
         return [change for change in changes if change.before not in FINISHED and change.before is not None]
 
-    async def clear(self, queue: str) -> int:
+    async def clear(self, queue: str, *, on_progress: Callable[[int], object] | None = None) -> int:
         # Jobs that are added meanwhile are kept.
         topics: set[str] = set()
 

@@ -17,6 +17,7 @@ from jobq_core.storage import (
     Leadership,
     LostWorker,
     Promotion,
+    Rescue,
     RescuedJob,
     Retention,
     queue_topic,
@@ -52,7 +53,7 @@ class Maintenance(Facet, KeeperStorage):
         self._engine.notifier.notify([queue_topic(queue) for queue, _ in rows])
         return Promotion(promoted, next_in)
 
-    async def rescue(self) -> list[LostWorker]:
+    async def rescue(self) -> Rescue:
         # Also finds the jobs that claims skipped.
         rows, swept, _ = await self._engine.fetch_all(
             ("rescue", (_LOST, _SILENT)), ("sweep", ()), ("forget_skipped", ())
@@ -68,10 +69,12 @@ class Maintenance(Facet, KeeperStorage):
             topics.add(REQUEST_TOPIC)
             topics.add(queue_topic(queue) if after is JobState.PENDING else FINISHED_TOPIC)
         self._engine.notifier.notify(topics)
-        return [
-            LostWorker(worker=worker, name=name, silent_for=silent_for, jobs=jobs)
-            for worker, (name, silent_for, jobs) in lost.items()
-        ]
+        return Rescue(
+            [
+                LostWorker(worker=worker, name=name, silent_for=silent_for, jobs=jobs)
+                for worker, (name, silent_for, jobs) in lost.items()
+            ]
+        )
 
     async def set_retention(self, retention: Mapping[str, Retention]) -> None:
         if not retention:

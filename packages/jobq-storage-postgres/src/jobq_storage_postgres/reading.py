@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from jobq_core.encoding import decode, decode_or_show
-from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress
+from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, JobSummary, Progress
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import JobFilter, JobStatus, Page, ReaderStorage
 from jobq_core.timestamps import to_datetime
@@ -42,7 +42,7 @@ class Reading(Facet, ReaderStorage):
         else:
             name = "find_state" if states else "find"
         rows = await self._engine.fetch(name, *params)
-        jobs = [record_of(row) for row in rows[:limit]]
+        jobs: list[JobSummary] = [record_of(row) for row in rows[:limit]]
         return Page(jobs, jobs[-1].id if jobs and len(rows) > limit else None)
 
     async def counts(self, queue: str | None = None) -> Mapping[str, Mapping[JobState, int]]:

@@ -38,7 +38,7 @@ class SettleAndClaim(Facet, WorkerStorage):
         self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None
     ) -> SettleAndClaimResult:
         engine, statements = self._engine, self._engine.statements
-        if claim is not None and (claim.limit <= 0 or not claim.queues):
+        if claim is not None and (claim.limit <= 0 or not claim.lines):
             claim = None
         batch = _Batch(settlements)
         steps: list[Step] = []
@@ -81,7 +81,8 @@ class SettleAndClaim(Facet, WorkerStorage):
             await self._look_up(batch)
         if alive and claim is not None:
             engine.watermarks.note_claimed(claim.queues, len(claimed))
-        return SettleAndClaimResult([batch.states.get((s.id, s.lease)) for s in settlements], claimed, alive)
+        states = [batch.states.get((s.id, s.lease)) for s in settlements]
+        return SettleAndClaimResult(states, claimed, alive, picked=len(claimed))
 
     async def _look_up(self, batch: _Batch) -> None:
         """Find the states that the same settlements led to, where they were sent twice at the same time."""

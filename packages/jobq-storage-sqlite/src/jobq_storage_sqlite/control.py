@@ -23,7 +23,7 @@ class Control(StorageOnFile, OperatorStorage):
     async def abort(self, ids: Sequence[UUID]) -> list[Change]:
         return await self._change(ids, abort)
 
-    async def abort_run(self, run_id: str) -> list[Change]:
+    async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> list[Change]:
         return await self._write(partial(abort_run, run_id=run_id))
 
     async def retry(self, ids: Sequence[UUID]) -> list[Change]:
@@ -38,7 +38,7 @@ class Control(StorageOnFile, OperatorStorage):
     async def delete(self, ids: Sequence[UUID]) -> list[Change]:
         return await self._change(ids, delete)
 
-    async def clear(self, queue: str) -> int:
+    async def clear(self, queue: str, *, on_progress: Callable[[int], object] | None = None) -> int:
         return await self._write(partial(clear, queue=queue))
 
     async def _change(self, ids: Sequence[UUID], act: Act) -> list[Change]:

@@ -16,6 +16,7 @@ from jobq_core.storage import (
     Leadership,
     LostWorker,
     Promotion,
+    Rescue,
     RescuedJob,
     Retention,
     queue_topic,
@@ -41,7 +42,7 @@ class Maintenance(StorageOnFile, KeeperStorage):
     async def promote(self, limit: int = 1000) -> Promotion:
         return await self._write(partial(promote, limit=limit))
 
-    async def rescue(self) -> list[LostWorker]:
+    async def rescue(self) -> Rescue:
         return await self._write(rescue)
 
     async def set_retention(self, retention: Mapping[str, Retention]) -> None:
@@ -73,7 +74,7 @@ def promote(transaction: Transaction, limit: int) -> Promotion:
     return Promotion(len(rows), None if next_at is None else max(next_at - transaction.now, 0) / SECOND)
 
 
-def rescue(transaction: Transaction) -> list[LostWorker]:
+def rescue(transaction: Transaction) -> Rescue:
     """Remove lost workers and rescue their jobs."""
     found: dict[bytes, tuple[str, float, list[RescuedJob]]] = {
         worker: (name, _silence(transaction, beat_at, beat_uptime), [])
@@ -85,10 +86,12 @@ def rescue(transaction: Transaction) -> list[LostWorker]:
         worker = row[3]
         name, _, jobs = found.setdefault(worker, ("", 0.0, []))
         jobs.append(_take_back(transaction, name, *row))
-    return [
-        LostWorker(worker=to_id(worker), name=name, silent_for=silent_for, jobs=jobs)
-        for worker, (name, silent_for, jobs) in found.items()
-    ]
+    return Rescue(
+        [
+            LostWorker(worker=to_id(worker), name=name, silent_for=silent_for, jobs=jobs)
+            for worker, (name, silent_for, jobs) in found.items()
+        ]
+    )
 
 
 def _silence(transaction: Transaction, beat_at: int, beat_uptime: int) -> float:

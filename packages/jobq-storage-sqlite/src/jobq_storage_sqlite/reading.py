@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from jobq_core.records import JobRecord, WorkerRecord
+from jobq_core.records import JobRecord, JobSummary, WorkerRecord
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter, JobStatus, Page, ReaderStorage
 from jobq_storage_sqlite.columns import from_ids, to_array
@@ -55,7 +55,7 @@ class Reading(StorageOnFile, ReaderStorage):
             run_id=filter.run_id,
             limit=max(limit, 0) + 1,  # one more shows whether there is a next page
         )
-        jobs = [to_record(row) for row in rows[:limit]]
+        jobs: list[JobSummary] = [to_record(row) for row in rows[:limit]]
         return Page(jobs, jobs[-1].id if jobs and len(rows) > limit else None)
 
     async def _are_few(self, states: str) -> bool:

@@ -68,7 +68,7 @@ def settle_and_claim(
     settled = settle(transaction, settlements)
     alive = transaction.one("is_worker_alive", transaction.uptime, worker.bytes) is not None
     claimed = _claim(transaction, worker, claim) if alive and claim is not None else []
-    return SettleAndClaimResult(settled, claimed, alive)
+    return SettleAndClaimResult(settled, claimed, alive, picked=len(claimed))
 
 
 def settle(transaction: Transaction, settlements: Sequence[Settlement]) -> list[JobState | None]:

@@ -24,7 +24,7 @@ async def main(path: str, count: int) -> None:
         adding = [asyncio.create_task(storage.add([new_job() for _ in range(10)])) for _ in range(count // 10)]
         settlements: list[Settlement] = []
         while True:
-            exchange = await storage.settle_and_claim(worker.id, settlements, Claim(("default",), 7))
+            exchange = await storage.settle_and_claim(worker.id, settlements, Claim.of("default", limit=7))
             ran += [str(settlement.id) for settlement in settlements]
             assert all(exchange.settled), exchange.settled
             settlements = [Settlement(job.id, job.lease, Ending.COMPLETE, b"null") for job in exchange.claimed]

@@ -279,4 +279,4 @@ class Fetcher:
             if not wanted:
                 return None
         self._queues.rotate(-1)
-        return Claim(tuple(self._queues), wanted)
+        return Claim.of(*self._queues, limit=wanted)

@@ -141,7 +141,7 @@ class Maintenance:
     async def _rescue(self) -> float:
         # A worker whose own leases have run out hands its jobs back first: rescuing them would cost them an attempt.
         if not self._registration.expire():
-            self._report_lost(await self._storage.rescue())
+            self._report_lost((await self._storage.rescue()).workers)
         return self.rescue.interval
 
     async def _prune(self) -> float:

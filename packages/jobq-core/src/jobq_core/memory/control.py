@@ -18,7 +18,7 @@ class Control(MemoryTransactions, OperatorStorage):
     async def abort(self, ids: Sequence[UUID]) -> list[Change]:
         return self._change(ids, _abort_one)
 
-    async def abort_run(self, run_id: str) -> list[Change]:
+    async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> list[Change]:
         with self._transaction() as store:
             now = store.clock.now()
             rows = [row for row in store.jobs.values() if row.job.run_id == run_id and row.state not in FINISHED]
@@ -36,7 +36,7 @@ class Control(MemoryTransactions, OperatorStorage):
     async def delete(self, ids: Sequence[UUID]) -> list[Change]:
         return self._change(ids, _delete_one)
 
-    async def clear(self, queue: str) -> int:
+    async def clear(self, queue: str, *, on_progress: Callable[[int], object] | None = None) -> int:
         with self._transaction() as store:
             rows = [row for row in store.jobs.values() if row.job.queue == queue]
             for row in rows:

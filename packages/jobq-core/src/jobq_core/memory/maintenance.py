@@ -16,6 +16,7 @@ from jobq_core.storage import (
     Leadership,
     LostWorker,
     Promotion,
+    Rescue,
     RescuedJob,
     Retention,
 )
@@ -52,7 +53,7 @@ class Maintenance(MemoryTransactions, KeeperStorage):
                 promoted += 1
             return Promotion(promoted, None)
 
-    async def rescue(self) -> list[LostWorker]:
+    async def rescue(self) -> Rescue:
         with self._transaction() as store:
             now, steady = store.clock.now(), store.clock.steady()
             lost = {key: worker for key, worker in store.workers.items() if worker.lost_at <= steady}
@@ -63,7 +64,7 @@ class Maintenance(MemoryTransactions, KeeperStorage):
                 assert row.worker is not None
                 if row.worker not in store.workers:
                     rescued.setdefault(row.worker, []).append(_take_back(store, row, lost.get(row.worker), now))
-            return [_lost_worker(key, lost.get(key), steady, jobs) for key, jobs in rescued.items()]
+            return Rescue([_lost_worker(key, lost.get(key), steady, jobs) for key, jobs in rescued.items()])
 
     async def set_retention(self, retention: Mapping[str, Retention]) -> None:
         with self._transaction() as store:

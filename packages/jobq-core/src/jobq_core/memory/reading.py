@@ -8,7 +8,7 @@ from uuid import UUID
 
 from jobq_core.memory.rows import Row, copy_stats
 from jobq_core.memory.transaction import MemoryTransactions
-from jobq_core.records import JobRecord, WorkerRecord
+from jobq_core.records import JobRecord, JobSummary, WorkerRecord
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter, JobStatus, Page, ReaderStorage
 from jobq_core.timestamps import to_datetime
@@ -27,7 +27,7 @@ class Reading(MemoryTransactions, ReaderStorage):
             matching = (row for row in older if _matches(row, filter))
             # One more than the limit shows whether there is a next page.
             rows = heapq.nlargest(limit + 1, matching, key=lambda row: row.job.id.int)
-            jobs = [row.record() for row in rows[:limit]]
+            jobs: list[JobSummary] = [row.record() for row in rows[:limit]]
             return Page(jobs, jobs[-1].id if jobs and len(rows) > limit else None)
 
     async def counts(self, queue: str | None = None) -> Mapping[str, Mapping[JobState, int]]:

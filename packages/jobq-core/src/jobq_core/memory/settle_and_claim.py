@@ -23,7 +23,7 @@ class SettleAndClaim(MemoryTransactions, WorkerStorage):
             settled = _settle(store, settlements)
             alive = store.is_alive(worker)
             claimed = _claim(store, worker, claim) if alive and claim is not None else []
-            return SettleAndClaimResult(settled, claimed, alive)
+            return SettleAndClaimResult(settled, claimed, alive, picked=len(claimed))
 
 
 def _settle(store: Store, settlements: Sequence[Settlement]) -> list[JobState | None]:

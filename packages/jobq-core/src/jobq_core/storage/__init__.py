@@ -34,7 +34,16 @@ it would be most of what the garbage collector visits.
 """
 
 from jobq_core.storage.heartbeat import Heartbeat
-from jobq_core.storage.keeper import KeeperStorage, Leadership, LostWorker, Promotion, RescuedJob, Retention
+from jobq_core.storage.keeper import (
+    EndedJob,
+    Expired,
+    KeeperStorage,
+    Leadership,
+    LostWorker,
+    Promotion,
+    Rescue,
+    RescuedJob,
+)
 from jobq_core.storage.notifications import (
     FINISHED_TOPIC,
     PROGRESS_TOPIC,
@@ -42,40 +51,54 @@ from jobq_core.storage.notifications import (
     WAITING_TOPIC,
     NotificationStorage,
     Subscription,
+    blocked_topic,
     queue_topic,
 )
 from jobq_core.storage.operator import Change, OperatorStorage
 from jobq_core.storage.producer import Added, NewJob, ProducerStorage
+from jobq_core.storage.queue_options import QueueOptions, QueueOwner, QueueRecord, Retention
 from jobq_core.storage.queue_storage import Phase, QueueStorage
 from jobq_core.storage.reader import JobFilter, JobStatus, Page, ReaderStorage
-from jobq_core.storage.worker import (
+from jobq_core.storage.statistics import Histogram, StatisticsRecord, bucket_end, bucket_of, quantile
+from jobq_core.storage.worker import WorkerStorage
+from jobq_core.storage.worker_values import (
+    GATED,
+    REFUSED_LIMIT,
+    UNFIT_ARGUMENTS,
     UNKNOWN_KIND,
     Claim,
     ClaimedJob,
     LeaseStatus,
+    Line,
     ProgressReport,
     SettleAndClaimResult,
     Settlement,
-    WorkerStorage,
 )
 from jobq_core.timestamps import When
 
 __all__ = [
     "FINISHED_TOPIC",
+    "GATED",
     "PROGRESS_TOPIC",
+    "REFUSED_LIMIT",
     "REQUEST_TOPIC",
+    "UNFIT_ARGUMENTS",
     "UNKNOWN_KIND",
     "WAITING_TOPIC",
     "Added",
     "Change",
     "Claim",
     "ClaimedJob",
+    "EndedJob",
+    "Expired",
     "Heartbeat",
+    "Histogram",
     "JobFilter",
     "JobStatus",
     "KeeperStorage",
     "Leadership",
     "LeaseStatus",
+    "Line",
     "LostWorker",
     "NewJob",
     "NotificationStorage",
@@ -85,14 +108,23 @@ __all__ = [
     "ProducerStorage",
     "ProgressReport",
     "Promotion",
+    "QueueOptions",
+    "QueueOwner",
+    "QueueRecord",
     "QueueStorage",
     "ReaderStorage",
+    "Rescue",
     "RescuedJob",
     "Retention",
     "SettleAndClaimResult",
     "Settlement",
+    "StatisticsRecord",
     "Subscription",
     "When",
     "WorkerStorage",
+    "blocked_topic",
+    "bucket_end",
+    "bucket_of",
+    "quantile",
     "queue_topic",
 ]

@@ -3,55 +3,14 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
-import attrs
 from msgspec import Struct
 
-from jobq_core.checks import Seconds, is_number, to_seconds
-from jobq_core.errors import CENTURY, ConfigurationError
-from jobq_core.reprs import short_repr
 from jobq_core.states import JobState
-
-
-# Converters; mypy takes the types of their parameters for those of the class.
-def _completed(value: Seconds | None) -> float | None:
-    return _kept(value, "completed")
-
-
-def _failed(value: Seconds | None) -> float | None:
-    return _kept(value, "failed")
-
-
-def _aborted(value: Seconds | None) -> float | None:
-    return _kept(value, "aborted")
-
-
-def _kept(value: Any, name: str) -> float | None:
-    seconds = to_seconds(value)
-    if seconds is None:
-        return None
-    if not is_number(seconds) or not 0 <= seconds <= CENTURY:
-        raise ConfigurationError(
-            f"Retention: {name} must be from 0 seconds to 100 years, or None (forever), not {short_repr(value)}"
-        )
-    return float(seconds)
-
-
-@attrs.frozen(kw_only=True)
-class Retention:
-    """How long the finished jobs of a queue are kept after their end, in seconds or as a timedelta.
-
-    completed: default 1 day; failed: default 14 days; aborted: default 1 day. 0 keeps none, None keeps all forever.
-
-    The attributes hold seconds. Raises ConfigurationError for a value out of 0 to 100 years.
-    """
-
-    completed: float | None = attrs.field(default=86_400.0, converter=_completed)
-    failed: float | None = attrs.field(default=14 * 86_400.0, converter=_failed)
-    aborted: float | None = attrs.field(default=86_400.0, converter=_aborted)
+from jobq_core.storage.queue_options import Retention
 
 
 class Leadership(Struct, frozen=True):
@@ -91,6 +50,31 @@ class LostWorker(Struct, frozen=True, kw_only=True):
     jobs: list[RescuedJob]
 
 
+class Rescue(Struct, frozen=True):
+    """The lost workers that a rescue found, and in how many seconds the next registered worker could expire (None: no
+    worker is registered)."""
+
+    workers: list[LostWorker]
+    next_in: float | None = None
+
+
+class Expired(Struct, frozen=True):
+    """How many jobs failed by their deadline, and in how many seconds the next known deadline passes (None: no waiting
+    or PENDING job has one)."""
+
+    count: int
+    next_in: float | None
+
+
+class EndedJob(Struct, frozen=True):
+    """The end of a followed job: the final state that it came to (None: it was deleted), and when."""
+
+    id: UUID
+    queue: str
+    state: JobState | None
+    at: datetime
+
+
 class KeeperStorage(abc.ABC):
     """What the keeper does with a storage: the maintenance. Two workers may do it at once without harm; one does it, to
     save work."""
@@ -107,12 +91,33 @@ class KeeperStorage(abc.ABC):
     async def promote(self, limit: int = 1000) -> Promotion:
         """Make up to `limit` SCHEDULED and BLOCKED jobs whose `run_at` has come PENDING, in the order of `run_at`, and
         at the same `run_at` in the order of adding if they wait since then. DISABLED jobs stay. If `limit` jobs were
-        promoted, next_in may be 0."""
+        promoted, next_in may be 0. A gated job becomes BLOCKED with the reason GATED instead, and counts as
+        promoted. If jobs may wait unseen (behind an open transaction), next_in is at most 0.5."""
+
+    async def expire(self, limit: int = 1000) -> Expired:
+        """Make up to `limit` SCHEDULED, BLOCKED and PENDING jobs whose deadline has passed FAILED, with a
+        JobDeadlineError as their error. Their attempts stay as they are, and their unique keys become free. If `limit`
+        jobs expired, next_in may be 0."""
+        raise NotImplementedError
+
+    async def admit(self, ids: Sequence[UUID]) -> int:
+        """Make the jobs of these ids that are BLOCKED as GATED PENDING, in the given order, and return their number.
+        Other jobs are not changed. An admitted job stays gated: a later retry waits to be admitted again."""
+        raise NotImplementedError
+
+    async def resolve(self, limit: int = 1000) -> list[EndedJob]:
+        """Return up to `limit` ends of followed jobs, oldest first, and forget them. A followed job leaves one each
+        time that it becomes COMPLETED, FAILED or ABORTED, or is deleted unfinished. Of two simultaneous calls, each end
+        is in one answer."""
+        raise NotImplementedError
 
     @abc.abstractmethod
-    async def rescue(self) -> list[LostWorker]:
+    async def rescue(self) -> Rescue:
         """Remove the workers whose heartbeat expired, and rescue the jobs they held and any PROCESSING job whose worker
         is not registered.
+
+        Each worker is a transaction of its own: an error of one leaves the others rescued. Jobs and workers that
+        another transaction holds are left to the next call.
 
         A rescued job gets an AttemptRecord with a WorkerLostError and becomes: ABORTED or DISABLED if it was asked to;
         FAILED if its attempts are spent; else PENDING, at the end of the line. A job whose run had to be recorded by
@@ -129,4 +134,5 @@ class KeeperStorage(abc.ABC):
     @abc.abstractmethod
     async def prune(self, limit: int = 10_000) -> int:
         """Remove up to `limit` finished jobs, with their history, whose retention is over; return their number. Nothing
-        else removes jobs by age: with a retention of 0, a job is removed by the next prune."""
+        else removes jobs by age: with a retention of 0, a job is removed by the next prune. Statistics are folded
+        here too, and removed after 30 days."""

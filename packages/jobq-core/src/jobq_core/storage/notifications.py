@@ -18,8 +18,14 @@ WAITING_TOPIC = "waiting"
 
 
 def queue_topic(queue: str) -> str:
-    """Return the topic that is notified when a job of this queue becomes PENDING."""
+    """Return the topic that is notified when a job of this queue becomes PENDING, or the queue is no longer paused."""
     return f"queue:{queue}"
+
+
+def blocked_topic(queue: str) -> str:
+    """Return the topic that is notified when a job of this queue becomes BLOCKED as UNKNOWN_KIND or UNFIT_ARGUMENTS: a
+    worker that can take such jobs claims with its `kinds`."""
+    return f"blocked:{queue}"
 
 
 class Subscription(abc.ABC):

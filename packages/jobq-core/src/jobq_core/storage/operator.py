@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from msgspec import Struct
 
 from jobq_core.states import JobState
+from jobq_core.storage.queue_options import QueueOptions, QueueOwner
 
 
 class Change(Struct, frozen=True):
@@ -43,8 +44,13 @@ class OperatorStorage(abc.ABC):
         abort replaces a request to disable."""
 
     @abc.abstractmethod
-    async def abort_run(self, run_id: str) -> list[Change]:
-        """Abort every job added under this run, as `abort` does. Finished jobs are left out of the answer."""
+    async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> list[Change]:
+        """Abort every job added under this run, as `abort` does. Finished jobs are left out of the answer.
+
+        Works in transactions of at most 1,000 jobs each, so that other work goes on. on_progress is called after each,
+        with the number of jobs done so far. A call that raises (as on_progress may), is cancelled or killed leaves the
+        jobs of later transactions as they were, and can be repeated.
+        """
 
     @abc.abstractmethod
     async def retry(self, ids: Sequence[UUID]) -> list[Change]:
@@ -68,5 +74,15 @@ class OperatorStorage(abc.ABC):
         notified."""
 
     @abc.abstractmethod
-    async def clear(self, queue: str) -> int:
-        """Remove all jobs of a queue, in any state; return their number."""
+    async def clear(self, queue: str, *, on_progress: Callable[[int], object] | None = None) -> int:
+        """Remove all jobs of a queue, in any state; return their number. Jobs that are added meanwhile may be kept.
+        Works in transactions of at most 1,000 jobs each, as `abort_run` does."""
+
+    async def set_queue(self, queue: str, options: QueueOptions, owner: QueueOwner = "operator") -> None:
+        """Set options of a queue, from now on; options that are None stay as they are.
+
+        An option that an operator set is never replaced by a worker. Among workers, and among operators, the last call
+        counts. A queue is paused by operators only: `paused` of a worker is ignored. A paused queue takes new jobs, and
+        its running jobs go on; see `settle_and_claim`.
+        """
+        raise NotImplementedError

@@ -17,8 +17,12 @@ class NewJob(Struct, frozen=True, kw_only=True, gc=False):
     """A job to add, with a field for each of its options.
 
     arguments: JSON as UTF-8 bytes, checked by `jobq_core.encoding`.
+    priority: from -100 to 100, higher first.
     timeout: seconds that one run may take; None for no limit.
     backoff: the JSON of a Backoff, or None.
+    meta: a JSON object as UTF-8 bytes, or None: headers that travel with the job, such as a trace context.
+    gated: whether the job waits for `KeeperStorage.admit` each time that it would become PENDING.
+    followed: whether the end of the job is kept for `KeeperStorage.resolve`.
     """
 
     id: UUID
@@ -35,9 +39,12 @@ class NewJob(Struct, frozen=True, kw_only=True, gc=False):
     run_id: str | None = None
     tags: tuple[str, ...] = ()
     fingerprint: bytes | None = None
+    meta: bytes | None = None
+    gated: bool = False
+    followed: bool = False
 
     def __repr__(self) -> str:
-        return show_without(self, "arguments", "fingerprint")
+        return show_without(self, "arguments", "fingerprint", "meta")
 
 
 class Added(Struct, frozen=True, gc=False):
@@ -52,13 +59,16 @@ class ProducerStorage(abc.ABC):
 
     @abc.abstractmethod
     async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:
-        """Store jobs, all or none. A job whose `run_at` lies ahead becomes SCHEDULED, any other PENDING, in the given
-        order.
+        """Store jobs, all or none. A job whose `run_at` lies ahead becomes SCHEDULED, a gated one BLOCKED with the
+        reason GATED, any other PENDING, in the given order.
 
         A job whose id exists is not changed, and is answered with created=False. So `add` can be repeated as long as
         the job is kept; after the job was deleted or pruned, the same `add` stores it again. A job whose (queue,
         unique_key) belongs to an unfinished job, of this batch too, is not stored either: its answer is
         created=False with the id of that job.
+
+        A key that an open transaction of another session holds is waited for, one second at most. Raises
+        UniqueKeyBusyError, and stores none of the jobs, if the key is still held then.
 
         With `connection`, the jobs are added in that connection's own transaction: others see them when it commits,
         and never if it rolls back; subscriptions are notified at the commit or not at all. Raises ConfigurationError

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
 import attrs
 from msgspec import Struct
 
-from jobq_core.records import ErrorRecord, JobRecord, Progress, WorkerRecord
+from jobq_core.records import ErrorRecord, JobRecord, JobSummary, Progress, WorkerRecord
 from jobq_core.secret import show_without
 from jobq_core.states import JobState
+from jobq_core.storage.queue_options import QueueRecord
+from jobq_core.storage.statistics import StatisticsRecord
 
 
 class JobStatus(Struct, frozen=True, kw_only=True):
@@ -55,7 +58,7 @@ class JobFilter:
 class Page(Struct, frozen=True):
     """Jobs, newest first, and the `after` of the next page (None: this is the last page)."""
 
-    jobs: list[JobRecord]
+    jobs: list[JobSummary]
     cursor: UUID | None
 
 
@@ -68,13 +71,24 @@ class ReaderStorage(abc.ABC):
 
     @abc.abstractmethod
     async def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:
-        """Return the jobs that match, newest id first: those after (older than) `after`, at most `limit`, with their
-        attempts."""
+        """Return the jobs that match, newest id first: those after (older than) `after`, at most `limit`, without
+        their payloads."""
 
     @abc.abstractmethod
     async def counts(self, queue: str | None = None) -> Mapping[str, Mapping[JobState, int]]:
         """Return the number of jobs by queue and state. A named queue is always in the answer, with all eight
-        states."""
+        states. Finished jobs are counted as they end, and not by reading them."""
+
+    async def queues(self) -> list[QueueRecord]:
+        """Return the queues whose options were set, by name."""
+        raise NotImplementedError
+
+    async def statistics(
+        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[StatisticsRecord]:
+        """Return the statistics of the minutes that start at `since` (default: an hour ago) or later and before `until`
+        (default: now), by minute, queue, kind and state; of one queue, or of all. Minutes are kept for 30 days."""
+        raise NotImplementedError
 
     @abc.abstractmethod
     async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:

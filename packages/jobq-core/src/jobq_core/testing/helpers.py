@@ -37,6 +37,10 @@ def worker_info(**options: Any) -> WorkerInfo:
     return WorkerInfo(**defaults | options)
 
 
+RUN_ENDINGS = tuple(ending for ending in Ending if ending not in (Ending.SNOOZE, Ending.SUSPEND))
+"""The endings that every storage has."""
+
+
 async def add_job(storage: QueueStorage, **options: Any) -> UUID:
     """Add one job, made by `new_job`, and return its id."""
     job = new_job(**options)
@@ -54,7 +58,7 @@ async def register_worker(storage: QueueStorage, **options: Any) -> WorkerInfo:
 
 async def claim(storage: QueueStorage, worker: WorkerInfo, limit: int = 100, *queues: str) -> list[ClaimedJob]:
     """Claim up to `limit` jobs of these queues (default: the worker's own)."""
-    answer = await storage.settle_and_claim(worker.id, (), Claim(queues or worker.queues, limit))
+    answer = await storage.settle_and_claim(worker.id, (), Claim.of(*(queues or worker.queues), limit=limit))
     assert answer.alive, f"{worker} counts as lost"
     return answer.claimed
 

@@ -21,12 +21,17 @@ async def fill(storage: QueueStorage) -> list[JobRecord]:
         await job_in(storage, worker, state)
     await add_job(storage, unique_key="held")
     await storage.deregister(worker.id)
-    return (await storage.find(JobFilter())).jobs
+    return await _all(storage)
+
+
+async def _all(storage: QueueStorage) -> list[JobRecord]:
+    found = (await storage.find(JobFilter())).jobs
+    return [record for record in await storage.get([job.id for job in found]) if record is not None]
 
 
 async def work_on(storage: QueueStorage, before: list[JobRecord]) -> None:
     """Check that these jobs are unchanged, and that workers can claim, settle, rescue and prune them and others."""
-    there = (await storage.find(JobFilter())).jobs
+    there = await _all(storage)
     assert [record for record in there if record in before] == before
     worker, other = await register_worker(storage), await register_worker(storage)
     new = await add_job(storage, run_at=0.001)
@@ -40,7 +45,7 @@ async def work_on(storage: QueueStorage, before: list[JobRecord]) -> None:
     lost = await add_job(storage)
     await claim_one(storage, other)
     await storage.deregister(other.id)
-    assert [[job.id for job in found.jobs] for found in await storage.rescue()] == [[lost]]
+    assert [[job.id for job in found.jobs] for found in (await storage.rescue()).workers] == [[lost]]
     await settle(storage, worker, await claim_one(storage, worker), Ending.FAIL, error=ERROR)
     assert (await read(storage, lost)).state is JobState.FAILED
     assert await storage.prune() == 0

@@ -130,7 +130,8 @@ class AddingContract(ContractBase):
         record = await read(other, job)
         assert {record.queue, record.kind, record.unique_key, record.run_id, record.tags[0]} == {words}
         assert (await other.add([new_job(queue=words, unique_key=words)])) == [Added(job, False)]
-        assert (await other.find(JobFilter(queue=words, kinds=(words,), tags=(words,), run_id=words))).jobs == [record]
+        page = await other.find(JobFilter(queue=words, kinds=(words,), tags=(words,), run_id=words))
+        assert [found.id for found in page.jobs] == [record.id]
         assert (await other.counts(words))[words][JobState.PENDING] == 1
         assert (await claim_one(storage, worker)).id == job
         assert [change.asked for change in await other.abort_run(words)] == [True]
@@ -146,7 +147,7 @@ class AddingContract(ContractBase):
         jobs = [new_job(arguments=b'{"n":%d}' % n) for n in range(2_500)]
         jobs.reverse()
         assert await storage.add(jobs) == [Added(job.id, True) for job in jobs]
-        result = await storage.settle_and_claim(worker.id, (), Claim(("default",), 2_500))
+        result = await storage.settle_and_claim(worker.id, (), Claim.of("default", limit=2_500))
         assert [job.arguments for job in result.claimed] == [job.arguments for job in jobs]
 
     # Adding again
@@ -246,6 +247,6 @@ class AddingContract(ContractBase):
         assert [job.id for job in (await storage.find(JobFilter(queue="there"))).jobs] == [there]
         assert (await storage.counts("default"))["default"][JobState.PENDING] == 1
         assert (await claim_one(storage, worker, "default")).id == here
-        assert (await storage.settle_and_claim(worker.id, (), Claim(("default",), 10))).claimed == []
+        assert (await storage.settle_and_claim(worker.id, (), Claim.of("default", limit=10))).claimed == []
         assert await storage.clear("default") == 1
         assert await state_of(storage, there) is JobState.PENDING

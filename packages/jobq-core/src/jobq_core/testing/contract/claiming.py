@@ -256,7 +256,7 @@ class ClaimingContract(ContractBase):
 
     async def test_a_worker_that_is_not_registered_claims_nothing(self, storage: QueueStorage) -> None:
         job = await add_job(storage)
-        assert await storage.settle_and_claim(new_id(), (), Claim(("default",), 1)) == SettleAndClaimResult(
+        assert await storage.settle_and_claim(new_id(), (), Claim.of("default", limit=1)) == SettleAndClaimResult(
             [], [], alive=False
         )
         assert await state_of(storage, job) is JobState.PENDING
@@ -264,7 +264,7 @@ class ClaimingContract(ContractBase):
     async def test_a_deregistered_worker_claims_nothing(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         await add_job(storage)
         await storage.deregister(worker.id)
-        assert await storage.settle_and_claim(worker.id, (), Claim(("default",), 1)) == SettleAndClaimResult(
+        assert await storage.settle_and_claim(worker.id, (), Claim.of("default", limit=1)) == SettleAndClaimResult(
             [], [], alive=False
         )
 
@@ -275,7 +275,7 @@ class ClaimingContract(ContractBase):
         claimed = await claim_one(storage, worker)
         await self.advance(storage, worker.lost_after + 1)
         settlement = Settlement(job, claimed.lease, Ending.COMPLETE, b"1")
-        result = await other.settle_and_claim(worker.id, [settlement], Claim(("default",), 1))
+        result = await other.settle_and_claim(worker.id, [settlement], Claim.of("default", limit=1))
         assert result == SettleAndClaimResult([JobState.COMPLETED], [], alive=False)
         assert await state_of(storage, waiting) is JobState.PENDING
 
@@ -293,7 +293,7 @@ class ClaimingContract(ContractBase):
         jobs = [await add_job(storage) for _ in range(4)]
         first = await claim(storage, worker, 2)
         settlements = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in first]
-        result = await storage.settle_and_claim(worker.id, settlements, Claim(("default",), 2))
+        result = await storage.settle_and_claim(worker.id, settlements, Claim.of("default", limit=2))
         assert result.settled == [JobState.COMPLETED] * 2
         assert result.alive
         assert [job.id for job in result.claimed] == jobs[2:]
@@ -338,7 +338,7 @@ class ClaimingContract(ContractBase):
             worker = await register_worker(place)
             settlements: list[Settlement] = []
             while True:
-                result = await place.settle_and_claim(worker.id, settlements, Claim(("default",), 7))
+                result = await place.settle_and_claim(worker.id, settlements, Claim.of("default", limit=7))
                 assert result.settled == [JobState.COMPLETED] * len(settlements)
                 if not result.claimed:
                     return

@@ -285,7 +285,7 @@ class ControlContract(ContractBase):
         await storage.delete([job])
         assert [each.id == job for each in await storage.recover_claims(worker.id, [])] == [False]
         await self.advance(storage, worker.lost_after + 1)
-        [lost] = await storage.rescue()
+        [lost] = (await storage.rescue()).workers
         assert job not in [each.id for each in lost.jobs]
         assert len(lost.jobs) == 1
 

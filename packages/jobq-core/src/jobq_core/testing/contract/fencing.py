@@ -88,7 +88,7 @@ class FencingContract(ContractBase):
         assert await storage.get(jobs) == [None] * len(jobs)
         await self.advance(storage, 61)
         assert (await storage.promote()).promoted == 0
-        assert [lost.jobs for lost in await storage.rescue()] == [[]]
+        assert [lost.jobs for lost in (await storage.rescue()).workers] == [[]]
         assert (await storage.counts("default"))["default"] == dict.fromkeys(JobState, 0)
 
     # Once
@@ -128,9 +128,9 @@ class FencingContract(ContractBase):
         once = [settlement(*run) for run in await claim_one_each(storage, worker)]
         once.append(Settlement(once[0].id, 10**9, Ending.COMPLETE))
         ready = [await add_job(storage) for _ in range(3)]
-        unanswered = await storage.settle_and_claim(worker.id, once, Claim(worker.queues, 2))
+        unanswered = await storage.settle_and_claim(worker.id, once, Claim.of(*worker.queues, limit=2))
         assert unanswered.settled[-1] is None
-        again = await other.settle_and_claim(worker.id, once, Claim(worker.queues, 1))
+        again = await other.settle_and_claim(worker.id, once, Claim.of(*worker.queues, limit=1))
         assert again.settled == unanswered.settled
         assert [job.id for job in [*unanswered.claimed, *again.claimed]] == ready
         recovered = await storage.recover_claims(worker.id, [job.lease for job in again.claimed])

@@ -30,7 +30,7 @@ CALLS: dict[str, Callable[[QueueStorage], Any]] = {
     "now": lambda s: s.now(),
     "add": lambda s: s.add([new_job()]),
     "settle_and_claim": lambda s: s.settle_and_claim(
-        uuid4(), [Settlement(uuid4(), 1, Ending.COMPLETE)], Claim(("default",), 1)
+        uuid4(), [Settlement(uuid4(), 1, Ending.COMPLETE)], Claim.of("default", limit=1)
     ),
     "mark_started": lambda s: s.mark_started(uuid4(), [(uuid4(), 1)]),
     "check_leases": lambda s: s.check_leases(uuid4(), [(uuid4(), 1)]),
@@ -154,7 +154,7 @@ class LifeContract(ContractBase):
     ) -> None:
         jobs = {await add_job(storage) for _ in range(40)}
         for turns in range(20):
-            await _cancelled(storage.settle_and_claim(worker.id, (), Claim(("default",), 2)), turns)
+            await _cancelled(storage.settle_and_claim(worker.id, (), Claim.of("default", limit=2)), turns)
         await storage.close()
         # A server may notice late that its client is gone: the cancelled claim takes effect, or is undone, meanwhile.
         held: list[ClaimedJob] = []

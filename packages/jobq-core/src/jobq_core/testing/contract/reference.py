@@ -27,7 +27,7 @@ from jobq_core.storage import (
 )
 from jobq_core.testing.clock import ManualClock
 from jobq_core.testing.contract.base import ContractBase
-from jobq_core.testing.helpers import ERROR, new_job, worker_info
+from jobq_core.testing.helpers import ERROR, RUN_ENDINGS, new_job, worker_info
 
 QUEUES = ("a", "b")
 STRIDE = 100.0
@@ -71,8 +71,12 @@ class Lives:
     async def compare(self) -> None:
         """Check that both storages have the same record of every job."""
         for some in (JobFilter(), JobFilter(queue="a", tags=("x",)), JobFilter(run_id="r", states={JobState.FAILED})):
-            one, two = [(await storage.find(some, limit=10_000)).jobs for storage in self.storages]
-            assert list(map(essence, one)) == list(map(essence, two))
+            one, two = [[job.id for job in (await storage.find(some, limit=10_000)).jobs] for storage in self.storages]
+            assert one == two
+            records = [await storage.get(one) for storage in self.storages]
+            assert [essence(record) for record in records[0] if record] == [
+                essence(record) for record in records[1] if record
+            ]
         for queue in QUEUES:
             outputs = [await storage.output_for(queue, "noop", bytes(16)) for storage in self.storages]
             found, expected = [output and (output.id, output.result_json) for output in outputs]
@@ -93,14 +97,14 @@ class Lives:
         settled: list[tuple[ClaimedJob, ClaimedJob]] = []
         if runs:
             settled = [runs[-1] if self.draw.random() < 0.8 else self.draw.choice(runs)]
-        ending = self.draw.choice([*Ending, Ending.COMPLETE, Ending.RETRY])
+        ending = self.draw.choice([*RUN_ENDINGS, Ending.COMPLETE, Ending.RETRY])
         when = self.draw.choice([None, *DELAYS]) if ending in (Ending.RETRY, Ending.RELEASE) else None
         reason = "full" if ending is Ending.RELEASE and when is not None else None
         result = b"%d" % self.draw.randint(0, 9) if ending is Ending.COMPLETE else None
         # A worker runs one job at a time here: the order of several that are rescued at once is not promised.
         holds = await self._held(worker)
         free = not holds or (bool(settled) and settled[0] is runs[-1])
-        claim = Claim(self.draw.choice([QUEUES, QUEUES[::-1], QUEUES[:1]]), 1) if free else None
+        claim = Claim.of(*self.draw.choice([QUEUES, QUEUES[::-1], QUEUES[:1]]), limit=1) if free else None
         answers: list[SettleAndClaimResult] = []
         for n, storage in enumerate(self.storages):
             settlements = [
@@ -176,7 +180,7 @@ class Lives:
         await self.advance(STRIDE)
         for worker in self.workers:
             await self._both("register", worker)
-        one, two = [await storage.rescue() for storage in self.storages]
+        one, two = [(await storage.rescue()).workers for storage in self.storages]
         assert [(each.worker, each.name, each.jobs) for each in one] == [
             (each.worker, each.name, each.jobs) for each in two
         ]

@@ -46,7 +46,7 @@ class RescueContract(ContractBase):
         job, lost = await self._lost(storage, kind="k")
         before = await read(storage, job)
         await self.advance(storage, 25)
-        [answer] = await other.rescue()
+        [answer] = (await other.rescue()).workers
         assert (answer.worker, answer.name) == (lost.id, "doomed")
         assert 25 <= answer.silent_for < 60
         assert answer.jobs == [RescuedJob(id=job, kind="k", queue="default", attempt=1, state=S.PENDING)]
@@ -65,7 +65,7 @@ class RescueContract(ContractBase):
     async def test_a_rescued_job_whose_attempts_are_spent_fails(self, storage: QueueStorage) -> None:
         job, _ = await self._lost(storage, max_attempts=1)
         await self.advance(storage, 6)
-        [lost] = await storage.rescue()
+        [lost] = (await storage.rescue()).workers
         assert [rescued.state for rescued in lost.jobs] == [S.FAILED]
         record = await read(storage, job)
         assert record.state is S.FAILED
@@ -83,7 +83,7 @@ class RescueContract(ContractBase):
         job, _ = await self._lost(storage, max_attempts=max_attempts)
         await getattr(storage, request_)([job])
         await self.advance(storage, 6)
-        [lost] = await storage.rescue()
+        [lost] = (await storage.rescue()).workers
         assert [rescued.state for rescued in lost.jobs] == [state]
         record = await read(storage, job)
         assert (record.state, record.stop_request, len(record.attempts)) == (state, None, 1)
@@ -110,7 +110,7 @@ class RescueContract(ContractBase):
             assert claimed[once].needs_start_mark
             assert claimed[once].attempt == 1
             await self.advance(storage, 6)
-            [lost] = await other.rescue()
+            [lost] = (await other.rescue()).workers
             assert [(job.id, job.state) for job in lost.jobs] == [(once, S.PENDING), (twice, S.PENDING)]
             assert [job.attempt for job in lost.jobs] == [0, 1]
         record = await read(storage, once)
@@ -121,7 +121,7 @@ class RescueContract(ContractBase):
         worker = await register_worker(storage, lost_after=5.0)
         assert [job.attempt for job in [await start_one(storage, worker), await start_one(storage, worker)]] == [1, 2]
         await self.advance(storage, 6)
-        [lost] = await other.rescue()
+        [lost] = (await other.rescue()).workers
         assert [(job.attempt, job.state) for job in lost.jobs] == [(1, S.FAILED), (2, S.FAILED)]
 
     @pytest.mark.parametrize(("request_", "state"), [("abort", S.ABORTED), ("disable", S.DISABLED)])
@@ -133,7 +133,7 @@ class RescueContract(ContractBase):
         await claim_one(storage, lost)
         await getattr(storage, request_)([job])
         await self.advance(storage, 6)
-        [answer] = await storage.rescue()
+        [answer] = (await storage.rescue()).workers
         assert [(rescued.state, rescued.attempt) for rescued in answer.jobs] == [(state, 0)]
         record = await read(storage, job)
         assert (record.state, record.attempt, record.attempts, record.error) == (state, 0, (), None)
@@ -148,7 +148,7 @@ class RescueContract(ContractBase):
         await settle(storage, worker, claimed, Ending.RELEASE)
         await claim_one(storage, worker)
         await storage.deregister(worker.id)
-        [lost] = await storage.rescue()
+        [lost] = (await storage.rescue()).workers
         assert [(rescued.state, rescued.attempt) for rescued in lost.jobs] == [(S.PENDING, 0)]
         assert (await read(storage, job)).attempts == ()
 
@@ -162,15 +162,15 @@ class RescueContract(ContractBase):
         assert await storage.mark_started(worker.id, [(job, first.lease)]) == [False]
         assert await storage.mark_started(stranger.id, [(job, present.lease)]) == [False]
         await storage.deregister(worker.id)
-        [lost] = await storage.rescue()
+        [lost] = (await storage.rescue()).workers
         assert [(rescued.state, rescued.attempt) for rescued in lost.jobs] == [(S.PENDING, 0)]
         assert (await read(storage, job)).attempts == ()
 
     async def test_a_lost_worker_without_jobs_is_reported_once(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         await self.advance(storage, worker.lost_after + 1)
-        [lost] = await storage.rescue()
+        [lost] = (await storage.rescue()).workers
         assert (lost.worker, lost.name, lost.jobs) == (worker.id, worker.name, [])
-        assert await storage.rescue() == []
+        assert (await storage.rescue()).workers == []
 
     async def test_the_jobs_of_a_worker_that_is_alive_are_left_alone(
         self, storage: QueueStorage, worker: WorkerInfo
@@ -179,7 +179,7 @@ class RescueContract(ContractBase):
         await claim_one(storage, worker)
         await self.advance(storage, worker.lost_after - 5)
         before = await read(storage, job)
-        assert await storage.rescue() == []
+        assert (await storage.rescue()).workers == []
         assert await read(storage, job) == before
 
     @pytest.mark.parametrize(
@@ -199,12 +199,12 @@ class RescueContract(ContractBase):
         if request_ is not None:
             await getattr(storage, request_)([job])
         await storage.deregister(worker.id)
-        [lost] = await storage.rescue()
+        [lost] = (await storage.rescue()).workers
         assert (lost.worker, lost.name, lost.silent_for) == (worker.id, "", 0)
         assert [(rescued.id, rescued.state) for rescued in lost.jobs] == [(job, state)]
         [attempt] = (await read(storage, job)).attempts
         assert (attempt.lease, attempt.worker) == (claimed.lease, worker.id)
-        assert await storage.rescue() == []
+        assert (await storage.rescue()).workers == []
 
     async def test_several_lost_workers_are_answered_each_with_its_own_jobs(
         self, storage: QueueStorage, worker: WorkerInfo
@@ -221,7 +221,7 @@ class RescueContract(ContractBase):
         mine = await add_job(storage)
         await claim_one(storage, worker)
         await self.advance(storage, 6)
-        answers = await storage.rescue()
+        answers = (await storage.rescue()).workers
         assert {lost.worker: sorted(job.id for job in lost.jobs) for lost in answers} == expected
         assert len(answers) == 4
         assert (await read(storage, mine)).worker == worker.id
@@ -232,7 +232,7 @@ class RescueContract(ContractBase):
         await storage.add([new_job() for _ in range(1_300)])
         await claim(storage, worker, 2_000)
         await self.advance(storage, worker.lost_after + 1)
-        [lost] = await storage.rescue()
+        [lost] = (await storage.rescue()).workers
         assert len({job.id for job in lost.jobs}) == 1_300
         assert (await storage.counts("default"))["default"][S.PENDING] == 1_300
 
@@ -251,7 +251,7 @@ class RescueContract(ContractBase):
             await storage.deregister(gone.id)
             await self.advance(storage, 6)
             answers = await asyncio.gather(*((storage, other)[n % 2].rescue() for n in range(4)))
-            lost = [each for answer in answers for each in answer]
+            lost = [each for answer in answers for each in answer.workers]
             assert sorted((each.worker, [job.id for job in each.jobs]) for each in lost) == sorted(
                 (worker, [job]) for worker, job in held.items()
             )
@@ -272,7 +272,8 @@ class RescueContract(ContractBase):
                 other.rescue(),
             ]
             answers = await asyncio.gather(*(both if turn % 2 else reversed(both)))
-            result, [lost] = answers if turn % 2 else reversed(answers)
+            result, rescued = answers if turn % 2 else reversed(answers)
+            [lost] = rescued.workers
             state = await state_of(storage, job)
             if result.settled == [None]:
                 assert ([each.id for each in lost.jobs], state) == ([job], S.PENDING)
@@ -288,7 +289,7 @@ class RescueContract(ContractBase):
             job = await add_job(storage)
             await self.advance(storage, 4)
             forget = other.deregister(worker.id) if turn % 4 < 2 else other.rescue()
-            both: list[Any] = [storage.settle_and_claim(worker.id, (), Claim(("default",), 1)), forget]
+            both: list[Any] = [storage.settle_and_claim(worker.id, (), Claim.of("default", limit=1)), forget]
             await asyncio.gather(*(both if turn % 2 else reversed(both)))
             await self.advance(storage, 2)
             await other.rescue()

@@ -11,10 +11,10 @@ from jobq_core.records import ErrorRecord, WorkerInfo
 from jobq_core.states import Ending, JobState, StopRequest, is_finished, state_after
 from jobq_core.storage import UNKNOWN_KIND, ClaimedJob, LeaseStatus, QueueStorage, Settlement
 from jobq_core.testing.contract.base import ContractBase
-from jobq_core.testing.helpers import ERROR, add_job, case, claim, claim_one, new_job, read, settle
+from jobq_core.testing.helpers import ERROR, RUN_ENDINGS, add_job, case, claim, claim_one, new_job, read, settle
 
 ENDINGS: list[tuple[Ending, float | None]] = [
-    *((ending, None) for ending in Ending),
+    *((ending, None) for ending in RUN_ENDINGS),
     (Ending.RETRY, 60.0),
     (Ending.RELEASE, 60.0),
 ]
@@ -225,7 +225,7 @@ class SettlingContract(ContractBase):
         jobs = [await add_job(storage) for _ in range(8)]
         claimed = await claim(storage, worker)
         await storage.delete([jobs[6]])
-        batch = [settlement(job, ending) for job, ending in zip(claimed, Ending, strict=False)]
+        batch = [settlement(job, ending) for job, ending in zip(claimed, RUN_ENDINGS, strict=False)]
         batch += [settlement(claimed[6], Ending.COMPLETE), settlement(claimed[7], Ending.RETRY, 60.0)]
         batch.insert(2, Settlement(new_id(), claimed[0].lease, Ending.COMPLETE, b"1"))
         expected = [JobState.COMPLETED, JobState.FAILED, None, JobState.PENDING, JobState.ABORTED]

@@ -22,7 +22,7 @@ from jobq_core.storage import (
     Settlement,
 )
 from jobq_core.testing.contract.base import ContractBase
-from jobq_core.testing.helpers import ERROR, new_job, worker_info
+from jobq_core.testing.helpers import ERROR, RUN_ENDINGS, new_job, worker_info
 
 QUEUES = ("a", "b")
 ROUNDS = 40
@@ -84,7 +84,9 @@ class Storm:
             await storage.mark_started(worker.id, [(job.id, job.lease) for job in held if job.needs_start_mark])
             settlements = [self._settlement(job) for job in self.draw.sample(held, len(held) * 2 // 3)]
             queues = self.draw.choice([QUEUES, QUEUES[::-1]])
-            result = await storage.settle_and_claim(worker.id, settlements, Claim(queues, self.draw.randint(1, 12)))
+            result = await storage.settle_and_claim(
+                worker.id, settlements, Claim.of(*queues, limit=self.draw.randint(1, 12))
+            )
             assert result.alive
             for settlement, state in zip(settlements, result.settled, strict=True):
                 self.completed[settlement.id] += state is JobState.COMPLETED
@@ -93,7 +95,7 @@ class Storm:
             self.leases += [job.lease for job in result.claimed]
 
     def _settlement(self, job: ClaimedJob) -> Settlement:
-        ending = self.draw.choice([*Ending, Ending.COMPLETE])
+        ending = self.draw.choice([*RUN_ENDINGS, Ending.COMPLETE])
         completes = ending is Ending.COMPLETE
         when = self.draw.choice([None, 0.01]) if ending in (Ending.RETRY, Ending.RELEASE) else None
         return Settlement(job.id, job.lease, ending, b"1" if completes else None, None if completes else ERROR, when)
@@ -112,7 +114,7 @@ class Storm:
             await asyncio.sleep(0)
             gone = worker_info(queues=QUEUES)
             await storage.register(gone)
-            result = await storage.settle_and_claim(gone.id, (), Claim(QUEUES, 2))
+            result = await storage.settle_and_claim(gone.id, (), Claim.of(*QUEUES, limit=2))
             self.leases += [job.lease for job in result.claimed]
             await storage.deregister(gone.id)
             await storage.rescue()
@@ -132,7 +134,8 @@ class StormContract(ContractBase):
         storm = Storm(seed, storage, other)
         await storm.rage()
         await other.rescue()
-        records = (await storage.find(JobFilter(), limit=100_000)).jobs
+        ids = [job.id for job in (await storage.find(JobFilter(), limit=100_000)).jobs]
+        records = [record for record in await storage.get(ids) if record is not None]
         # Each lease was given once, and each PROCESSING job is held by a worker that is alive.
         assert len(storm.leases) == len(set(storm.leases)) > 0
         held = [job for worker in storm.workers for job in await storage.recover_claims(worker.id, [])]

@@ -12,6 +12,7 @@ from jobq_core.storage import Added, QueueStorage, Settlement
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.helpers import (
     ERROR,
+    RUN_ENDINGS,
     add_job,
     case,
     claim,
@@ -86,7 +87,7 @@ class UniqueContract(ContractBase):
     async def test_a_settlement_frees_the_key_if_it_ends_the_job(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:
-        for ending in Ending:
+        for ending in RUN_ENDINGS:
             for when in (None, 60.0):
                 with case(f"{ending} {when}"):
                     job = await add_job(storage, unique_key="k")

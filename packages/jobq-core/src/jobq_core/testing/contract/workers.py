@@ -89,7 +89,7 @@ class WorkersContract(ContractBase):
         assert (again.info, again.started_at) == (worker, first.started_at)
         assert again.expires_at - first.expires_at >= timedelta(seconds=20)
         await self.advance(storage, 20)
-        assert await storage.rescue() == []
+        assert (await storage.rescue()).workers == []
 
     async def test_the_last_registration_of_a_worker_counts(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         job = await job_in(storage, worker, JobState.BLOCKED, kind="rare")
@@ -116,7 +116,7 @@ class WorkersContract(ContractBase):
             await storage.deregister(worker.id)
             assert [record.info for record in await storage.workers()] == [stays]
         await self.advance(storage, stays.lost_after + 1)
-        assert [lost.worker for lost in await storage.rescue()] == [stays.id]
+        assert [lost.worker for lost in (await storage.rescue()).workers] == [stays.id]
 
     async def test_a_worker_that_was_taken_for_lost_can_register_again(
         self, storage: QueueStorage, worker: WorkerInfo
@@ -186,7 +186,7 @@ class WorkersContract(ContractBase):
             assert record.beat_at >= now
             assert record.expires_at == record.beat_at + timedelta(seconds=worker.lost_after)
             await self.advance(storage, 20)
-            assert await storage.rescue() == []
+            assert (await storage.rescue()).workers == []
         finally:
             close(heartbeat)
 
@@ -225,7 +225,7 @@ class WorkersContract(ContractBase):
         heartbeat = storage.heartbeat(worker)
         assert in_thread(lambda: heartbeat.beat(STATS)) is True
         close(heartbeat)
-        assert await storage.rescue() == []
+        assert (await storage.rescue()).workers == []
         assert await settle(storage, worker, claimed) is JobState.COMPLETED
         assert await state_of(storage, job) is JobState.COMPLETED
 
@@ -245,8 +245,8 @@ class WorkersContract(ContractBase):
             await claim_one(storage, worker)
             heartbeat = storage.heartbeat(worker)
             await self.advance(storage, 6)
-            alive, lost = await asyncio.gather(asyncio.to_thread(heartbeat.beat, WorkerStats()), other.rescue())
-            assert [each.worker for each in lost] == ([] if alive else [worker.id])
+            alive, found = await asyncio.gather(asyncio.to_thread(heartbeat.beat, WorkerStats()), other.rescue())
+            assert [each.worker for each in found.workers] == ([] if alive else [worker.id])
             assert [record.info.id for record in await storage.workers()] == ([worker.id] if alive else [])
             await asyncio.to_thread(heartbeat.close)
             await storage.deregister(worker.id)
