@@ -30,7 +30,7 @@ listen_addr =
 listen_port = 6432
 unix_socket_dir = {folder}
 auth_type = any
-pool_mode = transaction
+pool_mode = {mode}
 max_client_conn = 500
 default_pool_size = 20
 """
@@ -52,9 +52,13 @@ def find_pgbouncer() -> Path:
 
 
 class Pooler:
-    """A PgBouncer in front of the server of `dsn`, which ends with the `with` block or with this process."""
+    """A PgBouncer in front of the server of `dsn`, which ends with the `with` block or with this process.
 
-    def __init__(self, dsn: str) -> None:
+    mode: 'transaction' (default) or 'session'.
+    """
+
+    def __init__(self, dsn: str, mode: str = "transaction") -> None:
+        self._mode = mode
         given = conninfo_to_dict(dsn)
         target = {"host": given["host"], "port": given.get("port") or 5432, "user": given.get("user") or "postgres"}
         self._target = " ".join(f"{name}={value}" for name, value in target.items())
@@ -82,7 +86,9 @@ class Pooler:
             raise NoPoolerError(f"{self._program} cannot be run")
         who.own(self._folder)
         configuration = self._folder / "pgbouncer.ini"
-        configuration.write_text(_CONFIGURATION.format(target=self._target, folder=self._folder), encoding="utf-8")
+        configuration.write_text(
+            _CONFIGURATION.format(target=self._target, mode=self._mode, folder=self._folder), encoding="utf-8"
+        )
         order = {
             "command": [*who.prefix, str(self._program), str(configuration)],
             "user": who.user,

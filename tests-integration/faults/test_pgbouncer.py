@@ -12,8 +12,8 @@ from load import Load
 from pooler import Pooler
 from scaling import Scale
 
-from jobq_core.storage import QueueStorage
-from jobq_core.testing import StorageContract
+from jobq_core.storage import FINISHED_TOPIC, QueueStorage
+from jobq_core.testing import StorageContract, add_job
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
@@ -79,6 +79,28 @@ async def test_migrations_work_through_the_pooler(own_database: tuple[Pooler, st
     assert await storage.migrate() == []
     async with storage:
         assert await storage.counts() == {}
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+async def test_notifications_pass_a_pooler_in_session_mode_only(
+    postgres_url: str, mode: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Pooler(postgres_url, mode) as pooler:
+        storage = PostgresQueueStorage(pooler.dsn)
+        await storage.migrate()
+        async with (
+            storage,
+            PostgresQueueStorage(postgres_url) as other,
+            storage.subscribe(["warm"]) as warm,
+            storage.subscribe([FINISHED_TOPIC]) as finished,
+        ):
+            hears = mode == "session"
+            # All subscriptions are notified when it turns out that the listener hears.
+            assert await warm.wait(5 if hears else 2) == ({"warm"} if hears else frozenset())
+            assert await finished.wait(0) == ({FINISHED_TOPIC} if hears else frozenset())
+            await other.delete([await add_job(other)])
+            assert await finished.wait(5 if hears else 1) == ({FINISHED_TOPIC} if hears else frozenset())
+    assert ("through a pooler, which passes no notifications on" in caplog.text) is not hears
 
 
 async def test_a_pooler_that_crashes_under_load_loses_nothing(

@@ -38,7 +38,7 @@ async def produce(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> Non
     assert await app.output_for(queue, "noop", b"f" * 16) is None
     with mock.patch.object(adding, "BULK", 2):
         await app.add([new_job(queue=queue), new_job(queue=queue)])
-    async with await psycopg.AsyncConnection.connect(**app._settings.conninfo) as connection:
+    async with await psycopg.AsyncConnection.connect(**app._settings.address.conninfo) as connection:
         await app.add([new_job(queue=queue)], connection=connection)
 
 

@@ -47,7 +47,7 @@ def test_options_in_the_url_are_taken_and_those_given_win() -> None:
     assert storage.schema == "jobs"
     assert storage._settings.time_limit == 2.5
     assert PostgresQueueStorage(url, schema="other").schema == "other"
-    assert storage._settings.conninfo["connect_timeout"] == "4"
+    assert storage._settings.address.conninfo["connect_timeout"] == "4"
 
 
 def test_the_entry_point_opens_both_schemes() -> None:

@@ -93,6 +93,7 @@ async def test_a_call_past_its_time_limit_is_an_outage_and_leaves_no_transaction
         # Long enough that it is our own limit that ends the waiting, and not the server's of the same length.
         connection = await short._engine.pool.acquire()
         await connection.fetch([(Statement("longer", "SET statement_timeout = '10s'"), ())])
+        await connection.fetch([(Statement("patient", "SET lock_timeout = 0"), ())])
         short._engine.pool.release(connection)
         async with await psycopg.AsyncConnection.connect(postgres_dsn) as other:
             await other.execute(f"LOCK TABLE {storage.schema}.ready, {storage.schema}.outcome".encode())

@@ -17,6 +17,7 @@ from jobq_core.states import Ending
 from jobq_core.storage import Claim, ClaimedJob, Settlement
 from jobq_core.testing import new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.address import Address
 from jobq_storage_postgres.binary import Params, pack_int4, pack_int8, pack_moment, pack_text, texts
 from jobq_storage_postgres.connection import Connection
 from jobq_storage_postgres.dsn import parse
@@ -44,7 +45,7 @@ async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[Post
 
 @pytest_asyncio.fixture
 async def explain(storage: PostgresQueueStorage, postgres_dsn: str) -> AsyncIterator[Explain]:
-    connection = await Connection.connect(parse(postgres_dsn, 30), time_limit=30, prepared=None)
+    connection = await Connection.connect(Address(parse(postgres_dsn, 30)), time_limit=30, prepared=None)
     yield Explain(storage, connection)
     connection.close()
 

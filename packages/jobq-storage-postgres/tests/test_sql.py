@@ -12,7 +12,7 @@ import jobq_storage_postgres
 from jobq_core.testing.helpers import add_job, claim_one, new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.protocol import Statement
-from jobq_storage_postgres.sql import FOLDER
+from jobq_storage_postgres.sql import FOLDER, Statements
 
 
 def test_each_statement_has_a_name_of_its_own() -> None:
@@ -57,3 +57,15 @@ async def test_many_jobs_are_acknowledged_though_the_statistics_cannot_be_update
         assert [added.created for added in await storage.add(jobs)] == [True] * 3
         assert None not in await storage.get([job.id for job in jobs])
     assert "could not update the planner's statistics" in caplog.text
+
+
+def test_no_file_is_read_after_the_storage_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    statements = Statements("jobq")
+    names = [path.stem for path in FOLDER.glob("*.sql")]
+
+    def refuse(*_: object, **__: object) -> str:
+        raise FileNotFoundError("the release was removed")
+
+    monkeypatch.setattr("pathlib.Path.read_text", refuse)
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    assert [statements[name].name for name in names] == names

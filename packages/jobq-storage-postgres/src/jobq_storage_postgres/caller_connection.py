@@ -46,6 +46,7 @@ class CallerConnections:
         if not isinstance(connection, psycopg.AsyncConnection):
             given = type(connection)
             raise ConfigurationError(f"connection= takes {_ACCEPTED}, not {given.__module__}.{given.__qualname__}")
+        _check_usable(connection)
         try:
             return await self._add(connection, jobs)
         except psycopg.Error as error:
@@ -80,6 +81,18 @@ class CallerConnections:
                 return
         raise ConfigurationError(
             f"connection= leads to another database than the storage ({self._url}), which would not find the jobs"
+        )
+
+
+def _check_usable(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Check what a connection can become at any time. Raises ConfigurationError."""
+    if connection.closed:
+        raise ConfigurationError("connection= is closed: give one that is open")
+    encoding = connection.pgconn.parameter_status(b"client_encoding")
+    if encoding not in (b"UTF8", None):
+        raise ConfigurationError(
+            f"connection= has the client_encoding {encoding.decode(errors='replace')}, which would change or refuse "
+            "what jobs contain: connect with client_encoding='utf8'"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Self, TypeVar
 
 import psycopg
@@ -13,13 +13,14 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import tuple_row
 
 from jobq_storage_postgres.adapters import AdapterContext
+from jobq_storage_postgres.address import Address
 from jobq_storage_postgres.protocol import Statement, Step, execute, receive
 from jobq_storage_postgres.session_settings import session_settings
 from jobq_storage_postgres.socket_driver import SocketDriver
 
 Row = TypeVar("Row")
 
-_IDENTIFY: Final = Statement("identify", "SELECT pg_backend_pid(), current_setting('server_encoding')")
+_IDENTIFY: Final = Statement("identify", "SELECT pg_backend_pid(), current_setting('default_transaction_isolation')")
 
 
 class Connection:
@@ -31,6 +32,7 @@ class Connection:
     pooled: whether a pooler stands between this process and the server. Then nothing is kept in the session, neither
         settings nor prepared statements. A pooler is recognised by the process id, as it makes up its own.
     prepared: the names of the statements prepared on this connection; None prepares nothing.
+    isolation: the level of a transaction that does not say which it needs.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class Connection:
         *,
         pooled: bool = True,
         prepared: set[bytes] | None = None,
+        isolation: str = "read committed",
     ) -> None:
         self.pgconn: PGconn = connection.pgconn
         self.user = self.pgconn.user.decode(errors="replace")
         """The role of this connection."""
         self.pooled = pooled
+        self.isolation = isolation
         self.prepared = prepared
         self.discarded = False
         """Whether jobq closed it for a reason that says nothing about the server."""
@@ -54,13 +58,14 @@ class Connection:
 
     @classmethod
     async def connect(
-        cls, conninfo: Mapping[str, Any], *, time_limit: float, prepared: bool | None, statements: bool = True
+        cls, address: Address, *, time_limit: float, prepared: bool | None, statements: bool = True
     ) -> Self:
         """Connect. Raises psycopg.Error.
 
         prepared: whether the connection is a session of its own; None finds out. statements: whether to prepare
         statements and to make jobq's settings.
         """
+        conninfo = await address.complete_async()
         connection = await psycopg.AsyncConnection.connect(
             **conninfo, autocommit=True, context=AdapterContext(), row_factory=tuple_row
         )
@@ -70,7 +75,7 @@ class Connection:
             (found,) = await cls(connection, driver).fetch([(_IDENTIFY, ())])
             pooled = found[0][0] != connection.pgconn.backend_pid if prepared is None else not prepared
             if pooled or not statements:
-                return cls(connection, driver, pooled=pooled)
+                return cls(connection, driver, pooled=pooled, isolation=found[0][1])
             made = cls(connection, driver, pooled=False, prepared=set())
             # A DSN may itself ask for less durability.
             durable = "synchronous_commit" not in str(conninfo.get("options", ""))

@@ -15,7 +15,7 @@ from jobq_storage_postgres.errors import AGAIN, READ_ONLY, STALE, translate
 from jobq_storage_postgres.pool import Pool
 from jobq_storage_postgres.protocol import Statement, Step
 from jobq_storage_postgres.session_settings import session_settings
-from jobq_storage_postgres.transaction import StartOverError, Transaction
+from jobq_storage_postgres.transaction import BEGIN, COMMIT, StartOverError, Transaction
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Database:
             connection = await self.pool.acquire()
             try:
                 if connection.pooled:
-                    results = (await connection.run([self._prelude, *steps]))[1:]
+                    results = await self._run_pooled(connection, steps)
                 else:
                     results = await connection.run(steps, None if rider is None else rider(connection))
                 return load(connection, results)
@@ -59,6 +59,17 @@ class Database:
             finally:
                 self.pool.release(connection)
         raise AssertionError("the last try returns or raises")
+
+    async def _run_pooled(self, connection: Connection, steps: Sequence[Step]) -> list[PGresult]:
+        """Run statements as one transaction with jobq's settings, which end with it."""
+        if connection.isolation == "read committed":
+            return (await connection.run([self._prelude, *steps]))[1:]
+        # A transaction takes its isolation level where it begins, so this one has to be begun by name.
+        try:
+            return (await connection.run([(BEGIN, ()), self._prelude, *steps, (COMMIT, ())]))[2:-1]
+        except psycopg.Error:
+            connection.discard()  # its transaction is still open
+            raise
 
     async def fetch_all(self, steps: Sequence[Step]) -> list[list[Any]]:
         """Run statements as one transaction in one round trip, and return the rows of each."""

@@ -22,7 +22,7 @@ class Engine:
         self.settings = settings
         self.statements = Statements(settings.schema)
         self.pool = Pool(
-            settings.conninfo, size=settings.pool_size, time_limit=settings.time_limit, prepared=settings.prepared
+            settings.address, size=settings.pool_size, time_limit=settings.time_limit, prepared=settings.prepared
         )
         self.database = Database(self.pool, settings.time_limit)
         self.notifier = Notifier(self.database, self.statements, settings)

@@ -47,6 +47,11 @@ def translate(error: psycopg.Error, user: str = "", names: Collection[str] = ())
         )
     if code.startswith(_AWAY):
         return StorageUnavailableError(f"PostgreSQL cannot serve now: {said}")
+    if code == "42501" and error.diag.source_function == "check_enable_rls":
+        return StorageError(
+            f"row level security would hide jobs from role {user!r}: {primary}; have the owner of the tables run ALTER "
+            f"TABLE … DISABLE ROW LEVEL SECURITY, or an administrator ALTER ROLE {user} BYPASSRLS"
+        )
     if code == "42501":
         return denied(primary or said, user, names)
     if code in _MISSING:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -12,6 +10,7 @@ import psycopg
 
 from jobq_core.records import WorkerStats
 from jobq_core.storage import Heartbeat
+from jobq_storage_postgres.address import Address
 from jobq_storage_postgres.errors import translate
 from jobq_storage_postgres.sql import Statements
 from jobq_storage_postgres.sync_connection import SyncConnection
@@ -20,8 +19,8 @@ from jobq_storage_postgres.sync_connection import SyncConnection
 class PostgresHeartbeat(Heartbeat):
     """Beats over a connection that is made at the first beat, and again after it was lost."""
 
-    def __init__(self, conninfo: Mapping[str, Any], statements: Statements, worker: UUID, time_limit: float) -> None:
-        self._conninfo = conninfo
+    def __init__(self, address: Address, statements: Statements, worker: UUID, time_limit: float) -> None:
+        self._address = address
         self._beat = statements["beat"]
         self._worker = worker
         self._time_limit = time_limit
@@ -34,7 +33,7 @@ class PostgresHeartbeat(Heartbeat):
             try:
                 if self._connection is None or not self._connection.is_fresh():
                     self._drop()
-                    self._connection = SyncConnection(self._conninfo, self._time_limit)
+                    self._connection = SyncConnection(self._address, self._time_limit)
                 return self._connection.count(step) == 1
             except psycopg.Error as error:
                 # A renewal can be repeated: the next beat repeats it, over a new connection.

@@ -1,8 +1,8 @@
 """`Listener`: LISTEN on the channel of a schema, over a connection of its own.
 
 There is one connection per storage object, from the first subscription on. It is probed, so that a dead one is noticed,
-and replaced; all subscriptions are then notified, as notifications may have been missed. A pooler passes no
-notifications on, which leaves polling.
+and replaced; all subscriptions are then notified, as notifications may have been missed. A pooler in transaction mode
+passes no notifications on, which leaves polling.
 """
 
 from __future__ import annotations
@@ -10,19 +10,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 import psycopg
 from psycopg.sql import Identifier
 
+from jobq_core.errors import StorageError
 from jobq_core.local_notifier import LocalNotifier
 from jobq_storage_postgres.connection import Connection
 from jobq_storage_postgres.protocol import Statement
+from jobq_storage_postgres.session_settings import session_settings
 from jobq_storage_postgres.settings import Settings
 
 _log = logging.getLogger("jobq.postgres")
 
+WAIT_SECONDS: Final = 3.0
+"""Maximum time that a subscription waits for the listener to connect."""
+_ECHO_SECONDS: Final = 1.0
+"""Maximum time that a pooled listener waits for a notification of this process."""
 PROBE_SECONDS: Final = 20.0
 """Time between two probes of the listening connection."""
 LONGEST_BACKOFF_SECONDS: Final = 5.0
@@ -36,21 +44,32 @@ class Listener:
     """Delivers the notifications of other processes to the subscriptions of this one.
 
     origin: what this storage object puts into its own notifications, which are ignored here.
+    echo: sends such a notification over another connection.
     """
 
-    def __init__(self, subscriptions: LocalNotifier, settings: Settings, origin: str) -> None:
+    def __init__(
+        self, subscriptions: LocalNotifier, settings: Settings, origin: str, echo: Callable[[], Awaitable[object]]
+    ) -> None:
         self._subscriptions = subscriptions
         self._settings = settings
         self._origin = origin
+        self._echo = echo
+        self._echoed = asyncio.Event()
         self._failures = 0
         self._attempted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def wait_attempted(self) -> None:
-        """Start listening if necessary, and wait until the listener is connected, or failed to connect."""
+        """Start listening if necessary, and wait until the listener is connected, or failed to connect.
+
+        Waits for `WAIT_SECONDS` at most. All subscriptions are notified when the listener connects later.
+        """
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="jobq listener")
-        await self._attempted.wait()
+        if not self._attempted.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._attempted.wait(), WAIT_SECONDS)
+            self._attempted.set()
 
     async def stop(self) -> None:
         """Stop listening."""
@@ -65,20 +84,20 @@ class Listener:
             try:
                 async with asyncio.timeout(limit):
                     connection = await Connection.connect(
-                        self._settings.listen_conninfo, time_limit=limit, prepared=None, statements=False
+                        self._settings.listen_address, time_limit=limit, prepared=None, statements=False
                     )
                 try:
-                    if connection.pooled:
+                    if connection.pooled and not await self._hears(connection):
                         _log.warning(
                             "the database is reached through a pooler, which passes no notifications on: new jobs are "
                             "found by polling; to be notified at once, set listen_dsn to an address of the server "
-                            "itself"
+                            "itself, or of a pooler in session mode"
                         )
                         return
                     await self._listen(connection)
                 finally:
                     connection.close()
-            except (psycopg.Error, OSError, TimeoutError) as error:
+            except (psycopg.Error, StorageError, OSError, TimeoutError) as error:
                 level = logging.WARNING if self._failures == 0 else logging.DEBUG
                 _log.log(level, "cannot listen for notifications; polling meanwhile: %s", error)
                 self._failures += 1
@@ -88,11 +107,27 @@ class Listener:
             longest = min(LONGEST_BACKOFF_SECONDS, 0.2 * 2 ** min(self._failures, 10))
             await asyncio.sleep(random.uniform(0, longest))
 
+    async def _hears(self, connection: Connection) -> bool:
+        """Return whether a pooled connection is a session of its own, as with a pooler in session mode."""
+        self._attempted.set()
+        channel = Identifier(self._settings.channel).as_string(None)
+        connection.listen(self._deliver)
+        await connection.fetch([(Statement("listen", f"LISTEN {channel}"), ())])
+        self._echoed.clear()
+        await self._echo()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._echoed.wait(), _ECHO_SECONDS)
+            return True
+        # The session that listens belongs to the pooler, which most likely gives the same one again.
+        await connection.fetch([(Statement("unlisten", f"UNLISTEN {channel}"), ())])
+        return False
+
     async def _listen(self, connection: Connection) -> None:
         """Deliver notifications until the connection fails."""
         channel = Identifier(self._settings.channel).as_string(None)
         connection.listen(self._deliver)
-        await connection.fetch([(Statement("listen", f"LISTEN {channel}"), ())])
+        listen = Statement("listen", f"LISTEN {channel}")
+        await connection.fetch([session_settings(self._settings.time_limit), (listen, ())])
         if self._attempted.is_set():
             self._subscriptions.deliver(self._subscriptions.topics)  # notifications may have been missed
         self._failures = 0
@@ -108,5 +143,7 @@ class Listener:
             # Any role that may connect can notify; a foreign payload must not end the listening.
             _log.warning("ignored a notification that jobq did not send: %s", error)
             return
-        if origin != self._origin:
+        if origin == self._origin:
+            self._echoed.set()
+        else:
             self._subscriptions.deliver(topics)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+import logging
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -14,8 +15,11 @@ from psycopg import sql
 from jobq_core.errors import SchemaError, StorageError
 from jobq_core.migrations import Migration, Migrations
 from jobq_core.storage import Phase
+from jobq_storage_postgres.address import Address
 from jobq_storage_postgres.errors import translate
 from jobq_storage_postgres.sql import in_schema
+
+_log = logging.getLogger("jobq.postgres")
 
 _IDLE_SECONDS: Final = 60
 """Time after which the server ends the transaction of a migrator that sends nothing more.
@@ -71,27 +75,28 @@ def _note(schema: str, migration: Migration) -> sql.Composed:
     )
 
 
-async def migrate(conninfo: Mapping[str, Any], schema: str, phase: Phase) -> list[str]:
+async def migrate(address: Address, schema: str, phase: Phase) -> list[str]:
     """Apply the migrations of a phase that are not applied yet, in one transaction under a lock; return their names.
 
     Raises SchemaError for an applied migration whose text changed, StorageUnavailableError without a connection.
     """
-    async with _owner(conninfo, schema) as connection:
+    async with _owner(address, schema) as connection:
         return await _migrate(connection, schema, phase)
 
 
-async def execute(conninfo: Mapping[str, Any], schema: str, statements: Iterable[str]) -> None:
+async def execute(address: Address, schema: str, statements: Iterable[str]) -> None:
     """Run statements as the owner of the tables, in one transaction."""
-    async with _owner(conninfo, schema) as connection:
+    async with _owner(address, schema) as connection:
         for statement in statements:
             await connection.execute(statement.encode())
+        await _warn_of_row_security(connection, schema)
 
 
 @asynccontextmanager
-async def _owner(conninfo: Mapping[str, Any], schema: str) -> AsyncGenerator[psycopg.AsyncConnection[Any], None]:
+async def _owner(address: Address, schema: str) -> AsyncGenerator[psycopg.AsyncConnection[Any], None]:
     """Connect for one transaction; the connection is closed even if its commit fails."""
     try:
-        connection = await psycopg.AsyncConnection.connect(**conninfo, prepare_threshold=None)
+        connection = await psycopg.AsyncConnection.connect(**await address.complete_async(), prepare_threshold=None)
         try:
             yield connection
             await connection.commit()
@@ -120,9 +125,7 @@ def _in_the_way(schema: str, error: psycopg.Error) -> str:
 
 
 async def _migrate(connection: psycopg.AsyncConnection[Any], schema: str, phase: Phase) -> list[str]:
-    await connection.execute(
-        "SELECT set_config('idle_in_transaction_session_timeout', %s, true)", (f"{round(_IDLE_SECONDS * 1000)}",)
-    )
+    await _prepare(connection)
     # A lock of the transaction: behind a pooler, other clients would share a session's lock.
     await connection.execute("SELECT pg_advisory_xact_lock(hashtext('jobq'), hashtext(%s))", (schema,))
     found = await (await connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))).fetchone()
@@ -138,4 +141,45 @@ async def _migrate(connection: psycopg.AsyncConnection[Any], schema: str, phase:
     for migration in steps:
         await connection.execute(in_schema(migration.text, schema).encode())
         await connection.execute(_note(schema, migration))
+    await _warn_of_row_security(connection, schema)
     return [migration.name for migration in steps]
+
+
+async def _prepare(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Check the database, and make the settings of the transaction that migrates. Raises StorageError."""
+    row = await (
+        await connection.execute(
+            "SELECT current_setting('server_encoding'), t.spcname "
+            "FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = current_database()"
+        )
+    ).fetchone()
+    assert row is not None
+    encoding, tablespace = row
+    if encoding != "UTF8":
+        raise StorageError(
+            f"the database has the encoding {encoding}, which cannot hold what jobs may contain; jobq needs a database "
+            "with the encoding UTF8 (CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0)"
+        )
+    await connection.execute(
+        "SELECT set_config('idle_in_transaction_session_timeout', %s, true), "
+        "set_config('standard_conforming_strings', 'on', true), "
+        # A partitioned table refuses the database's own tablespace where it is set by name.
+        "set_config('default_tablespace', coalesce(nullif(current_setting('default_tablespace'), %s), ''), true)",
+        (f"{round(_IDLE_SECONDS * 1000)}", tablespace),
+    )
+
+
+async def _warn_of_row_security(connection: psycopg.AsyncConnection[Any], schema: str) -> None:
+    """Log the tables that have row level security."""
+    rows = await connection.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(%s) AND relkind IN ('r', 'p') "
+        "AND NOT relispartition AND relrowsecurity ORDER BY relname",
+        (sql.Identifier(schema).as_string(None),),
+    )
+    if tables := [name for (name,) in await rows.fetchall()]:
+        _log.warning(
+            "row level security is on for %s in %s, and every role but their owner is refused: run ALTER TABLE … "
+            "DISABLE ROW LEVEL SECURITY for each of them, or ALTER ROLE … BYPASSRLS for each role",
+            ", ".join(tables),
+            where(schema),
+        )

@@ -56,7 +56,7 @@ class Notifier(LocalNotifier):
         self._sending: asyncio.Task[None] | None = None
         self._in_flight = False
         self._carrier: Connection | None = None
-        self._listener = Listener(self, settings, self._origin)
+        self._listener = Listener(self, settings, self._origin, self._echo)
         self._stopping = False
 
     def notify(self, topics: Iterable[str]) -> None:
@@ -94,6 +94,9 @@ class Notifier(LocalNotifier):
 
     def _params(self, origin: str, topics: Iterable[str]) -> Params:
         return pack_text(self._channel), texts(payloads(origin, topics))
+
+    async def _echo(self) -> None:
+        await self._database.fetch(*self.step(()))
 
     async def _send(self) -> None:
         while self._pending:

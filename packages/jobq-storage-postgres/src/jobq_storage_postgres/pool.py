@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 
 from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
+from jobq_storage_postgres.address import Address
 from jobq_storage_postgres.connection import Connection
 from jobq_storage_postgres.errors import translate
 
@@ -25,14 +25,14 @@ class Pool:
     a round trip: see `Connection.is_fresh`. psycopg_pool was measured against it: a lone add takes ×1.2 of its time
     with psycopg_pool, and 20 concurrent adds ×1.6.
 
-    conninfo: as `dsn.parse` returns it. size: the maximum number of connections. time_limit: seconds for a round trip,
-    and for getting a connection. prepared: as `Connection.connect` takes it.
+    address: where they lead. size: the maximum number of connections. time_limit: seconds for a round trip, and for
+    getting a connection. prepared: as `Connection.connect` takes it.
     """
 
-    def __init__(self, conninfo: Mapping[str, Any], *, size: int, time_limit: float, prepared: bool | None) -> None:
+    def __init__(self, address: Address, *, size: int, time_limit: float, prepared: bool | None) -> None:
         self.lost = 0
         """How often a connection was lost: another server may answer from then on."""
-        self._conninfo = conninfo
+        self._address = address
         self._size = size
         self._time_limit = time_limit
         self._prepared = prepared
@@ -115,7 +115,7 @@ class Pool:
     async def _connect(self) -> Connection:
         try:
             async with asyncio.timeout(self._time_limit):
-                return await Connection.connect(self._conninfo, time_limit=self._time_limit, prepared=self._prepared)
+                return await Connection.connect(self._address, time_limit=self._time_limit, prepared=self._prepared)
         except TimeoutError as error:
             raise StorageUnavailableError(f"PostgreSQL did not answer within {self._time_limit:g} s") from error
         except psycopg.Error as error:

@@ -11,7 +11,18 @@ from typing import Final
 from jobq_storage_postgres.binary import pack_bool, texts
 from jobq_storage_postgres.protocol import Statement, Step
 
+LOCK_SECONDS: Final = 5.0
+"""Maximum time, in seconds, that a statement of jobq's own waits for a lock of another transaction."""
+IDLE_IN_TRANSACTION_SECONDS: Final = 5.0
+"""Time after which the server ends a transaction of jobq's own whose process is paused or lost: its locks are freed."""
+
 _SETTINGS: Final = {
+    "idle_in_transaction_session_timeout": str(round(IDLE_IN_TRANSACTION_SECONDS * 1000)),
+    # The pool closes idle connections itself, and a listener is always idle.
+    "idle_session_timeout": "0",
+    # Row level security hides rows silently. With it off, a statement on a table that has it is an error.
+    "row_security": "off",
+    "standard_conforming_strings": "on",
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
@@ -36,5 +47,9 @@ def session_settings(time_limit: float, *, local: bool = False, durable: bool = 
     time_limit: seconds after which the server cancels a statement. durable: whether to flush commits where the server's
     default is not to.
     """
-    settings = {**_SETTINGS, "statement_timeout": str(max(1, round(time_limit * 1000)))}
+    settings = {
+        **_SETTINGS,
+        "statement_timeout": str(max(1, round(time_limit * 1000))),
+        "lock_timeout": str(max(1, round(min(LOCK_SECONDS, time_limit / 2) * 1000))),
+    }
     return _SET, (texts(list(settings)), texts(list(settings.values())), pack_bool(local), pack_bool(durable))

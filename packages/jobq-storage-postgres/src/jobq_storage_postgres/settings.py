@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 from msgspec import Struct
 
@@ -12,6 +12,7 @@ from jobq_core.encoding import is_unicode
 from jobq_core.errors import ConfigurationError
 from jobq_core.reprs import short_repr
 from jobq_storage_postgres import dsn as _dsn
+from jobq_storage_postgres.address import Address, Password
 from jobq_storage_postgres.sql import check_schema
 
 
@@ -20,8 +21,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     schema: str
     url: str
-    conninfo: dict[str, Any]
-    listen_conninfo: dict[str, Any]
+    address: Address
+    listen_address: Address
     pool_size: int
     time_limit: float
     prepared: bool | None
@@ -40,6 +41,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         listen_dsn: str | None,
         pool_size: int | None,
         time_limit: float | None,
+        password: Password | None,
         prepared: bool | None,
     ) -> Self:
         """Check what was given, and complete it from the DSN. Raises ConfigurationError."""
@@ -61,13 +63,16 @@ class Settings(Struct, frozen=True, kw_only=True):
             prepared = _bool(options["prepared"])
         if prepared is not None:
             check_bool(prepared, "prepared")
-        conninfo = _dsn.parse(bare, limit)
+        if password is not None and not callable(password):
+            # Not shown: it may be the password itself.
+            raise ConfigurationError("password must be a function that returns the password; a DSN may contain one")
+        address = Address(_dsn.parse(bare, limit), password)
         listen = listen_dsn or options.get("listen_dsn")
         return cls(
             schema=checked_schema,
             url=_dsn.show(bare, checked_schema),
-            conninfo=conninfo,
-            listen_conninfo=conninfo if listen is None else _dsn.parse(listen, limit),
+            address=address,
+            listen_address=address if listen is None else Address(_dsn.parse(listen, limit), password),
             pool_size=int(size),
             time_limit=limit,
             prepared=prepared,

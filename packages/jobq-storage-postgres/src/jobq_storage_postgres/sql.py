@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -41,19 +42,23 @@ def in_schema(sql: str, schema: str) -> str:
 
 
 class Statements:
-    """All statements for one schema, by the names of their files."""
+    """All statements for one schema, by the names of their files.
+
+    The files are read when the first storage is made: a deployment may replace or remove them while this process runs.
+    """
 
     def __init__(self, schema: str) -> None:
         self._schema = schema
+        self._texts = _read()
         self._made: dict[str, Statement] = {}
 
     def __getitem__(self, name: str) -> Statement:
         statement = self._made.get(name)
         if statement is None:
-            statement = self._made[name] = Statement(name, in_schema(_read(name), self._schema))
+            statement = self._made[name] = Statement(name, in_schema(self._texts[name], self._schema))
         return statement
 
 
 @cache
-def _read(name: str) -> str:
-    return FOLDER.joinpath(f"{name}.sql").read_text(encoding="utf-8")
+def _read() -> Mapping[str, str]:
+    return {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.sql")}

@@ -11,6 +11,7 @@ from jobq_core.storage import Phase, QueueStorage
 from jobq_storage_postgres import grants as _grants
 from jobq_storage_postgres import migrations as _migrations
 from jobq_storage_postgres.adding import Adding
+from jobq_storage_postgres.address import Password
 from jobq_storage_postgres.control import Control
 from jobq_storage_postgres.engine import Engine
 from jobq_storage_postgres.grants import Part
@@ -35,6 +36,8 @@ class PostgresQueueStorage(
     pool_size: maximum number of connections, beside one for listening and one per heartbeat (default 10). They are made
         when needed, and closed after a minute without use.
     time_limit: seconds that connecting, waiting for a free connection, and each round trip may take (default 30).
+    password: a function that returns the password of each new connection, for passwords that expire, such as the tokens
+        of a cloud's IAM; called in a thread (default: the DSN's password).
     prepared: whether each connection is a session of its own, in which statements can be prepared; False behind a
         pooler in transaction mode (default None: each connection finds out).
 
@@ -51,6 +54,7 @@ class PostgresQueueStorage(
         listen_dsn: str | None = None,
         pool_size: int | None = None,
         time_limit: float | None = None,
+        password: Password | None = None,
         prepared: bool | None = None,
     ) -> None:
         self._settings = Settings.read(
@@ -59,6 +63,7 @@ class PostgresQueueStorage(
             listen_dsn=listen_dsn,
             pool_size=pool_size,
             time_limit=time_limit,
+            password=password,
             prepared=prepared,
         )
         self._engine = Engine(self._settings)
@@ -115,7 +120,7 @@ class PostgresQueueStorage(
         self._engine = Engine(self._settings)
 
     async def migrate(self, phase: Phase = "all") -> list[str]:
-        return await _migrations.migrate(self._settings.conninfo, self.schema, phase)
+        return await _migrations.migrate(self._settings.address, self.schema, phase)
 
     def migration_sql(self) -> str:
         return _migrations.as_sql(self.schema)
@@ -127,7 +132,7 @@ class PostgresQueueStorage(
         changes nothing. Raises ConfigurationError for an invalid role name, StorageError if a role does not exist or
         the caller does not own the tables.
         """
-        await _migrations.execute(self._settings.conninfo, self.schema, _grants.grants(self.schema, roles))
+        await _migrations.execute(self._settings.address, self.schema, _grants.grants(self.schema, roles))
 
     def grant_sql(self, roles: Mapping[Part, Collection[str]]) -> str:
         """Return what `grant` does, as SQL that a database administrator can read and run."""

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Mapping
-from typing import Any, Final
 
 import psycopg
 from psycopg.pq import ConnStatus
 
-from jobq_storage_postgres.protocol import READ, WRITE, Statement, Step, TimeLimitError, execute
-
-_LIMIT: Final = Statement("limit", "SELECT set_config('statement_timeout', $1::text, true)")
+from jobq_storage_postgres.address import Address
+from jobq_storage_postgres.protocol import READ, WRITE, Step, TimeLimitError, execute
+from jobq_storage_postgres.session_settings import session_settings
+from jobq_storage_postgres.transaction import BEGIN, COMMIT
 
 
 class SyncConnection:
     """A blocking connection in pipeline mode. Raises psycopg.Error if it cannot connect."""
 
-    def __init__(self, conninfo: Mapping[str, Any], time_limit: float) -> None:
+    def __init__(self, address: Address, time_limit: float) -> None:
         self._time_limit = time_limit
-        self._connection = psycopg.Connection.connect(**conninfo, autocommit=True)
+        self._settings = session_settings(time_limit, local=True)
+        self._connection = psycopg.Connection.connect(**address.complete(), autocommit=True)
         self._pgconn = self._connection.pgconn
         self.user = self._pgconn.user.decode(errors="replace")
         """The role of this connection."""
@@ -44,15 +44,14 @@ class SyncConnection:
         The server gets the time limit too: it does not notice that a client which waits for a lock went away, and each
         heartbeat would leave another connection waiting there.
         """
-        limit = str(max(1, round(self._time_limit * 1000))).encode()
-        exchange = execute(self._pgconn, [(_LIMIT, (limit,)), step], None)
+        exchange = execute(self._pgconn, [(BEGIN, ()), self._settings, step, (COMMIT, ())], None)
         deadline = time.monotonic() + self._time_limit
         try:
             want = next(exchange)
             while True:
                 want = exchange.send(self._wait(want, deadline))
         except StopIteration as end:
-            return int(end.value[-1].ntuples)
+            return int(end.value[2].ntuples)
         except BaseException:
             self.close()
             raise

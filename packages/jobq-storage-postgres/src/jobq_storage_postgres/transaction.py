@@ -13,8 +13,8 @@ from jobq_storage_postgres.protocol import Statement, Step
 
 # READ COMMITTED, whatever the database's default: each statement must see what was committed before it began. The names
 # are in capitals, so that they are different from those of all SQL files.
-_BEGIN: Final = Statement("BEGIN", "BEGIN ISOLATION LEVEL READ COMMITTED")
-_COMMIT: Final = Statement("COMMIT", "COMMIT")
+BEGIN: Final = Statement("BEGIN", "BEGIN ISOLATION LEVEL READ COMMITTED")
+COMMIT: Final = Statement("COMMIT", "COMMIT")
 _ROLLBACK: Final = Statement("ROLLBACK", "ROLLBACK")
 
 
@@ -45,7 +45,7 @@ class Transaction(Session):
         self.last: list[str] = []
         """The names of the statements that were sent last."""
         self._connection = connection
-        self._begin: Sequence[Step] = [(_BEGIN, ()), *prelude]
+        self._begin: Sequence[Step] = [(BEGIN, ()), *prelude]
         self._over = False
 
     async def fetch(self, statement: Statement, params: Params = ()) -> list[Any]:
@@ -57,14 +57,14 @@ class Transaction(Session):
         """Run statements and commit, in one round trip, and return the rows of each."""
         begin, self._begin = self._begin, ()
         self.last = [statement.name for statement, _ in steps]
-        rows = await self._connection.fetch([*begin, *steps, (_COMMIT, ())])
+        rows = await self._connection.fetch([*begin, *steps, (COMMIT, ())])
         self._over = True
         return rows[len(begin) : -1]
 
     async def commit(self) -> None:
         """Commit, unless nothing was begun or `fetch_last` committed."""
         if not self._over and not self._begin:
-            await self._connection.run([(_COMMIT, ())])
+            await self._connection.run([(COMMIT, ())])
 
     async def rollback(self) -> None:
         """Roll back; a connection on which that fails is closed."""

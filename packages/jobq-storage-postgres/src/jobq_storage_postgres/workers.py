@@ -6,6 +6,7 @@ from uuid import UUID
 
 from jobq_core.records import WorkerInfo, WorkerRecord, decode_stats
 from jobq_core.storage import UNKNOWN_KIND, Heartbeat, ReaderStorage, WorkerStorage, queue_topic
+from jobq_storage_postgres.address import Address
 from jobq_storage_postgres.binary import pack_float8, pack_int4, pack_text, texts
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.heartbeat import PostgresHeartbeat
@@ -36,9 +37,9 @@ class Workers(Facet, WorkerStorage, ReaderStorage):
         engine.pool.check_open()
         limit = min(settings.time_limit, max(1.0, worker.lost_after / 3))
         # libpq waits for 2 seconds or longer. A connection that hangs must leave time for another one.
-        connecting = min(int(settings.conninfo["connect_timeout"]), max(2, round(limit)))
-        conninfo = {**settings.conninfo, "connect_timeout": connecting}
-        return PostgresHeartbeat(conninfo, engine.statements, worker.id, limit)
+        connecting = min(int(settings.address.conninfo["connect_timeout"]), max(2, round(limit)))
+        address = Address({**settings.address.conninfo, "connect_timeout": connecting}, settings.address.password)
+        return PostgresHeartbeat(address, engine.statements, worker.id, limit)
 
     async def deregister(self, worker: UUID) -> None:
         await self._engine.fetch("deregister", worker.bytes)

@@ -210,6 +210,8 @@ CREATE TABLE jobq.tally (
     queue text COLLATE "C" NOT NULL,
     state text COLLATE "C" NOT NULL
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+-- A table without a primary key needs one for logical replication: a publication FOR ALL TABLES would refuse DELETE.
+ALTER TABLE jobq.tally REPLICA IDENTITY FULL;
 
 -- Positions that claims skip although a transaction could still add a lower one; `horizon` is the first transaction
 -- that no longer can. Maintenance gives a new position to jobs that appear below.
@@ -260,6 +262,7 @@ CREATE FUNCTION jobq.first_id_of(day date) RETURNS uuid
 CREATE FUNCTION jobq.make_partitions(ahead integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
+    SET default_tablespace = ''
     SET lock_timeout = '200ms'
     AS $$
         DECLARE
@@ -297,6 +300,7 @@ CREATE FUNCTION jobq.make_partitions(ahead integer) RETURNS integer
 CREATE FUNCTION jobq.drop_partitions(age interval, most integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
+    SET default_tablespace = ''
     SET lock_timeout = '200ms'
     AS $$
         DECLARE
@@ -311,7 +315,7 @@ CREATE FUNCTION jobq.drop_partitions(age interval, most integer) RETURNS integer
                 SELECT substr(c.relname, 4)
                 FROM pg_inherits i
                 JOIN pg_class c ON c.oid = i.inhrelid
-                WHERE i.inhparent = 'jobq.job'::regclass AND c.relname ~ '^job_\d{8}$'
+                WHERE i.inhparent = 'jobq.job'::regclass AND c.relname ~ '^job_[0-9]{8}$'
                     AND (to_date(substr(c.relname, 5), 'YYYYMMDD') + 7)::timestamp AT TIME ZONE 'UTC'
                         < jobq.clock() - age
                 ORDER BY c.relname
