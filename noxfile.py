@@ -35,6 +35,8 @@ PACKAGES = {path.name: path for path in sorted((ROOT / "packages").iterdir()) if
 VERSIONS = ["3.11", "3.12", "3.13"]
 POSTGRES = "JOBQ_TEST_POSTGRES"
 """The environment variable that says which server the tests start."""
+OTHER_PYTHON = "JOBQ_TEST_OTHER_PYTHON"
+"""The environment variable that says which interpreter half of the processes of an SQLite file run on."""
 SOURCES = [str(path / "src") for path in PACKAGES.values()]
 
 
@@ -64,6 +66,7 @@ def _runs_as(python: Path, version: str) -> bool:
 
 PYTHONS = find_pythons()
 NEWEST = max(PYTHONS, key=lambda version: int(version.split(".")[1]))
+OLDEST = next(iter(PYTHONS.values()))
 FUZZED = PYTHONS.get("3.11", PYTHONS[NEWEST])  # the fuzzer has wheels for 3.11 alone
 SERVED = "jobq-storage-postgres"
 CASES = [nox.param(PYTHONS[NEWEST], package, id=package) for package in PACKAGES]
@@ -125,6 +128,18 @@ def versions(session: nox.Session, package: str, server: int) -> None:
     run_tests(session, package, server)
 
 
+@nox.session(python=PYTHONS[NEWEST], tags=["matrix"])
+def pythons(session: nox.Session) -> None:
+    """Have processes of the newest and the oldest Python share an SQLite file. 15 s."""
+    package = "jobq-storage-sqlite"
+    install(session, package, test=True)
+    other = Path(session.create_tmp(), "oldest")
+    session.run(find_uv_bin(), "venv", "--quiet", "--clear", "--python", OLDEST, str(other), external=True)
+    install(session, package, test=True, python=other / "bin" / "python")
+    session.chdir(PACKAGES[package])
+    session.run("pytest", "tests/test_processes.py", *session.posargs, env={OTHER_PYTHON: f"{other}/bin/python"})
+
+
 @nox.session(python=PYTHONS[NEWEST])
 def integration(session: nox.Session) -> None:
     """Run tests-integration/: all packages, real processes, SQLite and PostgreSQL. 3 min."""
@@ -181,8 +196,11 @@ def bench(session: nox.Session) -> None:
         session.run("python", "tests-integration/benchmarks", *session.posargs)
 
 
-def install(session: nox.Session, *packages: str, group: str | None = None, test: bool = False) -> None:
-    """Install packages from their wheels, with what they declare, and groups of tools.
+def install(
+    session: nox.Session, *packages: str, group: str | None = None, test: bool = False, python: Path | None = None
+) -> None:
+    """Install packages from their wheels, with what they declare, and groups of tools, for the session's Python or
+    another.
 
     Not with session.install, which `nox -R` leaves out: it would test the wheels of an earlier run.
     """
@@ -191,7 +209,8 @@ def install(session: nox.Session, *packages: str, group: str | None = None, test
         wanted += dependency_groups(load_toml(PACKAGES[package] / "pyproject.toml"), "test")
     named = [Requirement(text) for text in (*packages, *wanted)]
     ours = [f"{name} @ {wheel(session, name).as_uri()}" for name in sorted(siblings(named))]
-    session.run(find_uv_bin(), "pip", "install", "--quiet", *ours, *wanted, external=True)
+    chosen = [] if python is None else ["--python", str(python)]
+    session.run(find_uv_bin(), "pip", "install", "--quiet", *chosen, *ours, *wanted, external=True)
 
 
 def run_tests(session: nox.Session, package: str, server: int = 0) -> None:

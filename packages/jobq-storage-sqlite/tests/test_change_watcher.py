@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,27 @@ def test_hints_are_given_of_writes_to_the_file_and_of_wakes(path: Path) -> None:
 
 def test_there_are_no_hints_about_a_missing_file(path: Path) -> None:
     assert watch_writes(path) is None
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["the same storage", "another storage"])
+async def test_an_add_that_returned_is_heard_whatever_its_event_loop_does_next(
+    storage: SqliteQueueStorage, other: SqliteQueueStorage, own: bool
+) -> None:
+    """A client that added and then computed delayed the wake-up by as long."""
+    listening, heard = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    async def listen() -> None:
+        async with (storage if own else other).subscribe([TOPIC]) as subscription:
+            waiting = asyncio.create_task(subscription.wait(30))
+            await asyncio.sleep(0)
+            loop.call_soon_threadsafe(listening.set)
+            if await waiting == {TOPIC}:
+                heard.set()
+
+    listener = threading.Thread(target=lambda: asyncio.run(listen()))
+    listener.start()
+    await listening.wait()
+    await add_job(storage)
+    assert heard.wait(30), "this loop runs nothing meanwhile"
+    listener.join()

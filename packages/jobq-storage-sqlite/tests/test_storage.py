@@ -20,7 +20,7 @@ from jobq_core.errors import ClosedError, ConfigurationError, StorageError, Stor
 from jobq_core.states import JobState
 from jobq_core.testing import add_job, new_job, read, state_of
 from jobq_core.urls import open_storage
-from jobq_storage_sqlite import SqliteQueueStorage
+from jobq_storage_sqlite import SqliteQueueStorage, sql
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,49 @@ from jobq_storage_sqlite import SqliteQueueStorage
 )
 def test_a_url_names_a_relative_or_an_absolute_path(url: str, path: str) -> None:
     storage = SqliteQueueStorage.from_url(url)
-    assert str(storage.path) == path
-    assert storage.url == url
+    assert storage.path == Path.cwd() / path
+    assert SqliteQueueStorage.from_url(storage.url).path == storage.path
+
+
+async def test_a_relative_path_stays_the_file_that_it_was_whatever_the_process_changes_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a chdir, an acknowledged add lay in another file of the same name."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+        await SqliteQueueStorage(folder / "jobs.db").migrate()
+    monkeypatch.chdir(first)
+    storage = SqliteQueueStorage.from_url("sqlite:///jobs.db")
+    monkeypatch.chdir(second)
+    async with storage:
+        before = await add_job(storage)
+        # Any error of the disk makes the writer and the reader connect again.
+        assert storage._opened is not None
+        with pytest.raises(StorageUnavailableError):
+            await storage._opened.writer.call(_fail_as_a_disk)
+        job = await add_job(storage)
+    async with SqliteQueueStorage(first / "jobs.db") as storage:
+        assert None not in await storage.get([before, job])
+    async with SqliteQueueStorage(second / "jobs.db") as storage:
+        assert await storage.counts() == {}
+
+
+def _fail_as_a_disk(_: Any) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    raise error
+
+
+async def test_an_open_storage_does_not_read_its_package_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade replaces the package's folder while the process runs."""
+    for cached in (sql.sql, sql.statements):
+        cached.cache_clear()
+    async with SqliteQueueStorage(path) as storage:
+        monkeypatch.setattr(sql, "_FOLDER", path / "gone")
+        job = await add_job(storage)
+        assert await state_of(storage, job) is JobState.PENDING
+        assert (await storage.delete([job]))[0].changed
 
 
 def test_open_storage_finds_it_by_the_scheme() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from jobq_core.states import FINISHED, JobState, StopRequest
 from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC, Change, OperatorStorage, queue_topic
 from jobq_storage_sqlite.columns import to_array, to_id
 from jobq_storage_sqlite.open_file import StorageOnFile
+from jobq_storage_sqlite.slices import PAUSE_SECONDS, SLICE, in_slices
 from jobq_storage_sqlite.transaction import Transaction
 
 Act = Callable[[Transaction, "Found"], tuple[JobState | None, bool]]
@@ -24,7 +26,16 @@ class Control(StorageOnFile, OperatorStorage):
         return await self._change(ids, abort)
 
     async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> list[Change]:
-        return await self._write(partial(abort_run, run_id=run_id))
+        last = await self._last()
+        after: bytes | None = b""
+        changes: list[Change] = []
+        while after is not None:
+            after, some = await self._write(partial(abort_some, run_id=run_id, after=after, last=last))
+            changes += some
+            if some and on_progress is not None:
+                on_progress(len(changes))
+            await asyncio.sleep(PAUSE_SECONDS if after else 0)
+        return changes
 
     async def retry(self, ids: Sequence[UUID]) -> list[Change]:
         return await self._change(ids, retry)
@@ -39,7 +50,13 @@ class Control(StorageOnFile, OperatorStorage):
         return await self._change(ids, delete)
 
     async def clear(self, queue: str, *, on_progress: Callable[[int], object] | None = None) -> int:
-        return await self._write(partial(clear, queue=queue))
+        last = await self._last()
+        return await in_slices(self._write, partial(clear_some, queue=queue, last=last), None, on_progress)
+
+    async def _last(self) -> int:
+        """Return the last number given out: jobs that are added during a long operation are not part of it."""
+        ((last,),) = await self._read("read_sequence")
+        return int(last)
 
     async def _change(self, ids: Sequence[UUID], act: Act) -> list[Change]:
         return await self._write(partial(change, ids=ids, act=act)) if ids else []
@@ -126,16 +143,16 @@ def delete(transaction: Transaction, job: Found) -> tuple[None, bool]:
     return None, False
 
 
-def abort_run(transaction: Transaction, run_id: str) -> list[Change]:
-    """Abort the unfinished jobs of a run, oldest first."""
-    return change(
-        transaction, [to_id(job_id) for (job_id,) in transaction.all("find_unfinished_of_run", run_id)], abort
-    )
+def abort_some(transaction: Transaction, run_id: str, after: bytes, last: int) -> tuple[bytes | None, list[Change]]:
+    """Abort the unfinished jobs of a slice of a run; return the id to go on after (None: that was the last slice)."""
+    rows = transaction.all("find_jobs_of_run", run_id=run_id, after=after, last=last, limit=SLICE)
+    changes = change(transaction, [to_id(job_id) for job_id, finished in rows if not finished], abort)
+    return rows[-1][0] if len(rows) == SLICE else None, changes
 
 
-def clear(transaction: Transaction, queue: str) -> int:
-    """Delete all jobs of a queue and return their number."""
-    rows = transaction.all("find_queue", queue=queue)
+def clear_some(transaction: Transaction, queue: str, last: int, size: int) -> int:
+    """Delete up to `size` jobs of a queue and return their number."""
+    rows = transaction.all("find_queue", queue=queue, last=last, limit=size)
     if rows:
         remove(transaction, [n for n, _ in rows])
         transaction.topics |= (

@@ -12,7 +12,6 @@ commit is confirmed by one comparison of inodes before it is acknowledged:
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
 from jobq_core.errors import StorageUnavailableError
+from jobq_storage_sqlite.file_warnings import FileWarnings
 
 SETTLED_SECONDS: Final = 2.0
 """The age at which a folder's time of change tells a later change apart: some disks keep it as coarsely as that."""
@@ -29,8 +29,6 @@ GONE: Final = "it was deleted or moved away while in use; put it back. Until the
 REPLACED: Final = "another file was put in its place while in use"
 LOG_GONE: Final = "its log (-wal) or the log's index (-shm) was deleted or replaced while in use"
 RESTART: Final = "stop all processes that use the file, this one too, then start them again"
-
-log = logging.getLogger("jobq.sqlite")
 
 Inode = tuple[int, int]
 """A file's device and inode."""
@@ -45,26 +43,6 @@ class Files(NamedTuple):
     database: Inode | None
     log: Inode | None
     shm: Inode | None
-
-
-class FileWarnings:
-    """What the administrator must know of the file; shared by a storage's connections. `current` is what holds now."""
-
-    def __init__(self) -> None:
-        self.current: str | None = None
-
-    def say(self, sentence: str) -> None:
-        """Note a sentence, and log it if it is news."""
-        # Each connection finds the same problem, at each call.
-        if sentence != self.current:
-            self.current = sentence
-            log.warning("%s", sentence)
-
-    def clear(self, path: str) -> None:
-        """Note that the files are as they were."""
-        if self.current is not None:
-            self.current = None
-            log.info("SQLite file %s: it is back", path)
 
 
 class FileIdentity:
@@ -127,7 +105,7 @@ class FileIdentity:
         if self.matches():
             if self.is_suspect:
                 self.is_suspect = self._saved = False
-                self._warnings.clear(self._path)
+                self._warnings.clear("files", f"SQLite file {self._path}: it is back")
             return
         self.is_suspect, found, held = True, self._look(), self._held
         if found.database is None:
@@ -151,7 +129,7 @@ class FileIdentity:
 
     def _refuse(self, why: str, error: BaseException | None = None) -> NoReturn:
         sentence = f"SQLite file {self._path}: {why}"
-        self._warnings.say(sentence)
+        self._warnings.say("files", sentence)
         raise StorageUnavailableError(sentence) from error
 
     def _look(self) -> Files:

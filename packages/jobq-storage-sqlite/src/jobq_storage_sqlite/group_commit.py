@@ -19,6 +19,7 @@ from jobq_storage_sqlite.boot_clock import Moment
 from jobq_storage_sqlite.columns import to_text
 from jobq_storage_sqlite.errors import as_raised, breaks_connection, code_of
 from jobq_storage_sqlite.file_identity import FileIdentity
+from jobq_storage_sqlite.file_warnings import LogGrowth
 from jobq_storage_sqlite.transaction import Transaction
 
 T = TypeVar("T")
@@ -49,19 +50,21 @@ Answers = tuple[list[Outcome], dict[str, int]]
 
 
 class GroupCommit:
-    """The writer's connection, and what is done on it. Belongs to the writer's thread."""
+    """The writer's connection, and what is done on it. Belongs to the writer's thread, but for `calls`, to which any
+    thread adds; None ends the writer."""
 
     def __init__(
         self,
         path: str,
-        calls: queue.SimpleQueue[Call | None],
         identity: FileIdentity,
+        growth: LogGrowth,
         clock: Callable[[], Moment],
         busy_timeout: float,
     ) -> None:
         self._path = path
-        self._calls = calls
+        self.calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._identity = identity
+        self._growth = growth
         self._clock = clock
         self._busy_timeout = busy_timeout
         self._connection: sqlite3.Connection | None = None
@@ -126,11 +129,11 @@ class GroupCommit:
         """Add what queued up meanwhile."""
         while len(group) < GROUP:
             try:
-                call = self._calls.get_nowait()
+                call = self.calls.get_nowait()
             except queue.Empty:
                 break
             if call is None:
-                self._calls.put(None)
+                self.calls.put(None)
                 break
             group.append(call)
         return group
@@ -152,6 +155,7 @@ class GroupCommit:
             self._abandon(error)
             raised = as_raised(error, self._path)
             return [(call, None, failed or raised) for call, _, failed in outcomes], {}
+        self._growth.check()
         return outcomes, counts
 
     def _try(self, transaction: Transaction, call: Call, *, alone: bool) -> Outcome:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 from jobq_core.records import worker_lost
@@ -26,6 +25,7 @@ from jobq_storage_sqlite.columns import to_id
 from jobq_storage_sqlite.control import remove
 from jobq_storage_sqlite.open_file import StorageOnFile
 from jobq_storage_sqlite.settle_and_claim import insert_attempt, topic_of
+from jobq_storage_sqlite.slices import in_slices
 from jobq_storage_sqlite.transaction import Transaction
 from jobq_storage_sqlite.workers import free
 
@@ -50,7 +50,20 @@ class Maintenance(StorageOnFile, KeeperStorage):
             await self._write(partial(set_retention, retention=retention))
 
     async def prune(self, limit: int = 10_000) -> int:
-        return await self._write(partial(prune, limit=limit))
+        usual = Retention()
+        # Looked for by the reader, which keeps nobody from writing.
+        prunable = await self._read(
+            "find_prunable",
+            now=self._moment().now,
+            completed=_span(usual.completed),
+            failed=_span(usual.failed),
+            aborted=_span(usual.aborted),
+        )
+        pruned = 0
+        for queue, state, ended in prunable:
+            some = partial(prune_some, queue=queue, state=state, ended=ended)
+            pruned += await in_slices(self._write, some, limit - pruned)
+        return pruned
 
 
 def lead(transaction: Transaction, worker: UUID, term: float) -> Leadership:
@@ -153,17 +166,9 @@ def _span(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * SECOND)
 
 
-def prune(transaction: Transaction, limit: int) -> int:
-    """Delete finished jobs whose retention is over, and return their number."""
-    kept: dict[str, Any] = {queue: spans for queue, *spans in transaction.all("retentions")}
-    usual = Retention()
-    pruned: list[int] = []
-    for (queue,) in transaction.all("find_finished_queues"):
-        spans = kept.get(queue, (_span(usual.completed), _span(usual.failed), _span(usual.aborted)))
-        for state, span in zip(("completed", "failed", "aborted"), spans, strict=True):
-            if span is not None and len(pruned) < limit:
-                rows = transaction.all("find_expired", queue, state, transaction.now - span, limit - len(pruned))
-                pruned += [n for (n,) in rows]
+def prune_some(transaction: Transaction, queue: str, state: str, ended: int, size: int) -> int:
+    """Delete up to `size` finished jobs of a queue and a state that ended until then; return their number."""
+    pruned = [n for (n,) in transaction.all("find_expired", queue, state, ended, size)]
     if pruned:
         remove(transaction, pruned)
         transaction.topics.add(FINISHED_TOPIC)

@@ -12,8 +12,9 @@ from jobq_core.errors import ClosedError, StorageError
 from jobq_core.timestamps import SECOND
 from jobq_storage_sqlite.boot_clock import Moment
 from jobq_storage_sqlite.change_watcher import ChangeWatcher
-from jobq_storage_sqlite.file_identity import FileIdentity, FileWarnings
-from jobq_storage_sqlite.group_commit import Work
+from jobq_storage_sqlite.file_identity import FileIdentity
+from jobq_storage_sqlite.file_warnings import FileWarnings, LogGrowth
+from jobq_storage_sqlite.group_commit import GroupCommit, Work
 from jobq_storage_sqlite.notifier import SqliteNotifier
 from jobq_storage_sqlite.reader import Reader, write_nothing
 from jobq_storage_sqlite.writer import Writer
@@ -26,7 +27,10 @@ GRACE_SECONDS: Final = 30.0
 
 
 class OpenFile:
-    """The writer, the reader and the change watcher of one file, and the notifier that joins them."""
+    """The writer, the reader and the change watcher of one file, and the notifier that joins them.
+
+    path: absolute.
+    """
 
     def __init__(
         self,
@@ -39,13 +43,17 @@ class OpenFile:
         self.pid = os.getpid()
         self.warnings = FileWarnings()
         self.notifier = SqliteNotifier()
-        # The file where it is now: the working directory may change.
-        absolute, limit = path.absolute(), busy_timeout + GRACE_SECONDS
-        self.writer = Writer(
-            str(path), FileIdentity(absolute, connect_writer, self.warnings), clock, busy_timeout, limit, self.notifier
+        limit = busy_timeout + GRACE_SECONDS
+        commits = GroupCommit(
+            str(path),
+            FileIdentity(path, connect_writer, self.warnings),
+            LogGrowth(path, self.warnings),
+            clock,
+            busy_timeout,
         )
-        self.reader = Reader(str(path), FileIdentity(absolute, connect_reader, self.warnings), self.writer, limit)
-        self._watcher = ChangeWatcher(path, FileIdentity(absolute, connect_reader, self.warnings), self.notifier)
+        self.writer = Writer(str(path), commits, limit, self.notifier)
+        self.reader = Reader(str(path), FileIdentity(path, connect_reader, self.warnings), self.writer, limit)
+        self._watcher = ChangeWatcher(path, FileIdentity(path, connect_reader, self.warnings), self.notifier)
 
     async def connect(self) -> None:
         """Connect the writer and the reader. Raises StorageError."""

@@ -30,6 +30,7 @@ from jobq_storage_sqlite.maintenance import Maintenance
 from jobq_storage_sqlite.open_file import OpenFile
 from jobq_storage_sqlite.reading import Reading
 from jobq_storage_sqlite.settle_and_claim import SettlingAndClaiming
+from jobq_storage_sqlite.sql import statements
 from jobq_storage_sqlite.subscription import SqliteSubscription
 from jobq_storage_sqlite.workers import Workers
 
@@ -37,11 +38,15 @@ Synchronous = Literal["FULL", "EXTRA", "NORMAL"]
 
 _SYNCHRONOUS: Final = ("FULL", "EXTRA", "NORMAL")
 
+_of_parents: Final[list[OpenFile]] = []
+"""What a forked child inherited and closed. It is kept, since collecting a connection would close it."""
+
 
 class SqliteQueueStorage(Adding, SettlingAndClaiming, Workers, Reading, Control, Maintenance, QueueStorage):
     """Jobs in an SQLite file, for the processes of one machine.
 
-    path: the file. `open()` creates it if it is missing, but not its folder.
+    path: the file. `open()` creates it if it is missing, but not its folder. A relative path starts from the working
+        directory at the time when the storage is made, whatever the process changes to later.
     synchronous: 'FULL' (default) keeps what was acknowledged through a loss of power. 'NORMAL' is quicker and may then
         lose the last commits. 'EXTRA' is slower. A killed process loses nothing with any of them.
     busy_timeout: seconds to wait for another process's transaction (default 10); then StorageUnavailableError.
@@ -62,7 +67,7 @@ class SqliteQueueStorage(Adding, SettlingAndClaiming, Workers, Reading, Control,
             raise ConfigurationError(
                 f"synchronous must be one of {', '.join(_SYNCHRONOUS)}, not {short_repr(synchronous)}"
             )
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         self.synchronous = synchronous
         self.busy_timeout = check_positive_seconds(busy_timeout, "busy_timeout")
         self._migrate_at_open = check_bool(migrate, "migrate")
@@ -77,13 +82,12 @@ class SqliteQueueStorage(Adding, SettlingAndClaiming, Workers, Reading, Control,
 
     @property
     def url(self) -> str:
-        """The URL of the file."""
+        """The URL of the file, by its absolute path."""
         return f"sqlite:///{quote(os.fsencode(self.path))}"
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        warning = None if self._opened is None else self._opened.warnings.current
-        return () if warning is None else (warning,)
+        return () if self._opened is None else self._opened.warnings.current
 
     async def open(self) -> None:
         async with self._opening:
@@ -102,8 +106,13 @@ class SqliteQueueStorage(Adding, SettlingAndClaiming, Workers, Reading, Control,
 
     async def close(self) -> None:
         opened, self._opened = self._opened, None
-        if opened is not None:
-            await opened.close()
+        if opened is None:
+            return
+        if opened.pid != os.getpid():
+            # In a forked child. The threads are the parent's, and closing the connections could end its locks.
+            _of_parents.append(opened)
+            return
+        await opened.close()
 
     async def migrate(self, phase: Phase = "all") -> list[str]:
         return await asyncio.to_thread(self._migrate, phase)
@@ -121,6 +130,7 @@ class SqliteQueueStorage(Adding, SettlingAndClaiming, Workers, Reading, Control,
         return SqliteSubscription(topics, file.notifier, file.reader)
 
     def _prepare(self) -> None:
+        statements()  # read now: an upgrade may replace the package's folder while this process runs
         try:
             with closing(self._connect(create=self._migrate_at_open)) as connection:
                 if self._migrate_at_open and not migrations.is_complete(connection, str(self.path)):

@@ -9,14 +9,11 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable
 from concurrent import futures
 from contextlib import suppress
 from typing import TypeVar
 
 from jobq_core.errors import ClosedError, StorageUnavailableError
-from jobq_storage_sqlite.boot_clock import Moment
-from jobq_storage_sqlite.file_identity import FileIdentity
 from jobq_storage_sqlite.group_commit import Answers, Call, GroupCommit, Outcome, Work
 from jobq_storage_sqlite.notifier import SqliteNotifier
 
@@ -26,15 +23,13 @@ T = TypeVar("T")
 class Writer:
     """Runs operations in its thread, for the event loop on which it was made and for other threads.
 
-    busy_timeout: seconds to wait for locks. limit: seconds after which a call is given up.
+    limit: seconds after which a call is given up.
     """
 
     def __init__(
         self,
         path: str,
-        identity: FileIdentity,
-        clock: Callable[[], Moment],
-        busy_timeout: float,
+        commits: GroupCommit,
         limit: float,
         notifier: SqliteNotifier,
     ) -> None:
@@ -42,8 +37,7 @@ class Writer:
         self._notifier = notifier
         self._limit = limit
         self._loop = asyncio.get_running_loop()
-        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
-        self._commits = GroupCommit(path, self._calls, identity, clock, busy_timeout)
+        self._commits, self._calls = commits, commits.calls
         self._closed = False
         # In the order in which the calls were made, so that one timer serves them all.
         self._waiting: dict[Call, None] = {}

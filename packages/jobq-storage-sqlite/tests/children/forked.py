@@ -1,4 +1,7 @@
-"""Uses a storage in a forked child that the parent had opened; prints what each gets. Arguments: the file."""
+"""Uses, closes and opens anew a storage in a forked child that the parent had opened; prints what each gets.
+
+Arguments: the file.
+"""
 # ruff: noqa: T201 -- it talks to the test through its output
 
 import asyncio
@@ -19,10 +22,17 @@ async def main(path: str) -> None:
                 await storage.add([new_job()])
             except StorageError as error:
                 os.write(1, f"child: {error}\n".encode())
+            await storage.close()
+            asyncio.run(use_own(path))  # the parent's loop does not run in the child
             os._exit(0)
         await asyncio.to_thread(os.waitpid, child, 0)
         await storage.add([new_job()])
         print("parent:", sum((await storage.counts())["default"].values()), flush=True)
+
+
+async def use_own(path: str) -> None:
+    async with SqliteQueueStorage(path) as own:
+        await own.add([new_job()])
 
 
 asyncio.run(main(sys.argv[1]))

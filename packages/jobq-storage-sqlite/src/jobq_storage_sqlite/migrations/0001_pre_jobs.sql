@@ -91,8 +91,7 @@ CREATE TABLE jobq_life (
 -- is its last column, so that counting reads the index alone.
 CREATE INDEX jobq_life_ready ON jobq_life (queue, urgency, position, state) WHERE state = 'pending';
 CREATE INDEX jobq_life_due ON jobq_life (run_at, n, queue, state) WHERE state IN ('scheduled', 'blocked');
-CREATE INDEX jobq_life_blocked ON jobq_life (queue, reason) WHERE state = 'blocked';
-CREATE INDEX jobq_life_disabled ON jobq_life (queue, state) WHERE state = 'disabled';
+CREATE INDEX jobq_life_waiting ON jobq_life (queue, state, reason) WHERE state IN ('scheduled', 'blocked', 'disabled');
 CREATE INDEX jobq_life_running ON jobq_life (worker, queue, state) WHERE state = 'processing';
 CREATE INDEX jobq_life_finished ON jobq_life (queue, state, finished_at) WHERE finished_at IS NOT NULL;
 CREATE UNIQUE INDEX jobq_life_unique ON jobq_life (queue, unique_key)

@@ -30,24 +30,25 @@ SET state = 'pending', position = ?, attempt = 0, finished_at = NULL, error_leas
     message = NULL, details = NULL
 WHERE n = ?
 
--- name: find_unfinished_of_run
-SELECT job.id
+-- name: find_jobs_of_run
+-- Some jobs of a run, up to the number :last, after the id :after, and whether each is finished.
+SELECT job.id, life.finished_at IS NOT NULL
 FROM jobq_job AS job CROSS JOIN jobq_life AS life ON life.n = job.n
-WHERE job.run_id = ? AND life.finished_at IS NULL
+WHERE job.run_id = :run_id AND job.id > :after AND job.n <= :last
 ORDER BY job.id
+LIMIT :limit
 
 -- name: find_queue
--- All jobs of a queue, and whether each is running. One part per index, so that jobs of other queues are not read,
--- except those that wait for a time.
-SELECT n, 0 FROM jobq_life WHERE state = 'pending' AND queue = :queue
+-- Some jobs of a queue, up to the number :last, and whether each is running. One part per index, so that jobs of other
+-- queues are not read, except those that run.
+SELECT n, 0 FROM jobq_life WHERE state = 'pending' AND queue = :queue AND n <= :last
 UNION ALL
-SELECT n, 0 FROM jobq_life WHERE state IN ('scheduled', 'blocked') AND queue = :queue
+SELECT n, 0 FROM jobq_life WHERE state IN ('scheduled', 'blocked', 'disabled') AND queue = :queue AND n <= :last
 UNION ALL
-SELECT n, 0 FROM jobq_life WHERE state = 'disabled' AND queue = :queue
+SELECT n, 1 FROM jobq_life WHERE state = 'processing' AND queue = :queue AND n <= :last
 UNION ALL
-SELECT n, 1 FROM jobq_life WHERE state = 'processing' AND queue = :queue
-UNION ALL
-SELECT n, 0 FROM jobq_life WHERE finished_at IS NOT NULL AND queue = :queue
+SELECT n, 0 FROM jobq_life WHERE finished_at IS NOT NULL AND queue = :queue AND n <= :last
+LIMIT :limit
 
 -- name: delete_attempts
 -- :numbers, here and below: an array of job numbers as JSON.

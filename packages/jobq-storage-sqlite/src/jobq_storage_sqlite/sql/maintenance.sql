@@ -32,25 +32,41 @@ UPDATE jobq_life SET state = 'disabled', reason = 'disabled', request = NULL WHE
 -- Do not count an attempt whose run never started.
 UPDATE jobq_life SET attempt = attempt - 1 WHERE n = ?
 
--- name: retentions
-SELECT queue, completed, failed, aborted FROM jobq_retention
-
 -- name: set_retention
 INSERT INTO jobq_retention (queue, completed, failed, aborted)
 VALUES (?, ?, ?, ?)
 ON CONFLICT (queue) DO UPDATE
 SET completed = excluded.completed, failed = excluded.failed, aborted = excluded.aborted
 
--- name: find_finished_queues
--- A jump from each queue to the next: as many steps as there are queues, however many jobs finished.
+-- name: find_prunable
+-- The queues and states that have finished jobs to remove, and the time before which they ended. :completed, :failed and
+-- :aborted: how long jobs are kept in queues that say nothing else; NULL: without limit. By a jump from each queue to
+-- the next: as many steps as there are queues, however many jobs finished.
 WITH RECURSIVE found (queue) AS (
     SELECT min(queue) FROM jobq_life WHERE finished_at IS NOT NULL
     UNION ALL
     SELECT (SELECT min(life.queue) FROM jobq_life AS life WHERE life.finished_at IS NOT NULL AND life.queue > found.queue)
     FROM found
     WHERE found.queue IS NOT NULL
+), limits (queue, state, ended) AS (
+    SELECT found.queue, ending.column1, :now - CASE
+        WHEN retention.queue IS NULL THEN ending.column2
+        WHEN ending.column1 = 'completed' THEN retention.completed
+        WHEN ending.column1 = 'failed' THEN retention.failed
+        ELSE retention.aborted
+    END
+    FROM found
+    CROSS JOIN (VALUES ('completed', :completed), ('failed', :failed), ('aborted', :aborted)) AS ending
+    LEFT JOIN jobq_retention AS retention ON retention.queue = found.queue
+    WHERE found.queue IS NOT NULL
 )
-SELECT queue FROM found WHERE queue IS NOT NULL
+SELECT queue, state, ended
+FROM limits
+WHERE ended IS NOT NULL AND EXISTS (
+    SELECT 1 FROM jobq_life AS life
+    WHERE life.finished_at IS NOT NULL AND life.queue = limits.queue AND life.state = limits.state
+        AND life.finished_at <= limits.ended
+)
 
 -- name: find_expired
 -- A queue's jobs in a state that finished at or before a time, oldest first.

@@ -78,9 +78,7 @@ LIMIT :limit
 -- name: in_states
 -- The jobs in :states, which do not include 'completed', by the indexes of the states.
 SELECT n FROM jobq_life
-WHERE state IN ('scheduled', 'blocked') AND state IN (SELECT value FROM json_each(:states))
-UNION ALL
-SELECT n FROM jobq_life WHERE state = 'disabled' AND 'disabled' IN (SELECT value FROM json_each(:states))
+WHERE state IN ('scheduled', 'blocked', 'disabled') AND state IN (SELECT value FROM json_each(:states))
 UNION ALL
 SELECT n FROM jobq_life WHERE state = 'pending' AND 'pending' IN (SELECT value FROM json_each(:states))
 UNION ALL
@@ -112,9 +110,8 @@ SELECT count(*) FROM (SELECT n FROM ({in_states}) LIMIT :limit)
 -- One part per index of states; none of them reads the table.
 SELECT queue, 'pending', count(*) FROM jobq_life WHERE state = 'pending' GROUP BY queue
 UNION ALL
-SELECT queue, state, count(*) FROM jobq_life WHERE state IN ('scheduled', 'blocked') GROUP BY queue, state
-UNION ALL
-SELECT queue, 'disabled', count(*) FROM jobq_life WHERE state = 'disabled' GROUP BY queue
+SELECT queue, state, count(*) FROM jobq_life
+WHERE state IN ('scheduled', 'blocked', 'disabled') GROUP BY queue, state
 UNION ALL
 SELECT queue, 'processing', count(*) FROM jobq_life WHERE state = 'processing' GROUP BY queue
 UNION ALL
@@ -125,9 +122,7 @@ SELECT queue, state, count(*) FROM jobq_life WHERE finished_at IS NOT NULL GROUP
 SELECT queue, 'pending', count(*) FROM jobq_life WHERE state = 'pending' AND queue = :queue GROUP BY queue
 UNION ALL
 SELECT queue, state, count(*) FROM jobq_life
-WHERE state IN ('scheduled', 'blocked') AND queue = :queue GROUP BY queue, state
-UNION ALL
-SELECT queue, 'disabled', count(*) FROM jobq_life WHERE state = 'disabled' AND queue = :queue GROUP BY queue
+WHERE state IN ('scheduled', 'blocked', 'disabled') AND queue = :queue GROUP BY queue, state
 UNION ALL
 SELECT queue, 'processing', count(*) FROM jobq_life WHERE state = 'processing' AND queue = :queue GROUP BY queue
 UNION ALL

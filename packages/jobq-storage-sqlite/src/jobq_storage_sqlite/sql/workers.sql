@@ -24,7 +24,7 @@ ORDER BY number
 -- A queue's jobs that are blocked for a reason, of the kinds in an array as JSON.
 SELECT life.n
 FROM jobq_life AS life CROSS JOIN jobq_job AS job ON job.n = life.n
-WHERE life.state = 'blocked' AND life.queue = ? AND life.reason = ? AND job.kind IN (SELECT value FROM json_each(?))
+WHERE life.state IN ('scheduled', 'blocked', 'disabled') AND life.state = 'blocked' AND life.queue = ? AND life.reason = ? AND job.kind IN (SELECT value FROM json_each(?))
 ORDER BY life.n
 
 -- name: free
