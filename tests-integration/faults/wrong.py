@@ -59,6 +59,14 @@ class WrongInside(StrEnum):
     UNCOUNTED = "run that is not counted"
     """A rescue did not count an attempt, though the job ran; it may run forever."""
     LOST_LIVES = "a lost worker is revived"
+    LAST_WORD = "against the last request"
+    """The last of the requests that were answered True (abort, disable, enable) does not hold."""
+    OUT_OF_LINE = "claimed out of line"
+    """A job was claimed before another that stood before it: handed back earlier, more urgent or earlier in line."""
+    IDLE_BESIDE = "waited beside an idle worker"
+    """A job waited for long, while a worker that knows its kind had a free slot."""
+    PROGRESS_LOST = "last progress report lost"
+    """The job ended under a lease whose run had reported other progress than the record has."""
 
 
 @attrs.frozen(kw_only=True)

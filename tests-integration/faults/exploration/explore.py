@@ -40,7 +40,7 @@ def explore(model: Model, initial: State, *, most: int = 10_000_000) -> Explorat
         found.depth += 1
         following: deque[State] = deque()
         for state in level:
-            if all(job.state in FINAL for job in state.jobs):
+            if all(job.state in FINAL or (job.state, job.word) == ("disabled", "disable") for job in state.jobs):
                 ends.append(state)
             if any(job.lease > MOST_LEASES for job in state.jobs):
                 found.cut += 1
@@ -94,6 +94,8 @@ def broken_by(before: State, after: State, label: str) -> str | None:
             return Wrong.UNEXPLAINED
         if new.started != old.started and not new.marked and (new.attempt > 1 or new.most == 1):
             return WrongInside.UNMARKED
+        if old.state == "processing" != new.state and (wrong := broken_word(old, new)) is not None:
+            return wrong
         if label == RESCUE and (wrong := broken_by_rescue(old, new)) is not None:
             return wrong
     for old_worker, new_worker in zip(before.workers, after.workers, strict=True):
@@ -101,6 +103,14 @@ def broken_by(before: State, after: State, label: str) -> str | None:
             if run.phase == "running" and run not in old_worker.runs and before.jobs[run.job].started >> run.lease & 1:
                 return Wrong.LEASE_TWICE
     return None
+
+
+def broken_word(old: Job, new: Job) -> str | None:
+    """Return the promise that the end of a lease breaks, or None: the last request that was answered True holds."""
+    if new.state == "completed":
+        return None
+    wanted = {"abort": ("aborted",), "disable": ("disabled",)}.get(old.word or "", ("pending", "failed"))
+    return None if new.state in wanted else WrongInside.LAST_WORD
 
 
 def broken_by_rescue(old: Job, new: Job) -> str | None:

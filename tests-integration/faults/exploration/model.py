@@ -1,9 +1,9 @@
 """The model: what the storage holds, what each worker believes, and the calls and answers between them.
 
-It follows the contract of `QueueStorage` and the worker's modules. It leaves out queues, priorities, delays and
-results, which the promises checked here do not depend on. Time is counted in ticks: a worker's row lives for `LIFE`
-ticks after a beat took effect; the worker believes in its leases for `BELIEF` ticks after it *sent* a beat that
-succeeded.
+Its rules are written from what is promised, never from the code: a rule that the code has wrong must not be wrong here
+too. It leaves out queues, priorities, delays and results, which the promises checked here do not depend on. Time is
+counted in ticks: a worker's row lives for `LIFE` ticks after a beat took effect; the worker believes in its leases for
+`BELIEF` ticks after it *sent* a beat that succeeded.
 
 A step is one atomic change: a transaction of the storage, or the code of a worker between two awaits. A call takes
 effect and is answered in one step, except for a limited number of faults (`Luck`): a call never arrives or is delayed,
@@ -21,27 +21,32 @@ MAX_ATTEMPTS = 2
 MOST_LEASES = 3
 """Most leases per job; states beyond it are not followed. A worker may hand jobs back and claim them again forever."""
 
-JobState = Literal["pending", "processing", "completed", "failed", "aborted"]
-Phase = Literal["buffered", "running", "complete", "retry", "release", "abort"]
+JobState = Literal["pending", "processing", "disabled", "completed", "failed", "aborted"]
+Phase = Literal["buffered", "running", "complete", "fail", "retry", "release", "abort", "disable"]
 """Phase of a run: claimed but not started (also while a `mark_started` call is under way), running, or ended and to be
 settled."""
-ENDED = ("complete", "retry", "release", "abort")
+ENDED = ("complete", "fail", "retry", "release", "abort", "disable")
+Request = Literal["abort", "disable"]
 
 Registration = tuple[int, int]
 """A worker process, and the number of its registration; each registration has its own id."""
 
 
 class Job(NamedTuple):
-    """A job's row. lease: the latest lease; most: most attempts; asked: an abort was requested; marked: the run under
-    the lease was marked as started; started: a bit for each lease that ran (kept by the model only)."""
+    """A job's row. lease: the latest lease; most: most attempts; request: what its run was asked to do; marked: the run
+    under the lease was marked as started.
+
+    Kept by the model only: started: a bit for each lease that ran. word: the last request that was answered True. Each
+    `enable` raises `most` by one: a job that was disabled in its last attempt runs once more."""
 
     state: JobState = "pending"
     lease: int = 0
     holder: Registration | None = None
     attempt: int = 0
-    asked: bool = False
+    request: Request | None = None
     marked: bool = False
     started: int = 0
+    word: Literal["abort", "disable", "enable"] | None = None
     most: int = MAX_ATTEMPTS
 
 
@@ -98,14 +103,15 @@ class Answer(NamedTuple):
 class Luck(NamedTuple):
     """Number of faults of each kind that may still happen; it bounds the number of states.
 
-    delays: of calls or answers; losses: calls or answers that never arrive, or that their callers give up on."""
+    delays: of calls or answers; losses: calls or answers that never arrive, or that their callers give up on; requests:
+    calls of abort, disable or enable."""
 
     delays: int = 1
     losses: int = 1
     pauses: int = 1
     crashes: int = 1
     failures: int = 1
-    aborts: int = 1
+    requests: int = 1
 
 
 class State(NamedTuple):
@@ -189,7 +195,8 @@ class Model:
         if run.phase == "running":
             yield f"{name} completes job {run.job}", with_worker(state, number, having(worker, run, "complete"))
             if state.luck.failures:
-                failed = with_worker(state, number, having(worker, run, "retry"))
+                spent = job.attempt >= job.most
+                failed = with_worker(state, number, having(worker, run, "fail" if spent else "retry"))
                 luck = state.luck._replace(failures=state.luck.failures - 1)
                 yield f"{name} fails job {run.job}", failed._replace(luck=luck)
         if run.phase in ("buffered", "running"):
@@ -198,10 +205,10 @@ class Model:
                     f"{name} learns that the lease of job {run.job} is lost",
                     with_worker(state, number, without(worker, run)),
                 )
-            elif job.asked:
+            elif job.request is not None:
                 yield (
-                    f"{name} learns of the abort of job {run.job}",
-                    with_worker(state, number, having(worker, run, "abort")),
+                    f"{name} learns of the {job.request} of job {run.job}",
+                    with_worker(state, number, having(worker, run, job.request)),
                 )
 
     def asking_steps(self, state: State, number: int, worker: Worker) -> Iterator[Step]:
@@ -352,7 +359,7 @@ class Model:
                 if job.state == "pending":
                     lease = job.lease + 1
                     claimed = job._replace(
-                        state="processing", lease=lease, holder=call.sender, attempt=job.attempt + 1, asked=False
+                        state="processing", lease=lease, holder=call.sender, attempt=job.attempt + 1, request=None
                     )
                     state, given = with_job(state, number, claimed), ((number, lease),)
                     break
@@ -375,40 +382,54 @@ class Model:
         job = state.jobs[run.job]
         if not self.counts(job, run):
             return state
-        after: JobState
-        attempt = job.attempt
-        match run.phase:
-            case "complete":
-                after = "completed"
-            case "abort":
-                after = "aborted"
-            case "release":
-                after, attempt = "aborted" if job.asked else "pending", attempt - 1
-            case _:
-                after = "aborted" if job.asked else "failed" if attempt >= job.most else "pending"
-        job = job._replace(state=after, holder=None, attempt=attempt, asked=False, marked=False)
+        after = self.state_after(run.phase, job.request)
+        back = run.phase == "release" or (run.phase == "disable" and after == "pending")
+        job = job._replace(state=after, holder=None, attempt=job.attempt - back, request=None, marked=False)
         return with_job(state, run.job, job)
 
-    # Maintenance, aborts and time
+    def state_after(self, phase: Phase, request: Request | None) -> JobState:
+        """Return the state after a settlement: only a completion outweighs a request, and the last request wins."""
+        if phase == "complete":
+            return "completed"
+        if request is not None:
+            return "aborted" if request == "abort" else "disabled"
+        # A run that stopped for a request to disable, which was withdrawn since, runs again as if handed back.
+        return "failed" if phase == "fail" else "aborted" if phase == "abort" else "pending"
+
+    # Requests, maintenance and time
+
+    def request_steps(self, state: State) -> Iterator[Step]:
+        """Abort, disable or enable a job. Only calls that are answered True are steps, for others change nothing."""
+        luck = state.luck._replace(requests=state.luck.requests - 1)
+        for number, job in enumerate(state.jobs):
+            for word in ("abort", "disable", "enable"):
+                if (asked := self.asked(job, word)) is not None:
+                    yield f"job {number}: {word}", with_job(state, number, asked)._replace(luck=luck)
+
+    def asked(self, job: Job, word: str) -> Job | None:
+        """Return the job after a request, or None if the answer is False: nothing changed, and nothing will."""
+        match word, job.state:
+            case "abort", "pending" | "disabled":
+                return job._replace(state="aborted", word="abort")
+            case "abort", "processing":
+                return job._replace(request="abort", word="abort")
+            case "disable", "pending":
+                return job._replace(state="disabled", word="disable")
+            case "disable", "processing" if job.request != "abort":
+                return job._replace(request="disable", word="disable")
+            case "enable", "disabled":
+                return job._replace(state="pending", most=job.most + 1, word="enable")
+            case "enable", "processing" if job.request == "disable":
+                return job._replace(request=None, word="enable")
+        return None
 
     def maintenance_steps(self, state: State) -> Iterator[Step]:
-        """Rescue the jobs of lost workers, abort a job, let time pass."""
+        """Rescue the jobs of lost workers, ask something of a job, let time pass."""
         rescued = self.rescue(state)
         if rescued != state:
             yield RESCUE, rescued
-        if state.luck.aborts:
-            luck = state.luck._replace(aborts=state.luck.aborts - 1)
-            for number, job in enumerate(state.jobs):
-                if job.state == "pending":
-                    yield (
-                        f"job {number} is aborted",
-                        with_job(state, number, job._replace(state="aborted"))._replace(luck=luck),
-                    )
-                elif job.state == "processing":
-                    yield (
-                        f"job {number} is asked to stop",
-                        with_job(state, number, job._replace(asked=True))._replace(luck=luck),
-                    )
+        if state.luck.requests:
+            yield from self.request_steps(state)
         if over(state) or any(self.must_act(worker) for worker in state.workers):
             return
         passed = state._replace(
@@ -439,9 +460,9 @@ class Model:
             if job.state == "processing" and job.holder not in known:
                 ran = self.counts_as_run(job)
                 spent = ran and job.attempt >= job.most
-                after: JobState = "aborted" if job.asked else "failed" if spent else "pending"
+                after = self.state_after("fail" if spent else "release", job.request)
                 attempt = job.attempt - (not ran)
-                job = job._replace(state=after, holder=None, attempt=attempt, asked=False, marked=False)
+                job = job._replace(state=after, holder=None, attempt=attempt, request=None, marked=False)
             jobs.append(job)
         return state._replace(rows=rows, jobs=tuple(jobs))
 
@@ -457,7 +478,7 @@ def held(state: State, number: int, worker: Worker, run: Run) -> bool:
 
 
 def over(state: State) -> bool:
-    """Return whether all jobs have ended."""
+    """Return whether all jobs have ended, or wait for somebody to enable them."""
     return all(job.state not in ("pending", "processing") for job in state.jobs)
 
 

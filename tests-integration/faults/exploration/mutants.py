@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .model import BELIEF, Answer, Job, Model, Registration, Run, State, Worker
+from .model import BELIEF, Answer, Job, JobState, Model, Phase, Registration, Request, Run, State, Worker
 
 
 class SettlesWithoutTheLease(Model):
@@ -94,6 +94,39 @@ class CountsNoLostRun(Model):
         return False
 
 
+class FailsDespiteTheAbort(Model):
+    """A run that fails for good leaves its job failed, though it was asked to abort."""
+
+    def state_after(self, phase: Phase, request: Request | None) -> JobState:
+        return "failed" if phase == "fail" else super().state_after(phase, request)
+
+
+class DisablesWhatWasEnabled(Model):
+    """A run that stopped for a request to disable leaves its job disabled, whatever was asked since."""
+
+    def state_after(self, phase: Phase, request: Request | None) -> JobState:
+        return "disabled" if phase == "disable" else super().state_after(phase, request)
+
+
+class ForgetsTheRequestOfTheLost(Model):
+    """A rescue puts a job back that was asked to stop."""
+
+    def rescue(self, state: State) -> State:
+        jobs = tuple(job._replace(request=None) for job in state.jobs)
+        rescued = super().rescue(state._replace(jobs=jobs))
+        return state if rescued == state._replace(jobs=jobs) else rescued
+
+
+class WithdrawsTheAbort(Model):
+    """`enable` withdraws a request to abort too, and `disable` replaces it."""
+
+    def asked(self, job: Job, word: str) -> Job | None:
+        if job.state == "processing" and job.request == "abort" and word != "abort":
+            # The answer is False, as it should be: `word` stays.
+            return job._replace(request="disable" if word == "disable" else None)
+        return super().asked(job, word)
+
+
 MUTANTS: tuple[type[Model], ...] = (
     SettlesWithoutTheLease,
     SettlesAgain,
@@ -106,4 +139,8 @@ MUTANTS: tuple[type[Model], ...] = (
     MarksNothing,
     CountsJobsThatNeverRan,
     CountsNoLostRun,
+    FailsDespiteTheAbort,
+    DisablesWhatWasEnabled,
+    ForgetsTheRequestOfTheLost,
+    WithdrawsTheAbort,
 )
