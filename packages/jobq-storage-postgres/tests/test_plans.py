@@ -87,11 +87,11 @@ class Explain:
     async def claim(self, worker: UUID, *, marked: bool = True) -> tuple[int, set[str]]:
         """Explain a claim."""
         marks = self.storage._engine.watermarks
-        queues, priorities, packed = marks.lines(("default",))
+        queues, ranks, packed = marks.lines(("default",))
         if not marked:
             marks.forget()
-            queues, priorities, packed = marks.lines(("default",))
-        return await self("claim", (worker.bytes, queues, priorities, packed, pack_int4(BATCH)))
+            queues, ranks, packed = marks.lines(("default",))
+        return await self("claim", (worker.bytes, queues, ranks, packed, pack_int4(BATCH)))
 
 
 def walk(plan: dict[str, Any], whole: set[str]) -> None:
@@ -300,7 +300,7 @@ FIRED = """
     SELECT t.relname, g.tgname FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid
     WHERE t.relnamespace = %s::regnamespace
 """
-BY_HAND = {("waiting", "state")}
+BY_HAND = {("waiting", "state"), ("waiting", "reason")}
 """What only enabling and disabling change: a person does it, now and then."""
 
 

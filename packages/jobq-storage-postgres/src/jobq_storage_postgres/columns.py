@@ -17,6 +17,7 @@ from jobq_storage_postgres.binary import (
     moments,
     pack_float8,
     pack_int2,
+    pack_int4,
     pack_moment,
     pack_text,
     text_array,
@@ -47,6 +48,8 @@ def pack_jobs(jobs: Sequence[NewJob]) -> list[bytes | None]:
         texts.sparse([job.run_id for job in jobs]),
         texts.sparse([text_array(job.tags) if job.tags else None for job in jobs]),
         byteas.sparse([job.fingerprint for job in jobs]),
+        None,
+        None,
         pack_text(first.queue),
         pack_text(first.kind),
         pack_int2(first.priority),
@@ -71,6 +74,8 @@ def pack_job(job: NewJob) -> list[bytes | None]:
         job.fingerprint,
         pack_moment(deadline) if isinstance(deadline, datetime) else None,
         None if deadline is None or isinstance(deadline, datetime) else pack_float8(deadline),
+        pack_int4(len(job.arguments)),
+        None,
     ]
 
 

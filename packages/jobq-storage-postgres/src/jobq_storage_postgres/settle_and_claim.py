@@ -53,8 +53,8 @@ class SettleAndClaim(Facet, WorkerStorage):
         if claim is None:
             steps.append((statements["alive"], (worker.bytes,)))
         else:
-            queues, priorities, marks = engine.watermarks.lines(claim.queues)
-            steps.append((statements["claim"], (worker.bytes, queues, priorities, marks, pack_int4(claim.limit))))
+            queues, ranks, marks = engine.watermarks.lines(claim.queues)
+            steps.append((statements["claim"], (worker.bytes, queues, ranks, marks, pack_int4(claim.limit))))
         topics: set[str] = set()
 
         def load(connection: Connection, results: list[PGresult]) -> tuple[bool, list[ClaimedJob]]:

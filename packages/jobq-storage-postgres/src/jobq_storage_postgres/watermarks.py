@@ -1,4 +1,4 @@
-"""Low-water marks: up to which position a line (a queue and a priority) is empty for good; claims look above it.
+"""Low-water marks: up to which position a line (a queue and a rank) is empty for good; claims look above it.
 
 While a snapshot is open anywhere in the database (a dump, a forgotten transaction), claimed rows stay in the index as
 dead rows. A claim that starts at the beginning of the line walks over all of them: this is how queues on PostgreSQL
@@ -39,8 +39,10 @@ from jobq_storage_postgres.sql import Statements
 
 _log = logging.getLogger("jobq.postgres")
 
-PRIORITIES: Final = range(9, -10, -1)
-"""Highest first, as they are claimed."""
+RETURNED: Final = 101
+"""The rank of the line of returned jobs."""
+RANKS: Final = (RETURNED, *range(9, -10, -1))
+"""The ranks of the lines of a queue, in the order of claiming."""
 WRITER_SECONDS: Final = 2.0
 """How long a mark waits for a writing transaction to end."""
 CLAIMS: Final = 2000
@@ -54,9 +56,9 @@ _NO_MARK: Final = -(2**63)
 """Below all positions, those of rows that were edited by hand too."""
 
 Line: TypeAlias = "tuple[str, int]"
-"""A queue and a priority."""
+"""A queue and a rank."""
 Lines: TypeAlias = "tuple[bytes, bytes, bytes]"
-"""Packed lines: queues, priorities and marks."""
+"""Packed lines: queues, ranks and marks."""
 
 
 class Observation(Struct, frozen=True):
@@ -95,7 +97,7 @@ class Watermarks:
             self.forget()
         packed = self._packed.get(queues)
         if packed is None:
-            lines = [(queue, priority) for queue in dict.fromkeys(queues) for priority in PRIORITIES]
+            lines = [(queue, rank) for queue in dict.fromkeys(queues) for rank in RANKS]
             if len(self._packed) > 100:
                 self._packed.clear()
             packed = self._packed[queues] = _pack(lines, [self._marks.get(line, _NO_MARK) for line in lines])
@@ -147,7 +149,7 @@ class Watermarks:
         rows = await self._database.fetch(self._statements["lowest_positions"], self.lines(queues))
         if lost != self._database.pool.lost:
             return
-        visible: dict[Line, int | None] = {(queue, priority): position for queue, priority, position, *_ in rows}
+        visible: dict[Line, int | None] = {(queue, rank): position for queue, rank, position, *_ in rows}
         _, _, _, xmin, xmax, drawn = rows[0]
         if self._last_drawn is not None and drawn < self._last_drawn:
             self.forget()  # the sequence went back: the database was restored
@@ -189,8 +191,8 @@ class Watermarks:
         rows: list[Any] = await self._database.fetch(
             self._statements["lowest_positions"], _pack(list(marks), [0] * len(marks))
         )
-        for queue, priority, position, *_ in rows:
-            if position is not None and position <= marks[queue, priority]:
+        for queue, rank, position, *_ in rows:
+            if position is not None and position <= marks[queue, rank]:
                 _log.info("a job of queue %r was below the watermark; claims start again at the beginning", queue)
                 self.forget()
                 return
@@ -201,4 +203,4 @@ class Watermarks:
 
 
 def _pack(lines: list[Line], marks: list[int]) -> Lines:
-    return texts([queue for queue, _ in lines]), int2s([priority for _, priority in lines]), int8s(marks)
+    return texts([queue for queue, _ in lines]), int2s([rank for _, rank in lines]), int8s(marks)

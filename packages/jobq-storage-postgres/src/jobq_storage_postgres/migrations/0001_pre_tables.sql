@@ -27,11 +27,13 @@ CREATE TABLE jobq.job (
     run_at timestamptz,
     deadline timestamptz,
     timeout double precision,
-    priority smallint NOT NULL CHECK (priority BETWEEN -9 AND 9),
+    priority smallint NOT NULL CHECK (priority BETWEEN -100 AND 100),
     max_attempts smallint NOT NULL CHECK (max_attempts >= 1),
+    flags smallint NOT NULL DEFAULT 0,
     queue text COLLATE "C" NOT NULL,
     kind text COLLATE "C" NOT NULL,
     arguments json NOT NULL,
+    meta json,
     backoff json,
     unique_key text COLLATE "C",
     run_id text COLLATE "C",
@@ -43,24 +45,38 @@ CREATE INDEX job_run ON jobq.job (run_id, id) WHERE run_id IS NOT NULL;
 CREATE INDEX job_fingerprint ON jobq.job (fingerprint, id) WHERE fingerprint IS NOT NULL;
 CREATE TABLE jobq.job_default PARTITION OF jobq.job DEFAULT;
 
+-- The token of an unfinished job is its row in `waiting`, `ready` or `running`. Every statement that moves a token
+-- carries these columns, and those that it does not know:
+--   deadline, kind, queue, priority: copies of the job's.
+--   size: the bytes of the job's arguments, so that a claim need not read them to know.
+--   flags: bits. 1: gated, the job goes to `waiting` instead of `ready`. 2: followed, its ending leaves a row in `ended`.
+--   extra: an object for what has no column yet.
+--   since: when the job entered its present state; for a running job, `started_at`.
+
 -- SCHEDULED, BLOCKED and DISABLED jobs. Jobs that are due at the same time are promoted by position.
 CREATE TABLE jobq.waiting (
     id uuid PRIMARY KEY,
     position bigint NOT NULL,
+    since timestamptz NOT NULL,
     run_at timestamptz,
     started_at timestamptz,
+    deadline timestamptz,
     lease bigint,
     worker uuid,
+    size integer NOT NULL,
     priority smallint NOT NULL,
     attempt smallint NOT NULL,
+    flags smallint NOT NULL,
     keyed boolean NOT NULL,
     state text COLLATE "C" NOT NULL CHECK (state IN ('scheduled', 'blocked', 'disabled')),
     queue text COLLATE "C" NOT NULL,
-    reason text,
+    kind text COLLATE "C" NOT NULL,
+    reason text COLLATE "C",
     settled text COLLATE "C",
     percent double precision,
     message text,
     details json,
+    extra jsonb,
     error_type text,
     error_message text,
     error_traceback text
@@ -69,48 +85,77 @@ CREATE TABLE jobq.waiting (
     autovacuum_analyze_scale_factor = 0.1, autovacuum_analyze_threshold = 5000
 );
 CREATE INDEX waiting_due ON jobq.waiting (run_at, position) WHERE state <> 'disabled';
-CREATE INDEX waiting_blocked ON jobq.waiting (queue) WHERE state = 'blocked';
+CREATE INDEX waiting_deadline ON jobq.waiting (deadline) WHERE deadline IS NOT NULL;
+-- The jobs that wait for a worker that can run them.
+CREATE INDEX waiting_unfit ON jobq.waiting (queue, kind, position)
+    WHERE state = 'blocked' AND reason IN ('unknown kind', 'arguments do not fit');
 
--- PENDING jobs: claims read only this table. Never updated, so that a row keeps its position.
+-- PENDING jobs: claims read only this table. Never updated, so that a row keeps its position. A queue's jobs form lines,
+-- one per rank: 101 is the line of returned jobs, which is claimed first; the other ranks are priorities.
 CREATE TABLE jobq.ready (
     id uuid PRIMARY KEY,
     position bigint NOT NULL,
+    since timestamptz NOT NULL,
     run_at timestamptz,
     started_at timestamptz,
+    deadline timestamptz,
     lease bigint,
     worker uuid,
+    size integer NOT NULL,
+    rank smallint NOT NULL,
     priority smallint NOT NULL,
     attempt smallint NOT NULL,
+    flags smallint NOT NULL,
     keyed boolean NOT NULL,
     queue text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL,
     reason text,
     settled text COLLATE "C",
     percent double precision,
     message text,
-    details json
+    details json,
+    extra jsonb
 ) WITH (
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
     autovacuum_analyze_scale_factor = 0.1, autovacuum_analyze_threshold = 5000
 );
-CREATE INDEX ready_line ON jobq.ready (queue, priority, position);
+CREATE INDEX ready_line ON jobq.ready (queue, rank, position);
+CREATE INDEX ready_deadline ON jobq.ready (deadline) WHERE deadline IS NOT NULL;
+
+-- The lines that were ever used, so that claims look at no others. The transaction that puts the first job into a line
+-- adds its row. Two transactions may add the same one: a unique index would let one wait for the other.
+-- registered: the transaction, by which claims find the lines that are new to them.
+CREATE TABLE jobq.line (
+    registered xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    rank smallint NOT NULL,
+    queue text COLLATE "C" NOT NULL
+);
+CREATE INDEX line_queue ON jobq.line (queue, rank);
+CREATE INDEX line_registered ON jobq.line (registered);
 
 -- PROCESSING jobs. Progress, requests and `begun` (the run is marked as started) update columns that no index has, in
--- the space that fillfactor leaves.
+-- the space that fillfactor leaves. pending_since: when the job became PENDING.
 CREATE TABLE jobq.running (
     id uuid PRIMARY KEY,
     lease bigint NOT NULL,
     started_at timestamptz NOT NULL,
+    pending_since timestamptz NOT NULL,
     run_at timestamptz,
+    deadline timestamptz,
     worker uuid NOT NULL,
+    size integer NOT NULL,
     priority smallint NOT NULL,
     attempt smallint NOT NULL,
+    flags smallint NOT NULL,
     keyed boolean NOT NULL,
     begun boolean NOT NULL DEFAULT false,
     queue text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL,
     request text COLLATE "C" CHECK (request IN ('abort', 'disable')),
     percent double precision,
     message text,
-    details json
+    details json,
+    extra jsonb
 ) WITH (
     fillfactor = 80,
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
@@ -126,6 +171,7 @@ CREATE TABLE jobq.outcome (
     lease bigint,
     worker uuid,
     attempt smallint NOT NULL,
+    flags smallint NOT NULL,
     state text COLLATE "C" NOT NULL CHECK (state IN ('completed', 'failed', 'aborted')),
     queue text COLLATE "C" NOT NULL,
     settled text COLLATE "C",
@@ -134,6 +180,7 @@ CREATE TABLE jobq.outcome (
     percent double precision,
     message text,
     details json,
+    extra jsonb,
     error_type text,
     error_message text,
     error_traceback text,
@@ -195,51 +242,92 @@ CREATE TABLE jobq.maintenance (
 ) WITH (fillfactor = 50);
 INSERT INTO jobq.maintenance DEFAULT VALUES;
 
--- How many seconds a queue keeps its finished jobs; NULL: without limit. Queues without a row use the defaults.
+-- The followed jobs that ended, until `resolve` takes them. state: NULL if the job was deleted.
+CREATE TABLE jobq.ended (
+    id uuid NOT NULL,
+    at timestamptz NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    state text COLLATE "C"
+);
+CREATE INDEX ended_at ON jobq.ended (at);
+
+-- The options of queues. Claims take nothing from a queue while it is paused. completed, failed, aborted: how many
+-- seconds finished jobs are kept, NULL without limit; without `has_retention` the defaults hold.
 CREATE TABLE jobq.queue (
     name text COLLATE "C" PRIMARY KEY,
+    paused_at timestamptz,
+    owner text COLLATE "C" CHECK (owner IN ('operator', 'worker')),
+    has_retention boolean NOT NULL DEFAULT false,
     completed jobq.seconds,
     failed jobq.seconds,
     aborted jobq.seconds
 );
+CREATE INDEX queue_paused ON jobq.queue (name) WHERE paused_at IS NOT NULL;
 
--- The number of finished jobs: each statement that adds or removes outcomes adds a row with the difference, and
--- maintenance sums them up. So counting does not read millions of outcomes.
+-- The numbers of finished jobs: each statement that adds or removes outcomes adds rows with the difference, and
+-- maintenance sums them up (`at` is NULL then). So counting does not read millions of outcomes.
+-- waited, ran: seconds, in sum. buckets: for each job 128 * the bucket of its waiting + that of its running. Bucket n is
+-- for the milliseconds from 2^(n/2) to 2^((n+1)/2); bucket 0 also for less.
 CREATE TABLE jobq.tally (
+    at timestamptz,
     jobs bigint NOT NULL,
+    waited double precision,
+    ran double precision,
     queue text COLLATE "C" NOT NULL,
-    state text COLLATE "C" NOT NULL
+    kind text COLLATE "C" NOT NULL,
+    state text COLLATE "C" NOT NULL,
+    buckets smallint[]
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
 -- A table without a primary key needs one for logical replication: a publication FOR ALL TABLES would refuse DELETE.
 ALTER TABLE jobq.tally REPLICA IDENTITY FULL;
+
+-- The endings of each minute, summed up from `tally`; the rows of one key add up. The histograms have pairs of a bucket
+-- and its jobs.
+CREATE TABLE jobq.statistic (
+    minute timestamptz NOT NULL,
+    jobs bigint NOT NULL,
+    waited double precision NOT NULL,
+    ran double precision NOT NULL,
+    queue text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL,
+    state text COLLATE "C" NOT NULL,
+    waiting integer[] NOT NULL,
+    running integer[] NOT NULL
+);
+CREATE INDEX statistic_minute ON jobq.statistic (minute);
+
+-- The bucket of a number of seconds, see `tally`. It is inlined.
+CREATE FUNCTION jobq.bucket(seconds double precision) RETURNS smallint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ SELECT least(floor(ln(greatest(seconds * 1000, 1)) * 2.8853900817779268), 127)::smallint $$;
 
 -- Positions that claims skip although a transaction could still add a lower one; `horizon` is the first transaction
 -- that no longer can. Maintenance gives a new position to jobs that appear below.
 CREATE TABLE jobq.skipped (
     position bigint NOT NULL,
     horizon xid8 NOT NULL,
-    priority smallint NOT NULL,
+    rank smallint NOT NULL,
     queue text COLLATE "C" NOT NULL,
-    PRIMARY KEY (queue, priority)
+    PRIMARY KEY (queue, rank)
 );
 
 -- The state of each job, and what belongs to it.
 CREATE VIEW jobq.job_state AS
-    SELECT id, state, queue, priority, attempt, keyed, run_at, worker, lease, settled, started_at,
-        NULL::timestamptz AS finished_at, NULL::text AS request, reason, percent, message, details,
+    SELECT id, state, queue, priority, attempt, flags, keyed, since, run_at, worker, lease, settled, started_at,
+        NULL::timestamptz AS finished_at, NULL::text AS request, reason, percent, message, details, extra,
         NULL::json AS result, error_type, error_message, error_traceback
     FROM jobq.waiting
     UNION ALL
-    SELECT id, 'pending', queue, priority, attempt, keyed, run_at, worker, lease, settled, started_at,
-        NULL, NULL, reason, percent, message, details, NULL, NULL, NULL, NULL
+    SELECT id, 'pending', queue, priority, attempt, flags, keyed, since, run_at, worker, lease, settled, started_at,
+        NULL, NULL, reason, percent, message, details, extra, NULL, NULL, NULL, NULL
     FROM jobq.ready
     UNION ALL
-    SELECT id, 'processing', queue, priority, attempt, keyed, run_at, worker, lease, NULL, started_at,
-        NULL, request, NULL, percent, message, details, NULL, NULL, NULL, NULL
+    SELECT id, 'processing', queue, priority, attempt, flags, keyed, started_at, run_at, worker, lease, NULL, started_at,
+        NULL, request, NULL, percent, message, details, extra, NULL, NULL, NULL, NULL
     FROM jobq.running
     UNION ALL
-    SELECT id, state, queue, NULL, attempt, NULL, run_at, worker, lease, settled, started_at,
-        finished_at, NULL, reason, percent, message, details, result, error_type, error_message, error_traceback
+    SELECT id, state, queue, NULL, attempt, flags, NULL, finished_at, run_at, worker, lease, settled, started_at,
+        finished_at, NULL, reason, percent, message, details, extra, result, error_type, error_message, error_traceback
     FROM jobq.outcome;
 
 -- Partitions. `job` and `outcome` have a partition per week, by the time in the first bits of an id (UUIDv7). Once a

@@ -10,25 +10,27 @@ WITH moment AS MATERIALIZED (
 ), from_ready AS (
     DELETE FROM jobq.ready WHERE id = ANY($1::uuid[]) RETURNING *
 ), stopped AS (
-    SELECT id, state, queue, attempt, keyed, run_at, started_at, lease, worker, settled, percent, message, details,
-        error_type, error_message, error_traceback
+    SELECT id, state, queue, kind, attempt, flags, keyed, since, run_at, started_at, lease, worker, settled, percent,
+        message, details, extra, error_type, error_message, error_traceback
     FROM from_waiting
     UNION ALL
-    SELECT id, 'pending', queue, attempt, keyed, run_at, started_at, lease, worker, settled, percent, message, details,
-        NULL, NULL, NULL
+    SELECT id, 'pending', queue, kind, attempt, flags, keyed, since, run_at, started_at, lease, worker, settled, percent,
+        message, details, extra, NULL, NULL, NULL
     FROM from_ready
 ), finished AS (
     INSERT INTO jobq.outcome (
-        id, finished_at, started_at, run_at, lease, worker, attempt, state, queue, settled, reason, percent, message,
-        details, error_type, error_message, error_traceback
+        id, finished_at, started_at, run_at, lease, worker, attempt, flags, state, queue, settled, reason, percent,
+        message, details, extra, error_type, error_message, error_traceback
     )
-    SELECT s.id, moment.now, s.started_at, s.run_at, s.lease, s.worker, s.attempt, 'aborted', s.queue, s.settled,
-        'aborted', s.percent, s.message, s.details, s.error_type, s.error_message, s.error_traceback
+    SELECT s.id, moment.now, s.started_at, s.run_at, s.lease, s.worker, s.attempt, s.flags, 'aborted', s.queue,
+        s.settled, 'aborted', s.percent, s.message, s.details, s.extra, s.error_type, s.error_message, s.error_traceback
     FROM stopped s, moment
 ), freed AS (
     DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM stopped WHERE keyed))
 ), counted AS (
-    INSERT INTO jobq.tally (jobs, queue, state) SELECT count(*), queue, 'aborted' FROM stopped GROUP BY queue
+    -- Jobs that never ran have no times.
+    INSERT INTO jobq.tally (at, jobs, waited, ran, queue, kind, state)
+    SELECT max(moment.now), count(*), 0, 0, queue, kind, 'aborted' FROM stopped, moment GROUP BY queue, kind
 )
 SELECT id, state, 'aborted', false, queue FROM stopped
 UNION ALL

@@ -1,45 +1,52 @@
--- Add jobs, each with its row in `ready` or `waiting`. Answers which were new (NULL if all were), and how many.
+-- Add jobs, each with its token in `ready` or `waiting`. Answers which were new (NULL if all were), and how many.
 --
 -- $1 ids, $2 arguments; then columns with one value per job, or NULL for the whole column if no job has a value: $3
--- queues, $4 kinds, $5 priorities, $6 max_attempts (these four default to $17..$20), $7 run_at, $8 seconds until
+-- queues, $4 kinds, $5 priorities, $6 max_attempts (these four default to $19..$22), $7 run_at, $8 seconds until
 -- run_at, $9 deadline, $10 seconds until the deadline, $11 timeout, $12 backoff, $13 unique keys, $14 run ids, $15 tags
--- (each the text of an array), $16 fingerprints.
+-- (each the text of an array), $16 fingerprints, $17 meta, $18 flags.
 --
--- The rows in `ready` and `waiting` come from the inserted jobs. So the transaction has its number before it draws a
--- position (see watermarks.py), and a job that was stored already gets no second row.
+-- The tokens come from the inserted jobs. So the transaction has its number before it draws a position (see
+-- watermarks.py), and a job that was stored already gets no second token.
 WITH moment AS MATERIALIZED (
     SELECT jobq.clock() AS now
 ), made AS (
     INSERT INTO jobq.job (
-        id, created_at, run_at, deadline, timeout, priority, max_attempts, queue, kind, arguments, backoff, unique_key,
-        run_id, tags, fingerprint
+        id, created_at, run_at, deadline, timeout, priority, max_attempts, flags, queue, kind, arguments, meta, backoff,
+        unique_key, run_id, tags, fingerprint
     )
     SELECT g.id, moment.now, coalesce(g.run_at, moment.now + make_interval(secs => g.run_in)),
         coalesce(g.deadline, moment.now + make_interval(secs => g.deadline_in)), g.timeout,
-        coalesce(g.priority, $19::smallint), coalesce(g.max_attempts, $20::smallint),
-        coalesce(g.queue, $17::text), coalesce(g.kind, $18::text), g.arguments, g.backoff, g.unique_key, g.run_id,
-        g.tags::text[], g.fingerprint
+        coalesce(g.priority, $21::smallint), coalesce(g.max_attempts, $22::smallint), coalesce(g.flags, 0::smallint),
+        coalesce(g.queue, $19::text), coalesce(g.kind, $20::text), g.arguments, g.meta, g.backoff, g.unique_key,
+        g.run_id, g.tags::text[], g.fingerprint
     FROM moment CROSS JOIN unnest(
         $1::uuid[], $2::json[], $3::text[], $4::text[], $5::smallint[], $6::smallint[], $7::timestamptz[],
         $8::float8[], $9::timestamptz[], $10::float8[], $11::float8[], $12::json[], $13::text[], $14::text[],
-        $15::text[], $16::bytea[]
+        $15::text[], $16::bytea[], $17::json[], $18::smallint[]
     ) WITH ORDINALITY AS g(
         id, arguments, queue, kind, priority, max_attempts, run_at, run_in,
-        deadline, deadline_in, timeout, backoff, unique_key, run_id, tags, fingerprint, ord
+        deadline, deadline_in, timeout, backoff, unique_key, run_id, tags, fingerprint, meta, flags, ord
     )
     ORDER BY g.ord
     ON CONFLICT (id) DO NOTHING
-    RETURNING id, queue, priority, run_at, unique_key IS NOT NULL AS keyed
+    RETURNING id, queue, kind, priority, flags, run_at, deadline, unique_key IS NOT NULL AS keyed,
+        octet_length(arguments::text) AS size
 ), later AS (
-    INSERT INTO jobq.waiting (id, position, run_at, priority, attempt, keyed, state, queue, reason)
-    SELECT made.id, nextval('jobq.position'), made.run_at, made.priority, 0, made.keyed, 'scheduled', made.queue,
-        'delayed'
+    INSERT INTO jobq.waiting (
+        id, position, since, run_at, deadline, size, priority, attempt, flags, keyed, state, queue, kind, reason
+    )
+    SELECT made.id, nextval('jobq.position'), moment.now, made.run_at, made.deadline, made.size, made.priority, 0,
+        made.flags, made.keyed, CASE WHEN made.run_at > moment.now THEN 'scheduled' ELSE 'blocked' END, made.queue,
+        made.kind, CASE WHEN made.run_at > moment.now THEN 'delayed' ELSE 'gated' END
     FROM made, moment
-    WHERE made.run_at > moment.now
+    WHERE made.run_at > moment.now OR made.flags & 1 <> 0
 ), now AS (
-    INSERT INTO jobq.ready (id, position, run_at, priority, attempt, keyed, queue)
-    SELECT made.id, nextval('jobq.position'), made.run_at, made.priority, 0, made.keyed, made.queue
+    INSERT INTO jobq.ready (
+        id, position, since, run_at, deadline, size, rank, priority, attempt, flags, keyed, queue, kind
+    )
+    SELECT made.id, nextval('jobq.position'), moment.now, made.run_at, made.deadline, made.size, made.priority,
+        made.priority, 0, made.flags, made.keyed, made.queue, made.kind
     FROM made, moment
-    WHERE made.run_at IS NULL OR made.run_at <= moment.now
+    WHERE (made.run_at IS NULL OR made.run_at <= moment.now) AND made.flags & 1 = 0
 )
 SELECT CASE WHEN count(*) < cardinality($1) THEN array_agg(id) END, count(*) FROM made

@@ -12,16 +12,23 @@ WITH held AS MATERIALIZED (
     DELETE FROM jobq.running WHERE id = ANY(ARRAY(SELECT id FROM held))
 ), finished AS (
     INSERT INTO jobq.outcome (
-        id, finished_at, started_at, run_at, lease, worker, attempt, state, queue, settled, result, percent, message,
-        details
+        id, finished_at, started_at, run_at, lease, worker, attempt, flags, state, queue, settled, result, percent,
+        message, details, extra
     )
-    SELECT h.id, h.now, h.started_at, h.run_at, h.lease, h.worker, h.attempt, 'completed', h.queue, 'completed',
-        h.result, h.percent, h.message, h.details
+    SELECT h.id, h.now, h.started_at, h.run_at, h.lease, h.worker, h.attempt, h.flags, 'completed', h.queue,
+        'completed', h.result, h.percent, h.message, h.details, h.extra
     FROM held h
 ), freed AS (
     DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM held WHERE keyed))
 ), counted AS (
-    INSERT INTO jobq.tally (jobs, queue, state) SELECT count(*), queue, 'completed' FROM held GROUP BY queue
+    INSERT INTO jobq.tally (at, jobs, waited, ran, queue, kind, state, buckets)
+    SELECT max(now), count(*), sum(t.waited), sum(t.ran), queue, kind, 'completed',
+        array_agg((128 * jobq.bucket(t.waited) + jobq.bucket(t.ran))::smallint)
+    FROM held
+    CROSS JOIN LATERAL (
+        SELECT date_part('epoch', started_at - pending_since) AS waited, date_part('epoch', now - started_at) AS ran
+    ) t
+    GROUP BY queue, kind
 ), unknown AS MATERIALIZED (
     -- The earlier states of those that did not take effect; not looked for if all did.
     SELECT s.id, s.lease, s.settled

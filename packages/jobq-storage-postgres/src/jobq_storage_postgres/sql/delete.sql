@@ -15,13 +15,17 @@ WITH from_running AS (
     UNION ALL SELECT * FROM from_running
     UNION ALL SELECT * FROM from_outcome
 ), jobs AS (
-    DELETE FROM jobq.job WHERE id = ANY(ARRAY(SELECT id FROM gone))
+    DELETE FROM jobq.job WHERE id = ANY(ARRAY(SELECT id FROM gone)) RETURNING id, kind
 ), tries AS (
     DELETE FROM jobq.attempt WHERE job = ANY(ARRAY(SELECT id FROM gone))
 ), freed AS (
     DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM gone))
 ), counted AS (
-    INSERT INTO jobq.tally (jobs, queue, state) SELECT -count(*), queue, state FROM from_outcome GROUP BY queue, state
+    INSERT INTO jobq.tally (jobs, queue, kind, state)
+    SELECT -count(*), g.queue, coalesce(j.kind, ''), g.state
+    FROM from_outcome g
+    LEFT JOIN jobs j ON j.id = g.id
+    GROUP BY g.queue, j.kind, g.state
 )
 SELECT id, state, NULL, false, queue FROM gone
 UNION ALL

@@ -4,18 +4,18 @@ WITH asked AS (
 ), kept_back AS MATERIALIZED (
     SELECT id, state FROM jobq.waiting WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 ), changed AS (
-    UPDATE jobq.waiting w SET state = 'disabled', reason = 'disabled'
+    UPDATE jobq.waiting w SET state = 'disabled', reason = 'disabled', since = jobq.clock()
     FROM kept_back k
     WHERE w.id = k.id AND k.state <> 'disabled'
 ), from_ready AS (
     DELETE FROM jobq.ready WHERE id = ANY($1::uuid[]) RETURNING *
 ), moved AS (
     INSERT INTO jobq.waiting (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, settled,
-        percent, message, details
+        id, position, since, run_at, started_at, deadline, lease, worker, size, priority, attempt, flags, keyed, state,
+        queue, kind, reason, settled, percent, message, details, extra
     )
-    SELECT id, nextval('jobq.position'), run_at, started_at, lease, worker, priority, attempt, keyed, 'disabled', queue,
-        'disabled', settled, percent, message, details
+    SELECT id, nextval('jobq.position'), jobq.clock(), run_at, started_at, deadline, lease, worker, size, priority,
+        attempt, flags, keyed, 'disabled', queue, kind, 'disabled', settled, percent, message, details, extra
     FROM from_ready
 )
 SELECT id, state, 'disabled', false, NULL FROM kept_back

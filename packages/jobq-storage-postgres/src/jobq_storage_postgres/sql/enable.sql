@@ -11,19 +11,21 @@ WITH moment AS MATERIALIZED (
     FOR UPDATE OF w
 ), later AS (
     UPDATE jobq.waiting w
-    SET state = 'scheduled', reason = 'delayed', error_type = NULL, error_message = NULL, error_traceback = NULL
+    SET state = 'scheduled', since = (SELECT now FROM moment), reason = 'delayed', error_type = NULL,
+        error_message = NULL, error_traceback = NULL
     WHERE w.id = ANY(ARRAY(SELECT id FROM kept_back WHERE waits))
     RETURNING w.id, w.queue
 ), gone AS (
     DELETE FROM jobq.waiting w WHERE w.id = ANY(ARRAY(SELECT id FROM kept_back WHERE waits IS NOT TRUE)) RETURNING w.*
 ), freed AS (
     INSERT INTO jobq.ready (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, settled, percent, message,
-        details
+        id, position, since, run_at, started_at, deadline, lease, worker, size, rank, priority, attempt, flags, keyed,
+        queue, kind, settled, percent, message, details, extra
     )
-    SELECT f.id, nextval('jobq.position'), f.run_at, f.started_at, f.lease, f.worker, f.priority, f.attempt, f.keyed,
-        f.queue, f.settled, f.percent, f.message, f.details
-    FROM (SELECT gone.* FROM gone JOIN given g ON g.id = gone.id ORDER BY g.ord) f
+    SELECT f.id, nextval('jobq.position'), moment.now, f.run_at, f.started_at, f.deadline, f.lease, f.worker,
+        f.size, f.priority, f.priority, f.attempt, f.flags, f.keyed, f.queue, f.kind, f.settled,
+        f.percent, f.message, f.details, f.extra
+    FROM moment, (SELECT gone.* FROM gone JOIN given g ON g.id = gone.id ORDER BY g.ord) f
 ), withdrawn AS (
     UPDATE jobq.running SET request = NULL WHERE id = ANY($1::uuid[]) AND request = 'disable' RETURNING id, queue
 )

@@ -10,11 +10,12 @@ WITH due AS MATERIALIZED (
     DELETE FROM jobq.waiting WHERE id = ANY(ARRAY(SELECT id FROM due))
 ), freed AS (
     INSERT INTO jobq.ready (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, settled, percent, message,
-        details
+        id, position, since, run_at, started_at, deadline, lease, worker, size, rank, priority, attempt, flags, keyed,
+        queue, kind, settled, percent, message, details, extra
     )
-    SELECT d.id, nextval('jobq.position'), d.run_at, d.started_at, d.lease, d.worker, d.priority, d.attempt, d.keyed,
-        d.queue, d.settled, d.percent, d.message, d.details
+    SELECT d.id, nextval('jobq.position'), jobq.clock(), d.run_at, d.started_at, d.deadline, d.lease, d.worker,
+        d.size, d.priority, d.priority, d.attempt, d.flags, d.keyed, d.queue, d.kind, d.settled,
+        d.percent, d.message, d.details, d.extra
     FROM (SELECT * FROM due ORDER BY run_at, position) d
     RETURNING queue
 )

@@ -16,7 +16,7 @@ WITH moment AS MATERIALIZED (
     FOR UPDATE OF r
 ), taken AS MATERIALIZED (
     -- attempts: without this one, if the run never started.
-    SELECT o.*, j.kind, l.name, l.silent_for, moment.now, run.real AS ran,
+    SELECT o.*, l.name, l.silent_for, moment.now, run.real AS ran,
         greatest(o.attempt - (NOT run.real)::integer, 0) AS attempts,
         CASE WHEN run.real THEN $1::text END AS error_type,
         CASE WHEN run.real THEN
@@ -42,36 +42,45 @@ WITH moment AS MATERIALIZED (
     WHERE t.ran
 ), finished AS (
     INSERT INTO jobq.outcome (
-        id, finished_at, started_at, run_at, lease, worker, attempt, state, queue, reason, percent, message, details,
-        error_type, error_message
+        id, finished_at, started_at, run_at, lease, worker, attempt, flags, state, queue, reason, percent, message,
+        details, extra, error_type, error_message
     )
-    SELECT t.id, t.now, t.started_at, t.run_at, t.lease, t.worker, t.attempts, t.state, t.queue,
-        CASE t.state WHEN 'failed' THEN 'worker lost' ELSE 'aborted' END, t.percent, t.message, t.details, t.error_type,
-        t.error_message
+    SELECT t.id, t.now, t.started_at, t.run_at, t.lease, t.worker, t.attempts, t.flags, t.state, t.queue,
+        CASE t.state WHEN 'failed' THEN 'worker lost' ELSE 'aborted' END, t.percent, t.message, t.details, t.extra,
+        t.error_type, t.error_message
     FROM taken t
     WHERE t.state IN ('failed', 'aborted')
 ), kept_back AS (
     INSERT INTO jobq.waiting (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, percent,
-        message, details
+        id, position, since, run_at, started_at, deadline, lease, worker, size, priority, attempt, flags, keyed, state,
+        queue, kind, reason, percent, message, details, extra
     )
-    SELECT t.id, nextval('jobq.position'), t.run_at, t.started_at, t.lease, t.worker, t.priority, t.attempts, t.keyed,
-        'disabled', t.queue, 'disabled', t.percent, t.message, t.details
+    SELECT t.id, nextval('jobq.position'), t.now, t.run_at, t.started_at, t.deadline, t.lease, t.worker, t.size,
+        t.priority, t.attempts, t.flags, t.keyed, 'disabled', t.queue, t.kind, 'disabled', t.percent, t.message,
+        t.details, t.extra
     FROM taken t
     WHERE t.state = 'disabled'
 ), again AS (
     INSERT INTO jobq.ready (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, percent, message, details
+        id, position, since, run_at, started_at, deadline, lease, worker, size, rank, priority, attempt, flags, keyed,
+        queue, kind, percent, message, details, extra
     )
-    SELECT t.id, nextval('jobq.position'), t.run_at, t.started_at, t.lease, t.worker, t.priority, t.attempts, t.keyed,
-        t.queue, t.percent, t.message, t.details
+    SELECT t.id, nextval('jobq.position'), t.now, t.run_at, t.started_at, t.deadline, t.lease, t.worker, t.size,
+        t.priority, t.priority, t.attempts, t.flags, t.keyed, t.queue, t.kind, t.percent, t.message, t.details, t.extra
     FROM (SELECT * FROM taken WHERE state = 'pending' ORDER BY lease) t
 ), freed AS (
     DELETE FROM jobq.unique_key
     WHERE job = ANY(ARRAY(SELECT id FROM taken WHERE keyed AND state IN ('failed', 'aborted')))
 ), counted AS (
-    INSERT INTO jobq.tally (jobs, queue, state)
-    SELECT count(*), queue, state FROM taken WHERE state IN ('failed', 'aborted') GROUP BY queue, state
+    INSERT INTO jobq.tally (at, jobs, waited, ran, queue, kind, state, buckets)
+    SELECT max(now), count(*), sum(s.waited), sum(s.ran), queue, kind, state,
+        array_agg((128 * jobq.bucket(s.waited) + jobq.bucket(s.ran))::smallint)
+    FROM taken
+    CROSS JOIN LATERAL (
+        SELECT date_part('epoch', started_at - pending_since) AS waited, date_part('epoch', now - started_at) AS ran
+    ) s
+    WHERE state IN ('failed', 'aborted')
+    GROUP BY queue, kind, state
 )
 SELECT coalesce(l.id, t.worker), coalesce(l.name, ''), coalesce(l.silent_for, 0), t.id, t.kind, t.queue, t.attempts,
     t.state

@@ -3,7 +3,8 @@
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::integer[]) AS g(id, ord)
 ), ended AS MATERIALIZED (
-    SELECT o.id, o.state, o.queue, o.lease, o.worker, o.started_at, o.run_at, o.settled, j.unique_key, j.priority, g.ord
+    SELECT o.id, o.state, o.queue, o.lease, o.worker, o.flags, o.started_at, o.run_at, o.settled, o.extra, j.kind,
+        j.deadline, j.unique_key, j.priority, octet_length(j.arguments::text) AS size, g.ord
     FROM given g
     CROSS JOIN LATERAL (
         SELECT o.* FROM jobq.outcome o WHERE o.id = g.id AND o.state IN ('failed', 'aborted') LIMIT 1 FOR UPDATE
@@ -20,14 +21,15 @@ WITH given AS MATERIALIZED (
     DELETE FROM jobq.outcome WHERE id = ANY(ARRAY(SELECT id FROM going WHERE goes))
 ), back AS (
     INSERT INTO jobq.ready (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, settled
+        id, position, since, run_at, started_at, deadline, lease, worker, size, rank, priority, attempt, flags, keyed,
+        queue, kind, settled, extra
     )
-    SELECT g.id, nextval('jobq.position'), g.run_at, g.started_at, g.lease, g.worker, g.priority, 0,
-        g.unique_key IS NOT NULL, g.queue, g.settled
+    SELECT g.id, nextval('jobq.position'), jobq.clock(), g.run_at, g.started_at, g.deadline, g.lease, g.worker, g.size,
+        g.priority, g.priority, 0, g.flags, g.unique_key IS NOT NULL, g.queue, g.kind, g.settled, g.extra
     FROM (SELECT * FROM going WHERE goes ORDER BY ord) g
 ), counted AS (
-    INSERT INTO jobq.tally (jobs, queue, state)
-    SELECT -count(*), queue, state FROM going WHERE goes GROUP BY queue, state
+    INSERT INTO jobq.tally (jobs, queue, kind, state)
+    SELECT -count(*), queue, kind, state FROM going WHERE goes GROUP BY queue, kind, state
 )
 SELECT id, state, CASE WHEN goes THEN 'pending' ELSE state END, false, queue FROM going
 UNION ALL

@@ -11,8 +11,9 @@ WITH moment AS MATERIALIZED (
         $9::timestamptz[], $10::float8[], $11::text[]
     ) AS g(id, lease, ord, ending, result, error_type, error_message, error_traceback, at, after, reason)
 ), held AS MATERIALIZED (
-    SELECT r.id, r.lease, r.started_at, r.worker, r.priority, r.queue, r.percent, r.message, r.details, r.keyed,
-        g.ord, g.ending, g.error_type, g.error_message, g.error_traceback, moment.now, s.state,
+    SELECT r.id, r.lease, r.started_at, r.pending_since, r.deadline, r.worker, r.size, r.priority, r.flags, r.queue,
+        r.kind, r.percent, r.message, r.details, r.extra, r.keyed, g.ord, g.ending, g.error_type, g.error_message,
+        g.error_traceback, moment.now, s.state,
         r.attempt AS number,
         greatest(r.attempt - (g.ending = 'release')::integer, 0) AS attempt,
         g.ending NOT IN ('complete', 'release') AND g.error_type IS NOT NULL AS went_wrong,
@@ -43,11 +44,11 @@ WITH moment AS MATERIALIZED (
     DELETE FROM jobq.running WHERE id = ANY(ARRAY(SELECT id FROM held))
 ), finished AS (
     INSERT INTO jobq.outcome (
-        id, finished_at, started_at, run_at, lease, worker, attempt, state, queue, settled, reason, result, percent,
-        message, details, error_type, error_message, error_traceback
+        id, finished_at, started_at, run_at, lease, worker, attempt, flags, state, queue, settled, reason, result,
+        percent, message, details, extra, error_type, error_message, error_traceback
     )
-    SELECT h.id, h.now, h.started_at, h.run_at, h.lease, h.worker, h.attempt, h.state, h.queue, h.state, h.reason,
-        h.result, h.percent, h.message, h.details, e.type, e.message, e.traceback
+    SELECT h.id, h.now, h.started_at, h.run_at, h.lease, h.worker, h.attempt, h.flags, h.state, h.queue, h.state,
+        h.reason, h.result, h.percent, h.message, h.details, h.extra, e.type, e.message, e.traceback
     FROM held h
     LEFT JOIN LATERAL (
         SELECT h.error_type AS type, h.error_message AS message, h.error_traceback AS traceback WHERE h.went_wrong
@@ -55,11 +56,12 @@ WITH moment AS MATERIALIZED (
     WHERE h.state IN ('completed', 'failed', 'aborted')
 ), kept_back AS (
     INSERT INTO jobq.waiting (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, state, queue, reason, settled,
-        percent, message, details, error_type, error_message, error_traceback
+        id, position, since, run_at, started_at, deadline, lease, worker, size, priority, attempt, flags, keyed, state,
+        queue, kind, reason, settled, percent, message, details, extra, error_type, error_message, error_traceback
     )
-    SELECT h.id, nextval('jobq.position'), h.run_at, h.started_at, h.lease, h.worker, h.priority, h.attempt, h.keyed,
-        h.state, h.queue, h.reason, h.state, h.percent, h.message, h.details, e.type, e.message, e.traceback
+    SELECT h.id, nextval('jobq.position'), h.now, h.run_at, h.started_at, h.deadline, h.lease, h.worker, h.size,
+        h.priority, h.attempt, h.flags, h.keyed, h.state, h.queue, h.kind, h.reason, h.state, h.percent, h.message,
+        h.details, h.extra, e.type, e.message, e.traceback
     FROM (SELECT * FROM held WHERE state IN ('scheduled', 'blocked', 'disabled') ORDER BY ord) h
     LEFT JOIN LATERAL (
         SELECT h.error_type AS type, h.error_message AS message, h.error_traceback AS traceback
@@ -67,11 +69,12 @@ WITH moment AS MATERIALIZED (
     ) e ON true
 ), again AS (
     INSERT INTO jobq.ready (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, reason, settled, percent,
-        message, details
+        id, position, since, run_at, started_at, deadline, lease, worker, size, rank, priority, attempt, flags, keyed,
+        queue, kind, reason, settled, percent, message, details, extra
     )
-    SELECT h.id, nextval('jobq.position'), h.run_at, h.started_at, h.lease, h.worker, h.priority, h.attempt, h.keyed,
-        h.queue, h.reason, h.state, h.percent, h.message, h.details
+    SELECT h.id, nextval('jobq.position'), h.now, h.run_at, h.started_at, h.deadline, h.lease, h.worker, h.size,
+        h.priority, h.priority, h.attempt, h.flags, h.keyed, h.queue, h.kind, h.reason, h.state, h.percent, h.message,
+        h.details, h.extra
     FROM (SELECT * FROM held WHERE state = 'pending' ORDER BY ord) h
 ), tried AS (
     INSERT INTO jobq.attempt (
@@ -84,8 +87,15 @@ WITH moment AS MATERIALIZED (
     DELETE FROM jobq.unique_key
     WHERE job = ANY(ARRAY(SELECT id FROM held WHERE keyed AND state IN ('completed', 'failed', 'aborted')))
 ), counted AS (
-    INSERT INTO jobq.tally (jobs, queue, state)
-    SELECT count(*), queue, state FROM held WHERE state IN ('completed', 'failed', 'aborted') GROUP BY queue, state
+    INSERT INTO jobq.tally (at, jobs, waited, ran, queue, kind, state, buckets)
+    SELECT max(now), count(*), sum(t.waited), sum(t.ran), queue, kind, state,
+        array_agg((128 * jobq.bucket(t.waited) + jobq.bucket(t.ran))::smallint)
+    FROM held
+    CROSS JOIN LATERAL (
+        SELECT date_part('epoch', started_at - pending_since) AS waited, date_part('epoch', now - started_at) AS ran
+    ) t
+    WHERE state IN ('completed', 'failed', 'aborted')
+    GROUP BY queue, kind, state
 ), unknown AS MATERIALIZED (
     -- The earlier states of those that did not take effect; not looked for if all did.
     SELECT s.id, s.lease, s.settled

@@ -10,11 +10,12 @@ WITH known AS MATERIALIZED (
     DELETE FROM jobq.waiting WHERE id = ANY(ARRAY(SELECT id FROM known))
 ), freed AS (
     INSERT INTO jobq.ready (
-        id, position, run_at, started_at, lease, worker, priority, attempt, keyed, queue, settled, percent, message,
-        details
+        id, position, since, run_at, started_at, deadline, lease, worker, size, rank, priority, attempt, flags, keyed,
+        queue, kind, settled, percent, message, details, extra
     )
-    SELECT k.id, nextval('jobq.position'), k.run_at, k.started_at, k.lease, k.worker, k.priority, k.attempt, k.keyed,
-        k.queue, k.settled, k.percent, k.message, k.details
+    SELECT k.id, nextval('jobq.position'), jobq.clock(), k.run_at, k.started_at, k.deadline, k.lease, k.worker,
+        k.size, k.priority, k.priority, k.attempt, k.flags, k.keyed, k.queue, k.kind, k.settled,
+        k.percent, k.message, k.details, k.extra
     FROM (SELECT * FROM known ORDER BY run_at, position) k
     RETURNING queue
 )
