@@ -38,7 +38,7 @@ def declared() -> None: ...
 
 
 async def _limits(limiter: Any) -> None:
-    grant = await limiter.try_acquire(3)
+    grant = await limiter.acquire(3)
     assert 0 <= grant.count <= 3
     assert grant.retry_in is None or grant.retry_in >= 0
     await limiter.started(grant.count)
@@ -125,31 +125,31 @@ TARGETS: dict[str, Target] = {
     "Retention": (Retention, {"completed": seconds, "failed": seconds, "aborted": seconds}, {}, check_repr),
     "ConcurrencyLimiter": (
         ConcurrencyLimiter,
-        {"max": st.integers(1, 9), "scope": st.just("worker")},
+        {"max": st.integers(1, 9), "scope": st.just("worker"), "name": names},
         {},
         check_limiter,
     ),
     "RateLimiter": (
         RateLimiter,
-        {"max": st.integers(1, 9), "per": seconds, "scope": st.just("worker")},
+        {"max": st.integers(1, 9), "per": seconds, "scope": st.just("worker"), "name": names},
         {},
         check_limiter,
     ),
     "EvenlySpacedRateLimiter": (
         EvenlySpacedRateLimiter,
-        {"max": st.integers(1, 9), "per": seconds, "scope": st.just("worker")},
+        {"max": st.integers(1, 9), "per": seconds, "scope": st.just("worker"), "name": names},
         {},
         check_limiter,
     ),
     "DelayLimiter": (
         DelayLimiter,
-        {"seconds": seconds, "scope": st.just("worker")},
+        {"seconds": seconds, "scope": st.just("worker"), "name": names},
         {"seconds": "DelayLimiter"},
         check_limiter,
     ),
     "CompositeLimiter": (
         CompositeLimiter,
-        {"limiters": st.lists(limiters, min_size=1, max_size=2)},
+        {"limiters": st.lists(limiters, min_size=1, max_size=2), "name": names},
         {"limiters": "CompositeLimiter"},
         check_limiter,
     ),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given
@@ -20,9 +21,11 @@ from jobq_core import (
     EvenlySpacedRateLimiter,
     Limiter,
     NullLimiter,
+    QueueStorage,
     RateLimiter,
 )
 from jobq_core.limiters import Grant
+from jobq_core.memory import MemoryQueueStorage
 
 
 class Clock:
@@ -35,7 +38,7 @@ class Clock:
 
 async def start(limiter: Limiter, n: int) -> Grant:
     """Acquire up to n and start what was had."""
-    grant = await limiter.try_acquire(n)
+    grant = await limiter.acquire(n)
     if grant.count:
         await limiter.started(grant.count)
     return grant
@@ -50,22 +53,22 @@ async def test_the_null_limiter_lets_everything_through() -> None:
 
 async def test_concurrency_grants_what_is_free_and_again_when_runs_finish() -> None:
     limiter = ConcurrencyLimiter(2)
-    assert await start(limiter, 5) == Grant(2)
-    assert await start(limiter, 1) == Grant(0)  # ask again when a run finishes: no time is known
+    assert await start(limiter, 5) == Grant(2, limiter="concurrency")
+    assert await start(limiter, 1) == Grant(0, limiter="concurrency")  # ask again when a run finishes: no time is known
     await limiter.finished(1)
-    assert await start(limiter, 5) == Grant(1)
+    assert await start(limiter, 5) == Grant(1, limiter="concurrency")
 
 
 async def test_a_released_place_is_free() -> None:
     limiter = ConcurrencyLimiter(1)
-    assert await limiter.try_acquire() == Grant(1)
+    assert await limiter.acquire() == Grant(1)
     await limiter.release()
-    assert await limiter.try_acquire() == Grant(1)
+    assert await limiter.acquire() == Grant(1)
 
 
 async def test_concurrent_askers_share_what_there_is() -> None:
     limiter = ConcurrencyLimiter(7)
-    grants = await asyncio.gather(*(limiter.try_acquire(2) for _ in range(10)))
+    grants = await asyncio.gather(*(limiter.acquire(2) for _ in range(10)))
     assert sum(grant.count for grant in grants) == 7
 
 
@@ -74,7 +77,7 @@ async def test_a_rate_uses_its_burst_and_says_when_to_ask_again() -> None:
     limiter = RateLimiter(3, 10, clock=clock)
     assert (await start(limiter, 5)).count == 3
     clock.now += 4
-    assert await start(limiter, 1) == Grant(0, 6.0)
+    assert await start(limiter, 1) == Grant(0, 6.0, "rate")
     clock.now += 6
     assert await start(limiter, 1) == Grant(1)
 
@@ -90,23 +93,23 @@ async def test_a_rate_recovers_after_a_pause() -> None:
 async def test_reserved_starts_that_did_not_happen_do_not_count() -> None:
     clock = Clock()
     limiter = RateLimiter(2, 10, clock=clock)
-    assert (await limiter.try_acquire(2)).count == 2
-    assert (await limiter.try_acquire(1)) == Grant(0, None)  # two are reserved, none started
+    assert (await limiter.acquire(2)).count == 2
+    assert (await limiter.acquire(1)) == Grant(0, None, "rate")  # two are reserved, none started
     await limiter.release(1)
     await limiter.started(1)
-    assert (await limiter.try_acquire(2)).count == 1
+    assert (await limiter.acquire(2)).count == 1
 
 
 async def test_a_start_counts_from_when_it_happened_and_not_from_when_it_was_reserved() -> None:
     clock = Clock()
     limiter = RateLimiter(1, 10, clock=clock)
-    await limiter.try_acquire(1)
+    await limiter.acquire(1)
     clock.now += 9
     await limiter.started(1)
     clock.now += 9.9
-    assert (await limiter.try_acquire(1)).count == 0
+    assert (await limiter.acquire(1)).count == 0
     clock.now += 0.1
-    assert (await limiter.try_acquire(1)).count == 1
+    assert (await limiter.acquire(1)).count == 1
 
 
 # Multiples of 1/8 s, which floats hold exactly, so that the test may ask for exact windows.
@@ -170,9 +173,9 @@ def test_evenly_spaced_starts_are_never_closer_than_their_gap(
 async def test_evenly_spaced_says_when_the_next_may_start() -> None:
     clock = Clock()
     limiter = EvenlySpacedRateLimiter(2, 10, clock=clock)
-    assert await start(limiter, 3) == Grant(1, 5.0)
+    assert await start(limiter, 3) == Grant(1, 5.0, "evenly spaced rate")
     clock.now += 2
-    assert await start(limiter, 1) == Grant(0, 3.0)
+    assert await start(limiter, 1) == Grant(0, 3.0, "evenly spaced rate")
     clock.now += 3
     assert await start(limiter, 1) == Grant(1)
 
@@ -199,18 +202,18 @@ async def test_one_of_many_askers_wins_a_delay() -> None:
 async def test_a_window_and_a_gap_may_be_timedeltas() -> None:
     clock = Clock()
     minute = timedelta(minutes=1)
-    for limiter in (RateLimiter(1, minute, clock=clock), DelayLimiter(minute, clock=clock)):
-        assert (await limiter.try_acquire()).count == 1
+    for limiter in (RateLimiter(1, minute, name="mine", clock=clock), DelayLimiter(minute, name="mine", clock=clock)):
+        assert (await limiter.acquire()).count == 1
         await limiter.started()
-        assert await limiter.try_acquire() == Grant(0, 60.0)
+        assert await limiter.acquire() == Grant(0, 60.0, "mine")
 
 
 async def test_a_delay_that_was_reserved_and_released_is_free() -> None:
     limiter = DelayLimiter(60, clock=Clock())
-    assert (await limiter.try_acquire()).count == 1
-    assert (await limiter.try_acquire()).count == 0
+    assert (await limiter.acquire()).count == 1
+    assert (await limiter.acquire()).count == 0
     await limiter.release()
-    assert (await limiter.try_acquire()).count == 1
+    assert (await limiter.acquire()).count == 1
 
 
 async def test_any_member_of_a_composite_blocks_and_the_others_get_theirs_back() -> None:
@@ -218,17 +221,17 @@ async def test_any_member_of_a_composite_blocks_and_the_others_get_theirs_back()
     concurrency, rate = ConcurrencyLimiter(5), RateLimiter(2, 10, clock=clock)
     both = CompositeLimiter([concurrency, rate])
     assert (await start(both, 4)).count == 2
-    assert await concurrency.try_acquire(5) == Grant(3)  # 2 are used; the rest was rolled back
+    assert await concurrency.acquire(5) == Grant(3, limiter="concurrency")  # 2 are used; the rest was rolled back
     await concurrency.release(3)
     assert (await start(both, 1)).count == 0
-    assert await concurrency.try_acquire(5) == Grant(3)
+    assert await concurrency.acquire(5) == Grant(3, limiter="concurrency")
 
 
 async def test_the_next_time_of_a_composite_is_the_latest_of_its_members() -> None:
     clock = Clock()
     both = CompositeLimiter([RateLimiter(1, 10, clock=clock), DelayLimiter(25, clock=clock), ConcurrencyLimiter(9)])
     assert (await start(both, 1)).count == 1
-    assert await both.try_acquire(1) == Grant(0, 25.0)
+    assert await both.acquire(1) == Grant(0, 25.0, "delay")
 
 
 async def test_a_composite_passes_ends_on() -> None:
@@ -236,7 +239,102 @@ async def test_a_composite_passes_ends_on() -> None:
     both = CompositeLimiter(members)
     await start(both, 1)
     await both.finished(1)
-    assert [(await member.try_acquire(5)).count for member in members] == [1, 2]
+    assert [(await member.acquire(5)).count for member in members] == [1, 2]
+
+
+class Failing(ConcurrencyLimiter):
+    """Raises from one of its methods, or never returns from it, and notes which were called."""
+
+    def __init__(self, method: str, error: BaseException | None) -> None:
+        super().__init__(9, name="failing")
+        self.method, self.error = method, error
+        self.called: list[str] = []
+
+    async def _call(self, method: str) -> None:
+        self.called.append(method)
+        if method != self.method:
+            return
+        if self.error is None:
+            await asyncio.Event().wait()
+        else:
+            raise self.error
+
+    async def open(self, storage: QueueStorage, worker: UUID) -> None:
+        await self._call("open")
+
+    async def close(self) -> None:
+        await self._call("close")
+
+    async def acquire(self, n: int = 1) -> Grant:
+        await self._call("acquire")
+        return await super().acquire(n)
+
+    async def started(self, n: int = 1) -> None:
+        await self._call("started")
+        await super().started(n)
+
+    async def release(self, n: int = 1) -> None:
+        await self._call("release")
+        await super().release(n)
+
+    async def finished(self, n: int = 1) -> None:
+        await self._call("finished")
+        await super().finished(n)
+
+
+ERRORS = [ValueError("no"), asyncio.CancelledError(), SystemExit(3), KeyboardInterrupt()]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+async def test_a_composite_gives_back_all_that_was_reserved_before_a_member_raised(error: BaseException) -> None:
+    first, last = ConcurrencyLimiter(3), ConcurrencyLimiter(3)
+    both = CompositeLimiter([first, Failing("acquire", error), last])
+    with pytest.raises(type(error)):
+        await both.acquire(2)
+    assert (await first.acquire(5)).count == 3
+    assert (await last.acquire(5)).count == 3
+
+
+async def test_a_composite_that_is_cancelled_while_a_member_hangs_gives_back_what_was_reserved() -> None:
+    first = ConcurrencyLimiter(3)
+    hanging = Failing("acquire", None)
+    task = asyncio.ensure_future(CompositeLimiter([first, hanging]).acquire(2))
+    await asyncio.sleep(0)  # its first step, up to the member that hangs
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await first.acquire(5)).count == 3
+
+
+async def test_a_composite_gives_the_rest_back_even_if_a_member_cannot_take_it() -> None:
+    last = ConcurrencyLimiter(3)
+    both = CompositeLimiter([RateLimiter(1, 60), Failing("release", ValueError("no")), last])
+    with pytest.raises(ValueError, match="no"):
+        await both.acquire(3)
+    assert (await last.acquire(5)).count == 2
+
+
+@pytest.mark.parametrize("method", ["open", "close", "started", "release", "finished"])
+async def test_a_composite_calls_every_member_whatever_one_of_them_raises(method: str) -> None:
+    before, after = Failing("", None), Failing("", None)
+    all_three = CompositeLimiter([before, Failing(method, ValueError("no")), after])
+    arguments = {"open": (MemoryQueueStorage(), uuid4()), "close": ()}.get(method, (1,))
+    with pytest.raises(ValueError, match="no"):
+        await getattr(all_three, method)(*arguments)
+    assert before.called[0] == after.called[0] == method
+
+
+async def test_a_grant_names_the_limiter_that_granted_less_than_was_asked_for() -> None:
+    both = CompositeLimiter([ConcurrencyLimiter(2, name="connections"), RateLimiter(5, 60, name="partner")])
+    assert await both.acquire(2) == Grant(2)
+    assert (await both.acquire(1)).limiter == "connections"
+
+
+@pytest.mark.parametrize("make", [ConcurrencyLimiter, DelayLimiter, lambda _, name: RateLimiter(1, 1, name=name)])
+def test_a_name_must_be_text_of_1_to_255_characters(make: Any) -> None:
+    for name in ("", "x" * 256, 5):
+        with pytest.raises(ConfigurationError, match="the name of a limiter"):
+            make(1, name=name)
 
 
 @pytest.mark.parametrize(

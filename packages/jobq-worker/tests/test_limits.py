@@ -43,8 +43,8 @@ class Watched(Limiter):
         self.starts: list[float] = []
         self.sums = {"acquired": 0, "started": 0, "released": 0, "finished": 0}
 
-    async def try_acquire(self, n: int = 1) -> Grant:
-        grant = await self.inner.try_acquire(n)
+    async def acquire(self, n: int = 1) -> Grant:
+        grant = await self.inner.acquire(n)
         self.sums["acquired"] += grant.count
         return grant
 

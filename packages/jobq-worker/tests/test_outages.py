@@ -9,7 +9,17 @@ from uuid import UUID
 
 import pytest
 
-from jobq_core import Backoff, JobCompleted, JobContext, JobFailed, JobProgressed, JobState, StorageError, job
+from jobq_core import (
+    Backoff,
+    JobCompleted,
+    JobContext,
+    JobFailed,
+    JobProgressed,
+    JobState,
+    StorageError,
+    StorageUnavailableError,
+    job,
+)
 from jobq_core.records import Progress
 from jobq_core.storage import Claim
 from jobq_worker import outages, session
@@ -347,8 +357,8 @@ def test_an_outage_is_logged_once_and_summed_up(caplog: pytest.LogCaptureFixture
     now = 100.0
     outages = Outages("worker w", clock=lambda: now)
     for _ in range(5):
-        outages.record_failure("fetcher", StorageError("gone"))
-        outages.record_failure("heartbeat", StorageError("gone"))
+        outages.record_failure("fetcher", StorageUnavailableError("gone"))
+        outages.record_failure("heartbeat", StorageUnavailableError("gone"))
     now = 107.5
     outages.record_success("fetcher")
     half = outages.now
@@ -365,3 +375,20 @@ def test_an_unexpected_error_is_logged_with_its_traceback(caplog: pytest.LogCapt
     [entry] = caplog.records
     assert entry.exc_info is not None
     assert entry.message == "worker w: leases failed unexpectedly and is tried again"
+
+
+def test_an_error_that_only_one_part_has_is_logged_once_beside_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+    outages = Outages("worker w", clock=lambda: 100.0)
+    for _ in range(30):
+        outages.record_failure("pruning", StorageError("no replica identity"))
+        outages.record_failure("fetcher", StorageUnavailableError("gone"))
+        outages.record_success("fetcher")
+        outages.record_failure("fetcher", StorageUnavailableError("gone"))
+    outages.record_success("fetcher")
+    assert outages.now
+    outages.record_success("pruning")
+    assert not outages.now
+    assert [m for m in caplog.messages if "pruning" in m] == [
+        "worker w: pruning fails and is tried again: StorageError: no replica identity",
+        "worker w: pruning works again after 30 errors",
+    ]

@@ -20,11 +20,12 @@ from typing import Final
 from msgspec import Struct
 
 from jobq_core.errors import ClosedError, StorageUnavailableError
-from jobq_core.storage import Claim, QueueStorage
+from jobq_core.storage import Claim, ClaimedJob, QueueStorage
+from jobq_worker.grants import Grants
 from jobq_worker.loops import Loop
 from jobq_worker.outages import Outages
 from jobq_worker.pipeline import Pipeline
-from jobq_worker.prefetch import LimiterGate, Prefetch
+from jobq_worker.prefetch import Prefetch
 from jobq_worker.recorder import Recorder
 from jobq_worker.refused import BATCH, Batches
 from jobq_worker.registration import Registration
@@ -36,6 +37,9 @@ LINGER_SECONDS: Final = 0.003
 """Time that the end of a run waits for other ends, to be settled together."""
 STALE_SECONDS: Final = 0.2
 """Time that a claimed job may wait for a slot before it is handed back."""
+SURPLUS: Final = 16
+"""The number of jobs to claim beyond the room for them, when none of the last ones could be started (of a kind that the
+worker does not know, past their deadline): they cost no slot and no grant. Four times as many if it happens again."""
 
 
 class Situation(Struct, frozen=True, kw_only=True, gc=False):
@@ -99,7 +103,7 @@ class Fetcher:
         outages: Outages,
         recorder: Recorder,
         queues: Sequence[str],
-        gate: LimiterGate | None,
+        grants: Grants | None,
         poll_interval: float,
     ) -> None:
         self._storage = storage
@@ -108,7 +112,7 @@ class Fetcher:
         self._slots = slots
         self._outages = outages
         self._recorder = recorder
-        self._gate = gate
+        self._grants = grants
         self._queues = deque(queues)
         self._prefetch = Prefetch()
         self._unanswered = UnansweredClaims(storage, registration, pipeline, outages)
@@ -117,10 +121,13 @@ class Fetcher:
         self._poll_at = 0.0
         self._linger: asyncio.TimerHandle | None = None
         self._lingered = False
+        self._surplus = 0
         self._may_have_jobs = True
         self._stopping = False
         self.loop = Loop("fetcher", self._work, outages)
         pipeline.on_change(self._look)
+        if grants is not None:
+            grants.on_change(self.loop.wake)
 
     def wake(self) -> None:
         """Claim soon: there may be jobs."""
@@ -137,8 +144,8 @@ class Fetcher:
     def _look(self) -> None:
         """Take in that the pipeline changed; called for every job."""
         pipeline = self._pipeline
-        if self._gate is not None:
-            self._gate.reopen()
+        if self._grants is not None:
+            self._grants.reopen()
         finished = len(pipeline.finished)
         if finished and self._linger is None:
             self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._end_linger)
@@ -194,7 +201,7 @@ class Fetcher:
             ahead=self._prefetch.size,
             stale_at=claimed[0].taken_at + STALE_SECONDS if claimed else float("inf"),
             room=self._room(),
-            opens_at=float("-inf") if self._gate is None else self._gate.closed_until,
+            opens_at=float("-inf") if self._grants is None else self._grants.opens_at,
             may_have_jobs=self._may_have_jobs,
             poll_at=self._poll_at,
             poll_interval=self._poll_interval,
@@ -204,7 +211,7 @@ class Fetcher:
         if self._pipeline.draining:
             return 0
         slots, claimed = self._slots, len(self._pipeline.claimed)
-        return self._prefetch.room(len(slots), len(slots.free), claimed, limited=self._gate is not None)
+        return self._prefetch.room(len(slots), len(slots.free), claimed, limited=self._grants is not None)
 
     async def _exchange(self) -> None:
         """Settle what has ended and claim what there is room for, once. Raises what the storage raises."""
@@ -225,7 +232,6 @@ class Fetcher:
 
     async def _settle_and_claim(self, runs: list[Run], claim: Claim | None) -> None:
         before, worker = self._pipeline.now(), self._registration.id
-        granted = 0 if claim is None else claim.limit
         settlements = [run.settlement for run in runs if run.settlement]
         try:
             answer = await self._storage.settle_and_claim(worker, settlements, claim)
@@ -234,8 +240,8 @@ class Fetcher:
                 self._batches.refused(error)
             self._may_have_jobs = self._may_have_jobs or claim is not None
             self._unanswered.exchange_failed()
-            if self._gate is not None:
-                await self._gate.give_back(granted)
+            if self._grants is not None:
+                self._grants.give_back()
             raise
         self._outages.record_success("fetcher")
         if runs:
@@ -243,15 +249,29 @@ class Fetcher:
             self._recorder.record(runs, answer)
             self._observe(runs)
         # A worker that counts as lost was given nothing, whether or not there are jobs.
-        self._may_have_jobs = self._may_have_jobs or len(answer.claimed) == granted > 0 or not answer.alive
-        if self._gate is not None:
-            await self._gate.give_back(granted - len(answer.claimed))
+        filled = claim is not None and len(answer.claimed) == claim.limit
+        self._may_have_jobs = self._may_have_jobs or filled or not answer.alive
         if worker != self._registration.id:
             return  # the jobs were claimed under an old registration, and are rescued with it
         if not answer.alive:
             self._registration.verify()
-        if answer.claimed:
-            self._pipeline.take(answer.claimed, before)
+        if claim is not None:
+            self._take(answer.claimed, before, filled)
+
+    def _take(self, claimed: list[ClaimedJob], at: float, filled: bool) -> None:
+        """Put claimed jobs into the pipeline, which starts them; hand back what the surplus brought and does not start.
+
+        filled: whether there may be more jobs.
+        """
+        pipeline, running = self._pipeline, len(self._pipeline.running)
+        if claimed:
+            pipeline.take(claimed, at)
+        none_started = len(pipeline.running) == running and not pipeline.claimed
+        if self._surplus and len(pipeline.claimed) > self._prefetch.size:
+            pipeline.give_back(self._prefetch.size)
+        self._surplus = min(max(self._surplus * 4, SURPLUS), BATCH) if filled and none_started else 0
+        if self._grants is not None and not filled:
+            self._grants.give_back()
 
     def _end_lingering(self) -> None:
         self._lingered = False
@@ -267,16 +287,13 @@ class Fetcher:
             self._prefetch.observe(len(started), seconds, size, len(self._slots))
 
     async def _claim(self) -> Claim | None:
-        """Return what to claim, with the limiter's leave; None for nothing."""
+        """Return what to claim: what there is room for, if the limiter permits it; None for nothing."""
         wanted = min(self._room(), BATCH)
-        if wanted <= 0 or not self._registration.may_claim:
+        if not self._registration.may_claim:
+            wanted = 0
+        if self._grants is not None:
+            wanted = await self._grants.ask(wanted, self._registration.id)
+        if wanted <= 0:
             return None
-        if self._gate is not None:
-            now = self._pipeline.now()
-            if self._gate.closed_until > now:
-                return None
-            wanted = await self._gate.ask(wanted, now)
-            if not wanted:
-                return None
         self._queues.rotate(-1)
-        return Claim.of(*self._queues, limit=wanted)
+        return Claim.of(*self._queues, limit=min(wanted + self._surplus, BATCH))

@@ -15,10 +15,10 @@ class WorkerHealth:
     """The state of a worker.
 
     alive: its leases are certain to stand, so it may start jobs. since_beat: seconds since its last successful
-    heartbeat. storage_failing: some part of it cannot reach the storage; storage_failing_for: for how many seconds;
-    storage_error: the last error. storage_errors: the number of calls that failed since the worker was made. leads: it
-    does the maintenance. running: jobs that run. buffered: claimed jobs that wait for a slot. warnings: settings that
-    weaken the storage's guarantees, see `QueueStorage.warnings`.
+    heartbeat. storage_failing: calls of the storage, or of the limiter, fail; storage_failing_for: for how many
+    seconds; storage_error: the last error. storage_errors: the number of calls that failed since the worker was made.
+    leads: it does the maintenance. running: jobs that run. buffered: claimed jobs that wait for a slot. warnings:
+    settings that weaken the storage's guarantees, see `QueueStorage.warnings`.
     """
 
     state: WorkerState

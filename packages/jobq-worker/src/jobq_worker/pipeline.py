@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from jobq_core.storage import ClaimedJob, Settlement
-from jobq_worker.prefetch import LimiterGate
+from jobq_worker.grants import Grants
 from jobq_worker.run import Run, Stop, log_fields
 from jobq_worker.settlements import released, stopped
 from jobq_worker.slots import Slots
@@ -27,13 +27,13 @@ GRACE_SECONDS: Final = 1.0
 class Pipeline:
     """The claimed jobs that wait for a slot, the running ones, and the finished ones whose settlement is due.
 
-    gate: the limiter, if there is one; it learns of every job that does not start, and of every end.
+    grants: the starts that the limiter granted, if there is one.
     """
 
-    def __init__(self, slots: Slots, gate: LimiterGate | None) -> None:
+    def __init__(self, slots: Slots, grants: Grants | None) -> None:
         self._loop = asyncio.get_running_loop()
         self._slots = slots
-        self._gate = gate
+        self._grants = grants
         self._listeners: list[Callable[[], None]] = []
         self.claimed: deque[Run] = deque()
         self.running: dict[Run, None] = {}
@@ -73,26 +73,21 @@ class Pipeline:
         else:
             self.changed()
 
-    def recover(self, jobs: Iterable[ClaimedJob], at: float) -> None:
-        """Take jobs in whose claim was not answered; with a limiter, which granted them no start, hand them back."""
-        if self._gate is None:
-            self.take(jobs, at)
-            return
-        for job in jobs:
-            self._settle(Run(job, at), released(job))
+    def give_back(self, keep: int = 0) -> None:
+        """Hand the claimed jobs back that wait for a slot, but the first `keep`; their attempts do not count."""
+        waiting = list(self.claimed)[keep:]
+        for _ in waiting:
+            self.claimed.pop()
+        for run in waiting:
+            self.settle(run, released(run.job))
         self.changed()
 
-    def give_back(self) -> None:
-        """Hand all claimed jobs back that wait for a slot; their attempts do not count."""
-        while self.claimed:
-            run = self.claimed.popleft()
-            self.end_unstarted(run, released(run.job))
-        self.changed()
-
-    def end_unstarted(self, run: Run, settlement: Settlement | None) -> None:
-        """Settle a job that was taken out of `claimed` and never got a slot; call `changed` afterwards."""
-        self._release_grants(1)
-        self._settle(run, settlement)
+    def settle(self, run: Run, settlement: Settlement | None) -> None:
+        """Settle a run that got no slot, or whose handler goes on; call `changed` afterwards."""
+        run.over = True
+        run.settlement = settlement
+        if settlement is not None:
+            self.finished.append(run)
 
     # Running
 
@@ -115,11 +110,11 @@ class Pipeline:
             if run.outcome is not None:
                 self.finished.append(run)
         self._slots.give_back(slot)
-        if self._gate is not None:
+        if self._grants is not None:
             if unmarked:
-                self._release_grants(1)
+                self._grants.cancel()
             else:
-                self._release_limiter()
+                self._grants.finish()
         for listener in self._listeners:  # as `changed`, once per job
             listener()
 
@@ -134,7 +129,7 @@ class Pipeline:
         if run.slot is None:
             self.claimed.remove(run)
             run.stop = why
-            self.end_unstarted(run, stopped(run, None))
+            self.settle(run, stopped(run, None))
             self.changed()
         elif run in self.unmarked:
             self.end_before_start(run, why)
@@ -159,7 +154,6 @@ class Pipeline:
         for run in list(self.running):
             self.stop(run, why)
         if why is Stop.LOST:
-            self._release_grants(len(self.claimed))
             for run in self.claimed:
                 run.over = True  # an answer about its lease that is under way must not act on it
             self.claimed.clear()
@@ -173,7 +167,8 @@ class Pipeline:
             run.unlink()
             assert run.slot is not None
             self._slots.give_back(run.slot)
-            self._release_limiter()
+            if self._grants is not None:
+                self._grants.finish()
         self.running.clear()
         self.changed()
 
@@ -192,7 +187,7 @@ class Pipeline:
             run.job.kind,
             extra=log_fields(run.job),
         )
-        self._settle(run, stopped(run, None))
+        self.settle(run, stopped(run, None))
         self.changed()
 
     # Finished
@@ -200,23 +195,3 @@ class Pipeline:
     def leases(self) -> list[int]:
         """Return the leases of all runs here: claimed, running, and finished but not settled."""
         return [run.job.lease for runs in (self.claimed, self.running, self.finished) for run in runs]
-
-    def _settle(self, run: Run, settlement: Settlement | None) -> None:
-        run.over = True
-        run.settlement = settlement
-        if settlement is not None:
-            self.finished.append(run)
-
-    # The limiter
-
-    def _release_grants(self, count: int) -> None:
-        if self._gate is not None and count:
-            self._gate.start_call(self._gate.limiter.release(count))
-
-    def _release_limiter(self) -> None:
-        if self._gate is not None:
-            self._gate.start_call(self._finish_limited(self._gate))
-
-    async def _finish_limited(self, gate: LimiterGate) -> None:
-        await gate.limiter.finished(1)
-        self.changed()

@@ -1,15 +1,8 @@
-"""How much to claim: the free slots, short jobs ahead of them, and no more than the limiter allows."""
+"""How much to claim: the free slots, and short jobs ahead of them."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Coroutine
-from typing import Any, Final
-
-from jobq_core.limiters import Limiter
-
-logger = logging.getLogger("jobq.worker")
+from typing import Final
 
 AHEAD_SECONDS: Final = 0.05
 """Work to hold in the buffer."""
@@ -52,51 +45,3 @@ class Prefetch:
         """
         ahead = self.size if slots and not limited else 0
         return 0 if claimed * 2 > ahead else free + ahead - claimed
-
-
-class LimiterGate:
-    """Asks the limiter before each claim, and waits as long as it says before asking again.
-
-    closed_until: by the event loop's clock; before it, nothing may start.
-    """
-
-    def __init__(self, limiter: Limiter, poll_interval: float) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._poll_interval = poll_interval
-        self._calls: set[asyncio.Task[None]] = set()
-        self.limiter = limiter
-        self.closed_until = float("-inf")
-
-    def reopen(self) -> None:
-        """Ask the limiter again at the next claim, since a run has ended."""
-        self.closed_until = float("-inf")
-
-    async def ask(self, wanted: int, now: float) -> int:
-        """Reserve up to `wanted` starts; return how many the limiter granted."""
-        grant = await self.limiter.try_acquire(wanted)
-        if grant.count < wanted:
-            # Without a time, a run must end first. It may be a run of another worker that shares the limiter: poll.
-            self.closed_until = now + (self._poll_interval if grant.retry_in is None else grant.retry_in)
-        return grant.count
-
-    async def give_back(self, count: int) -> None:
-        """Return reserved starts for which there was no job."""
-        if count:
-            await self.limiter.release(count)
-            self.reopen()
-
-    def start_call(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        """Run a call of the limiter in the background."""
-        task = self._loop.create_task(coroutine)
-        self._calls.add(task)
-        task.add_done_callback(self._call_ended)
-
-    def _call_ended(self, task: asyncio.Task[None]) -> None:
-        self._calls.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("the limiter failed", exc_info=error)
-
-    async def wait_calls(self) -> None:
-        """Wait until all calls in the background have ended."""
-        while self._calls:
-            await asyncio.wait(self._calls)

@@ -9,13 +9,14 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from jobq_core.events import EventSource, JobStarted
 from jobq_core.states import Ending
 from jobq_core.storage import UNKNOWN_KIND, Settlement
+from jobq_worker.grants import Grants
 from jobq_worker.leases import StartMarks
 from jobq_worker.pipeline import Pipeline
-from jobq_worker.prefetch import LimiterGate
 from jobq_worker.progress import Reporter
 from jobq_worker.registration import Registration
 from jobq_worker.run import Handler, Run, RunContext, Stop, log_fields
@@ -29,7 +30,7 @@ logger = logging.getLogger("jobq.worker")
 class Runner:
     """Listens to the pipeline and starts the handlers of its claimed jobs, while the worker counts as alive.
 
-    handlers: by kind. gate: the limiter, if there is one.
+    handlers: by kind. grants: the starts that the limiter granted, if there is one.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Runner:
         handlers: Mapping[str, Handler],
         slots: Slots,
         events: EventSource,
-        gate: LimiterGate | None,
+        grants: Grants | None,
         start_marks: StartMarks,
         reporter: Reporter,
     ) -> None:
@@ -49,7 +50,7 @@ class Runner:
         self._handlers = handlers
         self._slots = slots
         self._events = events
-        self._gate = gate
+        self._grants = grants
         self._start_marks = start_marks
         self._reporter = reporter
         self._debug = logger.isEnabledFor(logging.DEBUG)
@@ -61,20 +62,24 @@ class Runner:
         claimed, free = self._pipeline.claimed, self._slots.free
         if not claimed or not free:
             return
-        unstarted = False
+        grants, unstarted = self._grants, False
         while claimed and free and self._registration.is_alive():
             run = claimed.popleft()
             handler = self._handlers.get(run.job.kind)
             if handler is None:
-                self._pipeline.end_unstarted(run, self._release_unknown(run))
+                self._pipeline.settle(run, self._release_unknown(run))
                 unstarted = True
-            elif run.due is not None and run.due <= self._loop.time():
-                run.handler = handler
-                self._pipeline.end_unstarted(run, past_deadline(run))
+                continue
+            run.handler = handler
+            if run.due is not None and run.due <= self._loop.time():
+                self._pipeline.settle(run, past_deadline(run))
                 unstarted = True
-            else:
-                run.handler = handler
+            elif grants is None or grants.take():
                 self._start(run)
+            else:
+                claimed.appendleft(run)
+                self._pipeline.give_back()
+                return
         if unstarted:
             self._pipeline.changed()
 
@@ -108,25 +113,19 @@ class Runner:
 
     def _start_in_limit(self, run: Run) -> None:
         """Start a run, after telling the limiter: it counts a start when it happens."""
-        if self._gate is None:
+        if self._grants is None:
             self._begin(run)
         else:
             self._pipeline.limited.add(run)
-            self._gate.start_call(self._tell_limiter(self._gate, run))
+            self._grants.start(partial(self._told_limiter, run))
 
-    async def _tell_limiter(self, gate: LimiterGate, run: Run) -> None:
-        try:
-            await gate.limiter.started(1)
-        except Exception:
-            job = run.job
-            logger.exception("the limiter failed; job %s (%s) is handed back", job.id, job.kind, extra=log_fields(job))
-            self._pipeline.limited.discard(run)
-            run.outcome = released(job)
-            self._pipeline.end(run)
-            return
+    def _told_limiter(self, run: Run, taken: bool) -> None:
+        """Start a run whose start the limiter took; a limiter that failed costs the job nothing."""
         self._pipeline.limited.discard(run)
         self._pipeline.changed()
-        if run.stop is not None:
+        if not taken and run.stop is None:
+            self._pipeline.end_before_start(run, Stop.RELEASE)
+        elif run.stop is not None:
             self._pipeline.end_before_start(run, run.stop)
         else:
             self._begin(run)

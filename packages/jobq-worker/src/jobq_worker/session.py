@@ -19,6 +19,7 @@ from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, QueueStorage, queue_
 from jobq_worker.executors.coroutines import CoroutineExecutor
 from jobq_worker.executors.threads import ThreadExecutor
 from jobq_worker.fetcher import Fetcher
+from jobq_worker.grants import Grants
 from jobq_worker.handlers import Handlers
 from jobq_worker.leases import LeaseMonitor, StartMarks
 from jobq_worker.maintenance import Maintenance
@@ -26,7 +27,6 @@ from jobq_worker.notifications import dispatch
 from jobq_worker.options import WorkerOptions
 from jobq_worker.outages import Outages
 from jobq_worker.pipeline import Pipeline
-from jobq_worker.prefetch import LimiterGate
 from jobq_worker.progress import Reporter
 from jobq_worker.recorder import Recorder
 from jobq_worker.registration import Registration
@@ -58,8 +58,10 @@ class WorkerSession:
         events: EventSource,
         outages: Outages,
     ) -> None:
-        gate = None if options.limiter is None else LimiterGate(options.limiter, options.poll_interval)
-        pipeline = Pipeline(slots, gate)
+        grants = None
+        if options.limiter is not None:
+            grants = Grants(options.limiter, storage, outages, options.poll_interval)
+        pipeline = Pipeline(slots, grants)
         registration = Registration(
             storage,
             info,
@@ -83,11 +85,11 @@ class WorkerSession:
         marks = StartMarks(storage, registration, outages)
         self._executors = (CoroutineExecutor(pipeline.end), ThreadExecutor(pipeline.end))
         # The runner listens to the pipeline before the fetcher does: a free slot is filled before anything is claimed.
-        Runner(pipeline, registration, handlers.table(self._executors), slots, events, gate, marks, reporter)
+        Runner(pipeline, registration, handlers.table(self._executors), slots, events, grants, marks, reporter)
         retention = options.retention_of(info.queues)
         recorder = Recorder(slots, registration, events, retention, maintenance)
         self._fetcher = Fetcher(
-            storage, registration, pipeline, slots, outages, recorder, info.queues, gate, options.poll_interval
+            storage, registration, pipeline, slots, outages, recorder, info.queues, grants, options.poll_interval
         )
         topics = {queue_topic(queue): self._fetcher.wake for queue in info.queues}
         topics[REQUEST_TOPIC] = monitor.loop.wake
@@ -100,7 +102,7 @@ class WorkerSession:
             "progress": reporter.loop.run,
             "maintenance": maintenance.loop.run,
         }
-        self._storage, self._retention, self._slots, self._gate = storage, retention, slots, gate
+        self._storage, self._retention, self._slots, self._grants = storage, retention, slots, grants
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stop_at = float("inf")
         self._changed = asyncio.Event()
@@ -169,8 +171,8 @@ class WorkerSession:
             await self._wait_idle()
         self.pipeline.abandon()
         self._close_executors()
-        if self._gate is not None:
-            await self._gate.wait_calls()
+        if self._grants is not None:
+            await self._grants.close()
 
     async def _wait_idle(self) -> None:
         while self.pipeline.running and (left := self._stop_at - self.pipeline.now()) > 0:

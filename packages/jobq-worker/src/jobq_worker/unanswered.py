@@ -72,4 +72,4 @@ class UnansweredClaims:
             del self._rechecks[0]
         self._routine_at = before + self._interval
         if found and worker == self._registration.id:
-            self._pipeline.recover(found, before)
+            self._pipeline.take(found, before)
