@@ -1,32 +1,29 @@
 """The operators' facet of the storage: changing jobs, whatever their state.
 
-A statement sees the tables as they were when it began. A job that is moved meanwhile is found in no table: its row was
-locked where it was, and is gone from there once the lock is free. So each operation runs its statement until every job
-was found in some state or is in no table at all, in one transaction. If a job moved while the transaction held locks,
-the operation starts over: to wait again with locks in hand could deadlock with another operation.
+Each statement is a transaction of its own in one round trip, so a client that is paused holds no lock. It changes up to
+`CHUNK` jobs. A statement sees the tables as they were when it began. A job that is moved meanwhile is found in no
+table: its row was locked where it was, and is gone from there once the lock is free. So a statement runs again for the
+jobs that it did not find, until every job was found in some state or is in no table at all.
 
-Two operations do not deadlock, as every statement locks rows in one order: `waiting`, `ready`, `running`, `outcome`
-(the order in which its last SELECT reads them), in each table by id, and unique keys after all of them.
+Two statements do not deadlock, as each locks rows in one order: `waiting`, `ready`, `running`, `outcome` (the order in
+which its last SELECT reads them), in each table by id, and unique keys after all of them. A row that another
+transaction holds is waited for, as long as the session's lock timeout says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from jobq_core.states import FINISHED, JobState
 from jobq_core.storage import Change, OperatorStorage
-from jobq_storage_postgres.binary import int4s, pack_int8, pack_moment, pack_text, uuids
+from jobq_storage_postgres.binary import int4s, pack_int8, pack_moment, pack_text, pack_uuid, uuids
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.topics import topics_of_change
-from jobq_storage_postgres.transaction import StartOverError, Transaction
 
-_CHUNK: Final = 5000
-"""Number of jobs that one statement changes."""
-
-_RESTARTS: Final = 30
-"""How often an operation starts over for jobs that moved; then it goes on with the rows that it has locked."""
+CHUNK: Final = 1000
+"""Maximum number of jobs that one transaction changes."""
 
 
 class Control(Facet, OperatorStorage):
@@ -47,18 +44,50 @@ class Control(Facet, OperatorStorage):
     async def delete(self, ids: Sequence[UUID]) -> list[Change]:
         return await self._change("delete", ids)
 
+    async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> list[Change]:
+        changes: list[Change] = []
+        after: UUID | None = None
+        while True:
+            rows = await self._engine.fetch(
+                "unfinished_of_run",
+                pack_text(run_id),
+                None if after is None else pack_uuid(after),
+                pack_int8(CHUNK),
+            )
+            if not rows:
+                return changes
+            after = rows[-1][0]
+            changed = await self.abort([job_id for (job_id,) in rows])
+            changes += [change for change in changed if change.before not in FINISHED and change.before is not None]
+            if on_progress is not None:
+                on_progress(len(changes))
+
+    async def clear(self, queue: str, *, on_progress: Callable[[int], object] | None = None) -> int:
+        # Jobs that are added meanwhile are kept.
+        ((now,),) = await self._engine.fetch("now")
+        removed = 0
+        while True:
+            rows = await self._engine.fetch("in_queue", pack_text(queue), pack_moment(now), pack_int8(CHUNK))
+            if not rows:
+                return removed
+            changed = await self.delete(list({job_id for (job_id,) in rows}))
+            removed += sum(change.before is not None for change in changed)
+            if on_progress is not None:
+                on_progress(removed)
+
     async def _change(self, operation: str, ids: Sequence[UUID], *, ordered: bool = False) -> list[Change]:
         """Run an operation on jobs. ordered: whether its statement takes their order in the batch."""
-        if not ids:
-            return []
-        topics: set[str] = set()
-
-        async def work(transaction: Transaction) -> dict[UUID, Change]:
-            topics.clear()
-            return await self._change_within(transaction, operation, list(dict.fromkeys(ids)), ordered, topics)
-
-        changes = await self._engine.database.transact(work)
-        self._engine.notifier.notify(topics)
+        changes: dict[UUID, Change] = {}
+        order = {job_id: index for index, job_id in enumerate(dict.fromkeys(ids))}
+        given = list(order)
+        for start in range(0, len(given), CHUNK):
+            chunk = sorted(given[start : start + CHUNK], key=lambda job_id: job_id.bytes)
+            while chunk:
+                params = [uuids([job_id.bytes for job_id in chunk])]
+                if ordered:
+                    params.append(int4s([order[job_id] for job_id in chunk]))
+                changes.update(await self._change_once(operation, params))
+                chunk = [job_id for job_id in chunk if job_id not in changes]
         answers: list[Change] = []
         for job_id in ids:
             change = changes[job_id]
@@ -67,66 +96,16 @@ class Control(Facet, OperatorStorage):
             changes[job_id] = Change(job_id, change.after, change.after, change.asked and operation != "enable")
         return answers
 
-    async def _change_within(
-        self, transaction: Transaction, operation: str, ids: list[UUID], ordered: bool, topics: set[str]
-    ) -> dict[UUID, Change]:
-        order = {job_id: index for index, job_id in enumerate(ids)}
+    async def _change_once(self, operation: str, params: Sequence[bytes]) -> dict[UUID, Change]:
         changes: dict[UUID, Change] = {}
-        left = sorted(ids, key=lambda job_id: job_id.bytes)
-        while left:
-            batch = left[:_CHUNK]
-            params = [uuids([job_id.bytes for job_id in batch])]
-            if ordered:
-                params.append(int4s([order[job_id] for job_id in batch]))
-            for job_id, before, after, asked, queue in await transaction.fetch(
-                self._engine.statements[operation], params
-            ):
-                change = Change(
-                    job_id,
-                    None if before is None else JobState(before),
-                    None if after is None else JobState(after),
-                    asked,
-                )
-                changes[job_id] = change
-                topics.update(topics_of_change(change, queue))
-            moved = any(job_id not in changes for job_id in batch)
-            if moved and changes and transaction.restarts < _RESTARTS:
-                raise StartOverError
-            left = [job_id for job_id in left if job_id not in changes]
+        topics: set[str] = set()
+        for job_id, before, after, asked, queue in await self._engine.fetch(operation, *params):
+            change = changes[job_id] = Change(
+                job_id,
+                None if before is None else JobState(before),
+                None if after is None else JobState(after),
+                asked,
+            )
+            topics.update(topics_of_change(change, queue))
+        self._engine.notifier.notify(topics)
         return changes
-
-    async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> list[Change]:
-        topics: set[str] = set()
-
-        async def work(transaction: Transaction) -> list[Change]:
-            topics.clear()
-            rows = await transaction.fetch(self._engine.statements["unfinished_of_run"], (pack_text(run_id),))
-            ids = [row[0] for row in rows]
-            changes = await self._change_within(transaction, "abort", ids, False, topics)
-            return [changes[job_id] for job_id in ids]
-
-        changes = await self._engine.database.transact(work)
-        self._engine.notifier.notify(topics)
-        return [change for change in changes if change.before not in FINISHED and change.before is not None]
-
-    async def clear(self, queue: str, *, on_progress: Callable[[int], object] | None = None) -> int:
-        # Jobs that are added meanwhile are kept.
-        topics: set[str] = set()
-
-        async def work(transaction: Transaction) -> int:
-            topics.clear()
-            ((now,),) = await transaction.fetch(self._engine.statements["now"])
-            removed = 0
-            while True:
-                rows: list[Any] = await transaction.fetch(
-                    self._engine.statements["in_queue"], (pack_text(queue), pack_moment(now), pack_int8(_CHUNK))
-                )
-                if not rows:
-                    return removed
-                ids = list({row[0] for row in rows})
-                changes = await self._change_within(transaction, "delete", ids, False, topics)
-                removed += sum(change.before is not None for change in changes.values())
-
-        removed = await self._engine.database.transact(work)
-        self._engine.notifier.notify(topics)
-        return removed

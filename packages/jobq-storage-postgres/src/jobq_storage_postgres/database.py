@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import psycopg
 from psycopg.pq.abc import PGresult
 
-from jobq_core.errors import StorageError
+from jobq_core.errors import JobQueueError, StorageError
 from jobq_storage_postgres.binary import Params
 from jobq_storage_postgres.connection import Connection
 from jobq_storage_postgres.errors import AGAIN, READ_ONLY, STALE, translate
@@ -100,6 +100,9 @@ class Database:
             except StartOverError:
                 await transaction.rollback()
                 restarts += 1
+            except JobQueueError:
+                await transaction.rollback()
+                raise
             except BaseException:
                 # The caller was cancelled, or the work raised: the server rolls back when the connection closes.
                 connection.discard()

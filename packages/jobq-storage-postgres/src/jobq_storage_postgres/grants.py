@@ -86,7 +86,9 @@ _READS: Final = frozenset({"get", "get_status", "output_for"})
 _FINDS: Final = _READS | {"find", "find_run", "find_state", "counts", "workers"}
 
 STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
-    "producer": _ALL | _READS | {"installation", "is_there", "add", "add_one", "claim_keys", "drop_keys", "analyze"},
+    "producer": _ALL
+    | _READS
+    | {"installation", "is_there", "add", "add_one", "claim_keys", "drop_keys", "release_keys", "analyze"},
     "worker": _ALL
     | {
         "claim",

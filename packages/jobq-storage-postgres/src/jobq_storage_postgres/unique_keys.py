@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
+from jobq_core.errors import StorageUnavailableError, UniqueKeyBusyError
+from jobq_core.reprs import short_repr
 from jobq_core.storage import Added, NewJob
 from jobq_storage_postgres.binary import texts, uuids
 from jobq_storage_postgres.columns import pack_jobs
@@ -15,45 +17,88 @@ from jobq_storage_postgres.transaction import Session, StartOverError, Transacti
 
 RESTARTS: Final = 20
 """How often an add starts over; then it takes keys in any order, and the server resolves deadlocks."""
+_ROUNDS: Final = 100
+"""How often an add asks for keys whose holders end in the meantime."""
 
 
 async def add_unique(session: Session, statements: Statements, jobs: Sequence[NewJob]) -> list[Added]:
-    """Add jobs some of which have unique keys. Raises StartOverError within a transaction of our own."""
+    """Add jobs some of which have unique keys.
+
+    Raises UniqueKeyBusyError if an open transaction holds a key, StartOverError within a transaction of our own.
+    """
     answered: dict[int, Added] = {}
     took: set[UUID] = set()
     left = [(index, job) for index, job in enumerate(jobs) if job.unique_key is not None]
-    while left:
+    for _ in range(_ROUNDS):
+        if not left:
+            return await _add_rest(session, statements, jobs, answered, took)
         # The holder of a key may have committed after this statement began; the next statement sees it.
-        firsts: dict[tuple[str, str | None], NewJob] = {}
-        for _, job in left:
-            firsts.setdefault((job.queue, job.unique_key), job)
-        rows = await session.fetch(
-            statements["claim_keys"],
-            (
-                texts([queue for queue, _ in firsts]),
-                texts([key for _, key in firsts]),
-                uuids([job.id.bytes for job in firsts.values()]),
-                uuids([job.id.bytes for _, job in left]),
-            ),
-        )
-        holders = {(queue, key): (holder, taken) for queue, key, holder, taken in rows if queue is not None}
-        stored = {job_id for queue, _, job_id, _ in rows if queue is None}
-        unknown = []
-        for index, job in left:
-            holder, taken = holders.get((job.queue, job.unique_key), (None, False))
-            if job.id in stored:
-                answered[index] = Added(job.id, False)
-            elif holder is None:
-                unknown.append((index, job))
-            elif taken and holder == job.id and holder not in took:
-                took.add(job.id)
-            else:
-                answered[index] = Added(holder, False)
-        if unknown and took and isinstance(session, Transaction) and session.restarts < RESTARTS:
+        rows = await _claim(session, statements, left)
+        busy = next((row for row in rows if row[2] is None), None)
+        if busy is not None:
+            if busy[0] is None:
+                continue  # the key became free while its holder was looked for
+            if took:
+                await session.fetch(statements["release_keys"], (uuids([job_id.bytes for job_id in took]),))
+            raise _busy(*busy)
+        left = _answer(left, rows, answered, took)
+        if left and took and isinstance(session, Transaction) and session.restarts < RESTARTS:
             # A transaction that holds keys and asks for earlier ones may deadlock with another one.
             raise StartOverError
-        left = unknown
-    return await _add_rest(session, statements, jobs, answered, took)
+    raise StorageUnavailableError("unique keys changed hands too often to add the jobs")
+
+
+async def _claim(session: Session, statements: Statements, left: Sequence[tuple[int, NewJob]]) -> list[Any]:
+    """Take the keys of jobs, and return the rows of `claim_keys`."""
+    firsts: dict[tuple[str, str], NewJob] = {}
+    for _, job in left:
+        firsts.setdefault((job.queue, job.unique_key or ""), job)
+    ordered = sorted(firsts.items(), key=lambda each: (each[0][0].encode(), each[0][1].encode()))
+    return await session.fetch(
+        statements["claim_keys"],
+        (
+            texts([queue for (queue, _), _ in ordered]),
+            texts([key for (_, key), _ in ordered]),
+            uuids([job.id.bytes for _, job in ordered]),
+            uuids([job.id.bytes for _, job in left]),
+        ),
+    )
+
+
+def _answer(
+    left: Sequence[tuple[int, NewJob]], rows: Sequence[Any], answered: dict[int, Added], took: set[UUID]
+) -> list[tuple[int, NewJob]]:
+    """Note the jobs whose keys have a holder, and return the others. took: updated with those that hold their keys."""
+    holders = {(queue, key): (holder, taken) for queue, key, holder, taken, *_ in rows if queue is not None}
+    stored = {job_id for queue, _, job_id, *_ in rows if queue is None}
+    unknown: list[tuple[int, NewJob]] = []
+    for index, job in left:
+        holder, taken = holders.get((job.queue, job.unique_key), (None, False))
+        if job.id in stored:
+            answered[index] = Added(job.id, False)
+        elif holder is None:
+            unknown.append((index, job))
+        elif taken and holder == job.id and holder not in took:
+            took.add(job.id)
+        else:
+            answered[index] = Added(holder, False)
+    return unknown
+
+
+def _busy(
+    queue: str, key: str, _job: None, _taken: None, holder: int | None, application: str | None, seconds: float | None
+) -> UniqueKeyBusyError:
+    who = "an open transaction"
+    known = [
+        f"process {holder}" if holder else "",
+        f"application {short_repr(application)}" if application else "",
+        f"open for {seconds:.0f} s" if seconds is not None else "",
+    ]
+    if any(known):
+        who += f" of another session ({', '.join(filter(None, known))})"
+    return UniqueKeyBusyError(
+        f"{who} holds the unique key {short_repr(key)} of queue {short_repr(queue)}; add the job again later"
+    )
 
 
 async def _add_rest(

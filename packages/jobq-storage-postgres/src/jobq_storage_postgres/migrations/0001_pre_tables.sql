@@ -432,6 +432,82 @@ CREATE FUNCTION jobq.analyze() RETURNS void
     SET search_path = pg_catalog, pg_temp
     AS $$ ANALYZE jobq.waiting, jobq.ready $$;
 
+-- Take unique keys for new jobs, in the order of the keys, so that two adds cannot deadlock. Returns the holder of each
+-- key, and whether this call took the key; no row for a key whose holder is not visible yet. Rows without queue and key
+-- name the jobs of `all_jobs` that are stored already.
+--
+-- A key that an open transaction holds is waited for, for a second. After that, nothing is taken, and one more row,
+-- without a job, names the key and the transaction: its process, application and seconds since it began, as far as this
+-- role may know. That row has no key either if the key is free by now.
+CREATE FUNCTION jobq.claim_keys(queues text[], keys text[], jobs uuid[], all_jobs uuid[])
+    RETURNS TABLE (
+        queue text, key text, job uuid, taken boolean, holder integer, application text, open_for double precision
+    )
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '1s'
+    AS $$
+        #variable_conflict use_column
+        DECLARE
+            busy integer;
+        BEGIN
+            RETURN QUERY
+                WITH given AS MATERIALIZED (
+                    SELECT g.queue, g.key, g.job, EXISTS (SELECT FROM jobq.job j WHERE j.id = g.job) AS stored
+                    FROM unnest(queues, keys, jobs) AS g(queue, key, job)
+                ), taken AS (
+                    INSERT INTO jobq.unique_key (queue, key, job)
+                    SELECT g.queue, g.key, g.job FROM given g WHERE NOT g.stored ORDER BY g.queue, g.key
+                    ON CONFLICT (queue, key) DO NOTHING
+                    RETURNING queue, key, job
+                )
+                SELECT t.queue, t.key, t.job, true, NULL::integer, NULL::text, NULL::float8 FROM taken t
+                UNION ALL
+                SELECT NULL, NULL, a.job, NULL, NULL, NULL, NULL
+                FROM unnest(all_jobs) AS a(job)
+                WHERE EXISTS (SELECT FROM jobq.job j WHERE j.id = a.job)
+                UNION ALL
+                SELECT k.queue, k.key, k.job, false, NULL, NULL, NULL
+                FROM given g
+                CROSS JOIN LATERAL (
+                    SELECT k.* FROM jobq.unique_key k WHERE k.queue = g.queue AND k.key = g.key LIMIT 1
+                ) k
+                WHERE NOT g.stored
+                    -- A holder that ended while this statement waited for it is still visible, though its key was taken.
+                    AND NOT EXISTS (SELECT FROM taken t WHERE t.queue = g.queue AND t.key = g.key);
+        EXCEPTION WHEN lock_not_available THEN
+            PERFORM set_config('lock_timeout', '20ms', true);
+            FOR each IN 1..cardinality(keys) LOOP
+                BEGIN
+                    INSERT INTO jobq.unique_key (queue, key, job) VALUES (queues[each], keys[each], jobs[each])
+                    ON CONFLICT (queue, key) DO NOTHING;
+                    RAISE EXCEPTION USING ERRCODE = 'JQ000';  -- it was free, and stays so
+                EXCEPTION
+                    WHEN SQLSTATE 'JQ000' THEN NULL;
+                    WHEN lock_not_available THEN
+                        busy := each;
+                        EXIT;
+                END;
+            END LOOP;
+            RETURN QUERY
+                SELECT queues[busy], keys[busy], NULL::uuid, NULL::boolean, o.pid, o.application_name, o.seconds
+                FROM (SELECT) one
+                LEFT JOIN (
+                    SELECT l.pid, a.application_name,
+                        extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS seconds
+                    FROM pg_locks l
+                    LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+                    WHERE l.locktype = 'relation' AND l.relation = 'jobq.unique_key'::regclass AND l.granted
+                        AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+                        AND l.mode NOT IN ('AccessShareLock', 'RowShareLock')
+                        AND l.pid IS DISTINCT FROM pg_backend_pid() AND a.wait_event_type IS DISTINCT FROM 'Lock'
+                        AND coalesce(clock_timestamp() - a.xact_start > interval '1 second', true)
+                    ORDER BY a.xact_start
+                    LIMIT 1
+                ) o ON busy IS NOT NULL;
+        END
+    $$;
+
 -- By default, every role may run a new function. These act for the owner, so the owner grants them.
 REVOKE ALL ON FUNCTION jobq.make_partitions(integer), jobq.drop_partitions(interval, integer), jobq.analyze()
     FROM PUBLIC;

@@ -1,0 +1,104 @@
+"""Unique keys that an open transaction holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+import pytest
+import pytest_asyncio
+
+from jobq_core.errors import UniqueKeyBusyError
+from jobq_core.states import JobState
+from jobq_core.testing import new_job
+from jobq_storage_postgres import PostgresQueueStorage
+
+
+@pytest_asyncio.fixture(params=[None, False], ids=["direct", "pooled"])
+async def storage(
+    postgres_dsn: str, empty_schema: str, request: pytest.FixtureRequest
+) -> AsyncIterator[PostgresQueueStorage]:
+    async with PostgresQueueStorage(postgres_dsn, schema=empty_schema, prepared=request.param) as storage:
+        yield storage
+
+
+@pytest_asyncio.fixture
+async def holder(postgres_dsn: str, storage: PostgresQueueStorage) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """The transaction of another program that holds the keys 'b' and 'd' of the default queue."""
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, application_name="web shop") as connection:
+        await storage.add([new_job(unique_key="b"), new_job(unique_key="d")], connection=connection)
+        yield connection
+        await connection.rollback()
+
+
+async def pending(storage: PostgresQueueStorage) -> int:
+    return (await storage.counts("default"))["default"][JobState.PENDING]
+
+
+async def test_a_key_that_an_open_transaction_holds_is_busy_and_its_holder_is_named(
+    storage: PostgresQueueStorage, holder: psycopg.AsyncConnection[Any]
+) -> None:
+    jobs = [new_job(unique_key=key) for key in ("a", "b", "c")]
+    with pytest.raises(UniqueKeyBusyError) as caught:
+        await storage.add([*jobs, new_job()])
+    said = str(caught.value)
+    assert "unique key 'b' of queue 'default'" in said
+    assert f"process {holder.info.backend_pid}, application 'web shop', open for " in said
+    assert await pending(storage) == 0, "none of the jobs is stored"
+    # What it had taken is free, and the others are not hindered.
+    assert [added.created for added in await storage.add([jobs[0], jobs[2], new_job()])] == [True] * 3
+
+
+async def test_others_add_while_one_waits_for_a_busy_key(
+    storage: PostgresQueueStorage, holder: psycopg.AsyncConnection[Any]
+) -> None:
+    waiting = asyncio.create_task(storage.add([new_job(unique_key="a"), new_job(unique_key="b")]))
+    for _ in range(5):
+        assert (await storage.add([new_job(unique_key="z")]))[0] is not None
+        await storage.add([new_job()])
+    assert not waiting.done()
+    with pytest.raises(UniqueKeyBusyError):
+        await waiting
+
+
+@pytest.mark.parametrize("commits", [True, False])
+async def test_a_holder_that_ends_within_a_second_is_waited_for(
+    storage: PostgresQueueStorage,
+    holder: psycopg.AsyncConnection[Any],
+    postgres_dsn: str,
+    commits: bool,
+) -> None:
+    waiting = asyncio.create_task(storage.add([new_job(unique_key="d"), new_job(unique_key="e")]))
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
+        waits = "SELECT FROM pg_stat_activity WHERE wait_event = 'transactionid'"
+        while not waiting.done() and (await (await admin.execute(waits)).fetchone()) is None:
+            pass
+    await (holder.commit() if commits else holder.rollback())
+    assert [added.created for added in await waiting] == [not commits, True]
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+async def test_the_callers_transaction_goes_on_after_a_busy_key(
+    storage: PostgresQueueStorage, holder: psycopg.AsyncConnection[Any], postgres_dsn: str, autocommit: bool
+) -> None:
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=autocommit) as connection:
+        await connection.execute("SET lock_timeout = '7s'")
+        with pytest.raises(UniqueKeyBusyError, match="unique key 'b'"):
+            await storage.add([new_job(unique_key="a"), new_job(unique_key="b")], connection=connection)
+        assert await (await connection.execute("SHOW lock_timeout")).fetchone() == ("7s",)
+        assert (await storage.add([new_job(unique_key="a")], connection=connection))[0].created
+        await connection.commit()
+    assert await pending(storage) == 1
+
+
+async def test_a_busy_key_in_a_pipeline_of_the_caller(
+    storage: PostgresQueueStorage, holder: psycopg.AsyncConnection[Any], postgres_dsn: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as connection, connection.pipeline():
+        with pytest.raises(UniqueKeyBusyError):
+            await storage.add([new_job(unique_key="b")], connection=connection)
+        assert (await storage.add([new_job(unique_key="c")], connection=connection))[0].created
+        await connection.commit()
+    assert await pending(storage) == 1
