@@ -76,6 +76,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "attempt": ("SELECT", "DELETE"),
         "unique_key": ("SELECT", "INSERT", "DELETE"),
         "tally": ("SELECT", "INSERT"),
+        "ended": ("INSERT",),
         "worker": ("SELECT",),
         "position": ("USAGE",),
     },

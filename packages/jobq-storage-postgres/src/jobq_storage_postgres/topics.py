@@ -26,4 +26,5 @@ def topics_of_change(change: Change, queue: str | None) -> set[str]:
         return {FINISHED_TOPIC, REQUEST_TOPIC} if change.before is JobState.PROCESSING else {FINISHED_TOPIC}
     if change.after is JobState.PENDING:
         return {queue_topic(queue or "")}
-    return {WAITING_TOPIC if change.after is JobState.SCHEDULED else FINISHED_TOPIC}
+    kept_back = change.after in (JobState.SCHEDULED, JobState.BLOCKED)
+    return {WAITING_TOPIC if kept_back else FINISHED_TOPIC}

@@ -278,7 +278,8 @@ CREATE TABLE jobq.tally (
     state text COLLATE "C" NOT NULL,
     buckets smallint[]
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
--- A table without a primary key needs one for logical replication: a publication FOR ALL TABLES would refuse DELETE.
+
+-- Tables without a primary key: with a publication FOR ALL TABLES, they would refuse DELETE.
 ALTER TABLE jobq.tally REPLICA IDENTITY FULL;
 
 -- The endings of each minute, summed up from `tally`; the rows of one key add up. The histograms have pairs of a bucket
@@ -295,6 +296,9 @@ CREATE TABLE jobq.statistic (
     running integer[] NOT NULL
 );
 CREATE INDEX statistic_minute ON jobq.statistic (minute);
+ALTER TABLE jobq.statistic REPLICA IDENTITY FULL;
+ALTER TABLE jobq.ended REPLICA IDENTITY FULL;
+ALTER TABLE jobq.line REPLICA IDENTITY FULL;
 
 -- The bucket of a number of seconds, see `tally`. It is inlined.
 CREATE FUNCTION jobq.bucket(seconds double precision) RETURNS smallint

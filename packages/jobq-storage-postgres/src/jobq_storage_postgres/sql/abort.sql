@@ -27,6 +27,9 @@ WITH moment AS MATERIALIZED (
     FROM stopped s, moment
 ), freed AS (
     DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM stopped WHERE keyed))
+), followed AS (
+    INSERT INTO jobq.ended (id, at, queue, state)
+    SELECT s.id, moment.now, s.queue, 'aborted' FROM stopped s, moment WHERE s.flags & 2 <> 0
 ), counted AS (
     -- Jobs that never ran have no times.
     INSERT INTO jobq.tally (at, jobs, waited, ran, queue, kind, state)

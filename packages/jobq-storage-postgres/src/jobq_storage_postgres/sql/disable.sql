@@ -1,6 +1,8 @@
--- Disable jobs; answers as `abort` does. A running job that was asked to abort aborts. $1 job ids (sorted).
+-- Disable jobs; answers as `abort` does. A running job that was asked to abort stays so. $1 job ids (sorted).
 WITH asked AS (
-    UPDATE jobq.running SET request = coalesce(request, 'disable') WHERE id = ANY($1::uuid[]) RETURNING id, queue
+    UPDATE jobq.running SET request = 'disable'
+    WHERE id = ANY($1::uuid[]) AND request IS DISTINCT FROM 'abort'
+    RETURNING id, queue
 ), kept_back AS MATERIALIZED (
     SELECT id, state FROM jobq.waiting WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 ), changed AS (
@@ -23,6 +25,8 @@ UNION ALL
 SELECT id, 'pending', 'disabled', false, NULL FROM from_ready
 UNION ALL
 SELECT id, 'processing', 'processing', true, queue FROM asked
+UNION ALL
+SELECT id, 'processing', 'processing', false, queue FROM jobq.running WHERE id = ANY($1::uuid[]) AND request = 'abort'
 UNION ALL
 SELECT id, state, state, false, queue FROM jobq.outcome WHERE id = ANY($1::uuid[])
 UNION ALL

@@ -4,7 +4,7 @@ WITH moment AS MATERIALIZED (
 ), given AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::integer[]) AS g(id, ord)
 ), kept_back AS MATERIALIZED (
-    SELECT w.id, w.run_at > moment.now AS waits
+    SELECT w.id, w.run_at > moment.now AS waits, w.flags & 1 <> 0 AS gated
     FROM moment, jobq.waiting w
     WHERE w.id = ANY($1::uuid[]) AND w.state = 'disabled'
     ORDER BY w.id
@@ -15,8 +15,16 @@ WITH moment AS MATERIALIZED (
         error_message = NULL, error_traceback = NULL
     WHERE w.id = ANY(ARRAY(SELECT id FROM kept_back WHERE waits))
     RETURNING w.id, w.queue
+), gated AS (
+    UPDATE jobq.waiting w
+    SET state = 'blocked', since = (SELECT now FROM moment), run_at = NULL, reason = 'gated', error_type = NULL,
+        error_message = NULL, error_traceback = NULL
+    WHERE w.id = ANY(ARRAY(SELECT id FROM kept_back WHERE gated AND waits IS NOT TRUE))
+    RETURNING w.id, w.queue
 ), gone AS (
-    DELETE FROM jobq.waiting w WHERE w.id = ANY(ARRAY(SELECT id FROM kept_back WHERE waits IS NOT TRUE)) RETURNING w.*
+    DELETE FROM jobq.waiting w
+    WHERE w.id = ANY(ARRAY(SELECT id FROM kept_back WHERE NOT gated AND waits IS NOT TRUE))
+    RETURNING w.*
 ), freed AS (
     INSERT INTO jobq.ready (
         id, position, since, run_at, started_at, deadline, lease, worker, size, rank, priority, attempt, flags, keyed,
@@ -30,6 +38,8 @@ WITH moment AS MATERIALIZED (
     UPDATE jobq.running SET request = NULL WHERE id = ANY($1::uuid[]) AND request = 'disable' RETURNING id, queue
 )
 SELECT id, 'disabled', 'scheduled', false, queue FROM later
+UNION ALL
+SELECT id, 'disabled', 'blocked', false, queue FROM gated
 UNION ALL
 SELECT id, 'disabled', 'pending', false, queue FROM gone
 UNION ALL

@@ -16,9 +16,17 @@ WITH given AS MATERIALIZED (
     ON CONFLICT (queue, key) DO NOTHING
     RETURNING job
 ), going AS MATERIALIZED (
-    SELECT e.*, e.unique_key IS NULL OR e.id IN (SELECT job FROM taken) AS goes FROM ended e
+    SELECT e.*, e.unique_key IS NULL OR e.id IN (SELECT job FROM taken) AS goes, e.flags & 1 <> 0 AS gated FROM ended e
 ), gone AS (
     DELETE FROM jobq.outcome WHERE id = ANY(ARRAY(SELECT id FROM going WHERE goes))
+), kept_back AS (
+    INSERT INTO jobq.waiting (
+        id, position, since, started_at, deadline, lease, worker, size, priority, attempt, flags, keyed, state, queue,
+        kind, reason, settled, extra
+    )
+    SELECT g.id, nextval('jobq.position'), jobq.clock(), g.started_at, g.deadline, g.lease, g.worker, g.size,
+        g.priority, 0, g.flags, g.unique_key IS NOT NULL, 'blocked', g.queue, g.kind, 'gated', g.settled, g.extra
+    FROM (SELECT * FROM going WHERE goes AND gated ORDER BY ord) g
 ), back AS (
     INSERT INTO jobq.ready (
         id, position, since, run_at, started_at, deadline, lease, worker, size, rank, priority, attempt, flags, keyed,
@@ -26,12 +34,12 @@ WITH given AS MATERIALIZED (
     )
     SELECT g.id, nextval('jobq.position'), jobq.clock(), g.run_at, g.started_at, g.deadline, g.lease, g.worker, g.size,
         g.priority, g.priority, 0, g.flags, g.unique_key IS NOT NULL, g.queue, g.kind, g.settled, g.extra
-    FROM (SELECT * FROM going WHERE goes ORDER BY ord) g
+    FROM (SELECT * FROM going WHERE goes AND NOT gated ORDER BY ord) g
 ), counted AS (
     INSERT INTO jobq.tally (jobs, queue, kind, state)
     SELECT -count(*), queue, kind, state FROM going WHERE goes GROUP BY queue, kind, state
 )
-SELECT id, state, CASE WHEN goes THEN 'pending' ELSE state END, false, queue FROM going
+SELECT id, state, CASE WHEN NOT goes THEN state WHEN gated THEN 'blocked' ELSE 'pending' END, false, queue FROM going
 UNION ALL
 SELECT s.id, s.state, s.state, false, s.queue
 FROM given g
