@@ -154,6 +154,26 @@ def scenarios(session: nox.Session) -> None:
     session.run("pytest", "tests-integration/test_benchmarks.py", "-m", "matrix", "-n", "2", *session.posargs)
 
 
+@nox.session(python=PYTHONS[NEWEST], tags=["matrix"])
+def skew(session: nox.Session) -> None:
+    """Run the workers and clients of the commit before beside today's, on one storage that is migrated. 1 min."""
+    install(session, *PACKAGES, group="faults", test=True)
+    tree = tree_before(session)
+    # What today's code has and the older has not: a migration of the tests alone.
+    script = "import {0}; print({0}.__path__[0])"
+    for module, name in (("jobq_storage_postgres", "postgres"), ("jobq_storage_sqlite", "sqlite")):
+        folder = Path(str(session.run("python", "-c", script.format(module), silent=True)).strip()) / "migrations"
+        shutil.copy(ROOT / f"tests-integration/faults/skew/{name}.sql", folder / "0002_pre_skew.sql")
+    environment = Path(session.create_tmp()).resolve() / "before"
+    shutil.rmtree(environment, ignore_errors=True)
+    session.run(find_uv_bin(), "venv", "--quiet", "--python", session.python, environment, external=True)
+    python = str(environment / "bin" / "python")
+    wheels = [str(found) for found in sorted(_built(tree).glob("jobq_*.whl"))]
+    session.run(find_uv_bin(), "pip", "install", "--quiet", "--python", python, *wheels, external=True)
+    told = {"JOBQ_SKEW_PYTHON": python, "JOBQ_SKEW_FAULTS": str(tree / "tests-integration" / "faults")}
+    session.run("pytest", "tests-integration/faults/skew", "-n", "2", *session.posargs, env=told)
+
+
 @nox.session(python=FUZZED)
 def promises(session: nox.Session) -> None:
     """Break each promise that can be broken from outside, once: the faults at their smallest scale. 5 min."""
@@ -281,11 +301,46 @@ _folder = tempfile.TemporaryDirectory(prefix="jobq-dist-")  # of this run: other
 
 
 @functools.cache
-def _built() -> Path:
-    """Build all packages; the wheels are made from the sdists, which shows these to be complete."""
-    for path in PACKAGES.values():
-        subprocess.run([find_uv_bin(), "build", "--quiet", "--out-dir", _folder.name, path], check=True)
-    return Path(_folder.name)
+def _built(tree: Path = ROOT) -> Path:
+    """Build all packages of a tree; the wheels are made from the sdists, which shows these to be complete."""
+    made = Path(_folder.name, "today" if tree == ROOT else "before")
+    for path in sorted((tree / "packages").iterdir()):
+        if (path / "pyproject.toml").exists():
+            subprocess.run([find_uv_bin(), "build", "--quiet", "--out-dir", made, path], check=True)
+    return made
+
+
+def tree_before(session: nox.Session) -> Path:
+    """Return the files of the commit before: the parent of this one, or this one if the checkout has changes.
+
+    Fails without that commit, as in a shallow clone. Where a migration was changed in place since, no older code can
+    share a storage with today's, and the files are today's.
+    """
+    changed = _git(session, "status", "--porcelain", "--", "packages")
+    commit = "HEAD" if changed else "HEAD~1"
+    asked = ["git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"]
+    if subprocess.run(asked, cwd=ROOT, check=False, stdout=subprocess.DEVNULL).returncode:
+        shallow = _git(session, "rev-parse", "--is-shallow-repository") == "true"
+        remedy = (
+            "this clone is shallow: git fetch --unshallow, or clone with --depth 2" if shallow else "it is the first"
+        )
+        session.error(f"there is no commit before this one to run beside it: {remedy}")
+    if _git(session, "diff", "--name-only", "--diff-filter=MDR", commit, "--", "packages/*/src/*/migrations/*.sql"):
+        session.warn(f"a migration was changed in place since {commit}: today's code runs beside itself")
+        return ROOT
+    tree = Path(_folder.name, "tree")
+    tree.mkdir()
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+    subprocess.run(["tar", "-x", "-C", tree], input=archive, check=True)
+    return tree
+
+
+def _git(session: nox.Session, *arguments: str) -> str:
+    """Return the output of a git command in this checkout."""
+    asked = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if asked.returncode:
+        session.error(f"git {arguments[0]}: {asked.stderr.strip() or asked.returncode}")
+    return asked.stdout.strip()
 
 
 def distributions(session: nox.Session) -> Path:

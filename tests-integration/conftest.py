@@ -152,15 +152,16 @@ class Children:
 
     def python(self, *arguments: str | Path, **variables: str) -> Child:
         """Start Python with these arguments and these additional environment variables."""
-        return self._start([sys.executable, *map(str, arguments)], variables)
+        return self.start([sys.executable, *map(str, arguments)], variables)
 
     def jobq(self, *arguments: str | Path, **variables: str) -> Child:
         """Start the `jobq` command."""
         found = shutil.which("jobq", path=str(Path(sys.executable).parent))
         assert found, "the jobq command is not installed"
-        return self._start([found, *map(str, arguments)], variables)
+        return self.start([found, *map(str, arguments)], variables)
 
-    def _start(self, command: list[str], variables: dict[str, str]) -> Child:
+    def start(self, command: list[str], variables: dict[str, str]) -> Child:
+        """Start a command, with these additional environment variables."""
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(SUPPORT), **variables}
         child = Child(command, environment, self._folder)
         self._all.append(child)

@@ -25,6 +25,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import scaling
 
+collect_ignore = [] if "JOBQ_SKEW_PYTHON" in os.environ else ["skew"]
+"""The older commit's environment, which the nox session `skew` makes."""
+
 # A busy machine is slow; that does not count as a failure.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")

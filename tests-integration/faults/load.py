@@ -196,17 +196,19 @@ class Verdict:
 class Load:
     """The processes that use one storage.
 
-    url: the processes connect here, maybe through a proxy. direct: the test itself connects here (default: url).
+    url: the processes connect here, maybe through a proxy. direct: the test itself connects here (default: url). here:
+    the folder of the programs and jobs of the processes (default: this one).
     """
 
-    def __init__(self, children: Any, folder: Path, url: str, direct: str | None = None) -> None:
+    def __init__(self, children: Any, folder: Path, url: str, direct: str | None = None, *, here: Path = HERE) -> None:
         self.url = url
         self.direct = direct or url
         self.journal = Journal(folder / "journal")
         self.ends: dict[str, JobState | None] = {}
         """By token: the expected final state of a job, if it is not COMPLETED; None allows any state."""
         self._children = children
-        self._environment = {"PYTHONPATH": str(HERE), load_jobs.VARIABLE: str(self.journal.path)}
+        self._here = here
+        self._environment = {"PYTHONPATH": str(here), load_jobs.VARIABLE: str(self.journal.path)}
         self.processes: list[Process] = []
         self._clients = 0
         self._probes = 0
@@ -227,14 +229,14 @@ class Load:
         limit = {"worker": "--concurrency", "server": "--workers"}[command]
         timing = ("--lost-after", str(lost_after), "--heartbeat-interval", str(lost_after / 4))
         arguments = (command, "load_jobs", "--storage", url or self.url, limit, str(slots), *timing, *options)
-        return self._known(self._children.jobq(*arguments, **self._environment))
+        return self.jobq(*arguments)
 
     def client(self, **plan: Any) -> Process:
         """Start a process that adds jobs according to a Plan (see load_client); its name is unique by default."""
         self._clients += 1
         plan = {"name": f"client{self._clients}", **plan}
         text = msgspec.json.encode(msgspec.convert(plan, Plan)).decode()
-        return self.python(HERE / "load_client.py", self.url, text)
+        return self.python(self._here / "load_client.py", self.url, text)
 
     def contained(
         self, wrapper: Collection[str], *options: str, slots: int = 4, lost_after: float = LOST_AFTER
@@ -288,6 +290,10 @@ class Load:
     def python(self, *arguments: str | Path, **variables: str) -> Process:
         """Start a Python process that writes to the journal."""
         return self._known(self._children.python(*arguments, **self._environment, **variables))
+
+    def jobq(self, *arguments: str) -> Process:
+        """Start the `jobq` command with the jobs of this folder."""
+        return self._known(self._children.jobq(*arguments, **self._environment))
 
     def _known(self, child: Any) -> Process:
         process = Process(child, self.journal)
