@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
+import subprocess
 import time
 from collections import Counter
 from contextlib import closing
@@ -15,11 +16,12 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from pausing import pause_between_writes
-from shop_jobs import at_gate, count, deaf, say_pid, thread_at_gate
+from shop_jobs import at_gate, block, count, deaf, say_pid, thread_at_gate
 from watching import Gate, Log
 
 from jobq_client import JobHandle, JobQueueClient
 from jobq_core import AbortSignalJobError, JobRecord, JobState, WorkerLostError, open_storage
+from jobq_worker.signals import SAME_SECONDS
 
 KINDS = (at_gate, thread_at_gate)
 QUICK = ("--lost-after", "2", "--heartbeat-interval", "0.5")
@@ -166,6 +168,8 @@ async def test_a_second_signal_stops_at_once(
         handle = await client.add(at_gate(gate=str(gate), log=str(log), name="it"))
         await log.has("started it")
         child.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.process.wait(SAME_SECONDS + 0.1)  # signals within a second count as one
         child.process.send_signal(signal.SIGINT)
         assert child.wait() == 0
         (record,) = await records_of(client, [handle])
@@ -253,6 +257,30 @@ async def test_a_resumed_worker_cannot_settle_jobs_that_others_have_claimed(
         (after,) = await records_of(client, [handle])
         assert after == before
         assert (after.attempt, after.state) == (2, JobState.COMPLETED)
+
+
+async def test_a_job_that_blocks_its_event_loop_holds_up_no_other_job_for_longer_than_a_lease(
+    migrated_url: str, children: Any, log: Log, gate: Gate
+) -> None:
+    stuck = start(children, "worker", migrated_url, 2, "--name", "stuck", *QUICK)
+    async with JobQueueClient(migrated_url) as client:
+        held = await client.add(at_gate(gate=str(gate), log=str(log), name="it"))
+        await log.has("started it")
+        blocking = await client.add(block(gate=f"{gate}-of-the-loop", log=str(log)))
+        await log.has("started block 1")
+        stuck.wait_for_line("the event loop has not answered for 1", timeout=30)
+        other = start(children, "worker", migrated_url, 2, "--name", "other", *QUICK)
+        gate.open()
+        assert await client.wait_for(held, timeout=30) == "it"
+        await client.wait_for(blocking, timeout=30)
+        assert [record.attempt for record in await records_of(client, [held, blocking])] == [2, 2]
+        Gate(Path(f"{gate}-of-the-loop")).open()
+        stuck.wait_for_line("the event loop answers again")
+        other.terminate()
+        assert other.wait() == 0
+        pid = await client.wait_for(await client.add(say_pid(log=str(log))), timeout=30)
+        assert pid == stuck.process.pid, "it is registered again"
+    assert "in block" in stuck.output, "the log has the stack"
 
 
 async def test_jobs_added_without_a_running_worker_are_kept(migrated_url: str, children: Any, log: Log) -> None:

@@ -93,3 +93,11 @@ def deaf(gate: str, log: str) -> None:
     note(log, "started deaf")
     while not Path(gate).exists():
         time.sleep(LOOK_EVERY)
+
+
+@job()
+async def block(context: JobContext, gate: str, log: str) -> None:
+    """Wait at the gate in a coroutine, and block the event loop, in the first attempt alone."""
+    note(log, f"started block {context.attempt}")
+    while context.attempt == 1 and not Path(gate).exists():  # noqa: ASYNC240
+        time.sleep(LOOK_EVERY)  # noqa: ASYNC251

@@ -14,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from jobq_worker.commands import worker
+from jobq_worker.exits import ExitCode
+from jobq_worker.signals import SAME_SECONDS
 
 JOBS = """
 import asyncio, os, sys, time
@@ -26,7 +28,7 @@ async def hello() -> str:
 
 # Jobs that are there when the worker starts, since nobody outside can add to memory.
 BUSY = """
-import asyncio, threading, time
+import asyncio, ctypes, multiprocessing, threading, time
 import jobq_core.memory.storage as memory
 from jobq_core import job
 from jobq_core.ids import new_id
@@ -46,6 +48,29 @@ def deaf() -> None:
 async def fail() -> None:
     raise ValueError("no such file")
 
+@job()
+async def blocked() -> None:
+    print("running", flush=True)
+    time.sleep(600)
+
+@job()
+async def blocked_in_c() -> None:
+    print("running", flush=True)
+    ctypes.CDLL(None).sleep(10)  # which a signal interrupts: the loop goes on at once in another such call
+    while True:
+        ctypes.CDLL(None).sleep(10)
+
+def sleep():
+    time.sleep(600)
+
+@job()
+def forks() -> None:
+    child = multiprocessing.get_context("fork").Process(target=sleep)
+    child.start()
+    child.terminate()  # at once: it may not have its own handlers yet
+    child.join()
+    print("ended with", child.exitcode, flush=True)
+
 def fill(kind):
     opened = memory.MemoryQueueStorage.open
     async def open(self):
@@ -61,7 +86,7 @@ Launch = Callable[..., "subprocess.Popen[str]"]
 def launch(tmp_path: Path) -> Iterator[Launch]:
     """Start `jobq worker` in a folder with the modules `jobs` and `busy`."""
     (tmp_path / "jobs.py").write_text(JOBS)
-    for kind in ("hang", "deaf", "fail"):
+    for kind in ("hang", "deaf", "fail", "blocked", "blocked_in_c", "forks"):
         (tmp_path / f"busy_{kind}.py").write_text(f"{BUSY}\nfill({kind})\n")
     started = []
 
@@ -113,11 +138,58 @@ def test_a_second_signal_stops_now(launch: Launch, module: str) -> None:
     wait_for_line(process.stdout, "running")
     process.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(0.3)  # it lets the job run
+        process.wait(SAME_SECONDS + 0.1)  # it lets the job run
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "1 handed back" in err
+
+
+def test_two_signals_at_once_count_as_one(launch: Launch) -> None:
+    process = launch("busy_hang", "--stop-timeout", "600")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    wait_for_line(process.stdout, "running")
+    process.send_signal(signal.SIGTERM)
+    wait_for_line(process.stderr, "draining")
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(SAME_SECONDS + 0.1)
+
+
+@pytest.mark.parametrize("kind", ["blocked", "blocked_in_c"])
+def test_a_second_signal_ends_a_worker_whose_event_loop_is_blocked(launch: Launch, kind: str) -> None:
+    process = launch(f"busy_{kind}", "--stop-timeout", "600")
+    assert process.stdout is not None
+    wait_for_line(process.stdout, "running")
+    process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(SAME_SECONDS + 0.1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == ExitCode.BLOCKED
+    assert "SIGTERM received, and the worker cannot stop: its event loop is blocked" in err
+    assert f"in {kind}\n" in err, "the log has the stack of what blocks the loop"
+
+
+def test_a_worker_whose_event_loop_is_blocked_ends_at_the_stop_timeout(launch: Launch) -> None:
+    process = launch("busy_blocked", "--stop-timeout", "0.1")
+    assert process.stdout is not None
+    wait_for_line(process.stdout, "running")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == ExitCode.BLOCKED
+
+
+def test_a_child_that_a_handler_ends_does_not_stop_the_worker(launch: Launch) -> None:
+    process = launch("busy_forks")
+    assert process.stdout is not None
+    assert wait_for_line(process.stdout, "ended with") == f"ended with {-signal.SIGTERM}\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.2)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
 
 
 def test_what_runs_too_long_is_handed_back_at_the_stop_timeout(launch: Launch) -> None:

@@ -148,7 +148,9 @@ class JobRecord(JobSummary, frozen=True, kw_only=True):
 class WorkerStats(Struct, frozen=True, kw_only=True):
     """What a worker did since it started: the number of runs by ending, and the seconds spent in handlers.
 
-    unknown_kinds: the number of jobs handed back, by each kind that the worker has no handler for.
+    unknown_kinds: the number of jobs handed back, by each kind that the worker has no handler for. hung: the number of
+    handlers that go on past their time limit. loop_lag: the longest time in seconds for which the worker's event loop
+    did not answer since the last heartbeat.
     """
 
     completed: int = 0
@@ -159,6 +161,8 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
     released: int = 0
     running: int = 0
     busy_seconds: float = 0.0
+    hung: int = 0
+    loop_lag: float = 0.0
     unknown_kinds: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -184,6 +188,8 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
             released=self.released + other.released,
             running=self.running + other.running,
             busy_seconds=self.busy_seconds + other.busy_seconds,
+            hung=self.hung + other.hung,
+            loop_lag=max(self.loop_lag, other.loop_lag),
             unknown_kinds=kinds,
         )
 

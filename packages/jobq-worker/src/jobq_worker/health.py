@@ -7,6 +7,8 @@ from uuid import UUID
 
 import attrs
 
+from jobq_worker.loop_watch import UNANSWERED_SECONDS
+
 WorkerState = Literal["new", "starting", "running", "stopping", "stopped"]
 
 
@@ -17,8 +19,9 @@ class WorkerHealth:
     alive: its leases are certain to stand, so it may start jobs. since_beat: seconds since its last successful
     heartbeat. storage_failing: calls of the storage, or of the limiter, fail; storage_failing_for: for how many
     seconds; storage_error: the last error. storage_errors: the number of calls that failed since the worker was made.
-    leads: it does the maintenance. running: jobs that run. buffered: claimed jobs that wait for a slot. warnings:
-    settings that weaken the storage's guarantees, see `QueueStorage.warnings`.
+    leads: it does the maintenance. loop_lag: seconds for which its event loop has not answered, 0 while it answers;
+    seen by another thread. running: jobs that run. buffered: claimed jobs that wait for a slot. warnings: settings that
+    weaken the storage's guarantees, see `QueueStorage.warnings`.
     """
 
     state: WorkerState
@@ -30,11 +33,14 @@ class WorkerHealth:
     storage_error: str | None = None
     storage_errors: int = 0
     leads: bool = False
+    loop_lag: float = 0.0
     running: int = 0
     buffered: int = 0
     warnings: tuple[str, ...] = ()
 
     @property
     def healthy(self) -> bool:
-        """Whether it runs, counts as alive, and reaches the storage."""
-        return self.state == "running" and self.alive and not self.storage_failing
+        """Whether it runs, counts as alive, reaches the storage, and its event loop answers."""
+        return (
+            self.state == "running" and self.alive and not self.storage_failing and self.loop_lag < UNANSWERED_SECONDS
+        )

@@ -1,4 +1,4 @@
-"""The heartbeat: a thread that renews the worker's row, whatever the event loop is busy with."""
+"""The heartbeat: a thread that renews the worker's row while the event loop answers it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,66 @@ import asyncio
 import threading
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from jobq_core.records import WorkerStats
 from jobq_core.storage import Heartbeat
+from jobq_worker.loop_watch import TICK_SECONDS, LagLog, LoopWatch
 
 Beaten = Callable[["HeartbeatThread", float, bool], None]
 Missed = Callable[["HeartbeatThread", BaseException], None]
 
 
+class BeatSchedule:
+    """Says when to beat: every `interval` seconds while the event loop answers.
+
+    A loop that has not answered for `unanswered` seconds gets one more beat, and then none until it answers again: the
+    lease runs out `lost_after` seconds after the loop was blocked. A beat that failed is repeated after `retry`
+    seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, interval: float, retry: float, unanswered: float) -> None:
+        self._clock = clock
+        self._interval = interval
+        self._retry = retry
+        self._unanswered = unanswered
+        self._due_at = clock() + interval
+        self._blocked = False
+        self._withholding = False
+        self.tick = min(TICK_SECONDS, interval, unanswered / 2)
+        """Seconds between two questions to the event loop."""
+
+    def pause(self) -> float:
+        """Return the seconds until the event loop is asked again, or a beat may be due."""
+        return self.tick if self._withholding else min(self.tick, max(self._due_at - self._clock(), 0.0))
+
+    def beat_now(self) -> None:
+        """Make a beat due."""
+        self._due_at = self._clock()
+
+    def is_due(self, lag: float) -> bool:
+        """Return whether to beat, while the event loop has not answered for `lag` seconds."""
+        if self._blocked != (lag >= self._unanswered):
+            self._blocked = not self._blocked
+            self._withholding = False
+            self.beat_now()
+        return not self._withholding and self._clock() >= self._due_at
+
+    def succeeded(self) -> None:
+        """Take in that a beat succeeded."""
+        self._due_at = self._clock() + self._interval
+        self._withholding = self._blocked
+
+    def failed(self) -> None:
+        """Take in that a beat failed."""
+        self._due_at = self._clock() + self._retry
+
+
 class HeartbeatThread:
-    """Beats every `interval` seconds, and at once when asked; reports each beat on the event loop.
+    """Beats as its schedule says, and at once when asked; reports each beat on the event loop.
 
     beaten: called with the lease clock's time before the beat, and its answer. missed: called with the error of a beat
-    that failed; the next one then follows within `retry` seconds.
+    that failed. log: takes the lag of the event loop, several times a second.
     """
 
     def __init__(
@@ -26,8 +74,9 @@ class HeartbeatThread:
         stats: Callable[[], WorkerStats],
         clock: Callable[[], float],
         *,
-        interval: float,
-        retry: float,
+        schedule: BeatSchedule,
+        watch: LoopWatch,
+        log: LagLog,
         beaten: Beaten,
         missed: Missed,
     ) -> None:
@@ -35,14 +84,15 @@ class HeartbeatThread:
         self._heart = heartbeat
         self._stats = stats
         self._clock = clock
-        self._interval = interval
-        self._retry = retry
+        self._schedule = schedule
+        self._watch = watch
+        self._log = log
         self._beaten = beaten
         self._missed = missed
         self._wake = threading.Event()
         self._ending = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._thread = threading.Thread(target=self._beat, name="jobq-heartbeat", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="jobq-heartbeat", daemon=True)
 
     def start(self) -> None:
         """Start the thread; its first beat follows after one interval, since registering counts as a beat."""
@@ -58,31 +108,36 @@ class HeartbeatThread:
         self._wake.set()
         await asyncio.wait([self._ended], timeout=timeout)
 
-    def _beat(self) -> None:
+    def _serve(self) -> None:
         try:
-            self._beat_on()
+            while self._turn():
+                pass
         finally:
             self._heart.close()
             self._tell(self._end)
 
-    def _beat_on(self) -> None:
-        pause = self._interval
-        while True:
-            self._wake.wait(pause)
+    def _turn(self) -> bool:
+        """Wait, look whether the event loop answers, and beat if a beat is due; return whether to go on."""
+        if self._wake.wait(self._schedule.pause()):
             self._wake.clear()
-            if self._ending:
-                break
-            before = self._clock()
-            try:
-                alive = self._heart.beat(self._stats())
-            except Exception as error:  # noqa: BLE001  (reported on the loop, as an outage)
-                self._tell(self._missed, self, error)
-                pause = self._retry
-            else:
-                self._tell(self._beaten, self, before, alive)
-                pause = self._interval
-                if not alive:
-                    break
+            self._schedule.beat_now()
+        if self._ending:
+            return False
+        lag = self._watch.tick()
+        self._log.take(lag)
+        return self._beat() if self._schedule.is_due(lag) else True
+
+    def _beat(self) -> bool:
+        before = self._clock()
+        try:
+            alive = self._heart.beat(replace(self._stats(), loop_lag=self._watch.take_worst()))
+        except Exception as error:  # noqa: BLE001  (reported on the loop, as an outage)
+            self._schedule.failed()
+            self._tell(self._missed, self, error)
+            return True
+        self._schedule.succeeded()
+        self._tell(self._beaten, self, before, alive)
+        return alive
 
     def _tell(self, callback: Callable[..., object], *args: object) -> None:
         try:

@@ -20,7 +20,8 @@ from jobq_core.events import EventSource, StatsUpdated, WorkerStarted
 from jobq_core.ids import new_id
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import QueueStorage
-from jobq_worker.heartbeat import HeartbeatThread
+from jobq_worker.heartbeat import BeatSchedule, HeartbeatThread
+from jobq_worker.loop_watch import UNANSWERED_SECONDS, LagLog, LoopWatch
 from jobq_worker.loops import retry
 from jobq_worker.outages import Outages
 from jobq_worker.pipeline import Pipeline
@@ -43,7 +44,7 @@ class Registration:
     When the leases are about to run out, the runs of the pipeline are stopped and handed back. When others took this
     worker for lost, they are stopped and not settled; the new registration has a new id.
 
-    Attributes: four are parts that it acts on, four describe the present registration, and five are the heartbeat
+    Attributes: five are parts that it acts on, four describe the present registration, and six are the heartbeat
     with its timer and its flags.
     """
 
@@ -72,6 +73,7 @@ class Registration:
         self._verifying = False
         self._ending = False
         self.info = info
+        self.watch = LoopWatch(clock)
         self.alive_until = float("-inf")
         self.last_beat: float | None = None
 
@@ -98,12 +100,19 @@ class Registration:
         """Register and start the heartbeat. Raises StorageError."""
         before = self._clock()
         await self._storage.register(self.info)
+        lost_after = self.info.lost_after
         self._heartbeat = HeartbeatThread(
             self._storage.heartbeat(self.info),
             self._stats,
             self._clock,
-            interval=self._interval,
-            retry=min(self._interval, max(self.info.lost_after / 20, 0.05)),
+            schedule=BeatSchedule(
+                self._clock,
+                interval=self._interval,
+                retry=min(self._interval, max(lost_after / 20, 0.05)),
+                unanswered=min(UNANSWERED_SECONDS, lost_after / 4),
+            ),
+            watch=self.watch,
+            log=LagLog(self.info.name, self.watch, lost_after),
             beaten=self._beaten,
             missed=self._missed,
         )

@@ -1,50 +1,176 @@
-"""Waiting for SIGTERM and SIGINT."""
+"""SIGTERM and SIGINT: received in a thread, so that they stop a worker whatever its event loop does."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import socket
 import threading
-from types import TracebackType
-from typing import Any, Self
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+from jobq_worker.stop_guard import StopGuard
+
+STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
+SAME_SECONDS: Final = 1.0
+"""Signals that follow a counted one within this time count as the same: systemd signals each process of a unit, and
+`uv run` passes on to its child what both have received."""
+CHECK_SECONDS: Final = 0.25
+"""Interval between two checks of a stop that is under way."""
+
+
+class SignalCounter:
+    """Counts signals, those that come within SAME_SECONDS of a counted one as the same."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last = float("-inf")
+        self.count = 0
+
+    def add(self) -> bool:
+        """Take in a signal; return whether it counts."""
+        now = self._clock()
+        if now - self._last < SAME_SECONDS:
+            return False
+        self._last = now
+        self.count += 1
+        return True
 
 
 class Signals:
-    """Counts SIGTERM and SIGINT inside `with`. Outside the main thread no signal is received."""
+    """Counts SIGTERM and SIGINT inside `with`. Outside the main thread no signal is received.
 
-    def __init__(self) -> None:
+    The interpreter writes each signal to a socket at once (`signal.set_wakeup_fd`), even while its main thread is in a
+    call that does not return. A thread reads it, tells the event loop, and lets the guard see to it that the process
+    ends. Signals of others are passed on to the socket that they were written to before.
+
+    guard: told of each signal that counts.
+    """
+
+    def __init__(self, guard: StopGuard) -> None:
         self._loop = asyncio.get_running_loop()
-        self._count = 0
+        self._guard = guard
+        self._counter = SignalCounter()
+        self._heard = 0
         self._changed = asyncio.Event()
         self._before: dict[signal.Signals, Any] = {}
+        self._reading, self._writing = socket.socketpair()
+        self._forward_to = -1
+        self._thread = threading.Thread(target=self._serve, name="jobq-signals", daemon=True)
 
     async def wait(self, count: int = 1) -> None:
         """Wait until so many signals have been received."""
-        while self._count < count:
+        while self._heard < count:
             self._changed.clear()
             await self._changed.wait()
 
-    def _received(self) -> None:
-        self._count += 1
+    # The signals' thread
+
+    def _serve(self) -> None:
+        while True:
+            self._reading.settimeout(CHECK_SECONDS if self._counter.count else None)
+            try:
+                numbers = self._reading.recv(256)
+            except TimeoutError:
+                pass
+            else:
+                if not numbers:
+                    return
+                self._take(numbers)
+            if self._counter.count:
+                self._guard.check()
+
+    def _take(self, numbers: bytes) -> None:
+        for number in numbers:
+            if number not in STOPPING:
+                self._forward(number)
+            elif self._counter.add():
+                self._count(signal.Signals(number))
+
+    def _count(self, number: signal.Signals) -> None:
+        self._guard.asked(number.name)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._hear, self._counter.count)
+
+    def _forward(self, number: int) -> None:
+        if self._forward_to >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self._forward_to, bytes([number]))
+
+    # The main thread
+
+    def _hear(self, count: int) -> None:
+        self._heard = count
         self._changed.set()
 
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        # The thread counts what the socket brings. Another wakeup descriptor that was set meanwhile gets the signals.
+        before = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
+        if before != self._writing.fileno():
+            self._forward_to = before
+            self._writing.send(bytes([number]))
+
     def __enter__(self) -> Self:
+        global _active
         if threading.current_thread() is threading.main_thread():
+            self._reading.setblocking(True)
+            self._writing.setblocking(False)
             for number in STOPPING:
-                self._before[number] = signal.getsignal(number)
-                try:
-                    self._loop.add_signal_handler(number, self._received)
-                except NotImplementedError:  # Windows, whose event loops take no signal handlers
-                    signal.signal(number, lambda *_: self._loop.call_soon_threadsafe(self._received))
+                self._before[number] = signal.signal(number, self._handle)
+            self._forward_to = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
+            self._thread.start()
+            _active = self
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, before in self._before.items():
-            with contextlib.suppress(NotImplementedError):
-                self._loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL if before is None else before)
+        global _active
+        if self._before:
+            _active = None
+            signal.set_wakeup_fd(self._forward_to, warn_on_full_buffer=False)
+            for number, before in self._before.items():
+                signal.signal(number, signal.SIG_DFL if before is None else before)
+            self._writing.shutdown(socket.SHUT_WR)
+            self._thread.join(CHECK_SECONDS)
+        self._reading.close()
+        self._writing.close()
+
+
+_active: Signals | None = None
+"""The one whose handlers are installed."""
+
+
+_masks = threading.local()
+"""The signal mask of a thread that forks, as it was before."""
+
+
+def _block_signals() -> None:
+    """Let a child get no signal before it has its own handlers: it would write it to its parent's socket."""
+    if _active is not None:
+        _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+
+
+def _unblock_signals() -> None:
+    before = vars(_masks).pop("before", None)
+    if before is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _reset_in_child() -> None:
+    """Give a forked child the default handlers: a child that is terminated must end, and its parent go on."""
+    global _active
+    if _active is not None:
+        _active = None
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    _unblock_signals()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_block_signals, after_in_parent=_unblock_signals, after_in_child=_reset_in_child)

@@ -23,11 +23,13 @@ from jobq_core.records import WorkerInfo
 from jobq_core.storage import QueueStorage
 from jobq_worker.handlers import Handlers
 from jobq_worker.health import WorkerHealth, WorkerState
+from jobq_worker.loop_watch import LoopWatch
 from jobq_worker.options import WorkerKeywords, WorkerOptions, check_concurrency, given_options
 from jobq_worker.outages import Outages
 from jobq_worker.session import WorkerSession
 from jobq_worker.signals import Signals
 from jobq_worker.slots import PoolStats, Slots
+from jobq_worker.stop_guard import StopGuard
 
 logger = logging.getLogger("jobq.worker")
 
@@ -229,10 +231,11 @@ class JobQueueWorker(Lifecycle, EventSource):
     async def run(self) -> None:
         """Start, unless the worker runs, and serve until SIGTERM or SIGINT; then stop as `stop()` does.
 
-        A second signal stops at once. Returns when the worker has stopped, by a signal or by `stop()`. Raises what
-        `start` raises.
+        A second signal stops at once; signals within a second count as one. Returns when the worker has stopped, by a
+        signal or by `stop()`. Raises what `start` raises. While the event loop is blocked, a second signal, or the end
+        of stop_timeout, ends the process with `ExitCode.BLOCKED`.
         """
-        with Signals() as signals:
+        with Signals(StopGuard(self._options.stop_timeout, LoopWatch())) as signals:
             await self.start()
             with _frozen():
                 await self._until_stopped(signals)
@@ -277,7 +280,7 @@ class JobQueueWorker(Lifecycle, EventSource):
         return PoolStats(total=self._slots.stats(), workers=tuple(self._slots.each()))
 
     def health(self) -> WorkerHealth:
-        """Return whether the worker runs, counts as alive, and reaches its storage."""
+        """Return whether the worker runs, counts as alive, and reaches its storage. May be called from any thread."""
         session, outages = self._session, self._outages
         return WorkerHealth(
             state=self._state,
@@ -289,6 +292,7 @@ class JobQueueWorker(Lifecycle, EventSource):
             storage_error=outages.last,
             storage_errors=outages.errors,
             leads=session is not None and session.maintenance.leads,
+            loop_lag=0.0 if session is None else session.registration.watch.lag,
             running=self._slots.used,
             buffered=0 if session is None else len(session.pipeline.claimed),
             warnings=self.storage.warnings,

@@ -1,0 +1,75 @@
+"""Signals as they are counted, forwarded, and left to a child."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from jobq_worker.loop_watch import LoopWatch
+from jobq_worker.signals import STOPPING, SignalCounter, Signals
+from jobq_worker.stop_guard import StopGuard
+
+
+@pytest.fixture
+async def guard() -> StopGuard:
+    return StopGuard(600.0, LoopWatch())
+
+
+def test_signals_within_a_second_of_a_counted_one_are_the_same() -> None:
+    now = 0.0
+    counter = SignalCounter(lambda: now)
+    counted = []
+    for now in (0.0, 0.3, 0.99, 1.0, 1.5, 2.5):
+        if counter.add():
+            counted.append(now)
+    assert counted == [0.0, 1.0, 2.5]
+    assert counter.count == 3
+
+
+async def test_a_signal_is_heard_and_handlers_are_restored(guard: StopGuard) -> None:
+    before = [signal.getsignal(number) for number in STOPPING]
+    with Signals(guard) as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await signals.wait()
+    assert [signal.getsignal(number) for number in STOPPING] == before
+
+
+async def test_a_program_keeps_the_other_signals_that_it_handles(guard: StopGuard) -> None:
+    """Whether their handlers were added before or after."""
+    loop, early, late = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGUSR1, early.set)
+    try:
+        with Signals(guard) as signals:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await early.wait()
+            loop.add_signal_handler(signal.SIGUSR2, late.set)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await signals.wait()
+            os.kill(os.getpid(), signal.SIGUSR2)
+            await late.wait()
+        early.clear()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await early.wait()
+    finally:
+        loop.remove_signal_handler(signal.SIGUSR1)
+        loop.remove_signal_handler(signal.SIGUSR2)
+
+
+async def test_a_forked_child_has_the_default_handlers_and_its_parent_its_own(guard: StopGuard) -> None:
+    with Signals(guard) as signals:
+        own = [signal.getsignal(number) for number in STOPPING]
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        child = os.fork()
+        if child == 0:
+            handlers = [signal.getsignal(number) for number in STOPPING]
+            reset = handlers == [signal.SIG_DFL, signal.default_int_handler]
+            unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+            os._exit(0 if reset and unblocked and signal.set_wakeup_fd(-1) == -1 else 1)
+        assert (await asyncio.to_thread(os.waitpid, child, 0))[1] == 0
+        assert [signal.getsignal(number) for number in STOPPING] == own
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
+        os.kill(os.getpid(), signal.SIGTERM)
+        await signals.wait()
