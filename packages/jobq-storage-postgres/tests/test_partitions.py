@@ -61,19 +61,21 @@ def id_at(moment: datetime) -> UUID:
     return UUID(int=(int(moment.timestamp() * 1000) << 80) | (7 << 76) | (2 << 62) | 1)
 
 
-async def test_jobs_of_this_week_and_the_next_have_partitions_from_the_start(
+async def test_jobs_of_the_weeks_to_come_have_partitions_from_the_start(
     storage: PostgresQueueStorage, postgres_dsn: str
 ) -> None:
     now = await storage.now()
     monday = (now - timedelta(days=now.weekday())).date()
-    names = [f"job_{monday + timedelta(weeks=week):%Y%m%d}" for week in (0, 1)]
+    names = [f"job_{monday + timedelta(weeks=week):%Y%m%d}" for week in (0, 1, 2)]
     assert await partitions(storage, postgres_dsn) == [*names, "job_default"]
-    await storage.add([new_job(), new_job(id=id_at(now + timedelta(weeks=1)))])
+    await storage.add(
+        [new_job(), new_job(id=id_at(now + timedelta(weeks=1))), new_job(id=id_at(now + timedelta(weeks=27)))]
+    )
     assert await in_default(storage, postgres_dsn, "job") == 0
     # Whatever else an id says, there is a place for it.
     await storage.add([new_job(id=id_at(datetime(2001, 1, 1, tzinfo=UTC))), new_job(id=UUID(int=2**128 - 2))])
     assert await in_default(storage, postgres_dsn, "job") == 2
-    assert len((await storage.find(JobFilter())).jobs) == 4
+    assert len((await storage.find(JobFilter())).jobs) == 5
 
 
 async def test_a_partition_that_is_over_goes_and_what_lives_in_it_stays(
@@ -155,25 +157,101 @@ async def test_two_that_tend_the_partitions_at_once_do_each_thing_once(
             return sorted(row[0] for row in rows if row is not None)
 
         # On a machine that stalls, neither gives up. A deadlock would be detected after 1 s.
-        for signature in ("make_partitions(integer)", "drop_partitions(interval, integer)"):
+        for signature in ("make_partitions()", "drop_partitions(interval, integer)"):
             patient = sql.SQL("ALTER FUNCTION {}.{} SET lock_timeout = '30s'")
             await one.execute(patient.format(schema, sql.SQL(signature)))
         for weeks in range(2, 22, 2):
             await storage.add([new_job()])
             await move_clock(storage, postgres_dsn, 7 * weeks)
-            assert await both("make_partitions", 1) == [0, 4]
+            assert await both("make_partitions") == [0, 4]
             assert await both("drop_partitions", timedelta(0), 5000) == [0, 2]
 
 
 async def test_a_week_whose_jobs_are_in_the_default_partition_already_gets_no_partition(
     storage: PostgresQueueStorage, postgres_dsn: str
 ) -> None:
-    later = await storage.now() + timedelta(weeks=5)
+    later = await storage.now() + timedelta(weeks=40)
     (added,) = await storage.add([new_job(id=id_at(later))])
-    await move_clock(storage, postgres_dsn, 35)
+    await move_clock(storage, postgres_dsn, 280)
     await storage._maintain_partitions()
     monday = (later - timedelta(days=later.weekday())).date()
     names = await partitions(storage, postgres_dsn)
     assert f"job_{monday:%Y%m%d}" not in names
     assert f"job_{monday + timedelta(weeks=1):%Y%m%d}" in names
     assert [record is not None for record in await storage.get([added.id])] == [True]
+
+
+async def test_jobs_of_weeks_without_a_worker_have_a_partition_and_those_after_them_too(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    now = await storage.now()
+    await storage.add([new_job(id=id_at(now + timedelta(weeks=10)))])
+    await move_clock(storage, postgres_dsn, 70)
+    before = await partitions(storage, postgres_dsn)
+    await storage._maintain_partitions()
+    after = await partitions(storage, postgres_dsn)
+    assert before[-2] in after, "the partition that holds the job stays"
+    assert len(after) == 3, "the old ones are dropped, and the half year after it has one"
+    await storage.add([new_job(id=id_at(now + timedelta(weeks=30)))])
+    assert await in_default(storage, postgres_dsn, "job") == 0
+    # Once its time is over, there is a partition per week again.
+    await move_clock(storage, postgres_dsn, 7 * 60)
+    await storage._maintain_partitions()
+    monday = (now + timedelta(weeks=60) - timedelta(days=now.weekday())).date()
+    names = await partitions(storage, postgres_dsn)
+    assert {f"job_{monday + timedelta(weeks=week):%Y%m%d}" for week in (0, 1, 2)} <= set(names)
+
+
+async def test_partitions_stay_few_however_long_jobs_are_kept(storage: PostgresQueueStorage, postgres_dsn: str) -> None:
+    years = 8
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
+        schema = sql.Identifier(storage.schema)
+        await admin.execute(
+            sql.SQL(
+                "CREATE OR REPLACE FUNCTION {}.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS "
+                "$$ SELECT current_setting('test.now')::timestamptz $$"
+            ).format(schema)
+        )
+        await admin.execute(
+            sql.SQL(
+                """
+                DO $do$ BEGIN
+                    FOR week IN 0..{weeks} LOOP
+                        PERFORM set_config('test.now', (now() + week * interval '7 days')::text, false);
+                        INSERT INTO {schema}.job (id, created_at, priority, max_attempts, queue, kind, arguments)
+                        VALUES ({schema}.first_id_of({schema}.clock()::date), {schema}.clock(), 0, 1, 'q', 'k', '{{}}');
+                        PERFORM {schema}.make_partitions();
+                        PERFORM {schema}.drop_partitions(interval '1 day', 0);
+                    END LOOP;
+                END $do$
+                """
+            ).format(weeks=sql.Literal(52 * years), schema=schema)
+        )
+        await admin.execute("SET plan_cache_mode = force_generic_plan")
+        await admin.execute(sql.SQL("PREPARE look (uuid) AS SELECT FROM {}.job_state WHERE id = $1").format(schema))
+        async with admin.transaction():
+            await admin.execute("EXECUTE look (gen_random_uuid())")
+            row = await (await admin.execute("SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid()")).fetchone()
+    assert row is not None
+    assert len(await partitions(storage, postgres_dsn)) <= 20
+    assert await in_default(storage, postgres_dsn, "job") == 0
+    assert row[0] < 120, "locks of one look-up by id"
+
+
+async def test_a_default_partition_that_is_too_large_is_said(
+    storage: PostgresQueueStorage, postgres_dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, autocommit=True) as admin:
+        size = sql.SQL("CREATE OR REPLACE FUNCTION {}.default_size() RETURNS bigint LANGUAGE sql AS {}")
+        await admin.execute(size.format(sql.Identifier(storage.schema), sql.Literal("SELECT 1000000000")))
+        await move_clock(storage, postgres_dsn, 30)
+        for _ in range(2):
+            await storage._maintain_partitions()
+        assert [record.message.startswith("no partitions are made") for record in caplog.records] == [True]
+        assert ["no partitions are made" in text for text in storage.warnings] == [False, False, True]
+        again = PostgresQueueStorage(postgres_dsn, schema=storage.schema)
+        async with again:
+            assert again.warnings == storage.warnings
+        await admin.execute(size.format(sql.Identifier(storage.schema), sql.Literal("SELECT 0")))
+        await storage._maintain_partitions()
+        assert not any("partitions" in text for text in storage.warnings)

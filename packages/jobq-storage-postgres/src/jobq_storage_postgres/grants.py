@@ -58,7 +58,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "skipped": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "position": ("USAGE", "SELECT"),
         "lease": ("USAGE",),
-        "make_partitions(integer)": ("EXECUTE",),
+        "make_partitions()": ("EXECUTE",),
         "drop_partitions(interval, integer)": ("EXECUTE",),
     },
     # Reads, and changes nothing.
@@ -82,7 +82,9 @@ PARTS: Final[Mapping[Part, Privileges]] = {
     },
 }
 
-_ALL: Final = frozenset({"has_migrations", "applied", "now", "notify", "notify_within", "unsafe_settings"})
+_ALL: Final = frozenset(
+    {"has_migrations", "applied", "now", "notify", "notify_within", "unsafe_settings", "default_size"}
+)
 _READS: Final = frozenset({"get", "get_status", "output_for"})
 _FINDS: Final = _READS | {"find", "find_run", "find_state", "counts", "workers"}
 

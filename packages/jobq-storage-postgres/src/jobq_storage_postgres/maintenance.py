@@ -24,6 +24,7 @@ from jobq_core.storage import (
 )
 from jobq_storage_postgres.binary import float8s, pack_float8, pack_int4, pack_int8, pack_text, texts
 from jobq_storage_postgres.engine import Facet
+from jobq_storage_postgres.schedules import TOO_LARGE
 
 MOVED: Final = 5000
 """Maximum number of jobs that are moved out of a partition to drop it; others that use its tables wait meanwhile."""
@@ -104,9 +105,15 @@ class Maintenance(Facet, KeeperStorage):
 
     async def _maintain_partitions(self) -> None:
         """Make the partitions that will be needed, and drop those that are over."""
+        schedule = self._engine.partitions
         for name, params in (("make_partitions", ()), ("drop_partitions", (pack_int4(MOVED),))):
             try:
-                await self._engine.fetch(name, *params)
+                ((done,),) = await self._engine.fetch(name, *params)
             except StorageUnavailableError as error:
                 # A long wait for the tables' locks would hold up all others. The next check tries again.
                 _log.info("postponed %s: %s", name, error)
+            else:
+                if name == "make_partitions":
+                    if done is None and not schedule.too_large:
+                        _log.warning(TOO_LARGE)
+                    schedule.too_large = done is None

@@ -16,6 +16,12 @@ snapshot there are only dead rows.
 """
 ALWAYS: Final = pack_int8(-(2**63))
 """The timestamp '-infinity'."""
+DEFAULT_BYTES: Final = 128 * 1024 * 1024
+"""Size of the default partitions beyond which no others are made; the function `make_partitions` has it too."""
+TOO_LARGE: Final = (
+    "no partitions are made, since the default partition exceeds 128 MiB; disk space of pruned jobs is not freed: "
+    "prune or delete jobs whose ids are not from the last weeks, then VACUUM FULL job_default and outcome_default"
+)
 PARTITIONS_EVERY_SECONDS: Final = 600.0
 """Time between two checks of the partitions of `job` and `outcome`."""
 
@@ -46,10 +52,19 @@ class PromotionWindow:
 
 
 class PartitionSchedule:
-    """When the partitions are checked next."""
+    """When the partitions are checked next, and whether they can be made.
+
+    too_large: whether the default partition is too large for new partitions.
+    """
 
     def __init__(self) -> None:
+        self.too_large = False
         self._due = 0.0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Texts for the health of a worker."""
+        return (TOO_LARGE,) if self.too_large else ()
 
     def is_due(self) -> bool:
         """Return whether they are due, and count that as a check."""

@@ -19,6 +19,7 @@ from jobq_storage_postgres.leases import Leases
 from jobq_storage_postgres.maintenance import Maintenance
 from jobq_storage_postgres.notifications import Notifications
 from jobq_storage_postgres.reading import Reading
+from jobq_storage_postgres.schedules import DEFAULT_BYTES
 from jobq_storage_postgres.settings import Settings
 from jobq_storage_postgres.settle_and_claim import SettleAndClaim
 from jobq_storage_postgres.workers import Workers
@@ -82,7 +83,7 @@ class PostgresQueueStorage(
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        return self._warnings
+        return self._warnings + self._engine.partitions.warnings
 
     @property
     def schema(self) -> str:
@@ -102,6 +103,7 @@ class PostgresQueueStorage(
             applied = dict(await engine.fetch("applied")) if exists else None
             _migrations.known().require(applied, _migrations.where(self.schema))
             unsafe = await engine.fetch("unsafe_settings")
+            ((default_size,),) = await engine.fetch("default_size")
         except BaseException:
             await engine.pool.stop()
             raise
@@ -109,6 +111,7 @@ class PostgresQueueStorage(
             f"the server runs with {name}=off: a crash of its machine can lose acknowledged jobs, or the whole database"
             for (name,) in unsafe
         )
+        engine.partitions.too_large = default_size > DEFAULT_BYTES
         self._opened = True
 
     async def close(self) -> None:

@@ -334,8 +334,10 @@ CREATE VIEW jobq.job_state AS
         finished_at, NULL, reason, percent, message, details, extra, result, error_type, error_message, error_traceback
     FROM jobq.outcome;
 
--- Partitions. `job` and `outcome` have a partition per week, by the time in the first bits of an id (UUIDv7). Once a
--- week is over, its last jobs move to the default partition, and dropping its partition frees the space at once.
+-- Partitions. `job` and `outcome` have the same ones, by the time in the first bits of an id (UUIDv7): one per week, and a
+-- last one for the half year after the next week, where jobs have their place if no worker makes more. Once a week is
+-- over, its last jobs move to the default partition, and dropping its partition frees the space at once. Where jobs are
+-- kept for longer, new partitions become wider: each statement locks all of them, so they must stay few.
 --
 -- The functions run with the rights of the tables' owner, so that each worker's role can do the maintenance. For that
 -- reason their search_path names pg_temp last: it would come first otherwise, and a caller's temporary table called
@@ -349,82 +351,163 @@ CREATE FUNCTION jobq.first_id_of(day date) RETURNS uuid
         SELECT (lpad(to_hex((extract(epoch FROM day) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
     $$;
 
--- Make the partitions of this week and of `ahead` more; returns how many were missing. Makes none of a week whose jobs
--- are in the default partition already, and none at all if that partition is large, since it is read under a lock.
-CREATE FUNCTION jobq.make_partitions(ahead integer) RETURNS integer
-    LANGUAGE plpgsql SECURITY DEFINER
+-- List the partitions of `job` but the default one: the end of the name, the first day, and the first day after it.
+CREATE FUNCTION jobq.partitions() RETURNS TABLE (suffix text, low date, high date)
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        SELECT p.suffix,
+            (to_timestamp(('x' || translate(p.bounds[2], '-', ''))::bit(48)::bigint / 1000) AT TIME ZONE 'UTC')::date,
+            (to_timestamp(('x' || translate(p.bounds[4], '-', ''))::bit(48)::bigint / 1000) AT TIME ZONE 'UTC')::date
+        FROM (
+            -- FOR VALUES FROM ('…') TO ('…')
+            SELECT substr(c.relname, 4) AS suffix, string_to_array(pg_get_expr(c.relpartbound, c.oid), '''') AS bounds
+            FROM pg_inherits i
+            JOIN pg_class c ON c.oid = i.inhrelid
+            WHERE i.inhparent = 'jobq.job'::regclass AND c.relname ~ '^job_[0-9]{8}$'
+        ) p
+    $$;
+
+-- Return the bytes of the default partitions.
+CREATE FUNCTION jobq.default_size() RETURNS bigint
+    LANGUAGE sql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT pg_relation_size('jobq.job_default') + pg_relation_size('jobq.outcome_default') $$;
+
+-- Make partitions of some weeks, unless jobs of these weeks are in the default partition; returns how many.
+CREATE FUNCTION jobq.make_partition(start date, weeks integer) RETURNS integer
+    LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
     SET default_tablespace = ''
-    SET lock_timeout = '200ms'
     AS $$
         DECLARE
             home text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'jobq.job'::regclass);
-            monday date := date_trunc('week', jobq.clock() AT TIME ZONE 'UTC')::date;
-            kept text;
-            name text;
-            low uuid;
-            high uuid;
-            made integer := 0;
+            low uuid := jobq.first_id_of(start);
+            high uuid := jobq.first_id_of(start + 7 * weeks);
+            parent text;
         BEGIN
-            LOCK TABLE ONLY jobq.job IN SHARE UPDATE EXCLUSIVE MODE;
-            IF pg_relation_size('jobq.job_default') + pg_relation_size('jobq.outcome_default') > 128 * 1024 * 1024 THEN
+            IF EXISTS (SELECT FROM jobq.job_default j WHERE j.id >= low AND j.id < high)
+                OR EXISTS (SELECT FROM jobq.outcome_default o WHERE o.id >= low AND o.id < high)
+            THEN
                 RETURN 0;
             END IF;
-            FOR week IN 0..ahead LOOP
-                low := jobq.first_id_of(monday + 7 * week);
-                high := jobq.first_id_of(monday + 7 * week + 7);
-                FOREACH kept IN ARRAY ARRAY['job', 'outcome'] LOOP
-                    name := kept || to_char(monday + 7 * week, '_YYYYMMDD');
-                    CONTINUE WHEN to_regclass(format('%s.%I', home, name)) IS NOT NULL;
-                    CONTINUE WHEN EXISTS (SELECT FROM jobq.job_default j WHERE j.id >= low AND j.id < high);
-                    EXECUTE format(
-                        'CREATE TABLE %s.%I PARTITION OF %1$s.%3$I FOR VALUES FROM (%4$L) TO (%5$L)',
-                        home, name, kept, low, high
-                    );
-                    made := made + 1;
-                END LOOP;
+            FOREACH parent IN ARRAY ARRAY['job', 'outcome'] LOOP
+                EXECUTE format(
+                    'CREATE TABLE %s.%I PARTITION OF %1$s.%3$I FOR VALUES FROM (%4$L) TO (%5$L)',
+                    home, parent || to_char(start, '_YYYYMMDD'), parent, low, high
+                );
             END LOOP;
-            RETURN made;
+            RETURN 2;
         END
     $$;
 
--- Drop the partitions that ended longer ago than `age` and hold at most `most` jobs, which move to the default one.
-CREATE FUNCTION jobq.drop_partitions(age interval, most integer) RETURNS integer
-    LANGUAGE plpgsql SECURITY DEFINER
+-- Drop a partition and return true, or keep it if it has jobs. `most`: how many jobs may move to the default partition.
+CREATE FUNCTION jobq.drop_partition(suffix text, most integer) RETURNS boolean
+    LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
-    SET default_tablespace = ''
-    SET lock_timeout = '200ms'
     AS $$
         DECLARE
             home text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'jobq.job'::regclass);
-            suffix text;
-            has_outcomes boolean;
-            left_over integer;
+            parent text;
+            found integer;
+        BEGIN
+            FOREACH parent IN ARRAY ARRAY['job', 'outcome'] LOOP
+                CONTINUE WHEN to_regclass(format('%s.%I', home, parent || suffix)) IS NULL;
+                EXECUTE format('ALTER TABLE %s.%I DETACH PARTITION %1$s.%3$I', home, parent, parent || suffix);
+                EXECUTE format('SELECT count(*) FROM (SELECT FROM %s.%I LIMIT %s) few', home, parent || suffix, most + 1)
+                    INTO found;
+                IF found > most THEN
+                    RAISE EXCEPTION USING ERRCODE = 'JQ000';
+                END IF;
+                EXECUTE format('INSERT INTO %s.%I SELECT * FROM %1$s.%3$I', home, parent, parent || suffix);
+                EXECUTE format('DROP TABLE %s.%I', home, parent || suffix);
+            END LOOP;
+            RETURN true;
+        EXCEPTION WHEN SQLSTATE 'JQ000' THEN
+            RETURN false;
+        END
+    $$;
+
+-- Return whether a partition has more than `most` jobs, without a lock that others would wait for.
+CREATE FUNCTION jobq.has_more(suffix text, most integer) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        DECLARE
+            home text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'jobq.job'::regclass);
+            found boolean;
+        BEGIN
+            EXECUTE format('SELECT count(*) > %s FROM (SELECT FROM %s.%I LIMIT %1$s + 1) few', most, home, 'job' || suffix)
+                INTO found;
+            RETURN found;
+        END
+    $$;
+
+-- Make the partitions of this week, the next one, and the half year after that; returns how many were missing, or NULL
+-- if the default partition is too large: it is read under a lock.
+CREATE FUNCTION jobq.make_partitions() RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '200ms'
+    AS $$
+        DECLARE
+            monday date := date_trunc('week', jobq.clock() AT TIME ZONE 'UTC')::date;
+            newest record;
+            start date := monday;
+            kept integer;
+            made integer := 0;
+            weeks integer;
+        BEGIN
+            LOCK TABLE ONLY jobq.job IN SHARE UPDATE EXCLUSIVE MODE;
+            SELECT p.* INTO newest FROM jobq.partitions() p ORDER BY p.high DESC LIMIT 1;
+            IF newest.low >= monday + 14 THEN
+                RETURN 0;
+            END IF;
+            IF jobq.default_size() > 128 * 1024 * 1024 THEN
+                RETURN NULL;
+            END IF;
+            IF newest IS NOT NULL THEN
+                -- The partition of the time to come gives way to that of a week, unless it was needed.
+                IF NOT jobq.has_more(newest.suffix, 0) AND jobq.drop_partition(newest.suffix, 0) THEN
+                    start := greatest(newest.low, monday);
+                    made := -2;
+                ELSE
+                    start := greatest(newest.high, monday);
+                END IF;
+            END IF;
+            SELECT count(*) INTO kept FROM jobq.partitions() p WHERE p.high <= monday;
+            weeks := CASE WHEN kept <= 4 THEN 1 ELSE 2 ^ least(kept - 4, 7) END;
+            WHILE start < monday + 14 LOOP
+                made := made + jobq.make_partition(start, weeks);
+                start := start + 7 * weeks;
+            END LOOP;
+            RETURN greatest(made + jobq.make_partition(start, 26), 0);
+        END
+    $$;
+
+-- Drop the partitions that ended longer ago than `age` and hold at most `most` jobs, which move to the default one; none
+-- is moved there if that is large. Returns how many.
+CREATE FUNCTION jobq.drop_partitions(age interval, most integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '200ms'
+    AS $$
+        DECLARE
+            old record;
+            movable integer := most;
             dropped integer := 0;
         BEGIN
             LOCK TABLE ONLY jobq.job IN SHARE UPDATE EXCLUSIVE MODE;
-            FOR suffix IN
-                SELECT substr(c.relname, 4)
-                FROM pg_inherits i
-                JOIN pg_class c ON c.oid = i.inhrelid
-                WHERE i.inhparent = 'jobq.job'::regclass AND c.relname ~ '^job_[0-9]{8}$'
-                    AND (to_date(substr(c.relname, 5), 'YYYYMMDD') + 7)::timestamp AT TIME ZONE 'UTC'
-                        < jobq.clock() - age
-                ORDER BY c.relname
+            FOR old IN
+                SELECT p.* FROM jobq.partitions() p
+                WHERE p.high::timestamp AT TIME ZONE 'UTC' < jobq.clock() - age
+                ORDER BY p.low
             LOOP
-                EXECUTE format('SELECT count(*) FROM (SELECT FROM %s.%I LIMIT %s) few', home, 'job' || suffix, most + 1)
-                    INTO left_over;
-                CONTINUE WHEN left_over > most;
-                has_outcomes := to_regclass(format('%s.%I', home, 'outcome' || suffix)) IS NOT NULL;
-                EXECUTE format('ALTER TABLE %s.job DETACH PARTITION %1$s.%2$I', home, 'job' || suffix);
-                EXECUTE format('INSERT INTO %s.job SELECT * FROM %1$s.%2$I', home, 'job' || suffix);
-                EXECUTE format('DROP TABLE %s.%I', home, 'job' || suffix);
-                IF has_outcomes THEN
-                    EXECUTE format('ALTER TABLE %s.outcome DETACH PARTITION %1$s.%2$I', home, 'outcome' || suffix);
-                    EXECUTE format('INSERT INTO %s.outcome SELECT * FROM %1$s.%2$I', home, 'outcome' || suffix);
-                    EXECUTE format('DROP TABLE %s.%I', home, 'outcome' || suffix);
+                IF jobq.default_size() > 64 * 1024 * 1024 THEN
+                    movable := 0;
                 END IF;
-                dropped := dropped + 1;
+                CONTINUE WHEN jobq.has_more(old.suffix, movable);
+                dropped := dropped + jobq.drop_partition(old.suffix, movable)::integer;
             END LOOP;
             RETURN dropped;
         END
@@ -513,7 +596,6 @@ CREATE FUNCTION jobq.claim_keys(queues text[], keys text[], jobs uuid[], all_job
     $$;
 
 -- By default, every role may run a new function. These act for the owner, so the owner grants them.
-REVOKE ALL ON FUNCTION jobq.make_partitions(integer), jobq.drop_partitions(interval, integer), jobq.analyze()
-    FROM PUBLIC;
+REVOKE ALL ON FUNCTION jobq.make_partitions(), jobq.drop_partitions(interval, integer), jobq.analyze() FROM PUBLIC;
 
-SELECT jobq.make_partitions(1);
+SELECT jobq.make_partitions();

@@ -1,2 +1,2 @@
--- Make the partitions of this week and the next.
-SELECT jobq.make_partitions(1)
+-- Make the partitions of this week and of the time to come; answers how many, or NULL if the default one is too large.
+SELECT jobq.make_partitions()

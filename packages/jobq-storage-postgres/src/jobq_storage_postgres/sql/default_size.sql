@@ -1,0 +1,2 @@
+-- Return the bytes of the default partitions.
+SELECT jobq.default_size()
