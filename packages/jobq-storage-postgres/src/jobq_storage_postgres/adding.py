@@ -40,17 +40,14 @@ class Adding(Facet, ProducerStorage):
             added = await engine.database.transact(lambda session: add_unique(session, engine.statements, jobs))
         else:
             ride = Ride(engine.notifier, topics_of(jobs))
-            try:
-                added = await (self._add_one(jobs[0], ride) if _is_plain(jobs) else self._add_group(jobs, ride))
-            except BaseException:
-                ride.failed()
-                raise
+            added = await (self._add_one(jobs[0], ride) if _is_plain(jobs) else self._add_group(jobs, ride))
         made = [job for job, answer in zip(jobs, added, strict=True) if answer.created]
         if made:
             if ride is None:
                 engine.notifier.notify(topics_of(made))
             else:
                 ride.committed()
+            await engine.notifier.wait_sent()
             if len(made) >= BULK:
                 await self._analyze()
         return added

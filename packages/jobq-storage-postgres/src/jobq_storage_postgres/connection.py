@@ -109,13 +109,13 @@ class Connection:
         return self._driver.busy
 
     def when_idle(self, call: Callable[[], None]) -> None:
-        """Call back when the rider is answered, or the connection is closed."""
+        """Call back when the next rider is answered, or the connection is closed."""
         self._driver.when_idle(call)
 
     async def run(self, steps: Sequence[Step], rider: Step | None = None) -> list[PGresult]:
         """Run statements as one transaction, and return their results. Raises psycopg.Error, TimeLimitError.
 
-        rider: a prepared statement that the server runs as a transaction of its own, right after this one is committed
+        rider: a statement that the server runs as a transaction of its own, right after this one is committed
         or rolled back. It is not waited for: the connection is `busy` until it is answered.
 
         A connection whose state is unknown (the caller was cancelled, the answer did not come in time) is closed: the
@@ -138,6 +138,24 @@ class Connection:
         except BaseException:
             self.discard()
             raise
+
+    def post(self, steps: Sequence[Step]) -> asyncio.Future[list[PGresult]]:
+        """Send statements as one transaction before this returns, and return a future of their results.
+
+        After any error the connection is closed.
+        """
+        answer: asyncio.Future[list[PGresult]] = self._driver.start(execute(self.pgconn, steps, self.prepared))
+        answer.add_done_callback(self._close_if_failed)
+        return answer
+
+    def _close_if_failed(self, answer: asyncio.Future[list[PGresult]]) -> None:
+        if answer.cancelled() or (error := answer.exception()) is not None:
+            self.discarded = isinstance(error, psycopg.Error) and error.sqlstate is not None
+            self.close()
+
+    def catch_up(self) -> None:
+        """Take note of an answer that came while the event loop was blocked."""
+        self._driver.catch_up()
 
     async def fetch(self, steps: Sequence[Step]) -> list[list[Any]]:
         """Run statements as one transaction and return their rows as tuples."""

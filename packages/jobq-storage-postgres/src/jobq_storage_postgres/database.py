@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -78,6 +79,10 @@ class Database:
     async def fetch(self, statement: Statement, params: Params = (), rider: Rider | None = None) -> list[Any]:
         """Run one statement and return its rows. rider: as `run` takes it."""
         return (await self.run([(statement, params)], _load_all, rider))[0]
+
+    def post(self, connection: Connection, step: Step) -> asyncio.Future[list[PGresult]]:
+        """Send a statement over a connection of the pool before this returns, and return a future of its answer."""
+        return connection.post([self._prelude, step] if connection.pooled else [step])
 
     async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` within a transaction, commit when it returns, and return its value.

@@ -83,7 +83,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
 }
 
 _ALL: Final = frozenset(
-    {"has_migrations", "applied", "now", "notify", "notify_within", "unsafe_settings", "default_size"}
+    {"has_migrations", "applied", "now", "notify", "notify_later", "notify_within", "unsafe_settings", "default_size"}
 )
 _READS: Final = frozenset({"get", "get_status", "output_for"})
 _FINDS: Final = _READS | {"find", "find_run", "find_state", "counts", "workers"}

@@ -60,6 +60,19 @@ class Pool:
         while self._idle:
             self._idle.pop()[0].close()
 
+    @property
+    def spare(self) -> int:
+        """How many more connections may be in use at a time."""
+        return self._size - self._used
+
+    def take_idle(self) -> Connection | None:
+        """Return an idle connection for the caller alone, to be returned by `release`; None if there is none."""
+        if not self._open or self._used >= self._size:
+            return None
+        connection = self._pop_idle()
+        self._used += connection is not None
+        return connection
+
     async def acquire(self) -> Connection:
         """Return a connection for the caller alone, to be returned by `release`.
 

@@ -98,12 +98,15 @@ def execute(
     """Run statements as one transaction in one round trip, and return one result per statement.
 
     prepared: the names of the statements prepared on this connection, which is updated; None prepares nothing. The
-    connection is in pipeline mode. rider: a prepared statement that is sent along as a second transaction, whose answer
-    is left for `receive`. Raises the driver's error of the first statement that failed.
+    connection is in pipeline mode. rider: a statement that is sent along as a second transaction, whose answer is left
+    for `receive`; after its error the connection must be closed. Raises the driver's error of the first statement that
+    failed.
     """
     added = send(pgconn, steps, prepared)
     if rider is not None:
-        send(pgconn, [rider], prepared)
+        rider_added = send(pgconn, [rider], prepared)
+        if prepared is not None:
+            prepared.update(rider_added)
     while pgconn.flush():
         if (yield READ | WRITE) & READ:
             pgconn.consume_input()

@@ -40,7 +40,7 @@ class SocketDriver:
         self._exchange: Exchange | None = None
         self._answer: asyncio.Future[Any] | None = None
         self._follow_up: Exchange | None = None
-        self._on_idle: Callable[[], None] | None = None
+        self._on_idle: list[Callable[[], None]] = []
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._writing = False
@@ -65,7 +65,12 @@ class SocketDriver:
 
     def when_idle(self, call: Callable[[], None]) -> None:
         """Call back when the follow-up has ended, or the connection is closed."""
-        self._on_idle = call
+        self._on_idle.append(call)
+
+    def catch_up(self) -> None:
+        """Handle input that came while the event loop was blocked."""
+        while self._exchange is not None and self._has_input():
+            self._on_readable()
 
     def _begin(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -80,11 +85,12 @@ class SocketDriver:
 
         A server that goes away sends an end or an error, so this recognises a dead connection without a round trip.
         """
-        if self._unexpected_input:
-            return False
+        return not self._unexpected_input and not self._has_input()
+
+    def _has_input(self) -> bool:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN | select.POLLERR | select.POLLHUP)
-        return not poll.poll(0)
+        return bool(poll.poll(0))
 
     def listen(self, deliver: Callable[[bytes], None]) -> None:
         """Call `deliver` with the payload of each notification from now on."""
@@ -146,8 +152,8 @@ class SocketDriver:
             self.close()
 
     def _idle(self) -> None:
-        call, self._on_idle = self._on_idle, None
-        if call is not None:
+        calls, self._on_idle = self._on_idle, []
+        for call in calls:
             call()
 
     def _on_timer(self) -> None:
