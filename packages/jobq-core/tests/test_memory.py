@@ -19,6 +19,7 @@ from jobq_core.states import Ending, JobState
 from jobq_core.storage import Claim, JobFilter, Leadership, QueueStorage, Settlement, queue_topic
 from jobq_core.testing import (
     ManualClock,
+    PromisedContract,
     StorageContract,
     add_job,
     claim,
@@ -29,7 +30,7 @@ from jobq_core.testing import (
 )
 
 
-class TestMemory(StorageContract):
+class TestMemory(PromisedContract, StorageContract):
     """On a clock that stands still, so that times alone order nothing."""
 
     @pytest.fixture

@@ -12,6 +12,7 @@ from jobq_core.states import (
     JobState,
     StopRequest,
     can_move,
+    gives_attempt_back,
     is_finished,
     state_after,
 )
@@ -88,33 +89,39 @@ def test_a_job_that_was_asked_to_stop_is_never_put_back_to_run(
     assert state_after(ending, request=request_, waits=waits) not in (S.PENDING, S.SCHEDULED, S.BLOCKED)
 
 
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("ending", [ending for ending in Ending if ending is not Ending.COMPLETE])
+def test_the_last_request_decides_unless_the_job_completed(ending: Ending, waits: bool) -> None:
+    assert state_after(ending, request=StopRequest.ABORT, waits=waits) is S.ABORTED
+    assert state_after(ending, request=StopRequest.DISABLE, waits=waits) is S.DISABLED
+
+
 @pytest.mark.parametrize("request_", [None, *StopRequest])
-def test_a_completion_or_an_abort_that_happened_stands(request_: StopRequest | None) -> None:
+def test_a_completion_stands(request_: StopRequest | None) -> None:
     assert state_after(Ending.COMPLETE, request=request_, waits=False) is S.COMPLETED
-    assert state_after(Ending.ABORT, request=request_, waits=False) is S.ABORTED
 
 
 @pytest.mark.parametrize(
-    ("ending", "request_", "now", "later"),
+    ("ending", "now", "later"),
     [
-        (Ending.COMPLETE, None, S.COMPLETED, S.COMPLETED),
-        (Ending.FAIL, None, S.FAILED, S.FAILED),
-        (Ending.RETRY, None, S.PENDING, S.SCHEDULED),
-        (Ending.ABORT, None, S.ABORTED, S.ABORTED),
-        (Ending.DISABLE, None, S.DISABLED, S.DISABLED),
-        (Ending.RELEASE, None, S.PENDING, S.BLOCKED),
-        (Ending.FAIL, StopRequest.ABORT, S.FAILED, S.FAILED),
-        (Ending.RETRY, StopRequest.ABORT, S.ABORTED, S.ABORTED),
-        (Ending.DISABLE, StopRequest.ABORT, S.DISABLED, S.DISABLED),
-        (Ending.RELEASE, StopRequest.ABORT, S.ABORTED, S.ABORTED),
-        (Ending.FAIL, StopRequest.DISABLE, S.DISABLED, S.DISABLED),
-        (Ending.RETRY, StopRequest.DISABLE, S.DISABLED, S.DISABLED),
-        (Ending.DISABLE, StopRequest.DISABLE, S.DISABLED, S.DISABLED),
-        (Ending.RELEASE, StopRequest.DISABLE, S.DISABLED, S.DISABLED),
+        (Ending.FAIL, S.FAILED, S.FAILED),
+        (Ending.RETRY, S.PENDING, S.SCHEDULED),
+        (Ending.ABORT, S.ABORTED, S.ABORTED),
+        (Ending.DISABLE, S.PENDING, S.PENDING),
+        (Ending.HOLD, S.DISABLED, S.DISABLED),
+        (Ending.RELEASE, S.PENDING, S.BLOCKED),
+        (Ending.SNOOZE, S.PENDING, S.SCHEDULED),
+        (Ending.SUSPEND, S.BLOCKED, S.BLOCKED),
     ],
 )
-def test_each_ending_leads_where_the_contract_says(
-    ending: Ending, request_: StopRequest | None, now: JobState, later: JobState
-) -> None:
-    assert state_after(ending, request=request_, waits=False) is now
-    assert state_after(ending, request=request_, waits=True) is later
+def test_each_ending_leads_where_the_contract_says(ending: Ending, now: JobState, later: JobState) -> None:
+    assert state_after(ending, request=None, waits=False) is now
+    assert state_after(ending, request=None, waits=True) is later
+    gated = S.BLOCKED if now is S.PENDING else now
+    assert state_after(ending, request=None, waits=False, gated=True) is gated
+
+
+def test_a_run_that_was_handed_back_does_not_count() -> None:
+    free = {Ending.RELEASE, Ending.SNOOZE, Ending.SUSPEND}
+    assert {ending for ending in Ending if gives_attempt_back(ending, request=StopRequest.DISABLE)} == free
+    assert {ending for ending in Ending if gives_attempt_back(ending, request=None)} == free | {Ending.DISABLE}

@@ -499,6 +499,7 @@ async def test_a_handler_may_abort_or_disable_its_own_job(storage: Probe, nature
     async with working(storage, act) as worker:
         assert isinstance(await ending(worker, storage, act(n=1)), JobAborted)
         assert isinstance(await ending(worker, storage, act(n=2)), JobDisabled)
+    assert (await storage.counts("default"))["default"][JobState.DISABLED] == 1
 
 
 async def test_a_completion_is_not_overwritten_by_a_late_abort(storage: Probe, nature: Nature) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 from uuid import UUID
 
-from jobq_core.memory import MemoryQueueStorage, adding, control, maintenance, settle_and_claim
+from jobq_core.memory import MemoryQueueStorage, adding, claiming, control, maintenance, settle_and_claim
 from jobq_core.memory.rows import Row, WorkerRow
 from jobq_core.memory.store import Store
 from jobq_core.memory.workers import MemoryHeartbeat
@@ -33,14 +33,14 @@ def settles_without_the_lease() -> Generator[StorageType, None, None]:
     """A settlement is applied to the job's current lease, whichever lease it names."""
     real = settle_and_claim._settle_one
 
-    def settle(store: Store, settlement: Settlement, when: int | None, now: int) -> JobState | None:
+    def settle(store: Store, settlement: Settlement, when: int | None, children: Any, now: int) -> JobState | None:
         row = store.jobs.get(settlement.id)
         if row is not None and row.state is JobState.PROCESSING and row.lease is not None:
             named = Settlement(
                 settlement.id, row.lease, settlement.ending, settlement.result, settlement.error, settlement.when
             )
-            return real(store, named, when, now)
-        return real(store, settlement, when, now)
+            return real(store, named, when, children, now)
+        return real(store, settlement, when, children, now)
 
     with mock.patch.object(settle_and_claim, "_settle_one", settle):
         yield MemoryQueueStorage
@@ -49,18 +49,18 @@ def settles_without_the_lease() -> Generator[StorageType, None, None]:
 @contextmanager
 def claims_twice() -> Generator[StorageType, None, None]:
     """A claim may return a job that another worker runs, as without a row lock."""
-    real = settle_and_claim._claim
+    real = settle_and_claim.Picking
     turns = iter(range(1_000_000_000))
 
-    def claim(store: Store, worker: UUID, wish: Claim) -> list[ClaimedJob]:
-        claimed = real(store, worker, wish)
-        if not claimed and wish.limit and next(turns) % 40 == 0:
-            for row in list(store.running.values()):
-                if row.worker != worker:
-                    return [settle_and_claim._claim_one(store, worker, row, store.clock.now())]
-        return claimed
+    def pick(store: Store, worker: UUID, wish: Claim) -> Any:
+        picking = real(store, worker, wish)
+        if not picking.claimed and wish.limit and next(turns) % 40 == 0:
+            other = next((row for row in store.running.values() if row.worker != worker), None)
+            if other is not None:
+                picking.claimed.append(claiming.claim_one(store, worker, other, store.clock.now()))
+        return picking
 
-    with mock.patch.object(settle_and_claim, "_claim", claim):
+    with mock.patch.object(settle_and_claim, "Picking", pick):
         yield MemoryQueueStorage
 
 
@@ -138,14 +138,14 @@ def forgets_to_rescue() -> Generator[StorageType, None, None]:
 @contextmanager
 def adds_again() -> Generator[StorageType, None, None]:
     """A repeated add makes a second job."""
-    real = adding._add_one
+    real = adding.add_one
 
     def add(store: Store, job: NewJob, *args: Any) -> Added:
         if job.id in store.jobs:
             store.jobs[UUID(int=job.id.int ^ 1)] = store.jobs.pop(job.id)
         return real(store, job, *args)
 
-    with mock.patch.object(adding, "_add_one", add):
+    with mock.patch.object(adding, "add_one", add):
         yield MemoryQueueStorage
 
 
@@ -197,14 +197,14 @@ def marks_ended_leases() -> Generator[StorageType, None, None]:
 @contextmanager
 def doubles_keys() -> Generator[StorageType, None, None]:
     """A unique key is free as soon as its job is claimed."""
-    real = settle_and_claim._claim_one
+    real = claiming.claim_one
 
     def claim(store: Store, worker: UUID, row: Row, now: int) -> ClaimedJob:
         if row.job.unique_key is not None:
             row.queue.keys.pop(row.job.unique_key, None)
         return real(store, worker, row, now)
 
-    with mock.patch.object(settle_and_claim, "_claim_one", claim):
+    with mock.patch.object(claiming, "claim_one", claim):
         yield MemoryQueueStorage
 
 
@@ -217,7 +217,7 @@ def aborts_by_force() -> Generator[StorageType, None, None]:
         if row.state is not JobState.PROCESSING:
             return real(store, row, now)
         before = row.state
-        store.finish(row, JobState.ABORTED, now, "aborted")
+        store.move(row, JobState.ABORTED, now, "aborted")
         return Change(row.job.id, before, row.state)
 
     with mock.patch.object(control, "_abort_one", abort):
@@ -229,12 +229,12 @@ def forgets_settlements() -> Generator[StorageType, None, None]:
     """A settlement repeated after a lost answer makes the job pending again."""
     real = settle_and_claim._settle_one
 
-    def settle(store: Store, settlement: Settlement, when: int | None, now: int) -> JobState | None:
+    def settle(store: Store, settlement: Settlement, when: int | None, children: Any, now: int) -> JobState | None:
         row = store.jobs.get(settlement.id)
         if row is not None and row.state is JobState.COMPLETED and row.lease == settlement.lease:
-            store.move(row, JobState.PENDING)
+            store.move(row, JobState.PENDING, now)
             return None
-        return real(store, settlement, when, now)
+        return real(store, settlement, when, children, now)
 
     with mock.patch.object(settle_and_claim, "_settle_one", settle):
         yield MemoryQueueStorage

@@ -75,33 +75,48 @@ class Ending(StrEnum):
     RETRY = "retry"
     ABORT = "abort"
     DISABLE = "disable"
+    """The run stopped on a request to disable the job. If the request was withdrawn, the job is handed back."""
+    HOLD = "hold"
+    """The handler keeps its own job back: it becomes DISABLED."""
     RELEASE = "release"
-    """Hand the job back as if it had not been claimed. The attempt does not count."""
+    """Hand the job back, to the head of its queue. The attempt does not count."""
     SNOOZE = "snooze"
     """Run the job again later. The attempt does not count."""
     SUSPEND = "suspend"
     """Keep the job back, BLOCKED without a time, until a worker can take it. The attempt does not count."""
 
 
-def state_after(ending: Ending, *, request: StopRequest | None, waits: bool) -> JobState:
+def state_after(ending: Ending, *, request: StopRequest | None, waits: bool, gated: bool = False) -> JobState:
     """Return the state that a settlement leads to.
 
-    request: what the job was asked to do during the run. A completion or an abort that happened stands; a job that was
-        asked to stop is never put back to run.
+    A completion stands. Any other ending follows the request: a job that was asked to abort becomes ABORTED, one that
+    was asked to be disabled DISABLED, and one whose request was withdrawn goes on.
+
+    request: what the job is asked to do now, at the end of the run.
     waits: whether a RETRY, SNOOZE or RELEASE names a time in the future.
+    gated: whether the job waits to be admitted each time that it would become PENDING.
     """
     if ending is Ending.COMPLETE:
         return S.COMPLETED
-    if ending is Ending.ABORT:
-        return S.ABORTED
-    if ending is Ending.DISABLE or request is StopRequest.DISABLE:
-        return S.DISABLED
+    if request is not None:
+        return S.ABORTED if request is StopRequest.ABORT else S.DISABLED
     if ending is Ending.FAIL:
         return S.FAILED
-    if request is StopRequest.ABORT:
+    if ending is Ending.ABORT:
         return S.ABORTED
-    if ending is Ending.SUSPEND:
+    if ending is Ending.HOLD:
+        return S.DISABLED
+    if ending is Ending.SUSPEND or (ending is Ending.RELEASE and waits):
         return S.BLOCKED
-    if ending is Ending.RETRY or ending is Ending.SNOOZE:
-        return S.SCHEDULED if waits else S.PENDING
-    return S.BLOCKED if waits else S.PENDING
+    if waits and ending is not Ending.DISABLE:
+        return S.SCHEDULED
+    return S.BLOCKED if gated else S.PENDING
+
+
+def gives_attempt_back(ending: Ending, *, request: StopRequest | None) -> bool:
+    """Return whether a settlement gives the attempt back: it ended a run that does not count, or one that stopped on a
+    request to disable that was withdrawn."""
+    return ending in _NOT_COUNTED or (ending is Ending.DISABLE and request is None)
+
+
+_NOT_COUNTED: Final = frozenset({Ending.RELEASE, Ending.SNOOZE, Ending.SUSPEND})

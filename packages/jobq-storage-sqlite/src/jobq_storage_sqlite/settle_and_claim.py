@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from jobq_core.records import ErrorRecord
-from jobq_core.states import FINISHED, Ending, JobState, state_after
+from jobq_core.states import FINISHED, Ending, JobState, gives_attempt_back, state_after
 from jobq_core.storage import (
     FINISHED_TOPIC,
     WAITING_TOPIC,
@@ -111,7 +111,7 @@ def _settle_one(transaction: Transaction, settlement: Settlement) -> JobState | 
     now, ending, error = transaction.now, settlement.ending, settlement.error
     when = to_moment(settlement.when, now)
     state = state_after(ending, request=to_request(request), waits=when is not None and when > now)
-    if ending is Ending.RELEASE:
+    if gives_attempt_back(ending, request=to_request(request)):
         attempt -= 1
     elif ending is not Ending.COMPLETE and error is not None:
         insert_attempt(transaction, n, settlement.lease, attempt, worker, started_at, error)

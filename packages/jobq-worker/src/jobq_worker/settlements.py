@@ -73,7 +73,7 @@ def _raised(run: Run, error: BaseException, *, told: bool) -> Settlement | None:
     if isinstance(error, AbortSignalJobError):
         return _settle(run, Ending.ABORT, describe(run, error))
     if isinstance(error, JobDisabledError):
-        return _settle(run, Ending.DISABLE, describe(run, error))
+        return _settle(run, Ending.HOLD, describe(run, error))
     if isinstance(error, CancelledError) and not error.args:
         error.args = ("the handler was cancelled, but not by its worker",)
     return _failed(run, error, describe(run, error))

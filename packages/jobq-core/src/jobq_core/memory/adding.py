@@ -10,7 +10,7 @@ from jobq_core.memory.rows import Row
 from jobq_core.memory.store import Store
 from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.states import JobState
-from jobq_core.storage import Added, NewJob, ProducerStorage
+from jobq_core.storage import GATED, Added, NewJob, ProducerStorage
 from jobq_core.timestamps import to_moment
 
 
@@ -24,10 +24,11 @@ class Adding(MemoryTransactions, ProducerStorage):
             now = store.clock.now()
             # All times are read before the first job is stored: one that cannot be read stores none.
             times = [(to_moment(job.run_at, now), to_moment(job.deadline, now)) for job in jobs]
-            return [_add_one(store, job, *moments, now) for job, moments in zip(jobs, times, strict=True)]
+            return [add_one(store, job, *moments, now) for job, moments in zip(jobs, times, strict=True)]
 
 
-def _add_one(store: Store, job: NewJob, run_at: int | None, deadline: int | None, now: int) -> Added:
+def add_one(store: Store, job: NewJob, run_at: int | None, deadline: int | None, now: int) -> Added:
+    """Add a job unless its id or its unique key is there. The moments are those of its times."""
     if job.id in store.jobs:
         return Added(job.id, False)
     queue = store.queue(job.queue)
@@ -37,9 +38,11 @@ def _add_one(store: Store, job: NewJob, run_at: int | None, deadline: int | None
             return Added(holder, False)
     row = Row(job, queue, now, run_at, deadline)
     if run_at is not None and run_at > now:
-        row.reason = "delayed"
-        store.enter(row, JobState.SCHEDULED)
+        store.enter(row, JobState.SCHEDULED, now, "delayed")
+    elif job.gated:
+        row.run_at = None
+        store.enter(row, JobState.BLOCKED, now, GATED)
     else:
-        store.enter(row, JobState.PENDING)
+        store.enter(row, JobState.PENDING, now)
     store.jobs[job.id] = row
     return Added(job.id, True)

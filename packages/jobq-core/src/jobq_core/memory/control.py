@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 from uuid import UUID
 
 from jobq_core.memory.rows import Row
 from jobq_core.memory.store import Store
 from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.states import FINISHED, JobState, StopRequest
-from jobq_core.storage import REQUEST_TOPIC, Change, OperatorStorage
+from jobq_core.storage import REQUEST_TOPIC, Change, OperatorStorage, QueueOptions, QueueOwner
+
+CHUNK: Final = 1000
+"""Number of jobs that one transaction of an operation on many jobs changes."""
 
 
 class Control(MemoryTransactions, OperatorStorage):
@@ -20,9 +24,13 @@ class Control(MemoryTransactions, OperatorStorage):
 
     async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> list[Change]:
         with self._transaction() as store:
-            now = store.clock.now()
-            rows = [row for row in store.jobs.values() if row.job.run_id == run_id and row.state not in FINISHED]
-            return [_abort_one(store, row, now) for row in sorted(rows, key=lambda row: row.job.id)]
+            ids = sorted(row.job.id for row in store.jobs.values() if row.job.run_id == run_id and _is_unfinished(row))
+        changes: list[Change] = []
+        for chunk in _chunks(ids):
+            changes += self._change(chunk, _abort_one)
+            if on_progress is not None:
+                on_progress(len(changes))
+        return [change for change in changes if change.before is not None and change.before not in FINISHED]
 
     async def retry(self, ids: Sequence[UUID]) -> list[Change]:
         return self._change(ids, _retry_one)
@@ -38,10 +46,26 @@ class Control(MemoryTransactions, OperatorStorage):
 
     async def clear(self, queue: str, *, on_progress: Callable[[int], object] | None = None) -> int:
         with self._transaction() as store:
-            rows = [row for row in store.jobs.values() if row.job.queue == queue]
-            for row in rows:
-                store.drop(row)
-            return len(rows)
+            ids = sorted(row.job.id for row in store.jobs.values() if row.job.queue == queue)
+        removed = 0
+        for chunk in _chunks(ids):
+            removed += sum(change.before is not None for change in self._change(chunk, _delete_one))
+            if on_progress is not None:
+                on_progress(removed)
+        return removed
+
+    async def set_queue(self, queue: str, options: QueueOptions, owner: QueueOwner = "operator") -> None:
+        with self._transaction() as store:
+            row = store.queue(queue)
+            if options.retention is not None and (owner == "operator" or row.owner != "operator"):
+                row.kept, row.owner = options.retention, owner
+            if options.paused is None or owner != "operator":
+                return
+            if not options.paused:
+                row.paused_at = None
+                store.topics.add(row.topic)
+            elif row.paused_at is None:
+                row.paused_at = store.clock.now()
 
     def _change(self, ids: Sequence[UUID], change: Callable[[Store, Row, int], Change]) -> list[Change]:
         with self._transaction() as store:
@@ -53,32 +77,43 @@ class Control(MemoryTransactions, OperatorStorage):
             return changes
 
 
+def _chunks(ids: list[UUID]) -> Iterator[list[UUID]]:
+    return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
+
+
+def _is_unfinished(row: Row) -> bool:
+    return row.state not in FINISHED
+
+
 def _abort_one(store: Store, row: Row, now: int) -> Change:
     before = row.state
     if before is JobState.PROCESSING:
         return _ask(store, row, StopRequest.ABORT)
     if before not in FINISHED:
-        store.finish(row, JobState.ABORTED, now, "aborted")
+        store.move(row, JobState.ABORTED, now, "aborted")
+        store.tally.count(row, now, ran=False)
     return Change(row.job.id, before, row.state)
 
 
 def _disable_one(store: Store, row: Row, now: int) -> Change:
     before = row.state
     if before is JobState.PROCESSING:
-        return _ask(store, row, row.request or StopRequest.DISABLE)
+        if row.request is StopRequest.ABORT:
+            return Change(row.job.id, before, before)
+        return _ask(store, row, StopRequest.DISABLE)
     if before not in FINISHED and before is not JobState.DISABLED:
-        store.move(row, JobState.DISABLED)
-        row.reason = "disabled"
+        store.move(row, JobState.DISABLED, now, "disabled")
     return Change(row.job.id, before, row.state)
 
 
 def _enable_one(store: Store, row: Row, now: int) -> Change:
     before = row.state
     if before is JobState.DISABLED:
-        waits = row.run_at is not None and row.run_at > now
-        store.move(row, JobState.SCHEDULED if waits else JobState.PENDING)
-        row.reason = "delayed" if waits else None
         row.error = None
+        if row.run_at is not None and row.run_at > now:
+            store.move(row, JobState.SCHEDULED, now, "delayed")
+        else:
+            store.free(row, now)
     elif before is JobState.PROCESSING and row.request is StopRequest.DISABLE:
         return _ask(store, row, None)
     return Change(row.job.id, before, row.state)
@@ -90,12 +125,11 @@ def _retry_one(store: Store, row: Row, now: int) -> Change:
         key = row.job.unique_key
         if key is not None and row.queue.keys.setdefault(key, row.job.id) != row.job.id:
             return Change(row.job.id, before, before)
-        store.move(row, JobState.PENDING)
         row.attempt = 0
         row.finished_at = None
         row.error = None
-        row.reason = None
         row.progress = None
+        store.free(row, now)
     return Change(row.job.id, before, row.state)
 
 

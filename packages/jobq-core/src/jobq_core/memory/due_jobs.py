@@ -8,7 +8,7 @@ from jobq_core.memory.rows import Row
 
 
 class DueJobs:
-    """A heap of the SCHEDULED and BLOCKED jobs by their `run_at`, and at the same time in the order of arrival.
+    """A heap of jobs by a moment (their `run_at`, or their deadline), and at the same moment in the order of arrival.
 
     A job that stops waiting changes its token and leaves its entry behind. Such entries are skipped, and removed when
     they are more than half of all.
@@ -21,10 +21,9 @@ class DueJobs:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def add(self, row: Row) -> None:
-        """Add a job that begins to wait under its present token."""
-        assert row.run_at is not None
-        heapq.heappush(self._heap, (row.run_at, row.token, row))
+    def add(self, row: Row, at: int) -> None:
+        """Add a job that begins to wait under its present token. at: microseconds since 1970."""
+        heapq.heappush(self._heap, (at, row.token, row))
         self._waiting += 1
 
     def remove_one(self) -> None:
@@ -35,10 +34,10 @@ class DueJobs:
             heapq.heapify(self._heap)
 
     def first(self) -> tuple[int, Row] | None:
-        """Return the earliest `run_at`, in microseconds, and its job; None if no job waits."""
+        """Return the earliest moment and its job; None if no job waits."""
         while self._heap:
-            run_at, token, row = self._heap[0]
+            at, token, row = self._heap[0]
             if row.token == token:
-                return run_at, row
+                return at, row
             heapq.heappop(self._heap)
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from jobq_core.memory.settle_and_claim import claimed_job
+from jobq_core.memory.claiming import claimed_job
 from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.storage import PROGRESS_TOPIC, ClaimedJob, LeaseStatus, ProgressReport, WorkerStorage
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from jobq_core.memory.rows import Row, WorkerRow
 from jobq_core.memory.store import Store
 from jobq_core.memory.transaction import MemoryTransactions
-from jobq_core.records import worker_lost
-from jobq_core.states import JobState, StopRequest
+from jobq_core.records import deadline_passed, worker_lost
+from jobq_core.states import FINISHED, JobState, StopRequest
 from jobq_core.storage import (
+    GATED,
     REQUEST_TOPIC,
+    EndedJob,
+    Expired,
     KeeperStorage,
     Leadership,
     LostWorker,
@@ -49,9 +52,39 @@ class Maintenance(MemoryTransactions, KeeperStorage):
                     return Promotion(promoted, (run_at - now) / SECOND)
                 if promoted == limit:
                     return Promotion(promoted, 0.0)
-                store.free(row)
+                store.free(row, now)
                 promoted += 1
             return Promotion(promoted, None)
+
+    async def expire(self, limit: int = 1000) -> Expired:
+        with self._transaction() as store:
+            now = store.clock.now()
+            expired = 0
+            while (first := store.deadlines.first()) is not None:
+                deadline, row = first
+                if deadline > now:
+                    return Expired(expired, (deadline - now) / SECOND)
+                if expired == limit:
+                    return Expired(expired, 0.0)
+                store.move(row, JobState.FAILED, now)
+                row.error = deadline_passed()
+                store.tally.count(row, now, ran=False)
+                expired += 1
+            return Expired(expired, None)
+
+    async def admit(self, ids: Sequence[UUID]) -> int:
+        with self._transaction() as store:
+            now = store.clock.now()
+            admitted = 0
+            for row in map(store.jobs.get, ids):
+                if row is not None and row.state is JobState.BLOCKED and row.reason == GATED:
+                    store.move(row, JobState.PENDING, now)
+                    admitted += 1
+            return admitted
+
+    async def resolve(self, limit: int = 1000) -> list[EndedJob]:
+        with self._transaction() as store:
+            return [store.ended.popleft() for _ in range(min(limit, len(store.ended)))]
 
     async def rescue(self) -> Rescue:
         with self._transaction() as store:
@@ -64,15 +97,20 @@ class Maintenance(MemoryTransactions, KeeperStorage):
                 assert row.worker is not None
                 if row.worker not in store.workers:
                     rescued.setdefault(row.worker, []).append(_take_back(store, row, lost.get(row.worker), now))
-            return Rescue([_lost_worker(key, lost.get(key), steady, jobs) for key, jobs in rescued.items()])
+            expiry = min((worker.lost_at for worker in store.workers.values()), default=None)
+            return Rescue(
+                [_lost_worker(key, lost.get(key), steady, jobs) for key, jobs in rescued.items()],
+                None if expiry is None else (expiry - steady) / SECOND,
+            )
 
     async def set_retention(self, retention: Mapping[str, Retention]) -> None:
         with self._transaction() as store:
             for name, kept in retention.items():
-                store.queue(name).retention = kept
+                store.queue(name).kept = kept
 
     async def prune(self, limit: int = 10_000) -> int:
         with self._transaction() as store:
+            store.tally.fold(store.clock.now())
             over = _over(store, limit)
             for row in over:
                 store.drop(row)
@@ -95,16 +133,18 @@ def _take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> Re
         row.note_failure(error, now)
     store.topics.add(REQUEST_TOPIC)
     if row.request is StopRequest.ABORT:
-        store.finish(row, JobState.ABORTED, now, "aborted")
         row.error = error
+        store.move(row, JobState.ABORTED, now, "aborted")
     elif row.request is StopRequest.DISABLE:
-        store.move(row, JobState.DISABLED)
-        row.reason = "disabled"
-    elif ran and row.attempt >= row.job.max_attempts:
-        store.finish(row, JobState.FAILED, now, "worker lost")
         row.error = error
+        store.move(row, JobState.DISABLED, now, "disabled")
+    elif ran and row.attempt >= row.job.max_attempts:
+        row.error = error
+        store.move(row, JobState.FAILED, now, "worker lost")
     else:
-        store.free(row)
+        store.free(row, now)
+    if row.state in FINISHED:
+        store.tally.count(row, now, ran=True)
     job = row.job
     return RescuedJob(id=job.id, kind=job.kind, queue=job.queue, attempt=row.attempt, state=row.state)
 
@@ -113,8 +153,9 @@ def _over(store: Store, limit: int) -> list[Row]:
     """Return up to `limit` finished jobs whose retention is over."""
     now = store.clock.now()
     over: list[Row] = []
+    default = Retention()
     for queue in store.queues.values():
-        kept = queue.retention
+        kept = queue.kept or default
         for state, seconds in (
             (JobState.COMPLETED, kept.completed),
             (JobState.FAILED, kept.failed),

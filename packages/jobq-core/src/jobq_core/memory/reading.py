@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from jobq_core.memory.rows import Row, copy_stats
+from jobq_core.memory.tally import MINUTE
 from jobq_core.memory.transaction import MemoryTransactions
-from jobq_core.records import JobRecord, JobSummary, WorkerRecord
+from jobq_core.records import JobRecord, WorkerRecord
 from jobq_core.states import JobState
-from jobq_core.storage import JobFilter, JobStatus, Page, ReaderStorage
-from jobq_core.timestamps import to_datetime
+from jobq_core.storage import JobFilter, JobStatus, Page, QueueRecord, ReaderStorage, StatisticsRecord
+from jobq_core.timestamps import to_datetime, to_moment
 
 
 class Reading(MemoryTransactions, ReaderStorage):
@@ -27,7 +29,7 @@ class Reading(MemoryTransactions, ReaderStorage):
             matching = (row for row in older if _matches(row, filter))
             # One more than the limit shows whether there is a next page.
             rows = heapq.nlargest(limit + 1, matching, key=lambda row: row.job.id.int)
-            jobs: list[JobSummary] = [row.record() for row in rows[:limit]]
+            jobs = [row.summary() for row in rows[:limit]]
             return Page(jobs, jobs[-1].id if jobs and len(rows) > limit else None)
 
     async def counts(self, queue: str | None = None) -> Mapping[str, Mapping[JobState, int]]:
@@ -36,7 +38,7 @@ class Reading(MemoryTransactions, ReaderStorage):
             for each in store.queues.values():
                 if queue is None or each.name == queue:
                     counted[each.name] = {state: len(each.buckets.get(state, ())) for state in JobState}
-                    counted[each.name][JobState.PENDING] = sum(map(len, each.lines.values()))
+                    counted[each.name][JobState.PENDING] = each.pending()
             for row in store.running.values():
                 if queue is None or row.job.queue == queue:
                     counted[row.job.queue][JobState.PROCESSING] += 1
@@ -44,6 +46,19 @@ class Reading(MemoryTransactions, ReaderStorage):
             return counted or {queue: dict.fromkeys(JobState, 0)}
         # A queue exists through its jobs: one without jobs is not in the answer.
         return {name: states for name, states in counted.items() if any(states.values())}
+
+    async def queues(self) -> list[QueueRecord]:
+        with self._transaction() as store:
+            records = (queue.record() for _, queue in sorted(store.queues.items()))
+            return [record for record in records if record.paused_at or record.retention]
+
+    async def statistics(
+        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[StatisticsRecord]:
+        with self._transaction() as store:
+            now = store.clock.now()
+            first = now - 60 * MINUTE if since is None else to_moment(since, now)
+            return store.tally.records(queue, first, now + 1 if until is None else to_moment(until, now))
 
     async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
         with self._transaction() as store:

@@ -8,15 +8,23 @@ small cost.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import msgspec
 
 from jobq_core.encoding import decode_or_show
-from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress, WorkerInfo, WorkerStats
+from jobq_core.records import (
+    AttemptRecord,
+    ErrorRecord,
+    JobRecord,
+    JobSummary,
+    Progress,
+    WorkerInfo,
+    WorkerStats,
+)
 from jobq_core.states import JobState, StopRequest
-from jobq_core.storage import JobStatus, NewJob, Retention, queue_topic
+from jobq_core.storage import JobStatus, NewJob, QueueOwner, QueueRecord, Retention, queue_topic
 from jobq_core.timestamps import SECOND, to_datetime, to_optional_datetime
 
 Bucket: TypeAlias = "OrderedDict[int, Row]"
@@ -26,22 +34,29 @@ Bucket: TypeAlias = "OrderedDict[int, Row]"
 class Queue:
     """The jobs of one queue.
 
-    lines: the PENDING jobs by priority, highest first.
+    returned: the PENDING jobs that were handed back, claimed before all others.
+    lines: the other PENDING jobs by priority, highest first.
     buckets: the jobs of the other states. PROCESSING has none: running jobs are found by their lease, over all queues.
+    suspended: the BLOCKED jobs that wait for a worker that can take them, by kind.
     keys: the unfinished job of each unique key.
+    kept: the retention that was set, and `owner` who set it.
     """
 
-    __slots__ = ("buckets", "keys", "lines", "name", "retention", "topic")
+    __slots__ = ("buckets", "kept", "keys", "lines", "name", "owner", "paused_at", "returned", "suspended", "topic")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.topic = queue_topic(name)
+        self.returned: Bucket = OrderedDict()
         self.lines: dict[int, Bucket] = {}
         self.buckets: dict[JobState, Bucket] = {
             state: OrderedDict() for state in JobState if state not in (JobState.PENDING, JobState.PROCESSING)
         }
+        self.suspended: dict[str, Bucket] = {}
         self.keys: dict[str, UUID] = {}
-        self.retention = Retention()
+        self.paused_at: int | None = None
+        self.kept: Retention | None = None
+        self.owner: QueueOwner | None = None
 
     def line(self, priority: int) -> Bucket:
         """Return the line of a priority, made if there is none."""
@@ -51,11 +66,24 @@ class Queue:
             self.lines = dict(sorted(self.lines.items(), reverse=True))
         return line
 
+    def pending(self) -> int:
+        """Return the number of PENDING jobs."""
+        return len(self.returned) + sum(map(len, self.lines.values()))
+
+    def record(self) -> QueueRecord:
+        """Return the options that were set."""
+        return QueueRecord(
+            name=self.name, paused_at=to_optional_datetime(self.paused_at), retention=self.kept, owner=self.owner
+        )
+
 
 class Row(msgspec.Struct, eq=False):
     """A job, with an attribute for each thing that a storage keeps of it. All moments are microseconds since 1970.
 
     job: as it was added; never changes.
+    since: when the job came to its present state.
+    waited: microseconds from becoming PENDING to the last claim.
+    refused: the declarations that refused the job, the last ones.
     start_marked: whether the start of the run under `lease` was recorded by `mark_started`.
     settled: the state that the settlement under `lease` led to; None during the run, and if no settlement came.
     """
@@ -65,11 +93,14 @@ class Row(msgspec.Struct, eq=False):
     created_at: int
     run_at: int | None
     deadline: int | None
+    since: int = 0
+    waited: int = 0
     state: JobState = JobState.PENDING
     bucket: Bucket | None = None
     token: int = 0
     attempt: int = 0
     reason: str | None = None
+    refused: tuple[str, ...] = ()
     request: StopRequest | None = None
     worker: UUID | None = None
     lease: int | None = None
@@ -109,34 +140,50 @@ class Row(msgspec.Struct, eq=False):
         percent, message, details = self.progress
         return Progress(percent=percent, message=message, details=None if details is None else decode_or_show(details))
 
+    def _summary(self) -> dict[str, Any]:
+        """Return the fields that a summary and a full record have in common."""
+        job = self.job
+        return {
+            "id": job.id,
+            "kind": job.kind,
+            "queue": job.queue,
+            "state": self.state,
+            "priority": job.priority,
+            "created_at": to_datetime(self.created_at),
+            "run_at": to_optional_datetime(self.run_at),
+            "deadline": to_optional_datetime(self.deadline),
+            "timeout": job.timeout,
+            "attempt": self.attempt,
+            "max_attempts": job.max_attempts,
+            "run_id": job.run_id,
+            "tags": job.tags,
+            "unique_key": job.unique_key,
+            "reason": self.reason,
+            "stop_request": self.request,
+            "worker": self.worker,
+            "lease": self.lease,
+            "started_at": to_optional_datetime(self.started_at),
+            "finished_at": to_optional_datetime(self.finished_at),
+            "since": to_datetime(self.since),
+            "gated": job.gated,
+            "followed": job.followed,
+        }
+
+    def summary(self) -> JobSummary:
+        """Return the job without its payloads."""
+        percent, message, _ = self.progress or (0.0, None, None)
+        error = self.error and ErrorRecord(type=self.error.type, message=self.error.message)
+        return JobSummary(**self._summary(), progress=Progress(percent=percent, message=message), error=error)
+
     def record(self) -> JobRecord:
         """Return the full record of the job."""
-        job = self.job
         return JobRecord(
-            id=job.id,
-            kind=job.kind,
-            queue=job.queue,
-            state=self.state,
-            priority=job.priority,
-            arguments_json=job.arguments,
-            created_at=to_datetime(self.created_at),
-            run_at=to_optional_datetime(self.run_at),
-            deadline=to_optional_datetime(self.deadline),
-            timeout=job.timeout,
-            attempt=self.attempt,
-            max_attempts=job.max_attempts,
-            run_id=job.run_id,
-            tags=job.tags,
-            unique_key=job.unique_key,
-            reason=self.reason,
-            stop_request=self.request,
-            worker=self.worker,
-            lease=self.lease,
-            started_at=to_optional_datetime(self.started_at),
-            finished_at=to_optional_datetime(self.finished_at),
+            **self._summary(),
             progress=self.read_progress(),
-            result_json=self.result,
             error=self.error,
+            arguments_json=self.job.arguments,
+            result_json=self.result,
+            meta_json=self.job.meta,
             attempts=self.attempts,
         )
 

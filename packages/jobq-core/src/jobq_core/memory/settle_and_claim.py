@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final, TypeAlias
 from uuid import UUID
 
+from jobq_core.memory.adding import add_one
+from jobq_core.memory.claiming import Picking, free_suspended
 from jobq_core.memory.rows import Row
 from jobq_core.memory.store import Store
 from jobq_core.memory.transaction import MemoryTransactions
-from jobq_core.states import FINISHED, Ending, JobState, state_after
-from jobq_core.storage import Claim, ClaimedJob, SettleAndClaimResult, Settlement, WorkerStorage
-from jobq_core.timestamps import SECOND, to_moment
+from jobq_core.states import FINISHED, Ending, JobState, gives_attempt_back, state_after
+from jobq_core.storage import (
+    GATED,
+    REFUSED_LIMIT,
+    Claim,
+    SettleAndClaimResult,
+    Settlement,
+    WorkerStorage,
+)
+from jobq_core.timestamps import to_moment
+
+Moments: TypeAlias = "list[tuple[int | None, int | None]]"
+"""The moments of `run_at` and `deadline` of each child."""
+
+_REASONS: Final = {
+    JobState.BLOCKED: "released",
+    JobState.DISABLED: "disabled",
+    JobState.ABORTED: "aborted",
+}
+"""The reasons of states that a settlement led to and gave no reason for."""
 
 
 class SettleAndClaim(MemoryTransactions, WorkerStorage):
@@ -22,95 +42,77 @@ class SettleAndClaim(MemoryTransactions, WorkerStorage):
         with self._transaction() as store:
             settled = _settle(store, settlements)
             alive = store.is_alive(worker)
-            claimed = _claim(store, worker, claim) if alive and claim is not None else []
-            return SettleAndClaimResult(settled, claimed, alive, picked=len(claimed))
+            if not alive or claim is None:
+                return SettleAndClaimResult(settled, [], alive)
+            freed = free_suspended(store, claim) if claim.kinds else 0
+            picking = Picking(store, worker, claim)
+            return SettleAndClaimResult(
+                settled,
+                picking.claimed,
+                picked=len(picking.claimed),
+                paused=tuple(picking.paused),
+                freed=freed,
+                more=picking.more,
+            )
 
 
 def _settle(store: Store, settlements: Sequence[Settlement]) -> list[JobState | None]:
     now = store.clock.now()
+    # All times are read before the first settlement: one that cannot be read settles none.
     times = [to_moment(settlement.when, now) for settlement in settlements]
-    return [_settle_one(store, settlement, when, now) for settlement, when in zip(settlements, times, strict=True)]
+    children = [
+        [(to_moment(job.run_at, now), to_moment(job.deadline, now)) for job in settlement.jobs]
+        for settlement in settlements
+    ]
+    return [
+        _settle_one(store, settlement, when, moments, now)
+        for settlement, when, moments in zip(settlements, times, children, strict=True)
+    ]
 
 
-def _settle_one(store: Store, settlement: Settlement, when: int | None, now: int) -> JobState | None:
+def _settle_one(store: Store, settlement: Settlement, when: int | None, children: Moments, now: int) -> JobState | None:
     row = store.held(settlement.id, settlement.lease)
     if row is None:
         before = store.jobs.get(settlement.id)
         return before.settled if before is not None and before.lease == settlement.lease else None
-    ending = settlement.ending
-    state = state_after(ending, request=row.request, waits=when is not None and when > now)
-    error = settlement.error
-    if ending is Ending.RELEASE:
-        row.attempt -= 1
-    elif ending is not Ending.COMPLETE and error is not None:
-        row.note_failure(error, now)
-        if state is not JobState.SCHEDULED and state is not JobState.PENDING:
-            row.error = error
-    if state is JobState.COMPLETED:
-        row.result = settlement.result
-    if state in FINISHED:
-        row.finished_at = now
+    ending, request, gated = settlement.ending, row.request, row.job.gated
+    waits = when is not None and when > now
+    state = state_after(ending, request=request, waits=waits, gated=gated)
+    counts = not gives_attempt_back(ending, request=request)
+    _keep(row, settlement, state, counts, now)
+    at_gate = state is JobState.BLOCKED and ending is not Ending.SUSPEND and not (ending is Ending.RELEASE and waits)
     if state is JobState.SCHEDULED or state is JobState.BLOCKED:
-        row.run_at = when
-    row.reason = None if state is JobState.COMPLETED else settlement.reason or _REASONS.get(state)
+        row.run_at = None if at_gate or ending is Ending.SUSPEND else when
+    reason = GATED if at_gate else _reason(settlement, state)
+    store.move(row, state, now, reason, returned=not counts and ending is not Ending.SNOOZE)
     row.settled = state
-    store.move(row, state)
+    if state in FINISHED:
+        store.tally.count(row, now, ran=True)
+    for job, moments in zip(settlement.jobs, children, strict=True):
+        add_one(store, job, *moments, now)
     return state
 
 
-_REASONS = {
-    JobState.SCHEDULED: "backoff",
-    JobState.BLOCKED: "released",
-    JobState.DISABLED: "disabled",
-    JobState.ABORTED: "aborted",
-}
+def _keep(row: Row, settlement: Settlement, state: JobState, counts: bool, now: int) -> None:
+    """Keep what the run reports."""
+    error = settlement.error
+    if not counts:
+        row.attempt -= 1
+    elif settlement.ending is not Ending.COMPLETE and error is not None:
+        row.note_failure(error, now)
+        if state in FINISHED or state is JobState.DISABLED:
+            row.error = error
+    if state is JobState.COMPLETED:
+        row.result = settlement.result
+    if settlement.progress is not None:
+        row.set_progress(settlement.progress)
+    if settlement.declaration is not None and settlement.ending is Ending.SUSPEND:
+        row.refused = (*row.refused, settlement.declaration)[-REFUSED_LIMIT:]
 
 
-def _claim(store: Store, worker: UUID, claim: Claim) -> list[ClaimedJob]:
-    now = store.clock.now()
-    claimed: list[ClaimedJob] = []
-    left = claim.limit
-    for name in claim.queues:
-        queue = store.queues.get(name)
-        if queue is None:
-            continue
-        for line in queue.lines.values():
-            while line and left > 0:
-                claimed.append(_claim_one(store, worker, line.popitem(last=False)[1], now))
-                left -= 1
-    return claimed
-
-
-def _claim_one(store: Store, worker: UUID, row: Row, now: int) -> ClaimedJob:
-    lease = row.lease = next(store.leases)
-    store.running[lease] = row
-    row.state = JobState.PROCESSING
-    row.bucket = None
-    row.attempt += 1
-    row.worker = worker
-    row.start_marked = False
-    row.started_at = now
-    row.settled = None
-    row.progress = None
-    row.reason = None
-    return claimed_job(row, lease, now)
-
-
-def claimed_job(row: Row, lease: int, now: int) -> ClaimedJob:
-    """Return what a worker needs to run a job."""
-    job = row.job
-    return ClaimedJob(
-        job.id,
-        lease,
-        job.queue,
-        job.kind,
-        job.arguments,
-        row.attempt,
-        job.max_attempts,
-        job.priority,
-        job.timeout,
-        None if row.deadline is None else (row.deadline - now) / SECOND,
-        job.backoff,
-        job.run_id,
-        job.tags,
-    )
+def _reason(settlement: Settlement, state: JobState) -> str | None:
+    if state is JobState.COMPLETED:
+        return None
+    if state is JobState.SCHEDULED:
+        return settlement.reason or ("snoozed" if settlement.ending is Ending.SNOOZE else "backoff")
+    return settlement.reason or _REASONS.get(state)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Final
 from uuid import UUID
@@ -16,12 +17,28 @@ from uuid import UUID
 from jobq_core.local_notifier import LocalNotifier
 from jobq_core.memory.due_jobs import DueJobs
 from jobq_core.memory.rows import Queue, Row, WorkerRow
+from jobq_core.memory.tally import Tally
 from jobq_core.states import FINISHED, JobState
-from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC
-from jobq_core.timestamps import SECOND
+from jobq_core.storage import (
+    FINISHED_TOPIC,
+    GATED,
+    REQUEST_TOPIC,
+    UNFIT_ARGUMENTS,
+    UNKNOWN_KIND,
+    WAITING_TOPIC,
+    EndedJob,
+    blocked_topic,
+)
+from jobq_core.timestamps import SECOND, to_datetime
 
 TIMED: Final = frozenset({JobState.SCHEDULED, JobState.BLOCKED})
-"""The states that end at a time."""
+"""The states that may end at a time."""
+
+EXPIRING: Final = TIMED | {JobState.PENDING}
+"""The states that a deadline ends."""
+
+SUSPENDED: Final = frozenset({UNKNOWN_KIND, UNFIT_ARGUMENTS})
+"""The reasons of BLOCKED jobs that wait for a worker that can take them."""
 
 
 class Clock:
@@ -47,9 +64,13 @@ class Clock:
 class Store:
     """Jobs, queues and workers.
 
+    It has more than 12 attributes since each collection is one.
+
     notifiers: of the storage objects on these data that have subscriptions.
     topics: those that the present transaction concerns.
     running: the PROCESSING jobs by their lease.
+    due, deadlines: the jobs that wait for a time, and those that a deadline ends.
+    ended: the ends of followed jobs, until they are resolved.
     leader: the worker that leads the maintenance, and the steady moment at which its lease ends.
     """
 
@@ -62,6 +83,9 @@ class Store:
         self.queues: dict[str, Queue] = {}
         self.running: dict[int, Row] = {}
         self.due = DueJobs()
+        self.deadlines = DueJobs()
+        self.ended: deque[EndedJob] = deque()
+        self.tally = Tally()
         self.workers: dict[UUID, WorkerRow] = {}
         self.leader: tuple[UUID | None, int] = (None, 0)
         self.leases: Iterator[int] = itertools.count(1)
@@ -86,24 +110,42 @@ class Store:
 
     # Moves between states
 
-    def enter(self, row: Row, state: JobState) -> None:
-        """Put a row that is in no collection at the end of that of a state; not for PROCESSING."""
-        row.state = state
-        row.token = next(self._tokens)
+    def enter(self, row: Row, state: JobState, now: int, reason: str | None = None, *, returned: bool = False) -> None:
+        """Put a row that is in no collection at the end of that of a state; not for PROCESSING.
+
+        returned: whether a PENDING job goes to the returned line.
+        """
         queue = row.queue
+        row.state, row.since, row.reason, row.token = state, now, reason, next(self._tokens)
         if state is JobState.PENDING:
-            row.bucket = queue.line(row.job.priority)
+            row.bucket = queue.returned if returned else queue.line(row.job.priority)
             self.topics.add(queue.topic)
         else:
             row.bucket = queue.buckets[state]
             if state in TIMED:
-                self.due.add(row)
-                self.topics.add(WAITING_TOPIC)
+                self._wait(row)
             else:
-                self.topics.add(FINISHED_TOPIC)
-                if row.job.unique_key is not None and state in FINISHED:
-                    queue.keys.pop(row.job.unique_key, None)
+                self._end(row, now)
+        if row.deadline is not None and state in EXPIRING:
+            self.deadlines.add(row, row.deadline)
         row.bucket[row.token] = row
+
+    def _wait(self, row: Row) -> None:
+        self.topics.add(WAITING_TOPIC)
+        if row.run_at is not None:
+            self.due.add(row, row.run_at)
+        if row.reason in SUSPENDED:
+            row.queue.suspended.setdefault(row.job.kind, OrderedDict())[row.token] = row
+            self.topics.add(blocked_topic(row.queue.name))
+
+    def _end(self, row: Row, now: int) -> None:
+        self.topics.add(FINISHED_TOPIC)
+        if row.state in FINISHED:
+            row.finished_at = now
+            if row.job.unique_key is not None:
+                row.queue.keys.pop(row.job.unique_key, None)
+            if row.job.followed:
+                self.ended.append(EndedJob(row.job.id, row.queue.name, row.state, to_datetime(now)))
 
     def leave(self, row: Row) -> None:
         """Take a row from its collection; the lease of a running one ends."""
@@ -114,32 +156,41 @@ class Store:
             return
         assert row.bucket is not None
         del row.bucket[row.token]
+        if row.state is JobState.BLOCKED and row.reason in SUSPENDED:
+            kind = row.queue.suspended[row.job.kind]
+            del kind[row.token]
+            if not kind:
+                del row.queue.suspended[row.job.kind]
         row.token = 0
-        if row.state in TIMED:
+        if row.state in TIMED and row.run_at is not None:
             self.due.remove_one()
+        if row.deadline is not None and row.state in EXPIRING:
+            self.deadlines.remove_one()
 
-    def move(self, row: Row, state: JobState) -> None:
-        """Take a row from its collection to the end of that of a state."""
+    def move(self, row: Row, state: JobState, now: int, reason: str | None = None, *, returned: bool = False) -> None:
+        """Take a row from its collection to the end of that of a state; a finished job ends now."""
         self.leave(row)
-        self.enter(row, state)
+        self.enter(row, state, now, reason, returned=returned)
 
-    def free(self, row: Row) -> None:
-        """Make a job PENDING, at the end of its line."""
-        self.move(row, JobState.PENDING)
-        row.reason = None
-
-    def finish(self, row: Row, state: JobState, now: int, reason: str | None) -> None:
-        """End a job otherwise than by a settlement."""
-        self.move(row, state)
-        row.finished_at = now
-        row.reason = reason
+    def free(self, row: Row, now: int, *, returned: bool = False) -> None:
+        """Make a job PENDING, at the end of its line; a gated one BLOCKED."""
+        self.leave(row)
+        if row.job.gated:
+            row.run_at = None
+            self.enter(row, JobState.BLOCKED, now, GATED)
+        else:
+            self.enter(row, JobState.PENDING, now, returned=returned)
 
     def drop(self, row: Row) -> None:
         """Remove a job."""
+        now = self.clock.now()
         self.topics.add(FINISHED_TOPIC)
         if row.state is JobState.PROCESSING:
             self.topics.add(REQUEST_TOPIC)
         self.leave(row)
         del self.jobs[row.job.id]
-        if row.job.unique_key is not None and row.state not in FINISHED:
-            del row.queue.keys[row.job.unique_key]
+        if row.state not in FINISHED:
+            if row.job.unique_key is not None:
+                del row.queue.keys[row.job.unique_key]
+            if row.job.followed:
+                self.ended.append(EndedJob(row.job.id, row.queue.name, None, to_datetime(now)))

@@ -8,7 +8,6 @@ from jobq_core.memory.rows import WorkerRow, copy_stats
 from jobq_core.memory.store import Store
 from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.records import WorkerInfo, WorkerStats
-from jobq_core.states import JobState
 from jobq_core.storage import UNKNOWN_KIND, Heartbeat, WorkerStorage
 
 
@@ -62,6 +61,8 @@ def _renew(store: Store, row: WorkerRow) -> None:
 def _unblock(store: Store, queue: str, worker: WorkerInfo) -> None:
     """Make the jobs of a queue PENDING that waited for a worker that knows their kind."""
     if queue in store.queues:
-        blocked = store.queues[queue].buckets[JobState.BLOCKED].values()
-        for row in [row for row in blocked if row.reason == UNKNOWN_KIND and row.job.kind in worker.kinds]:
-            store.free(row)
+        suspended = store.queues[queue].suspended
+        rows = [row for kind in worker.kinds for row in suspended.get(kind, {}).values()]
+        for row in rows:
+            if row.reason == UNKNOWN_KIND:
+                store.free(row, store.clock.now())

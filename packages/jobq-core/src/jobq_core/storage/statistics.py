@@ -1,4 +1,4 @@
-"""`StatisticsRecord`: how many runs ended, and how long they waited and ran, by minute, queue, kind and state."""
+"""`StatisticsRecord`: how many jobs ended, and how long they waited and ran, by minute, queue, kind and state."""
 
 from __future__ import annotations
 
@@ -14,24 +14,22 @@ from jobq_core.states import JobState
 Histogram: TypeAlias = Mapping[int, int]
 """The number of durations by bucket, without the empty buckets. Histograms are merged by adding their numbers."""
 
-LAST_BUCKET: Final = 90
-"""The bucket of all durations of about a year and more."""
+LAST_BUCKET: Final = 127
 
 
 def bucket_of(seconds: float) -> int:
-    """Return the bucket of a duration: 0 up to a millisecond, else n for durations above 2^((n-1)/2) and up to 2^(n/2)
-    milliseconds, and LAST_BUCKET for all longer ones."""
-    milliseconds = seconds * 1000
-    return 0 if milliseconds <= 1 else min(math.ceil(2 * math.log2(milliseconds)), LAST_BUCKET)
+    """Return the bucket of a duration: n for 2^(n/2) up to 2^((n+1)/2) milliseconds, 0 for shorter ones too, and
+    LAST_BUCKET for longer ones."""
+    return min(math.floor(2 * math.log2(max(seconds * 1000, 1))), LAST_BUCKET)
 
 
 def bucket_end(bucket: int) -> float:
-    """Return the longest duration of a bucket, in seconds."""
-    return math.sqrt(2.0**bucket) / 1000
+    """Return the seconds that all durations of a bucket stay below."""
+    return math.sqrt(2.0 ** (bucket + 1)) / 1000
 
 
 def quantile(histogram: Histogram, share: float) -> float | None:
-    """Return the seconds that this share (0 to 1) of the durations did not exceed, at most a factor of 1.42 too large;
+    """Return the seconds that this share (0 to 1) of the durations stays below, at most 1.42 times too large;
     None for an empty histogram."""
     wanted = share * sum(histogram.values())
     passed = 0
@@ -43,17 +41,13 @@ def quantile(histogram: Histogram, share: float) -> float | None:
 
 
 class StatisticsRecord(Struct, frozen=True, kw_only=True):
-    """The jobs of one queue and kind that came to a state in one minute.
-
-    Counted are the settlements that took effect and whose attempt counts, rescued runs that count, and jobs that ended
-    without a run (aborted while they waited, expired): each under the state that it led to. A retry counts as
-    SCHEDULED or PENDING; jobs that are handed back, snoozed or suspended do not count.
+    """The jobs of one queue and kind that ended in one minute, in one state: COMPLETED, FAILED or ABORTED.
 
     minute: the start of the minute, by the storage's clock.
     jobs: their number.
-    waiting_seconds, waiting: sum and histogram of the seconds from becoming PENDING to the claim.
-    running_seconds, running: sum and histogram of the seconds from the claim to the ending. Both sums and both
-        histograms leave out jobs that ended without a run.
+    waiting_seconds, waiting: sum and histogram of the seconds from becoming PENDING to the claim of the last run.
+    running_seconds, running: sum and histogram of the seconds from that claim to the end. Jobs that ended where they
+        waited (aborted, expired) are in none of the sums and histograms.
     """
 
     minute: datetime

@@ -37,8 +37,8 @@ def worker_info(**options: Any) -> WorkerInfo:
     return WorkerInfo(**defaults | options)
 
 
-RUN_ENDINGS = tuple(ending for ending in Ending if ending not in (Ending.SNOOZE, Ending.SUSPEND))
-"""The endings that every storage has."""
+RUN_ENDINGS = (Ending.COMPLETE, Ending.FAIL, Ending.RETRY, Ending.ABORT, Ending.HOLD, Ending.RELEASE)
+"""The endings of a run that nobody asked to stop, and whose job every worker can take."""
 
 
 async def add_job(storage: QueueStorage, **options: Any) -> UUID:

@@ -33,7 +33,7 @@ WITH moment AS MATERIALIZED (
         SELECT CASE
             WHEN g.ending = 'complete' THEN 'completed'
             WHEN g.ending = 'abort' THEN 'aborted'
-            WHEN g.ending = 'disable' OR r.request = 'disable' THEN 'disabled'
+            WHEN g.ending IN ('disable', 'hold') OR r.request = 'disable' THEN 'disabled'
             WHEN g.ending = 'fail' THEN 'failed'
             WHEN r.request = 'abort' THEN 'aborted'
             WHEN g.again_at > moment.now THEN CASE g.ending WHEN 'retry' THEN 'scheduled' ELSE 'blocked' END

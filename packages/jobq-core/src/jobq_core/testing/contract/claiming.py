@@ -54,14 +54,6 @@ async def _retried_with_backoff(suite: ClaimingContract, storage: QueueStorage, 
     return job
 
 
-async def _released(suite: ClaimingContract, storage: QueueStorage, worker: WorkerInfo) -> UUID:
-    job = await add_job(storage)
-    claimed = await claim_one(storage, worker)
-    await _line(storage)
-    await settle(storage, worker, claimed, Ending.RELEASE)
-    return job
-
-
 async def _retried_by_hand(suite: ClaimingContract, storage: QueueStorage, worker: WorkerInfo) -> UUID:
     job = await job_in(storage, worker, JobState.FAILED)
     await _line(storage)
@@ -98,7 +90,6 @@ WAYS_BACK: dict[str, Back] = {
     "promoted": _promoted,
     "retried by its worker": _retried_by_its_worker,
     "retried with backoff": _retried_with_backoff,
-    "released": _released,
     "retried by hand": _retried_by_hand,
     "enabled": _enabled,
     "freed by a worker that knows its kind": _freed,

@@ -125,7 +125,11 @@ class FencingContract(ContractBase):
     async def test_a_call_whose_answer_was_lost_is_sent_again_and_its_claims_are_recovered(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
-        once = [settlement(*run) for run in await claim_one_each(storage, worker)]
+        # Without a release at once, whose job would be claimed first.
+        once = [
+            settlement(job, Ending.COMPLETE if ending is Ending.RELEASE and when is None else ending, when)
+            for job, ending, when in await claim_one_each(storage, worker)
+        ]
         once.append(Settlement(once[0].id, 10**9, Ending.COMPLETE))
         ready = [await add_job(storage) for _ in range(3)]
         unanswered = await storage.settle_and_claim(worker.id, once, Claim.of(*worker.queues, limit=2))

@@ -161,7 +161,7 @@ CHANGES: dict[str, dict[str, Prepare]] = {
         "complete": settling(Ending.COMPLETE),
         "fail": settling(Ending.FAIL),
         "end aborted": settling(Ending.ABORT),
-        "end disabled": settling(Ending.DISABLE),
+        "end held back": settling(Ending.HOLD),
         **{f"abort {s}": controlling("abort", s) for s in (S.PENDING, S.SCHEDULED, S.BLOCKED, S.DISABLED)},
         "abort a run": controlling("abort_run", S.PENDING),
         **{f"disable {s}": controlling("disable", s) for s in (S.PENDING, S.SCHEDULED, S.BLOCKED)},

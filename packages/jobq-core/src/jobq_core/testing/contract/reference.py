@@ -14,12 +14,15 @@ from jobq_core.memory import MemoryQueueStorage
 from jobq_core.records import AttemptRecord, JobRecord, Progress, WorkerInfo
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import (
+    UNFIT_ARGUMENTS,
+    UNKNOWN_KIND,
     Change,
     Claim,
     ClaimedJob,
     JobFilter,
     NewJob,
     ProgressReport,
+    QueueOptions,
     QueueStorage,
     Retention,
     SettleAndClaimResult,
@@ -27,19 +30,23 @@ from jobq_core.storage import (
 )
 from jobq_core.testing.clock import ManualClock
 from jobq_core.testing.contract.base import ContractBase
-from jobq_core.testing.helpers import ERROR, RUN_ENDINGS, new_job, worker_info
+from jobq_core.testing.helpers import ERROR, new_job, worker_info
 
 QUEUES = ("a", "b")
 STRIDE = 100.0
 """Seconds by which the clocks are moved. Delays end halfway between two moves, so that no job is due too
 early on a clock that also runs by itself."""
 DELAYS = (50.0, 150.0, 350.0)
+ENDINGS = [*Ending, Ending.COMPLETE, Ending.RETRY]
 
 
 class Lives:
     """Draws random steps and does each in both storages. Each storage has its own lease numbers."""
 
-    def __init__(self, seed: int, advance: Callable[[float], Awaitable[None]], *storages: QueueStorage) -> None:
+    def __init__(
+        self, seed: int, advance: Callable[[float], Awaitable[None]], *storages: QueueStorage, full: bool = False
+    ) -> None:
+        self.full = full
         self.draw = random.Random(seed)
         self.advance = advance
         self.storages = storages
@@ -54,6 +61,7 @@ class Lives:
             + [self.pass_time] * 2
             + [self.begin_run] * 3
             + [self.report, self.lose_worker, self.abort_run, self.clear, self.retain]
+            + [self.pause, self.admit, self.end] * full
         )
 
     async def begin(self) -> None:
@@ -97,24 +105,39 @@ class Lives:
         settled: list[tuple[ClaimedJob, ClaimedJob]] = []
         if runs:
             settled = [runs[-1] if self.draw.random() < 0.8 else self.draw.choice(runs)]
-        ending = self.draw.choice([*RUN_ENDINGS, Ending.COMPLETE, Ending.RETRY])
-        when = self.draw.choice([None, *DELAYS]) if ending in (Ending.RETRY, Ending.RELEASE) else None
+        ending = self.draw.choice(ENDINGS if self.full else [Ending.COMPLETE, Ending.RETRY, Ending.RELEASE])
+        delays = [None, *DELAYS] if self.full or ending is not Ending.RELEASE else DELAYS
+        when = self.draw.choice(delays) if ending in (Ending.RETRY, Ending.RELEASE, Ending.SNOOZE) else None
         reason = "full" if ending is Ending.RELEASE and when is not None else None
+        if ending is Ending.SUSPEND:
+            reason = self.draw.choice([UNKNOWN_KIND, UNFIT_ARGUMENTS])
+        declaration = self.draw.choice(["1", "2"]) if reason == UNFIT_ARGUMENTS else None
         result = b"%d" % self.draw.randint(0, 9) if ending is Ending.COMPLETE else None
         # A worker runs one job at a time here: the order of several that are rescued at once is not promised.
         holds = await self._held(worker)
         free = not holds or (bool(settled) and settled[0] is runs[-1])
-        claim = Claim.of(*self.draw.choice([QUEUES, QUEUES[::-1], QUEUES[:1]]), limit=1) if free else None
+        kinds = (("noop", self.draw.choice(["1", "2", "3"])),) if self.full and self.draw.random() < 0.3 else ()
+        queues = self.draw.choice([QUEUES, QUEUES[::-1], QUEUES[:1]])
+        claim = Claim.of(*queues, limit=1, kinds=kinds) if free else None
         answers: list[SettleAndClaimResult] = []
         for n, storage in enumerate(self.storages):
             settlements = [
-                Settlement(run[n].id, run[n].lease, ending, result, None if result else ERROR, when, reason)
+                Settlement(
+                    run[n].id,
+                    run[n].lease,
+                    ending,
+                    result,
+                    None if result else ERROR,
+                    when,
+                    reason,
+                    declaration=declaration,
+                )
                 for run in settled
             ]
             answers.append(await storage.settle_and_claim(worker.id, settlements, claim))
         one, two = answers
         assert one.settled == two.settled
-        assert one.alive == two.alive
+        assert (one.alive, one.freed, one.paused) == (two.alive, two.freed, two.paused)
         for claimed, twin in zip(one.claimed, two.claimed, strict=True):
             assert essence_of_run(claimed) == essence_of_run(twin)
             runs.append((claimed, twin))
@@ -122,6 +145,8 @@ class Lives:
     async def control(self) -> None:
         """Change a job, which may be deleted already."""
         operation = self.draw.choice(["abort", "disable", "enable", "enable", "retry", "retry", "delete"])
+        if not self.full and operation == "disable":
+            operation = "abort"
         if operation in ("enable", "retry"):
             # The order of several that become PENDING at once is not promised.
             ids = self.draw.sample(self.jobs, 1) if self.jobs else []
@@ -198,6 +223,25 @@ class Lives:
         await self._both("set_retention", {self.draw.choice(QUEUES): retention})
         await self._both("prune")
 
+    async def pause(self) -> None:
+        """Pause a queue, or end its pause."""
+        paused = self.draw.random() < 0.4
+        await self._both("set_queue", self.draw.choice(QUEUES), QueueOptions(paused=paused))
+
+    async def admit(self) -> None:
+        """Admit a job, which may wait for something else."""
+        await self._both("admit", self.draw.sample(self.jobs, 1) if self.jobs else [])
+
+    async def end(self) -> None:
+        """Let jobs expire, and take the ends of followed jobs."""
+        expired = [await storage.expire() for storage in self.storages]
+        assert expired[0].count == expired[1].count
+        assert (expired[0].next_in is None) is (expired[1].next_in is None)
+        ended = [
+            sorted((end.id, end.queue, end.state or "") for end in await storage.resolve()) for storage in self.storages
+        ]
+        assert ended[0] == ended[1]
+
     # Helpers
 
     async def _both(self, operation: str, *arguments: Any) -> Any:
@@ -224,6 +268,9 @@ class Lives:
             run_id=draw.choice([None, "r"]),
             tags=draw.choice([(), ("x",), ("y", "x")]),
             fingerprint=draw.choice([None, bytes(16)]),
+            gated=self.full and draw.random() < 0.2,
+            followed=self.full and draw.random() < 0.2,
+            deadline=draw.choice([None, None, *DELAYS]) if self.full else None,
         )
 
 
@@ -259,6 +306,8 @@ def kind_of(name: str) -> str:
 class ReferenceContract(ContractBase):
     """The storage answers as the reference does, for random operations in random order."""
 
+    full_lives = False
+
     @pytest.mark.parametrize("seed", range(5))
     async def test_random_lives_of_jobs_go_as_in_memory(self, storage: QueueStorage, seed: int) -> None:
         clock = ManualClock((await storage.now()).timestamp())
@@ -268,8 +317,14 @@ class ReferenceContract(ContractBase):
             await self.advance(storage, seconds)
 
         async with MemoryQueueStorage(clock=clock) as memory:
-            lives = Lives(seed, advance, storage, memory)
+            lives = Lives(seed, advance, storage, memory, full=self.full_lives)
             await lives.begin()
             for _ in range(120):
                 await lives.step()
             await lives.compare()
+
+
+class FullReferenceContract(ReferenceContract):
+    """As ReferenceContract, with gates, deadlines, pauses, suspended jobs and every ending."""
+
+    full_lives = True

@@ -8,7 +8,7 @@ import pytest
 
 from jobq_core.ids import new_id
 from jobq_core.records import ErrorRecord, WorkerInfo
-from jobq_core.states import Ending, JobState, StopRequest, is_finished, state_after
+from jobq_core.states import Ending, JobState, is_finished, state_after
 from jobq_core.storage import UNKNOWN_KIND, ClaimedJob, LeaseStatus, QueueStorage, Settlement
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.helpers import ERROR, RUN_ENDINGS, add_job, case, claim, claim_one, new_job, read, settle
@@ -43,24 +43,20 @@ def settlement(claimed: ClaimedJob, ending: Ending, when: float | None = None) -
 
 
 class SettlingContract(ContractBase):
-    """Each run ends once, under its own lease, in the state that its ending and a request to stop lead to."""
+    """Each run ends once, under its own lease, in the state that its ending leads to."""
 
-    @pytest.mark.parametrize("request_", [None, *StopRequest], ids=str)
     async def test_each_ending_leads_to_the_state_after_it(
-        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo, request_: StopRequest | None
+        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
         for claimed, ending, when in await claim_one_each(storage, worker):
             with case(f"{ending} {when}"):
-                if request_ is not None:
-                    await getattr(other, request_)([claimed.id])
                 before = await storage.now()
                 result = await storage.settle_and_claim(worker.id, [settlement(claimed, ending, when)])
                 after = await storage.now()
-                expected = state_after(ending, request=request_, waits=when is not None)
+                expected = state_after(ending, request=None, waits=when is not None)
                 assert result.settled == [expected]
                 record = await read(other, claimed.id)
                 assert record.state is expected
-                # The settlement ends the request.
                 assert (record.stop_request, record.aborting) == (None, False)
                 assert record.finished is is_finished(expected)
                 if is_finished(expected):
