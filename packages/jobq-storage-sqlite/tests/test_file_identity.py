@@ -247,7 +247,7 @@ async def test_a_link_that_leads_to_another_file_counts_as_replaced(tmp_path: Pa
 
 
 async def test_a_copy_is_a_queue_of_its_own(storage: SqliteQueueStorage, path: Path) -> None:
-    worker = await register_worker(storage, lost_after=0.05)
+    worker = await register_worker(storage)
     await add_job(storage)
     claimed = await claim_one(storage, worker)
     copy = path.with_name("elsewhere.db")

@@ -25,7 +25,7 @@ LATER = Migration(
     "0004_pre_mood",
     "".join(
         f"ALTER TABLE jobq_{table} ADD COLUMN mood TEXT DEFAULT 'good';\n"
-        for table in ("job", "life", "attempt", "worker", "retention", "topic")
+        for table in ("job", "life", "attempt", "worker", "queue", "topic")
     ),
 )
 """A column that older code does not know, in every table that it writes to."""

@@ -15,25 +15,30 @@ from jobq_core.ids import new_id
 from jobq_core.states import Ending
 from jobq_core.storage import Claim, Settlement
 from jobq_core.testing import new_job, register_worker
-from jobq_storage_sqlite import SqliteQueueStorage, adding, maintenance, settle_and_claim
+from jobq_storage_sqlite import SqliteQueueStorage, adding, maintenance, pruning, rescuing, settle_and_claim
 from jobq_storage_sqlite.migrations import known
 from jobq_storage_sqlite.sql import sql, statements
 from jobq_storage_sqlite.transaction import Transaction
 
 ALLOWED = {
     # They read an index that holds nothing but what is asked for.
-    "counts": r"SCAN jobq_life USING COVERING INDEX jobq_life_\w+",
+    "counts": r"SCAN jobq_(count|life USING COVERING INDEX jobq_life_\w+)",
     "counts_of_queue": r"SCAN jobq_life USING COVERING INDEX jobq_life_running",
     "find_queue": r"SCAN jobq_life USING COVERING INDEX jobq_life_running",
     "count_states": r"SCAN (jobq_life USING COVERING INDEX jobq_life_\w+|\(subquery-\d+\))",
     "find_states": r"SCAN (jobq_life USING COVERING INDEX jobq_life_\w+|candidate|found|\(subquery-\d+\)|CONSTANT ROW)",
-    "find_orphans": r"SCAN life USING INDEX jobq_life_running",
+    "find_ready_queues": r"SCAN (found|CONSTANT ROW)",
+    "find_ended": r"SCAN jobq_ended",
+    "find_next_deadline": r"SEARCH jobq_life USING COVERING INDEX jobq_life_deadline",
+    "delete_spans": r"SCAN CONSTANT ROW",
     "find_next_due": r"SCAN jobq_life USING COVERING INDEX jobq_life_due",
     "find_prunable": r"SCAN (found|ending|\d+ CONSTANT ROWS?|CONSTANT ROW)",
     # Tables with as many rows as there are workers, queues, or just one.
     "workers": r"SCAN jobq_worker",
-    "find_lost_workers": r"SCAN jobq_worker",
-    "delete_lost_workers": r"SCAN jobq_worker",
+    "find_lost_workers": r"SCAN (jobq_worker|life USING (COVERING )?INDEX jobq_life_running)",
+    "find_next_live_loss": r"SCAN jobq_worker",
+    "paused": r"SCAN jobq_queue",
+    "queues": r"SCAN jobq_queue",
     "resign": r"SCAN jobq_leader",
     # A common table expression over the ids that were asked for.
     **dict.fromkeys(("find_ids", "get", "get_status", "check_leases"), r"SCAN (wanted|CONSTANT ROW)"),
@@ -42,7 +47,18 @@ ALLOWED = {
 FAR = 4 * 10**15
 """A moment in 2096."""
 
-FRAGMENTS = {"wanted", "claimed_job", "record", "status", "filters", "in_states"}
+FRAGMENTS = {
+    "wanted",
+    "claimed_job",
+    "summary",
+    "record",
+    "status",
+    "filters",
+    "found",
+    "joined",
+    "in_states",
+    "numbered",
+}
 """Blocks that others include."""
 
 NAMES = sorted(statements().keys() - FRAGMENTS)
@@ -88,7 +104,7 @@ def test_no_statement_scans_a_table_after_analyze_either(connection: sqlite3.Con
 def test_claiming_sorts_nothing(connection: sqlite3.Connection) -> None:
     assert plan(connection, "claim_heads") == [
         "SEARCH life USING INDEX jobq_life_ready (queue=?)",
-        "SEARCH job USING INTEGER PRIMARY KEY (rowid=?)",
+        "SEARCH job USING INTEGER PRIMARY KEY (rowid=?) LEFT-JOIN",
     ]
     assert [detail for detail in plan(connection, "find_due") if "TEMP B-TREE" in detail] == []
 
@@ -100,12 +116,13 @@ def fill(connection: sqlite3.Connection, *, finished: int, scheduled: int, pendi
     connection.execute("BEGIN")
     (first,) = connection.execute("SELECT value FROM jobq_sequence").fetchone()
     connection.executemany(
-        "INSERT INTO jobq_job (n, id, kind, arguments, created_at, max_attempts) VALUES (?, ?, 'noop', x'7b7d', 0, 10)",
+        "INSERT INTO jobq_job (n, id, kind, priority, arguments, created_at, max_attempts)"
+        " VALUES (?, ?, 'noop', 9, x'7b7d', 0, 10)",
         [(n, new_id().bytes) for n in range(first + 1, first + 1 + len(rows))],
     )
     connection.executemany(
-        "INSERT INTO jobq_life (n, queue, urgency, position, state, run_at, finished_at, settled, lease)"
-        " VALUES (?, 'default', -9, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO jobq_life (n, queue, urgency, position, state, since, run_at, finished_at, settled, lease)"
+        " VALUES (?, 'default', -9, ?, ?, 0, ?, ?, ?, ?)",
         [
             (
                 n,
@@ -157,9 +174,9 @@ async def test_a_round_of_work_costs_the_same_however_much_else_there_is(path: P
                 maintenance.promote(transaction, 1000)
                 spent["promote"], steps = steps, 0
                 maintenance.lead(transaction, worker.id, 10.0)
-                maintenance.rescue(transaction)
+                rescuing.find_lost(transaction)
                 spent["lead and rescue"], steps = steps, 0
-                maintenance.prune_some(transaction, "default", "completed", 0, 500)
+                pruning.prune_some(transaction, "default", "completed", 0, 500)
                 spent["prune"] = steps
                 connection.set_progress_handler(None, 1)
                 return spent

@@ -168,7 +168,7 @@ class OnSqlite(Place):
         with closing(sqlite3.connect(self.path)) as connection:
             return {
                 "leader": connection.execute("SELECT * FROM jobq_leader").fetchall(),
-                "retention": connection.execute("SELECT * FROM jobq_retention ORDER BY queue").fetchall(),
+                "queues": connection.execute("SELECT * FROM jobq_queue ORDER BY queue").fetchall(),
                 "started": connection.execute(
                     "SELECT n FROM jobq_life WHERE started_lease = lease AND state = 'processing'"
                 ).fetchall(),

@@ -26,4 +26,4 @@ class Adding(StorageOnFile, ProducerStorage):
 def add(transaction: Transaction, jobs: Sequence[NewJob]) -> list[Added]:
     """Store jobs."""
     first = transaction.numbers(len(jobs))
-    return transaction.carry_out(steps_of_adding(jobs, first, transaction.now, transaction.topics))
+    return transaction.carry_out(steps_of_adding(jobs, first, transaction.now, transaction.topics, transaction.spans))

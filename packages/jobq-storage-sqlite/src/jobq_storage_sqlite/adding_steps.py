@@ -6,27 +6,32 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from jobq_core.states import JobState
+from jobq_core.storage import GATED as GATED_REASON
 from jobq_core.storage import WAITING_TOPIC, Added, NewJob, queue_topic
 from jobq_core.timestamps import to_moment
 from jobq_storage_sqlite.columns import from_ids, from_tags, to_array, to_id
+from jobq_storage_sqlite.runs import FOLLOWED, GATED
+from jobq_storage_sqlite.spans import Span, span_of
 
-PENDING, SCHEDULED = JobState.PENDING.value, JobState.SCHEDULED.value
+PENDING, SCHEDULED, BLOCKED = JobState.PENDING.value, JobState.SCHEDULED.value, JobState.BLOCKED.value
 
 Step = tuple[str, Any]
 """A statement's name and its parameters: a list of rows for each of which it is run, or the values for one run."""
 
 
 def steps_of_adding(
-    jobs: Sequence[NewJob], first: int, now: int, topics: set[str]
+    jobs: Sequence[NewJob], first: int, now: int, topics: set[str], spans: set[Span]
 ) -> Generator[Step, Any, list[Added]]:
-    """Yield the statements that store jobs, under the numbers from `first` on; adds the topics to notify to `topics`.
+    """Yield the statements that store jobs, under the numbers from `first` on; adds the topics to notify to `topics`,
+    and the spans to store to `spans`.
 
     A list of parameters is answered by the number of changed rows, other parameters by the rows read.
     """
     lives = [_life(n, job, now) for n, job in enumerate(jobs, first)]
     rows = [_job(n, job, now) for n, job in enumerate(jobs, first)]
-    if any(job.unique_key is not None for job in jobs):
-        added = yield from _resolve(jobs)
+    keyed = any(job.unique_key is not None for job in jobs)
+    if keyed:
+        added = yield from _resolve(jobs, now)
         rows = [row for row, answer in zip(rows, added, strict=True) if answer.created]
         if rows:
             yield "insert_job", rows
@@ -40,16 +45,30 @@ def steps_of_adding(
         lives = [life for life, answer in zip(lives, added, strict=True) if answer.created]
     if lives:
         yield "insert_life", lives
-    for queue, state in {(life[1], life[4]) for life in lives}:
-        topics.add(queue_topic(queue) if state == PENDING else WAITING_TOPIC)
+    if keyed and (keys := [(life[1], life[-1], life[0]) for life in lives if life[-1] is not None]):
+        yield "hold_key", keys
+    _note(jobs, lives, topics, spans)
     return added
 
 
-def _resolve(jobs: Sequence[NewJob]) -> Generator[Step, Any, list[Added]]:
-    """Find out for which jobs another one stands: the same id, or an unfinished job with the same unique key."""
+def _note(jobs: Sequence[NewJob], lives: Sequence[tuple[Any, ...]], topics: set[str], spans: set[Span]) -> None:
+    for queue, state in {(life[1], life[4]) for life in lives}:
+        if state != BLOCKED:
+            topics.add(queue_topic(queue) if state == PENDING else WAITING_TOPIC)
+    for job in jobs:
+        span = span_of(job.id)
+        spans.add(("queue", job.queue, span))
+        spans.add(("kind", job.kind, span))
+        for tag in job.tags:
+            spans.add(("tag", tag, span))
+
+
+def _resolve(jobs: Sequence[NewJob], now: int) -> Generator[Step, Any, list[Added]]:
+    """Find out for which jobs another one stands: the same id, or the job that holds the same unique key."""
     known = {job_id for (job_id,) in (yield "find_ids", {"ids": from_ids(job.id for job in jobs)})}
     keys = [(job.queue, job.unique_key) for job in jobs if job.unique_key is not None]
-    holders = {keys[index]: job_id for index, job_id in (yield "find_key_holders", {"keys": to_array(keys)})}
+    held = yield "find_key_holders", {"keys": to_array(keys), "now": now}
+    holders = {keys[index]: job_id for index, job_id in held}
     added: list[Added] = []
     for job in jobs:
         job_id, key = job.id.bytes, (job.queue, job.unique_key)
@@ -70,20 +89,28 @@ def _job(n: int, job: NewJob, now: int) -> tuple[Any, ...]:
         n,
         job.id.bytes,
         job.kind,
+        job.priority,
         job.arguments,
         now,
-        to_moment(job.deadline, now),
+        None if job.deadline is None else to_moment(job.deadline, now),
         job.timeout,
         job.max_attempts,
         job.backoff,
         job.run_id,
-        from_tags(job.tags),
+        from_tags(job.tags) if job.tags else None,
         job.fingerprint,
+        job.meta,
     )
 
 
 def _life(n: int, job: NewJob, now: int) -> tuple[Any, ...]:
-    run_at = to_moment(job.run_at, now)
+    run_at = None if job.run_at is None else to_moment(job.run_at, now)
+    deadline = None if job.deadline is None else to_moment(job.deadline, now)
+    state, reason, flags = PENDING, None, 0
+    if job.gated or job.followed:
+        flags = GATED * job.gated + FOLLOWED * job.followed
     if run_at is not None and run_at > now:
-        return (n, job.queue, -job.priority, n, SCHEDULED, run_at, "delayed", job.unique_key)
-    return (n, job.queue, -job.priority, n, PENDING, run_at, None, job.unique_key)
+        state, reason = SCHEDULED, "delayed"
+    elif flags & GATED:
+        state, reason, run_at = BLOCKED, GATED_REASON, None
+    return (n, job.queue, -job.priority, n, state, now, flags, run_at, deadline, reason, job.unique_key)

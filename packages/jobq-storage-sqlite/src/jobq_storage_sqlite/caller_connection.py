@@ -20,6 +20,7 @@ from jobq_core.storage import Added, NewJob
 from jobq_storage_sqlite.adding_steps import steps_of_adding
 from jobq_storage_sqlite.boot_clock import Moment
 from jobq_storage_sqlite.errors import translate
+from jobq_storage_sqlite.spans import Span
 from jobq_storage_sqlite.sql import sql
 
 
@@ -103,13 +104,15 @@ async def _begin(connection: aiosqlite.Connection) -> None:
 async def _carry_out(cursor: aiosqlite.Cursor, now: int, jobs: Sequence[NewJob]) -> list[Added]:
     ((last,),) = await _rows(cursor, "read_sequence", ())
     topics: set[str] = set()
-    steps = steps_of_adding(jobs, last + 1, now, topics)
+    spans: set[Span] = set()
+    steps = steps_of_adding(jobs, last + 1, now, topics, spans)
     answer: Any = None
     while True:
         try:
             name, parameters = steps.send(answer)
         except StopIteration as end:
             await _rows(cursor, "advance_sequence", (last + len(jobs),))
+            await cursor.executemany(sql("insert_span"), sorted(spans))
             for topic in sorted(topics):
                 await _rows(cursor, "notify", (topic,))
             added: list[Added] = end.value

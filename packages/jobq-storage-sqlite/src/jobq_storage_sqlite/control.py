@@ -1,17 +1,29 @@
-"""The facet of operators: aborting, disabling, enabling, retrying and deleting jobs."""
+"""The facet of operators: aborting, disabling, enabling, retrying and deleting jobs, and the options of queues."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from jobq_core.states import FINISHED, JobState, StopRequest
-from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC, Change, OperatorStorage, queue_topic
-from jobq_storage_sqlite.columns import to_array, to_id
+from jobq_core.storage import (
+    FINISHED_TOPIC,
+    REQUEST_TOPIC,
+    WAITING_TOPIC,
+    Change,
+    OperatorStorage,
+    QueueOptions,
+    QueueOwner,
+)
+from jobq_storage_sqlite.columns import to_id
+from jobq_storage_sqlite.endings import end, put_in_line
 from jobq_storage_sqlite.open_file import StorageOnFile
+from jobq_storage_sqlite.queue_options import set_queue
+from jobq_storage_sqlite.removing import remove
+from jobq_storage_sqlite.runs import GATED
 from jobq_storage_sqlite.slices import PAUSE_SECONDS, SLICE, in_slices
 from jobq_storage_sqlite.transaction import Transaction
 
@@ -53,6 +65,9 @@ class Control(StorageOnFile, OperatorStorage):
         last = await self._last()
         return await in_slices(self._write, partial(clear_some, queue=queue, last=last), None, on_progress)
 
+    async def set_queue(self, queue: str, options: QueueOptions, owner: QueueOwner = "operator") -> None:
+        await self._write(partial(set_queue, queue=queue, options=options, owner=owner))
+
     async def _last(self) -> int:
         """Return the last number given out: jobs that are added during a long operation are not part of it."""
         ((last,),) = await self._read("read_sequence")
@@ -62,14 +77,18 @@ class Control(StorageOnFile, OperatorStorage):
         return await self._write(partial(change, ids=ids, act=act)) if ids else []
 
 
-class Found:
+class Found(NamedTuple):
     """What the acts need to know of a job."""
 
-    __slots__ = ("key", "n", "queue", "request", "run_at", "state")
-
-    def __init__(self, row: Any) -> None:
-        self.n, self.queue, state, self.request, self.run_at, self.key = row
-        self.state = JobState(state)
+    id: bytes
+    n: int
+    queue: str
+    kind: str
+    state: JobState
+    flags: int
+    request: str | None
+    run_at: int | None
+    unique_key: str | None
 
 
 def change(transaction: Transaction, ids: Sequence[UUID], act: Act) -> list[Change]:
@@ -80,7 +99,7 @@ def change(transaction: Transaction, ids: Sequence[UUID], act: Act) -> list[Chan
         if row is None:
             changes.append(Change(job_id, None, None))
         else:
-            found = Found(row)
+            found = Found(*row)._replace(state=JobState(row[4]))
             after, asked = act(transaction, found)
             changes.append(Change(job_id, found.state, after, asked))
     return changes
@@ -93,17 +112,19 @@ def abort(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
     if job.state in FINISHED:
         return job.state, False
     transaction.run("abort", transaction.now, job.n)
-    transaction.topics.add(FINISHED_TOPIC)
+    end(transaction, job, JobState.ABORTED)
     return JobState.ABORTED, False
 
 
 def disable(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
     """Disable a job, or ask its worker to. A request to abort stands."""
     if job.state is JobState.PROCESSING:
-        return _request(transaction, job, StopRequest(job.request or StopRequest.DISABLE))
+        if job.request == StopRequest.ABORT:
+            return job.state, False
+        return _request(transaction, job, StopRequest.DISABLE)
     if job.state in FINISHED or job.state is JobState.DISABLED:
         return job.state, False
-    transaction.run("disable", job.n)
+    transaction.run("disable", transaction.now, job.n)
     transaction.topics.add(FINISHED_TOPIC)
     return JobState.DISABLED, False
 
@@ -115,31 +136,29 @@ def enable(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
     if job.state is not JobState.DISABLED:
         return job.state, False
     if job.run_at is not None and job.run_at > transaction.now:
-        transaction.run("enable_later", job.n)
+        transaction.run("enable_later", transaction.now, job.n)
         transaction.topics.add(WAITING_TOPIC)
         return JobState.SCHEDULED, False
-    transaction.run("enable", transaction.numbers(1), job.n)
-    transaction.topics.add(queue_topic(job.queue))
-    return JobState.PENDING, False
+    transaction.run("forget_error", job.n)
+    return _put_in_line(transaction, job), False
 
 
 def retry(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
     """Put a failed or aborted job back."""
     if job.state not in (JobState.FAILED, JobState.ABORTED):
         return job.state, False
-    if job.key is not None and transaction.one("is_key_held", job.queue, job.key) is not None:
-        return job.state, False
-    transaction.run("retry", transaction.numbers(1), job.n)
-    transaction.topics.add(queue_topic(job.queue))
-    return JobState.PENDING, False
+    if job.unique_key is not None:
+        if transaction.one("is_key_held", job.queue, job.unique_key, transaction.now) is not None:
+            return job.state, False
+        transaction.run("hold_key", job.queue, job.unique_key, job.n)
+    transaction.run("forget_runs", job.n)
+    transaction.tally.left.append((job.queue, job.state.value, 1))
+    return _put_in_line(transaction, job), False
 
 
 def delete(transaction: Transaction, job: Found) -> tuple[None, bool]:
     """Delete a job."""
     remove(transaction, [job.n])
-    transaction.topics.add(FINISHED_TOPIC)
-    if job.state is JobState.PROCESSING:
-        transaction.topics.add(REQUEST_TOPIC)
     return None, False
 
 
@@ -152,22 +171,17 @@ def abort_some(transaction: Transaction, run_id: str, after: bytes, last: int) -
 
 def clear_some(transaction: Transaction, queue: str, last: int, size: int) -> int:
     """Delete up to `size` jobs of a queue and return their number."""
-    rows = transaction.all("find_queue", queue=queue, last=last, limit=size)
-    if rows:
-        remove(transaction, [n for n, _ in rows])
-        transaction.topics |= (
-            {FINISHED_TOPIC, REQUEST_TOPIC} if any(running for _, running in rows) else {FINISHED_TOPIC}
-        )
-    return len(rows)
+    numbers = [n for (n,) in transaction.all("find_queue", queue=queue, last=last, limit=size)]
+    remove(transaction, numbers)
+    return len(numbers)
 
 
-def remove(transaction: Transaction, numbers: Sequence[int]) -> None:
-    """Delete jobs, with their history."""
-    for name in ("delete_attempts", "delete_lives", "delete_jobs"):
-        transaction.run(name, numbers=to_array(numbers))
+def _put_in_line(transaction: Transaction, job: Found) -> JobState:
+    put_in_line(transaction, [(job.n, job.queue, job.flags)])
+    return JobState.BLOCKED if job.flags & GATED else JobState.PENDING
 
 
-def _request(transaction: Transaction, job: Found, request: StopRequest | None) -> tuple[JobState, bool]:
+def _request(transaction: Transaction, job: Found, request: StopRequest | None) -> tuple[Any, bool]:
     transaction.run("request", request, job.n)
     transaction.topics.add(REQUEST_TOPIC)
     return job.state, True

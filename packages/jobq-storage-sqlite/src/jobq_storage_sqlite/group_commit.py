@@ -20,6 +20,7 @@ from jobq_storage_sqlite.columns import to_text
 from jobq_storage_sqlite.errors import as_raised, breaks_connection, code_of
 from jobq_storage_sqlite.file_identity import FileIdentity
 from jobq_storage_sqlite.file_warnings import LogGrowth
+from jobq_storage_sqlite.runs import RUNS_LIMIT, Run
 from jobq_storage_sqlite.transaction import Transaction
 
 T = TypeVar("T")
@@ -67,22 +68,30 @@ class GroupCommit:
         self._growth = growth
         self._clock = clock
         self._busy_timeout = busy_timeout
+        self._runs: dict[int, Run] = {}
         self._connection: sqlite3.Connection | None = None
 
-    def commit(self, group: list[Call], *, alone: bool = False) -> Iterator[Answers]:
-        """Carry out these calls, and those that queue up until they have the lock, unless they are to be alone."""
+    def commit(self, group: list[Call], *, alone: bool = False, guarded: bool = False) -> Iterator[Answers]:
+        """Carry out these calls, and those that queue up until they have the lock, unless they are to be alone.
+
+        guarded: whether each call has a savepoint, so that one that fails undoes its own changes only.
+        """
         try:
-            connection = yield from self._begin(group, alone)
+            connection = yield from self._begin(group, alone or guarded)
             if connection is not None:
-                yield self._carry_out(connection, group if alone else self._gather(group))
+                yield self._carry_out(connection, group if alone or guarded else self._gather(group), guarded)
         except Exception as error:  # noqa: BLE001 -- the callers get it
             self._abandon(error)
             if self._connection is not None and _is_undecodable(error):
                 self._connection.text_factory = to_text
-                yield from self.commit(group, alone=alone)
+                yield from self.commit(group, alone=alone, guarded=guarded)
                 return
             if len(group) == 1:
                 yield [(group[0], None, as_raised(error, self._path))], {}
+                return
+            if not guarded and self._connection is not None:
+                # Savepoints for all would take more time than doing this group again.
+                yield from self.commit(group, guarded=True)
                 return
             # One of them failed all; each is tried again by itself, so that its failure is its own.
             for call in group:
@@ -138,12 +147,14 @@ class GroupCommit:
             group.append(call)
         return group
 
-    def _carry_out(self, connection: sqlite3.Connection, group: list[Call]) -> Answers:
-        transaction = Transaction(connection, self._clock())
+    def _carry_out(self, connection: sqlite3.Connection, group: list[Call], guarded: bool) -> Answers:
+        if len(self._runs) > RUNS_LIMIT:
+            self._runs.clear()
+        transaction = Transaction(connection, self._clock(), self._runs)
         outcomes: list[Outcome] = []
         for call in group:
             if not call.future.done():
-                outcomes.append(self._try(transaction, call, alone=len(group) == 1))
+                outcomes.append(self._try(transaction, call, guarded))
         counts = transaction.flush()
         try:
             connection.execute("COMMIT")
@@ -158,10 +169,10 @@ class GroupCommit:
         self._growth.check()
         return outcomes, counts
 
-    def _try(self, transaction: Transaction, call: Call, *, alone: bool) -> Outcome:
-        if alone:
+    def _try(self, transaction: Transaction, call: Call, guarded: bool) -> Outcome:
+        if not guarded:
             return call, call.work(transaction), None
-        connection, topics = transaction.connection, set(transaction.topics)
+        connection, topics, noted = transaction.connection, set(transaction.topics), transaction.tally.mark()
         connection.execute("SAVEPOINT operation")
         try:
             value = call.work(transaction)
@@ -172,6 +183,7 @@ class GroupCommit:
             connection.execute("ROLLBACK TO operation")
             connection.execute("RELEASE operation")
             transaction.topics = topics
+            transaction.tally.undo(noted)
             return call, None, as_raised(error, self._path)
         connection.execute("RELEASE operation")
         return call, value, None

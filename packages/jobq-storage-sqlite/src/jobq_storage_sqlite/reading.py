@@ -1,27 +1,25 @@
-"""The facet of readers: jobs, counts and workers."""
+"""The facet of readers: jobs, counts, statistics, queues and workers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from datetime import datetime
 from uuid import UUID
 
-from jobq_core.records import JobRecord, JobSummary, WorkerRecord
+from jobq_core.records import JobRecord, WorkerRecord
 from jobq_core.states import JobState
-from jobq_core.storage import JobFilter, JobStatus, Page, ReaderStorage
-from jobq_storage_sqlite.columns import from_ids, to_array
+from jobq_core.storage import JobFilter, JobStatus, Page, QueueRecord, ReaderStorage, StatisticsRecord
+from jobq_core.timestamps import SECOND, to_datetime, to_moment
+from jobq_storage_sqlite.columns import from_ids
+from jobq_storage_sqlite.finding import find
 from jobq_storage_sqlite.open_file import StorageOnFile
-from jobq_storage_sqlite.records import to_record, to_status, to_worker
-
-FEW: Final = 50_000
-"""The largest number of jobs in the states of a filter that are found by state and then sorted. If there are more,
-going down from the newest id meets enough of them soon."""
-
-_AFTER_ALL_IDS: Final = b"\xff" * 17
+from jobq_storage_sqlite.queue_options import to_queue
+from jobq_storage_sqlite.records import to_record, to_status, to_summary, to_worker
+from jobq_storage_sqlite.tally import MINUTE, to_histogram
 
 
 class Reading(StorageOnFile, ReaderStorage):
-    """Reads through the reader, one statement per call; `find` may count first."""
+    """Reads through the reader, one statement per call; `find` may read several times."""
 
     async def get(self, ids: Sequence[UUID]) -> list[JobRecord | None]:
         records = [to_record(row) for row in await self._read("get", ids=from_ids(ids))] if ids else []
@@ -38,29 +36,10 @@ class Reading(StorageOnFile, ReaderStorage):
         return to_status(rows[0]) if rows else None
 
     async def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:
-        states = to_array(sorted(filter.states)) if filter.states else None
-        if filter.run_id is not None:
-            name = "find_run_id"
-        elif states is not None and JobState.COMPLETED not in filter.states and await self._are_few(states):
-            name = "find_states"
-        else:
-            name = "find"
-        rows = await self._read(
-            name,
-            before=_AFTER_ALL_IDS if after is None else after.bytes,
-            queue=filter.queue,
-            states=states,
-            kinds=to_array(filter.kinds) if filter.kinds else None,
-            tags=to_array(filter.tags) if filter.tags else None,
-            run_id=filter.run_id,
-            limit=max(limit, 0) + 1,  # one more shows whether there is a next page
-        )
-        jobs: list[JobSummary] = [to_record(row) for row in rows[:limit]]
+        limit = max(limit, 0)
+        rows = await find(self, filter, after, limit + 1)  # one more shows whether there is a next page
+        jobs = [to_summary(row) for row in rows[:limit]]
         return Page(jobs, jobs[-1].id if jobs and len(rows) > limit else None)
-
-    async def _are_few(self, states: str) -> bool:
-        ((count,),) = await self._read("count_states", states=states, limit=FEW + 1)
-        return bool(count <= FEW)
 
     async def counts(self, queue: str | None = None) -> Mapping[str, Mapping[JobState, int]]:
         rows = await (self._read("counts") if queue is None else self._read("counts_of_queue", queue=queue))
@@ -71,5 +50,44 @@ class Reading(StorageOnFile, ReaderStorage):
             counted.setdefault(name, dict.fromkeys(JobState, 0))[JobState(state)] = count
         return counted
 
+    async def statistics(
+        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None
+    ) -> list[StatisticsRecord]:
+        now = self._moment().now
+        first = now - 60 * MINUTE if since is None else to_moment(since, now)
+        end = now if until is None else to_moment(until, now)
+        assert first is not None
+        assert end is not None
+        # A minute counts by its start: -(-x // y) rounds up.
+        rows = await self._read("statistics", queue=queue, since=-(-first // MINUTE), until=-(-end // MINUTE))
+        return [_to_statistics(*row) for row in rows]
+
+    async def queues(self) -> list[QueueRecord]:
+        return [to_queue(row) for row in await self._read("queues")]
+
     async def workers(self) -> list[WorkerRecord]:
         return [to_worker(row) for row in await self._read("workers")]
+
+
+def _to_statistics(
+    minute: int,
+    queue: str,
+    kind: str,
+    state: str,
+    jobs: int,
+    waiting_seconds: float,
+    running_seconds: float,
+    waiting: str,
+    running: str,
+) -> StatisticsRecord:
+    return StatisticsRecord(
+        minute=to_datetime(minute * 60 * SECOND),
+        queue=queue,
+        kind=kind,
+        state=JobState(state),
+        jobs=jobs,
+        waiting_seconds=waiting_seconds,
+        running_seconds=running_seconds,
+        waiting=to_histogram(waiting),
+        running=to_histogram(running),
+    )

@@ -7,11 +7,12 @@ from uuid import UUID
 
 import msgspec
 
-from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, WorkerInfo, WorkerRecord, decode_stats
+from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, JobSummary, WorkerInfo, WorkerRecord, decode_stats
 from jobq_core.states import JobState
 from jobq_core.storage import JobStatus
 from jobq_core.timestamps import SECOND, to_datetime, to_optional_datetime
 from jobq_storage_sqlite.columns import to_error, to_id, to_optional_id, to_progress, to_request, to_tags
+from jobq_storage_sqlite.runs import FOLLOWED, GATED
 
 
 def to_status(row: Any) -> JobStatus:
@@ -30,15 +31,36 @@ def to_status(row: Any) -> JobStatus:
     )
 
 
+def to_summary(row: Any) -> JobSummary:
+    """Return the summary of a row of find."""
+    *columns, percent, message, kind, text = row
+    error = None if kind is None else ErrorRecord(type=kind, message=text)
+    return JobSummary(**_fields(columns), progress=to_progress(percent, message, None), error=error)
+
+
 def to_record(row: Any) -> JobRecord:
     """Return the record of a row of get."""
+    *columns, percent, message, details, arguments, result, meta, error_lease, history = row
+    kept = [_to_attempt(*attempt) for attempt in msgspec.json.decode(history)]
+    return JobRecord(
+        **_fields(columns),
+        progress=to_progress(percent, message, details),
+        arguments_json=arguments,
+        result_json=result,
+        meta_json=meta,
+        error=next((attempt.error for attempt in kept if attempt.lease == error_lease), None),
+        attempts=tuple([attempt for attempt in kept if attempt.number > 0]),
+    )
+
+
+def _fields(columns: Any) -> dict[str, Any]:
+    """Return the fields of a JobSummary, without its progress and error, of the columns of `summary`."""
     (
         job_id,
         kind,
         queue,
         state,
-        urgency,
-        arguments,
+        priority,
         created_at,
         run_at,
         deadline,
@@ -54,41 +76,34 @@ def to_record(row: Any) -> JobRecord:
         lease,
         started_at,
         finished_at,
-        percent,
-        message,
-        details,
-        result,
-        error_lease,
-        history,
-    ) = row
-    attempts = tuple(_to_attempt(*kept) for kept in msgspec.json.decode(history))
-    return JobRecord(
-        id=to_id(job_id),
-        kind=kind,
-        queue=queue,
-        state=JobState(state),
-        priority=-urgency,
-        arguments_json=arguments,
-        created_at=to_datetime(created_at),
-        run_at=to_optional_datetime(run_at),
-        deadline=to_optional_datetime(deadline),
-        timeout=timeout,
-        attempt=attempt,
-        max_attempts=max_attempts,
-        run_id=run_id,
-        tags=to_tags(tags),
-        unique_key=unique_key,
-        reason=reason,
-        stop_request=to_request(request),
-        worker=to_optional_id(worker),
-        lease=lease,
-        started_at=to_optional_datetime(started_at),
-        finished_at=to_optional_datetime(finished_at),
-        progress=to_progress(percent, message, details),
-        result_json=result,
-        error=next((kept.error for kept in attempts if kept.lease == error_lease), None),
-        attempts=attempts,
-    )
+        since,
+        flags,
+    ) = columns
+    return {
+        "id": to_id(job_id),
+        "kind": kind,
+        "queue": queue,
+        "state": JobState(state),
+        "priority": priority,
+        "created_at": to_datetime(created_at),
+        "run_at": to_optional_datetime(run_at),
+        "deadline": to_optional_datetime(deadline),
+        "timeout": timeout,
+        "attempt": attempt,
+        "max_attempts": max_attempts,
+        "run_id": run_id,
+        "tags": to_tags(tags),
+        "unique_key": unique_key,
+        "reason": reason,
+        "stop_request": to_request(request),
+        "worker": to_optional_id(worker),
+        "lease": lease,
+        "started_at": to_optional_datetime(started_at),
+        "finished_at": to_optional_datetime(finished_at),
+        "since": to_datetime(since),
+        "gated": bool(flags & GATED),
+        "followed": bool(flags & FOLLOWED),
+    }
 
 
 def _to_attempt(

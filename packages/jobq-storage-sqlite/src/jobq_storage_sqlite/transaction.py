@@ -1,4 +1,4 @@
-"""What an operation works with: a connection inside its transaction, the time, fresh numbers, the topics to notify."""
+"""What an operation works with: a connection inside its transaction, the time, fresh numbers, and what to note."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any, TypeVar
 
 from jobq_storage_sqlite.adding_steps import Step
 from jobq_storage_sqlite.boot_clock import Moment
+from jobq_storage_sqlite.runs import Run
+from jobq_storage_sqlite.spans import Span
 from jobq_storage_sqlite.sql import sql
+from jobq_storage_sqlite.tally import Tally
 
 T = TypeVar("T")
 
@@ -16,17 +19,23 @@ T = TypeVar("T")
 class Transaction:
     """One transaction of the database, shared by the operations that are committed together.
 
-    Numbers are read from the database once and written back once, by `flush`. If an operation fails, the topics that it
-    noted are dropped with its changes; the numbers that it took stay unused. now, uptime: the two clocks' readings when
-    the transaction began, in microseconds.
+    Numbers are read from the database once and written back once, by `flush`, and so is what the operations note. If an
+    operation fails, what it noted is dropped with its changes; the numbers that it took stay unused.
+
+    now, uptime: the two clocks' readings when the transaction began, in microseconds.
+    topics: to be notified. spans: to be stored. tally: what comes to the statistics.
+    runs: what is known of the runs of jobs that were claimed here, by lease; kept from one transaction to the next.
     """
 
-    __slots__ = ("_next", "_taken", "connection", "now", "topics", "uptime")
+    __slots__ = ("_next", "_taken", "connection", "now", "runs", "spans", "tally", "topics", "uptime")
 
-    def __init__(self, connection: sqlite3.Connection, moment: Moment) -> None:
+    def __init__(self, connection: sqlite3.Connection, moment: Moment, runs: dict[int, Run]) -> None:
         self.connection = connection
         self.now, self.uptime = moment
         self.topics: set[str] = set()
+        self.spans: set[Span] = set()
+        self.tally = Tally()
+        self.runs = runs
         self._next = 0
         self._taken = False
 
@@ -73,4 +82,7 @@ class Transaction:
         """Write what was gathered; the last thing before the commit. Returns each topic's count of notifications."""
         if self._taken:
             self.run("advance_sequence", self._next - 1)
+        if self.spans:
+            self.many("insert_span", sorted(self.spans))
+        self.tally.write(self.connection, self.now)
         return {topic: self.one("notify", topic)[0] for topic in self.topics}

@@ -9,11 +9,12 @@ from uuid import UUID
 import msgspec
 
 from jobq_core.records import WorkerInfo, WorkerStats
-from jobq_core.storage import PROGRESS_TOPIC, UNKNOWN_KIND, ProgressReport, WorkerStorage, queue_topic
+from jobq_core.storage import PROGRESS_TOPIC, ProgressReport, WorkerStorage
 from jobq_core.timestamps import SECOND
-from jobq_storage_sqlite.columns import text, to_array
+from jobq_storage_sqlite.columns import from_progress, text, to_array
 from jobq_storage_sqlite.heartbeat import SqliteHeartbeat
 from jobq_storage_sqlite.open_file import StorageOnFile
+from jobq_storage_sqlite.suspending import free_suspended
 from jobq_storage_sqlite.transaction import Transaction
 
 
@@ -53,19 +54,7 @@ def register(transaction: Transaction, worker: WorkerInfo) -> None:
         transaction.now,
         transaction.uptime,
     )
-    kinds = to_array(worker.kinds)
-    for queue in dict.fromkeys(worker.queues):
-        freed = [n for (n,) in transaction.all("find_blocked", queue, UNKNOWN_KIND, kinds)]
-        free(transaction, freed)
-        if freed:
-            transaction.topics.add(queue_topic(queue))
-
-
-def free(transaction: Transaction, numbers: Sequence[int]) -> None:
-    """Make waiting or running jobs PENDING, at the end of the line, in this order."""
-    if numbers:
-        first = transaction.numbers(len(numbers))
-        transaction.many("free", list(enumerate(numbers, first)))
+    free_suspended(transaction, worker.queues, dict.fromkeys(worker.kinds))
 
 
 def deregister(transaction: Transaction, worker: UUID) -> None:
@@ -78,9 +67,7 @@ def progress(transaction: Transaction, reports: Sequence[ProgressReport]) -> lis
     stored = [
         transaction.run(
             "progress",
-            report.progress.percent,
-            text(report.progress.message),
-            None if report.progress.details is None else msgspec.json.encode(report.progress.details),
+            *from_progress(report.progress),
             report.id.bytes,
             report.lease,
         ).rowcount

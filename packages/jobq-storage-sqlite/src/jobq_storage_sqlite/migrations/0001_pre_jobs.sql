@@ -12,10 +12,12 @@ CREATE TABLE jobq_sequence (
 INSERT INTO jobq_sequence (one, value) VALUES (1, 0);
 
 -- What was added: written once, never changed.
+-- meta: headers that travel with the job, a JSON object.
 CREATE TABLE jobq_job (
     n INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
     kind TEXT NOT NULL,
+    priority INTEGER NOT NULL CHECK (priority BETWEEN -100 AND 100),
     arguments BLOB NOT NULL,
     created_at INTEGER NOT NULL,
     deadline INTEGER,
@@ -24,26 +26,36 @@ CREATE TABLE jobq_job (
     backoff BLOB,
     run_id TEXT,
     tags TEXT CHECK (json_type(tags) = 'array'),
-    fingerprint BLOB
+    fingerprint BLOB,
+    meta BLOB
 ) STRICT;
 
 CREATE INDEX jobq_job_run ON jobq_job (run_id, id) WHERE run_id IS NOT NULL;
 CREATE INDEX jobq_job_fingerprint ON jobq_job (fingerprint, id) WHERE fingerprint IS NOT NULL;
 
 -- The job's state: a narrow row, changed in place.
--- urgency: the negated priority, so that an ascending index serves the most important job first.
+-- urgency: set when the job becomes PENDING: its negated priority, so that an ascending index serves the most important
+-- job first; -101 in the returned line, which comes before all priorities.
 -- position: the place in line within a queue and an urgency.
+-- since: when a job that waits, or is PENDING, came to its state. A running job's is started_at, a finished one's
+-- finished_at.
+-- flags: the sum of 1 (gated), 2 (followed), and values that newer code may add.
+-- extra: a JSON object of what newer code may add; its 'refused' are the declarations that refused the arguments.
+-- deadline: the job's.
 -- settled: the state that the settlement under `lease` led to.
 -- started_lease: the last lease whose run was marked as started.
 -- error_lease: the lease of the attempt that holds the job's present error.
 CREATE TABLE jobq_life (
     n INTEGER PRIMARY KEY,
     queue TEXT NOT NULL,
-    urgency INTEGER NOT NULL CHECK (urgency BETWEEN -9 AND 9),
+    urgency INTEGER NOT NULL CHECK (urgency BETWEEN -101 AND 100),
     position INTEGER NOT NULL,
     state TEXT NOT NULL,
+    since INTEGER NOT NULL,
     attempt INTEGER NOT NULL DEFAULT 0 CHECK (attempt BETWEEN 0 AND 32767),
+    flags INTEGER NOT NULL DEFAULT 0,
     run_at INTEGER,
+    deadline INTEGER,
     reason TEXT,
     request TEXT CHECK (request IN ('abort', 'disable')),
     worker BLOB CHECK (length(worker) = 16),
@@ -54,6 +66,7 @@ CREATE TABLE jobq_life (
     finished_at INTEGER,
     error_lease INTEGER,
     unique_key TEXT,
+    extra TEXT CHECK (json_type(extra) = 'object'),
     percent REAL CHECK (percent BETWEEN 0 AND 100),
     message TEXT,
     details BLOB,
@@ -74,7 +87,7 @@ CREATE TABLE jobq_life (
         END
     ),
     CHECK (
-        CASE settled
+        settled IS NULL OR CASE settled
             WHEN 'completed' THEN TRUE
             WHEN 'pending' THEN TRUE
             WHEN 'scheduled' THEN TRUE
@@ -82,22 +95,52 @@ CREATE TABLE jobq_life (
             WHEN 'disabled' THEN TRUE
             WHEN 'failed' THEN TRUE
             WHEN 'aborted' THEN TRUE
-            ELSE settled IS NULL
+            ELSE FALSE
         END
     )
 ) STRICT;
 
 -- Each index holds the jobs of its states only, so that claiming passes neither finished jobs nor future ones. The state
--- is its last column, so that counting reads the index alone.
+-- is its last column, so that counting reads the index alone. No predicate has an IN of more than two values, for which
+-- SQLite would build a table at each change of a job.
 CREATE INDEX jobq_life_ready ON jobq_life (queue, urgency, position, state) WHERE state = 'pending';
 CREATE INDEX jobq_life_due ON jobq_life (run_at, n, queue, state) WHERE state IN ('scheduled', 'blocked');
-CREATE INDEX jobq_life_waiting ON jobq_life (queue, state, reason) WHERE state IN ('scheduled', 'blocked', 'disabled');
+CREATE INDEX jobq_life_waiting ON jobq_life (queue, state) WHERE state IN ('scheduled', 'blocked') OR state = 'disabled';
 CREATE INDEX jobq_life_running ON jobq_life (worker, queue, state) WHERE state = 'processing';
 CREATE INDEX jobq_life_finished ON jobq_life (queue, state, finished_at) WHERE finished_at IS NOT NULL;
-CREATE UNIQUE INDEX jobq_life_unique ON jobq_life (queue, unique_key)
-WHERE unique_key IS NOT NULL AND finished_at IS NULL;
+CREATE INDEX jobq_life_deadline ON jobq_life (deadline) WHERE deadline IS NOT NULL AND finished_at IS NULL;
 
--- The runs that did not complete.
+-- The unique keys and their jobs. A key is held while its job is unfinished or, if `until` is set, until then.
+CREATE TABLE jobq_unique_key (
+    queue TEXT NOT NULL,
+    unique_key TEXT NOT NULL,
+    n INTEGER NOT NULL,
+    until INTEGER,
+    PRIMARY KEY (queue, unique_key)
+) STRICT, WITHOUT ROWID;
+
+-- The jobs that workers could not take: BLOCKED, since they did not know the kind, or did not take the arguments.
+-- refused: the declarations that refused the arguments, the same array as in the life's `extra`. Rows of jobs that have
+-- left that state since are deleted when they are met.
+CREATE TABLE jobq_suspended (
+    queue TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    refused TEXT NOT NULL,
+    id BLOB NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (queue, kind, refused, id)
+) STRICT, WITHOUT ROWID;
+
+-- The ends of followed jobs, until they are resolved. state: NULL for a job that was deleted.
+CREATE TABLE jobq_ended (
+    n INTEGER PRIMARY KEY,
+    id BLOB NOT NULL CHECK (length(id) = 16),
+    queue TEXT NOT NULL,
+    state TEXT CHECK (state IS NULL OR state = 'completed' OR state = 'failed' OR state = 'aborted'),
+    at INTEGER NOT NULL
+) STRICT;
+
+-- The runs that did not complete. A row of number 0 is no run: it holds the error of a job that failed without one.
 CREATE TABLE jobq_attempt (
     n INTEGER NOT NULL,
     lease INTEGER NOT NULL,
@@ -110,6 +153,40 @@ CREATE TABLE jobq_attempt (
     traceback TEXT,
     PRIMARY KEY (n, lease)
 ) STRICT, WITHOUT ROWID;
+
+-- How many finished jobs there are.
+CREATE TABLE jobq_count (
+    queue TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (CASE state WHEN 'completed' THEN TRUE WHEN 'failed' THEN TRUE ELSE state = 'aborted' END),
+    jobs INTEGER NOT NULL,
+    PRIMARY KEY (queue, state)
+) STRICT, WITHOUT ROWID;
+
+-- How many runs and jobs ended in each minute, by the state that they came to.
+-- minute: since 1970. waiting_seconds, running_seconds: sums. waiting, running: histograms, as JSON objects.
+CREATE TABLE jobq_tally (
+    minute INTEGER NOT NULL,
+    queue TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    jobs INTEGER NOT NULL,
+    waiting_seconds REAL NOT NULL,
+    running_seconds REAL NOT NULL,
+    waiting TEXT NOT NULL CHECK (json_type(waiting) = 'object'),
+    running TEXT NOT NULL CHECK (json_type(running) = 'object'),
+    PRIMARY KEY (minute, queue, kind, state)
+) STRICT, WITHOUT ROWID;
+
+-- Where jobs of a queue, a kind or a tag, or failed and aborted ones, are among the ids: the spans, of 4,096 ms each by
+-- the time in the id. Few rows, whatever the number of jobs. Rows of jobs that are gone may stay for a while.
+CREATE TABLE jobq_span (
+    what TEXT NOT NULL,
+    name TEXT NOT NULL,
+    span INTEGER NOT NULL,
+    PRIMARY KEY (what, name, span)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX jobq_span_age ON jobq_span (span);
 
 -- The registered workers.
 -- number: in order of registration. queues, kinds: arrays of text as JSON. stats: JSON. lost_after: microseconds.
@@ -139,9 +216,13 @@ CREATE TABLE jobq_leader (
     term INTEGER NOT NULL
 ) STRICT;
 
--- How long finished jobs of a queue are kept, in microseconds; NULL: without limit.
-CREATE TABLE jobq_retention (
+-- What was set of queues.
+-- completed, failed, aborted: how long finished jobs are kept, in microseconds; NULL: without limit.
+-- owner: who set that; NULL: nobody, and the usual retention holds.
+CREATE TABLE jobq_queue (
     queue TEXT PRIMARY KEY,
+    paused_at INTEGER,
+    owner TEXT CHECK (owner IN ('operator', 'worker')),
     completed INTEGER,
     failed INTEGER,
     aborted INTEGER

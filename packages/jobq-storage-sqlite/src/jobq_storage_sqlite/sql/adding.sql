@@ -14,18 +14,19 @@ WITH RECURSIVE {wanted}
 SELECT job.id FROM wanted CROSS JOIN jobq_job AS job ON job.id = wanted.id
 
 -- name: find_key_holders
--- The unfinished jobs that hold the unique keys in :keys, an array of [queue, key] as JSON; by their index in it.
+-- The jobs that hold the unique keys in :keys, an array of [queue, key] as JSON; by their index in it.
 SELECT wanted.key, job.id
 FROM json_each(:keys) AS wanted
-CROSS JOIN jobq_life AS life
-    ON life.queue = json_extract(wanted.value, '$[0]') AND life.unique_key = json_extract(wanted.value, '$[1]')
-CROSS JOIN jobq_job AS job ON job.n = life.n
-WHERE life.unique_key IS NOT NULL AND life.finished_at IS NULL
+CROSS JOIN jobq_unique_key AS held
+    ON held.queue = json_extract(wanted.value, '$[0]') AND held.unique_key = json_extract(wanted.value, '$[1]')
+CROSS JOIN jobq_job AS job ON job.n = held.n
+WHERE held.until IS NULL OR held.until > :now
 
 -- name: insert_job
 INSERT INTO jobq_job
-    (n, id, kind, arguments, created_at, deadline, timeout, max_attempts, backoff, run_id, tags, fingerprint)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    (n, id, kind, priority, arguments, created_at, deadline, timeout, max_attempts, backoff, run_id, tags, fingerprint,
+    meta)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO NOTHING
 
 -- name: find_inserted
@@ -33,5 +34,16 @@ ON CONFLICT (id) DO NOTHING
 SELECT n FROM jobq_job WHERE n >= ?
 
 -- name: insert_life
-INSERT INTO jobq_life (n, queue, urgency, position, state, run_at, reason, unique_key)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO jobq_life (n, queue, urgency, position, state, since, flags, run_at, deadline, reason, unique_key)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: hold_key
+-- Take a unique key that nobody holds, or whose time is over.
+INSERT OR REPLACE INTO jobq_unique_key (queue, unique_key, n) VALUES (?, ?, ?)
+
+-- name: free_key
+-- Give up the key that a job held while it was unfinished.
+DELETE FROM jobq_unique_key WHERE queue = ? AND unique_key = ? AND n = ? AND until IS NULL
+
+-- name: insert_span
+INSERT OR IGNORE INTO jobq_span (what, name, span) VALUES (?, ?, ?)

@@ -1,12 +1,13 @@
--- Aborting, retrying, disabling, enabling and deleting jobs.
+-- Aborting, retrying, disabling, enabling and deleting jobs, and the options of queues.
 
 -- name: find_job
-SELECT life.n, life.queue, life.state, life.request, life.run_at, life.unique_key
+SELECT job.id, life.n, life.queue, job.kind, life.state, life.flags, life.request, life.run_at, life.unique_key
 FROM jobq_job AS job JOIN jobq_life AS life ON life.n = job.n
 WHERE job.id = ?
 
 -- name: is_key_held
-SELECT 1 FROM jobq_life WHERE queue = ? AND unique_key = ? AND unique_key IS NOT NULL AND finished_at IS NULL
+-- Parameters: the queue, the key, now.
+SELECT 1 FROM jobq_unique_key WHERE queue = ? AND unique_key = ? AND (until IS NULL OR until > ?)
 
 -- name: request
 -- Ask the worker of a running job to stop it (or, with NULL, to let it run on).
@@ -16,18 +17,19 @@ UPDATE jobq_life SET request = ? WHERE n = ? AND state = 'processing'
 UPDATE jobq_life SET state = 'aborted', finished_at = ?, reason = 'aborted' WHERE n = ?
 
 -- name: disable
-UPDATE jobq_life SET state = 'disabled', reason = 'disabled' WHERE n = ?
+UPDATE jobq_life SET state = 'disabled', reason = 'disabled', since = ? WHERE n = ?
 
--- name: enable
-UPDATE jobq_life SET state = 'pending', position = ?, reason = NULL, error_lease = NULL WHERE n = ?
+-- name: forget_error
+UPDATE jobq_life SET error_lease = NULL WHERE n = ?
 
 -- name: enable_later
-UPDATE jobq_life SET state = 'scheduled', reason = 'delayed', error_lease = NULL WHERE n = ?
+UPDATE jobq_life SET state = 'scheduled', reason = 'delayed', error_lease = NULL, since = ? WHERE n = ?
 
--- name: retry
+-- name: forget_runs
+-- Let a finished job begin again.
 UPDATE jobq_life
-SET state = 'pending', position = ?, attempt = 0, finished_at = NULL, error_lease = NULL, reason = NULL, percent = NULL,
-    message = NULL, details = NULL
+SET attempt = 0, finished_at = NULL, state = 'disabled', error_lease = NULL, percent = NULL, message = NULL,
+    details = NULL
 WHERE n = ?
 
 -- name: find_jobs_of_run
@@ -39,23 +41,55 @@ ORDER BY job.id
 LIMIT :limit
 
 -- name: find_queue
--- Some jobs of a queue, up to the number :last, and whether each is running. One part per index, so that jobs of other
--- queues are not read, except those that run.
-SELECT n, 0 FROM jobq_life WHERE state = 'pending' AND queue = :queue AND n <= :last
+-- Some jobs of a queue, up to the number :last. One part per index, so that jobs of other queues are not read, except
+-- those that run.
+SELECT n FROM jobq_life WHERE state = 'pending' AND queue = :queue AND n <= :last
 UNION ALL
-SELECT n, 0 FROM jobq_life WHERE state IN ('scheduled', 'blocked', 'disabled') AND queue = :queue AND n <= :last
+SELECT n FROM jobq_life WHERE (state IN ('scheduled', 'blocked') OR state = 'disabled') AND queue = :queue AND n <= :last
 UNION ALL
-SELECT n, 1 FROM jobq_life WHERE state = 'processing' AND queue = :queue AND n <= :last
+SELECT n FROM jobq_life WHERE state = 'processing' AND queue = :queue AND n <= :last
 UNION ALL
-SELECT n, 0 FROM jobq_life WHERE finished_at IS NOT NULL AND queue = :queue AND n <= :last
+SELECT n FROM jobq_life WHERE finished_at IS NOT NULL AND queue = :queue AND n <= :last
 LIMIT :limit
 
--- name: delete_attempts
+-- name: numbered
 -- :numbers, here and below: an array of job numbers as JSON.
-DELETE FROM jobq_attempt WHERE n IN (SELECT value FROM json_each(:numbers))
+(SELECT value FROM json_each(:numbers))
+
+-- name: count_removed
+-- By queue and state, the jobs that are to be deleted.
+SELECT queue, state, count(*) FROM jobq_life WHERE n IN {numbered} GROUP BY queue, state
+
+-- name: end_removed
+-- Keep the ends of followed jobs that are deleted unfinished.
+INSERT INTO jobq_ended (id, queue, state, at)
+SELECT job.id, life.queue, NULL, :now
+FROM jobq_life AS life CROSS JOIN jobq_job AS job ON job.n = life.n
+WHERE life.n IN {numbered} AND life.finished_at IS NULL AND life.flags & 2
+
+-- name: free_removed_keys
+DELETE FROM jobq_unique_key
+WHERE n IN {numbered} AND until IS NULL
+    AND (queue, unique_key) IN (SELECT queue, unique_key FROM jobq_life WHERE n IN {numbered})
+
+-- name: delete_attempts
+DELETE FROM jobq_attempt WHERE n IN {numbered}
 
 -- name: delete_lives
-DELETE FROM jobq_life WHERE n IN (SELECT value FROM json_each(:numbers))
+DELETE FROM jobq_life WHERE n IN {numbered}
 
 -- name: delete_jobs
-DELETE FROM jobq_job WHERE n IN (SELECT value FROM json_each(:numbers))
+DELETE FROM jobq_job WHERE n IN {numbered}
+
+-- name: pause
+-- Parameters: the queue, when it was paused.
+INSERT INTO jobq_queue (queue, paused_at) VALUES (?, ?)
+ON CONFLICT (queue) DO UPDATE SET paused_at = excluded.paused_at
+WHERE (paused_at IS NULL) <> (excluded.paused_at IS NULL)
+
+-- name: set_retention
+INSERT INTO jobq_queue (queue, owner, completed, failed, aborted)
+VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (queue) DO UPDATE
+SET owner = excluded.owner, completed = excluded.completed, failed = excluded.failed, aborted = excluded.aborted
+WHERE owner IS NOT 'operator' OR excluded.owner = 'operator'

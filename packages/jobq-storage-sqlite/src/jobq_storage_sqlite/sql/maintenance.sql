@@ -1,24 +1,38 @@
 -- The maintenance that one worker does for all: promote, rescue, prune.
 
 -- name: find_due
-SELECT n, queue FROM jobq_life WHERE state IN ('scheduled', 'blocked') AND run_at <= ? ORDER BY run_at, n LIMIT ?
+SELECT n, queue, flags FROM jobq_life WHERE state IN ('scheduled', 'blocked') AND run_at <= ? ORDER BY run_at, n LIMIT ?
 
 -- name: find_next_due
 SELECT min(run_at) FROM jobq_life WHERE state IN ('scheduled', 'blocked')
 
 -- name: find_lost_workers
-SELECT id, name, beat_at, beat_uptime FROM jobq_worker WHERE abs(? - beat_uptime) >= lost_after ORDER BY number
+-- Parameters: the uptime. The registered workers whose heartbeat expired, and those of PROCESSING jobs that are not
+-- registered.
+SELECT id FROM jobq_worker WHERE abs(? - beat_uptime) >= lost_after
+UNION
+SELECT worker FROM jobq_life AS life
+WHERE state = 'processing' AND NOT EXISTS (SELECT 1 FROM jobq_worker WHERE jobq_worker.id = life.worker)
 
--- name: delete_lost_workers
-DELETE FROM jobq_worker WHERE abs(? - beat_uptime) >= lost_after
+-- name: find_next_live_loss
+-- Parameter: the uptime. In how many microseconds the next worker that lives could expire.
+SELECT min(remains) FROM (SELECT lost_after - abs(? - beat_uptime) AS remains FROM jobq_worker) WHERE remains > 0
+
+-- name: delete_lost_worker
+-- Parameters: the worker, the uptime.
+DELETE FROM jobq_worker WHERE id = ? AND abs(? - beat_uptime) >= lost_after RETURNING name, beat_at, beat_uptime
+
+-- name: is_registered
+SELECT 1 FROM jobq_worker WHERE id = ?
 
 -- name: find_orphans
--- The jobs that no registered worker holds. The last column: whether the run counts as started. A first attempt of
--- several is not marked when it starts, and counts as started.
-SELECT life.n, life.queue, life.lease, life.worker, life.started_at, life.attempt, life.request, job.id, job.kind,
-    job.max_attempts, life.started_lease IS life.lease OR (life.attempt = 1 AND job.max_attempts > 1)
+-- The jobs that a worker holds. The last column: whether the run counts as started. A first attempt of several is not
+-- marked when it starts, and counts as started.
+SELECT job.id, life.n, life.queue, job.kind, life.lease, life.worker, max(life.started_at - life.since, 0), life.started_at,
+    life.attempt, life.request, life.flags, life.unique_key, job.max_attempts,
+    life.started_lease IS life.lease OR (life.attempt = 1 AND job.max_attempts > 1)
 FROM jobq_life AS life CROSS JOIN jobq_job AS job ON job.n = life.n
-WHERE life.state = 'processing' AND NOT EXISTS (SELECT 1 FROM jobq_worker AS worker WHERE worker.id = life.worker)
+WHERE life.state = 'processing' AND life.worker = ?
 ORDER BY life.lease
 
 -- name: end_rescued
@@ -26,17 +40,54 @@ ORDER BY life.lease
 UPDATE jobq_life SET state = ?, reason = ?, finished_at = ?, error_lease = ?, request = NULL WHERE n = ?
 
 -- name: disable_rescued
-UPDATE jobq_life SET state = 'disabled', reason = 'disabled', request = NULL WHERE n = ?
+UPDATE jobq_life SET state = 'disabled', reason = 'disabled', since = ?, error_lease = ?, request = NULL WHERE n = ?
 
 -- name: give_back
 -- Do not count an attempt whose run never started.
 UPDATE jobq_life SET attempt = attempt - 1 WHERE n = ?
 
--- name: set_retention
-INSERT INTO jobq_retention (queue, completed, failed, aborted)
-VALUES (?, ?, ?, ?)
-ON CONFLICT (queue) DO UPDATE
-SET completed = excluded.completed, failed = excluded.failed, aborted = excluded.aborted
+-- name: find_expired
+-- Jobs whose deadline passed before they started. Parameters: now, the limit.
+SELECT job.id, life.n, life.queue, job.kind, life.flags, life.unique_key
+FROM jobq_life AS life CROSS JOIN jobq_job AS job ON job.n = life.n
+WHERE life.deadline IS NOT NULL AND life.finished_at IS NULL AND life.deadline <= ?
+    AND (life.state IN ('scheduled', 'blocked') OR life.state = 'pending')
+ORDER BY life.deadline
+LIMIT ?
+
+-- name: find_next_deadline
+SELECT deadline FROM jobq_life
+WHERE deadline IS NOT NULL AND finished_at IS NULL AND (state IN ('scheduled', 'blocked') OR state = 'pending')
+ORDER BY deadline
+LIMIT 1
+
+-- name: expire
+-- Parameters: now, the lease of the job's error, the job's number.
+UPDATE jobq_life SET state = 'failed', finished_at = ?, error_lease = ?, reason = NULL WHERE n = ?
+
+-- name: find_gated
+-- Parameter: the id.
+SELECT life.n, life.queue, life.flags
+FROM jobq_job AS job JOIN jobq_life AS life ON life.n = job.n
+WHERE job.id = ? AND life.state = 'blocked' AND life.reason = 'gated'
+
+-- name: find_ended
+SELECT n, id, queue, state, at FROM jobq_ended ORDER BY n LIMIT ?
+
+-- name: delete_ended
+-- Parameter: the last number.
+DELETE FROM jobq_ended WHERE n <= ?
+
+-- name: delete_tally
+-- Parameter: the first minute that is kept.
+DELETE FROM jobq_tally WHERE minute < ?
+
+-- name: oldest_job
+SELECT min(id) FROM jobq_job
+
+-- name: delete_spans
+-- Parameters: the first span that is kept, the limit.
+DELETE FROM jobq_span WHERE (what, name, span) IN (SELECT what, name, span FROM jobq_span WHERE span < ? LIMIT ?)
 
 -- name: find_prunable
 -- The queues and states that have finished jobs to remove, and the time before which they ended. :completed, :failed and
@@ -50,14 +101,14 @@ WITH RECURSIVE found (queue) AS (
     WHERE found.queue IS NOT NULL
 ), limits (queue, state, ended) AS (
     SELECT found.queue, ending.column1, :now - CASE
-        WHEN retention.queue IS NULL THEN ending.column2
+        WHEN retention.owner IS NULL THEN ending.column2
         WHEN ending.column1 = 'completed' THEN retention.completed
         WHEN ending.column1 = 'failed' THEN retention.failed
         ELSE retention.aborted
     END
     FROM found
     CROSS JOIN (VALUES ('completed', :completed), ('failed', :failed), ('aborted', :aborted)) AS ending
-    LEFT JOIN jobq_retention AS retention ON retention.queue = found.queue
+    LEFT JOIN jobq_queue AS retention ON retention.queue = found.queue
     WHERE found.queue IS NOT NULL
 )
 SELECT queue, state, ended
@@ -68,6 +119,6 @@ WHERE ended IS NOT NULL AND EXISTS (
         AND life.finished_at <= limits.ended
 )
 
--- name: find_expired
+-- name: find_finished
 -- A queue's jobs in a state that finished at or before a time, oldest first.
 SELECT n FROM jobq_life WHERE queue = ? AND state = ? AND finished_at <= ? ORDER BY finished_at LIMIT ?

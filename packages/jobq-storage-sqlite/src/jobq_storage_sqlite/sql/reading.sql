@@ -1,11 +1,17 @@
 -- Reading jobs and counting them. Each statement is a read of its own.
 
+-- name: summary
+-- The columns of a JobSummary but its error.
+job.id, job.kind, life.queue, life.state, job.priority, job.created_at, life.run_at, job.deadline, job.timeout,
+    life.attempt, job.max_attempts, job.run_id, job.tags, life.unique_key, life.reason, life.request, life.worker,
+    life.lease, life.started_at, life.finished_at,
+    CASE WHEN life.finished_at IS NOT NULL THEN life.finished_at WHEN life.state = 'processing' THEN life.started_at
+        ELSE life.since END,
+    life.flags, life.percent, life.message
+
 -- name: record
 -- The columns of a JobRecord.
-job.id, job.kind, life.queue, life.state, life.urgency, job.arguments, job.created_at, life.run_at, job.deadline,
-    job.timeout, life.attempt, job.max_attempts, job.run_id, job.tags, life.unique_key, life.reason, life.request,
-    life.worker, life.lease, life.started_at, life.finished_at, life.percent, life.message, life.details, life.result,
-    life.error_lease, (
+{summary}, life.details, job.arguments, life.result, job.meta, life.error_lease, (
         SELECT json_group_array(
             json_array(number, lease, hex(worker), started_at, finished_at, type, message, traceback)
         )
@@ -50,7 +56,7 @@ WHERE life.lease = json_extract(:leases, '$[' || wanted.i || ']') AND life.worke
 
 -- name: filters
 -- What a JobFilter asks for; NULL asks for everything.
-job.id < :before
+job.id >= :first AND job.id < :before
     AND (:queue IS NULL OR life.queue = :queue)
     AND (:states IS NULL OR life.state IN (SELECT value FROM json_each(:states)))
     AND (:kinds IS NULL OR job.kind IN (SELECT value FROM json_each(:kinds)))
@@ -59,26 +65,59 @@ job.id < :before
         WHERE asked.value NOT IN (SELECT value FROM json_each(coalesce(job.tags, '[]')))
     ))
 
+-- name: found
+-- The columns of a JobSummary with its error.
+{summary}, attempt.type, attempt.message
+
+-- name: joined
+-- The tables of `found`.
+jobq_job AS job
+CROSS JOIN jobq_life AS life ON life.n = job.n
+LEFT JOIN jobq_attempt AS attempt ON attempt.n = life.n AND attempt.lease = life.error_lease
+
 -- name: find
 -- From the newest id down until enough jobs match.
-SELECT {record}
-FROM jobq_job AS job CROSS JOIN jobq_life AS life ON life.n = job.n
+SELECT {found}
+FROM {joined}
 WHERE {filters}
 ORDER BY job.id DESC
 LIMIT :limit
 
 -- name: find_run_id
 -- As find, within one run.
-SELECT {record}
-FROM jobq_job AS job CROSS JOIN jobq_life AS life ON life.n = job.n
+SELECT {found}
+FROM {joined}
 WHERE job.run_id = :run_id AND {filters}
 ORDER BY job.id DESC
+LIMIT :limit
+
+-- name: find_spans
+-- The newest spans before :end that have jobs of all that is asked for, one of which is named: the others are NULL
+-- or arrays as JSON.
+SELECT span FROM jobq_span AS driver
+WHERE driver.what = :what AND driver.name = :of AND driver.span < :end
+    AND (:queue IS NULL OR EXISTS (
+        SELECT 1 FROM jobq_span AS other WHERE other.what = 'queue' AND other.name = :queue AND other.span = driver.span
+    ))
+    AND (:kinds IS NULL OR EXISTS (
+        SELECT 1 FROM json_each(:kinds) AS kind
+        CROSS JOIN jobq_span AS other
+            ON other.what = 'kind' AND other.name = kind.value AND other.span = driver.span
+    ))
+    AND (:tags IS NULL OR NOT EXISTS (
+        SELECT 1 FROM json_each(:tags) AS tag
+        WHERE NOT EXISTS (
+            SELECT 1 FROM jobq_span AS other
+            WHERE other.what = 'tag' AND other.name = tag.value AND other.span = driver.span
+        )
+    ))
+ORDER BY span DESC
 LIMIT :limit
 
 -- name: in_states
 -- The jobs in :states, which do not include 'completed', by the indexes of the states.
 SELECT n FROM jobq_life
-WHERE state IN ('scheduled', 'blocked', 'disabled') AND state IN (SELECT value FROM json_each(:states))
+WHERE (state IN ('scheduled', 'blocked') OR state = 'disabled') AND state IN (SELECT value FROM json_each(:states))
 UNION ALL
 SELECT n FROM jobq_life WHERE state = 'pending' AND 'pending' IN (SELECT value FROM json_each(:states))
 UNION ALL
@@ -89,7 +128,7 @@ WHERE finished_at IS NOT NULL AND state <> 'completed' AND state IN (SELECT valu
 
 -- name: find_states
 -- As find, for states that few jobs are in, so that failures are found quickly among millions of completed jobs.
-WITH found (n) AS MATERIALIZED (
+WITH candidate (n) AS MATERIALIZED (
     SELECT job.n
     FROM ({in_states}) AS candidate
     CROSS JOIN jobq_life AS life ON life.n = candidate.n
@@ -98,8 +137,11 @@ WITH found (n) AS MATERIALIZED (
     ORDER BY job.id DESC
     LIMIT :limit
 )
-SELECT {record}
-FROM found CROSS JOIN jobq_job AS job ON job.n = found.n CROSS JOIN jobq_life AS life ON life.n = job.n
+SELECT {found}
+FROM candidate
+CROSS JOIN jobq_job AS job ON job.n = candidate.n
+CROSS JOIN jobq_life AS life ON life.n = job.n
+LEFT JOIN jobq_attempt AS attempt ON attempt.n = life.n AND attempt.lease = life.error_lease
 ORDER BY job.id DESC
 
 -- name: count_states
@@ -107,23 +149,35 @@ ORDER BY job.id DESC
 SELECT count(*) FROM (SELECT n FROM ({in_states}) LIMIT :limit)
 
 -- name: counts
--- One part per index of states; none of them reads the table.
+-- One part per index of states; none of them reads the table. Finished jobs were counted when they ended.
 SELECT queue, 'pending', count(*) FROM jobq_life WHERE state = 'pending' GROUP BY queue
 UNION ALL
 SELECT queue, state, count(*) FROM jobq_life
-WHERE state IN ('scheduled', 'blocked', 'disabled') GROUP BY queue, state
+WHERE (state IN ('scheduled', 'blocked') OR state = 'disabled') GROUP BY queue, state
 UNION ALL
 SELECT queue, 'processing', count(*) FROM jobq_life WHERE state = 'processing' GROUP BY queue
 UNION ALL
-SELECT queue, state, count(*) FROM jobq_life WHERE finished_at IS NOT NULL GROUP BY queue, state
+SELECT queue, state, jobs FROM jobq_count WHERE jobs > 0
 
 -- name: counts_of_queue
 -- As counts, of one queue.
 SELECT queue, 'pending', count(*) FROM jobq_life WHERE state = 'pending' AND queue = :queue GROUP BY queue
 UNION ALL
 SELECT queue, state, count(*) FROM jobq_life
-WHERE state IN ('scheduled', 'blocked', 'disabled') AND queue = :queue GROUP BY queue, state
+WHERE (state IN ('scheduled', 'blocked') OR state = 'disabled') AND queue = :queue GROUP BY queue, state
 UNION ALL
 SELECT queue, 'processing', count(*) FROM jobq_life WHERE state = 'processing' AND queue = :queue GROUP BY queue
 UNION ALL
-SELECT queue, state, count(*) FROM jobq_life WHERE finished_at IS NOT NULL AND queue = :queue GROUP BY queue, state
+SELECT queue, state, jobs FROM jobq_count WHERE queue = :queue AND jobs > 0
+
+-- name: queues
+SELECT queue, paused_at, owner, completed, failed, aborted FROM jobq_queue
+WHERE paused_at IS NOT NULL OR owner IS NOT NULL
+ORDER BY queue
+
+-- name: statistics
+-- The minutes from :since on and before :until, of one queue or, with NULL, of all.
+SELECT minute, queue, kind, state, jobs, waiting_seconds, running_seconds, waiting, running
+FROM jobq_tally
+WHERE minute >= :since AND minute < :until AND (:queue IS NULL OR queue = :queue)
+ORDER BY minute, queue, kind, state

@@ -6,6 +6,15 @@ SELECT value FROM jobq_sequence WHERE one = 1
 -- name: advance_sequence
 UPDATE jobq_sequence SET value = ? WHERE one = 1
 
+-- name: savepoint
+SAVEPOINT some
+
+-- name: rollback_to_savepoint
+ROLLBACK TO some
+
+-- name: release_savepoint
+RELEASE some
+
 -- name: notify
 -- Count a notification of a topic and return how many there are now.
 INSERT INTO jobq_topic (topic, notifications) VALUES (?, 1)
@@ -15,3 +24,19 @@ RETURNING notifications
 -- name: count_notifications
 -- :topics: an array of text as JSON.
 SELECT topic, notifications FROM jobq_topic WHERE topic IN (SELECT value FROM json_each(:topics))
+
+-- name: count
+-- Change the number of finished jobs of a queue and a state.
+INSERT INTO jobq_count (queue, state, jobs) VALUES (?, ?, ?)
+ON CONFLICT (queue, state) DO UPDATE SET jobs = jobs + excluded.jobs
+
+-- name: read_tally
+SELECT waiting, running FROM jobq_tally WHERE minute = ? AND queue = ? AND kind = ? AND state = ?
+
+-- name: tally
+-- Add to the sums of a minute, and replace its histograms.
+INSERT INTO jobq_tally (minute, queue, kind, state, jobs, waiting_seconds, running_seconds, waiting, running)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (minute, queue, kind, state) DO UPDATE
+SET jobs = jobs + excluded.jobs, waiting_seconds = waiting_seconds + excluded.waiting_seconds,
+    running_seconds = running_seconds + excluded.running_seconds, waiting = excluded.waiting, running = excluded.running

@@ -20,17 +20,6 @@ SELECT id, name, host, pid, queues, kinds, concurrency, lost_after, stats, start
 FROM jobq_worker
 ORDER BY number
 
--- name: find_blocked
--- A queue's jobs that are blocked for a reason, of the kinds in an array as JSON.
-SELECT life.n
-FROM jobq_life AS life CROSS JOIN jobq_job AS job ON job.n = life.n
-WHERE life.state IN ('scheduled', 'blocked', 'disabled') AND life.state = 'blocked' AND life.queue = ? AND life.reason = ? AND job.kind IN (SELECT value FROM json_each(?))
-ORDER BY life.n
-
--- name: free
--- Put a job at a position of the line.
-UPDATE jobq_life SET state = 'pending', position = ?, reason = NULL, request = NULL WHERE n = ?
-
 -- name: progress
 UPDATE jobq_life
 SET percent = ?, message = ?, details = ?

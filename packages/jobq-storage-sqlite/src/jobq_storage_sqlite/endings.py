@@ -1,0 +1,79 @@
+"""What every end of a job brings with it, however it comes, and what a job becomes instead of PENDING."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from jobq_core.states import JobState
+from jobq_core.storage import FINISHED_TOPIC, WAITING_TOPIC, queue_topic
+from jobq_storage_sqlite.columns import to_id
+from jobq_storage_sqlite.runs import FOLLOWED, GATED
+from jobq_storage_sqlite.spans import span_of
+from jobq_storage_sqlite.tally import Ended
+from jobq_storage_sqlite.transaction import Transaction
+
+
+class EndingJob(Protocol):
+    """A job that ends, as several statements read it."""
+
+    @property
+    def id(self) -> bytes: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def queue(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def flags(self) -> int: ...
+    @property
+    def unique_key(self) -> str | None: ...
+
+
+def end(transaction: Transaction, job: EndingJob, state: JobState, times: tuple[int, int] | None = None) -> None:
+    """Count an end, keep it if it is followed, and free the unique key.
+
+    times: how many microseconds the job waited and ran; None if it ended where it waited.
+    """
+    waited, ran = ([], []) if times is None else ([times[0]], [times[1]])
+    transaction.tally.ended.append(Ended(job.queue, job.kind, state.value, 1, waited, ran))
+    if state is not JobState.COMPLETED:
+        transaction.spans.add(("state", state.value, span_of(to_id(job.id))))
+    end_followed(transaction, job.id, job.n, job.queue, state, job.flags, job.unique_key)
+    transaction.topics.add(FINISHED_TOPIC)
+
+
+def end_followed(
+    transaction: Transaction, job_id: bytes, n: int, queue: str, state: JobState, flags: int, unique_key: str | None
+) -> None:
+    """Keep an end if it is followed, and free the unique key."""
+    if flags & FOLLOWED:
+        transaction.run("insert_ended", job_id, queue, state.value, transaction.now)
+    if unique_key is not None:
+        transaction.run("free_key", queue, unique_key, n)
+
+
+def put_in_line(transaction: Transaction, jobs: Sequence[tuple[int, str, int]], *, returned: bool = False) -> None:
+    """Make jobs PENDING in this order, at the end of the line of their priority or of the returned line.
+
+    jobs: their numbers, queues and flags. Gated ones become BLOCKED.
+    """
+    if not jobs:
+        return
+    now, position = transaction.now, transaction.numbers(len(jobs))
+    freed: list[tuple[int, int, int]] = []
+    for number, (n, queue, flags) in enumerate(jobs, position):
+        if flags & GATED:
+            transaction.run("hold_gated", now, n)
+        else:
+            freed.append((number, now, n))
+            transaction.topics.add(queue_topic(queue))
+    transaction.many("free_returned" if returned else "free", freed)
+
+
+def topic_of(state: JobState, queue: str) -> str:
+    """Return the topic to notify when a job comes to this state."""
+    if state is JobState.PENDING:
+        return queue_topic(queue)
+    return WAITING_TOPIC if state in (JobState.SCHEDULED, JobState.BLOCKED) else FINISHED_TOPIC

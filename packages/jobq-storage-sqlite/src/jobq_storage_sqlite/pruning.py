@@ -1,0 +1,48 @@
+"""Pruning: finished jobs whose retention is over, and what belongs to jobs that are gone."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from jobq_core.storage import Retention
+from jobq_storage_sqlite.columns import to_id
+from jobq_storage_sqlite.open_file import StorageOnFile
+from jobq_storage_sqlite.queue_options import spans_of
+from jobq_storage_sqlite.removing import remove
+from jobq_storage_sqlite.slices import in_slices
+from jobq_storage_sqlite.spans import span_of
+from jobq_storage_sqlite.tally import MINUTE
+from jobq_storage_sqlite.transaction import Transaction
+
+KEPT_MINUTES: Final = 30 * 24 * 60
+"""For how many minutes statistics are kept."""
+
+
+async def prune(storage: StorageOnFile, limit: int) -> int:
+    """Delete finished jobs, in slices; return their number."""
+    now = storage._moment().now
+    completed, failed, aborted = spans_of(Retention())
+    # Looked for by the reader, which keeps nobody from writing.
+    prunable = await storage._read("find_prunable", now=now, completed=completed, failed=failed, aborted=aborted)
+    pruned = 0
+    for queue, state, ended in prunable:
+        some = partial(prune_some, queue=queue, state=state, ended=ended)
+        pruned += await in_slices(storage._write, some, limit - pruned)
+    await storage._write(prune_statistics)
+    return pruned
+
+
+def prune_some(transaction: Transaction, queue: str, state: str, ended: int, size: int) -> int:
+    """Delete up to `size` finished jobs of a queue and a state that ended until then; return their number."""
+    numbers = [n for (n,) in transaction.all("find_finished", queue, state, ended, size)]
+    remove(transaction, numbers)
+    return len(numbers)
+
+
+def prune_statistics(transaction: Transaction) -> None:
+    """Delete old statistics, and some spans without jobs."""
+    transaction.run("delete_tally", transaction.now // MINUTE - KEPT_MINUTES)
+    (oldest,) = transaction.one("oldest_job")
+    if oldest is not None:
+        transaction.run("delete_spans", span_of(to_id(oldest)), 1000)

@@ -1,0 +1,26 @@
+"""Spans: where jobs of a queue, a kind or a tag are among the ids, so that `find` passes over the others.
+
+A span is 4,096 ms of the time in a UUIDv7. An id that is none has a span too; the spans are in the order of the ids.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+from uuid import UUID
+
+_SHIFT: Final = 92
+_END: Final = 1 << (128 - _SHIFT)
+"""The bits of an id below its span: 80 below its milliseconds, and twelve of those."""
+
+Span: TypeAlias = tuple[str, str, int]
+"""A row of jobq_span: 'queue', 'kind', 'tag' or 'state', its name, and a span that has jobs of it."""
+
+
+def span_of(job_id: UUID) -> int:
+    """Return the span that an id is in."""
+    return job_id.int >> _SHIFT
+
+
+def start_of(span: int) -> bytes:
+    """Return the least id of a span."""
+    return (span << _SHIFT).to_bytes(17)[1:] if span < _END else b"\xff" * 17

@@ -1,0 +1,108 @@
+"""The statistics and the counts of finished jobs: gathered in a transaction, and written once before its commit."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from jobq_core.storage import bucket_of
+from jobq_core.timestamps import SECOND
+from jobq_storage_sqlite.sql import sql
+
+MINUTE: Final = 60 * SECOND
+
+_histogram: Final = msgspec.json.Decoder(dict[int, int])
+
+
+class Ended(NamedTuple):
+    """Some jobs of a queue and a kind that ended in a state; the microseconds that each waited and ran, if it ran."""
+
+    queue: str
+    kind: str
+    state: str
+    jobs: int
+    waited: list[int]
+    ran: list[int]
+
+
+class Tally:
+    """What a transaction is to add to the counts of finished jobs and to the statistics.
+
+    ended: the jobs that ended. left: how many finished jobs were removed or put back, by queue and state.
+    """
+
+    __slots__ = ("ended", "left")
+
+    def __init__(self) -> None:
+        self.ended: list[Ended] = []
+        self.left: list[tuple[str, str, int]] = []
+
+    def mark(self) -> tuple[int, int]:
+        """Return what `undo` needs to forget all that is noted from now on."""
+        return len(self.ended), len(self.left)
+
+    def undo(self, mark: tuple[int, int]) -> None:
+        """Forget what was noted since the mark."""
+        del self.ended[mark[0] :]
+        del self.left[mark[1] :]
+
+    def write(self, connection: sqlite3.Connection, now: int) -> None:
+        """Write what was noted."""
+        if not self.ended and not self.left:
+            return
+        changes: Counter[tuple[str, str]] = Counter()
+        for queue, state, jobs in self.left:
+            changes[queue, state] -= jobs
+        for queue, _, state, jobs, _, _ in self.ended:
+            changes[queue, state] += jobs
+        connection.executemany(sql("count"), [(*key, jobs) for key, jobs in changes.items() if jobs])
+        _write(connection, now // MINUTE, self.ended)
+
+
+def _write(connection: sqlite3.Connection, minute: int, ended: list[Ended]) -> None:
+    merged: dict[tuple[str, str, str], tuple[int, list[int], list[int]]] = {}
+    for queue, kind, state, jobs, waited, ran in ended:
+        before = merged.get((queue, kind, state))
+        merged[queue, kind, state] = (
+            (jobs, waited, ran) if before is None else (before[0] + jobs, before[1] + waited, before[2] + ran)
+        )
+    for (queue, kind, state), (jobs, waited, ran) in merged.items():
+        stored = connection.execute(sql("read_tally"), (minute, queue, kind, state)).fetchone()
+        waiting, running = (None, None) if stored is None else stored
+        connection.execute(
+            sql("tally"),
+            (
+                minute,
+                queue,
+                kind,
+                state,
+                jobs,
+                sum(waited) / SECOND,
+                sum(ran) / SECOND,
+                _add(waiting, waited),
+                _add(running, ran),
+            ),
+        )
+
+
+def _add(stored: str | None, durations: list[int]) -> str:
+    """Add durations, in microseconds, to a stored histogram."""
+    histogram: Counter[int] = Counter()
+    # Jobs that were added, or claimed, together have equal durations.
+    for duration, count in Counter(durations).items():
+        histogram[bucket_of(duration / SECOND)] += count
+    if stored is not None:
+        for bucket, count in to_histogram(stored).items():
+            histogram[bucket] += count
+    return msgspec.json.encode(histogram).decode()
+
+
+def to_histogram(stored: Any) -> dict[int, int]:
+    """Return the histogram of a JSON object; an empty one if another program wrote what is none."""
+    try:
+        return _histogram.decode(stored)
+    except msgspec.DecodeError:
+        return {}
