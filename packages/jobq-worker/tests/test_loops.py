@@ -112,3 +112,37 @@ async def test_retrying_ends_with_the_first_success(
     await retry("registration", lambda: work(False), own)
     assert len(work.woken) == 3
     assert not own.now
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, GeneratorExit])
+async def test_an_error_that_is_no_exception_ends_a_loop_only_if_the_loop_was_cancelled(
+    monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    monkeypatch.setattr(outages, "BACKOFF", Backoff(base=0.001, maximum=0.01))
+    calls = 0
+
+    async def work(_woken: bool) -> float | None:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise error
+        return None if calls == 3 else 0.0
+
+    await Loop("part", work, Outages("w")).run()
+    assert calls == 3
+
+    calls = 0
+    await retry("part", lambda: work(False), Outages("w"))
+    assert calls == 3
+
+
+async def test_a_cancelled_loop_ends() -> None:
+    async def work(_woken: bool) -> float | None:
+        await asyncio.Event().wait()
+        return None
+
+    task = asyncio.ensure_future(Loop("part", work, Outages("w")).run())
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Final, Generic, Self, TypeVar, cast
 from uuid import UUID
 
 from msgspec import Struct
@@ -27,6 +27,9 @@ from jobq_core.secret import show_without
 from jobq_core.storage import RescuedJob
 
 logger = logging.getLogger("jobq.events")
+
+MAX_CALLS: Final = 1000
+"""Maximum number of calls of async callbacks that are under way at a time, for each source."""
 
 
 class Event(Struct, frozen=True, kw_only=True):
@@ -184,15 +187,20 @@ class EventStream(Generic[E]):
 
 
 class EventSource:
-    """An object that emits events. Callbacks run on the event loop. An exception in one is logged; the others
-    are still called."""
+    """An object that emits events. Callbacks run on the event loop.
+
+    Whatever a callback raises, SystemExit and CancelledError included, is logged and stops nothing else. At most
+    MAX_CALLS calls of async callbacks are under way at a time: while that many hang, events are kept from async
+    callbacks.
+    """
 
     def __init__(self) -> None:
         self._callbacks: dict[type[Event], list[Callback]] = {}
         self._listeners_of: dict[type[Event], tuple[Callback, ...]] = {}
         self._streams: set[EventStream[Any]] = set()
         self._futures: set[asyncio.Future[Any]] = set()
-        self._tasks: set[asyncio.Future[Any]] = set()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._overloaded = False
 
     def on(self, event_type: type[E], callback: Callable[[E], object | Awaitable[object]]) -> Callable[[], None]:
         """Call `callback` with each event of this type or a subtype. Returns a function that removes the callback."""
@@ -249,11 +257,28 @@ class EventSource:
             try:
                 returned = callback(event)
                 if inspect.isawaitable(returned):
-                    task = asyncio.ensure_future(returned)
-                    self._tasks.add(task)
-                    task.add_done_callback(self._finish)
-            except Exception:
+                    self._start_call(event, returned)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
                 logger.exception("a listener to %s failed", type(event).__name__)
+
+    def _start_call(self, event: Event, call: Awaitable[object]) -> None:
+        if len(self._calls) >= MAX_CALLS:
+            if inspect.iscoroutine(call):
+                call.close()
+            if not self._overloaded:
+                self._overloaded = True
+                logger.error(
+                    "%d calls of async listeners have not ended; they miss events from %s on",
+                    MAX_CALLS,
+                    type(event).__name__,
+                )
+            return
+        self._overloaded = False
+        task = asyncio.get_running_loop().create_task(_call(event, call))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
 
     def close_events(self) -> None:
         """End all streams and waits. Callbacks stay, since the source may start again."""
@@ -270,7 +295,29 @@ class EventSource:
             self._listeners_of[event_type] = listeners
         return listeners
 
-    def _finish(self, task: asyncio.Future[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("a listener failed", exc_info=error)
+
+async def _call(event: Event, call: Awaitable[object]) -> None:
+    """Wait for an async callback and log what it raises."""
+    try:
+        await call
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if not is_cancellation(error):
+            logger.exception("a listener to %s failed", type(event).__name__)
+            return
+        raise
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Return whether an error ends the present task: it is cancelled, or discarded with its event loop.
+
+    A CancelledError that a callback raised, without a cancellation of the task, does not.
+    """
+    if not isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return False
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no event loop runs
+        task = None
+    return task is None or (isinstance(error, asyncio.CancelledError) and task.cancelling() > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 
@@ -11,6 +12,8 @@ from msgspec.structs import replace
 from jobq_core.records import WorkerStats
 from jobq_core.storage import Heartbeat
 from jobq_worker.loop_watch import TICK_SECONDS, LagLog, LoopWatch
+
+logger = logging.getLogger("jobq.worker")
 
 Beaten = Callable[["HeartbeatThread", float, bool], None]
 Missed = Callable[["HeartbeatThread", BaseException], None]
@@ -110,34 +113,38 @@ class HeartbeatThread:
 
     def _serve(self) -> None:
         try:
-            while self._turn():
-                pass
+            while not self._ending:
+                try:
+                    self._turn()
+                except Exception:
+                    logger.exception("the heartbeat failed unexpectedly and goes on")
         finally:
             self._heart.close()
             self._tell(self._end)
 
-    def _turn(self) -> bool:
-        """Wait, look whether the event loop answers, and beat if a beat is due; return whether to go on."""
+    def _turn(self) -> None:
+        """Wait, look whether the event loop answers, and beat if a beat is due."""
         if self._wake.wait(self._schedule.pause()):
             self._wake.clear()
             self._schedule.beat_now()
         if self._ending:
-            return False
+            return
         lag = self._watch.tick()
         self._log.take(lag)
-        return self._beat() if self._schedule.is_due(lag) else True
+        if self._schedule.is_due(lag):
+            self._beat()
 
-    def _beat(self) -> bool:
+    def _beat(self) -> None:
         before = self._clock()
         try:
             alive = self._heart.beat(replace(self._stats(), loop_lag=self._watch.take_worst()))
         except Exception as error:  # noqa: BLE001  (reported on the loop, as an outage)
             self._schedule.failed()
             self._tell(self._missed, self, error)
-            return True
+            return
         self._schedule.succeeded()
+        self._ending = self._ending or not alive
         self._tell(self._beaten, self, before, alive)
-        return alive
 
     def _tell(self, callback: Callable[..., object], *args: object) -> None:
         try:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from jobq_core.events import is_cancellation
 from jobq_worker.outages import Outages
 
 UNTIL_WOKEN: Final = float("inf")
@@ -16,7 +17,8 @@ class Loop:
     """Calls `work(woken)` again and again: after the seconds that it returned, or when `wake` is called.
 
     woken: whether `wake` was called since the last call, or that call failed. Work that returns None ends the loop. An
-    exception never does: it is recorded as an outage of `part`, and the next call follows after a backoff.
+    error never does, not even SystemExit or CancelledError of something that it called: it is recorded as an outage of
+    `part`, and the next call follows after a backoff.
     """
 
     def __init__(self, part: str, work: Callable[[bool], Awaitable[float | None]], outages: Outages) -> None:
@@ -48,7 +50,9 @@ class Loop:
             woken, self._woken = self._woken, False
             try:
                 pause = await self._work(woken)
-            except Exception as error:  # noqa: BLE001  (logged as an outage; the loop goes on)
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt) or is_cancellation(error):
+                    raise
                 await self._back_off(self._outages.record_failure(self._part, error))
                 continue
             if pause is None:
@@ -87,7 +91,9 @@ async def retry(part: str, work: Callable[[], Awaitable[object]], outages: Outag
     while True:
         try:
             await work()
-        except Exception as error:  # noqa: BLE001  (logged as an outage; the work is tried again)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or is_cancellation(error):
+                raise
             await asyncio.sleep(outages.record_failure(part, error))
         else:
             outages.record_success(part)

@@ -147,7 +147,7 @@ class Runner:
             )
         try:
             run.handler.executor.start(run)
-        except Exception:
+        except BaseException:
             logger.exception(
                 "job %s (%s) could not be started and is handed back", job.id, job.kind, extra=log_fields(job)
             )

@@ -106,6 +106,8 @@ class WorkerSession:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stop_at = float("inf")
         self._changed = asyncio.Event()
+        self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        """Done when a task ended that should go on until the stop; its result says why."""
         self.pipeline, self.registration = pipeline, registration
         self.maintenance, self.monitor = maintenance, monitor
 
@@ -115,7 +117,17 @@ class WorkerSession:
             await self._storage.set_retention(self._retention)
         await self.registration.join()
         for name, run in self._loops.items():
-            self._tasks[name] = asyncio.get_running_loop().create_task(run(), name=f"jobq {name}")
+            task = self._tasks[name] = asyncio.get_running_loop().create_task(run(), name=f"jobq {name}")
+            task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """Say so when a task ends that goes on until the stop: the worker is not healthy then, and `run` stops it."""
+        if self.pipeline.draining:
+            return
+        error = None if task.cancelled() else task.exception()
+        logger.critical("the task %r ended before the worker; the worker must stop", task.get_name(), exc_info=error)
+        if not self.broken.done():
+            self.broken.set_result(error or RuntimeError(f"the task {task.get_name()!r} of the worker was cancelled"))
 
     def resize(self, count: int) -> None:
         """Have this many slots from now on; with none, claimed jobs are handed back."""

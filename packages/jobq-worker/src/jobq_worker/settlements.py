@@ -60,7 +60,7 @@ def raised(run: Run, error: BaseException, *, told: bool) -> Settlement | None:
     """Settle a run whose handler raised. If the retry policy raises too, the job fails."""
     try:
         return _raised(run, error, told=told)
-    except Exception as own:
+    except BaseException as own:
         job = run.job
         logger.exception("job %s (%s) failed, and so did its retry policy", job.id, job.kind, extra=log_fields(job))
         said = f"{type_name(type(error))} was raised, and then its retry policy failed: {type_name(type(own))}"

@@ -243,10 +243,12 @@ class JobQueueWorker(Lifecycle, EventSource):
     async def _until_stopped(self, signals: Signals) -> None:
         stopped = asyncio.Event()
         cancel = self.once(WorkerStopped, lambda _: stopped.set())
+        assert self._session is not None
+        broken = self._session.broken
         first = asyncio.ensure_future(signals.wait())
         over = asyncio.ensure_future(stopped.wait())
         try:
-            await asyncio.wait([first, over], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([first, over, broken], return_when=asyncio.FIRST_COMPLETED)
             stopping = asyncio.ensure_future(self.stop())
             second = asyncio.ensure_future(signals.wait(2))
             await asyncio.wait([stopping, second], return_when=asyncio.FIRST_COMPLETED)
@@ -261,6 +263,8 @@ class JobQueueWorker(Lifecycle, EventSource):
             first.cancel()
             over.cancel()
             cancel()
+        if broken.done():
+            raise broken.result()
 
     # While it runs
 
@@ -285,7 +289,7 @@ class JobQueueWorker(Lifecycle, EventSource):
         return WorkerHealth(
             state=self._state,
             worker=self.id,
-            alive=session is not None and session.registration.is_alive(),
+            alive=session is not None and not session.broken.done() and session.registration.is_alive(),
             since_beat=None if session is None else session.registration.since_beat,
             storage_failing=outages.now,
             storage_failing_for=outages.seconds,
