@@ -61,12 +61,12 @@ async def test_a_worker_that_was_taken_for_lost_stops_its_runs_and_registers_aga
     async with working(frozen, hang, quick, heartbeat_interval=0.01) as worker:
         job_id = await add(frozen, hang(), max_attempts=1)
         await stage.reached("started")
-        before = worker.id
+        before, starts = worker.id, worker.events(WorkerStarted)
         clock.advance(31)
         [lost] = (await frozen.rescue()).workers  # another worker's leader found it first
         assert lost.worker == before
         await stage.reached("stopped")
-        assert (await worker.next_event(WorkerStarted)).worker == worker.id != before
+        assert (await anext(starts)).worker == worker.id != before
         assert isinstance(await ending(worker, frozen, quick()), JobCompleted)
         assert [entry.info.id for entry in await frozen.workers()] == [worker.id]
         assert frozen.settlements_of(job_id) == []
