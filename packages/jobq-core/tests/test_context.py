@@ -33,6 +33,8 @@ def test_progress_is_reported_as_given() -> None:
         ((float("nan"),), "from 0 to 100"),
         ((1, "a\0"), "progress message holds a NUL"),
         ((1, "\ud800"), "progress message holds a lone surrogate"),
+        ((1, "x" * 65_537), "a progress message must have at most 64 KiB"),
+        ((1, "ü" * 32_769), "a progress message must have at most 64 KiB"),
         ((1, None, object()), "progress details cannot be written as JSON"),
         ((1, None, float("nan")), "progress details is nan"),
         ((1, None, "x" * 65_535), "progress details takes 65537 bytes"),

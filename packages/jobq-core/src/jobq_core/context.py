@@ -9,20 +9,23 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from jobq_core.checks import Seconds, is_number, to_seconds
-from jobq_core.encoding import MAX_DETAILS, check_text, encode
+from jobq_core.encoding import MAX_DETAILS, MAX_MESSAGE, check_text, encode
 from jobq_core.errors import AbortSignalJobError, InvalidJobError
 from jobq_core.records import Progress
 from jobq_core.reprs import short_repr
 
 
 def check_progress(percent: float, message: str | None, details: Any) -> Progress:
-    """Return a Progress; raises InvalidJobError for a percent outside 0 to 100 and for details without a JSON form."""
+    """Return a Progress; raises InvalidJobError for a percent outside 0 to 100, for details without a JSON
+    form, and for a message or details that are too large."""
     if not is_number(percent) or not 0 <= percent <= 100:  # NaN fails this too
         raise InvalidJobError(f"progress must be from 0 to 100, not {short_repr(percent)}")
     if message is not None:
         if not isinstance(message, str):
             raise InvalidJobError(f"a progress message must be text, not {short_repr(message)}")
         check_text(message, "progress message")
+        if len(message) > MAX_MESSAGE // 4 and len(message.encode()) > MAX_MESSAGE:
+            raise InvalidJobError(f"a progress message must have at most {MAX_MESSAGE // 1024} KiB of UTF-8")
     if details is not None:
         encode(details, "progress details", MAX_DETAILS)
     return Progress(percent=float(percent), message=message, details=details)
@@ -67,7 +70,7 @@ class JobContext:
         """Report progress: percent from 0 to 100, a line of text, and details of any type that jobq stores.
 
         Returns at once; the storage gets the last of several reports in quick succession. Raises InvalidJobError for a
-        percent out of range, and for details without a JSON form.
+        percent out of range, for details without a JSON form, and for a message or details of more than 64 KiB.
         """
         progress = check_progress(percent, message, details)
         if self._report is not None:

@@ -25,6 +25,8 @@ MAX_ARGUMENTS: Final = 256 * 1024
 """Bytes of a job's arguments as JSON."""
 MAX_RESULT: Final = 1024 * 1024
 """Bytes of a result as JSON."""
+MAX_MESSAGE: Final = 64 * 1024
+"""Maximum size of a progress message, in bytes of UTF-8."""
 MAX_DETAILS: Final = 64 * 1024
 """Bytes of a progress report's details as JSON."""
 MAX_DEPTH: Final = 64

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
+import msgspec
 
 from jobq_core.errors import ConfigurationError
 from jobq_core.job import JobDefinition, definition_of
@@ -66,10 +68,26 @@ class Handlers:
             )
         return runnable
 
+    def declarations(self) -> list[tuple[str, str]]:
+        """Return each kind with the text that identifies its declaration."""
+        return [(definition.kind, declaration_of(definition)) for definition in self.definitions()]
+
     def table(self, executors: Iterable[Executor]) -> dict[str, Handler]:
         """Bind each kind to its executor; raises ConfigurationError for an executor that is missing or does not fit."""
         by_name = {executor.name: executor for executor in executors}
         return {definition.kind: _bind(definition, by_name) for definition in self.definitions()}
+
+
+def declaration_of(definition: JobDefinition) -> str:
+    """Return a text that is equal for declarations that take the same arguments: a digest of their JSON schema."""
+    job_type = definition.job_type
+    try:
+        schema: Any = msgspec.json.schema(job_type, schema_hook=lambda kind: {"title": str(kind)})
+    except (TypeError, NameError, NotImplementedError):  # a type that only its hooks know
+        fields: tuple[Any, ...] = vars(job_type)["__attrs_attrs__"]
+        schema = [[field.name, str(field.type), field.default is attrs.NOTHING] for field in fields]
+    data = msgspec.json.encode(schema, order="sorted")
+    return hashlib.blake2b(data, digest_size=12).hexdigest()
 
 
 def _bind(definition: JobDefinition, executors: dict[str, Executor]) -> Handler:

@@ -20,8 +20,9 @@ class WorkerHealth:
     heartbeat. storage_failing: calls of the storage, or of the limiter, fail; storage_failing_for: for how many
     seconds; storage_error: the last error. storage_errors: the number of calls that failed since the worker was made.
     leads: it does the maintenance. loop_lag: seconds for which its event loop has not answered, 0 while it answers;
-    seen by another thread. running: jobs that run. buffered: claimed jobs that wait for a slot. warnings: settings that
-    weaken the storage's guarantees, see `QueueStorage.warnings`.
+    seen by another thread. running: jobs that run. buffered: claimed jobs that wait for a slot. busy: ended runs that
+    cannot be settled yet, since another transaction holds their jobs. warnings: settings that weaken the storage's
+    guarantees, see `QueueStorage.warnings`.
     """
 
     state: WorkerState
@@ -36,6 +37,7 @@ class WorkerHealth:
     loop_lag: float = 0.0
     running: int = 0
     buffered: int = 0
+    busy: int = 0
     warnings: tuple[str, ...] = ()
 
     @property

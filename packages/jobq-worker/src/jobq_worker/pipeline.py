@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from jobq_core.storage import ClaimedJob, Settlement
+from jobq_worker.finished import FinishedRuns
 from jobq_worker.grants import Grants
 from jobq_worker.run import Run, Stop, log_fields
 from jobq_worker.settlements import released, stopped
@@ -39,7 +40,7 @@ class Pipeline:
         self.running: dict[Run, None] = {}
         """In the order of their starts. A run past its time limit stays until its handler ends. The keys are runs and
         not leases: a restored database may give the lease of a run that goes on here to another run."""
-        self.finished: deque[Run] = deque()
+        self.finished = FinishedRuns()
         self.unmarked: set[Run] = set()
         """The running ones whose start is not yet marked in the storage: their handlers have not been started."""
         self.limited: set[Run] = set()
@@ -87,7 +88,7 @@ class Pipeline:
         run.over = True
         run.settlement = settlement
         if settlement is not None:
-            self.finished.append(run)
+            self.finished.append(run, settlement)
 
     # Running
 
@@ -108,7 +109,7 @@ class Pipeline:
                 run.seconds = self._loop.time() - run.started
             run.over, run.settlement = True, run.outcome
             if run.outcome is not None:
-                self.finished.append(run)
+                self.finished.append(run, run.outcome)
         self._slots.give_back(slot)
         if self._grants is not None:
             if unmarked:

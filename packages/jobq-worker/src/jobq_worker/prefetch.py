@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from jobq_worker.budget import ByteBudget
+
 AHEAD_SECONDS: Final = 0.05
 """Work to hold in the buffer."""
 LONGEST_SECONDS: Final = 0.025
@@ -11,7 +13,9 @@ LONGEST_SECONDS: Final = 0.025
 MOST: Final = 4000
 """Maximum number of jobs in the buffer: two batches, so that one runs while the next is claimed."""
 MOST_BYTES: Final = 16 * 1024 * 1024
-"""Maximum size of the arguments in the buffer, if the next jobs are as large as the last ones."""
+"""Maximum size of the arguments of one claim, and of those in the buffer if the next jobs are as large as the last."""
+LEAST_BYTES: Final = 256 * 1024
+"""The size that a claim is halved down to: that of the largest arguments."""
 
 
 class Prefetch:
@@ -19,6 +23,8 @@ class Prefetch:
 
     def __init__(self) -> None:
         self._mean: float | None = None
+        self.budget = ByteBudget(MOST_BYTES, LEAST_BYTES)
+        """Maximum size of the arguments of one claim."""
         self.size = 0
         """The number of claimed jobs that may wait for a slot."""
 

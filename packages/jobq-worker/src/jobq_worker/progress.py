@@ -1,4 +1,7 @@
-"""Progress reports on their way to the storage: the last one of each job, in one call, at most ten times a second."""
+"""Progress reports on their way to the storage: the last one of each job, in one call, at most ten times a second.
+
+The last report of a run that ends before it was written is stored with the run's settlement.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Final
 from jobq_core.events import EventSource, JobProgressed
 from jobq_core.records import Progress
 from jobq_core.storage import ProgressReport, QueueStorage
+from jobq_worker.finished import progress_size
 from jobq_worker.leases import LeaseMonitor
 from jobq_worker.loops import UNTIL_WOKEN, Loop
 from jobq_worker.outages import Outages
@@ -16,6 +20,8 @@ from jobq_worker.run import Run
 
 WRITE_SECONDS: Final = 0.1
 """Minimum interval between two writes."""
+BATCH_BYTES: Final = 4 * 1024 * 1024
+"""Maximum size of the reports of one call, unless one alone is larger."""
 
 
 class Reporter:
@@ -38,7 +44,7 @@ class Reporter:
         self._events = events
         self._outages = outages
         self._monitor = monitor
-        self._latest: dict[int, tuple[Run, Progress]] = {}
+        self._reported: dict[int, Run] = {}
         self._woken = False
         self.loop = Loop("progress", self._work, outages)
 
@@ -46,7 +52,8 @@ class Reporter:
         """Keep the report for the next write; may be called from any thread."""
         if run.over:
             return  # the run is settled: its progress is final
-        self._latest[run.job.lease] = (run, progress)
+        run.progress = progress
+        self._reported[run.job.lease] = run
         if not self._woken:
             self._woken = True
             try:
@@ -62,23 +69,35 @@ class Reporter:
         return UNTIL_WOKEN
 
     async def _write(self) -> None:
-        latest = self._latest.copy()
-        reports = [
-            ProgressReport(id=run.job.id, lease=lease, progress=progress)
-            for lease, (run, progress) in latest.items()
-            if not run.over
-        ]
-        held = await self._storage.progress(self._registration.id, reports) if reports else []
+        while batch := self._next():
+            reports = [ProgressReport(id=run.job.id, lease=run.job.lease, progress=report) for run, report in batch]
+            held = await self._storage.progress(self._registration.id, reports)
+            for run, report in batch:
+                if run.progress is report:
+                    run.progress = None
+                    self._reported.pop(run.job.lease, None)
+            if not all(held):
+                self._monitor.loop.wake()
+            if self._events.wants(JobProgressed):
+                for (run, report), stands in zip(batch, held, strict=True):
+                    if stands:
+                        self._emit(run, report)
         self._outages.record_success("progress")
-        for lease, entry in latest.items():
-            if self._latest.get(lease) is entry:
-                del self._latest[lease]
-        if not all(held):
-            self._monitor.loop.wake()
-        if self._events.wants(JobProgressed):
-            for report, stands in zip(reports, held, strict=True):
-                if stands:
-                    self._emit(latest[report.lease][0], report.progress)
+
+    def _next(self) -> list[tuple[Run, Progress]]:
+        """Return some of the runs that reported and go on, with their reports: at most BATCH_BYTES."""
+        batch: list[tuple[Run, Progress]] = []
+        size = 0
+        for lease, run in self._reported.copy().items():
+            report = run.progress
+            if run.over or report is None:
+                self._reported.pop(lease, None)
+                continue
+            size += progress_size(report)
+            if batch and size > BATCH_BYTES:
+                break
+            batch.append((run, report))
+        return batch
 
     def _emit(self, run: Run, progress: Progress) -> None:
         job = run.job

@@ -6,10 +6,19 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
-from jobq_core.events import EventSource, JobAborted, JobCompleted, JobDisabled, JobFailed, JobRetried, RunEvent
+from jobq_core.events import (
+    EventSource,
+    JobAborted,
+    JobCompleted,
+    JobDisabled,
+    JobFailed,
+    JobProgressed,
+    JobRetried,
+    RunEvent,
+)
 from jobq_core.records import ErrorRecord
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import Retention, SettleAndClaimResult, Settlement
+from jobq_core.storage import Retention, Settlement
 from jobq_worker.maintenance import Maintenance
 from jobq_worker.registration import Registration
 from jobq_worker.run import Run, log_fields
@@ -49,12 +58,12 @@ class Recorder:
         self._maintenance = maintenance
         self._not_kept = {(queue, state) for queue, kept in retention.items() for state in _states_not_kept(kept)}
 
-    def record(self, runs: Sequence[Run], answer: SettleAndClaimResult) -> None:
-        """Record the states that the settlements of these runs led to."""
+    def record(self, runs: Sequence[Run], states: Sequence[JobState | None]) -> None:
+        """Record the states that the settlements of these runs led to; None where the lease was over."""
         wanted = {ending for ending, event in _EVENTS.items() if self._events.wants(event)}
-        debug = logger.isEnabledFor(logging.DEBUG)
+        debug, progressed = logger.isEnabledFor(logging.DEBUG), self._events.wants(JobProgressed)
         prune = False
-        for run, state in zip(runs, answer.settled, strict=True):
+        for run, state in zip(runs, states, strict=True):
             settlement = run.settlement
             assert settlement is not None  # runs without one are never sent
             if state is None:
@@ -69,6 +78,8 @@ class Recorder:
                 logger.debug(
                     "job %s (%s) ended after %.3f s: %s", job.id, job.kind, run.seconds, ending, extra=log_fields(job)
                 )
+            if progressed and settlement.progress is not None:
+                self._events.emit(self._make(run, JobProgressed, progress=settlement.progress))
             if ending in wanted:
                 self._events.emit(self._event(run, settlement, ending))
             if self._not_kept and (run.job.queue, state) in self._not_kept:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from jobq_core.checks import Seconds
 from jobq_core.context import JobContext
 from jobq_core.job import Job, JobDefinition
+from jobq_core.records import Progress
 from jobq_core.storage import ClaimedJob, Settlement
 from jobq_worker.slots import Slot
 
@@ -73,7 +74,8 @@ class Run(Struct, eq=False, gc=False):
 
     taken_at: when it was claimed, and due: when its deadline passes, both by the event loop's clock. The deadline is
     counted from before the claim, so it is never later than the storage's. stop: why the run is asked to stop.
-    outcome: how its handler ended. over: its settlement is under way; nothing that its handler does counts any more.
+    progress: the last report that is not stored yet. outcome: how its handler ended. over: its settlement is under way;
+    nothing that its handler does counts any more.
     """
 
     job: ClaimedJob
@@ -86,6 +88,7 @@ class Run(Struct, eq=False, gc=False):
     slot: Slot | None = None
     arguments: Job[object] | None = None
     context: RunContext | None = None
+    progress: Progress | None = None
     outcome: Settlement | None = None
     settlement: Settlement | None = None
     task: asyncio.Task[None] | None = None

@@ -62,8 +62,8 @@ class Runner:
         claimed, free = self._pipeline.claimed, self._slots.free
         if not claimed or not free:
             return
-        grants, unstarted = self._grants, False
-        while claimed and free and self._registration.is_alive():
+        grants, finished, unstarted = self._grants, self._pipeline.finished, False
+        while claimed and free and self._registration.is_alive() and not finished.is_full:
             run = claimed.popleft()
             handler = self._handlers.get(run.job.kind)
             if handler is None:

@@ -15,12 +15,13 @@ from typing import Any, Final
 from jobq_core.errors import JobQueueError
 from jobq_core.events import EventSource
 from jobq_core.records import WorkerInfo
-from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, QueueStorage, queue_topic
+from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, QueueStorage, blocked_topic, queue_topic
 from jobq_worker.executors.coroutines import CoroutineExecutor
 from jobq_worker.executors.threads import ThreadExecutor
 from jobq_worker.fetcher import Fetcher
 from jobq_worker.grants import Grants
 from jobq_worker.handlers import Handlers
+from jobq_worker.kinds import KnownKinds
 from jobq_worker.leases import LeaseMonitor, StartMarks
 from jobq_worker.maintenance import Maintenance
 from jobq_worker.notifications import dispatch
@@ -89,9 +90,21 @@ class WorkerSession:
         retention = options.retention_of(info.queues)
         recorder = Recorder(slots, registration, events, retention, maintenance)
         self._fetcher = Fetcher(
-            storage, registration, pipeline, slots, outages, recorder, info.queues, grants, options.poll_interval
+            storage,
+            registration,
+            pipeline,
+            slots,
+            outages,
+            recorder,
+            info.queues,
+            KnownKinds(handlers.declarations(), info.queues, pipeline.now),
+            grants,
+            options.poll_interval,
         )
-        topics = {queue_topic(queue): self._fetcher.wake for queue in info.queues}
+        topics: dict[str, Callable[[], None]] = {
+            queue_topic(queue): partial(self._fetcher.wake, queue) for queue in info.queues
+        }
+        topics |= {blocked_topic(queue): partial(self._fetcher.free_soon, queue) for queue in info.queues}
         topics[REQUEST_TOPIC] = monitor.loop.wake
         topics[WAITING_TOPIC] = maintenance.promote_soon
         self._loops: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {
@@ -135,7 +148,7 @@ class WorkerSession:
         if count == 0:
             self.pipeline.give_back()
         self.pipeline.changed()
-        self._fetcher.wake()
+        self._fetcher.wake_all()
 
     def halt(self, timeout: float) -> None:
         """Claim and start nothing from now on; running jobs have `timeout` seconds to end."""

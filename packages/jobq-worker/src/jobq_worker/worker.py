@@ -299,6 +299,7 @@ class JobQueueWorker(Lifecycle, EventSource):
             loop_lag=0.0 if session is None else session.registration.watch.lag,
             running=self._slots.used,
             buffered=0 if session is None else len(session.pipeline.claimed),
+            busy=0 if session is None else session.pipeline.finished.busy,
             warnings=self.storage.warnings,
         )
 
