@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import warnings
 import weakref
 from asyncio import events
 from collections.abc import Callable, Coroutine
@@ -187,6 +188,8 @@ def _close(task: asyncio.Task[Any]) -> None:
     coroutine = task.get_coro()
     assert coroutine is not None
     for _ in range(100):  # each await in a `finally` raises RuntimeError once
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError), warnings.catch_warnings():
+            # It may hold a coroutine that it had no time to start.
+            warnings.simplefilter("ignore", RuntimeWarning)
             coroutine.close()
             return
