@@ -23,7 +23,7 @@ async def produce(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> Non
     queue = uuid.uuid4().hex
     lone = await add_job(app, queue=queue)
     assert (await app.add([new_job(id=lone, queue=queue)]))[0].created is False
-    many = [new_job(queue=queue, run_at=when, fingerprint=b"f" * 16) for when in (None, 60.0)]
+    many = [new_job(queue=queue, run_at=when, fingerprint=b"f" * 16, tags=("t",)) for when in (None, 60.0)]
     assert all(added.created for added in await app.add(many))
     keyed = new_job(queue=queue, unique_key="k", priority=9)
     assert [a.created for a in await app.add([keyed, new_job(queue=queue, unique_key="k")])] == [True, False]
@@ -106,9 +106,12 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
 async def read(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     """Look at everything."""
     queue = uuid.uuid4().hex
-    job = await add_job(owner, queue=queue, run_id=queue)
+    job = await add_job(owner, queue=queue, run_id=queue, tags=(queue,))
     assert len((await app.find(JobFilter(queue=queue))).jobs) == 1
     assert len((await app.find(JobFilter(run_id=queue))).jobs) == 1
+    assert len((await app.find(JobFilter(tags=(queue,)))).jobs) == 1
+    assert (await app.find(JobFilter(states=list(JobState)))).jobs  # type: ignore[arg-type]
+    assert await app.counts()
     assert len((await app.find(JobFilter(queue=queue, states=list(JobState)))).jobs) == 1  # type: ignore[arg-type]
     assert (await app.get([job]))[0] is not None
     assert (await app.get_status([job]))[0] is not None

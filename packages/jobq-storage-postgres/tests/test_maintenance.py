@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import psycopg
+import pytest
 import pytest_asyncio
 from psycopg import sql
 
+from jobq_core.states import JobState
+from jobq_core.storage import Retention
 from jobq_core.testing import add_job, claim_one, new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
 
@@ -94,3 +97,22 @@ async def test_counts_survive_being_summed_up(storage: PostgresQueueStorage) -> 
     await storage.clear("default")
     await storage.prune()
     assert await storage.counts() == {}
+
+
+async def test_old_jobs_that_are_kept_do_not_hide_those_to_be_pruned(
+    storage: PostgresQueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten jobs that waited for long end late, and are kept longer than a younger one that ended before them."""
+    monkeypatch.setattr("jobq_storage_postgres.maintenance.LOOKED_AT", 4)
+    await storage.set_retention({"default": Retention(aborted=30)})
+    added = await storage.add([new_job() for _ in range(11)])
+    await storage.abort([added[-1].id])
+    async with await psycopg.AsyncConnection.connect(**storage._settings.address.conninfo) as connection:
+        await connection.execute(
+            sql.SQL("UPDATE {} SET finished_at = finished_at - interval '2 days'").format(
+                sql.Identifier(storage.schema, "outcome")
+            )
+        )
+    await storage.abort([each.id for each in added[:-1]])
+    assert [await storage.prune() for _ in range(4)] == [0, 0, 1, 0]
+    assert (await storage.counts("default"))["default"][JobState.ABORTED] == 10

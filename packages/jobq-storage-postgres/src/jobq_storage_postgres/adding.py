@@ -75,4 +75,4 @@ class Adding(Facet, ProducerStorage):
 
 def _is_plain(jobs: Sequence[NewJob]) -> bool:
     """Return whether this is one job for `add_one`; it has no unique key."""
-    return len(jobs) == 1 and jobs[0].run_at is None
+    return len(jobs) == 1 and jobs[0].run_at is None and not jobs[0].tags

@@ -9,7 +9,7 @@ from jobq_storage_postgres.caller_connection import CallerConnections
 from jobq_storage_postgres.database import Database, Rider
 from jobq_storage_postgres.notifier import Notifier
 from jobq_storage_postgres.pool import Pool
-from jobq_storage_postgres.schedules import PartitionSchedule, PromotionWindow
+from jobq_storage_postgres.schedules import PartitionSchedule, PromotionWindow, PruneProgress
 from jobq_storage_postgres.settings import Settings
 from jobq_storage_postgres.sql import Statements
 from jobq_storage_postgres.watermarks import Watermarks
@@ -29,6 +29,7 @@ class Engine:
         self.watermarks = Watermarks(self.database, self.statements)
         self.caller_connections = CallerConnections(self.database, self.statements, self.notifier, settings.url)
         self.promotions = PromotionWindow()
+        self.pruning = PruneProgress()
         self.partitions = PartitionSchedule()
 
     async def fetch(self, name: str, *params: bytes | None) -> list[Any]:

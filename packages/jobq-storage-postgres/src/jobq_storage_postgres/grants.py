@@ -32,6 +32,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         **_READ,
         "maintenance": ("SELECT",),
         "job": ("SELECT", "INSERT"),
+        "job_tag": ("INSERT",),
         "waiting": ("INSERT",),
         "ready": ("INSERT",),
         "outcome": ("SELECT",),
@@ -43,6 +44,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
     "worker": {
         **_OPEN,
         "job": ("SELECT", "DELETE"),
+        "job_tag": ("SELECT", "DELETE"),
         "job_state": ("SELECT",),
         "waiting": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "ready": ("SELECT", "INSERT", "UPDATE", "DELETE"),
@@ -62,13 +64,14 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "drop_partitions(interval, integer)": ("EXECUTE",),
     },
     # Reads, and changes nothing.
-    "reader": {**_OPEN, **_READ, **_COUNT, "worker": ("SELECT",)},
+    "reader": {**_OPEN, **_READ, **_COUNT, "job_tag": ("SELECT",), "worker": ("SELECT",)},
     # Reads, and aborts, retries, disables, enables and deletes jobs by hand.
     "operator": {
         **_OPEN,
         **_READ,
         **_COUNT,
         "job": ("SELECT", "DELETE"),
+        "job_tag": ("SELECT", "DELETE"),
         "waiting": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "ready": ("SELECT", "INSERT", "DELETE"),
         "running": ("SELECT", "UPDATE", "DELETE"),
@@ -86,7 +89,7 @@ _ALL: Final = frozenset(
     {"has_migrations", "applied", "now", "notify", "notify_later", "notify_within", "unsafe_settings", "default_size"}
 )
 _READS: Final = frozenset({"get", "get_status", "output_for"})
-_FINDS: Final = _READS | {"find", "find_run", "find_state", "counts", "workers"}
+_FINDS: Final = _READS | {"find", "find_run", "find_state", "find_line", "find_tag", "counts", "counts_of", "workers"}
 
 STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
     "producer": _ALL

@@ -29,6 +29,9 @@ from jobq_storage_postgres.schedules import TOO_LARGE
 MOVED: Final = 5000
 """Maximum number of jobs that are moved out of a partition to drop it; others that use its tables wait meanwhile."""
 
+LOOKED_AT: Final = 100_000
+"""Maximum number of finished jobs of a queue, kind and state that one prune looks at."""
+
 _LOST: Final = pack_text(type_name(WorkerLostError))
 _SILENT: Final = pack_text(" missed its heartbeat")
 _log = logging.getLogger("jobq.postgres")
@@ -95,8 +98,10 @@ class Maintenance(Facet, KeeperStorage):
             None if seconds is None else pack_float8(seconds)
             for seconds in (default.completed, default.failed, default.aborted)
         ]
-        rows, _ = await self._engine.fetch_all(("prune", (pack_int8(limit), *retention)), ("fold_tally", ()))
-        pruned: int = rows[0][0]
+        pruning = self._engine.pruning
+        prune = (pack_int8(limit), *retention, pack_int8(LOOKED_AT), *pruning.params())
+        rows, _ = await self._engine.fetch_all(("prune", prune), ("fold_tally", ()))
+        pruned = pruning.record(rows)
         if pruned:
             self._engine.notifier.notify([FINISHED_TOPIC])
         if self._engine.partitions.is_due():

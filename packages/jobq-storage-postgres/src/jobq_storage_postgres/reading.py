@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from jobq_core.encoding import decode, decode_or_show
@@ -26,30 +26,32 @@ class Reading(Facet, ReaderStorage):
         return [found.get(job_id) for job_id in ids]
 
     async def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:
-        states = filter.states
-        params = [
-            None if after is None else pack_uuid(after),
-            None if filter.queue is None else pack_text(filter.queue),
-            texts(filter.kinds) if filter.kinds else None,
-            texts(filter.tags) if filter.tags else None,
-            texts([state.value for state in sorted(states)]) if states else None,
-            # One more than the limit shows whether there is a next page.
-            pack_int8(limit + 1),
-        ]
+        states = texts([state.value for state in sorted(filter.states)]) if filter.states else None
+        queue = None if filter.queue is None else pack_text(filter.queue)
+        kinds = texts(filter.kinds) if filter.kinds else None
+        tags = texts(filter.tags) if filter.tags else None
+        # One more than the limit shows whether there is a next page.
+        page = (None if after is None else pack_uuid(after), pack_int8(limit + 1))
         if filter.run_id is not None:
-            name = "find_run"
-            params.append(pack_text(filter.run_id))
+            rows = await self._engine.fetch("find_run", *page, queue, kinds, states, tags, pack_text(filter.run_id))
+        elif tags is not None:
+            rows = await self._engine.fetch("find_tag", *page, queue, kinds, states, tags)
+        elif queue is not None or kinds is not None:
+            rows = await self._engine.fetch("find_line", *page, queue, kinds, states)
+        elif states is not None:
+            rows = await self._engine.fetch("find_state", *page, states)
         else:
-            name = "find_state" if states else "find"
-        rows = await self._engine.fetch(name, *params)
-        jobs: list[JobSummary] = [record_of(row) for row in rows[:limit]]
+            rows = await self._engine.fetch("find", *page)
+        jobs = [JobSummary(**_summary(row)) for row in rows[:limit]]
         return Page(jobs, jobs[-1].id if jobs and len(rows) > limit else None)
 
     async def counts(self, queue: str | None = None) -> Mapping[str, Mapping[JobState, int]]:
-        rows = await self._engine.fetch("counts", None if queue is None else pack_text(queue))
         counted: dict[str, dict[JobState, int]] = {}
-        if queue is not None:
+        if queue is None:
+            rows = await self._engine.fetch("counts")
+        else:
             counted[queue] = dict.fromkeys(JobState, 0)
+            rows = await self._engine.fetch("counts_of", pack_text(queue))
         for name, state, count in rows:
             counted.setdefault(name, dict.fromkeys(JobState, 0))[JobState(state)] = count
         return counted
@@ -103,39 +105,57 @@ def _attempts(data: bytes | None) -> tuple[AttemptRecord, ...]:
     )
 
 
-def record_of(row: Sequence[Any]) -> JobRecord:
-    """Return the record of a row of `get` or `find`."""
+_GATED: Final = 1
+_FOLLOWED: Final = 2
+_SUMMARY: Final = 26
+"""The number of columns that `find` answers, and `get` first."""
+
+
+def _summary(row: Sequence[Any]) -> dict[str, Any]:
+    """Return the fields of a JobSummary."""
     (
-        job_id, kind, queue, state, priority, arguments, created_at, run_at, deadline, timeout, attempt, max_attempts,
-        run_id, tags, unique_key, reason, request, worker, lease, started_at, finished_at, percent, message, details,
-        result, error_type, error_message, error_traceback, attempts,
+        job_id, kind, queue, state, priority, created_at, run_at, deadline, timeout, attempt, max_attempts, run_id,
+        tags, unique_key, reason, request, worker, lease, started_at, finished_at, since, flags, percent, message,
+        error_type, error_message,
     ) = row  # fmt: skip
+    return {
+        "id": job_id,
+        "kind": kind,
+        "queue": queue,
+        "state": JobState(state),
+        "priority": priority,
+        "created_at": created_at,
+        "run_at": run_at,
+        "deadline": deadline,
+        "timeout": timeout,
+        "attempt": attempt,
+        "max_attempts": max_attempts,
+        "run_id": run_id,
+        "tags": to_tags(tags),
+        "unique_key": unique_key,
+        "reason": reason,
+        "stop_request": None if request is None else StopRequest(request),
+        "worker": worker,
+        "lease": lease,
+        "started_at": started_at,
+        "finished_at": finished_at,
+        "since": since,
+        "gated": bool(flags & _GATED),
+        "followed": bool(flags & _FOLLOWED),
+        "progress": _progress(percent, message, None),
+        "error": _error(error_type, error_message, None),
+    }
+
+
+def record_of(row: Sequence[Any]) -> JobRecord:
+    """Return the record of a row of `get`."""
+    arguments, meta, result, details, traceback, attempts = row[_SUMMARY:]
+    fields = _summary(row[:_SUMMARY])
+    fields["progress"] = _progress(fields["progress"].percent, fields["progress"].message, details)
+    if fields["error"] is not None:
+        fields["error"] = _error(fields["error"].type, fields["error"].message, traceback)
     return JobRecord(
-        id=job_id,
-        kind=kind,
-        queue=queue,
-        state=JobState(state),
-        priority=priority,
-        arguments_json=arguments,
-        created_at=created_at,
-        run_at=run_at,
-        deadline=deadline,
-        timeout=timeout,
-        attempt=attempt,
-        max_attempts=max_attempts,
-        run_id=run_id,
-        tags=to_tags(tags),
-        unique_key=unique_key,
-        reason=reason,
-        stop_request=None if request is None else StopRequest(request),
-        worker=worker,
-        lease=lease,
-        started_at=started_at,
-        finished_at=finished_at,
-        progress=_progress(percent, message, details),
-        result_json=result,
-        error=_error(error_type, error_message, error_traceback),
-        attempts=_attempts(attempts),
+        **fields, arguments_json=arguments, meta_json=meta, result_json=result, attempts=_attempts(attempts)
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
+from uuid import UUID
 
-from jobq_storage_postgres.binary import pack_int8, pack_moment
+from jobq_storage_postgres.binary import Params, pack_int8, pack_moment, texts, uuids
 
 LATE: Final = timedelta(seconds=60)
 """How long a transaction that adds a scheduled job may stay open and the job still be promoted in time.
@@ -49,6 +51,26 @@ class PromotionWindow:
         self.promoted_at = now
         if since is ALWAYS:
             self.full_due = time.monotonic() + LATE.total_seconds()
+
+
+class PruneProgress:
+    """Where the next prune goes on in lines (queue, kind and state) whose oldest jobs are to be kept."""
+
+    def __init__(self) -> None:
+        self._next: list[tuple[str, str, str, UUID]] = []
+
+    def params(self) -> Params:
+        """Pack the places for `prune`."""
+        return [
+            *(texts([line[column] for line in self._next]) for column in (0, 1, 2)),
+            uuids([job_id.bytes for *_, job_id in self._next]),
+        ]
+
+    def record(self, rows: Sequence[Any]) -> int:
+        """Take the answer of `prune`, and return how many jobs it deleted."""
+        self._next = [(queue, kind, state, job_id) for _, queue, kind, state, job_id in rows if queue is not None]
+        count: int = rows[0][0]
+        return count
 
 
 class PartitionSchedule:

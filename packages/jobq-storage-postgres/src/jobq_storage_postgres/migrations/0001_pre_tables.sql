@@ -45,6 +45,14 @@ CREATE INDEX job_run ON jobq.job (run_id, id) WHERE run_id IS NOT NULL;
 CREATE INDEX job_fingerprint ON jobq.job (fingerprint, id) WHERE fingerprint IS NOT NULL;
 CREATE TABLE jobq.job_default PARTITION OF jobq.job DEFAULT;
 
+-- The tags of jobs that have some.
+CREATE TABLE jobq.job_tag (
+    id uuid NOT NULL,
+    tag text COLLATE "C" NOT NULL,
+    PRIMARY KEY (id, tag)
+);
+CREATE INDEX job_tag_tag ON jobq.job_tag (tag, id);
+
 -- The token of an unfinished job is its row in `waiting`, `ready` or `running`. Every statement that moves a token
 -- carries these columns, and those that it does not know:
 --   deadline, kind, queue, priority: copies of the job's.
@@ -85,6 +93,7 @@ CREATE TABLE jobq.waiting (
     autovacuum_analyze_scale_factor = 0.1, autovacuum_analyze_threshold = 5000
 );
 CREATE INDEX waiting_due ON jobq.waiting (run_at, position) WHERE state <> 'disabled';
+CREATE INDEX waiting_queue ON jobq.waiting (queue, state, id);
 CREATE INDEX waiting_deadline ON jobq.waiting (deadline) WHERE deadline IS NOT NULL;
 -- The jobs that wait for a worker that can run them.
 CREATE INDEX waiting_unfit ON jobq.waiting (queue, kind, position)
@@ -174,6 +183,7 @@ CREATE TABLE jobq.outcome (
     flags smallint NOT NULL,
     state text COLLATE "C" NOT NULL CHECK (state IN ('completed', 'failed', 'aborted')),
     queue text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL,
     settled text COLLATE "C",
     reason text,
     result json,
@@ -186,8 +196,9 @@ CREATE TABLE jobq.outcome (
     error_traceback text,
     PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
--- Pruning looks for the oldest jobs of a queue and state. They arrive in this order, so the index grows at its end.
-CREATE INDEX outcome_age ON jobq.outcome (queue, state, finished_at);
+-- `find` and pruning look for the newest and the oldest jobs of a queue, kind and state; `tally` has a row for each of
+-- these that occurs.
+CREATE INDEX outcome_line ON jobq.outcome (queue, kind, state, id);
 -- The dead letters among millions of completed jobs.
 CREATE INDEX outcome_trouble ON jobq.outcome (state, id) WHERE state <> 'completed';
 CREATE TABLE jobq.outcome_default PARTITION OF jobq.outcome DEFAULT;
@@ -349,6 +360,12 @@ CREATE FUNCTION jobq.first_id_of(day date) RETURNS uuid
     LANGUAGE sql IMMUTABLE
     AS $$
         SELECT (lpad(to_hex((extract(epoch FROM day) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+    $$;
+
+CREATE FUNCTION jobq.first_id_at(moment timestamptz) RETURNS uuid
+    LANGUAGE sql IMMUTABLE
+    AS $$
+        SELECT (lpad(to_hex(greatest((extract(epoch FROM moment) * 1000)::bigint, 0)), 12, '0') || repeat('0', 20))::uuid
     $$;
 
 -- List the partitions of `job` but the default one: the end of the name, the first day, and the first day after it.

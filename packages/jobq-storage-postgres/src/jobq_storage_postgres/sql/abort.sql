@@ -19,11 +19,11 @@ WITH moment AS MATERIALIZED (
     FROM from_ready
 ), finished AS (
     INSERT INTO jobq.outcome (
-        id, finished_at, started_at, run_at, lease, worker, attempt, flags, state, queue, settled, reason, percent,
+        id, finished_at, started_at, run_at, lease, worker, attempt, flags, state, queue, kind, settled, reason, percent,
         message, details, extra, error_type, error_message, error_traceback
     )
     SELECT s.id, moment.now, s.started_at, s.run_at, s.lease, s.worker, s.attempt, s.flags, 'aborted', s.queue,
-        s.settled, 'aborted', s.percent, s.message, s.details, s.extra, s.error_type, s.error_message, s.error_traceback
+        s.kind, s.settled, 'aborted', s.percent, s.message, s.details, s.extra, s.error_type, s.error_message, s.error_traceback
     FROM stopped s, moment
 ), freed AS (
     DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM stopped WHERE keyed))

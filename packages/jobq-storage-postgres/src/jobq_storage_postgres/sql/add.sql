@@ -29,8 +29,11 @@ WITH moment AS MATERIALIZED (
     )
     ORDER BY g.ord
     ON CONFLICT (id) DO NOTHING
-    RETURNING id, queue, kind, priority, flags, run_at, deadline, unique_key IS NOT NULL AS keyed,
+    RETURNING id, queue, kind, priority, flags, run_at, deadline, tags, unique_key IS NOT NULL AS keyed,
         octet_length(arguments::text) AS size
+), tagged AS (
+    INSERT INTO jobq.job_tag (id, tag)
+    SELECT DISTINCT made.id, t.tag FROM made CROSS JOIN LATERAL unnest(made.tags) AS t(tag)
 ), later AS (
     INSERT INTO jobq.waiting (
         id, position, since, run_at, deadline, size, priority, attempt, flags, keyed, state, queue, kind, reason

@@ -12,10 +12,10 @@ WITH held AS MATERIALIZED (
     DELETE FROM jobq.running WHERE id = ANY(ARRAY(SELECT id FROM held))
 ), finished AS (
     INSERT INTO jobq.outcome (
-        id, finished_at, started_at, run_at, lease, worker, attempt, flags, state, queue, settled, result, percent,
+        id, finished_at, started_at, run_at, lease, worker, attempt, flags, state, queue, kind, settled, result, percent,
         message, details, extra
     )
-    SELECT h.id, h.now, h.started_at, h.run_at, h.lease, h.worker, h.attempt, h.flags, 'completed', h.queue,
+    SELECT h.id, h.now, h.started_at, h.run_at, h.lease, h.worker, h.attempt, h.flags, 'completed', h.queue, h.kind,
         'completed', h.result, h.percent, h.message, h.details, h.extra
     FROM held h
 ), freed AS (

@@ -1,4 +1,4 @@
--- Count jobs by queue and state; never below 0, even where outcomes were deleted by hand. $1 queue, or NULL for all.
+-- Count jobs by queue and state; never below 0, even where outcomes were deleted by hand.
 SELECT c.queue, c.state, sum(c.jobs)::bigint
 FROM (
     SELECT queue, state, count(*) AS jobs FROM jobq.waiting GROUP BY queue, state
@@ -6,7 +6,6 @@ FROM (
     UNION ALL SELECT queue, 'processing', count(*) FROM jobq.running GROUP BY queue
     UNION ALL SELECT queue, state, sum(jobs) FROM jobq.tally GROUP BY queue, state
 ) c
-WHERE $1::text IS NULL OR c.queue = $1
 GROUP BY c.queue, c.state
 HAVING sum(c.jobs) > 0
 ORDER BY c.queue, c.state

@@ -8,14 +8,16 @@ WITH from_running AS (
 ), from_ready AS (
     DELETE FROM jobq.ready WHERE id = ANY($1::uuid[]) RETURNING id, 'pending' AS state, queue, flags
 ), from_outcome AS (
-    DELETE FROM jobq.outcome WHERE id = ANY($1::uuid[]) RETURNING id, state, queue, 0::smallint AS flags
+    DELETE FROM jobq.outcome WHERE id = ANY($1::uuid[]) RETURNING id, state, queue, 0::smallint AS flags, kind
 ), gone AS (
     SELECT * FROM from_waiting
     UNION ALL SELECT * FROM from_ready
     UNION ALL SELECT * FROM from_running
-    UNION ALL SELECT * FROM from_outcome
+    UNION ALL SELECT id, state, queue, flags FROM from_outcome
 ), jobs AS (
-    DELETE FROM jobq.job WHERE id = ANY(ARRAY(SELECT id FROM gone)) RETURNING id, kind
+    DELETE FROM jobq.job WHERE id = ANY(ARRAY(SELECT id FROM gone))
+), tags AS (
+    DELETE FROM jobq.job_tag WHERE id = ANY(ARRAY(SELECT id FROM gone))
 ), tries AS (
     DELETE FROM jobq.attempt WHERE job = ANY(ARRAY(SELECT id FROM gone))
 ), freed AS (
@@ -25,10 +27,7 @@ WITH from_running AS (
     INSERT INTO jobq.ended (id, at, queue) SELECT id, jobq.clock(), queue FROM gone WHERE flags & 2 <> 0
 ), counted AS (
     INSERT INTO jobq.tally (jobs, queue, kind, state)
-    SELECT -count(*), g.queue, coalesce(j.kind, ''), g.state
-    FROM from_outcome g
-    LEFT JOIN jobs j ON j.id = g.id
-    GROUP BY g.queue, j.kind, g.state
+    SELECT -count(*), queue, kind, state FROM from_outcome GROUP BY queue, kind, state
 )
 SELECT id, state, NULL, false, queue FROM gone
 UNION ALL

@@ -1,22 +1,15 @@
--- Find the jobs of a run, newest first. $1 to $6 as for `find`, $7 run id.
-SELECT j.id, j.kind, j.queue, s.state, j.priority, j.arguments, j.created_at, s.run_at, j.deadline, j.timeout,
-    s.attempt, j.max_attempts, j.run_id, j.tags, j.unique_key, s.reason, s.request, s.worker, s.lease, s.started_at,
-    s.finished_at, s.percent, s.message, s.details, s.result, s.error_type, s.error_message, s.error_traceback,
-    a.attempts
+-- Find the jobs of a run, newest first. $1 id to begin below, $2 limit, $3 queue, $4 kinds, $5 states, $6 tags, $7 run
+-- id; all but $2 and $7 may be NULL.
+SELECT j.id, j.kind, j.queue, s.state, j.priority, j.created_at, s.run_at, j.deadline, j.timeout, s.attempt, j.max_attempts,
+    j.run_id, j.tags, j.unique_key, s.reason, s.request, s.worker, s.lease, s.started_at, s.finished_at, s.since, s.flags,
+    s.percent, s.message, s.error_type, s.error_message
 FROM jobq.job j
 CROSS JOIN LATERAL (SELECT s.* FROM jobq.job_state s WHERE s.id = j.id LIMIT 1) s
-LEFT JOIN LATERAL (
-    SELECT json_agg(json_build_array(
-        a.number, a.lease, a.worker, (extract(epoch FROM a.started_at) * 1000000)::bigint,
-        (extract(epoch FROM a.finished_at) * 1000000)::bigint, a.error_type, a.error_message, a.error_traceback
-    ) ORDER BY a.lease) AS attempts
-    FROM jobq.attempt a WHERE a.job = j.id
-) a ON true
 WHERE j.run_id = $7::text
     AND j.id < coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-    AND ($2::text IS NULL OR j.queue = $2)
-    AND ($3::text[] IS NULL OR j.kind = ANY($3))
-    AND ($4::text[] IS NULL OR j.tags @> $4)
+    AND ($3::text IS NULL OR j.queue = $3)
+    AND ($4::text[] IS NULL OR j.kind = ANY($4))
     AND ($5::text[] IS NULL OR s.state = ANY($5))
+    AND ($6::text[] IS NULL OR j.tags @> $6)
 ORDER BY j.id DESC
-LIMIT $6::bigint
+LIMIT $2::bigint

@@ -42,10 +42,10 @@ WITH moment AS MATERIALIZED (
     WHERE t.ran
 ), finished AS (
     INSERT INTO jobq.outcome (
-        id, finished_at, started_at, run_at, lease, worker, attempt, flags, state, queue, reason, percent, message,
-        details, extra, error_type, error_message
+        id, finished_at, started_at, run_at, lease, worker, attempt, flags, state, queue, kind, reason, percent,
+        message, details, extra, error_type, error_message
     )
-    SELECT t.id, t.now, t.started_at, t.run_at, t.lease, t.worker, t.attempts, t.flags, t.state, t.queue,
+    SELECT t.id, t.now, t.started_at, t.run_at, t.lease, t.worker, t.attempts, t.flags, t.state, t.queue, t.kind,
         CASE t.state WHEN 'failed' THEN 'worker lost' ELSE 'aborted' END, t.percent, t.message, t.details, t.extra,
         t.error_type, t.error_message
     FROM taken t

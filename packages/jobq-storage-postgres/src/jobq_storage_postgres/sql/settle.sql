@@ -44,10 +44,10 @@ WITH moment AS MATERIALIZED (
     DELETE FROM jobq.running WHERE id = ANY(ARRAY(SELECT id FROM held))
 ), finished AS (
     INSERT INTO jobq.outcome (
-        id, finished_at, started_at, run_at, lease, worker, attempt, flags, state, queue, settled, reason, result,
+        id, finished_at, started_at, run_at, lease, worker, attempt, flags, state, queue, kind, settled, reason, result,
         percent, message, details, extra, error_type, error_message, error_traceback
     )
-    SELECT h.id, h.now, h.started_at, h.run_at, h.lease, h.worker, h.attempt, h.flags, h.state, h.queue, h.state,
+    SELECT h.id, h.now, h.started_at, h.run_at, h.lease, h.worker, h.attempt, h.flags, h.state, h.queue, h.kind, h.state,
         h.reason, h.result, h.percent, h.message, h.details, h.extra, e.type, e.message, e.traceback
     FROM held h
     LEFT JOIN LATERAL (
