@@ -26,8 +26,8 @@ POSTGRES = (
 SQLITE = (
     "SELECT n, queue, unique_key FROM jobq_job LEFT JOIN jobq_life USING (n)",
     "SELECT n, state FROM jobq_life",
-    "SELECT DISTINCT n FROM jobq_attempt",
-    "SELECT queue, unique_key, n FROM jobq_life WHERE unique_key IS NOT NULL AND finished_at IS NULL",
+    "SELECT DISTINCT n FROM jobq_attempt WHERE number > 0",
+    "SELECT queue, unique_key, n FROM jobq_unique_key WHERE until IS NULL",
 )
 """The same four queries for each storage: added jobs, states, jobs with failed runs, holders of unique keys."""
 

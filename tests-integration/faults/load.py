@@ -341,7 +341,8 @@ class Load:
         async with open_storage(self.direct) as storage:
             while True:
                 page = await storage.find(JobFilter(), after=after, limit=1000)
-                finals += [Final.of(record) for record in page.jobs]
+                records = await storage.get([summary.id for summary in page.jobs])
+                finals += [Final.of(record) for record in records if record is not None]
                 after = page.cursor
                 if after is None:
                     return finals
