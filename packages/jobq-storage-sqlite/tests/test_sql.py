@@ -22,11 +22,11 @@ from jobq_storage_sqlite.transaction import Transaction
 
 ALLOWED = {
     # They read an index that holds nothing but what is asked for.
-    "counts": r"SCAN jobq_(count|life USING COVERING INDEX jobq_life_\w+)",
-    "counts_of_queue": r"SCAN jobq_life USING COVERING INDEX jobq_life_running",
-    "find_queue": r"SCAN jobq_life USING COVERING INDEX jobq_life_running",
-    "count_states": r"SCAN (jobq_life USING COVERING INDEX jobq_life_\w+|\(subquery-\d+\))",
-    "find_states": r"SCAN (jobq_life USING COVERING INDEX jobq_life_\w+|candidate|found|\(subquery-\d+\)|CONSTANT ROW)",
+    "counts": r"SCAN jobq_(count|life USING (COVERING INDEX jobq_life_\w+|INDEX jobq_life_running))",
+    "counts_of_queue": r"SCAN jobq_life USING INDEX jobq_life_running",
+    "find_queue": r"SCAN jobq_life USING INDEX jobq_life_running",
+    "count_states": r"SCAN (jobq_life USING (COVERING )?INDEX jobq_life_\w+|\(subquery-\d+\))",
+    "find_states": r"SCAN (jobq_life USING (COVERING )?INDEX jobq_life_\w+|candidate|\(subquery-\d+\)|CONSTANT ROW)",
     "find_ready_queues": r"SCAN (found|CONSTANT ROW)",
     "find_ended": r"SCAN jobq_ended",
     "find_next_deadline": r"SEARCH jobq_life USING COVERING INDEX jobq_life_deadline",
@@ -121,14 +121,14 @@ def fill(connection: sqlite3.Connection, *, finished: int, scheduled: int, pendi
         [(n, new_id().bytes) for n in range(first + 1, first + 1 + len(rows))],
     )
     connection.executemany(
-        "INSERT INTO jobq_life (n, queue, urgency, position, state, since, run_at, finished_at, settled, lease)"
-        " VALUES (?, 'default', -9, ?, ?, 0, ?, ?, ?, ?)",
+        "INSERT INTO jobq_life (n, queue, urgency, position, state, since, run_at, reason, finished_at, settled, lease)"
+        " VALUES (?, 'default', -9, ?, ?, 0, ?, ?, ?, ?, ?)",
         [
             (
                 n,
                 n,
                 state,
-                FAR + number if state == "scheduled" else None,
+                *((FAR + number, "delayed") if state == "scheduled" else (None, None)),
                 *((1, state, number) if state == "completed" else (None, None, None)),
             )
             for n, (state, number) in enumerate(rows, first + 1)

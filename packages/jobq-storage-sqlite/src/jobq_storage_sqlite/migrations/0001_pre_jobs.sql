@@ -74,13 +74,13 @@ CREATE TABLE jobq_life (
     -- The states, and what a job has in each. CASE, since SQLite builds a table for each IN of more than two values.
     CHECK (
         CASE state
-            WHEN 'pending' THEN finished_at IS NULL
-            WHEN 'processing' THEN finished_at IS NULL AND attempt > 0
+            WHEN 'pending' THEN finished_at IS NULL AND reason IS NULL
+            WHEN 'processing' THEN finished_at IS NULL AND reason IS NULL AND attempt > 0
                 AND worker IS NOT NULL AND lease IS NOT NULL AND started_at IS NOT NULL
             WHEN 'completed' THEN finished_at IS NOT NULL
-            WHEN 'scheduled' THEN finished_at IS NULL
-            WHEN 'blocked' THEN finished_at IS NULL
-            WHEN 'disabled' THEN finished_at IS NULL
+            WHEN 'scheduled' THEN finished_at IS NULL AND reason IS NOT NULL
+            WHEN 'blocked' THEN finished_at IS NULL AND reason IS NOT NULL
+            WHEN 'disabled' THEN finished_at IS NULL AND reason IS NOT NULL
             WHEN 'failed' THEN finished_at IS NOT NULL
             WHEN 'aborted' THEN finished_at IS NOT NULL
             ELSE FALSE
@@ -100,13 +100,16 @@ CREATE TABLE jobq_life (
     )
 ) STRICT;
 
--- Each index holds the jobs of its states only, so that claiming passes neither finished jobs nor future ones. The state
--- is its last column, so that counting reads the index alone. No predicate has an IN of more than two values, for which
--- SQLite would build a table at each change of a job.
+-- Each index holds the jobs of its states only, so that claiming passes neither finished jobs nor future ones. Its last
+-- columns are those of its predicate, so that counting reads the index alone. Only jobs that wait have a reason and are
+-- unfinished. Each change of a job costs each predicate: they ask for NULL first, and have no IN of more than two values,
+-- for which SQLite would build a table.
 CREATE INDEX jobq_life_ready ON jobq_life (queue, urgency, position, state) WHERE state = 'pending';
-CREATE INDEX jobq_life_due ON jobq_life (run_at, n, queue, state) WHERE state IN ('scheduled', 'blocked');
-CREATE INDEX jobq_life_waiting ON jobq_life (queue, state) WHERE state IN ('scheduled', 'blocked') OR state = 'disabled';
-CREATE INDEX jobq_life_running ON jobq_life (worker, queue, state) WHERE state = 'processing';
+CREATE INDEX jobq_life_due ON jobq_life (run_at, n, state, reason)
+WHERE reason IS NOT NULL AND state IN ('scheduled', 'blocked');
+CREATE INDEX jobq_life_waiting ON jobq_life (queue, state, reason, finished_at)
+WHERE reason IS NOT NULL AND finished_at IS NULL;
+CREATE INDEX jobq_life_running ON jobq_life (worker) WHERE state = 'processing';
 CREATE INDEX jobq_life_finished ON jobq_life (queue, state, finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX jobq_life_deadline ON jobq_life (deadline) WHERE deadline IS NOT NULL AND finished_at IS NULL;
 

@@ -28,7 +28,7 @@ UPDATE jobq_life SET state = 'scheduled', reason = 'delayed', error_lease = NULL
 -- name: forget_runs
 -- Let a finished job begin again.
 UPDATE jobq_life
-SET attempt = 0, finished_at = NULL, state = 'disabled', error_lease = NULL, percent = NULL, message = NULL,
+SET attempt = 0, finished_at = NULL, state = 'disabled', reason = 'disabled', error_lease = NULL, percent = NULL, message = NULL,
     details = NULL
 WHERE n = ?
 
@@ -45,7 +45,7 @@ LIMIT :limit
 -- those that run.
 SELECT n FROM jobq_life WHERE state = 'pending' AND queue = :queue AND n <= :last
 UNION ALL
-SELECT n FROM jobq_life WHERE (state IN ('scheduled', 'blocked') OR state = 'disabled') AND queue = :queue AND n <= :last
+SELECT n FROM jobq_life WHERE reason IS NOT NULL AND finished_at IS NULL AND queue = :queue AND n <= :last
 UNION ALL
 SELECT n FROM jobq_life WHERE state = 'processing' AND queue = :queue AND n <= :last
 UNION ALL

@@ -1,10 +1,14 @@
 -- The maintenance that one worker does for all: promote, rescue, prune.
 
 -- name: find_due
-SELECT n, queue, flags FROM jobq_life WHERE state IN ('scheduled', 'blocked') AND run_at <= ? ORDER BY run_at, n LIMIT ?
+SELECT n, queue, flags
+FROM jobq_life
+WHERE reason IS NOT NULL AND state IN ('scheduled', 'blocked') AND run_at <= ?
+ORDER BY run_at, n
+LIMIT ?
 
 -- name: find_next_due
-SELECT min(run_at) FROM jobq_life WHERE state IN ('scheduled', 'blocked')
+SELECT min(run_at) FROM jobq_life WHERE reason IS NOT NULL AND state IN ('scheduled', 'blocked')
 
 -- name: find_lost_workers
 -- Parameters: the uptime. The registered workers whose heartbeat expired, and those of PROCESSING jobs that are not

@@ -117,7 +117,7 @@ LIMIT :limit
 -- name: in_states
 -- The jobs in :states, which do not include 'completed', by the indexes of the states.
 SELECT n FROM jobq_life
-WHERE (state IN ('scheduled', 'blocked') OR state = 'disabled') AND state IN (SELECT value FROM json_each(:states))
+WHERE reason IS NOT NULL AND finished_at IS NULL AND state IN (SELECT value FROM json_each(:states))
 UNION ALL
 SELECT n FROM jobq_life WHERE state = 'pending' AND 'pending' IN (SELECT value FROM json_each(:states))
 UNION ALL
@@ -153,7 +153,7 @@ SELECT count(*) FROM (SELECT n FROM ({in_states}) LIMIT :limit)
 SELECT queue, 'pending', count(*) FROM jobq_life WHERE state = 'pending' GROUP BY queue
 UNION ALL
 SELECT queue, state, count(*) FROM jobq_life
-WHERE (state IN ('scheduled', 'blocked') OR state = 'disabled') GROUP BY queue, state
+WHERE reason IS NOT NULL AND finished_at IS NULL GROUP BY queue, state
 UNION ALL
 SELECT queue, 'processing', count(*) FROM jobq_life WHERE state = 'processing' GROUP BY queue
 UNION ALL
@@ -164,7 +164,7 @@ SELECT queue, state, jobs FROM jobq_count WHERE jobs > 0
 SELECT queue, 'pending', count(*) FROM jobq_life WHERE state = 'pending' AND queue = :queue GROUP BY queue
 UNION ALL
 SELECT queue, state, count(*) FROM jobq_life
-WHERE (state IN ('scheduled', 'blocked') OR state = 'disabled') AND queue = :queue GROUP BY queue, state
+WHERE reason IS NOT NULL AND finished_at IS NULL AND queue = :queue GROUP BY queue, state
 UNION ALL
 SELECT queue, 'processing', count(*) FROM jobq_life WHERE state = 'processing' AND queue = :queue GROUP BY queue
 UNION ALL
