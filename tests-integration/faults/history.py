@@ -24,9 +24,15 @@ from journal import (
     How,
     Line,
     Listening,
+    Reported,
+    RequestAnswered,
+    Requesting,
+    Serving,
     Started,
+    Stopped,
     Told,
 )
+from life import Post, Request, of_line, of_requests, of_waiting, progress_lost
 from tables import Kept, check_tables
 from wrong import Violation, Wrong
 
@@ -47,7 +53,8 @@ Span = tuple[float, float]
 class Add:
     """One add. asked, answered: when the call began and when the client was answered. job: the returned id, if known.
 
-    result: the job's expected result (default: its token). ends: the state that it must end in; None: any.
+    result: the job's expected result (default: its token). ends: the state that it must end in; None: any. due: whether
+    it is pending at once.
     """
 
     token: str
@@ -59,6 +66,7 @@ class Add:
     unique_key: str | None = None
     result: str | None = None
     ends: JobState | None = JobState.COMPLETED
+    due: bool = True
 
 
 @attrs.frozen(kw_only=True)
@@ -106,7 +114,8 @@ class Result:
 
 @attrs.frozen(kw_only=True)
 class Final:
-    """A job at the end of a history. lost, failed: the leases of its lost runs and of its failed runs."""
+    """A job at the end of a history. lost, failed: the leases of its lost runs and of its failed runs. percent: the
+    progress on record."""
 
     job: UUID
     token: str
@@ -119,6 +128,7 @@ class Final:
     unique_key: str | None = None
     lost: frozenset[int] = frozenset()
     failed: frozenset[int] = frozenset()
+    percent: float = 0.0
 
     @classmethod
     def of(cls, record: JobRecord) -> Final:
@@ -138,6 +148,7 @@ class Final:
             unique_key=record.unique_key,
             lost=frozenset(by[True]),
             failed=frozenset(by[False]),
+            percent=record.progress.percent,
         )
 
 
@@ -154,7 +165,9 @@ class Limit:
 class History:
     """Everything known about what happened.
 
-    aborts: the abort of each aborted job. promised: the jobs whose terminal events each listener must receive.
+    aborts: the abort of each aborted job. requests: what was asked of a job, in the order of asking. reports: the last
+    progress of each run, by job and lease. posts: the workers. returned: when each process had handed back all that it
+    held. promised: the jobs whose terminal events each listener must receive.
     By process id: killed: when the process was killed. interrupted: spans in which it was killed or paused, so that it
     may have run on after losing its leases. late: spans around each report that it was late to renew its leases.
     cut_off: time from which on it may have lost leases while it could still stop its runs, so that late runs of it are
@@ -167,6 +180,10 @@ class History:
     events: Sequence[Event] = ()
     results: Sequence[Result] = ()
     aborts: Mapping[UUID, Abort] = attrs.field(factory=dict)
+    requests: Mapping[UUID, Sequence[Request]] = attrs.field(factory=dict)
+    reports: Mapping[tuple[UUID, int], float] = attrs.field(factory=dict)
+    posts: Sequence[Post] = ()
+    returned: Mapping[int, float] = attrs.field(factory=dict)
     promised: Mapping[str, Collection[UUID]] = attrs.field(factory=dict)
     killed: Mapping[int, float] = attrs.field(factory=dict)
     interrupted: Mapping[int, Sequence[Span]] = attrs.field(factory=dict)
@@ -187,6 +204,10 @@ def read(lines: Iterable[Line]) -> History:
     events: list[Event] = []
     results: list[Result] = []
     aborts: dict[UUID, Abort] = {}
+    requests: defaultdict[UUID, list[Request]] = defaultdict(list)
+    reports: dict[tuple[UUID, int], float] = {}
+    posts: dict[int, Post] = {}
+    returned: dict[int, float] = {}
     promised: defaultdict[str, set[UUID]] = defaultdict(set)
     listeners: dict[str, int] = {}
     killed: dict[int, float] = {}
@@ -197,7 +218,11 @@ def read(lines: Iterable[Line]) -> History:
         match line:
             case Asked():
                 adds[line.token] = Add(
-                    token=line.token, asked=line.at, unique_key=line.unique_key, ends=JobState(line.ends)
+                    token=line.token,
+                    asked=line.at,
+                    unique_key=line.unique_key,
+                    ends=JobState(line.ends),
+                    due=line.due,
                 )
             case Answered():
                 adds[line.token] = attrs.evolve(
@@ -207,6 +232,19 @@ def read(lines: Iterable[Line]) -> History:
                 aborts[line.job] = Abort()
             case AbortAnswered():
                 aborts[line.job] = Abort(answered=line.at, state=JobState(line.state))
+            case Requesting():
+                requests[line.job].append(Request(what=line.what, asked=line.at))
+            case RequestAnswered():
+                requests[line.job][-1] = attrs.evolve(requests[line.job][-1], answered=line.at, changed=line.changed)
+            case Reported():
+                reports[line.job, line.lease] = line.percent
+            case Serving():
+                posts[line.pid] = Post(pid=line.pid, slots=line.slots, start=line.at)
+            case Stopped():
+                if line.pid in posts:
+                    posts[line.pid] = attrs.evolve(posts[line.pid], end=min(posts[line.pid].end, line.at))
+                if line.ended:
+                    returned[line.pid] = line.at
             case Started():
                 again[line.job, line.lease] += 1
                 runs[line.job, line.lease, again[line.job, line.lease]] = Run(
@@ -246,6 +284,10 @@ def read(lines: Iterable[Line]) -> History:
         events=events,
         results=results,
         aborts=aborts,
+        requests=dict(requests),
+        reports=reports,
+        posts=list(posts.values()),
+        returned=returned,
         promised={name: jobs for name, jobs in promised.items() if listeners[name] not in killed},
         killed=killed,
         interrupted=dict(interrupted),
@@ -290,15 +332,22 @@ def check(
             found += _unexplained(final, its)
             found += _aborted(final, its, history)
         if add := adds.get(final.token):
-            others = {JobState.ABORTED} if final.job in history.aborts else set()
+            asked = any(request.what == "abort" for request in history.requests.get(final.job, ()))
+            others = {JobState.ABORTED} if asked or final.job in history.aborts else set()
             found += _end(final, add, its, others, stopped=final.job in stopped)
         found += _unrun(final, its, history)
         if drained and not is_finished(final.state) and not (final.state is JobState.DISABLED and final.job in stopped):
             found.append(_of(Wrong.STUCK, final, f"it is still {final.state}"))
     for job, of_one in runs.items():
         found += _owners(job, of_one, history)
+    for final in finals:
+        if final.job not in retried:
+            found += of_requests(final, history.requests.get(final.job, ()))
+            found += progress_lost(final, runs[final.job], history.reports)
+    found += of_line(history, by_job, runs)
     if undisturbed:
         found += _causes(finals, history)
+        found += of_waiting(history, runs)
     found += _results(history.results, adds)
     found += _events(history, by_job, set(retried))
     for limit in limits:

@@ -27,7 +27,7 @@ How = Literal["completed", "failed", "stopped"]
 class Asked(Struct, frozen=True, kw_only=True, tag=True):
     """A client is about to add a job. Without an Answered line, it is unknown whether the job was added.
 
-    ends: the state that the job must end in, unless it is aborted.
+    ends: the state that the job must end in, unless it is aborted. due: whether the job is pending at once.
     """
 
     token: str
@@ -35,6 +35,7 @@ class Asked(Struct, frozen=True, kw_only=True, tag=True):
     ends: str = "completed"
     unique_key: str | None = None
     pid: int = 0
+    due: bool = True
 
 
 class Answered(Struct, frozen=True, kw_only=True, tag=True):
@@ -63,6 +64,23 @@ class AbortAnswered(Struct, frozen=True, kw_only=True, tag=True):
     at: float
 
 
+class Requesting(Struct, frozen=True, kw_only=True, tag=True):
+    """A client is about to ask for something: 'abort', 'disable' or 'enable'. Without a RequestAnswered line, it is
+    unknown whether the request took effect."""
+
+    job: UUID
+    what: str
+    at: float
+
+
+class RequestAnswered(Struct, frozen=True, kw_only=True, tag=True):
+    """A client was told whether its request changed anything."""
+
+    job: UUID
+    changed: bool
+    at: float
+
+
 class Started(Struct, frozen=True, kw_only=True, tag=True):
     """A handler begins a run."""
 
@@ -81,6 +99,31 @@ class Ended(Struct, frozen=True, kw_only=True, tag=True):
     job: UUID
     lease: int
     ending: How
+    at: float
+
+
+class Reported(Struct, frozen=True, kw_only=True, tag=True):
+    """A handler reports its progress."""
+
+    job: UUID
+    lease: int
+    percent: float
+    at: float
+
+
+class Serving(Struct, frozen=True, kw_only=True, tag=True):
+    """A worker process serves the default queue with this many slots, and knows the kinds of all jobs."""
+
+    pid: int
+    slots: int
+    at: float
+
+
+class Stopped(Struct, frozen=True, kw_only=True, tag=True):
+    """A process is told to stop (`ended`: False), or has ended and has handed back what it held."""
+
+    pid: int
+    ended: bool
     at: float
 
 
@@ -123,7 +166,23 @@ class Disturbed(Struct, frozen=True, kw_only=True, tag=True):
     at: float
 
 
-Line = Asked | Answered | Aborting | AbortAnswered | Started | Ended | Listening | Heard | Told | Disturbed
+Line = (
+    Asked
+    | Answered
+    | Aborting
+    | AbortAnswered
+    | Requesting
+    | RequestAnswered
+    | Started
+    | Reported
+    | Ended
+    | Serving
+    | Stopped
+    | Listening
+    | Heard
+    | Told
+    | Disturbed
+)
 
 _decoder = msgspec.json.Decoder(Line)
 

@@ -28,6 +28,7 @@ from journal import (
     Started,
     Told,
 )
+from life import IDLE, Post, Request
 from load_client import answer_of
 from tables import Kept
 from wrong import Wrong
@@ -74,6 +75,31 @@ def aborted(state: JobState | None, at: float) -> dict[UUID, Abort]:
     return {A: Abort() if state is None else Abort(state=state, answered=at)}
 
 
+def asked(*words: str, answers: tuple[bool | None, ...] = ()) -> dict[UUID, list[Request]]:
+    """Return the requests of a history whose job was asked for these things, one after the other. answers: default: all
+    True."""
+    given = answers or (True,) * len(words)
+    return {
+        A: [
+            Request(what=word, asked=2.1 + 0.1 * place, answered=2.15 + 0.1 * place, changed=answer)
+            for place, (word, answer) in enumerate(zip(words, given, strict=True))
+        ]
+    }
+
+
+BEHIND = [
+    attrs.evolve(RUN, start=9, end=10, lease=5),
+    attrs.evolve(RUN, token="b", job=B, start=5, end=6, lease=4),
+]
+"""The job that was added first ran last."""
+TWO_ADDS = [ADDED, attrs.evolve(ADDED, token="b", job=B, asked=1.5, answered=1.6)]
+BOTH = [attrs.evolve(DONE, lease=5), attrs.evolve(DONE, token="b", job=B, lease=4, result="b")]
+HANDED_BACK = [attrs.evolve(RUN, ending="stopped", pid=6), *BEHIND]
+"""The job that was added first was handed back at 3, and ran again after the one that was added then."""
+LATER_ADD = [ADDED, attrs.evolve(ADDED, token="b", job=B, asked=3.5, answered=3.6)]
+LATE_RUN = [attrs.evolve(RUN, start=2 + IDLE, end=3 + IDLE)]
+
+
 def wrongs(
     *,
     adds: Any = (ADDED,),
@@ -82,6 +108,10 @@ def wrongs(
     events: Any = (),
     results: Any = (),
     aborts: Any = None,
+    requests: Any = None,
+    reports: Any = None,
+    posts: Any = (),
+    returned: Any = None,
     promised: Any = None,
     killed: Any = None,
     paused: Any = None,
@@ -100,6 +130,10 @@ def wrongs(
         events=events,
         results=results,
         aborts=aborts or {},
+        requests=requests or {},
+        reports=reports or {},
+        posts=posts,
+        returned=returned or {},
         promised=promised or {},
         killed=killed or {},
         interrupted={pid: [span] for pid, span in {**(paused or {}), **ever_since}.items()},
@@ -208,11 +242,71 @@ GOOD = {
         "aborts": aborted(JobState.PROCESSING, 2.5),
     },
     "aborted while it ran, and completed": {"aborts": aborted(JobState.PROCESSING, 2.5)},
-    "aborted while it ran, and failed": {
-        "adds": [attrs.evolve(ADDED, ends=JobState.FAILED)],
-        "runs": [attrs.evolve(RUN, ending="failed")],
-        "finals": [FAILED],
-        "aborts": aborted(JobState.PROCESSING, 2.5),
+    "disabled and enabled while it ran": {"requests": asked("disable", "enable")},
+    "disabled while it ran, and completed": {"requests": asked("disable")},
+    "disabled while it ran": {
+        "runs": [attrs.evolve(RUN, ending="stopped")],
+        "finals": [attrs.evolve(DONE, state=JobState.DISABLED, result=None)],
+        "requests": asked("disable", "enable", "disable"),
+        "stopped": {A},
+    },
+    "aborted while it ran, and enabled without effect": {
+        "runs": [attrs.evolve(RUN, ending="stopped")],
+        "finals": [ABORTED],
+        "requests": asked("abort", "enable", answers=(True, False)),
+        "stopped": {A},
+    },
+    "disabled, the answer unknown": {
+        "runs": [attrs.evolve(RUN, ending="stopped")],
+        "finals": [attrs.evolve(DONE, state=JobState.DISABLED, result=None)],
+        "requests": asked("disable", "enable", answers=(True, None)),
+        "stopped": {A},
+    },
+    "the last report on record": {"reports": {(A, 1): 100.0}, "finals": [attrs.evolve(DONE, percent=100.0)]},
+    "a report of an earlier run": {
+        "runs": LOST_ONCE,
+        "finals": [attrs.evolve(DONE_AGAIN, percent=0.0)],
+        "reports": {(A, 1): 50.0},
+        "killed": {6: 5},
+    },
+    "taken in the order of the adds": {
+        "adds": TWO_ADDS,
+        "runs": [RUN, attrs.evolve(RUN, token="b", job=B, lease=2, start=3, end=4)],
+        "finals": [DONE, attrs.evolve(DONE, token="b", job=B, lease=2, result="b")],
+    },
+    "taken in order, and begun at once by two workers": {
+        "adds": TWO_ADDS,
+        "runs": [attrs.evolve(BEHIND[0], start=5.5, end=6), BEHIND[1]],
+        "finals": BOTH,
+    },
+    "handed back, and run before what was added since": {
+        "adds": LATER_ADD,
+        "runs": [
+            HANDED_BACK[0],
+            attrs.evolve(RUN, lease=2, start=4, end=5),
+            attrs.evolve(RUN, token="b", job=B, lease=3, start=8, end=9),
+        ],
+        "finals": [attrs.evolve(DONE, lease=2), attrs.evolve(DONE, token="b", job=B, lease=3, result="b")],
+        "returned": {6: 3.2},
+    },
+    "delayed, and run after a later one": {
+        "adds": [attrs.evolve(ADDED, due=False), TWO_ADDS[1]],
+        "runs": BEHIND,
+        "finals": BOTH,
+    },
+    "waited beside a busy worker": {
+        "runs": [
+            *LATE_RUN,
+            *(attrs.evolve(RUN, token="b", job=B, lease=lease, start=lease, end=lease + 1) for lease in range(2, 7)),
+        ],
+        "finals": [DONE, attrs.evolve(DONE, token="b", job=B, lease=6, failed=frozenset(range(2, 6)), result="b")],
+        "posts": [Post(pid=7, slots=1, start=0)],
+        "undisturbed": True,
+    },
+    "waited while no worker served": {
+        "runs": LATE_RUN,
+        "posts": [Post(pid=7, slots=1, start=IDLE), Post(pid=8, slots=1, start=0, end=4)],
+        "undisturbed": True,
     },
     "aborted after it completed": {"aborts": aborted(JobState.COMPLETED, 4)},
     "aborted, while its abandoned run goes on": {
@@ -422,6 +516,72 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
         Wrong.THOUGH_ABORTED,
         {"runs": LOST_ONCE, "finals": [DONE_AGAIN], "aborts": aborted(JobState.PROCESSING, 4), "killed": {6: 5}},
     ),
+    "enabled last, and disabled": (
+        Wrong.LAST_WORD,
+        {
+            "runs": [attrs.evolve(RUN, ending="stopped")],
+            "finals": [attrs.evolve(DONE, state=JobState.DISABLED, result=None)],
+            "requests": asked("disable", "enable"),
+            "stopped": {A},
+        },
+    ),
+    "aborted last, and disabled": (
+        Wrong.LAST_WORD,
+        {
+            "runs": [attrs.evolve(RUN, ending="stopped")],
+            "finals": [attrs.evolve(DONE, state=JobState.DISABLED, result=None)],
+            "requests": asked("disable", "abort"),
+            "stopped": {A},
+        },
+    ),
+    "disabled last, and failed": (
+        Wrong.LAST_WORD,
+        {
+            "adds": [attrs.evolve(ADDED, ends=JobState.FAILED)],
+            "runs": [attrs.evolve(RUN, ending="failed")],
+            "finals": [FAILED],
+            "requests": asked("disable", "abort", answers=(True, False)),
+        },
+    ),
+    "an earlier report on record": (
+        Wrong.PROGRESS_LOST,
+        {"reports": {(A, 1): 100.0}, "finals": [attrs.evolve(DONE, percent=50.0)]},
+    ),
+    "no report of a failed run on record": (
+        Wrong.PROGRESS_LOST,
+        {
+            "adds": [attrs.evolve(ADDED, ends=JobState.FAILED)],
+            "runs": [attrs.evolve(RUN, ending="failed")],
+            "finals": [FAILED],
+            "reports": {(A, 1): 30.0},
+        },
+    ),
+    "taken long after one that was added later": (
+        Wrong.OUT_OF_LINE,
+        {"adds": TWO_ADDS, "runs": BEHIND, "finals": BOTH},
+    ),
+    "handed back to the end of the line": (
+        Wrong.OUT_OF_LINE,
+        {"adds": LATER_ADD, "runs": HANDED_BACK, "finals": BOTH, "returned": {6: 3.2}},
+    ),
+    "waited beside a worker with a free slot": (
+        Wrong.IDLE_BESIDE,
+        {
+            "runs": LATE_RUN,
+            "posts": [Post(pid=7, slots=1, start=0), Post(pid=8, slots=1, start=0, end=4)],
+            "undisturbed": True,
+        },
+    ),
+    "waited beside a worker with one of two slots free": (
+        Wrong.IDLE_BESIDE,
+        {
+            "adds": [ADDED, attrs.evolve(ADDED, token="b", job=B)],
+            "runs": [*LATE_RUN, attrs.evolve(RUN, token="b", job=B, lease=2, end=20)],
+            "finals": [DONE, attrs.evolve(DONE, token="b", job=B, lease=2, result="b")],
+            "posts": [Post(pid=7, slots=2, start=0)],
+            "undisturbed": True,
+        },
+    ),
     "completed without a run": (Wrong.WRONG_END, {"runs": ()}),
     "completed though its run failed": (Wrong.WRONG_END, {"runs": [attrs.evolve(RUN, ending="failed")]}),
     "a terminal event that was not received": (Wrong.EVENT_MISSING, {"promised": {"l": {A}}}),
@@ -544,6 +704,7 @@ def test_a_bad_history_gets_its_violation(wrong: Wrong, parts: dict[str, Any]) -
         Wrong.AFTER_THE_END: {Wrong.UNEXPLAINED},
         Wrong.STALE_WRITE: {Wrong.UNEXPLAINED},
         Wrong.LEASE_TWICE: {Wrong.WRONG_RESULT},
+        Wrong.WRONG_END: {Wrong.LAST_WORD},
     }
     assert found - {wrong} <= follows.get(wrong, set())
 
@@ -574,7 +735,7 @@ def play(lives: list[tuple[str, tuple[str, ...]]], dice: random.Random) -> tuple
     time, lease, pid = 0.0, 0, 100
     for number, (last, _) in enumerate(lives):
         ends = "failed" if last == "failed" else "completed"
-        lines.append(Asked(token=str(number), at=(time := time + 1), ends=ends))
+        lines.append(Asked(token=str(number), at=(time := time + 1), ends=ends, due=False))
         lines.append(Answered(token=str(number), answer="acknowledged", at=(time := time + 1), job=UUID(int=number)))
         lines.append(Listening(listener="l", job=UUID(int=number), pid=1, at=time))
     while left := [number for number, state in states.items() if state["ends"]]:

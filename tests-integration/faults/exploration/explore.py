@@ -110,7 +110,7 @@ def broken_word(old: Job, new: Job) -> str | None:
     if new.state == "completed":
         return None
     wanted = {"abort": ("aborted",), "disable": ("disabled",)}.get(old.word or "", ("pending", "failed"))
-    return None if new.state in wanted else WrongInside.LAST_WORD
+    return None if new.state in wanted else Wrong.LAST_WORD
 
 
 def broken_by_rescue(old: Job, new: Job) -> str | None:

@@ -50,7 +50,8 @@ class Add:
 
 @attrs.define(eq=False)
 class Run:
-    """One run of a handler. told: it was asked to stop; what it does afterwards is not checked."""
+    """One run of a handler. told: it was asked to stop; what it does afterwards is not checked. percent: the last
+    progress that it reported, if any."""
 
     token: int
     job: UUID
@@ -62,6 +63,7 @@ class Run:
     ended: float | None = None
     how: How | None = None
     told: bool = False
+    percent: float | None = None
 
 
 class Journal:

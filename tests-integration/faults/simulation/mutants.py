@@ -10,13 +10,26 @@ from typing import Any
 from unittest import mock
 from uuid import UUID
 
+from msgspec import structs
+
 from jobq_core.memory import MemoryQueueStorage, adding, claiming, control, maintenance, settle_and_claim
 from jobq_core.memory.rows import Row, WorkerRow
 from jobq_core.memory.store import Store
 from jobq_core.memory.workers import MemoryHeartbeat
 from jobq_core.records import WorkerInfo, WorkerStats
-from jobq_core.states import JobState
-from jobq_core.storage import Added, Change, Claim, ClaimedJob, Heartbeat, NewJob, Promotion, Rescue, Settlement
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import (
+    Added,
+    Change,
+    Claim,
+    ClaimedJob,
+    Heartbeat,
+    NewJob,
+    Promotion,
+    Rescue,
+    SettleAndClaimResult,
+    Settlement,
+)
 from jobq_worker.registration import Registration
 
 StorageType = Callable[..., MemoryQueueStorage]
@@ -265,6 +278,68 @@ def runs_on_when_cut_off() -> Generator[StorageType, None, None]:
         yield MemoryQueueStorage
 
 
+@contextmanager
+def forgets_the_abort() -> Generator[StorageType, None, None]:
+    """A run that fails for good leaves its job FAILED, though `abort` was answered True before."""
+    real = settle_and_claim.state_after
+
+    def after(ending: Ending, **told: Any) -> JobState:
+        return JobState.FAILED if ending is Ending.FAIL else real(ending, **told)
+
+    with mock.patch.object(settle_and_claim, "state_after", after):
+        yield MemoryQueueStorage
+
+
+@contextmanager
+def disables_what_was_enabled() -> Generator[StorageType, None, None]:
+    """A run that stopped for `disable` leaves its job DISABLED, though `enable` or `abort` was answered True since."""
+    real = settle_and_claim.state_after
+
+    def after(ending: Ending, **told: Any) -> JobState:
+        return JobState.DISABLED if ending is Ending.DISABLE else real(ending, **told)
+
+    with mock.patch.object(settle_and_claim, "state_after", after):
+        yield MemoryQueueStorage
+
+
+@contextmanager
+def forgets_the_last_report() -> Generator[StorageType, None, None]:
+    """A settlement leaves out the progress that its run reported last."""
+    real = settle_and_claim._settle_one
+
+    def settle(store: Store, settlement: Settlement, *args: Any) -> JobState | None:
+        return real(store, structs.replace(settlement, progress=None), *args)
+
+    with mock.patch.object(settle_and_claim, "_settle_one", settle):
+        yield MemoryQueueStorage
+
+
+@contextmanager
+def returns_to_the_end() -> Generator[StorageType, None, None]:
+    """A job that was handed back stands behind all those that were added meanwhile."""
+    real = Store.enter
+
+    def enter(store: Store, row: Row, state: JobState, now: int, reason: str | None = None, **_: Any) -> None:
+        real(store, row, state, now, reason)
+
+    with mock.patch.object(Store, "enter", enter):
+        yield MemoryQueueStorage
+
+
+class ClaimsRarely(MemoryQueueStorage):
+    async def settle_and_claim(
+        self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None
+    ) -> SettleAndClaimResult:
+        busy = self._store.clock.now() // 1_000_000 % 8
+        return await super().settle_and_claim(worker, settlements, None if busy else claim)
+
+
+@contextmanager
+def claims_rarely() -> Generator[StorageType, None, None]:
+    """Seven seconds of eight, a claim gets nothing."""
+    yield ClaimsRarely
+
+
 MUTANTS: dict[str | None, Callable[[], AbstractContextManager[StorageType]]] = {
     None: sound,
     **{
@@ -286,6 +361,11 @@ MUTANTS: dict[str | None, Callable[[], AbstractContextManager[StorageType]]] = {
             forgets_settlements,
             loses_due_jobs,
             runs_on_when_cut_off,
+            forgets_the_abort,
+            disables_what_was_enabled,
+            forgets_the_last_report,
+            returns_to_the_end,
+            claims_rarely,
         )
     },
 }

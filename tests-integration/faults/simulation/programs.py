@@ -60,7 +60,8 @@ async def simulated(context: JobContext, token: int) -> str:
         for number in range(plan.pieces):
             await asyncio.sleep(plan.piece)
             journal.go_on(run)
-            context.progress(100 * number / plan.pieces)
+            run.percent = 100 * (number + 1) / plan.pieces
+            context.progress(run.percent)
         if context.attempt <= plan.failures:
             raise ValueError(f"token {token} fails in attempt {context.attempt}")
     except asyncio.CancelledError:

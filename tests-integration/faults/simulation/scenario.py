@@ -143,6 +143,11 @@ def _draw_job(world: World, mode: str, token: int, clients: int) -> JobPlan:
     if mode == "control":
         for _ in range(rng.randint(0, 3)):
             controls.append((rng.uniform(0.0, 2.0), rng.choice(("abort", "disable", "enable", "retry", "delete"))))
+    controls.sort()
+    if mode == "control" and rng.random() < 0.4:
+        # Somebody changes their mind about a job that runs, before or after the worker has heard of it.
+        first, then = rng.choice((("disable", "enable"), ("disable", "abort"), ("abort", "disable")))
+        controls += [(rng.uniform(0.0, 0.5), first), (rng.choice((0.0, 0.01, 0.3)), then)]
     failing = mode == "retries" or rng.random() < 0.15
     return JobPlan(
         token=token,
@@ -153,7 +158,7 @@ def _draw_job(world: World, mode: str, token: int, clients: int) -> JobPlan:
         piece=rng.choice((0.0, 0.01, 0.2, 0.8)),
         failures=rng.choice((1, 2, 99)) if failing else 0,
         stubborn=rng.choice((0.5, 3.0)) if rng.random() < 0.1 else 0.0,
-        controls=tuple(sorted(controls)),
+        controls=tuple(controls),
     )
 
 

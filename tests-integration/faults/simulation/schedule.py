@@ -168,8 +168,13 @@ class Schedule:
             self._at(self.world.now + blow.seconds, self._start_worker, number, life)
 
     def _enable(self) -> None:
-        """Enable disabled jobs every second, as an operator would."""
-        disabled = [job for job, row in self.truth.store.jobs.items() if row.state is JobState.DISABLED]
+        """Enable every second, as an operator would, the disabled jobs that somebody last asked to disable, and no
+        others: a job that is DISABLED against its last request must stay so, to be seen."""
+        disabled = [
+            job
+            for job, row in self.truth.store.jobs.items()
+            if row.state is JobState.DISABLED and self.truth.requests.last.get(job) == "disable"
+        ]
         if disabled:
             self.truth.asking = "operator"
             self.truth.perform("enable", [disabled], {})

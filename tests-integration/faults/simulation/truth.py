@@ -20,12 +20,15 @@ from jobq_core.states import FINISHED, Ending, JobState
 from jobq_core.storage import SettleAndClaimResult, Settlement
 
 from .journal import Journal
+from .lines import Lines
+from .requests import Requests
 from .world import World
 
 
 @attrs.define(eq=False)
 class Lease:
-    """One claim of one job. needs_mark: whether its run must be marked as started first; marked: when it was. ended_by:
+    """One claim of one job. pending: when the job became PENDING. serving: the worker processes that were registered
+    then, and since when. needs_mark: whether its run must be marked as started first; marked: when it was. ended_by:
     the operation that ended it; state: of the job then, None if it was deleted; silent: seconds since its worker's last
     heartbeat, if it was rescued."""
 
@@ -35,6 +38,8 @@ class Lease:
     claimed: float
     attempt: int
     needs_mark: bool
+    pending: float
+    serving: dict[str, float]
     marked: float | None = None
     ended: float | None = None
     ended_by: str | None = None
@@ -55,6 +60,8 @@ class Truth:
         as started."""
         self._beaten: dict[UUID, float] = {}
         self._hearts: dict[UUID, Any] = {}
+        self._serving: dict[UUID, tuple[str, float]] = {}
+        """The name of each registered worker's process, and when it registered."""
         self.store = storage._store
         self.leases: dict[int, Lease] = {}
         self.asking = "the world"
@@ -62,6 +69,8 @@ class Truth:
         """Number of client calls that have not taken effect yet."""
         self.asked: defaultdict[UUID, Counter[str]] = defaultdict(Counter)
         """How often each control operation changed a job."""
+        self.requests = Requests()
+        self.lines = Lines()
 
     def open(self) -> None:
         """Open the storage."""
@@ -72,7 +81,8 @@ class Truth:
         before = dict(self.store.running)
         answer = _at_once(getattr(self._storage, name)(*args, **options))
         if name not in _READING:
-            self._look(name, args, before)
+            self._look(name, args, before, answer)
+            self._look_at_lines(name, args, before)
             self._check(name, args, answer)
         return answer
 
@@ -115,16 +125,18 @@ class Truth:
         """Return the unique keys that belong to a job now."""
         return {key: job for queue in self.store.queues.values() for key, job in queue.keys.items()}
 
-    def _look(self, name: str, args: Sequence[Any], before: dict[int, Any]) -> None:
+    def _look(self, name: str, args: Sequence[Any], before: dict[int, Any], answer: Any) -> None:
         running, now = self.store.running, self._world.now
         if running == before:
             return
         settled: dict[int, Settlement] = {each.lease: each for each in args[1]} if name == "settle_and_claim" else {}
+        # A job that was put back may be claimed again in the same call: its state is the answer's.
+        states = dict(zip(settled, answer.settled, strict=True)) if settled else {}
         for lease, row in before.items():
             if lease in running:
                 continue
             known = self.leases[lease]
-            known.ended, known.ended_by, known.state = now, name, self.state_of(known.job)
+            known.ended, known.ended_by, known.state = now, name, states.get(lease) or self.state_of(known.job)
             self._world.note(self.asking, "ends lease %d by %s: %s", lease, name, known.state)
             if name == "rescue" and known.worker in self._beaten:
                 known.silent = now - self._beaten[known.worker]
@@ -135,7 +147,13 @@ class Truth:
                 )
             if name == "rescue":
                 self._rescued(known, row.attempt)
-            if name == "settle_and_claim" and lease in settled and settled[lease].ending is Ending.RELEASE:
+            if name == "rescue" or lease in settled:
+                ending = None if name == "rescue" else settled[lease].ending
+                if (wrong := self.requests.ended(known.job, ending, known.state)) is not None:
+                    self._journal.violated(Wrong.LAST_WORD, f"job {known.job}: {wrong}")
+            else:
+                self.requests.ended(known.job, None, None)
+            if lease in settled and gives_back(settled[lease].ending, known.state):
                 self._claims[known.job] -= 1
             if name == "settle_and_claim" and lease not in settled:
                 self._journal.violated(Wrong.STALE_WRITE, f"{self.asking} ended lease {lease} of job {row.job.id}")
@@ -145,6 +163,13 @@ class Truth:
         if len({row.job.id for row in running.values()}) < len(running):
             twice = [job for job, times in Counter(row.job.id for row in running.values()).items() if times > 1]
             self._journal.violated(Wrong.DOUBLY_OWNED, f"jobs {twice} have two leases")
+
+    def _look_at_lines(self, name: str, args: Sequence[Any], before: dict[int, Any]) -> None:
+        claimed = {row.job.id for lease, row in self.store.running.items() if lease not in before}
+        settled = {each.id: each for each in args[1]} if name == "settle_and_claim" else {}
+        passed = self.lines.passed_over(self.store.jobs, claimed, settled, self._world.now, add=name == "add")
+        if passed is not None:
+            self._journal.violated(Wrong.OUT_OF_LINE, passed)
 
     def _rescued(self, lease: Lease, attempt: int) -> None:
         """Check the number of counted attempts after a rescue."""
@@ -157,7 +182,8 @@ class Truth:
         assert row.worker is not None
         # The first of several attempts counts from the claim on; any other once it is marked as started.
         needs_mark = row.attempt > 1 or row.job.max_attempts == 1
-        self.leases[lease] = Lease(lease, row.job.id, row.worker, now, row.attempt, needs_mark)
+        pending, serving = self.lines.since.get(row.job.id, now), dict(self._serving.values())
+        self.leases[lease] = Lease(lease, row.job.id, row.worker, now, row.attempt, needs_mark, pending, serving)
         self._world.note(self.asking, "claims %s as attempt %d under lease %d", row.job.id, row.attempt, lease)
         if self._alive.get(row.worker, 0.0) <= now:
             self._journal.violated("claimed by the lost", f"worker {row.worker} claimed lease {lease}")
@@ -170,11 +196,14 @@ class Truth:
     def _check(self, name: str, args: Sequence[Any], answer: Any) -> None:
         if name == "register":
             self._lives(args[0])
+            self._serving[args[0].id] = (args[0].name, self._world.now)
         elif name == "deregister":
             self._alive.pop(args[0], None)
+            self._serving.pop(args[0], None)
         elif name == "rescue":
             for lost in answer.workers:
                 self._alive.pop(lost.worker, None)
+                self._serving.pop(lost.worker, None)
                 self._world.note(self.asking, "rescues %s: %s", lost.worker, [each.state for each in lost.jobs])
         elif name == "settle_and_claim":
             self._check_settled(args[1], answer)
@@ -183,6 +212,8 @@ class Truth:
         elif name in _CONTROL:
             for change in answer:
                 self._world.note(self.asking, "%ss %s: %s to %s", name, change.id, change.before, change.after)
+                if (wrong := self.requests.refusal(name, change)) is not None:
+                    self._journal.violated(Wrong.LAST_WORD, f"job {change.id}: {wrong}")
                 if change.changed:
                     self.asked[change.id][name] += 1
                     if name in ("retry", "delete"):
@@ -218,6 +249,14 @@ _READING = frozenset(
 _CONTROL = frozenset({"abort", "abort_run", "retry", "disable", "enable", "delete"})
 BY_CLIENTS = _CONTROL | {"add"}
 """The operations of clients; some of them make ended jobs pending again."""
+
+
+def gives_back(ending: Ending, state: JobState | None) -> bool:
+    """Return whether a settlement gives the attempt back. A run that stopped for a request to disable, which was
+    withdrawn since, is as if handed back."""
+    if ending is Ending.DISABLE:
+        return state in (JobState.PENDING, JobState.BLOCKED)
+    return ending in (Ending.RELEASE, Ending.SNOOZE, Ending.SUSPEND)
 
 
 def _at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:

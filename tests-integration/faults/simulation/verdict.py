@@ -13,12 +13,17 @@ from wrong import Wrong
 from jobq_core import AbortSignalJobError, JobNotFoundError
 from jobq_core.encoding import decode
 from jobq_core.states import JobState
+from jobq_worker.outages import BACKOFF
 
 from .journal import Journal
 from .process import Process
 from .programs import result_of
 from .scenario import Scenario
 from .truth import Truth
+
+LATE = 0.5
+"""Seconds beyond the interval of polling for which a job may wait beside a free slot: the calls and the turns of the
+loops in between."""
 
 
 def judge(scenario: Scenario, truth: Truth, journal: Journal, processes: Collection[Process]) -> None:
@@ -36,6 +41,8 @@ def judge(scenario: Scenario, truth: Truth, journal: Journal, processes: Collect
         journal.violated(each.wrong, f"{each.subject}: {each.details}")
     for row in truth.store.jobs.values():
         _judge_end(scenario, truth, journal, row)
+    _judge_progress(truth, journal)
+    _judge_waiting(scenario, truth, journal, processes)
     _judge_results(truth, journal, retried | removed)
     keys = truth.held_keys()
     if truth.store.running or keys:
@@ -64,6 +71,7 @@ def _history(
                 unique_key=add.unique_key,
                 result=result_of(add.token),
                 ends=None,
+                due=False,  # `lines` knows the places exactly
             )
             for add in journal.adds
         ],
@@ -117,6 +125,58 @@ def _judge_end(scenario: Scenario, truth: Truth, journal: Journal, row: Any) -> 
         }
         if not causes.get(row.error.type.rpartition(".")[2], False):
             journal.violated(Wrong.WRONG_END, f"job {job} failed in attempt {row.attempt} with {row.error}")
+
+
+def _judge_progress(truth: Truth, journal: Journal) -> None:
+    """Check that what the last run of each job reported last is on record."""
+    for run in journal.runs:
+        row = truth.store.jobs.get(run.job)
+        if row is None or row.lease != run.lease or run.told or run.how is None or run.percent is None:
+            continue
+        lease = truth.leases[run.lease]
+        if lease.ended_by == "settle_and_claim" and row.read_progress().percent != run.percent:
+            journal.violated(
+                Wrong.PROGRESS_LOST,
+                f"the run of job {run.job} under {lease} reported {run.percent} %, and {row.progress} is kept",
+            )
+
+
+def _judge_waiting(scenario: Scenario, truth: Truth, journal: Journal, processes: Collection[Process]) -> None:
+    """Check that no job waited beside a worker with a free slot, once the faults had stopped."""
+    if scenario.mode in ("limits", "stopping"):
+        return  # a limiter withholds starts, and a worker that stops claims nothing
+    # By then each call that was made before the calm is answered, and each backoff that followed is over.
+    quiet = scenario.calm_at + scenario.limit + BACKOFF.maximum
+    known = {process.name: process for process in processes}
+    for lease in truth.leases.values():
+        for name, since in lease.serving.items():
+            process = known[name]
+            begin = max(lease.pending, quiet, since, process.resumed)
+            if lease.claimed - begin <= LATE + scenario.poll or process.killed is not None or process.held_since:
+                continue
+            free = _free_since(process, journal, lease.claimed)
+            if lease.claimed - max(begin, free) > LATE + scenario.poll:
+                journal.violated(Wrong.IDLE_BESIDE, f"{name} had a free slot since {max(begin, free):.3f}; {lease}")
+
+
+def _free_since(process: Process, journal: Journal, until: float) -> float:
+    """Return since when a process has had a free slot all the time, at the moment `until`."""
+    moments: list[tuple[float, int]] = []
+    for run in journal.runs:
+        if run.process is process and run.started < until:
+            stubborn = process.stage.scenario.jobs[run.token].stubborn if run.told else 0.0
+            moments.append((run.started, 1))
+            moments.append((float("inf") if run.ended is None else run.ended + stubborn, -1))
+    busy, full = 0, False
+    since = float("-inf")
+    for at, step in sorted(moments):
+        if at >= until:
+            break
+        busy += step
+        if full and busy < process.limits.concurrency:
+            since = at
+        full = busy >= process.limits.concurrency
+    return until if full else since
 
 
 def _judge_results(truth: Truth, journal: Journal, left_out: Collection[UUID]) -> None:
