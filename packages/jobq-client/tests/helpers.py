@@ -37,6 +37,7 @@ class Probe(MemoryQueueStorage):
         self.connections: list[Any] = []
         self.listening = 0
         self.silent = False
+        self.hold_unique: asyncio.Event | None = None
         self.refuse: Callable[[NewJob], Exception | None] = lambda job: None
         self._failures: defaultdict[str, list[tuple[Exception, bool]]] = defaultdict(list)
         self._gates: dict[str, asyncio.Event] = {}
@@ -75,6 +76,8 @@ class Probe(MemoryQueueStorage):
         self.connections.append(connection)
 
         async def work() -> list[Added]:
+            if self.hold_unique is not None and any(job.unique_key is not None for job in jobs):
+                await self.hold_unique.wait()
             for job in jobs:
                 if (error := self.refuse(job)) is not None:
                     raise error

@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+from collections.abc import Sequence
 
 import pytest
 
 from jobq_client import JobQueueClient
+from jobq_client import group_commit as group_commit_module
 from jobq_client.group_commit import MAX_BYTES, MAX_DIRECT, GroupCommit
 from jobq_core import (
     ClosedError,
@@ -15,6 +17,7 @@ from jobq_core import (
     StorageError,
     StorageReadOnlyError,
     StorageUnavailableError,
+    UniqueKeyBusyError,
 )
 from jobq_core.ids import new_id
 from jobq_core.retry import Backoff
@@ -402,3 +405,91 @@ async def test_a_read_only_storage_fails_at_once(storage: Probe, client: JobQueu
     assert [type(answer) for answer in answers] == [StorageReadOnlyError] * 5
     with pytest.raises(StorageReadOnlyError):
         await client.add_many([keep(1), keep(2)])
+
+
+async def _add_to_a_frozen_storage(adds: int, patience: float) -> tuple[list[object], list[object], float]:
+    """Add over a storage that answers one add and then no more. Returns the errors' texts, and how long it took."""
+    calls: list[object] = []
+
+    async def send(jobs: Sequence[NewJob]) -> list[Added]:
+        calls.append(jobs)
+        if len(calls) > 1:
+            await asyncio.Event().wait()
+        return [Added(job.id, True) for job in jobs]
+
+    group_commit = GroupCommit(send, patience=patience, closing=asyncio.Event())
+    await group_commit.add(new_job())
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    tasks = [asyncio.create_task(group_commit.add(new_job())) for _ in range(adds)]
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    return list(errors), calls, loop.time() - began
+
+
+@pytest.mark.parametrize("adds", [1, 2, 5])
+async def test_an_add_to_a_frozen_storage_takes_about_its_patience(monkeypatch: pytest.MonkeyPatch, adds: int) -> None:
+    monkeypatch.setattr(group_commit_module, "LEAST_SECONDS", 0.01)
+    errors, _, took = await _add_to_a_frozen_storage(adds, 0.05)
+    for error in errors:
+        assert isinstance(error, StorageUnavailableError)
+        assert "may or may not have been added: the storage did not answer within 0.05 s" in str(error)
+    assert 0.05 <= took < 5
+
+
+async def test_a_short_patience_leaves_the_storage_time_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit_module, "LEAST_SECONDS", 0.05)
+    errors, _, took = await _add_to_a_frozen_storage(2, 0)
+    assert all("did not answer within 0.05 s" in str(error) for error in errors)
+    assert took >= 0.05
+
+
+async def test_a_caller_that_is_cancelled_while_it_waits_for_a_frozen_storage_is_cancelled() -> None:
+    async def send(jobs: Sequence[NewJob]) -> list[Added]:
+        if calls := len(sent):
+            sent.append(jobs)
+            await asyncio.Event().wait()
+        sent.append(calls)
+        return [Added(job.id, True) for job in jobs]
+
+    sent: list[object] = []
+    group_commit = GroupCommit(send, patience=10, closing=asyncio.Event())
+    await group_commit.add(new_job())
+    adding = asyncio.create_task(group_commit.add(new_job()))
+    await until(lambda: len(sent) == 2)
+    adding.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await adding
+
+
+async def test_a_plain_add_does_not_wait_for_a_unique_one(storage: Probe, client: JobQueueClient) -> None:
+    storage.hold_unique = asyncio.Event()
+    unique = asyncio.create_task(client.add(keep(1), unique="held"))
+    await until(lambda: storage.calls["add"] == 1)
+    handles = await asyncio.gather(*(client.add(keep(n)) for n in range(20)))
+    assert len(handles) == 20
+    assert not unique.done()
+    storage.hold_unique.set()
+    assert (await unique).created
+
+
+async def test_a_busy_key_fails_its_own_jobs_alone_and_costs_one_more_group(
+    storage: Probe, client: JobQueueClient
+) -> None:
+    def refuse(job: NewJob) -> Exception | None:
+        return UniqueKeyBusyError("held", queue=job.queue, key="held") if job.unique_key == "held" else None
+
+    storage.refuse = refuse
+    adds = [client.add(keep(n), unique="held" if n % 2 else f"key {n}") for n in range(30)]
+    answers = await asyncio.gather(*adds, return_exceptions=True)
+    assert [isinstance(answer, UniqueKeyBusyError) for answer in answers] == [n % 2 == 1 for n in range(30)]
+    assert answers[1] is not answers[3]
+    assert [len(batch) for batch in storage.added] == [30, 15]
+    assert (await client.add(keep(1), unique="another")).created
+
+
+async def test_a_busy_key_that_the_storage_does_not_name_fails_its_whole_group(
+    storage: Probe, client: JobQueueClient
+) -> None:
+    storage.refuse = lambda job: UniqueKeyBusyError("some key is held")
+    answers = await asyncio.gather(*(client.add(keep(n), unique=f"{n}") for n in range(3)), return_exceptions=True)
+    assert [str(answer) for answer in answers] == ["some key is held"] * 3

@@ -32,14 +32,16 @@ class Adding(ClientBase):
 
         Raises InvalidJobError for arguments that have no JSON form and ConfigurationError for an invalid option;
         nothing is stored then. Raises StorageUnavailableError after `patience` seconds of an outage; its message says
-        whether the job was not added, or may have been. With `connection` nothing is retried, because the transaction
-        is the caller's.
+        whether the job was not added, or may have been. Raises UniqueKeyBusyError if an open transaction of another
+        session holds the unique key for a second; the job was not added. With `connection` nothing is retried, because
+        the transaction is the caller's.
         """
         session = self._running()
         new = new_job(new_id(*await session.clock_offset.read()), job, self._queue, options)
         if connection is not None:
             return self._handle_of(job, new, (await session.storage.add([new], connection=connection))[0])
-        added = await session.group_commit.add(new)
+        adds = session.plain_adds if new.unique_key is None else session.unique_adds
+        added = await adds.add(new)
         self._emit_added([new], [added])
         return self._handle_of(job, new, added)
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from jobq_client.backoff import OUTAGE, pause
 from jobq_client.clock_offset import Reading
 from jobq_client.errors import unavailable
-from jobq_client.group_commit import Send
+from jobq_client.group_commit import LEAST_SECONDS, Send
 from jobq_core.adding import AddOptions, new_job, new_job_like
 from jobq_core.errors import ConfigurationError, InvalidJobError, StorageReadOnlyError, StorageUnavailableError
 from jobq_core.ids import new_ids
@@ -22,6 +22,8 @@ MAX_JOBS: Final = 10_000
 """Maximum number of jobs in one round trip."""
 MAX_BYTES: Final = 32 * 1024 * 1024
 """Maximum size of the arguments in one round trip, in bytes."""
+JOBS_PER_SECOND: Final = 2000
+"""How many jobs a second a slow storage may add before a round trip counts as unanswered."""
 TURN: Final = 500
 """Number of jobs made, in some milliseconds, before other tasks get their turn."""
 
@@ -85,8 +87,14 @@ async def persist(
     until = now() + patience
     failures = 0
     while True:
+        limit = max(until - now(), LEAST_SECONDS) + len(jobs) / JOBS_PER_SECOND
         try:
-            return await send(jobs)
+            async with asyncio.timeout(limit):
+                return await send(jobs)
+        except TimeoutError:
+            raise StorageUnavailableError(
+                f"{len(jobs)} jobs may or may not have been added: the storage did not answer within {limit:.3g} s"
+            ) from None
         except StorageReadOnlyError:
             raise
         except StorageUnavailableError as error:

@@ -27,8 +27,8 @@ class JobQueueClient(Adding, Waiting, Querying, Control):
     storage: a URL for `jobq_core.open_storage`, which the client opens and closes (default: the environment variable
         JOBQ_STORAGE); or an open QueueStorage, which the caller closes afterwards.
     queue: the queue of jobs whose kind declares none (default: 'default').
-    patience: seconds, or a timedelta, for which `add` and `add_many` retry during an outage of the storage (default:
-        10).
+    patience: seconds, or a timedelta, for which `add` and `add_many` retry during an outage of the storage, and wait
+        for its answer (default: 10). It has a second to answer, however short `patience` is.
     poll: maximum seconds, or a timedelta, between two looks at the jobs that are waited for, in case a notification is
         lost (default: 1).
 

@@ -25,7 +25,8 @@ class ClientEvents:
 
     def __init__(self, source: EventSource) -> None:
         self._source = source
-        self._ended: OrderedDict[UUID, RunEvent] = OrderedDict()
+        # A hash of each end, without its result, which may be large.
+        self._ended: OrderedDict[UUID, int] = OrderedDict()
         self._progress: dict[UUID, Progress] = {}
 
     def wants_progress(self) -> bool:
@@ -68,11 +69,15 @@ class ClientEvents:
         event = _end_of(status)
         if event is None:
             self._ended.pop(status.id, None)
-        elif self._ended.get(status.id) != event:
-            self._ended[status.id] = event
+        elif self._ended.get(status.id) != (end := _hash_of(status)):
+            self._ended[status.id] = end
             if len(self._ended) > REMEMBERED:
                 self._ended.popitem(last=False)
             self._source.emit(event)
+
+
+def _hash_of(status: JobStatus) -> int:
+    return hash((status.state, status.attempt, status.worker, status.error, status.result_json))
 
 
 def _end_of(status: JobStatus) -> RunEvent | None:

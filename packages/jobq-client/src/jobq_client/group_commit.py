@@ -2,7 +2,8 @@
 
 One group is sent at a time, and jobs that arrive meanwhile form the next one. A lone add therefore never waits for
 company, and groups grow with the load. After an outage a group is sent again, which is safe because the storage
-recognises each job by its id.
+recognises each job by its id. Jobs with unique keys have groups of their own, as an open transaction of another session
+may hold a key.
 
 After a group of one job, the next add is sent from its caller's task: without the two turns of the event loop that the
 group's task takes, a lone add to memory is 1.6 times as fast.
@@ -12,14 +13,24 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from jobq_client.backoff import OUTAGE, pause
+from jobq_client.deadlines import Deadlines
 from jobq_client.errors import own, unavailable
-from jobq_core.errors import ClosedError, SchemaError, StorageError, StorageReadOnlyError, StorageUnavailableError
+from jobq_core.errors import (
+    ClosedError,
+    SchemaError,
+    StorageError,
+    StorageReadOnlyError,
+    StorageUnavailableError,
+    UniqueKeyBusyError,
+)
 from jobq_core.retry import Backoff
 from jobq_core.storage import Added, NewJob
 
@@ -30,8 +41,12 @@ MAX_BYTES: Final = 8 * 1024 * 1024
 MAX_DIRECT: Final = 16
 """Adds sent from their callers' tasks before one goes through the group's task. Memory storage never yields to other
 tasks, so this one does."""
+LEAST_SECONDS: Final = 1.0
+"""Minimum time that the storage has to answer an add, however short `patience` is."""
 MAX_LONE_FAILURES: Final = 8
 """Number of jobs that fail alone, with none added, after which the storage is blamed instead of the jobs."""
+
+logger = logging.getLogger("jobq.client")
 
 Send = Callable[[Sequence[NewJob]], Awaitable[list[Added]]]
 
@@ -78,6 +93,8 @@ class GroupCommit:
         # Kept, since asking for the running loop at each add takes a tenth of the time that one costs in a group.
         self._loop = asyncio.get_running_loop()
         self._flusher: asyncio.Task[None] | None = None
+        self._deadlines = Deadlines(max(patience, LEAST_SECONDS), self._end_overdue)
+        self._sending_directly: dict[asyncio.Task[object], float] = {}
         self._direct = 0
         """How many of the next adds, if they come alone, are sent from their callers' tasks."""
 
@@ -91,10 +108,18 @@ class GroupCommit:
         if self._closing.is_set():
             raise ClosedError("the client is closed")
         until = self._now() + self._patience
+        self._deadlines.watch()
         direct, self._direct = self._direct, 0
         if sent := direct > 0:
+            task = asyncio.current_task()
+            assert task is not None
+            self._sending_directly[task] = until
             try:
                 (added,) = await self._send_all([job])
+            except asyncio.CancelledError:
+                if self._sending_directly[task] != math.inf or task.uncancel():
+                    raise
+                raise self._too_late(job) from None
             except StorageReadOnlyError:
                 raise
             except StorageUnavailableError as error:
@@ -103,17 +128,44 @@ class GroupCommit:
             else:
                 self._direct = direct - 1 if self._flusher is None else 0
                 return added
+            finally:
+                del self._sending_directly[task]
         entry = _Entry(job, self._loop.create_future(), until, sent=sent)
         self._waiting.append(entry)
         if self._flusher is None:
             # An empty context: the group belongs to no caller, and must not show up in the first one's trace.
-            self._flusher = self._loop.create_task(self._flush(), context=contextvars.Context())
+            self._flusher = self._loop.create_task(
+                self._flush(), name="jobq group commit", context=contextvars.Context()
+            )
+            self._flusher.add_done_callback(_log_failure)
         return await entry.answer
 
     async def close(self) -> None:
         """Wait until all accepted jobs are sent. Call it after `closing` was set, which ends waiting for an outage."""
         if self._flusher is not None:
             await asyncio.wait({self._flusher})
+        self._deadlines.close()
+
+    def _end_overdue(self) -> bool:
+        """End the calls that the storage has not answered for `patience` seconds. Returns whether others are left."""
+        overdue = self._now() - max(0.0, LEAST_SECONDS - self._patience)
+        left = False
+        for task, until in self._sending_directly.items():
+            if until <= overdue:
+                self._sending_directly[task] = math.inf
+                task.cancel()
+            left |= overdue < until < math.inf
+        for entry in (*self._sending, *self._waiting):
+            if entry.until <= overdue:
+                entry.fail(self._too_late(entry.job, sent=entry.sent))
+            left |= not entry.answer.done()
+        return left
+
+    def _too_late(self, job: NewJob, *, sent: bool = True) -> StorageUnavailableError:
+        what = "may or may not have been added" if sent else "was not added"
+        return StorageUnavailableError(
+            f"job {job.id} {what}: the storage did not answer within {max(self._patience, LEAST_SECONDS):g} s"
+        )
 
     async def _flush(self) -> None:
         failures = 0
@@ -158,6 +210,9 @@ class GroupCommit:
             _fail_all(group, error)
         except StorageUnavailableError:
             raise
+        except UniqueKeyBusyError as error:
+            if rest := _fail_busy(group, error):
+                await self._deliver(rest)
         except Exception as error:  # noqa: BLE001  (it goes to the callers)
             if len(group) == 1:
                 _fail_all(group, error)
@@ -216,9 +271,21 @@ class GroupCommit:
         self._waiting = kept
 
 
+def _log_failure(flusher: asyncio.Task[None]) -> None:
+    if not flusher.cancelled() and (error := flusher.exception()) is not None:
+        logger.error("the task that adds jobs failed; the next add starts another", exc_info=error)
+
+
 def _halves(group: list[_Entry]) -> list[list[_Entry]]:
     half = len(group) // 2
     return [group[half:], group[:half]]  # the first half is popped first
+
+
+def _fail_busy(group: list[_Entry], error: UniqueKeyBusyError) -> list[_Entry]:
+    """Fail the jobs whose key is held elsewhere, and return the others. Fails all if the error names no key."""
+    busy = [entry for entry in group if (entry.job.queue, entry.job.unique_key) == (error.queue, error.key)] or group
+    _fail_all(busy, error)
+    return [entry for entry in group if entry not in busy]
 
 
 def _fail_all(group: list[_Entry], error: Exception) -> None:

@@ -23,12 +23,14 @@ class Session:
         self.poller = StatusPoller(storage, self.events, poll=poll)
         self.served_queues = ServedQueues(storage, self.clock_offset)
         self.closing = asyncio.Event()
-        self.group_commit = GroupCommit(storage.add, patience=patience, closing=self.closing)
+        self.plain_adds = GroupCommit(storage.add, patience=patience, closing=self.closing)
+        self.unique_adds = GroupCommit(storage.add, patience=patience, closing=self.closing)
 
     async def close(self) -> None:
         """Send the jobs that `add` accepted, and end all waits with ClosedError."""
         self.closing.set()
         await self.poller.close()
-        await self.group_commit.close()
+        await self.plain_adds.close()
+        await self.unique_adds.close()
         await self.served_queues.close()
         await self.clock_offset.close()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextvars
-import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 from uuid import UUID
 
+from jobq_client.callbacks import Callbacks
 from jobq_client.errors import not_found, own
 from jobq_client.results import is_over
 from jobq_core.errors import ClosedError
@@ -22,7 +22,7 @@ logger = logging.getLogger("jobq.client")
 
 ProgressCallback = Callable[[Progress], object | Awaitable[object]]
 
-_tasks: Final[set[asyncio.Future[object]]] = set()
+_calls: Final = Callbacks(logger)
 
 
 class Subscriber(abc.ABC):
@@ -101,7 +101,7 @@ class Caller(Subscriber):
         """Call back if the progress changed; over when the job is finished."""
         if status.progress != self._last:
             self._last = status.progress
-            self._context.run(call, self._callback, status.progress)
+            self._context.run(_calls.call, "a progress callback", self._callback, status.progress)
         return is_finished(status.state)
 
     def fail(self, error: Exception | None) -> None:
@@ -124,22 +124,3 @@ class Watcher(Subscriber):
         """Log the error, as no caller awaits it."""
         if not isinstance(error, ClosedError):
             logger.warning("stopped watching job %s: %s", self._job_id, error or "the job does not exist")
-
-
-def call(callback: ProgressCallback, progress: Progress) -> None:
-    """Call a sync or async callback, and log its exception."""
-    try:
-        returned = callback(progress)
-    except Exception:
-        logger.exception("a progress callback failed")
-        return
-    if inspect.isawaitable(returned):
-        task = asyncio.ensure_future(returned)
-        _tasks.add(task)
-        task.add_done_callback(_finish)
-
-
-def _finish(task: asyncio.Future[object]) -> None:
-    _tasks.discard(task)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("a progress callback failed", exc_info=error)

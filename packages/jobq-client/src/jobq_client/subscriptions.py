@@ -1,29 +1,46 @@
-"""`Subscriptions`: which subscribers want which jobs, and the jobs whose status is due to be read."""
+"""`Subscriptions`: which subscribers want which jobs, and the jobs whose status is due to be read.
+
+A notification says that some job changed, and not which one. Of thousands of jobs that are waited for, those that are
+known to run and those that were subscribed first are the likely ones; the others take turns.
+"""
 
 from __future__ import annotations
 
+from itertools import chain, islice
+from typing import Final
 from uuid import UUID
 
 from jobq_client.subscribers import Subscriber
+from jobq_core.states import JobState
 from jobq_core.storage import JobStatus
+
+LIKELY: Final = 1000
+"""Maximum number of jobs that are read after a notification."""
 
 
 class Subscriptions:
-    """The subscribers of each job. `all_due`: whether the status of every job is due."""
+    """The subscribers of each job. `changed`: whether some job may have changed."""
 
     def __init__(self) -> None:
         self._by_job: dict[UUID, dict[Subscriber, None]] = {}
-        self._due: set[UUID] = set()
-        self.all_due = False
+        self._running: dict[UUID, None] = {}
+        self._due: dict[UUID, None] = {}
+        self._turns: list[UUID] = []
+        self.changed = False
 
     def __len__(self) -> int:
         """Return the number of jobs."""
         return len(self._by_job)
 
+    @property
+    def due(self) -> bool:
+        """Whether jobs are due, apart from those that may have changed."""
+        return bool(self._due)
+
     def add(self, job_id: UUID, subscriber: Subscriber) -> None:
         """Add a subscriber; the job is due at once."""
         self._by_job.setdefault(job_id, {})[subscriber] = None
-        self._due.add(job_id)
+        self._due[job_id] = None
 
     def remove(self, job_id: UUID, subscriber: Subscriber) -> bool:
         """Remove a subscriber, if it is there. Returns whether it was the job's last."""
@@ -34,34 +51,55 @@ class Subscriptions:
         if subscribers:
             return False
         del self._by_job[job_id]
-        self._due.discard(job_id)
+        self._due.pop(job_id, None)
+        self._running.pop(job_id, None)
         return True
 
     def progress_changed(self, *, concerns_all: bool) -> None:
         """Make the jobs due whose progress a subscriber wants, or all jobs."""
         self._due.update(
-            job_id
-            for job_id, subscribers in self._by_job.items()
-            if concerns_all or any(one.progress for one in subscribers)
+            dict.fromkeys(
+                job_id
+                for job_id, subscribers in self._by_job.items()
+                if concerns_all or any(one.progress for one in subscribers)
+            )
         )
 
-    def take_due(self, everything: bool) -> list[tuple[UUID, tuple[Subscriber, ...]]]:
-        """Return the jobs that are due, or all jobs, with their present subscribers; none is due then.
+    def take_turns(self, count: int) -> None:
+        """Make the next jobs due, so many at most, in turns that reach each job."""
+        if not self._turns:
+            self._turns = list(reversed(self._by_job))
+        turn, self._turns = self._turns[-count:], self._turns[:-count]
+        self._due.update((job_id, None) for job_id in reversed(turn) if job_id in self._by_job)
+
+    def take_due(self, limit: int) -> list[tuple[UUID, tuple[Subscriber, ...]]]:
+        """Return the jobs that are due, so many at most, with their present subscribers; they are not due then.
 
         A status must reach these subscribers alone: one that comes while the status is read may know of a later
         change, such as a retry.
         """
-        job_ids = list(self._by_job if everything else self._due)
-        self._due.clear()
-        if job_ids:
-            self.all_due = False
+        if self.changed:
+            self.changed = False
+            self._due.update(dict.fromkeys(islice(chain(self._running, self._by_job), LIKELY)))
+        job_ids = list(islice(self._due, limit))
+        for job_id in job_ids:
+            del self._due[job_id]
         return [(job_id, tuple(self._by_job[job_id])) for job_id in job_ids]
+
+    def make_due(self, job_ids: list[UUID]) -> None:
+        """Make jobs due again whose status could not be read, if they still have subscribers."""
+        self._due.update((job_id, None) for job_id in job_ids if job_id in self._by_job)
 
     def deliver(self, job_id: UUID, subscribers: tuple[Subscriber, ...], status: JobStatus | None) -> list[Subscriber]:
         """Give a job's status (None: it does not exist) to those of its subscribers that are still there.
 
         Returns the subscribers whose subscription is over by it; they must be removed.
         """
+        present = self._by_job.get(job_id, {})
+        if present and status is not None and status.state is JobState.PROCESSING:
+            self._running[job_id] = None
+        else:
+            self._running.pop(job_id, None)
         over: list[Subscriber] = []
         for subscriber in subscribers:
             if subscriber not in self._by_job.get(job_id, ()):
@@ -77,6 +115,8 @@ class Subscriptions:
         """End all subscriptions with an error."""
         by_job, self._by_job = self._by_job, {}
         self._due.clear()
+        self._running.clear()
+        self._turns.clear()
         for subscribers in by_job.values():
             for subscriber in subscribers:
                 subscriber.fail(error)

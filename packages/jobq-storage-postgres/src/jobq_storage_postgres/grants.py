@@ -116,7 +116,6 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
         "deregister",
         "beat",
         "lead",
-        "shift_leases",
         "resign",
         "promote",
         "next_due",

@@ -97,7 +97,9 @@ def _busy(
     if any(known):
         who += f" of another session ({', '.join(filter(None, known))})"
     return UniqueKeyBusyError(
-        f"{who} holds the unique key {short_repr(key)} of queue {short_repr(queue)}; add the job again later"
+        f"{who} holds the unique key {short_repr(key)} of queue {short_repr(queue)}; add the job again later",
+        queue=queue,
+        key=key,
     )
 
 
