@@ -11,7 +11,7 @@ import pytest
 from jobq_core.context import JobContext
 from jobq_core.declaring import job
 from jobq_core.encoding import fingerprint
-from jobq_core.errors import ConfigurationError, InvalidJobError
+from jobq_core.errors import ConfigurationError, InvalidJobError, UnfitArgumentsError
 from jobq_core.job import Job, JobDefinition, check_name, definition_of
 from jobq_core.retry import Backoff, RetryPolicy
 from jobq_core.secret import Secret
@@ -295,9 +295,12 @@ def test_arguments_of_the_wrong_type_are_refused_by_name() -> None:
 
 
 def test_stored_arguments_that_no_longer_fit_are_refused() -> None:
-    for data in (b"{}", b'{"order_id":"x"}', b"[]", b"not json", b'{"order_id":"\xff"}'):
-        with pytest.raises(InvalidJobError, match="send_receipt: the arguments do not fit"):
+    for data in (b"{}", b'{"order_id":"x"}', b"[]", b'{"order_id":"\xff"}'):
+        with pytest.raises(UnfitArgumentsError, match="send_receipt: the arguments do not fit"):
             send_receipt.definition.decode_arguments(data)
+    # No declaration can take damaged JSON.
+    with pytest.raises(InvalidJobError, match="send_receipt: the arguments do not fit"):
+        send_receipt.definition.decode_arguments(b"not json")
 
 
 def test_stored_arguments_get_the_defaults_of_fields_that_came_later() -> None:

@@ -616,7 +616,7 @@ async def test_arguments_that_no_longer_fit_are_a_run_that_failed(storage: Probe
     assert isinstance(event, JobRetried)
     assert event.delay == 100
     assert event.error is not None
-    assert event.error.type == "jobq_core.errors.InvalidJobError"
+    assert event.error.type == "jobq_core.errors.UnfitArgumentsError"
     assert event.error.message.startswith("act: the arguments do not fit")
 
 

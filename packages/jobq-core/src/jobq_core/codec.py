@@ -14,18 +14,21 @@ from typing import Any
 import attrs
 import msgspec
 
+from jobq_core.declarations import KnownNames
 from jobq_core.encoding import MAX_ARGUMENTS, encode
-from jobq_core.errors import ConfigurationError, InvalidJobError
+from jobq_core.errors import ConfigurationError, InvalidJobError, UnfitArgumentsError
 from jobq_core.json_types import make_decoder
 from jobq_core.type_checks import RENAME, private_fields, refusal
 
 _PLAIN = (int, str, float, bool, type(None))
+_EMPTY = len("{}")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class JobCodec(msgspec.Struct, frozen=True):
     """Decoders of one kind of job.
 
+    names: refuses arguments that the declaration has not; None where they are ignored.
     fitting: types of results that need no check, for they are exactly as declared; None where every result fits.
     """
 
@@ -33,15 +36,32 @@ class JobCodec(msgspec.Struct, frozen=True):
     arguments: msgspec.json.Decoder[Any]
     result: msgspec.json.Decoder[Any]
     fitting: frozenset[type] | None
+    names: KnownNames | None
 
-    def decode_arguments(self, data: bytes | str) -> Any:
-        """Return the job value; raises InvalidJobError where the arguments do not fit the declared types."""
+    def check_arguments(self, data: bytes | str) -> None:
+        """Raise InvalidJobError where the arguments do not fit the declared types."""
         try:
-            return self.arguments.decode(data)
+            self.arguments.decode(data)
+            return
         except _UNREADABLE as error:
             said = str(error)
         # Raised here: the decoder's error may hold all that it was to decode.
         raise InvalidJobError(f"{self.kind}: the arguments do not fit: {said}")
+
+    def decode_arguments(self, data: bytes | str) -> Any:
+        """Return the job value. Raises UnfitArgumentsError where the arguments do not fit the declaration, or have a
+        name that it has not; InvalidJobError for damaged JSON."""
+        unfit = True
+        try:
+            job = self.arguments.decode(data)
+            if self.names is not None and len(data) > _EMPTY:
+                self.names.check(data)
+            return job
+        except _UNREADABLE as error:
+            said, unfit = str(error), isinstance(error, msgspec.ValidationError)
+        # Raised here: the decoder's error may hold all that it was to decode.
+        error_type = UnfitArgumentsError if unfit else InvalidJobError
+        raise error_type(f"{self.kind}: the arguments do not fit: {said}")
 
     def decode_result(self, data: bytes | str) -> Any:
         """Return the result; raises InvalidJobError where it does not fit the declared type."""
@@ -52,10 +72,10 @@ class JobCodec(msgspec.Struct, frozen=True):
         raise InvalidJobError(f"the result of {self.kind} does not fit its declared type: {said}")
 
 
-def make_codec(kind: str, job_type: type[Any], result_type: Any) -> JobCodec:
+def make_codec(kind: str, job_type: type[Any], result_type: Any, *, ignores_unknown: bool = False) -> JobCodec:
     """Make the decoders; raises ConfigurationError for a type that cannot be stored or is not defined."""
     try:
-        return _make(kind, job_type, result_type)
+        return _make(kind, job_type, result_type, ignores_unknown)
     except NameError as error:
         raise ConfigurationError(
             f"job {kind}: {_undefined(job_type)} cannot be resolved: {error}; the type must be defined or imported in "
@@ -73,15 +93,15 @@ def _undefined(job_type: type[Any]) -> str:
     return "the type of its result"
 
 
-def early_codec(kind: str, job_type: type[Any], result_type: Any) -> JobCodec | None:
+def early_codec(kind: str, job_type: type[Any], result_type: Any, *, ignores_unknown: bool = False) -> JobCodec | None:
     """Make the decoders, or return None where a type is not defined yet; raises ConfigurationError as `make_codec`."""
     try:
-        return _make(kind, job_type, result_type)
+        return _make(kind, job_type, result_type, ignores_unknown)
     except NameError:
         return None
 
 
-def _make(kind: str, job_type: type[Any], result_type: Any) -> JobCodec:
+def _make(kind: str, job_type: type[Any], result_type: Any, ignores_unknown: bool) -> JobCodec:
     for name in private_fields(job_type):
         raise ConfigurationError(f"job {kind}: argument {name!r} is not stored; {RENAME}")
     hints = typing.get_type_hints(job_type, include_extras=True)
@@ -90,7 +110,9 @@ def _make(kind: str, job_type: type[Any], result_type: Any) -> JobCodec:
         _check_default(field.default, hints[field.name], f"job {kind}: the default of {field.name!r}")
     result = resolve(result_type, job_type.__module__)
     _check(result, f"job {kind}: its result")
-    return JobCodec(kind, make_decoder(job_type), make_decoder(result), _fitting(result))
+    names = KnownNames({field.name: hints[field.name] for field in attrs.fields(job_type)})
+    decoders = make_decoder(job_type), make_decoder(result)
+    return JobCodec(kind, *decoders, _fitting(result), None if ignores_unknown else names)
 
 
 def _check(wanted: Any, what: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
 import attrs
 
@@ -80,6 +80,9 @@ def job(
     retry: RetryPolicy | None = None,
     executor: str | None = None,
     fingerprint: bool = False,
+    result: bool = True,
+    version: str | None = None,
+    unknown_arguments: Literal["refuse", "ignore"] = "refuse",
     errors: tuple[type[Exception], ...] = (),
 ) -> JobDecorator: ...
 def job(
@@ -94,6 +97,9 @@ def job(
     retry: RetryPolicy | None = None,
     executor: str | None = None,
     fingerprint: bool = False,
+    result: bool = True,
+    version: str | None = None,
+    unknown_arguments: Literal["refuse", "ignore"] = "refuse",
     errors: tuple[type[Exception], ...] = (),
 ) -> Any:
     """Declare a function, or a subclass of Job, as a kind of job: `@job`, or `@job(queue="mail")` with options.
@@ -107,6 +113,12 @@ def job(
     executor: 'async' or 'thread' (default: 'async' for coroutine functions, 'thread' for others).
     fingerprint: store a fingerprint, so that `client.output_for(job)` finds the newest result of equal arguments
         (default: no).
+    result: keep what the handler returns (default). Without, `wait_for` returns None.
+    version: a text that tells this declaration from earlier ones of the same arguments (default: none): jobs that an
+        earlier version refused are tried again. See the guide on deploying.
+    unknown_arguments: what a worker does with a job that has an argument, or a field within one, that this declaration
+        has not: 'refuse' keeps the job back for a worker whose declaration takes it (default), 'ignore' runs it and
+        drops the value.
     errors: exception types that `wait_for` raises as themselves, beside builtin ones and JobErrors (default: none).
 
     Raises ConfigurationError for an option out of range, for a signature that cannot be a job's, and for a type that
@@ -121,6 +133,9 @@ def job(
         "retry": RetryPolicy() if retry is None else _check_policy(retry),
         "executor": executor if executor is None else check_name(executor, "executor"),
         "fingerprint": check_bool(fingerprint, "fingerprint"),
+        "keeps_result": check_bool(result, "result"),
+        "version": version if version is None else check_name(version, "version"),
+        "ignores_unknown_arguments": _check_unknown(unknown_arguments) == "ignore",
         "errors": check_exceptions(errors, "errors"),
     }
 
@@ -156,7 +171,7 @@ def _declare_class(target: type[Any], kind: str, options: dict[str, Any]) -> typ
         kind=kind,
         job_type=declared,
         result_type=result_type,
-        codec=early_codec(kind, declared, result_type),
+        codec=early_codec(kind, declared, result_type, ignores_unknown=options["ignores_unknown_arguments"]),
         handler=execute,
         wants_context=execute is not None and _wants_context(execute, kind),
         is_async=execute is not None and inspect.iscoroutinefunction(execute),
@@ -228,7 +243,7 @@ def _declare_function(func: Callable[..., Any], kind: str, options: dict[str, An
         kind=kind,
         job_type=job_type,
         result_type=result_type,
-        codec=early_codec(kind, job_type, result_type),
+        codec=early_codec(kind, job_type, result_type, ignores_unknown=options["ignores_unknown_arguments"]),
         handler=wrapped if coroutine and not coroutine_function else handler,
         wants_context=wants_context,
         is_async=coroutine,
@@ -259,3 +274,9 @@ def _check_policy(policy: Any) -> RetryPolicy:
             f"retry must be a RetryPolicy, as in retry=RetryPolicy(backoff=Backoff(base=5)), not {short_repr(policy)}"
         )
     return policy
+
+
+def _check_unknown(choice: Any) -> str:
+    if choice not in ("refuse", "ignore"):
+        raise ConfigurationError(f"unknown_arguments must be 'refuse' or 'ignore', not {short_repr(choice)}")
+    return str(choice)

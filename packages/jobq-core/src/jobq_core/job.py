@@ -6,6 +6,7 @@ A job is a frozen attrs value whose fields are its arguments. The rest of its de
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable
 from types import NoneType
 from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar, cast, dataclass_transform
@@ -14,6 +15,7 @@ import attrs
 
 from jobq_core.checks import is_number, to_seconds
 from jobq_core.codec import JobCodec, make_codec
+from jobq_core.declarations import declaration_of
 from jobq_core.encoding import MAX_ARGUMENTS, MAX_RESULT, check_text, encode, encode_fields
 from jobq_core.encoding import fingerprint as make_fingerprint
 from jobq_core.errors import ConfigurationError, InvalidJobError
@@ -47,6 +49,9 @@ class JobDefinition:
     retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     executor: str | None = None
     fingerprint: bool = False
+    keeps_result: bool = True
+    version: str | None = None
+    ignores_unknown_arguments: bool = False
     errors: tuple[type[Exception], ...] = ()
     handler: Callable[..., Any] | None = None
     """Called with the job (and the context, where `wants_context`): returns the result, or a coroutine of it."""
@@ -59,20 +64,36 @@ class JobDefinition:
         a type that cannot be stored or is not defined."""
         codec = self._codec
         if codec is None:
-            codec = make_codec(self.kind, self.job_type, self.result_type)
+            codec = make_codec(
+                self.kind, self.job_type, self.result_type, ignores_unknown=self.ignores_unknown_arguments
+            )
             object.__setattr__(self, "_codec", codec)
         return codec
+
+    @property
+    def declaration(self) -> str:
+        """A text that is equal for declarations that take the same arguments: names, types, which of them must be
+        given, and the `version`. Raises ConfigurationError for a type that is not defined."""
+        self.codec()
+        hints = typing.get_type_hints(self.job_type, include_extras=True)
+        arguments: Any = vars(self.job_type)["__attrs_attrs__"]
+        fields = [(field.name, hints[field.name], field.default is attrs.NOTHING) for field in arguments]
+        return declaration_of(fields, self.version, self.ignores_unknown_arguments)
 
     def encode_arguments(self, job: Job[Any]) -> bytes:
         """Encode a job's arguments; raises InvalidJobError, naming the argument that cannot be stored or has another
         type than declared."""
         codec = self._codec or self.codec()
         data = encode_fields(job, self.kind, MAX_ARGUMENTS)
-        codec.decode_arguments(data)
+        codec.check_arguments(data)
         return data
 
     def decode_arguments(self, data: bytes | str) -> Job[Any]:
-        """Return the job value of stored arguments; raises InvalidJobError where they no longer fit the declaration."""
+        """Return the job value of stored arguments.
+
+        Raises UnfitArgumentsError, naming the argument, where they do not fit the declaration: another type, a missing
+        argument, or one that the declaration has not. Raises InvalidJobError for damaged JSON.
+        """
         codec = self._codec or self.codec()
         job: Job[Any] = codec.decode_arguments(data)
         return job
@@ -80,6 +101,8 @@ class JobDefinition:
     def encode_result(self, result: Any) -> bytes:
         """Encode a result; raises InvalidJobError where it is too large, has no JSON form or does not fit the declared
         type."""
+        if not self.keeps_result:
+            return b"null"
         codec = self._codec or self.codec()
         fitting = codec.fitting
         if result is None and (fitting is None or NoneType in fitting):
@@ -90,7 +113,10 @@ class JobDefinition:
         return data
 
     def decode_result(self, data: bytes | str) -> Any:
-        """Decode a result into the declared type; raises InvalidJobError where it does not fit."""
+        """Decode a result into the declared type; raises InvalidJobError where it does not fit. None for a kind that
+        keeps no results."""
+        if not self.keeps_result:
+            return None
         return (self._codec or self.codec()).decode_result(data)
 
     def fingerprint_of(self, arguments: bytes) -> bytes | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from jobq_storage_postgres.binary import Params
 from jobq_storage_postgres.caller_connection import CallerConnections
+from jobq_storage_postgres.clock_steps import ClockSteps
 from jobq_storage_postgres.database import Database, Rider
 from jobq_storage_postgres.notifier import Notifier
 from jobq_storage_postgres.pool import Pool
@@ -28,6 +29,7 @@ class Engine:
         self.notifier = Notifier(self.database, self.statements, settings)
         self.watermarks = Watermarks(self.database, self.statements)
         self.caller_connections = CallerConnections(self.database, self.statements, self.notifier, settings.url)
+        self.clock_steps = ClockSteps()
         self.promotions = PromotionWindow()
         self.pruning = PruneProgress()
         self.partitions = PartitionSchedule()

@@ -116,6 +116,7 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
         "deregister",
         "beat",
         "lead",
+        "shift_leases",
         "resign",
         "promote",
         "next_due",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from jobq_core.storage import (
     Retention,
     queue_topic,
 )
-from jobq_storage_postgres.binary import float8s, pack_float8, pack_int4, pack_int8, pack_text, texts
+from jobq_storage_postgres.binary import float8s, pack_float8, pack_int4, pack_int8, pack_moment, pack_text, texts
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.schedules import TOO_LARGE
 
@@ -41,8 +42,27 @@ class Maintenance(Facet, KeeperStorage):
     """Leads, promotes, rescues and prunes."""
 
     async def lead(self, worker: UUID, term: float) -> Leadership:
-        ((leads, expires_in),) = await self._engine.fetch("lead", worker.bytes, pack_float8(term))
+        before = self._engine.clock_steps.clock()
+        ((leads, expires_in, now),) = await self._engine.fetch("lead", worker.bytes, pack_float8(term))
+        await self._extend_leases(now, before)
+        self._engine.clock_steps.keep(now, before)
         return Leadership(leads, expires_in)
+
+    async def _extend_leases(self, now: datetime, before: float) -> bool:
+        """Extend the leases of all workers if the clock was set forward; return whether it was.
+
+        before: this machine's time before the storage's time was asked for.
+        """
+        step = self._engine.clock_steps.compare(now, before)
+        if step is None:
+            return False
+        rows = await self._engine.fetch("shift_leases", pack_float8(step.seconds), pack_moment(step.old_time))
+        _log.warning(
+            "the clock of the database was set forward by %.1f s; extended the leases of %d workers",
+            step.seconds,
+            len(rows),
+        )
+        return True
 
     async def resign(self, worker: UUID) -> None:
         await self._engine.fetch("resign", worker.bytes)
