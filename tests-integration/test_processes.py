@@ -21,6 +21,7 @@ from watching import Gate, Log
 
 from jobq_client import JobHandle, JobQueueClient
 from jobq_core import AbortSignalJobError, JobRecord, JobState, WorkerLostError, open_storage
+from jobq_worker.exits import ExitCode
 from jobq_worker.signals import SAME_SECONDS
 
 KINDS = (at_gate, thread_at_gate)
@@ -185,9 +186,9 @@ async def test_a_handler_that_ignores_its_abort_does_not_keep_the_process_alive(
         handle = await client.add(deaf(gate=str(gate), log=str(log)))
         await log.has("started deaf")
         child.terminate()
-        assert child.wait() == 0
+        assert child.wait() == ExitCode.RUNS_LEFT
         (record,) = await records_of(client, [handle])
-        assert (record.state, record.attempt) == (JobState.PENDING, 0)
+        assert (record.state, record.attempt) == (JobState.PROCESSING, 1), "it is rescued when the lease runs out"
 
 
 async def test_the_jobs_of_a_killed_worker_are_rescued_and_each_ends_once(

@@ -87,6 +87,8 @@ pool: Mapping[str, st.SearchStrategy[Any]] = {
     "lost_after": st.floats(30, 60),
     "poll_interval": seconds,
     "stop_timeout": seconds,
+    "max_hung": st.one_of(st.none(), st.integers(0, 100)),
+    "exit_when_hung": st.booleans(),
 }
 jobs = st.sampled_from([[declared], (), [inspect.getmodule(declared)]])
 queues = st.lists(names.filter(lambda name: "," not in name), min_size=1, max_size=3)

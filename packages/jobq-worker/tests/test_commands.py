@@ -40,8 +40,21 @@ async def hang() -> None:
     await asyncio.Event().wait()
 
 @job()
-def deaf() -> None:
+async def deaf() -> None:
     print("running", flush=True)
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+
+@job()
+async def leaves_a_thread() -> None:
+    print("running", flush=True)
+    await asyncio.to_thread(time.sleep, 600)
+
+@job(max_attempts=1, timeout=0.01)
+def hung() -> None:
     time.sleep(600)
 
 @job(max_attempts=1)
@@ -86,7 +99,16 @@ Launch = Callable[..., "subprocess.Popen[str]"]
 def launch(tmp_path: Path) -> Iterator[Launch]:
     """Start `jobq worker` in a folder with the modules `jobs` and `busy`."""
     (tmp_path / "jobs.py").write_text(JOBS)
-    for kind in ("hang", "deaf", "fail", "blocked", "blocked_in_c", "forks"):
+    for kind in (
+        "hang",
+        "deaf",
+        "leaves_a_thread",
+        "hung",
+        "fail",
+        "blocked",
+        "blocked_in_c",
+        "forks",
+    ):
         (tmp_path / f"busy_{kind}.py").write_text(f"{BUSY}\nfill({kind})\n")
     started = []
 
@@ -131,9 +153,8 @@ def test_it_serves_until_a_signal_and_says_so_in_a_line_at_start_and_at_stop(
     assert re.fullmatch(r".* INFO worker w1 \(.*\) stopped: 0 completed, 0 failed, 0 retried, 0 handed back\n", err)
 
 
-@pytest.mark.parametrize("module", ["busy_hang", "busy_deaf"])
-def test_a_second_signal_stops_now(launch: Launch, module: str) -> None:
-    process = launch(module, "--stop-timeout", "600")
+def test_a_second_signal_stops_now(launch: Launch) -> None:
+    process = launch("busy_hang", "--stop-timeout", "600")
     assert process.stdout is not None
     wait_for_line(process.stdout, "running")
     process.send_signal(signal.SIGTERM)
@@ -143,6 +164,34 @@ def test_a_second_signal_stops_now(launch: Launch, module: str) -> None:
     _, err = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "1 handed back" in err
+
+
+def test_a_coroutine_that_goes_on_ends_with_its_process_and_its_job_is_not_handed_back(launch: Launch) -> None:
+    process = launch("busy_deaf", "--stop-timeout", "0.1")
+    assert process.stdout is not None
+    wait_for_line(process.stdout, "running")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == ExitCode.RUNS_LEFT
+    assert "(deaf) was asked to stop and is still running; it is not handed back" in err
+    assert "0 handed back" in err
+
+
+def test_a_thread_that_a_coroutine_left_behind_does_not_keep_the_process_alive(launch: Launch) -> None:
+    process = launch("busy_leaves_a_thread", "--stop-timeout", "0.1")
+    assert process.stdout is not None
+    wait_for_line(process.stdout, "running")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == ExitCode.RUNS_LEFT
+    assert "handlers keep the process from ending" in err
+
+
+def test_a_worker_with_too_many_hung_handlers_exits_where_it_is_told_to(launch: Launch) -> None:
+    process = launch("busy_hung", "--max-hung", "0", "--exit-when-hung")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == ExitCode.HUNG
+    assert "1 handlers go on past their time limit, more than max_hung allows" in err
 
 
 def test_two_signals_at_once_count_as_one(launch: Launch) -> None:

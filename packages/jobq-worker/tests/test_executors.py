@@ -190,7 +190,7 @@ async def test_a_thread_that_ignores_its_stop_does_not_keep_the_worker(storage: 
         job_id = await add(storage, deaf())
         await stage.reached("started")
         await worker.stop(0)
-        assert (await record(storage, job_id)).attempt == 0
+        assert (await record(storage, job_id)).attempt == 1, "it is not handed back while it runs"
         [thread] = [thread for thread in threading.enumerate() if thread.name.startswith("jobq-handler")]
         assert thread.daemon
     stage.reach("go on")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,10 @@ from jobq_core import (
     job,
 )
 from jobq_core.memory import MemoryQueueStorage
-from jobq_worker import JobQueueWorker
+from jobq_core.testing import ManualClock
+from jobq_worker import JobQueueWorker, session
+from jobq_worker import worker as worker_module
+from jobq_worker.exits import ExitCode
 
 from .kit import Endings, Stage, add, add_many, ending, record, state, working
 from .probe import Probe
@@ -199,6 +203,77 @@ async def test_stop_at_once_is_prompt(storage: Probe, stage: Stage, gated: Any) 
         async with asyncio.timeout(2):
             await worker.stop(timeout=0)
     assert [await state(storage, job_id) for job_id in ids] == [JobState.PENDING] * 3
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "thread"])
+async def test_a_run_that_goes_on_is_not_handed_back_and_its_worker_stays_registered_until_its_lease_runs_out(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    monkeypatch.setattr(session, "END_SECONDS", 0.05)
+
+    @job(name="deaf", max_attempts=2)
+    async def deaf_coroutine() -> None:
+        stage.reach("started")
+        while not stage._gates["go on"].is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await stage.reached("go on")
+        stage.reach("ended")
+
+    @job(name="deaf", max_attempts=2)
+    def deaf_thread() -> None:
+        stage.reach("started")
+        stage.wait("go on")
+        stage.reach("ended")
+
+    deaf: Any = {"coroutine": deaf_coroutine, "thread": deaf_thread}[kind]
+    clock = ManualClock()
+    async with Probe(clock=clock) as storage:
+        worker = JobQueueWorker(storage, jobs=[deaf, quick])
+        await worker.start()
+        job_id, other = await add(storage, deaf()), await add(storage, quick())
+        await Endings(worker).of(other)
+        await stage.reached("started")
+        await worker.stop(0)
+        assert "(deaf) was asked to stop and is still running; it is not handed back" in caplog.text
+        assert storage.settlements_of(job_id) == []
+        assert await state(storage, job_id) is JobState.PROCESSING
+        [left] = await storage.workers()
+        assert left.info.id == worker.id
+        clock.advance(31)
+        stage.reach("go on")
+        await stage.reached("ended")
+        await storage.rescue()
+        assert storage.settlements_of(job_id) == []
+        assert [worker.info.id for worker in await storage.workers()] == []
+        assert (await record(storage, job_id)).state is JobState.PENDING
+
+
+async def test_run_exits_with_a_code_if_a_handler_goes_on(
+    storage: Probe, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon: list[ExitCode] = []
+    monkeypatch.setattr(session, "END_SECONDS", 0.05)
+    monkeypatch.setattr(worker_module, "end_process_soon", soon.append)
+
+    @job()
+    def deaf() -> None:
+        stage.reach("started")
+        stage.wait("go on")
+
+    worker = JobQueueWorker(storage, jobs=[deaf])
+
+    async def stop() -> None:
+        await add(storage, deaf())
+        await stage.reached("started")
+        await worker.stop(0)
+
+    stopping = asyncio.ensure_future(stop())
+    with pytest.raises(SystemExit) as ended:
+        await worker.run()
+    stage.reach("go on")
+    await stopping
+    assert ended.value.code == ExitCode.RUNS_LEFT
+    assert soon == [ExitCode.RUNS_LEFT]
 
 
 async def test_a_second_stop_shortens_the_first(storage: Probe, stage: Stage, gated: Any) -> None:

@@ -80,6 +80,8 @@ def test_one_retention_is_that_of_each_queue() -> None:
         ({"poll_interval": float("inf")}, "poll_interval must be"),
         ({"stop_timeout": -1}, "stop_timeout must be"),
         ({"stop_timeout": timedelta(-1)}, "stop_timeout must be"),
+        ({"max_hung": -1}, "max_hung must be"),
+        ({"exit_when_hung": 1}, "exit_when_hung must be"),
         ({"name": ""}, "the name of a worker"),
         ({"limiter": 5}, "limiter must be a Limiter"),
         ({"jobs": 5}, "jobs must be several"),

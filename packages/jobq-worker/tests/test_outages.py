@@ -332,7 +332,7 @@ async def test_a_stop_during_an_outage_ends_and_leaves_its_jobs_to_rescue(
     storage: Probe, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "FLUSH_SECONDS", 0.1)
-    monkeypatch.setattr(session, "STUBBORN_SECONDS", 0.1)
+    monkeypatch.setattr(session, "END_SECONDS", 0.1)
 
     @job()
     async def hang() -> None:

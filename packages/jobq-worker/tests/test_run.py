@@ -94,7 +94,7 @@ async def test_what_belongs_to_a_run_goes_when_its_worker_stops(storage: Probe) 
 async def test_what_belongs_to_a_run_goes_even_if_its_handler_outlived_the_worker(
     storage: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "STUBBORN_SECONDS", 0.05)
+    monkeypatch.setattr(session, "END_SECONDS", 0.05)
     go_on = asyncio.Event()
     ended = asyncio.Event()
 

@@ -15,6 +15,7 @@ import click
 
 from jobq_core.commands import storage_option
 from jobq_core.registry import Registry
+from jobq_worker.exits import ExitCode, end_process_soon
 from jobq_worker.logs import FORMATS, LEVELS, configure_logging
 from jobq_worker.options import COMMAND_LINE, MAX_CONCURRENCY, CommandLine, WorkerOptions
 from jobq_worker.worker import JobQueueWorker
@@ -61,6 +62,8 @@ def serving_options(renamed: Mapping[str, tuple[str, CommandLine]] = {}) -> Call
 
 
 def _option(word: str, default: Any, shown: CommandLine) -> Callable[[C], C]:
+    if shown.type is bool:
+        return click.option(f"--{word.replace('_', '-')}", word, is_flag=True, default=default, help=shown.help)
     return click.option(
         shown.flag or f"--{word.replace('_', '-')}",
         word,
@@ -93,7 +96,11 @@ def serve(
     configure_logging(log_level, log_format)
     jobs = [load_module(module) for module in modules]
     warn_of_memory(options["storage"])
-    asyncio.run(make(jobs=jobs, **options).run())
+    with asyncio.Runner() as runner:
+        runner.run(make(jobs=jobs, **options).run())
+        # The event loop closes when the threads of `asyncio.to_thread` have ended, which nothing stops.
+        cancel = end_process_soon(ExitCode.RUNS_LEFT)
+    cancel()
 
 
 @click.command()

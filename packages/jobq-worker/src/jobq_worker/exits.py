@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
@@ -14,7 +13,7 @@ logger = logging.getLogger("jobq.worker")
 
 SAY_SECONDS: Final = 1.0
 """Time to write to a log that may be blocked too, by a full pipe."""
-LEAVE_SECONDS: Final = 5.0
+LEAVE_SECONDS: Final = 2.0
 """Time that the program has to end after `run` raised SystemExit, before it is ended by force."""
 
 
@@ -44,12 +43,14 @@ def end_process(code: ExitCode, log: Callable[[], object]) -> None:
     os._exit(code)
 
 
-def end_process_soon(code: ExitCode) -> None:
-    """End the process with this code after LEAVE_SECONDS, unless it has ended by then: a handler that swallows every
-    cancellation would keep `asyncio.run` waiting for ever."""
+def end_process_soon(code: ExitCode) -> Callable[[], None]:
+    """End the process with this code after LEAVE_SECONDS, unless it has ended by then, or the returned function was
+    called. A handler that swallows every cancellation, or a thread that it started, keeps `asyncio.run` waiting."""
+    cancelled = threading.Event()
 
     def wait() -> None:
-        time.sleep(LEAVE_SECONDS)
-        end_process(code, lambda: logger.critical("the process did not end by itself, and is ended: code %d", code))
+        if not cancelled.wait(LEAVE_SECONDS):
+            end_process(code, lambda: logger.critical("handlers keep the process from ending: it exits with %d", code))
 
     threading.Thread(target=wait, name="jobq-exit", daemon=True).start()
+    return cancelled.set

@@ -20,9 +20,10 @@ class WorkerHealth:
     heartbeat. storage_failing: calls of the storage, or of the limiter, fail; storage_failing_for: for how many
     seconds; storage_error: the last error. storage_errors: the number of calls that failed since the worker was made.
     leads: it does the maintenance. loop_lag: seconds for which its event loop has not answered, 0 while it answers;
-    seen by another thread. running: jobs that run. buffered: claimed jobs that wait for a slot. busy: ended runs that
-    cannot be settled yet, since another transaction holds their jobs. warnings: settings that weaken the storage's
-    guarantees, see `QueueStorage.warnings`.
+    seen by another thread. hung: the number of handlers that go on past their time limit; exhausted: more than max_hung
+    of them do. running: jobs that run. buffered: claimed jobs that wait for a slot. busy: ended runs that cannot be
+    settled yet, since another transaction holds their jobs. warnings: settings that weaken the storage's guarantees,
+    see `QueueStorage.warnings`.
     """
 
     state: WorkerState
@@ -35,6 +36,8 @@ class WorkerHealth:
     storage_errors: int = 0
     leads: bool = False
     loop_lag: float = 0.0
+    hung: int = 0
+    exhausted: bool = False
     running: int = 0
     buffered: int = 0
     busy: int = 0
@@ -42,7 +45,11 @@ class WorkerHealth:
 
     @property
     def healthy(self) -> bool:
-        """Whether it runs, counts as alive, reaches the storage, and its event loop answers."""
+        """Whether it runs, counts as alive, reaches the storage, its event loop answers, and few handlers hang."""
         return (
-            self.state == "running" and self.alive and not self.storage_failing and self.loop_lag < UNANSWERED_SECONDS
+            self.state == "running"
+            and self.alive
+            and not self.storage_failing
+            and not self.exhausted
+            and self.loop_lag < UNANSWERED_SECONDS
         )

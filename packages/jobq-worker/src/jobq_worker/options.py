@@ -14,7 +14,7 @@ from typing import Any, Final, TypedDict
 
 import attrs
 
-from jobq_core.checks import Seconds, check_count, check_list, check_positive_seconds, check_seconds
+from jobq_core.checks import Seconds, check_bool, check_count, check_list, check_positive_seconds, check_seconds
 from jobq_core.errors import ConfigurationError
 from jobq_core.job import Job, check_name
 from jobq_core.limiters import Limiter, NullLimiter, check_limiter
@@ -38,6 +38,8 @@ class PoolOptions(TypedDict, total=False):
     lost_after: Seconds
     poll_interval: Seconds
     stop_timeout: Seconds
+    max_hung: int | None
+    exit_when_hung: bool
 
 
 class ServingOptions(PoolOptions, total=False):
@@ -56,7 +58,7 @@ class WorkerKeywords(ServingOptions, total=False):
 
 @attrs.frozen(kw_only=True)
 class CommandLine:
-    """How a field appears on the command line. type: of the value; an int is a number of slots.
+    """How a field appears on the command line. type: of the value; an int is a number of slots, a bool a flag.
 
     flag: the option's name (default: made from the field's name). repeated: whether it may be given several times.
     default: shown in the help where the field's own default would say little.
@@ -64,7 +66,7 @@ class CommandLine:
 
     help: str
     metavar: str
-    type: type[int] | type[float] | type[str] = str
+    type: type[int] | type[float] | type[str] | type[bool] = str
     flag: str | None = None
     repeated: bool = False
     default: str | None = None
@@ -136,6 +138,14 @@ def _lost_after(seconds: Seconds) -> float:
 
 def _poll_interval(seconds: Seconds) -> float:
     return check_positive_seconds(seconds, "poll_interval")
+
+
+def _max_hung(count: int | None) -> int | None:
+    return None if count is None else check_concurrency(count, "max_hung")
+
+
+def _exit_when_hung(value: bool) -> bool:
+    return check_bool(value, "exit_when_hung")
 
 
 def _stop_timeout(seconds: Seconds) -> float:
@@ -215,6 +225,34 @@ class WorkerOptions:
         metadata=_seconds("On SIGTERM or SIGINT, wait this long for running jobs; a second signal stops at once."),
     )
     """Seconds that running jobs have to end when the worker stops (default 30)."""
+
+    max_hung: int | None = attrs.field(
+        default=None,
+        converter=_max_hung,
+        metadata={
+            COMMAND_LINE: CommandLine(
+                help="Replace the slots of at most this many handlers that go on past their time limit; with more, the "
+                "worker is unhealthy.",
+                metavar="N",
+                type=int,
+                default="the number of slots",
+            )
+        },
+    )
+    """How many handlers that go on past their time limit get a slot in place of theirs (default: as many as there are
+    slots). With more, the worker is not healthy."""
+
+    exit_when_hung: bool = attrs.field(
+        default=False,
+        converter=_exit_when_hung,
+        metadata={
+            COMMAND_LINE: CommandLine(
+                help="Stop, and exit with code 5, when more handlers hang than --max-hung.", metavar="", type=bool
+            )
+        },
+    )
+    """Whether `run` stops the worker and exits with `ExitCode.HUNG` when more handlers hang than max_hung (default
+    False)."""
 
     def __attrs_post_init__(self) -> None:
         if self.lost_after < 2 * self.heartbeat_interval:

@@ -45,6 +45,10 @@ class Pipeline:
         """The running ones whose start is not yet marked in the storage: their handlers have not been started."""
         self.limited: set[Run] = set()
         """The running ones whose start is being reported to the limiter: their handlers have not been started."""
+        self.left: list[Run] = []
+        """The ones that went on when the worker stopped: they keep their leases, and nothing is settled."""
+        self.exhausted: asyncio.Future[None] = self._loop.create_future()
+        """Done when more handlers hang than may."""
         self.draining = False
 
     def now(self) -> float:
@@ -162,9 +166,13 @@ class Pipeline:
             self.give_back()
 
     def abandon(self) -> None:
-        """Settle all running jobs without waiting for their handlers, and free their slots."""
+        """Let the running jobs go whose handlers go on, and free their slots. None of them is handed back."""
         for run in list(self.running):
-            self._settle_without_end(run)
+            if run in self.limited:  # its handler has not been started
+                self.settle(run, stopped(run, None))
+            elif not run.over:
+                run.over = True
+                self.left.append(run)
             run.unlink()
             assert run.slot is not None
             self._slots.give_back(run.slot)
@@ -178,7 +186,8 @@ class Pipeline:
         if run.timer is not None:
             run.timer.cancel()
             run.timer = None
-        if run.over or run not in self.running:
+        slot = run.slot
+        if run.over or slot is None or run not in self.running:
             return
         if run.started:
             run.seconds = self._loop.time() - run.started
@@ -189,10 +198,18 @@ class Pipeline:
             extra=log_fields(run.job),
         )
         self.settle(run, stopped(run, None))
+        self._slots.hang(slot)
+        if self._slots.exhausted and not self.exhausted.done():
+            self.exhausted.set_result(None)
+            logger.error(
+                "%d handlers go on past their time limit, more than max_hung allows: their slots are lost until they "
+                "end; restart the worker",
+                self._slots.hung,
+            )
         self.changed()
 
     # Finished
 
     def leases(self) -> list[int]:
-        """Return the leases of all runs here: claimed, running, and finished but not settled."""
-        return [run.job.lease for runs in (self.claimed, self.running, self.finished) for run in runs]
+        """Return the leases of all runs here: claimed, running, finished but not settled, and left at a stop."""
+        return [run.job.lease for runs in (self.claimed, self.running, self.finished, self.left) for run in runs]

@@ -133,8 +133,9 @@ class Registration:
         if self._heartbeat is not None:
             self._heartbeat.beat_now()
 
-    async def leave(self, timeout: float) -> None:
-        """Stop the heartbeat and deregister. After `timeout` seconds the registration is left to run out."""
+    async def leave(self, timeout: float, *, deregister: bool = True) -> None:
+        """Stop the heartbeat and deregister. The registration is left to run out after `timeout` seconds, or at once
+        without `deregister`."""
         self._ending = True
         self._cancel_alarm()
         if self._returning is not None:
@@ -144,6 +145,8 @@ class Registration:
             await self._heartbeat.stop(min(timeout, 1.0))
             self._heartbeat = None
         self.alive_until = float("-inf")
+        if not deregister:
+            return
         try:
             async with asyncio.timeout(timeout):
                 await self._storage.deregister(self.id)

@@ -31,14 +31,15 @@ from jobq_worker.pipeline import Pipeline
 from jobq_worker.progress import Reporter
 from jobq_worker.recorder import Recorder
 from jobq_worker.registration import Registration
-from jobq_worker.run import Stop
+from jobq_worker.run import Stop, log_fields
 from jobq_worker.runner import Runner
 from jobq_worker.slots import Slots
 
 logger = logging.getLogger("jobq.worker")
 
-STUBBORN_SECONDS: Final = 1.0
-"""Time that handlers have to end after the stop's timeout, before their jobs are handed back without them."""
+END_SECONDS: Final = 2.0
+"""Time that handlers have to end after the stop's timeout, when they are asked to. A job whose handler goes on is not
+handed back: it would run twice at once."""
 FLUSH_SECONDS: Final = 5.0
 """Time that the last settlements may take, and then deregistering, when the storage is unavailable."""
 
@@ -121,6 +122,8 @@ class WorkerSession:
         self._changed = asyncio.Event()
         self.broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         """Done when a task ended that should go on until the stop; its result says why."""
+        self.unended = 0
+        """The number of handlers that went on when the worker stopped."""
         self.pipeline, self.registration = pipeline, registration
         self.maintenance, self.monitor = maintenance, monitor
 
@@ -160,7 +163,7 @@ class WorkerSession:
         self._fetcher.loop.wake()
 
     def _log_draining(self, timeout: float) -> None:
-        running = len(self.pipeline.running)
+        running = self._unsettled
         if running:
             info = self.registration.info
             jobs, them = ("1 running job", "it") if running == 1 else (f"{running} running jobs", "them")
@@ -180,7 +183,10 @@ class WorkerSession:
         self._changed.set()
 
     async def stop(self) -> None:
-        """After `halt`: let the runs end, hand back those that take too long, settle all, and deregister."""
+        """After `halt`: let the runs end, hand back those that stop when asked, settle all, and deregister.
+
+        The worker stays registered, until its lease runs out, for runs that do not stop.
+        """
         try:
             await self._end_runs()
             await self._settle()
@@ -189,18 +195,38 @@ class WorkerSession:
 
     async def _end_runs(self) -> None:
         await self._wait_idle()
-        if self.pipeline.running:
-            logger.warning("%d jobs are still running; they are stopped and handed back", len(self.pipeline.running))
+        if self._unsettled:
+            logger.warning("%d jobs are still running; they are stopped and handed back", self._unsettled)
             self.pipeline.stop_all(Stop.RELEASE)
-            self._stop_at = self.pipeline.now() + STUBBORN_SECONDS
+            self._stop_at = self.pipeline.now() + END_SECONDS
             await self._wait_idle()
+        self.unended = len(self.pipeline.running)
         self.pipeline.abandon()
+        self._log_left()
         self._close_executors()
         if self._grants is not None:
             await self._grants.close()
 
+    def _log_left(self) -> None:
+        for run in self.pipeline.left:
+            job = run.job
+            logger.error(
+                "job %s (%s) was asked to stop and is still running; it is not handed back, but rescued when the lease "
+                "of worker %s runs out, in %g s at most",
+                job.id,
+                job.kind,
+                self.registration.info.name,
+                self.registration.info.lost_after,
+                extra=log_fields(job),
+            )
+
+    @property
+    def _unsettled(self) -> int:
+        """The number of running jobs but those that hang past their time limit, which are settled."""
+        return len(self.pipeline.running) - self._slots.hung
+
     async def _wait_idle(self) -> None:
-        while self.pipeline.running and (left := self._stop_at - self.pipeline.now()) > 0:
+        while self._unsettled and (left := self._stop_at - self.pipeline.now()) > 0:
             self._changed.clear()
             try:
                 async with asyncio.timeout(left):
@@ -233,4 +259,4 @@ class WorkerSession:
                 await self.maintenance.resign()
         except (JobQueueError, TimeoutError) as error:
             logger.warning("could not give up the lease on maintenance, which ends by itself: %s", error)
-        await self.registration.leave(max(ends - loop.time(), 0.0))
+        await self.registration.leave(max(ends - loop.time(), 0.0), deregister=not self.pipeline.left)

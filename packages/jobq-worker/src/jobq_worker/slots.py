@@ -46,11 +46,12 @@ class PoolStats:
 class Slot:
     """Room for one run at a time."""
 
-    __slots__ = ("counts", "job", "number", "retired", "seconds", "started")
+    __slots__ = ("counts", "hung", "job", "number", "retired", "seconds", "started")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.retired = False
+        self.hung = False
         self.job: ClaimedJob | None = None
         self.started = 0.0
         self.seconds = 0.0
@@ -80,15 +81,21 @@ class Slot:
 
 
 class Slots:
-    """All slots of a worker, numbered from 1: the free ones, the busy ones, and the sums of the retired ones."""
+    """All slots of a worker, numbered from 1: the free ones, the busy ones, and the sums of the retired ones.
 
-    def __init__(self, count: int) -> None:
+    max_hung: how many hung runs get a free slot in their place (None: as many as there are slots).
+    """
+
+    def __init__(self, count: int, max_hung: int | None = None) -> None:
+        self._max_hung = max_hung
         self._slots: list[Slot] = []
         self._retired: list[Slot] = []
         self._past = WorkerStats()
         self.free: list[Slot] = []
         self.unstarted = Slot(0)
         """Counts jobs that ended without a slot: handed back, or past their deadline."""
+        self.hung = 0
+        """The number of runs whose handlers go on past their time limit."""
         self.unknown_kinds: dict[str, int] = {}
         self.resize(count)
 
@@ -99,6 +106,25 @@ class Slots:
     def used(self) -> int:
         """The number of slots that run a job, retired slots included."""
         return len(self._slots) - len(self.free) + len(self._retired)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether more runs hang than get a free slot in their place."""
+        return self.hung > (len(self._slots) if self._max_hung is None else self._max_hung)
+
+    def hang(self, slot: Slot) -> None:
+        """Count a run as hung. Unless too many hang, a free slot of the same number takes the place of its slot."""
+        slot.hung = True
+        self.hung += 1
+        if self.exhausted or slot.retired:
+            return
+        free = Slot(slot.number)
+        free.counts, slot.counts = slot.counts, free.counts
+        free.seconds, slot.seconds = slot.seconds, 0.0
+        self._slots[self._slots.index(slot)] = free
+        self.free.append(free)
+        slot.retired = True
+        self._retired.append(slot)
 
     def resize(self, count: int) -> None:
         """Have this many slots. The highest numbers retire first; a busy slot retires when its run has ended."""
@@ -116,7 +142,7 @@ class Slots:
     def _make(self, number: int) -> Slot:
         """Return the retired slot of this number if it still runs a job, or a new free one."""
         for slot in self._retired:
-            if slot.number == number:
+            if slot.number == number and not slot.hung:
                 slot.retired = False
                 self._retired.remove(slot)
                 return slot
@@ -127,6 +153,9 @@ class Slots:
     def give_back(self, slot: Slot) -> None:
         """Free the slot of a run that has ended."""
         slot.job, slot.started = None, 0.0
+        if slot.hung:
+            slot.hung = False
+            self.hung -= 1
         if slot.retired:
             self._retired.remove(slot)
             self._past += slot.stats()
@@ -150,7 +179,7 @@ class Slots:
         total = self._past + self.unstarted.stats()
         for slot in [*self._slots, *self._retired]:
             total += slot.stats()
-        return total + WorkerStats(unknown_kinds=dict(self.unknown_kinds))
+        return total + WorkerStats(hung=self.hung, unknown_kinds=dict(self.unknown_kinds))
 
     def each(self) -> list[SlotStats]:
         """Return the counts and the present job of each slot."""

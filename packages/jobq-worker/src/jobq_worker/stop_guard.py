@@ -13,7 +13,7 @@ from jobq_worker.loop_watch import UNANSWERED_SECONDS, LoopWatch
 logger = logging.getLogger("jobq.worker")
 
 STOP_SECONDS: Final = 30.0
-"""Time that a stop may take beyond the time for running jobs: they have 3 s to notice it, and settling, deregistering
+"""Time that a stop may take beyond the time for running jobs: they have 2 s to notice it, and settling, deregistering
 and closing 5 s each while the storage is unavailable."""
 
 

@@ -21,6 +21,7 @@ from jobq_core.lifecycle import Lifecycle
 from jobq_core.owned_storage import OwnedStorage
 from jobq_core.records import WorkerInfo
 from jobq_core.storage import QueueStorage
+from jobq_worker.exits import ExitCode, end_process_soon
 from jobq_worker.handlers import Handlers
 from jobq_worker.health import WorkerHealth, WorkerState
 from jobq_worker.loop_watch import LoopWatch
@@ -61,12 +62,13 @@ class JobQueueWorker(Lifecycle, EventSource):
         self._options = options
         self._owned = OwnedStorage(storage)
         self._handlers = Handlers(options.jobs)
-        self._slots = Slots(options.concurrency)
+        self._slots = Slots(options.concurrency, options.max_hung)
         self._outages = Outages(f"worker {options.name}")
         self._state: WorkerState = "new"
         self._session: WorkerSession | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._last_id: UUID | None = None
+        self._exit_code = ExitCode.STOPPED
 
     @property
     def id(self) -> UUID | None:
@@ -177,7 +179,8 @@ class JobQueueWorker(Lifecycle, EventSource):
         """Claim no more, let running jobs end for up to `timeout` seconds, then stop the others and hand them back.
 
         timeout: default stop_timeout. A second call meanwhile shortens the wait; one during a start waits for it. Does
-        nothing if the worker does not run.
+        nothing if the worker does not run. A job whose handler goes on, 2 s after it was asked to stop, is not handed
+        back but logged: the worker's registration stays until its lease runs out, and others then rescue the job.
         """
         seconds = self._options.stop_timeout if timeout is None else check_seconds(timeout, "timeout")
         while self._stopping is None:
@@ -202,10 +205,13 @@ class JobQueueWorker(Lifecycle, EventSource):
     async def _stop(self) -> None:
         session = self._session
         assert session is not None
+        self._exit_code = ExitCode.STOPPED
         try:
             await session.stop()
         finally:
             self._last_id = session.registration.id
+            if session.unended:
+                self._exit_code = ExitCode.RUNS_LEFT
             self._session = None
             self._state = "stopped"
             try:
@@ -234,21 +240,30 @@ class JobQueueWorker(Lifecycle, EventSource):
         A second signal stops at once; signals within a second count as one. Returns when the worker has stopped, by a
         signal or by `stop()`. Raises what `start` raises. While the event loop is blocked, a second signal, or the end
         of stop_timeout, ends the process with `ExitCode.BLOCKED`.
+
+        Raises SystemExit with another `ExitCode` if handlers did not end: their jobs are not handed back, so the
+        process must end. It is ended by force 2 s later.
         """
         with Signals(StopGuard(self._options.stop_timeout, LoopWatch())) as signals:
             await self.start()
             with _frozen():
                 await self._until_stopped(signals)
+        if self._exit_code is not ExitCode.STOPPED:
+            end_process_soon(self._exit_code)
+            raise SystemExit(self._exit_code)
 
     async def _until_stopped(self, signals: Signals) -> None:
         stopped = asyncio.Event()
         cancel = self.once(WorkerStopped, lambda _: stopped.set())
         assert self._session is not None
-        broken = self._session.broken
+        broken, exhausted = self._session.broken, self._session.pipeline.exhausted
         first = asyncio.ensure_future(signals.wait())
         over = asyncio.ensure_future(stopped.wait())
+        reasons: list[asyncio.Future[Any]] = [first, over, broken]
+        if self._options.exit_when_hung:
+            reasons.append(exhausted)
         try:
-            await asyncio.wait([first, over, broken], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
             stopping = asyncio.ensure_future(self.stop())
             second = asyncio.ensure_future(signals.wait(2))
             await asyncio.wait([stopping, second], return_when=asyncio.FIRST_COMPLETED)
@@ -265,6 +280,8 @@ class JobQueueWorker(Lifecycle, EventSource):
             cancel()
         if broken.done():
             raise broken.result()
+        if exhausted.done() and self._options.exit_when_hung:
+            self._exit_code = ExitCode.HUNG
 
     # While it runs
 
@@ -296,6 +313,8 @@ class JobQueueWorker(Lifecycle, EventSource):
             storage_error=outages.last,
             storage_errors=outages.errors,
             leads=session is not None and session.maintenance.leads,
+            hung=self._slots.hung,
+            exhausted=self._slots.exhausted,
             loop_lag=0.0 if session is None else session.registration.watch.lag,
             running=self._slots.used,
             buffered=0 if session is None else len(session.pipeline.claimed),
