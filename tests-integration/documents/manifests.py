@@ -30,7 +30,7 @@ UNIT_KEYS = {
     "Unit": {"Description", "After", "Wants", "Requires", "PartOf"},
     "Service": {
         *("Type", "User", "WorkingDirectory", "Environment", "EnvironmentFile", "ExecStartPre", "ExecStart"),
-        *("Restart", "RestartSec", "TimeoutStopSec", "KillSignal"),
+        *("Restart", "RestartSec", "TimeoutStopSec", "KillSignal", "KillMode"),
     },
     "Install": {"WantedBy"},
 }

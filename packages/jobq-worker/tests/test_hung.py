@@ -97,7 +97,7 @@ async def test_the_heartbeat_carries_the_number_of_hung_handlers(storage: Probe,
         await until(told)
 
 
-def test_a_hung_slot_is_not_taken_back_when_the_pool_grows() -> None:
+def test_a_hung_slot_stays_retired_when_the_pool_grows() -> None:
     slots = Slots(2)
     slot = slots.free.pop()
     slot.job = worker_info()  # type: ignore[assignment]  # any job

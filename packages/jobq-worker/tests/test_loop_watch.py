@@ -48,7 +48,7 @@ async def test_a_loop_that_does_not_answer_lags_until_it_does(ticking: Ticking) 
     assert ticking.watch.take_worst() == 0.0
 
 
-async def test_a_pause_of_the_whole_process_is_no_lag(ticking: Ticking) -> None:
+async def test_a_pause_of_the_whole_process_does_not_count(ticking: Ticking) -> None:
     ticking.after(0.5)
     assert ticking.after(3600.0) == 2 * TICK_SECONDS
 

@@ -115,7 +115,7 @@ async def test_retrying_ends_with_the_first_success(
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, GeneratorExit])
-async def test_an_error_that_is_no_exception_ends_a_loop_only_if_the_loop_was_cancelled(
+async def test_an_error_outside_exception_ends_a_loop_only_if_the_loop_was_cancelled(
     monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     monkeypatch.setattr(outages, "BACKOFF", Backoff(base=0.001, maximum=0.01))

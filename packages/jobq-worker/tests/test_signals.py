@@ -29,7 +29,7 @@ def test_signals_within_a_second_of_a_counted_one_are_the_same() -> None:
     assert counter.count == 3
 
 
-async def test_a_signal_is_heard_and_handlers_are_restored(guard: StopGuard) -> None:
+async def test_a_signal_is_received_and_handlers_are_restored(guard: StopGuard) -> None:
     before = [signal.getsignal(number) for number in STOPPING]
     with Signals(guard) as signals:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -170,7 +170,7 @@ class Pipeline:
         for run in list(self.running):
             if run in self.limited:  # its handler has not been started
                 self.settle(run, stopped(run, None))
-            elif not run.over:
+            elif not run.over and run.stop is not Stop.LOST:
                 run.over = True
                 self.left.append(run)
             run.unlink()

@@ -48,7 +48,7 @@ class Signals:
     call that does not return. A thread reads it, tells the event loop, and lets the guard see to it that the process
     ends. Signals of others are passed on to the socket that they were written to before.
 
-    guard: told of each signal that counts.
+    guard: takes each signal that counts.
     """
 
     def __init__(self, guard: StopGuard) -> None:
