@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -10,10 +9,11 @@ import pytest
 import pytest_asyncio
 from psycopg import sql
 
+from jobq_core.errors import StorageUnavailableError
 from jobq_core.states import JobState
 from jobq_core.storage import Retention
 from jobq_core.testing import add_job, claim_one, new_job, register_worker
-from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres import PostgresQueueStorage, leases
 
 
 @pytest_asyncio.fixture
@@ -65,22 +65,46 @@ async def test_a_backlog_is_promoted_to_its_end_after_hours_without_maintenance(
     assert [(await storage.promote(10)).promoted for _ in range(4)] == [10, 10, 5, 0]
 
 
-async def test_a_run_that_is_being_rescued_does_not_start(storage: PostgresQueueStorage, postgres_dsn: str) -> None:
-    """A begin that goes by what it saw before it waited is told that it may, of a job that is another's by then."""
+async def test_a_run_that_is_being_rescued_does_not_start(
+    storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row is locked at first, and gone when the storage looks again."""
     worker = await register_worker(storage)
     job = await add_job(storage, max_attempts=1)
     claimed = await claim_one(storage, worker)
-    connect = psycopg.AsyncConnection.connect
-    async with await connect(postgres_dsn) as rescuer, await connect(postgres_dsn, autocommit=True) as admin:
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as rescuer:
         gone = sql.SQL("DELETE FROM {} WHERE id = %s").format(sql.Identifier(storage.schema, "running"))
         await rescuer.execute(gone, (job,))
-        begun = asyncio.create_task(storage.mark_started(worker.id, [(job, claimed.lease)]))
-        waits = "SELECT FROM pg_stat_activity WHERE %s = ANY(pg_blocking_pids(pid))"
-        async with asyncio.timeout(10):
-            while not (await admin.execute(waits, (rescuer.info.backend_pid,))).rowcount:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)  # the event is in the server
-        await rescuer.commit()
-        assert await begun == [False]
+        waited: list[float] = []
+
+        async def wait(seconds: float) -> None:
+            waited.append(seconds)
+            await rescuer.commit()
+
+        monkeypatch.setattr(leases, "_sleep", wait)
+        assert await storage.mark_started(worker.id, [(job, claimed.lease)]) == [False]
+        assert len(waited) == 1
+
+
+async def test_a_run_whose_row_is_held_does_not_wait_for_ever_to_start(
+    storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = await register_worker(storage)
+    job = await add_job(storage)
+    claimed = await claim_one(storage, worker)
+    waited: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(leases, "_sleep", wait)
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as other:
+        held = sql.SQL("SELECT FROM {} FOR UPDATE").format(sql.Identifier(storage.schema, "running"))
+        await other.execute(held)
+        with pytest.raises(StorageUnavailableError, match="another transaction holds"):
+            await storage.mark_started(worker.id, [(job, claimed.lease)])
+    assert 0.5 < sum(waited) <= 1
+    assert await storage.mark_started(worker.id, [(job, claimed.lease)]) == [True]
 
 
 async def test_counts_survive_being_summed_up(storage: PostgresQueueStorage) -> None:

@@ -45,6 +45,7 @@ async def test_what_a_lost_notification_announced_is_announced_again(
         PostgresQueueStorage(postgres_dsn, schema=storage.schema) as other,
         other.subscribe([TOPIC, SECOND]) as subscription,
     ):
+        await storage._engine.lines.register({("default", 0)})
         await storage.add([new_job(queue="second")])
         assert await subscription.wait(10) == {SECOND}
         assert not await subscription.wait(0.02), "one notification, and no more"

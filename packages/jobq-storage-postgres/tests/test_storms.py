@@ -17,7 +17,7 @@ from jobq_core.errors import UniqueKeyBusyError
 from jobq_core.records import Progress
 from jobq_core.states import FINISHED, Ending, JobState
 from jobq_core.storage import Added, Claim, NewJob, ProgressReport, Settlement
-from jobq_core.testing import ERROR, new_job, register_worker
+from jobq_core.testing import ERROR, new_job, register_worker, settle_all
 from jobq_core.testing.contract.storm import Storm
 from jobq_storage_postgres import PostgresQueueStorage
 
@@ -66,7 +66,7 @@ async def test_unique_adds_against_batches_that_settle_them(storages: list[Postg
         done: list[Settlement] = []
         while True:
             finished = not adding
-            exchange = await storage.settle_and_claim(worker, done, Claim.of("default", limit=10))
+            exchange = await settle_all(storage, worker, done, Claim.of("default", limit=10))
             assert None not in exchange.settled
             runs.update(job.id for job in exchange.claimed)
             done = [
@@ -110,9 +110,7 @@ async def test_control_against_exchanges(storages: list[PostgresQueueStorage]) -
         worker = (await register_worker(storage)).id
         done: list[Settlement] = []
         while not over.is_set() or done:
-            exchange = await storage.settle_and_claim(
-                worker, done, None if over.is_set() else Claim.of("default", limit=10)
-            )
+            exchange = await settle_all(storage, worker, done, None if over.is_set() else Claim.of("default", limit=10))
             assert None not in exchange.settled
             reports = [
                 ProgressReport(id=job.id, lease=job.lease, progress=Progress(percent=draw.randint(0, 100)))
@@ -170,7 +168,7 @@ async def test_the_same_runs_settled_at_once_in_opposite_orders_meet_no_deadlock
                 claimed = (await one.settle_and_claim(worker.id, (), Claim.of("default", limit=1000))).claimed
                 runs = [Settlement(job.id, job.lease, ending, result=b"1", error=ERROR) for job in claimed]
                 answers = await asyncio.gather(
-                    one.settle_and_claim(worker.id, runs), other.settle_and_claim(worker.id, runs[::-1])
+                    settle_all(one, worker.id, runs), settle_all(other, worker.id, runs[::-1])
                 )
                 assert [answer.settled for answer in answers] == [[state] * 1000] * 2
         assert await deadlocks(admin) == before

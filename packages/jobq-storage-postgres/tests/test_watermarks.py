@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from jobq_core.states import Ending
-from jobq_core.storage import UNKNOWN_KIND, Claim, Settlement
+from jobq_core.storage import UNKNOWN_KIND, Claim, Line, Settlement
 from jobq_core.testing import new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage, watermarks
 
@@ -34,7 +34,7 @@ async def claim(storage: PostgresQueueStorage, worker: UUID) -> list[UUID]:
 async def advance(storage: PostgresQueueStorage, times: int = 2) -> int:
     """Observe the line some times, and return its mark."""
     for _ in range(times):
-        await storage._engine.watermarks.advance(QUEUES)
+        await storage._engine.watermarks.advance()
     return storage._engine.watermarks._marks.get(("default", 0), 0)
 
 
@@ -105,6 +105,7 @@ async def test_a_transaction_that_draws_a_position_has_its_number_by_then(
     await storage.promote()
     jobs = (await storage.settle_and_claim(worker.id, claim=Claim.of(*QUEUES, limit=100))).claimed
     assert len(jobs) == 4
+    assert (await storage.disable([jobs[3].id]))[0].asked
     endings = (Ending.FAIL, Ending.RETRY, Ending.RELEASE, Ending.DISABLE)
     settled = [Settlement(job.id, job.lease, ending) for job, ending in zip(jobs, endings, strict=True)]
     await storage.settle_and_claim(worker.id, settled)
@@ -167,7 +168,7 @@ async def test_marks_start_again_after_a_lost_connection(storage: PostgresQueueS
     await claim(storage, worker)
     assert await advance(storage, 3) == 10
     storage._engine.pool.lost += 1
-    storage._engine.watermarks.lines(QUEUES)
+    await storage._engine.watermarks.lines((Line("default"),))
     assert storage._engine.watermarks._marks == {}
 
 

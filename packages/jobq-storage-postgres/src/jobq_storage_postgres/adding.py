@@ -35,6 +35,8 @@ class Adding(Facet, ProducerStorage):
             return await engine.caller_connections.add(connection, jobs)
         if not jobs:
             return []
+        if missing := engine.lines.missing(jobs):
+            await engine.lines.register(missing)
         ride: Ride | None = None
         if any(job.unique_key is not None for job in jobs):
             added = await engine.database.transact(lambda session: add_unique(session, engine.statements, jobs))
@@ -75,4 +77,5 @@ class Adding(Facet, ProducerStorage):
 
 def _is_plain(jobs: Sequence[NewJob]) -> bool:
     """Return whether this is one job for `add_one`; it has no unique key."""
-    return len(jobs) == 1 and jobs[0].run_at is None and not jobs[0].tags
+    first = jobs[0]
+    return len(jobs) == 1 and first.run_at is None and not first.tags and not first.gated and not first.followed

@@ -20,6 +20,7 @@ from jobq_storage_postgres.binary import Params
 from jobq_storage_postgres.columns import pack_jobs
 from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.errors import translate
+from jobq_storage_postgres.lines import LineRegister
 from jobq_storage_postgres.notifier import Notifier
 from jobq_storage_postgres.protocol import Statement, Step
 from jobq_storage_postgres.sql import Statements
@@ -33,9 +34,12 @@ _ACCEPTED: Final = "a psycopg.AsyncConnection (psycopg 3)"
 class CallerConnections:
     """Adds jobs over connections of callers to the database of one storage."""
 
-    def __init__(self, database: Database, statements: Statements, notifier: Notifier, url: str) -> None:
+    def __init__(
+        self, database: Database, statements: Statements, lines: LineRegister, notifier: Notifier, url: str
+    ) -> None:
         self._database = database
         self._statements = statements
+        self._lines = lines
         self._notifier = notifier
         self._url = url
         self._installation: UUID | None = None
@@ -59,6 +63,8 @@ class CallerConnections:
             self._checked.add(connection)
         if not jobs:
             return []
+        if missing := self._lines.missing(jobs):
+            await self._lines.register(missing)
         async with session.atomic():
             if any(job.unique_key is not None for job in jobs):
                 added = await add_unique(session, self._statements, jobs)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
+
+from msgspec import json
 
 from jobq_core.storage import NewJob, Settlement
 from jobq_storage_postgres.binary import (
@@ -24,6 +26,9 @@ from jobq_storage_postgres.binary import (
     texts,
     uuids,
 )
+
+GATED_FLAG: Final = 1
+FOLLOWED_FLAG: Final = 2
 
 
 def pack_jobs(jobs: Sequence[NewJob]) -> list[bytes | None]:
@@ -48,8 +53,8 @@ def pack_jobs(jobs: Sequence[NewJob]) -> list[bytes | None]:
         texts.sparse([job.run_id for job in jobs]),
         texts.sparse([text_array(job.tags) if job.tags else None for job in jobs]),
         byteas.sparse([job.fingerprint for job in jobs]),
-        None,
-        None,
+        jsons.sparse([job.meta for job in jobs]),
+        int2s.sparse([job.gated * GATED_FLAG + job.followed * FOLLOWED_FLAG or None for job in jobs]),
         pack_text(first.queue),
         pack_text(first.kind),
         pack_int2(first.priority),
@@ -75,7 +80,7 @@ def pack_job(job: NewJob) -> list[bytes | None]:
         pack_moment(deadline) if isinstance(deadline, datetime) else None,
         None if deadline is None or isinstance(deadline, datetime) else pack_float8(deadline),
         pack_int4(len(job.arguments)),
-        None,
+        job.meta,
     ]
 
 
@@ -86,7 +91,20 @@ def pack_leases(settlements: Sequence[Settlement]) -> list[bytes | None]:
 
 def pack_completed(settlements: Sequence[Settlement]) -> list[bytes | None]:
     """Pack completions as the parameters of `complete`."""
-    return [*pack_leases(settlements), jsons.sparse([s.result for s in settlements])]
+    return [*pack_leases(settlements), jsons.sparse([s.result for s in settlements]), *_pack_progress(settlements)]
+
+
+def _pack_progress(settlements: Sequence[Settlement]) -> Sequence[bytes | None]:
+    reports = [s.progress for s in settlements]
+    if reports.count(None) == len(reports):
+        return None, None, None
+    return (
+        float8s([None if report is None else report.percent for report in reports]),
+        texts.sparse([None if report is None else report.message for report in reports]),
+        jsons.sparse(
+            [None if report is None or report.details is None else json.encode(report.details) for report in reports]
+        ),
+    )
 
 
 def pack_settlements(settlements: Sequence[tuple[int, Settlement]]) -> list[bytes | None]:
@@ -105,6 +123,8 @@ def pack_settlements(settlements: Sequence[tuple[int, Settlement]]) -> list[byte
         moments.sparse([when if isinstance(when, datetime) else None for when in whens]),
         float8s.sparse([None if isinstance(when, datetime) else when for when in whens]),
         texts.sparse([s.reason for s in all_]),
+        *_pack_progress(all_),
+        texts.sparse([s.declaration for s in all_]),
     ]
 
 

@@ -8,6 +8,7 @@ from jobq_storage_postgres.binary import Params
 from jobq_storage_postgres.caller_connection import CallerConnections
 from jobq_storage_postgres.clock_steps import ClockSteps
 from jobq_storage_postgres.database import Database, Rider
+from jobq_storage_postgres.lines import LineRegister
 from jobq_storage_postgres.notifier import Notifier
 from jobq_storage_postgres.pool import Pool
 from jobq_storage_postgres.schedules import PartitionSchedule, PromotionWindow, PruneProgress
@@ -28,9 +29,13 @@ class Engine:
         self.database = Database(self.pool, settings.time_limit)
         self.notifier = Notifier(self.database, self.statements, settings)
         self.watermarks = Watermarks(self.database, self.statements)
-        self.caller_connections = CallerConnections(self.database, self.statements, self.notifier, settings.url)
         self.clock_steps = ClockSteps()
+        self.lines = LineRegister(self.database, self.statements)
+        self.caller_connections = CallerConnections(
+            self.database, self.statements, self.lines, self.notifier, settings.url
+        )
         self.promotions = PromotionWindow()
+        self.expirations = PromotionWindow()
         self.pruning = PruneProgress()
         self.partitions = PartitionSchedule()
 

@@ -35,6 +35,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "job_tag": ("INSERT",),
         "waiting": ("INSERT",),
         "ready": ("INSERT",),
+        "line": ("SELECT", "INSERT"),
         "outcome": ("SELECT",),
         "unique_key": ("SELECT", "INSERT", "DELETE"),
         "position": ("USAGE",),
@@ -55,8 +56,10 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "worker": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "maintenance": ("SELECT", "UPDATE"),
         "queue": ("SELECT", "INSERT", "UPDATE"),
+        "line": ("SELECT", "INSERT"),
+        "ended": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "tally": ("SELECT", "INSERT", "UPDATE", "DELETE"),
-        "statistic": ("INSERT",),
+        "statistic": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "skipped": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "position": ("USAGE", "SELECT"),
         "lease": ("USAGE",),
@@ -94,21 +97,22 @@ _FINDS: Final = _READS | {"find", "find_run", "find_state", "find_line", "find_t
 STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
     "producer": _ALL
     | _READS
-    | {"installation", "is_there", "add", "add_one", "claim_keys", "drop_keys", "release_keys", "analyze"},
+    | {"installation", "is_there", "register_lines", "add", "add_one"}
+    | {"claim_keys", "drop_keys", "release_keys", "analyze"},
     "worker": _ALL
     | {
         "claim",
+        "free_kinds",
         "alive",
         "complete",
         "settle",
-        "settled",
-        "lock_running",
         "mark_started",
         "check_leases",
         "recover_claims",
         "progress",
     }
     | {
+        "lines",
         "lowest_positions",
         "note_skipped",
         "register",
@@ -122,7 +126,13 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
         "next_due",
     }
     | {
+        "lost_workers",
         "rescue",
+        "any_skipped",
+        "expire",
+        "next_deadline",
+        "admit",
+        "resolve",
         "sweep",
         "forget_skipped",
         "set_retention",
@@ -132,9 +142,7 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
         "drop_partitions",
     },
     "reader": _ALL | _FINDS,
-    "operator": _ALL
-    | _FINDS
-    | {"abort", "unfinished_of_run", "retry", "disable", "enable", "delete", "in_queue", "lock_running"},
+    "operator": _ALL | _FINDS | {"abort", "unfinished_of_run", "retry", "disable", "enable", "delete", "in_queue"},
 }
 """The statements that each part runs."""
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
+from typing import Final
 from uuid import UUID
 
 import msgspec
 
+from jobq_core.errors import StorageUnavailableError
 from jobq_core.states import StopRequest
 from jobq_core.storage import PROGRESS_TOPIC, ClaimedJob, LeaseStatus, ProgressReport, WorkerStorage
 from jobq_storage_postgres.binary import float8s, int8s, jsons, texts, uuids
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.protocol import Step
 from jobq_storage_postgres.settle_and_claim import claimed_job
+
+_sleep = asyncio.sleep
+_WAITS: Final = (0.005, 0.02, 0.05, 0.1, 0.2, 0.3, 0.3)
+"""Seconds before `mark_started` looks again at rows that another transaction holds: one second in all."""
 
 
 class Leases(Facet, WorkerStorage):
@@ -21,12 +28,19 @@ class Leases(Facet, WorkerStorage):
     async def mark_started(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
         if not leases:
             return []
-        runs = sorted({(job_id.bytes, lease) for job_id, lease in leases})
-        rows = await self._engine.fetch(
-            "mark_started", worker.bytes, uuids([job_id for job_id, _ in runs]), int8s([lease for _, lease in runs])
-        )
-        marked = set(rows)
-        return [lease in marked for lease in leases]
+        marked: set[tuple[UUID, int]] = set()
+        left = set(leases)
+        for wait in _WAITS:
+            runs = sorted((job_id.bytes, lease) for job_id, lease in left)
+            rows = await self._engine.fetch(
+                "mark_started", worker.bytes, uuids([job_id for job_id, _ in runs]), int8s([lease for _, lease in runs])
+            )
+            marked.update((job_id, lease) for job_id, lease, busy in rows if not busy)
+            left = {(job_id, lease) for job_id, lease, busy in rows if busy}
+            if not left:
+                return [lease in marked for lease in leases]
+            await _sleep(wait)
+        raise StorageUnavailableError("another transaction holds the row of a job that is about to start")
 
     async def check_leases(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[LeaseStatus]:
         if not leases:

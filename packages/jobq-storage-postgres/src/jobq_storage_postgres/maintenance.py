@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from jobq_core.errors import StorageUnavailableError, WorkerLostError
-from jobq_core.records import type_name
+from jobq_core.errors import StorageUnavailableError
+from jobq_core.records import deadline_passed
 from jobq_core.states import JobState
 from jobq_core.storage import (
     FINISHED_TOPIC,
-    REQUEST_TOPIC,
+    WAITING_TOPIC,
+    EndedJob,
+    Expired,
     KeeperStorage,
     Leadership,
-    LostWorker,
     Promotion,
-    Rescue,
-    RescuedJob,
     Retention,
     queue_topic,
 )
-from jobq_storage_postgres.binary import float8s, pack_float8, pack_int4, pack_int8, pack_moment, pack_text, texts
+from jobq_storage_postgres.binary import (
+    float8s,
+    int4s,
+    pack_float8,
+    pack_int4,
+    pack_int8,
+    pack_moment,
+    pack_text,
+    texts,
+    uuids,
+)
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.schedules import TOO_LARGE
 
@@ -33,13 +42,17 @@ MOVED: Final = 5000
 LOOKED_AT: Final = 100_000
 """Maximum number of finished jobs of a queue, kind and state that one prune looks at."""
 
-_LOST: Final = pack_text(type_name(WorkerLostError))
-_SILENT: Final = pack_text(" missed its heartbeat")
+FOLDED: Final = 20_000
+"""Maximum number of rows of the tally that one statement sums up."""
+
+UNSEEN_SECONDS: Final = 0.5
+"""When to promote again while jobs may appear below a position that claims skip."""
+
 _log = logging.getLogger("jobq.postgres")
 
 
 class Maintenance(Facet, KeeperStorage):
-    """Leads, promotes, rescues and prunes."""
+    """Leads, promotes, expires, admits and prunes."""
 
     async def lead(self, worker: UUID, term: float) -> Leadership:
         before = self._engine.clock_steps.clock()
@@ -48,57 +61,62 @@ class Maintenance(Facet, KeeperStorage):
         self._engine.clock_steps.keep(now, before)
         return Leadership(leads, expires_in)
 
-    async def _extend_leases(self, now: datetime, before: float) -> bool:
-        """Extend the leases of all workers if the clock was set forward; return whether it was.
+    async def _extend_leases(self, now: datetime, before: float) -> None:
+        """Extend the leases of all workers if the clock was set forward.
 
         before: this machine's time before the storage's time was asked for.
         """
         step = self._engine.clock_steps.compare(now, before)
         if step is None:
-            return False
+            return
         rows = await self._engine.fetch("shift_leases", pack_float8(step.seconds), pack_moment(step.old_time))
         _log.warning(
             "the clock of the database was set forward by %.1f s; extended the leases of %d workers",
             step.seconds,
             len(rows),
         )
-        return True
 
     async def resign(self, worker: UUID) -> None:
         await self._engine.fetch("resign", worker.bytes)
 
     async def promote(self, limit: int = 1000) -> Promotion:
+        # Also finds the jobs that claims skipped.
         since = self._engine.promotions.since()
-        rows, ((next_in, now),) = await self._engine.fetch_all(
-            ("promote", (pack_int8(limit), since)), ("next_due", (since,))
+        rows, swept, _, ((next_in, now, unseen),) = await self._engine.fetch_all(
+            ("promote", (pack_int8(limit), since)), ("sweep", ()), ("forget_skipped", ()), ("next_due", (since,))
         )
-        promoted = sum(count for _, count in rows)
+        promoted = sum(count for _, count, _ in rows)
         self._engine.promotions.record(since, now, more=promoted >= limit)
-        self._engine.notifier.notify([queue_topic(queue) for queue, _ in rows])
+        topics = {queue_topic(queue) if pending else WAITING_TOPIC for queue, _, pending in rows}
+        self._engine.notifier.notify(topics | {queue_topic(queue) for queue, _ in swept})
+        if unseen:
+            next_in = UNSEEN_SECONDS if next_in is None else min(next_in, UNSEEN_SECONDS)
         return Promotion(promoted, next_in)
 
-    async def rescue(self) -> Rescue:
-        # Also finds the jobs that claims skipped.
-        rows, swept, _ = await self._engine.fetch_all(
-            ("rescue", (_LOST, _SILENT)), ("sweep", ()), ("forget_skipped", ())
-        )
-        lost: dict[UUID, tuple[str, float, list[RescuedJob]]] = {}
-        topics = {queue_topic(queue) for queue, _ in swept}
-        for worker, name, silent_for, job_id, kind, queue, attempt, state in rows:
-            jobs = lost.setdefault(worker, (name, silent_for, []))[2]
-            if job_id is None:
-                continue
-            after = JobState(state)
-            jobs.append(RescuedJob(id=job_id, kind=kind, queue=queue, attempt=attempt, state=after))
-            topics.add(REQUEST_TOPIC)
-            topics.add(queue_topic(queue) if after is JobState.PENDING else FINISHED_TOPIC)
-        self._engine.notifier.notify(topics)
-        return Rescue(
-            [
-                LostWorker(worker=worker, name=name, silent_for=silent_for, jobs=jobs)
-                for worker, (name, silent_for, jobs) in lost.items()
-            ]
-        )
+    async def expire(self, limit: int = 1000) -> Expired:
+        since = self._engine.expirations.since()
+        error = deadline_passed()
+        params = pack_int8(limit), since, pack_text(error.type), pack_text(error.message)
+        ((count,),), ((next_in, now),) = await self._engine.fetch_all(("expire", params), ("next_deadline", (since,)))
+        self._engine.expirations.record(since, now, more=count >= limit)
+        if count:
+            self._engine.notifier.notify([FINISHED_TOPIC])
+        return Expired(count, next_in)
+
+    async def admit(self, ids: Sequence[UUID]) -> int:
+        if not ids:
+            return 0
+        order = list(dict.fromkeys(ids))
+        by_id = sorted(range(len(order)), key=lambda index: order[index].bytes)
+        rows = await self._engine.fetch("admit", uuids([order[index].bytes for index in by_id]), int4s(by_id))
+        self._engine.notifier.notify([queue_topic(queue) for queue, _ in rows])
+        return sum(count for _, count in rows)
+
+    async def resolve(self, limit: int = 1000) -> list[EndedJob]:
+        rows = await self._engine.fetch("resolve", pack_int8(limit))
+        return [
+            EndedJob(job_id, queue, None if state is None else JobState(state), at) for job_id, queue, state, at in rows
+        ]
 
     async def set_retention(self, retention: Mapping[str, Retention]) -> None:
         if not retention:
@@ -120,13 +138,15 @@ class Maintenance(Facet, KeeperStorage):
         ]
         pruning = self._engine.pruning
         prune = (pack_int8(limit), *retention, pack_int8(LOOKED_AT), *pruning.params())
-        rows, _ = await self._engine.fetch_all(("prune", prune), ("fold_tally", ()))
+        rows, ((folded,),) = await self._engine.fetch_all(("prune", prune), ("fold_tally", (pack_int4(FOLDED),)))
         pruned = pruning.record(rows)
+        while folded >= FOLDED:
+            ((folded,),) = await self._engine.fetch("fold_tally", pack_int4(FOLDED))
         if pruned:
             self._engine.notifier.notify([FINISHED_TOPIC])
         if self._engine.partitions.is_due():
             await self._maintain_partitions()
-        return pruned
+        return int(pruned)
 
     async def _maintain_partitions(self) -> None:
         """Make the partitions that will be needed, and drop those that are over."""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
+from msgspec import Struct
 from psycopg.pq.abc import PGresult
 
 from jobq_core.encoding import decode
-from jobq_core.states import Ending, JobState
+from jobq_core.errors import StorageUnavailableError
 from jobq_core.storage import (
-    FINISHED_TOPIC,
     WAITING_TOPIC,
     Claim,
     ClaimedJob,
@@ -20,15 +20,36 @@ from jobq_core.storage import (
     WorkerStorage,
     queue_topic,
 )
-from jobq_storage_postgres.binary import pack_int4
-from jobq_storage_postgres.columns import pack_completed, pack_leases, pack_settlements
+from jobq_storage_postgres.binary import Params, pack_int4, pack_int8, texts
 from jobq_storage_postgres.connection import Connection
 from jobq_storage_postgres.engine import Facet
-from jobq_storage_postgres.protocol import Step
+from jobq_storage_postgres.protocol import Statement, Step
 from jobq_storage_postgres.reading import to_tags
+from jobq_storage_postgres.settling import Settling
+from jobq_storage_postgres.topics import topics_of
+from jobq_storage_postgres.transaction import Session, Transaction
+from jobq_storage_postgres.unique_keys import add_unique
 
-_PENDING: Final = JobState.PENDING
-_TIMED: Final = (JobState.SCHEDULED, JobState.BLOCKED)
+_CLAIMS: Final = 10
+"""How often a claim is sent again because new lines were registered meanwhile."""
+
+
+class Header(Struct, frozen=True):
+    """The first row of a claim, see claim.sql."""
+
+    alive: bool
+    fresh: bool = True
+    picked: int = 0
+    more: bool = False
+    paused: Sequence[str] = ()
+
+
+class Claimed(Struct, frozen=True):
+    """What a claim took, and how many jobs its kinds freed before."""
+
+    header: Header
+    jobs: list[ClaimedJob]
+    freed: int = 0
 
 
 class SettleAndClaim(Facet, WorkerStorage):
@@ -37,127 +58,127 @@ class SettleAndClaim(Facet, WorkerStorage):
     async def settle_and_claim(
         self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None
     ) -> SettleAndClaimResult:
-        engine, statements = self._engine, self._engine.statements
         if claim is not None and (claim.limit <= 0 or not claim.lines):
             claim = None
-        batch = _Batch(settlements)
-        steps: list[Step] = []
-        if batch.completed and batch.others:
-            steps.append((statements["lock_running"], pack_leases(batch.sorted_by_id())))
-        locking = len(steps)
-        if batch.completed:
-            steps.append((statements["complete"], pack_completed(batch.completed)))
-        if batch.others:
-            steps.append((statements["settle"], pack_settlements(batch.others)))
-        settling = len(steps)
-        if claim is None:
-            steps.append((statements["alive"], (worker.bytes,)))
+        settling = Settling(settlements)
+        topics: set[str] = set()
+        if any(settlement.jobs for settlement in settlements):
+            claimed = await self._with_children(worker, settling, claim, topics)
         else:
-            queues, ranks, marks = engine.watermarks.lines(claim.queues)
-            steps.append((statements["claim"], (worker.bytes, queues, ranks, marks, pack_int4(claim.limit))))
-        topics: set[str] = set()
+            steps = settling.steps(self._engine.statements)
+            claimed = await self._run(worker, settling, steps, claim, topics)
+        topics |= settling.topics
+        if topics:
+            self._engine.notifier.notify(topics)
+        freed = claimed.freed
+        if claim is not None and not claimed.header.fresh:
+            claimed = await self._claim_again(worker, Claim(claim.lines, claim.limit, claim.max_bytes))
+        header = claimed.header
+        if claim is not None and header.alive:
+            self._engine.watermarks.note_claimed(header.picked)
+        return SettleAndClaimResult(
+            [settling.states.get((s.id, s.lease)) for s in settlements],
+            claimed.jobs,
+            header.alive,
+            settling.busy(settlements),
+            header.picked,
+            tuple(header.paused),
+            freed,
+            header.more,
+        )
 
-        def load(connection: Connection, results: list[PGresult]) -> tuple[bool, list[ClaimedJob]]:
-            position = locking
-            if batch.completed:
-                batch.note_completed(connection.load(results[position], tuple)[0])
-                position += 1
-            if batch.others:
-                topics.update(batch.note_others(connection.load(results[position], tuple)))
+    async def _claim_again(self, worker: UUID, claim: Claim) -> Claimed:
+        """Claim after reading the lines that were registered meanwhile."""
+        for _ in range(_CLAIMS):
+            await self._engine.watermarks.read()
+            claimed = await self._run(worker, Settling(()), [], claim, set())
+            if claimed.header.fresh:
+                return claimed
+        raise StorageUnavailableError("new lines of jobs were added faster than they could be read")
+
+    async def _run(
+        self, worker: UUID, settling: Settling, steps: list[Step], claim: Claim | None, topics: set[str]
+    ) -> Claimed:
+        """Settle and claim in one round trip."""
+        settled = len(steps)
+        steps += await self._claiming(worker, claim)
+
+        def load(connection: Connection, results: list[PGresult]) -> Claimed:
+            settling.take([connection.load(result, tuple) for result in results[:settled]])
             if claim is None:
-                return connection.load(results[settling], tuple)[0][0], []
-            rows = connection.load(results[settling], claimed_row)
-            if rows and isinstance(rows[0], bool):
-                return rows[0], []
-            return True, rows
+                return Claimed(Header(connection.load(results[-1], tuple)[0][0]), [])
+            freed = _freed(connection.load(results[-2], tuple), topics) if claim.kinds else 0
+            header, *jobs = connection.load(results[-1], claimed_row)
+            return Claimed(header, jobs, freed)
 
-        alive, claimed = await engine.database.run(steps, load)
-        if batch.states:
-            if batch.finished:
-                topics.add(FINISHED_TOPIC)
-            if topics:
-                engine.notifier.notify(topics)
-        if batch.unknown:
-            await self._look_up(batch)
-        if alive and claim is not None:
-            engine.watermarks.note_claimed(claim.queues, len(claimed))
-        states = [batch.states.get((s.id, s.lease)) for s in settlements]
-        return SettleAndClaimResult(states, claimed, alive, picked=len(claimed))
+        return await self._engine.database.run(steps, load)
 
-    async def _look_up(self, batch: _Batch) -> None:
-        """Find the states that the same settlements led to, where they were sent twice at the same time."""
-        rows = await self._engine.fetch("settled", *pack_leases(batch.unknown))
-        for job_id, lease, state in rows:
-            batch.states[job_id, lease] = JobState(state)
+    async def _with_children(self, worker: UUID, settling: Settling, claim: Claim | None, topics: set[str]) -> Claimed:
+        """Settle, add the jobs of the settlements that took effect, and claim, in one transaction."""
+        engine = self._engine
+        if missing := engine.lines.missing(job for s in settling.settlements for job in s.jobs):
+            await engine.lines.register(missing)
+        claiming = await self._claiming(worker, claim)
 
+        async def work(transaction: Transaction) -> Claimed:
+            settling.take(
+                [await transaction.fetch(statement, params) for statement, params in settling.steps(engine.statements)]
+            )
+            jobs = settling.children()
+            added = await add_unique(_Within(transaction), engine.statements, jobs) if jobs else []
+            made = [job for job, answer in zip(jobs, added, strict=True) if answer.created]
+            topics.clear()
+            topics.update(topics_of(made))
+            *before, rows = await transaction.fetch_last(claiming)
+            if claim is None:
+                return Claimed(Header(rows[0][0]), [])
+            freed = _freed(before[0], topics) if claim.kinds else 0
+            header, *claimed = map(claimed_row, rows)
+            return Claimed(header, claimed, freed)
 
-class _Batch:
-    """Settlements, split by the statement that settles them, and the states that they led to."""
+        return await engine.database.transact(work)
 
-    def __init__(self, settlements: Sequence[Settlement]) -> None:
-        self.completed: list[Settlement] = []
-        self.others: list[tuple[int, Settlement]] = []
-        self.states: dict[tuple[UUID, int], JobState] = {}
-        self.unknown: list[Settlement] = []
-        self.finished = False
-        seen: set[int] = set()
-        for index, settlement in enumerate(settlements):
-            if settlement.lease in seen and any(
-                s.lease == settlement.lease and s.id == settlement.id for s in settlements[:index]
-            ):
-                continue  # a repeated settlement: the first one counts
-            seen.add(settlement.lease)
-            if settlement.ending is Ending.COMPLETE:
-                self.completed.append(settlement)
-            else:
-                self.others.append((index, settlement))
-        # All transactions lock running jobs in the order of their ids, so that two batches cannot deadlock.
-        self.completed.sort(key=_by_id)
-        self.others.sort(key=lambda pair: pair[1].id.bytes)
-
-    def sorted_by_id(self) -> list[Settlement]:
-        """Return all settlements in the order in which running jobs are locked."""
-        return sorted([*self.completed, *(settlement for _, settlement in self.others)], key=_by_id)
-
-    def note_completed(self, row: tuple[int, list[UUID] | None, list[int] | None, bytes | None]) -> None:
-        """Take the row of `complete`: how many took effect; unless all did, which, and the others' states."""
-        count, ids, leases, before = row
-        took: Sequence[Settlement] = self.completed
-        if count < len(self.completed):
-            known = set(zip(ids or (), leases or (), strict=True))
-            took = [s for s in self.completed if (s.id, s.lease) in known]
-            self.states |= {(UUID(job_id), lease): JobState(state) for job_id, lease, state in decode(before or b"[]")}
-            self.unknown += [s for s in self.completed if (s.id, s.lease) not in known | self.states.keys()]
-        for settlement in took:
-            self.states[settlement.id, settlement.lease] = JobState.COMPLETED
-        self.finished = self.finished or bool(took)
-
-    def note_others(self, rows: Sequence[tuple[UUID, int, str, str | None]]) -> set[str]:
-        """Take the rows of `settle`: id, lease, state and, if it took effect, queue. Returns the topics to notify."""
-        topics: set[str] = set()
-        for job_id, lease, name, queue in rows:
-            state = self.states[job_id, lease] = JobState(name)
-            if queue is None:
-                continue
-            if state is _PENDING:
-                topics.add(queue_topic(queue))
-            elif state in _TIMED:
-                topics.add(WAITING_TOPIC)
-            else:
-                self.finished = True
-        self.unknown += [s for _, s in self.others if (s.id, s.lease) not in self.states]
-        return topics
+    async def _claiming(self, worker: UUID, claim: Claim | None) -> list[Step]:
+        """Return the statements that free and claim jobs."""
+        statements = self._engine.statements
+        if claim is None:
+            return [(statements["alive"], (worker.bytes,))]
+        steps: list[Step] = []
+        lines = await self._engine.watermarks.lines(claim.lines)
+        limit = pack_int4(claim.limit)
+        if claim.kinds:
+            kinds, declarations = zip(*claim.kinds, strict=True)
+            params = (worker.bytes, lines[0], texts(kinds), texts(declarations), limit)
+            steps.append((statements["free_kinds"], params))
+        size = None if claim.max_bytes is None else pack_int8(claim.max_bytes)
+        steps.append((statements["claim"], (worker.bytes, *lines[:6], limit, size, *lines[6:])))
+        return steps
 
 
-def _by_id(settlement: Settlement) -> bytes:
-    return settlement.id.bytes
+class _Within(Session):
+    """A transaction that goes on after the last statement of a part."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    async def fetch(self, statement: Statement, params: Params = ()) -> list[Any]:
+        return await self._transaction.fetch(statement, params)
+
+    async def fetch_last(self, steps: Sequence[Step]) -> list[list[Any]]:
+        return [await self._transaction.fetch(*step) for step in steps]
+
+
+def _freed(rows: list[tuple[str, int, bool]], topics: set[str]) -> int:
+    """Return how many jobs the rows of `free_kinds` tell, and add the topics to notify."""
+    topics.update(queue_topic(queue) if pending else WAITING_TOPIC for queue, _, pending in rows)
+    return sum(count for _, count, _ in rows)
 
 
 def claimed_row(row: Sequence[Any]) -> Any:
-    """Return the claimed job of a row of `claim`, or whether the worker is alive if the row has no job."""
+    """Return the claimed job of a row of `claim`, or the header of its first row."""
     if row[1] is None:
-        return row[0]
-    if row[13] is None:
+        return Header(**decode(row[0]))
+    if row[13] is None and row[14] is None:
         return ClaimedJob(*row[1:13])  # called for every job
     return claimed_job(row[1:])
 
@@ -165,6 +186,6 @@ def claimed_row(row: Sequence[Any]) -> Any:
 def claimed_job(row: Sequence[Any]) -> ClaimedJob:
     """Return the claimed job of a row."""
     job = ClaimedJob(*row[:12])
-    if row[12] is not None:
-        job.tags = to_tags(row[12])
+    job.tags = to_tags(row[12])
+    job.meta = row[13]
     return job

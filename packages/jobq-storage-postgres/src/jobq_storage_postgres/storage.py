@@ -19,6 +19,7 @@ from jobq_storage_postgres.leases import Leases
 from jobq_storage_postgres.maintenance import Maintenance
 from jobq_storage_postgres.notifications import Notifications
 from jobq_storage_postgres.reading import Reading
+from jobq_storage_postgres.rescuing import Rescuing
 from jobq_storage_postgres.schedules import DEFAULT_BYTES
 from jobq_storage_postgres.settings import Settings
 from jobq_storage_postgres.settle_and_claim import SettleAndClaim
@@ -26,7 +27,7 @@ from jobq_storage_postgres.workers import Workers
 
 
 class PostgresQueueStorage(
-    Adding, SettleAndClaim, Leases, Workers, Reading, Control, Maintenance, Notifications, QueueStorage
+    Adding, SettleAndClaim, Leases, Workers, Reading, Control, Maintenance, Rescuing, Notifications, QueueStorage
 ):
     """Jobs in a PostgreSQL database, 15 or newer, in a schema of their own.
 

@@ -20,6 +20,9 @@ positions that it skips are noted in the database, and maintenance gives a new p
 All this holds as long as one server answers. Behind a pooler another server may replace it unnoticed, such as a standby
 whose sequence is behind. So from time to time the lines are verified from their beginning, and the marks are forgotten
 if a job is below one.
+
+Claims look only at lines that were ever used. A claim counts the lines of its queues that were registered by
+transactions which the last reading may not have seen, and takes nothing if there are more than are known.
 """
 
 from __future__ import annotations
@@ -27,22 +30,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, TypeAlias
 
 from msgspec import Struct
 
 from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
-from jobq_storage_postgres.binary import int2s, int8s, texts
+from jobq_core.storage import Line as ClaimLine
+from jobq_storage_postgres.binary import int2s, int4s, int8s, pack_int8, texts
 from jobq_storage_postgres.database import Database
+from jobq_storage_postgres.lines import Line
 from jobq_storage_postgres.sql import Statements
 
 _log = logging.getLogger("jobq.postgres")
 
-RETURNED: Final = 101
-"""The rank of the line of returned jobs."""
-RANKS: Final = (RETURNED, *range(9, -10, -1))
-"""The ranks of the lines of a queue, in the order of claiming."""
 WRITER_SECONDS: Final = 2.0
 """How long a mark waits for a writing transaction to end."""
 CLAIMS: Final = 2000
@@ -50,15 +51,14 @@ CLAIMS: Final = 2000
 INTERVAL_SECONDS: Final = 0.5
 """… or time, if some jobs were claimed in it."""
 VERIFY_SECONDS: Final = 60.0
-"""Time between two verifications of the lines that are claimed from."""
+"""Time between two verifications of the lines that are claimed from, and between two readings of which are used."""
 
 _NO_MARK: Final = -(2**63)
 """Below all positions, those of rows that were edited by hand too."""
 
-Line: TypeAlias = "tuple[str, int]"
-"""A queue and a rank."""
-Lines: TypeAlias = "tuple[bytes, bytes, bytes]"
-"""Packed lines: queues, ranks and marks."""
+Lines: TypeAlias = "tuple[bytes | None, ...]"
+"""The parameters of `claim` that name lines: queues, their limits, the indexes of the first and last line of each, the
+ranks and marks of the lines; and how many of them are known that were registered since which transaction number."""
 
 
 class Observation(Struct, frozen=True):
@@ -70,54 +70,100 @@ class Observation(Struct, frozen=True):
 
 
 class Watermarks:
-    """The marks of one storage object.
+    """The lines and marks of one storage object.
 
-    It has 13 attributes: the marks and their packed form, the last observation, and the counters that say when the next
-    one is due belong to one step, `note_claimed`.
+    It has more than 12 attributes: the lines with their marks and packed form, the last observation, and the counters
+    that say when the next one is due belong to one step, `note_claimed`.
     """
 
     def __init__(self, database: Database, statements: Statements, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._statements = statements
         self._clock = clock
+        self._ranks: dict[str, list[int]] = {}
+        self._recent: dict[str, int] = {}
+        self._horizon = 0
         self._marks: dict[Line, int] = {}
-        self._packed: dict[tuple[str, ...], Lines] = {}
+        self._packed: dict[tuple[ClaimLine, ...], Lines] = {}
         self._last: Observation | None = None
         self._last_drawn: int | None = None
         self._lost = database.pool.lost
-        self._queues: dict[str, None] = {}
         self._claimed = 0
         self._advanced_at = self._verified_at = clock()
         self._task: asyncio.Task[None] | None = None
 
-    def lines(self, queues: tuple[str, ...]) -> Lines:
+    async def lines(self, lines: tuple[ClaimLine, ...]) -> Lines:
         """Return the lines of queues in the order of claiming, packed."""
         if self._database.pool.lost != self._lost:
             # Another server may answer from now on, one whose sequences are behind.
             self.forget()
-        packed = self._packed.get(queues)
+        packed = self._packed.get(lines)
         if packed is None:
-            lines = [(queue, rank) for queue in dict.fromkeys(queues) for rank in RANKS]
+            new = {line.queue for line in lines} - self._ranks.keys()
+            if new:
+                await self.read(new)
             if len(self._packed) > 100:
                 self._packed.clear()
-            packed = self._packed[queues] = _pack(lines, [self._marks.get(line, _NO_MARK) for line in lines])
+            packed = self._packed[lines] = self._pack(lines)
         return packed
+
+    def _pack(self, lines: tuple[ClaimLine, ...]) -> Lines:
+        asked = list({line.queue: line for line in reversed(lines)}.values())[::-1]
+        firsts: list[int] = []
+        lasts: list[int] = []
+        ranks: list[int] = []
+        marks: list[int] = []
+        for line in asked:
+            firsts.append(len(ranks) + 1)
+            for rank in self._ranks.get(line.queue, ()):
+                ranks.append(rank)
+                marks.append(self._marks.get((line.queue, rank), _NO_MARK))
+            lasts.append(len(ranks))
+        return (
+            texts([line.queue for line in asked]),
+            int4s.sparse([line.limit for line in asked]),
+            int4s(firsts),
+            int4s(lasts),
+            int2s(ranks),
+            int8s(marks),
+            pack_int8(self._horizon),
+            pack_int8(sum(self._recent.get(line.queue, 0) for line in asked)),
+        )
+
+    async def read(self, queues: Iterable[str] = ()) -> None:
+        """Read which lines of the known queues, and of these, were ever used."""
+        asked = self._ranks.keys() | queues
+        rows: list[Any] = await self._database.fetch(self._statements["lines"], (texts(list(asked)),))
+        ranks: dict[str, set[int]] = {queue: set() for queue in asked}
+        recent: dict[str, int] = dict.fromkeys(asked, 0)
+        for _, queue, rank, is_recent in rows:
+            if queue is not None:
+                ranks[queue].add(rank)
+                recent[queue] += is_recent
+        # Another reading may have ended meanwhile: each is right by itself.
+        self._ranks |= {queue: sorted(found, reverse=True) for queue, found in ranks.items()}
+        left = self._ranks.keys() - asked
+        for queue in left:
+            del self._ranks[queue]
+        self._recent = recent
+        self._horizon = rows[0][0]
+        self._packed.clear()
 
     def forget(self) -> None:
         """Start again at the beginning of every line."""
         self._lost = self._database.pool.lost
+        self._ranks.clear()
         self._marks.clear()
         self._packed.clear()
         self._last = None
         self._last_drawn = None
 
-    def note_claimed(self, queues: tuple[str, ...], count: int) -> None:
-        """Count claimed jobs, and from time to time advance or verify the marks of their lines in the background."""
+    def note_claimed(self, count: int) -> None:
+        """Count claimed jobs, and from time to time advance or verify the marks of the lines in the background."""
         self._claimed += count
-        self._queues.update(dict.fromkeys(queues))
         if self._task is not None and not self._task.done():
             return
-        if self._marks and self._clock() - self._verified_at >= VERIFY_SECONDS:
+        if self._clock() - self._verified_at >= VERIFY_SECONDS:
             self._verified_at = self._clock()
             self._task = asyncio.create_task(self._beside(self.verify()), name="jobq watermarks")
             return
@@ -127,8 +173,7 @@ class Watermarks:
             return
         self._claimed = 0
         self._advanced_at = self._clock()
-        # All queues together: workers of one process may have other queues, and each observation follows the last one.
-        self._task = asyncio.create_task(self._beside(self.advance(tuple(self._queues))), name="jobq watermarks")
+        self._task = asyncio.create_task(self._beside(self.advance()), name="jobq watermarks")
 
     async def _beside(self, work: Awaitable[None]) -> None:
         try:
@@ -143,10 +188,20 @@ class Watermarks:
         if self._task is not None:
             await self._task
 
-    async def advance(self, queues: tuple[str, ...]) -> None:
-        """Observe the lines of queues, and advance their marks as far as is safe."""
+    async def advance(self) -> None:
+        """Observe all lines, and advance their marks as far as is safe.
+
+        All queues together: workers of one process may have other queues, and each observation follows the last one.
+        """
         lost = self._lost
-        rows = await self._database.fetch(self._statements["lowest_positions"], self.lines(queues))
+        marks = {
+            (queue, rank): self._marks.get((queue, rank), _NO_MARK)
+            for queue, ranks in self._ranks.items()
+            for rank in ranks
+        }
+        if not marks:
+            return
+        rows = await self._database.fetch(self._statements["lowest_positions"], _pack(marks))
         if lost != self._database.pool.lost:
             return
         visible: dict[Line, int | None] = {(queue, rank): position for queue, rank, position, *_ in rows}
@@ -186,10 +241,13 @@ class Watermarks:
         return {line: mark for line, mark in marks.items() if mark > self._marks.get(line, 0)}
 
     async def verify(self) -> None:
-        """Observe all lines from their beginning; forget the marks if a job is below one."""
+        """Read which lines are used, and observe all from their beginning; forget the marks if a job is below one."""
+        await self.read()
         marks = dict(self._marks)
+        if not marks:
+            return
         rows: list[Any] = await self._database.fetch(
-            self._statements["lowest_positions"], _pack(list(marks), [0] * len(marks))
+            self._statements["lowest_positions"], _pack(dict.fromkeys(marks, 0))
         )
         for queue, rank, position, *_ in rows:
             if position is not None and position <= marks[queue, rank]:
@@ -198,9 +256,9 @@ class Watermarks:
                 return
 
     async def _note_skipped(self, marks: dict[Line, int], horizon: int) -> None:
-        params = *_pack(list(marks), list(marks.values())), int8s([horizon] * len(marks))
+        params = *_pack(marks), int8s([horizon] * len(marks))
         await self._database.fetch(self._statements["note_skipped"], params)
 
 
-def _pack(lines: list[Line], marks: list[int]) -> Lines:
-    return texts([queue for queue, _ in lines]), int2s([rank for _, rank in lines]), int8s(marks)
+def _pack(marks: dict[Line, int]) -> tuple[bytes, bytes, bytes]:
+    return texts([queue for queue, _ in marks]), int2s([rank for _, rank in marks]), int8s(list(marks.values()))

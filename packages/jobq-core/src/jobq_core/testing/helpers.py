@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import asyncio
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
+
 from jobq_core.ids import new_id
 from jobq_core.records import ErrorRecord, JobRecord, WorkerInfo
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import UNKNOWN_KIND, Claim, ClaimedJob, NewJob, QueueStorage, Settlement, When
+from jobq_core.storage import (
+    UNKNOWN_KIND,
+    Claim,
+    ClaimedJob,
+    NewJob,
+    QueueStorage,
+    SettleAndClaimResult,
+    Settlement,
+    When,
+)
 
 ERROR: Final = ErrorRecord(type="ValueError", message="no such file", traceback="Traceback …\nValueError")
 """An error to settle runs with."""
@@ -92,8 +104,23 @@ async def settle(
     if ending is Ending.COMPLETE and result is None:
         result = b"null"
     settlement = Settlement(claimed.id, claimed.lease, ending, result, error, when, reason)
-    [state] = (await storage.settle_and_claim(worker.id, [settlement])).settled
+    [state] = (await settle_all(storage, worker.id, [settlement])).settled
     return state
+
+
+async def settle_all(
+    storage: QueueStorage, worker: UUID, settlements: Sequence[Settlement], claim: Claim | None = None
+) -> SettleAndClaimResult:
+    """Settle and claim, and send the settlements that were busy again, as a worker does; busy is empty then."""
+    result = await storage.settle_and_claim(worker, settlements, claim)
+    settled, busy = list(result.settled), result.busy
+    async with asyncio.timeout(20):
+        while busy:
+            again = await storage.settle_and_claim(worker, [settlements[index] for index in busy])
+            for index, state in zip(busy, again.settled, strict=True):
+                settled[index] = state
+            busy = tuple(busy[index] for index in again.busy)
+    return msgspec.structs.replace(result, settled=settled, busy=())
 
 
 async def read(storage: QueueStorage, job: UUID) -> JobRecord:

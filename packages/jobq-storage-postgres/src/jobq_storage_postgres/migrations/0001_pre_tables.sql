@@ -94,9 +94,9 @@ CREATE TABLE jobq.waiting (
 );
 CREATE INDEX waiting_due ON jobq.waiting (run_at, position) WHERE state <> 'disabled';
 CREATE INDEX waiting_queue ON jobq.waiting (queue, state, id);
-CREATE INDEX waiting_deadline ON jobq.waiting (deadline) WHERE deadline IS NOT NULL;
+CREATE INDEX waiting_deadline ON jobq.waiting (deadline) WHERE deadline IS NOT NULL AND state <> 'disabled';
 -- The jobs that wait for a worker that can run them.
-CREATE INDEX waiting_unfit ON jobq.waiting (queue, kind, position)
+CREATE INDEX waiting_unfit ON jobq.waiting (queue, kind, id)
     WHERE state = 'blocked' AND reason IN ('unknown kind', 'arguments do not fit');
 
 -- PENDING jobs: claims read only this table. Never updated, so that a row keeps its position. A queue's jobs form lines,
@@ -131,8 +131,8 @@ CREATE TABLE jobq.ready (
 CREATE INDEX ready_line ON jobq.ready (queue, rank, position);
 CREATE INDEX ready_deadline ON jobq.ready (deadline) WHERE deadline IS NOT NULL;
 
--- The lines that were ever used, so that claims look at no others. The transaction that puts the first job into a line
--- adds its row. Two transactions may add the same one: a unique index would let one wait for the other.
+-- The lines that were ever used, so that claims look at no others. A line is registered before its first job becomes
+-- visible. Two transactions may register the same one: a unique index would let one wait for the other.
 -- registered: the transaction, by which claims find the lines that are new to them.
 CREATE TABLE jobq.line (
     registered xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -275,13 +275,15 @@ CREATE TABLE jobq.queue (
 );
 CREATE INDEX queue_paused ON jobq.queue (name) WHERE paused_at IS NOT NULL;
 
--- The numbers of finished jobs: each statement that adds or removes outcomes adds rows with the difference, and
--- maintenance sums them up (`at` is NULL then). So counting does not read millions of outcomes.
--- waited, ran: seconds, in sum. buckets: for each job 128 * the bucket of its waiting + that of its running. Bucket n is
--- for the milliseconds from 2^(n/2) to 2^((n+1)/2); bucket 0 also for less.
+-- The numbers of finished jobs, and the statistics that are not summed up yet: each statement that moves jobs to a state
+-- adds rows, and maintenance sums them up (`at` is NULL then). So counting does not read millions of outcomes.
+-- finished: the difference in the number of finished jobs. jobs: how many came to this state; the other columns leave
+-- out jobs that ended without a run. waited, ran: seconds, in sum. buckets: for each run 128 * the bucket of the time
+-- waited + that of the time run.
 CREATE TABLE jobq.tally (
     at timestamptz,
-    jobs bigint NOT NULL,
+    finished bigint NOT NULL,
+    jobs bigint NOT NULL DEFAULT 0,
     waited double precision,
     ran double precision,
     queue text COLLATE "C" NOT NULL,
@@ -293,8 +295,8 @@ CREATE TABLE jobq.tally (
 -- Tables without a primary key: with a publication FOR ALL TABLES, they would refuse DELETE.
 ALTER TABLE jobq.tally REPLICA IDENTITY FULL;
 
--- The endings of each minute, summed up from `tally`; the rows of one key add up. The histograms have pairs of a bucket
--- and its jobs.
+-- The statistics of each minute, summed up from `tally`; the rows of one key add up. The histograms consist of pairs of
+-- a bucket and its number of jobs.
 CREATE TABLE jobq.statistic (
     minute timestamptz NOT NULL,
     jobs bigint NOT NULL,
@@ -311,10 +313,10 @@ ALTER TABLE jobq.statistic REPLICA IDENTITY FULL;
 ALTER TABLE jobq.ended REPLICA IDENTITY FULL;
 ALTER TABLE jobq.line REPLICA IDENTITY FULL;
 
--- The bucket of a number of seconds, see `tally`. It is inlined.
+-- The bucket of a number of seconds, as `jobq_core.storage.bucket_of`. It is inlined.
 CREATE FUNCTION jobq.bucket(seconds double precision) RETURNS smallint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$ SELECT least(floor(ln(greatest(seconds * 1000, 1)) * 2.8853900817779268), 127)::smallint $$;
+    AS $$ SELECT least(ceil(ln(greatest(seconds * 1000, 1)) * 2.8853900817779268), 90)::smallint $$;
 
 -- Positions that claims skip although a transaction could still add a lower one; `horizon` is the first transaction
 -- that no longer can. Maintenance gives a new position to jobs that appear below.

@@ -31,9 +31,8 @@ WITH moment AS MATERIALIZED (
     INSERT INTO jobq.ended (id, at, queue, state)
     SELECT s.id, moment.now, s.queue, 'aborted' FROM stopped s, moment WHERE s.flags & 2 <> 0
 ), counted AS (
-    -- Jobs that never ran have no times.
-    INSERT INTO jobq.tally (at, jobs, waited, ran, queue, kind, state)
-    SELECT max(moment.now), count(*), 0, 0, queue, kind, 'aborted' FROM stopped, moment GROUP BY queue, kind
+    INSERT INTO jobq.tally (at, finished, jobs, queue, kind, state)
+    SELECT max(moment.now), count(*), count(*), queue, kind, 'aborted' FROM stopped, moment GROUP BY queue, kind
 )
 SELECT id, state, 'aborted', false, queue FROM stopped
 UNION ALL

@@ -1,12 +1,15 @@
 -- Settle completed runs: `settle` for the most common case. Answers how many took effect; unless all did, also the ids
--- and leases of those, and the states that the others led to before. $1 job ids (sorted), $2 leases, $3 results.
+-- and leases of those, and what is known of the others, as `settle` does.
+-- $1 job ids (sorted), $2 leases, $3 results; progress: $4 percentages, $5 messages and $6 details.
 -- Each row is looked up by itself and locked, so that statistics do not change the plan. It is deleted by its id, not
 -- by its ctid: a version that an update made after this statement began can be locked, but the DELETE does not find it.
 WITH held AS MATERIALIZED (
-    SELECT r.*, g.result, jobq.clock() AS now
-    FROM unnest($1::uuid[], $2::bigint[], $3::json[]) AS g(id, lease, result)
+    SELECT r.*, g.result, g.percent AS reported, g.message AS reported_message, g.details AS reported_details,
+        jobq.clock() AS now
+    FROM unnest($1::uuid[], $2::bigint[], $3::json[], $4::float8[], $5::text[], $6::json[])
+        AS g(id, lease, result, percent, message, details)
     CROSS JOIN LATERAL (
-        SELECT r.* FROM jobq.running r WHERE r.id = g.id AND r.lease = g.lease LIMIT 1 FOR UPDATE
+        SELECT r.* FROM jobq.running r WHERE r.id = g.id AND r.lease = g.lease LIMIT 1 FOR UPDATE SKIP LOCKED
     ) r
 ), gone AS (
     DELETE FROM jobq.running WHERE id = ANY(ARRAY(SELECT id FROM held))
@@ -16,27 +19,34 @@ WITH held AS MATERIALIZED (
         message, details, extra
     )
     SELECT h.id, h.now, h.started_at, h.run_at, h.lease, h.worker, h.attempt, h.flags, 'completed', h.queue, h.kind,
-        'completed', h.result, h.percent, h.message, h.details, h.extra
+        'completed', h.result, coalesce(h.reported, h.percent),
+        CASE WHEN h.reported IS NULL THEN h.message ELSE h.reported_message END,
+        CASE WHEN h.reported IS NULL THEN h.details ELSE h.reported_details END, h.extra
     FROM held h
+), followed AS (
+    INSERT INTO jobq.ended (id, at, queue, state) SELECT id, now, queue, 'completed' FROM held WHERE flags & 2 <> 0
 ), freed AS (
     DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM held WHERE keyed))
 ), counted AS (
-    INSERT INTO jobq.tally (at, jobs, waited, ran, queue, kind, state, buckets)
-    SELECT max(now), count(*), sum(t.waited), sum(t.ran), queue, kind, 'completed',
+    INSERT INTO jobq.tally (at, finished, jobs, waited, ran, queue, kind, state, buckets)
+    SELECT max(h.now), count(*), count(*), sum(t.waited), sum(t.ran), h.queue, h.kind, 'completed',
         array_agg((128 * jobq.bucket(t.waited) + jobq.bucket(t.ran))::smallint)
-    FROM held
+    FROM held h
     CROSS JOIN LATERAL (
-        SELECT date_part('epoch', started_at - pending_since) AS waited, date_part('epoch', now - started_at) AS ran
+        SELECT greatest(date_part('epoch', h.started_at - h.pending_since), 0) AS waited,
+            greatest(date_part('epoch', h.now - h.started_at), 0) AS ran
     ) t
-    GROUP BY queue, kind
+    GROUP BY h.queue, h.kind
 ), unknown AS MATERIALIZED (
-    -- The earlier states of those that did not take effect; not looked for if all did.
-    SELECT s.id, s.lease, s.settled
-    FROM unnest($1::uuid[], $2::bigint[]) AS g(id, lease)
-    CROSS JOIN LATERAL (SELECT s.id, s.lease, s.settled FROM jobq.job_state s WHERE s.id = g.id LIMIT 1) s
-    WHERE (SELECT count(*) FROM held) < cardinality($1) AND s.lease = g.lease AND s.settled IS NOT NULL
+    -- Those that did not take effect; not looked for if all did.
+    SELECT s.id, s.lease, CASE s.state WHEN 'processing' THEN 'busy' ELSE s.settled END AS state
+    FROM unnest($1, $2) AS g(id, lease)
+    CROSS JOIN LATERAL (SELECT s.id, s.lease, s.state, s.settled FROM jobq.job_state s WHERE s.id = g.id LIMIT 1) s
+    WHERE (SELECT count(*) FROM held) < cardinality($1) AND s.lease = g.lease
+        AND (s.settled IS NOT NULL OR s.state = 'processing')
+        AND NOT EXISTS (SELECT FROM held h WHERE h.id = g.id AND h.lease = g.lease)
 )
 SELECT count(*), CASE WHEN count(*) < cardinality($1) THEN array_agg(id) END,
     CASE WHEN count(*) < cardinality($1) THEN array_agg(lease) END,
-    (SELECT json_agg(json_build_array(u.id, u.lease, u.settled)) FROM unknown u)
+    (SELECT json_agg(json_build_array(u.id, u.lease, u.state)) FROM unknown u)
 FROM held

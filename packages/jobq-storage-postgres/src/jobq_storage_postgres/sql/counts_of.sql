@@ -4,7 +4,7 @@ FROM (
     SELECT queue, state, count(*) AS jobs FROM jobq.waiting WHERE queue = $1::text GROUP BY queue, state
     UNION ALL SELECT queue, 'pending', count(*) FROM jobq.ready WHERE queue = $1 GROUP BY queue
     UNION ALL SELECT queue, 'processing', count(*) FROM jobq.running WHERE queue = $1 GROUP BY queue
-    UNION ALL SELECT queue, state, sum(jobs) FROM jobq.tally WHERE queue = $1 GROUP BY queue, state
+    UNION ALL SELECT queue, state, sum(finished) FROM jobq.tally WHERE queue = $1 GROUP BY queue, state
 ) c
 GROUP BY c.queue, c.state
 HAVING sum(c.jobs) > 0

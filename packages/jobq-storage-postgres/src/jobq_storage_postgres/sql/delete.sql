@@ -26,7 +26,7 @@ WITH from_running AS (
     -- The end of a finished job is there already.
     INSERT INTO jobq.ended (id, at, queue) SELECT id, jobq.clock(), queue FROM gone WHERE flags & 2 <> 0
 ), counted AS (
-    INSERT INTO jobq.tally (jobs, queue, kind, state)
+    INSERT INTO jobq.tally (finished, queue, kind, state)
     SELECT -count(*), queue, kind, state FROM from_outcome GROUP BY queue, kind, state
 )
 SELECT id, state, NULL, false, queue FROM gone

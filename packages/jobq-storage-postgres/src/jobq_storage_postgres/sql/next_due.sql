@@ -1,4 +1,5 @@
--- Return in how many seconds the next job is due (NULL: no job waits for a time), and the storage's clock.
+-- Return in how many seconds the next job is due (NULL: no job waits for a time), the storage's clock, and whether jobs
+-- may appear below a position that claims skip.
 -- $1 the run_at to begin at.
 SELECT (
     SELECT CASE
@@ -9,4 +10,4 @@ SELECT (
     WHERE w.state <> 'disabled' AND w.run_at >= $1::timestamptz
     ORDER BY w.run_at
     LIMIT 1
-), jobq.clock()
+), jobq.clock(), EXISTS (SELECT FROM jobq.skipped)

@@ -11,7 +11,7 @@ WITH moment AS MATERIALIZED (
         WHEN 'failed' THEN CASE WHEN q.has_retention IS NOT TRUE THEN $3::float8 ELSE q.failed END
         ELSE CASE WHEN q.has_retention IS NOT TRUE THEN $4::float8 ELSE q.aborted END
     END) AS until, coalesce(n.low, '00000000-0000-0000-0000-000000000000') AS low
-    FROM moment, (SELECT queue, kind, state FROM jobq.tally GROUP BY queue, kind, state HAVING sum(jobs) > 0) t
+    FROM moment, (SELECT queue, kind, state FROM jobq.tally GROUP BY queue, kind, state HAVING sum(finished) > 0) t
     LEFT JOIN jobq.queue q ON q.name = t.queue
     LEFT JOIN unnest($6::text[], $7::text[], $8::text[], $9::uuid[]) AS n(queue, kind, state, low)
         ON (n.queue, n.kind, n.state) = (t.queue, t.kind, t.state)
@@ -45,7 +45,7 @@ WITH moment AS MATERIALIZED (
 ), tries AS (
     DELETE FROM jobq.attempt WHERE job = ANY(ARRAY(SELECT id FROM gone ORDER BY id))
 ), counted AS (
-    INSERT INTO jobq.tally (jobs, queue, kind, state)
+    INSERT INTO jobq.tally (finished, queue, kind, state)
     SELECT -count(*), queue, kind, state FROM gone GROUP BY queue, kind, state
 )
 SELECT (SELECT count(*) FROM gone), l.queue, l.kind, l.state, o.id

@@ -1,37 +1,44 @@
--- Remove workers whose heartbeat expired, and rescue the jobs of removed and unregistered workers. Answers a row per
--- rescued job, and one per worker without jobs. $1 type of the error, $2 end of its message.
--- Jobs are rescued from workers whose rows this statement deleted: a worker that beats meanwhile keeps its row, and so
--- its jobs.
+-- Remove a worker if its heartbeat expired, and rescue jobs that it holds, or that it held if it is not registered.
+-- Answers first a row with the worker's name (NULL: it was not removed here) and the seconds since its last heartbeat,
+-- then a row per job. A job whose row another transaction holds is left alone.
+-- $1 worker; $2 job ids (sorted); $3 type of the error, $4 end of its message.
+-- The statement that deletes the worker's row rescues the jobs: a worker that beats meanwhile keeps both.
 WITH moment AS MATERIALIZED (
     SELECT jobq.clock() AS now
-), lost AS (
-    DELETE FROM jobq.worker w WHERE w.expires_at <= (SELECT now FROM moment)
-    RETURNING w.id, w.name, greatest(extract(epoch FROM (SELECT now FROM moment) - w.beat_at), 0)::float8 AS silent_for
+), lost AS MATERIALIZED (
+    DELETE FROM jobq.worker
+    WHERE id = ANY(ARRAY(
+        SELECT w.id FROM jobq.worker w
+        WHERE w.id = $1::uuid AND w.expires_at <= (SELECT now FROM moment)
+        FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING name, greatest(extract(epoch FROM (SELECT now FROM moment) - beat_at), 0)::float8 AS silent_for
 ), orphans AS MATERIALIZED (
     SELECT r.*
-    FROM jobq.running r
-    WHERE r.worker = ANY(ARRAY(SELECT id FROM lost))
-        OR NOT EXISTS (SELECT FROM jobq.worker w WHERE w.id = r.worker)
-    ORDER BY r.id
-    FOR UPDATE OF r
+    FROM unnest($2::uuid[]) AS g(id)
+    CROSS JOIN LATERAL (
+        SELECT r.* FROM jobq.running r WHERE r.id = g.id AND r.worker = $1 LIMIT 1 FOR UPDATE SKIP LOCKED
+    ) r
+    WHERE EXISTS (SELECT FROM lost) OR NOT EXISTS (SELECT FROM jobq.worker w WHERE w.id = $1)
 ), taken AS MATERIALIZED (
     -- attempts: without this one, if the run never started.
-    SELECT o.*, l.name, l.silent_for, moment.now, run.real AS ran,
+    SELECT o.*, moment.now, run.real AS ran,
         greatest(o.attempt - (NOT run.real)::integer, 0) AS attempts,
-        CASE WHEN run.real THEN $1::text END AS error_type,
+        CASE WHEN run.real THEN $3::text END AS error_type,
         CASE WHEN run.real THEN
-            'worker' || coalesce(' ''' || l.name || '''', '') || ' (' || o.worker || ')' || $2::text
+            'worker' || coalesce(' ''' || l.name || '''', '') || ' (' || o.worker || ')' || $4::text
         END AS error_message,
         CASE
             WHEN o.request = 'abort' THEN 'aborted'
             WHEN o.request = 'disable' THEN 'disabled'
             WHEN run.real AND o.attempt >= j.max_attempts THEN 'failed'
+            WHEN o.flags & 1 <> 0 THEN 'gated'
             ELSE 'pending'
         END AS state
     FROM moment, orphans o
     CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = o.id LIMIT 1) j
     CROSS JOIN LATERAL (SELECT o.begun OR (o.attempt = 1 AND j.max_attempts > 1) AS real) run
-    LEFT JOIN lost l ON l.id = o.worker
+    LEFT JOIN lost l ON true
 ), gone AS (
     -- A row whose job was deleted by hand is deleted without a trace.
     DELETE FROM jobq.running WHERE id = ANY(ARRAY(SELECT id FROM orphans))
@@ -50,16 +57,21 @@ WITH moment AS MATERIALIZED (
         t.error_type, t.error_message
     FROM taken t
     WHERE t.state IN ('failed', 'aborted')
+), followed AS (
+    INSERT INTO jobq.ended (id, at, queue, state)
+    SELECT id, now, queue, state FROM taken WHERE flags & 2 <> 0 AND state IN ('failed', 'aborted')
 ), kept_back AS (
     INSERT INTO jobq.waiting (
         id, position, since, run_at, started_at, deadline, lease, worker, size, priority, attempt, flags, keyed, state,
-        queue, kind, reason, percent, message, details, extra
+        queue, kind, reason, percent, message, details, extra, error_type, error_message
     )
-    SELECT t.id, nextval('jobq.position'), t.now, t.run_at, t.started_at, t.deadline, t.lease, t.worker, t.size,
-        t.priority, t.attempts, t.flags, t.keyed, 'disabled', t.queue, t.kind, 'disabled', t.percent, t.message,
-        t.details, t.extra
+    SELECT t.id, nextval('jobq.position'), t.now, CASE t.state WHEN 'disabled' THEN t.run_at END, t.started_at,
+        t.deadline, t.lease, t.worker, t.size, t.priority, t.attempts, t.flags, t.keyed,
+        CASE t.state WHEN 'gated' THEN 'blocked' ELSE t.state END, t.queue, t.kind, t.state, t.percent, t.message,
+        t.details, t.extra, e.error_type, e.error_message
     FROM taken t
-    WHERE t.state = 'disabled'
+    LEFT JOIN LATERAL (SELECT t.error_type, t.error_message WHERE t.state = 'disabled') e ON true
+    WHERE t.state IN ('disabled', 'gated')
 ), again AS (
     INSERT INTO jobq.ready (
         id, position, since, run_at, started_at, deadline, lease, worker, size, rank, priority, attempt, flags, keyed,
@@ -72,18 +84,24 @@ WITH moment AS MATERIALIZED (
     DELETE FROM jobq.unique_key
     WHERE job = ANY(ARRAY(SELECT id FROM taken WHERE keyed AND state IN ('failed', 'aborted')))
 ), counted AS (
-    INSERT INTO jobq.tally (at, jobs, waited, ran, queue, kind, state, buckets)
-    SELECT max(now), count(*), sum(s.waited), sum(s.ran), queue, kind, state,
-        array_agg((128 * jobq.bucket(s.waited) + jobq.bucket(s.ran))::smallint)
-    FROM taken
+    INSERT INTO jobq.tally (at, finished, jobs, waited, ran, queue, kind, state, buckets)
+    SELECT max(t.now), count(*) FILTER (WHERE f.finished), count(*), sum(s.waited) FILTER (WHERE t.ran),
+        sum(s.ran) FILTER (WHERE t.ran), t.queue, t.kind, f.state,
+        array_agg((128 * jobq.bucket(s.waited) + jobq.bucket(s.ran))::smallint) FILTER (WHERE t.ran)
+    FROM taken t
     CROSS JOIN LATERAL (
-        SELECT date_part('epoch', started_at - pending_since) AS waited, date_part('epoch', now - started_at) AS ran
+        SELECT t.state IN ('failed', 'aborted') AS finished,
+            CASE t.state WHEN 'gated' THEN 'blocked' ELSE t.state END AS state
+    ) f
+    CROSS JOIN LATERAL (
+        SELECT greatest(date_part('epoch', t.started_at - t.pending_since), 0) AS waited,
+            greatest(date_part('epoch', t.now - t.started_at), 0) AS ran
     ) s
-    WHERE state IN ('failed', 'aborted')
-    GROUP BY queue, kind, state
+    WHERE t.ran OR f.finished
+    GROUP BY t.queue, t.kind, f.state
 )
-SELECT coalesce(l.id, t.worker), coalesce(l.name, ''), coalesce(l.silent_for, 0), t.id, t.kind, t.queue, t.attempts,
-    t.state
-FROM lost l
-FULL JOIN taken t ON t.worker = l.id
-ORDER BY t.lease
+SELECT (SELECT name FROM lost), (SELECT silent_for FROM lost), NULL::uuid, NULL::text, NULL::text, NULL::smallint,
+    NULL::text
+UNION ALL
+SELECT NULL, NULL, t.id, t.kind, t.queue, t.attempts, CASE t.state WHEN 'gated' THEN 'blocked' ELSE t.state END
+FROM (SELECT * FROM taken ORDER BY lease) t

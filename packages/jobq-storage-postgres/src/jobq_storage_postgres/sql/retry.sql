@@ -36,7 +36,7 @@ WITH given AS MATERIALIZED (
         g.priority, g.priority, 0, g.flags, g.unique_key IS NOT NULL, g.queue, g.kind, g.settled, g.extra
     FROM (SELECT * FROM going WHERE goes AND NOT gated ORDER BY ord) g
 ), counted AS (
-    INSERT INTO jobq.tally (jobs, queue, kind, state)
+    INSERT INTO jobq.tally (finished, queue, kind, state)
     SELECT -count(*), queue, kind, state FROM going WHERE goes GROUP BY queue, kind, state
 )
 SELECT id, state, CASE WHEN NOT goes THEN state WHEN gated THEN 'blocked' ELSE 'pending' END, false, queue FROM going

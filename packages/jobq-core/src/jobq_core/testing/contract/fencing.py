@@ -12,7 +12,7 @@ from jobq_core.states import Ending, JobState
 from jobq_core.storage import Claim, QueueStorage, Settlement
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.contract.settling import ENDINGS, claim_one_each, settlement
-from jobq_core.testing.helpers import ERROR, add_job, case, claim, claim_one, read, register_worker, settle
+from jobq_core.testing.helpers import ERROR, add_job, case, claim, claim_one, read, register_worker, settle, settle_all
 
 
 class FencingContract(ContractBase):
@@ -183,8 +183,8 @@ class FencingContract(ContractBase):
             job = await add_job(storage)
             claimed = await claim_one(storage, worker)
             answers = await asyncio.gather(
-                storage.settle_and_claim(worker.id, [settlement(claimed, Ending.COMPLETE)]),
-                other.settle_and_claim(worker.id, [settlement(claimed, Ending.ABORT)]),
+                settle_all(storage, worker.id, [settlement(claimed, Ending.COMPLETE)]),
+                settle_all(other, worker.id, [settlement(claimed, Ending.ABORT)]),
             )
             record = await read(storage, job)
             assert [answer.settled for answer in answers] == [[record.state]] * 2

@@ -22,6 +22,7 @@ from jobq_core.testing.helpers import (
     read,
     register_worker,
     settle,
+    settle_all,
     start_one,
     state_of,
 )
@@ -268,7 +269,7 @@ class RescueContract(ContractBase):
             [lease] = [each.lease for each in await storage.recover_claims(worker.id, [])]
             await self.advance(storage, 6)
             both: list[Any] = [
-                storage.settle_and_claim(worker.id, [Settlement(job, lease, Ending.COMPLETE, b"1")]),
+                settle_all(storage, worker.id, [Settlement(job, lease, Ending.COMPLETE, b"1")]),
                 other.rescue(),
             ]
             answers = await asyncio.gather(*(both if turn % 2 else reversed(both)))

@@ -1,0 +1,51 @@
+"""`LineRegister`: registers the lines (a queue and a rank) that jobs are added to, for the claims."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias
+
+from jobq_core.storage import NewJob
+from jobq_storage_postgres.binary import int2s, texts
+from jobq_storage_postgres.database import Database
+from jobq_storage_postgres.sql import Statements
+
+Line: TypeAlias = "tuple[str, int]"
+"""A queue and a rank: a priority, or RETURNED."""
+
+RETURNED: Final = 101
+"""The rank of the line of returned jobs, which is claimed before those of all priorities."""
+KEPT_SECONDS: Final = 300.0
+"""How long a line is known to be registered; then it is looked up again, in case somebody emptied the tables."""
+KEPT_LINES: Final = 100_000
+"""How many lines are known to be registered."""
+
+
+class LineRegister:
+    """The lines that one storage object knows to be registered."""
+
+    def __init__(self, database: Database, statements: Statements, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._statement = statements["register_lines"]
+        self._clock = clock
+        self._known: set[Line] = set()
+        self._lost = database.pool.lost
+        self._until = clock() + KEPT_SECONDS
+
+    def missing(self, jobs: Iterable[NewJob]) -> set[Line]:
+        """Return the lines of jobs that are not known to be registered: pass them to `register` before adding."""
+        if self._database.pool.lost != self._lost or self._clock() >= self._until or len(self._known) > KEPT_LINES:
+            # After a lost connection another server may answer, one that lacks the last transactions.
+            self._lost = self._database.pool.lost
+            self._until = self._clock() + KEPT_SECONDS
+            self._known.clear()
+        return {(job.queue, job.priority) for job in jobs} - self._known
+
+    async def register(self, lines: set[Line]) -> None:
+        """Register lines, in a transaction of its own: a line without jobs does no harm."""
+        lost = self._lost
+        params = texts([queue for queue, _ in lines]), int2s([rank for _, rank in lines])
+        await self._database.fetch(self._statement, params)
+        if lost == self._lost:
+            self._known |= lines

@@ -1,0 +1,116 @@
+"""`Settling`: the settlements of one call, and the states that they led to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from jobq_core.encoding import decode
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import FINISHED_TOPIC, WAITING_TOPIC, NewJob, Settlement, blocked_topic, queue_topic
+from jobq_storage_postgres.columns import pack_completed, pack_settlements
+from jobq_storage_postgres.protocol import Step
+from jobq_storage_postgres.sql import Statements
+
+_BUSY: Final = "busy"
+_TIMED: Final = (JobState.SCHEDULED, JobState.BLOCKED)
+
+
+class Settling:
+    """Settlements, split by the statement that settles them.
+
+    settlements: those of the call without the repeated ones, of which the first one counts.
+    states: the state that each settlement led to, now or before, by job and lease.
+    topics: what to notify once they are committed.
+    """
+
+    def __init__(self, settlements: Sequence[Settlement]) -> None:
+        self.settlements: list[Settlement] = []
+        self.states: dict[tuple[UUID, int], JobState] = {}
+        self.topics: set[str] = set()
+        self._completed: list[Settlement] = []
+        self._others: list[tuple[int, Settlement]] = []
+        self._busy: set[tuple[UUID, int]] = set()
+        self._took: set[tuple[UUID, int]] = set()
+        seen: set[tuple[UUID, int]] = set()
+        for index, settlement in enumerate(settlements):
+            key = settlement.id, settlement.lease
+            if key in seen:
+                continue
+            seen.add(key)
+            self.settlements.append(settlement)
+            if settlement.ending is Ending.COMPLETE:
+                self._completed.append(settlement)
+            else:
+                self._others.append((index, settlement))
+
+    def steps(self, statements: Statements) -> list[Step]:
+        """Return the statements that settle. None of them waits for a row, so their order does not matter."""
+        steps: list[Step] = []
+        if self._completed:
+            steps.append((statements["complete"], pack_completed(self._completed)))
+        if self._others:
+            steps.append((statements["settle"], pack_settlements(self._others)))
+        return steps
+
+    def take(self, answers: Sequence[Sequence[Any]]) -> None:
+        """Take the rows of the statements, each time that the transaction is tried."""
+        self.states.clear()
+        self.topics.clear()
+        self._busy.clear()
+        self._took.clear()
+        left = list(answers)
+        if self._completed:
+            self._take_completed(*left.pop(0)[0])
+        if self._others:
+            self._take_others(left.pop(0))
+
+    def _take_completed(
+        self, count: int, ids: Sequence[UUID] | None, leases: Sequence[int] | None, unknown: bytes | None
+    ) -> None:
+        if count == len(self._completed):
+            took = [(s.id, s.lease) for s in self._completed]
+        else:
+            took = list(zip(ids or (), leases or (), strict=True))
+            for job_id, lease, state in decode(unknown or b"[]"):
+                self._note(UUID(job_id), lease, state)
+        self.states.update(dict.fromkeys(took, JobState.COMPLETED))
+        self._took.update(took)
+        if took:
+            self.topics.add(FINISHED_TOPIC)
+
+    def _take_others(self, rows: Sequence[tuple[UUID, int, str, str | None]]) -> None:
+        suspended = {(s.id, s.lease) for _, s in self._others if s.ending is Ending.SUSPEND}
+        for job_id, lease, name, queue in rows:
+            key = job_id, lease
+            if queue is None:
+                self._note(job_id, lease, name)
+                continue
+            state = self.states[key] = JobState(name)
+            self._took.add(key)
+            if state is JobState.PENDING:
+                self.topics.add(queue_topic(queue))
+            elif state in _TIMED:
+                self.topics.add(WAITING_TOPIC)
+                if key in suspended:
+                    self.topics.add(blocked_topic(queue))
+            else:
+                self.topics.add(FINISHED_TOPIC)
+
+    def _note(self, job_id: UUID, lease: int, state: str) -> None:
+        """Note what is known of a settlement that did not take effect now."""
+        if state == _BUSY:
+            self._busy.add((job_id, lease))
+        else:
+            self.states[job_id, lease] = JobState(state)
+
+    def busy(self, settlements: Sequence[Settlement]) -> tuple[int, ...]:
+        """Return the indexes of those whose rows another transaction holds."""
+        if not self._busy:
+            return ()
+        return tuple(index for index, s in enumerate(settlements) if (s.id, s.lease) in self._busy)
+
+    def children(self) -> list[NewJob]:
+        """Return the jobs of the settlements that took effect."""
+        return [job for s in self.settlements if (s.id, s.lease) in self._took for job in s.jobs]
