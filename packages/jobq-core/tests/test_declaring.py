@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import sys
@@ -15,6 +16,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
+import msgspec
 import pytest
 
 from jobq_core.context import JobContext
@@ -22,6 +24,7 @@ from jobq_core.declaring import job
 from jobq_core.errors import ConfigurationError, InvalidJobError
 from jobq_core.job import Job, JobFunction, definition_of
 from jobq_core.registry import Registry
+from jobq_core.secret import Secret
 from jobq_core.signatures import UntypedArgumentWarning
 
 if TYPE_CHECKING:
@@ -122,6 +125,15 @@ def test_a_lambda_is_refused() -> None:
     for declare in (job, job(name="double")):
         with pytest.raises(ConfigurationError, match=r"a lambda cannot be a job.*define a function with def"):
             declare(lambda: None)
+
+
+def test_a_singledispatch_function_is_refused() -> None:
+    @functools.singledispatch
+    def resize(number: int) -> int:
+        return number
+
+    with pytest.raises(ConfigurationError, match=r"job resize: a singledispatch function cannot be a job.*by name"):
+        job(resize)
 
 
 def test_generators_are_refused() -> None:
@@ -279,6 +291,53 @@ def test_a_private_field_in_an_untyped_value_is_refused() -> None:
             work.definition.encode_arguments(work(thing))
         with pytest.raises(InvalidJobError, match="result of work: the field '_owner' of Account is not stored"):
             work.definition.encode_result(thing)
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        lambda one: Holder(one),
+        lambda one: (1, Pair(one, 2)),
+        lambda one: [collections.deque([one])],
+        lambda one: collections.OrderedDict(key=one),
+        lambda one: {"key": Secret(one)},
+        lambda one: Secret([one]),
+    ],
+)
+def test_a_private_field_is_refused_whatever_holds_it(holder: Callable[[Any], Any]) -> None:
+    @attrs.frozen
+    class Account:
+        number: int
+        _owner: str = "nobody"
+
+    @job(result=True)
+    def work(value: Any) -> Any: ...
+
+    for encode in (lambda value: work.definition.encode_arguments(work(value)), work.definition.encode_result):
+        with pytest.raises(InvalidJobError, match=r"the field '_owner' of .*Account is not stored; .*rename it"):
+            encode(holder(Account(1, "Ada")))
+
+
+class Holder(msgspec.Struct):
+    value: Any
+    _word: str = "kept"
+
+
+class Words(typing.TypedDict):
+    _word: str
+
+
+class Pair(typing.NamedTuple):
+    one: Any
+    two: int
+
+
+def test_structs_and_typed_dicts_keep_fields_with_an_underscore() -> None:
+    @job
+    def work(one: Holder, two: Words) -> None: ...
+
+    value = work(Holder(1, "two"), {"_word": "three"})
+    assert work.definition.decode_arguments(work.definition.encode_arguments(value)) == value
 
 
 def test_a_default_that_does_not_fit_its_type_is_refused() -> None:

@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobq_core.errors import ConfigurationError, JobQueueError, PermanentJobError, RetryableJobError
-from jobq_core.retry import Backoff, RetryPolicy
+from jobq_core.errors import (
+    AbortSignalJobError,
+    ConfigurationError,
+    JobDisabledError,
+    JobQueueError,
+    PermanentJobError,
+    RetryableJobError,
+    Snooze,
+)
+from jobq_core.retry import Backoff, RetryPolicy, deciding
 
 BACKOFFS = st.builds(
     Backoff,
@@ -119,3 +127,51 @@ def test_anything_but_exception_types_is_refused_when_the_policy_is_made(name: s
 def test_anything_but_a_backoff_is_refused_when_the_policy_is_made(backoff: Any) -> None:
     with pytest.raises(ConfigurationError, match="backoff must be a Backoff"):
         RetryPolicy(backoff=backoff)
+
+
+# Groups, as a TaskGroup raises them
+
+
+def group(*errors: BaseException) -> BaseExceptionGroup[BaseException]:
+    """Return the exceptions in a group within a group."""
+    return BaseExceptionGroup("outer", [BaseExceptionGroup("inner", errors)])
+
+
+def test_a_group_fails_at_once_if_one_of_its_exceptions_does() -> None:
+    assert not RetryPolicy().retries(group(OSError(), PermanentJobError()))
+    assert not RetryPolicy(fail_on=[LookupError]).retries(group(KeyError(), OSError()))
+    assert not RetryPolicy(retry_on=[OSError]).retries(group(OSError(), ValueError()))
+    assert not RetryPolicy(fail_on=[BaseExceptionGroup]).retries(group(OSError()))
+
+
+def test_a_group_runs_again_if_all_its_exceptions_do() -> None:
+    assert RetryPolicy().retries(group(OSError(), ValueError()))
+    assert RetryPolicy(retry_on=[OSError]).retries(group(OSError(), ConnectionResetError(), RetryableJobError()))
+    assert RetryPolicy(fail_on=[LookupError]).retries(group(OSError()))
+    assert RetryPolicy(retry_on=[BaseExceptionGroup]).retries(group(ValueError()))
+
+
+def test_asking_for_a_retry_counts_more_than_the_types_that_are_retried() -> None:
+    class MineError(RetryableJobError):
+        pass
+
+    assert RetryPolicy(retry_on=[OSError]).retries(MineError())
+    assert not RetryPolicy(fail_on=[MineError]).retries(MineError())
+
+
+def test_the_exception_that_decides_is_found_in_a_group() -> None:
+    permanent, abort, disable = PermanentJobError(), AbortSignalJobError(), JobDisabledError()
+    again, later, other = RetryableJobError(delay=1), Snooze(5), ValueError()
+    for one in (permanent, abort, disable, again):
+        assert deciding(one) is one
+        assert deciding(group(other, later, one)) is one
+    assert deciding(group(again, disable, abort, permanent)) is permanent
+    assert deciding(group(again, disable)) is disable
+    assert deciding(group(later)) is later
+    assert deciding(group(later, Snooze(9))) is later
+    assert deciding(group(other)) is other
+
+
+def test_a_group_without_such_an_exception_decides_itself() -> None:
+    for several in (group(ValueError(), OSError()), group(Snooze(5), OSError())):
+        assert deciding(several) is several

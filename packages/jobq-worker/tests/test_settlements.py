@@ -1,12 +1,28 @@
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
-from jobq_core import ErrorRecord, Job, Secret, job
+from jobq_core import (
+    AbortSignalJobError,
+    Backoff,
+    ErrorRecord,
+    Job,
+    JobDisabledError,
+    PermanentJobError,
+    RetryableJobError,
+    RetryPolicy,
+    Secret,
+    Snooze,
+    job,
+)
 from jobq_core.ids import new_id
-from jobq_core.storage import ClaimedJob
-from jobq_worker.run import Run
-from jobq_worker.settlements import MAX_MESSAGE, MAX_TRACEBACK, describe
+from jobq_core.states import Ending
+from jobq_core.storage import ClaimedJob, Settlement
+from jobq_worker.run import Handler, Run
+from jobq_worker.settlements import MAX_MESSAGE, MAX_TRACEBACK, describe, raised, returned
 
 
 @job()
@@ -85,3 +101,91 @@ def test_an_error_without_a_message_of_its_own_is_still_told() -> None:
 def test_an_error_that_was_never_raised_has_no_traceback() -> None:
     run = Run(ClaimedJob(new_id(), 1, "default", "login", b"{}", 1, 10), 0.0)
     assert describe(run, ValueError("x")).traceback is None
+
+
+# From what a handler raised or returned to its settlement
+
+POLICY = RetryPolicy(backoff=Backoff(base=100, jitter=False), fail_on=(LookupError,))
+
+
+@job(retry=POLICY)
+async def act() -> int: ...  # type: ignore[empty-body]
+
+
+def run_of(attempt: int = 1) -> Run:
+    """Return a run of `act` that was not asked to stop."""
+    run = Run(ClaimedJob(new_id(), 1, "default", "act", b"{}", attempt, 3), 0.0)
+    executor: Any = None
+    run.handler = Handler(act.definition, lambda _: None, executor)
+    return run
+
+
+def settled(error: BaseException, attempt: int = 1) -> Settlement:
+    """Return the settlement of a run that raised this."""
+    settlement = raised(run_of(attempt), error, told=False)
+    assert settlement is not None
+    return settlement
+
+
+async def in_task_group(error: BaseException) -> BaseException:
+    """Return what a TaskGroup raises for this exception of one of its tasks."""
+
+    async def part() -> None:
+        raise error
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(part())
+            group.create_task(asyncio.Event().wait())
+    except BaseException as raised:  # noqa: BLE001
+        return raised
+    raise AssertionError("the group raised nothing")
+
+
+@pytest.mark.parametrize(
+    ("error", "ending", "when"),
+    [
+        (PermanentJobError("no"), Ending.FAIL, None),
+        (KeyError("no"), Ending.FAIL, None),
+        (ValueError("no"), Ending.RETRY, 100),
+        (RetryableJobError("no", delay=5), Ending.RETRY, 5),
+        (AbortSignalJobError("no"), Ending.ABORT, None),
+        (JobDisabledError("no"), Ending.HOLD, None),
+        (Snooze(7), Ending.SNOOZE, 7),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+async def test_what_a_task_of_a_group_raises_counts_as_if_the_handler_had_raised_it(
+    error: BaseException, ending: Ending, when: float | None
+) -> None:
+    alone, grouped = settled(error), settled(await in_task_group(error))
+    for settlement in (alone, grouped):
+        assert (settlement.ending, settlement.when) == (ending, when)
+    if ending is Ending.SNOOZE:
+        assert alone.error is grouped.error is None
+        return
+    assert alone.error is not None
+    assert grouped.error is not None
+    assert (alone.error.type, alone.error.message) == (grouped.error.type, grouped.error.message)
+    assert grouped.error.traceback is not None
+    assert "ExceptionGroup" in grouped.error.traceback
+
+
+def test_a_snoozed_run_counts_no_attempt_even_in_the_last_one() -> None:
+    assert settled(Snooze(7), attempt=3).ending is Ending.SNOOZE
+    assert settled(ValueError(), attempt=3).ending is Ending.FAIL
+
+
+def test_several_exceptions_are_recorded_as_their_group() -> None:
+    found = settled(ExceptionGroup("two went wrong", [ValueError("one"), OSError("two")]))
+    assert found.ending is Ending.RETRY
+    assert found.error is not None
+    assert (found.error.type, found.error.message) == ("ExceptionGroup", "two went wrong (2 sub-exceptions)")
+
+
+def test_a_result_that_cannot_be_stored_says_that_the_handler_completed() -> None:
+    settlement = returned(run_of(), object(), told=False)
+    assert settlement is not None
+    assert settlement.ending is Ending.FAIL
+    assert settlement.error is not None
+    assert settlement.error.message.startswith("the handler completed, but its result cannot be stored: ")

@@ -128,7 +128,9 @@ def _convert(value: Any, what: str) -> bytes:
     def reveal(item: Any) -> Any:
         if isinstance(item, Secret):
             secrets.append(item)
-        return to_json(item)
+        form = to_json(item)
+        _refuse_private(form, what)
+        return form
 
     try:
         _refuse_private(value, what)
@@ -150,9 +152,9 @@ def _convert(value: Any, what: str) -> bytes:
 def _refuse_private(value: Any, what: str) -> None:
     """Refuse values of attrs classes with private fields, which msgspec leaves out without an error."""
     kind: Any = type(value)
-    if kind is list or kind is tuple or kind is set or kind is frozenset:
+    if isinstance(value, (list, tuple, set, frozenset)):
         parts: Iterable[Any] = value
-    elif kind is dict:
+    elif isinstance(value, dict):
         parts = value.values()
     else:
         names, private = _fields_of(kind)
@@ -167,8 +169,8 @@ def _refuse_private(value: Any, what: str) -> None:
 @functools.lru_cache(1024)
 def _fields_of(kind: Any) -> tuple[tuple[str, ...], list[str]]:
     fields = getattr(kind, "__attrs_attrs__", None)
-    names = getattr(kind, "__dataclass_fields__", ()) if fields is None else (field.name for field in fields)
-    return tuple(names), private_fields(kind)
+    names = getattr(kind, "__struct_fields__", ()) or getattr(kind, "__dataclass_fields__", ())
+    return tuple(names if fields is None else (field.name for field in fields)), private_fields(kind)
 
 
 def _mask(value: Any) -> Any:

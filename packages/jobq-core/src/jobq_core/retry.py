@@ -8,13 +8,20 @@ it against the alternatives.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import attrs
 
 from jobq_core.checks import Seconds, check_bool, check_exceptions, is_number, to_seconds
-from jobq_core.errors import ConfigurationError, PermanentJobError
+from jobq_core.errors import (
+    AbortSignalJobError,
+    ConfigurationError,
+    JobDisabledError,
+    PermanentJobError,
+    RetryableJobError,
+    Snooze,
+)
 from jobq_core.reprs import short_repr
 
 _TEN_YEARS: Final = 10 * 365 * 86_400
@@ -93,6 +100,8 @@ def _backoff(backoff: Backoff) -> Backoff:
 class RetryPolicy:
     """Which exceptions run a job again, and when. Declared with the job: `@job(retry=RetryPolicy(…))`.
 
+    An exception group counts as the exceptions in it: one that fails the job at once is enough.
+
     backoff: the wait between attempts (default: `Backoff()`).
     fail_on: exception types that fail the job at once, as PermanentJobError does (default: none).
     retry_on: the only exception types that run the job again; any other fails it at once (default: all types).
@@ -105,7 +114,44 @@ class RetryPolicy:
     retry_on: tuple[type[BaseException], ...] | None = attrs.field(default=None, converter=_retry_on)
 
     def retries(self, error: BaseException) -> bool:
-        """Return whether a job that raised this exception gets another attempt."""
+        """Return whether a job that raised this exception gets another attempt. One that asks for it by
+        RetryableJobError gets it unless `fail_on` names its type."""
         if isinstance(error, (PermanentJobError, *self.fail_on)):
             return False
-        return self.retry_on is None or isinstance(error, self.retry_on)
+        if isinstance(error, RetryableJobError) or (self.retry_on is not None and isinstance(error, self.retry_on)):
+            return True
+        if isinstance(error, BaseExceptionGroup):
+            return all(self.retries(one) for one in leaves(error))
+        return self.retry_on is None
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Iterate over the exceptions in a group, at any depth; over an exception that is no group, itself."""
+    pending = [error]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, BaseExceptionGroup):
+            pending += reversed(one.exceptions)
+        else:
+            yield one
+
+
+def deciding(error: BaseException) -> BaseException:
+    """Return the exception in a group that says how the run ends; the exception itself if there is none.
+
+    It is the first PermanentJobError, AbortSignalJobError, JobDisabledError or RetryableJobError, in this order of
+    rank. A Snooze decides if nothing else was raised, and so does any exception that is alone in its group.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    found = list(leaves(error))
+    for rank in _RANKS:
+        for one in found:
+            if isinstance(one, rank):
+                return one
+    if len(found) == 1 or all(isinstance(one, Snooze) for one in found):
+        return found[0]
+    return error
+
+
+_RANKS: Final = (PermanentJobError, AbortSignalJobError, JobDisabledError, RetryableJobError)

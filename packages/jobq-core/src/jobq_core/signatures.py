@@ -60,10 +60,15 @@ def mentions_context(hint: Any) -> bool:
 
 
 def check_runnable(func: Any, kind: str) -> None:
-    """Refuse, with ConfigurationError, a lambda and a generator."""
+    """Refuse, with ConfigurationError, a lambda, a generator and a singledispatch function."""
     if getattr(func, "__name__", "") == "<lambda>":
         raise ConfigurationError(
             f"job {kind}: a lambda cannot be a job, for its name says nothing; define a function with def"
+        )
+    if hasattr(func, "dispatch") and hasattr(func, "registry"):
+        raise ConfigurationError(
+            f"job {kind}: a singledispatch function cannot be a job, for its arguments are passed by name; "
+            "declare a function that calls it"
         )
     func = func if inspect.isroutine(func) or isinstance(func, functools.partial) else type(func).__call__
     if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):

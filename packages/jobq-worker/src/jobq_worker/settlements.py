@@ -23,9 +23,10 @@ from jobq_core.errors import (
     JobError,
     JobTimeoutError,
     RetryableJobError,
+    Snooze,
 )
 from jobq_core.records import ErrorRecord, type_name
-from jobq_core.retry import Backoff
+from jobq_core.retry import Backoff, deciding
 from jobq_core.secret import redact
 from jobq_core.states import Ending
 from jobq_core.storage import ClaimedJob, Settlement, When
@@ -52,7 +53,8 @@ def returned(run: Run, value: object, *, told: bool) -> Settlement | None:
     try:
         result = run.handler.definition.encode_result(value)
     except InvalidJobError as error:
-        return _settle(run, Ending.FAIL, describe(run, error))
+        unstored = InvalidJobError(f"the handler completed, but its result cannot be stored: {error}")
+        return _settle(run, Ending.FAIL, describe(run, unstored))
     return Settlement(job.id, job.lease, Ending.COMPLETE, result)
 
 
@@ -70,13 +72,19 @@ def raised(run: Run, error: BaseException, *, told: bool) -> Settlement | None:
 def _raised(run: Run, error: BaseException, *, told: bool) -> Settlement | None:
     if run.stop is not None and (told or run.stop in _LIMITS or run.stop is Stop.LOST):
         return stopped(run, error)
-    if isinstance(error, AbortSignalJobError):
-        return _settle(run, Ending.ABORT, describe(run, error))
-    if isinstance(error, JobDisabledError):
-        return _settle(run, Ending.HOLD, describe(run, error))
     if isinstance(error, CancelledError) and not error.args:
         error.args = ("the handler was cancelled, but not by its worker",)
-    return _failed(run, error, describe(run, error))
+    found = deciding(error)
+    if isinstance(found, Snooze):
+        return _settle(run, Ending.SNOOZE, None, found.delay)
+    record = describe(run, found)
+    if found is not error:
+        record = replace(record, traceback=describe(run, error).traceback)
+    if isinstance(found, AbortSignalJobError):
+        return _settle(run, Ending.ABORT, record)
+    if isinstance(found, JobDisabledError):
+        return _settle(run, Ending.HOLD, record)
+    return _failed(run, error, found, record)
 
 
 def stopped(run: Run, error: BaseException | None) -> Settlement | None:
@@ -88,7 +96,7 @@ def stopped(run: Run, error: BaseException | None) -> Settlement | None:
             return _settle(run, Ending.DISABLE, _why(run, JobDisabledError("disabled while it ran"), error))
         case Stop.TIMEOUT:
             late = JobTimeoutError(f"{run.job.kind} took longer than its timeout of {run.job.timeout:g} s")
-            return _failed(run, late, _why(run, late, error))
+            return _failed(run, late, late, _why(run, late, error))
         case Stop.DEADLINE:
             return past_deadline(run, error)
         case Stop.RELEASE:
@@ -108,14 +116,14 @@ def past_deadline(run: Run, error: BaseException | None = None) -> Settlement:
     return _settle(run, Ending.FAIL, _why(run, JobDeadlineError(f"its deadline passed {when}"), error))
 
 
-def _failed(run: Run, error: BaseException, record: ErrorRecord) -> Settlement:
+def _failed(run: Run, error: BaseException, found: BaseException, record: ErrorRecord) -> Settlement:
+    """Settle a run that failed. found: the exception in `error` that decides, if `error` is a group."""
     job, policy = run.job, run.handler.definition.retry
-    asked = isinstance(error, RetryableJobError) and not isinstance(error, policy.fail_on)
-    if job.attempt >= job.max_attempts or not (asked or policy.retries(error)):
+    if job.attempt >= job.max_attempts or not policy.retries(error):
         return _settle(run, Ending.FAIL, record)
     when: When | None = None
-    if isinstance(error, RetryableJobError):
-        when = error.delay if error.retry_at is None else error.retry_at
+    if isinstance(found, RetryableJobError):
+        when = found.delay if found.retry_at is None else found.retry_at
     if when is None:
         when = _backoff(run).delay(job.attempt)
     return _settle(run, Ending.RETRY, record, when)
