@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,21 +13,28 @@ from jobq_storage_sqlite.open_file import StorageOnFile
 from jobq_storage_sqlite.spans import span_of, start_of
 
 FEW: Final = 50_000
-"""The largest number of jobs in the states of a filter that are found by state and then sorted."""
+FEW_ENDED: Final = 5_000
+"""The largest number of jobs in the states of a filter that are found by state and then sorted. The second if failed or
+aborted ones are asked for: those are found by their spans, too."""
+
+NAMES: Final = 20
+"""The largest number of kinds by whose spans jobs are found."""
 
 SPANS: Final = (8, 64, 512)
 """How many spans are looked through first, then, and from then on at a time."""
 
 _AFTER_ALL_IDS: Final = b"\xff" * 17
 _ALL_SPANS: Final = 1 << 62
+_ENDED: Final = frozenset({JobState.FAILED, JobState.ABORTED})
 
 
 async def find(storage: StorageOnFile, filter: JobFilter, after: UUID | None, limit: int) -> list[Any]:
     """Return up to `limit` rows of summaries, the newest id first."""
     states = to_array(sorted(filter.states)) if filter.states else None
-    parameters = {
+    newest = _AFTER_ALL_IDS if after is None else after.bytes
+    parameters: dict[str, Any] = {
         "first": b"",
-        "before": _AFTER_ALL_IDS if after is None else after.bytes,
+        "before": newest,
         "queue": filter.queue,
         "states": states,
         "kinds": to_array(filter.kinds) if filter.kinds else None,
@@ -35,60 +43,83 @@ async def find(storage: StorageOnFile, filter: JobFilter, after: UUID | None, li
     }
     if filter.run_id is not None:
         return await storage._read("find_run_id", run_id=filter.run_id, **parameters)
-    if filter.states and JobState.COMPLETED not in filter.states and await _are_few(storage, states):
+    few = FEW_ENDED if filter.states & _ENDED else FEW
+    by_state = filter.states and JobState.COMPLETED not in filter.states
+    if by_state and await _are_few(storage, states, filter.queue, few):
         return await storage._read("find_states", **parameters)
-    driver = _driver(filter)
-    if driver is None:
+    what, names = _driver(filter)
+    if not names:
         return await storage._read("find", **parameters)
-    return await _find_in_spans(storage, driver, parameters, _ALL_SPANS if after is None else span_of(after) + 1)
+    asked = {name: parameters[name] for name in ("queue", "kinds", "tags")}
+    asked["ended"] = states if filter.states and filter.states <= _ENDED else None
+    walk = Walk(storage, what, names, asked, _ALL_SPANS if after is None else span_of(after) + 1)
+    found: list[Any] = []
+    async for first, before in walk.ranges():
+        bounds = {"first": first, "before": min(before, newest)}
+        found += await storage._read("find", **parameters | bounds | {"limit": limit - len(found)})
+        if len(found) >= limit:
+            break
+    return found
 
 
-async def _are_few(storage: StorageOnFile, states: str | None) -> bool:
-    ((count,),) = await storage._read("count_states", states=states, limit=FEW + 1)
-    return bool(count <= FEW)
+async def _are_few(storage: StorageOnFile, states: str | None, queue: str | None, few: int) -> bool:
+    ((count,),) = await storage._read("count_states", states=states, queue=queue, limit=few + 1)
+    return bool(count <= few)
 
 
-def _driver(filter: JobFilter) -> tuple[str, str] | None:
+def _driver(filter: JobFilter) -> tuple[str, tuple[str, ...]]:
     """Return what is likely to be rarest of what a filter asks for, by the spans of which jobs are found."""
     if filter.tags:
-        return "tag", filter.tags[0]
-    if len(filter.kinds) == 1:
-        return "kind", filter.kinds[0]
-    if filter.queue is not None:
-        return "queue", filter.queue
-    if len(filter.states) == 1 and (state := next(iter(filter.states))) in (JobState.FAILED, JobState.ABORTED):
-        return "state", state.value
-    return None
+        return "tag", filter.tags[:1]
+    if 0 < len(filter.kinds) <= NAMES:
+        return "kind", filter.kinds
+    if filter.states and filter.states <= _ENDED:
+        return "state", tuple(state.value for state in filter.states)
+    return "queue", () if filter.queue is None else (filter.queue,)
 
 
-async def _find_in_spans(
-    storage: StorageOnFile, driver: tuple[str, str], parameters: dict[str, Any], end: int
-) -> list[Any]:
-    what, of = driver
-    asked = {name: parameters[name] for name in ("queue", "kinds", "tags")}
-    found: list[Any] = []
-    sizes = iter(SPANS)
-    size = 0
-    while True:
-        size = next(sizes, size)
-        rows = await storage._read("find_spans", what=what, of=of, end=end, **asked | {"limit": size})
-        spans = [span for (span,) in rows]
-        for first, before in _ranges(spans):
-            bounds = {"first": first, "before": min(before, parameters["before"])}
-            found += await storage._read("find", **parameters | bounds | {"limit": parameters["limit"] - len(found)})
-            if len(found) >= parameters["limit"]:
-                return found
-        if len(spans) < size:
-            return found
-        end = spans[-1]
+class Walk:
+    """A walk from the newest span to the oldest, through those that may have jobs that are asked for."""
+
+    def __init__(
+        self, storage: StorageOnFile, what: str, names: Sequence[str], asked: dict[str, Any], end: int
+    ) -> None:
+        self._storage = storage
+        self._what = what
+        self._names = names
+        self._asked = asked
+        self._end = end
+
+    async def ranges(self) -> AsyncIterator[tuple[bytes, bytes]]:
+        """Yield ranges of ids, the newest first."""
+        sizes = iter(SPANS)
+        size = 0
+        while True:
+            size = next(sizes, size)
+            spans = await self._next(size)
+            for first, end in _merged(spans):
+                yield start_of(first), start_of(end)
+            if len(spans) < size:
+                break
+            self._end = spans[-1]
+
+    async def _next(self, size: int) -> list[int]:
+        """Return the next spans, up to `size`, in descending order."""
+        spans: set[int] = set()
+        for name in self._names:
+            rows = await self._storage._read(
+                "find_spans", what=self._what, of=name, end=self._end, limit=size, **self._asked
+            )
+            spans.update(span for (span,) in rows)
+        return sorted(spans, reverse=True)[:size]
 
 
-def _ranges(spans: list[int]) -> list[tuple[bytes, bytes]]:
-    """Return spans, which are in descending order, as ranges of ids; neighbours become one range."""
+def _merged(spans: list[int]) -> list[list[int]]:
+    """Return spans, which are in descending order, as ranges; neighbours become one."""
     ranges: list[list[int]] = []
     for span in spans:
         if ranges and ranges[-1][0] == span + 1:
             ranges[-1][0] = span
         else:
             ranges.append([span, span + 1])
-    return [(start_of(first), start_of(end)) for first, end in ranges]
+    return ranges

@@ -92,8 +92,8 @@ ORDER BY job.id DESC
 LIMIT :limit
 
 -- name: find_spans
--- The newest spans before :end that have jobs of all that is asked for, one of which is named: the others are NULL
--- or arrays as JSON.
+-- The newest spans before :end that have jobs of all that is asked for, one of which is named: the others are NULL or
+-- arrays as JSON. :ended: the states, if only failed and aborted jobs are asked for.
 SELECT span FROM jobq_span AS driver
 WHERE driver.what = :what AND driver.name = :of AND driver.span < :end
     AND (:queue IS NULL OR EXISTS (
@@ -103,6 +103,11 @@ WHERE driver.what = :what AND driver.name = :of AND driver.span < :end
         SELECT 1 FROM json_each(:kinds) AS kind
         CROSS JOIN jobq_span AS other
             ON other.what = 'kind' AND other.name = kind.value AND other.span = driver.span
+    ))
+    AND (:ended IS NULL OR EXISTS (
+        SELECT 1 FROM json_each(:ended) AS state
+        CROSS JOIN jobq_span AS other
+            ON other.what = 'state' AND other.name = state.value AND other.span = driver.span
     ))
     AND (:tags IS NULL OR NOT EXISTS (
         SELECT 1 FROM json_each(:tags) AS tag
@@ -123,8 +128,11 @@ SELECT n FROM jobq_life WHERE state = 'pending' AND 'pending' IN (SELECT value F
 UNION ALL
 SELECT n FROM jobq_life WHERE state = 'processing' AND 'processing' IN (SELECT value FROM json_each(:states))
 UNION ALL
-SELECT n FROM jobq_life
-WHERE finished_at IS NOT NULL AND state <> 'completed' AND state IN (SELECT value FROM json_each(:states))
+SELECT life.n
+FROM jobq_count AS counted
+CROSS JOIN jobq_life AS life ON life.queue = counted.queue AND life.state = counted.state
+WHERE counted.state <> 'completed' AND counted.state IN (SELECT value FROM json_each(:states))
+    AND (:queue IS NULL OR counted.queue = :queue) AND life.finished_at IS NOT NULL
 
 -- name: find_states
 -- As find, for states that few jobs are in, so that failures are found quickly among millions of completed jobs.

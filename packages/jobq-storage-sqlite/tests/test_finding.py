@@ -1,0 +1,143 @@
+"""Finding jobs among many that do not match: the same jobs as by looking at each, at a cost that does not grow."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from jobq_core.records import JobSummary
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import JobFilter, NewJob
+from jobq_core.testing import claim, new_job, register_worker, settle
+from jobq_storage_sqlite import SqliteQueueStorage, finding
+from jobq_storage_sqlite.spans import span_of, start_of
+
+HOUR_MS = 3_600_000
+DRAW = random.Random(7)
+
+
+def job_at(milliseconds: int, number: int, **options: object) -> NewJob:
+    """Return a job whose id was made at this time."""
+    made = UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62 | number)
+    return new_job(id=made, **options)
+
+
+async def add_some(storage: SqliteQueueStorage, count: int) -> None:
+    """Add jobs of two common and two rare kinds, queues and tags, over ten hours."""
+    jobs = [
+        job_at(
+            10 * HOUR_MS * number // count,
+            number,
+            queue="rare" if number % 97 == 5 else "default",
+            kind="seldom" if number % 89 == 3 else f"kind{number % 2}",
+            tags=(f"customer:{number // 7}", "all"),
+        )
+        for number in range(count)
+    ]
+    DRAW.shuffle(jobs)
+    await storage.add(jobs)
+
+
+FILTERS = [
+    JobFilter(),
+    JobFilter(queue="rare"),
+    JobFilter(queue="nothing"),
+    JobFilter(kinds=("seldom",)),
+    JobFilter(kinds=("seldom", "kind1", "none")),
+    JobFilter(kinds=tuple(f"kind{number}" for number in range(1, 40))),
+    JobFilter(queue="rare", kinds=("kind0",)),
+    JobFilter(tags=("customer:3",)),
+    JobFilter(tags=("all", "customer:5"), kinds=("kind0",)),
+    JobFilter(states=frozenset({JobState.COMPLETED}), queue="rare"),
+    JobFilter(states=frozenset({JobState.FAILED})),
+    JobFilter(states=frozenset({JobState.FAILED, JobState.ABORTED}), kinds=("kind1",)),
+    JobFilter(states=frozenset({JobState.ABORTED, JobState.PENDING}), queue="default"),
+]
+
+
+def matches(job: JobSummary, filter: JobFilter) -> bool:
+    return (
+        filter.queue in (None, job.queue)
+        and (not filter.kinds or job.kind in filter.kinds)
+        and (not filter.states or job.state in filter.states)
+        and set(filter.tags) <= set(job.tags)
+    )
+
+
+@pytest.mark.parametrize("few", [-1, 5000], ids=["by spans", "by states"])
+async def test_each_filter_finds_the_jobs_that_match_the_newest_first(
+    storage: SqliteQueueStorage, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "FEW", few)
+    monkeypatch.setattr(finding, "FEW_ENDED", few)
+    worker = await register_worker(storage, queues=("default", "rare"))
+    await add_some(storage, 600)
+    for number, job in enumerate(await claim(storage, worker, 400)):
+        if number % 3:
+            await settle(storage, worker, job)
+        else:
+            await storage.abort([job.id])
+            await settle(storage, worker, job, Ending.RETRY if number % 2 else Ending.COMPLETE)
+    everything = (await storage.find(JobFilter(), limit=10_000)).jobs
+    assert [job.id for job in everything] == sorted([job.id for job in everything], reverse=True)
+    assert len(everything) == 600
+    for asked in FILTERS:
+        wanted = [job for job in everything if matches(job, asked)]
+        found: list[JobSummary] = []
+        after = None
+        while True:
+            page = await storage.find(asked, after=after, limit=17)
+            found += page.jobs
+            after = page.cursor
+            if after is None:
+                break
+            assert len(page.jobs) == 17
+        assert found == wanted, asked
+
+
+async def steps_of(storage: SqliteQueueStorage, filter: JobFilter) -> int:
+    """Return the steps of SQLite's machine that finding takes, in hundreds."""
+    assert storage._opened is not None
+    connection = storage._opened.reader._connection
+    assert connection is not None
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    await connection.set_progress_handler(step, 100)
+    await storage.find(filter)
+    return steps
+
+
+async def test_what_is_rare_costs_the_same_however_much_else_there_is(path: Path) -> None:
+    wanted = JobFilter(kinds=("needle",))
+    async with SqliteQueueStorage(path) as storage:
+        await storage.find(wanted)  # connects
+        await storage.add([job_at(HOUR_MS, 1, kind="needle", queue="hay"), job_at(9 * HOUR_MS, 2, kind="needle")])
+        alone = await steps_of(storage, wanted)
+        await add_some(storage, 5000)
+        assert await steps_of(storage, wanted) <= alone + 10
+        assert [job.id.int & 3 for job in (await storage.find(wanted)).jobs] == [2, 1]
+
+
+def test_spans_are_in_the_order_of_the_ids() -> None:
+    ids = sorted([UUID(int=DRAW.getrandbits(128)) for _ in range(100)] + [UUID(int=0), UUID(int=2**128 - 1)])
+    assert [span_of(each) for each in ids] == sorted(span_of(each) for each in ids)
+    for each in ids:
+        assert start_of(span_of(each)) <= each.bytes < start_of(span_of(each) + 1)
+
+
+async def test_the_spans_of_jobs_that_are_gone_are_pruned(storage: SqliteQueueStorage) -> None:
+    await storage.add([job_at(HOUR_MS, 1), job_at(9 * HOUR_MS, 2)])
+    await storage.delete([job_at(HOUR_MS, 1).id])
+    await storage.prune()
+    with closing(sqlite3.connect(storage.path)) as connection:
+        spans = {span for (span,) in connection.execute("SELECT span FROM jobq_span")}
+    assert spans == {span_of(job_at(9 * HOUR_MS, 2).id)}
