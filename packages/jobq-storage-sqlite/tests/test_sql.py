@@ -26,7 +26,9 @@ ALLOWED = {
     "counts_of_queue": r"SCAN jobq_life USING INDEX jobq_life_running",
     "find_queue": r"SCAN jobq_life USING INDEX jobq_life_running",
     "count_states": r"SCAN (jobq_life USING (COVERING )?INDEX jobq_life_\w+|counted|\(subquery-\d+\))",
-    "find_states": r"SCAN (jobq_life USING (COVERING )?INDEX jobq_life_\w+|candidate|counted|\(subquery-\d+\)|CONSTANT ROW)",
+    "find_states": (
+        r"SCAN (jobq_life USING (COVERING )?INDEX jobq_life_\w+|candidate|counted|\(subquery-\d+\)|CONSTANT ROW)"
+    ),
     "find_ready_queues": r"SCAN (found|CONSTANT ROW)",
     "find_ended": r"SCAN jobq_ended",
     "find_next_deadline": r"SEARCH jobq_life USING COVERING INDEX jobq_life_deadline",

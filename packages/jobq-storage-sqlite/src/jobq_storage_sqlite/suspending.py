@@ -49,10 +49,9 @@ def free_suspended(
     """
     found: list[tuple[bytes, int, str, int, str, str]] = []
     for queue in dict.fromkeys(queues):
-        for kind, refused in _suspended(transaction, queue):
-            if kind in kinds and _fits(kinds[kind], refused):
-                rows = _standing(transaction, (queue, kind, refused), limit)
-                found += [(job_id, n, queue, flags, kind, refused) for job_id, n, flags, _ in rows]
+        for kind, refused in _suspended(transaction, queue, kinds):
+            rows = _standing(transaction, (queue, kind, refused), limit)
+            found += [(job_id, n, queue, flags, kind, refused) for job_id, n, flags, _ in rows]
     freed = sorted(found)[:limit]
     if freed:
         transaction.many("delete_suspended", [(queue, kind, no, job_id) for job_id, _, queue, _, kind, no in freed])
@@ -70,12 +69,17 @@ def _standing(transaction: Transaction, key: tuple[str, str, str], limit: int) -
         transaction.many("delete_suspended", stale)
 
 
-def _suspended(transaction: Transaction, queue: str) -> Iterator[tuple[str, str]]:
-    """Yield the kinds of a queue's suspended jobs, and the declarations that refused them."""
-    kind, refused = "", ""
-    while (row := transaction.one("next_suspended", queue, kind, refused)) is not None:
-        kind, refused = row
-        yield kind, refused
+def _suspended(transaction: Transaction, queue: str, kinds: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
+    """Yield those kinds of a queue's suspended jobs that the worker can take, and the declarations that refused them,
+    which do not include its own."""
+    kind = ""
+    while (row := transaction.one("next_suspended_kind", queue, kind)) is not None:
+        (kind,) = row
+        refused = ""
+        while kind in kinds and (row := transaction.one("next_refused", queue, kind, refused)) is not None:
+            (refused,) = row
+            if _fits(kinds[kind], refused):
+                yield kind, refused
 
 
 def _fits(declaration: str | None, refused: str) -> bool:

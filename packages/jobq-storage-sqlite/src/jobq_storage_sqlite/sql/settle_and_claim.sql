@@ -91,9 +91,13 @@ ORDER BY life.lease
 -- name: insert_suspended
 INSERT OR IGNORE INTO jobq_suspended (queue, kind, refused, id, n) VALUES (?, ?, ?, ?, ?)
 
--- name: next_suspended
--- The kinds of a queue's suspended jobs, and the declarations that refused them, one after the other.
-SELECT kind, refused FROM jobq_suspended WHERE queue = ? AND (kind, refused) > (?, ?) ORDER BY kind, refused LIMIT 1
+-- name: next_suspended_kind
+-- The kinds of a queue's suspended jobs, one after the other.
+SELECT kind FROM jobq_suspended WHERE queue = ? AND kind > ? ORDER BY kind LIMIT 1
+
+-- name: next_refused
+-- The declarations that refused a queue's suspended jobs of a kind, one array after the other.
+SELECT refused FROM jobq_suspended WHERE queue = ? AND kind = ? AND refused > ? ORDER BY refused LIMIT 1
 
 -- name: find_suspended
 -- Suspended jobs of a queue and a kind that the same declarations refused. The last column: whether they are still.
