@@ -29,7 +29,8 @@ class Kind:
     """A way to fail. after: whether the statement is executed first. code: the database's error code.
 
     breaks: whether the connection is lost, which leaves the result of a commit unknown. undoes: whether the database
-    rolls the transaction back by itself. error: raised in place of the driver's error.
+    rolls the transaction back by itself. error: raised in place of the driver's error. freezes: whether the client
+    stops once the statement, and those sent with it, are answered.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Kind:
     breaks: bool = False
     undoes: bool = False
     error: type[Exception] | None = None
+    freezes: bool = False
 
 
 class Fault:
@@ -51,6 +53,10 @@ class Fault:
         """The statements while the fault was armed, up to the failed one."""
         self.together: Sequence[str] = ()
         """The statements sent together with the failed one."""
+        self.frozen = asyncio.Event()
+        """Set once the client has stopped."""
+        self.thawed = False
+        """Whether a frozen client goes on: it then finds its connection lost."""
 
     @property
     def fired(self) -> bool:

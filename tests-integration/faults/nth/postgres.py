@@ -15,7 +15,7 @@ import psycopg
 from psycopg.pq.abc import PGconn, PGresult
 
 from jobq_storage_postgres import PostgresQueueStorage, connection
-from jobq_storage_postgres.notifier import Pace
+from jobq_storage_postgres.coalescing import Coalescer
 from jobq_storage_postgres.protocol import READ, WRITE, Statement, Step, execute
 
 from .operations import Stage
@@ -47,6 +47,14 @@ class FaultyExecute:
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
+        self.held: list[PGconn] = []
+
+    def thaw(self) -> None:
+        """Let a frozen client go on, and find its connection lost."""
+        self.fault.thawed = True
+        for pgconn in self.held:
+            cut(pgconn)
+        self.held.clear()
 
     def __call__(
         self, pgconn: PGconn, steps: Sequence[Step], prepared: set[bytes] | None, rider: Step | None = None
@@ -58,6 +66,13 @@ class FaultyExecute:
         kind = self.fault.kind
         if struck is None or kind is None:
             return (yield from execute(pgconn, steps, prepared, rider))
+        if kind.freezes:
+            yield from execute(pgconn, steps, prepared, rider)
+            self.fault.frozen.set()
+            self.held.append(pgconn)
+            while not self.fault.thawed:
+                yield READ
+            pgconn.consume_input()  # raises: the connection was cut
         if kind.code is not None:
             all_steps[struck] = failing(kind.code), ()
             count = len(steps)
@@ -108,6 +123,10 @@ class Caller(psycopg.AsyncConnection[Any]):
         kind = self.fault.kind
         if struck is None or kind is None:
             return await super().wait(gen, *args, **options)
+        if kind.freezes:
+            await super().wait(gen, *args, **options)
+            self.fault.frozen.set()
+            await asyncio.Event().wait()
         if kind.code is not None:
             gen.close()
             return await super().wait(self._fail(kind.code))
@@ -205,9 +224,11 @@ class OnPostgres(Place):
                 await connection.close()
 
         async with AsyncExitStack() as stack:
-            stack.enter_context(mock.patch.object(connection, "execute", FaultyExecute(fault)))
+            faulty = FaultyExecute(fault)
+            stack.enter_context(mock.patch.object(connection, "execute", faulty))
             stack.enter_context(mock.patch("jobq_storage_postgres.adding.BULK", 3))
             stack.push_async_callback(storage.close)
+            stack.callback(faulty.thaw)
             if opened:
                 await storage.open()
             stage = Stage(storage, self.other, self.world, caller, advance_watermarks)
@@ -223,9 +244,11 @@ class OnPostgres(Place):
         for task in (engine.notifier._sending, engine.watermarks._task):
             if task is not None:
                 await task
-        while (carrier := engine.notifier._carrier) is not None and carrier.busy:  # noqa: ASYNC110
+        while engine.notifier._unanswered:
+            for carrier in tuple(engine.notifier._unanswered):
+                carrier.catch_up()
             await asyncio.sleep(0)
-        engine.notifier._pace = Pace()  # the next notification is due at once
+        engine.notifier._coalescer = Coalescer()  # the next notification is due at once
 
     async def more(self) -> dict[str, Any]:
         """See `Place.more`."""
@@ -243,6 +266,11 @@ class OnPostgres(Place):
     async def nothing_is_open(self) -> None:
         """See `Place.nothing_is_open`. The server may take a moment to notice a lost connection."""
         await self._none("xact_start IS NOT NULL")
+
+    async def holds_transaction(self) -> bool:
+        """Return whether a faulty connection holds a transaction open."""
+        query = b"SELECT FROM pg_stat_activity WHERE application_name = %s AND state LIKE 'idle in transaction%%'"
+        return bool(await (await self._connection.execute(query, (FAULTY.decode(),))).fetchall())
 
     async def _none(self, condition: str) -> None:
         """Wait until no faulty connection meets the condition."""
