@@ -28,7 +28,7 @@ async def hello() -> str:
 
 # Jobs that are there when the worker starts, since nobody outside can add to memory.
 BUSY = """
-import asyncio, ctypes, multiprocessing, threading, time
+import asyncio, ctypes, multiprocessing, threading, time, warnings
 import jobq_core.memory.storage as memory
 from jobq_core import job
 from jobq_core.ids import new_id
@@ -78,6 +78,7 @@ def sleep():
 
 @job()
 def forks() -> None:
+    warnings.simplefilter("ignore")  # forking beside threads is what this is about
     child = multiprocessing.get_context("fork").Process(target=sleep)
     child.start()
     child.terminate()  # at once: it may not have its own handlers yet
@@ -192,6 +193,17 @@ def test_a_worker_with_too_many_hung_handlers_exits_where_it_is_told_to(launch: 
     _, err = process.communicate(timeout=30)
     assert process.returncode == ExitCode.HUNG
     assert "1 handlers go on past their time limit, more than max_hung allows" in err
+
+
+def test_a_worker_whose_output_is_closed_goes_on_and_stops_in_order(launch: Launch) -> None:
+    process = launch("busy_hang", "--stop-timeout", "0.1", "--log-level", "debug")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    wait_for_line(process.stdout, "running")
+    process.stdout.close()
+    process.stderr.close()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
 
 
 def test_two_signals_at_once_count_as_one(launch: Launch) -> None:

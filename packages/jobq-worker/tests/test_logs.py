@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
+import re
+from collections.abc import Iterator
 
 import pytest
 
-from jobq_worker.logs import FORMATS, LEVELS, JsonFormatter, configure_logging
+from jobq_worker import logs
+from jobq_worker.logs import FORMATS, LEVELS, JsonFormatter, StderrHandler, configure_logging
 
 
 def test_a_json_line_has_the_fields_of_the_record_and_its_traceback() -> None:
@@ -44,6 +49,7 @@ def test_the_root_logger_gets_the_level_and_the_format(
     configure_logging(level, format)
     root.error("mail is down")
     root.debug("a detail")
+    root.handlers[0].flush()
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == (2 if level == "debug" else 1)
     assert lines[0].startswith("{") == (format == "json")
@@ -59,3 +65,57 @@ def test_a_program_that_has_set_up_its_logging_keeps_it(
     configure_logging("debug", "json")
     root.error("mail is down")
     assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, StderrHandler]]:
+    """The reading end of a pipe, and a handler that writes to it."""
+    reading, writing = os.pipe()
+    yield reading, StderrHandler(os.fdopen(writing, "w"))
+    with contextlib.suppress(OSError):
+        os.close(reading)
+
+
+def record(text: str) -> logging.LogRecord:
+    return logging.makeLogRecord({"msg": text, "levelno": logging.INFO})
+
+
+def test_a_pipe_that_nobody_reads_holds_nothing_up(
+    pipe: tuple[int, StderrHandler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr(logs, "MAX_LINES", 100)
+    reading, handler = pipe
+    for number in range(200):
+        handler.emit(record(f"{number} " + "x" * 10_000))
+    handler.flush()
+    with os.fdopen(os.dup(reading)) as stream:
+        numbers = [int(stream.readline().split()[0]) for _ in range(100)]
+        handler.emit(record("at last"))
+        assert numbers == list(range(100))
+        assert re.match(r"… \d+ lines of the log were left out", stream.readline())
+        assert stream.readline() == "at last\n"
+
+
+def test_a_closed_pipe_stops_nothing(pipe: tuple[int, StderrHandler]) -> None:
+    reading, handler = pipe
+    os.close(reading)
+    handler.emit(record("unread"))
+    handler.flush()
+    with contextlib.suppress(BrokenPipeError):
+        handler.stream.close()
+    handler.emit(record("unread"))
+    handler.flush()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_writes_its_lines_itself(pipe: tuple[int, StderrHandler]) -> None:
+    reading, handler = pipe
+    child = os.fork()
+    if child == 0:
+        handler.emit(record("of the child"))
+        os._exit(0)
+    os.waitpid(child, 0)
+    handler.emit(record("of the parent"))
+    with os.fdopen(os.dup(reading)) as stream:
+        assert [stream.readline(), stream.readline()] == ["of the child\n", "of the parent\n"]

@@ -58,6 +58,7 @@ async def test_a_program_keeps_the_other_signals_that_it_handles(guard: StopGuar
         loop.remove_signal_handler(signal.SIGUSR2)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 async def test_a_forked_child_has_the_default_handlers_and_its_parent_its_own(guard: StopGuard) -> None:
     with Signals(guard) as signals:
         own = [signal.getsignal(number) for number in STOPPING]

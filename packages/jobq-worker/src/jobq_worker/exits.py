@@ -32,7 +32,13 @@ class ExitCode(IntEnum):
 
 def say(log: Callable[[], object]) -> None:
     """Write to the log from another thread, and wait for it SAY_SECONDS at most."""
-    saying = threading.Thread(target=log, name="jobq-log", daemon=True)
+
+    def write() -> None:
+        log()
+        for handler in [*logging.getLogger().handlers, *logger.handlers]:
+            handler.flush()
+
+    saying = threading.Thread(target=write, name="jobq-last-log", daemon=True)
     saying.start()
     saying.join(SAY_SECONDS)
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import sys
+import threading
+from collections import deque
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TextIO
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 FORMATS: Final = ("text", "json")
+MAX_LINES: Final = 10_000
+"""Maximum number of lines that wait to be written."""
+FLUSH_SECONDS: Final = 0.5
+"""Time that the end of the process waits for lines that nothing reads."""
 
 _STANDARD: Final = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 """The attributes that every log record has; the others came with `extra=`."""
@@ -31,12 +39,70 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes lines in a thread, so that a stream that takes nothing, such as a full pipe, holds nothing up.
+
+    At most MAX_LINES lines wait; what comes then is left out, and counted in the log. Errors of the stream, such as
+    that of a closed pipe or a full disk, are ignored.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._pid = os.getpid()
+        self._lines: deque[str] = deque()
+        self._dropped = 0
+        self._changed = threading.Condition()
+        threading.Thread(target=self._serve, name="jobq-log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record in. Returns at once."""
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001  (as every handler does)
+            self.handleError(record)
+            return
+        if os.getpid() != self._pid:  # a forked child, without the thread
+            self._write(line)
+            return
+        with self._changed:
+            if len(self._lines) >= MAX_LINES:
+                self._dropped += 1
+                return
+            if self._dropped:
+                self._lines.append(f"… {self._dropped} lines of the log were left out")
+                self._dropped = 0
+            self._lines.append(line)
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Wait until the lines are written, FLUSH_SECONDS at most."""
+        if os.getpid() == self._pid:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._lines, FLUSH_SECONDS)
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._lines))
+                lines = list(self._lines)
+            self._write("\n".join(lines))
+            with self._changed:
+                for _ in lines:
+                    self._lines.popleft()
+                self._changed.notify_all()
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.stream.write(text + "\n")
+            self.stream.flush()
+
+
 def configure_logging(level: str, format: str) -> None:
     """Log to standard error, unless the program has set up its logging already.
 
     level: one of LEVELS. format: one of FORMATS.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = StderrHandler(sys.stderr)
     handler.setFormatter(
         JsonFormatter() if format == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     )
