@@ -57,6 +57,9 @@ class ClientBase(Lifecycle, EventSource):
         finally:
             await self._owned.close()
 
+    def _abandon(self) -> None:
+        self._session = None
+
     def _running(self) -> Session:
         """Return the session; raises as `_check_running` does."""
         self._check_running()

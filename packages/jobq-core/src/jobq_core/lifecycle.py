@@ -1,13 +1,15 @@
 """`Lifecycle`: how clients, workers, servers and queues start and stop.
 
 Starting a running object does nothing, nor does stopping one that does not run. Of two calls at once, the second waits
-for the first. A start that fails leaves nothing open. A running object belongs to the event loop that started it.
+for the first. A start that fails leaves nothing open. A running object belongs to the event loop and the process that
+started it: in a forked child it does not run, and may be started there, with connections of its own.
 """
 
 from __future__ import annotations
 
 import abc
 import asyncio
+import os
 from types import TracebackType
 from typing import Self
 
@@ -26,24 +28,28 @@ class Lifecycle(abc.ABC):
     def __init__(self) -> None:
         super().__init__()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0
         self._changing = asyncio.Lock()
 
     @property
     def is_running(self) -> bool:
-        """Whether it is started."""
-        return self._loop is not None
+        """Whether it is started, in this process."""
+        return self._loop is not None and not self._is_inherited()
 
     async def start(self) -> None:
         """Start; does nothing if it runs. Raises ConfigurationError if it runs on another event loop."""
+        self.leave_parent()
         if self._loop is not None:
             self._check_loop(self._loop)
         async with self._changing:
             if self._loop is None:
                 await self._start()
-                self._loop = asyncio.get_running_loop()
+                self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
 
     async def stop(self) -> None:
         """Stop; does nothing if it does not run. Raises ConfigurationError if it runs on another event loop."""
+        if self.leave_parent():
+            return
         if self._loop is not None:
             self._check_loop(self._loop)
         async with self._changing:
@@ -66,11 +72,34 @@ class Lifecycle(abc.ABC):
         except RuntimeError:
             loop = None
         if loop is not own:
+            if self._is_inherited():
+                raise ConfigurationError(
+                    f"the {self._noun} was started in another process; nothing was sent. Start a {self._noun} of its "
+                    "own in each process, after the fork"
+                )
             where = "outside an event loop" if loop is None else "on another event loop"
             raise ConfigurationError(
                 f"the {self._noun} is used {where}, and belongs to the event loop that started it; nothing was sent. "
                 f"Start a {self._noun} of its own in each event loop (each asyncio.run, each thread)"
             )
+
+    def leave_parent(self) -> bool:
+        """Forget, in a forked child, what the parent process started and still uses. Returns whether there was any.
+
+        Nothing is closed, sent or waited for, so the parent is not disturbed.
+        """
+        if self._loop is None or not self._is_inherited():
+            return False
+        self._loop = None
+        self._changing = asyncio.Lock()
+        self._abandon()
+        return True
+
+    def _is_inherited(self) -> bool:
+        return self._loop is not None and self._pid != os.getpid()
+
+    def _abandon(self) -> None:  # noqa: B027 (optional)
+        """Forget what `_start` made, without closing it."""
 
     @abc.abstractmethod
     async def _start(self) -> None: ...

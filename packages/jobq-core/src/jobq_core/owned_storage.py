@@ -6,6 +6,8 @@ storage object belongs to its caller.
 
 from __future__ import annotations
 
+import os
+
 from jobq_core.storage import QueueStorage
 from jobq_core.urls import as_storage, open_storage
 
@@ -20,12 +22,16 @@ class OwnedStorage:
     """
 
     def __init__(self, storage: QueueStorage | str | None, *, owned: bool = False) -> None:
+        self._pid = 0
         self._owned = owned or not isinstance(storage, QueueStorage)
         self.storage: QueueStorage = open_storage() if storage is None else as_storage(storage)
 
     async def open(self) -> None:
         """Open the storage if it is owned. Raises as `QueueStorage.open` does."""
         if self._owned:
+            if self._pid not in (0, os.getpid()):
+                await self.storage.close()  # the parent process opened it
+            self._pid = os.getpid()
             await self.storage.open()
 
     async def close(self) -> None:

@@ -147,6 +147,11 @@ class QueueParts(Lifecycle, EventSource):
         finally:
             await self._close()
 
+    def _abandon(self) -> None:
+        self._running_mode = None
+        self._client.leave_parent()
+        self._server.leave_parent()
+
     async def _close(self) -> None:
         self._running_mode = None
         try:

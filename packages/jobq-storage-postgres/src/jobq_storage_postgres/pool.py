@@ -61,6 +61,11 @@ class Pool:
             self._idle.pop()[0].close()
 
     @property
+    def is_inherited(self) -> bool:
+        """Whether the parent process of a fork started it."""
+        return self._open and os.getpid() != self._pid
+
+    @property
     def spare(self) -> int:
         """How many more connections may be in use at a time."""
         return self._size - self._used
@@ -169,5 +174,5 @@ class Pool:
         """Raise ClosedError if the pool is not open, StorageError after a fork."""
         if not self._open:
             raise ClosedError("the PostgreSQL storage is not open: use it inside `async with`, or call open() first")
-        if os.getpid() != self._pid:
+        if self.is_inherited:
             raise StorageError("this storage was opened in another process: open a new one after a fork")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 from jobq_core.errors import ConfigurationError
 from jobq_core.storage import Phase, QueueStorage
@@ -24,6 +24,9 @@ from jobq_storage_postgres.schedules import DEFAULT_BYTES
 from jobq_storage_postgres.settings import Settings
 from jobq_storage_postgres.settle_and_claim import SettleAndClaim
 from jobq_storage_postgres.workers import Workers
+
+_of_parents: Final[list[Engine]] = []
+"""What a forked child inherited and closed. It is kept, since closing its connections would end the parent's."""
 
 
 class PostgresQueueStorage(
@@ -120,7 +123,10 @@ class PostgresQueueStorage(
             return
         self._opened = False
         self._warnings = ()
-        await self._engine.stop()
+        if self._engine.pool.is_inherited:
+            _of_parents.append(self._engine)
+        else:
+            await self._engine.stop()
         self._engine = Engine(self._settings)
 
     async def migrate(self, phase: Phase = "all") -> list[str]:

@@ -179,9 +179,12 @@ class JobQueueWorker(Lifecycle, EventSource):
         """Claim no more, let running jobs end for up to `timeout` seconds, then stop the others and hand them back.
 
         timeout: default stop_timeout. A second call meanwhile shortens the wait; one during a start waits for it. Does
-        nothing if the worker does not run. A job whose handler goes on, 2 s after it was asked to stop, is not handed
-        back but logged: the worker's registration stays until its lease runs out, and others then rescue the job.
+        nothing if the worker does not run, as in a forked child. A job whose handler goes on, 2 s after it was asked to
+        stop, is not handed back but logged: the worker's registration stays until its lease runs out, and others then
+        rescue the job.
         """
+        if self.leave_parent():
+            return
         seconds = self._options.stop_timeout if timeout is None else check_seconds(timeout, "timeout")
         while self._stopping is None:
             if self._loop is None and not self._changing.locked():
@@ -201,6 +204,10 @@ class JobQueueWorker(Lifecycle, EventSource):
                 self._session.hurry(seconds)
         # Shielded: a caller that is cancelled must not leave the worker half stopped.
         await asyncio.shield(self._stopping)
+
+    def _abandon(self) -> None:
+        self._session = self._stopping = None
+        self._state = "stopped"
 
     async def _stop(self) -> None:
         session = self._session
