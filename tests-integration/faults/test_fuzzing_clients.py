@@ -98,7 +98,7 @@ def clients(postgres_url: str, sqlite_url: str) -> Iterator[Clients]:
 
 SUBMITTING = {
     "queue": names,
-    "priority": st.integers(-9, 9),
+    "priority": st.integers(-100, 100),
     "delay": st.one_of(seconds, st.timedeltas(timedelta(seconds=60), timedelta(days=900))),
     "run_at": st.datetimes(min_value=datetime(2100, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     "deadline": seconds,

@@ -101,7 +101,7 @@ TARGETS: dict[str, Target] = {
         {
             "name": names,
             "queue": names,
-            "priority": st.integers(-9, 9),
+            "priority": st.integers(-100, 100),
             "max_attempts": st.integers(1, 32767),
             "timeout": seconds,
             "retry": st.just(RetryPolicy()),

@@ -143,7 +143,7 @@ async def test_an_argument_of_the_wrong_type_is_named_and_stores_nothing(
 @pytest.mark.parametrize(
     "options",
     [
-        {"priority": 10},
+        {"priority": 101},
         {"delay": -1},
         {"delay": math.nan},
         {"delay": 1, "run_at": datetime(2040, 1, 1, tzinfo=UTC)},

@@ -112,7 +112,7 @@ class Nowhere(tzinfo):
         ({"delay": "soon"}, "delay must be"),
         ({"deadline": "soon"}, "deadline must be"),
         ({"deadline": -1}, "deadline must be from 0 seconds"),
-        ({"priority": 10}, "priority"),
+        ({"priority": 101}, "priority"),
         ({"max_attempts": 0}, "max_attempts"),
         ({"timeout": 0}, "timeout"),
         ({"queue": 7}, "queue"),

@@ -130,7 +130,7 @@ def test_all_that_can_be_declared_is_kept() -> None:
     @job(
         name="other",
         queue="q",
-        priority=-9,
+        priority=-100,
         max_attempts=32767,
         timeout=0.5,
         retry=policy,
@@ -141,7 +141,7 @@ def test_all_that_can_be_declared_is_kept() -> None:
     def work() -> None: ...
 
     definition = work.definition
-    assert (definition.kind, definition.queue, definition.priority) == ("other", "q", -9)
+    assert (definition.kind, definition.queue, definition.priority) == ("other", "q", -100)
     assert (definition.max_attempts, definition.timeout, definition.retry) == (32767, 0.5, policy)
     assert (definition.executor, definition.fingerprint, definition.errors) == ("thread", True, (LookupError,))
 
@@ -162,8 +162,8 @@ def test_a_timeout_may_be_a_timedelta() -> None:
         ({"queue": ""}, "queue"),
         ({"queue": 7}, "queue"),
         ({"queue": "\ud800"}, "surrogate"),
-        ({"priority": 10}, "-9 to 9"),
-        ({"priority": -10}, "-9 to 9"),
+        ({"priority": 101}, "-100 to 100"),
+        ({"priority": -101}, "-100 to 100"),
         ({"priority": True}, "priority"),
         ({"priority": 1.5}, "priority"),
         ({"max_attempts": 0}, "from 1 to 32767"),

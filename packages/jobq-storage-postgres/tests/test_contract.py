@@ -10,13 +10,6 @@ from psycopg import sql
 
 from jobq_core.storage import QueueStorage
 from jobq_core.testing import StorageContract
-from jobq_core.testing.contract.bulk import BulkContract
-from jobq_core.testing.contract.children import ChildrenContract
-from jobq_core.testing.contract.expiry import ExpiryContract
-from jobq_core.testing.contract.kinds import KindsContract
-from jobq_core.testing.contract.last_request import LastRequestContract
-from jobq_core.testing.contract.returned_line import ReturnedLineContract
-from jobq_core.testing.contract.snooze import SnoozeContract
 from jobq_storage_postgres import PostgresQueueStorage
 
 
@@ -31,16 +24,7 @@ async def move_clock(dsn: str, schema: str, seconds: float) -> None:
         )
 
 
-class TestPostgresQueueStorage(
-    StorageContract,
-    BulkContract,
-    ChildrenContract,
-    ExpiryContract,
-    KindsContract,
-    LastRequestContract,
-    ReturnedLineContract,
-    SnoozeContract,
-):
+class TestPostgresQueueStorage(StorageContract):
     @pytest_asyncio.fixture
     async def storage(self, postgres_dsn: str, empty_schema: str) -> AsyncIterator[PostgresQueueStorage]:
         self._dsn = postgres_dsn

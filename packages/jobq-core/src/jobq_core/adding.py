@@ -30,7 +30,7 @@ class AddOptions(TypedDict, total=False):
     """Options of one job, given to `add`.
 
     queue: name of its queue (default: the queue declared with the job, else the client's).
-    priority: -9 to 9, higher first (default: as declared).
+    priority: -100 to 100, higher first (default: as declared).
     delay: time before the job may run, in seconds or as a timedelta (default: none). Excludes run_at.
     run_at: earliest start, as an aware datetime (default: now). Excludes delay.
     deadline: end of the job's time, as an aware datetime, or counted from now in seconds or as a timedelta. The job

@@ -106,7 +106,7 @@ def job(
 
     name: the kind stored with each job (default: the name of the function or class). Keep it when you rename those.
     queue: queue of its jobs, unless `add` names another (default: the client's queue).
-    priority: -9 to 9, higher first (default 0).
+    priority: -100 to 100, higher first (default 0).
     max_attempts: highest number of runs, 1 to 32767 (default 10).
     timeout: longest time of one run, in seconds or as a timedelta (default: no limit).
     retry: which exceptions run it again, and when (default: any, with exponential backoff and full jitter).

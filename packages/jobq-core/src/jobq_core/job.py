@@ -26,8 +26,8 @@ P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
 F_co = TypeVar("F_co", bound=Callable[..., Any], covariant=True)
 
-MIN_PRIORITY: Final = -9
-MAX_PRIORITY: Final = 9
+MIN_PRIORITY: Final = -100
+MAX_PRIORITY: Final = 100
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -183,7 +183,7 @@ def check_name(name: Any, what: str) -> str:
 
 
 def check_priority(priority: Any) -> int:
-    """Return a priority from -9 to 9; raises ConfigurationError otherwise."""
+    """Return a priority from -100 to 100; raises ConfigurationError otherwise."""
     if type(priority) is not int or not MIN_PRIORITY <= priority <= MAX_PRIORITY:
         raise ConfigurationError(
             f"priority must be a whole number from {MIN_PRIORITY} to {MAX_PRIORITY} (higher is first), "

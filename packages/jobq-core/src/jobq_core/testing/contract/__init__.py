@@ -49,20 +49,20 @@ class StorageContract(
     RetentionContract,
     ReferenceContract,
     StormContract,
+    ReturnedLineContract,
+    KindsContract,
+    LastRequestContract,
+    SnoozeContract,
+    ChildrenContract,
+    ExpiryContract,
+    BulkContract,
 ):
     """The tests that a storage keeps the contract: the docstrings of `jobq_core.storage`."""
 
 
 class PromisedContract(
-    ReturnedLineContract,
     LinesContract,
-    KindsContract,
-    LastRequestContract,
-    SnoozeContract,
-    ChildrenContract,
     TokensContract,
-    ExpiryContract,
-    BulkContract,
     QueueOptionsContract,
     SummariesContract,
     StatisticsContract,

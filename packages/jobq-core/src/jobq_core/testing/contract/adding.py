@@ -66,7 +66,7 @@ class AddingContract(ContractBase):
             queue="mail",
             kind="send_receipt",
             arguments=b'{"order_id":7}',
-            priority=-9,
+            priority=-100,
             run_at=datetime(2099, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
             deadline=datetime(2099, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
             timeout=0.125,
@@ -89,7 +89,7 @@ class AddingContract(ContractBase):
             JobState.SCHEDULED,
         )
         assert (record.arguments_json, record.arguments) == (b'{"order_id":7}', {"order_id": 7})
-        assert (record.priority, record.timeout, record.max_attempts) == (-9, 0.125, 32767)
+        assert (record.priority, record.timeout, record.max_attempts) == (-100, 0.125, 32767)
         assert (record.run_at, record.deadline) == (job.run_at, job.deadline)
         assert (record.unique_key, record.run_id, record.tags) == ("order 7", "nightly", ("b", "a", "c"))
 

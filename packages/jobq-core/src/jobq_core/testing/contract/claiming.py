@@ -104,8 +104,8 @@ class ClaimingContract(ContractBase):
     # Order
 
     async def test_higher_priorities_are_claimed_first(self, storage: QueueStorage, worker: WorkerInfo) -> None:
-        jobs = {priority: await add_job(storage, priority=priority) for priority in (0, -9, 5, 9, -1, 4)}
-        assert [job.id for job in await claim(storage, worker)] == [jobs[p] for p in (9, 5, 4, 0, -1, -9)]
+        jobs = {priority: await add_job(storage, priority=priority) for priority in (0, -100, 5, 100, -1, 4)}
+        assert [job.id for job in await claim(storage, worker)] == [jobs[p] for p in (100, 5, 4, 0, -1, -100)]
 
     async def test_equal_priorities_are_claimed_in_the_order_of_adding(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo

@@ -19,9 +19,9 @@ class ReturnedLineContract(ContractBase):
     async def test_a_released_job_is_claimed_before_all_others_of_its_queue(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
-        job = await add_job(storage, priority=-5)
+        job = await add_job(storage, priority=-100)
         await settle(storage, worker, await claim_one(storage, worker), Ending.RELEASE)
-        urgent = await add_job(storage, priority=9)
+        urgent = await add_job(storage, priority=100)
         another = await register_worker(other)
         assert [each.id for each in await claim(other, another)] == [job, urgent]
 
