@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from pausing import pause_between_writes
-from shop_jobs import at_gate, block, count, deaf, say_pid, thread_at_gate
+from shop_jobs import at_gate, block, count, deaf, exhaust_descriptors, say_pid, thread_at_gate
 from watching import Gate, Log
 
 from jobq_client import JobHandle, JobQueueClient
@@ -345,6 +345,28 @@ async def test_no_job_is_lost_in_an_outage_of_the_database(
         assert child.wait() == 0
     assert log.lines[:2] == ["started it", "finished it"]
     assert len(log.lines) == 3
+
+
+async def test_a_worker_without_file_descriptors_waits_for_some_and_goes_on(
+    postgres_url: str, children: Any, log: Log, gate: Gate, postgres_server: Any
+) -> None:
+    await open_storage(postgres_url).migrate()
+    child = start(children, "worker", postgres_url, 2)
+    name = urlsplit(postgres_url).path.lstrip("/")
+    async with (
+        JobQueueClient(postgres_url) as client,
+        await psycopg.AsyncConnection.connect(postgres_server.dsn, autocommit=True) as admin,
+    ):
+        exhausting = await client.add(exhaust_descriptors(gate=str(gate), log=str(log)))
+        await log.has("exhausted")
+        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+        child.wait_for_line("the storage fails")
+        gate.open()
+        await client.wait_for(exhausting, timeout=60)
+        assert await client.wait_for(await client.add(say_pid(log=str(log))), timeout=60) == child.process.pid
+        child.wait_for_line("the storage is back")
+        child.terminate()
+        assert child.wait() == 0
 
 
 def upgrade(url: str) -> None:

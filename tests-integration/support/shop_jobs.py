@@ -7,7 +7,9 @@ it did as a line of a log to which all processes append.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -101,3 +103,21 @@ async def block(context: JobContext, gate: str, log: str) -> None:
     note(log, f"started block {context.attempt}")
     while context.attempt == 1 and not Path(gate).exists():  # noqa: ASYNC240
         time.sleep(LOOK_EVERY)  # noqa: ASYNC251
+
+
+@job()
+def exhaust_descriptors(gate: str, log: str) -> None:
+    """Take all file descriptors of the process until the gate opens."""
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (file + 20, before[1]))
+    taken = []
+    with contextlib.suppress(OSError):
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    os.write(file, b"exhausted\n")
+    while not Path(gate).exists():
+        time.sleep(LOOK_EVERY)
+    for taken_file in [*taken, file]:
+        os.close(taken_file)
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
