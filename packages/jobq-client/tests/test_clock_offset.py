@@ -100,7 +100,6 @@ async def test_the_offset_is_measured_again_when_this_machines_clock_is_set(
         await client.add(keep(1))
         await client.add(keep(1))
         assert storage.calls["now"] == 2
-        # uuid-utils reads the machine's own clock, which only seems to be set here.
         session = client._running()
         assert abs((await session.clock_offset.read()).offset + 3600) < 1
 

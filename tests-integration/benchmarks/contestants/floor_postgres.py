@@ -17,7 +17,8 @@ from uuid import UUID
 
 import psycopg
 from protocol import Adder, Contestant, main
-from uuid_utils.compat import uuid7
+
+from jobq_core.ids import new_id as uuid7
 
 TABLES = """
 CREATE SCHEMA floor;
