@@ -133,7 +133,7 @@ def pythons(session: nox.Session) -> None:
     """Have processes of the newest and the oldest Python share an SQLite file. 15 s."""
     package = "jobq-storage-sqlite"
     install(session, package, test=True)
-    other = Path(session.create_tmp(), "oldest")
+    other = Path(session.create_tmp(), "oldest").resolve()
     session.run(find_uv_bin(), "venv", "--quiet", "--clear", "--python", OLDEST, str(other), external=True)
     install(session, package, test=True, python=other / "bin" / "python")
     session.chdir(PACKAGES[package])
