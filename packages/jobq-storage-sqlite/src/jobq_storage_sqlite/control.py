@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from jobq_core.states import FINISHED, JobState, StopRequest
@@ -19,7 +19,7 @@ from jobq_core.storage import (
     QueueOwner,
 )
 from jobq_storage_sqlite.columns import to_id
-from jobq_storage_sqlite.endings import end, put_in_line
+from jobq_storage_sqlite.endings import EndingJob, end, put_in_line
 from jobq_storage_sqlite.open_file import StorageOnFile
 from jobq_storage_sqlite.queue_options import set_queue
 from jobq_storage_sqlite.removing import remove
@@ -77,18 +77,12 @@ class Control(StorageOnFile, OperatorStorage):
         return await self._write(partial(change, ids=ids, act=act)) if ids else []
 
 
-class Found(NamedTuple):
+class Found(EndingJob, gc=False):
     """What the acts need to know of a job."""
 
-    id: bytes
-    n: int
-    queue: str
-    kind: str
     state: JobState
-    flags: int
     request: str | None
     run_at: int | None
-    unique_key: str | None
 
 
 def change(transaction: Transaction, ids: Sequence[UUID], act: Act) -> list[Change]:
@@ -99,7 +93,8 @@ def change(transaction: Transaction, ids: Sequence[UUID], act: Act) -> list[Chan
         if row is None:
             changes.append(Change(job_id, None, None))
         else:
-            found = Found(*row)._replace(state=JobState(row[4]))
+            *common, state, request, run_at = row
+            found = Found(*common, state=JobState(state), request=request, run_at=run_at)
             after, asked = act(transaction, found)
             changes.append(Change(job_id, found.state, after, asked))
     return changes

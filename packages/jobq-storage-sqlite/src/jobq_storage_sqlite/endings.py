@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+
+from msgspec import Struct
 
 from jobq_core.states import JobState
 from jobq_core.storage import FINISHED_TOPIC, WAITING_TOPIC, queue_topic
 from jobq_storage_sqlite.columns import to_id
 from jobq_storage_sqlite.runs import FOLLOWED, GATED
 from jobq_storage_sqlite.spans import span_of
-from jobq_storage_sqlite.tally import Ended
 from jobq_storage_sqlite.transaction import Transaction
 
 
-class EndingJob(Protocol):
-    """A job that ends, as several statements read it."""
+class EndingJob(Struct, gc=False):
+    """What every end needs to know of a job; the first columns of the statements that find jobs to end."""
 
-    @property
-    def id(self) -> bytes: ...
-    @property
-    def n(self) -> int: ...
-    @property
-    def queue(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def flags(self) -> int: ...
-    @property
-    def unique_key(self) -> str | None: ...
+    id: bytes
+    n: int
+    queue: str
+    kind: str
+    flags: int
+    unique_key: str | None
 
 
 def end(transaction: Transaction, job: EndingJob, state: JobState, times: tuple[int, int] | None = None) -> None:
@@ -37,7 +31,7 @@ def end(transaction: Transaction, job: EndingJob, state: JobState, times: tuple[
     times: how many microseconds the job waited and ran; None if it ended where it waited.
     """
     waited, ran = ([], []) if times is None else ([times[0]], [times[1]])
-    transaction.tally.ended.append(Ended(job.queue, job.kind, state.value, 1, waited, ran))
+    transaction.tally.ended.append((job.queue, job.kind, state.value, 1, waited, ran))
     if state is not JobState.COMPLETED:
         transaction.spans.add(("state", state.value, span_of(to_id(job.id))))
     end_followed(transaction, job.id, job.n, job.queue, state, job.flags, job.unique_key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import starmap
-from typing import NamedTuple
 from uuid import UUID
 
 from jobq_core.records import deadline_passed
@@ -22,7 +21,7 @@ from jobq_core.storage import (
 )
 from jobq_core.timestamps import SECOND, to_datetime
 from jobq_storage_sqlite.columns import to_id
-from jobq_storage_sqlite.endings import end, put_in_line
+from jobq_storage_sqlite.endings import EndingJob, end, put_in_line
 from jobq_storage_sqlite.open_file import StorageOnFile
 from jobq_storage_sqlite.pruning import prune
 from jobq_storage_sqlite.queue_options import set_queue
@@ -30,17 +29,6 @@ from jobq_storage_sqlite.rescuing import rescue
 from jobq_storage_sqlite.runs import GATED
 from jobq_storage_sqlite.settling import insert_attempt
 from jobq_storage_sqlite.transaction import Transaction
-
-
-class Late(NamedTuple):
-    """What find_expired reads of a job."""
-
-    id: bytes
-    n: int
-    queue: str
-    kind: str
-    flags: int
-    unique_key: str | None
 
 
 class Maintenance(StorageOnFile, KeeperStorage):
@@ -99,7 +87,7 @@ def expire(transaction: Transaction, limit: int) -> Expired:
     """Fail jobs whose deadline passed before they started."""
     rows = transaction.all("find_expired", transaction.now, max(limit, 0))
     now, error = transaction.now, deadline_passed()
-    for job in starmap(Late, rows):
+    for job in starmap(EndingJob, rows):
         lease = transaction.numbers(1)
         insert_attempt(transaction, job.n, lease, 0, None, now, error)
         transaction.run("expire", now, lease, job.n)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import NamedTuple
 
 from jobq_core.errors import StorageError
 from jobq_core.records import worker_lost
@@ -12,7 +11,7 @@ from jobq_core.states import FINISHED, Ending, JobState, state_after
 from jobq_core.storage import REQUEST_TOPIC, LostWorker, Rescue, RescuedJob
 from jobq_core.timestamps import SECOND
 from jobq_storage_sqlite.columns import to_id, to_request
-from jobq_storage_sqlite.endings import end, put_in_line, topic_of
+from jobq_storage_sqlite.endings import EndingJob, end, put_in_line, topic_of
 from jobq_storage_sqlite.open_file import StorageOnFile
 from jobq_storage_sqlite.runs import GATED
 from jobq_storage_sqlite.settling import insert_attempt
@@ -21,21 +20,15 @@ from jobq_storage_sqlite.transaction import Transaction
 log = logging.getLogger("jobq.sqlite")
 
 
-class Orphan(NamedTuple):
-    """What find_orphans reads of a job."""
+class Orphan(EndingJob, gc=False):
+    """What find_orphans reads of a job, behind what every end needs."""
 
-    id: bytes
-    n: int
-    queue: str
-    kind: str
     lease: int
     worker: bytes
     waited: int
     started_at: int
     attempt: int
     request: str | None
-    flags: int
-    unique_key: str | None
     max_attempts: int
     ran: int
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from jobq_core.records import ErrorRecord, Progress
 from jobq_core.states import FINISHED, Ending, JobState, gives_attempt_back, state_after
@@ -13,10 +13,9 @@ from jobq_core.storage import GATED as GATED_REASON
 from jobq_core.timestamps import to_moment
 from jobq_storage_sqlite.adding import add
 from jobq_storage_sqlite.columns import from_progress, text, to_request
-from jobq_storage_sqlite.endings import end, end_followed, topic_of
+from jobq_storage_sqlite.endings import EndingJob, end, end_followed, topic_of
 from jobq_storage_sqlite.runs import FOLLOWED, GATED, Run
 from jobq_storage_sqlite.suspending import SUSPENDED, refuse, suspend
-from jobq_storage_sqlite.tally import Ended
 from jobq_storage_sqlite.transaction import Transaction
 
 RETURNED: Final = -101
@@ -30,17 +29,11 @@ _REASONS: Final = {
 }
 
 
-class Held(NamedTuple):
-    """What find_run reads of a run: as in Run, then more."""
+class Held(EndingJob, gc=False):
+    """What find_run reads of a job, behind what every end needs."""
 
-    id: bytes
-    n: int
-    queue: str
-    kind: str
     waited: int
     started_at: int
-    flags: int
-    unique_key: str | None
     attempt: int
     request: str | None
     worker: bytes | None
@@ -101,7 +94,7 @@ def _note_completed(transaction: Transaction, runs: list[Run]) -> None:
         if flags & FOLLOWED or unique_key is not None:
             end_followed(transaction, job_id.bytes, n, queue, JobState.COMPLETED, flags, unique_key)
     for (queue, kind), (all_waited, all_ran) in times.items():
-        ended = Ended(queue, kind, JobState.COMPLETED.value, len(all_ran), all_waited, all_ran)
+        ended = (queue, kind, JobState.COMPLETED.value, len(all_ran), all_waited, all_ran)
         transaction.tally.ended.append(ended)
     transaction.topics.add(FINISHED_TOPIC)
 

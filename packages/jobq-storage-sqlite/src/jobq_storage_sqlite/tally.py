@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -17,15 +17,8 @@ MINUTE: Final = 60 * SECOND
 _histogram: Final = msgspec.json.Decoder(dict[int, int])
 
 
-class Ended(NamedTuple):
-    """Some jobs of a queue and a kind that ended in a state; the microseconds that each waited and ran, if it ran."""
-
-    queue: str
-    kind: str
-    state: str
-    jobs: int
-    waited: list[int]
-    ran: list[int]
+Ended: TypeAlias = tuple[str, str, str, int, list[int], list[int]]
+"""Some jobs that ended: their queue, kind, state and number; the microseconds that each waited and ran, if it ran."""
 
 
 class Tally:

@@ -1,7 +1,7 @@
 -- Aborting, retrying, disabling, enabling and deleting jobs, and the options of queues.
 
 -- name: find_job
-SELECT job.id, life.n, life.queue, job.kind, life.state, life.flags, life.request, life.run_at, life.unique_key
+SELECT job.id, life.n, life.queue, job.kind, life.flags, life.unique_key, life.state, life.request, life.run_at
 FROM jobq_job AS job JOIN jobq_life AS life ON life.n = job.n
 WHERE job.id = ?
 

@@ -32,8 +32,8 @@ SELECT 1 FROM jobq_worker WHERE id = ?
 -- name: find_orphans
 -- The jobs that a worker holds. The last column: whether the run counts as started. A first attempt of several is not
 -- marked when it starts, and counts as started.
-SELECT job.id, life.n, life.queue, job.kind, life.lease, life.worker, max(life.started_at - life.since, 0), life.started_at,
-    life.attempt, life.request, life.flags, life.unique_key, job.max_attempts,
+SELECT job.id, life.n, life.queue, job.kind, life.flags, life.unique_key, life.lease, life.worker,
+    max(life.started_at - life.since, 0), life.started_at, life.attempt, life.request, job.max_attempts,
     life.started_lease IS life.lease OR (life.attempt = 1 AND job.max_attempts > 1)
 FROM jobq_life AS life CROSS JOIN jobq_job AS job ON job.n = life.n
 WHERE life.state = 'processing' AND life.worker = ?
