@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from jobq_client import JobQueueClient
+from jobq_client.bulk import persist
+from jobq_client.group_commit import SLOW_SECONDS
 from jobq_core import Backoff, ConfigurationError, InvalidJobError, JobState, StorageUnavailableError
 from jobq_core.encoding import MAX_ARGUMENTS
+from jobq_core.ids import new_id
+from jobq_core.storage import Added, NewJob
 
 from .helpers import ManualWorker, Probe, record_of, total
 from .jobs import Thumbnail, keep, send_letter, send_receipt
@@ -297,3 +303,21 @@ async def test_the_record_shows_what_was_added(storage: Probe, client: JobQueueC
     handle = await client.add(send_receipt(7))
     assert await client.get(handle) == await record_of(storage, handle.id)
     assert repr(handle) == f"<JobHandle {handle.id} (send_receipt, queue 'default')>"
+
+
+async def test_a_batch_that_takes_too_long_is_sent_in_halves() -> None:
+    moment = 0.0
+    sent: list[int] = []
+
+    async def send(jobs: Sequence[NewJob]) -> list[Added]:
+        nonlocal moment
+        sent.append(len(jobs))
+        if len(jobs) > 3:
+            moment += SLOW_SECONDS
+            raise StorageUnavailableError("the statement took too long")
+        return [Added(job.id, True) for job in jobs]
+
+    jobs = [NewJob(id=new_id(), queue="default", kind="keep", arguments=b"{}") for _ in range(10)]
+    added = await persist(send, jobs, patience=60, closing=asyncio.Event(), backoff=Backoff(base=0), now=lambda: moment)
+    assert [one.id for one in added] == [job.id for job in jobs]
+    assert sent == [10, 5, 2, 3, 5, 2, 3]

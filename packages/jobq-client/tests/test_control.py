@@ -165,3 +165,15 @@ async def test_the_settlement_of_a_job_of_a_cleared_queue_changes_nothing(
     assert await worker.settle(job, Ending.COMPLETE, result=b"1") is None
     assert await client.get(handle) is None
     assert sum((await client.counts()).values()) == 0
+
+
+async def test_clear_and_abort_run_say_how_far_they_are(client: JobQueueClient) -> None:
+    await client.add_many((keep(n) for n in range(1500)), run_id="import")
+    told: list[int] = []
+    assert await client.abort_run("import", on_progress=told.append) == 1500
+    assert told
+    assert told == sorted(told)
+    assert told[-1] == 1500
+    told.clear()
+    assert await client.clear(on_progress=told.append) == 1500
+    assert told[-1] == 1500

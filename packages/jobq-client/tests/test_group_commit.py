@@ -493,3 +493,24 @@ async def test_a_busy_key_that_the_storage_does_not_name_fails_its_whole_group(
     storage.refuse = lambda job: UniqueKeyBusyError("some key is held")
     answers = await asyncio.gather(*(client.add(keep(n), unique=f"{n}") for n in range(3)), return_exceptions=True)
     assert [str(answer) for answer in answers] == ["some key is held"] * 3
+
+
+async def test_a_group_that_takes_too_long_is_sent_again_in_smaller_ones() -> None:
+    moment = 0.0
+    sent: list[int] = []
+
+    async def send(jobs: Sequence[NewJob]) -> list[Added]:
+        nonlocal moment
+        size = sum(len(job.arguments) for job in jobs)
+        sent.append(size)
+        if size > MAX_BYTES // 3:
+            moment += group_commit_module.SLOW_SECONDS
+            raise StorageUnavailableError("the statement took too long")
+        return [Added(job.id, True) for job in jobs]
+
+    group_commit = GroupCommit(send, patience=60, closing=asyncio.Event(), backoff=AT_ONCE, now=lambda: moment)
+    big = b'"' + b"x" * (MAX_BYTES // 16) + b'"'
+    await asyncio.gather(*(group_commit.add(new_job(big)) for _ in range(20)))
+    assert sent[0] > MAX_BYTES // 2
+    assert sent[1] <= MAX_BYTES // 2
+    assert sent[2] <= MAX_BYTES // 4

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 from jobq_client.backoff import OUTAGE, pause
 from jobq_client.clock_offset import Reading
 from jobq_client.errors import unavailable
-from jobq_client.group_commit import LEAST_SECONDS, Send
+from jobq_client.group_commit import LEAST_SECONDS, SLOW_SECONDS, Send
 from jobq_core.adding import AddOptions, new_job, new_job_like
 from jobq_core.errors import ConfigurationError, InvalidJobError, StorageReadOnlyError, StorageUnavailableError
 from jobq_core.ids import new_ids
@@ -83,10 +84,14 @@ async def persist(
     backoff: Backoff = OUTAGE,
     now: Callable[[], float] = time.monotonic,
 ) -> list[Added]:
-    """Send a batch, and retry for `patience` seconds during an outage, which the jobs' ids make safe."""
+    """Send a batch, and retry for `patience` seconds during an outage, which the jobs' ids make safe.
+
+    A batch that fails after SLOW_SECONDS is sent in halves.
+    """
     until = now() + patience
     failures = 0
     while True:
+        began = now()
         limit = max(until - now(), LEAST_SECONDS) + len(jobs) / JOBS_PER_SECOND
         try:
             async with asyncio.timeout(limit):
@@ -101,3 +106,8 @@ async def persist(
             failures += 1
             if now() >= until or await pause(closing, backoff.delay(failures)):
                 raise unavailable(error, f"{len(jobs)} jobs may or may not have been added") from error
+            if len(jobs) > 1 and now() - began >= SLOW_SECONDS:
+                # It was perhaps too much for the time limit of the storage.
+                again = partial(persist, send, patience=until - now(), closing=closing, backoff=backoff, now=now)
+                half = len(jobs) // 2
+                return [*await again(jobs[:half]), *await again(jobs[half:])]

@@ -9,6 +9,7 @@ from jobq_client.adding import Adding
 from jobq_client.control import Control
 from jobq_client.handle import JobHandle
 from jobq_client.querying import Querying
+from jobq_client.queues import Queues
 from jobq_client.waiting import Waiting
 from jobq_core.checks import Seconds
 from jobq_core.ids import parse_id
@@ -18,7 +19,7 @@ from jobq_core.storage import QueueStorage
 R = TypeVar("R")
 
 
-class JobQueueClient(Adding, Waiting, Querying, Control):
+class JobQueueClient(Adding, Waiting, Querying, Control, Queues):
     """Adds, watches and controls jobs. Use it with `async with`, or `start()` and `stop()`.
 
     All tasks of one event loop share one client. Used from another event loop, it raises ConfigurationError and sends

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jobq_client.base import ClientBase
 from jobq_client.errors import not_found
@@ -23,9 +23,13 @@ class Control(ClientBase):
         """
         return _found(await self._running().storage.abort([id_of(job)])).changed
 
-    async def abort_run(self, run_id: str) -> int:
-        """Abort all jobs that were added with this run id. Returns how many were aborted or asked to stop."""
-        changes = await self._running().storage.abort_run(check_name(run_id, "run_id"))
+    async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> int:
+        """Abort all jobs that were added with this run id. Returns how many were aborted or asked to stop.
+
+        Works through them a thousand at a time, each thousand for good, so that other work goes on. on_progress is
+        called after each, with the number of jobs done; what it raises ends the call. An ended call may be repeated.
+        """
+        changes = await self._running().storage.abort_run(check_name(run_id, "run_id"), on_progress=on_progress)
         return sum(change.changed for change in changes)
 
     async def retry(self, job: JobKey) -> bool:
@@ -63,9 +67,12 @@ class Control(ClientBase):
         """
         return _found(await self._running().storage.delete([id_of(job)])).changed
 
-    async def clear(self, queue: str | None = None) -> int:
-        """Delete all jobs of a queue (default: the client's own) in any state. Returns how many."""
-        return await self._running().storage.clear(self._queue_or_own(queue))
+    async def clear(self, queue: str | None = None, *, on_progress: Callable[[int], object] | None = None) -> int:
+        """Delete all jobs of a queue (default: the client's own) in any state. Returns how many.
+
+        Works through them a thousand at a time, with `on_progress`, as `abort_run` does.
+        """
+        return await self._running().storage.clear(self._queue_or_own(queue), on_progress=on_progress)
 
 
 def _found(changes: Sequence[Change]) -> Change:

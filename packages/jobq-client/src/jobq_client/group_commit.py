@@ -38,6 +38,8 @@ MAX_JOBS: Final = 1000
 """Maximum number of jobs in a group."""
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Maximum size of a group's arguments, in bytes."""
+SLOW_SECONDS: Final = 5.0
+"""Duration of a failed round trip after which the next one takes half as much."""
 MAX_DIRECT: Final = 16
 """Adds sent from their callers' tasks before one goes through the group's task. Memory storage never yields to other
 tasks, so this one does."""
@@ -89,6 +91,7 @@ class GroupCommit:
         self._now = now
         self._waiting: deque[_Entry] = deque()
         self._sending: list[_Entry] = []
+        self._max_bytes = MAX_BYTES
         self._closing = closing
         # Kept, since asking for the running loop at each add takes a tenth of the time that one costs in a group.
         self._loop = asyncio.get_running_loop()
@@ -171,12 +174,16 @@ class GroupCommit:
         failures = 0
         try:
             while group := self._take():
+                began = self._now()
                 try:
                     await self._deliver(group)
                     failures = 0
+                    self._max_bytes = min(MAX_BYTES, 2 * self._max_bytes)
                     self._direct = MAX_DIRECT if len(group) == 1 and not self._waiting else 0
                 except StorageUnavailableError as error:
                     failures += 1
+                    if self._now() - began >= SLOW_SECONDS:
+                        self._max_bytes //= 2  # it was perhaps too much for the time limit of the storage
                     self._waiting.extendleft(entry for entry in reversed(group) if not entry.answer.done())
                     self._give_up(error)
                     if self._waiting:
@@ -194,7 +201,7 @@ class GroupCommit:
         while self._waiting and len(group) < MAX_JOBS:
             entry = self._waiting[0]
             size += len(entry.job.arguments)
-            if size > MAX_BYTES:
+            if group and size > self._max_bytes:
                 break
             self._waiting.popleft()
             if not entry.answer.done():  # its caller was cancelled
