@@ -93,8 +93,8 @@ def change(transaction: Transaction, ids: Sequence[UUID], act: Act) -> list[Chan
         if row is None:
             changes.append(Change(job_id, None, None))
         else:
-            *common, state, request, run_at = row
-            found = Found(*common, state=JobState(state), request=request, run_at=run_at)
+            found = Found(*row)
+            found.state = JobState(found.state)
             after, asked = act(transaction, found)
             changes.append(Change(job_id, found.state, after, asked))
     return changes
