@@ -596,30 +596,6 @@ async def test_whatever_a_handler_raises_fails_the_job_and_never_the_worker(
         assert isinstance(await ending(worker, storage, act(n=2)), JobCompleted)
 
 
-async def test_arguments_that_no_longer_fit_are_a_run_that_failed(storage: Probe, nature: Nature) -> None:
-    @job(name="act")
-    async def older(name: str) -> None: ...
-
-    act = made(nature, lambda *_: None, retry=RetryPolicy(backoff=Backoff(base=100, jitter=False)))
-    job_id = await add(storage, older(name="x"))
-    del older
-
-    @job(name="act", retry=RetryPolicy(backoff=Backoff(base=100, jitter=False)))
-    async def newer(name: int) -> None: ...
-
-    @job(name="act", retry=RetryPolicy(backoff=Backoff(base=100, jitter=False)))
-    def newer_thread(name: int) -> None: ...
-
-    assert act.definition.kind == "act"
-    async with working(storage, newer if nature == "async" else newer_thread) as worker:
-        event = await Endings(worker).of(job_id)
-    assert isinstance(event, JobRetried)
-    assert event.delay == 100
-    assert event.error is not None
-    assert event.error.type == "jobq_core.errors.UnfitArgumentsError"
-    assert event.error.message.startswith("act: the arguments do not fit")
-
-
 async def test_a_context_says_which_run_it_is(storage: Probe, stage: Stage, nature: Nature) -> None:
     act = made(nature, lambda context, _: stage.notes.append(context))
     async with working(storage, act) as worker:

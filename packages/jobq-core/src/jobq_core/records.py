@@ -148,9 +148,11 @@ class JobRecord(JobSummary, frozen=True, kw_only=True):
 class WorkerStats(Struct, frozen=True, kw_only=True):
     """What a worker did since it started: the number of runs by ending, and the seconds spent in handlers.
 
-    unknown_kinds: the number of jobs handed back, by each kind that the worker has no handler for. hung: the number of
-    handlers that go on past their time limit. loop_lag: the longest time in seconds for which the worker's event loop
-    did not answer since the last heartbeat.
+    released: jobs handed back. snoozed: runs that asked to go on later. suspended: jobs that the worker could not take,
+    BLOCKED until one can: unknown_kinds counts those of each kind that it has no handler for, unfit_kinds those whose
+    arguments do not fit its declaration, by kind; of more than 100 kinds, the further ones as 'others'. hung: the
+    number of handlers that go on past their time limit. loop_lag: the longest time in seconds for which the worker's
+    event loop did not answer since the last heartbeat.
     """
 
     completed: int = 0
@@ -159,11 +161,14 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
     aborted: int = 0
     disabled: int = 0
     released: int = 0
+    snoozed: int = 0
+    suspended: int = 0
     running: int = 0
     busy_seconds: float = 0.0
     hung: int = 0
     loop_lag: float = 0.0
     unknown_kinds: dict[str, int] = field(default_factory=dict)
+    unfit_kinds: dict[str, int] = field(default_factory=dict)
 
     @property
     def finished(self) -> int:
@@ -176,9 +181,6 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
         return self.busy_seconds / self.finished if self.finished else 0.0
 
     def __add__(self, other: WorkerStats) -> WorkerStats:
-        kinds = dict(self.unknown_kinds)
-        for kind, count in other.unknown_kinds.items():
-            kinds[kind] = kinds.get(kind, 0) + count
         return WorkerStats(
             completed=self.completed + other.completed,
             failed=self.failed + other.failed,
@@ -186,12 +188,19 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
             aborted=self.aborted + other.aborted,
             disabled=self.disabled + other.disabled,
             released=self.released + other.released,
+            snoozed=self.snoozed + other.snoozed,
+            suspended=self.suspended + other.suspended,
             running=self.running + other.running,
             busy_seconds=self.busy_seconds + other.busy_seconds,
             hung=self.hung + other.hung,
             loop_lag=max(self.loop_lag, other.loop_lag),
-            unknown_kinds=kinds,
+            unknown_kinds=_sums(self.unknown_kinds, other.unknown_kinds),
+            unfit_kinds=_sums(self.unfit_kinds, other.unfit_kinds),
         )
+
+
+def _sums(one: dict[str, int], two: dict[str, int]) -> dict[str, int]:
+    return {**one, **{kind: one.get(kind, 0) + count for kind, count in two.items()}}
 
 
 def decode_stats(data: bytes | str) -> WorkerStats:

@@ -68,10 +68,6 @@ class Handlers:
             )
         return runnable
 
-    def declarations(self) -> list[tuple[str, str]]:
-        """Return each kind with the text that identifies its declaration."""
-        return [(definition.kind, declaration_of(definition)) for definition in self.definitions()]
-
     def table(self, executors: Iterable[Executor]) -> dict[str, Handler]:
         """Bind each kind to its executor; raises ConfigurationError for an executor that is missing or does not fit."""
         by_name = {executor.name: executor for executor in executors}
@@ -104,4 +100,4 @@ def _bind(definition: JobDefinition, executors: dict[str, Executor]) -> Handler:
             f"job {definition.kind!r} is {nature} and cannot run with executor={wanted!r}; use {fitting!r}"
         )
     assert definition.handler is not None  # definitions() leaves the others out
-    return Handler(definition, definition.handler, executor)
+    return Handler(definition, definition.handler, executor, declaration_of(definition))

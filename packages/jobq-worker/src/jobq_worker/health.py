@@ -22,8 +22,8 @@ class WorkerHealth:
     leads: it does the maintenance. loop_lag: seconds for which its event loop has not answered, 0 while it answers;
     seen by another thread. hung: the number of handlers that go on past their time limit; exhausted: more than max_hung
     of them do. running: jobs that run. buffered: claimed jobs that wait for a slot. busy: ended runs that cannot be
-    settled yet, since another transaction holds their jobs. warnings: settings that weaken the storage's guarantees,
-    see `QueueStorage.warnings`.
+    settled yet, since another transaction holds their jobs. refused_kinds: kinds of jobs that it could not take, see
+    `WorkerStats`. warnings: settings that weaken the storage's guarantees, see `QueueStorage.warnings`.
     """
 
     state: WorkerState
@@ -41,6 +41,7 @@ class WorkerHealth:
     running: int = 0
     buffered: int = 0
     busy: int = 0
+    refused_kinds: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property

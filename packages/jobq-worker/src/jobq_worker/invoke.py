@@ -1,4 +1,4 @@
-"""Around a handler: decode its arguments, call it, and turn what it returns or raises into the run's outcome."""
+"""Around a handler: call it, and turn what it returns or raises into the run's outcome."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ async def invoke_coroutine(run: Run, ended: Callable[[Run], None]) -> None:
     """Call an async handler, set the outcome, and call `ended`."""
     handler = run.handler
     try:
-        run.arguments = arguments = handler.definition.decode_arguments(run.job.arguments)
         if run.context is None:
-            value = await handler.function(arguments)
+            value = await handler.function(run.arguments)
         else:
-            value = await handler.function(arguments, run.context)
+            value = await handler.function(run.arguments, run.context)
         run.outcome = returned(run, value, told=run.stop is not None)
     except BaseException as error:
         if isinstance(error, GeneratorExit) and run.task is not None and run.task.get_loop().is_closed():
@@ -30,8 +29,7 @@ def invoke_function(run: Run) -> None:
     """Call a synchronous handler, in the present thread, and set the outcome."""
     handler, context = run.handler, run.context
     try:
-        run.arguments = arguments = handler.definition.decode_arguments(run.job.arguments)
-        value = handler.function(arguments) if context is None else handler.function(arguments, context)
+        value = handler.function(run.arguments) if context is None else handler.function(run.arguments, context)
         run.outcome = returned(run, value, told=context is not None and context.told)
     except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the job's error, not the worker's)
         run.outcome = raised(run, error, told=context is not None and context.aborted)

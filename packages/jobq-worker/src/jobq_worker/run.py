@@ -58,11 +58,15 @@ class Executor(abc.ABC):
 
 @attrs.define(eq=False)
 class Handler:
-    """How to run one kind of job: its definition, the function to call, and where."""
+    """How to run one kind of job: its definition, the function to call, and where.
+
+    declaration: a text that is equal for declarations that take the same arguments.
+    """
 
     definition: JobDefinition
     function: Callable[..., Any]
     executor: Executor
+    declaration: str = ""
 
 
 class Run(Struct, eq=False, gc=False):

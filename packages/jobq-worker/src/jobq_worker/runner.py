@@ -11,18 +11,18 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from jobq_core.errors import InvalidJobError, UnfitArgumentsError
 from jobq_core.events import EventSource, JobStarted
-from jobq_core.states import Ending
-from jobq_core.storage import UNKNOWN_KIND, Settlement
+from jobq_core.storage import UNFIT_ARGUMENTS, UNKNOWN_KIND, Settlement
 from jobq_worker.grants import Grants
 from jobq_worker.leases import StartMarks
 from jobq_worker.pipeline import Pipeline
 from jobq_worker.progress import Reporter
+from jobq_worker.refusals import Refusals
 from jobq_worker.registration import Registration
 from jobq_worker.run import Handler, Run, RunContext, Stop, log_fields
-from jobq_worker.settlements import past_deadline, released
+from jobq_worker.settlements import past_deadline, raised, released, suspended
 from jobq_worker.slots import Slots
-from jobq_worker.unknown_kinds import UnknownKinds
 
 logger = logging.getLogger("jobq.worker")
 
@@ -54,7 +54,7 @@ class Runner:
         self._start_marks = start_marks
         self._reporter = reporter
         self._debug = logger.isEnabledFor(logging.DEBUG)
-        self._unknown = UnknownKinds(slots.unknown_kinds)
+        self._refusals = Refusals(slots.unknown_kinds, slots.unfit_kinds)
         pipeline.on_change(self._pump)
 
     def _pump(self) -> None:
@@ -67,14 +67,22 @@ class Runner:
             run = claimed.popleft()
             handler = self._handlers.get(run.job.kind)
             if handler is None:
-                self._pipeline.settle(run, self._release_unknown(run))
+                self._refusals.count_unknown(run.job.kind)
+                self._pipeline.settle(run, suspended(run.job, UNKNOWN_KIND))
                 unstarted = True
                 continue
             run.handler = handler
             if run.due is not None and run.due <= self._loop.time():
                 self._pipeline.settle(run, past_deadline(run))
                 unstarted = True
-            elif grants is None or grants.take():
+                continue
+            try:
+                run.arguments = handler.definition.decode_arguments(run.job.arguments)
+            except BaseException as error:  # noqa: BLE001  (types of the user's own decode here)
+                self._pipeline.settle(run, self._undecodable(run, error))
+                unstarted = True
+                continue
+            if grants is None or grants.take():
                 self._start(run)
             else:
                 claimed.appendleft(run)
@@ -83,10 +91,12 @@ class Runner:
         if unstarted:
             self._pipeline.changed()
 
-    def _release_unknown(self, run: Run) -> Settlement:
-        job = run.job
-        delay = self._unknown.delay(job.kind, self._loop.time())
-        return Settlement(job.id, job.lease, Ending.RELEASE, when=delay, reason=UNKNOWN_KIND)
+    def _undecodable(self, run: Run, error: BaseException) -> Settlement | None:
+        """Settle a job whose arguments cannot be decoded: they do not fit, or the code of one of their types fails."""
+        if not isinstance(error, (InvalidJobError, UnfitArgumentsError)):
+            return raised(run, error, told=False)
+        self._refusals.count_unfit(run.job.kind, error)
+        return suspended(run.job, UNFIT_ARGUMENTS, run.handler.declaration)
 
     def _start(self, run: Run) -> None:
         pipeline = self._pipeline

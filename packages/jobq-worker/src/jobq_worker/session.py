@@ -87,7 +87,9 @@ class WorkerSession:
         marks = StartMarks(storage, registration, outages)
         self._executors = (CoroutineExecutor(pipeline.end), ThreadExecutor(pipeline.end))
         # The runner listens to the pipeline before the fetcher does: a free slot is filled before anything is claimed.
-        Runner(pipeline, registration, handlers.table(self._executors), slots, events, grants, marks, reporter)
+        table = handlers.table(self._executors)
+        kinds = [(kind, handler.declaration) for kind, handler in table.items()]
+        Runner(pipeline, registration, table, slots, events, grants, marks, reporter)
         retention = options.retention_of(info.queues)
         recorder = Recorder(slots, registration, events, retention, maintenance)
         self._fetcher = Fetcher(
@@ -98,7 +100,7 @@ class WorkerSession:
             outages,
             recorder,
             info.queues,
-            KnownKinds(handlers.declarations(), info.queues, pipeline.now),
+            KnownKinds(kinds, info.queues, pipeline.now),
             grants,
             options.poll_interval,
         )

@@ -110,6 +110,14 @@ def released(job: ClaimedJob) -> Settlement:
     return Settlement(job.id, job.lease, Ending.RELEASE)
 
 
+def suspended(job: ClaimedJob, reason: str, declaration: str | None = None) -> Settlement:
+    """Keep a job back until a worker can take it; its attempt does not count.
+
+    declaration: the one that did not take its arguments, if that is the reason.
+    """
+    return Settlement(job.id, job.lease, Ending.SUSPEND, reason=reason, declaration=declaration)
+
+
 def past_deadline(run: Run, error: BaseException | None = None) -> Settlement:
     """Settle a run whose deadline passed, before its start or during it."""
     when = "while it ran" if run.started else "before it could start"

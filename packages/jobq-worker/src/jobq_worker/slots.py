@@ -67,6 +67,8 @@ class Slot:
             aborted=counts[Ending.ABORT],
             disabled=counts[Ending.DISABLE],
             released=counts[Ending.RELEASE],
+            snoozed=counts[Ending.SNOOZE],
+            suspended=counts[Ending.SUSPEND],
             running=self.job is not None,
             busy_seconds=self.seconds,
         )
@@ -93,10 +95,11 @@ class Slots:
         self._past = WorkerStats()
         self.free: list[Slot] = []
         self.unstarted = Slot(0)
-        """Counts jobs that ended without a slot: handed back, or past their deadline."""
+        """Counts jobs that ended without a slot: handed back, suspended, or past their deadline."""
         self.hung = 0
         """The number of runs whose handlers go on past their time limit."""
         self.unknown_kinds: dict[str, int] = {}
+        self.unfit_kinds: dict[str, int] = {}
         self.resize(count)
 
     def __len__(self) -> int:
@@ -179,7 +182,9 @@ class Slots:
         total = self._past + self.unstarted.stats()
         for slot in [*self._slots, *self._retired]:
             total += slot.stats()
-        return total + WorkerStats(hung=self.hung, unknown_kinds=dict(self.unknown_kinds))
+        return total + WorkerStats(
+            hung=self.hung, unknown_kinds=dict(self.unknown_kinds), unfit_kinds=dict(self.unfit_kinds)
+        )
 
     def each(self) -> list[SlotStats]:
         """Return the counts and the present job of each slot."""

@@ -220,4 +220,4 @@ class WorkerRow(msgspec.Struct, eq=False):
 
 def copy_stats(stats: WorkerStats) -> WorkerStats:
     """Return a copy that shares nothing mutable."""
-    return msgspec.structs.replace(stats, unknown_kinds=dict(stats.unknown_kinds))
+    return msgspec.structs.replace(stats, unknown_kinds=dict(stats.unknown_kinds), unfit_kinds=dict(stats.unfit_kinds))
