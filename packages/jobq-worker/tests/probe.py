@@ -17,7 +17,7 @@ from jobq_core.storage import Heartbeat, Settlement
 
 OPERATIONS = (
     "settle_and_claim", "mark_started", "check_leases", "recover_claims", "progress",
-    "register", "deregister", "lead", "resign", "promote", "rescue",
+    "register", "deregister", "lead", "resign", "promote", "expire", "rescue",
     "prune", "set_retention",
 )  # fmt: skip
 
@@ -34,6 +34,7 @@ class Probe(MemoryQueueStorage):
         self.subscriptions: list[LocalSubscription] = []
         self.away = False
         self.silent = False
+        self.deaf = False
         self.dice: Random | None = None
         self.listening = 0
         self.arguments: dict[str, list[tuple[Any, ...]]] = {name: [] for name in OPERATIONS}
@@ -103,6 +104,10 @@ class Probe(MemoryQueueStorage):
         subscription = super().subscribe(topics)
         self.subscriptions.append(subscription)
         return subscription
+
+    @property
+    def hears_notifications(self) -> bool:
+        return not self.deaf
 
     def end_subscriptions(self) -> None:
         """End all subscriptions, as a listener does whose connection is lost for good."""

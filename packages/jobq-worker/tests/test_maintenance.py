@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack
 from uuid import UUID
 
 import pytest
 
-from jobq_core import JobCompleted, JobState, Retention, job
+from jobq_core import Backoff, JobCompleted, JobState, Retention, job
 from jobq_core.errors import StorageError
 from jobq_core.ids import new_id
+from jobq_core.records import WorkerInfo
 from jobq_core.storage import Leadership
-from jobq_worker import JobQueueWorker, maintenance
+from jobq_core.testing import ManualClock
+from jobq_worker import JobQueueWorker, maintenance, outages
+from jobq_worker.maintenance import Duty
 
 from .kit import Endings, add, add_many, ending, state, until, working
 from .probe import OPERATIONS, Probe
@@ -153,14 +157,111 @@ async def test_a_worker_that_does_not_lead_asks_when_the_lease_would_end(storage
             assert 9 < session.maintenance._lead_at - loop.time() < 10.6
 
 
-@pytest.mark.parametrize("broken_part", ["prune", "promote", "rescue"])
-async def test_a_part_that_fails_each_time_stops_none_of_the_others(storage: Probe, broken_part: str) -> None:
+@pytest.mark.parametrize("broken_part", ["prune", "promote", "expire", "rescue"])
+async def test_a_part_that_fails_each_time_stops_none_of_the_others(
+    storage: Probe, broken_part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def refuse(*_: object) -> None:
         raise StorageError("a row that it cannot bear")
 
+    monkeypatch.setattr(maintenance, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(maintenance, "RESCUE_SECONDS", 0.05)
     setattr(storage, broken_part, refuse)
-    others = {"prune", "promote", "rescue"} - {broken_part}
+    others = {"prune", "promote", "expire", "rescue"} - {broken_part}
     async with working(storage, quick) as worker:
         await until(lambda: all(storage.calls[part] >= 3 for part in others))
         assert worker.health().storage_failing
         assert isinstance(await ending(worker, storage, quick()), JobCompleted)
+
+
+async def test_a_lasting_error_of_one_duty_is_logged_once_and_backs_off_alone(
+    storage: Probe, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outages, "BACKOFF", Backoff(base=0.001, maximum=0.01))
+    caplog.set_level(logging.WARNING)
+    storage.fail("prune", 10_000, error=StorageError("no replica identity"))
+    async with working(storage, quick) as worker:
+        await storage.called("prune", 30)
+        others = {name: storage.calls[name] for name in ("promote", "expire", "rescue", "lead")}
+        assert max(others.values()) <= 4, others
+        assert worker.health().leads
+        assert not worker.health().healthy
+    [said] = caplog.messages
+    assert said.endswith("maintenance (pruning) fails and is tried again: StorageError: no replica identity")
+
+
+async def test_a_job_past_its_deadline_fails_where_it_waits_within_moments(storage: Probe) -> None:
+    async with working(storage, quick, queues=["other"], poll_interval=600):
+        await storage.called("expire")
+        ids = await add_many(storage, [quick(), quick()], deadline=0.3)
+        ids += await add_many(storage, [quick()], deadline=0.3, delay=600)
+        async with asyncio.timeout(5):  # and not ten seconds later, when it would look anyway
+            for job_id in ids:
+                await until(lambda job_id=job_id: _is(storage, job_id, JobState.FAILED))
+    found = await storage.get(ids)
+    assert {entry.error.type for entry in found if entry is not None and entry.error is not None} == {
+        "jobq_core.errors.JobDeadlineError"
+    }
+    assert [entry.attempt for entry in found if entry is not None] == [0, 0, 0]
+
+
+async def _is(storage: Probe, job_id: UUID, wanted: JobState) -> bool:
+    return await state(storage, job_id) is wanted
+
+
+async def test_a_worker_with_a_short_lost_after_is_rescued_in_time_beside_a_leader_with_a_long_one() -> None:
+    clock = ManualClock()
+    async with (
+        Probe(clock=clock) as storage,
+        working(storage, quick, lost_after=120, heartbeat_interval=0.01) as leader,
+    ):
+        await until(lambda: leader.health().leads and storage.calls["rescue"])
+        brief = WorkerInfo(
+            id=new_id(), name="brief", host="h", pid=1, queues=("q",), kinds=("quick",), concurrency=1, lost_after=2.0
+        )
+        rescues = storage.calls["rescue"]
+        await storage.register(brief)
+        await storage.called("rescue", rescues + 1 - storage.calls["rescue"])
+        session = leader._session
+        assert session is not None
+        loop = asyncio.get_running_loop()
+        await until(lambda: session.maintenance.rescue.due_at - loop.time() <= 2.0)
+        assert session.maintenance.rescue.due_at - loop.time() > 0.5
+
+
+async def test_a_leader_that_hears_no_notifications_looks_every_second(storage: Probe) -> None:
+    storage.deaf = True
+    loop = asyncio.get_running_loop()
+    async with working(storage, quick, poll_interval=600) as worker:
+        await until(lambda: worker.health().leads and storage.calls["promote"])
+        since = loop.time()
+        await storage.called("promote")
+        assert loop.time() - since < 3
+        assert storage.calls["expire"] >= 2
+        assert storage.calls["rescue"] >= 2
+
+
+async def _never() -> None: ...
+
+
+DUE = {
+    "a duty that is due": (Duty("d", _never, 10, 0.1, 1, due_at=5), True, True, 5),
+    "a worker that does not lead": (Duty("d", _never, 10, 0.1, 1, due_at=5), False, True, float("inf")),
+    "a duty that is forced": (Duty("d", _never, 10, 0.1, 1, due_at=5, forced=True), False, True, 0),
+    "a forced duty that failed": (Duty("d", _never, 10, 0.1, 1, due_at=5, forced=True, not_before=3), False, True, 3),
+    "a leader that hears nothing": (Duty("d", _never, 10, 0.1, 1, due_at=15, done_at=5), True, False, 6),
+    "a duty in its backoff": (Duty("d", _never, 10, 0.1, 1, due_at=5, not_before=8), True, False, 8),
+}
+
+
+@pytest.mark.parametrize(("duty", "leads", "hears", "due"), DUE.values(), ids=DUE)
+def test_a_duty_is_due(duty: Duty, leads: bool, hears: bool, due: float) -> None:
+    assert duty.due(leads=leads, hears=hears) == due
+
+
+def test_a_notification_brings_a_duty_forward_to_its_gap() -> None:
+    duty = Duty("d", _never, 10, 0.25, 1, due_at=15, done_at=5)
+    duty.bring_forward()
+    assert duty.due_at == 5.25
+    duty.bring_forward()
+    assert duty.due_at == 5.25

@@ -58,6 +58,8 @@ class Listener:
         self._failures = 0
         self._attempted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.hears = False
+        """Whether a connection listens, as far as this process knows."""
 
     async def wait_attempted(self) -> None:
         """Start listening if necessary, and wait until the listener is connected, or failed to connect.
@@ -131,10 +133,14 @@ class Listener:
         if self._attempted.is_set():
             self._subscriptions.deliver(self._subscriptions.topics)  # notifications may have been missed
         self._failures = 0
+        self.hears = True
         self._attempted.set()
-        while True:
-            await connection.wait_lost(PROBE_SECONDS)
-            await connection.fetch([(_PROBE, ())])
+        try:
+            while True:
+                await connection.wait_lost(PROBE_SECONDS)
+                await connection.fetch([(_PROBE, ())])
+        finally:
+            self.hears = False
 
     def _deliver(self, payload: bytes) -> None:
         try:

@@ -11,6 +11,10 @@ from jobq_storage_postgres.engine import Facet
 class Notifications(Facet, NotificationStorage):
     """Subscribes to topics."""
 
+    @property
+    def hears_notifications(self) -> bool:
+        return self._engine.notifier.hears
+
     def subscribe(self, topics: Iterable[str]) -> Subscription:
         self._engine.pool.check_open()
         return self._engine.notifier.subscribe(topics)

@@ -69,6 +69,11 @@ class Notifier(LocalNotifier):
         self._listener = Listener(self, settings, self._origin, self._echo)
         self._stopping = False
 
+    @property
+    def hears(self) -> bool:
+        """Whether the notifications of other processes arrive."""
+        return self._listener.hears
+
     def now(self) -> float:
         """Return the time, in seconds of the event loop's clock."""
         return asyncio.get_running_loop().time()

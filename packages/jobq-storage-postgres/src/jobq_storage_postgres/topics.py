@@ -11,7 +11,7 @@ from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC, Chan
 def topics_of(jobs: Sequence[NewJob]) -> set[str]:
     """Return the topics that new jobs concern."""
     topics = {queue_topic(job.queue) for job in jobs}
-    if any(job.run_at is not None for job in jobs):
+    if any(job.run_at is not None or job.deadline is not None for job in jobs):
         topics.add(WAITING_TOPIC)
     return topics
 

@@ -58,6 +58,8 @@ def _note(jobs: Sequence[NewJob], lives: Sequence[tuple[Any, ...]], topics: set[
         spans.add(("queue", queue, span))
         spans.add(("kind", kind, span))
     for job in jobs:
+        if job.deadline is not None:
+            topics.add(WAITING_TOPIC)
         if job.tags:
             spans.update([("tag", tag, span_of(job.id)) for tag in job.tags])
 

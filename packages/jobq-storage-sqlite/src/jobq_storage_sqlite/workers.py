@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 
 from jobq_core.records import WorkerInfo, WorkerStats
-from jobq_core.storage import PROGRESS_TOPIC, ProgressReport, WorkerStorage
+from jobq_core.storage import PROGRESS_TOPIC, WAITING_TOPIC, ProgressReport, WorkerStorage
 from jobq_core.timestamps import SECOND
 from jobq_storage_sqlite.columns import from_progress, text, to_array
 from jobq_storage_sqlite.heartbeat import SqliteHeartbeat
@@ -54,6 +54,7 @@ def register(transaction: Transaction, worker: WorkerInfo) -> None:
         transaction.now,
         transaction.uptime,
     )
+    transaction.topics.add(WAITING_TOPIC)
     free_suspended(transaction, worker.queues, dict.fromkeys(worker.kinds))
 
 

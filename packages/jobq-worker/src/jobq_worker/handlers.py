@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
-import msgspec
 
 from jobq_core.errors import ConfigurationError
 from jobq_core.job import JobDefinition, definition_of
@@ -74,18 +72,6 @@ class Handlers:
         return {definition.kind: _bind(definition, by_name) for definition in self.definitions()}
 
 
-def declaration_of(definition: JobDefinition) -> str:
-    """Return a text that is equal for declarations that take the same arguments: a digest of their JSON schema."""
-    job_type = definition.job_type
-    try:
-        schema: Any = msgspec.json.schema(job_type, schema_hook=lambda kind: {"title": str(kind)})
-    except (TypeError, NameError, NotImplementedError):  # a type that only its hooks know
-        fields: tuple[Any, ...] = vars(job_type)["__attrs_attrs__"]
-        schema = [[field.name, str(field.type), field.default is attrs.NOTHING] for field in fields]
-    data = msgspec.json.encode(schema, order="sorted")
-    return hashlib.blake2b(data, digest_size=12).hexdigest()
-
-
 def _bind(definition: JobDefinition, executors: dict[str, Executor]) -> Handler:
     fitting = "async" if definition.is_async else "thread"
     wanted = definition.executor or fitting
@@ -100,4 +86,4 @@ def _bind(definition: JobDefinition, executors: dict[str, Executor]) -> Handler:
             f"job {definition.kind!r} is {nature} and cannot run with executor={wanted!r}; use {fitting!r}"
         )
     assert definition.handler is not None  # definitions() leaves the others out
-    return Handler(definition, definition.handler, executor, declaration_of(definition))
+    return Handler(definition, definition.handler, executor, definition.declaration)

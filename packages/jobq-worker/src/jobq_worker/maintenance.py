@@ -1,4 +1,4 @@
-"""The maintenance that one worker does for all: promote due jobs, rescue the jobs of lost workers, prune old jobs.
+"""The maintenance that one worker does for all: promote due jobs, fail late ones, rescue those of lost workers, prune.
 
 The workers agree on a leader by a lease in the storage. The others ask again when that lease would end, so that a dead
 leader is replaced within its term. Two leaders at once would do no harm.
@@ -17,6 +17,7 @@ import attrs
 from jobq_core.events import EventSource, WorkerLost
 from jobq_core.storage import LostWorker, QueueStorage
 from jobq_worker.loops import Loop
+from jobq_worker.notifications import Notifications
 from jobq_worker.outages import Outages
 from jobq_worker.registration import Registration
 
@@ -24,32 +25,61 @@ logger = logging.getLogger("jobq.worker")
 
 TERM_SECONDS: Final = 10.0
 """Maximum length of the lease on maintenance; it is renewed after half of it."""
-PROMOTE_SECONDS: Final = 10.0
-"""Interval between two promotions when no job is known to become due and no notification comes."""
+LOOK_SECONDS: Final = 10.0
+"""Interval between two promotions, expirations or prunings when nothing is known to be due and nothing is notified."""
+DEAF_SECONDS: Final = 1.0
+"""The same for a leader that hears no notifications, but for prunings."""
+RESCUE_SECONDS: Final = 5.0
+"""Maximum interval between two rescues."""
 PROMOTE_GAP_SECONDS: Final = 0.01
 """Minimum interval between two promotions: jobs that failed together become due one by one, thousands a second, and are
 promoted some at a time."""
-PRUNE_SECONDS: Final = 10.0
-"""Interval between two prunings."""
+GAP_SECONDS: Final = 0.25
+"""Minimum interval between two rescues or expirations; a notification brings the next one forward to it."""
 PRUNE_BATCH: Final = 10_000
 """The number of jobs that one call prunes at most; after a full batch there are more."""
+PRUNE_GAP_SECONDS: Final = 0.05
+"""Interval between two prunings while there are more jobs to prune."""
 
 
 @attrs.define(eq=False)
 class Duty:
-    """One part of the maintenance. act: does it, and returns the seconds until it is due again, `interval` at most.
+    """One part of the maintenance.
 
+    act: does it, and returns the seconds until it is due again, or None for `interval`, the longest time.
+    gap: the minimum interval. deaf: the longest time for a leader that hears no notifications.
     forced: to be done at once, by this worker, whether it leads or not.
     """
 
-    act: Callable[[], Awaitable[float]]
+    name: str
+    act: Callable[[], Awaitable[float | None]]
     interval: float
+    gap: float
+    deaf: float
     due_at: float = 0.0
+    done_at: float = float("-inf")
+    not_before: float = float("-inf")
     forced: bool = False
+
+    def due(self, *, leads: bool, hears: bool) -> float:
+        """Return when it is due; never for a worker that does not lead, unless it is forced."""
+        if not (self.forced or leads):
+            return float("inf")
+        due_at = 0.0 if self.forced else self.due_at
+        if not hears:
+            due_at = min(due_at, self.done_at + self.deaf)
+        return max(due_at, self.not_before)
+
+    def bring_forward(self) -> None:
+        """Make it due as soon as its gap permits."""
+        self.due_at = min(self.due_at, self.done_at + self.gap)
 
 
 class Maintenance:
-    """Leads the maintenance when it is this worker's turn, and does its duties then."""
+    """Leads the maintenance when it is this worker's turn, and does its duties then.
+
+    A duty that fails is tried again after a backoff of its own, and stops none of the others.
+    """
 
     def __init__(
         self,
@@ -57,6 +87,7 @@ class Maintenance:
         registration: Registration,
         outages: Outages,
         events: EventSource,
+        notifications: Notifications,
         *,
         rescue_interval: float,
         longest_term: float = TERM_SECONDS,
@@ -65,22 +96,24 @@ class Maintenance:
         self._registration = registration
         self._outages = outages
         self._events = events
+        self._notifications = notifications
         self._term = min(TERM_SECONDS, longest_term)
         self._lead_at = 0.0
         self._asked = False
         self.leads = False
-        self.pruning = Duty(self._prune, PRUNE_SECONDS)
-        self.promotion = Duty(self._promote, PROMOTE_SECONDS)
-        self.rescue = Duty(self._rescue, rescue_interval)
+        rescue_interval = min(rescue_interval, RESCUE_SECONDS)
+        self.promotion = Duty("promotion", self._promote, LOOK_SECONDS, PROMOTE_GAP_SECONDS, DEAF_SECONDS)
+        self.expiry = Duty("expiry", self._expire, LOOK_SECONDS, GAP_SECONDS, DEAF_SECONDS)
+        self.rescue = Duty("rescue", self._rescue, rescue_interval, GAP_SECONDS, DEAF_SECONDS)
+        self.pruning = Duty("pruning", self._prune, LOOK_SECONDS, PRUNE_GAP_SECONDS, LOOK_SECONDS)
+        self._duties = (self.promotion, self.expiry, self.rescue, self.pruning)
         self.loop = Loop("maintenance", self._work, outages)
 
-    @property
-    def _duties(self) -> tuple[Duty, ...]:
-        return (self.pruning, self.promotion, self.rescue)
-
-    def promote_soon(self) -> None:
-        """Promote due jobs at once, if this worker leads: a job was scheduled or blocked."""
-        self.promotion.due_at = 0.0
+    def look_soon(self) -> None:
+        """Look for what is due, if this worker leads: a job was added that waits for a time or has a deadline, or a
+        worker registered."""
+        for duty in (self.promotion, self.expiry, self.rescue):
+            duty.bring_forward()
         self.loop.wake()
 
     def prune_soon(self) -> None:
@@ -90,25 +123,25 @@ class Maintenance:
 
     async def _work(self, woken: bool) -> float:
         now = asyncio.get_running_loop().time
-        try:
-            if self._lead_at <= now():
-                self._lead_at = now() + await self._ask_to_lead()
-            # Each duty is tried, whatever became of the one before: a row that one of them fails on must not stop the
-            # others.
-            failures = [error for duty in self._duties if (error := await self._try(duty, now)) is not None]
-            if failures:
-                raise failures[0]
-        except Exception:
-            self.leads = False
-            self._lead_at = 0.0
-            raise
-        due = [self._lead_at, *(duty.due_at for duty in self._duties if self.leads)]
-        return min(due) - now()
+        if self._lead_at <= now():
+            await self._ask_to_lead(now)
+        for duty in self._duties:
+            if duty.due(leads=self.leads, hears=self._notifications.hears) <= now():
+                await self._do(duty, now)
+        hears = self._notifications.hears
+        due = min([self._lead_at, *(duty.due(leads=self.leads, hears=hears) for duty in self._duties)])
+        # A leader looks at its own clock every second: meanwhile it may no longer hear notifications.
+        return max(min(due - now(), DEAF_SECONDS if self.leads else due), 0.0)
 
-    async def _ask_to_lead(self) -> float:
-        """Take or renew the lease on maintenance, and return the seconds after which to ask again."""
+    async def _ask_to_lead(self, now: Callable[[], float]) -> None:
+        """Take or renew the lease on maintenance, and set when to ask again."""
         self._asked = True
-        leadership = await self._storage.lead(self._registration.id, self._term)
+        try:
+            leadership = await self._storage.lead(self._registration.id, self._term)
+        except Exception as error:  # noqa: BLE001  (recorded as an outage)
+            self.leads = False
+            self._lead_at = now() + self._outages.record_failure("maintenance", error)
+            return
         self._asked = False
         self._outages.record_success("maintenance")
         if leadership.leads and not self.leads:
@@ -116,37 +149,48 @@ class Maintenance:
                 duty.due_at = 0.0
         self.leads = leadership.leads
         # The others ask a little after the lease ends, and not all in the same moment.
-        return self._term / 2 if leadership.leads else leadership.expires_in + random.uniform(0.05, 0.5)
+        pause = self._term / 2 if leadership.leads else leadership.expires_in + random.uniform(0.05, 0.5)
+        self._lead_at = now() + pause
 
-    async def _try(self, duty: Duty, now: Callable[[], float]) -> Exception | None:
-        """Do a duty if it is due, and return what it raised."""
-        if not (duty.forced or (self.leads and duty.due_at <= now())):
-            return None
+    async def _do(self, duty: Duty, now: Callable[[], float]) -> None:
+        """Do a duty, and set when it is due again: after a backoff if it failed."""
+        part = f"maintenance ({duty.name})"
         forced, duty.forced = duty.forced, False
-        duty.due_at = now() + duty.interval
+        # Set before the call: a notification during it brings the next one forward.
+        duty.done_at = now()
+        duty.due_at = duty.done_at + duty.interval
         try:
             pause = await duty.act()
-        except BaseException as error:
-            duty.forced = forced
-            if not isinstance(error, Exception):
-                raise
-            return error
-        duty.due_at = min(duty.due_at, now() + pause)
-        return None
+        except Exception as error:  # noqa: BLE001  (recorded as an outage)
+            duty.forced = duty.forced or forced
+            duty.not_before = now() + self._outages.record_failure(part, error)
+            duty.due_at = min(duty.due_at, duty.not_before)
+            return
+        self._outages.record_success(part)
+        duty.done_at = now()
+        if pause is not None:
+            duty.due_at = min(duty.due_at, duty.done_at + max(pause, duty.gap))
 
-    async def _promote(self) -> float:
-        promotion = await self._storage.promote()
-        return PROMOTE_SECONDS if promotion.next_in is None else max(promotion.next_in, PROMOTE_GAP_SECONDS)
+    async def _promote(self) -> float | None:
+        return (await self._storage.promote()).next_in
 
-    async def _rescue(self) -> float:
+    async def _expire(self) -> float | None:
+        try:
+            return (await self._storage.expire()).next_in
+        except NotImplementedError:
+            return None  # a storage that does not have it yet
+
+    async def _rescue(self) -> float | None:
         # A worker whose own leases have run out hands its jobs back first: rescuing them would cost them an attempt.
-        if not self._registration.expire():
-            self._report_lost((await self._storage.rescue()).workers)
-        return self.rescue.interval
+        if self._registration.expire():
+            return None
+        found = await self._storage.rescue()
+        self._report_lost(found.workers)
+        return found.next_in
 
-    async def _prune(self) -> float:
+    async def _prune(self) -> float | None:
         removed = await self._storage.prune()
-        return PRUNE_SECONDS if removed < PRUNE_BATCH else 0.05
+        return None if removed < PRUNE_BATCH else PRUNE_GAP_SECONDS
 
     def _report_lost(self, lost: Sequence[LostWorker]) -> None:
         for worker in lost:

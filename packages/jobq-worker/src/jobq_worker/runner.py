@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from jobq_core.errors import InvalidJobError, UnfitArgumentsError
+from jobq_core.errors import UnfitArgumentsError
 from jobq_core.events import EventSource, JobStarted
 from jobq_core.storage import UNFIT_ARGUMENTS, UNKNOWN_KIND, Settlement
 from jobq_worker.grants import Grants
@@ -93,7 +93,7 @@ class Runner:
 
     def _undecodable(self, run: Run, error: BaseException) -> Settlement | None:
         """Settle a job whose arguments cannot be decoded: they do not fit, or the code of one of their types fails."""
-        if not isinstance(error, (InvalidJobError, UnfitArgumentsError)):
+        if not isinstance(error, UnfitArgumentsError):
             return raised(run, error, told=False)
         self._refusals.count_unfit(run.job.kind, error)
         return suspended(run.job, UNFIT_ARGUMENTS, run.handler.declaration)

@@ -24,7 +24,7 @@ from jobq_worker.handlers import Handlers
 from jobq_worker.kinds import KnownKinds
 from jobq_worker.leases import LeaseMonitor, StartMarks
 from jobq_worker.maintenance import Maintenance
-from jobq_worker.notifications import dispatch
+from jobq_worker.notifications import Notifications
 from jobq_worker.options import WorkerOptions
 from jobq_worker.outages import Outages
 from jobq_worker.pipeline import Pipeline
@@ -73,11 +73,13 @@ class WorkerSession:
             slots.stats,
             heartbeat_interval=options.heartbeat_interval,
         )
+        notifications = Notifications(storage, outages)
         maintenance = Maintenance(
             storage,
             registration,
             outages,
             events,
+            notifications,
             rescue_interval=info.lost_after / 6,
             # A dead leader is replaced before its own jobs are rescued, so that it adds nothing to lost_after.
             longest_term=info.lost_after / 2,
@@ -109,10 +111,10 @@ class WorkerSession:
         }
         topics |= {blocked_topic(queue): partial(self._fetcher.free_soon, queue) for queue in info.queues}
         topics[REQUEST_TOPIC] = monitor.loop.wake
-        topics[WAITING_TOPIC] = maintenance.promote_soon
+        topics[WAITING_TOPIC] = maintenance.look_soon
         self._loops: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "fetcher": self._fetcher.loop.run,
-            "notifications": partial(dispatch, storage, topics, outages),
+            "notifications": partial(notifications.dispatch, topics),
             "leases": monitor.loop.run,
             "start marks": marks.loop.run,
             "progress": reporter.loop.run,

@@ -10,7 +10,7 @@ from jobq_core.memory.rows import Row
 from jobq_core.memory.store import Store
 from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.states import JobState
-from jobq_core.storage import GATED, Added, NewJob, ProducerStorage
+from jobq_core.storage import GATED, WAITING_TOPIC, Added, NewJob, ProducerStorage
 from jobq_core.timestamps import to_moment
 
 
@@ -44,5 +44,7 @@ def add_one(store: Store, job: NewJob, run_at: int | None, deadline: int | None,
         store.enter(row, JobState.BLOCKED, now, GATED)
     else:
         store.enter(row, JobState.PENDING, now)
+    if deadline is not None:
+        store.topics.add(WAITING_TOPIC)
     store.jobs[job.id] = row
     return Added(job.id, True)

@@ -8,7 +8,7 @@ from jobq_core.memory.rows import WorkerRow, copy_stats
 from jobq_core.memory.store import Store
 from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.records import WorkerInfo, WorkerStats
-from jobq_core.storage import UNKNOWN_KIND, Heartbeat, WorkerStorage
+from jobq_core.storage import UNKNOWN_KIND, WAITING_TOPIC, Heartbeat, WorkerStorage
 
 
 class Workers(MemoryTransactions, WorkerStorage):
@@ -21,6 +21,7 @@ class Workers(MemoryTransactions, WorkerStorage):
                 row = store.workers[worker.id] = WorkerRow(worker, store.clock.now(), 0, 0, WorkerStats())
             row.info = worker
             _renew(store, row)
+            store.topics.add(WAITING_TOPIC)
             for name in worker.queues:
                 _unblock(store, name, worker)
 

@@ -14,7 +14,8 @@ PROGRESS_TOPIC = "progress"
 REQUEST_TOPIC = "request"
 """A running job was asked to stop, or was taken from its worker: see `check_leases`."""
 WAITING_TOPIC = "waiting"
-"""A job that waits for a time was added or put back: see `promote`."""
+"""A job that waits for a time was added or put back (see `promote`), one with a deadline was added (see `expire`), or a
+worker registered (see `rescue`)."""
 
 
 def queue_topic(queue: str) -> str:
@@ -52,6 +53,15 @@ class Subscription(abc.ABC):
 
 class NotificationStorage(abc.ABC):
     """What wakes the others: subscriptions to topics."""
+
+    @property
+    def hears_notifications(self) -> bool:
+        """Whether the notifications of other processes arrive here, as far as this process knows.
+
+        False while a listener is not connected, or behind a pooler that passes none on. A worker then looks for what is
+        due every second.
+        """
+        return True
 
     @abc.abstractmethod
     def subscribe(self, topics: Iterable[str]) -> Subscription:

@@ -126,6 +126,11 @@ async def unblocking(suite: NotificationsContract, storage: QueueStorage, worker
     return lambda: register_worker(storage, kinds=("rare",))
 
 
+async def registering(suite: NotificationsContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
+    """Prepare the registration of another worker."""
+    return lambda: register_worker(storage)
+
+
 async def reporting(suite: NotificationsContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
     """Prepare a report of progress."""
     job = await add_job(storage)
@@ -186,6 +191,8 @@ CHANGES: dict[str, dict[str, Prepare]] = {
     },
     WAITING_TOPIC: {
         "add for later": adding(run_at=60.0),
+        "add with a deadline": adding(deadline=60.0),
+        "register a worker": registering,
         "retry later": settling(Ending.RETRY, 60.0),
         "release for later": settling(Ending.RELEASE, 60.0, UNKNOWN_KIND),
         "enable before its time": controlling("enable", S.DISABLED, run_at=600.0),
