@@ -205,6 +205,7 @@ async def test_all_of_a_composite_hold(storage: Probe) -> None:
 
 async def test_a_job_past_its_deadline_holds_no_place(storage: Probe) -> None:
     limiter = Watched(ConcurrencyLimiter(1))
+    storage.fail("expire", 100)  # the worker is to find it by its claim
     late = await add(storage, quick(), deadline=0)
     async with working(storage, quick, limiter=limiter) as worker:
         endings = Endings(worker)

@@ -392,6 +392,7 @@ async def test_three_attempts_are_three_runs_and_each_error_is_kept(
 
 async def test_a_job_past_its_deadline_is_never_started(storage: Probe, stage: Stage, nature: Nature) -> None:
     act = made(nature, lambda *_: stage.notes.append("ran"))
+    storage.fail("expire", 100)  # the worker is to find it by its claim
     job_id = await add(storage, act(), deadline=0)
     async with working(storage, act) as worker:
         event = await Endings(worker).of(job_id)
