@@ -17,8 +17,8 @@ from typing import Final
 from uuid import UUID
 
 from jobq_core.states import FINISHED, JobState
-from jobq_core.storage import Change, OperatorStorage
-from jobq_storage_postgres.binary import int4s, pack_int8, pack_moment, pack_text, pack_uuid, uuids
+from jobq_core.storage import Change, OperatorStorage, QueueOptions, QueueOwner, queue_topic
+from jobq_storage_postgres.binary import int4s, pack_bool, pack_float8, pack_int8, pack_moment, pack_text, pack_uuid, uuids
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.topics import topics_of_change
 
@@ -27,7 +27,7 @@ CHUNK: Final = 1000
 
 
 class Control(Facet, OperatorStorage):
-    """Aborts, disables, enables, retries and deletes jobs."""
+    """Aborts, disables, enables, retries and deletes jobs, and sets options of queues."""
 
     async def abort(self, ids: Sequence[UUID]) -> list[Change]:
         return await self._change("abort", ids)
@@ -74,6 +74,23 @@ class Control(Facet, OperatorStorage):
             removed += sum(change.before is not None for change in changed)
             if on_progress is not None:
                 on_progress(removed)
+
+    async def set_queue(self, queue: str, options: QueueOptions, owner: QueueOwner = "operator") -> None:
+        paused = options.paused if owner == "operator" else None
+        kept = options.retention
+        if paused is None and kept is None:
+            return
+        seconds = (None, None, None) if kept is None else (kept.completed, kept.failed, kept.aborted)
+        await self._engine.fetch(
+            "set_queue",
+            pack_text(queue),
+            pack_text(owner),
+            None if paused is None else pack_bool(paused),
+            pack_bool(kept is not None),
+            *(None if each is None else pack_float8(each) for each in seconds),
+        )
+        if paused is False:
+            self._engine.notifier.notify([queue_topic(queue)])
 
     async def _change(self, operation: str, ids: Sequence[UUID], *, ordered: bool = False) -> list[Change]:
         """Run an operation on jobs. ordered: whether its statement takes their order in the batch."""

@@ -92,7 +92,7 @@ _ALL: Final = frozenset(
     {"has_migrations", "applied", "now", "notify", "notify_later", "notify_within", "unsafe_settings", "default_size"}
 )
 _READS: Final = frozenset({"get", "get_status", "output_for"})
-_FINDS: Final = _READS | {"find", "find_run", "find_state", "find_line", "find_tag", "counts", "counts_of", "workers"}
+_FINDS: Final = _READS | {"find", "find_run", "find_state", "find_line", "find_tag", "counts", "counts_of", "queues", "workers"}
 
 STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
     "producer": _ALL
@@ -142,7 +142,7 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
         "drop_partitions",
     },
     "reader": _ALL | _FINDS,
-    "operator": _ALL | _FINDS | {"abort", "unfinished_of_run", "retry", "disable", "enable", "delete", "in_queue"},
+    "operator": _ALL | _FINDS | {"abort", "unfinished_of_run", "retry", "disable", "enable", "delete", "in_queue", "set_queue"},
 }
 """The statements that each part runs."""
 

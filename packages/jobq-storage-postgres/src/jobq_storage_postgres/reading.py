@@ -9,7 +9,7 @@ from uuid import UUID
 from jobq_core.encoding import decode, decode_or_show
 from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, JobSummary, Progress
 from jobq_core.states import JobState, StopRequest
-from jobq_core.storage import JobFilter, JobStatus, Page, ReaderStorage
+from jobq_core.storage import JobFilter, JobStatus, Page, QueueRecord, ReaderStorage, Retention
 from jobq_core.timestamps import to_datetime
 from jobq_storage_postgres.binary import pack_int8, pack_text, pack_uuid, texts, uuids
 from jobq_storage_postgres.engine import Facet
@@ -55,6 +55,17 @@ class Reading(Facet, ReaderStorage):
         for name, state, count in rows:
             counted.setdefault(name, dict.fromkeys(JobState, 0))[JobState(state)] = count
         return counted
+
+    async def queues(self) -> list[QueueRecord]:
+        return [
+            QueueRecord(
+                name=name,
+                paused_at=paused_at,
+                retention=Retention(completed=completed, failed=failed, aborted=aborted) if has_retention else None,
+                owner=owner,
+            )
+            for name, paused_at, has_retention, owner, completed, failed, aborted in await self._engine.fetch("queues")
+        ]
 
     async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
         if not ids:

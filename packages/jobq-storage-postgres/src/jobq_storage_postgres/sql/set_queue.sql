@@ -1,0 +1,15 @@
+-- Set options of a queue; an option that is not given stays. A worker's retention does not replace an operator's.
+-- $1 queue, $2 owner, $3 whether the queue is paused, or NULL; $4 whether the retention is given: seconds for $5
+-- completed, $6 failed and $7 aborted jobs.
+INSERT INTO jobq.queue AS q (name, paused_at, has_retention, owner, completed, failed, aborted)
+SELECT $1::text, CASE WHEN $3::boolean THEN jobq.clock() END, $4::boolean, CASE WHEN $4 THEN $2::text END, $5::float8,
+    $6::float8, $7::float8
+ON CONFLICT (name) DO UPDATE SET
+    paused_at = CASE WHEN $3 IS NULL THEN q.paused_at WHEN $3 THEN coalesce(q.paused_at, excluded.paused_at) END,
+    has_retention = q.has_retention OR $4,
+    owner = CASE WHEN $4 AND ($2 = 'operator' OR q.owner IS DISTINCT FROM 'operator') THEN $2 ELSE q.owner END,
+    completed = CASE
+        WHEN $4 AND ($2 = 'operator' OR q.owner IS DISTINCT FROM 'operator') THEN $5 ELSE q.completed
+    END,
+    failed = CASE WHEN $4 AND ($2 = 'operator' OR q.owner IS DISTINCT FROM 'operator') THEN $6 ELSE q.failed END,
+    aborted = CASE WHEN $4 AND ($2 = 'operator' OR q.owner IS DISTINCT FROM 'operator') THEN $7 ELSE q.aborted END
