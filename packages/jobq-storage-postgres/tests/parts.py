@@ -11,7 +11,7 @@ import psycopg
 
 from jobq_core.records import Progress, WorkerStats
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import UNKNOWN_KIND, Claim, JobFilter, ProgressReport, Retention, Settlement
+from jobq_core.storage import UNKNOWN_KIND, Claim, JobFilter, ProgressReport, QueueOptions, Retention, Settlement
 from jobq_core.testing import ERROR, add_job, claim, job_in, new_job, register_worker, settle, worker_info
 from jobq_storage_postgres import PostgresQueueStorage, adding
 
@@ -115,6 +115,8 @@ async def read(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     assert len((await app.find(JobFilter(tags=(queue,)))).jobs) == 1
     assert (await app.find(JobFilter(states=list(JobState)))).jobs  # type: ignore[arg-type]
     assert await app.counts()
+    await app.queues()
+    await app.statistics()
     assert len((await app.find(JobFilter(queue=queue, states=list(JobState)))).jobs) == 1  # type: ignore[arg-type]
     assert (await app.get([job]))[0] is not None
     assert (await app.get_status([job]))[0] is not None
@@ -137,6 +139,7 @@ async def operate(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> Non
             job = await job_in(owner, worker, state, queue=line, unique_key=None if state is JobState.BLOCKED else "k")
             (change,) = await operation([job])
             assert change.before is state
+    await app.set_queue(queue, QueueOptions(paused=True, retention=Retention()))
     await owner.add([new_job(queue=queue, run_id=queue)])
     assert len(await app.abort_run(queue)) == 1
     assert await app.clear(queue) == 1

@@ -52,6 +52,15 @@ async def test_a_step_forward_takes_no_live_worker_for_lost(
     assert all(worker.expires_at > now for worker in before)
 
 
+async def test_a_step_is_noticed_where_workers_seem_lost(storage: PostgresQueueStorage, postgres_dsn: str) -> None:
+    leader, other = await register_worker(storage), await register_worker(storage)
+    await storage.lead(leader.id, 10)
+    await move_clock(postgres_dsn, storage.schema, 3600)
+    assert (await storage.rescue()).workers == []
+    await storage.lead(leader.id, 10)
+    assert {worker.info.id for worker in await storage.workers()} == {leader.id, other.id}
+
+
 async def test_a_dead_worker_is_found_after_a_step_forward(storage: PostgresQueueStorage, postgres_dsn: str) -> None:
     leader, dead = await register_worker(storage), await register_worker(storage, lost_after=0.001)
     await storage.lead(leader.id, 10)

@@ -10,6 +10,11 @@ from psycopg import sql
 
 from jobq_core.storage import QueueStorage
 from jobq_core.testing import StorageContract
+from jobq_core.testing.contract.lines import LinesContract
+from jobq_core.testing.contract.queue_options import QueueOptionsContract
+from jobq_core.testing.contract.statistics import StatisticsContract
+from jobq_core.testing.contract.summaries import SummariesContract
+from jobq_core.testing.contract.tokens import TokensContract
 from jobq_storage_postgres import PostgresQueueStorage
 
 
@@ -24,7 +29,9 @@ async def move_clock(dsn: str, schema: str, seconds: float) -> None:
         )
 
 
-class TestPostgresQueueStorage(StorageContract):
+class TestPostgresQueueStorage(
+    StorageContract, QueueOptionsContract, SummariesContract, StatisticsContract, LinesContract, TokensContract
+):
     @pytest_asyncio.fixture
     async def storage(self, postgres_dsn: str, empty_schema: str) -> AsyncIterator[PostgresQueueStorage]:
         self._dsn = postgres_dsn

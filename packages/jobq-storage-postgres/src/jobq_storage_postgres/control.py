@@ -18,7 +18,16 @@ from uuid import UUID
 
 from jobq_core.states import FINISHED, JobState
 from jobq_core.storage import Change, OperatorStorage, QueueOptions, QueueOwner, queue_topic
-from jobq_storage_postgres.binary import int4s, pack_bool, pack_float8, pack_int8, pack_moment, pack_text, pack_uuid, uuids
+from jobq_storage_postgres.binary import (
+    int4s,
+    pack_bool,
+    pack_float8,
+    pack_int8,
+    pack_moment,
+    pack_text,
+    pack_uuid,
+    uuids,
+)
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.topics import topics_of_change
 

@@ -20,7 +20,9 @@ Privileges: TypeAlias = "Mapping[str, tuple[str, ...]]"
 
 _READ: Final[Privileges] = {"job": ("SELECT",), "job_state": ("SELECT",), "attempt": ("SELECT",)}
 
-_COUNT: Final[Privileges] = dict.fromkeys(("waiting", "ready", "running", "outcome", "tally"), ("SELECT",))
+_COUNT: Final[Privileges] = dict.fromkeys(
+    ("waiting", "ready", "running", "outcome", "tally", "statistic", "queue"), ("SELECT",)
+)
 
 _OPEN: Final[Privileges] = {"migration": ("SELECT",)}
 
@@ -83,6 +85,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "unique_key": ("SELECT", "INSERT", "DELETE"),
         "tally": ("SELECT", "INSERT"),
         "ended": ("INSERT",),
+        "queue": ("SELECT", "INSERT", "UPDATE"),
         "worker": ("SELECT",),
         "position": ("USAGE",),
     },
@@ -92,7 +95,11 @@ _ALL: Final = frozenset(
     {"has_migrations", "applied", "now", "notify", "notify_later", "notify_within", "unsafe_settings", "default_size"}
 )
 _READS: Final = frozenset({"get", "get_status", "output_for"})
-_FINDS: Final = _READS | {"find", "find_run", "find_state", "find_line", "find_tag", "counts", "counts_of", "queues", "workers"}
+_FINDS: Final = (
+    _READS
+    | {"find", "find_run", "find_state", "find_line", "find_tag", "counts", "counts_of", "queues"}
+    | {"statistics", "workers"}
+)
 
 STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
     "producer": _ALL
@@ -136,13 +143,16 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
         "sweep",
         "forget_skipped",
         "set_retention",
+        "set_queue",
         "prune",
         "fold_tally",
         "make_partitions",
         "drop_partitions",
     },
     "reader": _ALL | _FINDS,
-    "operator": _ALL | _FINDS | {"abort", "unfinished_of_run", "retry", "disable", "enable", "delete", "in_queue", "set_queue"},
+    "operator": _ALL
+    | _FINDS
+    | {"abort", "unfinished_of_run", "retry", "disable", "enable", "delete", "in_queue", "set_queue"},
 }
 """The statements that each part runs."""
 

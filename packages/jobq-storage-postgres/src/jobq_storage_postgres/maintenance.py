@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -28,12 +27,12 @@ from jobq_storage_postgres.binary import (
     pack_float8,
     pack_int4,
     pack_int8,
-    pack_moment,
     pack_text,
     texts,
     uuids,
 )
 from jobq_storage_postgres.engine import Facet
+from jobq_storage_postgres.rescuing import extend_leases
 from jobq_storage_postgres.schedules import TOO_LARGE
 
 MOVED: Final = 5000
@@ -57,24 +56,9 @@ class Maintenance(Facet, KeeperStorage):
     async def lead(self, worker: UUID, term: float) -> Leadership:
         before = self._engine.clock_steps.clock()
         ((leads, expires_in, now),) = await self._engine.fetch("lead", worker.bytes, pack_float8(term))
-        await self._extend_leases(now, before)
+        await extend_leases(self._engine, now, before)
         self._engine.clock_steps.keep(now, before)
         return Leadership(leads, expires_in)
-
-    async def _extend_leases(self, now: datetime, before: float) -> None:
-        """Extend the leases of all workers if the clock was set forward.
-
-        before: this machine's time before the storage's time was asked for.
-        """
-        step = self._engine.clock_steps.compare(now, before)
-        if step is None:
-            return
-        rows = await self._engine.fetch("shift_leases", pack_float8(step.seconds), pack_moment(step.old_time))
-        _log.warning(
-            "the clock of the database was set forward by %.1f s; extended the leases of %d workers",
-            step.seconds,
-            len(rows),
-        )
 
     async def resign(self, worker: UUID) -> None:
         await self._engine.fetch("resign", worker.bytes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -20,8 +21,8 @@ from jobq_core.storage import (
     RescuedJob,
     queue_topic,
 )
-from jobq_storage_postgres.binary import pack_text, uuids
-from jobq_storage_postgres.engine import Facet
+from jobq_storage_postgres.binary import pack_float8, pack_moment, pack_text, uuids
+from jobq_storage_postgres.engine import Engine, Facet
 
 AGAIN_SECONDS: Final = 0.5
 """When to rescue again if another transaction holds rows."""
@@ -40,6 +41,8 @@ class Rescuing(Facet, KeeperStorage):
             ("lost_workers", ()), ("sweep", ()), ("forget_skipped", ()), ("any_skipped", ())
         )
         self._engine.notifier.notify({queue_topic(queue) for queue, _ in swept})
+        if found and await self._clock_moved():
+            (_, _, next_in), *found = await self._engine.fetch("lost_workers")
         workers: list[LostWorker] = []
         failed: StorageError | None = None
         for worker, jobs, _ in found:
@@ -58,6 +61,12 @@ class Rescuing(Facet, KeeperStorage):
             next_in = AGAIN_SECONDS if next_in is None else min(next_in, AGAIN_SECONDS)
         return Rescue(workers, next_in)
 
+    async def _clock_moved(self) -> bool:
+        """Return whether workers seem lost because the clock was set forward, and extend their leases."""
+        before = self._engine.clock_steps.clock()
+        ((now,),) = await self._engine.fetch("now")
+        return await extend_leases(self._engine, now, before)
+
     async def _rescue_from(self, worker: UUID, jobs: Sequence[UUID]) -> tuple[bool, LostWorker]:
         """Rescue jobs from one worker; return whether it was removed here too."""
         ids = uuids([job_id.bytes for job_id in jobs])
@@ -72,6 +81,24 @@ class Rescuing(Facet, KeeperStorage):
         self._engine.notifier.notify(topics)
         lost = LostWorker(worker=worker, name=name or "", silent_for=silent_for or 0.0, jobs=rescued)
         return name is not None, lost
+
+
+async def extend_leases(engine: Engine, now: datetime, before: float) -> bool:
+    """Extend the leases of all workers if the database's clock was set forward; return whether it was.
+
+    before: this machine's time before the database's time, now, was asked for.
+    """
+    step = engine.clock_steps.compare(now, before)
+    if step is None:
+        return False
+    rows = await engine.fetch("shift_leases", pack_float8(step.seconds), pack_moment(step.old_time))
+    engine.clock_steps.keep(now, before)
+    _log.warning(
+        "the clock of the database was set forward by %.1f s; extended the leases of %d workers",
+        step.seconds,
+        len(rows),
+    )
+    return True
 
 
 def _topic(queue: str, state: JobState) -> str:

@@ -23,6 +23,7 @@ from jobq_storage_postgres.rescuing import Rescuing
 from jobq_storage_postgres.schedules import DEFAULT_BYTES
 from jobq_storage_postgres.settings import Settings
 from jobq_storage_postgres.settle_and_claim import SettleAndClaim
+from jobq_storage_postgres.statistics import Statistics
 from jobq_storage_postgres.workers import Workers
 
 _of_parents: Final[list[Engine]] = []
@@ -30,7 +31,17 @@ _of_parents: Final[list[Engine]] = []
 
 
 class PostgresQueueStorage(
-    Adding, SettleAndClaim, Leases, Workers, Reading, Control, Maintenance, Rescuing, Notifications, QueueStorage
+    Adding,
+    SettleAndClaim,
+    Leases,
+    Workers,
+    Reading,
+    Statistics,
+    Control,
+    Maintenance,
+    Rescuing,
+    Notifications,
+    QueueStorage,
 ):
     """Jobs in a PostgreSQL database, 15 or newer, in a schema of their own.
 

@@ -316,7 +316,7 @@ ALTER TABLE jobq.line REPLICA IDENTITY FULL;
 -- The bucket of a number of seconds, as `jobq_core.storage.bucket_of`. It is inlined.
 CREATE FUNCTION jobq.bucket(seconds double precision) RETURNS smallint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$ SELECT least(ceil(ln(greatest(seconds * 1000, 1)) * 2.8853900817779268), 90)::smallint $$;
+    AS $$ SELECT least(floor(ln(greatest(seconds * 1000, 1)) * 2.8853900817779268), 127)::smallint $$;
 
 -- Positions that claims skip although a transaction could still add a lower one; `horizon` is the first transaction
 -- that no longer can. Maintenance gives a new position to jobs that appear below.

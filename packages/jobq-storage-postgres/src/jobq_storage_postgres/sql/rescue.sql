@@ -85,20 +85,16 @@ WITH moment AS MATERIALIZED (
     WHERE job = ANY(ARRAY(SELECT id FROM taken WHERE keyed AND state IN ('failed', 'aborted')))
 ), counted AS (
     INSERT INTO jobq.tally (at, finished, jobs, waited, ran, queue, kind, state, buckets)
-    SELECT max(t.now), count(*) FILTER (WHERE f.finished), count(*), sum(s.waited) FILTER (WHERE t.ran),
-        sum(s.ran) FILTER (WHERE t.ran), t.queue, t.kind, f.state,
+    SELECT max(t.now), count(*), count(*), sum(s.waited) FILTER (WHERE t.ran),
+        sum(s.ran) FILTER (WHERE t.ran), t.queue, t.kind, t.state,
         array_agg((128 * jobq.bucket(s.waited) + jobq.bucket(s.ran))::smallint) FILTER (WHERE t.ran)
     FROM taken t
-    CROSS JOIN LATERAL (
-        SELECT t.state IN ('failed', 'aborted') AS finished,
-            CASE t.state WHEN 'gated' THEN 'blocked' ELSE t.state END AS state
-    ) f
     CROSS JOIN LATERAL (
         SELECT greatest(date_part('epoch', t.started_at - t.pending_since), 0) AS waited,
             greatest(date_part('epoch', t.now - t.started_at), 0) AS ran
     ) s
-    WHERE t.ran OR f.finished
-    GROUP BY t.queue, t.kind, f.state
+    WHERE t.state IN ('failed', 'aborted')
+    GROUP BY t.queue, t.kind, t.state
 )
 SELECT (SELECT name FROM lost), (SELECT silent_for FROM lost), NULL::uuid, NULL::text, NULL::text, NULL::smallint,
     NULL::text

@@ -126,20 +126,16 @@ WITH moment AS MATERIALIZED (
     WHERE job = ANY(ARRAY(SELECT id FROM held WHERE keyed AND state IN ('completed', 'failed', 'aborted')))
 ), counted AS (
     INSERT INTO jobq.tally (at, finished, jobs, waited, ran, queue, kind, state, buckets)
-    SELECT max(h.now), count(*) FILTER (WHERE f.finished), count(*), sum(t.waited) FILTER (WHERE h.counts),
-        sum(t.ran) FILTER (WHERE h.counts), h.queue, h.kind, f.state,
+    SELECT max(h.now), count(*), count(*), sum(t.waited) FILTER (WHERE h.counts),
+        sum(t.ran) FILTER (WHERE h.counts), h.queue, h.kind, h.state,
         array_agg((128 * jobq.bucket(t.waited) + jobq.bucket(t.ran))::smallint) FILTER (WHERE h.counts)
     FROM held h
-    CROSS JOIN LATERAL (
-        SELECT h.state IN ('completed', 'failed', 'aborted') AS finished,
-            CASE h.state WHEN 'gated' THEN 'blocked' ELSE h.state END AS state
-    ) f
     CROSS JOIN LATERAL (
         SELECT greatest(date_part('epoch', h.started_at - h.pending_since), 0) AS waited,
             greatest(date_part('epoch', h.now - h.started_at), 0) AS ran
     ) t
-    WHERE h.counts OR f.finished
-    GROUP BY h.queue, h.kind, f.state
+    WHERE h.state IN ('completed', 'failed', 'aborted')
+    GROUP BY h.queue, h.kind, h.state
 ), unknown AS MATERIALIZED (
     -- Those that did not take effect; not looked for if all did.
     SELECT s.id, s.lease, CASE s.state WHEN 'processing' THEN 'busy' ELSE s.settled END AS state
