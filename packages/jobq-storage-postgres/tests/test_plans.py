@@ -320,7 +320,7 @@ FIRED = """
     SELECT t.relname, g.tgname FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid
     WHERE t.relnamespace = %s::regnamespace
 """
-RARE = {("waiting", "state"), ("waiting", "reason"), ("waiting", "run_at")}
+RARE = {("queue", "paused_at"), ("waiting", "state"), ("waiting", "reason"), ("waiting", "run_at")}
 """What only enabling and disabling change, which a person does now and then, and the gates of gated jobs."""
 
 
