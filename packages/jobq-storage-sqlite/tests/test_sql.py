@@ -37,7 +37,7 @@ ALLOWED = {
     "find_prunable": r"SCAN (found|ending|\d+ CONSTANT ROWS?|CONSTANT ROW)",
     # Tables with as many rows as there are workers, queues, or just one.
     "workers": r"SCAN jobq_worker",
-    "find_lost_workers": r"SCAN (jobq_worker|life USING (COVERING )?INDEX jobq_life_running)",
+    "find_lost_workers": r"SCAN (jobq_worker|holder|CONSTANT ROW)",
     "find_next_live_loss": r"SCAN jobq_worker",
     "paused": r"SCAN jobq_queue",
     "queues": r"SCAN jobq_queue",

@@ -54,7 +54,7 @@ async def rescue(storage: StorageOnFile) -> Rescue:
 
 def find_lost(transaction: Transaction) -> tuple[list[bytes], float | None]:
     """Return the lost workers, and in how many seconds the next one could expire."""
-    lost = [worker for (worker,) in transaction.all("find_lost_workers", transaction.uptime)]
+    lost = [worker for (worker,) in transaction.all("find_lost_workers", uptime=transaction.uptime)]
     (left,) = transaction.one("find_next_live_loss", transaction.uptime)
     return lost, None if left is None else left / SECOND
 

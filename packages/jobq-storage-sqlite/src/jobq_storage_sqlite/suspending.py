@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -14,8 +14,6 @@ from jobq_storage_sqlite.transaction import Transaction
 
 SUSPENDED = (UNKNOWN_KIND, UNFIT_ARGUMENTS)
 """The reasons of jobs that are suspended."""
-
-_ALL: Final = 1 << 60
 
 
 def refuse(extra: str | None, declaration: str | None) -> str | None:
@@ -39,7 +37,7 @@ def free_suspended(
     queues: Iterable[str],
     kinds: Mapping[str, str | None],
     *,
-    limit: int = _ALL,
+    limit: int,
     returned: bool = False,
 ) -> int:
     """Free up to `limit` suspended jobs, the oldest ids first, and return their number.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from jobq_core.timestamps import SECOND
 from jobq_storage_sqlite.columns import from_progress, text, to_array
 from jobq_storage_sqlite.heartbeat import SqliteHeartbeat
 from jobq_storage_sqlite.open_file import StorageOnFile
+from jobq_storage_sqlite.slices import in_slices
 from jobq_storage_sqlite.suspending import free_suspended
 from jobq_storage_sqlite.transaction import Transaction
 
@@ -25,6 +26,8 @@ class Workers(StorageOnFile, WorkerStorage):
 
     async def register(self, worker: WorkerInfo) -> None:
         await self._write(partial(register, worker=worker))
+        kinds = dict.fromkeys(worker.kinds)
+        await in_slices(self._write, partial(free_some, queues=worker.queues, kinds=kinds))
 
     def heartbeat(self, worker: WorkerInfo) -> SqliteHeartbeat:
         return SqliteHeartbeat(self._file().writer, worker, self.busy_timeout)
@@ -37,7 +40,7 @@ class Workers(StorageOnFile, WorkerStorage):
 
 
 def register(transaction: Transaction, worker: WorkerInfo) -> None:
-    """Add a worker, and free the jobs that were blocked because their kind was unknown."""
+    """Add a worker, or renew its registration."""
     transaction.run(
         "register",
         worker.id.bytes,
@@ -55,7 +58,11 @@ def register(transaction: Transaction, worker: WorkerInfo) -> None:
         transaction.uptime,
     )
     transaction.topics.add(WAITING_TOPIC)
-    free_suspended(transaction, worker.queues, dict.fromkeys(worker.kinds))
+
+
+def free_some(transaction: Transaction, queues: Sequence[str], kinds: Mapping[str, str | None], size: int) -> int:
+    """Free up to `size` jobs that were blocked because their kind was unknown, and is known now."""
+    return free_suspended(transaction, queues, kinds, limit=size)
 
 
 def deregister(transaction: Transaction, worker: UUID) -> None:

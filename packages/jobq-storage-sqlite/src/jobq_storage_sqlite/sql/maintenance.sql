@@ -11,12 +11,20 @@ LIMIT ?
 SELECT min(run_at) FROM jobq_life WHERE reason IS NOT NULL AND state IN ('scheduled', 'blocked')
 
 -- name: find_lost_workers
--- Parameters: the uptime. The registered workers whose heartbeat expired, and those of PROCESSING jobs that are not
--- registered.
-SELECT id FROM jobq_worker WHERE abs(? - beat_uptime) >= lost_after
+-- The registered workers whose heartbeat expired by :uptime, and those of PROCESSING jobs that are not registered; by a
+-- jump from each holder of jobs to the next.
+WITH RECURSIVE holder (worker) AS (
+    SELECT min(worker) FROM jobq_life WHERE state = 'processing'
+    UNION ALL
+    SELECT (
+        SELECT min(life.worker) FROM jobq_life AS life WHERE life.state = 'processing' AND life.worker > holder.worker
+    )
+    FROM holder
+    WHERE holder.worker IS NOT NULL
+)
+SELECT id FROM jobq_worker WHERE abs(:uptime - beat_uptime) >= lost_after
 UNION
-SELECT worker FROM jobq_life AS life
-WHERE state = 'processing' AND NOT EXISTS (SELECT 1 FROM jobq_worker WHERE jobq_worker.id = life.worker)
+SELECT worker FROM holder WHERE worker IS NOT NULL AND worker NOT IN (SELECT id FROM jobq_worker)
 
 -- name: find_next_live_loss
 -- Parameter: the uptime. In how many microseconds the next worker that lives could expire.
