@@ -14,7 +14,7 @@ import pytest
 
 from jobq_core.records import JobRecord
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import FINISHED_TOPIC, Claim, Settlement
+from jobq_core.storage import FINISHED_TOPIC, WAITING_TOPIC, Claim, Settlement
 from jobq_core.testing import new_job, worker_info
 from jobq_storage_sqlite import SqliteQueueStorage
 from jobq_storage_sqlite.adding import add
@@ -77,7 +77,7 @@ def test_jobs_are_added_read_aborted_and_completed(driver: Driver) -> None:
     answer = driver.run(partial(settle_and_claim, worker=worker.id, settlements=[done], claim=None))
     assert answer.settled == [JobState.COMPLETED]
     assert driver.get(two.id).result == "done"
-    assert driver.topics == {"queue:default", FINISHED_TOPIC}
+    assert driver.topics == {"queue:default", FINISHED_TOPIC, WAITING_TOPIC}
 
 
 def test_an_operation_that_fails_leaves_nothing(driver: Driver) -> None:
