@@ -315,7 +315,7 @@ def test_what_cannot_work_is_said_clearly(args: list[str], message: str, monkeyp
         ("import no_such_dependency", "ModuleNotFoundError: No module named 'no_such_dependency'"),
         ("raise RuntimeError('no settings')", "RuntimeError: no settings"),
         ("def (", "SyntaxError: invalid syntax"),
-        ("from jobq_core import job\n@job(priority=99)\ndef f(): ...", "ConfigurationError: priority must be"),
+        ("from jobq_core import job\n@job(priority=999)\ndef f(): ...", "ConfigurationError: priority must be"),
     ],
 )
 def test_a_module_that_fails_as_it_is_imported_is_named_with_where_it_fails(

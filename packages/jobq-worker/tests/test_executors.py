@@ -15,7 +15,9 @@ from jobq_core.states import Ending
 from jobq_core.storage import ClaimedJob
 from jobq_worker.executors.coroutines import CoroutineExecutor
 from jobq_worker.handlers import Handler
+from jobq_worker.outcomes import Raised
 from jobq_worker.run import Run, Stop
+from jobq_worker.settlements import settlement_of
 
 from .kit import Endings, Stage, add, add_many, ending, record, working
 from .probe import Probe
@@ -176,8 +178,10 @@ async def test_a_run_that_is_stopped_before_its_first_step_has_an_end_too() -> N
     run.stop = Stop.ABORT
     executor.stop(run)
     assert await ended is run
-    assert run.outcome is not None
-    assert run.outcome.ending is Ending.ABORT
+    assert isinstance(run.outcome, Raised)
+    settlement = settlement_of(run, run.outcome)
+    assert settlement is not None
+    assert settlement.ending is Ending.ABORT
 
 
 async def test_a_thread_that_ignores_its_stop_does_not_keep_the_worker(storage: Probe, stage: Stage) -> None:

@@ -4,11 +4,13 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from jobq_core import (
     AbortSignalJobError,
     Backoff,
     ErrorRecord,
+    InvalidJobError,
     Job,
     JobDisabledError,
     PermanentJobError,
@@ -21,8 +23,9 @@ from jobq_core import (
 from jobq_core.ids import new_id
 from jobq_core.states import Ending
 from jobq_core.storage import ClaimedJob, Settlement
-from jobq_worker.run import Handler, Run
-from jobq_worker.settlements import MAX_MESSAGE, MAX_TRACEBACK, describe, raised, returned
+from jobq_worker.outcomes import Lost, Outcome, Raised, Returned, Unstorable
+from jobq_worker.run import Handler, Run, Stop
+from jobq_worker.settlements import MAX_MESSAGE, MAX_TRACEBACK, describe, settlement_of
 
 
 @job()
@@ -122,7 +125,7 @@ def run_of(attempt: int = 1) -> Run:
 
 def settled(error: BaseException, attempt: int = 1) -> Settlement:
     """Return the settlement of a run that raised this."""
-    settlement = raised(run_of(attempt), error, told=False)
+    settlement = settlement_of(run_of(attempt), Raised(error))
     assert settlement is not None
     return settlement
 
@@ -184,8 +187,50 @@ def test_several_exceptions_are_recorded_as_their_group() -> None:
 
 
 def test_a_result_that_cannot_be_stored_says_that_the_handler_completed() -> None:
-    settlement = returned(run_of(), object(), told=False)
+    settlement = settlement_of(run_of(), Unstorable(InvalidJobError("no JSON form")))
     assert settlement is not None
     assert settlement.ending is Ending.FAIL
     assert settlement.error is not None
     assert settlement.error.message.startswith("the handler completed, but its result cannot be stored: ")
+
+
+UNSTORABLE = Unstorable(InvalidJobError("no JSON form"))
+TOLD = Unstorable(InvalidJobError("no JSON form"), told=True)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "stop", "ending"),
+    [
+        (Returned(b"1"), None, Ending.COMPLETE),
+        (Returned(b"1"), Stop.ABORT, Ending.COMPLETE),
+        (Returned(b"1", told=True), Stop.ABORT, Ending.ABORT),
+        (Returned(b"1", told=True), Stop.TIMEOUT, Ending.RETRY),
+        (Returned(b"1", told=True), Stop.RELEASE, Ending.RELEASE),
+        (Returned(b"1"), Stop.LOST, None),
+        (UNSTORABLE, None, Ending.FAIL),
+        (UNSTORABLE, Stop.DISABLE, Ending.FAIL),
+        (TOLD, Stop.DISABLE, Ending.DISABLE),
+        (UNSTORABLE, Stop.LOST, None),
+        (Raised(ValueError()), None, Ending.RETRY),
+        (Raised(ValueError()), Stop.ABORT, Ending.RETRY),
+        (Raised(asyncio.CancelledError(), told=True), Stop.ABORT, Ending.ABORT),
+        (Raised(asyncio.CancelledError(), told=True), Stop.DEADLINE, Ending.FAIL),
+        (Raised(ValueError()), Stop.LOST, None),
+        (Lost("its process was killed"), None, Ending.RETRY),
+        (Lost("its process was killed"), Stop.LOST, None),
+    ],
+    ids=str,
+)
+def test_what_follows_from_how_a_handler_ended(outcome: Outcome, stop: Stop | None, ending: Ending | None) -> None:
+    run = run_of()
+    run.job = structs.replace(run.job, timeout=5.0)
+    run.stop = stop
+    settlement = settlement_of(run, outcome)
+    assert (None if settlement is None else settlement.ending) == ending
+
+
+def test_a_handler_that_its_executor_lost_says_why() -> None:
+    settlement = settlement_of(run_of(), Lost("its process was killed by signal 9"))
+    assert settlement is not None
+    assert settlement.error is not None
+    assert settlement.error.message == "its process was killed by signal 9"

@@ -1,11 +1,12 @@
-"""Around a handler: call it, and turn what it returns or raises into the run's outcome."""
+"""Around a handler: call it, and say how it ended. The one place where handlers are called."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from jobq_worker.run import Run
-from jobq_worker.settlements import raised, returned
+from jobq_core.errors import InvalidJobError
+from jobq_worker.outcomes import Outcome, Raised, Returned, Unstorable
+from jobq_worker.run import Run, Stop
 
 
 async def invoke_coroutine(run: Run, ended: Callable[[Run], None]) -> None:
@@ -16,11 +17,11 @@ async def invoke_coroutine(run: Run, ended: Callable[[Run], None]) -> None:
             value = await handler.function(run.arguments)
         else:
             value = await handler.function(run.arguments, run.context)
-        run.outcome = returned(run, value, told=run.stop is not None)
+        run.outcome = _returned(run, value, told=run.stop is not None)
     except BaseException as error:
         if isinstance(error, GeneratorExit) and run.task is not None and run.task.get_loop().is_closed():
             raise  # the interpreter discards the task of a closed loop: nothing is left to settle
-        run.outcome = raised(run, error, told=run.stop is not None)
+        run.outcome = Raised(error, told=run.stop is not None)
     run.task = None
     ended(run)
 
@@ -30,6 +31,17 @@ def invoke_function(run: Run) -> None:
     handler, context = run.handler, run.context
     try:
         value = handler.function(run.arguments) if context is None else handler.function(run.arguments, context)
-        run.outcome = returned(run, value, told=context is not None and context.told)
+        run.outcome = _returned(run, value, told=_is_past_limit(run) or (context is not None and context.told))
     except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the job's error, not the worker's)
-        run.outcome = raised(run, error, told=context is not None and context.aborted)
+        run.outcome = Raised(error, told=_is_past_limit(run) or (context is not None and context.aborted))
+
+
+def _returned(run: Run, value: object, *, told: bool) -> Outcome:
+    try:
+        return Returned(run.handler.definition.encode_result(value), told)
+    except InvalidJobError as error:
+        return Unstorable(error, told)
+
+
+def _is_past_limit(run: Run) -> bool:
+    return run.stop is Stop.TIMEOUT or run.stop is Stop.DEADLINE

@@ -16,7 +16,7 @@ from jobq_core.storage import ClaimedJob, Settlement
 from jobq_worker.finished import FinishedRuns
 from jobq_worker.grants import Grants
 from jobq_worker.run import Run, Stop, log_fields
-from jobq_worker.settlements import released, stopped
+from jobq_worker.settlements import released, settlement_of, stopped
 from jobq_worker.slots import Slots
 
 logger = logging.getLogger("jobq.worker")
@@ -97,7 +97,12 @@ class Pipeline:
     # Running
 
     def end(self, run: Run) -> None:
-        """Take a run whose handler has ended, or was never started; `run.outcome` says how it is settled."""
+        """Take a run whose handler has ended; `run.outcome` says how."""
+        outcome = run.outcome
+        counts = outcome is not None and not run.over and run in self.running
+        self._end(run, settlement_of(run, outcome) if counts else None)  # type: ignore[arg-type]  # it is not None
+
+    def _end(self, run: Run, settlement: Settlement | None) -> None:
         slot = run.slot
         assert slot is not None
         unmarked = bool(self.unmarked) and run in self.unmarked
@@ -111,9 +116,9 @@ class Pipeline:
         if not run.over:
             if run.started:
                 run.seconds = self._loop.time() - run.started
-            run.over, run.settlement = True, run.outcome
-            if run.outcome is not None:
-                self.finished.append(run, run.outcome)
+            run.over, run.settlement = True, settlement
+            if settlement is not None:
+                self.finished.append(run, settlement)
         self._slots.give_back(slot)
         if self._grants is not None:
             if unmarked:
@@ -126,8 +131,7 @@ class Pipeline:
     def end_before_start(self, run: Run, why: Stop) -> None:
         """End a run that has a slot and whose handler was not started."""
         run.stop = why
-        run.outcome = stopped(run, None)
-        self.end(run)
+        self._end(run, stopped(run, None))
 
     def stop(self, run: Run, why: Stop) -> None:
         """Ask a run to stop, or take a claimed job out. The first reason stays, except that LOST replaces all."""

@@ -16,6 +16,7 @@ from jobq_core.context import JobContext
 from jobq_core.job import Job, JobDefinition
 from jobq_core.records import Progress
 from jobq_core.storage import ClaimedJob, Settlement
+from jobq_worker.outcomes import Outcome
 from jobq_worker.slots import Slot
 
 
@@ -93,7 +94,7 @@ class Run(Struct, eq=False, gc=False):
     arguments: Job[object] | None = None
     context: RunContext | None = None
     progress: Progress | None = None
-    outcome: Settlement | None = None
+    outcome: Outcome | None = None
     settlement: Settlement | None = None
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
@@ -103,7 +104,7 @@ class Run(Struct, eq=False, gc=False):
         """Drop all references back to this run."""
         if self.timer is not None:
             self.timer.cancel()
-        self.timer = self.task = self.context = None
+        self.timer = self.task = self.context = self.outcome = None
 
 
 class RunContext(JobContext):

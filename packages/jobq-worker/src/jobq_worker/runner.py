@@ -16,12 +16,13 @@ from jobq_core.events import EventSource, JobStarted
 from jobq_core.storage import UNFIT_ARGUMENTS, UNKNOWN_KIND, Settlement
 from jobq_worker.grants import Grants
 from jobq_worker.leases import StartMarks
+from jobq_worker.outcomes import Raised
 from jobq_worker.pipeline import Pipeline
 from jobq_worker.progress import Reporter
 from jobq_worker.refusals import Refusals
 from jobq_worker.registration import Registration
 from jobq_worker.run import Handler, Run, RunContext, Stop, log_fields
-from jobq_worker.settlements import past_deadline, raised, released, suspended
+from jobq_worker.settlements import past_deadline, settlement_of, suspended
 from jobq_worker.slots import Slots
 
 logger = logging.getLogger("jobq.worker")
@@ -94,7 +95,7 @@ class Runner:
     def _undecodable(self, run: Run, error: BaseException) -> Settlement | None:
         """Settle a job whose arguments cannot be decoded: they do not fit, or the code of one of their types fails."""
         if not isinstance(error, UnfitArgumentsError):
-            return raised(run, error, told=False)
+            return settlement_of(run, Raised(error))
         self._refusals.count_unfit(run.job.kind, error)
         return suspended(run.job, UNFIT_ARGUMENTS, run.handler.declaration)
 
@@ -161,8 +162,7 @@ class Runner:
             logger.exception(
                 "job %s (%s) could not be started and is handed back", job.id, job.kind, extra=log_fields(job)
             )
-            run.outcome = released(job)
-            self._pipeline.end(run)
+            self._pipeline.end_before_start(run, Stop.RELEASE)
 
     def _context(self, run: Run) -> RunContext:
         job = run.job

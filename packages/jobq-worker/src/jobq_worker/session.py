@@ -16,8 +16,7 @@ from jobq_core.errors import JobQueueError
 from jobq_core.events import EventSource
 from jobq_core.records import WorkerInfo
 from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, QueueStorage, blocked_topic, queue_topic
-from jobq_worker.executors.coroutines import CoroutineExecutor
-from jobq_worker.executors.threads import ThreadExecutor
+from jobq_worker.executors import EXECUTORS
 from jobq_worker.fetcher import Fetcher
 from jobq_worker.grants import Grants
 from jobq_worker.handlers import Handlers
@@ -87,7 +86,7 @@ class WorkerSession:
         monitor = LeaseMonitor(storage, registration, pipeline, outages, events)
         reporter = Reporter(storage, registration, events, outages, monitor)
         marks = StartMarks(storage, registration, outages)
-        self._executors = (CoroutineExecutor(pipeline.end), ThreadExecutor(pipeline.end))
+        self._executors = tuple(make(pipeline.end) for make in EXECUTORS.values())
         # The runner listens to the pipeline before the fetcher does: a free slot is filled before anything is claimed.
         table = handlers.table(self._executors)
         kinds = [(kind, handler.declaration) for kind, handler in table.items()]

@@ -1,7 +1,8 @@
 """From the way a handler ended to the Settlement to store: pure functions.
 
 A run that was asked to stop ends as the reason says, whatever its handler then returns or raises. A handler that ended
-before it could notice the request ends as it ended; `told` says whether it noticed. Time limits apply in both cases.
+before it could notice the request ends as it ended; `told` says whether it noticed. A handler that ends past a time
+limit counts as told.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from jobq_core.errors import (
     JobTimeoutError,
     RetryableJobError,
     Snooze,
+    WorkerLostError,
 )
 from jobq_core.records import ErrorRecord, type_name
 from jobq_core.retry import Backoff, deciding
 from jobq_core.secret import redact
 from jobq_core.states import Ending
 from jobq_core.storage import ClaimedJob, Settlement, When
+from jobq_worker.outcomes import Outcome, Raised, Returned, Unstorable
 from jobq_worker.run import Run, Stop, log_fields
 
 logger = logging.getLogger("jobq.worker")
@@ -41,25 +44,28 @@ MAX_TRACEBACK: Final = 16_000
 
 _OWN = ("jobq_worker.", "jobq_core.job")
 
-_LIMITS = (Stop.TIMEOUT, Stop.DEADLINE)
 
+def settlement_of(run: Run, outcome: Outcome) -> Settlement | None:
+    """Return what follows from the way a handler ended; None for a run whose lease was lost. Raises nothing.
 
-def returned(run: Run, value: object, *, told: bool) -> Settlement | None:
-    """Settle a run whose handler returned. A result that cannot be stored fails the job: the next one would not fit
-    either."""
-    if run.stop is not None and (told or run.stop in _LIMITS or run.stop is Stop.LOST):
-        return stopped(run, None)
-    job = run.job
-    try:
-        result = run.handler.definition.encode_result(value)
-    except InvalidJobError as error:
-        unstored = InvalidJobError(f"the handler completed, but its result cannot be stored: {error}")
+    A result that cannot be stored fails the job: the next one would not fit either.
+    """
+    if isinstance(outcome, Returned):
+        if run.stop is not None and (outcome.told or run.stop is Stop.LOST):
+            return stopped(run, None)
+        return Settlement(run.job.id, run.job.lease, Ending.COMPLETE, outcome.result)
+    if isinstance(outcome, Unstorable):
+        if run.stop is not None and (outcome.told or run.stop is Stop.LOST):
+            return stopped(run, None)
+        unstored = InvalidJobError(f"the handler completed, but its result cannot be stored: {outcome.error}")
         return _settle(run, Ending.FAIL, describe(run, unstored))
-    return Settlement(job.id, job.lease, Ending.COMPLETE, result)
+    if isinstance(outcome, Raised):
+        return _settled_by_error(run, outcome.error, told=outcome.told)
+    return _settled_by_error(run, WorkerLostError(outcome.why), told=False)
 
 
-def raised(run: Run, error: BaseException, *, told: bool) -> Settlement | None:
-    """Settle a run whose handler raised. If the retry policy raises too, the job fails."""
+def _settled_by_error(run: Run, error: BaseException, *, told: bool) -> Settlement | None:
+    """Settle a run by an exception. If the retry policy raises too, the job fails."""
     try:
         return _raised(run, error, told=told)
     except BaseException as own:
@@ -70,7 +76,7 @@ def raised(run: Run, error: BaseException, *, told: bool) -> Settlement | None:
 
 
 def _raised(run: Run, error: BaseException, *, told: bool) -> Settlement | None:
-    if run.stop is not None and (told or run.stop in _LIMITS or run.stop is Stop.LOST):
+    if run.stop is not None and (told or run.stop is Stop.LOST):
         return stopped(run, error)
     if isinstance(error, CancelledError) and not error.args:
         error.args = ("the handler was cancelled, but not by its worker",)

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from jobq_worker.invoke import invoke_coroutine
+from jobq_worker.outcomes import Raised
 from jobq_worker.run import Executor, Run
-from jobq_worker.settlements import raised
 
 
 class CoroutineExecutor(Executor):
@@ -41,7 +41,7 @@ class CoroutineExecutor(Executor):
     def _end_unstarted(self, run: Run) -> None:
         # A task that is cancelled before its first step never enters invoke_coroutine.
         if run.task is not None:
-            run.outcome = raised(run, asyncio.CancelledError(), told=True)
+            run.outcome = Raised(asyncio.CancelledError(), told=True)
             self._ended(run)
 
     def close(self) -> None:

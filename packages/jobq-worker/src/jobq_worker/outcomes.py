@@ -1,0 +1,37 @@
+"""How a handler ended. What follows from it is decided in `settlements`."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from jobq_core.errors import InvalidJobError
+
+
+class Returned(Struct, frozen=True, gc=False):
+    """The handler returned. result: as JSON. told: it had noticed that it was asked to stop."""
+
+    result: bytes
+    told: bool = False
+
+
+class Unstorable(Struct, frozen=True):
+    """The handler returned a value that cannot be stored. error: why. told: as of `Returned`."""
+
+    error: InvalidJobError
+    told: bool = False
+
+
+class Raised(Struct, frozen=True):
+    """The handler raised, or was cancelled (asyncio.CancelledError). told: as of `Returned`."""
+
+    error: BaseException
+    told: bool = False
+
+
+class Lost(Struct, frozen=True):
+    """The executor lost the handler, such as a process that was killed. why: one line for the job's error."""
+
+    why: str
+
+
+Outcome = Returned | Unstorable | Raised | Lost
