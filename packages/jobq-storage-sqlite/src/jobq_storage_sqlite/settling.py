@@ -48,6 +48,8 @@ class Held(EndingJob, gc=False):
 def settle(transaction: Transaction, settlements: Sequence[Settlement]) -> list[JobState | None]:
     """Settle runs in the order given; consecutive runs that completed, and brought nothing else, are settled
     together."""
+    if all([_only_completes(settlement) for settlement in settlements]):  # noqa: C419 -- a generator takes twice as long
+        return _complete(transaction, settlements)
     answers: list[JobState | None] = []
     for plain, some in groupby(settlements, _only_completes):
         if plain:
@@ -61,13 +63,14 @@ def _only_completes(settlement: Settlement) -> bool:
     return settlement.ending is Ending.COMPLETE and settlement.progress is None and not settlement.jobs
 
 
-def _complete(transaction: Transaction, settlements: list[Settlement]) -> list[JobState | None]:
+def _complete(transaction: Transaction, settlements: Sequence[Settlement]) -> list[JobState | None]:
     now, runs = transaction.now, transaction.runs
     known: list[Run] = []
     rows: list[tuple[Any, ...]] = []
     for settlement in settlements:
         run = runs.pop(settlement.lease, None)
-        if run is None or run[0] != settlement.id:
+        # The ids are the same object, where the worker is in this process.
+        if run is None or (run[0] is not settlement.id and run[0] != settlement.id):
             return [_settle_one(transaction, settlement) for settlement in settlements]
         known.append(run)
         rows.append((now, settlement.result, run[1], settlement.lease))
