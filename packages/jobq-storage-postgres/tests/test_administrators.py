@@ -282,3 +282,29 @@ async def test_a_listener_that_gets_no_answer_holds_up_no_subscription(
         silent.close()
         for writer in accepted:
             writer.close()
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_functions_of_the_callers_search_path_are_not_used(create_database: Create, key: str | None) -> None:
+    dsn = await create_database()
+    storage = PostgresQueueStorage(dsn)
+    await storage.migrate()
+    for trap in (
+        "CREATE SCHEMA trap",
+        "CREATE FUNCTION trap.unnest(anyarray) RETURNS SETOF anyelement LANGUAGE sql AS 'SELECT NULL'",
+        "CREATE FUNCTION trap.make_interval(secs float8) RETURNS interval LANGUAGE sql AS 'SELECT NULL::interval'",
+        "CREATE FUNCTION trap.nextval(text) RETURNS bigint LANGUAGE sql AS 'SELECT 1::bigint'",
+    ):
+        await ask(dsn, trap)
+    async with storage, await psycopg.AsyncConnection.connect(dsn) as connection:
+        await connection.execute("SET search_path = trap, pg_catalog")
+        jobs = [new_job(), new_job(run_at=60.0, tags=("t",), unique_key=key)]
+        await storage.add(jobs, connection=connection)
+        await connection.commit()
+        ((position,),) = await ask(dsn, "SELECT last_value FROM jobq.position")
+        assert position == 2
+        record = (await storage.get([jobs[1].id]))[0]
+        assert record is not None
+        assert record.run_at is not None
+        assert (record.run_at - record.created_at).total_seconds() == 60
+        assert record.tags == ("t",)
