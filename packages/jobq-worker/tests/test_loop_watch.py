@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import selectors
 import threading
 
 import pytest
@@ -92,6 +94,39 @@ async def test_the_stack_is_that_of_the_loop_and_not_of_the_thread_that_asks() -
     thread.start()
     thread.join()
     assert "test_the_stack_is_that_of_the_loop" in stacks[0]
+
+
+async def test_an_idle_loop_is_not_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = LoopWatch(lambda: 0.0)
+
+    def look() -> list[float]:
+        while not watch._is_idle():
+            threading.Event().wait(0.001)
+        with monkeypatch.context() as patch:
+            patch.setattr(watch._loop, "call_soon_threadsafe", None)
+            return [watch.tick() for _ in range(3)]
+
+    assert await asyncio.to_thread(look) == [0.0] * 3
+
+
+async def test_a_selector_of_a_handler_is_not_that_of_the_loop() -> None:
+    watch = LoopWatch(lambda: 0.0)
+    found: list[bool] = []
+    reading, writing = os.pipe()
+
+    def look() -> None:
+        while "in select" not in watch.stack():
+            threading.Event().wait(0.001)
+        found.append(watch._is_idle())
+        os.write(writing, b"x")
+
+    with selectors.DefaultSelector() as selector:
+        selector.register(reading, selectors.EVENT_READ)
+        threading.Thread(target=look).start()
+        selector.select()  # as in a coroutine that blocks its loop
+    os.close(reading)
+    os.close(writing)
+    assert found == [False]
 
 
 async def test_a_closed_loop_is_not_watched() -> None:

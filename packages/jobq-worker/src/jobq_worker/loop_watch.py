@@ -23,6 +23,8 @@ MAX_STACK: Final = 30
 AGAIN_FACTOR: Final = 4.0
 """The stack is logged again when the lag has grown by this factor."""
 
+_RUN_ONCE: Final = asyncio.BaseEventLoop._run_once.__code__  # type: ignore[attr-defined]
+
 
 class LoopWatch:
     """Knows for how long the event loop that made it has not answered.
@@ -43,21 +45,32 @@ class LoopWatch:
         """The greatest lag since `take_worst`."""
 
     def tick(self) -> float:
-        """Ask the loop again if it has answered the last question; return the lag."""
+        """Ask the loop again if it has answered the last question; return the lag. An idle loop is not woken."""
         now = self._clock()
         step = min(now - self._ticked_at, 2 * TICK_SECONDS)
         self._ticked_at = now
-        if self._answered:
+        if self._is_idle():
             self.lag = 0.0
-            self._answered = False
-            try:
-                self._loop.call_soon_threadsafe(self._answer)
-            except RuntimeError:  # the loop is closed: there is nothing to watch
-                self._answered = True
+        elif self._answered:
+            self.lag = 0.0
+            self._ask()
         else:
             self.lag += step
             self.worst = max(self.worst, self.lag)
         return self.lag
+
+    def _ask(self) -> None:
+        self._answered = False
+        try:
+            self._loop.call_soon_threadsafe(self._answer)
+        except RuntimeError:  # the loop is closed: there is nothing to watch
+            self._answered = True
+
+    def _is_idle(self) -> bool:
+        """Return whether the loop waits for events. Looking costs less than waking it; uvloop cannot be looked at."""
+        frame = sys._current_frames().get(self._thread)
+        caller = None if frame is None or frame.f_code.co_name != "select" else frame.f_back
+        return caller is not None and caller.f_code is _RUN_ONCE
 
     def _answer(self) -> None:
         self._answered = True
