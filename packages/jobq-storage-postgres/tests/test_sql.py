@@ -6,9 +6,11 @@ import importlib
 import pkgutil
 from collections import Counter
 
+import psycopg
 import pytest
 
 import jobq_storage_postgres
+from jobq_core.storage import bucket_of
 from jobq_core.testing.helpers import add_job, claim_one, new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.protocol import Statement
@@ -69,3 +71,11 @@ def test_no_file_is_read_after_the_storage_is_made(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("pathlib.Path.read_text", refuse)
     monkeypatch.setattr("pathlib.Path.open", refuse)
     assert [statements[name].name for name in names] == names
+
+
+async def test_the_buckets_of_durations_are_those_of_the_contract(postgres_dsn: str, empty_schema: str) -> None:
+    seconds = [0.0, -5.0, 0.001, 0.0015, 0.002, 0.003, 1.0, 59.999, 3600.0, 86_400.0, 1e7, 1e12]
+    query = f"SELECT {empty_schema}.bucket(make_interval(secs => s)) FROM unnest(%s::float8[]) AS s"
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as connection:
+        rows = await (await connection.execute(query.encode(), (seconds,))).fetchall()
+    assert [row[0] for row in rows] == [bucket_of(each) for each in seconds]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from psycopg.errors import UniqueViolation
@@ -78,4 +79,6 @@ class Adding(Facet, ProducerStorage):
 def _is_plain(jobs: Sequence[NewJob]) -> bool:
     """Return whether this is one job for `add_one`; it has no unique key."""
     first = jobs[0]
-    return len(jobs) == 1 and first.run_at is None and not first.tags and not first.gated and not first.followed
+    if len(jobs) > 1 or first.run_at is not None or first.tags or first.gated or first.followed:
+        return False
+    return first.deadline is None or isinstance(first.deadline, datetime)

@@ -63,7 +63,7 @@ def pack_jobs(jobs: Sequence[NewJob]) -> list[bytes | None]:
 
 
 def pack_job(job: NewJob) -> list[bytes | None]:
-    """Pack a job as the parameters of `add_one`."""
+    """Pack a job as the parameters of `add_one`; its deadline is a moment."""
     deadline = job.deadline
     return [
         job.id.bytes,
@@ -78,7 +78,6 @@ def pack_job(job: NewJob) -> list[bytes | None]:
         texts(job.tags) if job.tags else None,
         job.fingerprint,
         pack_moment(deadline) if isinstance(deadline, datetime) else None,
-        None if deadline is None or isinstance(deadline, datetime) else pack_float8(deadline),
         pack_int4(len(job.arguments)),
         job.meta,
     ]

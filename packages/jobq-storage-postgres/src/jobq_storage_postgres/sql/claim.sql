@@ -11,40 +11,41 @@ WITH worker AS MATERIALIZED (
             SELECT count(*) FROM jobq.line l WHERE l.registered >= $10::bigint::text::xid8 AND l.queue = ANY($2::text[])
         ) AS fresh,
         ARRAY(SELECT q.name FROM jobq.queue q WHERE q.paused_at IS NOT NULL AND q.name || '' = ANY($2)) AS paused
-), picked AS MATERIALIZED (
-    SELECT f.*, coalesce(f.total <= $9::bigint OR f.total = f.size, true) AS fits
-    FROM (
-        SELECT r.*, sum(r.size) OVER (ROWS UNBOUNDED PRECEDING) AS total
-        FROM (
-            SELECT r.*
-            FROM unnest($2, $3::integer[], $4::integer[], $5::integer[]) AS q(name, most, first, last)
-            CROSS JOIN LATERAL (
-                SELECT r.*
-                FROM generate_series(q.first, q.last) AS line
-                CROSS JOIN LATERAL (
-                    SELECT r.ctid AS row, r.id, r.since, r.run_at, r.deadline, r.size, r.priority, r.attempt, r.flags,
-                        r.keyed, r.queue, r.kind, r.extra
-                    FROM jobq.ready r
-                    WHERE r.queue = q.name AND r.rank = ($6::smallint[])[line] AND r.position > ($7::bigint[])[line]
-                    ORDER BY r.position
-                    LIMIT $8::integer
-                    FOR UPDATE SKIP LOCKED
-                ) r
-                LIMIT q.most
-            ) r
-            WHERE (SELECT alive AND fresh FROM worker) AND NOT q.name = ANY((SELECT paused FROM worker)::text[])
-            LIMIT $8
+), locked AS MATERIALIZED (
+    SELECT r.*
+    FROM unnest($2, $3::integer[], $4::integer[], $5::integer[]) AS q(name, most, first, last)
+    CROSS JOIN LATERAL (
+        SELECT r.*
+        FROM generate_series(q.first, q.last) AS line
+        CROSS JOIN LATERAL (
+            SELECT r.ctid AS row, r.id, r.since, r.run_at, r.deadline, r.size, r.priority, r.attempt, r.flags, r.keyed,
+                r.queue, r.kind, r.extra
+            FROM jobq.ready r
+            WHERE r.queue = q.name AND r.rank = ($6::smallint[])[line] AND r.position > ($7::bigint[])[line]
+            ORDER BY r.position
+            LIMIT $8::integer
+            FOR UPDATE SKIP LOCKED
         ) r
-    ) f
+        LIMIT q.most
+    ) r
+    WHERE (SELECT alive AND fresh FROM worker) AND NOT q.name = ANY((SELECT paused FROM worker)::text[])
+    LIMIT $8
+), fitting AS MATERIALIZED (
+    -- How many of the first ones fit into the limit of bytes; summed up one by one only if not all do. NULL: all.
+    SELECT CASE WHEN (SELECT sum(size) FROM locked) > $9::bigint THEN (
+        SELECT greatest(count(*) FILTER (WHERE s.total <= $9), 1)
+        FROM (SELECT sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS total FROM locked) s
+    ) END AS jobs
+), picked AS (
+    SELECT * FROM locked LIMIT (SELECT jobs FROM fitting)
 ), taken AS MATERIALIZED (
     -- A row whose job was deleted by hand is deleted too.
     SELECT p.*, nextval('jobq.lease') AS lease, jobq.clock() AS now, least(p.attempt + 1, 32767) AS number, j.arguments,
         j.max_attempts, j.timeout, j.deadline AS due, j.backoff, j.run_id, j.tags, j.meta
     FROM picked p
     CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = p.id LIMIT 1) j
-    WHERE p.fits
 ), gone AS (
-    DELETE FROM jobq.ready WHERE ctid = ANY(ARRAY(SELECT row FROM picked WHERE fits))
+    DELETE FROM jobq.ready WHERE ctid = ANY(ARRAY(SELECT row FROM picked))
 ), started AS (
     INSERT INTO jobq.running (
         id, lease, started_at, pending_since, run_at, deadline, worker, size, priority, attempt, flags, keyed, queue,
@@ -56,7 +57,8 @@ WITH worker AS MATERIALIZED (
 )
 SELECT json_build_object(
         'alive', w.alive, 'fresh', w.fresh, 'paused', w.paused,
-        'picked', (SELECT count(*) FROM picked WHERE fits), 'more', EXISTS (SELECT FROM picked WHERE NOT fits)
+        'picked', (SELECT count(*) FROM picked),
+        'more', coalesce((SELECT jobs FROM fitting) < (SELECT count(*) FROM locked), false)
     ),
     NULL::uuid, NULL::bigint, NULL::text, NULL::text, NULL::json, NULL::integer, NULL::smallint, NULL::smallint,
     NULL::float8, NULL::float8, NULL::json, NULL::text, NULL::text[], NULL::json

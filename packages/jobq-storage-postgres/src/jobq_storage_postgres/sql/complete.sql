@@ -29,13 +29,10 @@ WITH held AS MATERIALIZED (
     DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM held WHERE keyed))
 ), counted AS (
     INSERT INTO jobq.tally (at, finished, jobs, waited, ran, queue, kind, state, buckets)
-    SELECT max(h.now), count(*), count(*), sum(t.waited), sum(t.ran), h.queue, h.kind, 'completed',
-        array_agg((128 * jobq.bucket(t.waited) + jobq.bucket(t.ran))::smallint)
+    SELECT max(h.now), count(*), count(*), greatest(date_part('epoch', sum(h.started_at - h.pending_since)), 0),
+        greatest(date_part('epoch', sum(h.now - h.started_at)), 0), h.queue, h.kind, 'completed',
+        array_agg((128 * jobq.bucket(h.started_at - h.pending_since) + jobq.bucket(h.now - h.started_at))::smallint)
     FROM held h
-    CROSS JOIN LATERAL (
-        SELECT greatest(date_part('epoch', h.started_at - h.pending_since), 0) AS waited,
-            greatest(date_part('epoch', h.now - h.started_at), 0) AS ran
-    ) t
     GROUP BY h.queue, h.kind
 ), unknown AS MATERIALIZED (
     -- Those that did not take effect; not looked for if all did.

@@ -85,14 +85,12 @@ WITH moment AS MATERIALIZED (
     WHERE job = ANY(ARRAY(SELECT id FROM taken WHERE keyed AND state IN ('failed', 'aborted')))
 ), counted AS (
     INSERT INTO jobq.tally (at, finished, jobs, waited, ran, queue, kind, state, buckets)
-    SELECT max(t.now), count(*), count(*), sum(s.waited) FILTER (WHERE t.ran),
-        sum(s.ran) FILTER (WHERE t.ran), t.queue, t.kind, t.state,
-        array_agg((128 * jobq.bucket(s.waited) + jobq.bucket(s.ran))::smallint) FILTER (WHERE t.ran)
+    SELECT max(t.now), count(*), count(*),
+        greatest(date_part('epoch', sum(t.started_at - t.pending_since) FILTER (WHERE t.ran)), 0),
+        greatest(date_part('epoch', sum(t.now - t.started_at) FILTER (WHERE t.ran)), 0), t.queue, t.kind, t.state,
+        array_agg((128 * jobq.bucket(t.started_at - t.pending_since) + jobq.bucket(t.now - t.started_at))::smallint)
+            FILTER (WHERE t.ran)
     FROM taken t
-    CROSS JOIN LATERAL (
-        SELECT greatest(date_part('epoch', t.started_at - t.pending_since), 0) AS waited,
-            greatest(date_part('epoch', t.now - t.started_at), 0) AS ran
-    ) s
     WHERE t.state IN ('failed', 'aborted')
     GROUP BY t.queue, t.kind, t.state
 )

@@ -126,14 +126,12 @@ WITH moment AS MATERIALIZED (
     WHERE job = ANY(ARRAY(SELECT id FROM held WHERE keyed AND state IN ('completed', 'failed', 'aborted')))
 ), counted AS (
     INSERT INTO jobq.tally (at, finished, jobs, waited, ran, queue, kind, state, buckets)
-    SELECT max(h.now), count(*), count(*), sum(t.waited) FILTER (WHERE h.counts),
-        sum(t.ran) FILTER (WHERE h.counts), h.queue, h.kind, h.state,
-        array_agg((128 * jobq.bucket(t.waited) + jobq.bucket(t.ran))::smallint) FILTER (WHERE h.counts)
+    SELECT max(h.now), count(*), count(*),
+        greatest(date_part('epoch', sum(h.started_at - h.pending_since) FILTER (WHERE h.counts)), 0),
+        greatest(date_part('epoch', sum(h.now - h.started_at) FILTER (WHERE h.counts)), 0), h.queue, h.kind, h.state,
+        array_agg((128 * jobq.bucket(h.started_at - h.pending_since) + jobq.bucket(h.now - h.started_at))::smallint)
+            FILTER (WHERE h.counts)
     FROM held h
-    CROSS JOIN LATERAL (
-        SELECT greatest(date_part('epoch', h.started_at - h.pending_since), 0) AS waited,
-            greatest(date_part('epoch', h.now - h.started_at), 0) AS ran
-    ) t
     WHERE h.state IN ('completed', 'failed', 'aborted')
     GROUP BY h.queue, h.kind, h.state
 ), unknown AS MATERIALIZED (
