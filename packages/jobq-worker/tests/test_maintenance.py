@@ -13,7 +13,7 @@ from jobq_core import Backoff, JobCompleted, JobState, Retention, job
 from jobq_core.errors import StorageError
 from jobq_core.ids import new_id
 from jobq_core.records import WorkerInfo
-from jobq_core.storage import Leadership
+from jobq_core.storage import Leadership, QueueOptions
 from jobq_core.testing import ManualClock
 from jobq_worker import JobQueueWorker, maintenance, outages
 from jobq_worker.maintenance import Duty
@@ -126,10 +126,20 @@ async def test_retention_is_stored_per_queue(storage: Probe) -> None:
         pass
     async with working(storage, quick):
         pass
-    assert storage.arguments["set_retention"] == [
-        ({"a": Retention(completed=None)},),
-        (dict.fromkeys(["a", "b"], Retention(completed=5)),),
+    kept = QueueOptions(retention=Retention(completed=5))
+    assert storage.arguments["set_queue"] == [
+        ("a", QueueOptions(retention=Retention(completed=None)), "worker"),
+        ("a", kept, "worker"),
+        ("b", kept, "worker"),
     ]
+
+
+async def test_a_workers_retention_does_not_replace_an_operators(storage: Probe) -> None:
+    await storage.set_queue("default", QueueOptions(retention=Retention(completed=None)))
+    async with working(storage, quick, retention=Retention(completed=5)):
+        pass
+    [queue] = await storage.queues()
+    assert queue.retention == Retention(completed=None)
 
 
 async def test_an_idle_worker_makes_at_most_two_transactions_a_second(storage: Probe) -> None:

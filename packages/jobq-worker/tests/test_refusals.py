@@ -129,6 +129,35 @@ def _moody(_: object) -> Moody:
 register_type(Moody, encode=lambda _: "moody", decode=_moody)
 
 
+class Shy:
+    """A type whose encoding fails in a way of its own."""
+
+
+def _shy(_: Shy) -> str:
+    raise SystemExit("no form")
+
+
+register_type(Shy, encode=_shy, decode=lambda _: Shy())
+
+
+@pytest.mark.parametrize("nature", ["async", "thread"])
+async def test_a_result_whose_encoding_fails_says_that_the_handler_completed(storage: Probe, nature: str) -> None:
+    @job(name="shy")
+    async def in_loop() -> Shy:
+        return Shy()
+
+    @job(name="shy")
+    def in_thread() -> Shy:
+        return Shy()
+
+    shy: Any = in_loop if nature == "async" else in_thread
+    async with working(storage, shy) as worker:
+        event = await ending(worker, storage, shy())
+    assert isinstance(event, JobFailed)  # and not retried: its work is done
+    assert event.error is not None
+    assert event.error.message == "the handler completed, but its result cannot be stored: SystemExit: no form"
+
+
 async def test_a_type_whose_decoding_fails_otherwise_fails_the_job_and_not_the_worker(storage: Probe) -> None:
     @job(name="moody", max_attempts=1)
     async def text(mood: str) -> None: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jobq_core.errors import InvalidJobError
+from jobq_core.records import type_name
 from jobq_worker.outcomes import Outcome, Raised, Returned, Unstorable
 from jobq_worker.run import Run, Stop
 
@@ -41,6 +42,8 @@ def _returned(run: Run, value: object, *, told: bool) -> Outcome:
         return Returned(run.handler.definition.encode_result(value), told)
     except InvalidJobError as error:
         return Unstorable(error, told)
+    except BaseException as error:  # noqa: BLE001  (the code of a registered type encodes it)
+        return Unstorable(InvalidJobError(f"{type_name(type(error))}: {error}"), told)
 
 
 def _is_past_limit(run: Run) -> bool:

@@ -175,10 +175,7 @@ class Maintenance:
         return (await self._storage.promote()).next_in
 
     async def _expire(self) -> float | None:
-        try:
-            return (await self._storage.expire()).next_in
-        except NotImplementedError:
-            return None  # a storage that does not have it yet
+        return (await self._storage.expire()).next_in
 
     async def _rescue(self) -> float | None:
         # A worker whose own leases have run out hands its jobs back first: rescuing them would cost them an attempt.

@@ -14,6 +14,7 @@ from functools import partial
 from jobq_core.errors import UnfitArgumentsError
 from jobq_core.events import EventSource, JobStarted
 from jobq_core.storage import UNFIT_ARGUMENTS, UNKNOWN_KIND, Settlement
+from jobq_worker.finished import MOST_BYTES
 from jobq_worker.grants import Grants
 from jobq_worker.leases import StartMarks
 from jobq_worker.outcomes import Raised
@@ -47,6 +48,7 @@ class Runner:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._pipeline = pipeline
+        self._finished = pipeline.finished
         self._registration = registration
         self._handlers = handlers
         self._slots = slots
@@ -61,10 +63,10 @@ class Runner:
     def _pump(self) -> None:
         """Start claimed jobs while there are free slots and the leases are certain to stand."""
         claimed, free = self._pipeline.claimed, self._slots.free
-        if not claimed or not free:
+        if not claimed or not free or self._finished.bytes > MOST_BYTES:
             return
-        grants, finished, unstarted = self._grants, self._pipeline.finished, False
-        while claimed and free and self._registration.is_alive() and not finished.is_full:
+        grants, unstarted = self._grants, False
+        while claimed and free and self._registration.is_alive():
             run = claimed.popleft()
             handler = self._handlers.get(run.job.kind)
             if handler is None:

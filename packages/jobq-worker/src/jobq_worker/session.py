@@ -15,7 +15,7 @@ from typing import Any, Final
 from jobq_core.errors import JobQueueError
 from jobq_core.events import EventSource
 from jobq_core.records import WorkerInfo
-from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, QueueStorage, blocked_topic, queue_topic
+from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, QueueOptions, QueueStorage, blocked_topic, queue_topic
 from jobq_worker.executors import EXECUTORS
 from jobq_worker.fetcher import Fetcher
 from jobq_worker.grants import Grants
@@ -132,8 +132,8 @@ class WorkerSession:
 
     async def start(self) -> None:
         """Register and serve. Raises StorageError; nothing is left behind then."""
-        if self._retention:
-            await self._storage.set_retention(self._retention)
+        for queue, retention in self._retention.items():
+            await self._storage.set_queue(queue, QueueOptions(retention=retention), "worker")
         await self.registration.join()
         for name, run in self._loops.items():
             task = self._tasks[name] = asyncio.get_running_loop().create_task(run(), name=f"jobq {name}")
