@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import psycopg
 import pytest_asyncio
@@ -12,6 +13,7 @@ from jobq_core.storage import QueueStorage
 from jobq_core.testing import StorageContract
 from jobq_core.testing.contract.lines import LinesContract
 from jobq_core.testing.contract.queue_options import QueueOptionsContract
+from jobq_core.testing.contract.reference import FullReferenceContract
 from jobq_core.testing.contract.statistics import StatisticsContract
 from jobq_core.testing.contract.summaries import SummariesContract
 from jobq_core.testing.contract.tokens import TokensContract
@@ -50,3 +52,29 @@ class TestPostgresQueueStorage(
         assert isinstance(storage, PostgresQueueStorage)
         self._moved += seconds
         await move_clock(self._dsn, storage.schema, self._moved)
+
+
+class TestLives(FullReferenceContract):
+    """On a clock that stands still, so that no order depends on times alone."""
+
+    @pytest_asyncio.fixture
+    async def storage(self, postgres_dsn: str, empty_schema: str) -> AsyncIterator[PostgresQueueStorage]:
+        self._dsn = postgres_dsn
+        async with PostgresQueueStorage(postgres_dsn, schema=empty_schema) as storage:
+            self._now = await storage.now()
+            await self.advance(storage, 0)
+            yield storage
+
+    async def second(self, storage: QueueStorage) -> QueueStorage:
+        raise NotImplementedError
+
+    async def advance(self, storage: QueueStorage, seconds: float) -> None:
+        assert isinstance(storage, PostgresQueueStorage)
+        self._now += timedelta(seconds=seconds)
+        name = sql.Identifier(storage.schema, "clock")
+        async with await psycopg.AsyncConnection.connect(self._dsn, autocommit=True) as connection:
+            await connection.execute(
+                sql.SQL("CREATE OR REPLACE FUNCTION {}() RETURNS timestamptz LANGUAGE sql VOLATILE AS {}").format(
+                    name, sql.Literal(f"SELECT timestamptz '{self._now.isoformat()}'")
+                )
+            )

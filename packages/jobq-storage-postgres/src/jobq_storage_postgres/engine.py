@@ -11,7 +11,7 @@ from jobq_storage_postgres.database import Database, Rider
 from jobq_storage_postgres.lines import LineRegister
 from jobq_storage_postgres.notifier import Notifier
 from jobq_storage_postgres.pool import Pool
-from jobq_storage_postgres.schedules import PartitionSchedule, PromotionWindow, PruneProgress
+from jobq_storage_postgres.schedules import ExpirationWindow, PartitionSchedule, PromotionWindow, PruneProgress
 from jobq_storage_postgres.settings import Settings
 from jobq_storage_postgres.sql import Statements
 from jobq_storage_postgres.watermarks import Watermarks
@@ -35,7 +35,7 @@ class Engine:
             self.database, self.statements, self.lines, self.notifier, settings.url
         )
         self.promotions = PromotionWindow()
-        self.expirations = PromotionWindow()
+        self.expirations = ExpirationWindow()
         self.pruning = PruneProgress()
         self.partitions = PartitionSchedule()
 

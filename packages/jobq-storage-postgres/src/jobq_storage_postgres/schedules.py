@@ -16,6 +16,8 @@ LATE: Final = timedelta(seconds=60)
 Jobs that were due longer than this before the last promotion are looked for once per `LATE` only: under a pinned
 snapshot there are only dead rows.
 """
+SLOW_SECONDS: Final = 0.25
+"""How long a look at all deadlines may take for the next one to be as thorough."""
 ALWAYS: Final = pack_int8(-(2**63))
 """The timestamp '-infinity'."""
 DEFAULT_BYTES: Final = 128 * 1024 * 1024
@@ -51,6 +53,28 @@ class PromotionWindow:
         self.promoted_at = now
         if since is ALWAYS:
             self.full_due = time.monotonic() + LATE.total_seconds()
+
+
+class ExpirationWindow(PromotionWindow):
+    """From which time on `expire` looks for deadlines that have passed.
+
+    A job may come back from its run long after its deadline, so all are looked at each time, unless that takes long.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._began = 0.0
+
+    def since(self) -> bytes:
+        self._began = time.monotonic()
+        return super().since()
+
+    def record(self, since: bytes, now: datetime, *, more: bool) -> None:
+        super().record(since, now, more=more)
+        if since is ALWAYS:
+            took = time.monotonic() - self._began
+            pause = 0.0 if took < SLOW_SECONDS else min(20 * took, LATE.total_seconds())
+            self.full_due = time.monotonic() + pause
 
 
 class PruneProgress:

@@ -82,7 +82,7 @@ class SettleAndClaim(Facet, WorkerStorage):
             header.alive,
             settling.busy(settlements),
             header.picked,
-            tuple(header.paused),
+            tuple(queue for queue in claim.queues if queue in header.paused) if claim and header.paused else (),
             freed,
             header.more,
         )

@@ -38,9 +38,9 @@ WITH moment AS MATERIALIZED (
     INSERT INTO jobq.waiting (
         id, position, since, run_at, deadline, size, priority, attempt, flags, keyed, state, queue, kind, reason
     )
-    SELECT made.id, pg_catalog.nextval('jobq.position'), moment.now, made.run_at, made.deadline, made.size,
-        made.priority, 0, made.flags, made.keyed,
-        CASE WHEN made.run_at > moment.now THEN 'scheduled' ELSE 'blocked' END, made.queue, made.kind,
+    SELECT made.id, pg_catalog.nextval('jobq.position'), moment.now,
+        CASE WHEN made.run_at > moment.now THEN made.run_at END, made.deadline, made.size, made.priority, 0, made.flags,
+        made.keyed, CASE WHEN made.run_at > moment.now THEN 'scheduled' ELSE 'blocked' END, made.queue, made.kind,
         CASE WHEN made.run_at > moment.now THEN 'delayed' ELSE 'gated' END
     FROM made, moment
     WHERE made.run_at > moment.now OR made.flags & 1 <> 0
