@@ -20,7 +20,8 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from comparison.model import OVER, Model, moment
+from comparison.marks import mark_on_postgres, mark_on_sqlite, marked_on_postgres, marked_on_sqlite
+from comparison.model import OVER, SUSPENDED, Model, moment
 from comparison.parties import ModelParty, Party, PostgresSchema, StoppedClock, difference, each, parties, said
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import seed as seeded
@@ -42,10 +43,13 @@ from jobq_core.errors import JobNotFoundError, JobQueueError, JobStateError
 from jobq_core.records import ErrorRecord, Progress, WorkerInfo, WorkerStats
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import (
+    GATED,
+    UNFIT_ARGUMENTS,
     UNKNOWN_KIND,
     Change,
     Claim,
     JobFilter,
+    Line,
     NewJob,
     ProgressReport,
     QueueStorage,
@@ -107,6 +111,9 @@ new_jobs = st.fixed_dictionaries(
         "run_id": st.sampled_from([None, "r", "s"]),
         "tags": tags,
         "fingerprint": st.sampled_from([None, bytes(16), b"\xff" * 16]),
+        "meta": st.sampled_from([None, None, b'{"trace":"1-2"}']),
+        "gated": st.sampled_from([False, False, False, True]),
+        "followed": st.sampled_from([False, False, True]),
     }
 )
 additions = st.tuples(
@@ -117,14 +124,26 @@ additions = st.tuples(
     st.sampled_from([None, None, None, None, 0, 1, 5]),
     st.sampled_from([0, 0, 0, -5000, 5000]),
 )
+
+
+def as_workers_settle(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a settlement, without a reason that only a suspension has."""
+    suspends = options["ending"] is Ending.SUSPEND
+    return options if suspends or options["reason"] not in SUSPENDED else {**options, "reason": None}
+
+
 endings = st.fixed_dictionaries(
     {
         "ending": st.sampled_from([*RUN_ENDINGS, Ending.COMPLETE, Ending.RETRY]),
         "result": st.sampled_from([None, b"null", b"0", b'{"a":[1]}']),
         "error": st.none() | errors,
-        "reason": st.sampled_from([None, None, "full", UNKNOWN_KIND]),
+        "reason": st.sampled_from([None, None, "full", UNKNOWN_KIND, UNFIT_ARGUMENTS]),
+        "progress": st.sampled_from([None, None, Progress(percent=100.0, message="done", details=[1])]),
+        "declaration": st.sampled_from([None, "one", "two"]),
     }
-)
+).map(as_workers_settle)
+KNOWN_KINDS = [(), (), (("count", "one"), ("shout", "one")), (("count", "two"),)]
+"""The kinds that a claim names, with their declarations."""
 settlements = st.tuples(nth, endings, whens)
 
 
@@ -153,6 +172,7 @@ class Machine(RuleBasedStateMachine):
         self.jobs: list[UUID] = []
         self.states: dict[UUID, JobState] = {}
         self.claimed: list[tuple[UUID, int]] = []
+        self.marked: set[UUID] = set()
         self.workers: list[WorkerInfo] = []
         self._numbers = itertools.count(1)
         self._stack = AsyncExitStack()
@@ -288,17 +308,37 @@ class Machine(RuleBasedStateMachine):
         who=nth,
         settlements=st.lists(settlements, max_size=4),
         line=st.sampled_from([("a",), ("a", "b"), ("b", "a"), ("a", "b", "a"), ("c", "b"), (), None]),
+        most=st.sampled_from([None, None, 1]),
         limit=st.sampled_from([0, 1, 2, 10]),
+        size=st.sampled_from([None, None, 1, 7, 12]),
+        kinds=st.sampled_from(KNOWN_KINDS),
+        children=st.lists(new_jobs, max_size=2),
     )
-    def settle_and_claim(self, who: int, settlements: list[Any], line: tuple[str, ...] | None, limit: int) -> None:
+    def settle_and_claim(
+        self,
+        who: int,
+        settlements: list[Any],
+        line: tuple[str, ...] | None,
+        most: int | None,
+        limit: int,
+        size: int | None,
+        kinds: tuple[tuple[str, str], ...],
+        children: list[dict[str, Any]],
+    ) -> None:
         batch = []
         for nth, options, when in settlements:
             job_id, run = self._run_of(nth)
-            batch.append(Settlement(id=job_id, lease=run, when=self._own_when(when), **options))
-        self._settle_and_claim(self._worker(who), batch, None if line is None else Claim.of(*line, limit=limit))
+            born = tuple(NewJob(id=self._id(), **child) for child in children)
+            batch.append(Settlement(id=job_id, lease=run, when=self._own_when(when), jobs=born, **options))
+        claim = None
+        if line is not None:
+            claim = Claim(tuple(Line(queue, most) for queue in line), limit, max_bytes=size, kinds=kinds)
+        before = set(self.model.jobs)
+        self._settle_and_claim(self._worker(who), batch, claim)
+        self.jobs += [job_id for job_id in self.model.jobs if job_id not in before]
 
     def _settle_and_claim(self, worker: WorkerInfo, batch: list[Settlement], claim: Claim | None) -> None:
-        _, claimed, _ = self.ask("settle_and_claim", worker.id, batch, claim)
+        _, claimed, *_ = self.ask("settle_and_claim", worker.id, batch, claim)
         self.claimed += [(fields[0], fields[1]) for fields in claimed]
 
     @rule(runs=st.lists(st.sampled_from([0, 0, 1, 2, 3, 9]), min_size=1, max_size=4), other=rarely, who=nth)
@@ -452,6 +492,7 @@ class Machine(RuleBasedStateMachine):
             for rescued in lost.jobs:
                 counted = "counted" if rescued.attempt == attempts[rescued.id] else "uncounted"
                 Machine.rescued["started" if started[rescued.id] else counted, rescued.state] += 1
+        self.in_order()
 
     @rule(limit=st.sampled_from([1, 3, 1000, 1000]))
     def maintain(self, limit: int) -> None:
@@ -481,6 +522,27 @@ class Machine(RuleBasedStateMachine):
         pruned = self.run(each(self.parties, lambda party: party.ask("prune")))
         self.agree("prune", left, pruned)
         Machine.asked.add("prune")
+
+    @rule(several=several)
+    def keep(self, several: list[int]) -> None:
+        """Admit some jobs, let others expire, and hear of the ends of followed ones."""
+        self.ask("admit", list(dict.fromkeys(self._ids(several))))
+        self.ask("expire")
+        self.ask("resolve")
+
+    @rule(several=several)
+    def mark(self, several: list[int]) -> None:
+        """Write to the tokens of jobs what only a newer version knows."""
+        marked = {job_id for job_id in self._ids(several) if job_id in self.model.jobs}
+        self.run(mark_on_postgres(self.schema, marked))
+        mark_on_sqlite(self.folder / "jobs.db", marked)
+        self.marked |= marked
+
+    def marks_are_kept(self) -> None:
+        """Check that no transition has lost what a newer version wrote."""
+        left = self.marked & self.model.jobs.keys()
+        assert self.run(marked_on_postgres(self.schema)) >= left
+        assert marked_on_sqlite(self.folder / "jobs.db") >= left
 
     # The same operations through clients
 
@@ -601,7 +663,7 @@ class Machine(RuleBasedStateMachine):
     def _drain(self) -> None:
         """Run all unfinished jobs: each storage gives them in the same order."""
         self._advance(10 * 86_400)
-        self.ask("rescue")
+        self._rescue()
         worker = self._info()
         self.ask("register", worker)
         self.in_order()
@@ -609,10 +671,17 @@ class Machine(RuleBasedStateMachine):
         self.model.promote()
         self.run(each(self.parties, lambda party: party.ask("promote")))
         self.in_order()
+        blocked = {job_id: known for job_id, known in self.model.jobs.items() if known.state is JobState.BLOCKED}
+        self.ask("admit", [job_id for job_id, known in blocked.items() if known.reason == GATED])
+        self.ask("abort", [job_id for job_id, known in blocked.items() if known.reason not in (GATED, *SUSPENDED)])
+        kinds = tuple((kind, "another") for kind in KINDS)
         while True:
-            _, claimed, _ = self.ask("settle_and_claim", worker.id, [], Claim.of(*QUEUES, limit=10))
+            _, claimed, *_ = self.ask("settle_and_claim", worker.id, [], Claim.of(*QUEUES, limit=10, kinds=kinds))
             if not claimed:
-                break
+                gated = [job_id for job_id, known in self.model.jobs.items() if known.reason == GATED]
+                if not self.ask("admit", gated):
+                    break
+                continue
             done = [
                 Settlement(id=fields[0], lease=fields[1], ending=Ending.COMPLETE, result=b"1") for fields in claimed
             ]
@@ -620,6 +689,7 @@ class Machine(RuleBasedStateMachine):
         left = [known.state for known in self.model.jobs.values() if known.state not in OVER]
         assert not left
         self.all_storages_agree()
+        self.marks_are_kept()
 
 
 async def _notified(party: Party) -> frozenset[str]:

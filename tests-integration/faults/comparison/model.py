@@ -16,6 +16,7 @@ from jobq_core.records import (
     AttemptRecord,
     ErrorRecord,
     JobRecord,
+    JobSummary,
     Progress,
     WorkerInfo,
     WorkerRecord,
@@ -24,14 +25,18 @@ from jobq_core.records import (
 from jobq_core.states import Ending, JobState, StopRequest
 from jobq_core.storage import (
     FINISHED_TOPIC,
+    GATED,
     PROGRESS_TOPIC,
     REQUEST_TOPIC,
+    UNFIT_ARGUMENTS,
     UNKNOWN_KIND,
     WAITING_TOPIC,
     Added,
     Change,
     Claim,
     ClaimedJob,
+    EndedJob,
+    Expired,
     JobFilter,
     JobStatus,
     Leadership,
@@ -46,17 +51,21 @@ from jobq_core.storage import (
     SettleAndClaimResult,
     Settlement,
     When,
+    blocked_topic,
     queue_topic,
 )
 
 S = JobState
+SUSPENDED = (UNKNOWN_KIND, UNFIT_ARGUMENTS)
+DEADLINE_TYPE = "jobq_core.errors.JobDeadlineError"
 OVER = (S.COMPLETED, S.FAILED, S.ABORTED)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(eq=False)
 class Known:
-    """A job. Times are microseconds since 1970; `position` orders the jobs of a state."""
+    """A job. Times are microseconds since 1970; `position` orders the jobs of a state, and those of the returned line
+    (`returned`) stand before all others. refused: the declarations that refused it."""
 
     new: NewJob
     created_at: int
@@ -64,6 +73,9 @@ class Known:
     deadline: int | None
     state: JobState
     position: int
+    since: int = 0
+    returned: bool = False
+    refused: tuple[str, ...] = ()
     since_added: bool = True
     attempt: int = 0
     reason: str | None = None
@@ -104,6 +116,7 @@ class Model:
         self.runs = 0
         self.notified: set[str] = set()
         self.open_order: list[UUID] = []
+        self.ended: list[EndedJob] = []
         self._positions = 0
         self._leader: UUID | None = None
         self._leader_until = 0
@@ -111,16 +124,34 @@ class Model:
 
     # What happens to a job
 
-    def _enter(self, job: Known, state: JobState, reason: str | None = None) -> None:
+    def _ready(self, job: Known, *, returned: bool = False) -> None:
+        """Make a job PENDING, or let it wait at its gate."""
+        if job.new.gated:
+            job.run_at = None
+            self._enter(job, S.BLOCKED, GATED)
+        else:
+            self._enter(job, S.PENDING, returned=returned)
+
+    def _enter(self, job: Known, state: JobState, reason: str | None = None, *, returned: bool = False) -> None:
         self._positions += 1
         job.position, job.since_added = self._positions, False
+        job.since, job.returned = self.now, returned
         job.state, job.reason, job.request = state, reason, None
         if state is S.PENDING:
             self.notified.add(queue_topic(job.new.queue))
-        else:
-            self.notified.add(WAITING_TOPIC if state in (S.SCHEDULED, S.BLOCKED) else FINISHED_TOPIC)
+        elif state not in (S.SCHEDULED, S.BLOCKED):
+            self.notified.add(FINISHED_TOPIC)
+        elif reason in SUSPENDED:
+            self.notified.add(blocked_topic(job.new.queue))
+        elif job.run_at is not None:
+            self.notified.add(WAITING_TOPIC)
         if state in OVER:
             job.finished_at = self.now
+            self._note_end(job, state)
+
+    def _note_end(self, job: Known, state: JobState | None) -> None:
+        if job.new.followed:
+            self.ended.append(EndedJob(job.new.id, job.new.queue, state, moment(self.now)))
 
     def _note_failure(self, job: Known, error: ErrorRecord) -> None:
         assert job.run is not None
@@ -151,7 +182,7 @@ class Model:
 
     def _line(self, state: JobState, *, queue: str) -> list[Known]:
         line = [job for job in self.jobs.values() if job.state is state and job.new.queue == queue]
-        return sorted(line, key=lambda job: (-job.new.priority, job.position))
+        return sorted(line, key=lambda job: (not job.returned, 0 if job.returned else -job.new.priority, job.position))
 
     # Adding
 
@@ -167,7 +198,10 @@ class Model:
         run_at = self._when(new.run_at)
         job = Known(new, self.now, run_at, self._when(new.deadline), S.PENDING, 0)
         waits = run_at is not None and run_at > self.now
-        self._enter(job, S.SCHEDULED if waits else S.PENDING, "delayed" if waits else None)
+        if waits:
+            self._enter(job, S.SCHEDULED, "delayed")
+        else:
+            self._ready(job)
         job.since_added = True
         self.jobs[new.id] = job
         return Added(new.id, True)
@@ -181,11 +215,36 @@ class Model:
         known = self.known_workers.get(worker)
         alive = known is not None and known.expires_at > self.now
         claimed: list[ClaimedJob] = []
-        if alive and claim is not None:
-            for queue in claim.queues:
-                for job in self._line(S.PENDING, queue=queue)[: max(0, claim.limit - len(claimed))]:
-                    claimed.append(self._claim(job, worker))
-        return SettleAndClaimResult(settled, claimed, alive)
+        if not alive or claim is None:
+            return SettleAndClaimResult(settled, claimed, alive)
+        freed = self._free(claim)
+        more, left = False, claim.max_bytes
+        for line in claim.lines:
+            most = claim.limit - len(claimed)
+            for job in self._line(S.PENDING, queue=line.queue)[: most if line.limit is None else min(most, line.limit)]:
+                size = len(job.new.arguments)
+                if left is not None and claimed and size > left:
+                    more = True
+                if more:
+                    break
+                left = None if left is None else left - size
+                claimed.append(self._claim(job, worker))
+        return SettleAndClaimResult(settled, claimed, alive, picked=len(claimed), freed=freed, more=more)
+
+    def _free(self, claim: Claim) -> int:
+        """Free jobs that wait for a worker that can take them: the oldest ids first, to the returned line."""
+        fitting = [
+            job
+            for job in self.jobs.values()
+            if job.state is S.BLOCKED
+            and job.reason in SUSPENDED
+            and job.new.queue in claim.queues
+            and any(kind == job.new.kind and said not in job.refused for kind, said in claim.kinds)
+        ]
+        freed = sorted(fitting, key=lambda job: job.new.id)[: claim.limit]
+        for job in freed:
+            self._ready(job, returned=True)
+        return len(freed)
 
     def _settle(self, settlement: Settlement) -> JobState | None:
         job = self.jobs.get(settlement.id)
@@ -195,8 +254,11 @@ class Model:
             return job.settled_as
         ending, error = settlement.ending, settlement.error
         when = self._when(settlement.when)
-        state = settled_as(ending, job.request, waits=when is not None and when > self.now)
-        if ending is Ending.RELEASE:
+        waits = when is not None and when > self.now
+        state = settled_as(ending, job.request, waits=waits)
+        uncounted = ending in (Ending.RELEASE, Ending.SNOOZE, Ending.SUSPEND)
+        handed_back = ending is Ending.DISABLE and job.request is None
+        if uncounted or handed_back:
             job.attempt -= 1
         elif ending is not Ending.COMPLETE and error is not None:
             self._note_failure(job, error)
@@ -204,18 +266,37 @@ class Model:
                 job.error = error
         if state is S.COMPLETED:
             job.result = settlement.result
+        if settlement.progress is not None:
+            job.progress = settlement.progress
+        if ending is Ending.SUSPEND and settlement.declaration is not None:
+            job.refused = (*job.refused, settlement.declaration)[-20:]
         if state in (S.SCHEDULED, S.BLOCKED):
-            job.run_at = when
-        usual = {S.SCHEDULED: "backoff", S.BLOCKED: "released", S.DISABLED: "disabled", S.ABORTED: "aborted"}
-        self._enter(job, state, None if state is S.COMPLETED else settlement.reason or usual.get(state))
+            job.run_at = None if ending is Ending.SUSPEND else when
+        if state is S.PENDING:
+            if job.new.gated:
+                self._ready(job)
+                state = S.BLOCKED
+            else:
+                back = ending is Ending.RELEASE or handed_back
+                self._enter(job, state, returned=back)
+        else:
+            usual = {
+                S.SCHEDULED: "snoozed" if ending is Ending.SNOOZE else "backoff",
+                S.BLOCKED: "released",
+                S.DISABLED: "disabled",
+                S.ABORTED: "aborted",
+            }
+            self._enter(job, state, None if state is S.COMPLETED else settlement.reason or usual.get(state))
         job.settled_as = state
+        for child in settlement.jobs:
+            self._add_one(child)
         return state
 
     def _claim(self, job: Known, worker: UUID) -> ClaimedJob:
         self.runs += 1
         job.state, job.run, job.worker, job.started_at = S.PROCESSING, self.runs, worker, self.now
         job.attempt, job.start_marked = job.attempt + 1, False
-        job.settled_as, job.reason, job.progress = None, None, Progress()
+        job.settled_as, job.reason, job.progress, job.since = None, None, Progress(), self.now
         return self._claimed(job)
 
     def _claimed(self, job: Known) -> ClaimedJob:
@@ -224,7 +305,7 @@ class Model:
         assert job.run is not None
         return ClaimedJob(
             new.id, job.run, new.queue, new.kind, new.arguments, job.attempt, new.max_attempts, new.priority,
-            new.timeout, left, new.backoff, new.run_id, new.tags,
+            new.timeout, left, new.backoff, new.run_id, new.tags, new.meta,
         )  # fmt: skip
 
     def _running(self, job_id: UUID, run: int) -> Known | None:
@@ -300,7 +381,7 @@ class Model:
 
     def _retry(self, job: Known) -> bool:
         if job.state in (S.FAILED, S.ABORTED) and self._holder(job.new.queue, job.new.unique_key) is None:
-            self._enter(job, S.PENDING)
+            self._ready(job)
             job.attempt, job.finished_at, job.error, job.progress = 0, None, None, Progress()
         return False
 
@@ -309,7 +390,9 @@ class Model:
 
     def _disable(self, job: Known) -> bool:
         if job.state is S.PROCESSING:
-            job.request = job.request or StopRequest.DISABLE
+            if job.request is StopRequest.ABORT:
+                return False
+            job.request = StopRequest.DISABLE
             return True
         if job.state not in (*OVER, S.DISABLED):
             self._enter(job, S.DISABLED, "disabled")
@@ -324,7 +407,10 @@ class Model:
             return True
         if job.state is S.DISABLED:
             waits = job.run_at is not None and job.run_at > self.now
-            self._enter(job, S.SCHEDULED if waits else S.PENDING, "delayed" if waits else None)
+            if waits:
+                self._enter(job, S.SCHEDULED, "delayed")
+            else:
+                self._ready(job)
             job.error = None
         return False
 
@@ -334,6 +420,8 @@ class Model:
     def _delete(self, job: Known) -> bool:
         del self.jobs[job.new.id]
         self.notified.add(FINISHED_TOPIC)
+        if job.state not in OVER:
+            self._note_end(job, None)
         if job.state is S.PROCESSING:
             self.notified.add(REQUEST_TOPIC)
         return False
@@ -359,7 +447,7 @@ class Model:
         ]
         found.sort(key=lambda job: job.new.id, reverse=True)
         page = found[:limit]
-        return Page([record(job) for job in page], page[-1].new.id if page and len(found) > limit else None)
+        return Page([summary(job) for job in page], page[-1].new.id if page and len(found) > limit else None)
 
     def counts(self, queue: str | None = None) -> Mapping[str, Mapping[JobState, int]]:
         names = {job.new.queue for job in self.jobs.values()} if queue is None else {queue}
@@ -388,7 +476,7 @@ class Model:
             if job.reason == UNKNOWN_KIND and job.new.kind in worker.kinds
         ]
         for job in freed:
-            self._enter(job, S.PENDING)
+            self._ready(job)
         self.open_order = [job.new.id for job in freed] if len(freed) > 1 else []
 
     def beat(self, worker: UUID, stats: WorkerStats) -> bool:
@@ -425,7 +513,8 @@ class Model:
             self._leader = None
 
     def _timed(self) -> list[Known]:
-        timed = [job for job in self.jobs.values() if job.state in (S.SCHEDULED, S.BLOCKED)]
+        waiting = [job for job in self.jobs.values() if job.state in (S.SCHEDULED, S.BLOCKED)]
+        timed = [job for job in waiting if job.run_at is not None]
         return sorted(timed, key=lambda job: (job.run_at, job.position))
 
     def open_ties(self) -> list[UUID]:
@@ -441,9 +530,30 @@ class Model:
         due = [job for job in self._timed() if _at(job) <= self.now]
         self.open_order = self.open_ties()
         for job in due[:limit]:
-            self._enter(job, S.PENDING)
+            self._ready(job)
         left = self._timed()
         return Promotion(len(due[:limit]), max(_at(left[0]) - self.now, 0) / 1_000_000 if left else None)
+
+    def expire(self) -> Expired:
+        waiting = [job for job in self.jobs.values() if job.state in (S.SCHEDULED, S.BLOCKED, S.PENDING)]
+        over = [job for job in waiting if job.deadline is not None and job.deadline <= self.now]
+        for job in over:
+            self._enter(job, S.FAILED)
+            job.error = ErrorRecord(type=DEADLINE_TYPE, message="its deadline passed before it could start")
+        left = [job.deadline for job in waiting if job not in over and job.deadline is not None]
+        return Expired(len(over), (min(left) - self.now) / 1_000_000 if left else None)
+
+    def admit(self, ids: Sequence[UUID]) -> int:
+        admitted = 0
+        for job in map(self.jobs.get, ids):
+            if job is not None and (job.state, job.reason) == (S.BLOCKED, GATED):
+                self._enter(job, S.PENDING)
+                admitted += 1
+        return admitted
+
+    def resolve(self) -> list[EndedJob]:
+        ended, self.ended = self.ended, []
+        return ended
 
     def rescue(self) -> list[LostWorker]:
         lost = {worker: known for worker, known in self.known_workers.items() if known.expires_at <= self.now}
@@ -456,6 +566,9 @@ class Model:
             if job.worker not in self.known_workers:
                 name = lost[job.worker].info.name if job.worker in lost else ""
                 rescued.setdefault(job.worker, []).append(self._rescue_one(job, name))
+        # Worker by worker, in any order.
+        freed = [job for jobs in rescued.values() for job in jobs if job.state is S.PENDING]
+        self.open_order = [job.id for job in freed] if sum(map(bool, rescued.values())) > 1 else []
         return [
             LostWorker(
                 worker=worker,
@@ -484,8 +597,8 @@ class Model:
         elif spent:
             self._enter(job, S.FAILED, "worker lost")
         else:
-            self._enter(job, S.PENDING)
-        if job.state in OVER and not never_ran:
+            self._ready(job)
+        if job.state in (*OVER, S.DISABLED) and not never_ran:
             job.error = error
         self.notified.add(REQUEST_TOPIC)
         new = job.new
@@ -508,16 +621,22 @@ class Model:
 
 
 def settled_as(ending: Ending, request: StopRequest | None, *, waits: bool) -> JobState:
-    """Return the state after a settlement: an end stands, and a job that was asked to stop does not run again."""
-    if ending in (Ending.COMPLETE, Ending.ABORT):
-        return S.COMPLETED if ending is Ending.COMPLETE else S.ABORTED
-    if ending is Ending.DISABLE or request is StopRequest.DISABLE:
-        return S.DISABLED
-    if ending is Ending.FAIL or request is StopRequest.ABORT:
-        return S.FAILED if ending is Ending.FAIL else S.ABORTED
-    if not waits:
-        return S.PENDING
-    return S.SCHEDULED if ending is Ending.RETRY else S.BLOCKED
+    """Return the state after a settlement: only a completion outweighs the last request, and a run that stopped for a
+    request that was withdrawn since goes on as if handed back."""
+    if ending is Ending.COMPLETE:
+        return S.COMPLETED
+    if request is not None:
+        return {StopRequest.ABORT: S.ABORTED, StopRequest.DISABLE: S.DISABLED}[request]
+    return {
+        Ending.FAIL: S.FAILED,
+        Ending.ABORT: S.ABORTED,
+        Ending.HOLD: S.DISABLED,
+        Ending.DISABLE: S.PENDING,
+        Ending.SUSPEND: S.BLOCKED,
+        Ending.RELEASE: S.BLOCKED if waits else S.PENDING,
+        Ending.RETRY: S.SCHEDULED if waits else S.PENDING,
+        Ending.SNOOZE: S.SCHEDULED if waits else S.PENDING,
+    }[ending]
 
 
 def record(job: Known) -> JobRecord:
@@ -549,7 +668,25 @@ def record(job: Known) -> JobRecord:
         result_json=job.result,
         error=job.error,
         attempts=job.attempts,
+        meta_json=new.meta,
+        since=moment(job.since),
+        gated=new.gated,
+        followed=new.followed,
     )
+
+
+def summary(job: Known) -> JobSummary:
+    """Return what `find` shows of a job."""
+    return as_summary(record(job))
+
+
+def as_summary(whole: JobRecord) -> JobSummary:
+    """Return the part of a record that `find` shows: no payloads, details or tracebacks."""
+    fields = {name: getattr(whole, name) for name in JobSummary.__struct_fields__}
+    progress, error = whole.progress, whole.error
+    fields["progress"] = Progress(percent=progress.percent, message=progress.message)
+    fields["error"] = None if error is None else ErrorRecord(type=error.type, message=error.message)
+    return JobSummary(**fields)
 
 
 def status(job: Known) -> JobStatus:

@@ -169,6 +169,8 @@ def _put(transaction: Transaction, settlement: Settlement, held: Held) -> JobSta
 
 
 def _reason(settlement: Settlement, state: JobState) -> str | None:
+    if state is JobState.PENDING:
+        return None
     if settlement.reason is not None:
         return str(text(settlement.reason))
     if state is JobState.SCHEDULED and settlement.ending is Ending.SNOOZE:

@@ -111,7 +111,7 @@ def _keep(row: Row, settlement: Settlement, state: JobState, counts: bool, now: 
 
 
 def _reason(settlement: Settlement, state: JobState) -> str | None:
-    if state is JobState.COMPLETED:
+    if state is JobState.COMPLETED or state is JobState.PENDING:
         return None
     if state is JobState.SCHEDULED:
         return settlement.reason or ("snoozed" if settlement.ending is Ending.SNOOZE else "backoff")

@@ -61,7 +61,8 @@ class Settlement(Struct, eq=False, gc=False):
     error: for FAIL, RETRY, ABORT and DISABLE.
     when: for RETRY, SNOOZE and RELEASE, when the job may run again; None or past means at once. It becomes the job's
         `run_at` if the job becomes SCHEDULED or BLOCKED, and is dropped if a request to stop leads the job elsewhere.
-    reason: kept as the job's `reason`; None for the usual one of its state (see JobRecord). Dropped with COMPLETE.
+    reason: kept as the job's `reason`; None for the usual one of its state (see JobRecord). Dropped where the job
+        becomes COMPLETED or PENDING.
     progress: the last progress that the run reported, or None if there is nothing newer than what is stored. Stored
         with the ending, whatever the ending is.
     jobs: jobs that the run added. They are stored, as `add` stores them, exactly if this settlement takes effect now.

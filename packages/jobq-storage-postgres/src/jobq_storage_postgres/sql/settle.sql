@@ -43,8 +43,7 @@ WITH moment AS MATERIALIZED (
             WHEN 'blocked' THEN coalesce(g.reason, 'released')
             WHEN 'disabled' THEN coalesce(g.reason, 'disabled')
             WHEN 'aborted' THEN coalesce(g.reason, 'aborted')
-            WHEN 'completed' THEN NULL
-            ELSE g.reason
+            WHEN 'failed' THEN g.reason
         END AS reason
     FROM given g
     CROSS JOIN LATERAL (
