@@ -28,6 +28,7 @@ async def storage(postgres_dsn: str, empty_schema: str) -> AsyncIterator[Postgre
 @pytest.fixture
 def chunk(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr("jobq_storage_postgres.control.CHUNK", 3)
+    monkeypatch.setattr("jobq_storage_postgres.changing.CHUNK", 3)
     return 3
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
-
-from psycopg.errors import UniqueViolation
 
 from jobq_core.errors import ClosedError, StorageError
 from jobq_core.storage import Added, NewJob, ProducerStorage
-from jobq_storage_postgres.columns import pack_job, pack_jobs
+from jobq_storage_postgres.adding_programs import add, add_alone, has_unique
 from jobq_storage_postgres.engine import Facet
+from jobq_storage_postgres.programs import drive
 from jobq_storage_postgres.riding import Ride
 from jobq_storage_postgres.topics import topics_of
-from jobq_storage_postgres.unique_keys import add_unique, answers
+from jobq_storage_postgres.transaction import Transaction
+from jobq_storage_postgres.unique_keys import RESTARTS
 
 _log = logging.getLogger("jobq.postgres")
 
@@ -39,11 +39,12 @@ class Adding(Facet, ProducerStorage):
         if missing := engine.lines.missing(jobs):
             await engine.lines.register(missing)
         ride: Ride | None = None
-        if any(job.unique_key is not None for job in jobs):
-            added = await engine.database.transact(lambda session: add_unique(session, engine.statements, jobs))
+        if has_unique(jobs):
+            added = await engine.database.transact(self._add_unique(jobs))
         else:
             ride = Ride(engine.notifier, topics_of(jobs))
-            added = await (self._add_one(jobs[0], ride) if _is_plain(jobs) else self._add_group(jobs, ride))
+            run = partial(engine.database.fetch_all, rider=ride.rider)
+            added = await drive(add_alone(engine.statements, jobs), run)
         made = [job for job, answer in zip(jobs, added, strict=True) if answer.created]
         if made:
             if ride is None:
@@ -55,18 +56,11 @@ class Adding(Facet, ProducerStorage):
                 await self._analyze()
         return added
 
-    async def _add_one(self, job: NewJob, ride: Ride) -> list[Added]:
-        try:
-            await self._engine.fetch_with(ride.rider, "add_one", pack_job(job))
-        except StorageError as error:
-            if not isinstance(error.__cause__, UniqueViolation):
-                raise
-            return await self._add_group([job], ride)
-        return [Added(job.id, True)]
-
-    async def _add_group(self, jobs: Sequence[NewJob], ride: Ride) -> list[Added]:
-        (row,) = await self._engine.fetch_with(ride.rider, "add", pack_jobs(jobs))
-        return answers(jobs, row)
+    def _add_unique(self, jobs: Sequence[NewJob]) -> Callable[[Transaction], Awaitable[list[Added]]]:
+        statements = self._engine.statements
+        return lambda transaction: drive(
+            add(statements, jobs, may_start_over=transaction.restarts < RESTARTS), transaction.run
+        )
 
     async def _analyze(self) -> None:
         try:
@@ -74,11 +68,3 @@ class Adding(Facet, ProducerStorage):
         except (StorageError, ClosedError) as error:
             # The jobs are stored and acknowledged. Autovacuum updates the statistics later.
             _log.warning("could not update the planner's statistics after adding many jobs: %s", error)
-
-
-def _is_plain(jobs: Sequence[NewJob]) -> bool:
-    """Return whether this is one job for `add_one`; it has no unique key."""
-    first = jobs[0]
-    if len(jobs) > 1 or first.run_at is not None or first.tags or first.gated or first.followed:
-        return False
-    return first.deadline is None or isinstance(first.deadline, datetime)

@@ -16,17 +16,16 @@ from psycopg.rows import tuple_row
 from jobq_core.errors import ConfigurationError
 from jobq_core.storage import Added, NewJob
 from jobq_storage_postgres.adapters import ADAPTERS
+from jobq_storage_postgres.adding_programs import add
 from jobq_storage_postgres.binary import Params
-from jobq_storage_postgres.columns import pack_jobs
 from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.errors import translate
 from jobq_storage_postgres.lines import LineRegister
 from jobq_storage_postgres.notifier import Notifier
+from jobq_storage_postgres.programs import Rows, drive
 from jobq_storage_postgres.protocol import Statement, Step
 from jobq_storage_postgres.sql import Statements
 from jobq_storage_postgres.topics import topics_of
-from jobq_storage_postgres.transaction import Session
-from jobq_storage_postgres.unique_keys import add_unique, answers
 
 _ACCEPTED: Final = "a psycopg.AsyncConnection (psycopg 3)"
 
@@ -66,11 +65,7 @@ class CallerConnections:
         if missing := self._lines.missing(jobs):
             await self._lines.register(missing)
         async with session.atomic():
-            if any(job.unique_key is not None for job in jobs):
-                added = await add_unique(session, self._statements, jobs)
-            else:
-                (row,) = await session.fetch(self._statements["add"], pack_jobs(jobs))
-                added = answers(jobs, row)
+            added = await drive(add(self._statements, jobs), session.run)
             made = [job for job, answer in zip(jobs, added, strict=True) if answer.created]
             if made:
                 await session.fetch(*self._notifier.step_within(topics_of(made)))
@@ -102,13 +97,14 @@ def _check_usable(connection: psycopg.AsyncConnection[Any]) -> None:
         )
 
 
-class CallerSession(Session):
+class CallerSession:
     """A psycopg connection of the caller, with any row factory, in autocommit or in a pipeline."""
 
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self._connection = connection
 
     async def fetch(self, statement: Statement, params: Params = ()) -> list[Any]:
+        """Run one statement and return its rows as tuples."""
         async with psycopg.AsyncRawCursor(self._connection, row_factory=tuple_row) as cursor:
             cursor.adapters.register_dumper(_Packed, _PackedDumper)
             cursor.adapters.register_loader("json", ADAPTERS.get_loader(114, Format.BINARY))  # type: ignore[arg-type]
@@ -117,8 +113,9 @@ class CallerSession(Session):
             )
             return await cursor.fetchall()
 
-    async def fetch_last(self, steps: Sequence[Step]) -> list[list[Any]]:
-        return [await self.fetch(*step) for step in steps]  # the caller commits
+    async def run(self, steps: Sequence[Step]) -> Rows:
+        """Drive programs; the caller commits."""
+        return [await self.fetch(*step) for step in steps]
 
     def atomic(self) -> AbstractAsyncContextManager[Any]:
         """Return a context that keeps statements together: the caller's transaction, or in autocommit one of ours."""

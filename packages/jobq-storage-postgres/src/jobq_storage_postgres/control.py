@@ -1,38 +1,16 @@
-"""The operators' facet of the storage: changing jobs, whatever their state.
-
-Each statement is a transaction of its own in one round trip, so a client that is paused holds no lock. It changes up to
-`CHUNK` jobs. A statement sees the tables as they were when it began. A job that is moved meanwhile is found in no
-table: its row was locked where it was, and is gone from there once the lock is free. So a statement runs again for the
-jobs that it did not find, until every job was found in some state or is in no table at all.
-
-Two statements do not deadlock, as each locks rows in one order: `waiting`, `ready`, `running`, `outcome` (the order in
-which its last SELECT reads them), in each table by id, and unique keys after all of them. A row that another
-transaction holds is waited for, as long as the session's lock timeout says.
-"""
+"""The operators' facet of the storage: changing jobs, whatever their state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
 from uuid import UUID
 
-from jobq_core.states import FINISHED, JobState
+from jobq_core.states import FINISHED
 from jobq_core.storage import Change, OperatorStorage, QueueOptions, QueueOwner, queue_topic
-from jobq_storage_postgres.binary import (
-    int4s,
-    pack_bool,
-    pack_float8,
-    pack_int8,
-    pack_moment,
-    pack_text,
-    pack_uuid,
-    uuids,
-)
+from jobq_storage_postgres.binary import pack_bool, pack_float8, pack_int8, pack_moment, pack_text, pack_uuid
+from jobq_storage_postgres.changing import CHUNK, Operation, change
 from jobq_storage_postgres.engine import Facet
-from jobq_storage_postgres.topics import topics_of_change
-
-CHUNK: Final = 1000
-"""Maximum number of jobs that one transaction changes."""
+from jobq_storage_postgres.programs import drive
 
 
 class Control(Facet, OperatorStorage):
@@ -101,37 +79,11 @@ class Control(Facet, OperatorStorage):
         if paused is False:
             self._engine.notifier.notify([queue_topic(queue)])
 
-    async def _change(self, operation: str, ids: Sequence[UUID], *, ordered: bool = False) -> list[Change]:
-        """Run an operation on jobs. ordered: whether its statement takes their order in the batch."""
-        changes: dict[UUID, Change] = {}
-        order = {job_id: index for index, job_id in enumerate(dict.fromkeys(ids))}
-        given = list(order)
-        for start in range(0, len(given), CHUNK):
-            chunk = sorted(given[start : start + CHUNK], key=lambda job_id: job_id.bytes)
-            while chunk:
-                params = [uuids([job_id.bytes for job_id in chunk])]
-                if ordered:
-                    params.append(int4s([order[job_id] for job_id in chunk]))
-                changes.update(await self._change_once(operation, params))
-                chunk = [job_id for job_id in chunk if job_id not in changes]
-        answers: list[Change] = []
-        for job_id in ids:
-            change = changes[job_id]
-            answers.append(change)
-            # A repeated id is changed once; there is nothing to withdraw the second time.
-            changes[job_id] = Change(job_id, change.after, change.after, change.asked and operation != "enable")
-        return answers
-
-    async def _change_once(self, operation: str, params: Sequence[bytes]) -> dict[UUID, Change]:
-        changes: dict[UUID, Change] = {}
+    async def _change(self, operation: Operation, ids: Sequence[UUID], *, ordered: bool = False) -> list[Change]:
+        engine = self._engine
         topics: set[str] = set()
-        for job_id, before, after, asked, queue in await self._engine.fetch(operation, *params):
-            change = changes[job_id] = Change(
-                job_id,
-                None if before is None else JobState(before),
-                None if after is None else JobState(after),
-                asked,
-            )
-            topics.update(topics_of_change(change, queue))
-        self._engine.notifier.notify(topics)
-        return changes
+        try:
+            program = change(engine.statements, operation, ids, topics, ordered=ordered)
+            return await drive(program, engine.database.fetch_all)
+        finally:
+            engine.notifier.notify(topics)

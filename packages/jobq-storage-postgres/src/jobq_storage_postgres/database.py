@@ -72,13 +72,16 @@ class Database:
             connection.discard()  # its transaction is still open
             raise
 
-    async def fetch_all(self, steps: Sequence[Step]) -> list[list[Any]]:
-        """Run statements as one transaction in one round trip, and return the rows of each."""
-        return await self.run(steps, _load_all)
+    async def fetch_all(self, steps: Sequence[Step], rider: Rider | None = None) -> list[list[Any]]:
+        """Run statements as one transaction in one round trip, and return the rows of each. rider: as `run` takes it.
 
-    async def fetch(self, statement: Statement, params: Params = (), rider: Rider | None = None) -> list[Any]:
-        """Run one statement and return its rows. rider: as `run` takes it."""
-        return (await self.run([(statement, params)], _load_all, rider))[0]
+        Drives programs whose round trips are transactions of their own.
+        """
+        return await self.run(steps, _load_all, rider)
+
+    async def fetch(self, statement: Statement, params: Params = ()) -> list[Any]:
+        """Run one statement and return its rows."""
+        return (await self.run([(statement, params)], _load_all))[0]
 
     def post(self, connection: Connection, step: Step) -> asyncio.Future[list[PGresult]]:
         """Send a statement over a connection of the pool before this returns, and return a future of its answer."""

@@ -7,7 +7,7 @@ from typing import Any
 from jobq_storage_postgres.binary import Params
 from jobq_storage_postgres.caller_connection import CallerConnections
 from jobq_storage_postgres.clock_steps import ClockSteps
-from jobq_storage_postgres.database import Database, Rider
+from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.lines import LineRegister
 from jobq_storage_postgres.notifier import Notifier
 from jobq_storage_postgres.pool import Pool
@@ -42,10 +42,6 @@ class Engine:
     async def fetch(self, name: str, *params: bytes | None) -> list[Any]:
         """Run the statement of this name and return its rows."""
         return await self.database.fetch(self.statements[name], params)
-
-    async def fetch_with(self, rider: Rider, name: str, params: Params) -> list[Any]:
-        """Run the statement of this name, with a statement that rides along, and return its rows."""
-        return await self.database.fetch(self.statements[name], params, rider)
 
     async def fetch_all(self, *steps: tuple[str, Params]) -> list[list[Any]]:
         """Run statements by their names, as one transaction in one round trip, and return the rows of each."""

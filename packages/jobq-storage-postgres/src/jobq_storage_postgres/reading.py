@@ -13,17 +13,24 @@ from jobq_core.storage import JobFilter, JobStatus, Page, QueueRecord, ReaderSto
 from jobq_core.timestamps import to_datetime
 from jobq_storage_postgres.binary import pack_int8, pack_text, pack_uuid, texts, uuids
 from jobq_storage_postgres.engine import Facet
+from jobq_storage_postgres.programs import Program, drive
+from jobq_storage_postgres.sql import Statements
+
+
+def get(statements: Statements, ids: Sequence[UUID]) -> Program[list[JobRecord | None]]:
+    """Read the full records of jobs."""
+    if not ids:
+        return []
+    (rows,) = yield [(statements["get"], (_distinct(ids),))]
+    found = {row[0]: record_of(row) for row in rows}
+    return [found.get(job_id) for job_id in ids]
 
 
 class Reading(Facet, ReaderStorage):
     """Reads jobs. Each operation is one statement, so that it sees each job in one state."""
 
     async def get(self, ids: Sequence[UUID]) -> list[JobRecord | None]:
-        if not ids:
-            return []
-        rows = await self._engine.fetch("get", _distinct(ids))
-        found = {row[0]: record_of(row) for row in rows}
-        return [found.get(job_id) for job_id in ids]
+        return await drive(get(self._engine.statements, ids), self._engine.database.fetch_all)
 
     async def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:
         states = texts([state.value for state in sorted(filter.states)]) if filter.states else None

@@ -20,14 +20,15 @@ from jobq_core.storage import (
     WorkerStorage,
     queue_topic,
 )
-from jobq_storage_postgres.binary import Params, pack_int4, pack_int8, texts
+from jobq_storage_postgres.binary import pack_int4, pack_int8, texts
 from jobq_storage_postgres.connection import Connection
 from jobq_storage_postgres.engine import Facet
-from jobq_storage_postgres.protocol import Statement, Step
+from jobq_storage_postgres.programs import Last, drive, part
+from jobq_storage_postgres.protocol import Step
 from jobq_storage_postgres.reading import to_tags
-from jobq_storage_postgres.settling import Settling
+from jobq_storage_postgres.settling import Settling, settle
 from jobq_storage_postgres.topics import topics_of
-from jobq_storage_postgres.transaction import Session, Transaction
+from jobq_storage_postgres.transaction import Transaction
 from jobq_storage_postgres.unique_keys import add_unique
 
 _CLAIMS: Final = 10
@@ -121,15 +122,13 @@ class SettleAndClaim(Facet, WorkerStorage):
         claiming = await self._claiming(worker, claim)
 
         async def work(transaction: Transaction) -> Claimed:
-            settling.take(
-                [await transaction.fetch(statement, params) for statement, params in settling.steps(engine.statements)]
-            )
+            await drive(part(settle(engine.statements, settling)), transaction.run)
             jobs = settling.children()
-            added = await add_unique(_Within(transaction), engine.statements, jobs) if jobs else []
+            added = await drive(part(add_unique(engine.statements, jobs)), transaction.run) if jobs else []
             made = [job for job, answer in zip(jobs, added, strict=True) if answer.created]
             topics.clear()
             topics.update(topics_of(made))
-            *before, rows = await transaction.fetch_last(claiming)
+            *before, rows = await transaction.run(Last(claiming))
             if claim is None:
                 return Claimed(Header(rows[0][0]), [])
             freed = _freed(before[0], topics) if claim.kinds else 0
@@ -153,19 +152,6 @@ class SettleAndClaim(Facet, WorkerStorage):
         size = None if claim.max_bytes is None else pack_int8(claim.max_bytes)
         steps.append((statements["claim"], (worker.bytes, *lines[:6], limit, size, *lines[6:])))
         return steps
-
-
-class _Within(Session):
-    """A transaction that goes on after the last statement of a part."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
-
-    async def fetch(self, statement: Statement, params: Params = ()) -> list[Any]:
-        return await self._transaction.fetch(statement, params)
-
-    async def fetch_last(self, steps: Sequence[Step]) -> list[list[Any]]:
-        return [await self._transaction.fetch(*step) for step in steps]
 
 
 def _freed(rows: list[tuple[str, int, bool]], topics: set[str]) -> int:

@@ -10,6 +10,7 @@ from jobq_core.encoding import decode
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import FINISHED_TOPIC, WAITING_TOPIC, NewJob, Settlement, blocked_topic, queue_topic
 from jobq_storage_postgres.columns import pack_completed, pack_settlements
+from jobq_storage_postgres.programs import Last, Program
 from jobq_storage_postgres.protocol import Step
 from jobq_storage_postgres.sql import Statements
 
@@ -114,3 +115,8 @@ class Settling:
     def children(self) -> list[NewJob]:
         """Return the jobs of the settlements that took effect."""
         return [job for s in self.settlements if (s.id, s.lease) in self._took for job in s.jobs]
+
+
+def settle(statements: Statements, settling: Settling) -> Program[None]:
+    """Settle runs, whose states `settling` then knows; a program for one transaction."""
+    settling.take((yield Last(settling.steps(statements))))

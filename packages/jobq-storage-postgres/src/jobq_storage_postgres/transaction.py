@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Final
 
 import psycopg
 
-from jobq_storage_postgres.binary import Params
 from jobq_storage_postgres.connection import Connection
+from jobq_storage_postgres.programs import Last, Rows
 from jobq_storage_postgres.protocol import Statement, Step
 
 # READ COMMITTED, whatever the database's default: each statement must see what was committed before it began. The names
 # are in capitals, so that they are different from those of all SQL files.
 BEGIN: Final = Statement("BEGIN", "BEGIN ISOLATION LEVEL READ COMMITTED")
 COMMIT: Final = Statement("COMMIT", "COMMIT")
-_ROLLBACK: Final = Statement("ROLLBACK", "ROLLBACK")
+ROLLBACK: Final = Statement("ROLLBACK", "ROLLBACK")
 
 
 class StartOverError(Exception):
     """Raised within a transaction that must be rolled back and run again from its beginning."""
 
 
-class Session(Protocol):
-    """Runs statements one after another in one transaction: our own, or the caller's."""
-
-    async def fetch(self, statement: Statement, params: Params = ()) -> list[Any]:
-        """Run one statement and return its rows as tuples."""
-        ...
-
-    async def fetch_last(self, steps: Sequence[Step]) -> list[list[Any]]:
-        """Run the last statements, after which the transaction may be committed, and return the rows of each."""
-        ...
-
-
-class Transaction(Session):
-    """A transaction of our own; each statement sees what was committed before it began.
+class Transaction:
+    """A transaction of our own; each statement sees what was committed before it began. Its `run` drives programs.
 
     prelude: statements to run first. restarts: how often this work started over.
     """
@@ -48,21 +36,18 @@ class Transaction(Session):
         self._begin: Sequence[Step] = [(BEGIN, ()), *prelude]
         self._over = False
 
-    async def fetch(self, statement: Statement, params: Params = ()) -> list[Any]:
-        begin, self._begin = self._begin, ()
-        self.last = [statement.name]
-        return (await self._connection.fetch([*begin, (statement, params)]))[-1]
-
-    async def fetch_last(self, steps: Sequence[Step]) -> list[list[Any]]:
-        """Run statements and commit, in one round trip, and return the rows of each."""
+    async def run(self, steps: Sequence[Step]) -> Rows:
+        """Run statements in one round trip, and return the rows of each. The last ones are committed with it."""
         begin, self._begin = self._begin, ()
         self.last = [statement.name for statement, _ in steps]
+        if not isinstance(steps, Last):
+            return (await self._connection.fetch([*begin, *steps]))[len(begin) :]
         rows = await self._connection.fetch([*begin, *steps, (COMMIT, ())])
         self._over = True
         return rows[len(begin) : -1]
 
     async def commit(self) -> None:
-        """Commit, unless nothing was begun or `fetch_last` committed."""
+        """Commit, unless nothing was begun or `run` committed."""
         if not self._over and not self._begin:
             await self._connection.run([(COMMIT, ())])
 
@@ -71,6 +56,6 @@ class Transaction(Session):
         if self._connection.closed:
             return
         try:
-            await self._connection.run([(_ROLLBACK, ())])
+            await self._connection.run([(ROLLBACK, ())])
         except psycopg.Error:
             self._connection.close()

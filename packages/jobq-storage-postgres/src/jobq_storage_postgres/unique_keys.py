@@ -11,9 +11,10 @@ from jobq_core.reprs import short_repr
 from jobq_core.storage import Added, NewJob
 from jobq_storage_postgres.binary import texts, uuids
 from jobq_storage_postgres.columns import pack_jobs
+from jobq_storage_postgres.programs import Last, Program
 from jobq_storage_postgres.protocol import Step
 from jobq_storage_postgres.sql import Statements
-from jobq_storage_postgres.transaction import Session, StartOverError, Transaction
+from jobq_storage_postgres.transaction import StartOverError
 
 RESTARTS: Final = 20
 """How often an add starts over; then it takes keys in any order, and the server resolves deadlocks."""
@@ -21,40 +22,40 @@ _ROUNDS: Final = 100
 """How often an add asks for keys whose holders end in the meantime."""
 
 
-async def add_unique(session: Session, statements: Statements, jobs: Sequence[NewJob]) -> list[Added]:
-    """Add jobs some of which have unique keys.
+def add_unique(statements: Statements, jobs: Sequence[NewJob], *, may_start_over: bool = False) -> Program[list[Added]]:
+    """Add jobs some of which have unique keys; a program for one transaction.
 
-    Raises UniqueKeyBusyError if an open transaction holds a key, StartOverError within a transaction of our own.
+    Raises UniqueKeyBusyError if an open transaction holds a key, and with `may_start_over` StartOverError.
     """
     answered: dict[int, Added] = {}
     took: set[UUID] = set()
     left = [(index, job) for index, job in enumerate(jobs) if job.unique_key is not None]
     for _ in range(_ROUNDS):
         if not left:
-            return await _add_rest(session, statements, jobs, answered, took)
+            return (yield from _add_rest(statements, jobs, answered, took))
         # The holder of a key may have committed after this statement began; the next statement sees it.
-        rows = await _claim(session, statements, left)
+        (rows,) = yield [_claim(statements, left)]
         busy = next((row for row in rows if row[2] is None), None)
         if busy is not None:
             if busy[0] is None:
                 continue  # the key became free while its holder was looked for
             if took:
-                await session.fetch(statements["release_keys"], (uuids([job_id.bytes for job_id in took]),))
+                yield [(statements["release_keys"], (uuids([job_id.bytes for job_id in took]),))]
             raise _busy(*busy)
         left = _answer(left, rows, answered, took)
-        if left and took and isinstance(session, Transaction) and session.restarts < RESTARTS:
+        if left and took and may_start_over:
             # A transaction that holds keys and asks for earlier ones may deadlock with another one.
             raise StartOverError
     raise StorageUnavailableError("unique keys changed hands too often to add the jobs")
 
 
-async def _claim(session: Session, statements: Statements, left: Sequence[tuple[int, NewJob]]) -> list[Any]:
-    """Take the keys of jobs, and return the rows of `claim_keys`."""
+def _claim(statements: Statements, left: Sequence[tuple[int, NewJob]]) -> Step:
+    """Return the statement that takes the keys of jobs."""
     firsts: dict[tuple[str, str], NewJob] = {}
     for _, job in left:
         firsts.setdefault((job.queue, job.unique_key or ""), job)
     ordered = sorted(firsts.items(), key=lambda each: (each[0][0].encode(), each[0][1].encode()))
-    return await session.fetch(
+    return (
         statements["claim_keys"],
         (
             texts([queue for (queue, _), _ in ordered]),
@@ -103,9 +104,9 @@ def _busy(
     )
 
 
-async def _add_rest(
-    session: Session, statements: Statements, jobs: Sequence[NewJob], answered: dict[int, Added], took: set[UUID]
-) -> list[Added]:
+def _add_rest(
+    statements: Statements, jobs: Sequence[NewJob], answered: dict[int, Added], took: set[UUID]
+) -> Program[list[Added]]:
     """Add the jobs that are not answered yet, and give back keys that turn out not to be needed."""
     going = [(index, job) for index, job in enumerate(jobs) if index not in answered]
     steps: list[Step] = []
@@ -113,7 +114,7 @@ async def _add_rest(
         steps.append((statements["add"], pack_jobs([job for _, job in going])))
     if took:
         steps.append((statements["drop_keys"], (uuids(sorted(job_id.bytes for job_id in took)),)))
-    results = await session.fetch_last(steps)
+    results = yield Last(steps)
     if going:
         added = answers([job for _, job in going], results[0][0])
         answered.update((index, answer) for (index, _), answer in zip(going, added, strict=True))

@@ -1,0 +1,49 @@
+"""The programs that add jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from psycopg.errors import UniqueViolation
+
+from jobq_core.errors import StorageError
+from jobq_core.storage import Added, NewJob
+from jobq_storage_postgres.columns import pack_job, pack_jobs
+from jobq_storage_postgres.programs import Last, Program
+from jobq_storage_postgres.sql import Statements
+from jobq_storage_postgres.unique_keys import add_unique, answers
+
+
+def add(statements: Statements, jobs: Sequence[NewJob], *, may_start_over: bool = False) -> Program[list[Added]]:
+    """Add jobs, in one transaction if some have unique keys. may_start_over: as `add_unique` takes it."""
+    if has_unique(jobs):
+        return (yield from add_unique(statements, jobs, may_start_over=may_start_over))
+    ((row,),) = yield Last([(statements["add"], pack_jobs(jobs))])
+    return answers(jobs, row)
+
+
+def add_alone(statements: Statements, jobs: Sequence[NewJob]) -> Program[list[Added]]:
+    """Add jobs without unique keys in a transaction of their own, which is the quickest way for one job."""
+    if not _is_plain(jobs):
+        return (yield from add(statements, jobs))
+    try:
+        yield Last([(statements["add_one"], pack_job(jobs[0]))])
+    except (StorageError, UniqueViolation) as error:
+        if not isinstance(error, UniqueViolation) and not isinstance(error.__cause__, UniqueViolation):
+            raise
+        return (yield from add(statements, jobs))  # it is stored already
+    return [Added(jobs[0].id, True)]
+
+
+def has_unique(jobs: Sequence[NewJob]) -> bool:
+    """Return whether some job has a unique key."""
+    return any(job.unique_key is not None for job in jobs)
+
+
+def _is_plain(jobs: Sequence[NewJob]) -> bool:
+    """Return whether this is one job for `add_one`; it has no unique key."""
+    first = jobs[0]
+    if len(jobs) > 1 or first.run_at is not None or first.tags or first.gated or first.followed:
+        return False
+    return first.deadline is None or isinstance(first.deadline, datetime)

@@ -1,0 +1,64 @@
+"""The program that changes jobs, whatever their state.
+
+Each statement is a transaction of its own in one round trip, so a client that is paused holds no lock. It changes up to
+`CHUNK` jobs. A statement sees the tables as they were when it began. A job that is moved meanwhile is found in no
+table: its row was locked where it was, and is gone from there once the lock is free. So a statement runs again for the
+jobs that it did not find, until every job was found in some state or is in no table at all.
+
+Two statements do not deadlock, as each locks rows in one order: `waiting`, `ready`, `running`, `outcome` (the order in
+which its last SELECT reads them), in each table by id, and unique keys after all of them. A row that another
+transaction holds is waited for, as long as the session's lock timeout says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias
+from uuid import UUID
+
+from jobq_core.states import JobState
+from jobq_core.storage import Change
+from jobq_storage_postgres.binary import int4s, uuids
+from jobq_storage_postgres.programs import Program
+from jobq_storage_postgres.sql import Statements
+from jobq_storage_postgres.topics import topics_of_change
+
+CHUNK: Final = 1000
+"""Maximum number of jobs that one transaction changes."""
+
+Operation: TypeAlias = Literal["abort", "retry", "disable", "enable", "delete"]
+
+
+def change(
+    statements: Statements, operation: Operation, ids: Sequence[UUID], topics: set[str], *, ordered: bool = False
+) -> Program[list[Change]]:
+    """Change jobs; each round trip is a transaction of its own.
+
+    topics: updated with what to notify. ordered: whether the statement takes the jobs' order in the batch.
+    """
+    changes: dict[UUID, Change] = {}
+    order = {job_id: index for index, job_id in enumerate(dict.fromkeys(ids))}
+    given = list(order)
+    for start in range(0, len(given), CHUNK):
+        chunk = sorted(given[start : start + CHUNK], key=lambda job_id: job_id.bytes)
+        while chunk:
+            params = [uuids([job_id.bytes for job_id in chunk])]
+            if ordered:
+                params.append(int4s([order[job_id] for job_id in chunk]))
+            (rows,) = yield [(statements[operation], params)]
+            for job_id, before, after, asked, queue in rows:
+                changed = changes[job_id] = Change(
+                    job_id,
+                    None if before is None else JobState(before),
+                    None if after is None else JobState(after),
+                    asked,
+                )
+                topics.update(topics_of_change(changed, queue))
+            chunk = [job_id for job_id in chunk if job_id not in changes]
+    answers: list[Change] = []
+    for job_id in ids:
+        changed = changes[job_id]
+        answers.append(changed)
+        # A repeated id is changed once; there is nothing to withdraw the second time.
+        changes[job_id] = Change(job_id, changed.after, changed.after, changed.asked and operation != "enable")
+    return answers
