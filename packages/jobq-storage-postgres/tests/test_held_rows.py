@@ -1,79 +1,151 @@
-"""Another transaction holds the row of a job, as that of a paused client does: all others go on."""
+"""A row that another transaction holds: no hot statement waits for it, and each job beside it goes on."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from uuid import UUID
 
 import psycopg
 import pytest
 import pytest_asyncio
 from psycopg import sql
 
+from jobq_core.records import Progress
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import Claim, Settlement
-from jobq_core.testing import ERROR, claim_one, job_in, new_job, register_worker
+from jobq_core.storage import UNKNOWN_KIND, Claim, ProgressReport, Settlement
+from jobq_core.testing import ERROR, add_job, claim, claim_one, new_job, register_worker, state_of, worker_info
 from jobq_storage_postgres import PostgresQueueStorage
 
-TABLES = {
-    JobState.SCHEDULED: "waiting",
-    JobState.BLOCKED: "waiting",
-    JobState.DISABLED: "waiting",
-    JobState.PENDING: "ready",
-    JobState.PROCESSING: "running",
-    JobState.COMPLETED: "outcome",
-    JobState.FAILED: "outcome",
-    JobState.ABORTED: "outcome",
-}
+from .test_contract import move_clock
 
 
 @pytest_asyncio.fixture
 async def storage(postgres_dsn: str, empty_schema: str) -> AsyncIterator[PostgresQueueStorage]:
-    async with PostgresQueueStorage(postgres_dsn, schema=empty_schema) as storage:
+    # A statement that waits for a row fails, instead of a test that takes long.
+    async with PostgresQueueStorage(f"{postgres_dsn}&options=-c%20lock_timeout%3D50", schema=empty_schema) as storage:
         yield storage
 
 
-@pytest.mark.parametrize("state", JobState)
-async def test_one_held_row_stops_no_other_job(
-    storage: PostgresQueueStorage, postgres_dsn: str, state: JobState
+class Held:
+    """A transaction that holds rows of jobs until it is rolled back."""
+
+    def __init__(self, connection: psycopg.AsyncConnection, schema: str) -> None:
+        self.connection = connection
+        self._schema = schema
+
+    async def hold(self, table: str, job: UUID) -> None:
+        query = sql.SQL("SELECT FROM {} WHERE id = %s FOR UPDATE").format(sql.Identifier(self._schema, table))
+        assert (await self.connection.execute(query, (job,))).rowcount == 1
+
+
+@pytest_asyncio.fixture
+async def held(postgres_dsn: str, empty_schema: str) -> AsyncIterator[Held]:
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as connection:
+        yield Held(connection, empty_schema)
+        await connection.rollback()
+
+
+@pytest.mark.parametrize("ending", Ending)
+async def test_a_settlement_answers_busy_and_can_be_sent_again(
+    storage: PostgresQueueStorage, held: Held, ending: Ending
 ) -> None:
-    mine, lost = await register_worker(storage), await register_worker(storage)
-    held = await job_in(storage, mine, state, queue="held")
-    orphan = await job_in(storage, lost, JobState.PROCESSING, queue="lost")
-    async with await psycopg.AsyncConnection.connect(postgres_dsn) as clock:
-        workers = sql.Identifier(storage.schema, "worker")
-        await clock.execute(sql.SQL("UPDATE {} SET expires_at = beat_at WHERE id = %s").format(workers), (lost.id,))
-    runs = []
+    worker = await register_worker(storage)
     for _ in range(3):
-        await storage.add([new_job()])
-        runs.append(await claim_one(storage, mine))
-    bystanders = [added.id for added in await storage.add([new_job(queue="other") for _ in range(5)])]
-    async with await psycopg.AsyncConnection.connect(postgres_dsn) as holder:
-        table = sql.Identifier(storage.schema, TABLES[state])
-        await holder.execute(sql.SQL("SELECT FROM {} WHERE id = %s FOR UPDATE").format(table), (held,))
-        blocked = [
-            asyncio.create_task(operation([bystander, held]))
-            for operation, bystander in zip(
-                (storage.abort, storage.disable, storage.enable, storage.retry, storage.delete), bystanders, strict=True
-            )
-        ]
-        (added,) = await storage.add([new_job(queue="held")])
-        assert added.created
-        settlements = [
-            Settlement(runs[0].id, runs[0].lease, Ending.COMPLETE, b"1"),
-            Settlement(runs[1].id, runs[1].lease, Ending.FAIL, error=ERROR),
-        ]
-        answer = await storage.settle_and_claim(mine.id, settlements, Claim.of("held", limit=5))
-        assert answer.settled == [JobState.COMPLETED, JobState.FAILED]
-        assert [job.id for job in answer.claimed] == [added.id]
-        assert [(each.worker, [job.id for job in each.jobs]) for each in (await storage.rescue()).workers] == [
-            (lost.id, [orphan])
-        ]
-        await storage.promote()
-        await storage.expire()
-        await storage.prune()
-        assert [change.after for change in await storage.abort([runs[2].id])] == [JobState.PROCESSING]
-        await storage.register(mine)
-        await holder.rollback()
-        changes = [change for changes in await asyncio.gather(*blocked) for change in changes]
-    assert {change.id for change in changes} == {held, *bystanders}
+        await add_job(storage)
+    first, second, third = await claim(storage, worker)
+    last = await add_job(storage)
+    await held.hold("running", second.id)
+    ends = [Settlement(job.id, job.lease, Ending.COMPLETE, b"1") for job in (first, third)]
+    ends.insert(1, Settlement(second.id, second.lease, ending, error=ERROR, reason="why"))
+    result = await storage.settle_and_claim(worker.id, ends, Claim.of("default", limit=1))
+    assert (result.settled, result.busy) == ([JobState.COMPLETED, None, JobState.COMPLETED], (1,))
+    assert [job.id for job in result.claimed] == [last]
+    assert await state_of(storage, second.id) is JobState.PROCESSING
+    assert (await storage.progress(worker.id, [_report(second.id, second.lease)])) == [True]
+    await held.connection.rollback()
+    again = await storage.settle_and_claim(worker.id, [ends[1]])
+    assert again.busy == ()
+    assert again.settled == [await state_of(storage, second.id)]
+    assert again.settled != [JobState.PROCESSING]
+
+
+def _report(job: UUID, lease: int) -> ProgressReport:
+    return ProgressReport(id=job, lease=lease, progress=Progress(percent=50))
+
+
+async def test_rescue_leaves_a_held_job_to_the_next_call(
+    storage: PostgresQueueStorage, held: Held, postgres_dsn: str
+) -> None:
+    workers = [await register_worker(storage, lost_after=5.0) for _ in range(3)]
+    jobs = []
+    for worker in workers:
+        jobs.append(await add_job(storage))
+        await claim_one(storage, worker)
+    await move_clock(postgres_dsn, storage.schema, 6)
+    await held.hold("running", jobs[1])
+    found = await storage.rescue()
+    assert {job.id for lost in found.workers for job in lost.jobs} == {jobs[0], jobs[2]}
+    assert found.next_in is not None
+    assert found.next_in <= 0.5
+    await held.connection.rollback()
+    assert {job.id for lost in (await storage.rescue()).workers for job in lost.jobs} == {jobs[1]}
+    assert (await storage.rescue()).workers == []
+
+
+async def _promote(storage: PostgresQueueStorage) -> int:
+    return (await storage.promote()).promoted
+
+
+async def _expire(storage: PostgresQueueStorage) -> int:
+    return (await storage.expire()).count
+
+
+@pytest.mark.parametrize(
+    ("table", "option", "duty"),
+    [
+        ("waiting", {"run_at": 5.0}, _promote),
+        ("waiting", {"run_at": 60.0, "deadline": 5.0}, _expire),
+        ("ready", {"deadline": 5.0}, _expire),
+    ],
+)
+async def test_maintenance_passes_by_a_held_job(
+    storage: PostgresQueueStorage,
+    held: Held,
+    postgres_dsn: str,
+    table: str,
+    option: dict[str, float],
+    duty: Callable[[PostgresQueueStorage], Awaitable[int]],
+) -> None:
+    jobs = [await add_job(storage, **option) for _ in range(3)]
+    await move_clock(postgres_dsn, storage.schema, 6)
+    await held.hold(table, jobs[0])
+    assert await duty(storage) == 2
+    await held.connection.rollback()
+    assert await duty(storage) == 1
+
+
+async def test_a_claim_and_a_registration_free_the_jobs_beside_a_held_one(
+    storage: PostgresQueueStorage, held: Held
+) -> None:
+    worker = await register_worker(storage, kinds=())
+    for _ in range(3):
+        await add_job(storage)
+    jobs = await claim(storage, worker)
+    suspended = [Settlement(job.id, job.lease, Ending.SUSPEND, reason=UNKNOWN_KIND) for job in jobs]
+    await storage.settle_and_claim(worker.id, suspended)
+    await held.hold("waiting", jobs[0].id)
+    result = await storage.settle_and_claim(worker.id, (), Claim.of("default", limit=1, kinds=(("noop", "v"),)))
+    assert (result.freed, [job.id for job in result.claimed]) == (1, [jobs[1].id])
+    await storage.register(worker_info())
+    assert await state_of(storage, jobs[2].id) is JobState.PENDING
+
+
+async def test_an_open_transaction_that_registers_a_line_holds_up_no_other_add(
+    storage: PostgresQueueStorage, held: Held
+) -> None:
+    await held.connection.execute(
+        sql.SQL("INSERT INTO {} (queue, rank) VALUES ('default', 0)").format(sql.Identifier(storage.schema, "line"))
+    )
+    worker = await register_worker(storage)
+    (added,) = await storage.add([new_job()])
+    assert [job.id for job in await claim(storage, worker)] == [added.id]

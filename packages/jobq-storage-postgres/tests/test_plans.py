@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -14,11 +15,11 @@ import pytest_asyncio
 from psycopg import sql
 
 from jobq_core.states import Ending
-from jobq_core.storage import Claim, ClaimedJob, Line, Settlement
+from jobq_core.storage import UNKNOWN_KIND, Claim, ClaimedJob, Line, Settlement
 from jobq_core.testing import new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.address import Address
-from jobq_storage_postgres.binary import Params, pack_int4, pack_int8, pack_moment, pack_text, texts
+from jobq_storage_postgres.binary import Params, pack_int4, pack_int8, pack_moment, pack_text, texts, uuids
 from jobq_storage_postgres.columns import pack_completed, pack_settlements
 from jobq_storage_postgres.connection import Connection
 from jobq_storage_postgres.dsn import parse
@@ -236,6 +237,75 @@ async def test_future_jobs_of_higher_priority_cost_a_claim_nothing(
         await storage.add([new_job(priority=9, run_at=3600.0) for _ in range(1000)])
     with_future, _ = await explain.claim(worker)
     assert with_future < clean * 1.25
+
+
+async def test_queues_and_priorities_that_are_not_used_cost_a_claim_nothing(
+    storage: PostgresQueueStorage, explain: Explain
+) -> None:
+    worker = (await register_worker(storage)).id
+    await add(storage, BATCH * 2)
+    for n in range(10):
+        await storage.add([new_job(queue=f"other{n}", priority=p) for p in range(-100, 101)])
+    clean, _ = await explain.claim(worker)
+    marks = storage._engine.watermarks
+    many = tuple(Line(f"empty{n}") for n in range(1000))
+    lines = await marks.lines((*many, Line("default")))
+    touched, whole = await explain("claim", (worker.bytes, *lines[:6], pack_int4(BATCH), None, *lines[6:]))
+    assert touched < clean + 50
+    assert not whole & {"ready", "job", "running"}
+
+
+async def test_a_claim_with_a_limit_of_bytes_reads_no_arguments_that_it_does_not_take(
+    storage: PostgresQueueStorage, explain: Explain
+) -> None:
+    worker = (await register_worker(storage)).id
+    big = [new_job(arguments=b'"' + os.urandom(30_000).hex().encode() + b'"') for _ in range(100)]
+    for start in range(0, 100, 20):
+        await storage.add(big[start : start + 20])
+    lines = await storage._engine.watermarks.lines((Line("default"),))
+    touched, _ = await explain("claim", (worker.bytes, *lines[:6], pack_int4(100), pack_int8(130_000), *lines[6:]))
+    assert touched < 1000
+    exchange = await storage.settle_and_claim(worker, (), Claim.of("default", limit=100, max_bytes=130_000))
+    assert (len(exchange.claimed), exchange.picked, exchange.more) == (2, 2, True)
+
+
+async def test_suspended_jobs_of_a_kind_that_is_gone_cost_a_claim_nothing(
+    storage: PostgresQueueStorage, explain: Explain
+) -> None:
+    worker = (await register_worker(storage)).id
+    for _ in range(10):
+        await storage.add([new_job(kind="gone") for _ in range(500)])
+        taken = (await storage.settle_and_claim(worker, claim=Claim.of("default", limit=500))).claimed
+        gone = [Settlement(job.id, job.lease, Ending.SUSPEND, reason=UNKNOWN_KIND) for job in taken]
+        await storage.settle_and_claim(worker, gone)
+    (queues, *_) = await storage._engine.watermarks.lines((Line("default"),))
+    params = (worker.bytes, queues, texts(["noop", "other"]), texts(["1", "1"]), pack_int4(BATCH))
+    touched, whole = await explain("free_kinds", params)
+    assert touched < 50
+    assert not whole & {"waiting", "ready"}
+
+
+async def test_maintenance_touches_little_of_many_jobs(storage: PostgresQueueStorage, explain: Explain) -> None:
+    worker = (await register_worker(storage)).id
+    for _ in range(10):
+        await storage.add([new_job(queue="later", run_at=3600.0, deadline=7200.0) for _ in range(500)])
+        await storage.add([new_job(queue="later", deadline=7200.0) for _ in range(500)])
+    await add(storage, 5000)
+    mine = await claim(storage, worker)
+    texts_ = pack_text("type"), pack_text("message")
+    duties: list[tuple[str, Params, int]] = [
+        ("promote", (pack_int8(1000), ALWAYS), 50),
+        ("next_due", (ALWAYS,), 50),
+        ("expire", (pack_int8(1000), ALWAYS, *texts_), 50),
+        ("next_deadline", (ALWAYS,), 50),
+        ("sweep", (), 50),
+        ("lost_workers", (), 500),
+        ("rescue", (worker.bytes, uuids([job.id.bytes for job in mine]), *texts_), BATCH * 50),
+    ]
+    for name, params, limit in duties:
+        touched, whole = await explain(name, params)
+        assert touched < limit, (name, touched)
+        assert not whole & {"waiting", "ready", "job", "outcome"}, name
 
 
 async def test_finding_the_newest_touches_little_of_many(

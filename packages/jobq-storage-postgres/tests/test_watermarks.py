@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from jobq_core.states import Ending
-from jobq_core.storage import UNKNOWN_KIND, Claim, Line, Settlement
+from jobq_core.storage import UNKNOWN_KIND, WAITING_TOPIC, Claim, Line, Settlement
 from jobq_core.testing import new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage, watermarks
 
@@ -137,8 +137,9 @@ async def test_a_claim_that_is_rolled_back_leaves_its_jobs_above_the_mark(
     assert await claim(storage, worker) == [added[0].id, added[1].id]
 
 
+@pytest.mark.parametrize("by", ["promotion", "rescue"])
 async def test_maintenance_finds_a_job_that_a_mark_skipped(
-    storage: PostgresQueueStorage, postgres_dsn: str, postgres_schema: str
+    storage: PostgresQueueStorage, postgres_dsn: str, postgres_schema: str, by: str
 ) -> None:
     now = 0.0
     storage._engine.watermarks._clock = lambda: now
@@ -150,13 +151,18 @@ async def test_maintenance_finds_a_job_that_a_mark_skipped(
         assert len(await claim(storage, worker)) == 5
         assert await advance(storage, 2) == 0
         now += watermarks.WRITER_SECONDS
-        assert await advance(storage, 1) == 6
-        await storage.rescue()
+        async with storage.subscribe([WAITING_TOPIC]) as maintenance:
+            assert await advance(storage, 1) == 6
+            assert await maintenance.wait(10) == {WAITING_TOPIC}
+        for duty in (storage.promote, storage.rescue):
+            next_in = (await duty()).next_in
+            assert next_in is not None
+            assert next_in <= 0.5, "a job may appear below the mark at any time"
         await slow.commit()
     assert await claim(storage, worker) == [], "it lies below the mark"
-    await storage.rescue()
+    await (storage.promote if by == "promotion" else storage.rescue)()
     assert await claim(storage, worker) == [late.id]
-    await storage.rescue()
+    assert (await storage.promote()).next_in is None
     async with await psycopg.AsyncConnection.connect(postgres_dsn) as connection:
         rows = await (await connection.execute(f"SELECT count(*) FROM {postgres_schema}.skipped")).fetchall()
     assert rows == [(0,)]

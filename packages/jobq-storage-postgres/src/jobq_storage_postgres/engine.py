@@ -28,7 +28,7 @@ class Engine:
         )
         self.database = Database(self.pool, settings.time_limit)
         self.notifier = Notifier(self.database, self.statements, settings)
-        self.watermarks = Watermarks(self.database, self.statements)
+        self.watermarks = Watermarks(self.database, self.statements, self.notifier.notify)
         self.clock_steps = ClockSteps()
         self.lines = LineRegister(self.database, self.statements)
         self.caller_connections = CallerConnections(

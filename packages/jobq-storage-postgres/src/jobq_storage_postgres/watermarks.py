@@ -36,6 +36,7 @@ from typing import Any, Final, TypeAlias
 from msgspec import Struct
 
 from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
+from jobq_core.storage import WAITING_TOPIC
 from jobq_core.storage import Line as ClaimLine
 from jobq_storage_postgres.binary import int2s, int4s, int8s, pack_int8, texts
 from jobq_storage_postgres.database import Database
@@ -76,9 +77,16 @@ class Watermarks:
     that say when the next one is due belong to one step, `note_claimed`.
     """
 
-    def __init__(self, database: Database, statements: Statements, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        database: Database,
+        statements: Statements,
+        notify: Callable[[Iterable[str]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
         self._statements = statements
+        self._notify = notify
         self._clock = clock
         self._ranks: dict[str, list[int]] = {}
         self._recent: dict[str, int] = {}
@@ -108,26 +116,29 @@ class Watermarks:
         return packed
 
     def _pack(self, lines: tuple[ClaimLine, ...]) -> Lines:
-        asked = list({line.queue: line for line in reversed(lines)}.values())[::-1]
+        asked: dict[str, int | None] = {}
+        for line in lines:  # several lines of one queue are one, with the sum of their limits
+            before = asked.get(line.queue, 0)
+            asked[line.queue] = None if before is None or line.limit is None else before + line.limit
         firsts: list[int] = []
         lasts: list[int] = []
         ranks: list[int] = []
         marks: list[int] = []
-        for line in asked:
+        for queue in asked:
             firsts.append(len(ranks) + 1)
-            for rank in self._ranks.get(line.queue, ()):
+            for rank in self._ranks.get(queue, ()):
                 ranks.append(rank)
-                marks.append(self._marks.get((line.queue, rank), _NO_MARK))
+                marks.append(self._marks.get((queue, rank), _NO_MARK))
             lasts.append(len(ranks))
         return (
-            texts([line.queue for line in asked]),
-            int4s.sparse([line.limit for line in asked]),
+            texts(list(asked)),
+            int4s.sparse(list(asked.values())),
             int4s(firsts),
             int4s(lasts),
             int2s(ranks),
             int8s(marks),
             pack_int8(self._horizon),
-            pack_int8(sum(self._recent.get(line.queue, 0) for line in asked)),
+            pack_int8(sum(self._recent.get(queue, 0) for queue in asked)),
         )
 
     async def read(self, queues: Iterable[str] = ()) -> None:
@@ -258,6 +269,8 @@ class Watermarks:
     async def _note_skipped(self, marks: dict[Line, int], horizon: int) -> None:
         params = *_pack(marks), int8s([horizon] * len(marks))
         await self._database.fetch(self._statements["note_skipped"], params)
+        # The worker that does the maintenance promotes now, and again every half second until nothing can appear there.
+        self._notify([WAITING_TOPIC])
 
 
 def _pack(marks: dict[Line, int]) -> tuple[bytes, bytes, bytes]:
