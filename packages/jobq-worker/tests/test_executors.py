@@ -173,7 +173,9 @@ async def test_a_run_that_is_stopped_before_its_first_step_has_an_end_too() -> N
     ended: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
     executor = CoroutineExecutor(ended.set_result)
     run = Run(ClaimedJob(new_id(), 1, "default", "never", b"{}", 1, 10), 0.0)
-    run.handler = Handler(never.definition, never.definition.handler, executor)  # type: ignore[arg-type]
+    run.handler = Handler(  # type: ignore[arg-type]
+        never.definition, never.definition.handler, executor, never.definition.decode_arguments
+    )
     executor.start(run)
     run.stop = Stop.ABORT
     executor.stop(run)

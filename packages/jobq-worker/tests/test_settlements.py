@@ -119,7 +119,7 @@ def run_of(attempt: int = 1) -> Run:
     """Return a run of `act` that was not asked to stop."""
     run = Run(ClaimedJob(new_id(), 1, "default", "act", b"{}", attempt, 3), 0.0)
     executor: Any = None
-    run.handler = Handler(act.definition, lambda _: None, executor)
+    run.handler = Handler(act.definition, lambda _: None, executor, act.definition.decode_arguments)
     return run
 
 

@@ -48,11 +48,12 @@ class FinishedRuns:
     def append(self, run: Run, settlement: Settlement) -> None:
         """Add a run with its settlement, which takes the last progress along; called for every job."""
         self.due.append(run)
-        if run.progress is not None:
-            settlement.progress = run.progress
-        result = settlement.result
-        if result is None or len(result) > SMALL_BYTES or settlement.jobs or settlement.progress is not None:
-            self.bytes += size_of(settlement)
+        result, progress = settlement.result, run.progress
+        if progress is not None:
+            settlement.progress = progress
+        elif result is not None and len(result) <= SMALL_BYTES and not settlement.jobs:
+            return
+        self.bytes += size_of(settlement)
 
     def first(self, count: int, size: int) -> list[Run]:
         """Return the first runs that are due: at most `count`, and of at most `size` bytes unless one has more."""

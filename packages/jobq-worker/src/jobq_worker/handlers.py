@@ -86,4 +86,6 @@ def _bind(definition: JobDefinition, executors: dict[str, Executor]) -> Handler:
             f"job {definition.kind!r} is {nature} and cannot run with executor={wanted!r}; use {fitting!r}"
         )
     assert definition.handler is not None  # definitions() leaves the others out
-    return Handler(definition, definition.handler, executor, definition.declaration)
+    return Handler(
+        definition, definition.handler, executor, definition.codec().decode_arguments, definition.declaration
+    )

@@ -61,12 +61,14 @@ class Executor(abc.ABC):
 class Handler:
     """How to run one kind of job: its definition, the function to call, and where.
 
-    declaration: a text that is equal for declarations that take the same arguments.
+    decode: returns the job value of stored arguments, as `JobDefinition.decode_arguments` does. declaration: a text
+    that is equal for declarations that take the same arguments.
     """
 
     definition: JobDefinition
     function: Callable[..., Any]
     executor: Executor
+    decode: Callable[[bytes], Job[object]]
     declaration: str = ""
 
 

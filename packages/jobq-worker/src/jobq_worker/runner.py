@@ -80,7 +80,7 @@ class Runner:
                 unstarted = True
                 continue
             try:
-                run.arguments = handler.definition.decode_arguments(run.job.arguments)
+                run.arguments = handler.decode(run.job.arguments)
             except BaseException as error:  # noqa: BLE001  (types of the user's own decode here)
                 self._pipeline.settle(run, self._undecodable(run, error))
                 unstarted = True
