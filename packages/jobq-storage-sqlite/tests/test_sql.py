@@ -178,7 +178,7 @@ async def test_a_round_of_work_costs_the_same_however_much_else_there_is(path: P
                 maintenance.lead(transaction, worker.id, 10.0)
                 rescuing.find_lost(transaction)
                 spent["lead and rescue"], steps = steps, 0
-                pruning.prune_some(transaction, "default", "completed", 0, 500)
+                pruning.prune_some(transaction, [("default", "completed", 0)], 500)
                 spent["prune"] = steps
                 connection.set_progress_handler(None, 1)
                 return spent

@@ -56,8 +56,8 @@ class Maintenance(StorageOnFile, KeeperStorage):
         return await rescue(self)
 
     async def set_retention(self, retention: Mapping[str, Retention]) -> None:
-        for queue, kept in retention.items():
-            await self._write(partial(set_queue, queue=queue, options=QueueOptions(retention=kept), owner="worker"))
+        if retention:
+            await self._write(partial(set_retention, retention=retention))
 
     async def prune(self, limit: int = 10_000) -> int:
         return await prune(self, limit)
@@ -73,6 +73,12 @@ def lead(transaction: Transaction, worker: UUID, term: float) -> Leadership:
 def resign(transaction: Transaction, worker: UUID) -> None:
     """Give up the lease on the maintenance."""
     transaction.run("resign", worker.bytes)
+
+
+def set_retention(transaction: Transaction, retention: Mapping[str, Retention]) -> None:
+    """Store how long queues keep finished jobs."""
+    for queue, kept in retention.items():
+        set_queue(transaction, queue, QueueOptions(retention=kept), "worker")
 
 
 def promote(transaction: Transaction, limit: int) -> Promotion:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -25,22 +26,22 @@ async def prune(storage: StorageOnFile, limit: int) -> int:
     completed, failed, aborted = spans_of(Retention())
     # Looked for by the reader, which keeps nobody from writing.
     prunable = await storage._read("find_prunable", now=now, completed=completed, failed=failed, aborted=aborted)
-    pruned = 0
+    return await in_slices(storage._write, partial(prune_some, prunable=prunable), limit)
+
+
+def prune_some(transaction: Transaction, prunable: Sequence[tuple[str, str, int]], size: int) -> int:
+    """Delete up to `size` finished jobs of queues and states that ended until their times; return their number."""
+    numbers: list[int] = []
     for queue, state, ended in prunable:
-        some = partial(prune_some, queue=queue, state=state, ended=ended)
-        pruned += await in_slices(storage._write, some, limit - pruned)
-    await storage._write(prune_statistics)
-    return pruned
-
-
-def prune_some(transaction: Transaction, queue: str, state: str, ended: int, size: int) -> int:
-    """Delete up to `size` finished jobs of a queue and a state that ended until then; return their number."""
-    numbers = [n for (n,) in transaction.all("find_finished", queue, state, ended, size)]
+        if len(numbers) < size:
+            rows = transaction.all("find_finished", queue, state, ended, size - len(numbers))
+            numbers += [n for (n,) in rows]
     remove(transaction, numbers)
+    _prune_statistics(transaction)
     return len(numbers)
 
 
-def prune_statistics(transaction: Transaction) -> None:
+def _prune_statistics(transaction: Transaction) -> None:
     """Delete old statistics, and some spans without jobs."""
     transaction.run("delete_tally", transaction.now // MINUTE - KEPT_MINUTES)
     (oldest,) = transaction.one("oldest_job")
