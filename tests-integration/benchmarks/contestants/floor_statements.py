@@ -33,6 +33,11 @@ VALUES ($1, now(), now(), now() + interval '1 day', 30, $2, 0, 'floor', '', ARRA
 STATEMENTS = Statements("jobq")
 ADD, ADD_ONE, CLAIM, COMPLETE = (STATEMENTS[name].sql.decode() for name in ("add", "add_one", "claim", "complete"))
 
+LINES = (None, [1], [2], [5, 0], [0, 0])
+"""No limit of the queue, the indexes of its first and last line, and their ranks and watermarks."""
+ALL_KNOWN = (2**62, 0)
+"""No line is new since a transaction that is far away."""
+
 
 class FloorStatements(floor_postgres.FloorPostgres):
     """psycopg, asyncio and jobq's SQL."""
@@ -80,8 +85,10 @@ class FloorStatements(floor_postgres.FloorPostgres):
                         done.sort()
                         ids, leases = zip(*done, strict=True)
                         results = ["null"] * len(done)
-                        await settling.execute(COMPLETE, (list(ids), list(leases), results), prepare=True)
-                    await claiming.execute(CLAIM, (worker, [QUEUE], [0], [0], batch), prepare=True)
+                        await settling.execute(
+                            COMPLETE, (list(ids), list(leases), results, None, None, None), prepare=True
+                        )
+                    await claiming.execute(CLAIM, (worker, [QUEUE], *LINES, batch, None, *ALL_KNOWN), prepare=True)
                 rows = [row for row in await claiming.fetchall() if row[1] is not None]
                 await asyncio.gather(*[asyncio.create_task(self._run(row[4], row[5])) for row in rows])
                 done = [(row[1], row[2]) for row in rows]
@@ -100,11 +107,12 @@ def _many(numbers: Sequence[int], text: str, delay: float = 0, priority: int = 0
     arguments = [json.dumps({"n": n, "text": text}) for n in numbers]
     run_in = [delay] * len(ids) if delay else None
     nothing = [None] * 4
-    return [ids, arguments, *nothing, None, run_in, *nothing, *nothing, QUEUE, "nothing", priority, 10]
+    return [ids, arguments, *nothing, None, run_in, *nothing, *nothing, None, None, QUEUE, "nothing", priority, 10]
 
 
 def _one(kind: str, arguments: dict[str, Any]) -> list[Any]:
-    return [uuid7(), QUEUE, kind, json.dumps(arguments), 0, 10, *[None] * 7]
+    text = json.dumps(arguments)
+    return [uuid7(), QUEUE, kind, text, 0, 10, *[None] * 6, len(text), None]
 
 
 class StatementsAdder(floor_postgres.FloorAdder):

@@ -19,7 +19,9 @@ WITH lines AS MATERIALIZED (
         FROM lines l
         CROSS JOIN LATERAL (
             SELECT o.id FROM jobq.outcome o
-            WHERE o.queue = l.queue AND o.kind = l.kind AND o.state = l.state
+            WHERE hashtext(o.queue) # hashtext(o.kind || o.state) = hashtext(l.queue) # hashtext(l.kind || l.state)
+                AND o.queue = l.queue AND o.kind = l.kind
+                AND o.state = l.state
                 AND o.id < coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
             ORDER BY o.id DESC
             LIMIT $2::bigint

@@ -27,7 +27,9 @@ WITH moment AS MATERIALIZED (
         SELECT o.id
         FROM (
             SELECT o.id, o.finished_at FROM jobq.outcome o
-            WHERE o.queue = l.queue AND o.kind = l.kind AND o.state = l.state AND o.id BETWEEN ids.low AND ids.high
+            WHERE hashtext(o.queue) # hashtext(o.kind || o.state) = hashtext(l.queue) # hashtext(l.kind || l.state)
+                AND o.queue = l.queue AND o.kind = l.kind
+                AND o.state = l.state AND o.id BETWEEN ids.low AND ids.high
             ORDER BY o.id
             LIMIT $5::bigint
         ) o
@@ -54,7 +56,9 @@ LEFT JOIN (
     lines l
     CROSS JOIN LATERAL (
         SELECT o.id FROM jobq.outcome o
-        WHERE o.queue = l.queue AND o.kind = l.kind AND o.state = l.state
+        WHERE hashtext(o.queue) # hashtext(o.kind || o.state) = hashtext(l.queue) # hashtext(l.kind || l.state)
+                AND o.queue = l.queue AND o.kind = l.kind
+                AND o.state = l.state
             AND o.id BETWEEN l.low AND jobq.first_id_at(l.until + interval '1 minute')
         ORDER BY o.id
         OFFSET $5
