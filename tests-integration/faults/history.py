@@ -459,6 +459,8 @@ def _aborted(final: Final, runs: list[Run], history: History) -> Iterable[Violat
     if abort is None or abort.state is None:
         return
     over = is_finished(abort.state)
+    if not over and final.state is JobState.FAILED:
+        yield _of(Wrong.LAST_WORD, final, "a run that was asked to stop failed it")
     if over and final.state is not abort.state:
         yield _of(Wrong.WRONG_END, final, f"it is {final.state}, but the abort was answered with {abort.state}")
     # A job that is asked to stop may run on under its current lease only; the end of that lease ends the job.

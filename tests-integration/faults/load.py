@@ -27,7 +27,7 @@ import attrs
 import load_jobs
 import msgspec
 from history import NOTICE, Final, History, Limit, check, read, recoveries, standing
-from journal import Answer, Answered, Asked, Disturbed, Journal, now
+from journal import Answer, Answered, Asked, Disturbed, Journal, Serving, Stopped, now
 from kept import kept_in
 from load_client import Plan
 from pausing import pause_between_writes
@@ -60,9 +60,13 @@ WAITS = (JobState.SCHEDULED, JobState.BLOCKED, JobState.PENDING, JobState.PROCES
 
 
 class Process:
-    """A worker, server or client process, and what a test does to it; the journal records each disturbance."""
+    """A worker, server or client process, and what a test does to it; the journal records each disturbance.
 
-    def __init__(self, child: Any, journal: Journal) -> None:
+    slots: of a worker that serves all jobs of the load; None for another process.
+    """
+
+    def __init__(self, child: Any, journal: Journal, slots: int | None = None) -> None:
+        self.slots = slots
         self.child = child
         self.pid: int = child.process.pid
         self._journal = journal
@@ -81,6 +85,8 @@ class Process:
     def started(self, timeout: float = 30) -> Process:
         """Wait until the process reports that it has started; return the process."""
         self.line("started", timeout)
+        if self.slots is not None:
+            self._journal.write(Serving(pid=self.pid, slots=self.slots, at=now()))
         return self
 
     def line(self, pattern: str, timeout: float = 30) -> re.Match[str]:
@@ -133,11 +139,15 @@ class Process:
 
     def term(self) -> None:
         """Ask the process to stop, as an operator would."""
+        self._journal.write(Stopped(pid=self.pid, ended=False, at=now()))
         self.child.terminate()
 
     def wait(self, timeout: float = 60) -> int:
         """Wait for the process to end; return its exit code, -9 after a kill. Raises subprocess.TimeoutExpired."""
-        return int(self.child.wait(timeout))
+        code = int(self.child.wait(timeout))
+        if code == 0:
+            self._journal.write(Stopped(pid=self.pid, ended=True, at=now()))
+        return code
 
     def cut_off(self) -> None:
         """Record that the process may fail to renew its leases from now on, and must then stop its runs."""
@@ -229,7 +239,8 @@ class Load:
         limit = {"worker": "--concurrency", "server": "--workers"}[command]
         timing = ("--lost-after", str(lost_after), "--heartbeat-interval", str(lost_after / 4))
         arguments = (command, "load_jobs", "--storage", url or self.url, limit, str(slots), *timing, *options)
-        return self.jobq(*arguments)
+        # With options, it may serve other queues, or withhold starts.
+        return self.jobq(*arguments, slots=None if options or url else slots)
 
     def client(self, **plan: Any) -> Process:
         """Start a process that adds jobs according to a Plan (see load_client); its name is unique by default."""
@@ -291,12 +302,12 @@ class Load:
         """Start a Python process that writes to the journal."""
         return self._known(self._children.python(*arguments, **self._environment, **variables))
 
-    def jobq(self, *arguments: str) -> Process:
-        """Start the `jobq` command with the jobs of this folder."""
-        return self._known(self._children.jobq(*arguments, **self._environment))
+    def jobq(self, *arguments: str, slots: int | None = None) -> Process:
+        """Start the `jobq` command with the jobs of this folder. slots: see Process."""
+        return self._known(self._children.jobq(*arguments, **self._environment), slots)
 
-    def _known(self, child: Any) -> Process:
-        process = Process(child, self.journal)
+    def _known(self, child: Any, slots: int | None = None) -> Process:
+        process = Process(child, self.journal, slots)
         self.processes.append(process)
         return process
 

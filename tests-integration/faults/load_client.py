@@ -15,12 +15,26 @@ from typing import Any
 
 import load_jobs
 import msgspec
-from journal import AbortAnswered, Aborting, Answer, Answered, Asked, Heard, Journal, Listening, Told, now
+from journal import (
+    AbortAnswered,
+    Aborting,
+    Answer,
+    Answered,
+    Asked,
+    Heard,
+    Journal,
+    Listening,
+    RequestAnswered,
+    Requesting,
+    Told,
+    now,
+)
 
 from jobq_client import JobHandle, JobQueueClient
 from jobq_core import Job
 from jobq_core.errors import (
     ClosedError,
+    JobDisabledError,
     JobError,
     JobQueueError,
     StorageError,
@@ -45,8 +59,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     name: prefix of the tokens. jobs: number of jobs to add. callers: number of concurrent tasks. rate: adds per second
     of all tasks together (None: no limit). kinds: the weights of `make`. many: one in `many` adds takes 20 jobs by
     add_many (0: none). keys: number of unique keys, which every fifth job uses (0: none). delayed: the share of jobs
-    that become due later. aborted: the share of jobs that the client aborts soon after the add. wait: wait for each
-    job, and record its events and its result. seconds: timeout of that wait.
+    that become due later. aborted: the share of jobs that the client aborts soon after the add. changed: the share of
+    those about which it changes its mind: it disables them, and then enables or aborts them. wait: wait for each job,
+    and record its events and its result. seconds: timeout of that wait.
     """
 
     name: str
@@ -61,6 +76,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     keys: int = 0
     delayed: float = 0.0
     aborted: float = 0.0
+    changed: float = 0.0
     wait: bool = False
     seconds: float = 120.0
     patience: float = 10.0
@@ -124,7 +140,8 @@ class Caller:
             options["unique"] = key
         for token, kind in zip(tokens, kinds, strict=True):
             ends = ENDS.get(kind, JobState.COMPLETED)
-            journal.write(Asked(token=token, at=now(), ends=ends, unique_key=key, pid=self.pid))
+            due = "delay" not in options
+            journal.write(Asked(token=token, at=now(), ends=ends, unique_key=key, pid=self.pid, due=due))
         handles: list[JobHandle[str]] = []
         answer: Answer = "acknowledged"
         error = ""
@@ -153,11 +170,18 @@ class Caller:
                 self.tasks.append(asyncio.create_task(self.wait(token, handle)))
             if handle and handle.created and draw.random() < plan.aborted:
                 self.tasks.append(asyncio.create_task(self.abort(handle)))
+            elif handle and handle.created and draw.random() < plan.changed:
+                self.tasks.append(asyncio.create_task(self.change(handle)))
 
     async def wait(self, token: str, handle: JobHandle[str]) -> None:
         """Wait for a job's end, through all outages of the storage."""
         try:
-            result = await self.client.wait_for(handle, timeout=self.plan.seconds)
+            while True:
+                try:
+                    result = await self.client.wait_for(handle, timeout=self.plan.seconds)
+                    break
+                except JobDisabledError:
+                    await asyncio.sleep(0.05)  # it is enabled or aborted soon
         except WaitTimeoutError:
             raise
         except (JobError, ConnectionError):
@@ -179,6 +203,23 @@ class Caller:
             if change.after is not None:
                 self.journal.write(AbortAnswered(job=handle.id, state=change.after, at=now()))
             return
+
+    async def change(self, handle: JobHandle[str]) -> None:
+        """Change one's mind about a job: ask for one thing and then for another, each until there is an answer."""
+        await asyncio.sleep(SOON * self.draw.random() ** 3)
+        for what in self.draw.choice([("disable", "enable"), ("disable", "enable"), ("disable", "abort")]):
+            self.journal.write(Requesting(job=handle.id, what=what, at=now()))
+            changed: bool | None = None
+            failed = False
+            while changed is None:
+                try:
+                    (change,) = await getattr(self.client.storage, what)([handle.id])
+                    changed = change.changed
+                except StorageUnavailableError:
+                    failed = True
+                    await asyncio.sleep(0.1)
+            if not failed:  # otherwise an earlier call may have taken effect
+                self.journal.write(RequestAnswered(job=handle.id, changed=changed, at=now()))
 
 
 async def main(url: str, plan: Plan) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from journal import Ended, How, Journal, Started, now
+from journal import Ended, How, Journal, Reported, Started, now
 
 from jobq_core import Backoff, JobContext, PermanentJobError, RetryPolicy, job
 
@@ -56,6 +56,12 @@ def noted(context: JobContext, token: str) -> Iterator[None]:
         journal().write(Ended(job=context.job_id, lease=context.lease, ending=ending, at=now()))
 
 
+def report(context: JobContext, percent: float) -> None:
+    """Record and report the progress of a run."""
+    journal().write(Reported(job=context.job_id, lease=context.lease, percent=percent, at=now()))
+    context.progress(percent)
+
+
 @job(max_attempts=MANY, retry=SOON)
 async def quick(context: JobContext, token: str) -> str:
     """End at once."""
@@ -65,18 +71,21 @@ async def quick(context: JobContext, token: str) -> str:
 
 @job(max_attempts=MANY, retry=SOON)
 async def sleeping(context: JobContext, token: str, seconds: float) -> str:
-    """Sleep on the event loop."""
+    """Sleep on the event loop, and report progress before and after."""
     with noted(context, token):
+        report(context, 10.0)
         await asyncio.sleep(seconds)
+        report(context, 100.0)
         return token
 
 
 @job(max_attempts=MANY, retry=SOON)
 def threaded(context: JobContext, token: str, seconds: float) -> str:
-    """Sleep in a thread, and stop on an abort."""
+    """Sleep in a thread, report progress, and stop on an abort."""
     with noted(context, token):
         if context.wait_aborted(seconds):
             context.check_aborted()
+        report(context, 100.0)
         return token
 
 

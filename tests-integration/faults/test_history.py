@@ -516,6 +516,15 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
         Wrong.THOUGH_ABORTED,
         {"runs": LOST_ONCE, "finals": [DONE_AGAIN], "aborts": aborted(JobState.PROCESSING, 4), "killed": {6: 5}},
     ),
+    "aborted while it ran, and failed": (
+        Wrong.LAST_WORD,
+        {
+            "adds": [attrs.evolve(ADDED, ends=JobState.FAILED)],
+            "runs": [attrs.evolve(RUN, ending="failed")],
+            "finals": [FAILED],
+            "aborts": aborted(JobState.PROCESSING, 2.5),
+        },
+    ),
     "enabled last, and disabled": (
         Wrong.LAST_WORD,
         {

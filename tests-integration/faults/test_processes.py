@@ -63,7 +63,7 @@ async def test_workers_servers_and_clients_killed_at_random_lose_nothing_and_run
 ) -> None:
     kills = scale.times(6, least=3)
     plan = {"seed": seed, "wait": True, "rate": 250.0, "kinds": MIXED, "keys": 3, "delayed": 0.05, "many": 40,
-            "aborted": 0.1}  # fmt: skip
+            "aborted": 0.1, "changed": 0.1}  # fmt: skip
 
     def start(kind: str) -> Process:
         if kind == "client":
@@ -139,7 +139,9 @@ async def test_workers_and_servers_stopped_under_load_lose_no_lease(
     stops = scale.times(4, least=2)
     running = [load.worker(command=command, slots=SLOTS).started() for command in ("worker", "server")]
     commands = ["worker", "server"]
-    client = load.client(jobs=150 * stops, seed=seed, wait=True, rate=300.0, kinds=MIXED, many=40, aborted=0.1)
+    client = load.client(
+        jobs=150 * stops, seed=seed, wait=True, rate=300.0, kinds=MIXED, many=40, aborted=0.1, changed=0.1
+    )
     for _ in range(stops):
         await more_runs(load, dice.randrange(20, 60))
         place = dice.randrange(2)
