@@ -13,7 +13,7 @@ import pytest
 
 from jobq_client import JobQueueClient, clock_offset
 
-from .helpers import Probe
+from .helpers import Probe, until
 from .jobs import keep
 
 
@@ -128,6 +128,16 @@ async def test_a_failed_measurement_does_not_stop_an_add(
     assert "could not read the storage clock" in caplog.text
     await client.add(keep(1))
     assert storage.calls["now"] == 2
+
+
+async def test_an_unexpected_error_of_a_measurement_in_the_background_is_logged(
+    storage: Probe, client: JobQueueClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client._running().clock_offset._due = 0.0
+    storage.fail("now", RuntimeError("odd"))
+    assert (await client.add(keep(1))).created
+    await until(lambda: bool(caplog.messages))
+    assert caplog.messages == ["measuring the storage clock failed; keeping the previous offset"]
 
 
 async def test_a_measurement_under_way_ends_with_the_client(storage: Probe) -> None:

@@ -355,14 +355,24 @@ async def test_jobs_are_controlled_through_it(bench: Any) -> None:
         assert await queue.get(handle) is None
 
 
+async def test_a_queue_is_paused_and_resumed_through_it(storage: MemoryQueueStorage) -> None:
+    async with JobQueue("mail", storage=storage, mode="client") as queue:
+        await queue.pause()
+        assert [(one.name, one.paused_at is not None) for one in await storage.queues()] == [("mail", True)]
+        await queue.resume()
+        assert all(one.paused_at is None for one in await storage.queues())
+
+
 async def test_a_run_is_aborted_and_the_queue_cleared_through_it(storage: MemoryQueueStorage, bench: Any) -> None:
     async with JobQueue("mail", storage=storage, mode="client") as queue:
         await queue.add_many([bench.quick(n=n) for n in range(3)], run_id="night")
         await queue.add(bench.quick(n=4))
         elsewhere = await queue.add(bench.quick(n=5), queue="other", run_id="night")
-        assert await queue.abort_run("night") == 4
+        told: list[int] = []
+        assert await queue.abort_run("night", on_progress=told.append) == 4
         assert (await queue.counts())[JobState.ABORTED] == 3
-        assert await queue.clear() == 4
+        assert await queue.clear(on_progress=told.append) == 4
+        assert told == [4, 4]
         assert sum((await queue.counts()).values()) == 0
         assert await queue.get(elsewhere) is not None
 

@@ -56,7 +56,8 @@ class ClockOffset:
         monotonic, now = time.monotonic(), time.time()
         if monotonic >= self._due:
             self._due = monotonic + MEASURE_EVERY
-            self._measuring = asyncio.create_task(self._measure_again())
+            self._measuring = asyncio.create_task(self._measure_again(), name="jobq clock offset")
+            self._measuring.add_done_callback(_log_failure)
         if abs(now - monotonic - self._skew) > STEP:
             await self._measure_again()
             now = self._skew + time.monotonic()
@@ -76,3 +77,8 @@ class ClockOffset:
             logger.warning("could not read the storage clock; keeping the previous offset: %s", error)
             self._skew = time.time() - time.monotonic()
             self._due = time.monotonic() + RETRY_AFTER
+
+
+def _log_failure(measuring: asyncio.Task[None]) -> None:
+    if not measuring.cancelled() and (error := measuring.exception()) is not None:
+        logger.error("measuring the storage clock failed; keeping the previous offset", exc_info=error)

@@ -91,9 +91,9 @@ class QueueClient(QueueParts):
         """Abort a job: `JobQueueClient.abort`."""
         return await self.client.abort(job)
 
-    async def abort_run(self, run_id: str) -> int:
+    async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> int:
         """Abort all jobs that were added with this run id, to any queue: `JobQueueClient.abort_run`."""
-        return await self.client.abort_run(run_id)
+        return await self.client.abort_run(run_id, on_progress=on_progress)
 
     async def retry(self, job: JobKey) -> bool:
         """Put a FAILED or ABORTED job back to the end of its queue: `JobQueueClient.retry`."""
@@ -111,6 +111,14 @@ class QueueClient(QueueParts):
         """Delete a job in any state, with its history: `JobQueueClient.delete`."""
         return await self.client.delete(job)
 
-    async def clear(self) -> int:
-        """Delete all jobs of this queue, in any state. Returns how many."""
-        return await self.client.clear()
+    async def clear(self, *, on_progress: Callable[[int], object] | None = None) -> int:
+        """Delete all jobs of this queue, in any state: `JobQueueClient.clear`. Returns how many."""
+        return await self.client.clear(on_progress=on_progress)
+
+    async def pause(self) -> None:
+        """Let workers claim no job of this queue until `resume`: `JobQueueClient.pause`."""
+        await self.client.pause()
+
+    async def resume(self) -> None:
+        """Let workers claim jobs of this queue again: `JobQueueClient.resume`."""
+        await self.client.resume()
