@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -389,25 +388,15 @@ async def test_an_earlier_result_is_found_in_its_own_queue() -> None:
         assert await queue.output_for(square(4)) is None
 
 
-class RememberingStorage(MemoryQueueStorage):
-    """Remembers the retention that it was given."""
-
-    retention: Mapping[str, Retention] = {}
-
-    async def set_retention(self, retention: Mapping[str, Retention]) -> None:
-        self.retention = retention
-        await super().set_retention(retention)
-
-
 async def test_the_options_of_the_pool_reach_it(bench: Any) -> None:
     limiter, kept = RateLimiter(2, per=3600), Retention(failed=None)
-    async with RememberingStorage() as storage:
+    async with MemoryQueueStorage() as storage:
         queue = JobQueue("mail", jobs=bench.jobs, storage=storage, limiter=limiter, retention=kept)
         async with queue, queue.events(JobCompleted) as completed:
             handles = await queue.add_many([bench.quick(n=n) for n in range(3)])
             assert [(await anext(completed)).job_id for _ in range(2)] == [handles[0].id, handles[1].id]
             assert await queue.size() == 1
-        assert storage.retention == {"mail": kept}
+        assert [(one.name, one.retention, one.owner) for one in await storage.queues()] == [("mail", kept, "worker")]
     with pytest.raises(ConfigurationError, match="lost_after"):
         JobQueue("mail", jobs=bench.jobs, lost_after=1, heartbeat_interval=1)
 
