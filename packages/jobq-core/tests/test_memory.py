@@ -19,7 +19,6 @@ from jobq_core.states import Ending, JobState
 from jobq_core.storage import Claim, JobFilter, Leadership, QueueStorage, Settlement, queue_topic
 from jobq_core.testing import (
     ManualClock,
-    PromisedContract,
     StorageContract,
     add_job,
     claim,
@@ -30,7 +29,7 @@ from jobq_core.testing import (
 )
 
 
-class TestMemory(PromisedContract, StorageContract):
+class TestMemory(StorageContract):
     """On a clock that stands still, so that times alone order nothing."""
 
     @pytest.fixture

@@ -11,12 +11,7 @@ from psycopg import sql
 
 from jobq_core.storage import QueueStorage
 from jobq_core.testing import StorageContract
-from jobq_core.testing.contract.lines import LinesContract
-from jobq_core.testing.contract.queue_options import QueueOptionsContract
-from jobq_core.testing.contract.reference import FullReferenceContract
-from jobq_core.testing.contract.statistics import StatisticsContract
-from jobq_core.testing.contract.summaries import SummariesContract
-from jobq_core.testing.contract.tokens import TokensContract
+from jobq_core.testing.contract.reference import ReferenceContract
 from jobq_storage_postgres import PostgresQueueStorage
 
 
@@ -31,9 +26,7 @@ async def move_clock(dsn: str, schema: str, seconds: float) -> None:
         )
 
 
-class TestPostgresQueueStorage(
-    StorageContract, QueueOptionsContract, SummariesContract, StatisticsContract, LinesContract, TokensContract
-):
+class TestPostgresQueueStorage(StorageContract):
     @pytest_asyncio.fixture
     async def storage(self, postgres_dsn: str, empty_schema: str) -> AsyncIterator[PostgresQueueStorage]:
         self._dsn = postgres_dsn
@@ -54,7 +47,7 @@ class TestPostgresQueueStorage(
         await move_clock(self._dsn, storage.schema, self._moved)
 
 
-class TestLives(FullReferenceContract):
+class TestLives(ReferenceContract):
     """On a clock that stands still, so that no order depends on times alone."""
 
     @pytest_asyncio.fixture

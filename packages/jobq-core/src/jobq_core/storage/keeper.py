@@ -94,22 +94,22 @@ class KeeperStorage(abc.ABC):
         promoted, next_in may be 0. A gated job becomes BLOCKED with the reason GATED instead, and counts as
         promoted. If jobs may wait unseen (behind an open transaction), next_in is at most 0.5."""
 
+    @abc.abstractmethod
     async def expire(self, limit: int = 1000) -> Expired:
         """Make up to `limit` SCHEDULED, BLOCKED and PENDING jobs whose deadline has passed FAILED, with a
         JobDeadlineError as their error. Their attempts stay as they are, and their unique keys become free. If `limit`
         jobs expired, next_in may be 0."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     async def admit(self, ids: Sequence[UUID]) -> int:
         """Make the jobs of these ids that are BLOCKED as GATED PENDING, in the given order, and return their number.
         Other jobs are not changed. An admitted job stays gated: a later retry waits to be admitted again."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     async def resolve(self, limit: int = 1000) -> list[EndedJob]:
         """Return up to `limit` ends of followed jobs, oldest first, and forget them. A followed job leaves one each
         time that it becomes COMPLETED, FAILED or ABORTED, or is deleted unfinished. Of two simultaneous calls, each end
         is in one answer."""
-        raise NotImplementedError
 
     @abc.abstractmethod
     async def rescue(self) -> Rescue:

@@ -78,6 +78,7 @@ class OperatorStorage(abc.ABC):
         """Remove all jobs of a queue, in any state; return their number. Jobs that are added meanwhile may be kept.
         Works in transactions of at most 1,000 jobs each, as `abort_run` does."""
 
+    @abc.abstractmethod
     async def set_queue(self, queue: str, options: QueueOptions, owner: QueueOwner = "operator") -> None:
         """Set options of a queue, from now on; options that are None stay as they are.
 
@@ -85,4 +86,3 @@ class OperatorStorage(abc.ABC):
         counts. A queue is paused by operators only: `paused` of a worker is ignored. A paused queue takes new jobs, and
         its running jobs go on; see `settle_and_claim`.
         """
-        raise NotImplementedError

@@ -79,16 +79,16 @@ class ReaderStorage(abc.ABC):
         """Return the number of jobs by queue and state. A named queue is always in the answer, with all eight
         states. Finished jobs are counted as they end, and not by reading them."""
 
+    @abc.abstractmethod
     async def queues(self) -> list[QueueRecord]:
         """Return the queues whose options were set, by name."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     async def statistics(
         self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None
     ) -> list[StatisticsRecord]:
         """Return the statistics of the minutes that start at `since` (default: an hour ago) or later and before `until`
         (default: now), by minute, queue, kind and state; of one queue, or of all. Minutes are kept for 30 days."""
-        raise NotImplementedError
 
     @abc.abstractmethod
     async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:

@@ -135,7 +135,7 @@ class SettleAndClaimResult(Struct, frozen=True):
         them again.
     picked: how many entries the claim took from the lines. Entries whose job is gone are deleted and counted too, so
         that `picked` may exceed the number of claimed jobs. `picked` at the claim's limit says that there may be more.
-    paused: the queues of the claim that are paused; nothing was claimed from them.
+    paused: the queues of the claim that are paused, in any order; nothing was claimed from them.
     freed: how many BLOCKED jobs the claim's `kinds` freed.
     more: whether `max_bytes` ended the claim before its limit.
     """

@@ -22,7 +22,7 @@ import pytest
 pytest.register_assert_rewrite("jobq_core.testing.contract", "jobq_core.testing.helpers", "jobq_core.testing.migrating")
 
 from jobq_core.testing.clock import ManualClock  # noqa: E402
-from jobq_core.testing.contract import PromisedContract, StorageContract  # noqa: E402
+from jobq_core.testing.contract import StorageContract  # noqa: E402
 from jobq_core.testing.helpers import (  # noqa: E402
     ERROR,
     add_job,
@@ -44,7 +44,6 @@ from jobq_core.testing.migrating import fill, work_on  # noqa: E402
 __all__ = [
     "ERROR",
     "ManualClock",
-    "PromisedContract",
     "StorageContract",
     "add_job",
     "case",

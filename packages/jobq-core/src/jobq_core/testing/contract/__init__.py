@@ -1,4 +1,24 @@
-"""The conformance suite, area by area."""
+"""The conformance suite, area by area.
+
+Each class shows a part of what the docstrings of `jobq_core.storage` promise:
+
+- LifeContract: opening and closing, cancelled calls, and errors before `open` and after `close`.
+- AddingContract, UniqueContract: what `add` stores, repeats and refuses; unique keys and when they are free.
+- ClaimingContract, LinesContract, ReturnedLineContract: the order of a claim; its limits, bytes and pauses; the place
+  of jobs that are handed back.
+- SettlingContract, FencingContract, LastRequestContract, SnoozeContract, ChildrenContract: where each ending leads;
+  that a lease settles once; that the last request holds; runs without an attempt; jobs and progress stored with an
+  ending.
+- KindsContract: jobs that wait for a worker that knows their kind and takes their arguments.
+- TokensContract: headers, `since`, gates, and the ends of followed jobs.
+- LeasesContract, WorkersContract, RescueContract: starts, checks and progress; heartbeats; the jobs of lost workers.
+- PromotionContract, ExpiryContract, RetentionContract, LeadershipContract: the maintenance, and when it is due next.
+- ControlContract, BulkContract, QueueOptionsContract: changes by hand; of many jobs in chunks; options of queues.
+- ReadingContract, SummariesContract, StatisticsContract: `get`, `find`, counts, workers; summaries; statistics.
+- NotificationsContract: which change notifies which topic.
+- ReferenceContract: random lives of jobs go as in memory.
+- StormContract: many clients and workers at once break no rule.
+"""
 
 from jobq_core.testing.contract.adding import AddingContract
 from jobq_core.testing.contract.bulk import BulkContract
@@ -17,7 +37,7 @@ from jobq_core.testing.contract.notifications import NotificationsContract
 from jobq_core.testing.contract.promotion import PromotionContract
 from jobq_core.testing.contract.queue_options import QueueOptionsContract
 from jobq_core.testing.contract.reading import ReadingContract
-from jobq_core.testing.contract.reference import FullReferenceContract, ReferenceContract
+from jobq_core.testing.contract.reference import ReferenceContract
 from jobq_core.testing.contract.rescue import RescueContract
 from jobq_core.testing.contract.retention import RetentionContract
 from jobq_core.testing.contract.returned_line import ReturnedLineContract
@@ -56,19 +76,13 @@ class StorageContract(
     ChildrenContract,
     ExpiryContract,
     BulkContract,
-):
-    """The tests that a storage keeps the contract: the docstrings of `jobq_core.storage`."""
-
-
-class PromisedContract(
     LinesContract,
     TokensContract,
     QueueOptionsContract,
     SummariesContract,
     StatisticsContract,
-    FullReferenceContract,
 ):
-    """The tests of promises that not every storage keeps yet."""
+    """The tests that a storage keeps the contract: the docstrings of `jobq_core.storage`."""
 
 
-__all__ = ["PromisedContract", "StorageContract"]
+__all__ = ["StorageContract"]

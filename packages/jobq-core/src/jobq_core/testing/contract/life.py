@@ -19,6 +19,7 @@ from jobq_core.storage import (
     ClaimedJob,
     JobFilter,
     ProgressReport,
+    QueueOptions,
     QueueStorage,
     Retention,
     Settlement,
@@ -56,6 +57,12 @@ CALLS: dict[str, Callable[[QueueStorage], Any]] = {
     "promote": lambda s: s.promote(),
     "rescue": lambda s: s.rescue(),
     "set_retention": lambda s: s.set_retention({"default": Retention()}),
+    "set_queue": lambda s: s.set_queue("default", QueueOptions(paused=True)),
+    "queues": lambda s: s.queues(),
+    "statistics": lambda s: s.statistics(),
+    "expire": lambda s: s.expire(),
+    "admit": lambda s: s.admit([uuid4()]),
+    "resolve": lambda s: s.resolve(),
     "prune": lambda s: s.prune(),
 }
 """Every operation on the data."""

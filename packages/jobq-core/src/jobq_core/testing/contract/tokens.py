@@ -87,6 +87,12 @@ class TokensContract(ContractBase):
         assert (record.state, record.reason, record.gated) == (S.PENDING, None, True)
         assert (await claim_one(storage, worker)).id == gated.id
 
+    async def test_a_gated_job_whose_time_has_come_waits_for_its_gate_alone(self, storage: QueueStorage) -> None:
+        job = await add_job(storage, gated=True, run_at=0.0)
+        record = await read(storage, job)
+        assert (record.state, record.reason, record.run_at) == (S.BLOCKED, GATED, None)
+        assert (await storage.promote()).promoted == 0
+
     async def test_admitted_jobs_stand_in_the_given_order(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         jobs = [await add_job(storage, gated=True) for _ in range(4)]
         order = [jobs[n] for n in (2, 0, 3, 1)]
