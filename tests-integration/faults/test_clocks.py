@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from comparison.parties import PostgresSchema
+from history import History
 from load import LONG_LEASE, Load, Verdict
+from load_jobs import sleeping
 from scaling import Scale
 from wrongtime import Machine
 
@@ -105,6 +108,52 @@ async def test_clocks_that_are_set_while_processes_run_change_nothing(
     assert verdict.text == ""
     assert check_order(verdict) > 100
     assert check_schedule(await records(postgres_url)) > 10
+
+
+async def test_a_step_of_the_databases_clock_takes_no_live_worker_for_lost(
+    postgres_url: str,
+    load_on: Callable[..., Load],
+    report: Callable[..., None],
+    seed: int,
+    scale: Scale,
+    tmp_path: Path,
+) -> None:
+    """The clock of the database is set an hour ahead, an hour back and right again, while workers run jobs.
+
+    Two of them beat every 15 s only, and the third, which works, looks for lost workers every few seconds.
+    """
+    await open_storage(postgres_url).migrate()
+    schema = PostgresSchema(postgres_url, "jobq")
+    await schema.make()
+    load = load_on(postgres_url)
+    working = load.worker(lost_after=LONG_LEASE).started()
+    holding = [load.worker("--queue", "held", slots=1, lost_after=60.0).started() for _ in range(2)]
+    await load.hold(tmp_path / "gate", "held 0", "held 1", queue="held")
+    kinds = {"quick": 4, "sleeping": 2, "threaded": 1}  # none is retried: a backoff would last for an hour
+    client = load.client(jobs=scale.times(400, least=200), rate=40, kinds=kinds, seed=seed, wait=True).started()
+    try:
+        for ahead, seconds in ((3600.0, LONG_LEASE), (-3600.0, 0.5), (0.0, LONG_LEASE)):
+            await schema.let_clock_run(ahead)
+            # Meanwhile the leader looks for lost workers.
+            await load.add([sleeping(token=f"while {ahead}", seconds=seconds)])
+            await load.until(lambda history, ahead=ahead: ended(history, f"while {ahead}"))
+    finally:
+        await schema.let_clock_run()
+        await schema.close()
+    (tmp_path / "gate").touch()
+    client.done(60)
+    await load.drained()
+    await load.drained(queue="held")
+    verdict = await load.verdict(undisturbed=True, punctual=[working, *holding])
+    report("the database's clock set an hour ahead and back", tried=3, **verdict.figures)
+    assert verdict.text == ""
+    assert "missed its heartbeat" not in working.output
+    assert len([run for run in verdict.history.runs if run.token.startswith("held")]) == 2
+
+
+def ended(history: History, token: str) -> bool:
+    """Return whether a run of this token has ended."""
+    return any(run.token == token and run.end is not None for run in history.runs)
 
 
 @pytest.mark.parametrize("offset", ["+2h", "-2h"])
