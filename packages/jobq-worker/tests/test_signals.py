@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 
@@ -74,3 +75,23 @@ async def test_a_forked_child_has_the_default_handlers_and_its_parent_its_own(gu
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask
         os.kill(os.getpid(), signal.SIGTERM)
         await signals.wait()
+
+
+async def test_workers_of_one_process_all_receive_a_signal_and_end_in_any_order(guard: StopGuard) -> None:
+    before = [signal.getsignal(number) for number in STOPPING]
+    wakeup = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakeup)
+    first, second = Signals(guard), Signals(guard)
+    with contextlib.ExitStack() as second_ends:
+        with first:
+            second_ends.enter_context(second)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await first.wait()
+            await second.wait()
+        third = Signals(guard)
+        with third:
+            os.kill(os.getpid(), signal.SIGINT)
+            await third.wait()
+    assert [signal.getsignal(number) for number in STOPPING] == before
+    now = signal.set_wakeup_fd(wakeup)
+    assert now == wakeup

@@ -1,11 +1,13 @@
 """Claim and run jobq jobs."""
 
+from jobq_worker.exits import ExitCode
 from jobq_worker.health import WorkerHealth, WorkerState
 from jobq_worker.options import PoolOptions, ServingOptions, WorkerKeywords, WorkerOptions
 from jobq_worker.slots import PoolStats, SlotStats
 from jobq_worker.worker import JobQueueWorker
 
 __all__ = [
+    "ExitCode",
     "JobQueueWorker",
     "PoolOptions",
     "PoolStats",

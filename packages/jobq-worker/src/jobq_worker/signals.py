@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from jobq_worker.stop_guard import StopGuard
 
@@ -42,11 +42,7 @@ class SignalCounter:
 
 
 class Signals:
-    """Counts SIGTERM and SIGINT inside `with`. Outside the main thread no signal is received.
-
-    The interpreter writes each signal to a socket at once (`signal.set_wakeup_fd`), even while its main thread is in a
-    call that does not return. A thread reads it, tells the event loop, and lets the guard see to it that the process
-    ends. Signals of others are passed on to the socket that they were written to before.
+    """Counts SIGTERM and SIGINT inside `with`, for one worker. Outside the main thread no signal is received.
 
     guard: takes each signal that counts.
     """
@@ -55,57 +51,111 @@ class Signals:
         self._loop = asyncio.get_running_loop()
         self._guard = guard
         self._counter = SignalCounter()
-        self._heard = 0
+        self._seen = 0
         self._changed = asyncio.Event()
-        self._before: dict[signal.Signals, Any] = {}
-        self._reading, self._writing = socket.socketpair()
-        self._forward_to = -1
-        self._thread = threading.Thread(target=self._serve, name="jobq-signals", daemon=True)
+        self._receiver: Receiver | None = None
 
     async def wait(self, count: int = 1) -> None:
         """Wait until so many signals have been received."""
-        while self._heard < count:
+        while self._seen < count:
             self._changed.clear()
             await self._changed.wait()
 
-    # The signals' thread
+    def take(self, number: int) -> None:
+        """Take a signal in; called in the receiver's thread."""
+        if self._counter.add():
+            self._guard.asked(signal.Signals(number).name)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._see, self._counter.count)
+
+    def check(self) -> None:
+        """Look whether a stop that is under way must be ended by force; called several times a second."""
+        if self._counter.count:
+            self._guard.check()
+
+    def _see(self, count: int) -> None:
+        self._seen = count
+        self._changed.set()
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._receiver = Receiver.join(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._receiver is not None:
+            self._receiver.leave(self)
+
+
+class Receiver:
+    """Receives the signals of the process for all workers that serve in it.
+
+    The interpreter writes each signal to a socket at once (`signal.set_wakeup_fd`), even while its main thread is in a
+    call that does not return. A thread reads it. Other signals are passed on to the socket that they went to before.
+    """
+
+    active: Receiver | None = None
+    """The one whose handlers are installed."""
+
+    def __init__(self) -> None:
+        self._all: tuple[Signals, ...] = ()
+        self._reading, self._writing = socket.socketpair()
+        self._writing.setblocking(False)
+        self._before = {number: signal.signal(number, self._handle) for number in STOPPING}
+        self._forward_to = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._serve, name="jobq-signals", daemon=True)
+        self._thread.start()
+        Receiver.active = self
+
+    @classmethod
+    def join(cls, signals: Signals) -> Receiver:
+        """Receive signals for this worker too; the first installs the handlers."""
+        receiver = cls.active or cls()
+        receiver._all = (*receiver._all, signals)
+        return receiver
+
+    def leave(self, signals: Signals) -> None:
+        """Receive signals for this worker no more; the last restores the handlers."""
+        self._all = tuple(other for other in self._all if other is not signals)
+        if not self._all and Receiver.active is self:
+            self._restore()
+
+    def _restore(self) -> None:
+        Receiver.active = None
+        signal.set_wakeup_fd(self._forward_to, warn_on_full_buffer=False)
+        for number, before in self._before.items():
+            signal.signal(number, signal.SIG_DFL if before is None else before)
+        self._writing.shutdown(socket.SHUT_WR)
+        self._thread.join(CHECK_SECONDS)
+        self._reading.close()
+        self._writing.close()
 
     def _serve(self) -> None:
+        stopping = False
         while True:
-            self._reading.settimeout(CHECK_SECONDS if self._counter.count else None)
+            self._reading.settimeout(CHECK_SECONDS if stopping else None)
             try:
                 numbers = self._reading.recv(256)
             except TimeoutError:
-                pass
-            else:
-                if not numbers:
-                    return
-                self._take(numbers)
-            if self._counter.count:
-                self._guard.check()
-
-    def _take(self, numbers: bytes) -> None:
-        for number in numbers:
-            if number not in STOPPING:
-                self._forward(number)
-            elif self._counter.add():
-                self._count(signal.Signals(number))
-
-    def _count(self, number: signal.Signals) -> None:
-        self._guard.asked(number.name)
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._hear, self._counter.count)
+                numbers = None
+            if numbers == b"":
+                return
+            for number in numbers or b"":
+                if number in STOPPING:
+                    stopping = True
+                    for signals in self._all:
+                        signals.take(number)
+                else:
+                    self._forward(number)
+            for signals in self._all:
+                signals.check()
 
     def _forward(self, number: int) -> None:
         if self._forward_to >= 0:
             with contextlib.suppress(OSError):
                 os.write(self._forward_to, bytes([number]))
-
-    # The main thread
-
-    def _hear(self, count: int) -> None:
-        self._heard = count
-        self._changed.set()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         # The thread counts what the socket brings. Another wakeup descriptor that was set meanwhile gets the signals.
@@ -114,36 +164,6 @@ class Signals:
             self._forward_to = before
             self._writing.send(bytes([number]))
 
-    def __enter__(self) -> Self:
-        global _active
-        if threading.current_thread() is threading.main_thread():
-            self._reading.setblocking(True)
-            self._writing.setblocking(False)
-            for number in STOPPING:
-                self._before[number] = signal.signal(number, self._handle)
-            self._forward_to = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
-            self._thread.start()
-            _active = self
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        global _active
-        if self._before:
-            _active = None
-            signal.set_wakeup_fd(self._forward_to, warn_on_full_buffer=False)
-            for number, before in self._before.items():
-                signal.signal(number, signal.SIG_DFL if before is None else before)
-            self._writing.shutdown(socket.SHUT_WR)
-            self._thread.join(CHECK_SECONDS)
-        self._reading.close()
-        self._writing.close()
-
-
-_active: Signals | None = None
-"""The one whose handlers are installed."""
-
 
 _masks = threading.local()
 """The signal mask of a thread that forks, as it was before."""
@@ -151,7 +171,7 @@ _masks = threading.local()
 
 def _block_signals() -> None:
     """Let a child get no signal before it has its own handlers: it would write it to its parent's socket."""
-    if _active is not None:
+    if Receiver.active is not None:
         _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
 
 
@@ -163,9 +183,8 @@ def _unblock_signals() -> None:
 
 def _reset_in_child() -> None:
     """Give a forked child the default handlers: a child that is terminated must end, and its parent go on."""
-    global _active
-    if _active is not None:
-        _active = None
+    if Receiver.active is not None:
+        Receiver.active = None
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
