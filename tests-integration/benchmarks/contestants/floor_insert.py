@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import floor_postgres
 import psycopg
 from protocol import Adder, main
-
-from jobq_core.ids import new_id as uuid7
+from uuid_utils.compat import uuid7
 
 TABLE = """
 CREATE TABLE plain (id uuid PRIMARY KEY, created_at timestamptz NOT NULL, kind text NOT NULL, arguments json NOT NULL)

@@ -17,8 +17,7 @@ from uuid import UUID
 
 import psycopg
 from protocol import Adder, Contestant, main
-
-from jobq_core.ids import new_id as uuid7
+from uuid_utils.compat import uuid7
 
 TABLES = """
 CREATE SCHEMA floor;

@@ -20,9 +20,9 @@ import floor_postgres
 import psycopg
 from protocol import Adder, main
 from psycopg import AsyncRawCursor, RawCursor
+from uuid_utils.compat import uuid7
 
 from jobq_core import open_storage
-from jobq_core.ids import new_id as uuid7
 from jobq_storage_postgres.sql import Statements
 
 QUEUE = "bench"

@@ -6,6 +6,7 @@ import random
 import sys
 import time
 import types
+import uuid
 from asyncio import events
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -46,18 +47,19 @@ class _Machine:
     def time_ns(self) -> int:
         return round(self.time() * 1e9)
 
-    def take(self, count: int, now: int) -> tuple[int, int, int]:
-        """Stand in for the counter of `jobq_core.ids`: count the ids of the schedule."""
+    def uuid7(self) -> uuid.UUID:
+        """Return a UUIDv7 (RFC 9562): milliseconds, a counter, random bits."""
         assert self.world is not None, "an id was made outside a schedule"
-        first = self.count + 1
-        self.count += count
-        return now, first << 22, self.world.random.getrandbits(32)
+        self.count += 1
+        high = round(self.time() * 1000) << 80 | 7 << 76 | (self.count & 0xFFF) << 64
+        return uuid.UUID(int=high | 2 << 62 | self.world.random.getrandbits(62))
 
 
 _machine = _Machine()
 _TIME = types.SimpleNamespace(
     monotonic=_machine.monotonic, time=_machine.time, time_ns=_machine.time_ns, clock_gettime=_machine.clock_gettime
 )
+_IDS = types.SimpleNamespace(uuid7=_machine.uuid7)
 
 
 @contextmanager
@@ -82,7 +84,7 @@ def simulated_machine() -> Generator[None, None, None]:
                 if getattr(module, "time", None) is time:
                     stack.enter_context(mock.patch.object(module, "time", _TIME))
                 _replace_defaults(module, stack)
-        stack.enter_context(mock.patch.object(jobq_core.ids, "_counter", _machine))
+        stack.enter_context(mock.patch.object(jobq_core.ids, "uuid_utils", _IDS))
         stack.enter_context(mock.patch.object(jobq_worker.registration, "HeartbeatThread", SimulatedHeartbeatThread))
         yield
 
