@@ -94,13 +94,13 @@ async def test_notifications_pass_a_pooler_in_session_mode_only(
             storage.subscribe(["warm"]) as warm,
             storage.subscribe([FINISHED_TOPIC]) as finished,
         ):
-            hears = mode == "session"
-            # All subscriptions are notified when it turns out that the listener hears.
-            assert await warm.wait(5 if hears else 2) == ({"warm"} if hears else frozenset())
-            assert await finished.wait(0) == ({FINISHED_TOPIC} if hears else frozenset())
+            receives = mode == "session"
+            # All subscriptions are notified when it turns out that the listener receives them.
+            assert await warm.wait(5 if receives else 2) == ({"warm"} if receives else frozenset())
+            assert await finished.wait(0) == ({FINISHED_TOPIC} if receives else frozenset())
             await other.delete([await add_job(other)])
-            assert await finished.wait(5 if hears else 1) == ({FINISHED_TOPIC} if hears else frozenset())
-    assert ("through a pooler, which passes no notifications on" in caplog.text) is not hears
+            assert await finished.wait(5 if receives else 1) == ({FINISHED_TOPIC} if receives else frozenset())
+    assert ("through a pooler, which passes no notifications on" in caplog.text) is not receives
 
 
 async def test_a_pooler_that_crashes_under_load_loses_nothing(

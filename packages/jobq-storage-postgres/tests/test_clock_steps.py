@@ -106,7 +106,7 @@ def test_a_step_is_what_the_clock_moved_more_than_the_machines(
         assert step.old_time == NOW + timedelta(seconds=passed)
 
 
-def test_a_slow_answer_is_no_step() -> None:
+def test_a_slow_answer_does_not_look_like_a_step() -> None:
     machine = [1000.0]
     steps = ClockSteps(lambda: machine[0])
     steps.keep(NOW, machine[0])

@@ -89,7 +89,7 @@ class Listener:
                         self._settings.listen_address, time_limit=limit, prepared=None, statements=False
                     )
                 try:
-                    if connection.pooled and not await self._hears(connection):
+                    if connection.pooled and not await self._receives(connection):
                         _log.warning(
                             "the database is reached through a pooler, which passes no notifications on: new jobs are "
                             "found by polling; to be notified at once, set listen_dsn to an address of the server "
@@ -109,7 +109,7 @@ class Listener:
             longest = min(LONGEST_BACKOFF_SECONDS, 0.2 * 2 ** min(self._failures, 10))
             await asyncio.sleep(random.uniform(0, longest))
 
-    async def _hears(self, connection: Connection) -> bool:
+    async def _receives(self, connection: Connection) -> bool:
         """Return whether a pooled connection is a session of its own, as with a pooler in session mode."""
         self._attempted.set()
         channel = Identifier(self._settings.channel).as_string(None)
