@@ -86,7 +86,7 @@ async def test_a_run_that_is_being_rescued_does_not_start(
         assert len(waited) == 1
 
 
-async def test_a_run_whose_row_is_held_does_not_wait_for_ever_to_start(
+async def test_a_run_whose_row_is_held_starts_once_it_is_free(
     storage: PostgresQueueStorage, postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = await register_worker(storage)
