@@ -143,7 +143,7 @@ class Case:
         if error is None:
             return [after]
         committed = self.kind.after and self.fault.statements[-1] == "COMMIT"
-        unknown = self.kind.breaks or committed or ASKED_LATER.intersection(self.fault.together)
+        unknown = self.kind.breaks or committed or self.scenario.chunks or ASKED_LATER.intersection(self.fault.together)
         return [before, after] if unknown else [before]
 
     async def _drain(self, stage: Stage, left: Sight) -> None:

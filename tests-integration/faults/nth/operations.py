@@ -47,7 +47,8 @@ class Scenario:
     """One way to call an operation.
 
     changes: whether the operation changes anything visible. before: a step before it, without faults. theirs: whether
-    the caller's own statements can fail, too, with the driver's errors. most: the number of statements to fail, for an
+    the caller's own statements can fail, too, with the driver's errors. chunks: whether it works in several
+    transactions, so that a call that fails may have done a part or all. most: the number of statements to fail, for an
     operation that repeats its statements without limit.
     """
 
@@ -56,6 +57,7 @@ class Scenario:
     before: Act | None = None
     theirs: bool = False
     opened: bool = True
+    chunks: bool = False
     most: int = 1000
 
 
@@ -313,12 +315,12 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
     "recover_claims": (reads(recover_claims),),
     "progress": (Scenario(act=progress),),
     "abort": (control("abort", "ready", "due", "disabled", "odd", "one", "to disable", "old", "never", "ready"),),
-    "abort_run": (Scenario(act=abort_run),),
+    "abort_run": (Scenario(act=abort_run, chunks=True),),
     "retry": (control("retry", "failed", "aborted", "old", "ready"),),
     "disable": (control("disable", "ready", "later", "odd", "one", "to abort", "failed"),),
     "enable": (control("enable", "disabled", "to disable", "later", "old"),),
     "delete": (control("delete", "ready", "later", "one", "failed", "keyed", "old", "never"),),
-    "clear": (Scenario(act=clear),),
+    "clear": (Scenario(act=clear, chunks=True),),
     "get": (reads(get),),
     "find": (reads(find),),
     "counts": (reads(counts),),
