@@ -116,12 +116,12 @@ def _judge_end(scenario: Scenario, truth: Truth, journal: Journal, row: Any) -> 
         journal.violated(Wrong.WRONG_END, f"nobody aborted job {job}")
     elif row.state is JobState.FAILED:
         spent = row.attempt >= row.job.max_attempts
-        last = max(lease.number for lease in truth.leases.values() if lease.job == job)
+        leases = [lease for lease in truth.leases.values() if lease.job == job]  # none if it expired before its start
         causes = {
             "ValueError": plan.failures > 0 and spent,
             "JobTimeoutError": "timeout" in plan.options and spent,
             "JobDeadlineError": "deadline" in plan.options,
-            "WorkerLostError": spent and truth.leases[last].ended_by == "rescue",
+            "WorkerLostError": spent and max(leases, key=lambda lease: lease.number).ended_by == "rescue",
         }
         if not causes.get(row.error.type.rpartition(".")[2], False):
             journal.violated(Wrong.WRONG_END, f"job {job} failed in attempt {row.attempt} with {row.error}")
