@@ -95,8 +95,7 @@ async def test_a_worker_of_many_queues_claims_from_few(storage: Probe) -> None:
     asked = [cast("object", args[2]) for args in storage.arguments["settle_and_claim"][before:] if len(args) > 2]
     numbers = [len(claim.lines) for claim in asked if claim is not None]  # type: ignore[attr-defined]
     assert numbers
-    assert sum(number > MOST for number in numbers) <= 1
-    assert sum(number > 20 for number in numbers) <= 1000 // MOST + 1  # all of them once, as the subscription begins
+    assert sum(number > MOST for number in numbers) <= 2  # as it starts, and as its subscription begins
 
 
 async def test_jobs_that_were_there_before_the_worker_are_found_in_each_of_many_queues(storage: Probe) -> None:
