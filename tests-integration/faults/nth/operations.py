@@ -277,6 +277,30 @@ async def set_retention(stage: Stage) -> Any:
     await stage.storage.set_retention({"a": Retention(), "b": Retention(completed=None, failed=5.0)})
 
 
+async def expire(stage: Stage) -> Any:
+    return await stage.storage.expire()
+
+
+async def admit(stage: Stage) -> Any:
+    return await stage.storage.admit([stage.world.id("ready"), stage.world.id("odd")])
+
+
+async def resolve(stage: Stage) -> Any:
+    return await stage.storage.resolve()
+
+
+async def set_queue(stage: Stage) -> Any:
+    await stage.storage.set_queue("b", QueueOptions(retention=Retention(completed=50.0)))
+
+
+async def queues(stage: Stage) -> Any:
+    return await stage.storage.queues()
+
+
+async def statistics(stage: Stage) -> Any:
+    return len(await stage.storage.statistics())
+
+
 async def prune(stage: Stage) -> Any:
     return await stage.storage.prune()
 
@@ -336,6 +360,12 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
     "rescue": (Scenario(act=rescue),),
     "set_retention": (Scenario(act=set_retention),),
     "prune": (Scenario(act=prune),),
+    "expire": (reads(expire),),
+    "admit": (reads(admit),),
+    "resolve": (reads(resolve),),
+    "set_queue": (Scenario(act=set_queue),),
+    "queues": (reads(queues),),
+    "statistics": (reads(statistics),),
     "subscribe": (Scenario(act=subscribe, changes=False, most=4),),
 }
 ELSEWHERE = {"from_url", "url", "close", "migration_sql", "migrate"}
