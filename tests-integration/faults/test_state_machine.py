@@ -525,7 +525,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(several=several)
     def keep(self, several: list[int]) -> None:
-        """Admit some jobs, let others expire, and hear of the ends of followed ones."""
+        """Admit some jobs, let others expire, and resolve followed ones that ended."""
         self.ask("admit", list(dict.fromkeys(self._ids(several))))
         self.ask("expire")
         self.ask("resolve")

@@ -18,7 +18,7 @@ from .jobs import keep
 
 
 class OddError(BaseException):
-    """An error that is no Exception."""
+    """An error that is not an Exception."""
 
 
 ERRORS = [asyncio.CancelledError, SystemExit, GeneratorExit, OddError, ValueError]

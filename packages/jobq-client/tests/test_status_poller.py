@@ -54,7 +54,7 @@ async def test_a_task_that_is_cancelled_by_others_ends_its_waiters_with_an_error
 
 
 class OddError(BaseException):
-    """An error that is no Exception."""
+    """An error that is not an Exception."""
 
 
 @pytest.mark.parametrize("call", ["get_status", "enter", "wait"])

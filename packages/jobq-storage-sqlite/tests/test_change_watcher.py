@@ -149,7 +149,7 @@ def test_there_are_no_hints_about_a_missing_file(path: Path) -> None:
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["the same storage", "another storage"])
-async def test_an_add_that_returned_is_heard_whatever_its_event_loop_does_next(
+async def test_an_add_that_returned_is_notified_whatever_its_event_loop_does_next(
     storage: SqliteQueueStorage, other: SqliteQueueStorage, own: bool
 ) -> None:
     """A client that added and then computed delayed the wake-up by as long."""

@@ -63,7 +63,7 @@ async def test_a_claim_on_many_lines_takes_from_those_in_use(storage: SqliteQueu
 
 
 async def test_suspended_jobs_cost_a_claim_nothing_that_cannot_take_them(storage: SqliteQueueStorage) -> None:
-    """60,000 jobs of a kind that was gone cost 1,100 hand-backs a second, for ever."""
+    """60,000 jobs of a removed kind cost 1,100 hand-backs a second, without end."""
     worker = await register_worker(storage)
     spent = []
 

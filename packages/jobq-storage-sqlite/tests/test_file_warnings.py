@@ -13,7 +13,7 @@ from jobq_core.testing import add_job
 from jobq_storage_sqlite import SqliteQueueStorage, file_warnings
 
 
-async def test_a_log_that_a_reader_keeps_growing_is_said_once_and_taken_back(
+async def test_a_log_that_a_reader_keeps_growing_is_reported_once_and_then_withdrawn(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(file_warnings, "LOG_TOO_LARGE_BYTES", 10_000_000)

@@ -239,7 +239,7 @@ async def test_a_worker_with_a_short_lost_after_is_rescued_in_time_beside_a_lead
         assert session.maintenance.rescue.due_at - loop.time() > 0.5
 
 
-async def test_a_leader_that_hears_no_notifications_looks_every_second(storage: Probe) -> None:
+async def test_a_leader_that_receives_no_notifications_looks_every_second(storage: Probe) -> None:
     storage.deaf = True
     loop = asyncio.get_running_loop()
     async with working(storage, quick, poll_interval=600) as worker:
@@ -259,7 +259,7 @@ DUE = {
     "a worker that does not lead": (Duty("d", _never, 10, 0.1, 1, due_at=5), False, True, float("inf")),
     "a duty that is forced": (Duty("d", _never, 10, 0.1, 1, due_at=5, forced=True), False, True, 0),
     "a forced duty that failed": (Duty("d", _never, 10, 0.1, 1, due_at=5, forced=True, not_before=3), False, True, 3),
-    "a leader that hears nothing": (Duty("d", _never, 10, 0.1, 1, due_at=15, done_at=5), True, False, 6),
+    "a leader without notifications": (Duty("d", _never, 10, 0.1, 1, due_at=15, done_at=5), True, False, 6),
     "a duty in its backoff": (Duty("d", _never, 10, 0.1, 1, due_at=5, not_before=8), True, False, 8),
 }
 

@@ -56,7 +56,7 @@ async def test_a_job_of_an_unknown_kind_waits_for_a_worker_that_knows_it(storage
 
 
 async def test_a_worker_that_knows_the_kind_takes_what_another_has_blocked_at_once(storage: Probe) -> None:
-    # Without polls: it hears that the job was blocked.
+    # Without polls: a notification says that the job is blocked.
     async with working(storage, foreign, concurrency=0, poll_interval=600) as knows:
         async with working(storage, known, poll_interval=600) as plain:
             endings = Endings(knows)

@@ -145,7 +145,7 @@ def _draw_job(world: World, mode: str, token: int, clients: int) -> JobPlan:
             controls.append((rng.uniform(0.0, 2.0), rng.choice(("abort", "disable", "enable", "retry", "delete"))))
     controls.sort()
     if mode == "control" and rng.random() < 0.4:
-        # Somebody changes their mind about a job that runs, before or after the worker has heard of it.
+        # A client changes its mind about a running job, before or after the worker knows of the first request.
         first, then = rng.choice((("disable", "enable"), ("disable", "abort"), ("abort", "disable")))
         controls += [(rng.uniform(0.0, 0.5), first), (rng.choice((0.0, 0.01, 0.3)), then)]
     failing = mode == "retries" or rng.random() < 0.15

@@ -91,7 +91,7 @@ class PermanentJobError(JobError):
     """Fail the job at once, even if attempts are left."""
 
 
-class Snooze(JobError):  # noqa: N818 - it is no error: the handler asks to be run later
+class Snooze(JobError):  # noqa: N818 - not an error: the handler asks to run later
     """Run the job again after `delay`; this run does not count as an attempt.
 
     delay: seconds or a timedelta, from 0 to 100 years; the attribute holds seconds. Raises ValueError out of range.

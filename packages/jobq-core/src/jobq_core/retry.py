@@ -126,7 +126,7 @@ class RetryPolicy:
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """Iterate over the exceptions in a group, at any depth; over an exception that is no group, itself."""
+    """Iterate over the exceptions in a group, at any depth. An exception that is not a group yields itself."""
     pending = [error]
     while pending:
         one = pending.pop()

@@ -1,6 +1,6 @@
 """Spans: where jobs of a queue, a kind or a tag are among the ids, so that `find` passes over the others.
 
-A span is 4,096 ms of the time in a UUIDv7. An id that is none has a span too; the spans are in the order of the ids.
+A span is 4,096 ms of the time in a UUIDv7. Every other id has a span too. Spans have the order of the ids.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def _add(stored: str | None, durations: list[int]) -> str:
 
 
 def to_histogram(stored: Any) -> dict[int, int]:
-    """Return the histogram of a JSON object; an empty one if another program wrote what is none."""
+    """Return the histogram in a JSON object; an empty one if another program wrote anything else."""
     try:
         return _histogram.decode(stored)
     except msgspec.DecodeError:

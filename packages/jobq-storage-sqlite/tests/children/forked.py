@@ -1,4 +1,4 @@
-"""Uses, closes and opens anew a storage in a forked child that the parent had opened; prints what each gets.
+"""Uses, closes and reopens, in a forked child, a storage that the parent opened; prints what each step returns.
 
 Arguments: the file.
 """

@@ -10,7 +10,7 @@ from typing import Final
 from jobq_core.storage import ClaimedJob
 
 MOST: Final = 50
-"""Maximum number of queues of one claim that is no poll: each queue of a claim costs the storage a look."""
+"""Maximum number of queues in a claim between polls: each queue costs the storage a read."""
 
 
 class Lines:

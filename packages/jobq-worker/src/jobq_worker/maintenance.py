@@ -28,7 +28,7 @@ TERM_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 10.0
 """Interval between two promotions, expirations or prunings when nothing is known to be due and nothing is notified."""
 DEAF_SECONDS: Final = 1.0
-"""The same for a leader that hears no notifications, but for prunings."""
+"""The same interval, except for prunings, for a leader that receives no notifications."""
 RESCUE_SECONDS: Final = 5.0
 """Maximum interval between two rescues."""
 PROMOTE_GAP_SECONDS: Final = 0.01
@@ -47,7 +47,7 @@ class Duty:
     """One part of the maintenance.
 
     act: does it, and returns the seconds until it is due again, or None for `interval`, the longest time.
-    gap: the minimum interval. deaf: the longest time for a leader that hears no notifications.
+    gap: the minimum interval. deaf: the longest time for a leader that receives no notifications.
     forced: to be done at once, by this worker, whether it leads or not.
     """
 
@@ -130,7 +130,7 @@ class Maintenance:
                 await self._do(duty, now)
         hears = self._notifications.hears
         due = min([self._lead_at, *(duty.due(leads=self.leads, hears=hears) for duty in self._duties)])
-        # A leader looks at its own clock every second: meanwhile it may no longer hear notifications.
+        # A leader looks at its own clock every second: notifications may stop arriving meanwhile.
         return max(min(due - now(), DEAF_SECONDS if self.leads else due), 0.0)
 
     async def _ask_to_lead(self, now: Callable[[], float]) -> None:

@@ -143,7 +143,7 @@ CREATE TABLE jobq_ended (
     at INTEGER NOT NULL
 ) STRICT;
 
--- The runs that did not complete. A row of number 0 is no run: it holds the error of a job that failed without one.
+-- The runs that did not complete. A row of number 0 holds the error of a job that failed without a run.
 CREATE TABLE jobq_attempt (
     n INTEGER NOT NULL,
     lease INTEGER NOT NULL,
