@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
 from uuid import UUID
 
-from jobq_core.memory.rows import Queue, Row
+from jobq_core.memory.rows import Bucket, Row
 from jobq_core.memory.store import Store
 from jobq_core.states import JobState
 from jobq_core.storage import Claim, ClaimedJob, Line
@@ -22,6 +21,7 @@ class Picking:
     def __init__(self, store: Store, worker: UUID, claim: Claim) -> None:
         self._store = store
         self._worker = worker
+        self._now = store.clock.now()
         self._left = claim.limit
         self._bytes = claim.max_bytes
         self.claimed: list[ClaimedJob] = []
@@ -38,33 +38,27 @@ class Picking:
             if line.queue not in self.paused:
                 self.paused.append(line.queue)
             return
-        now = self._store.clock.now()
         left = self._left if line.limit is None else min(line.limit, self._left)
-        for row in _heads(queue):
-            if left <= 0 or not self._fits(row):
-                return
-            left -= 1
-            self._left -= 1
-            self._store.leave(row)
-            self.claimed.append(claim_one(self._store, self._worker, row, now))
+        for bucket in (queue.returned, *queue.lines.values()):
+            left = self._take_from(bucket, left)
 
-    def _fits(self, row: Row) -> bool:
-        if self.more:
-            return False
-        if self._bytes is not None:
-            size = len(row.job.arguments)
-            if self.claimed and size > self._bytes:
-                self.more = True
-                return False
-            self._bytes -= size
-        return True
-
-
-def _heads(queue: Queue) -> Iterator[Row]:
-    """Iterate over the PENDING jobs of a queue in the order of claiming, while each is taken."""
-    for line in (queue.returned, *queue.lines.values()):
-        while line:
-            yield next(iter(line.values()))
+    def _take_from(self, bucket: Bucket, left: int) -> int:
+        """Take up to `left` jobs of a bucket, in the order of arrival; return what is left of `left`."""
+        store, worker, now, claimed = self._store, self._worker, self._now, self.claimed
+        before = len(claimed)
+        while bucket and len(claimed) - before < left and not self.more:
+            row = next(iter(bucket.values()))
+            if self._bytes is not None:
+                size = len(row.job.arguments)
+                if claimed and size > self._bytes:
+                    self.more = True
+                    break
+                self._bytes -= size
+            store.leave_line(row)
+            claimed.append(claim_one(store, worker, row, now))
+        taken = len(claimed) - before
+        self._left -= taken
+        return left - taken
 
 
 def claim_one(store: Store, worker: UUID, row: Row, now: int) -> ClaimedJob:

@@ -16,13 +16,14 @@ from jobq_core.storage import (
     GATED,
     REFUSED_LIMIT,
     Claim,
+    NewJob,
     SettleAndClaimResult,
     Settlement,
     WorkerStorage,
 )
 from jobq_core.timestamps import to_moment
 
-Moments: TypeAlias = "list[tuple[int | None, int | None]]"
+Moments: TypeAlias = "Sequence[tuple[int | None, int | None]]"
 """The moments of `run_at` and `deadline` of each child."""
 
 _REASONS: Final = {
@@ -59,15 +60,16 @@ class SettleAndClaim(MemoryTransactions, WorkerStorage):
 def _settle(store: Store, settlements: Sequence[Settlement]) -> list[JobState | None]:
     now = store.clock.now()
     # All times are read before the first settlement: one that cannot be read settles none.
-    times = [to_moment(settlement.when, now) for settlement in settlements]
-    children = [
-        [(to_moment(job.run_at, now), to_moment(job.deadline, now)) for job in settlement.jobs]
-        for settlement in settlements
-    ]
+    times = [None if settlement.when is None else to_moment(settlement.when, now) for settlement in settlements]
+    children = [_moments(settlement.jobs, now) if settlement.jobs else () for settlement in settlements]
     return [
         _settle_one(store, settlement, when, moments, now)
         for settlement, when, moments in zip(settlements, times, children, strict=True)
     ]
+
+
+def _moments(jobs: Sequence[NewJob], now: int) -> Moments:
+    return [(to_moment(job.run_at, now), to_moment(job.deadline, now)) for job in jobs]
 
 
 def _settle_one(store: Store, settlement: Settlement, when: int | None, children: Moments, now: int) -> JobState | None:
@@ -75,6 +77,25 @@ def _settle_one(store: Store, settlement: Settlement, when: int | None, children
     if row is None:
         before = store.jobs.get(settlement.id)
         return before.settled if before is not None and before.lease == settlement.lease else None
+    if settlement.ending is Ending.COMPLETE:
+        state = JobState.COMPLETED
+        row.result = settlement.result
+        if settlement.progress is not None:
+            row.set_progress(settlement.progress)
+        store.complete(row, now)
+    else:
+        state = _settle_otherwise(store, row, settlement, when, now)
+    row.settled = state
+    if state in FINISHED:
+        store.tally.count(row, now, ran=True)
+    if children:
+        for job, moments in zip(settlement.jobs, children, strict=True):
+            add_one(store, job, *moments, now)
+    return state
+
+
+def _settle_otherwise(store: Store, row: Row, settlement: Settlement, when: int | None, now: int) -> JobState:
+    """Move a row whose run did not complete, and return its new state."""
     ending, request, gated = settlement.ending, row.request, row.job.gated
     waits = when is not None and when > now
     state = state_after(ending, request=request, waits=waits, gated=gated)
@@ -85,11 +106,6 @@ def _settle_one(store: Store, settlement: Settlement, when: int | None, children
         row.run_at = None if at_gate or ending is Ending.SUSPEND else when
     reason = GATED if at_gate else _reason(settlement, state)
     store.move(row, state, now, reason, returned=not counts and ending is not Ending.SNOOZE)
-    row.settled = state
-    if state in FINISHED:
-        store.tally.count(row, now, ran=True)
-    for job, moments in zip(settlement.jobs, children, strict=True):
-        add_one(store, job, *moments, now)
     return state
 
 
@@ -98,12 +114,10 @@ def _keep(row: Row, settlement: Settlement, state: JobState, counts: bool, now: 
     error = settlement.error
     if not counts:
         row.attempt -= 1
-    elif settlement.ending is not Ending.COMPLETE and error is not None:
+    elif error is not None:
         row.note_failure(error, now)
         if state in FINISHED or state is JobState.DISABLED:
             row.error = error
-    if state is JobState.COMPLETED:
-        row.result = settlement.result
     if settlement.progress is not None:
         row.set_progress(settlement.progress)
     if settlement.declaration is not None and settlement.ending is Ending.SUSPEND:
@@ -111,7 +125,7 @@ def _keep(row: Row, settlement: Settlement, state: JobState, counts: bool, now: 
 
 
 def _reason(settlement: Settlement, state: JobState) -> str | None:
-    if state is JobState.COMPLETED or state is JobState.PENDING:
+    if state is JobState.PENDING:
         return None
     if state is JobState.SCHEDULED:
         return settlement.reason or ("snoozed" if settlement.ending is Ending.SNOOZE else "backoff")

@@ -35,17 +35,17 @@ class Tally:
 
     def count(self, row: Row, now: int, *, ran: bool) -> None:
         """Count a job that ended. ran: whether it was PROCESSING until now."""
-        key = (now // MINUTE * MINUTE, row.queue.name, row.job.kind, row.state)
+        key = (now - now % MINUTE, row.queue.name, row.job.kind, row.state)
         sums = self._sums.get(key)
         if sums is None:
             sums = self._sums[key] = Sums()
         sums.jobs += 1
         if ran:
             assert row.started_at is not None
-            duration = max(now - row.started_at, 0)
-            sums.waited += row.waited
+            waited, duration = row.waited, max(now - row.started_at, 0)
+            sums.waited += waited
             sums.ran += duration
-            sums.waiting[bucket_of(row.waited / SECOND)] += 1
+            sums.waiting[bucket_of(waited / SECOND)] += 1
             sums.running[bucket_of(duration / SECOND)] += 1
 
     def fold(self, now: int) -> None:

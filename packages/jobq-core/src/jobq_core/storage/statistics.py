@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, TypeAlias
@@ -16,11 +17,14 @@ Histogram: TypeAlias = Mapping[int, int]
 
 LAST_BUCKET: Final = 127
 
+_STARTS: Final = [2.0 ** (n / 2) / 1000 for n in range(1, LAST_BUCKET + 1)]
+"""The seconds at which each bucket but the first starts."""
+
 
 def bucket_of(seconds: float) -> int:
     """Return the bucket of a duration: n for 2^(n/2) up to 2^((n+1)/2) milliseconds, 0 for shorter ones too, and
     LAST_BUCKET for longer ones."""
-    return min(math.floor(2 * math.log2(max(seconds * 1000, 1))), LAST_BUCKET)
+    return bisect(_STARTS, seconds)
 
 
 def bucket_end(bucket: int) -> float:
