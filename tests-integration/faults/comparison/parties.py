@@ -181,6 +181,10 @@ class PostgresSchema:
     async def make(self) -> None:
         """Create the tables and connect."""
         await PostgresQueueStorage(self.dsn, schema=self.schema).migrate()
+        await self.connect()
+
+    async def connect(self) -> None:
+        """Connect to tables that exist."""
         self._connection = await psycopg.AsyncConnection.connect(self.dsn, autocommit=True)
 
     async def close(self) -> None:

@@ -7,20 +7,38 @@ migration that the older commit does not know.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
+from comparison.marks import mark_on_postgres, mark_on_sqlite, marked_on_postgres, marked_on_sqlite
+from comparison.parties import PostgresSchema
 from load import Load, Process
+from load_jobs import flaky, quick
 
+from jobq_client import JobQueueClient
 from jobq_core import open_storage
+from jobq_core.states import JobState
 
 OLD_PYTHON = Path(os.environ["JOBQ_SKEW_PYTHON"])
 """The interpreter of the environment that holds the older wheels."""
 OLD_FAULTS = Path(os.environ["JOBQ_SKEW_FAULTS"])
 """The older commit's folder of these tests: its processes use its own programs."""
 NEWER = "0002_pre_skew"
+CONTROL = """
+import asyncio, sys
+from jobq_client import JobQueueClient
+
+async def main(url, asked, resting):
+    async with JobQueueClient(url) as client:
+        assert await client.abort(asked)
+        assert await client.disable(resting) and await client.enable(resting) and await client.disable(resting)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+"""A program of the older code that changes two jobs."""
 
 
 class Elsewhere:
@@ -105,3 +123,54 @@ async def test_the_older_code_opens_the_newer_storage_and_leaves_its_migration_a
     stop(worker)
     async with open_storage(storage_url) as storage:
         assert sum((await storage.counts("default"))["default"].values()) == 5
+
+
+class Marks:
+    """What a newer version writes with the jobs of a storage."""
+
+    def __init__(self, url: str) -> None:
+        self._file = Path(url.removeprefix("sqlite://")) if url.startswith("sqlite:") else None
+        self._schema = PostgresSchema(url, "jobq")
+
+    async def __aenter__(self) -> Marks:
+        if self._file is None:
+            await self._schema.connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._schema.close()
+
+    async def write(self, jobs: Collection[UUID]) -> None:
+        """Mark jobs wherever they wait."""
+        if self._file is None:
+            await mark_on_postgres(self._schema, jobs)
+        else:
+            mark_on_sqlite(self._file, jobs)
+
+    async def read(self) -> set[UUID]:
+        """Return the jobs that still have their marks."""
+        return await marked_on_postgres(self._schema) if self._file is None else marked_on_sqlite(self._file)
+
+
+async def test_the_older_code_carries_what_the_newer_wrote_with_a_job(
+    today: Load, before: Load, storage_url: str
+) -> None:
+    migrate(today, storage_url)
+    async with JobQueueClient(storage_url) as client, Marks(storage_url) as marks:
+        run = await client.add_many([quick("a"), flaky("b", 2)])  # completes; fails twice and is retried
+        late = await client.add(quick("c"), delay=0.5)
+        asked = await client.add(quick("d"), delay=3600)
+        resting = await client.add(quick("e"), delay=3600)
+        jobs = [handle.id for handle in (*run, late, asked, resting)]
+        await marks.write(jobs)
+
+        worker = before.worker().started()
+        for handle in (*run, late):
+            await handle.result(timeout=30)
+        control = before.python("-c", CONTROL, storage_url, str(asked.id), str(resting.id))
+        assert control.wait() == 0, control.output
+        stop(worker)
+
+        states = [status.state for status in await client.storage.get_status(jobs) if status]
+        assert states == [JobState.COMPLETED] * 3 + [JobState.ABORTED, JobState.DISABLED]
+        assert await marks.read() == set(jobs)
