@@ -58,7 +58,7 @@ async def summarise(run_id: str, storage: str) -> Count:
         cursor = None
         while True:
             page = await opened.find(wanted, after=cursor, limit=500)
-            for record in page.jobs:
+            for record in filter(None, await opened.get([found.id for found in page.jobs])):
                 count = count_file.definition.decode_result(record.result_json or b"null")
                 if count.path in seen:
                     raise ValueError(f"{count.path} was counted twice")

@@ -16,7 +16,11 @@ WITH bounds AS MATERIALIZED (
     INSERT INTO jobq.job (id, created_at, priority, max_attempts, queue, kind, arguments)
     SELECT id, at, 0, 10, 'bench', 'contestants.nothing', json_build_object('n', n, 'text', '') FROM past
 ), ended AS (
-    INSERT INTO jobq.outcome (id, finished_at, started_at, lease, worker, attempt, state, queue, settled, result)
-    SELECT id, at, at, n, '00000000-0000-7000-8000-000000000000', 1, 'completed', 'bench', 'completed', 'null' FROM past
+    INSERT INTO jobq.outcome (
+        id, finished_at, started_at, lease, worker, attempt, flags, state, queue, kind, settled, result
+    )
+    SELECT id, at, at, n, '00000000-0000-7000-8000-000000000000', 1, 0, 'completed', 'bench', 'contestants.nothing',
+        'completed', 'null'
+    FROM past
 )
-INSERT INTO jobq.tally (jobs, queue, state) SELECT count(*), 'bench', 'completed' FROM past
+INSERT INTO jobq.tally (finished, queue, kind, state) SELECT count(*), 'bench', 'contestants.nothing', 'completed' FROM past
