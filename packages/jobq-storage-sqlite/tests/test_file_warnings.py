@@ -36,4 +36,4 @@ async def test_a_log_that_a_reader_keeps_growing_is_reported_once_and_then_withd
         for _ in range(3):
             await add_job(storage)
         assert storage.warnings == ()
-        assert "put into the database" in caplog.messages[-1]
+        assert "copied into the database" in caplog.messages[-1]

@@ -93,7 +93,7 @@ def test_a_pipe_that_nobody_reads_holds_nothing_up(
         numbers = [int(stream.readline().split()[0]) for _ in range(100)]
         handler.emit(record("at last"))
         assert numbers == list(range(100))
-        assert re.match(r"… \d+ lines of the log were left out", stream.readline())
+        assert re.match(r"… \d+ lines of the log were dropped", stream.readline())
         assert stream.readline() == "at last\n"
 
 

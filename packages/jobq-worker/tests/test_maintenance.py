@@ -197,7 +197,7 @@ async def test_a_lasting_error_of_one_duty_is_logged_once_and_backs_off_alone(
         assert worker.health().leads
         assert not worker.health().healthy
     [said] = caplog.messages
-    assert said.endswith("maintenance (pruning) fails and is tried again: StorageError: no replica identity")
+    assert said.endswith("maintenance (pruning) failed; retrying: StorageError: no replica identity")
 
 
 async def test_a_job_past_its_deadline_fails_where_it_waits_within_moments(storage: Probe) -> None:

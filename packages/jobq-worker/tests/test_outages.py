@@ -374,7 +374,7 @@ def test_an_unexpected_error_is_logged_with_its_traceback(caplog: pytest.LogCapt
     Outages("worker w").record_failure("leases", KeyError("bug"))
     [entry] = caplog.records
     assert entry.exc_info is not None
-    assert entry.message == "worker w: leases failed unexpectedly and is tried again"
+    assert entry.message == "worker w: leases failed unexpectedly; retrying"
 
 
 def test_an_error_that_only_one_part_has_is_logged_once_beside_an_outage(caplog: pytest.LogCaptureFixture) -> None:
@@ -389,6 +389,6 @@ def test_an_error_that_only_one_part_has_is_logged_once_beside_an_outage(caplog:
     outages.record_success("pruning")
     assert not outages.now
     assert [m for m in caplog.messages if "pruning" in m] == [
-        "worker w: pruning fails and is tried again: StorageError: no replica identity",
+        "worker w: pruning failed; retrying: StorageError: no replica identity",
         "worker w: pruning works again after 30 errors",
     ]

@@ -121,7 +121,7 @@ class StatusPoller:
         listening = asyncio.create_task(feed.run(), name="jobq notification feed")
         listening.add_done_callback(self._on_feed_ended)
         try:
-            # A subscription that can be had at once is there before the first read, so that one read is enough.
+            # A subscription that starts at once precedes the first read, so that one read is enough.
             await asyncio.sleep(0)
             await self._read_while_needed(listening)
         finally:

@@ -28,7 +28,7 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 class JobCodec(msgspec.Struct, frozen=True):
     """Decoders of one kind of job.
 
-    names: refuses arguments that the declaration has not; None where they are ignored.
+    names: refuses undeclared arguments; None where they are ignored.
     fitting: types of results that need no check, for they are exactly as declared; None where every result fits.
     """
 
@@ -49,8 +49,8 @@ class JobCodec(msgspec.Struct, frozen=True):
         raise InvalidJobError(f"{self.kind}: the arguments do not fit: {said}")
 
     def decode_arguments(self, data: bytes | str) -> Any:
-        """Return the job value. Raises UnfitArgumentsError where the arguments do not fit the declaration, or have a
-        name that it has not; InvalidJobError for damaged JSON."""
+        """Return the job value. Raises UnfitArgumentsError where the arguments do not fit the declaration, or are not
+        declared; InvalidJobError for damaged JSON."""
         unfit = True
         try:
             job = self.arguments.decode(data)

@@ -75,7 +75,7 @@ class KnownNames:
         self._finders: dict[str, Finder] = {}
 
     def check(self, data: bytes | str) -> None:
-        """Raise ValidationError for arguments, or fields within them, that the declaration has not."""
+        """Raise ValidationError for arguments, or fields within them, that are not declared."""
         (self._decoder or self._make()).decode(data)
         if self._finders:
             plain = msgspec.json.decode(data)

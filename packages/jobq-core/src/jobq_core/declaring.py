@@ -113,12 +113,12 @@ def job(
     executor: 'async' or 'thread' (default: 'async' for coroutine functions, 'thread' for others).
     fingerprint: store a fingerprint, so that `client.output_for(job)` finds the newest result of equal arguments
         (default: no).
-    result: keep what the handler returns (default). Without, `wait_for` returns None.
-    version: a text that tells this declaration from earlier ones of the same arguments (default: none): jobs that an
-        earlier version refused are tried again. See the guide on deploying.
+    result: store what the handler returns (default). With False, `wait_for` returns None.
+    version: a text that distinguishes this declaration from earlier ones with the same arguments (default: none).
+        Workers try the jobs that an earlier version refused again.
     unknown_arguments: what a worker does with a job that has an argument, or a field within one, that this declaration
-        has not: 'refuse' keeps the job back for a worker whose declaration takes it (default), 'ignore' runs it and
-        drops the value.
+        does not have. 'refuse' (default) leaves the job BLOCKED for a worker whose declaration accepts it; 'ignore'
+        runs it without the value.
     errors: exception types that `wait_for` raises as themselves, beside builtin ones and JobErrors (default: none).
 
     Raises ConfigurationError for an option out of range, for a signature that cannot be a job's, and for a type that

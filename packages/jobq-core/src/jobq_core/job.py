@@ -92,7 +92,7 @@ class JobDefinition:
         """Return the job value of stored arguments.
 
         Raises UnfitArgumentsError, naming the argument, where they do not fit the declaration: another type, a missing
-        argument, or one that the declaration has not. Raises InvalidJobError for damaged JSON.
+        argument, or an undeclared one. Raises InvalidJobError for damaged JSON.
         """
         codec = self._codec or self.codec()
         job: Job[Any] = codec.decode_arguments(data)

@@ -67,7 +67,7 @@ def check_runnable(func: Any, kind: str) -> None:
         )
     if hasattr(func, "dispatch") and hasattr(func, "registry"):
         raise ConfigurationError(
-            f"job {kind}: a singledispatch function cannot be a job, for its arguments are passed by name; "
+            f"job {kind}: a singledispatch function cannot be a job, since its arguments are passed by name; "
             "declare a function that calls it"
         )
     func = func if inspect.isroutine(func) or isinstance(func, functools.partial) else type(func).__call__

@@ -88,7 +88,7 @@ class CallerConnections:
 def _check_usable(connection: psycopg.AsyncConnection[Any]) -> None:
     """Check what a connection can become at any time. Raises ConfigurationError."""
     if connection.closed:
-        raise ConfigurationError("connection= is closed: give one that is open")
+        raise ConfigurationError("connection= is closed: pass an open connection")
     encoding = connection.pgconn.parameter_status(b"client_encoding")
     if encoding not in (b"UTF8", None):
         raise ConfigurationError(

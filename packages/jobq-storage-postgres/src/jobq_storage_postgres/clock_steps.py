@@ -1,4 +1,4 @@
-"""`ClockSteps`: notices that the database's clock was set forward, so that no live worker is taken for lost."""
+"""`ClockSteps`: notices that the database's clock was set forward, so that no live worker counts as lost."""
 
 from __future__ import annotations
 

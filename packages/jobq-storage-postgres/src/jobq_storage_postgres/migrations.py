@@ -178,7 +178,7 @@ async def _warn_of_row_security(connection: psycopg.AsyncConnection[Any], schema
     )
     if tables := [name for (name,) in await rows.fetchall()]:
         _log.warning(
-            "row level security is on for %s in %s, and every role but their owner is refused: run ALTER TABLE … "
+            "row level security is on for %s in %s, and refuses every role except their owner: run ALTER TABLE … "
             "DISABLE ROW LEVEL SECURITY for each of them, or ALTER ROLE … BYPASSRLS for each role",
             ", ".join(tables),
             where(schema),

@@ -23,8 +23,8 @@ ALWAYS: Final = pack_int8(-(2**63))
 DEFAULT_BYTES: Final = 128 * 1024 * 1024
 """Size of the default partitions beyond which no others are made; the function `make_partitions` has it too."""
 TOO_LARGE: Final = (
-    "no partitions are made, since the default partition exceeds 128 MiB; disk space of pruned jobs is not freed: "
-    "prune or delete jobs whose ids are not from the last weeks, then VACUUM FULL job_default and outcome_default"
+    "no partitions are made, since the default partition exceeds 128 MiB, and pruning frees no disk space: prune or "
+    "delete the jobs whose ids are older than the last weeks, then VACUUM FULL job_default and outcome_default"
 )
 PARTITIONS_EVERY_SECONDS: Final = 600.0
 """Time between two checks of the partitions of `job` and `outcome`."""

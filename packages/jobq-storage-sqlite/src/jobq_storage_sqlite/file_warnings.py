@@ -64,12 +64,12 @@ class LogGrowth:
             return  # FileIdentity says what is wrong
         if size < LOG_TOO_LARGE_BYTES:
             self._warned = False
-            self._warnings.clear("log", f"SQLite file {self._path}: its log (-wal) was put into the database")
+            self._warnings.clear("log", f"SQLite file {self._path}: its log (-wal) was copied into the database")
         elif not self._warned:
             self._warned = True
             self._warnings.say(
                 "log",
-                f"SQLite file {self._path}: its log (-wal) has grown to {size // 1_000_000} MB and cannot be put into "
-                "the database, since a connection keeps a read transaction open: end it (a shell, a backup, a program "
-                "that does not finish its SELECT), and the log shrinks by itself",
+                f"SQLite file {self._path}: its log (-wal) has grown to {size // 1_000_000} MB and cannot be copied "
+                "into the database, since a connection keeps a read transaction open: end it (a shell, a backup, a "
+                "program that does not finish its SELECT), and the log shrinks by itself",
             )

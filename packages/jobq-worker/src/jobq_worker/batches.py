@@ -72,7 +72,7 @@ class Batches:
         return self._sent
 
     def answered(self, busy: Sequence[int]) -> bool:
-        """Take in that the last batch was settled, without those of these indexes.
+        """Record that the last batch was settled, except the settlements with the indexes `busy`.
 
         Returns whether more runs were due than the batch took.
         """

@@ -22,7 +22,7 @@ class ByteBudget:
         self.bytes = most
 
     def halve(self, used: int | None = None) -> None:
-        """Take in that a call was not answered. used: its bytes (default: all of the budget)."""
+        """Shrink after a call that was not answered. used: its bytes (default: all of the budget)."""
         used = self.bytes if used is None else min(used, self.bytes)
         if used <= self._least:
             return
@@ -33,7 +33,7 @@ class ByteBudget:
             self._calm = min(self._calm * 2, LONGEST_CALM)
 
     def answered(self) -> None:
-        """Take in that a call was answered."""
+        """Record that a call was answered."""
         if self.bytes == self._most:
             return
         self._answers += 1

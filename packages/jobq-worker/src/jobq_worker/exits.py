@@ -56,7 +56,9 @@ def end_process_soon(code: ExitCode) -> Callable[[], None]:
 
     def wait() -> None:
         if not cancelled.wait(LEAVE_SECONDS):
-            end_process(code, lambda: logger.critical("handlers keep the process from ending: it exits with %d", code))
+            end_process(
+                code, lambda: logger.critical("handlers keep the process from ending; exiting with code %d", code)
+            )
 
     threading.Thread(target=wait, name="jobq-exit", daemon=True).start()
     return cancelled.set

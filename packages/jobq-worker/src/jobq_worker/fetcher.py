@@ -158,7 +158,7 @@ class Fetcher:
         self.loop.hurry()
 
     def _look(self) -> None:
-        """Take in that the pipeline changed; called for every job."""
+        """Note a change of the pipeline; called for every job."""
         pipeline = self._pipeline
         if self._grants is not None:
             self._grants.reopen()
@@ -292,7 +292,7 @@ class Fetcher:
             self._pipeline.changed()
 
     def _claimed_from(self, claim: Claim, answer: SettleAndClaimResult) -> bool:
-        """Take in what a claim brought, and return whether it ended before the queues were empty."""
+        """Record the result of a claim, and return whether it ended before the queues were empty."""
         filled = answer.more or max(answer.picked, len(answer.claimed)) >= claim.limit
         # A worker that counts as lost was given nothing, whether or not there are jobs.
         if not answer.alive:

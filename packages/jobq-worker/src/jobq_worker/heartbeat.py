@@ -55,12 +55,12 @@ class BeatSchedule:
         return not self._withholding and self._clock() >= self._due_at
 
     def succeeded(self) -> None:
-        """Take in that a beat succeeded."""
+        """Record that a beat succeeded."""
         self._due_at = self._clock() + self._interval
         self._withholding = self._blocked
 
     def failed(self) -> None:
-        """Take in that a beat failed."""
+        """Record that a beat failed."""
         self._due_at = self._clock() + self._retry
 
 

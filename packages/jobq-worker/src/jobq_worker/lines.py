@@ -61,10 +61,10 @@ class Lines:
         self._candidates = {**dict.fromkeys(asked), **self._candidates}
 
     def filled(self, asked: Sequence[str], claimed: Sequence[ClaimedJob], paused: Collection[str]) -> None:
-        """Take in that a claim ended before the last queue was empty.
+        """Record that a claim ended before the last queue was empty.
 
-        The queue that it ended in may have more, and is asked at the end of the next claim; the queues after it were
-        not looked at.
+        The queue in which it ended may have more jobs, and is asked at the end of the next claim. The claim did not
+        read the queues after it.
         """
         found = {job.queue for job in claimed} if len(asked) > 1 else asked
         ended_in = max([index for index, queue in enumerate(asked) if queue in found], default=-1)

@@ -69,7 +69,7 @@ class StderrHandler(logging.StreamHandler[TextIO]):
                 self._dropped += 1
                 return
             if self._dropped:
-                self._lines.append(f"… {self._dropped} lines of the log were left out")
+                self._lines.append(f"… {self._dropped} lines of the log were dropped")
                 self._dropped = 0
             self._lines.append(line)
             self._changed.notify_all()

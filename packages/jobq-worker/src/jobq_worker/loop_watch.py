@@ -107,7 +107,7 @@ class LagLog:
         self._given_up = False
 
     def take(self, lag: float) -> None:
-        """Take in for how long the loop has not answered."""
+        """Record for how long the loop has not answered."""
         if lag >= self._next:
             self._next = lag * AGAIN_FACTOR
             logger.error(

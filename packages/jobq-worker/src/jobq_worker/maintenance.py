@@ -78,7 +78,7 @@ class Duty:
 class Maintenance:
     """Leads the maintenance when it is this worker's turn, and does its duties then.
 
-    A duty that fails is tried again after a backoff of its own, and stops none of the others.
+    A duty that fails is retried after a backoff of its own, and does not stop the others.
     """
 
     def __init__(

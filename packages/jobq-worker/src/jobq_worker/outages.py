@@ -58,9 +58,9 @@ class Outages:
 
     def _log_own(self, part: str, error: BaseException) -> None:
         if isinstance(error, StorageError):
-            logger.warning("%s: %s fails and is tried again: %s: %s", self._name, part, type(error).__name__, error)
+            logger.warning("%s: %s failed; retrying: %s: %s", self._name, part, type(error).__name__, error)
         else:
-            logger.error("%s: %s failed unexpectedly and is tried again", self._name, part, exc_info=error)
+            logger.error("%s: %s failed unexpectedly; retrying", self._name, part, exc_info=error)
 
     def record_success(self, part: str) -> None:
         """Record that a call of this part succeeded."""

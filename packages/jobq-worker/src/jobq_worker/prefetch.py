@@ -29,7 +29,7 @@ class Prefetch:
         """The number of claimed jobs that may wait for a slot."""
 
     def observe(self, runs: int, seconds: float, size: int, slots: int) -> None:
-        """Take in that `runs` runs ended, after `seconds` seconds and with `size` bytes of arguments in all.
+        """Record that `runs` runs ended, after `seconds` seconds and with `size` bytes of arguments in all.
 
         A longer mean counts at once, a shorter one by half.
         """

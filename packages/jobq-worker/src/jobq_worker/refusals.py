@@ -32,17 +32,17 @@ class Refusals:
         """Count a job of a kind without a handler."""
         if _count(self._unknown, kind):
             logger.warning(
-                "no handler for jobs of kind %r; they are BLOCKED (%s) until a worker that has one claims",
+                "no handler for jobs of kind %r; they are BLOCKED (%s) until a worker with a handler claims",
                 kind,
                 UNKNOWN_KIND,
             )
 
     def count_unfit(self, kind: str, why: Exception) -> None:
-        """Count a job whose arguments the declaration of its kind does not take."""
+        """Count a job whose arguments do not fit the declaration of its kind."""
         if _count(self._unfit, kind):
             logger.error(
                 "the arguments of a job of kind %r do not fit its declaration here; such jobs are BLOCKED (%s) until "
-                "a worker whose declaration takes them claims: %s",
+                "a worker whose declaration accepts them claims: %s",
                 kind,
                 UNFIT_ARGUMENTS,
                 why,

@@ -32,7 +32,7 @@ class SignalCounter:
         self.count = 0
 
     def add(self) -> bool:
-        """Take in a signal; return whether it counts."""
+        """Record a signal; return whether it counts."""
         now = self._clock()
         if now - self._last < SAME_SECONDS:
             return False

@@ -44,7 +44,7 @@ class StopGuard:
         self._ends_at = float("inf")
 
     def asked(self, signal: str) -> None:
-        """Take in that the process is asked to stop. signal: the name of what asked."""
+        """Record a request to stop the process. signal: the name of the signal or caller."""
         self._asked += 1
         self._signal = signal
         self._ends_at = self._clock() + (self._stop_timeout if self._asked == 1 else 0.0)

@@ -18,9 +18,9 @@ class Heartbeat(abc.ABC):
     def beat(self, stats: WorkerStats) -> bool:
         """Renew the worker's row for another `lost_after` seconds, and store its statistics.
 
-        Returns False if the worker is not registered, or no longer: it was taken for lost, and its jobs belong to
-        others. A row that expired, of a worker that was not taken for lost yet, is renewed. Raises StorageError; a
-        later beat connects again.
+        Returns False if the worker is not or no longer registered: it counts as lost, and its jobs belong to others.
+        Renews the expired row of a worker that does not count as lost yet. Raises StorageError; a later beat connects
+        again.
         """
 
     @abc.abstractmethod
