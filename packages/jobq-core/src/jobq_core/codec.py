@@ -51,11 +51,11 @@ class JobCodec(msgspec.Struct, frozen=True):
     def decode_arguments(self, data: bytes | str) -> Any:
         """Return the job value. Raises UnfitArgumentsError where the arguments do not fit the declaration, or are not
         declared; InvalidJobError for damaged JSON."""
-        unfit = True
+        names = self.names
         try:
             job = self.arguments.decode(data)
-            if self.names is not None and len(data) > _EMPTY:
-                self.names.check(data)
+            if names is not None and len(data) > _EMPTY:
+                names.check(data)
             return job
         except _UNREADABLE as error:
             said, unfit = str(error), isinstance(error, msgspec.ValidationError)

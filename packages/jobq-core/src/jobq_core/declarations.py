@@ -76,7 +76,10 @@ class KnownNames:
 
     def check(self, data: bytes | str) -> None:
         """Raise ValidationError for arguments, or fields within them, that are not declared."""
-        (self._decoder or self._make()).decode(data)
+        decoder = self._decoder
+        if decoder is None:
+            decoder = self._make()
+        decoder.decode(data)
         if self._finders:
             plain = msgspec.json.decode(data)
             for name, find in self._finders.items():

@@ -226,12 +226,11 @@ def _declare_function(func: Callable[..., Any], kind: str, options: dict[str, An
     fields = {parameter.name: _field(parameter, hints, kind) for parameter in parameters[wants_context:]}
     job_type: type[Job[Any]] = attrs.make_class(kind, fields, bases=(Job,), frozen=True, slots=False)
     job_type.__module__ = getattr(func, "__module__", None) or __name__
-    names = tuple(fields)
     coroutine_function = inspect.iscoroutinefunction(func)
     coroutine = coroutine_function or (options["executor"] != "thread" and returns_coroutine(func))
 
     def handler(job: Job[Any], *context: JobContext) -> Any:
-        return func(*context, **{name: getattr(job, name) for name in names})
+        return func(*context, **vars(job))  # the class has no slots, so these are the arguments and nothing else
 
     async def wrapped(job: Job[Any], *context: JobContext) -> Any:
         returned = handler(job, *context)
@@ -248,7 +247,7 @@ def _declare_function(func: Callable[..., Any], kind: str, options: dict[str, An
         wants_context=wants_context,
         is_async=coroutine,
     )
-    warn_of_untyped([name for name in names if name not in hints], kind, func)
+    warn_of_untyped([name for name in fields if name not in hints], kind, func)
     return JobFunction(job_type.definition, func)
 
 

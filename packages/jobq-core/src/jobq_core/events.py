@@ -249,7 +249,8 @@ class EventSource:
 
     def wants(self, event_type: type[Event]) -> bool:
         """Return whether this type has a listener. An event without one need not be made."""
-        return bool(self._listeners(event_type))
+        listeners = self._listeners_of.get(event_type)
+        return bool(self._listeners(event_type) if listeners is None else listeners)
 
     def emit(self, event: Event) -> None:
         """Call the listeners to the type of this event and to its supertypes."""

@@ -48,9 +48,9 @@ class FinishedRuns:
     def append(self, run: Run, settlement: Settlement) -> None:
         """Add a run with its settlement, which takes the last progress along; called for every job."""
         self.due.append(run)
-        result, progress = settlement.result, run.progress
-        if progress is not None:
-            settlement.progress = progress
+        result = settlement.result
+        if run.progress is not None:
+            settlement.progress = run.progress
         elif result is not None and len(result) <= SMALL_BYTES and not settlement.jobs:
             return
         self.bytes += size_of(settlement)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from jobq_core.errors import InvalidJobError
 from jobq_core.records import type_name
 from jobq_worker.outcomes import Outcome, Raised, Returned, Unstorable
-from jobq_worker.run import Run, Stop
+from jobq_worker.run import Handler, Run, Stop
 
 
 async def invoke_coroutine(run: Run, ended: Callable[[Run], None]) -> None:
@@ -18,7 +18,7 @@ async def invoke_coroutine(run: Run, ended: Callable[[Run], None]) -> None:
             value = await handler.function(run.arguments)
         else:
             value = await handler.function(run.arguments, run.context)
-        run.outcome = _returned(run, value, told=run.stop is not None)
+        run.outcome = _returned(handler, value, run.stop is not None)
     except BaseException as error:
         if isinstance(error, GeneratorExit) and run.task is not None and run.task.get_loop().is_closed():
             raise  # the interpreter discards the task of a closed loop: nothing is left to settle
@@ -32,14 +32,14 @@ def invoke_function(run: Run) -> None:
     handler, context = run.handler, run.context
     try:
         value = handler.function(run.arguments) if context is None else handler.function(run.arguments, context)
-        run.outcome = _returned(run, value, told=_is_past_limit(run) or (context is not None and context.told))
+        run.outcome = _returned(handler, value, _is_past_limit(run) or (context is not None and context.told))
     except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the job's error, not the worker's)
         run.outcome = Raised(error, told=_is_past_limit(run) or (context is not None and context.aborted))
 
 
-def _returned(run: Run, value: object, *, told: bool) -> Outcome:
+def _returned(handler: Handler, value: object, told: bool) -> Outcome:
     try:
-        return Returned(run.handler.definition.encode_result(value), told)
+        return Returned(handler.definition.encode_result(value), told)
     except InvalidJobError as error:
         return Unstorable(error, told)
     except BaseException as error:  # noqa: BLE001  (the code of a registered type encodes it)

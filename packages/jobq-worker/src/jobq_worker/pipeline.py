@@ -71,8 +71,7 @@ class Pipeline:
     def take(self, jobs: Iterable[ClaimedJob], at: float) -> None:
         """Take claimed jobs in. at: the loop's time before the claim."""
         now = self._loop.time()
-        for job in jobs:
-            self.claimed.append(Run(job, now, None if job.deadline_in is None else at + job.deadline_in))
+        self.claimed.extend([Run(job, now, None if job.deadline_in is None else at + job.deadline_in) for job in jobs])
         if self.draining:
             self.give_back()
         else:
@@ -99,20 +98,22 @@ class Pipeline:
     def end(self, run: Run) -> None:
         """Take a run whose handler has ended; `run.outcome` says how."""
         outcome = run.outcome
-        counts = outcome is not None and not run.over and run in self.running
-        self._end(run, settlement_of(run, outcome) if counts else None)  # type: ignore[arg-type]  # it is not None
+        if outcome is None or run.over or run not in self.running:
+            self._end(run, None)
+        else:
+            self._end(run, settlement_of(run, outcome))
 
     def _end(self, run: Run, settlement: Settlement | None) -> None:
-        slot = run.slot
+        slot, running = run.slot, self.running
         assert slot is not None
         unmarked = bool(self.unmarked) and run in self.unmarked
         if unmarked:
             self.unmarked.remove(run)
         run.unlink()
         run.arguments = None
-        if run not in self.running:
+        if run not in running:
             return  # it was abandoned
-        del self.running[run]
+        del running[run]
         if not run.over:
             if run.started:
                 run.seconds = self._loop.time() - run.started

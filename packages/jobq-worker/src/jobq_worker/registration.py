@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from uuid import UUID
 
 from msgspec.structs import replace
@@ -30,12 +31,10 @@ from jobq_worker.run import Stop
 logger = logging.getLogger("jobq.worker")
 
 
-def lease_clock() -> float:
-    """Return seconds of a clock that goes on while the machine sleeps, where the system has one."""
-    return time.clock_gettime(_CLOCK) if _CLOCK is not None else time.monotonic()
-
-
 _CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
+lease_clock: Callable[[], float] = time.monotonic if _CLOCK is None else partial(time.clock_gettime, _CLOCK)
+"""Returns seconds of a clock that goes on while the machine sleeps, where the system has one."""
 
 
 class Registration:

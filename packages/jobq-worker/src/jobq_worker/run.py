@@ -106,7 +106,8 @@ class Run(Struct, eq=False, gc=False):
         """Drop all references back to this run."""
         if self.timer is not None:
             self.timer.cancel()
-        self.timer = self.task = self.context = self.outcome = None
+            self.timer = None
+        self.task = self.context = self.outcome = None
 
 
 class RunContext(JobContext):

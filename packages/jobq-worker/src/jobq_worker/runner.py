@@ -68,10 +68,11 @@ class Runner:
         grants, unstarted = self._grants, False
         while claimed and free and self._registration.is_alive():
             run = claimed.popleft()
-            handler = self._handlers.get(run.job.kind)
+            job = run.job
+            handler = self._handlers.get(job.kind)
             if handler is None:
-                self._refusals.count_unknown(run.job.kind)
-                self._pipeline.settle(run, suspended(run.job, UNKNOWN_KIND))
+                self._refusals.count_unknown(job.kind)
+                self._pipeline.settle(run, suspended(job, UNKNOWN_KIND))
                 unstarted = True
                 continue
             run.handler = handler
@@ -80,7 +81,7 @@ class Runner:
                 unstarted = True
                 continue
             try:
-                run.arguments = handler.decode(run.job.arguments)
+                run.arguments = handler.decode(job.arguments)
             except BaseException as error:  # noqa: BLE001  (types of the user's own decode here)
                 self._pipeline.settle(run, self._undecodable(run, error))
                 unstarted = True
@@ -102,13 +103,15 @@ class Runner:
         return suspended(run.job, UNFIT_ARGUMENTS, run.handler.declaration)
 
     def _start(self, run: Run) -> None:
-        pipeline = self._pipeline
+        pipeline, job = self._pipeline, run.job
         slot = run.slot = self._slots.free.pop()
-        slot.job = run.job
+        slot.job = job
         pipeline.running[run] = None
-        if run.job.needs_start_mark:
+        if job.needs_start_mark:
             pipeline.unmarked.add(run)
             self._start_marks.ask(run, self._marked)
+        elif self._grants is None:
+            self._begin(run)
         else:
             self._start_in_limit(run)
 
@@ -144,10 +147,9 @@ class Runner:
             self._begin(run)
 
     def _begin(self, run: Run) -> None:
-        job = run.job
-        run.started = self._loop.time()
-        run.slot.started = run.started  # type: ignore[union-attr]  # it has had its slot since _start
-        if run.handler.definition.wants_context:
+        job, handler = run.job, run.handler
+        run.started = run.slot.started = self._loop.time()  # type: ignore[union-attr]  # it has its slot since _start
+        if handler.definition.wants_context:
             run.context = self._context(run)
         if job.timeout is not None or run.due is not None:
             self._set_timer(run)
@@ -159,7 +161,7 @@ class Runner:
                 JobStarted(job_id=job.id, kind=job.kind, queue=job.queue, attempt=job.attempt, worker=worker)
             )
         try:
-            run.handler.executor.start(run)
+            handler.executor.start(run)
         except BaseException:
             logger.exception(
                 "job %s (%s) could not be started and is handed back", job.id, job.kind, extra=log_fields(job)

@@ -45,20 +45,23 @@ class Picking:
     def _take_from(self, bucket: Bucket, left: int) -> int:
         """Take up to `left` jobs of a bucket, in the order of arrival; return what is left of `left`."""
         store, worker, now, claimed = self._store, self._worker, self._now, self.claimed
-        before = len(claimed)
-        while bucket and len(claimed) - before < left and not self.more:
-            row = next(iter(bucket.values()))
+        while bucket and left > 0 and not self.more:
+            token, row = bucket.popitem(last=False)
             if self._bytes is not None:
                 size = len(row.job.arguments)
                 if claimed and size > self._bytes:
+                    bucket[token] = row
+                    bucket.move_to_end(token, last=False)
                     self.more = True
                     break
                 self._bytes -= size
-            store.leave_line(row)
+            row.token = 0
+            if row.deadline is not None:
+                store.deadlines.remove_one()
             claimed.append(claim_one(store, worker, row, now))
-        taken = len(claimed) - before
-        self._left -= taken
-        return left - taken
+            left -= 1
+            self._left -= 1
+        return left
 
 
 def claim_one(store: Store, worker: UUID, row: Row, now: int) -> ClaimedJob:

@@ -154,9 +154,6 @@ class Store:
             del self.running[row.lease]
             row.request = None
             return
-        if row.state is JobState.PENDING:
-            self.leave_line(row)
-            return
         assert row.bucket is not None
         del row.bucket[row.token]
         if row.state is JobState.BLOCKED and row.reason in SUSPENDED:
@@ -168,14 +165,6 @@ class Store:
         if row.state in TIMED and row.run_at is not None:
             self.due.remove_one()
         if row.deadline is not None and row.state in EXPIRING:
-            self.deadlines.remove_one()
-
-    def leave_line(self, row: Row) -> None:
-        """Take a PENDING row from its line."""
-        assert row.bucket is not None
-        del row.bucket[row.token]
-        row.token = 0
-        if row.deadline is not None:
             self.deadlines.remove_one()
 
     def move(self, row: Row, state: JobState, now: int, reason: str | None = None, *, returned: bool = False) -> None:
@@ -191,7 +180,11 @@ class Store:
         row.state, row.since, row.token = JobState.COMPLETED, now, next(self._tokens)
         bucket = row.bucket = row.queue.buckets[JobState.COMPLETED]
         bucket[row.token] = row
-        self._end(row, now)
+        if row.job.unique_key is not None or row.job.followed:
+            self._end(row, now)
+        else:
+            row.finished_at = now
+            self.topics.add(FINISHED_TOPIC)
 
     def free(self, row: Row, now: int, *, returned: bool = False) -> None:
         """Make a job PENDING, at the end of its line; a gated one BLOCKED."""
