@@ -36,5 +36,5 @@ class Address(Struct, frozen=True):
         return {**self.conninfo, "password": password}
 
     async def complete_async(self) -> dict[str, Any]:
-        """Return what `complete` does, without blocking the event loop."""
+        """Do as `complete`, without blocking the event loop."""
         return self.conninfo if self.password is None else await asyncio.to_thread(self.complete)

@@ -86,7 +86,7 @@ class CallerConnections:
 
 
 def _check_usable(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Check what a connection can become at any time. Raises ConfigurationError."""
+    """Check the properties of a connection that may change at any time. Raises ConfigurationError."""
     if connection.closed:
         raise ConfigurationError("connection= is closed: pass an open connection")
     encoding = connection.pgconn.parameter_status(b"client_encoding")

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 SMALLEST_SECONDS: Final = 0.5
-"""The smallest step that is noticed; clocks that are only slewed differ by less."""
+"""Minimum step that is noticed. Clocks that are slewed differ by less."""
 
 _CLOCK: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
 

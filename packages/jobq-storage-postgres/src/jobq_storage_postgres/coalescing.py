@@ -58,7 +58,7 @@ class Coalescer:
         return sent, delay
 
     def lost(self) -> None:
-        """Cover nothing any more: a notification may be lost."""
+        """Cover no further changes: a notification may be lost."""
         self._covered.clear()
 
 

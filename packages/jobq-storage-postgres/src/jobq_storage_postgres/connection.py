@@ -154,7 +154,7 @@ class Connection:
             self.close()
 
     def catch_up(self) -> None:
-        """Take note of an answer that came while the event loop was blocked."""
+        """Record an answer that arrived while the event loop was blocked."""
         self._driver.catch_up()
 
     async def fetch(self, steps: Sequence[Step]) -> list[list[Any]]:

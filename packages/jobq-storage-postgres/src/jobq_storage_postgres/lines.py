@@ -17,7 +17,7 @@ Line: TypeAlias = "tuple[str, int]"
 RETURNED: Final = 101
 """The rank of the line of returned jobs, which is claimed before those of all priorities."""
 KEPT_SECONDS: Final = 300.0
-"""How long a line is known to be registered; then it is looked up again, in case somebody emptied the tables."""
+"""How long a line is known to be registered; then it is looked up again, in case the tables were emptied."""
 KEPT_LINES: Final = 100_000
 """How many lines are known to be registered."""
 

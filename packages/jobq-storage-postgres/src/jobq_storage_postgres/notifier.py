@@ -75,7 +75,7 @@ class Notifier(LocalNotifier):
         return self._listener.hears
 
     def now(self) -> float:
-        """Return the time, in seconds of the event loop's clock."""
+        """Return the event loop's time, in seconds."""
         return asyncio.get_running_loop().time()
 
     def notify(self, topics: Iterable[str]) -> None:

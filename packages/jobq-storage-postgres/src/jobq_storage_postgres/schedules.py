@@ -17,7 +17,7 @@ Jobs that were due longer than this before the last promotion are looked for onc
 snapshot there are only dead rows.
 """
 SLOW_SECONDS: Final = 0.25
-"""How long a look at all deadlines may take for the next one to be as thorough."""
+"""Maximum duration of a scan of all deadlines after which the next scan covers all of them too."""
 ALWAYS: Final = pack_int8(-(2**63))
 """The timestamp '-infinity'."""
 DEFAULT_BYTES: Final = 128 * 1024 * 1024

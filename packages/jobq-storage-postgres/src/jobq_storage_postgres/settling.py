@@ -100,7 +100,7 @@ class Settling:
                 self.topics.add(FINISHED_TOPIC)
 
     def _note(self, job_id: UUID, lease: int, state: str) -> None:
-        """Note what is known of a settlement that did not take effect now."""
+        """Record what is known about a settlement that did not take effect now."""
         if state == _BUSY:
             self._busy.add((job_id, lease))
         else:

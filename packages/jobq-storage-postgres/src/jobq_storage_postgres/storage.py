@@ -27,7 +27,7 @@ from jobq_storage_postgres.statistics import Statistics
 from jobq_storage_postgres.workers import Workers
 
 _of_parents: Final[list[Engine]] = []
-"""What a forked child inherited and closed. It is kept, since closing its connections would end the parent's."""
+"""Engines that a forked child inherited and closed. Kept, since closing their connections would end the parent's."""
 
 
 class PostgresQueueStorage(

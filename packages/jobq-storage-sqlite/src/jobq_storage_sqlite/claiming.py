@@ -17,7 +17,7 @@ FEW_LINES: Final = 8
 
 
 class Claiming:
-    """One claim under way, and what it has come to."""
+    """A claim under way, and its results so far."""
 
     def __init__(self, transaction: Transaction, worker: UUID, claim: Claim) -> None:
         self._transaction = transaction

@@ -1,4 +1,4 @@
-"""What every end of a job brings with it, however it comes, and what a job becomes instead of PENDING."""
+"""The consequences of every ending of a job, and the states that a job enters instead of PENDING."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobq_storage_sqlite.transaction import Transaction
 
 
 class EndingJob(Struct, gc=False):
-    """What every end needs to know of a job; the first columns of the statements that find jobs to end."""
+    """The fields of a job that every ending needs; the first columns of the statements that find jobs to end."""
 
     id: bytes
     n: int

@@ -1,4 +1,4 @@
-"""What an administrator must know of the file: the warnings of a storage, and of its workers' health."""
+"""Warnings about the file, for administrators: those of a storage, and of its workers' health."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOG_TOO_LARGE_BYTES: Final = 256 * 1024 * 1024
 keeps SQLite from putting it into the database."""
 
 LOOK_SECONDS: Final = 1.0
-"""The pause between two looks at the log's size. A look makes the next write to the log dearer."""
+"""The pause between two looks at the log's size. Each look makes the next write to the log slower."""
 
 log = logging.getLogger("jobq.sqlite")
 
@@ -30,7 +30,7 @@ class FileWarnings:
         return tuple(self._sentences.values())
 
     def say(self, subject: str, sentence: str) -> None:
-        """Note a sentence, and log it if it is news."""
+        """Record a sentence, and log it if it is new."""
         # Each connection finds the same problem, at each call.
         if self._sentences.get(subject) != sentence:
             self._sentences[subject] = sentence

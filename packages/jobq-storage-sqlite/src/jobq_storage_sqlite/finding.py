@@ -68,7 +68,7 @@ async def _are_few(storage: StorageOnFile, states: str | None, queue: str | None
 
 
 def _driver(filter: JobFilter) -> tuple[str, tuple[str, ...]]:
-    """Return what is likely to be rarest of what a filter asks for, by the spans of which jobs are found."""
+    """Return the criterion of a filter that is likely to match the fewest jobs; its spans are searched."""
     if filter.tags:
         return "tag", filter.tags[:1]
     if 0 < len(filter.kinds) <= NAMES:

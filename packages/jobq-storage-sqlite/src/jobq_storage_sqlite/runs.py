@@ -1,4 +1,4 @@
-"""What the writer keeps in mind of a claimed job, so that it need not be looked up when its run is settled."""
+"""The fields of a claimed job that the writer keeps, so that settling its run need not read them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FOLLOWED: Final = 2
 """The flags of a job."""
 
 RUNS_LIMIT: Final = 100_000
-"""How many runs are kept in mind. Those of leases that were lost are never settled."""
+"""Maximum number of runs that are kept. Runs whose lease was lost are never settled."""
 
 
 Run: TypeAlias = tuple[UUID, int, str, str, int, int, int, str | None]

@@ -128,7 +128,7 @@ def _settle_one(transaction: Transaction, settlement: Settlement) -> JobState | 
 
 
 def _put(transaction: Transaction, settlement: Settlement, held: Held) -> JobState:
-    """Bring a job that did not complete where its ending leads."""
+    """Move a job that did not complete to the state that its ending leads to."""
     now, ending, lease, error = transaction.now, settlement.ending, settlement.lease, settlement.error
     when = to_moment(settlement.when, now)
     waits, gated, request = when is not None and when > now, bool(held.flags & GATED), to_request(held.request)

@@ -1,4 +1,4 @@
-"""Operations on many jobs, in slices: each is committed by itself, and others' writes come in between."""
+"""Operations on many jobs, in slices. Each slice is a transaction of its own, and others can write in between."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ Synchronous = Literal["FULL", "EXTRA", "NORMAL"]
 _SYNCHRONOUS: Final = ("FULL", "EXTRA", "NORMAL")
 
 _of_parents: Final[list[OpenFile]] = []
-"""What a forked child inherited and closed. It is kept, since collecting a connection would close it."""
+"""Files that a forked child inherited and closed. They are kept, since collecting a connection would close it."""
 
 
 class SqliteQueueStorage(Adding, SettlingAndClaiming, Workers, Reading, Control, Maintenance, QueueStorage):

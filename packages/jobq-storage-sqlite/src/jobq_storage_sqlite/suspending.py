@@ -1,4 +1,4 @@
-"""Jobs that a worker could not take: kept back until a worker comes that can."""
+"""Suspended jobs: those that a worker could not run, until a worker that can run them claims."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def refuse(extra: str | None, declaration: str | None) -> str | None:
 
 
 def suspend(transaction: Transaction, job: EndingJob, extra: str | None) -> None:
-    """Note a job that was BLOCKED for one of these reasons, for those who can take it."""
+    """Record a job that became BLOCKED for one of these reasons, for the workers that can run it."""
     refused = _array(_refused(_object(extra)))
     transaction.run("insert_suspended", job.queue, job.kind, refused, job.id, job.n)
     transaction.topics.add(blocked_topic(job.queue))
@@ -58,7 +58,7 @@ def free_suspended(
 
 
 def _standing(transaction: Transaction, key: tuple[str, str, str], limit: int) -> list[Any]:
-    """Return up to `limit` rows of jobs that are suspended still, and delete those met that are not."""
+    """Return up to `limit` rows of jobs that are still suspended, and delete the others that it meets."""
     while True:
         rows: list[Any] = transaction.all("find_suspended", *key, limit)
         stale = [(*key, row[0]) for row in rows if not row[3]]

@@ -22,7 +22,7 @@ Ended: TypeAlias = tuple[str, str, str, int, list[int], list[int]]
 
 
 class Tally:
-    """What a transaction is to add to the counts of finished jobs and to the statistics.
+    """The additions of a transaction to the counts of finished jobs and to the statistics.
 
     ended: the jobs that ended. left: how many finished jobs were removed or put back, by queue and state.
     """

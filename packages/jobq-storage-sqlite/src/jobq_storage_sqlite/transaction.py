@@ -1,4 +1,4 @@
-"""What an operation works with: a connection inside its transaction, the time, fresh numbers, and what to note."""
+"""The context of an operation: a connection inside its transaction, the time, new numbers, and a record of effects."""
 
 from __future__ import annotations
 
