@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import psycopg
 import pytest
 import pytest_asyncio
 from psycopg import sql
+from psycopg.pq.abc import PGresult
 
+from jobq_core.errors import StorageUnavailableError
 from jobq_core.states import JobState
 from jobq_core.storage import Added, JobFilter
 from jobq_core.testing import new_job
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.adding import BULK
+from jobq_storage_postgres.connection import Connection
+from jobq_storage_postgres.lines import Line
+from jobq_storage_postgres.protocol import Step
 
 
 @pytest_asyncio.fixture
@@ -110,3 +115,67 @@ async def test_a_job_that_is_stored_already_leaves_the_connection_usable(storage
     for _ in range(20):
         assert [added.created for added in await storage.add([job])] == [False]
     assert [added.created for added in await storage.add([new_job()])] == [True]
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The names of the statements of each round trip from now on."""
+    trips: list[list[str]] = []
+    real = Connection.run
+
+    async def run(self: Connection, steps: Sequence[Step], rider: Step | None = None) -> list[PGresult]:
+        trips.append([statement.name for statement, _ in steps])
+        return await real(self, steps, rider)
+
+    monkeypatch.setattr(Connection, "run", run)
+    return trips
+
+
+async def test_adds_that_begin_together_register_their_line_once(
+    storage: PostgresQueueStorage, ran: list[list[str]]
+) -> None:
+    await asyncio.gather(*(storage.add([new_job(queue="together")]) for _ in range(50)))
+    await asyncio.gather(*(storage.add([new_job(queue="together")]) for _ in range(50)))
+    assert ran.count(["register_lines"]) == 1
+    assert ran.count(["add_one"]) == 100
+
+
+async def test_an_add_registers_its_line_after_the_registration_that_it_waited_for_failed(
+    storage: PostgresQueueStorage, ran: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = storage._engine.lines.register
+    fails = iter([True])
+
+    async def register(lines: set[Line]) -> None:
+        await asyncio.sleep(0)
+        if next(fails, False):
+            raise StorageUnavailableError("away")
+        await real(lines)
+
+    monkeypatch.setattr(storage._engine.lines, "register", register)
+    first, *others = await asyncio.gather(
+        *(storage.add([new_job(queue="together")]) for _ in range(3)), return_exceptions=True
+    )
+    assert isinstance(first, StorageUnavailableError)
+    assert not any(isinstance(other, BaseException) for other in others)
+    assert ran.count(["register_lines"]) == 2
+
+
+async def test_a_lone_job_with_a_free_key_takes_one_round_trip(
+    storage: PostgresQueueStorage, ran: list[list[str]]
+) -> None:
+    await storage._engine.lines.register({("default", 0)})
+    ran.clear()
+    job, twin = new_job(unique_key="k"), new_job(unique_key="k")
+    assert await storage.add([job]) == [Added(job.id, True)]
+    assert [trip for trip in ran if not trip[0].startswith("notify")] == [["add_keyed"]]
+    # Added again, as after a lost answer, and another one.
+    assert await storage.add([job]) == [Added(job.id, False)]
+    assert await storage.add([twin]) == [Added(job.id, False)]
+    assert (await storage.counts("default"))["default"][JobState.PENDING] == 1
+    (record,) = await storage.get([job.id])
+    assert record is not None
+    assert (record.unique_key, record.arguments_json) == ("k", job.arguments)
+    await storage.abort([job.id])
+    assert await storage.add([job]) == [Added(job.id, False)]
+    assert await storage.add([twin]) == [Added(twin.id, True)], "its end released the key"

@@ -51,6 +51,16 @@ async def test_a_key_that_an_open_transaction_holds_is_busy_and_its_holder_is_na
     assert [added.created for added in await storage.add([jobs[0], jobs[2], new_job()])] == [True] * 3
 
 
+async def test_a_lone_job_is_told_who_holds_its_key(
+    storage: PostgresQueueStorage, holder: psycopg.AsyncConnection[Any]
+) -> None:
+    job = new_job(unique_key="b")
+    with pytest.raises(UniqueKeyBusyError, match=f"process {holder.info.backend_pid}"):
+        await storage.add([job])
+    await holder.rollback()
+    assert (await storage.add([job]))[0].created
+
+
 async def test_others_add_while_one_waits_for_a_busy_key(
     storage: PostgresQueueStorage, holder: psycopg.AsyncConnection[Any]
 ) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
 from jobq_core.errors import ClosedError, StorageError
 from jobq_core.storage import Added, NewJob, ProducerStorage
-from jobq_storage_postgres.adding_programs import add, add_alone, has_unique
+from jobq_storage_postgres.adding_programs import add, add_alone, add_with_free_key, has_unique
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.programs import drive
 from jobq_storage_postgres.riding import Ride
 from jobq_storage_postgres.topics import topics_of
-from jobq_storage_postgres.transaction import Transaction
 from jobq_storage_postgres.unique_keys import RESTARTS
 
 _log = logging.getLogger("jobq.postgres")
@@ -36,11 +35,10 @@ class Adding(Facet, ProducerStorage):
             return await engine.caller_connections.add(connection, jobs)
         if not jobs:
             return []
-        if missing := engine.lines.missing(jobs):
-            await engine.lines.register(missing)
+        await engine.lines.ensure(jobs)
         ride: Ride | None = None
         if has_unique(jobs):
-            added = await engine.database.transact(self._add_unique(jobs))
+            added = await self._add_unique(jobs)
         else:
             ride = Ride(engine.notifier, topics_of(jobs))
             run = partial(engine.database.fetch_all, rider=ride.rider)
@@ -56,11 +54,16 @@ class Adding(Facet, ProducerStorage):
                 await self._analyze()
         return added
 
-    def _add_unique(self, jobs: Sequence[NewJob]) -> Callable[[Transaction], Awaitable[list[Added]]]:
-        statements = self._engine.statements
-        return lambda transaction: drive(
-            add(statements, jobs, may_start_over=transaction.restarts < RESTARTS), transaction.run
-        )
+    async def _add_unique(self, jobs: Sequence[NewJob]) -> list[Added]:
+        engine = self._engine
+        added = await drive(add_with_free_key(engine.statements, jobs), engine.database.fetch_all)
+        if added is None:
+            added = await engine.database.transact(
+                lambda transaction: drive(
+                    add(engine.statements, jobs, may_start_over=transaction.restarts < RESTARTS), transaction.run
+                )
+            )
+        return added
 
     async def _analyze(self) -> None:
         try:

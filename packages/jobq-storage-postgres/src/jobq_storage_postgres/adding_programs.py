@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from psycopg.errors import UniqueViolation
+from psycopg.errors import LockNotAvailable, UniqueViolation
 
 from jobq_core.errors import StorageError
 from jobq_core.storage import Added, NewJob
-from jobq_storage_postgres.columns import pack_job, pack_jobs
+from jobq_storage_postgres.binary import pack_text
+from jobq_storage_postgres.columns import pack_job
 from jobq_storage_postgres.programs import Last, Program
 from jobq_storage_postgres.sql import Statements
-from jobq_storage_postgres.unique_keys import add_unique, answers
+from jobq_storage_postgres.unique_keys import add_step, add_unique, answers
 
 
 def add(statements: Statements, jobs: Sequence[NewJob], *, may_start_over: bool = False) -> Program[list[Added]]:
     """Add jobs, in one transaction if some have unique keys. may_start_over: as `add_unique` takes it."""
     if has_unique(jobs):
         return (yield from add_unique(statements, jobs, may_start_over=may_start_over))
-    ((row,),) = yield Last([(statements["add"], pack_jobs(jobs))])
+    ((row,),) = yield Last([add_step(statements, jobs)])
     return answers(jobs, row)
 
 
@@ -30,10 +31,32 @@ def add_alone(statements: Statements, jobs: Sequence[NewJob]) -> Program[list[Ad
     try:
         yield Last([(statements["add_one"], pack_job(jobs[0]))])
     except (StorageError, UniqueViolation) as error:
-        if not isinstance(error, UniqueViolation) and not isinstance(error.__cause__, UniqueViolation):
+        if not _is(error, UniqueViolation):
             raise
         return (yield from add(statements, jobs))  # it is stored already
     return [Added(jobs[0].id, True)]
+
+
+def add_with_free_key(statements: Statements, jobs: Sequence[NewJob]) -> Program[list[Added] | None]:
+    """Add a lone job whose unique key is free, in a transaction of its own and one round trip.
+
+    Returns None if nothing was added, since the key is not free or these jobs need more: `add` answers then.
+    """
+    job = jobs[0]
+    if job.unique_key is None or not _is_plain(jobs):
+        return None
+    try:
+        (rows,) = yield Last([(statements["add_keyed"], [*pack_job(job), pack_text(job.unique_key)])])
+    except (StorageError, UniqueViolation, LockNotAvailable) as error:
+        if not _is(error, UniqueViolation, LockNotAvailable):
+            raise
+        return None
+    return [Added(job.id, True)] if rows else None
+
+
+def _is(error: BaseException, *kinds: type[BaseException]) -> bool:
+    """Return whether an error is the driver's of one of these kinds, or made from it."""
+    return isinstance(error, kinds) or isinstance(error.__cause__, kinds)
 
 
 def has_unique(jobs: Sequence[NewJob]) -> bool:
@@ -42,7 +65,7 @@ def has_unique(jobs: Sequence[NewJob]) -> bool:
 
 
 def _is_plain(jobs: Sequence[NewJob]) -> bool:
-    """Return whether this is one job for `add_one`; it has no unique key."""
+    """Return whether this is one job for `add_one` or `add_keyed`."""
     first = jobs[0]
     if len(jobs) > 1 or first.run_at is not None or first.tags or first.gated or first.followed:
         return False

@@ -62,8 +62,7 @@ class CallerConnections:
             self._checked.add(connection)
         if not jobs:
             return []
-        if missing := self._lines.missing(jobs):
-            await self._lines.register(missing)
+        await self._lines.ensure(jobs)
         async with session.atomic():
             added = await drive(add(self._statements, jobs), session.run)
             made = [job for job, answer in zip(jobs, added, strict=True) if answer.created]

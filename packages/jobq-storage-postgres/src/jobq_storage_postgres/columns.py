@@ -33,20 +33,10 @@ FOLLOWED_FLAG: Final = 2
 
 def pack_jobs(jobs: Sequence[NewJob]) -> list[bytes | None]:
     """Pack jobs as the parameters of `add`. Most columns are empty, or have one value for all jobs."""
-    first = jobs[0]
-    run_at, run_in = _split_times([job.run_at for job in jobs])
-    deadline, deadline_in = _split_times([job.deadline for job in jobs])
     return [
-        uuids([job.id.bytes for job in jobs]),
-        jsons([job.arguments for job in jobs]),
-        _varying([job.queue for job in jobs], texts),
-        _varying([job.kind for job in jobs], texts),
-        _varying([job.priority for job in jobs], int2s),
-        _varying([job.max_attempts for job in jobs], int2s),
-        run_at,
-        run_in,
-        deadline,
-        deadline_in,
+        *_pack_varying(jobs),
+        *_split_times([job.run_at for job in jobs]),
+        *_split_times([job.deadline for job in jobs]),
         float8s.sparse([job.timeout for job in jobs]),
         jsons.sparse([job.backoff for job in jobs]),
         texts.sparse([job.unique_key for job in jobs]),
@@ -55,11 +45,39 @@ def pack_jobs(jobs: Sequence[NewJob]) -> list[bytes | None]:
         byteas.sparse([job.fingerprint for job in jobs]),
         jsons.sparse([job.meta for job in jobs]),
         int2s.sparse([job.gated * GATED_FLAG + job.followed * FOLLOWED_FLAG or None for job in jobs]),
-        pack_text(first.queue),
-        pack_text(first.kind),
-        pack_int2(first.priority),
-        pack_int2(first.max_attempts),
+        *_pack_first(jobs[0]),
     ]
+
+
+def pack_ready(jobs: Sequence[NewJob]) -> list[bytes | None]:
+    """Pack jobs as the parameters of `add_ready`."""
+    return [
+        *_pack_varying(jobs),
+        *_split_times([job.deadline for job in jobs]),
+        float8s.sparse([job.timeout for job in jobs]),
+        jsons.sparse([job.backoff for job in jobs]),
+        texts.sparse([job.unique_key for job in jobs]),
+        texts.sparse([job.run_id for job in jobs]),
+        byteas.sparse([job.fingerprint for job in jobs]),
+        jsons.sparse([job.meta for job in jobs]),
+        *_pack_first(jobs[0]),
+    ]
+
+
+def _pack_varying(jobs: Sequence[NewJob]) -> list[bytes | None]:
+    """Pack the columns in which every job has a value; a column of equal values is that of `_pack_first`."""
+    return [
+        uuids([job.id.bytes for job in jobs]),
+        jsons([job.arguments for job in jobs]),
+        _varying([job.queue for job in jobs], texts),
+        _varying([job.kind for job in jobs], texts),
+        _varying([job.priority for job in jobs], int2s),
+        _varying([job.max_attempts for job in jobs], int2s),
+    ]
+
+
+def _pack_first(first: NewJob) -> list[bytes | None]:
+    return [pack_text(first.queue), pack_text(first.kind), pack_int2(first.priority), pack_int2(first.max_attempts)]
 
 
 def pack_job(job: NewJob) -> list[bytes | None]:

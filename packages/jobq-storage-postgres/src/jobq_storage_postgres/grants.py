@@ -104,7 +104,7 @@ _FINDS: Final = (
 STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
     "producer": _ALL
     | _READS
-    | {"installation", "is_there", "register_lines", "add", "add_one"}
+    | {"installation", "is_there", "register_lines", "add", "add_keyed", "add_one", "add_ready"}
     | {"claim_keys", "drop_keys", "release_keys", "analyze"},
     "worker": _ALL
     | {

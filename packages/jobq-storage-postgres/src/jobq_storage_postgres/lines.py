@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from jobq_core.storage import NewJob
@@ -32,14 +33,35 @@ class LineRegister:
         self._known: set[Line] = set()
         self._lost = database.pool.lost
         self._until = clock() + KEPT_SECONDS
+        self._free = asyncio.Event()
+        self._free.set()
 
-    def missing(self, jobs: Iterable[NewJob]) -> set[Line]:
-        """Return the lines of jobs that are not known to be registered: pass them to `register` before adding."""
+    async def ensure(self, jobs: Sequence[NewJob]) -> None:
+        """Register the lines of jobs that are not known to be registered. Call it before adding them.
+
+        One call registers at a time, so that those which begin together register a line once; after a failure, the
+        others try at the same time.
+        """
+        missing = self._missing(jobs)
+        if missing and not self._free.is_set():
+            await self._free.wait()
+            missing = self._missing(jobs)
+        if missing:
+            self._free.clear()
+            try:
+                await self.register(missing)
+            finally:
+                self._free.set()
+
+    def _missing(self, jobs: Sequence[NewJob]) -> set[Line]:
         if self._database.pool.lost != self._lost or self._clock() >= self._until or len(self._known) > KEPT_LINES:
             # After a lost connection another server may answer, one that lacks the last transactions.
             self._lost = self._database.pool.lost
             self._until = self._clock() + KEPT_SECONDS
             self._known.clear()
+        if len(jobs) == 1:
+            line = jobs[0].queue, jobs[0].priority
+            return set() if line in self._known else {line}
         return {(job.queue, job.priority) for job in jobs} - self._known
 
     async def register(self, lines: set[Line]) -> None:

@@ -117,8 +117,8 @@ class SettleAndClaim(Facet, WorkerStorage):
     async def _with_children(self, worker: UUID, settling: Settling, claim: Claim | None, topics: set[str]) -> Claimed:
         """Settle, add the jobs of the settlements that took effect, and claim, in one transaction."""
         engine = self._engine
-        if missing := engine.lines.missing(job for s in settling.settlements for job in s.jobs):
-            await engine.lines.register(missing)
+        if children := [job for s in settling.settlements for job in s.jobs]:
+            await engine.lines.ensure(children)
         claiming = await self._claiming(worker, claim)
 
         async def work(transaction: Transaction) -> Claimed:

@@ -10,7 +10,7 @@ from jobq_core.errors import StorageUnavailableError, UniqueKeyBusyError
 from jobq_core.reprs import short_repr
 from jobq_core.storage import Added, NewJob
 from jobq_storage_postgres.binary import texts, uuids
-from jobq_storage_postgres.columns import pack_jobs
+from jobq_storage_postgres.columns import pack_jobs, pack_ready
 from jobq_storage_postgres.programs import Last, Program
 from jobq_storage_postgres.protocol import Step
 from jobq_storage_postgres.sql import Statements
@@ -111,7 +111,7 @@ def _add_rest(
     going = [(index, job) for index, job in enumerate(jobs) if index not in answered]
     steps: list[Step] = []
     if going:
-        steps.append((statements["add"], pack_jobs([job for _, job in going])))
+        steps.append(add_step(statements, [job for _, job in going]))
     if took:
         steps.append((statements["drop_keys"], (uuids(sorted(job_id.bytes for job_id in took)),)))
     results = yield Last(steps)
@@ -119,6 +119,14 @@ def _add_rest(
         added = answers([job for _, job in going], results[0][0])
         answered.update((index, answer) for (index, _), answer in zip(going, added, strict=True))
     return [answered[index] for index in range(len(jobs))]
+
+
+def add_step(statements: Statements, jobs: Sequence[NewJob]) -> Step:
+    """Return the statement that adds jobs, whose row `answers` takes."""
+    for job in jobs:
+        if job.run_at is not None or job.tags or job.gated or job.followed:
+            return statements["add"], pack_jobs(jobs)
+    return statements["add_ready"], pack_ready(jobs)
 
 
 def answers(jobs: Sequence[NewJob], row: tuple[list[UUID] | None, int]) -> list[Added]:

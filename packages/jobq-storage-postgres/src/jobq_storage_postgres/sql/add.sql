@@ -14,12 +14,13 @@ WITH moment AS MATERIALIZED (
         id, created_at, run_at, deadline, timeout, priority, max_attempts, flags, queue, kind, arguments, meta, backoff,
         unique_key, run_id, tags, fingerprint
     )
-    SELECT g.id, moment.now, coalesce(g.run_at, moment.now + pg_catalog.make_interval(secs => g.run_in)),
-        coalesce(g.deadline, moment.now + pg_catalog.make_interval(secs => g.deadline_in)), g.timeout,
+    SELECT g.id, (SELECT now FROM moment),
+        coalesce(g.run_at, (SELECT now FROM moment) + pg_catalog.make_interval(secs => g.run_in)),
+        coalesce(g.deadline, (SELECT now FROM moment) + pg_catalog.make_interval(secs => g.deadline_in)), g.timeout,
         coalesce(g.priority, $21::smallint), coalesce(g.max_attempts, $22::smallint), coalesce(g.flags, 0::smallint),
         coalesce(g.queue, $19::text), coalesce(g.kind, $20::text), g.arguments, g.meta, g.backoff, g.unique_key,
         g.run_id, g.tags::text[], g.fingerprint
-    FROM moment CROSS JOIN unnest(
+    FROM unnest(
         $1::uuid[], $2::json[], $3::text[], $4::text[], $5::smallint[], $6::smallint[], $7::timestamptz[],
         $8::float8[], $9::timestamptz[], $10::float8[], $11::float8[], $12::json[], $13::text[], $14::text[],
         $15::text[], $16::bytea[], $17::json[], $18::smallint[]
@@ -30,10 +31,11 @@ WITH moment AS MATERIALIZED (
     ORDER BY g.ord
     ON CONFLICT (id) DO NOTHING
     RETURNING id, queue, kind, priority, flags, run_at, deadline, tags, unique_key IS NOT NULL AS keyed,
-        pg_catalog.octet_length(arguments::text) AS size
+        pg_catalog.octet_length(pg_catalog.json_send(arguments)) AS size
 ), tagged AS (
     INSERT INTO jobq.job_tag (id, tag)
     SELECT DISTINCT made.id, t.tag FROM made CROSS JOIN LATERAL pg_catalog.unnest(made.tags) AS t(tag)
+    WHERE $15 IS NOT NULL
 ), later AS (
     INSERT INTO jobq.waiting (
         id, position, since, run_at, deadline, size, priority, attempt, flags, keyed, state, queue, kind, reason
@@ -43,14 +45,14 @@ WITH moment AS MATERIALIZED (
         made.keyed, CASE WHEN made.run_at > moment.now THEN 'scheduled' ELSE 'blocked' END, made.queue, made.kind,
         CASE WHEN made.run_at > moment.now THEN 'delayed' ELSE 'gated' END
     FROM made, moment
-    WHERE made.run_at > moment.now OR made.flags & 1 <> 0
+    WHERE ($7 IS NOT NULL OR $8 IS NOT NULL OR $18 IS NOT NULL) AND (made.run_at > moment.now OR made.flags & 1 <> 0)
 ), now AS (
     INSERT INTO jobq.ready (
         id, position, since, run_at, deadline, size, rank, priority, attempt, flags, keyed, queue, kind
     )
-    SELECT made.id, pg_catalog.nextval('jobq.position'), moment.now, made.run_at, made.deadline, made.size,
-        made.priority, made.priority, 0, made.flags, made.keyed, made.queue, made.kind
-    FROM made, moment
-    WHERE (made.run_at IS NULL OR made.run_at <= moment.now) AND made.flags & 1 = 0
+    SELECT made.id, pg_catalog.nextval('jobq.position'), (SELECT now FROM moment), made.run_at, made.deadline,
+        made.size, made.priority, made.priority, 0, made.flags, made.keyed, made.queue, made.kind
+    FROM made
+    WHERE (made.run_at IS NULL OR made.run_at <= (SELECT now FROM moment)) AND made.flags & 1 = 0
 )
 SELECT CASE WHEN count(*) < pg_catalog.cardinality($1) THEN pg_catalog.array_agg(id) END, count(*) FROM made
