@@ -59,9 +59,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     name: prefix of the tokens. jobs: number of jobs to add. callers: number of concurrent tasks. rate: adds per second
     of all tasks together (None: no limit). kinds: the weights of `make`. many: one in `many` adds takes 20 jobs by
     add_many (0: none). keys: number of unique keys, which every fifth job uses (0: none). delayed: the share of jobs
-    that become due later. aborted: the share of jobs that the client aborts soon after the add. changed: the share of
-    those about which it changes its mind: it disables them, and then enables or aborts them. wait: wait for each job,
-    and record its events and its result. seconds: timeout of that wait.
+    that become due later, by up to longest_delay seconds. aborted: the share of jobs that the client aborts soon after
+    the add. changed: the share of those about which it changes its mind: it disables them, and then enables or aborts
+    them. wait: wait for each job, and record its events and its result. seconds: timeout of that wait.
     """
 
     name: str
@@ -75,6 +75,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     many: int = 0
     keys: int = 0
     delayed: float = 0.0
+    longest_delay: float = 2.0
     aborted: float = 0.0
     changed: float = 0.0
     wait: bool = False
@@ -134,7 +135,7 @@ class Caller:
         jobs = [make(kind, token, draw) for kind, token in zip(kinds, tokens, strict=True)]
         options: dict[str, Any] = {}
         if draw.random() < plan.delayed:
-            options["delay"] = draw.random() * 2
+            options["delay"] = draw.random() * plan.longest_delay
         key = f"key {draw.randrange(plan.keys)}" if plan.keys and not together and draw.random() < 0.2 else None
         if key is not None:
             options["unique"] = key

@@ -23,13 +23,14 @@ from jobq_core.storage import Claim, Settlement
 from jobq_core.testing.helpers import register_worker
 
 AND_WAITING = (
-    "INSERT INTO jobq.waiting (id, position, priority, attempt, keyed, state, queue) "
-    "SELECT id, position, priority, attempt, keyed, 'disabled', queue FROM jobq.ready"
+    "INSERT INTO jobq.waiting (id, position, since, size, priority, attempt, flags, keyed, state, queue, kind) "
+    "SELECT id, position, since, size, priority, attempt, flags, keyed, 'disabled', queue, kind FROM jobq.ready"
 )
+AND_COUNTED = "INSERT INTO jobq.tally (finished, queue, kind, state)"
 DAMAGE = {
     "postgres": [
-        ("INSERT INTO jobq.tally VALUES (1, 'default', 'completed')", Wrong.MISCOUNTED),
-        ("INSERT INTO jobq.tally VALUES (1, 'elsewhere', 'failed')", Wrong.MISCOUNTED),
+        (f"{AND_COUNTED} VALUES (1, 'default', 'quick', 'completed')", Wrong.MISCOUNTED),
+        (f"{AND_COUNTED} VALUES (1, 'elsewhere', 'quick', 'failed')", Wrong.MISCOUNTED),
         ("DELETE FROM jobq.unique_key", Wrong.KEY_MISLAID),
         ("INSERT INTO jobq.unique_key SELECT id, queue, 'x' FROM jobq.outcome LIMIT 1", Wrong.KEY_MISLAID),
         ("INSERT INTO jobq.unique_key VALUES (gen_random_uuid(), 'default', 'y')", Wrong.KEY_MISLAID),

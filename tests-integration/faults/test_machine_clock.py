@@ -75,7 +75,7 @@ async def test_a_clock_set_under_all_processes_of_a_file_loses_no_lease_and_keep
     holding = started(*(machine.worker("--queue", "held", slots=1, lost_after=30) for _ in held))
     await machine.hold(tmp_path / "gate", *held, queue="held")
     jobs = scale.times(100, least=60)
-    client = machine.client(jobs=jobs + 100, rate=40, delayed=0.6, seed=seed, wait=True)
+    client = machine.client(jobs=jobs + 100, rate=40, delayed=0.6, longest_delay=5.0, seed=seed, wait=True)
     settings = ["+2h", "-2h", "-1s", "+30d"] * scale.times(1)
     for place, offset in enumerate(settings, 1):
         so_many = len(held) + jobs * place / (len(settings) + 1)

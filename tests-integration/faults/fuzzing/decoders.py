@@ -17,14 +17,14 @@ with atheris.instrument_imports(include=["jobq_core", "jobq_storage_postgres", "
     import bad_jobs
 
     from jobq_core import adding, encoding, ids, timestamps, urls
-    from jobq_core.errors import ConfigurationError, InvalidJobError
+    from jobq_core.errors import ConfigurationError, InvalidJobError, UnfitArgumentsError
     from jobq_storage_postgres import binary, dsn, reading
 
 
 def arguments(data: bytes) -> None:
     """Decode arguments; an accepted job stays the same when it is encoded and decoded again."""
     definition = bad_jobs.Anything.definition
-    with contextlib.suppress(InvalidJobError):
+    with contextlib.suppress(InvalidJobError, UnfitArgumentsError):
         value = definition.decode_arguments(data)
         assert definition.decode_arguments(definition.encode_arguments(value)) == value
 
