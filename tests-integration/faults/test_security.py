@@ -43,7 +43,7 @@ from jobq_storage_postgres.testing import ThrowawayPostgres
 from jobq_storage_sqlite import SqliteQueueStorage
 from jobq_worker import JobQueueWorker
 
-AT_REST = (JobState.COMPLETED, JobState.FAILED, JobState.ABORTED, JobState.DISABLED, JobState.SCHEDULED)
+AT_REST = frozenset(JobState) - {JobState.PENDING, JobState.PROCESSING}
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -161,7 +161,7 @@ async def test_no_secret_is_shown_whatever_goes_wrong(
         said += [repr(records), repr(await storage.get_status(waited)), repr(await client.find(limit=1000))]
         failed = [record for record in records if record and record.state is JobState.FAILED]
         said += [repr(record.error) + repr(record.attempts) for record in failed]
-        assert len(failed) >= 16
+        assert len(failed) >= 15
         kept = [record.arguments["token"] for record in records if record and record.state is JobState.COMPLETED]
         assert kept == [word] * 3, "the secret is stored with the arguments, and only there"
     report(f"secrets on {url.partition(':')[0]}", tried=len(waited) + 15, added=len(waited), runs=len(waited))
