@@ -28,18 +28,24 @@ def new_id(offset: float = 0.0, now: float | None = None, *, shard: int = 0) -> 
     now: this machine's time at which the offset was read, in seconds since 1970 (default: the present time).
     shard: a number from 0 to 255 (default 0).
     """
-    return new_ids(1, offset, now, shard=shard)[0]
+    made = uuid_utils.uuid7().int
+    return uuid.UUID(int=(made & _NOT_SHARD) + _shift(made, offset, now) + shard)
 
 
 def new_ids(count: int, offset: float = 0.0, now: float | None = None, *, shard: int = 0) -> list[uuid.UUID]:
     """Return `count` new UUIDv7s in ascending order; the other parameters are those of `new_id`."""
-    wanted = time.time_ns() // 1_000_000 if now is None else int(now * 1000)
     made = [uuid_utils.uuid7().int for _ in range(count)]
+    shift = shard + (_shift(made[0], offset, now) if made else 0)
+    return [uuid.UUID(int=(each & _NOT_SHARD) + shift) for each in made]
+
+
+def _shift(made: int, offset: float, now: float | None) -> int:
+    """Return what to add to a new id, and to those that were made with it."""
+    wanted = time.time_ns() // 1_000_000 if now is None else int(now * 1000)
     # The first 48 bits of a UUIDv7 are milliseconds since 1970. In one process they never go back: after a clock is set
     # back, or since `now`, they are ahead by that much.
-    ahead = (made[0] >> 80) - wanted if made else 0
-    shift = (round(offset * 1000) - (ahead if abs(ahead) > SET else 0) << 80) + shard
-    return [uuid.UUID(int=(each & _NOT_SHARD) + shift) for each in made]
+    ahead = (made >> 80) - wanted
+    return round(offset * 1000) - (ahead if abs(ahead) > SET else 0) << 80
 
 
 def shard_of(job: uuid.UUID) -> int:
