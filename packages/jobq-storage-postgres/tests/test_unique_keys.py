@@ -9,10 +9,11 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
+from psycopg import sql
 
 from jobq_core.errors import UniqueKeyBusyError
-from jobq_core.states import JobState
-from jobq_core.testing import new_job
+from jobq_core.states import Ending, JobState
+from jobq_core.testing import ERROR, add_job, new_job, register_worker, settle, start_one
 from jobq_storage_postgres import PostgresQueueStorage
 
 
@@ -112,3 +113,35 @@ async def test_a_busy_key_in_a_pipeline_of_the_caller(
         assert (await storage.add([new_job(unique_key="c")], connection=connection))[0].created
         await connection.commit()
     assert await pending(storage) == 1
+
+
+async def test_a_key_that_other_code_holds_for_a_time_outlives_its_job(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    worker, lost = await register_worker(storage), await register_worker(storage)
+    completed, failed, orphan = [await add_job(storage, unique_key=key, max_attempts=1) for key in ("a", "b", "c")]
+    for holder, ending, error in ((worker, Ending.COMPLETE, None), (worker, Ending.FAIL, ERROR), (lost, None, None)):
+        job = await start_one(storage, holder)
+        await hold_all(storage, postgres_dsn)
+        if ending is not None:
+            await settle(storage, holder, job, ending, error=error)
+    aborted = await add_job(storage, unique_key="d")
+    expired = await add_job(storage, unique_key="e", deadline=-1.0)
+    await hold_all(storage, postgres_dsn)
+    await storage.abort([aborted])
+    await storage.expire()
+    await storage.deregister(lost.id)
+    await storage.rescue()
+
+    ended = [completed, failed, orphan, aborted, expired]
+    states = [status.state for status in await storage.get_status(ended) if status]
+    assert states == [JobState.COMPLETED, JobState.FAILED, JobState.FAILED, JobState.ABORTED, JobState.FAILED]
+    again = await storage.add([new_job(unique_key=key) for key in "abcde"])
+    assert [(added.id, added.created) for added in again] == [(job, False) for job in ended]
+
+
+async def hold_all(storage: PostgresQueueStorage, dsn: str) -> None:
+    """Hold all keys for a day, as later code may."""
+    async with await psycopg.AsyncConnection.connect(dsn) as connection:
+        statement = sql.SQL("UPDATE {}.unique_key SET until = clock_timestamp() + interval '1 day'")
+        await connection.execute(statement.format(sql.Identifier(storage.schema)))

@@ -217,9 +217,11 @@ CREATE TABLE jobq.attempt (
     PRIMARY KEY (job, lease)
 );
 
--- The unique keys of unfinished jobs.
+-- The unique keys and their jobs. A key is held while its job is unfinished. `until` is for code that holds keys for a
+-- time: the end of a job leaves a key that has one.
 CREATE TABLE jobq.unique_key (
     job uuid NOT NULL,
+    until timestamptz,
     queue text COLLATE "C" NOT NULL,
     key text COLLATE "C" NOT NULL,
     PRIMARY KEY (queue, key)

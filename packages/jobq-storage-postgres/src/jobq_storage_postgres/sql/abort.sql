@@ -26,7 +26,7 @@ WITH moment AS MATERIALIZED (
         s.kind, s.settled, 'aborted', s.percent, s.message, s.details, s.extra, s.error_type, s.error_message, s.error_traceback
     FROM stopped s, moment
 ), freed AS (
-    DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM stopped WHERE keyed))
+    DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM stopped WHERE keyed)) AND until IS NULL
 ), followed AS (
     INSERT INTO jobq.ended (id, at, queue, state)
     SELECT s.id, moment.now, s.queue, 'aborted' FROM stopped s, moment WHERE s.flags & 2 <> 0

@@ -26,7 +26,7 @@ WITH held AS MATERIALIZED (
 ), followed AS (
     INSERT INTO jobq.ended (id, at, queue, state) SELECT id, now, queue, 'completed' FROM held WHERE flags & 2 <> 0
 ), freed AS (
-    DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM held WHERE keyed))
+    DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM held WHERE keyed)) AND until IS NULL
 ), counted AS (
     INSERT INTO jobq.tally (at, finished, jobs, waited, ran, queue, kind, state, buckets)
     SELECT max(h.now), count(*), count(*), greatest(date_part('epoch', sum(h.started_at - h.pending_since)), 0),

@@ -41,7 +41,7 @@ WITH moment AS MATERIALIZED (
     INSERT INTO jobq.ended (id, at, queue, state)
     SELECT o.id, moment.now, o.queue, 'failed' FROM over o, moment WHERE o.flags & 2 <> 0
 ), freed AS (
-    DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM over WHERE keyed))
+    DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM over WHERE keyed)) AND until IS NULL
 ), counted AS (
     INSERT INTO jobq.tally (at, finished, jobs, queue, kind, state)
     SELECT max(moment.now), count(*), count(*), o.queue, o.kind, 'failed' FROM over o, moment GROUP BY o.queue, o.kind

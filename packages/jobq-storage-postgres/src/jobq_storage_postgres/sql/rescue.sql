@@ -83,6 +83,7 @@ WITH moment AS MATERIALIZED (
 ), freed AS (
     DELETE FROM jobq.unique_key
     WHERE job = ANY(ARRAY(SELECT id FROM taken WHERE keyed AND state IN ('failed', 'aborted')))
+        AND until IS NULL
 ), counted AS (
     INSERT INTO jobq.tally (at, finished, jobs, waited, ran, queue, kind, state, buckets)
     SELECT max(t.now), count(*), count(*),

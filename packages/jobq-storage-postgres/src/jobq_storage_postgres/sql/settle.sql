@@ -123,6 +123,7 @@ WITH moment AS MATERIALIZED (
 ), freed AS (
     DELETE FROM jobq.unique_key
     WHERE job = ANY(ARRAY(SELECT id FROM held WHERE keyed AND state IN ('completed', 'failed', 'aborted')))
+        AND until IS NULL
 ), counted AS (
     INSERT INTO jobq.tally (at, finished, jobs, waited, ran, queue, kind, state, buckets)
     SELECT max(h.now), count(*), count(*),
