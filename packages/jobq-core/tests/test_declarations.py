@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
@@ -13,7 +14,7 @@ import pytest
 
 from jobq_core.declaring import job
 from jobq_core.errors import ConfigurationError, UnfitArgumentsError
-from jobq_core.job import JobDefinition
+from jobq_core.job import Job, JobDefinition
 from jobq_core.secret import Secret
 
 
@@ -185,3 +186,50 @@ def test_a_kind_may_keep_no_result() -> None:
     definition: JobDefinition = declare(work).definition
     assert definition.encode_result(object()) == b"null"
     assert definition.decode_result(b"null") is None
+
+
+class Doubling:
+    @functools.cached_property
+    def twice(self) -> int:
+        return 2 * self.number  # type: ignore[attr-defined, no-any-return]
+
+
+@attrs.frozen
+class Slotted:
+    number: int
+
+    @functools.cached_property
+    def twice(self) -> int:
+        return 2 * self.number
+
+
+@attrs.frozen(slots=False)
+class Unslotted(Doubling):
+    number: int
+
+
+@dataclasses.dataclass
+class Plain(Doubling):
+    number: int
+
+
+@pytest.mark.parametrize("kind", [Slotted, Unslotted, Plain])
+def test_a_value_whose_cached_property_was_computed_is_taken_as_any_other(kind: Any) -> None:
+    definition = declared({"value": kind})
+    value = kind(3)
+    assert value.twice == 6
+    data = definition.encode_arguments(definition.job_type(value))
+    assert definition.decode_arguments(data).value == kind(3)  # type: ignore[attr-defined]
+
+
+def test_a_job_whose_cached_property_was_computed_is_stored_without_it() -> None:
+    @job
+    class Work(Doubling, Job[int]):
+        number: int
+
+        def execute(self) -> int:
+            return self.twice
+
+    work = Work(3)
+    assert work.execute() == 6
+    assert Work.definition.encode_arguments(work) == b'{"number":3}'

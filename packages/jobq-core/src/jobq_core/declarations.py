@@ -6,10 +6,12 @@ the code which runs a job does not know would be lost: a payment of 5 USD would 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
+from functools import cached_property
 from typing import Any, Final, TypeAlias
 
+import attrs
 import msgspec
 from msgspec import inspect as shapes
 
@@ -136,10 +138,19 @@ def _object_finder(node: Any, made: dict[Any, Finder | None]) -> Finder | None:
     if node.cls in made:
         return made[node.cls]
     made[node.cls] = find
+    inner.update(dict.fromkeys(_cached_properties(node.cls)))
     inner.update({field.encode_name: _finder(field.type, made) for field in node.fields})
     if getattr(node, "tag_field", None):
         inner[node.tag_field] = None
     return find
+
+
+def _cached_properties(cls: Any) -> Iterator[str]:
+    """Return what the encoder writes of an instance of an attrs class beside its fields, once it was computed."""
+    if attrs.has(cls):
+        for base in cls.__mro__:
+            yield from (name for name, value in vars(base).items() if isinstance(value, cached_property))
+            yield from (name for name in vars(base).get("__slots__", ()) if not name.startswith("_"))
 
 
 def _each(one: Finder | None) -> Finder | None:

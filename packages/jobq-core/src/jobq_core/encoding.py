@@ -69,11 +69,13 @@ def encode(value: Any, what: str, limit: int) -> bytes:
 
 
 def encode_fields(value: Any, what: str, limit: int) -> bytes:
-    """Encode, as `encode` does, an instance of an attrs class without slots, such as a job."""
+    """Encode, as `encode` does, the fields of an instance of an attrs class, such as a job, without its other
+    attributes, such as cached properties."""
     fields = vars(value).values()
-    if len(fields) != len(value.__attrs_attrs__):
-        return encode(value, what, limit)  # it has attributes beside its fields, or slots
-    return _encode(value, fields, what, limit, 1)
+    if len(fields) == len(value.__attrs_attrs__):
+        return _encode(value, fields, what, limit, 1)
+    names = [field.name for field in value.__attrs_attrs__ if not field.name.startswith("_")]
+    return encode({name: getattr(value, name) for name in names if hasattr(value, name)}, what, limit)
 
 
 def _encode(value: Any, content: Iterable[Any], what: str, limit: int, depth: int = 0) -> bytes:
