@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import select
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +15,10 @@ import pytest_asyncio
 from jobq_core.storage import queue_topic
 from jobq_core.testing import new_job
 from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.address import Address
+from jobq_storage_postgres.connection import Connection
+from jobq_storage_postgres.dsn import parse
+from jobq_storage_postgres.protocol import Statement
 
 
 @pytest_asyncio.fixture(params=["a session each", "as behind a pooler", "one connection"])
@@ -106,3 +112,22 @@ async def test_an_add_is_announced_although_its_process_ends_at_once(
 ) -> None:
     subprocess.run([sys.executable, "-c", ADD_AND_END, f"{storage.url}", str(jobs)], check=True)  # noqa: ASYNC221
     others.wait_until_announced(jobs)
+
+
+async def test_a_connection_whose_answer_was_taken_before_the_loop_came_to_it_is_kept(postgres_dsn: str) -> None:
+    """The loop sees that the socket is readable, and catching up takes the input before the socket's turn comes.
+
+    The connection seemed to be lost then: adding 2,000 jobs one by one opened up to 9 others, and registered their line
+    as often.
+    """
+    connection = await Connection.connect(Address(parse(postgres_dsn, 30)), time_limit=30, prepared=None)
+    answer = connection.post([(Statement("one", "SELECT 1"), ())])
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    while not answer.done():
+        assert poll.poll(10_000)
+        asyncio.get_running_loop().call_soon(connection.catch_up)
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert connection.is_fresh()
+    connection.close()

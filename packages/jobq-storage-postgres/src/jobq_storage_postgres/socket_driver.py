@@ -169,9 +169,11 @@ class SocketDriver:
         if self._exchange is not None:
             self._advance(READ)
         elif self._deliver is None:
-            # The server ends an idle connection, or says something about it: see `is_quiet`.
-            self._unexpected_input = True
-            self._loop.remove_reader(self._socket)
+            # The server ends an idle connection, or says something about it: see `is_quiet`. If there is no input,
+            # `catch_up` took it after the event loop had seen it.
+            if self._has_input():
+                self._unexpected_input = True
+                self._loop.remove_reader(self._socket)
         else:
             try:
                 self._pgconn.consume_input()
