@@ -567,11 +567,11 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
     ),
     "taken long after one that was added later": (
         Wrong.OUT_OF_LINE,
-        {"adds": TWO_ADDS, "runs": BEHIND, "finals": BOTH},
+        {"adds": TWO_ADDS, "runs": BEHIND, "finals": BOTH, "undisturbed": True},
     ),
     "handed back to the end of the line": (
         Wrong.OUT_OF_LINE,
-        {"adds": LATER_ADD, "runs": HANDED_BACK, "finals": BOTH, "returned": {6: 3.2}},
+        {"adds": LATER_ADD, "runs": HANDED_BACK, "finals": BOTH, "returned": {6: 3.2}, "undisturbed": True},
     ),
     "waited beside a worker with a free slot": (
         Wrong.IDLE_BESIDE,

@@ -26,14 +26,15 @@ AND_WAITING = (
     "INSERT INTO jobq.waiting (id, position, since, size, priority, attempt, flags, keyed, state, queue, kind) "
     "SELECT id, position, since, size, priority, attempt, flags, keyed, 'disabled', queue, kind FROM jobq.ready"
 )
+AND_HELD = "INSERT INTO jobq.unique_key (job, queue, key)"
 AND_COUNTED = "INSERT INTO jobq.tally (finished, queue, kind, state)"
 DAMAGE = {
     "postgres": [
         (f"{AND_COUNTED} VALUES (1, 'default', 'quick', 'completed')", Wrong.MISCOUNTED),
         (f"{AND_COUNTED} VALUES (1, 'elsewhere', 'quick', 'failed')", Wrong.MISCOUNTED),
         ("DELETE FROM jobq.unique_key", Wrong.KEY_MISLAID),
-        ("INSERT INTO jobq.unique_key SELECT id, queue, 'x' FROM jobq.outcome LIMIT 1", Wrong.KEY_MISLAID),
-        ("INSERT INTO jobq.unique_key VALUES (gen_random_uuid(), 'default', 'y')", Wrong.KEY_MISLAID),
+        (f"{AND_HELD} SELECT id, queue, 'x' FROM jobq.outcome LIMIT 1", Wrong.KEY_MISLAID),
+        (f"{AND_HELD} VALUES (gen_random_uuid(), 'default', 'y')", Wrong.KEY_MISLAID),
         ("UPDATE jobq.attempt SET job = gen_random_uuid()", Wrong.MISPLACED),
         ("DELETE FROM jobq.outcome WHERE state = 'failed'", Wrong.MISPLACED),
         (AND_WAITING, Wrong.MISPLACED),
