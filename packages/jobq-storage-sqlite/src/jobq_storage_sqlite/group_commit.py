@@ -196,11 +196,13 @@ class GroupCommit:
         broken = breaks_connection(error)
         if connection.in_transaction:
             # Before closing, too: while an error's traceback has a cursor of it, SQLite does not close the connection,
-            # and the transaction would keep its locks.
-            try:
-                connection.execute("ROLLBACK")
-            except sqlite3.Error:
-                broken = True  # the error to report is the first one
+            # and the transaction would keep its locks. For the same reason a rollback that fails is tried once more.
+            for _ in range(2):
+                try:
+                    connection.execute("ROLLBACK")
+                    break
+                except sqlite3.Error:
+                    broken = True  # the error to report is the first one
         if broken:
             self.close()
 

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from functools import partial
 from uuid import UUID
 
 from msgspec.structs import replace
@@ -31,10 +30,12 @@ from jobq_worker.run import Stop
 logger = logging.getLogger("jobq.worker")
 
 
-_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+def lease_clock() -> float:
+    """Return seconds of a clock that goes on while the machine sleeps, where the system has one."""
+    return time.clock_gettime(_CLOCK) if _CLOCK is not None else time.monotonic()
 
-lease_clock: Callable[[], float] = time.monotonic if _CLOCK is None else partial(time.clock_gettime, _CLOCK)
-"""Returns seconds of a clock that goes on while the machine sleeps, where the system has one."""
+
+_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 class Registration:
