@@ -201,7 +201,7 @@ class GroupCommit:
                 try:
                     connection.execute("ROLLBACK")
                     break
-                except sqlite3.Error:
+                except (sqlite3.Error, MemoryError):
                     broken = True  # the error to report is the first one
         if broken:
             self.close()
