@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -15,6 +16,7 @@ import psycopg
 from psycopg.pq.abc import PGconn, PGresult
 
 from jobq_storage_postgres import PostgresQueueStorage, connection
+from jobq_storage_postgres.clock_steps import ClockSteps
 from jobq_storage_postgres.coalescing import Coalescer
 from jobq_storage_postgres.protocol import READ, WRITE, Statement, Step, execute
 
@@ -162,6 +164,7 @@ class OnPostgres(Place):
         self.other = PostgresQueueStorage(dsn, schema=SCHEMA)
         self._connection = connection
         self._tables: list[str] = []
+        self._now = START
 
     @staticmethod
     async def prepare(dsn: str) -> World:
@@ -200,16 +203,20 @@ class OnPostgres(Place):
             f"DELETE FROM jobq.{table}; INSERT INTO jobq.{table} SELECT * FROM kept.{table}" for table in self._tables
         ]
         await self._connection.execute("; ".join([*statements, STANDING.format(START)]).encode())
+        self._now = START
 
     async def set_clock(self, now: int) -> None:
         """See `Place.set_clock`."""
+        self._now = now
         await self._connection.execute(STANDING.format(now).encode())
 
     @asynccontextmanager
     async def stage(self, fault: Fault, *, opened: bool, way: bool) -> AsyncIterator[Stage]:
         """See `Place.stage`. way: True prepares statements; False does not, as behind a pooler."""
         dsn = f"{self.dsn}&application_name={FAULTY.decode()}"
-        storage = PostgresQueueStorage(dsn, schema=SCHEMA, prepared=way)
+        # The machine's clock goes along with the database's: time passes, and nobody sets a clock.
+        with mock.patch("jobq_storage_postgres.engine.ClockSteps", partial(ClockSteps, lambda: float(self._now))):
+            storage = PostgresQueueStorage(dsn, schema=SCHEMA, prepared=way)
 
         def advance_watermarks() -> None:
             storage._engine.watermarks._advanced_at -= 1.0
