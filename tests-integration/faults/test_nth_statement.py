@@ -57,7 +57,10 @@ async def place(on: Callable[[Path], AbstractAsyncContextManager[Place]], tmp_pa
 
 
 class Outcome:
-    """The result of an operation without a fault: its answer, and everything visible before and after it."""
+    """The result of an operation without a fault: its answer, and everything visible before and after it.
+
+    statements: how many it has, without those that open a connection.
+    """
 
     def __init__(self, answer: Any, before: Sight, after: Sight, statements: int) -> None:
         self.answer = answer
@@ -81,7 +84,10 @@ async def unharmed(place: Place, scenario: Scenario, way: bool) -> Outcome:
         fault.armed = False
         after = await place.look()
     assert (after.plain != before.plain) == scenario.changes
-    return Outcome(answer, before, after, len(fault.statements))
+    # Whether a connection is opened on the way depends on the speed of the server's answers; not behind a pooler, it
+    # makes its settings too.
+    opening = fault.statements.count("identify") * (2 if way else 1)
+    return Outcome(answer, before, after, len(fault.statements) - opening)
 
 
 @attrs.define(kw_only=True)
