@@ -91,7 +91,6 @@ def _abort_one(store: Store, row: Row, now: int) -> Change:
         return _ask(store, row, StopRequest.ABORT)
     if before not in FINISHED:
         store.move(row, JobState.ABORTED, now, "aborted")
-        store.tally.count(row, now, ran=False)
     return Change(row.job.id, before, row.state)
 
 

@@ -9,7 +9,7 @@ from jobq_core.memory.rows import Row, WorkerRow
 from jobq_core.memory.store import Store
 from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.records import deadline_passed, worker_lost
-from jobq_core.states import FINISHED, JobState, StopRequest
+from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import (
     GATED,
     REQUEST_TOPIC,
@@ -68,7 +68,6 @@ class Maintenance(MemoryTransactions, KeeperStorage):
                     return Expired(expired, 0.0)
                 store.move(row, JobState.FAILED, now)
                 row.error = deadline_passed()
-                store.tally.count(row, now, ran=False)
                 expired += 1
             return Expired(expired, None)
 
@@ -143,8 +142,6 @@ def _take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> Re
         store.move(row, JobState.FAILED, now, "worker lost")
     else:
         store.free(row, now)
-    if row.state in FINISHED:
-        store.tally.count(row, now, ran=True)
     job = row.job
     return RescuedJob(id=job.id, kind=job.kind, queue=job.queue, attempt=row.attempt, state=row.state)
 

@@ -86,8 +86,6 @@ def _settle_one(store: Store, settlement: Settlement, when: int | None, children
     else:
         state = _settle_otherwise(store, row, settlement, when, now)
     row.settled = state
-    if state in FINISHED:
-        store.tally.count(row, now, ran=True)
     if children:
         for job, moments in zip(settlement.jobs, children, strict=True):
             add_one(store, job, *moments, now)

@@ -168,9 +168,12 @@ class Store:
             self.deadlines.remove_one()
 
     def move(self, row: Row, state: JobState, now: int, reason: str | None = None, *, returned: bool = False) -> None:
-        """Take a row from its collection to the end of that of a state; a finished job ends now."""
+        """Take a row from its collection to the end of that of a state; a finished job ends now, and is counted."""
+        ran = row.state is JobState.PROCESSING
         self.leave(row)
         self.enter(row, state, now, reason, returned=returned)
+        if state in FINISHED:
+            self.tally.count(row, now, ran=ran)
 
     def complete(self, row: Row, now: int) -> None:
         """Move a PROCESSING row to COMPLETED, as `move` does at more cost: most runs end so."""
@@ -185,6 +188,7 @@ class Store:
         else:
             row.finished_at = now
             self.topics.add(FINISHED_TOPIC)
+        self.tally.count(row, now, ran=True)
 
     def free(self, row: Row, now: int, *, returned: bool = False) -> None:
         """Make a job PENDING, at the end of its line; a gated one BLOCKED."""
