@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
+from jobq_core.memory.due_jobs import DueJobs
 from jobq_core.memory.rows import Row, WorkerRow
 from jobq_core.memory.store import Store
 from jobq_core.memory.transaction import MemoryTransactions
@@ -45,31 +46,17 @@ class Maintenance(MemoryTransactions, KeeperStorage):
     async def promote(self, limit: int = 1000) -> Promotion:
         with self._transaction() as store:
             now = store.clock.now()
-            promoted = 0
-            while (first := store.due.first()) is not None:
-                run_at, row = first
-                if run_at > now:
-                    return Promotion(promoted, (run_at - now) / SECOND)
-                if promoted == limit:
-                    return Promotion(promoted, 0.0)
-                store.free(row, now)
-                promoted += 1
-            return Promotion(promoted, None)
+            return Promotion(*_end_waits(store.due, limit, now, lambda row: store.free(row, now)))
 
     async def expire(self, limit: int = 1000) -> Expired:
         with self._transaction() as store:
             now = store.clock.now()
-            expired = 0
-            while (first := store.deadlines.first()) is not None:
-                deadline, row = first
-                if deadline > now:
-                    return Expired(expired, (deadline - now) / SECOND)
-                if expired == limit:
-                    return Expired(expired, 0.0)
+
+            def fail(row: Row) -> None:
                 store.move(row, JobState.FAILED, now)
                 row.error = deadline_passed()
-                expired += 1
-            return Expired(expired, None)
+
+            return Expired(*_end_waits(store.deadlines, limit, now, fail))
 
     async def admit(self, ids: Sequence[UUID]) -> int:
         with self._transaction() as store:
@@ -114,6 +101,21 @@ class Maintenance(MemoryTransactions, KeeperStorage):
             for row in over:
                 store.drop(row)
             return len(over)
+
+
+def _end_waits(due: DueJobs, limit: int, now: int, end: Callable[[Row], None]) -> tuple[int, float | None]:
+    """End the wait of up to `limit` jobs whose moment has come; return their number, and the seconds until that of the
+    next job (None: there is none)."""
+    ended = 0
+    while (first := due.first()) is not None:
+        at, row = first
+        if at > now:
+            return ended, (at - now) / SECOND
+        if ended == limit:
+            return ended, 0.0
+        end(row)
+        ended += 1
+    return ended, None
 
 
 def _lost_worker(key: UUID, worker: WorkerRow | None, steady: int, jobs: list[RescuedJob]) -> LostWorker:
