@@ -133,7 +133,7 @@ def _retry_one(store: Store, row: Row, now: int) -> Change:
 
 
 def _delete_one(store: Store, row: Row, now: int) -> Change:
-    store.drop(row)
+    store.drop(row, now)
     return Change(row.job.id, row.state, None)
 
 

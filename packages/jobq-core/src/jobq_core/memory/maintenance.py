@@ -96,10 +96,11 @@ class Maintenance(MemoryTransactions, KeeperStorage):
 
     async def prune(self, limit: int = 10_000) -> int:
         with self._transaction() as store:
-            store.tally.fold(store.clock.now())
-            over = _over(store, limit)
+            now = store.clock.now()
+            store.tally.fold(now)
+            over = _over(store, limit, now)
             for row in over:
-                store.drop(row)
+                store.drop(row, now)
             return len(over)
 
 
@@ -148,9 +149,8 @@ def _take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> Re
     return RescuedJob(id=job.id, kind=job.kind, queue=job.queue, attempt=row.attempt, state=row.state)
 
 
-def _over(store: Store, limit: int) -> list[Row]:
+def _over(store: Store, limit: int, now: int) -> list[Row]:
     """Return up to `limit` finished jobs whose retention is over."""
-    now = store.clock.now()
     over: list[Row] = []
     default = Retention()
     for queue in store.queues.values():

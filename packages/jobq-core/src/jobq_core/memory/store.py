@@ -142,10 +142,14 @@ class Store:
         self.topics.add(FINISHED_TOPIC)
         if row.state in FINISHED:
             row.finished_at = now
-            if row.job.unique_key is not None:
-                row.queue.keys.pop(row.job.unique_key, None)
-            if row.job.followed:
-                self.ended.append(EndedJob(row.job.id, row.queue.name, row.state, to_datetime(now)))
+            self._let_go(row, row.state, now)
+
+    def _let_go(self, row: Row, state: JobState | None, now: int) -> None:
+        """Free the unique key of a job that ended, and keep its end if it is followed. state: None if it is deleted."""
+        if row.job.unique_key is not None:
+            row.queue.keys.pop(row.job.unique_key, None)
+        if row.job.followed:
+            self.ended.append(EndedJob(row.job.id, row.queue.name, state, to_datetime(now)))
 
     def leave(self, row: Row) -> None:
         """Take a row from its collection; the lease of a running one ends."""
@@ -199,16 +203,12 @@ class Store:
         else:
             self.enter(row, JobState.PENDING, now, returned=returned)
 
-    def drop(self, row: Row) -> None:
+    def drop(self, row: Row, now: int) -> None:
         """Remove a job."""
-        now = self.clock.now()
         self.topics.add(FINISHED_TOPIC)
         if row.state is JobState.PROCESSING:
             self.topics.add(REQUEST_TOPIC)
         self.leave(row)
         del self.jobs[row.job.id]
         if row.state not in FINISHED:
-            if row.job.unique_key is not None:
-                del row.queue.keys[row.job.unique_key]
-            if row.job.followed:
-                self.ended.append(EndedJob(row.job.id, row.queue.name, None, to_datetime(now)))
+            self._let_go(row, None, now)
