@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from jobq_core.errors import ConfigurationError
 from jobq_core.memory.rows import Row
@@ -12,6 +12,9 @@ from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.states import JobState
 from jobq_core.storage import GATED, WAITING_TOPIC, Added, NewJob, ProducerStorage
 from jobq_core.timestamps import to_moment
+
+Moments: TypeAlias = "Sequence[tuple[int | None, int | None]]"
+"""The moments of `run_at` and `deadline` of several jobs."""
 
 
 class Adding(MemoryTransactions, ProducerStorage):
@@ -23,8 +26,13 @@ class Adding(MemoryTransactions, ProducerStorage):
         with self._transaction() as store:
             now = store.clock.now()
             # All times are read before the first job is stored: one that cannot be read stores none.
-            times = [(to_moment(job.run_at, now), to_moment(job.deadline, now)) for job in jobs]
+            times = moments_of(jobs, now)
             return [add_one(store, job, *moments, now) for job, moments in zip(jobs, times, strict=True)]
+
+
+def moments_of(jobs: Sequence[NewJob], now: int) -> Moments:
+    """Return the moments of `run_at` and `deadline` of each job."""
+    return [(to_moment(job.run_at, now), to_moment(job.deadline, now)) for job in jobs]
 
 
 def add_one(store: Store, job: NewJob, run_at: int | None, deadline: int | None, now: int) -> Added:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final
 from uuid import UUID
 
-from jobq_core.memory.adding import add_one
+from jobq_core.memory.adding import Moments, add_one, moments_of
 from jobq_core.memory.claiming import Picking, free_suspended
 from jobq_core.memory.rows import Row
 from jobq_core.memory.store import Store
@@ -16,15 +16,11 @@ from jobq_core.storage import (
     GATED,
     REFUSED_LIMIT,
     Claim,
-    NewJob,
     SettleAndClaimResult,
     Settlement,
     WorkerStorage,
 )
 from jobq_core.timestamps import to_moment
-
-Moments: TypeAlias = "Sequence[tuple[int | None, int | None]]"
-"""The moments of `run_at` and `deadline` of each child."""
 
 _REASONS: Final = {
     JobState.BLOCKED: "released",
@@ -61,15 +57,11 @@ def _settle(store: Store, settlements: Sequence[Settlement]) -> list[JobState | 
     now = store.clock.now()
     # All times are read before the first settlement: one that cannot be read settles none.
     times = [None if settlement.when is None else to_moment(settlement.when, now) for settlement in settlements]
-    children = [_moments(settlement.jobs, now) if settlement.jobs else () for settlement in settlements]
+    children = [moments_of(settlement.jobs, now) if settlement.jobs else () for settlement in settlements]
     return [
         _settle_one(store, settlement, when, moments, now)
         for settlement, when, moments in zip(settlements, times, children, strict=True)
     ]
-
-
-def _moments(jobs: Sequence[NewJob], now: int) -> Moments:
-    return [(to_moment(job.run_at, now), to_moment(job.deadline, now)) for job in jobs]
 
 
 def _settle_one(store: Store, settlement: Settlement, when: int | None, children: Moments, now: int) -> JobState | None:
