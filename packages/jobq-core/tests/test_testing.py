@@ -65,9 +65,9 @@ FAULTS = {
             lines = store.queue("default").lines.values()
             seen = [row for line in lines for row in line.values()][:claim.limit]
         await asyncio.sleep(0)
-        from jobq_core.memory import settle_and_claim
+        from jobq_core.memory import claiming
         with self._transaction() as store:
-            claimed = [settle_and_claim._claim_one(store, worker, row, store.clock.now()) for row in seen]
+            claimed = [claiming.claim_one(store, worker, row, store.clock.now()) for row in seen]
             return SettleAndClaimResult([], claimed)
     """,
     "test_a_notification_wakes_a_subscription_that_waits": """
@@ -98,6 +98,7 @@ def test_a_storage_that_breaks_the_contract_fails(tmp_path: Path, test: str, fau
     run = run_suite(tmp_path, fault, "-k", test, "--timeout", "5")
     assert run.returncode == 1, run.stdout
     assert f"FAILED test_theirs.py::TestTheirs::{test}" in run.stdout
+    assert "\ntest_theirs.py:" not in run.stdout, "the fault itself raised an error"
 
 
 def test_a_test_class_without_a_second_object_cannot_be_made() -> None:
