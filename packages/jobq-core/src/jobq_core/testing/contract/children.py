@@ -6,17 +6,12 @@ import pytest
 
 from jobq_core.records import Progress, WorkerInfo
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import NewJob, QueueStorage, Settlement, queue_topic
+from jobq_core.storage import QueueStorage, Settlement, queue_topic
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.contract.notifications import notified, silence
 from jobq_core.testing.helpers import ERROR, add_job, claim, claim_one, new_job, read, state_of
 
 S = JobState
-
-
-def with_jobs(job: Settlement, *children: NewJob) -> Settlement:
-    """Return the settlement with these children."""
-    return Settlement(job.id, job.lease, job.ending, job.result, job.error, jobs=children)
 
 
 class ChildrenContract(ContractBase):
