@@ -7,7 +7,7 @@ from datetime import timedelta
 from jobq_core.errors import JobDeadlineError
 from jobq_core.records import WorkerInfo, type_name
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import FINISHED_TOPIC, UNKNOWN_KIND, QueueStorage, Settlement
+from jobq_core.storage import FINISHED_TOPIC, UNKNOWN_KIND, QueueStorage
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.contract.notifications import notified, silence
 from jobq_core.testing.helpers import ERROR, add_job, claim, claim_one, new_job, read, register_worker, settle, state_of
@@ -24,8 +24,7 @@ class ExpiryContract(ContractBase):
         worker = await register_worker(storage, lost_after=3600.0)
         suspended = await add_job(storage, deadline=60.0)
         claimed = await claim_one(storage, worker)
-        suspend = Settlement(suspended, claimed.lease, Ending.SUSPEND, reason=UNKNOWN_KIND)
-        await storage.settle_and_claim(worker.id, [suspend])
+        await settle(storage, worker, claimed, Ending.SUSPEND, reason=UNKNOWN_KIND)
         late = [
             suspended,
             await add_job(storage, deadline=60.0),

@@ -22,7 +22,7 @@ from jobq_core.storage import (
 )
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.contract.notifications import notified, silence
-from jobq_core.testing.helpers import add_job, claim, claim_one, new_job, read, register_worker, state_of
+from jobq_core.testing.helpers import add_job, claim, claim_one, new_job, read, register_worker, settle, state_of
 
 S = JobState
 
@@ -114,8 +114,7 @@ class KindsContract(ContractBase):
         gated = await add_job(storage, gated=True)
         job = await add_job(storage)
         claimed = await claim_one(storage, worker)
-        release = Settlement(job, claimed.lease, Ending.RELEASE, when=600.0, reason="full")
-        await storage.settle_and_claim(worker.id, [release])
+        await settle(storage, worker, claimed, Ending.RELEASE, when=600.0, reason="full")
         assert (await claim_kinds(storage, worker, ("noop", "v"))).freed == 0
         assert [await state_of(storage, each) for each in (gated, job)] == [S.BLOCKED, S.BLOCKED]
 

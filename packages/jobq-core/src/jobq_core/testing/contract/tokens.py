@@ -7,7 +7,7 @@ from uuid import UUID
 
 from jobq_core.records import WorkerInfo
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import GATED, UNKNOWN_KIND, Claim, QueueStorage, Settlement
+from jobq_core.storage import GATED, UNKNOWN_KIND, Claim, QueueStorage
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.helpers import (
     ERROR,
@@ -130,8 +130,7 @@ class TokensContract(ContractBase):
         job = await add_job(storage, gated=True)
         await storage.admit([job])
         claimed = await claim_one(storage, worker)
-        suspend = Settlement(job, claimed.lease, Ending.SUSPEND, reason=UNKNOWN_KIND)
-        assert (await storage.settle_and_claim(worker.id, [suspend])).settled == [S.BLOCKED]
+        assert await settle(storage, worker, claimed, Ending.SUSPEND, reason=UNKNOWN_KIND) is S.BLOCKED
         assert await storage.admit([job]) == 0
         result = await storage.settle_and_claim(worker.id, (), Claim.of("default", limit=5, kinds=(("noop", "v"),)))
         assert (result.claimed, await storage.admit([job])) == ([], 1)
