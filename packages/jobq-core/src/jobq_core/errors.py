@@ -36,8 +36,12 @@ CENTURY: Final = 100 * 366 * 86_400.0
 """The longest time, in seconds, that an option takes: 100 years. No storage could compute with longer ones."""
 
 
-def _is_delay(seconds: object) -> bool:
-    return isinstance(seconds, (int, float)) and 0 <= seconds <= CENTURY
+def _seconds(delay: object, error: str) -> float:
+    """Return the seconds of a delay; raises ValueError, naming the error that it was given to, out of range."""
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds <= CENTURY:
+        raise ValueError(f"{error}: delay must be 0 seconds or more, and at most 100 years, not {short_repr(delay)}")
+    return seconds
 
 
 class JobQueueError(Exception):
@@ -69,11 +73,7 @@ class RetryableJobError(JobError):
         super().__init__(message)
         if delay is not None and retry_at is not None:
             raise ValueError("give RetryableJobError a delay or a retry_at, not both")
-        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-        if seconds is not None and not _is_delay(seconds):
-            raise ValueError(
-                f"RetryableJobError: delay must be 0 seconds or more, and at most 100 years, not {short_repr(delay)}"
-            )
+        seconds = None if delay is None else _seconds(delay, "RetryableJobError")
         if retry_at is not None:
             if not isinstance(retry_at, datetime):
                 raise ValueError(f"RetryableJobError: retry_at must be an aware datetime, not {short_repr(retry_at)}")
@@ -99,10 +99,7 @@ class Snooze(JobError):  # noqa: N818 - not an error: the handler asks to run la
 
     def __init__(self, delay: float | timedelta) -> None:
         super().__init__(f"run again in {delay}")
-        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-        if not _is_delay(seconds):
-            raise ValueError(f"Snooze: delay must be 0 seconds or more, and at most 100 years, not {short_repr(delay)}")
-        self.delay = seconds
+        self.delay = _seconds(delay, "Snooze")
 
 
 class AbortSignalJobError(JobError):
