@@ -301,13 +301,10 @@ async def _call(event: Event, call: Awaitable[object]) -> None:
     """Wait for an async callback and log what it raises."""
     try:
         await call
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:
-        if not is_cancellation(error):
-            logger.exception("a listener to %s failed", type(event).__name__)
-            return
-        raise
+        if isinstance(error, KeyboardInterrupt) or is_cancellation(error):
+            raise
+        logger.exception("a listener to %s failed", type(event).__name__)
 
 
 def is_cancellation(error: BaseException) -> bool:
