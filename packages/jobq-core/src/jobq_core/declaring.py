@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast
 
 import attrs
 
-from jobq_core.checks import Seconds, check_bool, check_exceptions
+from jobq_core.checks import Seconds, check_bool, check_exceptions, is_one_of
 from jobq_core.codec import early_codec
 from jobq_core.context import JobContext
 from jobq_core.errors import ConfigurationError
@@ -276,6 +276,6 @@ def _check_policy(policy: Any) -> RetryPolicy:
 
 
 def _check_unknown(choice: Any) -> str:
-    if choice not in ("refuse", "ignore"):
+    if not is_one_of(choice, ("refuse", "ignore")):
         raise ConfigurationError(f"unknown_arguments must be 'refuse' or 'ignore', not {short_repr(choice)}")
     return str(choice)
