@@ -31,7 +31,7 @@ class Tally:
     """The jobs that ended, by minute, queue, kind and state."""
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[int, str, str, str], Sums] = {}
+        self._sums: dict[tuple[int, str, str, JobState], Sums] = {}
 
     def count(self, row: Row, now: int, *, ran: bool) -> None:
         """Count a job that ended. ran: whether it was PROCESSING until now."""
@@ -59,7 +59,7 @@ class Tally:
                 minute=to_datetime(minute),
                 queue=name,
                 kind=kind,
-                state=JobState(state),
+                state=state,
                 jobs=sums.jobs,
                 waiting_seconds=sums.waited / SECOND,
                 running_seconds=sums.ran / SECOND,
