@@ -88,7 +88,7 @@ class Lifecycle(abc.ABC):
 
         Nothing is closed, sent or waited for, so the parent is not disturbed.
         """
-        if self._loop is None or not self._is_inherited():
+        if not self._is_inherited():
             return False
         self._loop = None
         self._changing = asyncio.Lock()
