@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 from uuid import UUID
 
 from jobq_core.memory.due_jobs import DueJobs
@@ -10,7 +11,7 @@ from jobq_core.memory.rows import Row, WorkerRow
 from jobq_core.memory.store import Store
 from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.records import deadline_passed, worker_lost
-from jobq_core.states import JobState, StopRequest
+from jobq_core.states import Ending, JobState, state_after
 from jobq_core.storage import (
     GATED,
     REQUEST_TOPIC,
@@ -25,6 +26,9 @@ from jobq_core.storage import (
     Retention,
 )
 from jobq_core.timestamps import SECOND
+
+_REASONS: Final = {JobState.ABORTED: "aborted", JobState.DISABLED: "disabled", JobState.FAILED: "worker lost"}
+"""The reasons of the states that a rescue leads to where the job does not go on."""
 
 
 class Maintenance(MemoryTransactions, KeeperStorage):
@@ -134,17 +138,13 @@ def _take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> Re
     else:
         row.note_failure(error, now)
     store.topics.add(REQUEST_TOPIC)
-    if row.request is StopRequest.ABORT:
-        row.error = error
-        store.move(row, JobState.ABORTED, now, "aborted")
-    elif row.request is StopRequest.DISABLE:
-        row.error = error
-        store.move(row, JobState.DISABLED, now, "disabled")
-    elif ran and row.attempt >= row.job.max_attempts:
-        row.error = error
-        store.move(row, JobState.FAILED, now, "worker lost")
-    else:
+    ending = Ending.FAIL if ran and row.attempt >= row.job.max_attempts else Ending.RETRY
+    state = state_after(ending, request=row.request, waits=False)
+    if state is JobState.PENDING:
         store.free(row, now)
+    else:
+        row.error = error
+        store.move(row, state, now, _REASONS[state])
     job = row.job
     return RescuedJob(id=job.id, kind=job.kind, queue=job.queue, attempt=row.attempt, state=row.state)
 
