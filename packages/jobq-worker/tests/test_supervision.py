@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
 from jobq_core import JobCompleted, JobFailed, JobStarted, RetryPolicy, job
-from jobq_worker import JobQueueWorker
+from jobq_worker import JobQueueWorker, pipeline
 
-from .kit import ending, working
+from .kit import Stage, ending, working
 from .probe import Probe
 
 ERRORS = [asyncio.CancelledError, SystemExit, GeneratorExit]
@@ -50,6 +51,36 @@ async def test_a_retry_policy_that_raises_anything_fails_its_job_alone(
     async with working(storage, fails, quick) as worker:
         assert isinstance(await ending(worker, storage, fails()), JobFailed)
         assert isinstance(await ending(worker, storage, quick()), JobCompleted)
+
+
+@pytest.mark.parametrize("error", [*ERRORS, ValueError])
+async def test_a_retry_policy_that_raises_at_a_time_limit_fails_its_job_and_costs_no_slot(
+    storage: Probe, stage: Stage, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "GRACE_SECONDS", 0.05)
+
+    class Policy(RetryPolicy):
+        def retries(self, _: BaseException) -> bool:
+            raise error
+
+    @job(retry=Policy(), timeout=0.01)
+    async def returns() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    @job(retry=Policy(), timeout=0.01)
+    def hangs() -> None:
+        stage.wait("go on")
+
+    async with working(storage, returns, hangs, quick, concurrency=1) as worker:
+        for failing in (returns(), hangs()):
+            event = await ending(worker, storage, failing)
+            assert isinstance(event, JobFailed)
+            assert event.error is not None
+            assert event.error.type == "jobq_core.errors.JobTimeoutError"
+            assert "its retry policy failed" in event.error.message
+            assert isinstance(await ending(worker, storage, quick()), JobCompleted)
+        stage.reach("go on")
 
 
 @pytest.mark.parametrize("name", ["fetcher", "leases", "start marks", "progress", "maintenance", "notifications"])

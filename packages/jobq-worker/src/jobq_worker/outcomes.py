@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from msgspec import Struct
 
 from jobq_core.errors import InvalidJobError
@@ -31,6 +33,7 @@ class Raised(Struct, frozen=True):
 class Lost(Struct, frozen=True):
     """The executor lost the handler, such as a process that was killed. why: one line for the job's error."""
 
+    told: ClassVar[bool] = False
     why: str
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import traceback
 from asyncio import CancelledError
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Final
 
@@ -50,34 +52,41 @@ def settlement_of(run: Run, outcome: Outcome) -> Settlement | None:
 
     A result that cannot be stored fails the job: the next one would not fit either.
     """
+    if run.stop is not None and (outcome.told or run.stop is Stop.LOST):
+        return stopped(run, outcome.error if isinstance(outcome, Raised) else None)
     if isinstance(outcome, Returned):
-        if run.stop is not None and (outcome.told or run.stop is Stop.LOST):
-            return stopped(run, None)
         return Settlement(run.job.id, run.job.lease, Ending.COMPLETE, outcome.result)
     if isinstance(outcome, Unstorable):
-        if run.stop is not None and (outcome.told or run.stop is Stop.LOST):
-            return stopped(run, None)
         unstored = InvalidJobError(f"the handler completed, but its result cannot be stored: {outcome.error}")
         return _settle(run, Ending.FAIL, describe(run, unstored))
-    if isinstance(outcome, Raised):
-        return _settled_by_error(run, outcome.error, told=outcome.told)
-    return _settled_by_error(run, WorkerLostError(outcome.why), told=False)
+    error = outcome.error if isinstance(outcome, Raised) else WorkerLostError(outcome.why)
+    return _guarded(run, error, partial(_raised, run, error))
 
 
-def _settled_by_error(run: Run, error: BaseException, *, told: bool) -> Settlement | None:
-    """Settle a run by an exception. If the retry policy raises too, the job fails."""
+def stopped(run: Run, error: BaseException | None) -> Settlement | None:
+    """Settle a run that was asked to stop; None if its lease was lost. Raises nothing.
+
+    error: what its handler raised, if it has ended.
+    """
+    return _guarded(run, error, partial(_stopped, run, error))
+
+
+def _guarded(run: Run, error: BaseException | None, settle: Callable[[], Settlement | None]) -> Settlement | None:
+    """Return what `settle` returns. If it raises, as a retry policy may, the job fails.
+
+    error: what the handler raised; None for a handler that only took too long.
+    """
     try:
-        return _raised(run, error, told=told)
+        return settle()
     except BaseException as own:
         job = run.job
         logger.exception("job %s (%s) failed, and so did its retry policy", job.id, job.kind, extra=log_fields(job))
-        said = f"{type_name(type(error))} was raised, and then its retry policy failed: {type_name(type(own))}"
-        return _settle(run, Ending.FAIL, ErrorRecord(type=type_name(type(error)), message=said))
+        what = type_name(JobTimeoutError if error is None else type(error))
+        said = f"{what} was raised, and then its retry policy failed: {type_name(type(own))}"
+        return _settle(run, Ending.FAIL, ErrorRecord(type=what, message=said))
 
 
-def _raised(run: Run, error: BaseException, *, told: bool) -> Settlement | None:
-    if run.stop is not None and (told or run.stop is Stop.LOST):
-        return stopped(run, error)
+def _raised(run: Run, error: BaseException) -> Settlement | None:
     if isinstance(error, CancelledError) and not error.args:
         error.args = ("the handler was cancelled, but not by its worker",)
     found = deciding(error)
@@ -93,8 +102,7 @@ def _raised(run: Run, error: BaseException, *, told: bool) -> Settlement | None:
     return _failed(run, error, found, record)
 
 
-def stopped(run: Run, error: BaseException | None) -> Settlement | None:
-    """Settle a run that was asked to stop. error: what its handler raised, if it has ended."""
+def _stopped(run: Run, error: BaseException | None) -> Settlement | None:
     match run.stop:
         case Stop.ABORT:
             return _settle(run, Ending.ABORT, _why(run, AbortSignalJobError("aborted while it ran"), error))
