@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
 import pytest
 
-from jobq_core import InvalidJobError, JobContext, JobFailed, JobProgressed, job
+from jobq_core import InvalidJobError, JobCompleted, JobContext, JobFailed, JobProgressed, job
 from jobq_core.records import Progress
+from jobq_core.storage import ProgressReport
 from jobq_worker import progress
 
 from .kit import Stage, add, add_many, ending, until, working
@@ -67,6 +73,27 @@ async def test_reports_are_written_in_calls_of_bounded_size(
         stage.reach("go on")
         await until(lambda: worker.pool_stats().total.completed == 5)
     assert {len(args[1]) for args in storage.arguments["progress"]} == {1}
+
+
+class Distant(Probe):
+    """A storage whose answers to reports take a while."""
+
+    async def progress(self, worker: UUID, reports: Sequence[ProgressReport]) -> list[bool]:
+        await asyncio.sleep(0.005)
+        held: list[bool] = await super().progress(worker, reports)
+        return held
+
+
+async def test_a_thread_that_reports_without_a_pause_costs_at_most_ten_calls_a_second() -> None:
+    @job()
+    def restless(context: JobContext) -> None:
+        ends = time.monotonic() + 0.5
+        while time.monotonic() < ends:
+            context.progress(50)
+
+    async with Distant() as storage, working(storage, restless) as worker:
+        assert isinstance(await ending(worker, storage, restless()), JobCompleted)
+        assert 1 <= storage.calls["progress"] <= 8
 
 
 async def test_a_message_that_is_too_large_is_refused_where_it_is_reported(storage: Probe) -> None:

@@ -6,6 +6,7 @@ The last report of a run that ends before it was written is stored with the run'
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Final
 
 from jobq_core.events import EventSource, JobProgressed
@@ -69,7 +70,8 @@ class Reporter:
         return UNTIL_WOKEN
 
     async def _write(self) -> None:
-        while batch := self._next():
+        waiting = deque(self._reported.copy().values())
+        while batch := self._next(waiting):
             reports = [ProgressReport(id=run.job.id, lease=run.job.lease, progress=report) for run, report in batch]
             held = await self._storage.progress(self._registration.id, reports)
             for run, report in batch:
@@ -84,19 +86,21 @@ class Reporter:
                         self._emit(run, report)
         self._outages.record_success("progress")
 
-    def _next(self) -> list[tuple[Run, Progress]]:
-        """Return some of the runs that reported and go on, with their reports: at most BATCH_BYTES."""
+    def _next(self, waiting: deque[Run]) -> list[tuple[Run, Progress]]:
+        """Take some of the runs that go on out of `waiting`, with their reports: at most BATCH_BYTES."""
         batch: list[tuple[Run, Progress]] = []
         size = 0
-        for lease, run in self._reported.copy().items():
+        while waiting:
+            run = waiting[0]
             report = run.progress
             if run.over or report is None:
-                self._reported.pop(lease, None)
-                continue
-            size += progress_size(report)
-            if batch and size > BATCH_BYTES:
-                break
-            batch.append((run, report))
+                self._reported.pop(run.job.lease, None)
+            else:
+                size += progress_size(report)
+                if batch and size > BATCH_BYTES:
+                    break
+                batch.append((run, report))
+            waiting.popleft()
         return batch
 
     def _emit(self, run: Run, progress: Progress) -> None:
