@@ -88,13 +88,9 @@ class Loop:
 
 async def retry(part: str, work: Callable[[], Awaitable[object]], outages: Outages) -> None:
     """Call `work` until it succeeds, with a backoff after each failure."""
-    while True:
-        try:
-            await work()
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) or is_cancellation(error):
-                raise
-            await asyncio.sleep(outages.record_failure(part, error))
-        else:
-            outages.record_success(part)
-            return
+
+    async def work_once(_woken: bool) -> None:
+        await work()
+        outages.record_success(part)
+
+    await Loop(part, work_once, outages).run()
