@@ -14,7 +14,6 @@ from functools import partial
 from jobq_core.errors import UnfitArgumentsError
 from jobq_core.events import EventSource, JobStarted
 from jobq_core.storage import UNFIT_ARGUMENTS, UNKNOWN_KIND, Settlement
-from jobq_worker.finished import MOST_BYTES
 from jobq_worker.grants import Grants
 from jobq_worker.leases import StartMarks
 from jobq_worker.outcomes import Raised
@@ -63,7 +62,7 @@ class Runner:
     def _pump(self) -> None:
         """Start claimed jobs while there are free slots and the leases are certain to stand."""
         claimed, free = self._pipeline.claimed, self._slots.free
-        if not claimed or not free or self._finished.bytes > MOST_BYTES:
+        if not claimed or not free or self._finished.is_full:
             return
         grants, unstarted = self._grants, False
         while claimed and free and self._registration.is_alive():
