@@ -167,25 +167,24 @@ def test_a_second_signal_stops_now(launch: Launch) -> None:
     assert "1 handed back" in err
 
 
-def test_a_coroutine_that_goes_on_ends_with_its_process_and_its_job_is_not_handed_back(launch: Launch) -> None:
-    process = launch("busy_deaf", "--stop-timeout", "0.1")
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("deaf", ["(deaf) was asked to stop and is still running; it is not handed back", "0 handed back"]),
+        ("leaves_a_thread", ["handlers keep the process from ending"]),
+    ],
+)
+def test_what_a_coroutine_goes_on_with_does_not_keep_the_process_alive(
+    launch: Launch, kind: str, said: list[str]
+) -> None:
+    process = launch(f"busy_{kind}", "--stop-timeout", "0.1")
     assert process.stdout is not None
     wait_for_line(process.stdout, "running")
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == ExitCode.RUNS_LEFT
-    assert "(deaf) was asked to stop and is still running; it is not handed back" in err
-    assert "0 handed back" in err
-
-
-def test_a_thread_that_a_coroutine_left_behind_does_not_keep_the_process_alive(launch: Launch) -> None:
-    process = launch("busy_leaves_a_thread", "--stop-timeout", "0.1")
-    assert process.stdout is not None
-    wait_for_line(process.stdout, "running")
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == ExitCode.RUNS_LEFT
-    assert "handlers keep the process from ending" in err
+    for part in said:
+        assert part in err
 
 
 def test_a_worker_with_too_many_hung_handlers_exits_where_it_is_told_to(launch: Launch) -> None:
