@@ -200,6 +200,34 @@ async def test_a_lasting_error_of_one_duty_is_logged_once_and_backs_off_alone(
     assert said.endswith("maintenance (pruning) failed; retrying: StorageError: no replica identity")
 
 
+class Electing(Probe):
+    """A storage that says who leads."""
+
+    elected = True
+
+    async def lead(self, worker: UUID, term: float) -> Leadership:
+        await super().lead(worker, term)
+        return Leadership(self.elected, term)
+
+
+async def test_a_duty_that_failed_and_passed_to_another_leader_leaves_a_worker_healthy(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(maintenance, "TERM_SECONDS", 0.1)
+    caplog.set_level(logging.WARNING)
+    async with Electing() as storage:
+        storage.fail("expire", 10_000)
+        storage.fail("prune", 10_000, error=StorageError("no replica identity"))
+        async with working(storage, quick) as worker:
+            await storage.called("prune", 2)
+            assert worker.health().storage_failing
+            storage.elected = False
+            await until(lambda: worker.health().healthy)
+            assert not worker.health().leads
+    assert "the storage is back" in caplog.text
+    assert "works again" not in caplog.text, "nobody knows whether it does"
+
+
 async def test_a_job_past_its_deadline_fails_where_it_waits_within_moments(storage: Probe) -> None:
     async with working(storage, quick, queues=["other"], poll_interval=600):
         await storage.called("expire")

@@ -61,6 +61,11 @@ class Duty:
     not_before: float = float("-inf")
     forced: bool = False
 
+    @property
+    def part(self) -> str:
+        """Its name in logs of outages."""
+        return f"maintenance ({self.name})"
+
     def due(self, *, leads: bool, hears: bool) -> float:
         """Return when it is due; never for a worker that does not lead, unless it is forced."""
         if not (self.forced or leads):
@@ -148,13 +153,16 @@ class Maintenance:
             for duty in self._duties:
                 duty.due_at = 0.0
         self.leads = leadership.leads
+        if not self.leads:
+            for duty in self._duties:
+                if not duty.forced:  # another worker does it from now on
+                    self._outages.forget(duty.part)
         # The others ask a little after the lease ends, and not all in the same moment.
         pause = self._term / 2 if leadership.leads else leadership.expires_in + random.uniform(0.05, 0.5)
         self._lead_at = now() + pause
 
     async def _do(self, duty: Duty, now: Callable[[], float]) -> None:
         """Do a duty, and set when it is due again: after a backoff if it failed."""
-        part = f"maintenance ({duty.name})"
         forced, duty.forced = duty.forced, False
         # Set before the call: a notification during it brings the next one forward.
         duty.done_at = now()
@@ -163,10 +171,10 @@ class Maintenance:
             pause = await duty.act()
         except Exception as error:  # noqa: BLE001  (recorded as an outage)
             duty.forced = duty.forced or forced
-            duty.not_before = now() + self._outages.record_failure(part, error)
+            duty.not_before = now() + self._outages.record_failure(duty.part, error)
             duty.due_at = min(duty.due_at, duty.not_before)
             return
-        self._outages.record_success(part)
+        self._outages.record_success(duty.part)
         duty.done_at = now()
         if pause is not None:
             duty.due_at = min(duty.due_at, duty.done_at + max(pause, duty.gap))

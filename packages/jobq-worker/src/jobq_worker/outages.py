@@ -64,12 +64,16 @@ class Outages:
 
     def record_success(self, part: str) -> None:
         """Record that a call of this part succeeded."""
-        attempts = self._failing.pop(part, None)
-        if attempts is None:
+        if part not in self._failing:
             return
         if part in self._own:
-            self._own.remove(part)
-            logger.warning("%s: %s works again after %d errors", self._name, part, attempts)
+            logger.warning("%s: %s works again after %d errors", self._name, part, self._failing[part])
+        self.forget(part)
+
+    def forget(self, part: str) -> None:
+        """Leave a part out that is not called here any more; the storage has answered another one."""
+        self._failing.pop(part, None)
+        self._own.discard(part)
         if part in self._unreachable:
             self._unreachable.remove(part)
             if not self._unreachable:
