@@ -514,3 +514,23 @@ async def test_a_group_that_takes_too_long_is_sent_again_in_smaller_ones() -> No
     assert sent[0] > MAX_BYTES // 2
     assert sent[1] <= MAX_BYTES // 2
     assert sent[2] <= MAX_BYTES // 4
+
+
+async def test_groups_grow_again_after_an_outage_of_many_slow_failures() -> None:
+    moment = 0.0
+    away = True
+    sent: list[int] = []
+
+    async def send(jobs: Sequence[NewJob]) -> list[Added]:
+        nonlocal moment, away
+        await asyncio.sleep(0)
+        if away:
+            moment += group_commit_module.SLOW_SECONDS
+            away = moment < 40 * group_commit_module.SLOW_SECONDS
+            raise StorageUnavailableError("no answer")
+        sent.append(len(jobs))
+        return [Added(job.id, True) for job in jobs]
+
+    group_commit = GroupCommit(send, patience=3600, closing=asyncio.Event(), backoff=AT_ONCE, now=lambda: moment)
+    await asyncio.gather(*(group_commit.add(new_job()) for _ in range(100)))
+    assert sent[-1] > 10

@@ -183,7 +183,8 @@ class GroupCommit:
                 except StorageUnavailableError as error:
                     failures += 1
                     if self._now() - began >= SLOW_SECONDS:
-                        self._max_bytes //= 2  # it was perhaps too much for the time limit of the storage
+                        # It was perhaps too much for the time limit of the storage. From 0 it could not grow again.
+                        self._max_bytes = max(1, self._max_bytes // 2)
                     self._waiting.extendleft(entry for entry in reversed(group) if not entry.answer.done())
                     self._give_up(error)
                     if self._waiting:
