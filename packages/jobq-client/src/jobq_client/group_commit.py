@@ -127,7 +127,7 @@ class GroupCommit:
                 raise
             except StorageUnavailableError as error:
                 if self._closing.is_set():
-                    raise unavailable(error, f"job {job.id} may or may not have been added") from error
+                    raise unavailable(error, _fate(job, sent=True)) from error
             else:
                 self._direct = direct - 1 if self._flusher is None else 0
                 return added
@@ -165,9 +165,8 @@ class GroupCommit:
         return left
 
     def _too_late(self, job: NewJob, *, sent: bool = True) -> StorageUnavailableError:
-        what = "may or may not have been added" if sent else "was not added"
         return StorageUnavailableError(
-            f"job {job.id} {what}: the storage did not answer within {max(self._patience, LEAST_SECONDS):g} s"
+            f"{_fate(job, sent=sent)}: the storage did not answer within {max(self._patience, LEAST_SECONDS):g} s"
         )
 
     async def _flush(self) -> None:
@@ -272,11 +271,13 @@ class GroupCommit:
                 continue
             if entry.until > now and not self._closing.is_set():
                 kept.append(entry)
-            elif entry.sent:
-                entry.fail(unavailable(error, f"job {entry.job.id} may or may not have been added"))
             else:
-                entry.fail(unavailable(error, f"job {entry.job.id} was not added"))
+                entry.fail(unavailable(error, _fate(entry.job, sent=entry.sent)))
         self._waiting = kept
+
+
+def _fate(job: NewJob, *, sent: bool) -> str:
+    return f"job {job.id} {'may or may not have been added' if sent else 'was not added'}"
 
 
 def _log_failure(flusher: asyncio.Task[None]) -> None:
