@@ -8,6 +8,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from jobq_core.events import is_cancellation
+
 MAX_UNFINISHED: Final = 1000
 """Maximum number of unfinished calls of async functions; further calls are skipped, as some of them hang."""
 
@@ -49,12 +51,7 @@ class Callbacks:
     async def _wait(self, what: str, returned: Awaitable[object]) -> None:
         try:
             await returned
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or is_cancellation(error):
                 raise
-            self._logger.exception("%s failed", what)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
             self._logger.exception("%s failed", what)
