@@ -407,29 +407,34 @@ async def test_a_read_only_storage_fails_at_once(storage: Probe, client: JobQueu
         await client.add_many([keep(1), keep(2)])
 
 
-async def _add_to_a_frozen_storage(adds: int, patience: float) -> tuple[list[object], list[object], float]:
-    """Add over a storage that answers one add and then no more. Returns the errors' texts, and how long it took."""
-    calls: list[object] = []
+class _Freezing:
+    """A storage that answers one add and then no more. calls: how many adds it got."""
 
-    async def send(jobs: Sequence[NewJob]) -> list[Added]:
-        calls.append(jobs)
-        if len(calls) > 1:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def add(self, jobs: Sequence[NewJob]) -> list[Added]:
+        self.calls += 1
+        if self.calls > 1:
             await asyncio.Event().wait()
         return [Added(job.id, True) for job in jobs]
 
-    group_commit = GroupCommit(send, patience=patience, closing=asyncio.Event())
+
+async def _add_to_a_frozen_storage(adds: int, patience: float) -> tuple[list[object], float]:
+    """Add over a storage that freezes after one add. Returns the errors, and how long it took."""
+    group_commit = GroupCommit(_Freezing().add, patience=patience, closing=asyncio.Event())
     await group_commit.add(new_job())
     loop = asyncio.get_running_loop()
     began = loop.time()
     tasks = [asyncio.create_task(group_commit.add(new_job())) for _ in range(adds)]
     errors = await asyncio.gather(*tasks, return_exceptions=True)
-    return list(errors), calls, loop.time() - began
+    return list(errors), loop.time() - began
 
 
 @pytest.mark.parametrize("adds", [1, 2, 5])
 async def test_an_add_to_a_frozen_storage_takes_about_its_patience(monkeypatch: pytest.MonkeyPatch, adds: int) -> None:
     monkeypatch.setattr(group_commit_module, "LEAST_SECONDS", 0.01)
-    errors, _, took = await _add_to_a_frozen_storage(adds, 0.05)
+    errors, took = await _add_to_a_frozen_storage(adds, 0.05)
     for error in errors:
         assert isinstance(error, StorageUnavailableError)
         assert "may or may not have been added: the storage did not answer within 0.05 s" in str(error)
@@ -438,24 +443,17 @@ async def test_an_add_to_a_frozen_storage_takes_about_its_patience(monkeypatch: 
 
 async def test_a_short_patience_leaves_the_storage_time_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit_module, "LEAST_SECONDS", 0.05)
-    errors, _, took = await _add_to_a_frozen_storage(2, 0)
+    errors, took = await _add_to_a_frozen_storage(2, 0)
     assert all("did not answer within 0.05 s" in str(error) for error in errors)
     assert took >= 0.05
 
 
 async def test_a_caller_that_is_cancelled_while_it_waits_for_a_frozen_storage_is_cancelled() -> None:
-    async def send(jobs: Sequence[NewJob]) -> list[Added]:
-        if calls := len(sent):
-            sent.append(jobs)
-            await asyncio.Event().wait()
-        sent.append(calls)
-        return [Added(job.id, True) for job in jobs]
-
-    sent: list[object] = []
-    group_commit = GroupCommit(send, patience=10, closing=asyncio.Event())
+    storage = _Freezing()
+    group_commit = GroupCommit(storage.add, patience=10, closing=asyncio.Event())
     await group_commit.add(new_job())
     adding = asyncio.create_task(group_commit.add(new_job()))
-    await until(lambda: len(sent) == 2)
+    await until(lambda: storage.calls == 2)
     adding.cancel()
     with pytest.raises(asyncio.CancelledError):
         await adding
