@@ -31,13 +31,16 @@ nox.options.sessions = ["lint", "build", "types", "tests", "integration", "promi
 os.environ.pop("PYTHONPATH", None)  # it could show the packages' sources to their tests
 
 ROOT = Path(__file__).parent
-PACKAGES = {path.name: path for path in sorted((ROOT / "packages").iterdir()) if (path / "pyproject.toml").exists()}
 VERSIONS = ["3.11", "3.12", "3.13"]
 POSTGRES = "JOBQ_TEST_POSTGRES"
 """The environment variable that says which server the tests start."""
 OTHER_PYTHON = "JOBQ_TEST_OTHER_PYTHON"
 """The environment variable that says which interpreter half of the processes of an SQLite file run on."""
-SOURCES = [str(path / "src") for path in PACKAGES.values()]
+
+
+def find_packages(tree: Path) -> dict[str, Path]:
+    """Return the folders of the packages of a tree, by name."""
+    return {path.name: path for path in sorted((tree / "packages").iterdir()) if (path / "pyproject.toml").exists()}
 
 
 def find_pythons() -> dict[str, str]:
@@ -64,6 +67,8 @@ def _runs_as(python: Path, version: str) -> bool:
     return asked.returncode == 0 and asked.stdout.strip() == version
 
 
+PACKAGES = find_packages(ROOT)
+SOURCES = [str(path / "src") for path in PACKAGES.values()]
 PYTHONS = find_pythons()
 NEWEST = max(PYTHONS, key=lambda version: int(version.split(".")[1]))
 OLDEST = next(iter(PYTHONS.values()))
@@ -168,7 +173,7 @@ def skew(session: nox.Session) -> None:
     shutil.rmtree(environment, ignore_errors=True)
     session.run(find_uv_bin(), "venv", "--quiet", "--python", session.python, environment, external=True)
     python = str(environment / "bin" / "python")
-    wheels = [str(found) for found in sorted(_built(tree).glob("jobq_*.whl"))]
+    wheels = [str(found) for found in sorted(distributions(session, tree).glob("jobq_*.whl"))]
     session.run(find_uv_bin(), "pip", "install", "--quiet", "--python", python, *wheels, external=True)
     told = {"JOBQ_SKEW_PYTHON": python, "JOBQ_SKEW_FAULTS": str(tree / "tests-integration" / "faults")}
     session.run("pytest", "tests-integration/faults/skew", "-n", "2", *session.posargs, env=told)
@@ -301,12 +306,11 @@ _folder = tempfile.TemporaryDirectory(prefix="jobq-dist-")  # of this run: other
 
 
 @functools.cache
-def _built(tree: Path = ROOT) -> Path:
+def _built(tree: Path) -> Path:
     """Build all packages of a tree; the wheels are made from the sdists, which shows these to be complete."""
     made = Path(_folder.name, "today" if tree == ROOT else "before")
-    for path in sorted((tree / "packages").iterdir()):
-        if (path / "pyproject.toml").exists():
-            subprocess.run([find_uv_bin(), "build", "--quiet", "--out-dir", made, path], check=True)
+    for path in find_packages(tree).values():
+        subprocess.run([find_uv_bin(), "build", "--quiet", "--out-dir", made, path], check=True)
     return made
 
 
@@ -343,10 +347,10 @@ def _git(session: nox.Session, *arguments: str) -> str:
     return asked.stdout.strip()
 
 
-def distributions(session: nox.Session) -> Path:
-    """Return the folder with the wheels and sdists of this run."""
+def distributions(session: nox.Session, tree: Path = ROOT) -> Path:
+    """Return the folder with the wheels and sdists of a tree, as built in this run."""
     try:
-        return _built()
+        return _built(tree)
     except subprocess.CalledProcessError as error:
         session.error(f"{error.cmd[-1]} cannot be built")
 
