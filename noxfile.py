@@ -138,11 +138,10 @@ def pythons(session: nox.Session) -> None:
     """Have processes of the newest and the oldest Python share an SQLite file. 15 s."""
     package = "jobq-storage-sqlite"
     install(session, package, test=True)
-    other = Path(session.create_tmp(), "oldest").resolve()
-    session.run(find_uv_bin(), "venv", "--quiet", "--clear", "--python", OLDEST, str(other), external=True)
-    install(session, package, test=True, python=other / "bin" / "python")
+    other = make_environment(session, "oldest", OLDEST)
+    install(session, package, test=True, python=other)
     session.chdir(PACKAGES[package])
-    session.run("pytest", "tests/test_processes.py", *session.posargs, env={OTHER_PYTHON: f"{other}/bin/python"})
+    session.run("pytest", "tests/test_processes.py", *session.posargs, env={OTHER_PYTHON: str(other)})
 
 
 @nox.session(python=PYTHONS[NEWEST])
@@ -169,10 +168,7 @@ def skew(session: nox.Session) -> None:
     for module, name in (("jobq_storage_postgres", "postgres"), ("jobq_storage_sqlite", "sqlite")):
         folder = Path(str(session.run("python", "-c", script.format(module), silent=True)).strip()) / "migrations"
         shutil.copy(ROOT / f"tests-integration/faults/skew/{name}.sql", folder / "0002_pre_skew.sql")
-    environment = Path(session.create_tmp()).resolve() / "before"
-    shutil.rmtree(environment, ignore_errors=True)
-    session.run(find_uv_bin(), "venv", "--quiet", "--python", session.python, environment, external=True)
-    python = str(environment / "bin" / "python")
+    python = str(make_environment(session, "before", str(session.python)))
     wheels = [str(found) for found in sorted(distributions(session, tree).glob("jobq_*.whl"))]
     session.run(find_uv_bin(), "pip", "install", "--quiet", "--python", python, *wheels, external=True)
     told = {"JOBQ_SKEW_PYTHON": python, "JOBQ_SKEW_FAULTS": str(tree / "tests-integration" / "faults")}
@@ -219,6 +215,13 @@ def bench(session: nox.Session) -> None:
         session.run("python", "tests-integration/benchmarks/report.py", *session.posargs[1:])
     else:
         session.run("python", "tests-integration/benchmarks", *session.posargs)
+
+
+def make_environment(session: nox.Session, name: str, python: str) -> Path:
+    """Make an empty environment beside the session's own, and return its interpreter."""
+    folder = Path(session.create_tmp(), name).resolve()
+    session.run(find_uv_bin(), "venv", "--quiet", "--clear", "--python", python, str(folder), external=True)
+    return folder / "bin" / "python"
 
 
 def install(
