@@ -83,7 +83,7 @@ async def census(storage: str, files: list[str]) -> bool:
             handle = await client.add(summarise(run_id=run_id, storage=storage), run_id=run_id)
             total = await client.wait_for(handle, timeout=30)
         found = [job.id async for job in client.find_all(run_id=run_id, kind="count_file")]
-        records = [record for job_id in found if (record := await client.get(job_id)) is not None]
+        records = list(filter(None, await client.storage.get(found)))
     with console.status("draining no-op jobs"):
         noops, drained = await drain(storage)
     ok = report(files, records, total, killed_at)
