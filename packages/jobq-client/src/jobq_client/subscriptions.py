@@ -102,7 +102,7 @@ class Subscriptions:
             self._running.pop(job_id, None)
         over: list[Subscriber] = []
         for subscriber in subscribers:
-            if subscriber not in self._by_job.get(job_id, ()):
+            if subscriber not in present:
                 continue
             if status is None:
                 subscriber.fail(None)
