@@ -92,7 +92,7 @@ async def persist(
     failures = 0
     while True:
         began = now()
-        limit = max(until - now(), LEAST_SECONDS) + len(jobs) / JOBS_PER_SECOND
+        limit = max(until - began, LEAST_SECONDS) + len(jobs) / JOBS_PER_SECOND
         try:
             async with asyncio.timeout(limit):
                 return await send(jobs)
