@@ -23,7 +23,7 @@ from jobq_core.storage import (
 from jobq_storage_postgres.binary import pack_int4, pack_int8, texts
 from jobq_storage_postgres.connection import Connection
 from jobq_storage_postgres.engine import Facet
-from jobq_storage_postgres.programs import Last, drive, part
+from jobq_storage_postgres.programs import Last, Rows, drive, part
 from jobq_storage_postgres.protocol import Step
 from jobq_storage_postgres.reading import to_tags
 from jobq_storage_postgres.settling import Settling, settle
@@ -105,20 +105,16 @@ class SettleAndClaim(Facet, WorkerStorage):
         steps += await self._claiming(worker, claim)
 
         def load(connection: Connection, results: list[PGresult]) -> Claimed:
-            settling.take([connection.load(result, tuple) for result in results[:settled]])
-            if claim is None:
-                return Claimed(Header(connection.load(results[-1], tuple)[0][0]), [])
-            freed = _freed(connection.load(results[-2], tuple), topics) if claim.kinds else 0
-            header, *jobs = connection.load(results[-1], claimed_row)
-            return Claimed(header, jobs, freed)
+            answers = [connection.load(result, tuple) for result in results]
+            settling.take(answers[:settled])
+            return _claimed(claim, answers[settled:], topics)
 
         return await self._engine.database.run(steps, load)
 
     async def _with_children(self, worker: UUID, settling: Settling, claim: Claim | None, topics: set[str]) -> Claimed:
         """Settle, add the jobs of the settlements that took effect, and claim, in one transaction."""
         engine = self._engine
-        if children := [job for s in settling.settlements for job in s.jobs]:
-            await engine.lines.ensure(children)
+        await engine.lines.ensure([job for s in settling.settlements for job in s.jobs])
         claiming = await self._claiming(worker, claim)
 
         async def work(transaction: Transaction) -> Claimed:
@@ -128,12 +124,7 @@ class SettleAndClaim(Facet, WorkerStorage):
             made = [job for job, answer in zip(jobs, added, strict=True) if answer.created]
             topics.clear()
             topics.update(topics_of(made))
-            *before, rows = await transaction.run(Last(claiming))
-            if claim is None:
-                return Claimed(Header(rows[0][0]), [])
-            freed = _freed(before[0], topics) if claim.kinds else 0
-            header, *claimed = map(claimed_row, rows)
-            return Claimed(header, claimed, freed)
+            return _claimed(claim, await transaction.run(Last(claiming)), topics)
 
         return await engine.database.transact(work)
 
@@ -154,10 +145,17 @@ class SettleAndClaim(Facet, WorkerStorage):
         return steps
 
 
-def _freed(rows: list[tuple[str, int, bool]], topics: set[str]) -> int:
-    """Return how many jobs the rows of `free_kinds` tell, and add the topics to notify."""
-    topics.update(queue_topic(queue) if pending else WAITING_TOPIC for queue, _, pending in rows)
-    return sum(count for _, count, _ in rows)
+def _claimed(claim: Claim | None, answers: Rows, topics: set[str]) -> Claimed:
+    """Return what the answers to the statements of `_claiming` tell, and add the topics to notify."""
+    *before, rows = answers
+    if claim is None:
+        return Claimed(Header(rows[0][0]), [])
+    freed = 0
+    for queue, count, pending in before[0] if claim.kinds else ():
+        freed += count
+        topics.add(queue_topic(queue) if pending else WAITING_TOPIC)
+    header, *jobs = map(claimed_row, rows)
+    return Claimed(header, jobs, freed)
 
 
 def claimed_row(row: Sequence[Any]) -> Any:
