@@ -12,9 +12,7 @@ from jobq_core.errors import StorageError, WorkerLostError
 from jobq_core.records import type_name
 from jobq_core.states import JobState
 from jobq_core.storage import (
-    FINISHED_TOPIC,
     REQUEST_TOPIC,
-    WAITING_TOPIC,
     KeeperStorage,
     LostWorker,
     Rescue,
@@ -23,6 +21,7 @@ from jobq_core.storage import (
 )
 from jobq_storage_postgres.binary import pack_float8, pack_moment, pack_text, uuids
 from jobq_storage_postgres.engine import Engine, Facet
+from jobq_storage_postgres.topics import topic_of_state
 
 AGAIN_SECONDS: Final = 0.5
 """When to rescue again if another transaction holds rows."""
@@ -77,7 +76,7 @@ class Rescuing(Facet, KeeperStorage):
             after = JobState(state)
             rescued.append(RescuedJob(id=job_id, kind=kind, queue=queue, attempt=attempt, state=after))
             topics.add(REQUEST_TOPIC)
-            topics.add(_topic(queue, after))
+            topics.add(topic_of_state(after, queue))
         self._engine.notifier.notify(topics)
         lost = LostWorker(worker=worker, name=name or "", silent_for=silent_for or 0.0, jobs=rescued)
         return name is not None, lost
@@ -99,9 +98,3 @@ async def extend_leases(engine: Engine, now: datetime, before: float) -> bool:
         len(rows),
     )
     return True
-
-
-def _topic(queue: str, state: JobState) -> str:
-    if state is JobState.PENDING:
-        return queue_topic(queue)
-    return WAITING_TOPIC if state is JobState.BLOCKED else FINISHED_TOPIC

@@ -8,14 +8,14 @@ from uuid import UUID
 
 from jobq_core.encoding import decode
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import FINISHED_TOPIC, WAITING_TOPIC, NewJob, Settlement, blocked_topic, queue_topic
+from jobq_core.storage import FINISHED_TOPIC, NewJob, Settlement, blocked_topic
 from jobq_storage_postgres.columns import pack_completed, pack_settlements
 from jobq_storage_postgres.programs import Last, Program
 from jobq_storage_postgres.protocol import Step
 from jobq_storage_postgres.sql import Statements
+from jobq_storage_postgres.topics import topic_of_state
 
 _BUSY: Final = "busy"
-_TIMED: Final = (JobState.SCHEDULED, JobState.BLOCKED)
 
 
 class Settling:
@@ -90,14 +90,9 @@ class Settling:
                 continue
             state = self.states[key] = JobState(name)
             self._took.add(key)
-            if state is JobState.PENDING:
-                self.topics.add(queue_topic(queue))
-            elif state in _TIMED:
-                self.topics.add(WAITING_TOPIC)
-                if key in suspended:
-                    self.topics.add(blocked_topic(queue))
-            else:
-                self.topics.add(FINISHED_TOPIC)
+            self.topics.add(topic_of_state(state, queue))
+            if state is JobState.BLOCKED and key in suspended:
+                self.topics.add(blocked_topic(queue))
 
     def _note(self, job_id: UUID, lease: int, state: str) -> None:
         """Record what is known about a settlement that did not take effect now."""

@@ -24,7 +24,11 @@ def topics_of_change(change: Change, queue: str | None) -> set[str]:
         return set()
     if change.after is None:
         return {FINISHED_TOPIC, REQUEST_TOPIC} if change.before is JobState.PROCESSING else {FINISHED_TOPIC}
-    if change.after is JobState.PENDING:
-        return {queue_topic(queue or "")}
-    kept_back = change.after in (JobState.SCHEDULED, JobState.BLOCKED)
-    return {WAITING_TOPIC if kept_back else FINISHED_TOPIC}
+    return {topic_of_state(change.after, queue or "")}
+
+
+def topic_of_state(state: JobState, queue: str) -> str:
+    """Return the topic that concerns a job of this queue which has come to this state."""
+    if state is JobState.PENDING:
+        return queue_topic(queue)
+    return WAITING_TOPIC if state in (JobState.SCHEDULED, JobState.BLOCKED) else FINISHED_TOPIC
