@@ -12,6 +12,7 @@ from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import JobFilter, JobStatus, Page, QueueRecord, ReaderStorage, Retention
 from jobq_core.timestamps import to_datetime
 from jobq_storage_postgres.binary import pack_int8, pack_text, pack_uuid, texts, uuids
+from jobq_storage_postgres.columns import FOLLOWED_FLAG, GATED_FLAG
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.programs import Program, drive
 from jobq_storage_postgres.sql import Statements
@@ -123,8 +124,6 @@ def _attempts(data: bytes | None) -> tuple[AttemptRecord, ...]:
     )
 
 
-_GATED: Final = 1
-_FOLLOWED: Final = 2
 _SUMMARY: Final = 26
 """The number of columns that `find` answers, and `get` first."""
 
@@ -158,8 +157,8 @@ def _summary(row: Sequence[Any]) -> dict[str, Any]:
         "started_at": started_at,
         "finished_at": finished_at,
         "since": since,
-        "gated": bool(flags & _GATED),
-        "followed": bool(flags & _FOLLOWED),
+        "gated": bool(flags & GATED_FLAG),
+        "followed": bool(flags & FOLLOWED_FLAG),
         "progress": _progress(percent, message, None),
         "error": _error(error_type, error_message, None),
     }
