@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from jobq_core.errors import ClosedError, StorageError
 from jobq_core.storage import Added, NewJob, ProducerStorage
-from jobq_storage_postgres.adding_programs import add, add_alone, add_with_free_key, has_unique
+from jobq_storage_postgres.adding_programs import add_alone, add_with_free_key, has_unique
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.programs import drive
 from jobq_storage_postgres.riding import Ride
 from jobq_storage_postgres.topics import topics_of
-from jobq_storage_postgres.unique_keys import RESTARTS
+from jobq_storage_postgres.unique_keys import RESTARTS, add_unique
 
 _log = logging.getLogger("jobq.postgres")
 
@@ -60,7 +60,7 @@ class Adding(Facet, ProducerStorage):
         if added is None:
             added = await engine.database.transact(
                 lambda transaction: drive(
-                    add(engine.statements, jobs, may_start_over=transaction.restarts < RESTARTS), transaction.run
+                    add_unique(engine.statements, jobs, may_start_over=transaction.restarts < RESTARTS), transaction.run
                 )
             )
         return added

@@ -16,10 +16,10 @@ from jobq_storage_postgres.sql import Statements
 from jobq_storage_postgres.unique_keys import add_step, add_unique, answers
 
 
-def add(statements: Statements, jobs: Sequence[NewJob], *, may_start_over: bool = False) -> Program[list[Added]]:
-    """Add jobs, in one transaction if some have unique keys. may_start_over: as `add_unique` takes it."""
+def add(statements: Statements, jobs: Sequence[NewJob]) -> Program[list[Added]]:
+    """Add jobs, in one transaction if some have unique keys."""
     if has_unique(jobs):
-        return (yield from add_unique(statements, jobs, may_start_over=may_start_over))
+        return (yield from add_unique(statements, jobs))
     ((row,),) = yield Last([add_step(statements, jobs)])
     return answers(jobs, row)
 
@@ -40,7 +40,7 @@ def add_alone(statements: Statements, jobs: Sequence[NewJob]) -> Program[list[Ad
 def add_with_free_key(statements: Statements, jobs: Sequence[NewJob]) -> Program[list[Added] | None]:
     """Add a lone job whose unique key is free, in a transaction of its own and one round trip.
 
-    Returns None if nothing was added, since the key is not free or these jobs need more: `add` answers then.
+    Returns None if nothing was added, since the key is not free or these jobs need more: `add_unique` answers then.
     """
     job = jobs[0]
     if job.unique_key is None or not _is_plain(jobs):
