@@ -13,10 +13,8 @@ from jobq_storage_postgres.database import Database
 from jobq_storage_postgres.sql import Statements
 
 Line: TypeAlias = "tuple[str, int]"
-"""A queue and a rank: a priority, or RETURNED."""
+"""A queue and a rank: a priority, or 101 for returned jobs, which are claimed before those of all priorities."""
 
-RETURNED: Final = 101
-"""The rank of the line of returned jobs, which is claimed before those of all priorities."""
 KEPT_SECONDS: Final = 300.0
 """How long a line is known to be registered; then it is looked up again, in case the tables were emptied."""
 KEPT_LINES: Final = 100_000
