@@ -117,8 +117,7 @@ class PostgresQueueStorage(
             ((exists,),) = await engine.fetch("has_migrations")
             applied = dict(await engine.fetch("applied")) if exists else None
             _migrations.known().require(applied, _migrations.where(self.schema))
-            unsafe = await engine.fetch("unsafe_settings")
-            ((default_size,),) = await engine.fetch("default_size")
+            unsafe, ((default_size,),) = await engine.fetch_all(("unsafe_settings", ()), ("default_size", ()))
         except BaseException:
             await engine.pool.stop()
             raise
