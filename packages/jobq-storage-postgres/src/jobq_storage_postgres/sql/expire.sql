@@ -1,5 +1,5 @@
--- Fail the jobs that wait, or are PENDING, past their deadline; answers how many of each queue. $1 limit, $2 the deadline
--- to begin at; $3 type of the error, $4 its message.
+-- Fail the jobs that wait, or are PENDING, past their deadline; answers how many. $1 limit, $2 the deadline to begin at;
+-- $3 type of the error, $4 its message.
 WITH moment AS MATERIALIZED (
     SELECT jobq.clock() AS now
 ), waiting AS MATERIALIZED (
