@@ -131,3 +131,11 @@ async def test_a_connection_whose_answer_was_taken_before_the_loop_came_to_it_is
     await asyncio.sleep(0)
     assert connection.is_fresh()
     connection.close()
+
+
+async def test_a_connection_is_closed_when_the_answer_to_what_was_posted_is_cancelled(postgres_dsn: str) -> None:
+    connection = await Connection.connect(Address(parse(postgres_dsn, 30)), time_limit=30, prepared=None)
+    connection.post([(Statement("one", "SELECT 1"), ())]).cancel()
+    await asyncio.sleep(0)
+    assert connection.closed
+    assert connection.discarded

@@ -16,7 +16,7 @@ from jobq_storage_postgres.adapters import AdapterContext
 from jobq_storage_postgres.address import Address
 from jobq_storage_postgres.protocol import Statement, Step, execute, receive
 from jobq_storage_postgres.session_settings import session_settings
-from jobq_storage_postgres.socket_driver import SocketDriver
+from jobq_storage_postgres.socket_driver import SocketDriver, is_answer
 
 Row = TypeVar("Row")
 
@@ -149,8 +149,10 @@ class Connection:
         return answer
 
     def _close_if_failed(self, answer: asyncio.Future[list[PGresult]]) -> None:
-        if answer.cancelled() or (error := answer.exception()) is not None:
-            self.discarded = isinstance(error, psycopg.Error) and error.sqlstate is not None
+        if answer.cancelled():
+            self.discard()
+        elif (error := answer.exception()) is not None:
+            self.discarded = is_answer(error)
             self.close()
 
     def catch_up(self) -> None:

@@ -16,7 +16,7 @@ from jobq_storage_postgres.protocol import READ, WRITE, Exchange, TimeLimitError
 _log = logging.getLogger("jobq.postgres")
 
 
-def is_answer(error: Exception | None) -> bool:
+def is_answer(error: BaseException | None) -> bool:
     """Return whether the server answered: only its own errors have a code."""
     return error is None or (isinstance(error, psycopg.Error) and error.sqlstate is not None)
 
