@@ -152,10 +152,7 @@ class Watermarks:
                 ranks[queue].add(rank)
                 recent[queue] += is_recent
         # Another reading may have ended meanwhile: each is right by itself.
-        self._ranks |= {queue: sorted(found, reverse=True) for queue, found in ranks.items()}
-        left = self._ranks.keys() - asked
-        for queue in left:
-            del self._ranks[queue]
+        self._ranks = {queue: sorted(found, reverse=True) for queue, found in ranks.items()}
         self._recent = recent
         self._horizon = rows[0][0]
         self._packed.clear()
