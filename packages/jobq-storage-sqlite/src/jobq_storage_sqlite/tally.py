@@ -56,13 +56,13 @@ class Tally:
 
 
 def _write(connection: sqlite3.Connection, minute: int, ended: list[Ended]) -> None:
-    merged: dict[tuple[str, str, str], tuple[int, list[int], list[int]]] = {}
+    merged: dict[tuple[str, str, str], tuple[list[int], list[int], list[int]]] = {}
     for queue, kind, state, jobs, waited, ran in ended:
-        before = merged.get((queue, kind, state))
-        merged[queue, kind, state] = (
-            (jobs, waited, ran) if before is None else (before[0] + jobs, before[1] + waited, before[2] + ran)
-        )
-    for (queue, kind, state), (jobs, waited, ran) in merged.items():
+        all_jobs, all_waited, all_ran = merged.setdefault((queue, kind, state), ([], [], []))
+        all_jobs.append(jobs)
+        all_waited += waited
+        all_ran += ran
+    for (queue, kind, state), (all_jobs, all_waited, all_ran) in merged.items():
         stored = connection.execute(sql("read_tally"), (minute, queue, kind, state)).fetchone()
         waiting, running = (None, None) if stored is None else stored
         connection.execute(
@@ -72,11 +72,11 @@ def _write(connection: sqlite3.Connection, minute: int, ended: list[Ended]) -> N
                 queue,
                 kind,
                 state,
-                jobs,
-                sum(waited) / SECOND,
-                sum(ran) / SECOND,
-                _add(waiting, waited),
-                _add(running, ran),
+                sum(all_jobs),
+                sum(all_waited) / SECOND,
+                sum(all_ran) / SECOND,
+                _add(waiting, all_waited),
+                _add(running, all_ran),
             ),
         )
 
@@ -88,8 +88,7 @@ def _add(stored: str | None, durations: list[int]) -> str:
     for duration, count in Counter(durations).items():
         histogram[bucket_of(duration / SECOND)] += count
     if stored is not None:
-        for bucket, count in to_histogram(stored).items():
-            histogram[bucket] += count
+        histogram.update(to_histogram(stored))
     return msgspec.json.encode(histogram).decode()
 
 
