@@ -8,7 +8,7 @@ from uuid import UUID
 
 from jobq_core.storage import Claim, ClaimedJob, Line
 from jobq_core.timestamps import SECOND
-from jobq_storage_sqlite.columns import to_id, to_tags
+from jobq_storage_sqlite.columns import to_array, to_id, to_tags
 from jobq_storage_sqlite.suspending import free_suspended
 from jobq_storage_sqlite.transaction import Transaction
 
@@ -63,7 +63,7 @@ class Claiming:
             return
         self.picked += len(rows)
         if None in [row[5] for row in rows]:
-            transaction.many("delete_life", [(row[0],) for row in rows if row[5] is None])
+            transaction.run("delete_lives", numbers=to_array([row[0] for row in rows if row[5] is None]))
             rows = [row for row in rows if row[5] is not None]
         first = transaction.numbers(len(rows))
         holder, runs, claimed = self._holder, transaction.runs, self.claimed

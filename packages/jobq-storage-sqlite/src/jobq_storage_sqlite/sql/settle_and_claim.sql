@@ -74,9 +74,6 @@ SET state = 'processing', lease = ?, worker = ?, started_at = ?, attempt = min(a
     reason = NULL, percent = NULL, message = NULL, details = NULL
 WHERE n = ?
 
--- name: delete_life
-DELETE FROM jobq_life WHERE n = ?
-
 -- name: mark_started
 UPDATE jobq_life SET started_lease = lease
 WHERE n = (SELECT n FROM jobq_job WHERE id = ?) AND lease = ? AND worker = ? AND state = 'processing'
