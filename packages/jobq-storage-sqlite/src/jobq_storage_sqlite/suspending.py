@@ -9,6 +9,7 @@ import msgspec
 
 from jobq_core.encoding import decode_or_show
 from jobq_core.storage import REFUSED_LIMIT, UNFIT_ARGUMENTS, UNKNOWN_KIND, blocked_topic
+from jobq_storage_sqlite.columns import to_array
 from jobq_storage_sqlite.endings import EndingJob, put_in_line
 from jobq_storage_sqlite.transaction import Transaction
 
@@ -27,7 +28,7 @@ def refuse(extra: str | None, declaration: str | None) -> str | None:
 
 def suspend(transaction: Transaction, job: EndingJob, extra: str | None) -> None:
     """Record a job that became BLOCKED for one of these reasons, for the workers that can run it."""
-    refused = _array(_refused(_object(extra)))
+    refused = to_array(_refused(_object(extra)))
     transaction.run("insert_suspended", job.queue, job.kind, refused, job.id, job.n)
     transaction.topics.add(blocked_topic(job.queue))
 
@@ -92,7 +93,3 @@ def _object(extra: str | None) -> dict[str, Any]:
 def _refused(values: dict[str, Any]) -> list[Any]:
     refused = values.get("refused", [])
     return refused if isinstance(refused, list) else []
-
-
-def _array(values: list[Any]) -> str:
-    return msgspec.json.encode(values).decode()
