@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import Struct
 
@@ -12,6 +13,9 @@ from jobq_storage_sqlite.columns import to_id
 from jobq_storage_sqlite.runs import FOLLOWED, GATED
 from jobq_storage_sqlite.spans import span_of
 from jobq_storage_sqlite.transaction import Transaction
+
+RETURNED: Final = -101
+"""The urgency of the returned line, which comes before all priorities."""
 
 
 class EndingJob(Struct, gc=False):
@@ -56,14 +60,15 @@ def put_in_line(transaction: Transaction, jobs: Sequence[tuple[int, str, int]], 
     if not jobs:
         return
     now, position = transaction.now, transaction.numbers(len(jobs))
-    freed: list[tuple[int, int, int]] = []
+    urgency = RETURNED if returned else None
+    freed: list[tuple[int, int, int | None, int]] = []
     for number, (n, queue, flags) in enumerate(jobs, position):
         if flags & GATED:
             transaction.run("hold_gated", now, n)
         else:
-            freed.append((number, now, n))
+            freed.append((number, now, urgency, n))
             transaction.topics.add(queue_topic(queue))
-    transaction.many("free_returned" if returned else "free", freed)
+    transaction.many("free", freed)
 
 
 def topic_of(state: JobState, queue: str) -> str:

@@ -13,13 +13,10 @@ from jobq_core.storage import GATED as GATED_REASON
 from jobq_core.timestamps import to_moment
 from jobq_storage_sqlite.adding import add
 from jobq_storage_sqlite.columns import from_progress, text, to_request
-from jobq_storage_sqlite.endings import EndingJob, end, end_followed, topic_of
+from jobq_storage_sqlite.endings import RETURNED, EndingJob, end, end_followed, topic_of
 from jobq_storage_sqlite.runs import FOLLOWED, GATED, Run
 from jobq_storage_sqlite.suspending import SUSPENDED, refuse, suspend
 from jobq_storage_sqlite.transaction import Transaction
-
-RETURNED: Final = -101
-"""The urgency of the returned line, which comes before all priorities."""
 
 _REASONS: Final = {
     JobState.SCHEDULED: "backoff",

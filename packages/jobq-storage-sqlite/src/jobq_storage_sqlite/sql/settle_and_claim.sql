@@ -111,15 +111,12 @@ LIMIT ?
 DELETE FROM jobq_suspended WHERE queue = ? AND kind = ? AND refused = ? AND id = ?
 
 -- name: free
--- Make a job PENDING, at a position of the line of its priority. Parameters: the position, now, the job's number.
+-- Make a job PENDING, at a position of the line of an urgency. Parameters: the position, now, the urgency (NULL: that
+-- of the job's priority), the job's number.
 UPDATE jobq_life
-SET state = 'pending', position = ?, since = ?, urgency = -(SELECT priority FROM jobq_job WHERE n = jobq_life.n),
-    reason = NULL, request = NULL
+SET state = 'pending', position = ?, since = ?,
+    urgency = coalesce(?, -(SELECT priority FROM jobq_job WHERE n = jobq_life.n)), reason = NULL, request = NULL
 WHERE n = ?
-
--- name: free_returned
--- The same, in the returned line.
-UPDATE jobq_life SET state = 'pending', position = ?, since = ?, urgency = -101, reason = NULL, request = NULL WHERE n = ?
 
 -- name: hold_gated
 -- Keep a gated job back where another would become PENDING. Parameters: now, the job's number.
