@@ -96,7 +96,7 @@ def expire(transaction: Transaction, limit: int) -> Expired:
     for job in starmap(EndingJob, rows):
         lease = transaction.numbers(1)
         insert_attempt(transaction, job.n, lease, 0, None, now, error)
-        transaction.run("expire", now, lease, job.n)
+        transaction.run("end", JobState.FAILED.value, None, now, lease, job.n)
         end(transaction, job, JobState.FAILED)
     row = transaction.one("find_next_deadline")
     return Expired(len(rows), _until(transaction, None if row is None else row[0]))

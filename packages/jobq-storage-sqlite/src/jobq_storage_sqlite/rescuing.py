@@ -89,7 +89,7 @@ def _take_back(transaction: Transaction, name: str, job: Orphan) -> RescuedJob:
         insert_attempt(transaction, job.n, job.lease, job.attempt, job.worker, job.started_at, error)
     if state in FINISHED:
         reason = "aborted" if state is JobState.ABORTED else "worker lost"
-        transaction.run("end_rescued", state.value, reason, now, error_lease, job.n)
+        transaction.run("end", state.value, reason, now, error_lease, job.n)
         end(transaction, job, state, (job.waited, now - job.started_at))
     elif state is JobState.DISABLED:
         transaction.run("disable_rescued", now, error_lease, job.n)

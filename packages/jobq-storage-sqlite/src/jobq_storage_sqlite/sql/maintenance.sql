@@ -47,8 +47,9 @@ FROM jobq_life AS life CROSS JOIN jobq_job AS job ON job.n = life.n
 WHERE life.state = 'processing' AND life.worker = ?
 ORDER BY life.lease
 
--- name: end_rescued
--- Parameters: the state, its reason, now, the lease of the job's error, the job's number.
+-- name: end
+-- End a job whose worker was lost, or whose deadline passed. Parameters: the state, its reason, now, the lease of the
+-- job's error, the job's number.
 UPDATE jobq_life SET state = ?, reason = ?, finished_at = ?, error_lease = ?, request = NULL WHERE n = ?
 
 -- name: disable_rescued
@@ -72,10 +73,6 @@ SELECT deadline FROM jobq_life
 WHERE deadline IS NOT NULL AND finished_at IS NULL AND (state IN ('scheduled', 'blocked') OR state = 'pending')
 ORDER BY deadline
 LIMIT 1
-
--- name: expire
--- Parameters: now, the lease of the job's error, the job's number.
-UPDATE jobq_life SET state = 'failed', finished_at = ?, error_lease = ?, reason = NULL WHERE n = ?
 
 -- name: find_gated
 -- Parameter: the id.
