@@ -10,7 +10,7 @@ from jobq_core.states import JobState
 from jobq_core.storage import JobFilter
 from jobq_storage_sqlite.columns import to_array
 from jobq_storage_sqlite.open_file import StorageOnFile
-from jobq_storage_sqlite.spans import span_of, start_of
+from jobq_storage_sqlite.spans import AFTER_ALL_IDS, END, span_of, start_of
 
 FEW: Final = 50_000
 FEW_ENDED: Final = 5_000
@@ -23,15 +23,13 @@ NAMES: Final = 20
 SPANS: Final = (8, 64, 512)
 """How many spans are looked through first, then, and from then on at a time."""
 
-_AFTER_ALL_IDS: Final = b"\xff" * 17
-_ALL_SPANS: Final = 1 << 62
 _ENDED: Final = frozenset({JobState.FAILED, JobState.ABORTED})
 
 
 async def find(storage: StorageOnFile, filter: JobFilter, after: UUID | None, limit: int) -> list[Any]:
     """Return up to `limit` rows of summaries, the newest id first."""
     states = to_array(sorted(filter.states)) if filter.states else None
-    newest = _AFTER_ALL_IDS if after is None else after.bytes
+    newest = AFTER_ALL_IDS if after is None else after.bytes
     parameters: dict[str, Any] = {
         "first": b"",
         "before": newest,
@@ -52,7 +50,7 @@ async def find(storage: StorageOnFile, filter: JobFilter, after: UUID | None, li
         return await storage._read("find", **parameters)
     asked = {name: parameters[name] for name in ("queue", "kinds", "tags")}
     asked["ended"] = states if filter.states and filter.states <= _ENDED else None
-    walk = Walk(storage, what, names, asked, _ALL_SPANS if after is None else span_of(after) + 1)
+    walk = Walk(storage, what, names, asked, END if after is None else span_of(after) + 1)
     found: list[Any] = []
     async for first, before in walk.ranges():
         bounds = {"first": first, "before": min(before, newest)}

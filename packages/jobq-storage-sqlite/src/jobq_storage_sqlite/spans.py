@@ -9,8 +9,13 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 _SHIFT: Final = 92
-_END: Final = 1 << (128 - _SHIFT)
 """The bits of an id below its span: 80 below its milliseconds, and twelve of those."""
+
+END: Final = 1 << (128 - _SHIFT)
+"""What follows the last span."""
+
+AFTER_ALL_IDS: Final = b"\xff" * 17
+"""What follows the last id."""
 
 Span: TypeAlias = tuple[str, str, int]
 """A row of jobq_span: 'queue', 'kind', 'tag' or 'state', its name, and a span that has jobs of it."""
@@ -23,4 +28,4 @@ def span_of(job_id: UUID) -> int:
 
 def start_of(span: int) -> bytes:
     """Return the least id of a span."""
-    return (span << _SHIFT).to_bytes(17)[1:] if span < _END else b"\xff" * 17
+    return (span << _SHIFT).to_bytes(16) if span < END else AFTER_ALL_IDS
