@@ -77,9 +77,9 @@ class GroupCommit:
         guarded: whether each call has a savepoint, so that one that fails undoes its own changes only.
         """
         try:
-            connection = yield from self._begin(group, alone or guarded)
+            connection = yield from self._begin(group, alone)
             if connection is not None:
-                yield self._carry_out(connection, group if alone or guarded else self._gather(group), guarded)
+                yield self._carry_out(connection, group if alone else self._gather(group), guarded)
         except Exception as error:  # noqa: BLE001 -- the callers get it
             self._abandon(error)
             if self._connection is not None and _is_undecodable(error):
@@ -91,7 +91,7 @@ class GroupCommit:
                 return
             if not guarded and self._connection is not None:
                 # Savepoints for all would take more time than doing this group again.
-                yield from self.commit(group, guarded=True)
+                yield from self.commit(group, alone=True, guarded=True)
                 return
             # One of them failed all; each is tried again by itself, so that its failure is its own.
             for call in group:
