@@ -25,15 +25,13 @@ def connect(
 ) -> sqlite3.Connection:
     """Open a connection of the calling thread, on which transactions begin by an explicit BEGIN.
 
-    synchronous: the value of the pragma. busy_timeout: seconds to wait for other connections' locks. create: whether a
-    missing file is made. reads: whether the connection refuses to write. Raises sqlite3.Error.
+    path: absolute. synchronous: the value of the pragma. busy_timeout: seconds to wait for other connections' locks.
+    create: whether a missing file is made. reads: whether the connection refuses to write. Raises sqlite3.Error.
     """
     if sqlite3.sqlite_version_info < OLDEST:
         raise ConfigurationError(f"jobq needs SQLite 3.38 or newer; this Python has {sqlite3.sqlite_version}")
     mode = "rwc" if create else "rw"
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}", timeout=busy_timeout, isolation_level=None, uri=True
-    )
+    connection = sqlite3.connect(f"{path.as_uri()}?mode={mode}", timeout=busy_timeout, isolation_level=None, uri=True)
     try:
         _use_log(connection, busy_timeout)
         connection.execute(f"PRAGMA synchronous = {synchronous}")
