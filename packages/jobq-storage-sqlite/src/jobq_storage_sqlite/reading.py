@@ -9,7 +9,7 @@ from uuid import UUID
 from jobq_core.records import JobRecord, WorkerRecord
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter, JobStatus, Page, QueueRecord, ReaderStorage, StatisticsRecord
-from jobq_core.timestamps import SECOND, to_datetime, to_moment
+from jobq_core.timestamps import to_datetime, to_moment
 from jobq_storage_sqlite.columns import from_ids
 from jobq_storage_sqlite.finding import find
 from jobq_storage_sqlite.open_file import StorageOnFile
@@ -81,7 +81,7 @@ def _to_statistics(
     running: str,
 ) -> StatisticsRecord:
     return StatisticsRecord(
-        minute=to_datetime(minute * 60 * SECOND),
+        minute=to_datetime(minute * MINUTE),
         queue=queue,
         kind=kind,
         state=JobState(state),
