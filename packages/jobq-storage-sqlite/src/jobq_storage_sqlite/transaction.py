@@ -20,7 +20,8 @@ class Transaction:
     """One transaction of the database, shared by the operations that are committed together.
 
     Numbers are read from the database once and written back once, by `flush`, and so is what the operations note. If an
-    operation fails, what it noted is dropped with its changes; the numbers that it took stay unused.
+    operation fails, what it noted is dropped with its changes, but for its spans, which may have no jobs; the numbers
+    that it took stay unused.
 
     now, uptime: the two clocks' readings when the transaction began, in microseconds.
     topics: to be notified. spans: to be stored. tally: what comes to the statistics.
