@@ -49,18 +49,7 @@ ALLOWED = {
 FAR = 4 * 10**15
 """A moment in 2096."""
 
-FRAGMENTS = {
-    "wanted",
-    "claimed_job",
-    "summary",
-    "record",
-    "status",
-    "filters",
-    "found",
-    "joined",
-    "in_states",
-    "numbered",
-}
+FRAGMENTS = {name for text in statements().values() for name in re.findall(r"\{(\w+)\}", text)}
 """Blocks that others include."""
 
 NAMES = sorted(statements().keys() - FRAGMENTS)
