@@ -124,6 +124,13 @@ class Model:
 
     # What happens to a job
 
+    def _line_up(self, job: Known) -> None:
+        """Let a job wait for its time, if that is ahead, or make it ready."""
+        if job.run_at is not None and job.run_at > self.now:
+            self._enter(job, S.SCHEDULED, "delayed")
+        else:
+            self._ready(job)
+
     def _ready(self, job: Known, *, returned: bool = False) -> None:
         """Make a job PENDING, or let it wait at its gate."""
         if job.new.gated:
@@ -195,13 +202,8 @@ class Model:
         holder = self._holder(new.queue, new.unique_key)
         if holder is not None:
             return Added(holder.new.id, False)
-        run_at = self._when(new.run_at)
-        job = Known(new, self.now, run_at, self._when(new.deadline), S.PENDING, 0)
-        waits = run_at is not None and run_at > self.now
-        if waits:
-            self._enter(job, S.SCHEDULED, "delayed")
-        else:
-            self._ready(job)
+        job = Known(new, self.now, self._when(new.run_at), self._when(new.deadline), S.PENDING, 0)
+        self._line_up(job)
         job.since_added = True
         self.jobs[new.id] = job
         return Added(new.id, True)
@@ -406,11 +408,7 @@ class Model:
             job.request = None
             return True
         if job.state is S.DISABLED:
-            waits = job.run_at is not None and job.run_at > self.now
-            if waits:
-                self._enter(job, S.SCHEDULED, "delayed")
-            else:
-                self._ready(job)
+            self._line_up(job)
             job.error = None
         return False
 
@@ -676,12 +674,8 @@ def record(job: Known) -> JobRecord:
 
 
 def summary(job: Known) -> JobSummary:
-    """Return what `find` shows of a job."""
-    return as_summary(record(job))
-
-
-def as_summary(whole: JobRecord) -> JobSummary:
-    """Return the part of a record that `find` shows: no payloads, details or tracebacks."""
+    """Return what `find` shows of a job: no payloads, details or tracebacks."""
+    whole = record(job)
     fields = {name: getattr(whole, name) for name in JobSummary.__struct_fields__}
     progress, error = whole.progress, whole.error
     fields["progress"] = Progress(percent=progress.percent, message=progress.message)
