@@ -129,7 +129,7 @@ def of_waiting(history: History, runs: Mapping[UUID, list[Run]]) -> Iterable[Vio
         for post in history.posts:
             if post.end < first.start or post.pid in history.disturbed or post.pid in history.late:
                 continue
-            free = max(add.answered, post.start, _free_since(begun[post.pid], post.slots, first.start))
+            free = max(add.answered, post.start, free_since(begun[post.pid], post.slots, first.start))
             if first.start - free > IDLE:
                 yield _of(
                     Wrong.IDLE_BESIDE,
@@ -139,7 +139,7 @@ def of_waiting(history: History, runs: Mapping[UUID, list[Run]]) -> Iterable[Vio
                 )
 
 
-def _free_since(moments: Sequence[tuple[float, int]], slots: int, until: float) -> float:
+def free_since(moments: Sequence[tuple[float, int]], slots: int, until: float) -> float:
     """Return since when a worker has had a free slot all the time, at the moment `until`.
 
     moments: when it began (1) and ended (-1) its runs.

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import attrs
 import history
+from life import free_since
 from wrong import Wrong
 
 from jobq_core import AbortSignalJobError, JobNotFoundError
@@ -167,16 +168,7 @@ def _free_since(process: Process, journal: Journal, until: float) -> float:
             stubborn = process.stage.scenario.jobs[run.token].stubborn if run.told else 0.0
             moments.append((run.started, 1))
             moments.append((float("inf") if run.ended is None else run.ended + stubborn, -1))
-    busy, full = 0, False
-    since = float("-inf")
-    for at, step in sorted(moments):
-        if at >= until:
-            break
-        busy += step
-        if full and busy < process.limits.concurrency:
-            since = at
-        full = busy >= process.limits.concurrency
-    return until if full else since
+    return free_since(moments, process.limits.concurrency, until)
 
 
 def _judge_results(truth: Truth, journal: Journal, left_out: Collection[UUID]) -> None:
