@@ -12,6 +12,7 @@ from players import Player
 from targets import Targets
 
 from jobq_core import Retention, open_storage
+from jobq_core.storage import QueueOptions
 
 
 def retire(player: Player, targets: Targets, variant: Variant) -> Figures:
@@ -45,7 +46,8 @@ def _size(url: str) -> int:
 async def _prune_all(url: str) -> int:
     async with open_storage(url) as storage:
         queues = await storage.counts()
-        await storage.set_retention({queue: Retention(completed=0) for queue in queues})
+        for queue in queues:
+            await storage.set_queue(queue, QueueOptions(retention=Retention(completed=0)))
         gone = 0
         while pruned := await storage.prune():
             gone += pruned

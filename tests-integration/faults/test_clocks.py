@@ -20,7 +20,7 @@ from wrongtime import Machine
 from jobq_client import JobQueueClient
 from jobq_core import open_storage
 from jobq_core.records import JobRecord
-from jobq_core.storage import JobFilter, Retention
+from jobq_core.storage import JobFilter, QueueOptions, Retention
 
 SLACK = 60.0
 """Allowed delay in seconds on a busy machine; the clocks here are wrong by thousands of seconds."""
@@ -226,7 +226,7 @@ async def test_retention_uses_the_databases_clock(
         return process.output.strip()
 
     async with open_storage(postgres_url) as storage:
-        await storage.set_retention({"default": Retention(completed=3600.0)})
+        await storage.set_queue("default", QueueOptions(retention=Retention(completed=3600.0)))
         workers = [one.worker().started() for one in (ahead, behind)]
         ahead.client(jobs=40, kinds={"quick": 1}, wait=True).done()
         await ahead.drained()
@@ -238,7 +238,7 @@ async def test_retention_uses_the_databases_clock(
         verdict = await ahead.verdict(undisturbed=True)
         assert verdict.text == ""
         assert verdict.figures["added"] == 40
-        await storage.set_retention({"default": Retention(completed=0.0)})
+        await storage.set_queue("default", QueueOptions(retention=Retention(completed=0.0)))
         assert [pruned(behind), pruned(ahead)] == ["pruned 40, -2 h", "pruned 0, +2 h"]
         assert (await storage.find(JobFilter())).jobs == []
     report("retention under clocks 2 h off", tried=4, **verdict.figures)

@@ -18,6 +18,7 @@ from pausing import locked
 from scaling import Scale
 
 from jobq_core import StorageError, open_storage
+from jobq_core.storage import QueueOptions, Retention
 
 SMALL = 32
 """Megabytes of the disk that becomes full; the log alone takes about 5 before a checkpoint."""
@@ -147,7 +148,7 @@ async def test_a_read_only_file_raises_at_once_and_works_again_when_it_is_writab
         before = time.monotonic()
         with pytest.raises(StorageError, match=r"written to|opened"):  # noqa: PT012 (either step may raise)
             async with open_storage(url) as storage:
-                await storage.set_retention({})
+                await storage.set_queue("default", QueueOptions(retention=Retention()))
                 await storage.prune()
         assert time.monotonic() - before < 5
         await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,rw", folder], check=True)

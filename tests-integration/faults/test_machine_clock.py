@@ -22,7 +22,7 @@ from wrongtime import Machine
 
 from jobq_core import open_storage
 from jobq_core.states import JobState
-from jobq_core.storage import JobFilter, Retention
+from jobq_core.storage import JobFilter, QueueOptions, Retention
 
 QUEUES = ("default", "held")
 SLACK = 60.0
@@ -39,7 +39,8 @@ async def prepare(url: str) -> None:
     """Make the tables, and keep finished jobs of any age."""
     async with open_storage(url) as storage:
         for_ever = Retention(completed=None, failed=None, aborted=None)
-        await storage.set_retention(dict.fromkeys(QUEUES, for_ever))
+        for queue in QUEUES:
+            await storage.set_queue(queue, QueueOptions(retention=for_ever))
 
 
 def started(*workers: Process) -> list[Process]:

@@ -14,7 +14,7 @@ from comparison.parties import PostgresSchema, StoppedClock, parties
 
 from jobq_core.records import WorkerStats
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import QueueStorage, Retention
+from jobq_core.storage import QueueOptions, QueueStorage, Retention
 from jobq_core.testing import ERROR, add_job, claim, claim_one, job_in, register_worker, settle, state_of
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
@@ -128,7 +128,8 @@ async def test_finished_jobs_are_pruned_exactly_after_their_retention(
 ) -> None:
     worker = await register_worker(storage, queues=("exact", "later"))
     for queue, more in (("exact", 0.0), ("later", BIT)):
-        await storage.set_retention({queue: Retention(completed=100 + more, failed=200 + more, aborted=300 + more)})
+        kept = Retention(completed=100 + more, failed=200 + more, aborted=300 + more)
+        await storage.set_queue(queue, QueueOptions(retention=kept))
         for state in (JobState.COMPLETED, JobState.FAILED, JobState.ABORTED):
             await job_in(storage, worker, state, queue=queue)
     for seconds in (100, 200, 300):

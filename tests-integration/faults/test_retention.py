@@ -10,7 +10,7 @@ from load import ALL_KINDS, PATIENT, Load
 from scaling import Scale
 
 from jobq_core import open_storage
-from jobq_core.storage import QueueStorage, Retention
+from jobq_core.storage import QueueOptions, QueueStorage, Retention
 
 KEPT = 5.0
 """Seconds for which a finished job is kept: long enough for a waiting client to see its end."""
@@ -31,7 +31,8 @@ async def test_jobs_pruned_under_load_have_ended_and_their_clients_know_the_end(
     load, dice = load_on(migrated_url), random.Random(seed)
     kills, pruned, ending = scale.times(4, least=2), list[int](), asyncio.Event()
     async with open_storage(migrated_url) as storage, asyncio.TaskGroup() as pruners:
-        await storage.set_retention({"default": Retention(completed=KEPT, failed=KEPT, aborted=KEPT)})
+        kept = Retention(completed=KEPT, failed=KEPT, aborted=KEPT)
+        await storage.set_queue("default", QueueOptions(retention=kept))
         for _ in range(PRUNERS):
             pruners.create_task(prune(storage, ending, pruned))
         plan = PATIENT | {"kinds": ALL_KINDS, "keys": 4, "many": 20, "delayed": 0.1, "aborted": 0.1}
@@ -54,7 +55,8 @@ async def test_jobs_pruned_under_load_have_ended_and_their_clients_know_the_end(
     assert verdict.text == ""
     assert all(worker.alive for worker in workers)
     async with open_storage(migrated_url) as storage:
-        await storage.set_retention({"default": Retention(completed=0.0, failed=0.0, aborted=0.0)})
+        nothing = Retention(completed=0.0, failed=0.0, aborted=0.0)
+        await storage.set_queue("default", QueueOptions(retention=nothing))
         while await storage.prune():
             pass
     emptied = await load.verdict(removed=heard, undisturbed=True)

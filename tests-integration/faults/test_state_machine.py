@@ -52,6 +52,7 @@ from jobq_core.storage import (
     Line,
     NewJob,
     ProgressReport,
+    QueueOptions,
     QueueStorage,
     Retention,
     Settlement,
@@ -513,7 +514,8 @@ class Machine(RuleBasedStateMachine):
     )
     def retain(self, queue: str, kept: tuple[float | None, ...], limit: int) -> None:
         completed, failed, aborted = kept
-        self.ask("set_retention", {queue: Retention(completed=completed, failed=failed, aborted=aborted)})
+        retention = Retention(completed=completed, failed=failed, aborted=aborted)
+        self.ask("set_queue", queue, QueueOptions(retention=retention))
         # The order of pruning is open; all due jobs must be pruned in the end.
         counted = self.model.prune(limit)
         pruned = self.run(each(self.parties, lambda party: party.ask("prune", limit)))
@@ -724,10 +726,10 @@ def environment(server: ThrowawayPostgres, tmp_path: Path) -> Iterator[tuple[asy
 
 ELSEWHERE = {
     *("open", "close", "migrate", "migration_sql", "from_url", "url", "subscribe"),
-    *("set_queue", "queues", "statistics"),
+    *("queues", "statistics"),
 }
-"""Members of the contract that are not operations on jobs, `subscribe`, which every step uses, and those of queues,
-which the conformance suite tests."""
+"""Members of the contract that are not operations on jobs, `subscribe`, which every step uses, and those that read
+options and statistics, which the conformance suite tests."""
 
 
 def play(seed: int, examples: int) -> None:

@@ -45,7 +45,7 @@ async def produce(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> Non
 async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     """Run jobs to each end and do the maintenance."""
     queue = uuid.uuid4().hex
-    await app.set_retention({queue: Retention(completed=0, failed=0, aborted=0)})
+    await app.set_queue(queue, QueueOptions(retention=Retention(completed=0, failed=0, aborted=0)), "worker")
     blocked = await register_worker(owner, queues=(queue,))
     await job_in(owner, blocked, JobState.BLOCKED, queue=queue)
     await owner.deregister(blocked.id)

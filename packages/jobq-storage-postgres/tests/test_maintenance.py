@@ -11,7 +11,7 @@ from psycopg import sql
 
 from jobq_core.errors import StorageUnavailableError
 from jobq_core.states import JobState
-from jobq_core.storage import Retention
+from jobq_core.storage import QueueOptions, Retention
 from jobq_core.testing import add_job, claim_one, new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage, leases
 
@@ -128,7 +128,7 @@ async def test_old_jobs_that_are_kept_do_not_hide_those_to_be_pruned(
 ) -> None:
     """Ten jobs that waited for long end late, and are kept longer than a younger one that ended before them."""
     monkeypatch.setattr("jobq_storage_postgres.maintenance.LOOKED_AT", 4)
-    await storage.set_retention({"default": Retention(aborted=30)})
+    await storage.set_queue("default", QueueOptions(retention=Retention(aborted=30)))
     added = await storage.add([new_job() for _ in range(11)])
     await storage.abort([added[-1].id])
     async with await psycopg.AsyncConnection.connect(**storage._settings.address.conninfo) as connection:

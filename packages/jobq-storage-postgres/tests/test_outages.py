@@ -15,7 +15,7 @@ import pytest_asyncio
 from jobq_core.errors import StorageError, StorageReadOnlyError, StorageUnavailableError
 from jobq_core.records import WorkerStats
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import Claim, Retention, Settlement, queue_topic
+from jobq_core.storage import Claim, QueueOptions, Retention, Settlement, queue_topic
 from jobq_core.testing import new_job, register_worker, worker_info
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.protocol import Statement
@@ -267,12 +267,12 @@ async def test_a_database_that_takes_no_writes_says_so_and_another_connection_is
             await read_only.add([new_job()])
     # A server that was the primary when the connection was made, and is not any more. The statement is prepared there:
     # after an error in one that is not, a connection is given up anyhow.
-    kept = {"default": Retention(completed=60.0)}
+    kept = QueueOptions(retention=Retention(completed=60.0))
     for _ in range(3):
-        await storage.set_retention(kept)
+        await storage.set_queue("default", kept)
     connection = storage._engine.pool._idle[-1][0]
     await connection.fetch([(Statement("demote", "SET default_transaction_read_only = on"), ())])
-    await storage.set_retention(kept)
+    await storage.set_queue("default", kept)
     assert connection.closed
 
 

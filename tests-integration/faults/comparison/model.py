@@ -46,6 +46,8 @@ from jobq_core.storage import (
     Page,
     ProgressReport,
     Promotion,
+    QueueOptions,
+    QueueOwner,
     RescuedJob,
     Retention,
     SettleAndClaimResult,
@@ -602,8 +604,10 @@ class Model:
         new = job.new
         return RescuedJob(id=new.id, kind=new.kind, queue=new.queue, attempt=job.attempt, state=job.state)
 
-    def set_retention(self, retention: Mapping[str, Retention]) -> None:
-        self._retention.update(retention)
+    def set_queue(self, queue: str, options: QueueOptions, owner: QueueOwner = "operator") -> None:
+        # Steps set nothing else, and as operators.
+        assert options.retention is not None
+        self._retention[queue] = options.retention
 
     def prune(self, limit: int = 10_000) -> int:
         over = [job for job in self.jobs.values() if job.state in OVER and self._is_over(job)]

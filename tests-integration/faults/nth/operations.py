@@ -273,10 +273,6 @@ async def rescue(stage: Stage) -> Any:
     return await stage.storage.rescue()
 
 
-async def set_retention(stage: Stage) -> Any:
-    await stage.storage.set_retention({"a": Retention(), "b": Retention(completed=None, failed=5.0)})
-
-
 async def expire(stage: Stage) -> Any:
     return await stage.storage.expire()
 
@@ -358,7 +354,6 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
     "resign": (Scenario(act=resign),),
     "promote": (Scenario(act=promote),),
     "rescue": (Scenario(act=rescue),),
-    "set_retention": (Scenario(act=set_retention),),
     "prune": (Scenario(act=prune),),
     "expire": (reads(expire),),
     "admit": (reads(admit),),

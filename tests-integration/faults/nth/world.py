@@ -10,7 +10,7 @@ import attrs
 
 from jobq_core.records import ErrorRecord, WorkerInfo
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import UNKNOWN_KIND, NewJob, QueueStorage, Retention, Settlement
+from jobq_core.storage import UNKNOWN_KIND, NewJob, QueueOptions, QueueStorage, Retention, Settlement
 from jobq_core.testing.helpers import claim_one, job_in, new_job
 
 START = 1_767_571_200
@@ -66,7 +66,7 @@ async def make(storage: QueueStorage, set_clock: Callable[[int], Awaitable[None]
     for info in (mate, gone):
         await storage.register(info)
     await storage.lead(mate.id, 2000.0)
-    await storage.set_retention({"a": Retention(completed=100.0)})
+    await storage.set_queue("a", QueueOptions(retention=Retention(completed=100.0)))
 
     async def runs(name: str, worker: WorkerInfo, **options: Any) -> None:
         await storage.add([world.new(name, **options)])

@@ -142,7 +142,6 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
         "resolve",
         "sweep",
         "forget_skipped",
-        "set_retention",
         "set_queue",
         "prune",
         "fold_tally",

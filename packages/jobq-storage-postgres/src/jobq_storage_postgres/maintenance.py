@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -22,13 +22,11 @@ from jobq_core.storage import (
     queue_topic,
 )
 from jobq_storage_postgres.binary import (
-    float8s,
     int4s,
     pack_float8,
     pack_int4,
     pack_int8,
     pack_text,
-    texts,
     uuids,
 )
 from jobq_storage_postgres.engine import Facet
@@ -101,18 +99,6 @@ class Maintenance(Facet, KeeperStorage):
         return [
             EndedJob(job_id, queue, None if state is None else JobState(state), at) for job_id, queue, state, at in rows
         ]
-
-    async def set_retention(self, retention: Mapping[str, Retention]) -> None:
-        if not retention:
-            return
-        kept = list(retention.values())
-        await self._engine.fetch(
-            "set_retention",
-            texts(list(retention)),
-            float8s([r.completed for r in kept]),
-            float8s([r.failed for r in kept]),
-            float8s([r.aborted for r in kept]),
-        )
 
     async def prune(self, limit: int = 10_000) -> int:
         default = Retention()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import starmap
 from uuid import UUID
@@ -15,16 +15,13 @@ from jobq_core.storage import (
     KeeperStorage,
     Leadership,
     Promotion,
-    QueueOptions,
     Rescue,
-    Retention,
 )
 from jobq_core.timestamps import SECOND, to_datetime
 from jobq_storage_sqlite.columns import to_id
 from jobq_storage_sqlite.endings import EndingJob, end, put_in_line
 from jobq_storage_sqlite.open_file import StorageOnFile
 from jobq_storage_sqlite.pruning import prune
-from jobq_storage_sqlite.queue_options import set_queue
 from jobq_storage_sqlite.rescuing import rescue
 from jobq_storage_sqlite.runs import GATED
 from jobq_storage_sqlite.settling import insert_attempt
@@ -55,10 +52,6 @@ class Maintenance(StorageOnFile, KeeperStorage):
     async def rescue(self) -> Rescue:
         return await rescue(self)
 
-    async def set_retention(self, retention: Mapping[str, Retention]) -> None:
-        if retention:
-            await self._write(partial(set_retention, retention=retention))
-
     async def prune(self, limit: int = 10_000) -> int:
         return await prune(self, limit)
 
@@ -73,12 +66,6 @@ def lead(transaction: Transaction, worker: UUID, term: float) -> Leadership:
 def resign(transaction: Transaction, worker: UUID) -> None:
     """Give up the lease on the maintenance."""
     transaction.run("resign", worker.bytes)
-
-
-def set_retention(transaction: Transaction, retention: Mapping[str, Retention]) -> None:
-    """Store how long queues keep finished jobs."""
-    for queue, kept in retention.items():
-        set_queue(transaction, queue, QueueOptions(retention=kept), "worker")
 
 
 def promote(transaction: Transaction, limit: int) -> Promotion:

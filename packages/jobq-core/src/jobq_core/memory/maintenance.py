@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -92,11 +92,6 @@ class Maintenance(MemoryTransactions, KeeperStorage):
                 [_lost_worker(key, lost.get(key), steady, jobs) for key, jobs in rescued.items()],
                 None if expiry is None else (expiry - steady) / SECOND,
             )
-
-    async def set_retention(self, retention: Mapping[str, Retention]) -> None:
-        with self._transaction() as store:
-            for name, kept in retention.items():
-                store.queue(name).kept = kept
 
     async def prune(self, limit: int = 10_000) -> int:
         with self._transaction() as store:

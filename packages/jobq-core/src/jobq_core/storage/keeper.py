@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 from msgspec import Struct
 
 from jobq_core.states import JobState
-from jobq_core.storage.queue_options import Retention
 
 
 class Leadership(Struct, frozen=True):
@@ -127,12 +126,8 @@ class KeeperStorage(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def set_retention(self, retention: Mapping[str, Retention]) -> None:
-        """Store how long each queue keeps its finished jobs. The last call counts. A queue that was never named keeps
-        them as `Retention()` says."""
-
-    @abc.abstractmethod
     async def prune(self, limit: int = 10_000) -> int:
         """Remove up to `limit` finished jobs, with their history, whose retention is over; return their number. Nothing
-        else removes jobs by age: with a retention of 0, a job is removed by the next prune. Statistics are folded
-        here too, and removed after 30 days."""
+        else removes jobs by age: with a retention of 0, a job is removed by the next prune. A queue without a retention
+        (see `set_queue`) keeps its jobs as `Retention()` says. Statistics are folded here too, and removed after 30
+        days."""

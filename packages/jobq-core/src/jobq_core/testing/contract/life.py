@@ -21,7 +21,6 @@ from jobq_core.storage import (
     ProgressReport,
     QueueOptions,
     QueueStorage,
-    Retention,
     Settlement,
 )
 from jobq_core.testing.contract.base import ContractBase
@@ -56,7 +55,6 @@ CALLS: dict[str, Callable[[QueueStorage], Any]] = {
     "resign": lambda s: s.resign(uuid4()),
     "promote": lambda s: s.promote(),
     "rescue": lambda s: s.rescue(),
-    "set_retention": lambda s: s.set_retention({"default": Retention()}),
     "set_queue": lambda s: s.set_queue("default", QueueOptions(paused=True)),
     "queues": lambda s: s.queues(),
     "statistics": lambda s: s.statistics(),

@@ -214,7 +214,7 @@ class Lives:
         """Set a retention, and prune."""
         kept = [self.draw.choice([None, 250.0, 650.0, 86_400.0]) for _ in range(3)]
         retention = Retention(completed=kept[0], failed=kept[1], aborted=kept[2])
-        await self._both("set_retention", {self.draw.choice(QUEUES): retention})
+        await self._both("set_queue", self.draw.choice(QUEUES), QueueOptions(retention=retention))
         await self._both("prune")
 
     async def pause(self) -> None:

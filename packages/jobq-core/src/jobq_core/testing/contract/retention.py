@@ -8,7 +8,7 @@ import pytest
 
 from jobq_core.records import WorkerInfo
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import QueueStorage, Retention
+from jobq_core.storage import QueueOptions, QueueStorage, Retention
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.helpers import (
     ERROR,
@@ -23,6 +23,7 @@ from jobq_core.testing.helpers import (
 
 S = JobState
 DAY = 86_400.0
+NOTHING = Retention(completed=0, failed=0, aborted=0)
 
 
 class RetentionContract(ContractBase):
@@ -49,7 +50,7 @@ class RetentionContract(ContractBase):
     ) -> None:
         jobs = {each: await job_in(storage, worker, each) for each in (S.COMPLETED, S.FAILED, S.ABORTED)}
         kept = {each.value: 50.0 if each is state else None for each in jobs}
-        await other.set_retention({"default": Retention(**kept)})
+        await other.set_queue("default", QueueOptions(retention=Retention(**kept)))
         await self.advance(storage, 51)
         assert await storage.prune() == 1
         there = {each for each, job in jobs.items() if await state_of(storage, job) is not None}
@@ -61,7 +62,7 @@ class RetentionContract(ContractBase):
     async def test_a_retention_of_zero_keeps_nothing(
         self, storage: QueueStorage, worker: WorkerInfo, state: JobState
     ) -> None:
-        await storage.set_retention({"default": Retention(completed=0, failed=0, aborted=0)})
+        await storage.set_queue("default", QueueOptions(retention=NOTHING))
         await storage.abort([await add_job(storage)])
         job = await add_job(storage)
         ending = {S.COMPLETED: Ending.COMPLETE, S.FAILED: Ending.FAIL, S.ABORTED: Ending.ABORT}[state]
@@ -76,9 +77,8 @@ class RetentionContract(ContractBase):
         here, there, default = [
             await job_in(storage, worker, S.COMPLETED, queue=queue) for queue in ("here", "there", "default")
         ]
-        await storage.set_retention({"here": Retention(completed=None), "there": Retention(completed=0)})
-        await other.set_retention({"here": Retention(completed=100.0)})
-        await storage.set_retention({})
+        for queue, kept in (("here", None), ("there", 0), ("here", 100)):
+            await other.set_queue(queue, QueueOptions(retention=Retention(completed=kept)), "worker")
         await self.advance(storage, 1)
         assert await storage.prune() == 1
         assert await state_of(storage, there) is None
@@ -91,7 +91,7 @@ class RetentionContract(ContractBase):
     async def test_unfinished_jobs_are_never_pruned(
         self, storage: QueueStorage, worker: WorkerInfo, state: JobState
     ) -> None:
-        await storage.set_retention({"default": Retention(completed=0, failed=0, aborted=0)})
+        await storage.set_queue("default", QueueOptions(retention=NOTHING))
         job = await job_in(storage, worker, state)
         await self.advance(storage, 1_000 * DAY)
         assert await storage.prune() == 0

@@ -17,6 +17,7 @@ from jobq_core.storage import (
     JobFilter,
     NewJob,
     ProgressReport,
+    QueueOptions,
     QueueStorage,
     Retention,
     Settlement,
@@ -109,7 +110,9 @@ class Storm:
                 await storage.abort_run(self.draw.choice(["r", "none"]))
 
     async def _maintain(self, storage: QueueStorage) -> None:
-        await storage.set_retention({queue: Retention(completed=None, failed=0, aborted=0) for queue in QUEUES})
+        kept = QueueOptions(retention=Retention(completed=None, failed=0, aborted=0))
+        for queue in QUEUES:
+            await storage.set_queue(queue, kept)
         for turn in range(ROUNDS):
             await asyncio.sleep(0)
             gone = worker_info(queues=QUEUES)
