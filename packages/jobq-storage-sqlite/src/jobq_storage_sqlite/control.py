@@ -41,14 +41,14 @@ class Control(StorageOnFile, OperatorStorage):
         last = await self._last()
         after: bytes | None = b""
         changes: list[Change] = []
-        while True:
+        while after is not None:
             after, some = await self._write(partial(abort_some, run_id=run_id, after=after, last=last))
             changes += some
             if some and on_progress is not None:
                 on_progress(len(changes))
-            if after is None:
-                return changes
-            await asyncio.sleep(PAUSE_SECONDS)
+            if after is not None:
+                await asyncio.sleep(PAUSE_SECONDS)
+        return changes
 
     async def retry(self, ids: Sequence[UUID]) -> list[Change]:
         return await self._change(ids, retry)
