@@ -29,6 +29,8 @@ nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["lint", "build", "types", "tests", "integration", "promises", "docs"]
 
 os.environ.pop("PYTHONPATH", None)  # it could show the packages' sources to their tests
+# Hundreds of processes start: compiling what each of them imports takes longer than importing it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 ROOT = Path(__file__).parent
 VERSIONS = ["3.11", "3.12", "3.13"]
