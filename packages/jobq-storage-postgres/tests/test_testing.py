@@ -94,15 +94,28 @@ def test_the_server_ends_when_its_process_is_killed() -> None:
         "import os, signal\n"
         "from jobq_storage_postgres.testing import ThrowawayPostgres\n"
         "server = ThrowawayPostgres(); server.start()\n"
-        "print(server.dsn, server._server._keeper.pid, flush=True)\n"
+        "print(server.dsn, server._server._keeper.pid, server._server._template, flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    dsn, keeper = killed.stdout.split()
+    dsn, keeper, template = killed.stdout.split()
     until_gone(int(keeper))
     assert not answers(dsn)
     assert not folder_of(dsn).exists()
+    assert not Path(template).parent.exists()
+
+
+def test_the_servers_of_a_process_copy_one_template_which_ends_with_the_process() -> None:
+    script = (
+        "from jobq_storage_postgres.testing import ThrowawayPostgres\n"
+        "for _ in range(2):\n"
+        "    with ThrowawayPostgres() as server:\n"
+        "        print(server._server._template, flush=True)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    (template,) = set(ended.stdout.split())
+    assert not Path(template).parent.exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become somebody else")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from typing import Self
 
 import psycopg
 
+from jobq_storage_postgres.testing import templates
 from jobq_storage_postgres.testing.account import Account, accounts
 from jobq_storage_postgres.testing.binaries import NoPostgresError, copy_wheel, find
 
@@ -109,7 +111,8 @@ class _Server:
         try:
             self._account, self._binaries = self._usable(binaries)
             self._account.own(self._folder)
-            self._initialise()
+            self._template = templates.find(self._account, self._binaries)
+            self._copy_template()
         except BaseException:
             self.remove()
             raise
@@ -127,15 +130,10 @@ class _Server:
                 return account, copied
         raise NoPostgresError(f"{binaries / 'postgres'} cannot be run by {ways}")
 
-    def _initialise(self) -> None:
-        made = self._account.run(
-            self._binaries / "initdb",
-            *("--pgdata", self._folder / "data", "--username", "postgres", "--auth", "trust"),
-            *("--encoding", "UTF8", "--locale", "C", "--no-sync"),
-            LC_ALL="C",
-        )
-        if made.returncode != 0:
-            raise NoPostgresError(f"initdb of {self._binaries} failed: {made.stdout.strip()}")
+    def _copy_template(self) -> None:
+        copied = self._account.run("cp", "-Rp", self._template, self._folder / "data")
+        if copied.returncode != 0:
+            raise NoPostgresError(f"{self._template} cannot be copied: {copied.stdout.strip()}")
 
     @property
     def running(self) -> bool:
@@ -159,6 +157,8 @@ class _Server:
             "user": self._account.user,
             "group": self._account.group,
             "folder": str(self._folder),
+            "template": str(self._template.parent),
+            "parent": os.getpid(),
         }
         log = self._folder / "log"
         with log.open("ab") as output:
