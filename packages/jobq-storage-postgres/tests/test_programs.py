@@ -127,6 +127,17 @@ async def test_a_key_that_is_held_elsewhere_is_told_to_a_thread_too(
         connection.close()
 
 
+async def test_a_retry_that_waited_for_no_key_raises_its_own_error(storage: PostgresQueueStorage) -> None:
+    program = change(storage._engine.statements, "retry", [new_id()], set())
+    next(program)
+    error = StorageUnavailableError("a row is locked")
+    error.__cause__ = psycopg.errors.LockNotAvailable()
+    ((statement, _),) = program.throw(error)
+    assert statement.name == "busy_key"
+    with pytest.raises(StorageUnavailableError, match="a row is locked"):
+        program.send([[(None,) * 5]])
+
+
 def in_thread(work: Callable[[], object]) -> None:
     """Run this in a thread, and raise its exception here."""
     raised: list[BaseException] = []

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from jobq_core.errors import UniqueKeyBusyError
 from jobq_core.states import Ending, JobState
+from jobq_core.storage import Added
 from jobq_core.testing import ERROR, add_job, new_job, register_worker, settle, start_one
 from jobq_storage_postgres import PostgresQueueStorage
 
@@ -115,6 +116,49 @@ async def test_a_busy_key_in_a_pipeline_of_the_caller(
     assert await pending(storage) == 1
 
 
+async def test_a_retry_is_told_who_holds_its_key(storage: PostgresQueueStorage, postgres_dsn: str) -> None:
+    free, held, plain = jobs = [await add_job(storage, unique_key=key) for key in ("a", "b", None)]
+    await storage.abort(jobs)
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, application_name="web shop") as connection:
+        await storage.add([new_job(unique_key="b")], connection=connection)
+        with pytest.raises(UniqueKeyBusyError, match="unique key 'b' of queue 'default'; retry") as caught:
+            await storage.retry(jobs)
+        assert f"process {connection.info.backend_pid}, application 'web shop', open for " in str(caught.value)
+        assert (caught.value.queue, caught.value.key) == ("default", "b")
+        assert [change.changed for change in await storage.retry([free, plain])] == [True, True]
+        await connection.rollback()
+    assert [change.changed for change in await storage.retry([held])] == [True]
+
+
+@pytest.mark.parametrize("unfinished", [True, False])
+async def test_a_key_whose_time_is_over_is_free(
+    storage: PostgresQueueStorage, postgres_dsn: str, unfinished: bool
+) -> None:
+    jobs = [await add_job(storage, unique_key=key) for key in "abc"]
+    await hold_all(storage, postgres_dsn, "1 day")
+    if not unfinished:
+        await storage.abort(jobs)
+    await hold_all(storage, postgres_dsn, "-1 second")
+    new, several = new_job(unique_key="a"), [new_job(unique_key="b"), new_job(unique_key="b"), new_job()]
+    assert await storage.add([new]) == [Added(new.id, True)]
+    answers = await storage.add(several)
+    assert answers == [Added(several[0].id, True), Added(several[0].id, False), Added(several[2].id, True)]
+    # The end of an earlier job leaves the key to the one that has it now.
+    await storage.abort(jobs)
+    assert await storage.add([new_job(unique_key="a")]) == [Added(new.id, False)]
+
+
+async def test_a_retried_job_takes_a_key_whose_time_is_over(storage: PostgresQueueStorage, postgres_dsn: str) -> None:
+    first = await add_job(storage, unique_key="a")
+    await storage.abort([first])
+    await add_job(storage, unique_key="a")
+    await hold_all(storage, postgres_dsn, "1 day")
+    assert [change.changed for change in await storage.retry([first])] == [False]
+    await hold_all(storage, postgres_dsn, "-1 second")
+    assert [change.changed for change in await storage.retry([first])] == [True]
+    assert await storage.add([new_job(unique_key="a")]) == [Added(first, False)]
+
+
 async def test_a_key_that_other_code_holds_for_a_time_outlives_its_job(
     storage: PostgresQueueStorage, postgres_dsn: str
 ) -> None:
@@ -140,8 +184,8 @@ async def test_a_key_that_other_code_holds_for_a_time_outlives_its_job(
     assert [(added.id, added.created) for added in again] == [(job, False) for job in ended]
 
 
-async def hold_all(storage: PostgresQueueStorage, dsn: str) -> None:
-    """Hold all keys for a day, as later code may."""
+async def hold_all(storage: PostgresQueueStorage, dsn: str, time: str = "1 day") -> None:
+    """Hold all keys for a time from now on, as later code may."""
     async with await psycopg.AsyncConnection.connect(dsn) as connection:
-        statement = sql.SQL("UPDATE {}.unique_key SET until = clock_timestamp() + interval '1 day'")
-        await connection.execute(statement.format(sql.Identifier(storage.schema)))
+        statement = sql.SQL("UPDATE {}.unique_key SET until = clock_timestamp() + {}::interval")
+        await connection.execute(statement.format(sql.Identifier(storage.schema), time))

@@ -18,6 +18,7 @@ import pytest
 
 from jobq_core.errors import ClosedError, ConfigurationError, StorageError, StorageUnavailableError
 from jobq_core.states import JobState
+from jobq_core.storage import Added
 from jobq_core.testing import add_job, new_job, read, state_of
 from jobq_core.urls import open_storage
 from jobq_storage_sqlite import SqliteQueueStorage, sql
@@ -282,3 +283,20 @@ async def test_a_connection_that_cannot_be_set_up_is_closed(
         await storage.open()
     assert made
     assert all(connection in closed for connection in made)
+
+
+async def test_a_unique_key_whose_time_is_over_is_free(storage: SqliteQueueStorage) -> None:
+    def hold(*, until: int) -> None:
+        with closing(sqlite3.connect(storage.path)) as connection, connection:
+            connection.execute("UPDATE jobq_unique_key SET until = ?", (until,))
+
+    first, second = [await add_job(storage, unique_key=key) for key in "ab"]
+    hold(until=2**62)
+    await storage.abort([first, second])
+    assert await storage.add([new_job(unique_key="a")]) == [Added(first, False)]
+    assert [change.changed for change in await storage.retry([second])] == [False]
+    hold(until=1)
+    new = new_job(unique_key="a")
+    assert await storage.add([new]) == [Added(new.id, True)]
+    assert [change.changed for change in await storage.retry([second])] == [True]
+    assert await storage.add([new_job(unique_key=key) for key in "ab"]) == [Added(new.id, False), Added(second, False)]

@@ -36,7 +36,8 @@ class Control(ClientBase):
         """Put a FAILED or ABORTED job back to the end of its queue, with all its attempts; its history is kept.
 
         Returns whether anything changed: False for a job in any other state; of two concurrent calls one returns True.
-        Raises JobNotFoundError; JobStateError if another job has the job's unique key now, and must finish first.
+        Raises JobNotFoundError; JobStateError if another job has the job's unique key now, and must finish first;
+        UniqueKeyBusyError if an open transaction of another session holds the key for more than a second.
         """
         session = self._running()
         change = _found(await session.storage.retry([id_of(job)]))

@@ -140,7 +140,7 @@ class ConfigurationError(JobQueueError, ValueError):
 
 class UniqueKeyBusyError(JobQueueError):
     """An open transaction of another session holds the unique key of a job. The message names the key and, where the
-    storage knows it, the session. The job was not stored; the same call may succeed later.
+    storage knows it, the session. The job was not stored or retried; the same call may succeed later.
 
     queue, key: the unique key and its queue, if the storage knows them.
     """

@@ -11,6 +11,7 @@ from jobq_core.errors import StorageError
 from jobq_core.storage import Added, NewJob
 from jobq_storage_postgres.binary import pack_text
 from jobq_storage_postgres.columns import pack_job
+from jobq_storage_postgres.errors import caused_by
 from jobq_storage_postgres.programs import Last, Program
 from jobq_storage_postgres.sql import Statements
 from jobq_storage_postgres.unique_keys import add_step, add_unique, answers
@@ -31,7 +32,7 @@ def add_alone(statements: Statements, jobs: Sequence[NewJob]) -> Program[list[Ad
     try:
         yield Last([(statements["add_one"], pack_job(jobs[0]))])
     except (StorageError, UniqueViolation) as error:
-        if not _is(error, UniqueViolation):
+        if not caused_by(error, UniqueViolation):
             raise
         return (yield from add(statements, jobs))  # it is stored already
     return [Added(jobs[0].id, True)]
@@ -48,15 +49,10 @@ def add_with_free_key(statements: Statements, jobs: Sequence[NewJob]) -> Program
     try:
         (rows,) = yield Last([(statements["add_keyed"], [*pack_job(job), pack_text(job.unique_key)])])
     except (StorageError, UniqueViolation, LockNotAvailable) as error:
-        if not _is(error, UniqueViolation, LockNotAvailable):
+        if not caused_by(error, UniqueViolation, LockNotAvailable):
             raise
         return None
     return [Added(job.id, True)] if rows else None
-
-
-def _is(error: BaseException, *kinds: type[BaseException]) -> bool:
-    """Return whether an error is the driver's of one of these kinds, or made from it."""
-    return isinstance(error, kinds) or isinstance(error.__cause__, kinds)
 
 
 def has_unique(jobs: Sequence[NewJob]) -> bool:

@@ -7,7 +7,7 @@ jobs that it did not find, until every job was found in some state or is in no t
 
 Two statements do not deadlock, as each locks rows in one order: `waiting`, `ready`, `running`, `outcome` (the order in
 which its last SELECT reads them), in each table by id, and unique keys after all of them. A row that another
-transaction holds is waited for, as long as the session's lock timeout says.
+transaction holds is waited for, as long as the session's lock timeout says, and a unique key for a second.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 from uuid import UUID
 
+from psycopg.errors import LockNotAvailable
+
+from jobq_core.errors import StorageError
 from jobq_core.states import JobState
 from jobq_core.storage import Change
 from jobq_storage_postgres.binary import int4s, uuids
+from jobq_storage_postgres.errors import caused_by
 from jobq_storage_postgres.programs import Program
 from jobq_storage_postgres.sql import Statements
 from jobq_storage_postgres.topics import topics_of_change
+from jobq_storage_postgres.unique_keys import key_is_busy
 
 CHUNK: Final = 1000
 """Maximum number of jobs that one transaction changes."""
@@ -45,7 +50,12 @@ def change(
             params = [uuids([job_id.bytes for job_id in chunk])]
             if ordered:
                 params.append(int4s([order[job_id] for job_id in chunk]))
-            (rows,) = yield [(statements[operation], params)]
+            try:
+                (rows,) = yield [(statements[operation], params)]
+            except (StorageError, LockNotAvailable) as error:
+                if operation == "retry" and caused_by(error, LockNotAvailable):
+                    yield from _raise_if_busy(statements, chunk)
+                raise
             for job_id, before, after, asked, queue in rows:
                 changed = changes[job_id] = Change(
                     job_id,
@@ -62,3 +72,10 @@ def change(
         # A repeated id is changed once; there is nothing to withdraw the second time.
         changes[job_id] = Change(job_id, changed.after, changed.after, changed.asked and operation != "enable")
     return answers
+
+
+def _raise_if_busy(statements: Statements, ids: Sequence[UUID]) -> Program[None]:
+    """Raise UniqueKeyBusyError if an open transaction holds the unique key of one of these jobs."""
+    (((queue, key, *session),),) = yield [(statements["busy_key"], (uuids([job_id.bytes for job_id in ids]),))]
+    if key is not None:
+        raise key_is_busy(queue, key, *session, advice="retry the job again later")

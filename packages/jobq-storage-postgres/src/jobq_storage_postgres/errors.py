@@ -22,6 +22,11 @@ READ_ONLY = "25006"
 _MISSING = ("42P01", "3F000", "42883", "42703")
 
 
+def caused_by(error: BaseException, *kinds: type[psycopg.Error]) -> bool:
+    """Return whether an error is the driver's of one of these kinds, or made from it."""
+    return isinstance(error, kinds) or isinstance(error.__cause__, kinds)
+
+
 def translate(error: psycopg.Error, user: str = "", names: Collection[str] = ()) -> StorageError:
     """Return jobq's error for the driver's, to be raised from it.
 

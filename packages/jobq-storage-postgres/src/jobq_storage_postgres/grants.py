@@ -151,7 +151,7 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
     "reader": _ALL | _FINDS,
     "operator": _ALL
     | _FINDS
-    | {"abort", "unfinished_of_run", "retry", "disable", "enable", "delete", "in_queue", "set_queue"},
+    | {"abort", "unfinished_of_run", "retry", "busy_key", "disable", "enable", "delete", "in_queue", "set_queue"},
 }
 """The statements that each part runs."""
 

@@ -41,7 +41,8 @@ def add_unique(statements: Statements, jobs: Sequence[NewJob], *, may_start_over
                 continue  # the key became free while its holder was looked for
             if took:
                 yield [(statements["release_keys"], (uuids([job_id.bytes for job_id in took]),))]
-            raise _busy(*busy)
+            queue, key, _, _, *session = busy
+            raise key_is_busy(queue, key, *session, advice="add the job again later")
         left = _answer(left, rows, answered, took)
         if left and took and may_start_over:
             # A transaction that holds keys and asks for earlier ones may deadlock with another one.
@@ -86,9 +87,10 @@ def _answer(
     return unknown
 
 
-def _busy(
-    queue: str, key: str, _job: None, _taken: None, holder: int | None, application: str | None, seconds: float | None
+def key_is_busy(
+    queue: str, key: str, holder: int | None, application: str | None, seconds: float | None, *, advice: str
 ) -> UniqueKeyBusyError:
+    """Return the error for a unique key that an open transaction holds, from what `jobq.busy_key` knows of it."""
     who = "an open transaction"
     known = [
         f"process {holder}" if holder else "",
@@ -98,9 +100,7 @@ def _busy(
     if any(known):
         who += f" of another session ({', '.join(filter(None, known))})"
     return UniqueKeyBusyError(
-        f"{who} holds the unique key {short_repr(key)} of queue {short_repr(queue)}; add the job again later",
-        queue=queue,
-        key=key,
+        f"{who} holds the unique key {short_repr(key)} of queue {short_repr(queue)}; {advice}", queue=queue, key=key
     )
 
 

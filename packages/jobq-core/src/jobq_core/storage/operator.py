@@ -55,7 +55,11 @@ class OperatorStorage(abc.ABC):
     @abc.abstractmethod
     async def retry(self, ids: Sequence[UUID]) -> list[Change]:
         """Put FAILED and ABORTED jobs back: PENDING at the end of the line, with all attempts again, and with their
-        history. Other jobs are not changed, nor is a job whose unique key now belongs to another job."""
+        history. Other jobs are not changed, nor is a job whose unique key now belongs to another job.
+
+        A key that an open transaction of another session holds is waited for, one second at most. Raises
+        UniqueKeyBusyError if the key is still held then: the job is not changed, and others may be.
+        """
 
     @abc.abstractmethod
     async def disable(self, ids: Sequence[UUID]) -> list[Change]:

@@ -217,8 +217,8 @@ CREATE TABLE jobq.attempt (
     PRIMARY KEY (job, lease)
 );
 
--- The unique keys and their jobs. A key is held while its job is unfinished. `until` is for code that holds keys for a
--- time: the end of a job leaves a key that has one.
+-- The unique keys and their jobs. A key is held while its job is unfinished or, if `until` is set, until then: the end of
+-- the job leaves such a key.
 CREATE TABLE jobq.unique_key (
     job uuid NOT NULL,
     until timestamptz,
@@ -584,55 +584,21 @@ CREATE FUNCTION jobq.analyze() RETURNS void
     SET search_path = pg_catalog, pg_temp
     AS $$ ANALYZE jobq.waiting, jobq.ready $$;
 
--- Take unique keys for new jobs, in the order of the keys, so that two adds cannot deadlock. Returns the holder of each
--- key, and whether this call took the key; no row for a key whose holder is not visible yet. Rows without queue and key
--- name the jobs of `all_jobs` that are stored already.
---
--- A key that an open transaction holds is waited for, for a second. After that, nothing is taken, and one more row,
--- without a job, names the key and the transaction: its process, application and seconds since it began, as far as this
--- role may know. That row has no key either if the key is free by now.
-CREATE FUNCTION jobq.claim_keys(queues text[], keys text[], jobs uuid[], all_jobs uuid[])
-    RETURNS TABLE (
-        queue text, key text, job uuid, taken boolean, holder integer, application text, open_for double precision
-    )
+-- Which of these unique keys an open transaction holds: the first one, and the transaction: its process, application and
+-- seconds since it began, as far as this role may know. One row, without a key if none is held now. Takes no key.
+CREATE FUNCTION jobq.busy_key(queues text[], keys text[], jobs uuid[])
+    RETURNS TABLE (queue text, key text, holder integer, application text, open_for double precision)
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
-    SET lock_timeout = '1s'
+    SET lock_timeout = '20ms'
     AS $$
-        #variable_conflict use_column
         DECLARE
             busy integer;
         BEGIN
-            RETURN QUERY
-                WITH given AS MATERIALIZED (
-                    SELECT g.queue, g.key, g.job, EXISTS (SELECT FROM jobq.job j WHERE j.id = g.job) AS stored
-                    FROM unnest(queues, keys, jobs) AS g(queue, key, job)
-                ), taken AS (
-                    INSERT INTO jobq.unique_key (queue, key, job)
-                    SELECT g.queue, g.key, g.job FROM given g WHERE NOT g.stored ORDER BY g.queue, g.key
-                    ON CONFLICT (queue, key) DO NOTHING
-                    RETURNING queue, key, job
-                )
-                SELECT t.queue, t.key, t.job, true, NULL::integer, NULL::text, NULL::float8 FROM taken t
-                UNION ALL
-                SELECT NULL, NULL, a.job, NULL, NULL, NULL, NULL
-                FROM unnest(all_jobs) AS a(job)
-                WHERE EXISTS (SELECT FROM jobq.job j WHERE j.id = a.job)
-                UNION ALL
-                SELECT k.queue, k.key, k.job, false, NULL, NULL, NULL
-                FROM given g
-                CROSS JOIN LATERAL (
-                    SELECT k.* FROM jobq.unique_key k WHERE k.queue = g.queue AND k.key = g.key LIMIT 1
-                ) k
-                WHERE NOT g.stored
-                    -- A holder that ended while this statement waited for it is still visible, though its key was taken.
-                    AND NOT EXISTS (SELECT FROM taken t WHERE t.queue = g.queue AND t.key = g.key);
-        EXCEPTION WHEN lock_not_available THEN
-            PERFORM set_config('lock_timeout', '20ms', true);
-            FOR each IN 1..cardinality(keys) LOOP
+            FOR each IN 1..coalesce(cardinality(keys), 0) LOOP
                 BEGIN
                     INSERT INTO jobq.unique_key (queue, key, job) VALUES (queues[each], keys[each], jobs[each])
-                    ON CONFLICT (queue, key) DO NOTHING;
+                    ON CONFLICT DO NOTHING;
                     RAISE EXCEPTION USING ERRCODE = 'JQ000';  -- it was free, and stays so
                 EXCEPTION
                     WHEN SQLSTATE 'JQ000' THEN NULL;
@@ -642,7 +608,7 @@ CREATE FUNCTION jobq.claim_keys(queues text[], keys text[], jobs uuid[], all_job
                 END;
             END LOOP;
             RETURN QUERY
-                SELECT queues[busy], keys[busy], NULL::uuid, NULL::boolean, o.pid, o.application_name, o.seconds
+                SELECT queues[busy], keys[busy], o.pid, o.application_name, o.seconds
                 FROM (SELECT) one
                 LEFT JOIN (
                     SELECT l.pid, a.application_name,
@@ -657,6 +623,66 @@ CREATE FUNCTION jobq.claim_keys(queues text[], keys text[], jobs uuid[], all_job
                     ORDER BY a.xact_start
                     LIMIT 1
                 ) o ON busy IS NOT NULL;
+        END
+    $$;
+
+-- Take unique keys for new jobs, in the order of the keys, so that two adds cannot deadlock. Returns the holder of each
+-- key, and whether this call took the key; no row for a key whose holder is not visible yet. Rows without queue and key
+-- name the jobs of `all_jobs` that are stored already. A key that was held for a time which is over is free.
+--
+-- A key that an open transaction holds is waited for, for a second. After that, nothing is taken, and one more row,
+-- without a job, says what `busy_key` does.
+CREATE FUNCTION jobq.claim_keys(queues text[], keys text[], jobs uuid[], all_jobs uuid[])
+    RETURNS TABLE (
+        queue text, key text, job uuid, taken boolean, holder integer, application text, open_for double precision
+    )
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET lock_timeout = '1s'
+    AS $$
+        #variable_conflict use_column
+        BEGIN
+            RETURN QUERY
+                WITH given AS MATERIALIZED (
+                    SELECT g.queue, g.key, g.job, EXISTS (SELECT FROM jobq.job j WHERE j.id = g.job) AS stored
+                    FROM unnest(queues, keys, jobs) AS g(queue, key, job)
+                ), over AS (
+                    DELETE FROM jobq.unique_key k
+                    WHERE k.until <= jobq.clock() AND k.job = ANY(ARRAY(
+                        SELECT k.job
+                        FROM given g
+                        CROSS JOIN LATERAL (
+                            SELECT k.* FROM jobq.unique_key k WHERE k.queue = g.queue AND k.key = g.key LIMIT 1
+                        ) k
+                        WHERE NOT g.stored AND k.until <= jobq.clock()
+                    ))
+                    RETURNING k.job
+                ), taken AS (
+                    INSERT INTO jobq.unique_key (queue, key, job)
+                    SELECT g.queue, g.key, g.job FROM given g
+                    WHERE NOT g.stored AND (SELECT count(*) FROM over) IS NOT NULL
+                    ORDER BY g.queue, g.key
+                    ON CONFLICT (queue, key) DO NOTHING
+                    RETURNING queue, key, job
+                )
+                SELECT t.queue, t.key, t.job, true, NULL::integer, NULL::text, NULL::float8 FROM taken t
+                UNION ALL
+                SELECT NULL, NULL, a.job, NULL, NULL, NULL, NULL
+                FROM unnest(all_jobs) AS a(job)
+                WHERE EXISTS (SELECT FROM jobq.job j WHERE j.id = a.job)
+                UNION ALL
+                SELECT k.queue, k.key, k.job, false, NULL, NULL, NULL
+                FROM given g
+                CROSS JOIN LATERAL (
+                    SELECT k.* FROM jobq.unique_key k WHERE k.queue = g.queue AND k.key = g.key LIMIT 1
+                ) k
+                WHERE NOT g.stored AND (k.until <= jobq.clock()) IS NOT TRUE
+                    -- A holder that ended while this statement waited for it is still visible, though its key was taken.
+                    AND NOT EXISTS (SELECT FROM taken t WHERE t.queue = g.queue AND t.key = g.key);
+        EXCEPTION WHEN lock_not_available THEN
+            RETURN QUERY
+                SELECT b.queue, b.key, NULL::uuid, NULL::boolean, b.holder, b.application, b.open_for
+                FROM jobq.busy_key(queues, keys, jobs) b;
         END
     $$;
 

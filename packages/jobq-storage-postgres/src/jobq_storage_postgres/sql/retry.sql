@@ -1,5 +1,6 @@
 -- Retry failed and aborted jobs; answers as `abort` does. A job takes its unique key again, and stays as it is if
--- another job has the key now. $1 job ids (sorted), $2 their order in the batch.
+-- another job has the key now. A key that an open transaction holds is waited for, for a second; then this fails, and
+-- `busy_key` names it. $1 job ids (sorted), $2 their order in the batch.
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::integer[]) AS g(id, ord)
 ), ended AS MATERIALIZED (
@@ -10,9 +11,23 @@ WITH given AS MATERIALIZED (
         SELECT o.* FROM jobq.outcome o WHERE o.id = g.id AND o.state IN ('failed', 'aborted') LIMIT 1 FOR UPDATE
     ) o
     CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = g.id LIMIT 1) j
+), over AS (
+    DELETE FROM jobq.unique_key k
+    WHERE k.until <= jobq.clock() AND k.job = ANY(ARRAY(
+        SELECT k.job
+        FROM ended e
+        CROSS JOIN LATERAL (
+            SELECT k.* FROM jobq.unique_key k WHERE k.queue = e.queue AND k.key = e.unique_key LIMIT 1
+        ) k
+        WHERE k.until <= jobq.clock()
+    ))
+    RETURNING k.job
 ), taken AS (
     INSERT INTO jobq.unique_key (queue, key, job)
-    SELECT queue, unique_key, id FROM ended WHERE unique_key IS NOT NULL ORDER BY queue, unique_key, ord
+    SELECT queue, unique_key, id FROM ended
+    WHERE unique_key IS NOT NULL AND (SELECT count(*) FROM over) IS NOT NULL
+        AND set_config('lock_timeout', '1s', true) IS NOT NULL
+    ORDER BY queue, unique_key, ord
     ON CONFLICT (queue, key) DO NOTHING
     RETURNING job
 ), going AS MATERIALIZED (
