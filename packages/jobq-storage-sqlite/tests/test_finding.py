@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from collections.abc import Awaitable, Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -15,7 +17,10 @@ from jobq_core.states import Ending, JobState
 from jobq_core.storage import JobFilter, NewJob
 from jobq_core.testing import claim, new_job, register_worker, settle
 from jobq_storage_sqlite import SqliteQueueStorage, finding
-from jobq_storage_sqlite.spans import span_of, start_of
+from jobq_storage_sqlite.adding import add
+from jobq_storage_sqlite.pruning import prune_some
+from jobq_storage_sqlite.spans import Span, span_of, start_of
+from jobq_storage_sqlite.transaction import Transaction
 
 HOUR_MS = 3_600_000
 DRAW = random.Random(7)
@@ -141,3 +146,64 @@ async def test_the_spans_of_jobs_that_are_gone_are_pruned(storage: SqliteQueueSt
     with closing(sqlite3.connect(storage.path)) as connection:
         spans = {span for (span,) in connection.execute("SELECT span FROM jobq_span")}
     assert spans == {span_of(job_at(9 * HOUR_MS, 2).id)}
+
+
+async def prune_by_itself(storage: SqliteQueueStorage) -> None:
+    await storage.prune()
+
+
+async def prune_by_another(storage: SqliteQueueStorage) -> None:
+    async with SqliteQueueStorage(storage.path) as other:
+        await other.prune()
+
+
+@pytest.mark.parametrize("prune", [prune_by_itself, prune_by_another])
+async def test_a_job_is_found_in_a_span_that_was_pruned_before(
+    storage: SqliteQueueStorage, prune: Callable[[SqliteQueueStorage], Awaitable[None]]
+) -> None:
+    gone, late = job_at(HOUR_MS, 1), job_at(HOUR_MS, 3)
+    await storage.add([gone, job_at(9 * HOUR_MS, 2)])
+    await storage.delete([gone.id])
+    await prune(storage)
+    await storage.add([late])
+    assert late.id in [job.id for job in (await storage.find(JobFilter(kinds=(late.kind,)))).jobs]
+
+
+async def test_a_job_is_found_in_a_span_that_was_pruned_in_the_same_transaction(storage: SqliteQueueStorage) -> None:
+    gone, late = job_at(HOUR_MS, 1), job_at(HOUR_MS, 3)
+
+    def prune_between_adds(transaction: Transaction) -> None:
+        add(transaction, [job_at(9 * HOUR_MS, 4)])
+        prune_some(transaction, [], 1)
+        add(transaction, [late])
+
+    await storage.add([gone, job_at(9 * HOUR_MS, 2)])
+    await storage.delete([gone.id])
+    await storage._write(prune_between_adds)
+    assert late.id in [job.id for job in (await storage.find(JobFilter(kinds=(late.kind,)))).jobs]
+
+
+async def test_a_job_is_found_in_a_span_whose_first_transaction_failed(storage: SqliteQueueStorage) -> None:
+    late = job_at(HOUR_MS, 3)
+
+    def fail(transaction: Transaction) -> None:
+        add(transaction, [job_at(HOUR_MS, 1)])
+        transaction.flush()
+        raise RuntimeError("this transaction fails")
+
+    with pytest.raises(RuntimeError, match="this transaction fails"):
+        await storage._write(fail)
+    await storage.add([late])
+    assert [job.id for job in (await storage.find(JobFilter(kinds=(late.kind,)))).jobs] == [late.id]
+
+
+async def test_a_span_is_stored_once(storage: SqliteQueueStorage) -> None:
+    stored: list[list[Span]] = []
+
+    def add_and_flush(transaction: Transaction, number: int) -> None:
+        add(transaction, [job_at(HOUR_MS, number)])
+        stored.append(transaction.stored_spans.missing(transaction.spans, 0))
+
+    await storage._write(partial(add_and_flush, number=1))
+    await storage._write(partial(add_and_flush, number=2))
+    assert [len(spans) for spans in stored] == [2, 0]

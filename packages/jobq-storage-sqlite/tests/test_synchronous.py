@@ -24,6 +24,7 @@ from jobq_storage_sqlite.control import abort, change
 from jobq_storage_sqlite.migrations import known
 from jobq_storage_sqlite.records import to_record
 from jobq_storage_sqlite.settle_and_claim import settle_and_claim
+from jobq_storage_sqlite.spans import StoredSpans
 from jobq_storage_sqlite.transaction import Transaction
 from jobq_storage_sqlite.workers import register
 
@@ -40,7 +41,7 @@ class Driver:
     def run(self, work: Callable[[Transaction], T]) -> T:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
-            transaction = Transaction(self._connection, Moment(10**15, 10**9), {})
+            transaction = Transaction(self._connection, Moment(10**15, 10**9), {}, StoredSpans())
             result = work(transaction)
             self.topics |= transaction.flush().keys()
         except BaseException:

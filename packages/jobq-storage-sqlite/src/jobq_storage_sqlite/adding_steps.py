@@ -54,10 +54,13 @@ def _note(jobs: Sequence[NewJob], lives: Sequence[tuple[Any, ...]], topics: set[
     for queue, state in {(life[1], life[4]) for life in lives}:
         if state != BLOCKED:
             topics.add(queue_topic(queue) if state == PENDING else WAITING_TOPIC)
-    for queue, kind, span in {(job.queue, job.kind, span_of(job.id)) for job in jobs}:
-        spans.add(("queue", queue, span))
-        spans.add(("kind", kind, span))
+    noted: tuple[str, str, int] | None = None
     for job in jobs:
+        # Mostly the same as of the job before.
+        if (place := (job.queue, job.kind, span_of(job.id))) != noted:
+            noted = queue, kind, span = place
+            spans.add(("queue", queue, span))
+            spans.add(("kind", kind, span))
         if job.deadline is not None:
             topics.add(WAITING_TOPIC)
         if job.tags:

@@ -102,7 +102,7 @@ async def _begin(connection: aiosqlite.Connection) -> None:
 
 
 async def _carry_out(cursor: aiosqlite.Cursor, now: int, jobs: Sequence[NewJob]) -> list[Added]:
-    ((last,),) = await _rows(cursor, "read_sequence", ())
+    ((last, _),) = await _rows(cursor, "read_sequence", ())
     topics: set[str] = set()
     spans: set[Span] = set()
     steps = steps_of_adding(jobs, last + 1, now, topics, spans)

@@ -71,7 +71,7 @@ class Control(StorageOnFile, OperatorStorage):
 
     async def _last(self) -> int:
         """Return the last number given out: jobs that are added during a long operation are not part of it."""
-        ((last,),) = await self._read("read_sequence")
+        ((last, _),) = await self._read("read_sequence")
         return int(last)
 
     async def _change(self, ids: Sequence[UUID], act: Act) -> list[Change]:

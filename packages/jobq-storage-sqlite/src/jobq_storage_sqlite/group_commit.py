@@ -21,6 +21,7 @@ from jobq_storage_sqlite.errors import as_raised, breaks_connection, code_of
 from jobq_storage_sqlite.file_identity import FileIdentity
 from jobq_storage_sqlite.file_warnings import LogGrowth
 from jobq_storage_sqlite.runs import RUNS_LIMIT, Run
+from jobq_storage_sqlite.spans import StoredSpans
 from jobq_storage_sqlite.transaction import Transaction
 
 T = TypeVar("T")
@@ -69,6 +70,7 @@ class GroupCommit:
         self._clock = clock
         self._busy_timeout = busy_timeout
         self._runs: dict[int, Run] = {}
+        self._stored_spans = StoredSpans()
         self._connection: sqlite3.Connection | None = None
 
     def commit(self, group: list[Call], *, alone: bool = False, guarded: bool = False) -> Iterator[Answers]:
@@ -100,6 +102,7 @@ class GroupCommit:
     def close(self) -> None:
         """Close the connection."""
         connection, self._connection = self._connection, None
+        self._stored_spans.forget()  # the next connection may be to another file
         if connection is not None:
             connection.close()
 
@@ -150,7 +153,7 @@ class GroupCommit:
     def _carry_out(self, connection: sqlite3.Connection, group: list[Call], guarded: bool) -> Answers:
         if len(self._runs) > RUNS_LIMIT:
             self._runs.clear()
-        transaction = Transaction(connection, self._clock(), self._runs)
+        transaction = Transaction(connection, self._clock(), self._runs, self._stored_spans)
         outcomes: list[Outcome] = []
         for call in group:
             if not call.future.done():
@@ -166,6 +169,7 @@ class GroupCommit:
             self._abandon(error)
             raised = as_raised(error, self._path)
             return [(call, None, failed or raised) for call, _, failed in outcomes], {}
+        self._stored_spans.add(transaction.spans)
         self._growth.check()
         return outcomes, counts
 

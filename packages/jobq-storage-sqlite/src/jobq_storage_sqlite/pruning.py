@@ -45,5 +45,6 @@ def _prune_statistics(transaction: Transaction) -> None:
     """Delete old statistics, and some spans without jobs."""
     transaction.run("delete_tally", transaction.now // MINUTE - KEPT_MINUTES)
     (oldest,) = transaction.one("oldest_job")
-    if oldest is not None:
-        transaction.run("delete_spans", span_of(to_id(oldest)), 1000)
+    if oldest is not None and transaction.run("delete_spans", span_of(to_id(oldest)), 1000).rowcount:
+        transaction.run("count_pruning")
+        transaction.stored_spans.forget()

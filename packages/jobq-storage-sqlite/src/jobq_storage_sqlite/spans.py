@@ -5,6 +5,7 @@ A span is 4,096 ms of the time in a UUIDv7. Every other id has a span too. Spans
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -16,6 +17,9 @@ END: Final = 1 << (128 - _SHIFT)
 
 AFTER_ALL_IDS: Final = b"\xff" * 17
 """What follows the last id."""
+
+STORED_LIMIT: Final = 10_000
+"""The number of stored spans from which they are forgotten. One queue and kind have two in 4,096 ms."""
 
 Span: TypeAlias = tuple[str, str, int]
 """A row of jobq_span: 'queue', 'kind', 'tag' or 'state', its name, and a span that has jobs of it."""
@@ -29,3 +33,26 @@ def span_of(job_id: UUID) -> int:
 def start_of(span: int) -> bytes:
     """Return the least id of a span."""
     return (span << _SHIFT).to_bytes(16) if span < END else AFTER_ALL_IDS
+
+
+class StoredSpans:
+    """The spans that are known to be stored, so that a writer stores each once. Any process's pruning ends that."""
+
+    def __init__(self) -> None:
+        self._spans: set[Span] = set()
+        self._prunings = 0
+
+    def missing(self, spans: Set[Span], prunings: int) -> list[Span]:
+        """Return the spans that may not be stored, in order. prunings: how often spans were deleted so far."""
+        if prunings != self._prunings or len(self._spans) > STORED_LIMIT:
+            self.forget()
+            self._prunings = prunings
+        return sorted(spans - self._spans)
+
+    def add(self, spans: Set[Span]) -> None:
+        """Note spans that were committed."""
+        self._spans |= spans
+
+    def forget(self) -> None:
+        """Take none for stored."""
+        self._spans.clear()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from jobq_storage_sqlite.adding_steps import Step
 from jobq_storage_sqlite.boot_clock import Moment
 from jobq_storage_sqlite.runs import Run
-from jobq_storage_sqlite.spans import Span
+from jobq_storage_sqlite.spans import Span, StoredSpans
 from jobq_storage_sqlite.sql import sql
 from jobq_storage_sqlite.tally import Tally
 
@@ -25,25 +25,43 @@ class Transaction:
 
     now, uptime: the two clocks' readings when the transaction began, in microseconds.
     topics: to be notified. spans: to be stored. tally: what comes to the statistics.
-    runs: what is known of the runs of jobs that were claimed here, by lease; kept from one transaction to the next.
+    runs: what is known of the runs of jobs that were claimed here, by lease; kept from one transaction to the next, as
+        stored_spans are.
     """
 
-    __slots__ = ("_next", "_taken", "connection", "now", "runs", "spans", "tally", "topics", "uptime")
+    __slots__ = (
+        "_next",
+        "_prunings",
+        "_taken",
+        "connection",
+        "now",
+        "runs",
+        "spans",
+        "stored_spans",
+        "tally",
+        "topics",
+        "uptime",
+    )
 
-    def __init__(self, connection: sqlite3.Connection, moment: Moment, runs: dict[int, Run]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, moment: Moment, runs: dict[int, Run], stored_spans: StoredSpans
+    ) -> None:
         self.connection = connection
         self.now, self.uptime = moment
         self.topics: set[str] = set()
         self.spans: set[Span] = set()
         self.tally = Tally()
         self.runs = runs
+        self.stored_spans = stored_spans
         self._next = 0
+        self._prunings: int | None = None
         self._taken = False
 
     def numbers(self, count: int) -> int:
         """Take `count` numbers greater than any given out before, and return the first."""
         if not self._taken:
-            self._next = self.connection.execute(sql("read_sequence")).fetchone()[0] + 1
+            last, self._prunings = self.one("read_sequence")
+            self._next = last + 1
             self._taken = True
         first = self._next
         self._next = first + count
@@ -84,6 +102,13 @@ class Transaction:
         if self._taken:
             self.run("advance_sequence", self._next - 1)
         if self.spans:
-            self.many("insert_span", sorted(self.spans))
+            self._store_spans()
         self.tally.write(self.connection, self.now)
         return {topic: self.one("notify", topic)[0] for topic in self.topics}
+
+    def _store_spans(self) -> None:
+        if self._prunings is None:
+            _, self._prunings = self.one("read_sequence")
+        missing = self.stored_spans.missing(self.spans, self._prunings)
+        if missing:
+            self.many("insert_span", missing)

@@ -4,12 +4,14 @@
 -- key that joins the tables. The CHECKs refuse rows that no reader could use.
 
 -- The last number given out. Jobs, positions and leases share it: numbers rise, and none is used twice.
+-- prunings: how often rows of jobq_span were deleted. What a process knows of those rows is true until it changes.
 CREATE TABLE jobq_sequence (
     one INTEGER PRIMARY KEY CHECK (one = 1),
-    value INTEGER NOT NULL
+    value INTEGER NOT NULL,
+    prunings INTEGER NOT NULL
 ) STRICT;
 
-INSERT INTO jobq_sequence (one, value) VALUES (1, 0);
+INSERT INTO jobq_sequence (one, value, prunings) VALUES (1, 0, 0);
 
 -- What was added: written once, never changed.
 -- meta: headers that travel with the job, a JSON object.

@@ -98,6 +98,9 @@ SELECT min(id) FROM jobq_job
 -- Parameters: the first span that is kept, the limit.
 DELETE FROM jobq_span WHERE (what, name, span) IN (SELECT what, name, span FROM jobq_span WHERE span < ? LIMIT ?)
 
+-- name: count_pruning
+UPDATE jobq_sequence SET prunings = prunings + 1 WHERE one = 1
+
 -- name: find_prunable
 -- The queues and states that have finished jobs to remove, and the time before which they ended. :completed, :failed and
 -- :aborted: how long jobs are kept in queues that say nothing else; NULL: without limit. By a jump from each queue to

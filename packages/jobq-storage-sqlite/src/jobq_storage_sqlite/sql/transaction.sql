@@ -1,7 +1,7 @@
 -- What each transaction that writes begins and ends with.
 
 -- name: read_sequence
-SELECT value FROM jobq_sequence WHERE one = 1
+SELECT value, prunings FROM jobq_sequence WHERE one = 1
 
 -- name: advance_sequence
 UPDATE jobq_sequence SET value = ? WHERE one = 1
