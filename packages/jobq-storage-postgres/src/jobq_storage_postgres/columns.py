@@ -107,8 +107,8 @@ def pack_leases(settlements: Sequence[Settlement]) -> list[bytes | None]:
 
 
 def pack_completed(settlements: Sequence[Settlement]) -> list[bytes | None]:
-    """Pack completions as the parameters of `complete`."""
-    return [*pack_leases(settlements), jsons.sparse([s.result for s in settlements]), *_pack_progress(settlements)]
+    """Pack completions without progress as the parameters of `complete`."""
+    return [*pack_leases(settlements), jsons.sparse([s.result for s in settlements])]
 
 
 def _pack_progress(settlements: Sequence[Settlement]) -> Sequence[bytes | None]:

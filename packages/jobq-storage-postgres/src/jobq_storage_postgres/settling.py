@@ -41,7 +41,7 @@ class Settling:
                 continue
             seen.add(key)
             self.settlements.append(settlement)
-            if settlement.ending is Ending.COMPLETE:
+            if settlement.ending is Ending.COMPLETE and settlement.progress is None:
                 self._completed.append(settlement)
             else:
                 self._others.append((index, settlement))
@@ -74,8 +74,10 @@ class Settling:
             took = [(s.id, s.lease) for s in self._completed]
         else:
             took = list(zip(ids or (), leases or (), strict=True))
-            for job_id, lease, state in decode(unknown or b"[]"):
-                self._note(UUID(job_id), lease, state)
+            known = set(took)
+            for text, lease, state in decode(unknown or b"[]"):
+                if (key := (UUID(text), lease)) not in known:
+                    self._note(*key, state)
         self.states.update(dict.fromkeys(took, JobState.COMPLETED))
         self._took.update(took)
         if took:

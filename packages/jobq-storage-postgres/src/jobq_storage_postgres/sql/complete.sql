@@ -1,13 +1,11 @@
 -- Settle completed runs: `settle` for the most common case. Answers how many took effect; unless all did, also the ids
 -- and leases of those, and what is known of the others, as `settle` does.
--- $1 job ids (sorted), $2 leases, $3 results; progress: $4 percentages, $5 messages and $6 details.
+-- $1 job ids (sorted), $2 leases, $3 results. Completions with a progress report are left to `settle`.
 -- Each row is looked up by itself and locked, so that statistics do not change the plan. It is deleted by its id, not
 -- by its ctid: a version that an update made after this statement began can be locked, but the DELETE does not find it.
 WITH held AS MATERIALIZED (
-    SELECT r.*, g.result, g.percent AS reported, g.message AS reported_message, g.details AS reported_details,
-        jobq.clock() AS now
-    FROM unnest($1::uuid[], $2::bigint[], $3::json[], $4::float8[], $5::text[], $6::json[])
-        AS g(id, lease, result, percent, message, details)
+    SELECT r.*, g.result, jobq.clock() AS now
+    FROM unnest($1::uuid[], $2::bigint[], $3::json[]) AS g(id, lease, result)
     CROSS JOIN LATERAL (
         SELECT r.* FROM jobq.running r WHERE r.id = g.id AND r.lease = g.lease LIMIT 1 FOR UPDATE SKIP LOCKED
     ) r
@@ -19,9 +17,7 @@ WITH held AS MATERIALIZED (
         message, details, extra
     )
     SELECT h.id, h.now, h.started_at, h.run_at, h.lease, h.worker, h.attempt, h.flags, 'completed', h.queue, h.kind,
-        'completed', h.result, coalesce(h.reported, h.percent),
-        CASE WHEN h.reported IS NULL THEN h.message ELSE h.reported_message END,
-        CASE WHEN h.reported IS NULL THEN h.details ELSE h.reported_details END, h.extra
+        'completed', h.result, h.percent, h.message, h.details, h.extra
     FROM held h
 ), followed AS (
     INSERT INTO jobq.ended (id, at, queue, state) SELECT id, now, queue, 'completed' FROM held WHERE flags & 2 <> 0
@@ -29,19 +25,18 @@ WITH held AS MATERIALIZED (
     DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM held WHERE keyed)) AND until IS NULL
 ), counted AS (
     INSERT INTO jobq.tally (at, finished, jobs, waited, ran, queue, kind, state, buckets)
-    SELECT max(h.now), count(*), count(*), greatest(date_part('epoch', sum(h.started_at - h.pending_since)), 0),
+    SELECT jobq.clock(), count(*), count(*), greatest(date_part('epoch', sum(h.started_at - h.pending_since)), 0),
         greatest(date_part('epoch', sum(h.now - h.started_at)), 0), h.queue, h.kind, 'completed',
         array_agg((128 * jobq.bucket(h.started_at - h.pending_since) + jobq.bucket(h.now - h.started_at))::smallint)
     FROM held h
     GROUP BY h.queue, h.kind
 ), unknown AS MATERIALIZED (
-    -- Those that did not take effect; not looked for if all did.
+    -- Not looked for if all took effect. Those that did are among them, as 'busy': the rows are still visible here.
     SELECT s.id, s.lease, CASE s.state WHEN 'processing' THEN 'busy' ELSE s.settled END AS state
     FROM unnest($1, $2) AS g(id, lease)
     CROSS JOIN LATERAL (SELECT s.id, s.lease, s.state, s.settled FROM jobq.job_state s WHERE s.id = g.id LIMIT 1) s
     WHERE (SELECT count(*) FROM held) < cardinality($1) AND s.lease = g.lease
         AND (s.settled IS NOT NULL OR s.state = 'processing')
-        AND NOT EXISTS (SELECT FROM held h WHERE h.id = g.id AND h.lease = g.lease)
 )
 SELECT count(*), CASE WHEN count(*) < cardinality($1) THEN array_agg(id) END,
     CASE WHEN count(*) < cardinality($1) THEN array_agg(lease) END,
