@@ -11,7 +11,7 @@ import pytest_asyncio
 from psycopg import sql
 
 from jobq_core.states import Ending
-from jobq_core.storage import Claim, Line, Settlement
+from jobq_core.storage import Claim, Line, QueueOptions, Settlement
 from jobq_core.testing import add_job, claim, claim_one, new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
 
@@ -51,6 +51,27 @@ async def test_lines_that_are_new_are_found_under_an_open_transaction(
             job = await add_job(storage, priority=priority)
             assert await claim_ids(storage, worker) == [job]
             assert await claim_ids(storage, worker) == []
+
+
+async def test_each_pause_and_its_end_are_found_at_once_under_an_open_transaction(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    """It holds back the horizon, so that all pauses look as if they were new."""
+    worker = (await register_worker(storage)).id
+    claiming = Claim.of("unused", "default", limit=1)
+    async with (
+        PostgresQueueStorage(postgres_dsn, schema=storage.schema) as other,
+        await psycopg.AsyncConnection.connect(postgres_dsn) as slow,
+    ):
+        await slow.execute("SELECT pg_current_xact_id()")
+        for paused in (True, False, True, True, False, False, True, False):
+            await other.set_queue("default", QueueOptions(paused=paused))
+            job = await add_job(other)
+            result = await storage.settle_and_claim(worker, (), claiming)
+            assert result.paused == (("default",) if paused else ())
+            assert [each.id for each in result.claimed] == ([] if paused else [job])
+            await other.delete([job])
+            assert (await storage.settle_and_claim(worker, (), claiming)).paused == result.paused
 
 
 async def test_rows_without_a_job_are_deleted_by_the_claim_that_meets_them(

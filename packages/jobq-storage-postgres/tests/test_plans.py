@@ -25,6 +25,7 @@ from jobq_storage_postgres.connection import Connection
 from jobq_storage_postgres.dsn import parse
 from jobq_storage_postgres.protocol import Statement
 from jobq_storage_postgres.schedules import ALWAYS, LATE
+from jobq_storage_postgres.settle_and_claim import claim_step
 from jobq_storage_postgres.sql import FOLDER
 
 BATCH = 100
@@ -59,9 +60,10 @@ class Explain:
         self.connection = connection
         self.count = 0
 
-    async def __call__(self, name: str, params: Params) -> tuple[int, set[str]]:
+    async def __call__(self, statement: str | Statement, params: Params) -> tuple[int, set[str]]:
         """Return the pages touched, and the names of relations that were read as a whole."""
-        statement = self.storage._engine.statements[name]
+        if isinstance(statement, str):
+            statement = self.storage._engine.statements[statement]
         self.count += 1
         begin, rollback = Statement("begin", "BEGIN"), Statement("rollback", "ROLLBACK")
         # Prepared, since only a prepared statement has the plan that the storage's own have; and then it can be
@@ -87,11 +89,23 @@ class Explain:
 
     async def claim(self, worker: UUID, *, marked: bool = True) -> tuple[int, set[str]]:
         """Explain a claim."""
-        marks = self.storage._engine.watermarks
         if not marked:
-            marks.forget()
-        lines = await marks.lines((Line("default"),))
-        return await self("claim", (worker.bytes, *lines[:6], pack_int4(BATCH), None, *lines[6:]))
+            self.storage._engine.watermarks.forget()
+        return await self.claim_lines(worker, (Line("default"),))
+
+    async def claim_lines(
+        self, worker: UUID, asked: tuple[Line, ...], limit: int = BATCH, size: int | None = None
+    ) -> tuple[int, set[str]]:
+        """Explain a claim of these lines, without limits of queues and with them, and return the worse of the two."""
+        engine, touched, whole = self.storage._engine, 0, set[str]()
+        for limited in (asked, tuple(Line(line.queue, limit) for line in asked)):
+            lines = await engine.watermarks.lines(limited)
+            step = claim_step(
+                engine.statements, worker, lines, pack_int4(limit), None if size is None else pack_int8(size)
+            )
+            pages, tables = await self(*step)
+            touched, whole = max(touched, pages), whole | tables
+        return touched, whole
 
 
 def walk(plan: dict[str, Any], whole: set[str]) -> None:
@@ -247,10 +261,8 @@ async def test_queues_and_priorities_that_are_not_used_cost_a_claim_nothing(
     for n in range(10):
         await storage.add([new_job(queue=f"other{n}", priority=p) for p in range(-100, 101)])
     clean, _ = await explain.claim(worker)
-    marks = storage._engine.watermarks
     many = tuple(Line(f"empty{n}") for n in range(1000))
-    lines = await marks.lines((*many, Line("default")))
-    touched, whole = await explain("claim", (worker.bytes, *lines[:6], pack_int4(BATCH), None, *lines[6:]))
+    touched, whole = await explain.claim_lines(worker, (*many, Line("default")))
     assert touched < clean + 50
     assert not whole & {"ready", "job", "running"}
 
@@ -262,8 +274,7 @@ async def test_a_claim_with_a_limit_of_bytes_reads_no_arguments_that_it_does_not
     big = [new_job(arguments=b'"' + os.urandom(30_000).hex().encode() + b'"') for _ in range(100)]
     for start in range(0, 100, 20):
         await storage.add(big[start : start + 20])
-    lines = await storage._engine.watermarks.lines((Line("default"),))
-    touched, _ = await explain("claim", (worker.bytes, *lines[:6], pack_int4(100), pack_int8(130_000), *lines[6:]))
+    touched, _ = await explain.claim_lines(worker, (Line("default"),), 100, 130_000)
     assert touched < 1000
     exchange = await storage.settle_and_claim(worker, (), Claim.of("default", limit=100, max_bytes=130_000))
     assert (len(exchange.claimed), exchange.picked, exchange.more) == (2, 2, True)
@@ -278,8 +289,7 @@ async def test_suspended_jobs_of_a_kind_that_is_gone_cost_a_claim_nothing(
         taken = (await storage.settle_and_claim(worker, claim=Claim.of("default", limit=500))).claimed
         gone = [Settlement(job.id, job.lease, Ending.SUSPEND, reason=UNKNOWN_KIND) for job in taken]
         await storage.settle_and_claim(worker, gone)
-    (queues, *_) = await storage._engine.watermarks.lines((Line("default"),))
-    params = (worker.bytes, queues, texts(["noop", "other"]), texts(["1", "1"]), pack_int4(BATCH))
+    params = (worker.bytes, texts(["default"]), texts(["noop", "other"]), texts(["1", "1"]), pack_int4(BATCH))
     touched, whole = await explain("free_kinds", params)
     assert touched < 50
     assert not whole & {"waiting", "ready"}
@@ -390,14 +400,14 @@ FIRED = """
     SELECT t.relname, g.tgname FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid
     WHERE t.relnamespace = %s::regnamespace
 """
-RARE = {("queue", "paused_at"), ("waiting", "state"), ("waiting", "reason"), ("waiting", "run_at")}
-"""What only enabling and disabling change, which a person does now and then, and the gates of gated jobs."""
+RARE = {("line", "registered"), ("waiting", "state"), ("waiting", "reason"), ("waiting", "run_at")}
+"""What only pausing, enabling and disabling change, which a person does now and then, and the gates of gated jobs."""
 
 
 def updated() -> set[tuple[str, str]]:
     """Return which columns of which tables the statements update in place."""
     found = set()
-    for path in FOLDER.iterdir():
+    for path in FOLDER.glob("*.sql"):
         text = re.sub("--.*", "", path.read_text(encoding="utf-8"))
         for match in re.finditer(r"UPDATE(?: jobq\.(\w+)(?: \w+)?)?\s+SET\s", text):
             table = match[1] or re.findall(r"INTO jobq\.(\w+)", text[: match.start()])[-1]

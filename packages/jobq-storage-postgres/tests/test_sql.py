@@ -14,7 +14,7 @@ from jobq_core.storage import bucket_of
 from jobq_core.testing.helpers import add_job, claim_one, new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.protocol import Statement
-from jobq_storage_postgres.sql import FOLDER, Statements
+from jobq_storage_postgres.sql import Statements
 
 
 def test_each_statement_has_a_name_of_its_own() -> None:
@@ -24,7 +24,7 @@ def test_each_statement_has_a_name_of_its_own() -> None:
         if not found.ispkg
     ]
     found = {id(each): each for module in modules for each in vars(module).values() if isinstance(each, Statement)}
-    names = Counter([each.name for each in found.values()] + [file.stem for file in FOLDER.glob("*.sql")])
+    names = Counter([each.name for each in found.values()] + list(Statements("jobq")))
     assert found
     assert not [name for name, count in names.items() if count > 1]
 
@@ -63,7 +63,7 @@ async def test_many_jobs_are_acknowledged_though_the_statistics_cannot_be_update
 
 def test_no_file_is_read_after_the_storage_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     statements = Statements("jobq")
-    names = [path.stem for path in FOLDER.glob("*.sql")]
+    names = list(statements)
 
     def refuse(*_: object, **__: object) -> str:
         raise FileNotFoundError("the release was removed")

@@ -33,9 +33,9 @@ VALUES ($1, now(), now(), now() + interval '1 day', 30, $2, 0, 'floor', '', ARRA
 STATEMENTS = Statements("jobq")
 ADD, ADD_ONE, CLAIM, COMPLETE = (STATEMENTS[name].sql.decode() for name in ("add", "add_one", "claim", "complete"))
 
-LINES = (None, [1], [2], [5, 0], [0, 0])
-"""No limit of the queue, the indexes of its first and last line, and their ranks and watermarks."""
-ALL_KNOWN = (2**62, 0)
+LINES = ([QUEUE, QUEUE], [5, 0], [0, 0])
+"""The queues of two lines, and their ranks and watermarks."""
+ALL_KNOWN = (str(2**62), [])
 """No line is new since a transaction that is far away."""
 
 
@@ -85,9 +85,7 @@ class FloorStatements(floor_postgres.FloorPostgres):
                         done.sort()
                         ids, leases = zip(*done, strict=True)
                         results = ["null"] * len(done)
-                        await settling.execute(
-                            COMPLETE, (list(ids), list(leases), results, None, None, None), prepare=True
-                        )
+                        await settling.execute(COMPLETE, (list(ids), list(leases), results), prepare=True)
                     await claiming.execute(CLAIM, (worker, [QUEUE], *LINES, batch, None, *ALL_KNOWN), prepare=True)
                 rows = [row for row in await claiming.fetchall() if row[1] is not None]
                 await asyncio.gather(*[asyncio.create_task(self._run(row[4], row[5])) for row in rows])

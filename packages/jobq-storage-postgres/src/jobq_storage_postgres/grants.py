@@ -58,7 +58,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "worker": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "maintenance": ("SELECT", "UPDATE"),
         "queue": ("SELECT", "INSERT", "UPDATE"),
-        "line": ("SELECT", "INSERT"),
+        "line": ("SELECT", "INSERT", "UPDATE"),
         "ended": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "tally": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "statistic": ("SELECT", "INSERT", "UPDATE", "DELETE"),
@@ -86,6 +86,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "tally": ("SELECT", "INSERT"),
         "ended": ("INSERT",),
         "queue": ("SELECT", "INSERT", "UPDATE"),
+        "line": ("SELECT", "INSERT", "UPDATE"),
         "worker": ("SELECT",),
         "position": ("USAGE",),
     },
@@ -109,6 +110,8 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
     "worker": _ALL
     | {
         "claim",
+        "claim_limited",
+        "drop_ghosts",
         "free_kinds",
         "alive",
         "complete",

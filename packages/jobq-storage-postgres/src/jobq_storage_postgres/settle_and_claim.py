@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, field
 from psycopg.pq.abc import PGresult
 
-from jobq_core.encoding import decode
 from jobq_core.errors import StorageUnavailableError
 from jobq_core.storage import (
     WAITING_TOPIC,
@@ -20,36 +19,36 @@ from jobq_core.storage import (
     WorkerStorage,
     queue_topic,
 )
-from jobq_storage_postgres.binary import pack_int4, pack_int8, texts
+from jobq_storage_postgres.binary import int8s, pack_int4, pack_int8, texts, uuids
 from jobq_storage_postgres.connection import Connection
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.programs import Last, Rows, drive, part
 from jobq_storage_postgres.protocol import Step
 from jobq_storage_postgres.reading import to_tags
 from jobq_storage_postgres.settling import Settling, settle
+from jobq_storage_postgres.sql import Statements
 from jobq_storage_postgres.topics import topics_of
 from jobq_storage_postgres.transaction import Transaction
 from jobq_storage_postgres.unique_keys import add_unique
+from jobq_storage_postgres.watermarks import Lines
 
 _CLAIMS: Final = 10
 """How often a claim is sent again because new lines were registered meanwhile."""
 
-
-class Header(Struct, frozen=True):
-    """The first row of a claim, see claim.sql."""
-
-    alive: bool
-    fresh: bool = True
-    picked: int = 0
-    more: bool = False
-    paused: Sequence[str] = ()
+Ghost: TypeAlias = "tuple[UUID, int]"
+"""Id and lease of a run whose job was deleted by hand."""
 
 
 class Claimed(Struct, frozen=True):
-    """What a claim took, and how many jobs its kinds freed before."""
+    """What a claim took, and how many jobs its kinds freed before.
 
-    header: Header
-    jobs: list[ClaimedJob]
+    said: 'lost', 'stale', 'more' or None, see claim.sql. paused: the queues that it left out.
+    """
+
+    said: str | None
+    jobs: list[ClaimedJob] = field(default_factory=list)
+    ghosts: Sequence[Ghost] = ()
+    paused: tuple[str, ...] = ()
     freed: int = 0
 
 
@@ -72,20 +71,24 @@ class SettleAndClaim(Facet, WorkerStorage):
         if topics:
             self._engine.notifier.notify(topics)
         freed = claimed.freed
-        if claim is not None and not claimed.header.fresh:
+        if claim is not None and claimed.said == "stale":
             claimed = await self._claim_again(worker, Claim(claim.lines, claim.limit, claim.max_bytes))
-        header = claimed.header
-        if claim is not None and header.alive:
-            self._engine.watermarks.note_claimed(header.picked)
+        picked = len(claimed.jobs) + len(claimed.ghosts)
+        if claimed.ghosts:
+            ids, leases = zip(*claimed.ghosts, strict=True)
+            await self._engine.fetch("drop_ghosts", uuids([job_id.bytes for job_id in ids]), int8s(leases))
+        alive = claimed.said != "lost"
+        if claim is not None and alive:
+            self._engine.watermarks.note_claimed(picked)
         return SettleAndClaimResult(
             [settling.states.get((s.id, s.lease)) for s in settlements],
             claimed.jobs,
-            header.alive,
+            alive,
             settling.busy(settlements),
-            header.picked,
-            tuple(queue for queue in claim.queues if queue in header.paused) if claim and header.paused else (),
+            picked,
+            claimed.paused,
             freed,
-            header.more,
+            claimed.said == "more",
         )
 
     async def _claim_again(self, worker: UUID, claim: Claim) -> Claimed:
@@ -93,7 +96,7 @@ class SettleAndClaim(Facet, WorkerStorage):
         for _ in range(_CLAIMS):
             await self._engine.watermarks.read()
             claimed = await self._run(worker, Settling(()), [], claim, set())
-            if claimed.header.fresh:
+            if claimed.said != "stale":
                 return claimed
         raise StorageUnavailableError("new lines of jobs were added faster than they could be read")
 
@@ -102,12 +105,16 @@ class SettleAndClaim(Facet, WorkerStorage):
     ) -> Claimed:
         """Settle and claim in one round trip."""
         settled = len(steps)
-        steps += await self._claiming(worker, claim)
+        claiming, paused = await self._claiming(worker, claim)
+        steps += claiming
 
         def load(connection: Connection, results: list[PGresult]) -> Claimed:
-            answers = [connection.load(result, tuple) for result in results]
+            *before, last = results
+            answers = [connection.load(result, tuple) for result in before]
             settling.take(answers[:settled])
-            return _claimed(claim, answers[settled:], topics)
+            said = last.get_value(0, 0)
+            rows = connection.load(last, claimed_row)
+            return _claimed(None if said is None else said.decode(), rows, paused, answers[settled:], topics)
 
         return await self._engine.database.run(steps, load)
 
@@ -115,7 +122,7 @@ class SettleAndClaim(Facet, WorkerStorage):
         """Settle, add the jobs of the settlements that took effect, and claim, in one transaction."""
         engine = self._engine
         await engine.lines.ensure([job for s in settling.settlements for job in s.jobs])
-        claiming = await self._claiming(worker, claim)
+        claiming, paused = await self._claiming(worker, claim)
 
         async def work(transaction: Transaction) -> Claimed:
             await drive(part(settle(engine.statements, settling)), transaction.run)
@@ -124,44 +131,59 @@ class SettleAndClaim(Facet, WorkerStorage):
             made = [job for job, answer in zip(jobs, added, strict=True) if answer.created]
             topics.clear()
             topics.update(topics_of(made))
-            return _claimed(claim, await transaction.run(Last(claiming)), topics)
+            *before, rows = await transaction.run(Last(claiming))
+            return _claimed(rows[0][0], [claimed_row(row) for row in rows], paused, before, topics)
 
         return await engine.database.transact(work)
 
-    async def _claiming(self, worker: UUID, claim: Claim | None) -> list[Step]:
-        """Return the statements that free and claim jobs."""
+    async def _claiming(self, worker: UUID, claim: Claim | None) -> tuple[list[Step], tuple[str, ...]]:
+        """Return the statements that free and claim jobs, and the queues that are paused."""
         statements = self._engine.statements
         if claim is None:
-            return [(statements["alive"], (worker.bytes,))]
+            return [(statements["alive"], (worker.bytes,))], ()
         steps: list[Step] = []
         lines = await self._engine.watermarks.lines(claim.lines)
         limit = pack_int4(claim.limit)
         if claim.kinds:
             kinds, declarations = zip(*claim.kinds, strict=True)
-            params = (worker.bytes, lines[0], texts(kinds), texts(declarations), limit)
+            params = (worker.bytes, lines.asked, texts(kinds), texts(declarations), limit)
             steps.append((statements["free_kinds"], params))
         size = None if claim.max_bytes is None else pack_int8(claim.max_bytes)
-        steps.append((statements["claim"], (worker.bytes, *lines[:6], limit, size, *lines[6:])))
-        return steps
+        return [*steps, claim_step(statements, worker, lines, limit, size)], lines.paused
 
 
-def _claimed(claim: Claim | None, answers: Rows, topics: set[str]) -> Claimed:
-    """Return what the answers to the statements of `_claiming` tell, and add the topics to notify."""
-    *before, rows = answers
-    if claim is None:
-        return Claimed(Header(rows[0][0]), [])
+def claim_step(statements: Statements, worker: UUID, lines: Lines, limit: bytes, size: bytes | None) -> Step:
+    """Return the statement that claims jobs of these lines. limit: the most jobs. size: the most bytes, or None."""
+    params = worker.bytes, lines.asked, lines.queues, lines.ranks, lines.marks, limit, size, *lines.known
+    if lines.limits is None:
+        return statements["claim"], params
+    return statements["claim_limited"], (*params, lines.limits)
+
+
+def _claimed(
+    said: str | None,
+    rows: Sequence[ClaimedJob | Ghost | None],
+    paused: tuple[str, ...],
+    freeing: Rows,
+    topics: set[str],
+) -> Claimed:
+    """Return what the answers to the statements of `_claiming` tell, and add the topics to notify.
+
+    rows: those of the claim, as `claimed_row` returns them. freeing: those of `free_kinds`, if it was sent.
+    """
     freed = 0
-    for queue, count, pending in before[0] if claim.kinds else ():
+    for queue, count, pending in freeing[0] if freeing else ():
         freed += count
         topics.add(queue_topic(queue) if pending else WAITING_TOPIC)
-    header, *jobs = map(claimed_row, rows)
-    return Claimed(header, jobs, freed)
+    jobs = [row for row in rows if isinstance(row, ClaimedJob)]
+    ghosts = [row for row in rows if isinstance(row, tuple)] if len(jobs) < len(rows) else ()
+    return Claimed(said, jobs, ghosts, paused, freed)
 
 
-def claimed_row(row: Sequence[Any]) -> Any:
-    """Return the claimed job of a row of `claim`, or the header of its first row."""
-    if row[1] is None:
-        return Header(**decode(row[0]))
+def claimed_row(row: Sequence[Any]) -> ClaimedJob | Ghost | None:
+    """Return the job of a row of `claim`, the run if the job was deleted by hand, or None for a row without a job."""
+    if row[3] is None:
+        return None if row[1] is None else (row[1], row[2])
     if row[13] is None and row[14] is None:
         return ClaimedJob(*row[1:13])  # called for every job
     return claimed_job(row[1:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,9 @@ from jobq_core.reprs import short_repr
 from jobq_storage_postgres.protocol import Statement
 
 FOLDER: Final = Path(__file__).with_name("sql")
-"""One file per operation."""
+"""One file per operation. `parts` has the parts that stand in the place of a name in braces."""
+_CLAIMS: Final = {"claim": "lines", "claim_limited": "limited_lines"}
+"""The statements made of `claim.sql`, by the part with the lines that they claim from."""
 
 
 def check_schema(schema: str) -> str:
@@ -52,6 +54,9 @@ class Statements:
         self._texts = _read()
         self._made: dict[str, Statement] = {}
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
     def __getitem__(self, name: str) -> Statement:
         statement = self._made.get(name)
         if statement is None:
@@ -61,4 +66,9 @@ class Statements:
 
 @cache
 def _read() -> Mapping[str, str]:
-    return {path.stem: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.sql")}
+    texts, parts = (
+        {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.sql")}
+        for folder in (FOLDER, FOLDER / "parts")
+    )
+    claims = {name: texts["claim"].replace("{lines}", parts[part].rstrip()) for name, part in _CLAIMS.items()}
+    return texts | claims

@@ -21,8 +21,8 @@ All this holds as long as one server answers. Behind a pooler another server may
 whose sequence is behind. So from time to time the lines are verified from their beginning, and the marks are forgotten
 if a job is below one.
 
-Claims look only at lines that were ever used. A claim counts the lines of its queues that were registered by
-transactions which the last reading may not have seen, and takes nothing if there are more than are known.
+Claims look only at lines that were ever used, of queues that are not paused. A claim takes nothing if a line of its
+queues was registered by a transaction that the last reading did not see; pausing or resuming a queue counts as that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -57,9 +57,22 @@ VERIFY_SECONDS: Final = 60.0
 _NO_MARK: Final = -(2**63)
 """Below all positions, those of rows that were edited by hand too."""
 
-Lines: TypeAlias = "tuple[bytes | None, ...]"
-"""The parameters of `claim` that name lines: queues, their limits, the indexes of the first and last line of each, the
-ranks and marks of the lines; and how many of them are known that were registered since which transaction number."""
+
+class Lines(Struct, frozen=True):
+    """The lines of a claim, as its parameters.
+
+    asked: the names of the queues. queues, ranks, marks: those of each line, in the order of claiming. limits: that of
+    each line's queue; None if no queue has one. known: since which transaction number lines may be new to the last
+    reading, and the transactions from it on whose lines it did see. paused: which of the queues are paused.
+    """
+
+    asked: bytes
+    queues: bytes
+    ranks: bytes
+    marks: bytes
+    limits: bytes | None
+    known: tuple[bytes, bytes]
+    paused: tuple[str, ...]
 
 
 class Observation(Struct, frozen=True):
@@ -73,8 +86,8 @@ class Observation(Struct, frozen=True):
 class Watermarks:
     """The lines and marks of one storage object.
 
-    It has more than 12 attributes: the lines with their marks and packed form, the last observation, and the counters
-    that say when the next one is due belong to one step, `note_claimed`.
+    It has more than 12 attributes: the lines with their pauses, marks and packed form, the last observation, and the
+    counters that say when the next one is due belong to one step, `note_claimed`.
     """
 
     def __init__(
@@ -89,7 +102,8 @@ class Watermarks:
         self._notify = notify
         self._clock = clock
         self._ranks: dict[str, list[int]] = {}
-        self._recent: dict[str, int] = {}
+        self._recent: dict[str, set[int]] = {}
+        self._paused: set[str] = set()
         self._horizon = 0
         self._marks: dict[Line, int] = {}
         self._packed: dict[tuple[ClaimLine, ...], Lines] = {}
@@ -120,40 +134,38 @@ class Watermarks:
         for line in lines:  # several lines of one queue are one, with the sum of their limits
             before = asked.get(line.queue, 0)
             asked[line.queue] = None if before is None or line.limit is None else before + line.limit
-        firsts: list[int] = []
-        lasts: list[int] = []
-        ranks: list[int] = []
-        marks: list[int] = []
-        for queue in asked:
-            firsts.append(len(ranks) + 1)
-            for rank in self._ranks.get(queue, ()):
-                ranks.append(rank)
-                marks.append(self._marks.get((queue, rank), _NO_MARK))
-            lasts.append(len(ranks))
-        return (
+        flat = [(queue, rank) for queue in asked if queue not in self._paused for rank in self._ranks.get(queue, ())]
+        recent: set[int] = set().union(*(self._recent.get(queue, ()) for queue in asked))
+        return Lines(
             texts(list(asked)),
-            int4s.sparse(list(asked.values())),
-            int4s(firsts),
-            int4s(lasts),
-            int2s(ranks),
-            int8s(marks),
-            pack_int8(self._horizon),
-            pack_int8(sum(self._recent.get(queue, 0) for queue in asked)),
+            texts([queue for queue, _ in flat]),
+            int2s([rank for _, rank in flat]),
+            int8s([self._marks.get(line, _NO_MARK) for line in flat]),
+            int4s.sparse([asked[queue] for queue, _ in flat]),
+            (pack_int8(self._horizon), int8s(sorted(recent))),
+            tuple(queue for queue in asked if queue in self._paused),
         )
 
     async def read(self, queues: Iterable[str] = ()) -> None:
-        """Read which lines of the known queues, and of these, were ever used."""
+        """Read which lines of the known queues, and of these, were ever used, and which of the queues are paused."""
         asked = self._ranks.keys() | queues
         rows: list[Any] = await self._database.fetch(self._statements["lines"], (texts(list(asked)),))
         ranks: dict[str, set[int]] = {queue: set() for queue in asked}
-        recent: dict[str, int] = dict.fromkeys(asked, 0)
-        for _, queue, rank, is_recent in rows:
-            if queue is not None:
+        recent: dict[str, set[int]] = {queue: set() for queue in asked}
+        paused: set[str] = set()
+        for _, queue, rank, registered, is_paused in rows:
+            if queue is None:
+                continue
+            if rank is not None:
                 ranks[queue].add(rank)
-                recent[queue] += is_recent
+            if registered is not None:
+                recent[queue].add(registered)
+            if is_paused:
+                paused.add(queue)
         # Another reading may have ended meanwhile: each is right by itself.
         self._ranks = {queue: sorted(found, reverse=True) for queue, found in ranks.items()}
         self._recent = recent
+        self._paused = paused
         self._horizon = rows[0][0]
         self._packed.clear()
 

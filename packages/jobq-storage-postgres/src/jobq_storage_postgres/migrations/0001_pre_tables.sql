@@ -133,10 +133,11 @@ CREATE INDEX ready_deadline ON jobq.ready (deadline) WHERE deadline IS NOT NULL;
 
 -- The lines that were ever used, so that claims look at no others. A line is registered before its first job becomes
 -- visible. Two transactions may register the same one: a unique index would let one wait for the other.
--- registered: the transaction, by which claims find the lines that are new to them.
+-- registered: the transaction, by which claims find the lines that are new to them. A queue that was ever paused has a
+-- row without a rank, which is written again whenever it is paused or resumed, so that claims find that too.
 CREATE TABLE jobq.line (
     registered xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    rank smallint NOT NULL,
+    rank smallint,
     queue text COLLATE "C" NOT NULL
 );
 CREATE INDEX line_queue ON jobq.line (queue, rank);
@@ -275,7 +276,6 @@ CREATE TABLE jobq.queue (
     failed jobq.seconds,
     aborted jobq.seconds
 );
-CREATE INDEX queue_paused ON jobq.queue (name) WHERE paused_at IS NOT NULL;
 
 -- The numbers of finished jobs, and the statistics that are not summed up yet: each statement that moves jobs to a state
 -- adds rows, and maintenance sums them up (`at` is NULL then). So counting does not read millions of outcomes.

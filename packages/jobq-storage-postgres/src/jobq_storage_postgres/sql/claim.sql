@@ -1,49 +1,30 @@
 -- Claim the first jobs of lines (a line is a queue and a rank). The lines are read one after another until there are
--- enough jobs; later lines are neither read nor locked. Takes nothing if a line was registered that the worker does not
--- know. Answers first a row with an object: whether the worker is `alive`, whether its lines are `fresh`, how many rows
--- it `picked` and whether there are `more`, and which queues are `paused`; then a row for each job.
--- $1 worker; the queues in the order of claiming: $2 names, $3 limits, $4 and $5 the indexes of the first and last of
--- their lines in $6 ranks and $7 watermarks; $8 limit, $9 limit of bytes, $10 transaction number of which on the worker
--- knows $11 lines of these queues.
+-- enough jobs; later lines are neither read nor locked. Takes nothing if the worker is not alive, or if a line was
+-- registered that it does not know. Answers a row for each job, or one without a job; its first column is NULL, or says
+-- that the worker is 'lost', that its lines are 'stale', or that there is 'more' than the limit of bytes allows. A job
+-- that was deleted by hand has no queue; its row in `running` is left for `drop_ghosts`.
+-- $1 worker; $2 queues; their lines in the order of claiming: $3 queues, $4 ranks, $5 watermarks; $6 limit, $7 limit of
+-- bytes; $8 the transaction number of which on the worker knows only the lines registered by those of $9.
+-- `claim_limited` is the same statement with other lines; $10 the limit of each line's queue, or NULL.
 WITH worker AS MATERIALIZED (
     SELECT EXISTS (SELECT FROM jobq.worker w WHERE w.id = $1::uuid AND w.expires_at > (SELECT jobq.clock())) AS alive,
-        $11::bigint = (
-            SELECT count(*) FROM jobq.line l WHERE l.registered >= $10::bigint::text::xid8 AND l.queue = ANY($2::text[])
-        ) AS fresh,
-        ARRAY(SELECT q.name FROM jobq.queue q WHERE q.paused_at IS NOT NULL AND q.name || '' = ANY($2)) AS paused
+        NOT EXISTS (
+            SELECT FROM jobq.line l
+            WHERE l.registered >= $8::xid8 AND l.queue = ANY($2::text[]) AND l.registered::text::bigint <> ALL($9::bigint[])
+        ) AS fresh
 ), locked AS MATERIALIZED (
     SELECT r.*
-    FROM unnest($2, $3::integer[], $4::integer[], $5::integer[]) AS q(name, most, first, last)
-    CROSS JOIN LATERAL (
-        SELECT r.*
-        FROM generate_series(q.first, q.last) AS line
-        CROSS JOIN LATERAL (
-            SELECT r.ctid AS row, r.id, r.since, r.run_at, r.deadline, r.size, r.priority, r.attempt, r.flags, r.keyed,
-                r.queue, r.kind, r.extra
-            FROM jobq.ready r
-            WHERE r.queue = q.name AND r.rank = ($6::smallint[])[line] AND r.position > ($7::bigint[])[line]
-            ORDER BY r.position
-            LIMIT $8::integer
-            FOR UPDATE SKIP LOCKED
-        ) r
-        LIMIT q.most
-    ) r
-    WHERE (SELECT alive AND fresh FROM worker) AND NOT q.name = ANY((SELECT paused FROM worker)::text[])
-    LIMIT $8
+    FROM {lines}
+    WHERE (SELECT alive AND fresh FROM worker)
+    LIMIT $6
 ), fitting AS MATERIALIZED (
     -- How many of the first ones fit into the limit of bytes; summed up one by one only if not all do. NULL: all.
-    SELECT CASE WHEN (SELECT sum(size) FROM locked) > $9::bigint THEN (
-        SELECT greatest(count(*) FILTER (WHERE s.total <= $9), 1)
+    SELECT CASE WHEN (SELECT sum(size) FROM locked) > $7::bigint THEN (
+        SELECT greatest(count(*) FILTER (WHERE s.total <= $7), 1)
         FROM (SELECT sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS total FROM locked) s
     ) END AS jobs
 ), picked AS (
     SELECT * FROM locked LIMIT (SELECT jobs FROM fitting)
-), taken AS MATERIALIZED (
-    -- A row whose job was deleted by hand is deleted too.
-    SELECT p.*, nextval('jobq.lease') AS lease, jobq.clock() AS now, least(p.attempt + 1, 32767) AS number, j.arguments,
-        j.max_attempts, j.timeout, j.deadline AS due, j.backoff, j.run_id, j.tags, j.meta
-    FROM picked p
-    CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = p.id LIMIT 1) j
 ), gone AS (
     DELETE FROM jobq.ready WHERE ctid = ANY(ARRAY(SELECT row FROM picked))
 ), started AS (
@@ -51,23 +32,22 @@ WITH worker AS MATERIALIZED (
         id, lease, started_at, pending_since, run_at, deadline, worker, size, priority, attempt, flags, keyed, queue,
         kind, extra
     )
-    SELECT t.id, t.lease, t.now, t.since, t.run_at, t.deadline, $1, t.size, t.priority, t.number, t.flags, t.keyed,
-        t.queue, t.kind, t.extra
-    FROM taken t
+    SELECT p.id, nextval('jobq.lease'), jobq.clock(), p.since, p.run_at, p.deadline, $1, p.size, p.priority,
+        least(p.attempt + 1, 32767), p.flags, p.keyed, p.queue, p.kind, p.extra
+    FROM picked p
+    RETURNING id, lease, attempt
 )
-SELECT json_build_object(
-        'alive', w.alive, 'fresh', w.fresh, 'paused', w.paused,
-        'picked', (SELECT count(*) FROM picked),
-        'more', coalesce((SELECT jobs FROM fitting) < (SELECT count(*) FROM locked), false)
-    ),
-    NULL::uuid, NULL::bigint, NULL::text, NULL::text, NULL::json, NULL::integer, NULL::smallint, NULL::smallint,
-    NULL::float8, NULL::float8, NULL::json, NULL::text, NULL::text[], NULL::json
-FROM worker w
-UNION ALL
-SELECT NULL, t.id, t.lease, t.queue, t.kind, t.arguments, t.number, t.max_attempts, t.priority, t.timeout,
-    CASE
-        WHEN isfinite(t.due) THEN extract(epoch FROM t.due - t.now)::float8
-        WHEN t.due < 'infinity' THEN 0
+SELECT CASE
+        WHEN NOT w.alive THEN 'lost'
+        WHEN NOT w.fresh THEN 'stale'
+        WHEN (SELECT jobs FROM fitting) < (SELECT count(*) FROM locked) THEN 'more'
     END,
-    t.backoff, t.run_id, t.tags, t.meta
-FROM taken t
+    s.id, s.lease, j.queue, j.kind, j.arguments, s.attempt, j.max_attempts, j.priority, j.timeout,
+    CASE
+        WHEN isfinite(j.deadline) THEN extract(epoch FROM j.deadline - jobq.clock())::float8
+        WHEN j.deadline < 'infinity' THEN 0
+    END,
+    j.backoff, j.run_id, j.tags, j.meta
+FROM worker w
+LEFT JOIN started s ON true
+LEFT JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = s.id LIMIT 1) j ON true

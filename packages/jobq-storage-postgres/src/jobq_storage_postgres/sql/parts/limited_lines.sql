@@ -1,0 +1,21 @@
+(
+        SELECT l.queue, l.most, min(l.n)::integer AS first, max(l.n)::integer AS last
+        FROM unnest($3::text[], $10::integer[]) WITH ORDINALITY AS l(queue, most, n)
+        GROUP BY l.queue, l.most
+        ORDER BY first
+    ) AS q
+    CROSS JOIN LATERAL (
+        SELECT r.*
+        FROM unnest(($3)[q.first:q.last], ($4::smallint[])[q.first:q.last], ($5::bigint[])[q.first:q.last])
+            AS line(queue, rank, mark)
+        CROSS JOIN LATERAL (
+            SELECT r.ctid AS row, r.id, r.since, r.run_at, r.deadline, r.size, r.priority, r.attempt, r.flags, r.keyed,
+                r.queue, r.kind, r.extra
+            FROM jobq.ready r
+            WHERE r.queue = line.queue AND r.rank = line.rank AND r.position > line.mark
+            ORDER BY r.position
+            LIMIT $6::integer
+            FOR UPDATE SKIP LOCKED
+        ) r
+        LIMIT q.most
+    ) r
