@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import sys
 from uuid import UUID
 
 from jobq_core.memory.rows import Bucket, Row
@@ -22,8 +23,8 @@ class Picking:
         self._store = store
         self._worker = worker
         self._now = store.clock.now()
-        self._left = claim.limit
-        self._bytes = claim.max_bytes
+        self._limit = claim.limit
+        self._bytes = sys.maxsize if claim.max_bytes is None else claim.max_bytes
         self.claimed: list[ClaimedJob] = []
         self.paused: list[str] = []
         self.more = False
@@ -38,37 +39,34 @@ class Picking:
             if line.queue not in self.paused:
                 self.paused.append(line.queue)
             return
-        left = self._left if line.limit is None else min(line.limit, self._left)
+        end = self._limit if line.limit is None else min(len(self.claimed) + line.limit, self._limit)
         for bucket in (queue.returned, *queue.lines.values()):
-            left = self._take_from(bucket, left)
+            if not self.more:
+                self._take_from(bucket, end)
 
-    def _take_from(self, bucket: Bucket, left: int) -> int:
-        """Take up to `left` jobs of a bucket, in the order of arrival; return what is left of `left`."""
-        store, worker, now, claimed = self._store, self._worker, self._now, self.claimed
-        while bucket and left > 0 and not self.more:
+    def _take_from(self, bucket: Bucket, end: int) -> None:
+        """Take jobs of a bucket, in the order of arrival, until `end` jobs are claimed."""
+        store, worker, now, claimed, room = self._store, self._worker, self._now, self.claimed, self._bytes
+        for _ in range(len(claimed), min(end, len(claimed) + len(bucket))):
             token, row = bucket.popitem(last=False)
-            if self._bytes is not None:
-                size = len(row.job.arguments)
-                if claimed and size > self._bytes:
-                    bucket[token] = row
-                    bucket.move_to_end(token, last=False)
-                    self.more = True
-                    break
-                self._bytes -= size
+            room -= len(row.job.arguments)
+            if room < 0 and claimed:
+                bucket[token] = row
+                bucket.move_to_end(token, last=False)
+                self.more = True
+                break
             row.token = 0
             if row.deadline is not None:
                 store.deadlines.remove_one()
             claimed.append(claim_one(store, worker, row, now))
-            left -= 1
-            self._left -= 1
-        return left
+        self._bytes = room
 
 
 def claim_one(store: Store, worker: UUID, row: Row, now: int) -> ClaimedJob:
     """Make a job PROCESSING that was taken from its line."""
     lease = row.lease = next(store.leases)
     store.running[lease] = row
-    row.waited = max(now - row.since, 0)
+    row.waited = now - row.since
     row.state = JobState.PROCESSING
     row.since = now
     row.bucket = None

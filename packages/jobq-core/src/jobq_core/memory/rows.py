@@ -11,6 +11,7 @@ from collections import OrderedDict
 from typing import Any, TypeAlias
 from uuid import UUID
 
+import attrs
 import msgspec
 
 from jobq_core.encoding import decode_or_show
@@ -77,12 +78,15 @@ class Queue:
         )
 
 
-class Row(msgspec.Struct, eq=False):
+@attrs.define(eq=False)
+class Row:
     """A job, with an attribute for each thing that a storage keeps of it. All moments are microseconds since 1970.
+
+    Each run sets most of its attributes, which takes a struct of msgspec five times as long as a class of attrs.
 
     job: as it was added; never changes.
     since: when the job came to its present state.
-    waited: microseconds from becoming PENDING to the last claim.
+    waited: microseconds from becoming PENDING to the last claim; below 0 if the clock was set back.
     refused: the declarations that refused the job, the last ones.
     start_marked: whether the start of the run under `lease` was recorded by `mark_started`.
     settled: the state that the settlement under `lease` led to; None during the run, and if no settlement came.

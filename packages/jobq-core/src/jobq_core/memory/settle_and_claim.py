@@ -56,11 +56,15 @@ class SettleAndClaim(MemoryTransactions, WorkerStorage):
 def _settle(store: Store, settlements: Sequence[Settlement]) -> list[JobState | None]:
     now = store.clock.now()
     # All times are read before the first settlement: one that cannot be read settles none.
-    times = [None if settlement.when is None else to_moment(settlement.when, now) for settlement in settlements]
-    children = [moments_of(settlement.jobs, now) if settlement.jobs else () for settlement in settlements]
+    times = [
+        (to_moment(settlement.when, now), moments_of(settlement.jobs, now))
+        if settlement.when is not None or settlement.jobs
+        else (None, ())
+        for settlement in settlements
+    ]
     return [
-        _settle_one(store, settlement, when, moments, now)
-        for settlement, when, moments in zip(settlements, times, children, strict=True)
+        _settle_one(store, settlement, when, children, now)
+        for settlement, (when, children) in zip(settlements, times, strict=True)
     ]
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Final
 
-from msgspec import Struct, field
+import attrs
 
 from jobq_core.memory.rows import Row
 from jobq_core.states import JobState
-from jobq_core.storage import StatisticsRecord, bucket_of
+from jobq_core.storage import Histogram, StatisticsRecord, bucket_of
+from jobq_core.storage.statistics import LAST_BUCKET
 from jobq_core.timestamps import SECOND, to_datetime
 
 MINUTE: Final = 60 * SECOND
@@ -17,14 +17,26 @@ KEPT: Final = 30 * 24 * 60 * MINUTE
 """Microseconds that statistics are kept."""
 
 
-class Sums(Struct):
-    """What is counted of one minute, queue, kind and state. Times are in microseconds."""
+def _empty() -> list[int]:
+    return [0] * (LAST_BUCKET + 1)
+
+
+@attrs.define(eq=False)
+class Sums:
+    """What is counted of one minute, queue, kind and state. Times are in microseconds.
+
+    waiting, running: the numbers of jobs by bucket.
+    """
 
     jobs: int = 0
     waited: int = 0
     ran: int = 0
-    waiting: Counter[int] = field(default_factory=Counter)
-    running: Counter[int] = field(default_factory=Counter)
+    waiting: list[int] = attrs.field(factory=_empty)
+    running: list[int] = attrs.field(factory=_empty)
+
+
+def _histogram(counts: list[int]) -> Histogram:
+    return {bucket: count for bucket, count in enumerate(counts) if count}
 
 
 class Tally:
@@ -42,7 +54,9 @@ class Tally:
         sums.jobs += 1
         if ran:
             assert row.started_at is not None
-            waited, duration = row.waited, max(now - row.started_at, 0)
+            waited, duration = row.waited, now - row.started_at
+            if waited < 0 or duration < 0:  # the clock was set back
+                waited, duration = max(waited, 0), max(duration, 0)
             sums.waited += waited
             sums.ran += duration
             sums.waiting[bucket_of(waited / SECOND)] += 1
@@ -63,8 +77,8 @@ class Tally:
                 jobs=sums.jobs,
                 waiting_seconds=sums.waited / SECOND,
                 running_seconds=sums.ran / SECOND,
-                waiting=dict(sums.waiting),
-                running=dict(sums.running),
+                waiting=_histogram(sums.waiting),
+                running=_histogram(sums.running),
             )
             for (minute, name, kind, state), sums in sorted(self._sums.items(), key=lambda item: item[0])
             if since <= minute < until and queue in (None, name)
