@@ -52,7 +52,8 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     worker = await register_worker(app, queues=(queue,))
     assert [w.info.id for w in await owner.workers()].count(worker.id) == 1
     await owner.add([new_job(queue=queue, unique_key=str(n)) for n in range(6)])
-    claimed = await claim(app, worker)
+    known = Claim.of(queue, limit=10, kinds=(("noop", "v"),))
+    claimed = (await app.settle_and_claim(worker.id, (), known)).claimed
     assert len(claimed) == 7
     first = claimed[0]
     assert [hold.held for hold in await app.check_leases(worker.id, [(first.id, first.lease)])] == [True]

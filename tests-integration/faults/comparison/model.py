@@ -469,15 +469,6 @@ class Model:
     def register(self, worker: WorkerInfo) -> None:
         known = self.known_workers.setdefault(worker.id, Registered(worker, self.now, self.now))
         known.info, known.beat_at = worker, self.now
-        freed = [
-            job
-            for queue in dict.fromkeys(worker.queues)
-            for job in self._line(S.BLOCKED, queue=queue)
-            if job.reason == UNKNOWN_KIND and job.new.kind in worker.kinds
-        ]
-        for job in freed:
-            self._ready(job)
-        self.open_order = [job.new.id for job in freed] if len(freed) > 1 else []
 
     def beat(self, worker: UUID, stats: WorkerStats) -> bool:
         known = self.known_workers.get(worker)

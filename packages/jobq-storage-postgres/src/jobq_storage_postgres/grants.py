@@ -126,7 +126,6 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
         "lowest_positions",
         "note_skipped",
         "register",
-        "unblock",
         "deregister",
         "beat",
         "lead",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from jobq_core.records import WorkerInfo, WorkerRecord, decode_stats
-from jobq_core.storage import WAITING_TOPIC, Heartbeat, ReaderStorage, WorkerStorage, queue_topic
+from jobq_core.storage import WAITING_TOPIC, Heartbeat, ReaderStorage, WorkerStorage
 from jobq_storage_postgres.address import Address
 from jobq_storage_postgres.binary import pack_float8, pack_int4, pack_text, texts
 from jobq_storage_postgres.engine import Facet
@@ -16,19 +16,18 @@ class Workers(Facet, WorkerStorage, ReaderStorage):
     """Registers workers, and lists them."""
 
     async def register(self, worker: WorkerInfo) -> None:
-        queues, kinds = texts(worker.queues), texts(worker.kinds)
         params = (
             worker.id.bytes,
             pack_text(worker.name),
             pack_text(worker.host),
             pack_int4(worker.pid),
-            queues,
-            kinds,
+            texts(worker.queues),
+            texts(worker.kinds),
             pack_int4(worker.concurrency),
             pack_float8(worker.lost_after),
         )
-        _, freed = await self._engine.fetch_all(("register", params), ("unblock", (queues, kinds)))
-        self._engine.notifier.notify([WAITING_TOPIC, *(queue_topic(queue) for (queue,) in freed)])
+        await self._engine.fetch("register", *params)
+        self._engine.notifier.notify([WAITING_TOPIC])
 
     def heartbeat(self, worker: WorkerInfo) -> Heartbeat:
         engine, settings = self._engine, self._engine.settings

@@ -35,9 +35,7 @@ class Claiming:
         """Free suspended jobs that the worker can take."""
         claim = self._claim
         if claim.kinds:
-            self.freed = free_suspended(
-                self._transaction, claim.queues, dict(claim.kinds), limit=claim.limit, returned=True
-            )
+            self.freed = free_suspended(self._transaction, claim.queues, dict(claim.kinds), limit=claim.limit)
 
     def take(self) -> None:
         """Claim jobs, line by line."""

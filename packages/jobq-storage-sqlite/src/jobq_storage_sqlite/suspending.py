@@ -33,18 +33,10 @@ def suspend(transaction: Transaction, job: EndingJob, extra: str | None) -> None
     transaction.topics.add(blocked_topic(job.queue))
 
 
-def free_suspended(
-    transaction: Transaction,
-    queues: Iterable[str],
-    kinds: Mapping[str, str | None],
-    *,
-    limit: int,
-    returned: bool = False,
-) -> int:
-    """Free up to `limit` suspended jobs, the oldest ids first, and return their number.
+def free_suspended(transaction: Transaction, queues: Iterable[str], kinds: Mapping[str, str], *, limit: int) -> int:
+    """Free up to `limit` suspended jobs, the oldest ids first, to the returned line, and return their number.
 
-    kinds: those that the worker knows, and its declaration of each; None: of an unknown kind alone.
-    returned: whether to the returned line.
+    kinds: those that the worker knows, and its declaration of each.
     """
     found: list[tuple[bytes, int, str, int, str, str]] = []
     for queue in dict.fromkeys(queues):
@@ -54,7 +46,7 @@ def free_suspended(
     freed = sorted(found)[:limit]
     if freed:
         transaction.many("delete_suspended", [(queue, kind, no, job_id) for job_id, _, queue, _, kind, no in freed])
-        put_in_line(transaction, [(n, queue, flags) for _, n, queue, flags, _, _ in freed], returned=returned)
+        put_in_line(transaction, [(n, queue, flags) for _, n, queue, flags, _, _ in freed], returned=True)
     return len(freed)
 
 
@@ -68,7 +60,7 @@ def _standing(transaction: Transaction, key: tuple[str, str, str], limit: int) -
         transaction.many("delete_suspended", stale)
 
 
-def _suspended(transaction: Transaction, queue: str, kinds: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
+def _suspended(transaction: Transaction, queue: str, kinds: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield those kinds of a queue's suspended jobs that the worker can take, and the declarations that refused them,
     which do not include its own."""
     kind = ""
@@ -77,12 +69,8 @@ def _suspended(transaction: Transaction, queue: str, kinds: Mapping[str, str | N
         refused = ""
         while kind in kinds and (row := transaction.one("next_refused", queue, kind, refused)) is not None:
             (refused,) = row
-            if _fits(kinds[kind], refused):
+            if kinds[kind] not in decode_or_show(refused):
                 yield kind, refused
-
-
-def _fits(declaration: str | None, refused: str) -> bool:
-    return refused == "[]" if declaration is None else declaration not in decode_or_show(refused)
 
 
 def _object(extra: str | None) -> dict[str, Any]:

@@ -14,8 +14,6 @@ from jobq_core.timestamps import SECOND
 from jobq_storage_sqlite.columns import from_progress, text, to_array
 from jobq_storage_sqlite.heartbeat import SqliteHeartbeat
 from jobq_storage_sqlite.open_file import StorageOnFile
-from jobq_storage_sqlite.slices import SLICE, in_slices
-from jobq_storage_sqlite.suspending import free_suspended
 from jobq_storage_sqlite.transaction import Transaction
 
 
@@ -25,9 +23,7 @@ class Workers(StorageOnFile, WorkerStorage):
     busy_timeout: float
 
     async def register(self, worker: WorkerInfo) -> None:
-        freed = await self._write(partial(register, worker=worker))
-        if freed == SLICE:
-            await in_slices(self._write, partial(free_some, worker=worker))
+        await self._write(partial(register, worker=worker))
 
     def heartbeat(self, worker: WorkerInfo) -> SqliteHeartbeat:
         return SqliteHeartbeat(self._file().writer, worker, self.busy_timeout)
@@ -39,8 +35,8 @@ class Workers(StorageOnFile, WorkerStorage):
         return await self._write(partial(progress, reports=reports)) if reports else []
 
 
-def register(transaction: Transaction, worker: WorkerInfo) -> int:
-    """Add a worker, or renew its registration; return how many jobs were freed."""
+def register(transaction: Transaction, worker: WorkerInfo) -> None:
+    """Add a worker, or renew its registration."""
     transaction.run(
         "register",
         worker.id.bytes,
@@ -58,12 +54,6 @@ def register(transaction: Transaction, worker: WorkerInfo) -> int:
         transaction.uptime,
     )
     transaction.topics.add(WAITING_TOPIC)
-    return free_some(transaction, worker, SLICE)
-
-
-def free_some(transaction: Transaction, worker: WorkerInfo, size: int) -> int:
-    """Free up to `size` jobs that were blocked because their kind was unknown, and is known now."""
-    return free_suspended(transaction, worker.queues, dict.fromkeys(worker.kinds), limit=size)
 
 
 def deregister(transaction: Transaction, worker: UUID) -> None:

@@ -8,7 +8,7 @@ from jobq_core.memory.rows import WorkerRow, copy_stats
 from jobq_core.memory.store import Store
 from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.records import WorkerInfo, WorkerStats
-from jobq_core.storage import UNKNOWN_KIND, WAITING_TOPIC, Heartbeat, WorkerStorage
+from jobq_core.storage import WAITING_TOPIC, Heartbeat, WorkerStorage
 
 
 class Workers(MemoryTransactions, WorkerStorage):
@@ -22,8 +22,6 @@ class Workers(MemoryTransactions, WorkerStorage):
             row.info = worker
             _renew(store, row)
             store.topics.add(WAITING_TOPIC)
-            for name in worker.queues:
-                _unblock(store, name, worker)
 
     def heartbeat(self, worker: WorkerInfo) -> Heartbeat:
         with self._transaction() as store:
@@ -57,13 +55,3 @@ class MemoryHeartbeat(Heartbeat):
 def _renew(store: Store, row: WorkerRow) -> None:
     row.beat_at = store.clock.now()
     row.lost_at = store.clock.steady() + row.lost_after
-
-
-def _unblock(store: Store, queue: str, worker: WorkerInfo) -> None:
-    """Make the jobs of a queue PENDING that waited for a worker that knows their kind."""
-    if queue in store.queues:
-        suspended = store.queues[queue].suspended
-        rows = [row for kind in worker.kinds for row in suspended.get(kind, {}).values()]
-        for row in rows:
-            if row.reason == UNKNOWN_KIND:
-                store.free(row, store.clock.now())

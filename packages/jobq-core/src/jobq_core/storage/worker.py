@@ -87,9 +87,8 @@ class WorkerStorage(abc.ABC):
     async def register(self, worker: WorkerInfo) -> None:
         """Register a worker, alive from now for `lost_after` seconds.
 
-        Jobs that are BLOCKED as UNKNOWN_KIND, in the worker's queues and of a kind that it knows, become PENDING, in
-        any order. The same id again renews the registration: its info and heartbeat are replaced; `started_at` and the
-        statistics stay.
+        The same id again renews the registration: its info and heartbeat are replaced; `started_at` and the statistics
+        stay.
         """
 
     @abc.abstractmethod

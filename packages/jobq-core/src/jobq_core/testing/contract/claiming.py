@@ -11,7 +11,7 @@ import pytest
 from jobq_core.ids import new_id
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import UNKNOWN_KIND, Claim, QueueStorage, SettleAndClaimResult, Settlement
+from jobq_core.storage import Claim, QueueStorage, SettleAndClaimResult, Settlement
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.helpers import (
     ERROR,
@@ -68,14 +68,6 @@ async def _enabled(suite: ClaimingContract, storage: QueueStorage, worker: Worke
     return job
 
 
-async def _freed(suite: ClaimingContract, storage: QueueStorage, worker: WorkerInfo) -> UUID:
-    job = await add_job(storage, kind="rare")
-    await settle(storage, worker, await claim_one(storage, worker), Ending.RELEASE, when=600.0, reason=UNKNOWN_KIND)
-    await _line(storage)
-    await register_worker(storage, kinds=("rare",))
-    return job
-
-
 async def _rescued(suite: ClaimingContract, storage: QueueStorage, worker: WorkerInfo) -> UUID:
     lost = await register_worker(storage, lost_after=5.0)
     job = await add_job(storage)
@@ -92,7 +84,6 @@ WAYS_BACK: dict[str, Back] = {
     "retried with backoff": _retried_with_backoff,
     "retried by hand": _retried_by_hand,
     "enabled": _enabled,
-    "freed by a worker that knows its kind": _freed,
     "rescued": _rescued,
 }
 """How an older job becomes PENDING after younger ones."""

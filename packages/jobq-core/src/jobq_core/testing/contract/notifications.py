@@ -120,12 +120,6 @@ async def promoting(suite: NotificationsContract, storage: QueueStorage, worker:
     return storage.promote
 
 
-async def unblocking(suite: NotificationsContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
-    """Prepare the registration of a worker that knows an unknown kind."""
-    await job_in(storage, worker, JobState.BLOCKED, kind="rare")
-    return lambda: register_worker(storage, kinds=("rare",))
-
-
 async def registering(suite: NotificationsContract, storage: QueueStorage, worker: WorkerInfo) -> Act:
     """Prepare the registration of another worker."""
     return lambda: register_worker(storage)
@@ -160,7 +154,6 @@ CHANGES: dict[str, dict[str, Prepare]] = {
         "enable": controlling("enable", S.DISABLED),
         "promote": promoting,
         "rescue": rescuing(),
-        "register a worker that knows the kind": unblocking,
     },
     FINISHED_TOPIC: {
         "complete": settling(Ending.COMPLETE),

@@ -8,7 +8,7 @@ from datetime import timedelta
 from jobq_core.ids import new_id
 from jobq_core.records import WorkerInfo
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import QueueStorage
+from jobq_core.storage import Claim, QueueStorage
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.helpers import (
     ERROR,
@@ -17,7 +17,6 @@ from jobq_core.testing.helpers import (
     claim_one,
     job_in,
     new_job,
-    register_worker,
     settle,
     state_of,
 )
@@ -89,7 +88,7 @@ class PromotionContract(ContractBase):
         next_in = (await storage.promote()).next_in
         assert next_in is not None
         assert 3500 < next_in <= 3600
-        await register_worker(storage, kinds=("rare",))
+        await storage.settle_and_claim(worker.id, (), Claim.of("default", limit=1, kinds=(("rare", "v"),)))
         assert (await storage.promote()).next_in is None
 
     async def test_no_more_than_the_limit_is_promoted_at_once(self, storage: QueueStorage, worker: WorkerInfo) -> None:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
-from uuid import UUID
 
 import pytest
 from msgspec.structs import replace
@@ -92,13 +91,11 @@ class WorkersContract(ContractBase):
         assert (await storage.rescue()).workers == []
 
     async def test_the_last_registration_of_a_worker_counts(self, storage: QueueStorage, worker: WorkerInfo) -> None:
-        job = await job_in(storage, worker, JobState.BLOCKED, kind="rare")
         again = replace(worker, kinds=("noop", "rare"), concurrency=9, lost_after=100.0)
         await storage.register(again)
         [record] = await storage.workers()
         assert record.info == again
         assert record.expires_at >= record.started_at + timedelta(seconds=100)
-        assert await state_of(storage, job) is JobState.PENDING
 
     async def test_an_expired_worker_is_listed_until_its_jobs_are_rescued(
         self, storage: QueueStorage, worker: WorkerInfo
@@ -129,35 +126,12 @@ class WorkersContract(ContractBase):
 
     # Unknown kinds
 
-    async def test_jobs_of_an_unknown_kind_become_pending_when_a_worker_that_knows_it_registers(
-        self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
-    ) -> None:
-        async def hand_back(kind: str, queue: str = "default", reason: str = UNKNOWN_KIND) -> UUID:
-            job = await add_job(storage, kind=kind, queue=queue)
-            claimed = await claim_one(storage, worker, queue)
-            await settle(storage, worker, claimed, Ending.RELEASE, when=600.0, reason=reason)
-            return job
-
-        freed = [await hand_back("rare"), await hand_back("odd"), await hand_back("rare")]
-        kept = [
-            await hand_back("never seen"),
-            await hand_back("rare", queue="another"),
-            await hand_back("rare", reason="no room"),
-        ]
-        new = await register_worker(other, kinds=("rare", "odd", "noop"))
-        assert [await state_of(storage, job) for job in freed] == [JobState.PENDING] * 3
-        assert [await state_of(storage, job) for job in kept] == [JobState.BLOCKED] * 3
-        assert [(await claim_one(other, new)).attempt for _ in freed] == [1, 1, 1]
-        # A job that became PENDING is not promoted later.
-        await self.advance(storage, 601)
-        assert (await storage.promote()).promoted == 3
-
-    async def test_a_scheduled_job_stays_scheduled_when_a_worker_that_knows_its_kind_registers(
-        self, storage: QueueStorage
-    ) -> None:
-        job = await add_job(storage, kind="rare", run_at=600.0)
+    async def test_a_registration_frees_no_job(self, storage: QueueStorage, worker: WorkerInfo) -> None:
+        """Claims free the jobs that their workers can take, as many as they ask for."""
+        blocked = await job_in(storage, worker, JobState.BLOCKED, kind="rare")
+        scheduled = await add_job(storage, kind="rare", run_at=600.0)
         await register_worker(storage, kinds=("rare",))
-        assert await state_of(storage, job) is JobState.SCHEDULED
+        assert [await state_of(storage, job) for job in (blocked, scheduled)] == [JobState.BLOCKED, JobState.SCHEDULED]
 
     async def test_a_job_of_an_unknown_kind_becomes_pending_again_when_its_time_comes(
         self, storage: QueueStorage, worker: WorkerInfo
