@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
 from msgspec import Struct
 
+from jobq_core.machine_clock import machine_clock
+
 SMALLEST_SECONDS: Final = 0.5
 """Minimum step that is noticed. Clocks that are slewed differ by less."""
-
-_CLOCK: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
-
-
-def machine_clock() -> float:
-    """Return seconds of a clock that is never set, and goes on while the machine sleeps where the system has one."""
-    return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
 
 class Step(Struct, frozen=True):

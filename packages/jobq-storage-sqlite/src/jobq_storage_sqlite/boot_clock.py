@@ -13,11 +13,11 @@ two of them would rescue each other's jobs.
 
 from __future__ import annotations
 
-import sys
-import time
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from jobq_core.machine_clock import machine_clock
 
 _OFFSETS: Final = Path("/proc/self/timens_offsets")
 
@@ -31,26 +31,17 @@ class Moment(NamedTuple):
 
 def uptime() -> float:
     """Return the seconds since the machine booted, sleep included; the same for all processes of the machine."""
-    clock = _clock()
-    return time.monotonic() if clock is None else (time.clock_gettime_ns(clock) - _ahead()) / 1e9
+    return machine_clock() - _ahead()
 
 
 @cache
-def _clock() -> int | None:
-    """Return the system's clock; None where Python's monotonic one counts from the boot and through sleep (Windows)."""
-    # macOS has no CLOCK_BOOTTIME, and only its CLOCK_MONOTONIC_RAW continues during sleep.
-    clock: int | None = getattr(time, "CLOCK_MONOTONIC_RAW" if sys.platform == "darwin" else "CLOCK_BOOTTIME", None)
-    return clock
-
-
-@cache
-def _ahead(offsets: Path = _OFFSETS) -> int:
-    """Return the nanoseconds by which the clock is ahead of the machine's, in a time namespace of Linux."""
+def _ahead(offsets: Path = _OFFSETS) -> float:
+    """Return the seconds by which the clock is ahead of the machine's, in a time namespace of Linux."""
     try:
         lines = offsets.read_text().splitlines()
     except OSError:
         # Other systems, kernels without time namespaces, and a hidden /proc: the clock counts as not ahead.
-        return 0
+        return 0.0
     found = next((line.split()[1:] for line in lines if line.startswith("boottime")), ("0", "0"))
     seconds, nanoseconds = map(int, found)
-    return seconds * 1_000_000_000 + nanoseconds
+    return seconds + nanoseconds / 1e9

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from msgspec.structs import replace
 from jobq_core.errors import JobQueueError
 from jobq_core.events import EventSource, StatsUpdated, WorkerStarted
 from jobq_core.ids import new_id
+from jobq_core.machine_clock import machine_clock
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import QueueStorage
 from jobq_worker.heartbeat import BeatSchedule, HeartbeatThread
@@ -28,14 +28,6 @@ from jobq_worker.pipeline import Pipeline
 from jobq_worker.run import Stop
 
 logger = logging.getLogger("jobq.worker")
-
-
-def lease_clock() -> float:
-    """Return seconds of a clock that goes on while the machine sleeps, where the system has one."""
-    return time.clock_gettime(_CLOCK) if _CLOCK is not None else time.monotonic()
-
-
-_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 class Registration:
@@ -58,7 +50,7 @@ class Registration:
         stats: Callable[[], WorkerStats],
         *,
         heartbeat_interval: float,
-        clock: Callable[[], float] = lease_clock,
+        clock: Callable[[], float] = machine_clock,
     ) -> None:
         self._storage = storage
         self._pipeline = pipeline
