@@ -106,6 +106,28 @@ class LastRequestContract(ContractBase):
                 assert (record.state, record.stop_request, len(record.attempts)) == (expected, None, 1)
                 await storage.clear("default")
 
+    async def test_a_job_disabled_in_its_last_attempt_runs_once_more_when_it_is_enabled(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        job = await add_job(storage, max_attempts=1)
+        for attempt in (1, 2):
+            claimed = await claim_one(storage, worker)
+            assert claimed.attempt == attempt
+            await storage.disable([job])
+            assert await settle(storage, worker, claimed, Ending.FAIL, error=ERROR) is S.DISABLED
+            [change] = await storage.enable([job])
+            assert change.after is S.PENDING
+        # The request was withdrawn: a run that stopped for it does not count, and one that failed does.
+        claimed = await claim_one(storage, worker)
+        await storage.disable([job])
+        await storage.enable([job])
+        assert await settle(storage, worker, claimed, Ending.DISABLE, error=ERROR) is S.PENDING
+        claimed = await claim_one(storage, worker)
+        assert claimed.attempt == 3
+        await storage.disable([job])
+        await storage.enable([job])
+        assert await settle(storage, worker, claimed, Ending.FAIL, error=ERROR) is S.FAILED
+
     async def test_a_job_that_ends_disabled_is_notified(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
     ) -> None:
