@@ -19,6 +19,7 @@ SET: Final = 500
 comes from a pause of this process, or from a clock that is slowed down."""
 
 _NOT_SHARD: Final = (1 << 128) - 0x100
+_set_attribute: Final = object.__setattr__
 
 
 def new_id(offset: float = 0.0, now: float | None = None, *, shard: int = 0) -> uuid.UUID:
@@ -29,14 +30,22 @@ def new_id(offset: float = 0.0, now: float | None = None, *, shard: int = 0) -> 
     shard: a number from 0 to 255 (default 0).
     """
     made = uuid_utils.uuid7().int
-    return uuid.UUID(int=(made & _NOT_SHARD) + _shift(made, offset, now) + shard)
+    return _make((made & _NOT_SHARD) + _shift(made, offset, now) + shard)
 
 
 def new_ids(count: int, offset: float = 0.0, now: float | None = None, *, shard: int = 0) -> list[uuid.UUID]:
     """Return `count` new UUIDv7s in ascending order; the other parameters are those of `new_id`."""
     made = [uuid_utils.uuid7().int for _ in range(count)]
     shift = shard + (_shift(made[0], offset, now) if made else 0)
-    return [uuid.UUID(int=(each & _NOT_SHARD) + shift) for each in made]
+    return [_make((each & _NOT_SHARD) + shift) for each in made]
+
+
+def _make(value: int) -> uuid.UUID:
+    """Return `UUID(int=value)` without its checks, which take half of the time: each job needs an id."""
+    made = object.__new__(uuid.UUID)
+    _set_attribute(made, "int", value)
+    _set_attribute(made, "is_safe", uuid.SafeUUID.unknown)
+    return made
 
 
 def _shift(made: int, offset: float, now: float | None) -> int:
