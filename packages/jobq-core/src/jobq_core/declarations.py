@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -69,33 +69,32 @@ def _part(value: Any, above: tuple[Any, ...]) -> Any:
 
 
 class KnownNames:
-    """The names that a declaration has. What checks them is made at the first check: only workers check."""
+    """The names that a declaration has. What checks them is made at the first check: only workers check.
+
+    check: raises ValidationError for arguments, or fields within them, that are not declared.
+    """
 
     def __init__(self, hints: Mapping[str, Any]) -> None:
         self._hints = hints
-        self._decoder: msgspec.json.Decoder[Any] | None = None
-        self._finders: dict[str, Finder] = {}
+        self.check: Callable[[bytes | str], object] = self._first_check
 
-    def check(self, data: bytes | str) -> None:
-        """Raise ValidationError for arguments, or fields within them, that are not declared."""
-        decoder = self._decoder
-        if decoder is None:
-            decoder = self._make()
-        decoder.decode(data)
-        if self._finders:
-            plain = msgspec.json.decode(data)
-            for name, find in self._finders.items():
-                path = find(plain.get(name))
-                if path is not None:
-                    raise msgspec.ValidationError(f"Object contains unknown field `{name}.{path}`")
-
-    def _make(self) -> msgspec.json.Decoder[Any]:
-        found = ((name, _finder(shapes.type_info(hint), {})) for name, hint in self._hints.items())
-        self._finders = {name: find for name, find in found if find is not None}
+    def _first_check(self, data: bytes | str) -> None:
         fields = [(name, msgspec.Raw, msgspec.UNSET) for name in self._hints]
         made = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, gc=False)
-        self._decoder = msgspec.json.Decoder(made)
-        return self._decoder
+        decode = msgspec.json.Decoder(made).decode
+        found = ((name, _finder(shapes.type_info(hint), {})) for name, hint in self._hints.items())
+        finders = {name: find for name, find in found if find is not None}
+        self.check = partial(_check_within, decode, finders) if finders else decode
+        self.check(data)
+
+
+def _check_within(decode: Callable[[bytes | str], object], finders: Mapping[str, Finder], data: bytes | str) -> None:
+    decode(data)
+    plain = msgspec.json.decode(data)
+    for name, find in finders.items():
+        path = find(plain.get(name))
+        if path is not None:
+            raise msgspec.ValidationError(f"Object contains unknown field `{name}.{path}`")
 
 
 def _finder(node: Any, made: dict[Any, Finder | None]) -> Finder | None:

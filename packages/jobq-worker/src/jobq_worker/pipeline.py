@@ -98,10 +98,7 @@ class Pipeline:
     def end(self, run: Run) -> None:
         """Take a run whose handler has ended; `run.outcome` says how."""
         outcome = run.outcome
-        if outcome is None or run.over or run not in self.running:
-            self._end(run, None)
-        else:
-            self._end(run, settlement_of(run, outcome))
+        self._end(run, None if outcome is None or run.over else settlement_of(run, outcome))
 
     def _end(self, run: Run, settlement: Settlement | None) -> None:
         slot, running = run.slot, self.running

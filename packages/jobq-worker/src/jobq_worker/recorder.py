@@ -62,15 +62,19 @@ class Recorder:
         """Record the states that the settlements of these runs led to; None where the lease was over."""
         wanted = {ending for ending, event in _EVENTS.items() if self._events.wants(event)}
         debug, progressed = logger.isEnabledFor(logging.DEBUG), self._events.wants(JobProgressed)
-        prune = False
+        quiet = not (wanted or debug or progressed or self._not_kept)
+        prune, count = False, self._slots.count
         for run, state in zip(runs, states, strict=True):
+            if quiet and state is JobState.COMPLETED:
+                count(run.slot, Ending.COMPLETE, run.seconds)  # as below, for most runs
+                continue
             settlement = run.settlement
             assert settlement is not None  # runs without one are never sent
             if state is None:
                 _log_lost(run, settlement)
                 continue
             ending = _ENDINGS.get(state, settlement.ending)
-            self._slots.count(run.slot, ending, run.seconds)
+            count(run.slot, ending, run.seconds)
             if ending is Ending.FAIL or ending is Ending.RETRY:
                 _log_error(run, ending, settlement.error)
             elif debug:

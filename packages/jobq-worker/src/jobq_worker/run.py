@@ -107,7 +107,10 @@ class Run(Struct, eq=False, gc=False):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        self.task = self.context = self.outcome = None
+        # Reading an attribute of a struct takes a tenth of the time that setting it takes.
+        if self.task is not None or self.context is not None:
+            self.task = self.context = None
+        self.outcome = None
 
 
 class RunContext(JobContext):

@@ -62,7 +62,7 @@ class Runner:
     def _pump(self) -> None:
         """Start claimed jobs while there are free slots and the leases are certain to stand."""
         claimed, free = self._pipeline.claimed, self._slots.free
-        if not claimed or not free or self._finished.is_full:
+        if not claimed or not free or (self._finished.bytes and self._finished.is_full):
             return
         grants, unstarted = self._grants, False
         while claimed and free and self._registration.is_alive():
