@@ -343,6 +343,8 @@ async def test_finding_the_newest_touches_little_of_many(
         ("find_line", (*page, default, None, failed), 20),
         ("find_line", (*page, default, rare, None), 20),
         ("find_line", (*page, None, rare, failed), 20),
+        ("find_line", (*page, None, rare, texts(["completed", "failed", "aborted"])), 20),
+        ("find_tag", (*page, default, rare, failed, texts(["t"])), 20),
         ("find_line", (*page, pack_text("big"), None, None), 20),
         ("find_line", (*page, pack_text("none"), None, None), 0),
     ):
