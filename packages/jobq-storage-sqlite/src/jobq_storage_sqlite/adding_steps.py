@@ -27,7 +27,7 @@ def steps_of_adding(
 
     A list of parameters is answered by the number of changed rows, other parameters by the rows read.
     """
-    rows, lives = _rows(jobs, first, now)
+    rows, lives = _rows(jobs, first, now, topics, spans)
     keyed = any([life[-1] is not None for life in lives])  # noqa: C419 -- a generator takes twice as long
     if keyed:
         added = yield from _resolve(jobs, now)
@@ -46,25 +46,10 @@ def steps_of_adding(
         yield "insert_life", lives
     if keyed and (keys := [(life[1], life[-1], life[0]) for life in lives if life[-1] is not None]):
         yield "hold_key", keys
-    _note(jobs, lives, topics, spans)
-    return added
-
-
-def _note(jobs: Sequence[NewJob], lives: Sequence[tuple[Any, ...]], topics: set[str], spans: set[Span]) -> None:
     for queue, state in {(life[1], life[4]) for life in lives}:
         if state != BLOCKED:
             topics.add(queue_topic(queue) if state == PENDING else WAITING_TOPIC)
-    noted: tuple[str, str, int] | None = None
-    for job in jobs:
-        # Mostly the same as of the job before.
-        if (place := (job.queue, job.kind, span_of(job.id))) != noted:
-            noted = queue, kind, span = place
-            spans.add(("queue", queue, span))
-            spans.add(("kind", kind, span))
-        if job.deadline is not None:
-            topics.add(WAITING_TOPIC)
-        if job.tags:
-            spans.update([("tag", tag, span_of(job.id)) for tag in job.tags])
+    return added
 
 
 def _resolve(jobs: Sequence[NewJob], now: int) -> Generator[Step, Any, list[Added]]:
@@ -88,17 +73,30 @@ def _resolve(jobs: Sequence[NewJob], now: int) -> Generator[Step, Any, list[Adde
     return added
 
 
-def _rows(jobs: Sequence[NewJob], first: int, now: int) -> tuple[list[Any], list[Any]]:
-    """Return the rows of jobq_job and of jobq_life; in one loop, since all adds pass here."""
+def _rows(
+    jobs: Sequence[NewJob], first: int, now: int, topics: set[str], spans: set[Span]
+) -> tuple[list[Any], list[Any]]:
+    """Return the rows of jobq_job and of jobq_life, and note the jobs' spans and deadlines; in one loop, since all adds
+    pass here."""
+    noted: tuple[str, str, int] | None = None
     rows: list[Any] = []
     lives: list[Any] = []
     for n, job in enumerate(jobs, first):
-        state, reason, flags = PENDING, None, 0
+        state, reason, flags, tags = PENDING, None, 0, None
         run_at, deadline, priority, queue = job.run_at, job.deadline, job.priority, job.queue
+        # Mostly the same as of the job before.
+        if (place := (queue, job.kind, span_of(job.id))) != noted:
+            _, kind, span = noted = place
+            spans.add(("queue", queue, span))
+            spans.add(("kind", kind, span))
+        if job.tags:
+            tags = from_tags(job.tags)
+            spans.update([("tag", tag, span_of(job.id)) for tag in job.tags])
         if run_at is not None:
             run_at = to_moment(run_at, now)
         if deadline is not None:
             deadline = to_moment(deadline, now)
+            topics.add(WAITING_TOPIC)
         if job.gated or job.followed:
             flags = GATED * job.gated + FOLLOWED * job.followed
         if run_at is not None and run_at > now:
@@ -118,7 +116,7 @@ def _rows(jobs: Sequence[NewJob], first: int, now: int) -> tuple[list[Any], list
                 job.max_attempts,
                 job.backoff,
                 job.run_id,
-                from_tags(job.tags) if job.tags else None,
+                tags,
                 job.fingerprint,
                 job.meta,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import compress, groupby
 from typing import Any, Final
 
 from jobq_core.records import ErrorRecord, Progress
@@ -71,16 +71,16 @@ def _complete(transaction: Transaction, settlements: Sequence[Settlement]) -> li
             return [_settle_one(transaction, settlement) for settlement in settlements]
         known.append(run)
         rows.append((now, settlement.result, run[1], settlement.lease))
-    transaction.run("savepoint")
-    if transaction.many("complete", rows) < len(rows):
-        # Some leases are over; which ones, each must say for itself.
-        transaction.run("rollback_to_savepoint")
-        answers = [_settle_one(transaction, settlement) for settlement in settlements]
-    else:
+    if transaction.many("complete", rows) == len(rows):
         _note_completed(transaction, known)
-        answers = [JobState.COMPLETED] * len(settlements)
-    transaction.run("release_savepoint")
-    return answers
+        return [JobState.COMPLETED] * len(rows)
+    # Some leases are over.
+    done = [transaction.one("is_completed", *row[2:], now) is not None for row in rows]
+    _note_completed(transaction, list(compress(known, done)))
+    return [
+        JobState.COMPLETED if completed else _settled(transaction, settlement)
+        for settlement, completed in zip(settlements, done, strict=True)
+    ]
 
 
 def _note_completed(transaction: Transaction, runs: list[Run]) -> None:
@@ -96,7 +96,7 @@ def _note_completed(transaction: Transaction, runs: list[Run]) -> None:
     for (queue, kind), (all_waited, all_ran) in times.items():
         ended = (queue, kind, JobState.COMPLETED.value, len(all_ran), all_waited, all_ran)
         transaction.tally.ended.append(ended)
-    transaction.topics.add(FINISHED_TOPIC)
+        transaction.topics.add(FINISHED_TOPIC)
 
 
 def _settled(transaction: Transaction, settlement: Settlement) -> JobState | None:

@@ -14,7 +14,8 @@ from jobq_storage_sqlite.sql import sql
 
 MINUTE: Final = 60 * SECOND
 
-_histogram: Final = msgspec.json.Decoder(dict[int, int])
+_decode: Final = msgspec.json.Decoder(dict[int, int]).decode
+_encode: Final = msgspec.json.Encoder().encode
 
 
 Ended: TypeAlias = tuple[str, str, str, int, list[int], list[int]]
@@ -46,11 +47,11 @@ class Tally:
         """Write what was noted."""
         if not self.ended and not self.left:
             return
-        changes: Counter[tuple[str, str]] = Counter()
+        changes: dict[tuple[str, str], int] = {}
         for queue, state, jobs in self.left:
-            changes[queue, state] -= jobs
+            changes[queue, state] = changes.get((queue, state), 0) - jobs
         for queue, _, state, jobs, _, _ in self.ended:
-            changes[queue, state] += jobs
+            changes[queue, state] = changes.get((queue, state), 0) + jobs
         connection.executemany(sql("count"), [(*key, jobs) for key, jobs in changes.items() if jobs])
         _write(connection, now // MINUTE, self.ended)
 
@@ -83,18 +84,17 @@ def _write(connection: sqlite3.Connection, minute: int, ended: list[Ended]) -> N
 
 def _add(stored: str | None, durations: list[int]) -> str:
     """Add durations, in microseconds, to a stored histogram."""
-    histogram: Counter[int] = Counter()
+    histogram = {} if stored is None else to_histogram(stored)
     # Jobs that were added, or claimed, together have equal durations.
     for duration, count in Counter(durations).items():
-        histogram[bucket_of(duration / SECOND)] += count
-    if stored is not None:
-        histogram.update(to_histogram(stored))
-    return msgspec.json.encode(histogram).decode()
+        bucket = bucket_of(duration / SECOND)
+        histogram[bucket] = histogram.get(bucket, 0) + count
+    return _encode(histogram).decode()
 
 
 def to_histogram(stored: Any) -> dict[int, int]:
     """Return the histogram in a JSON object; an empty one if another program wrote anything else."""
     try:
-        return _histogram.decode(stored)
+        return _decode(stored)
     except msgspec.DecodeError:
         return {}

@@ -10,6 +10,10 @@ UPDATE jobq_life
 SET state = 'completed', settled = 'completed', finished_at = ?, result = ?, request = NULL, reason = NULL
 WHERE n = ? AND lease = ? AND state = 'processing'
 
+-- name: is_completed
+-- Whether a run was completed at this time. Parameters: the job's number, its lease, the time.
+SELECT 1 FROM jobq_life WHERE n = ? AND lease = ? AND state = 'completed' AND finished_at = ?
+
 -- name: find_settled
 -- The state that an earlier settlement under this lease led to.
 SELECT life.settled

@@ -6,15 +6,6 @@ SELECT value, prunings FROM jobq_sequence WHERE one = 1
 -- name: advance_sequence
 UPDATE jobq_sequence SET value = ? WHERE one = 1
 
--- name: savepoint
-SAVEPOINT some
-
--- name: rollback_to_savepoint
-ROLLBACK TO some
-
--- name: release_savepoint
-RELEASE some
-
 -- name: notify
 -- Count a notification of a topic and return how many there are now.
 INSERT INTO jobq_topic (topic, notifications) VALUES (?, 1)
