@@ -12,7 +12,7 @@ LOG_TOO_LARGE_BYTES: Final = 256 * 1024 * 1024
 """The size of the write-ahead log, in bytes, from which there is a warning. It stays far below that unless a reader
 keeps SQLite from putting it into the database."""
 
-LOOK_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 5.0
 """The pause between two looks at the log's size. Each look makes the next write to the log slower."""
 
 log = logging.getLogger("jobq.sqlite")
