@@ -35,9 +35,12 @@ def new_id(offset: float = 0.0, now: float | None = None, *, shard: int = 0) -> 
 
 def new_ids(count: int, offset: float = 0.0, now: float | None = None, *, shard: int = 0) -> list[uuid.UUID]:
     """Return `count` new UUIDv7s in ascending order; the other parameters are those of `new_id`."""
-    made = [uuid_utils.uuid7().int for _ in range(count)]
-    shift = shard + (_shift(made[0], offset, now) if made else 0)
-    return [_make((each & _NOT_SHARD) + shift) for each in made]
+    if count < 1:
+        return []
+    first = uuid_utils.uuid7().int
+    shift = _shift(first, offset, now) + shard
+    others = [uuid_utils.uuid7().int for _ in range(count - 1)]
+    return [_make((each & _NOT_SHARD) + shift) for each in (first, *others)]
 
 
 def _make(value: int) -> uuid.UUID:
@@ -49,7 +52,7 @@ def _make(value: int) -> uuid.UUID:
 
 
 def _shift(made: int, offset: float, now: float | None) -> int:
-    """Return what to add to a new id, and to those that were made with it."""
+    """Return what to add to an id that was made just now, and to those that are made with it."""
     wanted = time.time_ns() // 1_000_000 if now is None else int(now * 1000)
     # The first 48 bits of a UUIDv7 are milliseconds since 1970. In one process they never go back: after a clock is set
     # back, or since `now`, they are ahead by that much.
