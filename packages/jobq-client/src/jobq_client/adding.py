@@ -15,7 +15,7 @@ from jobq_core.adding import AddOptions, new_job
 from jobq_core.checks import check_list
 from jobq_core.events import JobAdded
 from jobq_core.ids import new_id
-from jobq_core.job import Job, JobDefinition, definition_of
+from jobq_core.job import Job, JobDefinition
 from jobq_core.storage import Added, NewJob
 
 R = TypeVar("R")
@@ -66,7 +66,7 @@ class Adding(ClientBase):
 
     def _handle_of(self, job: Job[R], new: NewJob, added: Added) -> JobHandle[R]:
         # Not added.created: a job that is sent again after a lost answer is found there, and yet is new.
-        return self._make_handle(definition_of(job), id=added.id, queue=new.queue, created=added.id == new.id)
+        return self._make_handle(job.definition, id=added.id, queue=new.queue, created=added.id == new.id)
 
     @abc.abstractmethod
     def _make_handle(self, definition: JobDefinition, *, id: UUID, queue: str, created: bool) -> JobHandle[Any]: ...

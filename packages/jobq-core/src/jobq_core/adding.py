@@ -62,8 +62,7 @@ def new_job(id: UUID, job: Job[Any] | Any, default_queue: str, options: AddOptio
     definition = definition_of(job)
     if not isinstance(job, Job):
         raise ConfigurationError(f"{short_repr(job)} is a kind of job; call it with its arguments to make a job")
-    unknown = options.keys() - AddOptions.__annotations__.keys()
-    if unknown:
+    if options and (unknown := options.keys() - AddOptions.__annotations__.keys()):
         raise TypeError(f"add() has no option {', '.join(sorted(unknown))}")
     arguments = definition.encode_arguments(job)
     queue = options.get("queue")
@@ -81,7 +80,7 @@ def new_job(id: UUID, job: Job[Any] | Any, default_queue: str, options: AddOptio
         kind=definition.kind,
         arguments=arguments,
         priority=definition.priority if priority is None else check_priority(priority),
-        run_at=_run_at(options),
+        run_at=_run_at(options) if options else None,
         deadline=None if deadline is None else _when(deadline, "deadline"),
         timeout=definition.timeout if timeout is None else check_timeout(timeout),
         max_attempts=definition.max_attempts if max_attempts is None else check_max_attempts(max_attempts),

@@ -32,7 +32,12 @@ class Adding(MemoryTransactions, ProducerStorage):
 
 def moments_of(jobs: Sequence[NewJob], now: int) -> Moments:
     """Return the moments of `run_at` and `deadline` of each job."""
-    return [(to_moment(job.run_at, now), to_moment(job.deadline, now)) for job in jobs]
+    return [
+        (None, None)
+        if job.run_at is None and job.deadline is None
+        else (to_moment(job.run_at, now), to_moment(job.deadline, now))
+        for job in jobs
+    ]
 
 
 def add_one(store: Store, job: NewJob, run_at: int | None, deadline: int | None, now: int) -> Added:
