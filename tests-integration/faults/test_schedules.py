@@ -20,6 +20,8 @@ from simulation.world import World
 SCHEDULES = 10_000
 ENOUGH = 10_000
 """Number of schedules within which each planted bug must be found. The rarest takes about 100, at times over 400."""
+OF_REQUESTS = ("aborts_by_force", "forgets_the_abort", "disables_what_was_enabled")
+"""Planted bugs that only schedules of the mode `control` show."""
 PROGRAM = Path(__file__).parent / "simulation"
 
 
@@ -57,8 +59,9 @@ def _show(seed: int, name: str, text: str) -> NoReturn:
 
 @pytest.mark.parametrize("mutant", [name for name in MUTANTS if name])
 def test_a_planted_bug_is_found(mutant: str, seed: int) -> None:
-    for first in range(seed, seed + ENOUGH, 20):
-        if play_share(range(first, first + 20), mutant=mutant).broken:
+    mode = "control" if mutant in OF_REQUESTS else None
+    for number in range(seed, seed + ENOUGH):
+        if play_share([number], mode, mutant).broken:
             return
     pytest.fail(f"{ENOUGH} schedules did not find it")
 
