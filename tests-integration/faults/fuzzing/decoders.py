@@ -1,15 +1,17 @@
-"""Fuzz one decoder of foreign bytes with atheris, which coverage guides; runs as a separate process.
+"""Fuzz each decoder of foreign bytes with atheris, which coverage guides; runs as a separate process.
 
-python decoders.py TARGET SEED RUNS CORPUS
+python decoders.py SEED RUNS CORPUS
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import atheris
 
@@ -89,11 +91,22 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
 
 
 def main() -> None:
-    """Run one target."""
-    name, seed, runs, corpus = sys.argv[1:]
+    """Run each target in a fork of this process, which has the modules instrumented, until one fails."""
+    seed, runs, corpus = sys.argv[1:]
+    for name in TARGETS:
+        print(f"target {name}", flush=True)
+        child = os.fork()
+        if child == 0:
+            fuzz(name, seed, runs, Path(corpus, name))
+        _, status = os.waitpid(child, 0)
+        if status:
+            sys.exit(os.waitstatus_to_exitcode(status))
+
+
+def fuzz(name: str, seed: str, runs: str, folder: Path) -> NoReturn:
+    """Run one target, and exit."""
     target, known = TARGETS[name]
-    folder = Path(corpus)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for number, data in enumerate(known):
         (folder / f"known{number}").write_bytes(data)
     words = folder.with_suffix(".words")
@@ -103,6 +116,7 @@ def main() -> None:
     options = [f"-seed={seed}", f"-runs={runs}", "-max_len=4096", "-timeout=20", "-rss_limit_mb=1024", f"-dict={words}"]
     atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={folder.parent}/{name}-", str(folder)], target)
     atheris.Fuzz()
+    raise AssertionError("atheris exits by itself")
 
 
 if __name__ == "__main__":
