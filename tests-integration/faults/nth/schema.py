@@ -101,7 +101,9 @@ async def jobs_run(storage: QueueStorage, before: list[JobRecord]) -> dict[str, 
         assert there == before
         new = {await add_job(storage), await add_job(storage, unique_key="new")}
         worker = await register_worker(storage)
-        claimed = (await storage.settle_and_claim(worker.id, (), Claim.of(*worker.queues, limit=100))).claimed
+        kinds = tuple((kind, "a declaration") for kind in worker.kinds)  # so that it frees the blocked job
+        claim = Claim.of(*worker.queues, limit=100, kinds=kinds)
+        claimed = (await storage.settle_and_claim(worker.id, (), claim)).claimed
         assert {job.id for job in claimed} - {record.id for record in before} == new
         settled = await storage.settle_and_claim(
             worker.id, [Settlement(job.id, job.lease, Ending.COMPLETE) for job in claimed]
