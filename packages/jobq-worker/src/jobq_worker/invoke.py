@@ -32,7 +32,8 @@ def invoke_function(run: Run) -> None:
     handler, context = run.handler, run.context
     try:
         value = handler.function(run.arguments) if context is None else handler.function(run.arguments, context)
-        run.outcome = _returned(handler, value, _is_past_limit(run) or (context is not None and context.told))
+        told = run.stop is not None and (_is_past_limit(run) or (context is not None and context.told))
+        run.outcome = _returned(handler, value, told)
     except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the job's error, not the worker's)
         run.outcome = Raised(error, told=_is_past_limit(run) or (context is not None and context.aborted))
 
