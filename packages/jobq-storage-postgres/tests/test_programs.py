@@ -107,9 +107,11 @@ async def test_add_get_abort_and_complete_run_in_a_thread_without_an_event_loop(
     assert [(one.before, one.after) for one in seen["aborted"]] == [(JobState.PENDING, JobState.ABORTED), (None, None)]
     assert seen["topics"]
     (claimed,) = (await storage.settle_and_claim(worker.id, (), Claim.of("default", limit=9))).claimed
-    settling = Settling([Settlement(claimed.id, claimed.lease, Ending.COMPLETE, result=b"7")])
+    assert claimed.id == second.id
+    settlements = [Settlement(claimed.id, claimed.lease, Ending.COMPLETE, result=b"7")]
+    settling = Settling(settlements)
     in_thread(lambda: drive_sync(settle(statements, settling), run))
-    assert settling.states == {(second.id, claimed.lease): JobState.COMPLETED}
+    assert settling.states(settlements) == [JobState.COMPLETED]
     (record,) = await storage.get([second.id])
     assert record is not None
     assert record.result_json == b"7"

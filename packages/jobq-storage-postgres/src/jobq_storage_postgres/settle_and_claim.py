@@ -81,7 +81,7 @@ class SettleAndClaim(Facet, WorkerStorage):
         if claim is not None and alive:
             self._engine.watermarks.note_claimed(picked)
         return SettleAndClaimResult(
-            [settling.states.get((s.id, s.lease)) for s in settlements],
+            settling.states(settlements),
             claimed.jobs,
             alive,
             settling.busy(settlements),
@@ -175,7 +175,7 @@ def _claimed(
     for queue, count, pending in freeing[0] if freeing else ():
         freed += count
         topics.add(queue_topic(queue) if pending else WAITING_TOPIC)
-    jobs = [row for row in rows if isinstance(row, ClaimedJob)]
+    jobs = [row for row in rows if type(row) is ClaimedJob]
     ghosts = [row for row in rows if isinstance(row, tuple)] if len(jobs) < len(rows) else ()
     return Claimed(said, jobs, ghosts, paused, freed)
 

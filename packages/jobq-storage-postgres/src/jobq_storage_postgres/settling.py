@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from jobq_core.encoding import decode
@@ -17,30 +17,28 @@ from jobq_storage_postgres.topics import topic_of_state
 
 _BUSY: Final = "busy"
 
+Key: TypeAlias = "tuple[UUID, int]"
+"""Job and lease."""
+
 
 class Settling:
     """Settlements, split by the statement that settles them.
 
     settlements: those of the call without the repeated ones, of which the first one counts.
-    states: the state that each settlement led to, now or before, by job and lease.
     topics: what to notify once they are committed.
     """
 
     def __init__(self, settlements: Sequence[Settlement]) -> None:
-        self.settlements: list[Settlement] = []
-        self.states: dict[tuple[UUID, int], JobState] = {}
+        repeated = len({settlement.lease for settlement in settlements}) < len(settlements)
+        self.settlements = _first_ones(settlements) if repeated else settlements
         self.topics: set[str] = set()
         self._completed: list[Settlement] = []
         self._others: list[tuple[int, Settlement]] = []
-        self._busy: set[tuple[UUID, int]] = set()
-        self._took: set[tuple[UUID, int]] = set()
-        seen: set[tuple[UUID, int]] = set()
-        for index, settlement in enumerate(settlements):
-            key = settlement.id, settlement.lease
-            if key in seen:
-                continue
-            seen.add(key)
-            self.settlements.append(settlement)
+        self._all_completed = False
+        self._states: dict[Key, JobState] = {}
+        self._busy: set[Key] = set()
+        self._took: set[Key] = set()
+        for index, settlement in enumerate(self.settlements):
             if settlement.ending is Ending.COMPLETE and settlement.progress is None:
                 self._completed.append(settlement)
             else:
@@ -57,7 +55,8 @@ class Settling:
 
     def take(self, answers: Sequence[Sequence[Any]]) -> None:
         """Take the rows of the statements, each time that the transaction is tried."""
-        self.states.clear()
+        self._all_completed = False
+        self._states.clear()
         self.topics.clear()
         self._busy.clear()
         self._took.clear()
@@ -70,7 +69,12 @@ class Settling:
     def _take_completed(
         self, count: int, ids: Sequence[UUID] | None, leases: Sequence[int] | None, unknown: bytes | None
     ) -> None:
+        if count:
+            self.topics.add(FINISHED_TOPIC)
         if count == len(self._completed):
+            if not self._others:
+                self._all_completed = True  # the most common case, which needs no keys
+                return
             took = [(s.id, s.lease) for s in self._completed]
         else:
             took = list(zip(ids or (), leases or (), strict=True))
@@ -78,10 +82,8 @@ class Settling:
             for text, lease, state in decode(unknown or b"[]"):
                 if (key := (UUID(text), lease)) not in known:
                     self._note(*key, state)
-        self.states.update(dict.fromkeys(took, JobState.COMPLETED))
+        self._states.update(dict.fromkeys(took, JobState.COMPLETED))
         self._took.update(took)
-        if took:
-            self.topics.add(FINISHED_TOPIC)
 
     def _take_others(self, rows: Sequence[tuple[UUID, int, str, str | None]]) -> None:
         suspended = {(s.id, s.lease) for _, s in self._others if s.ending is Ending.SUSPEND}
@@ -90,7 +92,7 @@ class Settling:
             if queue is None:
                 self._note(job_id, lease, name)
                 continue
-            state = self.states[key] = JobState(name)
+            state = self._states[key] = JobState(name)
             self._took.add(key)
             self.topics.add(topic_of_state(state, queue))
             if state is JobState.BLOCKED and key in suspended:
@@ -101,7 +103,13 @@ class Settling:
         if state == _BUSY:
             self._busy.add((job_id, lease))
         else:
-            self.states[job_id, lease] = JobState(state)
+            self._states[job_id, lease] = JobState(state)
+
+    def states(self, settlements: Sequence[Settlement]) -> list[JobState | None]:
+        """Return the state that each settlement led to, now or before."""
+        if self._all_completed:
+            return [JobState.COMPLETED] * len(settlements)
+        return [self._states.get((s.id, s.lease)) for s in settlements]
 
     def busy(self, settlements: Sequence[Settlement]) -> tuple[int, ...]:
         """Return the indexes of those whose rows another transaction holds."""
@@ -111,7 +119,15 @@ class Settling:
 
     def children(self) -> list[NewJob]:
         """Return the jobs of the settlements that took effect."""
-        return [job for s in self.settlements if (s.id, s.lease) in self._took for job in s.jobs]
+        took = [s for s in self.settlements if self._all_completed or (s.id, s.lease) in self._took]
+        return [job for s in took for job in s.jobs]
+
+
+def _first_ones(settlements: Sequence[Settlement]) -> list[Settlement]:
+    first: dict[Key, Settlement] = {}
+    for settlement in settlements:
+        first.setdefault((settlement.id, settlement.lease), settlement)
+    return list(first.values())
 
 
 def settle(statements: Statements, settling: Settling) -> Program[None]:
