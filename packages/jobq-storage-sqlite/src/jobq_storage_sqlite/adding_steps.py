@@ -11,7 +11,7 @@ from jobq_core.storage import WAITING_TOPIC, Added, NewJob, queue_topic
 from jobq_core.timestamps import to_moment
 from jobq_storage_sqlite.columns import from_ids, from_tags, to_array, to_id
 from jobq_storage_sqlite.runs import FOLLOWED, GATED
-from jobq_storage_sqlite.spans import Span, span_of
+from jobq_storage_sqlite.spans import SPAN_SHIFT, Span
 
 PENDING, SCHEDULED, BLOCKED = JobState.PENDING.value, JobState.SCHEDULED.value, JobState.BLOCKED.value
 
@@ -84,14 +84,15 @@ def _rows(
     for n, job in enumerate(jobs, first):
         state, reason, flags, tags = PENDING, None, 0, None
         run_at, deadline, priority, queue = job.run_at, job.deadline, job.priority, job.queue
+        kind, number = job.kind, job.id.int
         # Mostly the same as of the job before.
-        if (place := (queue, job.kind, span_of(job.id))) != noted:
-            _, kind, span = noted = place
-            spans.add(("queue", queue, span))
-            spans.add(("kind", kind, span))
+        if (place := (queue, kind, number >> SPAN_SHIFT)) != noted:
+            noted = place
+            spans.add(("queue", queue, place[2]))
+            spans.add(("kind", kind, place[2]))
         if job.tags:
             tags = from_tags(job.tags)
-            spans.update([("tag", tag, span_of(job.id)) for tag in job.tags])
+            spans.update([("tag", tag, place[2]) for tag in job.tags])
         if run_at is not None:
             run_at = to_moment(run_at, now)
         if deadline is not None:
@@ -106,8 +107,8 @@ def _rows(
         rows.append(
             (
                 n,
-                job.id.bytes,
-                job.kind,
+                number.to_bytes(16),
+                kind,
                 priority,
                 job.arguments,
                 now,

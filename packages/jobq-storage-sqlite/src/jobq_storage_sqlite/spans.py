@@ -9,10 +9,10 @@ from collections.abc import Set
 from typing import Final, TypeAlias
 from uuid import UUID
 
-_SHIFT: Final = 92
+SPAN_SHIFT: Final = 92
 """The bits of an id below its span: 80 below its milliseconds, and twelve of those."""
 
-END: Final = 1 << (128 - _SHIFT)
+END: Final = 1 << (128 - SPAN_SHIFT)
 """What follows the last span."""
 
 AFTER_ALL_IDS: Final = b"\xff" * 17
@@ -27,12 +27,12 @@ Span: TypeAlias = tuple[str, str, int]
 
 def span_of(job_id: UUID) -> int:
     """Return the span that an id is in."""
-    return job_id.int >> _SHIFT
+    return job_id.int >> SPAN_SHIFT
 
 
 def start_of(span: int) -> bytes:
     """Return the least id of a span."""
-    return (span << _SHIFT).to_bytes(16) if span < END else AFTER_ALL_IDS
+    return (span << SPAN_SHIFT).to_bytes(16) if span < END else AFTER_ALL_IDS
 
 
 class StoredSpans:
