@@ -7,11 +7,11 @@ from typing import Final
 
 from jobq_core.records import JobRecord
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import JobFilter, QueueStorage
-from jobq_core.testing.helpers import ERROR, add_job, claim, claim_one, job_in, read, register_worker, settle
+from jobq_core.storage import Claim, JobFilter, QueueStorage
+from jobq_core.testing.helpers import ERROR, add_job, claim_one, job_in, read, register_worker, settle
 
 CLAIMABLE: Final = (JobState.PENDING, JobState.BLOCKED)
-"""The states of jobs that a new worker claims: the BLOCKED ones here wait for a worker that knows their kind."""
+"""The states of jobs that a new worker claims: the BLOCKED ones here wait for a claim that names their kind."""
 
 
 async def fill(storage: QueueStorage) -> list[JobRecord]:
@@ -38,7 +38,9 @@ async def work_on(storage: QueueStorage, before: list[JobRecord]) -> None:
     async with asyncio.timeout(20):
         while not (await storage.promote()).promoted:
             pass
-    claimed = await claim(storage, worker)
+    kinds = tuple((kind, "a declaration") for kind in worker.kinds)  # so that the claim frees the BLOCKED job
+    claim = Claim.of(*worker.queues, limit=100, kinds=kinds)
+    claimed = (await storage.settle_and_claim(worker.id, (), claim)).claimed
     assert {job.id for job in claimed} == {new, *(job.id for job in before if job.state in CLAIMABLE)}
     for job in claimed:
         assert await settle(storage, worker, job) is JobState.COMPLETED
