@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from jobq_core.states import JobState
 from jobq_core.storage import GATED as GATED_REASON
@@ -14,6 +14,10 @@ from jobq_storage_sqlite.runs import FOLLOWED, GATED
 from jobq_storage_sqlite.spans import SPAN_SHIFT, Span
 
 PENDING, SCHEDULED, BLOCKED = JobState.PENDING.value, JobState.SCHEDULED.value, JobState.BLOCKED.value
+
+NO_OPTIONS: Final = (None,) * 7
+PLAIN_STATES: Final = (0, None, None, None, None)
+"""The last columns of the rows of plain jobs, which their statements leave out."""
 
 Step = tuple[str, Any]
 """A statement's name and its parameters: a list of rows for each of which it is run, or the values for one run."""
@@ -27,14 +31,15 @@ def steps_of_adding(
 
     A list of parameters is answered by the number of changed rows, other parameters by the rows read.
     """
-    rows, lives = _rows(jobs, first, now, topics, spans)
-    keyed = any([life[-1] is not None for life in lives])  # noqa: C419 -- a generator takes twice as long
+    rows, lives, plain = _rows(jobs, first, now, topics, spans)
+    insert_job, insert_life = ("insert_plain_job", "insert_plain_life") if plain else ("insert_job", "insert_life")
+    keyed = not plain and any([life[-1] is not None for life in lives])  # noqa: C419 -- a generator takes twice as long
     if keyed:
         added = yield from _resolve(jobs, now)
         rows = [row for row, answer in zip(rows, added, strict=True) if answer.created]
         if rows:
-            yield "insert_job", rows
-    elif (yield "insert_job", rows) == len(jobs):
+            yield insert_job, rows
+    elif (yield insert_job, rows) == len(jobs):
         added = [Added(job.id, True) for job in jobs]
     else:
         new = {n for (n,) in (yield "find_inserted", (first,))}
@@ -43,7 +48,7 @@ def steps_of_adding(
     if len(rows) < len(jobs):
         lives = [life for life, answer in zip(lives, added, strict=True) if answer.created]
     if lives:
-        yield "insert_life", lives
+        yield insert_life, lives
     if keyed and (keys := [(life[1], life[-1], life[0]) for life in lives if life[-1] is not None]):
         yield "hold_key", keys
     for queue, state in {(life[1], life[4]) for life in lives}:
@@ -75,9 +80,12 @@ def _resolve(jobs: Sequence[NewJob], now: int) -> Generator[Step, Any, list[Adde
 
 def _rows(
     jobs: Sequence[NewJob], first: int, now: int, topics: set[str], spans: set[Span]
-) -> tuple[list[Any], list[Any]]:
-    """Return the rows of jobq_job and of jobq_life, and note the jobs' spans and deadlines; in one loop, since all adds
-    pass here."""
+) -> tuple[list[Any], list[Any], bool]:
+    """Return the rows of jobq_job and of jobq_life, and whether they are without what plain jobs do not have.
+
+    Notes the jobs' spans and deadlines, too: in one loop, since all adds pass here.
+    """
+    plain = True
     noted: tuple[str, str, int] | None = None
     rows: list[Any] = []
     lives: list[Any] = []
@@ -104,23 +112,11 @@ def _rows(
             state, reason = SCHEDULED, "delayed"
         elif flags & GATED:
             state, reason, run_at = BLOCKED, GATED_REASON, None
-        rows.append(
-            (
-                n,
-                number.to_bytes(16),
-                kind,
-                priority,
-                job.arguments,
-                now,
-                deadline,
-                job.timeout,
-                job.max_attempts,
-                job.backoff,
-                job.run_id,
-                tags,
-                job.fingerprint,
-                job.meta,
-            )
-        )
-        lives.append((n, queue, -priority, n, state, now, flags, run_at, deadline, reason, job.unique_key))
-    return rows, lives
+        options = (deadline, job.timeout, job.backoff, job.run_id, tags, job.fingerprint, job.meta)
+        states = (flags, run_at, deadline, reason, job.unique_key)
+        plain = plain and options == NO_OPTIONS and states == PLAIN_STATES
+        rows.append((n, number.to_bytes(16), kind, priority, job.arguments, now, job.max_attempts, *options))
+        lives.append((n, queue, -priority, n, state, now, *states))
+    if plain:
+        rows, lives = [row[: -len(NO_OPTIONS)] for row in rows], [life[: -len(PLAIN_STATES)] for life in lives]
+    return rows, lives, plain

@@ -21,7 +21,8 @@ class Claiming:
 
     def __init__(self, transaction: Transaction, worker: UUID, claim: Claim) -> None:
         self._transaction = transaction
-        self._holder = worker.bytes
+        # sqlite3 looks for an adapter of bytes, and not of bytearray, for each row.
+        self._holder = bytearray(worker.bytes)
         self._claim = claim
         paused = {queue for (queue,) in transaction.all("paused")}
         self.paused = tuple(dict.fromkeys(queue for queue in claim.queues if queue in paused)) if paused else ()

@@ -24,9 +24,15 @@ WHERE held.until IS NULL OR held.until > :now
 
 -- name: insert_job
 INSERT INTO jobq_job
-    (n, id, kind, priority, arguments, created_at, deadline, timeout, max_attempts, backoff, run_id, tags, fingerprint,
+    (n, id, kind, priority, arguments, created_at, max_attempts, deadline, timeout, backoff, run_id, tags, fingerprint,
     meta)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id) DO NOTHING
+
+-- name: insert_plain_job
+-- A job without options. Each NULL that is bound takes 0.2 µs, so that this takes half the time.
+INSERT INTO jobq_job (n, id, kind, priority, arguments, created_at, max_attempts)
+VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO NOTHING
 
 -- name: find_inserted
@@ -36,6 +42,9 @@ SELECT n FROM jobq_job WHERE n >= ?
 -- name: insert_life
 INSERT INTO jobq_life (n, queue, urgency, position, state, since, flags, run_at, deadline, reason, unique_key)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- name: insert_plain_life
+INSERT INTO jobq_life (n, queue, urgency, position, state, since) VALUES (?, ?, ?, ?, ?, ?)
 
 -- name: hold_key
 -- Take a unique key that nobody holds, or whose time is over.
