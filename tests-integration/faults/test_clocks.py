@@ -64,6 +64,38 @@ def check_schedule(found: list[JobRecord]) -> int:
     return len(delayed)
 
 
+WAIT = """
+import ctypes, time
+
+c = ctypes.CDLL(None)
+
+class Moment(ctypes.Structure):
+    _fields_ = [("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long)]
+
+attributes, condition, mutex = (ctypes.create_string_buffer(128) for _ in range(3))
+assert c.pthread_condattr_init(attributes) == 0
+assert c.pthread_condattr_setclock(attributes, time.CLOCK_MONOTONIC) == 0
+assert c.pthread_cond_init(condition, attributes) == 0
+assert c.pthread_mutex_init(mutex, None) == 0
+assert c.pthread_mutex_lock(mutex) == 0
+begun = time.monotonic()
+until = divmod(time.monotonic_ns() + 200_000_000, 1_000_000_000)
+while c.pthread_cond_timedwait(condition, mutex, ctypes.byref(Moment(*until))) == 0:
+    pass  # woken without a signal
+print(f"waited {time.monotonic() - begun:.3f} s", flush=True)
+"""
+
+
+@pytest.mark.parametrize("offset", ["+0", "+2h", "-2h"])
+def test_a_wrong_clock_leaves_waits_as_long_as_they_are(machine: Callable[..., Machine], offset: str) -> None:
+    """Python's threads wait for the interpreter by such waits. When these end at once, two threads take turns at every
+    instruction, and a worker stands still for seconds.
+    """
+    process = machine("memory:", offset, "wrong").python("-c", WAIT)
+    assert process.wait() == 0, process.output
+    assert float(process.output.split()[1]) >= 0.2
+
+
 async def test_processes_two_hours_ahead_and_behind_agree(
     postgres_url: str, machine: Callable[..., Machine], report: Callable[..., None], seed: int, scale: Scale
 ) -> None:

@@ -52,7 +52,13 @@ def library() -> Path:
 
 
 def _variables(path: Path) -> dict[str, str]:
-    return {"LD_PRELOAD": str(path), "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+    return {
+        "LD_PRELOAD": str(path),
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+        # Otherwise, waits by CLOCK_MONOTONIC are shifted by the offset, those for Python's GIL among them.
+        "FAKETIME_FORCE_MONOTONIC_FIX": "0",
+    }
 
 
 class Clock:
