@@ -79,7 +79,8 @@ def of_line(history: History, finals: Mapping[UUID, Final], runs: Mapping[UUID, 
     """Check that no job was claimed long before another that stood before it in the line of its queue.
 
     A job stands in line from the answer to its add on; one whose worker handed it back, from the end of that worker at
-    the latest, and before all others. Leases are numbered in the order of claiming.
+    the latest, and before all others. Leases are numbered in the order of claiming. A worker that was late may have
+    claimed a job and handed it back without a run, so jobs that stood in line at that time are not checked.
     """
     stood: defaultdict[str, list[tuple[float, Run]]] = defaultdict(list)
     came: defaultdict[str, list[tuple[float, Run]]] = defaultdict(list)
@@ -104,14 +105,21 @@ def of_line(history: History, finals: Mapping[UUID, Final], runs: Mapping[UUID, 
         moments = [moment for moment, _ in later]
         for since, first in firsts:
             index = bisect.bisect_right(moments, since)
-            if index < len(least) and least[index].lease < first.lease and first.start - least[index].start > AT_ONCE:
-                other = least[index]
+            if index == len(least) or _some_late(history, since, first.start):
+                continue
+            other = least[index]
+            if other.lease < first.lease and first.start - other.start > AT_ONCE:
                 yield _of(
                     Wrong.OUT_OF_LINE,
                     first,
                     f"it stood in line before {other.token} was added, which got lease {other.lease} and began "
                     f"{first.start - other.start:.3f} s before it got lease {first.lease}",
                 )
+
+
+def _some_late(history: History, since: float, until: float) -> bool:
+    """Return whether some process was late in a part of this time."""
+    return any(begin < until and since < end for spans in history.late.values() for begin, end in spans)
 
 
 def of_waiting(history: History, runs: Mapping[UUID, list[Run]]) -> Iterable[Violation]:

@@ -26,7 +26,7 @@ from uuid import UUID
 import attrs
 import load_jobs
 import msgspec
-from history import NOTICE, Final, History, Limit, check, read, recoveries, standing
+from history import NOTICE, Final, History, Limit, Span, check, read, recoveries, standing
 from journal import Answer, Answered, Asked, Disturbed, Journal, Serving, Stopped, now
 from kept import kept_in
 from load_client import Plan
@@ -207,10 +207,20 @@ class Load:
     """The processes that use one storage.
 
     url: the processes connect here, maybe through a proxy. direct: the test itself connects here (default: url). here:
-    the folder of the programs and jobs of the processes (default: this one).
+    the folder of the programs and jobs of the processes (default: this one). processes: the list that its processes
+    join, if several loads are judged together (default: one of its own).
     """
 
-    def __init__(self, children: Any, folder: Path, url: str, direct: str | None = None, *, here: Path = HERE) -> None:
+    def __init__(
+        self,
+        children: Any,
+        folder: Path,
+        url: str,
+        direct: str | None = None,
+        *,
+        here: Path = HERE,
+        processes: list[Process] | None = None,
+    ) -> None:
         self.url = url
         self.direct = direct or url
         self.journal = Journal(folder / "journal")
@@ -219,7 +229,7 @@ class Load:
         self._children = children
         self._here = here
         self._environment = {"PYTHONPATH": str(here), load_jobs.VARIABLE: str(self.journal.path)}
-        self.processes: list[Process] = []
+        self.processes: list[Process] = [] if processes is None else processes
         self._clients = 0
         self._probes = 0
         self._reading = 0.0
@@ -320,9 +330,11 @@ class Load:
         begun = time.monotonic()
         history = read(self.journal.read())
         self._reading = time.monotonic() - begun
+        return attrs.evolve(history, late=self._late(punctual))
+
+    def _late(self, punctual: Collection[Process]) -> dict[int, list[Span]]:
         said = {process.pid: process.said_at(LATE) for process in self.processes if process not in punctual}
-        late = {pid: [(at - NOTICE, at + NOTICE) for at in times] for pid, times in said.items() if times}
-        return attrs.evolve(history, late=late)
+        return {pid: [(at - NOTICE, at + NOTICE) for at in times] for pid, times in said.items() if times}
 
     async def drained(self, timeout: float = 60, *, but: Collection[JobState] = (), queue: str = "default") -> float:
         """Wait until no job of a queue waits or runs; return the seconds taken. Fails at the deadline.
@@ -367,8 +379,24 @@ class Load:
         history = attrs.evolve(history, adds=adds)
         finals, kept = await self._standing()
         violations = check(history, finals, kept=kept, limits=limits, **options)
+        if violations:
+            await self.noticed(history, finals)
+            history = attrs.evolve(history, late=self._late(punctual))
+            violations = check(history, finals, kept=kept, limits=limits, **options)
         excused = len(history.late.keys() - history.disturbed) if options.get("undisturbed") else 0
         return Verdict(history=history, finals=finals, violations=violations, excused=excused)
+
+    async def noticed(self, history: History, finals: Collection[Final]) -> None:
+        """Wait until each process that lost leases reports it, for NOTICE at most: on a busy machine, the jobs may end
+        elsewhere before the process runs again."""
+        lost = {lease for final in finals for lease in final.lost}
+        since = {run.pid: run.start for run in history.runs if run.lease in lost and run.pid not in history.disturbed}
+        silent = [process for process in self.processes if process.pid in since and process.alive]
+        begun = time.monotonic()
+        while any(max(process.said_at(LATE), default=0.0) < since[process.pid] for process in silent):
+            if time.monotonic() - begun > NOTICE:
+                return
+            await asyncio.sleep(0.05)
 
     async def _standing(self) -> tuple[list[Final], Kept]:
         """Return the state of each job, and what the storage keeps and counts.

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from comparison.parties import PostgresSchema
 from history import History
-from load import LONG_LEASE, Load, Verdict
+from load import LONG_LEASE, Load, Process, Verdict
 from load_jobs import sleeping
 from scaling import Scale
 from wrongtime import Machine
@@ -31,8 +31,12 @@ clock offset after a slow answer from the database."""
 
 @pytest.fixture
 def machine(children: Any, tmp_path: Path) -> Callable[..., Machine]:
-    """Return a function that makes a machine with its own clock: `machine(url, "+2h", "ahead")`."""
-    return lambda url, offset, name: Machine(children, tmp_path, url, offset, name)
+    """Return a function that makes a machine with its own clock: `machine(url, "+2h", "ahead")`.
+
+    The verdict of each machine covers the processes of all.
+    """
+    processes: list[Process] = []
+    return lambda url, offset, name: Machine(children, tmp_path, url, offset, name, processes)
 
 
 async def records(url: str) -> list[JobRecord]:
@@ -192,13 +196,12 @@ def ended(history: History, token: str) -> bool:
 async def test_a_wrong_clock_neither_shortens_nor_lengthens_a_lease(
     postgres_url: str,
     machine: Callable[..., Machine],
-    load_on: Callable[..., Load],
     report: Callable[..., None],
     tmp_path: Path,
     offset: str,
 ) -> None:
     await open_storage(postgres_url).migrate()
-    wrong, right = machine(postgres_url, offset, "wrong"), load_on(postgres_url)
+    wrong, right = machine(postgres_url, offset, "wrong"), machine(postgres_url, "+0", "right")
     held = wrong.worker(lost_after=LONG_LEASE).started()
     gate = tmp_path / "gate"
     async with JobQueueClient(postgres_url) as client:

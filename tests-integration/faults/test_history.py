@@ -29,6 +29,7 @@ from journal import (
     Told,
 )
 from life import IDLE, Post, Request
+from load import Load
 from load_client import answer_of
 from tables import Kept
 from wrong import Wrong
@@ -288,6 +289,13 @@ GOOD = {
         ],
         "finals": [attrs.evolve(DONE, lease=2), attrs.evolve(DONE, token="b", job=B, lease=3, result="b")],
         "returned": {6: 3.2},
+    },
+    "claimed by a late worker that handed it back without a run": {
+        "adds": TWO_ADDS,
+        "runs": BEHIND,
+        "finals": BOTH,
+        "late": {6: (8, 28)},
+        "undisturbed": True,
     },
     "delayed, and run after a later one": {
         "adds": [attrs.evolve(ADDED, due=False), TWO_ADDS[1]],
@@ -568,6 +576,10 @@ BAD: dict[str, tuple[Wrong, dict[str, Any]]] = {
     "taken long after one that was added later": (
         Wrong.OUT_OF_LINE,
         {"adds": TWO_ADDS, "runs": BEHIND, "finals": BOTH, "undisturbed": True},
+    ),
+    "taken long after one that was added later, and then a worker was late": (
+        Wrong.OUT_OF_LINE,
+        {"adds": TWO_ADDS, "runs": BEHIND, "finals": BOTH, "late": {6: (10, 30)}, "undisturbed": True},
     ),
     "handed back to the end of the line": (
         Wrong.OUT_OF_LINE,
@@ -922,3 +934,23 @@ def test_a_paused_process_counts_as_interrupted_until_it_could_notice() -> None:
     assert history.killed == {2: 6}
     assert history.cut_off == {3: 7}
     assert history.disturbed == {1, 2, 3}
+
+
+class Busy:
+    """A worker process that reports a lost lease when it is looked at for the third time."""
+
+    pid, alive = 6, True
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def said_at(self, _pattern: object) -> list[float]:
+        self.looks += 1
+        return [1.0, 11.0] if self.looks > 2 else [1.0]  # the report at 1 is about an earlier lease
+
+
+async def test_a_verdict_waits_until_a_process_that_lost_a_lease_reports_it(tmp_path: Path) -> None:
+    busy: Any = Busy()
+    load = Load(None, tmp_path, "memory:", processes=[busy])
+    await load.noticed(History(adds=[ADDED], runs=LOST_ONCE), [DONE_AGAIN])
+    assert load.history().late == {6: [(1 - NOTICE, 1 + NOTICE), (11 - NOTICE, 11 + NOTICE)]}

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from load import Load
+from load import Load, Process
 
 _REMEDY = "install it: pip install libfaketime (x86-64), or Debian's package (apt-get install libfaketime)"
 
@@ -86,10 +86,21 @@ class Clock:
 
 
 class Machine(Load):
-    """A machine with such a clock. Processes started here use it, and share the journal with other machines."""
+    """A machine with such a clock. Processes started here use it, and share the journal with other machines.
 
-    def __init__(self, children: Any, folder: Path, url: str, offset: str, name: str) -> None:
-        super().__init__(children, folder, url)
+    processes: those of all machines, so that the verdict of one knows which of them were late.
+    """
+
+    def __init__(
+        self,
+        children: Any,
+        folder: Path,
+        url: str,
+        offset: str,
+        name: str,
+        processes: list[Process] | None = None,
+    ) -> None:
+        super().__init__(children, folder, url, processes=processes)
         self.name = name
         self.clock = Clock(folder, name, offset)
         self._environment |= self.clock.environment
