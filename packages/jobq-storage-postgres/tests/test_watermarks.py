@@ -112,12 +112,11 @@ async def test_a_transaction_that_draws_a_position_has_its_number_by_then(
     assert (await storage.retry([jobs[0].id]))[0].changed
     assert (await storage.enable([jobs[3].id]))[0].changed
     (blocked,) = (await storage.settle_and_claim(worker.id, claim=Claim.of(*QUEUES, limit=1))).claimed
-    reason = UNKNOWN_KIND
     await storage.settle_and_claim(
-        worker.id, [Settlement(blocked.id, blocked.lease, Ending.RELEASE, when=60.0, reason=reason)]
+        worker.id, [Settlement(blocked.id, blocked.lease, Ending.SUSPEND, reason=UNKNOWN_KIND)]
     )
-    await storage.register(worker)
-    taken = (await storage.settle_and_claim(worker.id, claim=Claim.of(*QUEUES, limit=100))).claimed
+    knows = Claim.of(*QUEUES, limit=100, kinds=((blocked.kind, "1"),))
+    taken = (await storage.settle_and_claim(worker.id, claim=knows)).claimed
     assert len(taken) == 4
     await storage.deregister(worker.id)
     await storage.rescue()
