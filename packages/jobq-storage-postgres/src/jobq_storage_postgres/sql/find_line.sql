@@ -18,12 +18,18 @@ WITH lines AS MATERIALIZED (
         SELECT o.id
         FROM lines l
         CROSS JOIN LATERAL (
+            -- Rows are compared, so that only the index of lines has this order. By an equality and the order of ids, a plan
+            -- made without the values takes the primary key, and reads all newer jobs.
             SELECT o.id FROM jobq.outcome o
-            WHERE hashtext(o.queue) # hashtext(o.kind || o.state) = hashtext(l.queue) # hashtext(l.kind || l.state)
-                AND o.queue = l.queue AND o.kind = l.kind
-                AND o.state = l.state
-                AND o.id < coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-            ORDER BY o.id DESC
+            WHERE (hashtext(o.queue) # hashtext(o.kind || o.state), o.id)
+                    < (
+                        hashtext(l.queue) # hashtext(l.kind || l.state),
+                        coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+                    )
+                AND hashtext(o.queue) # hashtext(o.kind || o.state) >= hashtext(l.queue) # hashtext(l.kind || l.state)
+                AND o.queue = l.queue AND o.kind = l.kind AND o.state = l.state
+                AND o.id < coalesce($1, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+            ORDER BY hashtext(o.queue) # hashtext(o.kind || o.state) DESC, o.id DESC
             LIMIT $2::bigint
         ) o
         UNION ALL
