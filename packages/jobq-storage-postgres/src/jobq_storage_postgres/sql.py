@@ -67,8 +67,11 @@ class Statements:
 @cache
 def _read() -> Mapping[str, str]:
     texts, parts = (
-        {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.sql")}
+        {path.stem: path.read_text(encoding="utf-8").rstrip() for path in folder.glob("*.sql")}
         for folder in (FOLDER, FOLDER / "parts")
     )
-    claims = {name: texts["claim"].replace("{lines}", parts[part].rstrip()) for name, part in _CLAIMS.items()}
+    claims = {
+        name: texts["claim"].replace("{lines}", parts[lines].replace("{line}", parts["line"]))
+        for name, lines in _CLAIMS.items()
+    }
     return texts | claims

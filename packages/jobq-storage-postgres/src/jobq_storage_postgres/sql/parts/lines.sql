@@ -1,10 +1,4 @@
 unnest($3::text[], $4::smallint[], $5::bigint[]) AS line(queue, rank, mark)
     CROSS JOIN LATERAL (
-        SELECT r.ctid AS row, r.id, r.since, r.run_at, r.deadline, r.size, r.priority, r.attempt, r.flags, r.keyed,
-            r.queue, r.kind, r.extra
-        FROM jobq.ready r
-        WHERE r.queue = line.queue AND r.rank = line.rank AND r.position > line.mark
-        ORDER BY r.position
-        LIMIT $6::integer
-        FOR UPDATE SKIP LOCKED
+        {line}
     ) r
