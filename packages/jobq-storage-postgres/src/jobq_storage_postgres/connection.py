@@ -128,9 +128,9 @@ class Connection:
             )
             return results
         except psycopg.Error as error:
-            # Only the server's own errors have a code: without one the exchange was broken off. After an error it is
-            # unknown which new statements were prepared, so the connection is replaced too.
-            answered = error.sqlstate is not None
+            # Without an answer, the exchange was broken off. After an error it is unknown which new statements were
+            # prepared, so the connection is replaced too.
+            answered = is_answer(error)
             if not answered or (self.prepared is not None and any(s.key not in self.prepared for s, _ in steps)):
                 self.discarded = answered
                 self.close()
