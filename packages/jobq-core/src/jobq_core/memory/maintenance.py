@@ -104,8 +104,10 @@ class Maintenance(MemoryTransactions, KeeperStorage):
 
 
 def _end_waits(due: DueJobs, limit: int, now: int, end: Callable[[Row], None]) -> tuple[int, float | None]:
-    """End the wait of up to `limit` jobs whose moment has come; return their number, and the seconds until that of the
-    next job (None: there is none)."""
+    """End the waits of up to `limit` jobs whose moment has come.
+
+    Returns how many, and the seconds until the next wait is over; None if no other job waits.
+    """
     ended = 0
     while (first := due.first()) is not None:
         at, row = first
