@@ -60,6 +60,8 @@ class LocalNotifier:
 
     def deliver(self, topics: Iterable[str]) -> None:
         """Notify the subscriptions to any of these topics."""
+        if not self._subscriptions:
+            return
         with self._lock:
             found = [(each, topic) for topic in topics for each in self._subscriptions.get(topic, ())]
         for subscription, topic in found:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 from functools import partial
 from typing import Final
@@ -74,17 +75,13 @@ class Notifier(LocalNotifier):
         """Whether the notifications of other processes arrive."""
         return self._listener.hears
 
-    def now(self) -> float:
-        """Return the event loop's time, in seconds."""
-        return asyncio.get_running_loop().time()
-
     def notify(self, topics: Iterable[str]) -> None:
         """Notify all subscriptions to these topics; the change that they announce is committed."""
-        topics = set(topics)
+        topics = frozenset(topics)
         if not topics:
             return
         self.deliver(topics)
-        if self._stopping or self._coalescer.covers(topics, self.now()):
+        if self._stopping or self._coalescer.covers(topics, time.monotonic()):
             return
         self._pending |= topics
         self._send_pending()
@@ -107,7 +104,7 @@ class Notifier(LocalNotifier):
         Returns None if the change is announced already, or the notification has to wait for others.
         """
         takes = min(self.last_add_seconds, LONGEST_ADD_SECONDS)
-        if self._stopping or self._coalescer.covers(topics, self.now() + takes) or not self._may_send(spare=0):
+        if self._stopping or self._coalescer.covers(topics, time.monotonic() + takes) or not self._may_send(spare=0):
             return None
         step = self._next_step(topics, carrier, takes)
         carrier.when_idle(partial(self._answered, carrier))
@@ -135,7 +132,7 @@ class Notifier(LocalNotifier):
         """Return the statement for these and all pending topics. lead: seconds until it can take effect."""
         pending, self._pending = self._pending, set()
         delayed = self._database.pool.spare > 0
-        sent, delay = self._coalescer.send(pending.union(topics), self.now(), delayed=delayed, lead=lead)
+        sent, delay = self._coalescer.send(pending.union(topics), time.monotonic(), delayed=delayed, lead=lead)
         self._unanswered[carrier] = frozenset(sent)
         params = self._params(self._origin, sorted(sent))
         return (self._notify_later, (*params, pack_float8(delay))) if delay else (self._notify, params)

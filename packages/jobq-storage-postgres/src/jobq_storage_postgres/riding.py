@@ -8,6 +8,7 @@ processor time.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from jobq_storage_postgres.connection import Connection
@@ -26,7 +27,7 @@ class Ride:
 
     def rider(self, connection: Connection) -> Step | None:
         """Return the statement to send along, asked at each try; None if it needs none, or cannot ride."""
-        self._began = self._notifier.now()
+        self._began = time.monotonic()
         step = self._notifier.board(self._topics, connection)
         self._aboard = step is not None
         return step
@@ -34,7 +35,7 @@ class Ride:
     def committed(self) -> None:
         """Notify this process, and others if the notification did not ride."""
         if self._began:
-            self._notifier.last_add_seconds = self._notifier.now() - self._began
+            self._notifier.last_add_seconds = time.monotonic() - self._began
         if self._aboard:
             self._notifier.deliver(self._topics)
         else:
