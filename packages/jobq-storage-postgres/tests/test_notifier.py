@@ -14,9 +14,7 @@ import pytest_asyncio
 from jobq_core.storage import queue_topic
 from jobq_core.testing import new_job
 from jobq_storage_postgres import PostgresQueueStorage, coalescing, listener
-from jobq_storage_postgres.binary import pack_text, texts
 from jobq_storage_postgres.connection import Connection
-from jobq_storage_postgres.notifier import Notifier
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
 TOPIC = queue_topic("default")
@@ -129,9 +127,8 @@ HELD_UP = "SELECT FROM pg_stat_activity WHERE application_name = 'adding' AND wa
 async def test_a_notification_that_fails_costs_no_job(
     storage: PostgresQueueStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    too_long = (pack_text("channel"), texts(["x" * 9000]))
     async with PostgresQueueStorage(storage.url) as other, other.subscribe([TOPIC]) as subscription:
-        monkeypatch.setattr(Notifier, "_params", lambda *_: too_long)
+        monkeypatch.setattr("jobq_storage_postgres.notifier.payloads", lambda *_: ["x" * 9000])
         with caplog.at_level(logging.WARNING, "jobq.postgres"):
             assert [added.created for added in await storage.add([new_job()])] == [True]
             assert [added.created for added in await storage.add([new_job(unique_key="k")])] == [True]

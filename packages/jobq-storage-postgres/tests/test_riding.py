@@ -14,9 +14,7 @@ from jobq_core.errors import StorageUnavailableError
 from jobq_core.storage import queue_topic
 from jobq_core.testing import new_job
 from jobq_storage_postgres import PostgresQueueStorage
-from jobq_storage_postgres.binary import pack_text, texts
 from jobq_storage_postgres.connection import Connection
-from jobq_storage_postgres.notifier import Notifier
 from jobq_storage_postgres.protocol import Step
 
 TOPIC = queue_topic("default")
@@ -61,12 +59,11 @@ async def test_what_a_lost_notification_announced_is_announced_again(
 async def test_a_rider_that_fails_costs_no_job(
     storage: PostgresQueueStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    too_long = (pack_text("channel"), texts(["x" * 9000]))
     async with PostgresQueueStorage(storage.url) as other, other.subscribe([TOPIC]) as subscription:
         await storage.add([new_job()])  # so that all statements are prepared
         assert await subscription.wait(10) == {TOPIC}
         assert not await subscription.wait(0.02), "one notification, and no more"
-        monkeypatch.setattr(Notifier, "_params", lambda *_: too_long)
+        monkeypatch.setattr("jobq_storage_postgres.notifier.payloads", lambda *_: ["x" * 9000])
         with caplog.at_level(logging.WARNING, "jobq.postgres"):
             assert [added.created for added in await storage.add([new_job()])] == [True]
             assert [added.created for added in await storage.add([new_job()])] == [True]

@@ -22,7 +22,7 @@ import msgspec
 
 from jobq_core.errors import ClosedError, StorageError
 from jobq_core.local_notifier import LocalNotifier, LocalSubscription
-from jobq_storage_postgres.binary import Params, pack_float8, pack_text, texts
+from jobq_storage_postgres.binary import pack_float8, pack_text, texts
 from jobq_storage_postgres.coalescing import Coalescer
 from jobq_storage_postgres.connection import Connection
 from jobq_storage_postgres.database import Database
@@ -112,13 +112,10 @@ class Notifier(LocalNotifier):
 
     def step_within(self, topics: Iterable[str]) -> Step:
         """Return the statement that notifies from within a transaction of the caller."""
-        return self._notify_within, self._params("", topics)
-
-    def _params(self, origin: str, topics: Iterable[str]) -> Params:
-        return pack_text(self._channel), texts(payloads(origin, topics))
+        return self._notify_within, (pack_text(self._channel), texts(payloads("", topics)))
 
     async def _echo(self) -> None:
-        await self._database.fetch(self._notify, self._params(self._origin, ()))
+        await self._database.fetch(self._notify, (pack_text(self._channel), pack_text(*payloads(self._origin, ()))))
 
     def _may_send(self, spare: int) -> bool:
         """Return whether a notification may be sent. spare: minimum number of free connections, if others wait."""
@@ -134,8 +131,10 @@ class Notifier(LocalNotifier):
         delayed = self._database.pool.spare > 0
         sent, delay = self._coalescer.send(pending.union(topics), time.monotonic(), delayed=delayed, lead=lead)
         self._unanswered[carrier] = frozenset(sent)
-        params = self._params(self._origin, sorted(sent))
-        return (self._notify_later, (*params, pack_float8(delay))) if delay else (self._notify, params)
+        first, *others = payloads(self._origin, sorted(sent))
+        if delay or others:
+            return self._notify_later, (pack_text(self._channel), texts([first, *others]), pack_float8(delay))
+        return self._notify, (pack_text(self._channel), pack_text(first))
 
     def _send_pending(self) -> None:
         """Send the pending topics over an idle connection, or have a task send them once there is one."""

@@ -19,7 +19,7 @@ from jobq_core.storage import (
     WorkerStorage,
     queue_topic,
 )
-from jobq_storage_postgres.binary import int8s, pack_int4, pack_int8, texts, uuids
+from jobq_storage_postgres.binary import int4s, int8s, pack_int4, pack_int8, texts, uuids
 from jobq_storage_postgres.connection import Connection
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.programs import Last, Rows, drive, part
@@ -34,6 +34,8 @@ from jobq_storage_postgres.watermarks import Lines
 
 _CLAIMS: Final = 10
 """How often a claim is sent again because new lines were registered meanwhile."""
+
+_NO_LIMITS: Final = int4s([])
 
 Ghost: TypeAlias = "tuple[UUID, int]"
 """Id and lease of a run whose job was deleted by hand."""
@@ -50,6 +52,11 @@ class Claimed(Struct, frozen=True):
     ghosts: Sequence[Ghost] = ()
     paused: tuple[str, ...] = ()
     freed: int = 0
+
+    @property
+    def is_inconclusive(self) -> bool:
+        """Whether nothing was taken although there may be jobs, so that the claim has to be sent again."""
+        return self.said == "stale" or (self.said == "more" and not self.jobs and not self.ghosts)
 
 
 class SettleAndClaim(Facet, WorkerStorage):
@@ -71,8 +78,8 @@ class SettleAndClaim(Facet, WorkerStorage):
         if topics:
             self._engine.notifier.notify(topics)
         freed = claimed.freed
-        if claim is not None and claimed.said == "stale":
-            claimed = await self._claim_again(worker, Claim(claim.lines, claim.limit, claim.max_bytes))
+        if claim is not None and claimed.is_inconclusive:
+            claimed = await self._claim_again(worker, Claim(claim.lines, claim.limit, claim.max_bytes), claimed)
         picked = len(claimed.jobs) + len(claimed.ghosts)
         if claimed.ghosts:
             ids, leases = zip(*claimed.ghosts, strict=True)
@@ -91,21 +98,29 @@ class SettleAndClaim(Facet, WorkerStorage):
             claimed.said == "more",
         )
 
-    async def _claim_again(self, worker: UUID, claim: Claim) -> Claimed:
-        """Claim after reading the lines that were registered meanwhile."""
+    async def _claim_again(self, worker: UUID, claim: Claim, claimed: Claimed) -> Claimed:
+        """Claim what fits, after reading the lines that were registered meanwhile."""
         for _ in range(_CLAIMS):
-            await self._engine.watermarks.read()
-            claimed = await self._run(worker, Settling(()), [], claim, set())
+            if claimed.said == "stale":
+                await self._engine.watermarks.read()
+            claimed = await self._run(worker, Settling(()), [], claim, set(), large=True)
             if claimed.said != "stale":
                 return claimed
         raise StorageUnavailableError("new lines of jobs were added faster than they could be read")
 
     async def _run(
-        self, worker: UUID, settling: Settling, steps: list[Step], claim: Claim | None, topics: set[str]
+        self,
+        worker: UUID,
+        settling: Settling,
+        steps: list[Step],
+        claim: Claim | None,
+        topics: set[str],
+        *,
+        large: bool = False,
     ) -> Claimed:
-        """Settle and claim in one round trip."""
+        """Settle and claim in one round trip. large: whether the jobs may be of more bytes than the limit."""
         settled = len(steps)
-        claiming, paused = await self._claiming(worker, claim)
+        claiming, paused = await self._claiming(worker, claim, large=large)
         steps += claiming
 
         def load(connection: Connection, results: list[PGresult]) -> Claimed:
@@ -136,7 +151,9 @@ class SettleAndClaim(Facet, WorkerStorage):
 
         return await engine.database.transact(work)
 
-    async def _claiming(self, worker: UUID, claim: Claim | None) -> tuple[list[Step], tuple[str, ...]]:
+    async def _claiming(
+        self, worker: UUID, claim: Claim | None, *, large: bool = False
+    ) -> tuple[list[Step], tuple[str, ...]]:
         """Return the statements that free and claim jobs, and the queues that are paused."""
         statements = self._engine.statements
         if claim is None:
@@ -149,15 +166,20 @@ class SettleAndClaim(Facet, WorkerStorage):
             params = (worker.bytes, lines.asked, texts(kinds), texts(declarations), limit)
             steps.append((statements["free_kinds"], params))
         size = None if claim.max_bytes is None else pack_int8(claim.max_bytes)
-        return [*steps, claim_step(statements, worker, lines, limit, size)], lines.paused
+        return [*steps, claim_step(statements, worker, lines, limit, size, large=large)], lines.paused
 
 
-def claim_step(statements: Statements, worker: UUID, lines: Lines, limit: bytes, size: bytes | None) -> Step:
-    """Return the statement that claims jobs of these lines. limit: the most jobs. size: the most bytes, or None."""
+def claim_step(
+    statements: Statements, worker: UUID, lines: Lines, limit: bytes, size: bytes | None, *, large: bool = False
+) -> Step:
+    """Return the statement that claims jobs of these lines.
+
+    limit: the most jobs. size: the most bytes, or None. large: whether to take what fits if not all do, else nothing.
+    """
     params = worker.bytes, lines.asked, lines.queues, lines.ranks, lines.marks, limit, size, *lines.known
-    if lines.limits is None:
+    if lines.limits is None and not large:
         return statements["claim"], params
-    return statements["claim_limited"], (*params, lines.limits)
+    return statements["claim_limited"], (*params, lines.limits or _NO_LIMITS)
 
 
 def _claimed(

@@ -5,7 +5,8 @@
 -- that was deleted by hand has no queue; its row in `running` is left for `drop_ghosts`.
 -- $1 worker; $2 queues; their lines in the order of claiming: $3 queues, $4 ranks, $5 watermarks; $6 limit, $7 limit of
 -- bytes; $8 the transaction number of which on the worker knows only the lines registered by those of $9.
--- `claim_limited` is the same statement with other lines; $10 the limit of each line's queue, or NULL.
+-- Takes nothing if the jobs are of more bytes than the limit. `claim_limited` then takes those that fit; it is the same
+-- statement with other parts, and $10 the limit of each line's queue, or NULL.
 WITH worker AS MATERIALIZED (
     SELECT EXISTS (SELECT FROM jobq.worker w WHERE w.id = $1::uuid AND w.expires_at > (SELECT jobq.clock())) AS alive,
         NOT EXISTS (
@@ -18,29 +19,25 @@ WITH worker AS MATERIALIZED (
     WHERE (SELECT alive AND fresh FROM worker)
     LIMIT $6
 ), fitting AS MATERIALIZED (
-    -- How many of the first ones fit into the limit of bytes; summed up one by one only if not all do. NULL: all.
-    SELECT CASE WHEN (SELECT sum(size) FROM locked) > $7::bigint THEN (
-        SELECT greatest(count(*) FILTER (WHERE s.total <= $7), 1)
-        FROM (SELECT sum(size) OVER (ROWS UNBOUNDED PRECEDING) AS total FROM locked) s
-    ) END AS jobs
-), picked AS (
-    SELECT * FROM locked LIMIT (SELECT jobs FROM fitting)
+    -- How many of the first ones to take if not all fit into the limit of bytes; NULL: all. One job always fits.
+    SELECT CASE WHEN sum(size) > $7::bigint AND count(*) > 1 THEN {fitting} END AS jobs FROM locked
 ), gone AS (
-    DELETE FROM jobq.ready WHERE ctid = ANY(ARRAY(SELECT row FROM picked))
+    DELETE FROM jobq.ready WHERE ctid = ANY(ARRAY(SELECT row FROM locked LIMIT (SELECT jobs FROM fitting)))
 ), started AS (
     INSERT INTO jobq.running (
         id, lease, started_at, pending_since, run_at, deadline, worker, size, priority, attempt, flags, keyed, queue,
         kind, extra
     )
-    SELECT p.id, nextval('jobq.lease'), jobq.clock(), p.since, p.run_at, p.deadline, $1, p.size, p.priority,
-        least(p.attempt + 1, 32767), p.flags, p.keyed, p.queue, p.kind, p.extra
-    FROM picked p
+    SELECT l.id, nextval('jobq.lease'), jobq.clock(), l.since, l.run_at, l.deadline, $1, l.size, l.priority,
+        least(l.attempt + 1, 32767), l.flags, l.keyed, l.queue, l.kind, l.extra
+    FROM locked l
+    LIMIT (SELECT jobs FROM fitting)
     RETURNING id, lease, attempt
 )
 SELECT CASE
         WHEN NOT w.alive THEN 'lost'
         WHEN NOT w.fresh THEN 'stale'
-        WHEN (SELECT jobs FROM fitting) < (SELECT count(*) FROM locked) THEN 'more'
+        WHEN (SELECT jobs FROM fitting) IS NOT NULL THEN 'more'
     END,
     s.id, s.lease, j.queue, j.kind, j.arguments, s.attempt, j.max_attempts, j.priority, j.timeout,
     CASE

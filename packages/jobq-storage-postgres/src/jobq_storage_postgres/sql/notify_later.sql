@@ -1,4 +1,5 @@
--- `notify` after some time, in which the server gathers what commits: what is announced may be committed by then.
+-- `notify` with several payloads, after some time in which the server gathers what commits: what is announced may be
+-- committed by then.
 -- pg_notify itself takes its lock at the commit, so nothing is held while this sleeps. $1 channel, $2 payloads,
 -- $3 seconds.
 WITH slept AS MATERIALIZED (
