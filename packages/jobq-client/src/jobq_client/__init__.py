@@ -1,7 +1,8 @@
 """Add, watch and control jobq jobs, with no worker code installed."""
 
+from jobq_client.base_handle import JobKey
 from jobq_client.client import JobQueueClient
-from jobq_client.handle import JobHandle, JobKey
+from jobq_client.handle import JobHandle
 from jobq_client.querying import Output
 
 __all__ = ["JobHandle", "JobKey", "JobQueueClient", "Output"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from jobq_client.base import ClientBase
+from jobq_client.base_handle import JobKey, id_of
 from jobq_client.errors import not_found
-from jobq_client.handle import JobKey, id_of
 from jobq_core.errors import JobStateError
 from jobq_core.job import check_name
 from jobq_core.states import JobState

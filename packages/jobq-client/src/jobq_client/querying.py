@@ -10,7 +10,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from jobq_client.base import ClientBase
-from jobq_client.handle import JobKey, id_of
+from jobq_client.base_handle import JobKey, id_of
 from jobq_client.results import result_of
 from jobq_core.checks import check_list, is_one_of
 from jobq_core.errors import ConfigurationError

@@ -8,8 +8,8 @@ from typing import Any, TypeVar, overload
 from uuid import UUID
 
 from jobq_client.base import ClientBase
+from jobq_client.base_handle import BaseJobHandle, JobKey, id_of
 from jobq_client.errors import not_found
-from jobq_client.handle import JobHandle, JobKey, id_of
 from jobq_client.results import is_over, result_of
 from jobq_client.session import Session
 from jobq_client.subscribers import Caller, Follower, ProgressCallback, Subscriber, Waiter, Watcher
@@ -26,7 +26,7 @@ class Waiting(ClientBase):
     """The part of `JobQueueClient` that waits for jobs and follows them."""
 
     @overload
-    async def wait_for(self, job: JobHandle[R], *, timeout: Seconds | None = None) -> R: ...
+    async def wait_for(self, job: BaseJobHandle[R], *, timeout: Seconds | None = None) -> R: ...
     @overload
     async def wait_for(self, job: UUID | str, *, timeout: Seconds | None = None) -> Any: ...
     async def wait_for(self, job: JobKey, *, timeout: Seconds | None = None) -> Any:
@@ -54,7 +54,7 @@ class Waiting(ClientBase):
                 raise await _not_over(job_id, 0, status, session)
         else:
             status = await _until_over(job_id, timeout, session)
-        return result_of(status, job.definition if isinstance(job, JobHandle) else None)
+        return result_of(status, job.definition if isinstance(job, BaseJobHandle) else None)
 
     async def progress_of(self, job: JobKey) -> Progress:
         """Return the progress of a job. Raises JobNotFoundError if it does not exist."""
