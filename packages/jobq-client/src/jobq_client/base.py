@@ -17,10 +17,16 @@ class ClientBase(Lifecycle, EventSource):
     _noun = "client"
 
     def __init__(
-        self, storage: QueueStorage | str | None, queue: str, *, patience: Seconds = 10.0, poll: Seconds = 1.0
+        self,
+        storage: QueueStorage | str | None,
+        queue: str,
+        *,
+        patience: Seconds = 10.0,
+        poll: Seconds = 1.0,
+        owned: bool = False,
     ) -> None:
         super().__init__()
-        self._owned = OwnedStorage(storage)
+        self._owned = OwnedStorage(storage, owned=owned)
         self._queue = check_name(queue, "queue")
         self._patience = check_seconds(patience, "patience")
         self._poll = check_seconds(poll, "poll", least=0.01)

@@ -1,0 +1,101 @@
+"""`Portal`: one event loop in a thread of this process, on which sync clients run what the async client does.
+
+A process has one portal, which is made at its first use and ends with the process. A forked child makes its own: it
+inherits the event loop of its parent, but not the thread. The parent's portal is kept there untouched, since closing or
+collecting it could disturb the parent's connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+from jobq_core.errors import ConfigurationError
+
+logger = logging.getLogger("jobq.client")
+
+T = TypeVar("T")
+
+_portals: Final[dict[int, Portal]] = {}
+"""The portals of this process and of those that it was forked from, by process id."""
+
+
+class Portal:
+    """An event loop, and the thread that runs it. All methods may be called from any thread but this one."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        # Not the loop of the policy, which may be one that the application chose for itself.
+        self._loop = asyncio.SelectorEventLoop()
+        self._thread = threading.Thread(target=self._serve, name="jobq portal", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread. What was sent to the loop before runs then."""
+        self._thread.start()
+
+    def discard(self) -> None:
+        """Close the loop of a portal that was not started."""
+        self._loop.close()
+
+    def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine on the loop, in a copy of the caller's context, and return what it returns.
+
+        An exception that ends the wait, such as KeyboardInterrupt, cancels the coroutine. Raises ConfigurationError on
+        a running event loop, and in a child that was forked since.
+        """
+        if self.pid != os.getpid():
+            raise ConfigurationError("this belongs to the parent process of a fork; nothing was sent")
+        self.check_thread()
+        future = asyncio.run_coroutine_threadsafe(make(), self._loop)
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # does nothing to one that is done
+            del future  # its exception refers to this frame
+
+    def post(self, call: Callable[[], object]) -> None:
+        """Have the loop call a function, and do not wait for it. Does nothing in a child that was forked since."""
+        if self.pid == os.getpid():
+            self._loop.call_soon_threadsafe(call)
+
+    def create_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start a task. Called on the loop."""
+        return self._loop.create_task(coroutine)
+
+    def check_thread(self) -> None:
+        """Raise ConfigurationError on a running event loop, which the caller would block.
+
+        Under gevent and eventlet the portal's thread is a greenlet, and its loop seems to run in all of them.
+        """
+        loop = asyncio._get_running_loop()
+        if loop is None or (loop is self._loop and threading.get_ident() != self._thread.ident):
+            return
+        raise ConfigurationError(
+            "SyncJobQueueClient is used on a running event loop, which the call would block; nothing was sent. "
+            "Use JobQueueClient there, and await its methods"
+        )
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                self._loop.run_forever()
+            except BaseException:
+                logger.exception("a callback stopped the event loop of the sync clients; it goes on")
+
+
+def own_portal() -> Portal:
+    """Return the portal of this process. No lock is taken, since a forked child could inherit it locked."""
+    pid = os.getpid()
+    portal = _portals.get(pid)
+    if portal is None:
+        made = Portal()
+        portal = _portals.setdefault(pid, made)
+        if portal is made:
+            portal.start()
+        else:
+            made.discard()
+    return portal
