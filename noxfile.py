@@ -91,12 +91,13 @@ PROCESSES = {"jobq-core": 2, SERVED: 3, "jobq-storage-sqlite": 4, "jobq-worker":
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check the code's style, formatting and words, and that planted violations are found. 10 s."""
+    """Check style, formatting and words, that planted violations are found, and what is generated. 10 s."""
     install(session, group="lint")
     session.run("ruff", "check", ".")
     session.run("python", "tests-integration/lint/check_plants.py")
     session.run("python", "tests-integration/lint/check_words.py")
     session.run("ruff", "format", "--check", ".")
+    session.run("python", "packages/jobq-client/tools/generate_sync.py", "--check")
 
 
 @nox.session
