@@ -20,6 +20,7 @@ from jobq_storage_sqlite.columns import to_text
 from jobq_storage_sqlite.errors import as_raised, breaks_connection, code_of
 from jobq_storage_sqlite.file_identity import FileIdentity
 from jobq_storage_sqlite.file_warnings import LogGrowth
+from jobq_storage_sqlite.forks import ForkGate
 from jobq_storage_sqlite.runs import RUNS_LIMIT, Run
 from jobq_storage_sqlite.spans import StoredSpans
 from jobq_storage_sqlite.transaction import Transaction
@@ -72,8 +73,14 @@ class GroupCommit:
         self._runs: dict[int, Run] = {}
         self._stored_spans = StoredSpans()
         self._connection: sqlite3.Connection | None = None
+        self._gate = ForkGate()
 
-    def commit(self, group: list[Call], *, alone: bool = False, guarded: bool = False) -> Iterator[Answers]:
+    def commit(self, group: list[Call]) -> Iterator[Answers]:
+        """Carry out these calls, and those that queue up until they have the lock. The process does not fork then."""
+        with self._gate.lock:
+            yield from self._commit(group)
+
+    def _commit(self, group: list[Call], *, alone: bool = False, guarded: bool = False) -> Iterator[Answers]:
         """Carry out these calls, and those that queue up until they have the lock, unless they are to be alone.
 
         guarded: whether each call has a savepoint, so that one that fails undoes its own changes only.
@@ -86,18 +93,18 @@ class GroupCommit:
             self._abandon(error)
             if self._connection is not None and _is_undecodable(error):
                 self._connection.text_factory = to_text
-                yield from self.commit(group, alone=alone, guarded=guarded)
+                yield from self._commit(group, alone=alone, guarded=guarded)
                 return
             if len(group) == 1:
                 yield [(group[0], None, as_raised(error, self._path))], {}
                 return
             if not guarded and self._connection is not None:
                 # Savepoints for all would take more time than doing this group again.
-                yield from self.commit(group, alone=True, guarded=True)
+                yield from self._commit(group, alone=True, guarded=True)
                 return
             # One of them failed all; each is tried again by itself, so that its failure is its own.
             for call in group:
-                yield from self.commit([call], alone=True)
+                yield from self._commit([call], alone=True)
 
     def close(self) -> None:
         """Close the connection."""
@@ -125,7 +132,9 @@ class GroupCommit:
                     yield [(call, None, as_raised(error, self._path)) for call in late], {}
                 if not group:
                     return None
+                self._gate.lock.release()
                 time.sleep(pause * random.uniform(0.5, 1.5))
+                self._gate.lock.acquire()
                 pause = min(pause * 1.5, longest)
             else:
                 return connection
