@@ -2,7 +2,8 @@
 
 A process has one portal, which is made at its first use and ends with the process. A forked child makes its own: it
 inherits the event loop of its parent, but not the thread. The parent's portal is kept there untouched, since closing or
-collecting it could disturb the parent's connections.
+collecting it could disturb the parent's connections. The loop pauses during a fork, so that the child inherits no lock
+that a callback holds.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ T = TypeVar("T")
 
 _portals: Final[dict[int, Portal]] = {}
 """The portals of this process and of those that it was forked from, by process id."""
+
+PAUSE_SECONDS: Final = 1.0
+"""Maximum time, in seconds, that a fork waits until the loop pauses."""
 
 
 class Portal:
@@ -62,9 +66,25 @@ class Portal:
         if self.pid == os.getpid():
             self._loop.call_soon_threadsafe(call)
 
+    def pause(self) -> Callable[[], None]:
+        """Pause the loop between two callbacks, and return the function that lets it go on."""
+        paused, resumed = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            paused.set()
+            resumed.wait()
+
+        self._loop.call_soon_threadsafe(wait)
+        paused.wait(PAUSE_SECONDS)
+        return resumed.set
+
     def create_task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Start a task. Called on the loop."""
         return self._loop.create_task(coroutine)
+
+    def is_own_thread(self) -> bool:
+        """Return whether the portal's thread calls this."""
+        return threading.get_ident() == self._thread.ident
 
     def check_thread(self) -> None:
         """Raise ConfigurationError on a running event loop, which the caller would block.
@@ -72,7 +92,7 @@ class Portal:
         Under gevent and eventlet the portal's thread is a greenlet, and its loop seems to run in all of them.
         """
         loop = asyncio._get_running_loop()
-        if loop is None or (loop is self._loop and threading.get_ident() != self._thread.ident):
+        if loop is None or (loop is self._loop and not self.is_own_thread()):
             return
         raise ConfigurationError(
             "SyncJobQueueClient is used on a running event loop, which the call would block; nothing was sent. "
@@ -99,3 +119,21 @@ def own_portal() -> Portal:
         else:
             made.discard()
     return portal
+
+
+_resume: Final[list[Callable[[], None]]] = []
+
+
+def _before_fork() -> None:
+    portal = _portals.get(os.getpid())
+    if portal is not None and not portal.is_own_thread():
+        _resume.append(portal.pause())
+
+
+def _after_fork() -> None:
+    while _resume:
+        _resume.pop()()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_resume.clear)
