@@ -12,7 +12,7 @@ import logging
 import sqlite3
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +52,8 @@ class ChangeWatcher:
         self._lock = threading.Lock()
         self._hints: Inotify | None = None
         self._seen = -1
+        self._loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._main, name="jobq-sqlite-watcher", daemon=True)
         self._thread.start()
 
@@ -62,9 +64,15 @@ class ChangeWatcher:
         with self._lock:
             if self._hints is not None:
                 self._hints.wake()
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        # Not by an executor, which cannot be used any more when the interpreter exits.
+        await self._ended.wait()
 
     def _main(self) -> None:
+        self._work()
+        with suppress(RuntimeError):  # the event loop is closed
+            self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _work(self) -> None:
         self._notifier.waiting.wait()
         while not self._closing.is_set():
             try:

@@ -1,7 +1,7 @@
 """`ForkGate`: lets a process fork only between transactions.
 
 SQLite keeps the locks of a process's connections in memory too, which a forked child inherits: after a fork in the
-middle of a write transaction, the child would take its own file for locked for ever.
+middle of a write transaction, the child would take its own file for locked without limit.
 """
 
 from __future__ import annotations

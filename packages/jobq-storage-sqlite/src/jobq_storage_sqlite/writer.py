@@ -42,6 +42,7 @@ class Writer:
         # In the order in which the calls were made, so that one timer serves them all.
         self._waiting: dict[Call, None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._ended = asyncio.Event()
         # A daemon, so that a storage that was never closed does not hang the interpreter's exit.
         self._thread = threading.Thread(target=self._main, name="jobq-sqlite-writer", daemon=True)
         self._thread.start()
@@ -51,7 +52,9 @@ class Writer:
         if not self._closed:
             self._closed = True
             self._calls.put(None)
-        await self._loop.run_in_executor(None, self._thread.join, self._limit)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limit):
+                await self._ended.wait()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -100,6 +103,11 @@ class Writer:
         return StorageUnavailableError(f"SQLite file {self._path}: no answer within {limit:g} seconds")
 
     def _main(self) -> None:
+        self._work()
+        with suppress(RuntimeError):  # the event loop is closed
+            self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             for answers in self._commits.commit([call]):
                 self._answer(answers)
