@@ -39,7 +39,7 @@ LEFT_OUT: Final = {"close_events", "emit", "wants"}
 BODIES: Final = {
     "storage": "self._running()\nreturn self._client.storage",
     "handle": "return self._adopt(self._client.handle(id, kind))",
-    "add": "return self._adopt(self._run(lambda: self._client.add(job, connection=None, **options)))",
+    "add": "return self._adopt(self._add(job, options))",
     "add_many": (
         # A generator of jobs runs in the caller's thread.
         'given = check_list(jobs, "jobs", "add_many([job, another])")\n'

@@ -40,8 +40,7 @@ class Adding(ClientBase):
         new = new_job(new_id(*await session.clock_offset.read()), job, self._queue, options)
         if connection is not None:
             return self._handle_of(job, new, (await session.storage.add([new], connection=connection))[0])
-        adds = session.plain_adds if new.unique_key is None else session.unique_adds
-        added = await adds.add(new)
+        added = await session.add(new)
         self._emit_added([new], [added])
         return self._handle_of(job, new, added)
 

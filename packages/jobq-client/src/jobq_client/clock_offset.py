@@ -63,6 +63,13 @@ class ClockOffset:
             now = self._skew + time.monotonic()
         return Reading(self._offset, now)
 
+    def peek(self) -> Reading | None:
+        """Return what `read` would, from any thread; None if the offset must be measured first."""
+        monotonic, now = time.monotonic(), time.time()
+        if monotonic >= self._due or abs(now - monotonic - self._skew) > STEP:
+            return None
+        return Reading(self._offset, now)
+
     async def close(self) -> None:
         """End a measurement under way."""
         if self._measuring is not None:

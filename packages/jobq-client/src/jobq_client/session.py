@@ -10,7 +10,7 @@ from jobq_client.group_commit import GroupCommit
 from jobq_client.served_queues import ServedQueues
 from jobq_client.status_poller import StatusPoller
 from jobq_core.events import EventSource
-from jobq_core.storage import QueueStorage
+from jobq_core.storage import Added, NewJob, QueueStorage
 
 
 class Session:
@@ -25,6 +25,11 @@ class Session:
         self.closing = asyncio.Event()
         self.plain_adds = GroupCommit(storage.add, patience=patience, closing=self.closing)
         self.unique_adds = GroupCommit(storage.add, patience=patience, closing=self.closing)
+
+    async def add(self, job: NewJob) -> Added:
+        """Add a job in a group with others; see `GroupCommit.add`."""
+        adds = self.plain_adds if job.unique_key is None else self.unique_adds
+        return await adds.add(job)
 
     async def close(self) -> None:
         """Send the jobs that `add` accepted, and end all waits with ClosedError."""

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from jobq_client.base import ClientBase
 from jobq_client.callback_thread import in_callback_thread
 from jobq_client.client import JobQueueClient
+from jobq_client.direct_adds import DirectAdds
+from jobq_client.handle import JobHandle
 from jobq_client.portal import Portal, own_portal
 from jobq_client.sync_streams import iterate
+from jobq_core.adding import AddOptions, new_job
 from jobq_core.checks import Seconds
 from jobq_core.errors import ClosedError, ConfigurationError
+from jobq_core.events import JobAdded
+from jobq_core.ids import new_id
+from jobq_core.job import Job
 from jobq_core.reprs import short_repr
 from jobq_core.storage import QueueStorage
 
 T = TypeVar("T")
 A = TypeVar("A")
+R = TypeVar("R")
 
 
 class PortalClient(JobQueueClient):
@@ -26,6 +34,27 @@ class PortalClient(JobQueueClient):
 
     def __init__(self, storage: QueueStorage | str | None, queue: str, *, patience: Seconds, poll: Seconds) -> None:
         ClientBase.__init__(self, storage, queue, patience=patience, poll=poll, owned=True)
+
+    async def make_direct_adds(self) -> DirectAdds | None:
+        """Return what adds jobs from threads, if the storage has it. The client is running."""
+        producer = self.storage.sync_producer()
+        return None if producer is None else DirectAdds(producer, self._patience)
+
+    def add_from_thread(
+        self, portal: Portal, direct: DirectAdds | None, job: Job[R], options: AddOptions
+    ) -> JobHandle[R]:
+        """Add a job as `add` does, in the caller's thread if that is possible."""
+        session = self._session
+        if direct is None or session is None:
+            return portal.run(lambda: self.add(job, connection=None, **options))
+        reading = session.clock_offset.peek() or portal.run(session.clock_offset.read)
+        new = new_job(new_id(*reading), job, self._queue, options)
+        added = direct.add(new) if new.unique_key is None else None
+        if added is None:
+            added = portal.run(lambda: session.add(new))
+        if self.wants(JobAdded):
+            portal.post(partial(self._emit_added, [new], [added]))
+        return self._handle_of(job, new, added)
 
 
 class SyncClientBase:
@@ -46,6 +75,8 @@ class SyncClientBase:
         self._client = PortalClient(storage, queue, patience=patience, poll=poll)
         self._pid = 0
         """The process in which the client was started; 0 while it is stopped."""
+        self._direct: dict[int, DirectAdds | None] = {}
+        """What adds jobs from threads, by process id: a forked child leaves its parent's alone."""
 
     @property
     def is_running(self) -> bool:
@@ -60,7 +91,10 @@ class SyncClientBase:
         """
         portal = own_portal()
         portal.run(self._client.start)
-        self._pid = portal.pid
+        if self._pid != portal.pid:
+            # Of threads that start it at once, all use the first one's.
+            self._direct.setdefault(portal.pid, portal.run(self._client.make_direct_adds))
+            self._pid = portal.pid
 
     def stop(self) -> None:
         """End all waits with ClosedError, and close the storage.
@@ -72,6 +106,9 @@ class SyncClientBase:
         portal.check_thread()
         pid, self._pid = self._pid, 0
         if pid:
+            direct = self._direct.pop(portal.pid, None)
+            if direct is not None:
+                direct.close()
             portal.run(self._client.stop)
 
     def __enter__(self) -> Self:
@@ -107,6 +144,11 @@ class SyncClientBase:
 
     def _run(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return self._running().run(call)
+
+    def _add(self, job: Job[R], options: AddOptions) -> JobHandle[R]:
+        portal = self._running()
+        portal.check_thread()
+        return self._client.add_from_thread(portal, self._direct.get(portal.pid), job, options)
 
     def _iterate(self, call: Callable[[], AsyncGenerator[T, None]], ahead: int = 1) -> Generator[T, None, None]:
         # A generator: like its async twin, it does nothing before its first item is asked for.

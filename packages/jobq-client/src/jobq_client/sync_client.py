@@ -91,7 +91,7 @@ class SyncJobQueueClient(SyncClientBase):
         whether the job was not added, or may have been. Raises UniqueKeyBusyError if an open transaction of another
         session holds the unique key for a second; the job was not added.
         """
-        return self._adopt(self._run(lambda: self._client.add(job, connection=None, **options)))
+        return self._adopt(self._add(job, options))
 
     def add_many(self, jobs: Iterable[Job[R]], **options: Unpack[AddOptions]) -> list[SyncJobHandle[R]]:
         """Add jobs in one round trip, all or none, with the same options. They become PENDING in the given order.

@@ -55,7 +55,7 @@ from jobq_core.storage.notifications import (
     queue_topic,
 )
 from jobq_core.storage.operator import Change, OperatorStorage
-from jobq_core.storage.producer import Added, NewJob, ProducerStorage
+from jobq_core.storage.producer import Added, NewJob, ProducerStorage, SyncProducer
 from jobq_core.storage.queue_options import QueueOptions, QueueOwner, QueueRecord, Retention
 from jobq_core.storage.queue_storage import Phase, QueueStorage
 from jobq_core.storage.reader import JobFilter, JobStatus, Page, ReaderStorage
@@ -120,6 +120,7 @@ __all__ = [
     "Settlement",
     "StatisticsRecord",
     "Subscription",
+    "SyncProducer",
     "When",
     "WorkerStorage",
     "blocked_topic",

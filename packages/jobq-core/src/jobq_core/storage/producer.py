@@ -54,6 +54,25 @@ class Added(Struct, frozen=True, gc=False):
     created: bool
 
 
+class SyncProducer(abc.ABC):
+    """Adds jobs from threads, without an event loop: what `ProducerStorage.add` does for the common case.
+
+    One thread at a time calls it.
+    """
+
+    @abc.abstractmethod
+    def add(self, jobs: Sequence[NewJob], *, timeout: float) -> list[Added] | None:
+        """Store jobs without unique keys as `ProducerStorage.add` does, or return None if that must add them.
+
+        None says that nothing was stored. After any error, `ProducerStorage.add` may be called with the same jobs, as
+        it recognizes those that were stored. Raises StorageUnavailableError after `timeout` seconds.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End its connections. Called before the storage is closed."""
+
+
 class ProducerStorage(abc.ABC):
     """What a producer does with a storage: it adds jobs."""
 
@@ -74,3 +93,9 @@ class ProducerStorage(abc.ABC):
         and never if it rolls back; subscriptions are notified at the commit or not at all. Raises ConfigurationError
         for a connection that this storage cannot use: of another kind, or to another database.
         """
+
+    def sync_producer(self) -> SyncProducer | None:
+        """Return what adds jobs from threads to this open storage, quicker than an event loop of another thread would;
+        None if the storage has nothing quicker (the default).
+        """
+        return None

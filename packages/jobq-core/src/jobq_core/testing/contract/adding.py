@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from msgspec.structs import replace
 
 from jobq_core.errors import ConfigurationError
 from jobq_core.ids import new_id
@@ -92,6 +93,23 @@ class AddingContract(ContractBase):
         assert (record.priority, record.timeout, record.max_attempts) == (-100, 0.125, 32767)
         assert (record.run_at, record.deadline) == (job.run_at, job.deadline)
         assert (record.unique_key, record.run_id, record.tags) == ("order 7", "nightly", ("b", "a", "c"))
+
+    async def test_a_thread_stores_what_the_event_loop_stores_or_leaves_it_to_that(self, storage: QueueStorage) -> None:
+        alone = {"arguments": b'{"a":"\xe2\x82\xac"}', "priority": 7, "run_id": "night", "max_attempts": 2}
+        later = alone | {"run_at": datetime(2099, 1, 2, tzinfo=UTC), "tags": ("a", "b"), "timeout": 0.5}
+        first = [new_job(**alone), new_job(**later)]
+        await storage.add(first)
+        producer = storage.sync_producer()
+        for batch in ([new_job(**alone)], [new_job(**alone), new_job(**later)], [new_job(unique_key="a")]):
+            answers = None if producer is None else await asyncio.to_thread(producer.add, batch, timeout=20)
+            assert answers in (None, [Added(job.id, True) for job in batch])
+            assert await storage.add(batch) == [Added(job.id, answers is None) for job in batch]
+            for job in batch if batch[0].unique_key is None else ():
+                twin = await read(storage, first[job.run_at is not None].id)
+                found = await read(storage, job.id)
+                assert replace(found, id=twin.id, created_at=twin.created_at, since=twin.since) == twin
+        if producer is not None:
+            producer.close()
 
     async def test_a_new_job_has_no_past(self, storage: QueueStorage) -> None:
         record = await read(storage, await add_job(storage))
