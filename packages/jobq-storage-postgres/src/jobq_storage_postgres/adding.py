@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
@@ -13,6 +14,7 @@ from jobq_storage_postgres.adding_programs import add_alone, add_with_free_key, 
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.programs import drive
 from jobq_storage_postgres.riding import Ride
+from jobq_storage_postgres.sync_producer import PostgresSyncProducer
 from jobq_storage_postgres.topics import topics_of
 from jobq_storage_postgres.unique_keys import RESTARTS, add_unique
 
@@ -53,6 +55,11 @@ class Adding(Facet, ProducerStorage):
             if len(made) >= BULK:
                 await self._analyze()
         return added
+
+    def sync_producer(self) -> PostgresSyncProducer | None:
+        self._engine.pool.check_open()
+        # Windows and eventlet have no poll.
+        return PostgresSyncProducer(self._engine) if hasattr(select, "poll") else None
 
     async def _add_unique(self, jobs: Sequence[NewJob]) -> list[Added]:
         engine = self._engine

@@ -20,7 +20,8 @@ from jobq_storage_postgres.socket_driver import SocketDriver, is_answer
 
 Row = TypeVar("Row")
 
-_IDENTIFY: Final = Statement("identify", "SELECT pg_backend_pid(), current_setting('default_transaction_isolation')")
+IDENTIFY: Final = Statement("identify", "SELECT pg_backend_pid(), current_setting('default_transaction_isolation')")
+"""Asks for the process id of the session, and for the isolation level of a transaction that names none."""
 
 
 class Connection:
@@ -72,7 +73,7 @@ class Connection:
         driver = SocketDriver(connection.pgconn, time_limit)
         try:
             connection.pgconn.enter_pipeline_mode()
-            (found,) = await cls(connection, driver).fetch([(_IDENTIFY, ())])
+            (found,) = await cls(connection, driver).fetch([(IDENTIFY, ())])
             pooled = found[0][0] != connection.pgconn.backend_pid if prepared is None else not prepared
             if pooled or not statements:
                 return cls(connection, driver, pooled=pooled, isolation=found[0][1])

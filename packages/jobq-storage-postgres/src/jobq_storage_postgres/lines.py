@@ -51,6 +51,10 @@ class LineRegister:
             finally:
                 self._free.set()
 
+    def knows(self, jobs: Sequence[NewJob]) -> bool:
+        """Return whether the lines of jobs are known to be registered. May be called from any thread."""
+        return not self._missing(jobs)
+
     def _missing(self, jobs: Sequence[NewJob]) -> set[Line]:
         if self._database.pool.lost != self._lost or self._clock() >= self._until or len(self._known) > KEPT_LINES:
             # After a lost connection another server may answer, one that lacks the last transactions.
