@@ -110,3 +110,14 @@ async def test_behind_a_pooler_all_jobs_are_left_to_the_storage(postgres_dsn: st
             assert producer.add([new_job()], timeout=20) is None
         assert producer._sessions == []
         producer.close()
+
+
+async def test_without_poll_connections_are_checked_all_the_same(
+    postgres_dsn: str, empty_schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with PostgresQueueStorage(postgres_dsn, schema=empty_schema) as storage:
+        monkeypatch.delattr("select.poll")
+        jobs = [new_job(), new_job()]
+        for job in jobs:
+            assert await storage.add([job]) == [Added(job.id, True)]
+        assert storage.sync_producer() is None

@@ -88,6 +88,8 @@ class SocketDriver:
         return not self._unexpected_input and not self._has_input()
 
     def _has_input(self) -> bool:
+        if not hasattr(select, "poll"):  # on Windows
+            return bool(select.select([self._socket], (), (), 0)[0])
         poll = select.poll()
         poll.register(self._socket, select.POLLIN | select.POLLERR | select.POLLHUP)
         return bool(poll.poll(0))
