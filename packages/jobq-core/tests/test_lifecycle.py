@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 
 import pytest
@@ -112,3 +113,32 @@ def test_use_outside_an_event_loop_is_refused() -> None:
     thing = asyncio.run(started())
     with pytest.raises(ConfigurationError, match="outside an event loop"):
         thing.use()
+
+
+def status_of(child: int) -> int:
+    """Wait for the end of a child process."""
+    return os.waitpid(child, 0)[1]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # newer Pythons warn of threads at a fork
+async def test_an_object_that_was_starting_at_a_fork_can_be_started_in_the_child() -> None:
+    thing = Thing()
+    thing.may_go_on.clear()
+    starting = asyncio.create_task(thing.start())
+    while not thing.starts:  # noqa: ASYNC110  (it counts turns, not time)
+        await asyncio.sleep(0)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            thing.may_go_on = asyncio.Event()
+            thing.may_go_on.set()
+            asyncio.run(asyncio.wait_for(thing.start(), 20))
+            status = 0 if thing.is_running else 1
+        finally:
+            os._exit(status)
+    assert status_of(child) == 0
+    thing.may_go_on.set()
+    await starting
+    thing.use()
+    await thing.stop()

@@ -41,10 +41,11 @@ class Lifecycle(abc.ABC):
         self.leave_parent()
         if self._loop is not None:
             self._check_loop(self._loop)
+        self._pid = os.getpid()
         async with self._changing:
             if self._loop is None:
                 await self._start()
-                self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
+                self._loop = asyncio.get_running_loop()
 
     async def stop(self) -> None:
         """Stop; does nothing if it does not run. Raises ConfigurationError if it runs on another event loop."""
@@ -84,19 +85,19 @@ class Lifecycle(abc.ABC):
             )
 
     def leave_parent(self) -> bool:
-        """Forget, in a forked child, what the parent process started and still uses. Returns whether there was any.
+        """Forget, in a forked child, what the parent process started or is starting. Returns whether there was any.
 
         Nothing is closed, sent or waited for, so the parent is not disturbed.
         """
         if not self._is_inherited():
             return False
-        self._loop = None
+        self._loop, self._pid = None, 0
         self._changing = asyncio.Lock()
         self._abandon()
         return True
 
     def _is_inherited(self) -> bool:
-        return self._loop is not None and self._pid != os.getpid()
+        return self._pid not in (0, os.getpid())
 
     def _abandon(self) -> None:  # noqa: B027 (optional)
         """Forget what `_start` made, without closing it."""
