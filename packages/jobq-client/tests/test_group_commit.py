@@ -532,3 +532,15 @@ async def test_groups_grow_again_after_an_outage_of_many_slow_failures() -> None
     group_commit = GroupCommit(send, patience=3600, closing=asyncio.Event(), backoff=AT_ONCE, now=lambda: moment)
     await asyncio.gather(*(group_commit.add(new_job()) for _ in range(100)))
     assert sent[-1] > 10
+
+
+async def test_an_earlier_try_counts_towards_the_patience_and_its_job_may_have_been_added() -> None:
+    storage = Probe()
+    storage.fail("add", times=3)
+    moment = 100.0
+    group_commit = GroupCommit(storage.add, patience=10, closing=asyncio.Event(), backoff=AT_ONCE, now=lambda: moment)
+    job = new_job()
+    with pytest.raises(StorageUnavailableError, match=f"job {job.id} may or may not have been added: {AWAY}"):
+        await group_commit.add(job, spent=10)
+    assert storage.calls["add"] == 1
+    await group_commit.close()

@@ -101,8 +101,8 @@ class GroupCommit:
         self._direct = 0
         """How many of the next adds, if they come alone, are sent from their callers' tasks."""
 
-    async def add(self, job: NewJob) -> Added:
-        """Add a job in the next group.
+    async def add(self, job: NewJob, *, spent: float = 0.0) -> Added:
+        """Add a job in the next group. spent: seconds that an earlier try to send it took (default: 0, never sent).
 
         Raises the storage's error for this job, or StorageUnavailableError after `patience` seconds, which says
         whether the job was sent. Cancelling one caller does not affect the others; its job may still be added if it
@@ -110,10 +110,11 @@ class GroupCommit:
         """
         if self._closing.is_set():
             raise ClosedError("the client is closed")
-        until = self._now() + self._patience
+        until = self._now() + self._patience - spent
         self._deadlines.watch()
         direct, self._direct = self._direct, 0
-        if sent := direct > 0:
+        sent = direct > 0 or spent > 0
+        if direct > 0:
             task = asyncio.current_task()
             assert task is not None
             self._sending_directly[task] = until

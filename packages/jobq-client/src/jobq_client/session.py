@@ -26,10 +26,10 @@ class Session:
         self.plain_adds = GroupCommit(storage.add, patience=patience, closing=self.closing)
         self.unique_adds = GroupCommit(storage.add, patience=patience, closing=self.closing)
 
-    async def add(self, job: NewJob) -> Added:
+    async def add(self, job: NewJob, *, spent: float = 0.0) -> Added:
         """Add a job in a group with others; see `GroupCommit.add`."""
         adds = self.plain_adds if job.unique_key is None else self.unique_adds
-        return await adds.add(job)
+        return await adds.add(job, spent=spent)
 
     async def close(self) -> None:
         """Send the jobs that `add` accepted, and end all waits with ClosedError."""

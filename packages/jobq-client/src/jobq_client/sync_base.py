@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import partial
 from types import TracebackType
@@ -49,9 +50,11 @@ class PortalClient(JobQueueClient):
             return portal.run(lambda: self.add(job, connection=None, **options))
         reading = session.clock_offset.peek() or portal.run(session.clock_offset.read)
         new = new_job(new_id(*reading), job, self._queue, options)
+        began = time.monotonic()
         added = direct.add(new) if new.unique_key is None else None
         if added is None:
-            added = portal.run(lambda: session.add(new))
+            spent = time.monotonic() - began
+            added = portal.run(lambda: session.add(new, spent=spent))
         if self.wants(JobAdded):
             portal.post(partial(self._emit_added, [new], [added]))
         return self._handle_of(job, new, added)
