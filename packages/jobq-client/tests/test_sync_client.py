@@ -260,16 +260,28 @@ def test_stopping_ends_the_wait_of_another_thread(probe: Probe) -> None:
 
 def test_an_interrupted_wait_ends_its_subscription(client: SyncJobQueueClient, probe: Probe) -> None:
     handle = client.add(keep(1))
+    interrupted = threading.Event()
+
+    def interrupt_once(*_: object) -> None:
+        if not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
 
     def interrupt() -> None:
         spin(lambda: probe.listening == 1)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        # Again and again: a signal that comes just before the main thread blocks does not interrupt it.
+        while not interrupted.wait(0.01):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
+    before = signal.signal(signal.SIGUSR1, interrupt_once)
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        handle.result()
-    thread.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            handle.result()
+    finally:
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
     spin(lambda: probe.listening == 0)
     assert client.size() == 1
 
