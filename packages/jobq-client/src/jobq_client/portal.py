@@ -121,18 +121,20 @@ def own_portal() -> Portal:
     return portal
 
 
-_resume: Final[list[Callable[[], None]]] = []
+_resume: Final[dict[int, Callable[[], None]]] = {}
+"""What lets the loop go on after a fork, by the thread that forks."""
 
 
 def _before_fork() -> None:
     portal = _portals.get(os.getpid())
     if portal is not None and not portal.is_own_thread():
-        _resume.append(portal.pause())
+        _resume[threading.get_ident()] = portal.pause()
 
 
 def _after_fork() -> None:
-    while _resume:
-        _resume.pop()()
+    resume = _resume.pop(threading.get_ident(), None)
+    if resume is not None:
+        resume()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
