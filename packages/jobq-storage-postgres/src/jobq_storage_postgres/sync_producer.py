@@ -7,7 +7,6 @@ over another.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -26,8 +25,6 @@ from jobq_storage_postgres.programs import Rows, drive_sync
 from jobq_storage_postgres.protocol import Step
 from jobq_storage_postgres.sync_session import SyncSession
 from jobq_storage_postgres.topics import topics_of
-
-_log = logging.getLogger("jobq.postgres")
 
 MAX_SESSIONS: Final = 2
 """Maximum number of connections: one that a delayed notification holds up, and one for the adds meanwhile."""
