@@ -48,7 +48,7 @@ _encoder = msgspec.json.Encoder()
 class Notifier(LocalNotifier):
     """The subscriptions of one storage object, and what links them with other processes.
 
-    It has 16 attributes; three are its base's, and three are statements.
+    It has 14 attributes; three are its base's.
     """
 
     def __init__(self, database: Database, statements: Statements, settings: Settings) -> None:
@@ -56,9 +56,7 @@ class Notifier(LocalNotifier):
         self.last_add_seconds = 0.0
         """How long the last add took."""
         self._database = database
-        self._notify = statements["notify"]
-        self._notify_later = statements["notify_later"]
-        self._notify_within = statements["notify_within"]
+        self._statements = statements
         self._channel = settings.channel
         self._origin = uuid4().hex
         self._coalescer = Coalescer()
@@ -112,10 +110,10 @@ class Notifier(LocalNotifier):
 
     def step_within(self, topics: Iterable[str]) -> Step:
         """Return the statement that notifies from within a transaction of the caller."""
-        return self._notify_within, (pack_text(self._channel), texts(payloads("", topics)))
+        return self._statements["notify_within"], (pack_text(self._channel), texts(payloads("", topics)))
 
     async def _echo(self) -> None:
-        await self._database.fetch(self._notify, (pack_text(self._channel), pack_text(*payloads(self._origin, ()))))
+        await self._database.fetch(*notification(self._statements, self._channel, self._origin, ()))
 
     def _may_send(self, spare: int) -> bool:
         """Return whether a notification may be sent. spare: minimum number of free connections, if others wait."""
@@ -131,10 +129,7 @@ class Notifier(LocalNotifier):
         delayed = self._database.pool.spare > 0
         sent, delay = self._coalescer.send(pending.union(topics), time.monotonic(), delayed=delayed, lead=lead)
         self._unanswered[carrier] = frozenset(sent)
-        first, *others = payloads(self._origin, sorted(sent))
-        if delay or others:
-            return self._notify_later, (pack_text(self._channel), texts([first, *others]), pack_float8(delay))
-        return self._notify, (pack_text(self._channel), pack_text(first))
+        return notification(self._statements, self._channel, self._origin, sorted(sent), delay)
 
     def _send_pending(self) -> None:
         """Send the pending topics over an idle connection, or have a task send them once there is one."""
@@ -211,6 +206,14 @@ def _warn(topics: Iterable[str], error: BaseException) -> None:
     _log.warning(
         "could not notify other processes of %s, which find it by polling: %s", ", ".join(sorted(topics)), error
     )
+
+
+def notification(statements: Statements, channel: str, origin: str, topics: Iterable[str], delay: float = 0.0) -> Step:
+    """Return the statement that notifies other processes of topics, after `delay` seconds."""
+    first, *others = payloads(origin, topics)
+    if delay or others:
+        return statements["notify_later"], (pack_text(channel), texts([first, *others]), pack_float8(delay))
+    return statements["notify"], (pack_text(channel), pack_text(first))
 
 
 def payloads(origin: str, topics: Iterable[str]) -> list[str]:

@@ -16,11 +16,10 @@ import psycopg
 from jobq_core.errors import StorageError
 from jobq_core.storage import Added, NewJob, SyncProducer
 from jobq_storage_postgres.adding_programs import add_alone, has_unique
-from jobq_storage_postgres.binary import pack_float8, pack_text, texts
 from jobq_storage_postgres.coalescing import Coalescer
 from jobq_storage_postgres.engine import Engine
 from jobq_storage_postgres.errors import translate
-from jobq_storage_postgres.notifier import LONGEST_ADD_SECONDS, payloads
+from jobq_storage_postgres.notifier import LONGEST_ADD_SECONDS, notification
 from jobq_storage_postgres.programs import Rows, drive_sync
 from jobq_storage_postgres.protocol import Step
 from jobq_storage_postgres.sync_session import SyncSession
@@ -111,6 +110,4 @@ class PostgresSyncProducer(SyncProducer):
         if self._coalescer.covers(topics, now + takes):
             return None
         sent, delay = self._coalescer.send(topics, now, delayed=True, lead=takes)
-        params = pack_text(self._engine.settings.channel), texts(payloads("", sorted(sent)))
-        statements = self._engine.statements
-        return (statements["notify_later"], (*params, pack_float8(delay))) if delay else (statements["notify"], params)
+        return notification(self._engine.statements, self._engine.settings.channel, "", sorted(sent), delay)
