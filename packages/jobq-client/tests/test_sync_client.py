@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from jobq_core import (
     StorageUnavailableError,
     WaitTimeoutError,
 )
-from jobq_core.storage import Retention
+from jobq_core.caller_thread import call_in_caller
+from jobq_core.storage import Added, NewJob, Retention
 
 from .helpers import ManualWorker, Probe
 from .jobs import CardDeclinedError, Receipt, convert, keep, print_receipt, send_letter, send_receipt
@@ -74,8 +75,7 @@ def test_it_has_every_method_of_the_async_client_with_the_same_parameters() -> N
     for cls, twin in ((JobQueueClient, SyncJobQueueClient), (JobHandle, SyncJobHandle)):
         for name in public(twin) & public(cls):
             if callable(member := getattr(twin, name)):
-                expected = dict(inspect.signature(getattr(cls, name)).parameters)
-                expected.pop("connection", None)
+                expected = inspect.signature(getattr(cls, name)).parameters
                 found = inspect.signature(member).parameters
                 assert list(found) == list(expected), name
                 assert [each.default for each in found.values()] == [each.default for each in expected.values()], name
@@ -139,8 +139,6 @@ def test_errors_are_those_of_the_async_client(client: SyncJobQueueClient, worker
         client.add(keep(object()))
     with pytest.raises(ConfigurationError, match="priority"):
         client.add(keep(1), priority=101)
-    with pytest.raises(TypeError, match="connection"):
-        client.add(keep(1), connection=object())  # type: ignore[call-arg]
     with pytest.raises(ConfigurationError, match="limit"):
         client.find(limit=0)
     with pytest.raises(ConfigurationError, match="limit"):
@@ -298,6 +296,25 @@ def test_a_generator_of_jobs_runs_in_the_thread_of_the_caller(client: SyncJobQue
     assert set(seen) == {threading.get_ident()}
     with pytest.raises(ConfigurationError, match="add_many"):
         client.add_many(7)  # type: ignore[arg-type]
+
+
+def test_a_connection_of_the_caller_is_used_in_the_thread_of_the_caller() -> None:
+    used: list[tuple[object, int]] = []
+
+    class Borrowing(Probe):
+        async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:
+            await call_in_caller(lambda: used.append((connection, threading.get_ident())))
+            if connection == "refused":
+                raise ConfigurationError("to another database")
+            return await super().add(jobs)
+
+    with SyncJobQueueClient(Borrowing()) as client:
+        client.add(keep(1), connection="mine", priority=3)
+        client.add_many([keep(2), keep(3)], connection="mine")
+        with pytest.raises(ConfigurationError, match="another database"):
+            client.add(keep(4), connection="refused")
+        assert [job.priority for job in client.peek(10)] == [3, 0, 0]
+    assert used == [("mine", threading.get_ident())] * 2 + [("refused", threading.get_ident())]
 
 
 def test_a_handle_of_either_client_names_a_job_to_the_other(client: SyncJobQueueClient) -> None:

@@ -39,11 +39,11 @@ LEFT_OUT: Final = {"close_events", "emit", "wants"}
 BODIES: Final = {
     "storage": "self._running()\nreturn self._client.storage",
     "handle": "return self._adopt(self._client.handle(id, kind))",
-    "add": "return self._adopt(self._add(job, options))",
+    "add": "return self._adopt(self._add(job, connection, options))",
     "add_many": (
         # A generator of jobs runs in the caller's thread.
         'given = check_list(jobs, "jobs", "add_many([job, another])")\n'
-        "added = self._run(lambda: self._client.add_many(given, connection=None, **options))\n"
+        "added = self._run(lambda: self._client.add_many(given, connection=connection, **options), connection)\n"
         "return [self._adopt(each) for each in added]"
     ),
     "on_progress": "call = in_thread(callback)\nreturn self._subscribe(lambda: self._client.on_progress(job, call))",
@@ -57,7 +57,6 @@ BODIES: Final = {
 
 SIGNATURES: Final = {
     r"\basync def ": "def ",
-    r", \*, connection: Any = None, \*\*": ", **",
     r"\bJobHandle\b": "SyncJobHandle",
     r"\bAsyncGenerator\[(\w+), None\]": r"Generator[\1, None, None]",
     r"\bEventStream\b": "SyncEventStream",
@@ -78,10 +77,6 @@ TEXTS: Final = {
     r"\n\n(        A change of the message)": r"\n\1",
     r"Return an awaitable of the next event": "Return a future of the next event",
     r"It raises ClosedError": "Its `result` raises ClosedError",
-    # Of `connection=`:
-    r" With `connection`, the job is added in that connection's open transaction:\s+it exists once that commits, and"
-    r" must not be waited for before\.": "",
-    r" With `connection` nothing is retried, because\s+the transaction is the caller's\.": "",
     r"called after each, with the number of jobs done; what it raises ends the call\.": (
         "called after each, with the number of jobs done, in a thread where it must not use the client; what it "
         "raises\n        ends the call."
@@ -204,7 +199,8 @@ def body_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     if returns.startswith("AsyncGenerator"):
         ahead = ", page_size" if "page_size" in names_of(node) else ""
         return f"return self._iterate(lambda: self._client.{node.name}({arguments_of(node)}){ahead})"
-    call = f"self._run(lambda: self._client.{node.name}({arguments_of(node)}))"
+    lent = ", connection" if "connection" in names_of(node) else ""
+    call = f"self._run(lambda: self._client.{node.name}({arguments_of(node)}){lent})"
     return call if returns == "None" else f"return {call}"
 
 

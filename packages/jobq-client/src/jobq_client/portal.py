@@ -9,12 +9,14 @@ that a callback holds.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from jobq_core.caller_thread import CallerThread, caller_thread
 from jobq_core.errors import ConfigurationError
 
 logger = logging.getLogger("jobq.client")
@@ -45,18 +47,22 @@ class Portal:
         """Close the loop of a portal that was not started."""
         self._loop.close()
 
-    def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    def run(self, make: Callable[[], Coroutine[Any, Any, T]], *, lend_thread: bool = False) -> T:
         """Run a coroutine on the loop, in a copy of the caller's context, and return what it returns.
 
-        An exception that ends the wait, such as KeyboardInterrupt, cancels the coroutine. Raises ConfigurationError on
-        a running event loop, and in a child that was forked since.
+        lend_thread: whether `call_in_caller` makes its calls in this thread. An exception that ends the wait, such as
+        KeyboardInterrupt, cancels the coroutine. Raises ConfigurationError on a running event loop, and in a child that
+        was forked since.
         """
         if self.pid != os.getpid():
             raise ConfigurationError("this belongs to the parent process of a fork; nothing was sent")
         self.check_thread()
-        future = asyncio.run_coroutine_threadsafe(make(), self._loop)
+        caller = CallerThread() if lend_thread else None
+        context = contextvars.copy_context()
+        context.run(caller_thread.set, caller)
+        future = context.run(asyncio.run_coroutine_threadsafe, make(), self._loop)
         try:
-            return future.result()
+            return future.result() if caller is None else caller.wait(future)
         finally:
             future.cancel()  # does nothing to one that is done
             del future  # its exception refers to this frame

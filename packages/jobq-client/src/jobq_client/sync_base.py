@@ -145,10 +145,13 @@ class SyncClientBase:
             self.start()  # the parent process of a fork started it
         return portal
 
-    def _run(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return self._running().run(call)
+    def _run(self, call: Callable[[], Coroutine[Any, Any, T]], connection: object = None) -> T:
+        """Run a coroutine on the portal. connection: the caller's, which is used in this thread; None without one."""
+        return self._running().run(call, lend_thread=connection is not None)
 
-    def _add(self, job: Job[R], options: AddOptions) -> JobHandle[R]:
+    def _add(self, job: Job[R], connection: object, options: AddOptions) -> JobHandle[R]:
+        if connection is not None:
+            return self._run(lambda: self._client.add(job, connection=connection, **options), connection)
         portal = self._running()
         portal.check_thread()
         return self._client.add_from_thread(portal, self._direct.get(portal.pid), job, options)

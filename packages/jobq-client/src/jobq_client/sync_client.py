@@ -81,26 +81,30 @@ class SyncJobQueueClient(SyncClientBase):
         """
         return self._adopt(self._client.handle(id, kind))
 
-    def add(self, job: Job[R], **options: Unpack[AddOptions]) -> SyncJobHandle[R]:
+    def add(self, job: Job[R], *, connection: Any = None, **options: Unpack[AddOptions]) -> SyncJobHandle[R]:
         """Add a job, which is stored durably once this returns. The options are those of `AddOptions`.
 
-        Concurrent calls share one commit.
+        Concurrent calls share one commit. With `connection`, the job is added in that connection's open transaction:
+        it exists once that commits, and must not be waited for before.
 
         Raises InvalidJobError for arguments that have no JSON form and ConfigurationError for an invalid option;
         nothing is stored then. Raises StorageUnavailableError after `patience` seconds of an outage; its message says
         whether the job was not added, or may have been. Raises UniqueKeyBusyError if an open transaction of another
-        session holds the unique key for a second; the job was not added.
+        session holds the unique key for a second; the job was not added. With `connection` nothing is retried, because
+        the transaction is the caller's.
         """
-        return self._adopt(self._add(job, options))
+        return self._adopt(self._add(job, connection, options))
 
-    def add_many(self, jobs: Iterable[Job[R]], **options: Unpack[AddOptions]) -> list[SyncJobHandle[R]]:
+    def add_many(
+        self, jobs: Iterable[Job[R]], *, connection: Any = None, **options: Unpack[AddOptions]
+    ) -> list[SyncJobHandle[R]]:
         """Add jobs in one round trip, all or none, with the same options. They become PENDING in the given order.
 
         More than 10,000 jobs, or more than 32 MiB of arguments, take several round trips. An error keeps the jobs of
         earlier round trips, and a note on it says how many. Raises as `add` does; one refused job refuses all.
         """
         given = check_list(jobs, "jobs", "add_many([job, another])")
-        added = self._run(lambda: self._client.add_many(given, connection=None, **options))
+        added = self._run(lambda: self._client.add_many(given, connection=connection, **options), connection)
         return [self._adopt(each) for each in added]
 
     @overload
