@@ -18,7 +18,7 @@ from jobq_core.memory.maintenance import Maintenance
 from jobq_core.memory.notifier import MemoryNotifier
 from jobq_core.memory.reading import Reading
 from jobq_core.memory.settle_and_claim import SettleAndClaim
-from jobq_core.memory.store import Store
+from jobq_core.memory.store import Clock, Store
 from jobq_core.memory.workers import Workers
 from jobq_core.reprs import short_repr
 from jobq_core.storage import Phase, QueueStorage
@@ -33,15 +33,22 @@ class MemoryQueueStorage(Adding, SettleAndClaim, Leases, Workers, Control, Readi
 
     name: objects of one name share their jobs, across threads and event loops, for as long as the process lives
         (default: the jobs are this object's alone).
-    clock: returns seconds since 1970, and leases go by it too (default: time.time, and time.monotonic for leases). The
-        first clock given for a name holds.
+    clock: returns seconds since 1970 (default: time.time). The first clock given for a name holds.
+    lease_clock: returns the seconds that leases go by (default: `clock` if that is given, else time.monotonic).
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("memory",)
 
-    def __init__(self, name: str | None = None, *, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        clock: Callable[[], float] | None = None,
+        lease_clock: Callable[[], float] | None = None,
+    ) -> None:
         self._name = name
-        super().__init__(Store(clock) if name is None else _store_of(name, clock))
+        times = Clock(clock, lease_clock)
+        super().__init__(Store(times) if name is None else _store_of(name, clock, times))
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -85,11 +92,17 @@ class MemoryQueueStorage(Adding, SettleAndClaim, Leases, Workers, Control, Readi
         return self._open_notifier().subscribe(topics)
 
 
-def _store_of(name: Any, clock: Callable[[], float] | None) -> Store:
+def forget(name: str) -> None:
+    """Make the next storage of this name one without jobs. Those that are there keep theirs."""
+    with _naming:
+        _named.pop(name, None)
+
+
+def _store_of(name: Any, clock: Callable[[], float] | None, times: Clock) -> Store:
     if not isinstance(name, str) or not is_unicode(name):
         raise ConfigurationError(f"the name of a memory storage must be text, not {short_repr(name)}")
     with _naming:
-        store = _named.setdefault(name, Store(clock))
+        store = _named.setdefault(name, Store(times))
     if clock not in (None, store.clock.time_of_day):
         raise ConfigurationError(f"memory storage {name!r} runs by another clock already")
     return store

@@ -44,13 +44,16 @@ SUSPENDED: Final = frozenset({UNKNOWN_KIND, UNFIT_ARGUMENTS})
 class Clock:
     """The storage's time in whole microseconds.
 
-    time_of_day: returns seconds since 1970 (default: time.time). Leases go by it too if it is given, else by
-        time.monotonic: the time of day may be set while workers run, and must not end or prolong their leases.
+    time_of_day: returns seconds since 1970 (default: time.time).
+    monotonic: returns the seconds that leases go by (default: `time_of_day` if that is given, else time.monotonic: the
+        time of day may be set while workers run, and must not end or prolong their leases).
     """
 
-    def __init__(self, time_of_day: Callable[[], float] | None) -> None:
+    def __init__(
+        self, time_of_day: Callable[[], float] | None = None, monotonic: Callable[[], float] | None = None
+    ) -> None:
         self.time_of_day = time_of_day or time.time
-        self._monotonic = time_of_day or time.monotonic
+        self._monotonic = monotonic or time_of_day or time.monotonic
 
     def now(self) -> int:
         """Return microseconds since 1970."""
@@ -74,8 +77,8 @@ class Store:
     leader: the worker that leads the maintenance, and the steady moment at which its lease ends.
     """
 
-    def __init__(self, clock: Callable[[], float] | None) -> None:
-        self.clock = Clock(clock)
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
         self.lock = threading.Lock()
         self.notifiers: set[LocalNotifier] = set()
         self.topics: set[str] = set()
