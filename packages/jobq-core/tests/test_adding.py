@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobq_core.adding import decode_backoff, new_job
+from jobq_core.adding import decode_backoff, decode_headers, new_job
 from jobq_core.declaring import job
 from jobq_core.encoding import fingerprint
 from jobq_core.errors import ConfigurationError, InvalidJobError
@@ -173,3 +173,37 @@ def test_a_stored_backoff_is_checked_and_may_have_fields_of_a_later_release() ->
         decode_backoff(b'{"base":-1}')
     with pytest.raises(msgspec.ValidationError, match="base"):
         decode_backoff(b'{"base":"soon"}')
+
+
+def test_headers_are_stored_as_json() -> None:
+    headers = {"traceparent": "00-ab-cd-01", "tenant": "ü"}
+    made = submit(headers=headers)
+    assert made.meta is not None
+    assert msgspec.json.decode(made.meta) == headers
+    assert decode_headers(made.meta) == headers
+    assert submit().meta is None
+    assert submit(headers={}).meta is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [
+        ([("a", "b")], "headers must be a dict of texts"),
+        ("a=b", "headers must be a dict of texts"),
+        ({"a": 1}, "the header 'a' must be text, not 1"),
+        ({"a": None}, "the header 'a' must be text, not None"),
+        ({1: "a"}, "the name of a header must be text"),
+        ({"": "a"}, "the name of a header must be text of 1 to 255"),
+        ({"a": "x\0"}, "NUL"),
+        ({"a": "x" * 8192}, "headers takes 8200 bytes as JSON, 8192 are allowed"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else "",
+)
+def test_headers_that_are_no_texts_by_name_are_refused(headers: Any, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        submit(headers=headers)
+
+
+@pytest.mark.parametrize("meta", [None, b"[1]", b"not JSON", b'{"a":1}', b"7"])
+def test_what_another_program_stored_as_headers_is_left_out(meta: bytes | None) -> None:
+    assert decode_headers(meta) == {}

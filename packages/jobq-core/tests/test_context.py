@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from jobq_core.children import MAX_CHILDREN
 from jobq_core.context import JobContext, check_progress
-from jobq_core.errors import AbortSignalJobError, InvalidJobError
+from jobq_core.declaring import job
+from jobq_core.errors import AbortSignalJobError, ClosedError, ConfigurationError, InvalidJobError
 from jobq_core.records import Progress
 
 
@@ -87,3 +89,87 @@ def test_a_thread_that_sleeps_is_woken_when_the_run_is_to_stop() -> None:
 def test_a_sleep_that_nobody_ends_says_so() -> None:
     assert not JobContext().wait_aborted(0)
     assert not JobContext().wait_aborted(timedelta(0))
+
+
+@job
+async def follow_up(n: int) -> None: ...
+
+
+@job(queue="mail")
+async def mail(to: str, body: str = "") -> None: ...
+
+
+def test_an_added_job_has_its_id_at_once_and_is_kept_for_the_worker() -> None:
+    context = JobContext(queue="images")
+    first = context.add(follow_up(1))
+    second = context.add(mail("ann"), priority=3, delay=60, unique="ann")
+    assert (first.kind, first.queue, first.job) == ("follow_up", "images", follow_up(1))
+    assert (second.kind, second.queue) == ("mail", "mail")
+    assert context.added == (first, second)
+    one, two = context.take_added()
+    assert (one.id, one.arguments) == (first.id, b'{"n":1}')
+    assert (two.id, two.priority, two.run_at, two.unique_key) == (second.id, 3, 60.0, "ann")
+
+
+def test_an_added_job_inherits_headers_and_run_id_unless_it_has_its_own() -> None:
+    context = JobContext(headers={"tenant": "7"}, run_id="nightly")
+    context.add(follow_up(1))
+    context.add(follow_up(2), headers={"tenant": "8"}, run_id="other")
+    context.add(follow_up(3), headers={})
+    metas = [(job.meta, job.run_id) for job in context.take_added()]
+    assert metas == [(b'{"tenant":"7"}', "nightly"), (b'{"tenant":"8"}', "other"), (None, "nightly")]
+
+
+def test_an_added_job_is_checked_as_add_checks_it() -> None:
+    context = JobContext()
+    with pytest.raises(ConfigurationError, match="priority"):
+        context.add(follow_up(1), priority=1000)
+    with pytest.raises(InvalidJobError, match="n"):
+        context.add(follow_up("x"))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="no option colour"):
+        context.add(follow_up(1), colour="red")  # type: ignore[call-arg]
+    with pytest.raises(ConfigurationError, match="call it with its arguments"):
+        context.add(follow_up)  # type: ignore[arg-type]
+    assert context.take_added() == ()
+
+
+def test_a_run_adds_a_bounded_number_of_jobs() -> None:
+    context = JobContext()
+    for n in range(MAX_CHILDREN):
+        context.add(follow_up(n))
+    with pytest.raises(InvalidJobError, match="one run can add 10000 jobs"):
+        context.add(follow_up(0))
+    assert len(context.take_added()) == MAX_CHILDREN
+
+
+def test_a_run_adds_a_bounded_number_of_bytes() -> None:
+    context = JobContext()
+    for _ in range(67):
+        context.add(mail("ann", "x" * 250_000))
+    with pytest.raises(InvalidJobError, match="16 MiB"):
+        context.add(mail("ann", "x" * 250_000))
+    context.add(mail("bob"))
+
+
+def test_nothing_is_added_after_the_end_of_the_handler() -> None:
+    context = JobContext()
+    context.add(follow_up(1))
+    assert len(context.take_added()) == 1
+    with pytest.raises(ClosedError, match=f"the handler of job {context.job_id} has ended"):
+        context.add(follow_up(2))
+
+
+def test_threads_of_one_handler_add_to_one_list() -> None:
+    context = JobContext()
+    ready = threading.Barrier(8)
+
+    def add(n: int) -> None:
+        ready.wait(30)
+        context.add(follow_up(n))
+
+    threads = [threading.Thread(target=add, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(child.job.n for child in context.added) == list(range(8))  # type: ignore[attr-defined]

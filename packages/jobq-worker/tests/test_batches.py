@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from msgspec.structs import replace
 
-from jobq_core import Backoff, JobCompleted, JobState, StorageUnavailableError, job
+from jobq_core import Backoff, JobCompleted, JobState, StorageUnavailableError, UniqueKeyBusyError, job
 from jobq_core.records import ErrorRecord, Progress
 from jobq_core.states import Ending
 from jobq_core.storage import Claim, ClaimedJob, SettleAndClaimResult, Settlement
@@ -108,6 +108,16 @@ def test_an_outage_does_not_split_small_batches() -> None:
     sender.batches.next()
     sender.batches.failed(StorageUnavailableError("away"))
     assert len(sender.batches.next()) == 100
+
+
+def test_a_key_that_an_open_transaction_holds_delays_a_settlement_and_does_not_change_it() -> None:
+    sender = Sender([1, 1])
+    first = sender.batches.next()
+    for _ in range(10):
+        sender.batches.failed(UniqueKeyBusyError("held"))
+        assert len(sender.batches.next()) == 1
+    sender.batches.answered(())
+    assert {run.settlement.ending for run in first if run.settlement} == {Ending.COMPLETE}
 
 
 def test_the_size_counts_all_that_a_settlement_carries() -> None:

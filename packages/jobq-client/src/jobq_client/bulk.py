@@ -22,7 +22,7 @@ from jobq_core.storage import Added, NewJob
 MAX_JOBS: Final = 10_000
 """Maximum number of jobs in one round trip."""
 MAX_BYTES: Final = 32 * 1024 * 1024
-"""Maximum size of the arguments in one round trip, in bytes."""
+"""Maximum size of the arguments and headers in one round trip, in bytes."""
 JOBS_PER_SECOND: Final = 2000
 """How many jobs a second a slow storage may add before a round trip counts as unanswered."""
 TURN: Final = 500
@@ -54,10 +54,11 @@ def in_batches(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
     """Split jobs into batches of one round trip each; nearly always it is one."""
     start = size = 0
     for index, job in enumerate(jobs):
-        size += len(job.arguments)
+        own = len(job.arguments) if job.meta is None else len(job.arguments) + len(job.meta)
+        size += own
         if index > start and (index - start >= MAX_JOBS or size > MAX_BYTES):
             yield jobs[start:index]
-            start, size = index, len(job.arguments)
+            start, size = index, own
     if jobs:
         yield jobs[start:]
 

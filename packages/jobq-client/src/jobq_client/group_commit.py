@@ -201,7 +201,7 @@ class GroupCommit:
         size = 0
         while self._waiting and len(group) < MAX_JOBS:
             entry = self._waiting[0]
-            size += len(entry.job.arguments)
+            size += len(entry.job.arguments) + (0 if entry.job.meta is None else len(entry.job.meta))
             if group and size > self._max_bytes:
                 break
             self._waiting.popleft()

@@ -2,6 +2,7 @@
 
 from jobq_core.adding import AddOptions
 from jobq_core.checks import Seconds
+from jobq_core.children import ChildJob
 from jobq_core.context import JobContext
 from jobq_core.declaring import job
 from jobq_core.errors import (
@@ -85,6 +86,7 @@ __all__ = [
     "AddOptions",
     "AttemptRecord",
     "Backoff",
+    "ChildJob",
     "ClosedError",
     "CompositeLimiter",
     "ConcurrencyLimiter",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 from uuid import UUID
 
 import attrs
@@ -12,7 +12,8 @@ import msgspec
 from msgspec.structs import replace
 
 from jobq_core.checks import Seconds, check_list, is_number, to_seconds
-from jobq_core.errors import CENTURY, ConfigurationError
+from jobq_core.encoding import decode_or_show, encode
+from jobq_core.errors import CENTURY, ConfigurationError, InvalidJobError
 from jobq_core.job import (
     Job,
     check_max_attempts,
@@ -24,6 +25,9 @@ from jobq_core.job import (
 from jobq_core.reprs import short_repr
 from jobq_core.retry import Backoff
 from jobq_core.storage import NewJob, When
+
+MAX_HEADERS: Final = 8 * 1024
+"""Bytes of a job's headers as JSON."""
 
 
 class AddOptions(TypedDict, total=False):
@@ -41,6 +45,8 @@ class AddOptions(TypedDict, total=False):
     unique: a key. While a job with this key is unfinished in this queue, no second one is added (default: none).
     run_id: a name shared by the jobs of one run, to find and abort them together (default: none).
     tags: at most 50 words to find the job by (default: none).
+    headers: texts by name that travel with the job, such as a trace context: at most 8 KiB as JSON (default: none).
+        The handler reads them as `context.headers`, and the jobs that it adds inherit them.
     """
 
     queue: str
@@ -54,6 +60,7 @@ class AddOptions(TypedDict, total=False):
     unique: str
     run_id: str
     tags: Iterable[str]
+    headers: Mapping[str, str]
 
 
 def new_job(id: UUID, job: Job[Any] | Any, default_queue: str, options: AddOptions) -> NewJob:
@@ -89,6 +96,7 @@ def new_job(id: UUID, job: Job[Any] | Any, default_queue: str, options: AddOptio
         run_id=None if run_id is None else check_name(run_id, "run_id"),
         tags=_tags(options.get("tags")),
         fingerprint=definition.fingerprint_of(arguments),
+        meta=encode_headers(options.get("headers")),
     )
 
 
@@ -154,3 +162,28 @@ def _tags(tags: Any) -> tuple[str, ...]:
     if len(checked) > 50:
         raise ConfigurationError(f"a job can have 50 tags, not {len(checked)}")
     return checked
+
+
+def encode_headers(headers: Any) -> bytes | None:
+    """Return headers as the JSON that `NewJob.meta` holds, None for none; raises ConfigurationError for anything but
+    texts by name, and for headers of more than 8 KiB."""
+    if not headers and (headers is None or isinstance(headers, Mapping)):
+        return None
+    if not isinstance(headers, Mapping):
+        raise ConfigurationError(
+            f"headers must be a dict of texts, as in headers={{'tenant': '7'}}, not {short_repr(headers)}"
+        )
+    for name, value in headers.items():
+        check_name(name, "the name of a header")
+        if not isinstance(value, str):
+            raise ConfigurationError(f"the header {name!r} must be text, not {short_repr(value)}")
+    try:
+        return encode(dict(headers), "headers", MAX_HEADERS)
+    except InvalidJobError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def decode_headers(meta: bytes | None) -> dict[str, str]:
+    """Return the headers in a job's `meta`; without what another program stored there that is not text by name."""
+    stored = {} if meta is None else decode_or_show(meta)
+    return {name: value for name, value in stored.items() if isinstance(value, str)} if isinstance(stored, dict) else {}

@@ -1,18 +1,29 @@
-"""`JobContext`: a handler's view of its own run, and its way to report progress."""
+"""`JobContext`: a handler's view of its own run, and its way to report progress and to add jobs."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final, TypeVar, Unpack
 from uuid import UUID, uuid4
 
+from jobq_core.adding import AddOptions
 from jobq_core.checks import Seconds, is_number, to_seconds
+from jobq_core.children import ChildJob, Children
 from jobq_core.encoding import MAX_DETAILS, MAX_MESSAGE, check_text, encode
-from jobq_core.errors import AbortSignalJobError, InvalidJobError
+from jobq_core.errors import AbortSignalJobError, ClosedError, InvalidJobError
+from jobq_core.ids import new_id
+from jobq_core.job import Job
 from jobq_core.records import Progress
 from jobq_core.reprs import short_repr
+from jobq_core.storage import NewJob
+
+R = TypeVar("R")
+
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+_first_add: Final = threading.Lock()
 
 
 def check_progress(percent: float, message: str | None, details: Any) -> Progress:
@@ -34,8 +45,10 @@ def check_progress(percent: float, message: str | None, details: Any) -> Progres
 class JobContext:
     """Passed to a handler whose first parameter is annotated JobContext. Its methods may be called from any thread.
 
-    A test of a handler makes one with `JobContext()`, whose progress goes nowhere. It has more than 12 attributes since
-    most are the job's own.
+    A test of a handler makes one with `JobContext()`, whose progress goes nowhere, and whose added jobs are in
+    `added`. It has more than 12 attributes since most are the job's own.
+
+    headers: the texts that travel with the job; see `AddOptions`.
     """
 
     def __init__(
@@ -50,8 +63,10 @@ class JobContext:
         worker: UUID | None = None,
         run_id: str | None = None,
         tags: tuple[str, ...] = (),
+        headers: Mapping[str, str] = _NO_HEADERS,
         deadline: datetime | None = None,
         report: Callable[[Progress], None] | None = None,
+        make_id: Callable[[], UUID] = new_id,
     ) -> None:
         self.job_id = job_id or uuid4()
         self.kind = kind
@@ -62,8 +77,12 @@ class JobContext:
         self.worker = worker
         self.run_id = run_id
         self.tags = tags
+        self.headers = headers
         self.deadline = deadline
         self._report = report
+        self._make_id = make_id
+        self._children: Children | None = None
+        self._ended = False
         self._stop = threading.Event()
 
     def progress(self, percent: float, message: str | None = None, details: Any = None) -> None:
@@ -75,6 +94,43 @@ class JobContext:
         progress = check_progress(percent, message, details)
         if self._report is not None:
             self._report(progress)
+
+    def add(self, job: Job[R], **options: Unpack[AddOptions]) -> ChildJob[R]:
+        """Add a job that exists exactly if this job completes. The options are those of `AddOptions`.
+
+        Returns at once, with the id that the job will have. The exchange that completes this job stores all that its
+        run added, in order, and no other ending does: not a failure, a retry, an abort or a lost lease. Unless the
+        options say otherwise, the job goes to the queue declared with its kind, else to the queue of this job, and has
+        the headers and the run_id of this job. A job whose unique key is held at the completion is not added.
+
+        `delay`, and a deadline in seconds, count from the completion. Raises InvalidJobError for arguments that cannot
+        be stored and for more than 10,000 jobs or 16 MiB, ConfigurationError for an option out of range, ClosedError
+        after the handler has ended.
+        """
+        if self._ended:
+            raise ClosedError(f"the handler of job {self.job_id} has ended: its run can add no more jobs")
+        if self._children is None:
+            self._make_children()
+            assert self._children is not None
+        return self._children.add(job, options)
+
+    def _make_children(self) -> None:
+        inherited: AddOptions = {"headers": self.headers}
+        if self.run_id is not None:
+            inherited["run_id"] = self.run_id
+        with _first_add:  # two threads of one handler may add their first jobs at the same time
+            if self._children is None:
+                self._children = Children(self.queue, inherited, self._make_id)
+
+    @property
+    def added(self) -> tuple[ChildJob[Any], ...]:
+        """The jobs that this run has added, in order; they exist once this job has completed."""
+        return () if self._children is None else tuple(self._children.added)
+
+    def take_added(self) -> tuple[NewJob, ...]:
+        """Return the jobs to store, and let `add` raise ClosedError from now on; called by the worker."""
+        self._ended = True
+        return () if self._children is None else tuple(self._children.jobs)
 
     @property
     def aborted(self) -> bool:

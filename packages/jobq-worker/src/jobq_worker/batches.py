@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from jobq_core.errors import ClosedError, StorageUnavailableError
+from jobq_core.errors import ClosedError, StorageUnavailableError, UniqueKeyBusyError
 from jobq_core.records import ErrorRecord, type_name
 from jobq_core.retry import Backoff
 from jobq_core.states import Ending
@@ -116,6 +116,9 @@ class Batches:
         Any error counts, whatever its type: a storage that cannot encode a settlement may raise its driver's error.
         """
         self._limit = max(len(self._sent) // 2, 1) if self._sent else BATCH
+        if len(self._sent) == 1 and isinstance(error, UniqueKeyBusyError):
+            self._finished.rotate()  # an open transaction holds the key of a job that the run added: the others first
+            return
         self._refusals = self._refusals + 1 if len(self._sent) == 1 else 0
         if self._refusals < REFUSALS:
             return

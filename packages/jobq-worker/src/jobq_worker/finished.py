@@ -16,6 +16,9 @@ MOST_BYTES: Final = 16 * 1024 * 1024
 SMALL_BYTES: Final = 1024
 """Size of a settlement below which it does not count: the number of settlements bounds the small ones."""
 
+JOB_BYTES: Final = 256
+"""Size that an added job counts for, beside its arguments and headers."""
+
 
 class FinishedRuns:
     """A queue of runs to settle. Runs whose jobs another transaction holds are kept apart until they are sent again.
@@ -102,7 +105,7 @@ def size_of(settlement: Settlement | None) -> int:
     if error is not None:
         size += len(error.message) + len(error.traceback or "")
     for job in settlement.jobs:
-        size += len(job.arguments)
+        size += JOB_BYTES + len(job.arguments) + len(job.meta or b"")
     if progress is not None:
         size += progress_size(progress)
     return size if size > SMALL_BYTES else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from jobq_core.context import JobContext
 from jobq_core.errors import InvalidJobError
 from jobq_core.records import type_name
 from jobq_worker.outcomes import Outcome, Raised, Returned, Unstorable
@@ -18,7 +19,7 @@ async def invoke_coroutine(run: Run, ended: Callable[[Run], None]) -> None:
             value = await handler.function(run.arguments)
         else:
             value = await handler.function(run.arguments, run.context)
-        run.outcome = _returned(handler, value, run.stop is not None)
+        run.outcome = _returned(handler, value, run.stop is not None, run.context)
     except BaseException as error:
         if isinstance(error, GeneratorExit) and run.task is not None and run.task.get_loop().is_closed():
             raise  # the interpreter discards the task of a closed loop: nothing is left to settle
@@ -33,14 +34,15 @@ def invoke_function(run: Run) -> None:
     try:
         value = handler.function(run.arguments) if context is None else handler.function(run.arguments, context)
         told = run.stop is not None and (_is_past_limit(run) or (context is not None and context.told))
-        run.outcome = _returned(handler, value, told)
+        run.outcome = _returned(handler, value, told, context)
     except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the job's error, not the worker's)
         run.outcome = Raised(error, told=_is_past_limit(run) or (context is not None and context.aborted))
 
 
-def _returned(handler: Handler, value: object, told: bool) -> Outcome:
+def _returned(handler: Handler, value: object, told: bool, context: JobContext | None) -> Outcome:
     try:
-        return Returned(handler.definition.encode_result(value), told)
+        result = handler.definition.encode_result(value)
+        return Returned(result, told) if context is None else Returned(result, told, context.take_added())
     except InvalidJobError as error:
         return Unstorable(error, told)
     except BaseException as error:  # noqa: BLE001  (the code of a registered type encodes it)

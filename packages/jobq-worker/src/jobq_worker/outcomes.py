@@ -7,13 +7,15 @@ from typing import ClassVar
 from msgspec import Struct
 
 from jobq_core.errors import InvalidJobError
+from jobq_core.storage import NewJob
 
 
 class Returned(Struct, frozen=True, gc=False):
-    """The handler returned. result: as JSON. told: it had noticed that it was asked to stop."""
+    """The handler returned. result: as JSON. told: it had noticed that it was asked to stop. jobs: those it added."""
 
     result: bytes
     told: bool = False
+    jobs: tuple[NewJob, ...] = ()
 
 
 class Unstorable(Struct, frozen=True):

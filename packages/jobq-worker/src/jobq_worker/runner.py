@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from jobq_core.adding import decode_headers
 from jobq_core.errors import UnfitArgumentsError
 from jobq_core.events import EventSource, JobStarted
 from jobq_core.storage import UNFIT_ARGUMENTS, UNKNOWN_KIND, Settlement
@@ -24,6 +25,7 @@ from jobq_worker.registration import Registration
 from jobq_worker.run import Handler, Run, RunContext, Stop, log_fields
 from jobq_worker.settlements import past_deadline, settlement_of, suspended
 from jobq_worker.slots import Slots
+from jobq_worker.storage_clock import StorageClock
 
 logger = logging.getLogger("jobq.worker")
 
@@ -44,6 +46,7 @@ class Runner:
         grants: Grants | None,
         start_marks: StartMarks,
         reporter: Reporter,
+        clock: StorageClock,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._pipeline = pipeline
@@ -55,6 +58,7 @@ class Runner:
         self._grants = grants
         self._start_marks = start_marks
         self._reporter = reporter
+        self._clock = clock
         self._debug = logger.isEnabledFor(logging.DEBUG)
         self._refusals = Refusals(slots.unknown_kinds, slots.unfit_kinds)
         pipeline.on_change(self._pump)
@@ -180,8 +184,10 @@ class Runner:
             worker=self._registration.id,
             run_id=job.run_id,
             tags=job.tags,
+            headers={} if job.meta is None else decode_headers(job.meta),
             deadline=None if left is None else datetime.now(UTC) + timedelta(seconds=left),
             report=lambda progress: self._reporter.report(run, progress),
+            make_id=self._clock.new_id,
         )
 
     def _set_timer(self, run: Run) -> None:

@@ -33,6 +33,7 @@ from jobq_worker.registration import Registration
 from jobq_worker.run import Stop, log_fields
 from jobq_worker.runner import Runner
 from jobq_worker.slots import Slots
+from jobq_worker.storage_clock import StorageClock
 
 logger = logging.getLogger("jobq.worker")
 
@@ -46,7 +47,7 @@ FLUSH_SECONDS: Final = 5.0
 class WorkerSession:
     """The components of a started worker.
 
-    Attributes: seven are components that its steps act on, four are what it was made with, and three are its progress.
+    Attributes: eight are components that its steps act on, four are what it was made with, and three are its progress.
     """
 
     def __init__(
@@ -86,11 +87,12 @@ class WorkerSession:
         monitor = LeaseMonitor(storage, registration, pipeline, outages, events)
         reporter = Reporter(storage, registration, events, outages, monitor)
         marks = StartMarks(storage, registration, outages)
+        self._clock = StorageClock(storage, outages)
         self._executors = tuple(make(pipeline.end) for make in EXECUTORS.values())
         # The runner listens to the pipeline before the fetcher does: a free slot is filled before anything is claimed.
         table = handlers.table(self._executors)
         kinds = [(kind, handler.declaration) for kind, handler in table.items()]
-        Runner(pipeline, registration, table, slots, events, grants, marks, reporter)
+        Runner(pipeline, registration, table, slots, events, grants, marks, reporter, self._clock)
         retention = options.retention_of(info.queues)
         recorder = Recorder(slots, registration, events, retention, maintenance)
         self._fetcher = Fetcher(
@@ -118,6 +120,7 @@ class WorkerSession:
             "start marks": marks.loop.run,
             "progress": reporter.loop.run,
             "maintenance": maintenance.loop.run,
+            "clock": self._clock.loop.run,
         }
         self._storage, self._retention, self._slots, self._grants = storage, retention, slots, grants
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -134,6 +137,7 @@ class WorkerSession:
         """Register and serve. Raises StorageError; nothing is left behind then."""
         for queue, retention in self._retention.items():
             await self._storage.set_queue(queue, QueueOptions(retention=retention), "worker")
+        await self._clock.measure()
         await self.registration.join()
         for name, run in self._loops.items():
             task = self._tasks[name] = asyncio.get_running_loop().create_task(run(), name=f"jobq {name}")

@@ -55,7 +55,7 @@ def settlement_of(run: Run, outcome: Outcome) -> Settlement | None:
     if run.stop is not None and (outcome.told or run.stop is Stop.LOST):
         return stopped(run, outcome.error if isinstance(outcome, Raised) else None)
     if isinstance(outcome, Returned):
-        return Settlement(run.job.id, run.job.lease, Ending.COMPLETE, outcome.result)
+        return Settlement(run.job.id, run.job.lease, Ending.COMPLETE, outcome.result, jobs=outcome.jobs)
     if isinstance(outcome, Unstorable):
         unstored = InvalidJobError(f"the handler completed, but its result cannot be stored: {outcome.error}")
         return _settle(run, Ending.FAIL, describe(run, unstored))

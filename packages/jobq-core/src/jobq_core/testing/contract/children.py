@@ -23,7 +23,8 @@ class ChildrenContract(ContractBase):
     ) -> None:
         await add_job(storage)
         claimed = await claim_one(storage, worker)
-        now, later = new_job(queue="else", priority=3), new_job(run_at=600.0, tags=("x",))
+        now = new_job(queue="else", priority=3, meta=b'{"tenant":"7"}')
+        later = new_job(run_at=600.0, tags=("x",), meta=b'{"tenant":"8"}')
         result = b"1" if ending is Ending.COMPLETE else None
         error = ERROR if ending in (Ending.FAIL, Ending.RETRY) else None
         once = Settlement(claimed.id, claimed.lease, ending, result, error, jobs=(now, later))
@@ -32,6 +33,7 @@ class ChildrenContract(ContractBase):
         assert [await state_of(other, job.id) for job in (now, later)] == [S.PENDING, S.SCHEDULED]
         record = await read(other, now.id)
         assert (record.queue, record.priority, record.attempt) == ("else", 3, 0)
+        assert [(await read(other, job.id)).meta for job in (now, later)] == [{"tenant": "7"}, {"tenant": "8"}]
         # Sent again, as after a lost answer, it stores nothing: not even a child that was deleted.
         await storage.delete([now.id])
         assert (await storage.settle_and_claim(worker.id, [once])).settled == first.settled

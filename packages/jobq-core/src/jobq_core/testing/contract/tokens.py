@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 from uuid import UUID
+
+import pytest
 
 from jobq_core.records import WorkerInfo
 from jobq_core.states import Ending, JobState
@@ -42,6 +45,16 @@ class TokensContract(ContractBase):
         assert (record.meta_json, record.meta) == (None, {})
         await settle(storage, worker, claimed[0], result=b"1")
         assert (await read(other, with_meta)).meta_json == meta
+
+    @pytest.mark.parametrize("options", [{}, {"unique_key": "k"}, {"run_at": 0.0}, {"tags": ("x",)}], ids=str)
+    async def test_headers_are_stored_whatever_the_other_options(
+        self, storage: QueueStorage, worker: WorkerInfo, options: dict[str, Any]
+    ) -> None:
+        jobs = [new_job(meta=b'{"n":"%d"}' % n, **(options if n == 0 else {})) for n in range(3)]
+        await storage.add(jobs[:1])
+        await storage.add(jobs[1:])
+        await storage.promote()
+        assert [job.meta for job in await claim(storage, worker)] == [job.meta for job in jobs]
 
     async def test_since_says_when_the_job_came_to_its_state(self, storage: QueueStorage) -> None:
         worker = await register_worker(storage, lost_after=3600.0)
