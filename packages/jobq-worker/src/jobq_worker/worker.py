@@ -95,6 +95,11 @@ class JobQueueWorker(Lifecycle, EventSource):
         """The storage of its jobs. A storage given by URL is open while the worker runs."""
         return self._owned.storage
 
+    @property
+    def handlers(self) -> Handlers:
+        """Its jobs, with the handlers that were supplied."""
+        return self._handlers
+
     def handles(self, job_type: type[Job[Any]]) -> Callable[[F], F]:
         """Decorate a function as the handler of a Job class that has no `execute`.
 

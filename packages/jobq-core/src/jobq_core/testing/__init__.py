@@ -1,8 +1,9 @@
 """Tests of an application's jobs, and the conformance suite of storages.
 
 For applications: `ManualClockStorage`, memory storage whose time the test moves; `run_inline`, which runs one handler;
-`assert_added` and `assert_not_added`, which check what the code under test added. The guide "Test your app" shows them
-together. They need nothing but jobq-core; the fixtures of pytest are in the plugin that jobq-core installs.
+`drain`, which runs all jobs that are due; `assert_added` and `assert_not_added`, which check what the code under test
+added. The guide "Test your app" shows them together. Only `drain` needs another distribution, jobq-worker. The fixtures
+of pytest are in the plugin that jobq-core installs.
 
 For storages: `StorageContract` and its helpers, which need pytest and pytest-asyncio, in either mode:
 `pip install jobq-core[testing]`. They are imported when they are first used. The tests of a storage subclass it:
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from jobq_core.testing.added import assert_added, assert_not_added
 from jobq_core.testing.clock import ManualClock, ManualClockStorage
+from jobq_core.testing.drained import Drained, DrainedRun
+from jobq_core.testing.draining import drain, drain_sync
 from jobq_core.testing.inline import run_inline, run_inline_sync
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ERROR",
+    "Drained",
+    "DrainedRun",
     "ManualClock",
     "ManualClockStorage",
     "StorageContract",
@@ -58,6 +63,8 @@ __all__ = [
     "case",
     "claim",
     "claim_one",
+    "drain",
+    "drain_sync",
     "fill",
     "job_in",
     "new_job",
