@@ -119,12 +119,18 @@ class Page:
             self._printed = None
         elif block.language in MANIFESTS:
             check_manifest(block)
+            self._configure(block)
         elif block.language in ("bash", "console"):
             await self._type(block)
         elif block.language == "python" and block.name:
             self._write(block)
         elif block.language == "python":
             self._printed = await self._execute(block)
+
+    def _configure(self, block: Block) -> None:
+        """Write a configuration that names its file, such as pyproject.toml."""
+        if block.language == "toml" and block.name:
+            Path(block.name).write_text(block.text + "\n", encoding="utf-8")
 
     def _write(self, block: Block) -> None:
         path = Path(block.name or "")

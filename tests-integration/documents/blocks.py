@@ -7,7 +7,7 @@ The language of a block says how it is checked; another language than these fail
     bash          commands, run in order; see `commands`
     console       the same, after `$ `, followed by their output (`…` stands for anything)
     output        the output of the block before it
-    toml, yaml, ini, dockerfile     checked by `manifests`
+    toml, yaml, ini, dockerfile     checked by `manifests`; toml whose first line names a file is written to it too
     text          a diagram: it must contain drawn lines
 """
 

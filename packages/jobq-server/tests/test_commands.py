@@ -61,9 +61,9 @@ def test_it_serves_until_a_signal_and_logs_its_start_and_stop(module: str, caplo
     thread.join(20)
     assert result.exit_code == 0, result.output
     lines = [record.getMessage() for record in caplog.records if record.name == "jobq.worker"]
-    assert len(lines) == 2
-    assert "started: 3 at a time, queues a, b" in lines[0]
-    assert "stopped" in lines[1]
+    assert len(lines) == 3
+    assert "started: 3 at a time, queues a, b" in lines[1]
+    assert "stopped" in lines[2]
 
 
 @pytest.mark.parametrize(

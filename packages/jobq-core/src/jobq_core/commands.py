@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.metadata import entry_points
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 
+from jobq_core.configuration import ConfiguredCommand
 from jobq_core.errors import JobQueueError
 from jobq_core.urls import open_storage
+
+C = TypeVar("C", bound=Callable[..., Any])
 
 GROUP = "jobq.commands"
 """The entry points: name of the command → click command."""
 
-_DISTRIBUTIONS: Final = {"grant": "jobq-storage-postgres", "server": "jobq-server", "worker": "jobq-worker"}
+_DISTRIBUTIONS: Final = {
+    "check": "jobq-worker",
+    "grant": "jobq-storage-postgres",
+    "server": "jobq-server",
+    "worker": "jobq-worker",
+}
 """Distributions that hold the commands which jobq-core does not."""
 
-storage_option = click.option(
-    "--storage",
-    metavar="URL",
-    envvar="JOBQ_STORAGE",
-    show_envvar=True,
-    required=True,
-    help="Where the jobs are: postgresql://…, sqlite:///jobs.db",
-)
+
+def _storage_option(*, required: bool) -> Callable[[C], C]:
+    return click.option(
+        "--storage",
+        metavar="URL",
+        envvar="JOBQ_STORAGE",
+        show_envvar=True,
+        required=required,
+        help="Where the jobs are: postgresql://…, sqlite:///jobs.db",
+    )
+
+
+storage_option = _storage_option(required=True)
+optional_storage_option = _storage_option(required=False)
 
 
 _CREDENTIALS: Final = re.compile(r"""(\w+://)?[^\s('"]*:\S*(?=@)|(?<=password=)('[^']*'|[^\s&]+)""")
@@ -104,7 +118,7 @@ def main() -> None:
     """Run and look after jobq, the job queue on the database you already have."""
 
 
-@click.command()
+@click.command(cls=ConfiguredCommand)
 @storage_option
 @click.option("--sql", is_flag=True, help="Print the migrations as SQL and change nothing.")
 @click.option(

@@ -21,7 +21,7 @@ class Registry:
         self._definitions: dict[str, JobDefinition] = {}
         entries = [jobs] if isinstance(jobs, types.ModuleType) else check_list(jobs, "jobs", "jobs=[send, resize]")
         for entry in entries:
-            for declared in _in_module(entry) if isinstance(entry, types.ModuleType) else (entry,):
+            for declared in declared_in(entry) if isinstance(entry, types.ModuleType) else (entry,):
                 self.add(definition_of(declared))
 
     def add(self, definition: JobDefinition) -> None:
@@ -46,7 +46,8 @@ class Registry:
         return len(self._definitions)
 
 
-def _in_module(module: types.ModuleType) -> Iterator[Any]:
+def declared_in(module: types.ModuleType) -> Iterator[Any]:
+    """Yield the declared jobs that a module has, those included that it imports."""
     for value in vars(module).values():
         if isinstance(value, JobFunction) or (
             isinstance(value, type) and issubclass(value, Job) and "definition" in vars(value)

@@ -6,8 +6,10 @@ from typing import Any, Final
 
 import click
 
+from jobq_core.configuration import ConfiguredCommand
 from jobq_server.server import JobQueueServer
-from jobq_worker.commands import serve, serving_options
+from jobq_worker.command_options import CONFIGURATION_HELP, OTHER_KEYS, serving_options
+from jobq_worker.commands import serve
 from jobq_worker.options import CommandLine
 
 WORKERS: Final = CommandLine(
@@ -15,7 +17,7 @@ WORKERS: Final = CommandLine(
 )
 
 
-@click.command()
+@click.command(cls=ConfiguredCommand, other_keys=OTHER_KEYS, epilog=CONFIGURATION_HELP)
 @serving_options(renamed={"concurrency": ("worker_count", WORKERS)})
 def server(modules: tuple[str, ...], **options: Any) -> None:
     """Run a pool of workers for the jobs that MODULEs declare, until SIGTERM or SIGINT (Ctrl-C).

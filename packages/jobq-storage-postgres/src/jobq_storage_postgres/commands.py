@@ -8,13 +8,14 @@ from typing import cast
 import click
 
 from jobq_core.commands import storage_option
+from jobq_core.configuration import ConfiguredCommand
 from jobq_core.errors import ConfigurationError
 from jobq_core.urls import open_storage
 from jobq_storage_postgres.grants import Part
 from jobq_storage_postgres.storage import PostgresQueueStorage
 
 
-@click.command()
+@click.command(cls=ConfiguredCommand)
 @storage_option
 @click.option("--producer", metavar="ROLE", multiple=True, help="May add jobs and wait for them.")
 @click.option("--worker", metavar="ROLE", multiple=True, help="May run jobs and do the maintenance.")
