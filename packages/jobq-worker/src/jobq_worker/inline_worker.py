@@ -167,7 +167,7 @@ class InlineWorker:
             raise ConfigurationError("advance=True moves the clock of a ManualClockStorage, and this one has none")
         next_in = run_to_end(self._storage.promote()).next_in
         if next_in is not None:
-            self._storage.clock.advance(next_in + 1e-6)  # floats of today's times are exact to a microsecond at most
+            self._storage.clock.advance(next_in)
         return next_in is not None
 
     def _claim(self) -> Run | None:

@@ -82,8 +82,8 @@ class _Wanted:
                 raise ConfigurationError(f"{self.definition.kind} has no argument or option {name!r}; {hint}")
 
     def __str__(self) -> str:
-        arguments = ", ".join(f"{name}={short_repr(value)}" for name, value in self.arguments.items())
-        options = "".join(f" {name}={short_repr(value)}" for name, value in self.options.items())
+        arguments = ", ".join(f"{name}={_text(value)}" for name, value in self.arguments.items())
+        options = "".join(f" {name}={_text(value)}" for name, value in self.options.items())
         return f"{self.definition.kind}({arguments}){' with' if options else ''}{options}"
 
     def fits(self, record: JobRecord) -> bool:
@@ -96,11 +96,11 @@ class _Wanted:
         for name, value in self.arguments.items():
             found = record.arguments.get(name) if job is None else getattr(job, name)
             if value != found:
-                yield f"{name} is {short_repr(found)}, not {short_repr(value)}"
+                yield f"{name} is {_text(found)}, not {_text(value)}"
         for name, value in self.options.items():
             found = _OPTIONS[name](record)
             if not _is_option(name, found, value):
-                yield f"{name} is {short_repr(found)}, not {short_repr(value)}"
+                yield f"{name} is {_text(found)}, not {_text(value)}"
 
 
 def _arguments(definition: JobDefinition) -> list[str]:
@@ -150,6 +150,10 @@ def _decoded(definition: JobDefinition, record: JobRecord) -> Job[Any] | None:
         return None
 
 
+def _text(value: Any) -> str:
+    return str(value) if isinstance(value, datetime) else short_repr(value)
+
+
 def _declared(kind: str) -> JobDefinition | None:
     try:
         return declared_kind(kind)
@@ -186,5 +190,5 @@ def _shown(record: JobRecord, wanted: _Wanted | None) -> str:
     if job is None:
         arguments = ", ".join(f"{name}=…" for name in record.arguments)
     else:
-        arguments = ", ".join(f"{name}={short_repr(getattr(job, name))}" for name in _arguments(job.definition))
+        arguments = ", ".join(f"{name}={_text(getattr(job, name))}" for name in _arguments(job.definition))
     return f"{record.kind}({arguments}) in queue {record.queue!r}, {record.state.name}"

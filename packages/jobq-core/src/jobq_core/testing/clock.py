@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,24 +13,28 @@ from jobq_core.memory import MemoryQueueStorage
 from jobq_core.memory.storage import forget
 from jobq_core.storage import WAITING_TOPIC, Added, NewJob
 from jobq_core.testing.without_loop import run_to_end
+from jobq_core.timestamps import SECOND, to_datetime
 
 
 class ManualClock:
-    """Seconds since 1970, for `MemoryQueueStorage(clock=…)`. start: the first time (default: this machine's)."""
+    """Seconds since 1970, for `MemoryQueueStorage(clock=…)`. start: the first time (default: this machine's).
+
+    It counts whole microseconds, as storages do: sums of floats would be off by one.
+    """
 
     def __init__(self, start: float | None = None) -> None:
-        self._now = time.time() if start is None else start
+        self._now = round((time.time() if start is None else start) * SECOND)
 
     def __call__(self) -> float:
-        return self._now
+        return self._now / SECOND
 
     def now(self) -> datetime:
         """Return the time as an aware datetime."""
-        return datetime.fromtimestamp(self._now, UTC)
+        return to_datetime(self._now)
 
     def advance(self, by: Seconds) -> None:
         """Move the clock forward, or back by a negative time. by: seconds, or a timedelta."""
-        self._now += to_seconds(by)
+        self._now += round(to_seconds(by) * SECOND)
 
 
 class NotifyingClock(ManualClock):
