@@ -120,7 +120,8 @@ def expected(parameter: click.Parameter) -> str:
     """Return what a value of the parameter is in pyproject.toml, in words."""
     if _is_list(parameter):
         return "a list of texts"
-    return next((words for kind, _, words in _TYPES if isinstance(parameter.type, kind)), "a text")
+    words: str | None = getattr(parameter.type, "expected", None)
+    return words or next((words for kind, _, words in _TYPES if isinstance(parameter.type, kind)), "a text")
 
 
 def _is_list(parameter: click.Parameter) -> bool:

@@ -166,6 +166,10 @@ def _server_options(queue: str, keywords: dict[str, Any]) -> WorkerOptions:
         "JobQueue",
         keywords,
         renamed={"concurrency": "worker_count"},
-        excluded={"queues": "it has one queue, of its own name", "name": "its name is that of the queue"},
+        excluded={
+            "queues": "it has one queue, of its own name",
+            "name": "its name is that of the queue",
+            **dict.fromkeys(("burst", "max_jobs", "max_memory"), "use a JobQueueServer"),
+        },
     )
     return attrs.evolve(checked, queues=[queue])

@@ -11,7 +11,7 @@ import click
 from jobq_core.commands import optional_storage_option, storage_option
 from jobq_core.errors import ConfigurationError
 from jobq_worker.logs import FORMATS, LEVELS
-from jobq_worker.options import COMMAND_LINE, MAX_CONCURRENCY, CommandLine, WorkerOptions
+from jobq_worker.options import COMMAND_LINE, CommandLine, Size, WorkerOptions
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -77,13 +77,27 @@ def _option(word: str, field: attrs.Attribute[Any], shown: CommandLine) -> Calla
         shown.flag or f"--{word.replace('_', '-')}",
         word,
         metavar=shown.metavar,
-        type=click.IntRange(0, MAX_CONCURRENCY) if shown.type is int else shown.type,
+        type=_type(shown),
         multiple=shown.repeated,
         callback=_checker(field),
         default=default,
         show_default=shown.default is None,
         help=shown.help if shown.default is None else f"{shown.help}  [default: {shown.default}]",
     )
+
+
+def _type(shown: CommandLine) -> Any:
+    if shown.type is int:
+        return click.IntRange(shown.least, shown.most)
+    return SizeType() if shown.type is Size else shown.type
+
+
+class SizeType(click.ParamType[Any]):
+    """An amount of memory. accepted: the types of its value in pyproject.toml. expected: the same in words."""
+
+    name = "size"
+    accepted = (int, str)
+    expected = "a number of bytes, or a text such as '500MB'"
 
 
 def _checker(field: attrs.Attribute[Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:

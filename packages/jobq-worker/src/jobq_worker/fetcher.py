@@ -135,6 +135,11 @@ class Fetcher:
         if grants is not None:
             grants.on_change(self.loop.wake)
 
+    @property
+    def found_nothing(self) -> bool:
+        """Whether no claim is under way, and the last claim of each queue left no job in it."""
+        return self.loop.is_waiting and not self._lines.may_have_jobs and not self._unanswered.possible
+
     def wake(self, queue: str) -> None:
         """Claim soon from this queue: it may have jobs."""
         self._lines.notify(queue)

@@ -21,6 +21,7 @@ from jobq_core.limiters import Limiter, NullLimiter, check_limiter
 from jobq_core.registry import Jobs, Registry
 from jobq_core.reprs import short_repr
 from jobq_core.storage import Retention
+from jobq_worker.sizes import check_size
 
 MAX_CONCURRENCY: Final = 100_000
 """Maximum number of slots of one worker: each slot takes its memory at once."""
@@ -48,6 +49,9 @@ class ServingOptions(PoolOptions, total=False):
     jobs: Jobs
     queues: Sequence[str] | None
     name: str | None
+    burst: bool
+    max_jobs: int | None
+    max_memory: int | str | None
 
 
 class WorkerKeywords(ServingOptions, total=False):
@@ -56,9 +60,14 @@ class WorkerKeywords(ServingOptions, total=False):
     concurrency: int
 
 
+class Size:
+    """The type of an option that is an amount of memory: see `check_size`."""
+
+
 @attrs.frozen(kw_only=True)
 class CommandLine:
-    """How a field appears on the command line. type: of the value; an int is a number of slots, a bool a flag.
+    """How a field appears on the command line. type: of the value; an int is a count, a bool a flag. least, most: the
+    range of an int.
 
     flag: the option's name (default: made from the field's name). repeated: whether it may be given several times.
     default: shown in the help where the field's own default would say little.
@@ -66,7 +75,9 @@ class CommandLine:
 
     help: str
     metavar: str
-    type: type[int] | type[float] | type[str] | type[bool] = str
+    type: type[int] | type[float] | type[str] | type[bool] | type[Size] = str
+    least: int = 0
+    most: int | None = MAX_CONCURRENCY
     flag: str | None = None
     repeated: bool = False
     default: str | None = None
@@ -146,6 +157,18 @@ def _max_hung(count: int | None) -> int | None:
 
 def _exit_when_hung(value: bool) -> bool:
     return check_bool(value, "exit_when_hung")
+
+
+def _burst(value: bool) -> bool:
+    return check_bool(value, "burst")
+
+
+def _max_jobs(count: int | None) -> int | None:
+    return None if count is None else check_count(count, "max_jobs", least=1)
+
+
+def _max_memory(size: int | str | None) -> int | None:
+    return None if size is None else check_size(size, "max_memory")
 
 
 def _stop_timeout(seconds: Seconds) -> float:
@@ -253,6 +276,51 @@ class WorkerOptions:
     )
     """Whether `run` stops the worker and exits with `ExitCode.HUNG` when more handlers hang than max_hung (default
     False)."""
+
+    burst: bool = attrs.field(
+        default=False,
+        converter=_burst,
+        metadata={
+            COMMAND_LINE: CommandLine(
+                help="Stop, and exit with 0, when the queues are empty and nothing runs.", metavar="", type=bool
+            )
+        },
+    )
+    """Whether `run` stops the worker when it runs nothing and its queues have no job that is due (default False). Jobs
+    that are scheduled for later, and those of paused queues, are not waited for."""
+
+    max_jobs: int | None = attrs.field(
+        default=None,
+        converter=_max_jobs,
+        metadata={
+            COMMAND_LINE: CommandLine(
+                help="Stop after so many jobs; with --processes, each child is then replaced.",
+                metavar="N",
+                type=int,
+                least=1,
+                most=None,
+                default="no limit",
+            )
+        },
+    )
+    """The number of jobs after which `run` stops the worker: no other starts, and the running ones end (default: no
+    limit)."""
+
+    max_memory: int | None = attrs.field(
+        default=None,
+        converter=_max_memory,
+        metadata={
+            COMMAND_LINE: CommandLine(
+                help="Stop when the process has more memory than this, such as 500MB or 2GiB; with --processes, the "
+                "child is then replaced.",
+                metavar="BYTES",
+                type=Size,
+                default="no limit",
+            )
+        },
+    )
+    """The memory of the process, in bytes or as text such as '500MB', above which `run` stops the worker; running jobs
+    end first (default: no limit)."""
 
     def __attrs_post_init__(self) -> None:
         if self.lost_after < 2 * self.heartbeat_interval:

@@ -165,9 +165,18 @@ class WorkerSession:
         self._stop_at = self.pipeline.now() + timeout
         self._log_draining(timeout)
         self.pipeline.on_change(self._changed.set)
+        self.stop_claiming()
+
+    def stop_claiming(self) -> None:
+        """Claim and start nothing from now on, and hand back the jobs that wait for a slot."""
         self.pipeline.draining = True
         self.pipeline.give_back()
         self._fetcher.loop.wake()
+
+    def is_idle(self) -> bool:
+        """Return whether the worker has no job, and its queues had none to claim at the last look."""
+        pipeline = self.pipeline
+        return not pipeline.claimed and not pipeline.running and not pipeline.finished and self._fetcher.found_nothing
 
     def _log_draining(self, timeout: float) -> None:
         running = self._unsettled

@@ -27,6 +27,7 @@ from jobq_worker.health import WorkerHealth, WorkerState
 from jobq_worker.loop_watch import LoopWatch
 from jobq_worker.options import WorkerKeywords, WorkerOptions, check_concurrency, given_options
 from jobq_worker.outages import Outages
+from jobq_worker.retirement import Retired, Retirement
 from jobq_worker.session import WorkerSession
 from jobq_worker.signals import Signals
 from jobq_worker.slots import PoolStats, Slots
@@ -69,6 +70,8 @@ class JobQueueWorker(Lifecycle, EventSource):
         self._stopping: asyncio.Task[None] | None = None
         self._last_id: UUID | None = None
         self._exit_code = ExitCode.STOPPED
+        self.retired: Retired | None = None
+        """Why the last `run` ended the worker by itself: one of the options burst, max_jobs and max_memory."""
 
     @property
     def id(self) -> UUID | None:
@@ -249,6 +252,8 @@ class JobQueueWorker(Lifecycle, EventSource):
     async def run(self) -> None:
         """Start, unless the worker runs, and serve until SIGTERM or SIGINT; then stop as `stop()` does.
 
+        It ends by itself with the options burst, max_jobs and max_memory, and `retired` then says why.
+
         A second signal stops at once; signals within a second count as one. Returns when the worker has stopped, by a
         signal or by `stop()`. Raises what `start` raises. While the event loop is blocked, a second signal, or the end
         of stop_timeout, ends the process with `ExitCode.BLOCKED`.
@@ -256,15 +261,22 @@ class JobQueueWorker(Lifecycle, EventSource):
         Raises SystemExit with another `ExitCode` if handlers did not end: their jobs are not handed back, so the
         process must end. It is ended by force 2 s later.
         """
-        with Signals(StopGuard(self._options.stop_timeout, LoopWatch())) as signals:
+        with (
+            Signals(StopGuard(self._options.stop_timeout, LoopWatch())) as signals,
+            Retirement(self._options, self, self._stop_claiming) as retirement,
+        ):
             await self.start()
             with _frozen():
-                await self._until_stopped(signals)
+                await self._until_stopped(signals, retirement)
         if self._exit_code is not ExitCode.STOPPED:
             end_process_soon(self._exit_code)
             raise SystemExit(self._exit_code)
 
-    async def _until_stopped(self, signals: Signals) -> None:
+    def _stop_claiming(self) -> None:
+        if self._session is not None:
+            self._session.stop_claiming()
+
+    async def _until_stopped(self, signals: Signals, retirement: Retirement) -> None:
         stopped = asyncio.Event()
         cancel = self.once(WorkerStopped, lambda _: stopped.set())
         assert self._session is not None
@@ -274,8 +286,14 @@ class JobQueueWorker(Lifecycle, EventSource):
         reasons: list[asyncio.Future[Any]] = [first, over, broken]
         if self._options.exit_when_hung:
             reasons.append(exhausted)
+        retiring = asyncio.ensure_future(retirement.wait(self._session.is_idle)) if retirement.is_possible else None
+        if retiring is not None:
+            reasons.append(retiring)
         try:
             await asyncio.wait(reasons, return_when=asyncio.FIRST_COMPLETED)
+            if retiring is not None and retiring.done():
+                self.retired = retiring.result()
+                logger.info("worker %s stops: %s", self.name, self.retired.value)
             stopping = asyncio.ensure_future(self.stop())
             second = asyncio.ensure_future(signals.wait(2))
             await asyncio.wait([stopping, second], return_when=asyncio.FIRST_COMPLETED)
@@ -290,6 +308,8 @@ class JobQueueWorker(Lifecycle, EventSource):
             first.cancel()
             over.cancel()
             cancel()
+            if retiring is not None:
+                retiring.cancel()
         if broken.done():
             raise broken.result()
         if exhausted.done() and self._options.exit_when_hung:
