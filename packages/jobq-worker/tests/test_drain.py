@@ -182,7 +182,7 @@ async def test_a_clock_that_the_test_cannot_move_is_not_advanced() -> None:
             await drain(storage, advance=True)
 
 
-async def test_snoozes_and_aborts_are_no_failures(storage: ManualClockStorage) -> None:
+async def test_a_snooze_and_an_abort_are_not_failures(storage: ManualClockStorage) -> None:
     @job()
     def snoozing(context: JobContext) -> None:
         if not ran:

@@ -7,7 +7,7 @@ a module of its own because importing a part of `jobq_core` imports that package
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
-from types import SimpleNamespace
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -47,7 +47,7 @@ def sync_job_client(job_storage: ManualClockStorage) -> Generator[SyncJobQueueCl
 
 
 async def job_client(job_storage: ManualClockStorage) -> AsyncGenerator[JobQueueClient, None]:
-    """A running JobQueueClient on `job_storage`, for tests that pytest-asyncio or anyio runs."""
+    """A running JobQueueClient on `job_storage`, for tests that pytest-asyncio runs."""
     try:
         from jobq_client import JobQueueClient
     except ModuleNotFoundError as error:
@@ -58,12 +58,9 @@ async def job_client(job_storage: ManualClockStorage) -> AsyncGenerator[JobQueue
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Add the async fixture in the way of the plugin that runs async tests, if there is one."""
+    """Add the async fixture if pytest-asyncio is there, which works in either of its modes."""
     plugin: Any = config.pluginmanager.get_plugin("asyncio")
-    if plugin is not None and hasattr(plugin, "fixture"):
-        fixture = plugin.fixture(job_client)
-    elif config.pluginmanager.hasplugin("anyio"):
-        fixture = pytest.fixture(job_client)
-    else:
-        return
-    config.pluginmanager.register(SimpleNamespace(job_client=fixture), "jobq async fixtures")
+    if plugin is not None:
+        fixtures = ModuleType("jobq_async_fixtures")  # pytest looks for fixtures in modules
+        vars(fixtures)["job_client"] = plugin.fixture(job_client)
+        config.pluginmanager.register(fixtures)
