@@ -4,6 +4,7 @@ from jobq_core.adding import AddOptions
 from jobq_core.checks import Seconds
 from jobq_core.children import ChildJob
 from jobq_core.context import JobContext
+from jobq_core.current import current_job
 from jobq_core.declaring import job
 from jobq_core.errors import (
     AbortSignalJobError,
@@ -161,6 +162,7 @@ __all__ = [
     "WorkerStarted",
     "WorkerStats",
     "WorkerStopped",
+    "current_job",
     "job",
     "open_storage",
     "register_type",

@@ -48,7 +48,8 @@ class JobContext:
     A test of a handler makes one with `JobContext()`, whose progress goes nowhere, and whose added jobs are in
     `added`. It has more than 12 attributes since most are the job's own.
 
-    headers: the texts that travel with the job; see `AddOptions`.
+    headers: the texts that travel with the job; see `AddOptions`. result: what the handler has returned, once it has;
+        a middleware may replace it.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class JobContext:
         self.tags = tags
         self.headers = headers
         self.deadline = deadline
+        self.result: Any = None
         self._report = report
         self._make_id = make_id
         self._children: Children | None = None

@@ -2,12 +2,14 @@
 
 from jobq_worker.exits import ExitCode
 from jobq_worker.health import WorkerHealth, WorkerState
+from jobq_worker.logs import JobLogFilter
 from jobq_worker.options import PoolOptions, ServingOptions, WorkerKeywords, WorkerOptions
 from jobq_worker.slots import PoolStats, SlotStats
 from jobq_worker.worker import JobQueueWorker
 
 __all__ = [
     "ExitCode",
+    "JobLogFilter",
     "JobQueueWorker",
     "PoolOptions",
     "PoolStats",

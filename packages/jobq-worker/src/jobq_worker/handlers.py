@@ -12,6 +12,9 @@ from jobq_core.errors import ConfigurationError
 from jobq_core.job import JobDefinition, definition_of
 from jobq_core.registry import Jobs, Registry
 from jobq_core.signatures import returns_coroutine
+from jobq_worker.around import Around
+from jobq_worker.contexts import Contexts
+from jobq_worker.portal import Portal
 from jobq_worker.run import Executor, Handler
 
 
@@ -66,13 +69,28 @@ class Handlers:
             )
         return runnable
 
-    def table(self, executors: Iterable[Executor]) -> dict[str, Handler]:
-        """Bind each kind to its executor; raises ConfigurationError for an executor that is missing or does not fit."""
+    def table(self, executors: Iterable[Executor], around: Around, contexts: Contexts) -> dict[str, Handler]:
+        """Bind each kind to its executor, with what is around its handler; raises ConfigurationError for an executor
+        that is missing or does not fit."""
         by_name = {executor.name: executor for executor in executors}
-        return {definition.kind: _bind(definition, by_name) for definition in self.definitions()}
+        portal, handlers = Portal(), {}
+        for definition in self.definitions():
+            executor = _executor(definition, by_name)
+            call = around.call(definition, portal)
+            assert definition.handler is not None  # definitions() leaves the others out
+            handlers[definition.kind] = Handler(
+                definition,
+                call or definition.handler,
+                definition.wants_context or call is not None,
+                executor,
+                contexts.make,
+                definition.codec().decode_arguments,
+                definition.declaration,
+            )
+        return handlers
 
 
-def _bind(definition: JobDefinition, executors: dict[str, Executor]) -> Handler:
+def _executor(definition: JobDefinition, executors: dict[str, Executor]) -> Executor:
     fitting = "async" if definition.is_async else "thread"
     wanted = definition.executor or fitting
     executor = executors.get(wanted)
@@ -85,7 +103,4 @@ def _bind(definition: JobDefinition, executors: dict[str, Executor]) -> Handler:
         raise ConfigurationError(
             f"job {definition.kind!r} is {nature} and cannot run with executor={wanted!r}; use {fitting!r}"
         )
-    assert definition.handler is not None  # definitions() leaves the others out
-    return Handler(
-        definition, definition.handler, executor, definition.codec().decode_arguments, definition.declaration
-    )
+    return executor

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jobq_core.context import JobContext
+from jobq_core.current import running
 from jobq_core.errors import InvalidJobError
 from jobq_core.records import type_name
 from jobq_worker.outcomes import Outcome, Raised, Returned, Unstorable
@@ -14,11 +15,12 @@ from jobq_worker.run import Handler, Run, Stop
 async def invoke_coroutine(run: Run, ended: Callable[[Run], None]) -> None:
     """Call an async handler, set the outcome, and call `ended`."""
     handler = run.handler
+    running.set(run)
     try:
-        if run.context is None:
-            value = await handler.function(run.arguments)
+        if handler.wants_context:
+            value = await handler.function(run.arguments, run.make_context())
         else:
-            value = await handler.function(run.arguments, run.context)
+            value = await handler.function(run.arguments)
         run.outcome = _returned(handler, value, run.stop is not None, run.context)
     except BaseException as error:
         if isinstance(error, GeneratorExit) and run.task is not None and run.task.get_loop().is_closed():
@@ -30,12 +32,18 @@ async def invoke_coroutine(run: Run, ended: Callable[[Run], None]) -> None:
 
 def invoke_function(run: Run) -> None:
     """Call a synchronous handler, in the present thread, and set the outcome."""
-    handler, context = run.handler, run.context
+    handler = run.handler
+    running.set(run)
     try:
-        value = handler.function(run.arguments) if context is None else handler.function(run.arguments, context)
+        if handler.wants_context:
+            value = handler.function(run.arguments, run.make_context())
+        else:
+            value = handler.function(run.arguments)
+        context = run.context
         told = run.stop is not None and (_is_past_limit(run) or (context is not None and context.told))
         run.outcome = _returned(handler, value, told, context)
     except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the job's error, not the worker's)
+        context = run.context
         run.outcome = Raised(error, told=_is_past_limit(run) or (context is not None and context.aborted))
 
 

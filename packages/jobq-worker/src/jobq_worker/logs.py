@@ -12,6 +12,8 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
+from jobq_core.current import current_job
+
 LEVELS: Final = ("debug", "info", "warning", "error")
 FORMATS: Final = ("text", "json")
 MAX_LINES: Final = 10_000
@@ -21,6 +23,24 @@ FLUSH_SECONDS: Final = 0.5
 
 _STANDARD: Final = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 """The attributes that every log record has; the others came with `extra=`."""
+
+
+class JobLogFilter(logging.Filter):
+    """Adds the fields job_id, kind, queue and attempt to the log records of a handler, whatever logger makes them.
+
+    Add it to a logging handler. Records made outside of a job stay as they are: a format that names these fields needs
+    defaults, as in `logging.Formatter("%(job_id)s %(message)s", defaults={"job_id": "-"})`.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the fields, unless the record has them; True, since it leaves no record out."""
+        context = current_job()
+        if context is not None and not hasattr(record, "job_id"):
+            record.job_id = str(context.job_id)
+            record.kind = context.kind
+            record.queue = context.queue
+            record.attempt = context.attempt
+        return True
 
 
 class JsonFormatter(logging.Formatter):
@@ -106,4 +126,5 @@ def configure_logging(level: str, format: str) -> None:
     handler.setFormatter(
         JsonFormatter() if format == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     )
+    handler.addFilter(JobLogFilter())
     logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import threading
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import attrs
 from msgspec import Struct
@@ -18,6 +19,8 @@ from jobq_core.records import Progress
 from jobq_core.storage import ClaimedJob, Settlement
 from jobq_worker.outcomes import Outcome
 from jobq_worker.slots import Slot
+
+_making_context: Final = threading.Lock()
 
 
 class Stop(Enum):
@@ -61,13 +64,17 @@ class Executor(abc.ABC):
 class Handler:
     """How to run one kind of job: its definition, the function to call, and where.
 
-    decode: returns the job value of stored arguments, as `JobDefinition.decode_arguments` does. declaration: a text
-    that is equal for declarations that take the same arguments.
+    function: takes the job, and the context too where `wants_context`; it includes what the worker puts around the
+    handler. make_context: makes the context of a run. decode: returns the job value of stored arguments, as
+    `JobDefinition.decode_arguments` does. declaration: a text that is equal for declarations that take the same
+    arguments.
     """
 
     definition: JobDefinition
     function: Callable[..., Any]
+    wants_context: bool
     executor: Executor
+    make_context: Callable[[Run], RunContext]
     decode: Callable[[bytes], Job[object]]
     declaration: str = ""
 
@@ -101,6 +108,23 @@ class Run(Struct, eq=False, gc=False):
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
     handler: Handler = None  # type: ignore[assignment]  # set when the run gets its slot
+
+    def make_context(self) -> RunContext:
+        """Return the run's context, and make it if nothing has asked for it before. May be called from any thread."""
+        context = self.context
+        if context is not None:
+            return context
+        with _making_context:
+            if self.context is not None:
+                return self.context
+            context = self.handler.make_context(self)
+            if self.over or self.outcome is not None:
+                context.take_added()  # the run has ended: it adds no jobs, and must not keep the context
+            else:
+                self.context = context
+        if self.stop is not None:
+            context.request_stop()
+        return context
 
     def unlink(self) -> None:
         """Drop all references back to this run."""

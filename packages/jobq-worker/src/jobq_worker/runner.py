@@ -8,10 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from jobq_core.adding import decode_headers
 from jobq_core.errors import UnfitArgumentsError
 from jobq_core.events import EventSource, JobStarted
 from jobq_core.storage import UNFIT_ARGUMENTS, UNKNOWN_KIND, Settlement
@@ -19,13 +17,11 @@ from jobq_worker.grants import Grants
 from jobq_worker.leases import StartMarks
 from jobq_worker.outcomes import Raised
 from jobq_worker.pipeline import Pipeline
-from jobq_worker.progress import Reporter
 from jobq_worker.refusals import Refusals
 from jobq_worker.registration import Registration
-from jobq_worker.run import Handler, Run, RunContext, Stop, log_fields
+from jobq_worker.run import Handler, Run, Stop, log_fields
 from jobq_worker.settlements import past_deadline, settlement_of, suspended
 from jobq_worker.slots import Slots
-from jobq_worker.storage_clock import StorageClock
 
 logger = logging.getLogger("jobq.worker")
 
@@ -45,8 +41,6 @@ class Runner:
         events: EventSource,
         grants: Grants | None,
         start_marks: StartMarks,
-        reporter: Reporter,
-        clock: StorageClock,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._pipeline = pipeline
@@ -57,8 +51,6 @@ class Runner:
         self._events = events
         self._grants = grants
         self._start_marks = start_marks
-        self._reporter = reporter
-        self._clock = clock
         self._debug = logger.isEnabledFor(logging.DEBUG)
         self._refusals = Refusals(slots.unknown_kinds, slots.unfit_kinds)
         pipeline.on_change(self._pump)
@@ -152,8 +144,6 @@ class Runner:
     def _begin(self, run: Run) -> None:
         job, handler = run.job, run.handler
         run.started = run.slot.started = self._loop.time()  # type: ignore[union-attr]  # it has its slot since _start
-        if handler.definition.wants_context:
-            run.context = self._context(run)
         if job.timeout is not None or run.due is not None:
             self._set_timer(run)
         if self._debug:
@@ -170,25 +160,6 @@ class Runner:
                 "job %s (%s) could not be started and is handed back", job.id, job.kind, extra=log_fields(job)
             )
             self._pipeline.end_before_start(run, Stop.RELEASE)
-
-    def _context(self, run: Run) -> RunContext:
-        job = run.job
-        left = None if run.due is None else run.due - self._loop.time()
-        return RunContext(
-            job_id=job.id,
-            kind=job.kind,
-            queue=job.queue,
-            attempt=job.attempt,
-            max_attempts=job.max_attempts,
-            lease=job.lease,
-            worker=self._registration.id,
-            run_id=job.run_id,
-            tags=job.tags,
-            headers={} if job.meta is None else decode_headers(job.meta),
-            deadline=None if left is None else datetime.now(UTC) + timedelta(seconds=left),
-            report=lambda progress: self._reporter.report(run, progress),
-            make_id=self._clock.new_id,
-        )
 
     def _set_timer(self, run: Run) -> None:
         timeout = run.job.timeout

@@ -16,6 +16,8 @@ from jobq_core.errors import JobQueueError
 from jobq_core.events import EventSource
 from jobq_core.records import WorkerInfo
 from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, QueueOptions, QueueStorage, blocked_topic, queue_topic
+from jobq_worker.around import Around
+from jobq_worker.contexts import Contexts
 from jobq_worker.executors import EXECUTORS
 from jobq_worker.fetcher import Fetcher
 from jobq_worker.grants import Grants
@@ -56,6 +58,7 @@ class WorkerSession:
         info: WorkerInfo,
         options: WorkerOptions,
         handlers: Handlers,
+        around: Around,
         slots: Slots,
         events: EventSource,
         outages: Outages,
@@ -90,9 +93,9 @@ class WorkerSession:
         self._clock = StorageClock(storage, outages)
         self._executors = tuple(make(pipeline.end) for make in EXECUTORS.values())
         # The runner listens to the pipeline before the fetcher does: a free slot is filled before anything is claimed.
-        table = handlers.table(self._executors)
+        table = handlers.table(self._executors, around, Contexts(registration, reporter, self._clock))
         kinds = [(kind, handler.declaration) for kind, handler in table.items()]
-        Runner(pipeline, registration, table, slots, events, grants, marks, reporter, self._clock)
+        Runner(pipeline, registration, table, slots, events, grants, marks)
         retention = options.retention_of(info.queues)
         recorder = Recorder(slots, registration, events, retention, maintenance)
         self._fetcher = Fetcher(

@@ -21,10 +21,12 @@ from jobq_core.lifecycle import Lifecycle
 from jobq_core.owned_storage import OwnedStorage
 from jobq_core.records import WorkerInfo
 from jobq_core.storage import QueueStorage
+from jobq_worker.around import Around
 from jobq_worker.exits import ExitCode, end_process_soon
 from jobq_worker.handlers import Handlers
 from jobq_worker.health import WorkerHealth, WorkerState
 from jobq_worker.loop_watch import LoopWatch
+from jobq_worker.middleware import MiddlewareFunction
 from jobq_worker.options import WorkerKeywords, WorkerOptions, check_concurrency, given_options
 from jobq_worker.outages import Outages
 from jobq_worker.retirement import Retired, Retirement
@@ -36,6 +38,7 @@ from jobq_worker.stop_guard import StopGuard
 logger = logging.getLogger("jobq.worker")
 
 F = TypeVar("F", bound=Callable[..., Any])
+M = TypeVar("M", bound=MiddlewareFunction)
 
 
 class JobQueueWorker(Lifecycle, EventSource):
@@ -63,6 +66,7 @@ class JobQueueWorker(Lifecycle, EventSource):
         self._options = options
         self._owned = OwnedStorage(storage)
         self._handlers = Handlers(options.jobs)
+        self._around = Around()
         self._slots = Slots(options.concurrency, options.max_hung)
         self._outages = Outages(f"worker {options.name}")
         self._state: WorkerState = "new"
@@ -111,12 +115,30 @@ class JobQueueWorker(Lifecycle, EventSource):
         """
 
         def supply(function: F) -> F:
-            if self._state not in ("new", "stopped"):
-                raise ConfigurationError("a handler must be supplied before the worker starts")
+            self._check_not_started("a handler")
             self._handlers.supply(job_type, function)
             return function
 
         return supply
+
+    def middleware(self, function: M) -> M:
+        """Decorate a function that runs around each handler: a generator function, sync or async, that yields once, or
+        a function that returns a context manager.
+
+        It is called with the job and its `JobContext`, for every run, in the order of the decorators: the first is the
+        outermost. What it does before the `yield` comes before the handler. The `yield` returns the result of the
+        handler, or raises its exception. The middleware may assign `context.result`, raise another exception, or
+        return after catching one, so that the job completes. An exception of its own ends the run as one of the handler
+        does. A sync middleware runs where the handler does, in the handler's thread or on the event loop; an async one
+        always runs on the event loop. Raises ConfigurationError for anything else, and while the worker runs.
+        """
+        self._check_not_started("a middleware")
+        self._around.add_middleware(function)
+        return function
+
+    def _check_not_started(self, what: str) -> None:
+        if self._state not in ("new", "stopped"):
+            raise ConfigurationError(f"{what} must be supplied before the worker starts")
 
     # Start and stop
 
@@ -145,7 +167,9 @@ class JobQueueWorker(Lifecycle, EventSource):
         before, self._state = self._state, "starting"
         try:
             await self._owned.open()
-            session = WorkerSession(self.storage, info, self._options, self._handlers, self._slots, self, self._outages)
+            session = WorkerSession(
+                self.storage, info, self._options, self._handlers, self._around, self._slots, self, self._outages
+            )
             await session.start()
         except BaseException:
             self._state = before
