@@ -14,8 +14,9 @@ from jobq_core.ids import new_id
 from jobq_core.states import Ending
 from jobq_core.storage import ClaimedJob
 from jobq_worker.executors.coroutines import CoroutineExecutor
+from jobq_worker.handlers import Handler
 from jobq_worker.outcomes import Raised
-from jobq_worker.run import Handler, Run, RunContext, Stop
+from jobq_worker.run import Run, Stop
 from jobq_worker.settlements import settlement_of
 
 from .kit import Endings, Stage, add, add_many, ending, record, working
@@ -173,7 +174,7 @@ async def test_a_run_that_is_stopped_before_its_first_step_has_an_end_too() -> N
     executor = CoroutineExecutor(ended.set_result)
     run = Run(ClaimedJob(new_id(), 1, "default", "never", b"{}", 1, 10), 0.0)
     run.handler = Handler(  # type: ignore[arg-type]
-        never.definition, never.definition.handler, False, executor, RunContext, never.definition.decode_arguments
+        never.definition, never.definition.handler, executor, never.definition.decode_arguments
     )
     executor.start(run)
     run.stop = Stop.ABORT

@@ -30,6 +30,9 @@ class Around:
             raise ConfigurationError(f"a middleware takes (job, context), not {short_repr(function)}") from None
         self._middleware.append(Middleware(function))
 
+    def check(self, definition: JobDefinition) -> None:
+        """Raise ConfigurationError if the worker lacks something that the handler needs."""
+
     def call(self, definition: JobDefinition, portal: Portal) -> Call | None:
         """Return what to call with each job of a kind and its context; None if nothing is around its handler."""
         if not self._middleware:

@@ -15,6 +15,7 @@ from jobq_core.errors import JobQueueError
 from jobq_core.job import definition_of
 from jobq_core.registry import Registry, declared_in
 from jobq_core.urls import open_storage
+from jobq_worker.around import Around
 from jobq_worker.command_options import OTHER_KEYS, serving_options
 from jobq_worker.commands import describe_jobs
 from jobq_worker.executors import EXECUTORS
@@ -105,14 +106,9 @@ def _options(options: dict[str, Any]) -> Iterator[str]:
 async def _handlers(registry: Registry) -> list[str]:
     """Return why handlers cannot run here, such as an unknown executor."""
     executors = [make(lambda run: None) for make in EXECUTORS.values()]
-    problems = []
+    runnable = [definition.job_type for definition in registry if definition.handler is not None]
     try:
-        for definition in registry:
-            if definition.handler is not None:
-                try:
-                    Handlers([definition.job_type]).table(executors)
-                except JobQueueError as error:
-                    problems.append(str(error))
+        problems = Handlers(runnable).problems(executors, Around()) if runnable else []
     finally:
         for executor in executors:
             executor.close()

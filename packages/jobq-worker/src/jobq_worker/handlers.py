@@ -13,9 +13,8 @@ from jobq_core.job import JobDefinition, definition_of
 from jobq_core.registry import Jobs, Registry
 from jobq_core.signatures import returns_coroutine
 from jobq_worker.around import Around
-from jobq_worker.contexts import Contexts
 from jobq_worker.portal import Portal
-from jobq_worker.run import Executor, Handler
+from jobq_worker.run import Executor, Handler, Run, RunContext
 
 
 class Handlers:
@@ -69,9 +68,26 @@ class Handlers:
             )
         return runnable
 
-    def table(self, executors: Iterable[Executor], around: Around, contexts: Contexts) -> dict[str, Handler]:
+    def problems(self, executors: Iterable[Executor], around: Around) -> list[str]:
+        """Return why kinds cannot run with these executors and with what is around them; empty if all can."""
+        by_name = {executor.name: executor for executor in executors}
+        problems = []
+        for definition in self.definitions():
+            try:
+                _executor(definition, by_name)
+                around.check(definition)
+            except ConfigurationError as error:
+                problems.append(str(error))
+        return problems
+
+    def table(
+        self, executors: Iterable[Executor], around: Around, make_context: Callable[[Run], RunContext]
+    ) -> dict[str, Handler]:
         """Bind each kind to its executor, with what is around its handler; raises ConfigurationError for an executor
-        that is missing or does not fit."""
+        that is missing or does not fit.
+
+        make_context: makes the context of a run.
+        """
         by_name = {executor.name: executor for executor in executors}
         portal, handlers = Portal(), {}
         for definition in self.definitions():
@@ -81,11 +97,11 @@ class Handlers:
             handlers[definition.kind] = Handler(
                 definition,
                 call or definition.handler,
-                definition.wants_context or call is not None,
                 executor,
-                contexts.make,
                 definition.codec().decode_arguments,
                 definition.declaration,
+                definition.wants_context or call is not None,
+                make_context,
             )
         return handlers
 

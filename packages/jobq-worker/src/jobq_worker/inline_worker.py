@@ -34,6 +34,7 @@ from jobq_core.testing import ManualClockStorage
 from jobq_core.testing.declared import declared_kind
 from jobq_core.testing.drained import Drained, DrainedRun
 from jobq_core.testing.without_loop import run_to_end
+from jobq_worker.around import Around
 from jobq_worker.handlers import Handlers
 from jobq_worker.invoke import invoke_coroutine, invoke_function
 from jobq_worker.outcomes import Raised, Unstorable
@@ -96,10 +97,11 @@ class InlineWorker:
             raise ConfigurationError("give jobs or worker, not both: a worker has its jobs")
         self._storage = storage
         self._handlers: dict[str, Handler] = {}
+        self._around = Around() if worker is None else worker.around
         self._knows_all = jobs is None and worker is None
         if not self._knows_all:
             handlers = Handlers(jobs or ()) if worker is None else worker.handlers
-            self._handlers |= handlers.table(_EXECUTORS)
+            self._handlers |= handlers.table(_EXECUTORS, self._around, self._context)
         self._queues = None if queues is None else tuple(queues)
         self._turns: deque[str] = deque()
         self._max_runs = max_runs
@@ -193,8 +195,6 @@ class InlineWorker:
                 run.outcome = Raised(error)
                 self._settle_run(run)
             else:
-                if handler.definition.wants_context:
-                    run.context = self._context(job)
                 return run
         return None
 
@@ -230,10 +230,12 @@ class InlineWorker:
                 else "has no `execute`: give the worker that has its handler, as in drain(client, worker=worker)"
             )
             raise ConfigurationError(f"job {job.kind!r} is due and cannot run: it {why}")
-        self._handlers |= Handlers([definition.job_type]).table(_EXECUTORS)
+        self._handlers |= Handlers([definition.job_type]).table(_EXECUTORS, self._around, self._context)
         return self._handlers[job.kind]
 
-    def _context(self, job: ClaimedJob) -> RunContext:
+    def _context(self, run: Run) -> RunContext:
+        job = run.job
+
         def report(progress: Progress) -> None:
             run_to_end(
                 self._storage.progress(self._id, [ProgressReport(id=job.id, lease=job.lease, progress=progress)])

@@ -13,10 +13,16 @@ T = TypeVar("T")
 
 
 class Portal:
-    """Made on the event loop, used in threads. What runs on the loop sees the context variables of the thread."""
+    """Made on the event loop, used in threads. What runs on the loop sees the context variables of the thread.
+
+    A portal that is made without a running event loop raises RuntimeError when it is used.
+    """
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        try:
+            self._loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            self._loop = None
 
     def call(self, function: Callable[..., Awaitable[T]], *args: Any, **keywords: Any) -> T:
         """Call an async function on the event loop, and wait for what it returns or raises."""
@@ -40,10 +46,14 @@ class Portal:
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Start a task on the event loop."""
+        if self._loop is None:
+            coroutine.close()
+            raise RuntimeError("an async middleware or resource needs an event loop, and none runs here")
         asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def tell(self, future: asyncio.Future[Any], value: Any) -> None:
         """Set a future of the event loop."""
+        assert self._loop is not None  # the future is one of this loop
         self._loop.call_soon_threadsafe(lambda: None if future.done() else future.set_result(value))
 
 

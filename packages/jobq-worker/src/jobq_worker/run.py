@@ -72,11 +72,11 @@ class Handler:
 
     definition: JobDefinition
     function: Callable[..., Any]
-    wants_context: bool
     executor: Executor
-    make_context: Callable[[Run], RunContext]
     decode: Callable[[bytes], Job[object]]
     declaration: str = ""
+    wants_context: bool = False
+    make_context: Callable[[Run], RunContext] = attrs.field(default=lambda run: RunContext(job_id=run.job.id))
 
 
 class Run(Struct, eq=False, gc=False):

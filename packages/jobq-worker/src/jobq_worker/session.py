@@ -93,7 +93,7 @@ class WorkerSession:
         self._clock = StorageClock(storage, outages)
         self._executors = tuple(make(pipeline.end) for make in EXECUTORS.values())
         # The runner listens to the pipeline before the fetcher does: a free slot is filled before anything is claimed.
-        table = handlers.table(self._executors, around, Contexts(registration, reporter, self._clock))
+        table = handlers.table(self._executors, around, Contexts(registration, reporter, self._clock).make)
         kinds = [(kind, handler.declaration) for kind, handler in table.items()]
         Runner(pipeline, registration, table, slots, events, grants, marks)
         retention = options.retention_of(info.queues)

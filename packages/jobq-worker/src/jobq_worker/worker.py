@@ -103,6 +103,11 @@ class JobQueueWorker(Lifecycle, EventSource):
         return self._owned.storage
 
     @property
+    def around(self) -> Around:
+        """What it puts around its handlers."""
+        return self._around
+
+    @property
     def handlers(self) -> Handlers:
         """Its jobs, with the handlers that were supplied."""
         return self._handlers
