@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -79,6 +80,62 @@ def test_the_jobs_of_threads_that_wait_are_sent_together() -> None:
         leave.set()
         assert [each.result() for each in (first, *others)] == [Added(job.id, True) for job in jobs]
     assert [len(group) for group in producer.groups] == [1, 19]
+
+
+def test_a_group_waits_for_the_next_jobs_of_the_threads_that_add_at_once() -> None:
+    leave = threading.Event()
+    producer = Producer(leave.wait)
+    ticks = 0
+
+    def now() -> float:
+        nonlocal ticks
+        ticks += len(producer.groups) > 1  # no time passes until the second group is sent
+        return ticks
+
+    adds = DirectAdds(producer, 10_000, now=now)
+
+    def add_two() -> list[Added | None]:
+        return [adds.add(new_job()), adds.add(new_job())]
+
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(add_two)
+        spin(lambda: len(producer.groups) == 1)
+        others = [threads.submit(add_two) for _ in range(2)]
+        spin(lambda: len(adds._waiting) == 2)
+        leave.set()
+        assert all(all(each.result()) for each in (first, *others))
+    assert [len(group) for group in producer.groups][:2] == [1, 3]
+
+
+def test_an_interrupted_thread_that_waits_takes_its_job_back() -> None:
+    leave = threading.Event()
+    producer = Producer(leave.wait)
+    adds = DirectAdds(producer, 10)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    main = threading.get_ident()
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(adds.add, new_job())
+        spin(lambda: len(producer.groups) == 1)
+
+        def interrupt_main() -> None:
+            spin(lambda: len(adds._waiting) == 1)
+            # Again and again: a signal that comes just before the main thread blocks does not interrupt it.
+            while adds._waiting:
+                signal.pthread_kill(main, signal.SIGUSR1)
+                leave.wait(0.01)
+
+        threads.submit(interrupt_main)
+        with pytest.raises(KeyboardInterrupt):
+            adds.add(new_job())
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        leave.set()
+        assert first.result() is not None
+    signal.signal(signal.SIGUSR1, before)
+    assert [len(group) for group in producer.groups] == [1]
 
 
 def test_after_an_error_all_jobs_are_left_to_the_portal_for_a_while() -> None:

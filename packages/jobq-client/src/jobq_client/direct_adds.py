@@ -10,10 +10,12 @@ whose `GroupCommit` retries, and finds which job is refused: the storage recogni
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from jobq_client.group_commit import LEAST_SECONDS, MAX_BYTES, MAX_JOBS
@@ -22,22 +24,28 @@ from jobq_core.storage import Added, NewJob, SyncProducer
 
 RETRY_SECONDS: Final = 1.0
 """Time after an error during which all jobs are left to the portal."""
+GATHER_SECONDS: Final = 100e-6
+"""Maximum time, per thread that adds, that a group waits for the next jobs of these threads."""
 
 
 class _Entry:
-    """One job, and its answer: None if the job is left to the portal."""
+    """One job, and its answer: None if the job is left to the portal.
 
-    __slots__ = ("added", "done", "job", "late")
+    turn: has an item when the answer is there, or when this thread is to send.
+    """
+
+    __slots__ = ("added", "done", "job", "late", "turn")
 
     def __init__(self, job: NewJob) -> None:
         self.job = job
         self.added: Added | None = None
         self.done = False
         self.late = False
+        self.turn: queue.SimpleQueue[None] = queue.SimpleQueue()
 
 
 class DirectAdds:
-    """Groups the adds of threads: the one that gets the lock sends the jobs of all, and the others find them sent.
+    """Groups the adds of threads: the one that gets the lock sends the jobs of all, and the others wait for their turn.
 
     patience: seconds that the storage has to answer, but at least one. now: the clock.
     """
@@ -46,9 +54,10 @@ class DirectAdds:
         self._now = now
         self._producer = producer
         self._timeout = max(patience, LEAST_SECONDS)
-        self._lock = threading.Lock()
+        self._sending = threading.Lock()
         self._waiting: deque[_Entry] = deque()
         self._closed = False
+        self._callers = 0
         self._not_before = float("-inf")
 
     def add(self, job: NewJob) -> Added | None:
@@ -60,9 +69,17 @@ class DirectAdds:
             return None
         entry = _Entry(job)
         self._waiting.append(entry)
-        with self._lock:
-            while not entry.done and self._waiting:  # a sender that was interrupted may have taken it
-                self._send(self._take())
+        try:
+            while not entry.done:
+                if self._sending.acquire(blocking=False):
+                    self._lead(entry)
+                else:
+                    entry.turn.get()
+        except BaseException:
+            with suppress(ValueError):  # it was sent
+                self._waiting.remove(entry)
+            self._pass_on()
+            raise
         if entry.late:
             raise StorageUnavailableError(
                 f"job {job.id} may or may not have been added: the storage did not answer within {self._timeout:g} s"
@@ -71,9 +88,37 @@ class DirectAdds:
 
     def close(self) -> None:
         """Wait for the add under way, and close the producer. Later adds are left to the portal."""
-        with self._lock:
+        with self._sending:
             self._closed = True
             self._producer.close()
+        self._pass_on()
+
+    def _lead(self, own: _Entry) -> None:
+        """Send groups until an entry is answered, and let a thread whose job waits lead then. The lock is taken."""
+        sent: list[_Entry] = []
+        try:
+            self._gather()
+            while not own.done:
+                group = self._take()
+                sent += group
+                self._send(group)
+        finally:
+            self._sending.release()
+            self._pass_on()  # first, as the next group takes longest
+            for entry in sent:
+                entry.turn.put(None)
+
+    def _gather(self) -> None:
+        """Let the threads whose jobs were sent last add their next ones to this group, if there are several."""
+        if self._callers > 1:
+            until = self._now() + self._callers * GATHER_SECONDS
+            while len(self._waiting) < self._callers and self._now() < until:
+                time.sleep(0)
+
+    def _pass_on(self) -> None:
+        """Have the first thread that waits try to lead."""
+        with suppress(IndexError):
+            self._waiting[0].turn.put(None)
 
     def _take(self) -> list[_Entry]:
         group = [self._waiting.popleft()]
@@ -102,3 +147,4 @@ class DirectAdds:
         finally:
             for entry in group:
                 entry.done = True
+            self._callers = len(group) + len(self._waiting)
