@@ -25,8 +25,9 @@ from jobq_storage_postgres.protocol import Step
 from jobq_storage_postgres.sync_session import SyncSession
 from jobq_storage_postgres.topics import topics_of
 
-MAX_SESSIONS: Final = 2
-"""Maximum number of connections: one that a delayed notification holds up, and one for the adds meanwhile."""
+MAX_SESSIONS: Final = 3
+"""Maximum number of connections: one that a delayed notification holds up, one that the notification before holds up
+for a moment more, and one for the adds meanwhile."""
 
 
 class PostgresSyncProducer(SyncProducer):
@@ -83,7 +84,7 @@ class PostgresSyncProducer(SyncProducer):
             if session.closed:
                 self._drop(session)
         if len(self._sessions) >= MAX_SESSIONS:
-            session = self._sessions[0]
+            session = min(self._sessions, key=lambda each: each.used_at)
             session.finish_rider(deadline)
             if not session.closed:
                 return session

@@ -6,7 +6,7 @@ import logging
 import select
 import time
 from collections.abc import Generator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg.adapt import Transformer
@@ -24,12 +24,16 @@ _log = logging.getLogger("jobq.postgres")
 
 T = TypeVar("T")
 
+FRESH_SECONDS: Final = 0.05
+"""For how long after an answer an idle connection is taken for alive."""
+
 
 class SyncSession:
     """A blocking connection in pipeline mode, used by one thread at a time. Raises psycopg.Error if it cannot connect.
 
     prepared: as `Connection.connect` takes it. pooled: whether a pooler stands between this process and the server.
-    lost: whether the connection was lost, and not closed after an answer of the server's.
+    lost: whether the connection was lost, and not closed after an answer of the server's. used_at: when its last
+    statements were answered, by time.monotonic().
     """
 
     def __init__(self, address: Address, time_limit: float, deadline: float, *, prepared: bool | None) -> None:
@@ -47,6 +51,7 @@ class SyncSession:
         self._rider: Generator[int, int, list[PGresult]] | None = None
         self.user = self._pgconn.user.decode(errors="replace")
         self.lost = False
+        self.used_at = 0.0
         (((pid, _),),) = self.fetch_all([(IDENTIFY, ())], None, deadline)
         self.pooled = pid != self._pgconn.backend_pid if prepared is None else not prepared
         if not self.pooled:
@@ -60,8 +65,11 @@ class SyncSession:
         return self._pgconn.status != ConnStatus.OK
 
     def is_fresh(self) -> bool:
-        """Return whether an idle connection is alive, as far as can be said without a round trip."""
-        if not self.closed and self._poll.poll(0):
+        """Return whether an idle connection is alive, as far as can be said without a round trip.
+
+        A poll is avoided where it says nothing new: after it, a thread waits for the interpreter's lock again.
+        """
+        if not self.closed and time.monotonic() > self.used_at + FRESH_SECONDS and self._poll.poll(0):
             self.lost = True
             self.close()
         return not self.closed
@@ -81,6 +89,7 @@ class SyncSession:
             results = self._drive(execute(self._pgconn, steps, self._prepared, rider), deadline)
             if rider is not None:
                 self._rider = receive(self._pgconn)
+            self.used_at = time.monotonic()
             return [self._load(result) for result in results]
         except BaseException as error:
             self.lost = not isinstance(error, psycopg.Error) or error.sqlstate is None
@@ -88,11 +97,17 @@ class SyncSession:
             raise
 
     def finish_rider(self, deadline: float) -> bool:
-        """Receive the answer to the last rider, until a deadline. Returns whether there is none to wait for."""
+        """Receive the answer to the last rider. Returns whether there is none left to wait for.
+
+        deadline: by time.monotonic(); 0 does not wait.
+        """
         rider = self._rider
         if rider is None:
             return not self.closed
         try:
+            self._pgconn.consume_input()  # a poll would be slower, as in `is_fresh`
+            if not deadline and self._pgconn.is_busy():
+                return False
             self._drive(rider, deadline)
         except TimeLimitError:
             # A generator that raised is over; the answer is still to be received.
