@@ -10,7 +10,6 @@ import sys
 import tempfile
 from contextlib import closing
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from jobq_core.storage import Added
 from jobq_core.testing import add_job, new_job, read, state_of
 from jobq_core.urls import open_storage
 from jobq_storage_sqlite import SqliteQueueStorage, sql
+from jobq_storage_sqlite.forks import Connection
 
 
 @pytest.mark.parametrize(
@@ -263,21 +263,21 @@ async def test_the_log_is_gone_when_the_last_one_closes(path: Path) -> None:
 async def test_a_connection_that_cannot_be_set_up_is_closed(
     pragma: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Failing(sqlite3.Connection):
-        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
-            if f"PRAGMA {pragma} = " in sql:
-                made.append(self)
-                raise sqlite3.OperationalError("disk I/O error")
-            return super().execute(sql, *parameters)
+    def execute(connection: Connection, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if f"PRAGMA {pragma} = " in sql:
+            made.append(connection)
+            raise sqlite3.OperationalError("disk I/O error")
+        return sqlite3.Connection.execute(connection, sql, *parameters)
 
-        def close(self) -> None:
-            closed.append(self)
-            super().close()
+    def close(connection: Connection) -> None:
+        closed.append(connection)
+        sqlite3.Connection.close(connection)
 
     made: list[sqlite3.Connection] = []
     closed: list[sqlite3.Connection] = []
     await SqliteQueueStorage(tmp_path / "jobs.db").migrate()
-    monkeypatch.setattr("sqlite3.connect", partial(sqlite3.connect, factory=Failing))
+    monkeypatch.setattr(Connection, "execute", execute)
+    monkeypatch.setattr(Connection, "close", close)
     storage = SqliteQueueStorage(tmp_path / "jobs.db", migrate=False)
     with pytest.raises(StorageError, match="disk I/O error"):
         await storage.open()

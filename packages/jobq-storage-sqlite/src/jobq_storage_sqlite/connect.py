@@ -10,6 +10,7 @@ from typing import Final
 from jobq_core.errors import ConfigurationError, StorageError
 from jobq_storage_sqlite.columns import to_text
 from jobq_storage_sqlite.errors import code_of
+from jobq_storage_sqlite.forks import Connection, ReadConnection, close_inherited, gate
 
 OLDEST: Final = (3, 38, 0)
 """The oldest SQLite that works: json_each is built in since then; STRICT tables and RETURNING are older."""
@@ -31,7 +32,17 @@ def connect(
     if sqlite3.sqlite_version_info < OLDEST:
         raise ConfigurationError(f"jobq needs SQLite 3.38 or newer; this Python has {sqlite3.sqlite_version}")
     mode = "rwc" if create else "rw"
-    connection = sqlite3.connect(f"{path.as_uri()}?mode={mode}", timeout=busy_timeout, isolation_level=None, uri=True)
+    factory = ReadConnection if reads else Connection
+    with gate.lock:
+        close_inherited()
+        connection = sqlite3.connect(
+            f"{path.as_uri()}?mode={mode}",
+            timeout=busy_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=factory,
+            uri=True,
+        )
     try:
         _use_log(connection, busy_timeout)
         connection.execute(f"PRAGMA synchronous = {synchronous}")

@@ -1,43 +1,103 @@
-"""`ForkGate`: lets a process fork only between transactions.
+"""What a fork needs with SQLite, which keeps the locks of a process's connections in memory too.
 
-SQLite keeps the locks of a process's connections in memory too, which a forked child inherits: after a fork in the
-middle of a write transaction, the child would take its own file for locked without limit.
+A forked child inherits that memory, but not the locks: it would take its parent's for its own, and find the mutex of a
+call under way locked for ever. So a process forks only between its threads' calls of SQLite, and only between the
+writer's transactions. A child closes what it inherited before it opens a connection: SQLite then asks the system for
+its locks. The system keeps locks by process, so the parent's stay.
 """
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 import weakref
-from typing import Final
+from typing import Any, Final
 
 
-class ForkGate:
-    """A lock that a connection's thread holds during a transaction, and a thread that forks during the fork."""
+class ForkGate(threading.local):
+    """A lock of each thread, which holds it while it calls SQLite. A thread that forks holds them all."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        _gates.add(self)
+        self.lock = threading.RLock()
+        _locks.add(self.lock)
 
 
-_gates: Final[weakref.WeakSet[ForkGate]] = weakref.WeakSet()
+class Connection(sqlite3.Connection):
+    """A connection that a forked child closes. Made with check_same_thread=False, as another thread does that."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        _connections.add(self)
+
+    def close(self) -> None:
+        with gate.lock:
+            super().close()
+
+
+class ReadConnection(Connection):
+    """A connection during whose calls the process does not fork."""
+
+    def cursor(self, factory: Any = None) -> Any:
+        return super().cursor(factory or _ReadCursor)
+
+
+class _ReadCursor(sqlite3.Cursor):
+    def execute(self, *args: Any) -> _ReadCursor:
+        with gate.lock:
+            super().execute(*args)
+            return self
+
+    def fetchone(self) -> Any:
+        with gate.lock:
+            return super().fetchone()
+
+    def fetchall(self) -> list[Any]:
+        with gate.lock:
+            return super().fetchall()
+
+    def __next__(self) -> Any:
+        with gate.lock:
+            return super().__next__()
+
+
+_locks: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
+_connections: Final[weakref.WeakSet[Connection]] = weakref.WeakSet()
+_inherited: Final[list[Connection]] = []
+_closing: Final = threading.Lock()
 _forking: Final = threading.Lock()
-_held: Final[list[ForkGate]] = []
+_held: Final[list[Any]] = []
+
+gate: Final = ForkGate()
+
+
+def close_inherited() -> None:
+    """Close the connections of the parent process of a fork. Called with the gate's lock."""
+    if _inherited:
+        with _closing:
+            while _inherited:
+                _inherited.pop().close()
 
 
 def _before() -> None:
-    _forking.acquire()  # two threads that fork at once would wait for each other's gates
-    for gate in list(_gates):
-        gate.lock.acquire()
-        _held.append(gate)
+    _forking.acquire()  # two threads that fork at once would wait for each other's locks
+    for lock in list(_locks):
+        lock.acquire()
+        _held.append(lock)
 
 
 def _after() -> None:
-    for gate in _held:
-        gate.lock.release()
+    for lock in _held:
+        lock.release()
     _held.clear()
     _forking.release()
 
 
+def _after_in_child() -> None:
+    _inherited.extend(_connections)
+    _connections.clear()
+    _after()
+
+
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after)
+    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_in_child)

@@ -20,7 +20,7 @@ from jobq_storage_sqlite.columns import to_text
 from jobq_storage_sqlite.errors import as_raised, breaks_connection, code_of
 from jobq_storage_sqlite.file_identity import FileIdentity
 from jobq_storage_sqlite.file_warnings import LogGrowth
-from jobq_storage_sqlite.forks import ForkGate
+from jobq_storage_sqlite.forks import gate
 from jobq_storage_sqlite.runs import RUNS_LIMIT, Run
 from jobq_storage_sqlite.spans import StoredSpans
 from jobq_storage_sqlite.transaction import Transaction
@@ -73,11 +73,10 @@ class GroupCommit:
         self._runs: dict[int, Run] = {}
         self._stored_spans = StoredSpans()
         self._connection: sqlite3.Connection | None = None
-        self._gate = ForkGate()
 
     def commit(self, group: list[Call]) -> Iterator[Answers]:
         """Carry out these calls, and those that queue up until they have the lock. The process does not fork then."""
-        with self._gate.lock:
+        with gate.lock:
             yield from self._commit(group)
 
     def _commit(self, group: list[Call], *, alone: bool = False, guarded: bool = False) -> Iterator[Answers]:
@@ -132,9 +131,9 @@ class GroupCommit:
                     yield [(call, None, as_raised(error, self._path)) for call in late], {}
                 if not group:
                     return None
-                self._gate.lock.release()
+                gate.lock.release()
                 time.sleep(pause * random.uniform(0.5, 1.5))
-                self._gate.lock.acquire()
+                gate.lock.acquire()
                 pause = min(pause * 1.5, longest)
             else:
                 return connection

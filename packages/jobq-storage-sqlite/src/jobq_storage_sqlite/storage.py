@@ -26,6 +26,7 @@ from jobq_storage_sqlite.boot_clock import uptime
 from jobq_storage_sqlite.connect import connect
 from jobq_storage_sqlite.control import Control
 from jobq_storage_sqlite.errors import translate
+from jobq_storage_sqlite.forks import gate
 from jobq_storage_sqlite.maintenance import Maintenance
 from jobq_storage_sqlite.open_file import OpenFile
 from jobq_storage_sqlite.reading import Reading
@@ -39,7 +40,7 @@ Synchronous = Literal["FULL", "EXTRA", "NORMAL"]
 _SYNCHRONOUS: Final = ("FULL", "EXTRA", "NORMAL")
 
 _of_parents: Final[list[OpenFile]] = []
-"""Files that a forked child inherited and closed. They are kept, since collecting a connection would close it."""
+"""Files that a forked child inherited and closed. They are kept, since aiosqlite warns when one is collected."""
 
 
 class SqliteQueueStorage(Adding, SettlingAndClaiming, Workers, Reading, Control, Maintenance, QueueStorage):
@@ -109,7 +110,7 @@ class SqliteQueueStorage(Adding, SettlingAndClaiming, Workers, Reading, Control,
         if opened is None:
             return
         if opened.pid != os.getpid():
-            # In a forked child. The threads are the parent's, and closing the connections could end its locks.
+            # In a forked child: the threads are the parent's. `close_inherited` closes the connections.
             _of_parents.append(opened)
             return
         await opened.close()
@@ -132,7 +133,7 @@ class SqliteQueueStorage(Adding, SettlingAndClaiming, Workers, Reading, Control,
     def _prepare(self) -> None:
         statements()  # read now: an upgrade may replace the package's folder while this process runs
         try:
-            with closing(self._connect(create=self._migrate_at_open)) as connection:
+            with gate.lock, closing(self._connect(create=self._migrate_at_open)) as connection:
                 if self._migrate_at_open and not migrations.is_complete(connection, str(self.path)):
                     migrations.apply(connection, str(self.path), "pre")
                 migrations.require(connection, str(self.path))
@@ -141,7 +142,7 @@ class SqliteQueueStorage(Adding, SettlingAndClaiming, Workers, Reading, Control,
 
     def _migrate(self, phase: Phase) -> list[str]:
         try:
-            with closing(self._connect(create=True)) as connection:
+            with gate.lock, closing(self._connect(create=True)) as connection:
                 return migrations.apply(connection, str(self.path), phase)
         except sqlite3.Error as error:
             raise translate(error, str(self.path)) from error
