@@ -113,15 +113,18 @@ class Child:
             lines = list(zip(self._lines, self._times, strict=True))
         return [at for line, at in lines if pattern.search(line)]
 
-    def wait_for_line(self, pattern: str, timeout: float = 30) -> re.Match[str]:
-        """Wait for a line that matches the pattern, even one from before the call; fail if the process ends first."""
+    def wait_for_line(self, pattern: str, timeout: float = 30, *, nth: int = 1) -> re.Match[str]:
+        """Wait for the nth line that matches the pattern, even one from before the call; fail if the process ends
+        first."""
         wanted = re.compile(pattern)
         seen = 0
         with self._changed:
             while True:
                 for line in self._lines[seen:]:
                     if found := wanted.search(line):
-                        return found
+                        nth -= 1
+                        if nth == 0:
+                            return found
                 seen = len(self._lines)
                 if self._ended or not self._changed.wait(timeout):
                     pytest.fail(f"{self.command} printed no line with {pattern!r}:\n" + "\n".join(self._lines))

@@ -29,7 +29,7 @@ def test_each_option_is_a_keyword_of_the_worker_and_the_other_way_round() -> Non
 def test_the_command_takes_each_option_that_has_a_place_on_the_command_line() -> None:
     fields = {field.name for field in attrs.fields(WorkerOptions) if COMMAND_LINE in field.metadata}
     taken = {parameter.name for parameter in worker.params}
-    assert taken == fields | {"modules", "discover", "storage", "log_level", "log_format"}
+    assert taken == fields | {"modules", "discover", "storage", "processes", "reload", "log_level", "log_format"}
     assert {"poll_interval", "concurrency", "queues"} <= fields
 
 

@@ -13,6 +13,8 @@ from jobq_core.errors import ConfigurationError
 from jobq_worker.logs import FORMATS, LEVELS
 from jobq_worker.options import COMMAND_LINE, CommandLine, Size, WorkerOptions
 
+MAX_PROCESSES: Final = 1_000
+
 C = TypeVar("C", bound=Callable[..., Any])
 
 CONFIGURATION_HELP: Final = (
@@ -44,6 +46,18 @@ def serving_options(
             word, shown = renamed.get(field.name, (field.name, shown))
             parameters.append(_option(word, field, shown))
     parameters += [
+        click.option(
+            "--processes",
+            metavar="N",
+            type=click.IntRange(1, MAX_PROCESSES),
+            help="Run N worker processes, called NAME-1 to NAME-N, and restart each that ends; the other options are "
+            "those of each process.  [default: one process, without supervision]",
+        ),
+        click.option(
+            "--reload",
+            is_flag=True,
+            help="For development: restart when a .py file of the working directory changes.",
+        ),
         click.option(
             "--log-level",
             metavar="LEVEL",

@@ -4,53 +4,91 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import click
 
-from jobq_core.configuration import ConfiguredCommand
+from jobq_core.configuration import ARGUMENTS, ConfiguredCommand
+from jobq_core.events import WorkerStarted
 from jobq_core.registry import Registry
 from jobq_worker.command_options import CONFIGURATION_HELP, OTHER_KEYS, serving_options
 from jobq_worker.exits import ExitCode, end_process_soon
+from jobq_worker.link import Link
 from jobq_worker.logs import configure_logging
 from jobq_worker.modules import load_modules
+from jobq_worker.processes import ChildProcess, supervise
+from jobq_worker.retirement import Retired
+from jobq_worker.source_watch import SourceWatch, folders_of
+from jobq_worker.supervisor import Supervisor
 from jobq_worker.worker import JobQueueWorker
 
 logger = logging.getLogger("jobq.worker")
 
+BEATS: Final = 10
+"""How many messages a child sends to its supervisor in lost_after seconds."""
 MAX_LISTED: Final = 20
 """Maximum number of jobs that the log line at the start names."""
 
 
-class Servable(Protocol):
-    """A worker or a server: serves until a signal."""
-
-    async def run(self) -> None:
-        """Serve until a signal."""
-        ...
-
-
 def serve(
-    make: Callable[..., Servable],
+    make: Callable[..., JobQueueWorker],
     modules: Sequence[str],
     *,
     discover: bool,
+    processes: int | None,
+    reload: bool,
     log_level: str,
     log_format: str,
     **options: Any,
 ) -> None:
-    """Make a worker or a server for the jobs of these modules, and run it until a signal. Logs to standard error."""
-    configure_logging(log_level, log_format)
+    """Make a worker or a server for the jobs of these modules, and run it until a signal. Logs to standard error.
+
+    With processes or reload, child processes do so instead, and this process supervises them.
+    """
+    link = click.get_current_context().find_object(Link)
+    if link is not None:
+        options["name"] = f"{options['name'] or socket.gethostname()}-{link.number}"
+    configure_logging(log_level, log_format, process=None if link is None else options["name"])
+    if link is None and (processes is not None or reload):
+        raise SystemExit(supervise_children(processes or 1, reload=reload, modules=modules, options=options))
     jobs = load_modules(modules, discover=discover)
     warn_of_memory(options["storage"])
     served = make(jobs=jobs, **options)
     logger.info("%s", describe_jobs([definition.kind for definition in Registry(jobs)], modules))
+    if link is not None:
+        beat = options["lost_after"] / BEATS
+        served.once(WorkerStarted, lambda _: link.serve(beat))
     with asyncio.Runner() as runner:
-        runner.run(served.run())
+        try:
+            runner.run(served.run())
+        finally:
+            if link is not None:
+                link.end(done=served.retired is Retired.EMPTY)
         # The event loop closes when the threads of `asyncio.to_thread` have ended, which nothing stops.
         cancel = end_process_soon(ExitCode.RUNS_LEFT)
     cancel()
+
+
+def supervise_children(count: int, *, reload: bool, modules: Sequence[str], options: Mapping[str, Any]) -> int:
+    """Run the present command in so many child processes until a signal; return the exit code."""
+    if options["storage"].lower().startswith("memory:"):
+        raise click.UsageError(
+            "memory:// is the memory of one process and cannot be shared; "
+            "use sqlite:///jobs.db or postgresql://host/database"
+        )
+    context = click.get_current_context()
+    arguments = [str(context.info_name), *context.meta[ARGUMENTS]]
+    supervisor = Supervisor(
+        lambda number: ChildProcess(number, arguments),
+        count,
+        lost_after=options["lost_after"],
+        stop_timeout=options["stop_timeout"],
+        reloads=reload,
+    )
+    watch = SourceWatch(folders_of(modules)) if reload else None
+    return supervise(supervisor, None if watch is None else watch.changed)
 
 
 @click.command(cls=ConfiguredCommand, other_keys=OTHER_KEYS, epilog=CONFIGURATION_HELP)

@@ -44,7 +44,14 @@ class JobLogFilter(logging.Filter):
 
 
 class JsonFormatter(logging.Formatter):
-    """Writes a record as one JSON object: time, level, logger, message, the fields of `extra=`, and the traceback."""
+    """Writes a record as one JSON object: time, level, logger, message, the fields of `extra=`, and the traceback.
+
+    process: the name of this process, which is a field too; None for no such field.
+    """
+
+    def __init__(self, process: str | None = None) -> None:
+        super().__init__()
+        self._process: dict[str, object] = {} if process is None else {"process": process}
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -53,6 +60,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        line |= self._process
         line.update((name, value) for name, value in vars(record).items() if name not in _STANDARD)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -117,14 +125,17 @@ class StderrHandler(logging.StreamHandler[TextIO]):
             self.stream.flush()
 
 
-def configure_logging(level: str, format: str) -> None:
+def configure_logging(level: str, format: str, *, process: str | None = None) -> None:
     """Log to standard error, unless the program has set up its logging already.
 
-    level: one of LEVELS. format: one of FORMATS.
+    level: one of LEVELS. format: one of FORMATS. process: the name of this process, for each line, where there are
+    several.
     """
     handler = StderrHandler(sys.stderr)
-    handler.setFormatter(
-        JsonFormatter() if format == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    )
+    if format == "json":
+        handler.setFormatter(JsonFormatter(process))
+    else:
+        prefix = "" if process is None else f"[{process.replace('%', '%%')}] "
+        handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {prefix}%(message)s"))
     handler.addFilter(JobLogFilter())
     logging.basicConfig(level=level.upper(), handlers=[handler])

@@ -1,0 +1,285 @@
+"""What a supervisor decides, with children that are made up and a clock that the test moves."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from jobq_worker.exits import ExitCode
+from jobq_worker.loop_watch import TICK_SECONDS
+from jobq_worker.supervised import BEAT, DONE, ENDED, READY, describe_exit
+from jobq_worker.supervisor import (
+    END_SECONDS,
+    HEALTHY_SECONDS,
+    KILL_SECONDS,
+    MAX_BACKOFF_SECONDS,
+    SECOND_SIGNAL_SECONDS,
+    STUCK_KILL_SECONDS,
+    Supervisor,
+)
+
+TERM, KILL = signal.SIGTERM, signal.SIGKILL
+
+
+class FakeProcess:
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.sent = b""
+        self.code: int | None = None
+        self.signals: list[int] = []
+
+    def read(self) -> bytes:
+        sent, self.sent = self.sent, b""
+        return sent
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def send_signal(self, number: int) -> None:
+        self.signals.append(number)
+
+
+class Stage:
+    """A supervisor, its clock, and all children that it has started, by number, the last one last."""
+
+    def __init__(self, count: int = 2, *, reloads: bool = False, stop_timeout: float = 30.0) -> None:
+        self.now = 1000.0
+        self.started: dict[int, list[FakeProcess]] = {}
+        self.supervisor = Supervisor(
+            self.start, count, lost_after=10.0, stop_timeout=stop_timeout, reloads=reloads, clock=lambda: self.now
+        )
+        self.supervisor.step()
+
+    def start(self, number: int) -> FakeProcess:
+        process = FakeProcess(number * 100 + len(self.started.get(number, ())))
+        self.started.setdefault(number, []).append(process)
+        return process
+
+    def __getitem__(self, number: int) -> FakeProcess:
+        return self.started[number][-1]
+
+    def serve(self) -> Stage:
+        """Let all children say that they are ready."""
+        self[1].sent = READY
+        self.supervisor.step()
+        for children in self.started.values():
+            children[-1].sent = READY
+        self.supervisor.step()
+        return self
+
+    def wait(self, seconds: float, each: Callable[[], object] = lambda: None) -> None:
+        """Let time pass in small steps."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(self.now + TICK_SECONDS, end)
+            each()
+            self.supervisor.step()
+
+    def starts(self, number: int) -> int:
+        return len(self.started.get(number, ()))
+
+
+def test_the_first_child_starts_alone_and_the_others_when_it_serves() -> None:
+    stage = Stage(3)
+    stage.wait(60)
+    assert list(stage.started) == [1]
+    stage.serve()
+    assert sorted(stage.started) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("code", "exits"), [(1, 1), (2, 2), (-9, 1)])
+def test_an_error_at_the_start_ends_the_supervisor(code: int, exits: int) -> None:
+    stage = Stage(3)
+    stage[1].code = code
+    stage.supervisor.step()
+    assert stage.supervisor.finished
+    assert stage.supervisor.exit_code == exits
+    assert list(stage.started) == [1]
+
+
+def test_a_crashed_child_is_restarted_with_a_backoff_that_doubles(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage().serve()
+    for number, seconds in enumerate([0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, MAX_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS]):
+        stage[2].code = -signal.SIGSEGV
+        stage.supervisor.step()
+        stage.wait(seconds - 0.1)
+        assert stage.starts(2) == number + 1
+        stage.wait(0.1)
+        assert stage.starts(2) == number + 2
+    assert stage.starts(1) == 1
+    assert "process 2 (pid 200) ended with SIGSEGV; it is restarted in 0.5 s" in caplog.text
+
+
+def test_a_child_that_ran_well_for_a_while_begins_again_with_the_first_backoff() -> None:
+    stage = Stage().serve()
+    for _ in range(2):
+        stage[1].code = 1
+        stage.supervisor.step()
+        stage.wait(1.0)
+    stage.wait(HEALTHY_SECONDS)
+    stage[1].code = 1
+    stage.supervisor.step()
+    stage.wait(0.5)
+    assert stage.starts(1) == 4
+
+
+def test_a_child_that_ends_in_order_is_replaced_at_once() -> None:
+    stage = Stage().serve()
+    stage[1].sent, stage[1].code = ENDED, 0
+    stage.supervisor.step()
+    assert stage.starts(1) == 2
+
+
+def test_children_that_are_done_are_not_replaced() -> None:
+    stage = Stage().serve()
+    for number in (1, 2):
+        stage[number].sent, stage[number].code = DONE, 0
+        assert not stage.supervisor.finished
+        stage.supervisor.step()
+    assert stage.supervisor.finished
+    assert stage.supervisor.exit_code == 0
+    assert (stage.starts(1), stage.starts(2)) == (1, 1)
+
+
+def test_a_child_that_says_nothing_is_stopped_by_force() -> None:
+    stage = Stage().serve()
+    stage.wait(9.9, lambda: setattr(stage[2], "sent", BEAT))
+    assert stage[1].signals == []
+    stage.wait(TICK_SECONDS)
+    assert stage[1].signals == [TERM]
+    stage.wait(SECOND_SIGNAL_SECONDS)
+    assert stage[1].signals == [TERM, TERM]
+    stage.wait(STUCK_KILL_SECONDS)
+    assert stage[1].signals == [TERM, TERM, KILL]
+    stage[1].code = -KILL
+    stage.supervisor.step()
+    stage.wait(0.5)
+    assert (stage.starts(1), stage.starts(2)) == (2, 1)
+
+
+def test_a_child_that_has_not_started_yet_is_not_stuck() -> None:
+    stage = Stage()
+    stage.wait(100)
+    assert stage[1].signals == []
+
+
+def test_a_pause_of_the_supervisor_itself_makes_no_child_stuck() -> None:
+    stage = Stage().serve()
+    stage.now += 3600
+    stage.supervisor.step()
+    assert stage[1].signals == []
+
+
+def test_a_child_whose_process_does_not_end_after_its_worker_is_killed() -> None:
+    stage = Stage().serve()
+    stage[1].sent = ENDED
+    stage.wait(END_SECONDS + TICK_SECONDS)
+    assert stage[1].signals == [KILL]
+
+
+def test_a_stop_is_passed_on_and_waits_for_the_children() -> None:
+    stage = Stage().serve()
+    stage.supervisor.stop("SIGTERM")
+    stage.supervisor.step()
+    assert stage[1].signals == stage[2].signals == [TERM]
+    assert not stage.supervisor.finished
+    stage[1].code = 0
+    stage.wait(25)
+    assert stage.starts(1) == 1
+    stage[2].code = 0
+    stage.supervisor.step()
+    assert stage.supervisor.finished
+    assert stage.supervisor.exit_code == 0
+
+
+def test_a_second_stop_is_passed_on_too_and_what_goes_on_is_killed() -> None:
+    stage = Stage(1).serve()
+    stage.supervisor.stop("SIGTERM")
+    stage.wait(5)
+    stage.supervisor.stop("SIGINT")
+    stage.wait(KILL_SECONDS - 1)
+    assert stage[1].signals == [TERM, TERM]
+    stage.wait(2)
+    assert stage[1].signals == [TERM, TERM, KILL]
+    stage[1].code = -KILL
+    stage.supervisor.step()
+    assert stage.supervisor.exit_code == ExitCode.BLOCKED
+
+
+def test_a_stop_leaves_the_children_their_time() -> None:
+    stage = Stage(1, stop_timeout=600).serve()
+    stage.supervisor.stop("SIGTERM")
+    stage.wait(600 + KILL_SECONDS - 1)
+    assert stage[1].signals == [TERM]
+
+
+def test_the_highest_exit_code_counts() -> None:
+    stage = Stage(3).serve()
+    stage.supervisor.stop("SIGTERM")
+    for number, code in ((1, 0), (2, ExitCode.RUNS_LEFT), (3, 0)):
+        stage[number].code = code
+    stage.supervisor.step()
+    assert stage.supervisor.exit_code == ExitCode.RUNS_LEFT
+
+
+def test_a_child_that_is_stopped_during_its_start_counts_as_stopped() -> None:
+    stage = Stage(1)
+    stage.supervisor.stop("SIGTERM")
+    stage.supervisor.step()
+    stage[1].code = -TERM
+    stage.supervisor.step()
+    assert stage.supervisor.finished
+    assert stage.supervisor.exit_code == 0
+
+
+def test_a_stop_during_a_backoff_starts_nothing() -> None:
+    stage = Stage(1).serve()
+    stage[1].code = 1
+    stage.supervisor.step()
+    stage.supervisor.stop("SIGTERM")
+    assert stage.supervisor.finished
+
+
+def test_a_reload_stops_the_children_soon_and_starts_them_again() -> None:
+    stage = Stage(reloads=True).serve()
+    stage.supervisor.reload()
+    stage.wait(SECOND_SIGNAL_SECONDS)
+    assert stage[1].signals == [TERM, TERM]
+    stage[1].code = stage[2].code = 0
+    stage.supervisor.step()
+    assert (stage.starts(1), stage.starts(2)) == (2, 2)
+
+
+def test_with_reload_a_child_that_fails_waits_for_the_next_change(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage(1, reloads=True)
+    stage[1].code = 1
+    stage.supervisor.step()
+    stage.wait(600)
+    assert stage.starts(1) == 1
+    assert "it is restarted when the source changes" in caplog.text
+    stage.supervisor.reload()
+    stage.supervisor.step()
+    assert stage.starts(1) == 2
+
+
+def test_a_step_says_when_the_next_is_due() -> None:
+    stage = Stage(1).serve()
+    assert stage.supervisor.step() == TICK_SECONDS
+    stage[1].code = 1
+    stage.supervisor.step()
+    stage.now += 0.4
+    assert stage.supervisor.step() == pytest.approx(0.1)
+
+
+def test_the_log_says_that_a_child_is_stuck(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage(1).serve()
+    with caplog.at_level(logging.INFO):
+        stage.wait(10.5)
+    assert "process 1 (pid 100) is stuck: its event loop has not answered for 10.0 s" in caplog.text
+
+
+def test_exits_in_words() -> None:
+    assert [describe_exit(code) for code in (0, 3, -9, -250)] == ["code 0", "code 3", "SIGKILL", "signal 250"]

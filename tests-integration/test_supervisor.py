@@ -1,0 +1,101 @@
+"""`jobq worker --processes` with real processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+from pathlib import Path
+from typing import Any
+
+from shop_jobs import add_up
+
+from jobq_client import JobQueueClient
+from jobq_core import open_storage
+from jobq_core.records import WorkerRecord
+
+
+async def workers(url: str) -> dict[str, WorkerRecord]:
+    """Return the registered workers, by name."""
+    async with open_storage(url) as storage:
+        return {record.info.name: record for record in await storage.workers()}
+
+
+def wait_until_ended(processes: list[int]) -> None:
+    """Wait until these processes, given by their pidfds, have ended."""
+    for descriptor in processes:
+        assert select.select([descriptor], [], [], 20)[0], "a process goes on"
+        os.close(descriptor)
+
+
+async def test_children_are_named_restarted_and_stopped_together(sqlite_url: str, children: Any) -> None:
+    assert children.jobq("migrate", "--storage", sqlite_url).wait() == 0
+    serving = children.jobq(
+        "worker", "shop_jobs", "--processes", "2", "--name", "shop", "--log-format", "json", JOBQ_STORAGE=sqlite_url
+    )
+    for number in (1, 2):
+        serving.wait_for_line(f'worker shop-{number} .* started: 10 at a time.*"process": "shop-{number}"')
+    pids = {name: record.info.pid for name, record in (await workers(sqlite_url)).items()}
+    assert sorted(pids) == ["shop-1", "shop-2"]
+    assert len({*pids.values(), serving.process.pid}) == 3
+    os.kill(pids["shop-2"], signal.SIGKILL)
+    serving.wait_for_line(rf"process 2 \(pid {pids['shop-2']}\) ended with SIGKILL; it is restarted in 0.5 s")
+    serving.wait_for_line(r"worker shop-2 \(.*\) started", nth=2)
+    async with JobQueueClient(sqlite_url) as client:
+        assert await (await client.add(add_up(2, 3))).result(timeout=20) == 5
+    serving.terminate()
+    assert serving.wait() == 0
+    assert len(re.findall(r"stopped: \d completed", serving.output)) == 2
+
+
+async def test_no_child_is_left_when_the_supervisor_is_killed(sqlite_url: str, children: Any) -> None:
+    assert children.jobq("migrate", "--storage", sqlite_url).wait() == 0
+    serving = children.jobq("server", "shop_jobs", "--processes", "2", "--name", "shop", "--storage", sqlite_url)
+    for number in (1, 2):
+        serving.wait_for_line(f"worker shop-{number} .* started")
+    running = [os.pidfd_open(record.info.pid) for record in (await workers(sqlite_url)).values()]
+    assert len(running) == 2
+    os.kill(serving.process.pid, signal.SIGKILL)
+    wait_until_ended(running)
+    assert await workers(sqlite_url) == {}, "the children have stopped in order"
+    assert serving.output.count("the supervisor of this process is gone") == 2
+
+
+def test_an_error_at_the_start_is_reported_once(sqlite_url: str, children: Any) -> None:
+    serving = children.jobq("worker", "no_such_module", "--processes", "3", "--storage", sqlite_url)
+    assert serving.wait() == 1
+    assert serving.output.count("there is no module 'no_such_module'") == 1
+
+
+def test_a_memory_is_not_shared(children: Any) -> None:
+    serving = children.jobq("worker", "shop_jobs", "--processes", "2", "--storage", "memory://")
+    assert serving.wait() == 2
+    assert "memory:// is the memory of one process and cannot be shared" in serving.output
+
+
+async def test_reload_runs_the_new_source(sqlite_url: str, children: Any, tmp_path: Path) -> None:
+    assert children.jobq("migrate", "--storage", sqlite_url).wait() == 0
+    source = tmp_path / "live_jobs.py"
+    source.write_text("from jobq_core import job\n@job()\nasync def first() -> None: ...\n")
+    serving = children.jobq("worker", "live_jobs", "--reload", "--storage", sqlite_url)
+    serving.wait_for_line("found 1 job in live_jobs: first")
+    serving.wait_for_line("started: 10 at a time")
+    source.write_text("def (\n")
+    serving.wait_for_line("the source has changed")
+    serving.wait_for_line("ended with code 1; it is restarted when the source changes")
+    source.write_text("from jobq_core import job\n@job()\nasync def second_job() -> None: ...\n")
+    serving.wait_for_line("found 1 job in live_jobs: second_job")
+    serving.terminate()
+    assert serving.wait() == 0
+
+
+async def test_a_burst_of_several_processes_ends_when_the_queue_is_empty(sqlite_url: str, children: Any) -> None:
+    assert children.jobq("migrate", "--storage", sqlite_url).wait() == 0
+    async with JobQueueClient(sqlite_url) as client:
+        handles = await client.add_many([add_up(n, n) for n in range(200)])
+        serving = children.jobq(
+            "worker", "shop_jobs", "--processes", "2", "--burst", "--poll-interval", "0.05", "--storage", sqlite_url
+        )
+        assert serving.wait() == 0
+        assert len([await handle.result(timeout=1) for handle in handles]) == 200
