@@ -295,7 +295,7 @@ async def test_a_job_in_the_callers_transaction_is_sent_alone_and_once(storage: 
 
 async def test_the_memory_storage_refuses_a_connection(client: JobQueueClient) -> None:
     async with JobQueueClient("memory://") as plain:
-        with pytest.raises(ConfigurationError, match="transaction"):
+        with pytest.raises(ConfigurationError, match="takes no connection="):
             await plain.add(send_receipt(1), connection=object())
 
 

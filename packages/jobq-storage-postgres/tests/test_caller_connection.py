@@ -151,7 +151,10 @@ async def test_another_schema_of_the_same_name_is_refused(storage: PostgresQueue
 async def test_other_objects_than_connections_are_refused_by_name(
     storage: PostgresQueueStorage, postgres_dsn: str
 ) -> None:
-    with psycopg.connect(postgres_dsn) as sync, pytest.raises(ConfigurationError, match=r"AsyncConnection.*Connection"):
+    with (
+        psycopg.connect(postgres_dsn) as sync,
+        pytest.raises(ConfigurationError, match=r"AsyncConnection.*not psycopg\.Connection"),
+    ):
         await storage.add([new_job()], connection=sync)
     with pytest.raises(ConfigurationError, match=r"psycopg\.AsyncConnection.*builtins\.str"):
         await storage.add([new_job()], connection="postgresql://")

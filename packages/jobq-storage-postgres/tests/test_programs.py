@@ -23,7 +23,7 @@ from jobq_storage_postgres.adding_programs import add, add_alone
 from jobq_storage_postgres.changing import change
 from jobq_storage_postgres.programs import Last, Program, Rows, drive, drive_sync, part
 from jobq_storage_postgres.protocol import Statement, Step
-from jobq_storage_postgres.reading import get
+from jobq_storage_postgres.records import get
 from jobq_storage_postgres.settling import Settling, settle
 from jobq_storage_postgres.sync_connection import SyncConnection
 

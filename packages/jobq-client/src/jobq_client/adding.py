@@ -30,11 +30,16 @@ class Adding(ClientBase):
         Concurrent calls share one commit. With `connection`, the job is added in that connection's open transaction:
         it exists once that commits, and must not be waited for before.
 
+        connection: an open connection to the storage's database. An async client takes one of psycopg, asyncpg or
+        aiosqlite, or SQLAlchemy's AsyncSession or AsyncConnection over one of them. A sync client takes one of psycopg,
+        psycopg2 or sqlite3, SQLAlchemy's Session or Connection over one of them, or Django's `connection`.
+
         Raises InvalidJobError for arguments that have no JSON form and ConfigurationError for an invalid option;
         nothing is stored then. Raises StorageUnavailableError after `patience` seconds of an outage; its message says
         whether the job was not added, or may have been. Raises UniqueKeyBusyError if an open transaction of another
         session holds the unique key for a second; the job was not added. With `connection` nothing is retried, because
-        the transaction is the caller's.
+        the transaction is the caller's: a serialization failure or a deadlock raises the error of the connection's own
+        package.
         """
         session = self._running()
         new = new_job(new_id(*await session.clock_offset.read()), job, self._queue, options)

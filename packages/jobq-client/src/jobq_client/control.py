@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from jobq_client.base import ClientBase
 from jobq_client.base_handle import JobKey, id_of
@@ -16,12 +17,13 @@ from jobq_core.storage import Change
 class Control(ClientBase):
     """The part of `JobQueueClient` that changes jobs."""
 
-    async def abort(self, job: JobKey) -> bool:
+    async def abort(self, job: JobKey, *, connection: Any = None) -> bool:
         """Abort a job: at once if it does not run; a running job is asked to stop.
 
-        Returns whether anything changed: False for a finished job. Raises JobNotFoundError.
+        Returns whether anything changed: False for a finished job. With `connection`, the job is aborted in that
+        connection's open transaction, and stays locked until it ends (see `add`). Raises JobNotFoundError.
         """
-        return _found(await self._running().storage.abort([id_of(job)])).changed
+        return _found(await self._running().storage.abort([id_of(job)], connection=connection)).changed
 
     async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> int:
         """Abort all jobs that were added with this run id. Returns how many were aborted or asked to stop.
@@ -32,15 +34,16 @@ class Control(ClientBase):
         changes = await self._running().storage.abort_run(check_name(run_id, "run_id"), on_progress=on_progress)
         return sum(change.changed for change in changes)
 
-    async def retry(self, job: JobKey) -> bool:
+    async def retry(self, job: JobKey, *, connection: Any = None) -> bool:
         """Put a FAILED or ABORTED job back to the end of its queue, with all its attempts; its history is kept.
 
         Returns whether anything changed: False for a job in any other state; of two concurrent calls one returns True.
+        With `connection`, the job is retried in that connection's open transaction, as `abort` does.
         Raises JobNotFoundError; JobStateError if another job has the job's unique key now, and must finish first;
         UniqueKeyBusyError if an open transaction of another session holds the key for more than a second.
         """
         session = self._running()
-        change = _found(await session.storage.retry([id_of(job)]))
+        change = _found(await session.storage.retry([id_of(job)], connection=connection))
         if change.changed:
             session.events.reopen(change.id)
         elif change.before in (JobState.FAILED, JobState.ABORTED):

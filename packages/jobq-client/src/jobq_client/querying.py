@@ -38,9 +38,12 @@ class Output(Struct, Generic[R], frozen=True):
 class Querying(ClientBase):
     """The part of `JobQueueClient` that reads."""
 
-    async def get(self, job: JobKey) -> JobRecord | None:
-        """Return the full record of a job, failed attempts included; None if the job does not exist."""
-        (record,) = await self._running().storage.get([id_of(job)])
+    async def get(self, job: JobKey, *, connection: Any = None) -> JobRecord | None:
+        """Return the full record of a job, failed attempts included; None if the job does not exist.
+
+        connection: an open connection of yours, in whose transaction the job is read (see `add`).
+        """
+        (record,) = await self._running().storage.get([id_of(job)], connection=connection)
         return record
 
     async def find(

@@ -87,11 +87,16 @@ class SyncJobQueueClient(SyncClientBase):
         Concurrent calls share one commit. With `connection`, the job is added in that connection's open transaction:
         it exists once that commits, and must not be waited for before.
 
+        connection: an open connection to the storage's database. An async client takes one of psycopg, asyncpg or
+        aiosqlite, or SQLAlchemy's AsyncSession or AsyncConnection over one of them. A sync client takes one of psycopg,
+        psycopg2 or sqlite3, SQLAlchemy's Session or Connection over one of them, or Django's `connection`.
+
         Raises InvalidJobError for arguments that have no JSON form and ConfigurationError for an invalid option;
         nothing is stored then. Raises StorageUnavailableError after `patience` seconds of an outage; its message says
         whether the job was not added, or may have been. Raises UniqueKeyBusyError if an open transaction of another
         session holds the unique key for a second; the job was not added. With `connection` nothing is retried, because
-        the transaction is the caller's.
+        the transaction is the caller's: a serialization failure or a deadlock raises the error of the connection's own
+        package.
         """
         return self._adopt(self._add(job, connection, options))
 
@@ -160,9 +165,12 @@ class SyncJobQueueClient(SyncClientBase):
         """
         return self._subscribe(lambda: self._client.watch(job))
 
-    def get(self, job: JobKey) -> JobRecord | None:
-        """Return the full record of a job, failed attempts included; None if the job does not exist."""
-        return self._run(lambda: self._client.get(job))
+    def get(self, job: JobKey, *, connection: Any = None) -> JobRecord | None:
+        """Return the full record of a job, failed attempts included; None if the job does not exist.
+
+        connection: an open connection of yours, in whose transaction the job is read (see `add`).
+        """
+        return self._run(lambda: self._client.get(job, connection=connection), connection)
 
     def find(
         self,
@@ -232,12 +240,13 @@ class SyncJobQueueClient(SyncClientBase):
         """Return the result as `output_for` does, with the id of its job; None if there is no such job."""
         return self._run(lambda: self._client.find_output(job, queue=queue))
 
-    def abort(self, job: JobKey) -> bool:
+    def abort(self, job: JobKey, *, connection: Any = None) -> bool:
         """Abort a job: at once if it does not run; a running job is asked to stop.
 
-        Returns whether anything changed: False for a finished job. Raises JobNotFoundError.
+        Returns whether anything changed: False for a finished job. With `connection`, the job is aborted in that
+        connection's open transaction, and stays locked until it ends (see `add`). Raises JobNotFoundError.
         """
-        return self._run(lambda: self._client.abort(job))
+        return self._run(lambda: self._client.abort(job, connection=connection), connection)
 
     def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> int:
         """Abort all jobs that were added with this run id. Returns how many were aborted or asked to stop.
@@ -248,14 +257,15 @@ class SyncJobQueueClient(SyncClientBase):
         """
         return self._run(lambda: self._client.abort_run(run_id, on_progress=on_progress))
 
-    def retry(self, job: JobKey) -> bool:
+    def retry(self, job: JobKey, *, connection: Any = None) -> bool:
         """Put a FAILED or ABORTED job back to the end of its queue, with all its attempts; its history is kept.
 
         Returns whether anything changed: False for a job in any other state; of two concurrent calls one returns True.
+        With `connection`, the job is retried in that connection's open transaction, as `abort` does.
         Raises JobNotFoundError; JobStateError if another job has the job's unique key now, and must finish first;
         UniqueKeyBusyError if an open transaction of another session holds the key for more than a second.
         """
-        return self._run(lambda: self._client.retry(job))
+        return self._run(lambda: self._client.retry(job, connection=connection), connection)
 
     def disable(self, job: JobKey) -> bool:
         """Disable a job until it is enabled: at once if it does not run; a running job is asked to stop.

@@ -56,9 +56,9 @@ class QueueClient(QueueParts):
         """Iterate over a job's progress until its end: `JobQueueClient.follow`."""
         return self.client.follow(job)
 
-    async def get(self, job: JobKey) -> JobRecord | None:
+    async def get(self, job: JobKey, *, connection: Any = None) -> JobRecord | None:
         """Return the full record of a job; None if the job does not exist."""
-        return await self.client.get(job)
+        return await self.client.get(job, connection=connection)
 
     async def find(
         self,
@@ -87,17 +87,17 @@ class QueueClient(QueueParts):
         """Return the number of this queue's jobs in each of the eight states."""
         return await self.client.counts()
 
-    async def abort(self, job: JobKey) -> bool:
+    async def abort(self, job: JobKey, *, connection: Any = None) -> bool:
         """Abort a job: `JobQueueClient.abort`."""
-        return await self.client.abort(job)
+        return await self.client.abort(job, connection=connection)
 
     async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> int:
         """Abort all jobs that were added with this run id, to any queue: `JobQueueClient.abort_run`."""
         return await self.client.abort_run(run_id, on_progress=on_progress)
 
-    async def retry(self, job: JobKey) -> bool:
+    async def retry(self, job: JobKey, *, connection: Any = None) -> bool:
         """Put a FAILED or ABORTED job back to the end of its queue: `JobQueueClient.retry`."""
-        return await self.client.retry(job)
+        return await self.client.retry(job, connection=connection)
 
     async def disable(self, job: JobKey) -> bool:
         """Disable a job until it is enabled: `JobQueueClient.disable`."""

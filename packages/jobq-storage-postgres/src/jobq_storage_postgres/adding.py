@@ -27,7 +27,7 @@ BULK: Final = 10_000
 class Adding(Facet, ProducerStorage):
     """Adds jobs: one by one, in bulk, with unique keys, or in a transaction of the caller.
 
-    `connection` of `add` is a psycopg.AsyncConnection to the same database.
+    `connection` of `add` leads to the same database.
     """
 
     async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:

@@ -1,37 +1,44 @@
-"""Adding jobs in a transaction of the caller: which `connection` is accepted, and how it is used."""
+"""Operations in a transaction of the caller: which `connection` is accepted, and how it is used."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 from uuid import UUID
 from weakref import WeakSet
 
 import psycopg
-from psycopg.adapt import Dumper
-from psycopg.pq import Format, TransactionStatus
-from psycopg.rows import tuple_row
 
-from jobq_core.errors import ConfigurationError
-from jobq_core.storage import Added, NewJob
-from jobq_storage_postgres.adapters import ADAPTERS
-from jobq_storage_postgres.adding_programs import add
-from jobq_storage_postgres.binary import Params
+from jobq_core.caller_connections import Accepted, CallerConnection, is_a
+from jobq_core.caller_thread import call_in_caller
+from jobq_core.records import JobRecord
+from jobq_core.storage import Added, Change, NewJob
+from jobq_storage_postgres import caller_programs as programs
+from jobq_storage_postgres.asyncpg_session import AsyncpgSession
+from jobq_storage_postgres.caller_sessions import AsyncCallerSession, CallerSession, SyncCallerSession
 from jobq_storage_postgres.database import Database
-from jobq_storage_postgres.errors import translate
+from jobq_storage_postgres.errors import AGAIN, translate
 from jobq_storage_postgres.lines import LineRegister
 from jobq_storage_postgres.notifier import Notifier
-from jobq_storage_postgres.programs import Rows, drive
-from jobq_storage_postgres.protocol import Statement, Step
+from jobq_storage_postgres.programs import Program, drive, drive_sync
+from jobq_storage_postgres.psycopg2_session import Psycopg2Session
+from jobq_storage_postgres.psycopg_sessions import AsyncPsycopgSession, PsycopgSession
+from jobq_storage_postgres.records import get
 from jobq_storage_postgres.sql import Statements
-from jobq_storage_postgres.topics import topics_of
 
-_ACCEPTED: Final = "a psycopg.AsyncConnection (psycopg 3)"
+T = TypeVar("T")
+
+_ACCEPTED: Final = Accepted(
+    waits="a psycopg.AsyncConnection, an asyncpg connection", blocks="a psycopg.Connection, a psycopg2 connection"
+)
 
 
 class CallerConnections:
-    """Adds jobs over connections of callers to the database of one storage."""
+    """Runs operations over connections of callers to the database of one storage.
+
+    Each raises ConfigurationError for a connection that cannot be used.
+    """
 
     def __init__(
         self, database: Database, statements: Statements, lines: LineRegister, notifier: Notifier, url: str
@@ -42,100 +49,78 @@ class CallerConnections:
         self._notifier = notifier
         self._url = url
         self._installation: UUID | None = None
-        self._checked: WeakSet[psycopg.AsyncConnection[Any]] = WeakSet()
+        self._checked: WeakSet[Any] = WeakSet()
 
     async def add(self, connection: Any, jobs: Sequence[NewJob]) -> list[Added]:
-        """Add jobs in the transaction of `connection`. Raises ConfigurationError for one that cannot be used."""
-        if not isinstance(connection, psycopg.AsyncConnection):
-            given = type(connection)
-            raise ConfigurationError(f"connection= takes {_ACCEPTED}, not {given.__module__}.{given.__qualname__}")
-        _check_usable(connection)
-        try:
-            return await self._add(connection, jobs)
-        except psycopg.Error as error:
-            raise translate(error, connection.info.user, ["add"]) from error
+        """Add jobs in the transaction of `connection`."""
+        return await self._run("add", connection, programs.add(self._statements, self._notifier, jobs), jobs)
 
-    async def _add(self, connection: psycopg.AsyncConnection[Any], jobs: Sequence[NewJob]) -> list[Added]:
-        session = CallerSession(connection)
-        if connection not in self._checked:
-            await self._check(session)
-            self._checked.add(connection)
-        if not jobs:
-            return []
-        await self._lines.ensure(jobs)
-        async with session.atomic():
-            added = await drive(add(self._statements, jobs), session.run)
-            made = [job for job, answer in zip(jobs, added, strict=True) if answer.created]
-            if made:
-                await session.fetch(*self._notifier.step_within(topics_of(made)))
-        return added
+    async def get(self, connection: Any, ids: Sequence[UUID]) -> list[JobRecord | None]:
+        """Read jobs in the transaction of `connection`."""
+        return await self._run("get", connection, get(self._statements, ids))
 
-    async def _check(self, session: CallerSession) -> None:
-        """Check that this is the storage's database, without an error that would break the caller's transaction."""
+    async def abort(self, connection: Any, ids: Sequence[UUID]) -> list[Change]:
+        """Abort jobs in the transaction of `connection`."""
+        return await self._run("abort", connection, programs.abort(self._statements, self._notifier, ids))
+
+    async def retry(self, connection: Any, ids: Sequence[UUID]) -> list[Change]:
+        """Retry jobs in the transaction of `connection`."""
+        return await self._run("retry", connection, programs.retry(self._statements, self._notifier, ids))
+
+    async def _run(self, name: str, given: Any, program: Program[T], jobs: Sequence[NewJob] = ()) -> T:
+        caller = await _ACCEPTED.unwrap(given)
+        session = _session_over(caller, given)
+        session.check_usable()
         if self._installation is None:
             ((self._installation,),) = await self._database.fetch(self._statements["installation"])
-        ((exists,),) = await session.fetch(self._statements["is_there"])
-        if exists:
-            found: list[tuple[UUID]] = await session.fetch(self._statements["installation"])
-            if found == [(self._installation,)]:
-                return
-        raise ConfigurationError(
-            f"connection= leads to another database than the storage ({self._url}), which would not find the jobs"
-        )
+        await self._lines.ensure(jobs)
+        # A connection that a pool of asyncpg's lends out is another object each time.
+        driver = getattr(session.driver, "_con", session.driver)
+        checked = driver in self._checked
+        if not checked:
+            program = programs.checked(self._statements, self._installation, self._url, program)
+        try:
+            if isinstance(session, SyncCallerSession):
+                answer = await call_in_caller(partial(_run_sync, program, caller, session))
+            else:
+                async with session.atomic():
+                    answer = await drive(program, session.run)
+        except psycopg.Error as error:
+            raise _raised(error, caller, session, name) from _cause(error)
+        if not checked:
+            self._checked.add(driver)
+        return answer
 
 
-def _check_usable(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Check the properties of a connection that may change at any time. Raises ConfigurationError."""
-    if connection.closed:
-        raise ConfigurationError("connection= is closed: pass an open connection")
-    encoding = connection.pgconn.parameter_status(b"client_encoding")
-    if encoding not in (b"UTF8", None):
-        raise ConfigurationError(
-            f"connection= has the client_encoding {encoding.decode(errors='replace')}, which would change or refuse "
-            "what jobs contain: connect with client_encoding='utf8'"
-        )
+def _run_sync(program: Program[T], caller: CallerConnection, session: SyncCallerSession) -> T:
+    with caller.scope(), session.atomic():
+        return drive_sync(program, session.run)
 
 
-class CallerSession:
-    """A psycopg connection of the caller, with any row factory, in autocommit or in a pipeline."""
-
-    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        self._connection = connection
-
-    async def fetch(self, statement: Statement, params: Params = ()) -> list[Any]:
-        """Run one statement and return its rows as tuples."""
-        async with psycopg.AsyncRawCursor(self._connection, row_factory=tuple_row) as cursor:
-            cursor.adapters.register_dumper(_Packed, _PackedDumper)
-            cursor.adapters.register_loader("json", ADAPTERS.get_loader(114, Format.BINARY))  # type: ignore[arg-type]
-            await cursor.execute(
-                statement.sql, [None if param is None else _Packed(param) for param in params], binary=True
-            )
-            return await cursor.fetchall()
-
-    async def run(self, steps: Sequence[Step]) -> Rows:
-        """Drive programs; the caller commits."""
-        return [await self.fetch(*step) for step in steps]
-
-    def atomic(self) -> AbstractAsyncContextManager[Any]:
-        """Return a context that keeps statements together: the caller's transaction, or in autocommit one of ours."""
-        idle = self._connection.info.transaction_status == TransactionStatus.IDLE
-        return self._connection.transaction() if self._connection.autocommit and idle else nullcontext()
+def _session_over(caller: CallerConnection, given: Any) -> AsyncCallerSession | SyncCallerSession:
+    driver = caller.driver
+    if isinstance(driver, psycopg.AsyncConnection):
+        _ACCEPTED.check_waits(given)
+        return AsyncPsycopgSession(driver)
+    if is_a(driver, "asyncpg", "Connection") or is_a(driver, "asyncpg.pool", "PoolConnectionProxy"):
+        _ACCEPTED.check_waits(given)
+        return AsyncpgSession(driver)
+    if isinstance(driver, psycopg.Connection):
+        _ACCEPTED.check_blocks(given)
+        return PsycopgSession(driver)
+    if is_a(driver, "psycopg2.extensions", "connection"):
+        _ACCEPTED.check_blocks(given)
+        return Psycopg2Session(driver)
+    raise _ACCEPTED.refuse(given)
 
 
-class _Packed:
-    """A parameter that is in binary format already."""
-
-    __slots__ = ("data",)
-
-    def __init__(self, data: bytes) -> None:
-        self.data = data
+def _raised(error: psycopg.Error, caller: CallerConnection, session: CallerSession, name: str) -> Exception:
+    """Return the error to raise: the caller's own, if the transaction is to be repeated."""
+    if error.sqlstate in AGAIN:
+        return caller.own_error(_cause(error))
+    return translate(error, session.user, [name])
 
 
-class _PackedDumper(Dumper):
-    """Passes the data on; the statement's casts give its type."""
-
-    format = Format.BINARY
-    oid = 0
-
-    def dump(self, obj: _Packed) -> bytes:
-        return obj.data
+def _cause(error: psycopg.Error) -> Exception:
+    """Return the driver's error."""
+    return error.__cause__ if isinstance(error.__cause__, Exception) else error

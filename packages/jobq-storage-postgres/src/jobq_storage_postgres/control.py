@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import UUID
 
 from jobq_core.states import FINISHED
@@ -16,10 +17,16 @@ from jobq_storage_postgres.programs import drive
 class Control(Facet, OperatorStorage):
     """Aborts, disables, enables, retries and deletes jobs, and sets options of queues."""
 
-    async def abort(self, ids: Sequence[UUID]) -> list[Change]:
+    async def abort(self, ids: Sequence[UUID], *, connection: Any = None) -> list[Change]:
+        if connection is not None:
+            self._engine.pool.check_open()
+            return await self._engine.caller_connections.abort(connection, ids)
         return await self._change("abort", ids)
 
-    async def retry(self, ids: Sequence[UUID]) -> list[Change]:
+    async def retry(self, ids: Sequence[UUID], *, connection: Any = None) -> list[Change]:
+        if connection is not None:
+            self._engine.pool.check_open()
+            return await self._engine.caller_connections.retry(connection, ids)
         return await self._change("retry", ids, ordered=True)
 
     async def disable(self, ids: Sequence[UUID]) -> list[Change]:

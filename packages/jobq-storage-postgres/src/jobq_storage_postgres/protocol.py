@@ -23,12 +23,16 @@ Exchange: TypeAlias = "Generator[int, int, Any]"
 
 
 class Statement:
-    """One SQL statement with parameters $1, $2, …, prepared under a name of its own."""
+    """One SQL statement with parameters $1, $2, …, prepared under a name of its own.
 
-    __slots__ = ("key", "name", "sql")
+    has_rows: whether it returns rows, as a driver of a caller's connection must know.
+    """
 
-    def __init__(self, name: str, sql: str) -> None:
+    __slots__ = ("has_rows", "key", "name", "sql")
+
+    def __init__(self, name: str, sql: str, *, has_rows: bool = True) -> None:
         self.name = name
+        self.has_rows = has_rows
         self.key = f"jobq_{name}".encode()
         self.sql = sql.encode()
 

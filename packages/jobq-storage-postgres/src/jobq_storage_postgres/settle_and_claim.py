@@ -24,7 +24,7 @@ from jobq_storage_postgres.connection import Connection
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.programs import Last, Rows, drive, part
 from jobq_storage_postgres.protocol import Step
-from jobq_storage_postgres.reading import to_tags
+from jobq_storage_postgres.records import to_tags
 from jobq_storage_postgres.settling import Settling, settle
 from jobq_storage_postgres.sql import Statements
 from jobq_storage_postgres.topics import topics_of

@@ -18,10 +18,12 @@ class Adding(StorageOnFile, ProducerStorage):
     """Adds through the writer, or on a caller's own connection."""
 
     async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:
-        if connection is not None:
-            self._file()
-            return await add_within(connection, self.path, self._moment, jobs)
-        return await self._write(partial(add, jobs=jobs)) if jobs else []
+        if not jobs:
+            return []
+        if connection is None:
+            return await self._write(partial(add, jobs=jobs))
+        self._file()
+        return await add_within(connection, self.path, self._moment, jobs)
 
     def sync_producer(self) -> SqliteSyncProducer:
         return SqliteSyncProducer(self._file().writer)

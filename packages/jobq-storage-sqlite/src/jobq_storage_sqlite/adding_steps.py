@@ -1,4 +1,4 @@
-"""The statements that add jobs, as a generator: the writer runs them, or a caller's own aiosqlite connection does."""
+"""The statements that add jobs, as a generator: the writer runs them, or a connection of the caller does."""
 
 from __future__ import annotations
 

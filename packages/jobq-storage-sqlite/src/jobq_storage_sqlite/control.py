@@ -18,6 +18,7 @@ from jobq_core.storage import (
     QueueOptions,
     QueueOwner,
 )
+from jobq_storage_sqlite.caller_connection import run_within
 from jobq_storage_sqlite.columns import to_id
 from jobq_storage_sqlite.endings import EndingJob, end, put_in_line
 from jobq_storage_sqlite.open_file import StorageOnFile
@@ -34,8 +35,8 @@ Act = Callable[[Transaction, "Found"], tuple[JobState | None, bool]]
 class Control(StorageOnFile, OperatorStorage):
     """Changes jobs through the writer."""
 
-    async def abort(self, ids: Sequence[UUID]) -> list[Change]:
-        return await self._change(ids, abort)
+    async def abort(self, ids: Sequence[UUID], *, connection: Any = None) -> list[Change]:
+        return await self._change(ids, abort, connection)
 
     async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> list[Change]:
         last = await self._last()
@@ -50,8 +51,8 @@ class Control(StorageOnFile, OperatorStorage):
                 await asyncio.sleep(PAUSE_SECONDS)
         return changes
 
-    async def retry(self, ids: Sequence[UUID]) -> list[Change]:
-        return await self._change(ids, retry)
+    async def retry(self, ids: Sequence[UUID], *, connection: Any = None) -> list[Change]:
+        return await self._change(ids, retry, connection)
 
     async def disable(self, ids: Sequence[UUID]) -> list[Change]:
         return await self._change(ids, disable)
@@ -74,8 +75,14 @@ class Control(StorageOnFile, OperatorStorage):
         ((last, _),) = await self._read("read_sequence")
         return int(last)
 
-    async def _change(self, ids: Sequence[UUID], act: Act) -> list[Change]:
-        return await self._write(partial(change, ids=ids, act=act)) if ids else []
+    async def _change(self, ids: Sequence[UUID], act: Act, connection: Any = None) -> list[Change]:
+        if not ids:
+            return []
+        work = partial(change, ids=ids, act=act)
+        if connection is None:
+            return await self._write(work)
+        self._file()
+        return await run_within(connection, self.path, self._moment, work)
 
 
 class Found(EndingJob, gc=False):

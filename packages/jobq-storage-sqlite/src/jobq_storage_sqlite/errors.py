@@ -52,6 +52,11 @@ def breaks_connection(error: BaseException) -> bool:
 def translate(error: sqlite3.Error, path: str) -> StorageError:
     """Return the jobq error to raise for this one."""
     code = code_of(error)
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY_SNAPSHOT:
+        return StorageUnavailableError(
+            f"SQLite file {path}: another connection wrote after this transaction read; roll it back, and begin it "
+            f"again with BEGIN IMMEDIATE ({error})"
+        )
     if code in _PASSING:
         return StorageUnavailableError(f"SQLite file {path}: {_PASSING[code]} ({error})")
     if code == sqlite3.SQLITE_READONLY:

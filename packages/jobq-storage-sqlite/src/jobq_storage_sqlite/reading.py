@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from jobq_core.records import JobRecord, WorkerRecord
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter, JobStatus, Page, QueueRecord, ReaderStorage, StatisticsRecord
 from jobq_core.timestamps import to_datetime, to_moment
+from jobq_storage_sqlite.caller_connection import read_within
 from jobq_storage_sqlite.columns import from_ids
 from jobq_storage_sqlite.finding import find
 from jobq_storage_sqlite.open_file import StorageOnFile
@@ -21,10 +23,16 @@ from jobq_storage_sqlite.tally import MINUTE, to_histogram
 class Reading(StorageOnFile, ReaderStorage):
     """Reads through the reader, one statement per call; `find` may read several times."""
 
-    async def get(self, ids: Sequence[UUID]) -> list[JobRecord | None]:
-        records = [to_record(row) for row in await self._read("get", ids=from_ids(ids))] if ids else []
-        found = {record.id: record for record in records}
-        return [found.get(job_id) for job_id in ids]
+    async def get(self, ids: Sequence[UUID], *, connection: Any = None) -> list[JobRecord | None]:
+        if not ids:
+            return []
+        if connection is None:
+            rows = await self._read("get", ids=from_ids(ids))
+        else:
+            self._file()
+            rows = await read_within(connection, self.path, "get", {"ids": from_ids(ids)})
+        records = {record.id: record for record in map(to_record, rows)}
+        return [records.get(job_id) for job_id in ids]
 
     async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
         statuses = [to_status(row) for row in await self._read("get_status", ids=from_ids(ids))] if ids else []

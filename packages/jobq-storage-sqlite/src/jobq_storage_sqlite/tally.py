@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from typing import Any, Final, TypeAlias
 
@@ -10,6 +9,7 @@ import msgspec
 
 from jobq_core.storage import bucket_of
 from jobq_core.timestamps import SECOND
+from jobq_storage_sqlite.caller_cursors import Runner
 from jobq_storage_sqlite.sql import sql
 
 MINUTE: Final = 60 * SECOND
@@ -43,7 +43,7 @@ class Tally:
         del self.ended[mark[0] :]
         del self.left[mark[1] :]
 
-    def write(self, connection: sqlite3.Connection, now: int) -> None:
+    def write(self, connection: Runner, now: int) -> None:
         """Write what was noted."""
         if not self.ended and not self.left:
             return
@@ -56,7 +56,7 @@ class Tally:
         _write(connection, now // MINUTE, self.ended)
 
 
-def _write(connection: sqlite3.Connection, minute: int, ended: list[Ended]) -> None:
+def _write(connection: Runner, minute: int, ended: list[Ended]) -> None:
     merged: dict[tuple[str, str, str], tuple[list[int], list[int], list[int]]] = {}
     for queue, kind, state, jobs, waited, ran in ended:
         all_jobs, all_waited, all_ran = merged.setdefault((queue, kind, state), ([], [], []))

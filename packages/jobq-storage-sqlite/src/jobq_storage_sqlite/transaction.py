@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Generator, Sequence
 from typing import Any, TypeVar
 
 from jobq_storage_sqlite.adding_steps import Step
 from jobq_storage_sqlite.boot_clock import Moment
+from jobq_storage_sqlite.caller_cursors import Rows, Runner
 from jobq_storage_sqlite.runs import Run
 from jobq_storage_sqlite.spans import Span, StoredSpans
 from jobq_storage_sqlite.sql import sql
@@ -43,9 +43,7 @@ class Transaction:
         "uptime",
     )
 
-    def __init__(
-        self, connection: sqlite3.Connection, moment: Moment, runs: dict[int, Run], stored_spans: StoredSpans
-    ) -> None:
+    def __init__(self, connection: Runner, moment: Moment, runs: dict[int, Run], stored_spans: StoredSpans) -> None:
         self.connection = connection
         self.now, self.uptime = moment
         self.topics: set[str] = set()
@@ -67,7 +65,7 @@ class Transaction:
         self._next = first + count
         return first
 
-    def run(self, name: str, *parameters: Any, **named: Any) -> sqlite3.Cursor:
+    def run(self, name: str, *parameters: Any, **named: Any) -> Rows:
         """Run the statement of this name, with values for its `?` in their order, or for its `:names`."""
         return self.connection.execute(sql(name), named or parameters)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from jobq_core.errors import ConfigurationError
 from jobq_core.memory.rows import Row
 from jobq_core.memory.store import Store
-from jobq_core.memory.transaction import MemoryTransactions
+from jobq_core.memory.transaction import MemoryTransactions, refuse_connection
 from jobq_core.states import JobState
 from jobq_core.storage import GATED, WAITING_TOPIC, Added, NewJob, ProducerStorage
 from jobq_core.timestamps import to_moment
@@ -21,8 +20,7 @@ class Adding(MemoryTransactions, ProducerStorage):
     """The facet of producers."""
 
     async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:
-        if connection is not None:
-            raise ConfigurationError(f"memory storage cannot add within a transaction of {connection!r}")
+        refuse_connection(connection)
         with self._transaction() as store:
             now = store.clock.now()
             # All times are read before the first job is stored: one that cannot be read stores none.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
-from jobq_core.errors import ClosedError
+from jobq_core.errors import ClosedError, ConfigurationError
 from jobq_core.local_notifier import LocalNotifier
 from jobq_core.memory.store import Store
 
@@ -35,3 +36,9 @@ class MemoryTransactions:
         if self._notifier is None:
             raise ClosedError("the memory storage is not open: use it inside `async with`, or call open() first")
         return self._notifier
+
+
+def refuse_connection(connection: Any) -> None:
+    """Raise ConfigurationError if a connection was given."""
+    if connection is not None:
+        raise ConfigurationError("memory storage takes no connection=: its jobs are in no database")

@@ -24,6 +24,11 @@ These rules hold for every operation:
 - Driver errors never escape: an operation raises StorageUnavailableError for a condition that may pass, StorageError
   for any other, with the driver's error as the cause. Nothing waits forever: each call has a time limit, and raises
   StorageUnavailableError when the limit passes.
+- With `connection`, an operation runs in that connection's own transaction: others see what it did when that commits,
+  and never if it rolls back; subscriptions are notified at the commit or not at all. It is not sent again. It raises
+  ConfigurationError for a connection that the storage cannot use: of another kind, or to another database. A
+  serialization failure or a deadlock raises the error of the caller's own driver or framework, so that the caller's
+  code recognizes it and repeats the transaction.
 - Time is the storage's own clock. A `When` is a moment (an aware datetime) or a number of seconds from the storage's
   now.
 - After its commit, it notifies the subscriptions to the topics that the change concerns (see `subscribe`).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
@@ -38,10 +39,14 @@ class OperatorStorage(abc.ABC):
     """
 
     @abc.abstractmethod
-    async def abort(self, ids: Sequence[UUID]) -> list[Change]:
+    async def abort(self, ids: Sequence[UUID], *, connection: Any = None) -> list[Change]:
         """Abort jobs in any unfinished state: at once while they wait or are PENDING; a PROCESSING job is asked to stop
         (asked=True). A finished job is not changed. A job that changes its state meanwhile is not missed. A request to
-        abort replaces a request to disable."""
+        abort replaces a request to disable.
+
+        connection: an open connection of the caller, in whose transaction the jobs are changed; the jobs stay locked
+        until it ends.
+        """
 
     @abc.abstractmethod
     async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> list[Change]:
@@ -53,12 +58,14 @@ class OperatorStorage(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def retry(self, ids: Sequence[UUID]) -> list[Change]:
+    async def retry(self, ids: Sequence[UUID], *, connection: Any = None) -> list[Change]:
         """Put FAILED and ABORTED jobs back: PENDING at the end of the line, with all attempts again, and with their
         history. Other jobs are not changed, nor is a job whose unique key now belongs to another job.
 
         A key that an open transaction of another session holds is waited for, one second at most. Raises
         UniqueKeyBusyError if the key is still held then: the job is not changed, and others may be.
+
+        connection: as of `abort`.
         """
 
     @abc.abstractmethod

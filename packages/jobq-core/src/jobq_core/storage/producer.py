@@ -89,9 +89,7 @@ class ProducerStorage(abc.ABC):
         A key that an open transaction of another session holds is waited for, one second at most. Raises
         UniqueKeyBusyError, and stores none of the jobs, if the key is still held then.
 
-        With `connection`, the jobs are added in that connection's own transaction: others see them when it commits,
-        and never if it rolls back; subscriptions are notified at the commit or not at all. Raises ConfigurationError
-        for a connection that this storage cannot use: of another kind, or to another database.
+        connection: an open connection of the caller, in whose transaction the jobs are added (see this package).
         """
 
     def sync_producer(self) -> SyncProducer | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import attrs
@@ -66,8 +67,11 @@ class ReaderStorage(abc.ABC):
     """What a reader does with a storage: it looks at jobs and workers, and changes nothing."""
 
     @abc.abstractmethod
-    async def get(self, ids: Sequence[UUID]) -> list[JobRecord | None]:
-        """Return the full record of each job; None for a job that does not exist."""
+    async def get(self, ids: Sequence[UUID], *, connection: Any = None) -> list[JobRecord | None]:
+        """Return the full record of each job; None for a job that does not exist.
+
+        connection: an open connection of the caller, in whose transaction the jobs are read.
+        """
 
     @abc.abstractmethod
     async def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:

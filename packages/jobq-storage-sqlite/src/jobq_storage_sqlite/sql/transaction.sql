@@ -1,5 +1,21 @@
 -- What each transaction that writes begins and ends with.
 
+-- name: list_files
+PRAGMA database_list
+
+-- name: begin
+BEGIN IMMEDIATE
+
+-- name: set_savepoint
+-- Before an operation in a transaction of the caller, which may go on after its failure.
+SAVEPOINT jobq
+
+-- name: undo_to_savepoint
+ROLLBACK TO jobq
+
+-- name: release_savepoint
+RELEASE jobq
+
 -- name: read_sequence
 SELECT value, prunings FROM jobq_sequence WHERE one = 1
 

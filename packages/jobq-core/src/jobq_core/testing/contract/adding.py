@@ -258,6 +258,9 @@ class AddingContract(ContractBase):
     async def test_a_connection_that_cannot_be_used_is_refused_and_adds_nothing(self, storage: QueueStorage) -> None:
         with pytest.raises(ConfigurationError):
             await storage.add([new_job()], connection=object())
+        for operation in (storage.get, storage.abort, storage.retry):
+            with pytest.raises(ConfigurationError):
+                await operation([new_id()], connection=object())
         assert (await storage.find(JobFilter())).jobs == []
 
     async def test_two_queues_do_not_see_each_others_jobs(self, storage: QueueStorage, worker: WorkerInfo) -> None:
