@@ -125,6 +125,9 @@ async def test_a_connection_is_taken_and_does_nothing() -> None:
     async with ManualClockStorage() as storage:
         new = new_job(new_id(), thumbnail("a.png"), "default", {})
         assert [added.created for added in await storage.add([new], connection=object())] == [True]
+        assert [change.changed for change in await storage.abort([new.id], connection=object())] == [True]
+        assert [change.changed for change in await storage.retry([new.id], connection=object())] == [True]
+        assert await storage.get([new.id], connection=object()) == await storage.get([new.id])
 
 
 async def test_the_url_of_a_named_storage_opens_its_jobs_until_it_is_closed() -> None:

@@ -1,0 +1,1 @@
+"""A Django app that adds jobs in its own transactions, with its tests."""
