@@ -1,7 +1,12 @@
-"""The sync client in gunicorn's workers: one client a process, which is started in the master with `--preload`."""
+"""The sync client in web servers: one client a process, which the app starts when it is imported.
+
+gunicorn with `--preload` and uWSGI import the app before they fork.
+"""
 
 from __future__ import annotations
 
+import shutil
+import sys
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,32 +18,44 @@ from jobq_core import JobState, open_storage
 
 PATCHED = str(Path(__file__).with_name("support") / "patched_gunicorn.py")
 
+GUNICORN = ["gunicorn", "--workers", "2", "--bind", "127.0.0.1:0", "sync_app:app", "--worker-class"]
+UWSGI = ["uwsgi", "--master", "--processes", "2", "--http-socket", "127.0.0.1:0", "--die-on-term", "--need-app"]
+UWSGI += ["--module", "sync_app:app"]
+
 SERVERS = {
-    "sync": ["-k", "sync"],
-    "sync preload": ["-k", "sync", "--preload"],
-    "threads": ["-k", "gthread", "--threads", "4"],
-    "threads preload": ["-k", "gthread", "--threads", "4", "--preload"],
-    "gevent": ["-k", "gevent"],
-    "gevent preload": ["-k", "gevent", "--preload", "-c", PATCHED],
+    "gunicorn sync": ("postgres", [*GUNICORN, "sync"]),
+    "gunicorn sync preload": ("sqlite", [*GUNICORN, "sync", "--preload"]),
+    "gunicorn threads": ("sqlite", [*GUNICORN, "gthread", "--threads", "4"]),
+    "gunicorn threads preload": ("postgres", [*GUNICORN, "gthread", "--threads", "4", "--preload"]),
+    "gunicorn gevent": ("postgres", [*GUNICORN, "gevent"]),
+    "gunicorn gevent preload": ("sqlite", [*GUNICORN, "gevent", "--preload", "--config", PATCHED]),
+    "uWSGI": ("sqlite", UWSGI),
+    "uWSGI threads": ("postgres", [*UWSGI, "--enable-threads", "--threads", "4"]),
 }
 
 
 @pytest.mark.parametrize("server", SERVERS)
-async def test_requests_add_jobs_and_answer_with_their_results(children: Any, migrated_url: str, server: str) -> None:
-    command = ["-m", "gunicorn", "--workers", "2", "--bind", "127.0.0.1:0", *SERVERS[server], "sync_app:app"]
-    gunicorn = children.python(*command, JOBQ_STORAGE=migrated_url)
-    children.jobq("worker", "shop_jobs", JOBQ_STORAGE=migrated_url)
-    address = gunicorn.wait_for_line(r"Listening at: (http://\S+)")[1]
-    gunicorn.wait_for_line("Booting worker")
+async def test_requests_add_jobs_and_answer_with_their_results(
+    request: pytest.FixtureRequest, children: Any, server: str
+) -> None:
+    storage, (command, *options) = SERVERS[server]
+    url = str(request.getfixturevalue(f"{storage}_url"))
+    await open_storage(url).migrate()
+    found = shutil.which(command, path=str(Path(sys.executable).parent))
+    assert found, f"{command} is not installed"
+    serving = children.start([found, *options], {"JOBQ_STORAGE": url})
+    children.jobq("worker", "shop_jobs", JOBQ_STORAGE=url)
+    # The server chooses the port.
+    address = serving.wait_for_line(r"(?:Listening at: http://|bound to TCP address )(127\.0\.0\.1:\d+)")[1]
 
     def get(_: int) -> bytes:
-        with urllib.request.urlopen(address, timeout=40) as response:
+        with urllib.request.urlopen(f"http://{address}", timeout=40) as response:
             answer: bytes = response.read()
             return answer
 
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(get, range(40))) == [b"3"] * 40
-    async with open_storage(migrated_url) as storage:
-        assert (await storage.counts())["default"][JobState.COMPLETED] == 40
-    gunicorn.terminate()
-    assert gunicorn.wait() == 0
+    async with open_storage(url) as opened:
+        assert (await opened.counts())["default"][JobState.COMPLETED] == 40
+    serving.terminate()
+    assert serving.wait() == 0

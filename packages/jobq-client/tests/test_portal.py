@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -101,3 +103,20 @@ def test_what_stops_the_loop_is_logged_and_it_goes_on(caplog: pytest.LogCaptureF
     assert [record.message for record in caplog.records] == [
         "a callback stopped the event loop of the sync clients; it goes on"
     ]
+
+
+def test_eventlet_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    patcher = SimpleNamespace(is_monkey_patched=lambda what: what == "thread")
+    monkeypatch.setitem(sys.modules, "eventlet.patcher", patcher)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="use gevent or threads"):
+        Portal()
+
+
+def test_calls_in_threads_return_and_raise() -> None:
+    async def calls() -> tuple[bool, int]:
+        daemon = await asyncio.to_thread(lambda: threading.current_thread().daemon)
+        with pytest.raises(ValueError, match="invalid literal"):
+            await asyncio.to_thread(int, "no number")
+        return daemon, await asyncio.to_thread(int, "7")
+
+    assert own_portal().run(calls) == (True, 7)

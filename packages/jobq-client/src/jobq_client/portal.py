@@ -12,9 +12,11 @@ import asyncio
 import contextvars
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final, ParamSpec, TypeVar
 
 from jobq_core.caller_thread import CallerThread, caller_thread
 from jobq_core.errors import ConfigurationError
@@ -22,6 +24,7 @@ from jobq_core.errors import ConfigurationError
 logger = logging.getLogger("jobq.client")
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _portals: Final[dict[int, Portal]] = {}
 """The portals of this process and of those that it was forked from, by process id."""
@@ -30,13 +33,40 @@ PAUSE_SECONDS: Final = 1.0
 """Maximum time, in seconds, that a fork waits until the loop pauses."""
 
 
+class DaemonThreads(ThreadPoolExecutor):
+    """Makes each call in a thread of its own, which the interpreter does not wait for when it exits.
+
+    Those of a ThreadPoolExecutor are joined at exit, in a child of uWSGI too, which inherits the list of them but not
+    the threads.
+    """
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Return the future of a call."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001  (of the caller)
+                future.set_exception(error)
+
+        threading.Thread(target=run, name="jobq call", daemon=True).start()
+        return future
+
+
 class Portal:
     """An event loop, and the thread that runs it. All methods may be called from any thread but this one."""
 
     def __init__(self) -> None:
+        patcher = sys.modules.get("eventlet.patcher")
+        if patcher is not None and patcher.is_monkey_patched("thread"):
+            raise ConfigurationError("SyncJobQueueClient does not work under eventlet: use gevent or threads")
         self.pid = os.getpid()
         # Not the loop of the policy, which may be one that the application chose for itself.
         self._loop = asyncio.SelectorEventLoop()
+        self._loop.set_default_executor(DaemonThreads())
         self._thread = threading.Thread(target=self._serve, name="jobq portal", daemon=True)
 
     def start(self) -> None:

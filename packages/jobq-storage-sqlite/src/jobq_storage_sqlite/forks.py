@@ -28,6 +28,7 @@ class Connection(sqlite3.Connection):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.pid = os.getpid()
         _connections.add(self)
 
     def close(self) -> None:
@@ -63,20 +64,30 @@ class _ReadCursor(sqlite3.Cursor):
 
 _locks: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 _connections: Final[weakref.WeakSet[Connection]] = weakref.WeakSet()
-_inherited: Final[list[Connection]] = []
 _closing: Final = threading.Lock()
 _forking: Final = threading.Lock()
 _held: Final[list[Any]] = []
 
 gate: Final = ForkGate()
 
+_owner = os.getpid()
+"""The process that has closed what it inherited."""
+
 
 def close_inherited() -> None:
-    """Close the connections of the parent process of a fork. Called with the gate's lock."""
-    if _inherited:
-        with _closing:
-            while _inherited:
-                _inherited.pop().close()
+    """Close the connections of the parent process of a fork. Called with the gate's lock.
+
+    It does not count on a hook after the fork, since uWSGI calls none.
+    """
+    global _owner
+    pid = os.getpid()
+    if pid == _owner:
+        return
+    with _closing:
+        for connection in list(_connections):
+            if connection.pid != pid:
+                connection.close()
+        _owner = pid
 
 
 def _before() -> None:
@@ -93,11 +104,5 @@ def _after() -> None:
     _forking.release()
 
 
-def _after_in_child() -> None:
-    _inherited.extend(_connections)
-    _connections.clear()
-    _after()
-
-
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_in_child)
+    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after)

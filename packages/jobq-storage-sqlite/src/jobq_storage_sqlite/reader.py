@@ -6,6 +6,7 @@ Each read is one statement, and so a snapshot of its own.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 import time
@@ -103,18 +104,19 @@ def write_nothing(transaction: Transaction) -> None:
 
 _open: weakref.WeakSet[aiosqlite.Connection] = weakref.WeakSet()
 _lock = threading.Lock()
-_exit_thread: threading.Thread | None = None
+_exit_pid = 0
+"""The process that has the thread which stops the connections."""
 
 
 def _stop_at_exit(connection: aiosqlite.Connection) -> None:
     """Have the connection's thread end with the main thread: it is not a daemon, and would hang the interpreter's exit
     if the storage was never closed."""
-    global _exit_thread
+    global _exit_pid
     with _lock:
         _open.add(connection)
-        if _exit_thread is None or not _exit_thread.is_alive():  # a forked child has none
-            _exit_thread = threading.Thread(target=_stop_all, name="jobq-sqlite-exit", daemon=True)
-            _exit_thread.start()
+        if _exit_pid != os.getpid():
+            _exit_pid = os.getpid()
+            threading.Thread(target=_stop_all, name="jobq-sqlite-exit", daemon=True).start()
 
 
 def _stop_all() -> None:
