@@ -75,6 +75,7 @@ from jobq_core.records import (
     WorkerStats,
 )
 from jobq_core.registry import Registry
+from jobq_core.resources import provided
 from jobq_core.retry import Backoff, RetryPolicy
 from jobq_core.secret import Secret
 from jobq_core.signatures import UntypedArgumentWarning
@@ -165,5 +166,6 @@ __all__ = [
     "current_job",
     "job",
     "open_storage",
+    "provided",
     "register_type",
 ]

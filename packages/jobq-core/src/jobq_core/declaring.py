@@ -15,6 +15,7 @@ from jobq_core.context import JobContext
 from jobq_core.errors import ConfigurationError
 from jobq_core.job import Job, JobDefinition, JobFunction, check_max_attempts, check_name, check_priority, check_timeout
 from jobq_core.reprs import short_repr
+from jobq_core.resources import Provided, resources_of
 from jobq_core.retry import RetryPolicy
 from jobq_core.signatures import (
     check_runnable,
@@ -174,6 +175,7 @@ def _declare_class(target: type[Any], kind: str, options: dict[str, Any]) -> typ
         codec=early_codec(kind, declared, result_type, ignores_unknown=options["ignores_unknown_arguments"]),
         handler=execute,
         wants_context=execute is not None and _wants_context(execute, kind),
+        resources={} if execute is None else _resources_of_method(execute),
         is_async=execute is not None and inspect.iscoroutinefunction(execute),
     )
     return declared
@@ -202,9 +204,14 @@ def _class_result(declared: type[Any]) -> Any:
     return Any
 
 
+def _resources_of_method(execute: Callable[..., Any]) -> dict[str, Any]:
+    return resources_of(list(inspect.signature(execute).parameters.values()), read_hints(execute), arguments=False)
+
+
 def _wants_context(execute: Callable[..., Any], kind: str) -> bool:
     hints = read_hints(execute)
-    _, *parameters = inspect.signature(execute).parameters.values()
+    resources = _resources_of_method(execute)
+    _, *parameters = [each for each in inspect.signature(execute).parameters.values() if each.name not in resources]
     for number, parameter in enumerate(parameters):
         given = parameter.annotation is not parameter.empty
         if number or parameter.default is not parameter.empty or (given and not is_context(hints[parameter.name])):
@@ -223,7 +230,12 @@ def _declare_function(func: Callable[..., Any], kind: str, options: dict[str, An
     hints = read_hints(func)
     first = parameters[0] if parameters else None
     wants_context = first is not None and is_context(hints.get(first.name)) and first.kind is not first.KEYWORD_ONLY
-    fields = {parameter.name: _field(parameter, hints, kind) for parameter in parameters[wants_context:]}
+    resources = resources_of(parameters, hints)
+    fields = {
+        parameter.name: _field(parameter, hints, kind)
+        for parameter in parameters[wants_context:]
+        if parameter.name not in resources
+    }
     job_type: type[Job[Any]] = attrs.make_class(kind, fields, bases=(Job,), frozen=True, slots=False)
     job_type.__module__ = getattr(func, "__module__", None) or __name__
     coroutine_function = inspect.iscoroutinefunction(func)
@@ -232,8 +244,13 @@ def _declare_function(func: Callable[..., Any], kind: str, options: dict[str, An
     def handler(job: Job[Any], *context: JobContext) -> Any:
         return func(*context, **vars(job))  # the class has no slots, so these are the arguments and nothing else
 
-    async def wrapped(job: Job[Any], *context: JobContext) -> Any:
-        returned = handler(job, *context)
+    def handler_with_resources(job: Job[Any], *context: JobContext, **supplied: Any) -> Any:
+        return func(*context, **vars(job), **supplied)
+
+    called = handler_with_resources if resources else handler
+
+    async def wrapped(job: Job[Any], *context: JobContext, **supplied: Any) -> Any:
+        returned = called(job, *context, **supplied)
         return await returned if inspect.isawaitable(returned) else returned
 
     result_type = hints.get("return", Any)
@@ -243,7 +260,8 @@ def _declare_function(func: Callable[..., Any], kind: str, options: dict[str, An
         job_type=job_type,
         result_type=result_type,
         codec=early_codec(kind, job_type, result_type, ignores_unknown=options["ignores_unknown_arguments"]),
-        handler=wrapped if coroutine and not coroutine_function else handler,
+        handler=wrapped if coroutine and not coroutine_function else called,
+        resources=resources,
         wants_context=wants_context,
         is_async=coroutine,
     )
@@ -253,6 +271,8 @@ def _declare_function(func: Callable[..., Any], kind: str, options: dict[str, An
 
 def _field(parameter: inspect.Parameter, hints: dict[str, Any], kind: str) -> Any:
     name = parameter.name
+    if isinstance(parameter.default, Provided):
+        raise ConfigurationError(f"job {kind}: {name!r} has the default provided(): make it keyword-only, behind a `*`")
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
         raise ConfigurationError(f"job {kind}: {parameter} cannot be stored by name; spell the arguments out")
     if name in ("definition", "self"):

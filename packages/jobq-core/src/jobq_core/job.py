@@ -7,7 +7,7 @@ A job is a frozen attrs value whose fields are its arguments. The rest of its de
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar, cast, dataclass_transform
 
@@ -54,9 +54,12 @@ class JobDefinition:
     ignores_unknown_arguments: bool = False
     errors: tuple[type[Exception], ...] = ()
     handler: Callable[..., Any] | None = None
-    """Called with the job (and the context, where `wants_context`): returns the result, or a coroutine of it."""
+    """Called with the job, with the context too where `wants_context`, and with `resources` by name: returns the
+    result, or a coroutine of it."""
     wants_context: bool = False
     is_async: bool = False
+    resources: Mapping[str, Any] = attrs.field(factory=dict)
+    """The types of the parameters that the worker supplies, as annotated, by name; passed by keyword."""
     _codec: JobCodec | None = attrs.field(default=None, repr=False)
 
     def codec(self) -> JobCodec:
@@ -149,7 +152,14 @@ class JobFunction(Generic[P, R_co, F_co]):
         self.__module__ = definition.job_type.__module__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Job[R_co]:
-        return cast("Job[R_co]", self.definition.job_type(*args, **kwargs))
+        try:
+            return cast("Job[R_co]", self.definition.job_type(*args, **kwargs))
+        except TypeError as error:
+            for name in self.definition.resources.keys() & kwargs.keys():
+                error.add_note(
+                    f"{name!r} is supplied by the worker, since its type has no JSON form or its default is provided()"
+                )
+            raise
 
     def __repr__(self) -> str:
         return f"<job {self.definition.kind!r}>"

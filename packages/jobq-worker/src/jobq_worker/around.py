@@ -3,48 +3,102 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jobq_core.codec import resolve
 from jobq_core.errors import ConfigurationError
 from jobq_core.job import JobDefinition
 from jobq_core.reprs import short_repr
+from jobq_worker.lifespan import Lifespan
 from jobq_worker.middleware import Call, Middleware, around_async, around_sync
 from jobq_worker.portal import Portal
+from jobq_worker.providers import Provider, Providers, make_provider
+from jobq_worker.supplying import Called, with_resources
 
 
 class Around:
-    """The middleware of a worker, in the order in which it was given: the first is the outermost."""
+    """The middleware of a worker, its lifespans, and the providers of its resources.
+
+    Middleware and lifespans are in the order in which they were given: the first is the outermost.
+    """
 
     def __init__(self) -> None:
         self._middleware: list[Middleware] = []
+        self._lifespans: list[Any] = []
+        self._providers = Providers()
 
     def add_middleware(self, function: Any) -> None:
         """Take a middleware; raises ConfigurationError for what cannot be one."""
-        if not callable(function) or inspect.iscoroutinefunction(function):
-            raise ConfigurationError(
-                f"a middleware is a generator function, or returns a context manager; not {short_repr(function)}"
-            )
-        try:
-            inspect.signature(function).bind("job", "context")
-        except TypeError:
-            raise ConfigurationError(f"a middleware takes (job, context), not {short_repr(function)}") from None
+        _check(function, "middleware", "job", "context")
         self._middleware.append(Middleware(function))
 
-    def check(self, definition: JobDefinition) -> None:
-        """Raise ConfigurationError if the worker lacks something that the handler needs."""
+    def add_lifespan(self, function: Any) -> None:
+        """Take a lifespan; raises ConfigurationError for what cannot be one."""
+        _check(function, "lifespan")
+        self._lifespans.append(function)
 
-    def call(self, definition: JobDefinition, portal: Portal) -> Call | None:
-        """Return what to call with each job of a kind and its context; None if nothing is around its handler."""
+    def add_provider(self, function: Any, scope: Any) -> None:
+        """Take a provider; raises ConfigurationError for what cannot be one, and for a second one of its type."""
+        self._providers.add(make_provider(function, scope))
+
+    def check(self, definition: JobDefinition) -> None:
+        """Raise ConfigurationError if nothing provides a resource that the handler needs."""
+        self._needed(definition)
+
+    def lifespan(self, definitions: Iterable[JobDefinition]) -> Lifespan:
+        """Return what is open while a worker runs these kinds: its lifespans, and the resources that the kinds need.
+
+        Raises ConfigurationError as `check` does.
+        """
+        order = dict.fromkeys(provider for definition in definitions for provider in self._needed(definition))
+        return Lifespan(self._lifespans, [each for each in order if each.scope == "worker"], self._providers)
+
+    def call(self, definition: JobDefinition, portal: Portal, opened: Mapping[Provider, Any]) -> Called:
+        """Return what to call with each job of a kind. opened: the open resources of the worker."""
+        handler = definition.handler
+        assert handler is not None  # the worker has no kind without a handler
+        called = Called(handler, definition.wants_context)
+        if definition.resources:
+            called = with_resources(definition, _resolved(definition), self._providers, opened, portal)
         if not self._middleware:
-            return None
-        call = _with_context(definition)
+            return called
+        call = _with_context(called)
         for middleware in reversed(self._middleware):
             call = around_async(middleware, call) if definition.is_async else around_sync(middleware, call, portal)
-        return call
+        return Called(call, True)
+
+    def _needed(self, definition: JobDefinition) -> list[Provider]:
+        """Return the providers of all that a handler needs, each after those that it needs itself."""
+        if not definition.resources:
+            return []
+        found = self._providers.of(_resolved(definition), f"job {definition.kind!r}")
+        return self._providers.in_order(found.values())
 
 
-def _with_context(definition: JobDefinition) -> Call:
-    """Return the handler as a function of the job and the context, whether or not it takes the context."""
-    handler = definition.handler
-    assert handler is not None  # the worker has no kind without a handler
-    return handler if definition.wants_context else lambda job, _: handler(job)
+def _check(function: Any, what: str, *arguments: str) -> None:
+    if not callable(function) or inspect.iscoroutinefunction(function):
+        raise ConfigurationError(
+            f"a {what} is a generator function, or returns a context manager; not {short_repr(function)}"
+        )
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        raise ConfigurationError(f"a {what} takes ({', '.join(arguments)}), not {short_repr(function)}") from None
+
+
+def _resolved(definition: JobDefinition) -> dict[str, Any]:
+    """Return the types of a handler's resources; as text where they are imported for type checkers only."""
+    resolved = dict(definition.resources)
+    for name, hint in definition.resources.items():
+        try:
+            resolved[name] = resolve(hint, definition.job_type.__module__)
+        except NameError:
+            resolved[name] = getattr(hint, "__forward_arg__", hint)
+    return resolved
+
+
+def _with_context(called: Called) -> Call:
+    """Return the call as a function of the job and the context."""
+    function = called.function
+    return function if called.wants_context else lambda job, _: function(job)

@@ -53,7 +53,7 @@ def check(
     problems += found
     problems += _options(options)
     if registry:
-        problems += asyncio.run(_handlers(registry))
+        problems += _handlers(registry)
         problems += _queues(registry, options.get("queues"))
     if storage is not None or connect:
         problems += asyncio.run(_storage(storage, connect))
@@ -103,15 +103,10 @@ def _options(options: dict[str, Any]) -> Iterator[str]:
         yield str(error)
 
 
-async def _handlers(registry: Registry) -> list[str]:
+def _handlers(registry: Registry) -> list[str]:
     """Return why handlers cannot run here, such as an unknown executor."""
-    executors = [make(lambda run: None) for make in EXECUTORS.values()]
     runnable = [definition.job_type for definition in registry if definition.handler is not None]
-    try:
-        problems = Handlers(runnable).problems(executors, Around()) if runnable else []
-    finally:
-        for executor in executors:
-            executor.close()
+    problems = Handlers(runnable).problems(EXECUTORS.values(), Around()) if runnable else []
     bare = [definition.kind for definition in registry if definition.handler is None]
     if len(bare) == len(registry):
         problems.append(f"no job has a handler: supply one with @worker.handles(…) for {', '.join(bare)}")

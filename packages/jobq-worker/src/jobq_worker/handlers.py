@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import attrs
 
 from jobq_core.errors import ConfigurationError
 from jobq_core.job import JobDefinition, definition_of
 from jobq_core.registry import Jobs, Registry
-from jobq_core.signatures import returns_coroutine
+from jobq_core.resources import resources_of
+from jobq_core.signatures import read_hints, returns_coroutine
 from jobq_worker.around import Around
 from jobq_worker.portal import Portal
+from jobq_worker.providers import Provider
 from jobq_worker.run import Executor, Handler, Run, RunContext
+
+E = TypeVar("E", Executor, type[Executor])
 
 
 class Handlers:
@@ -35,16 +39,19 @@ class Handlers:
         if kind in self._supplied:
             raise ConfigurationError(f"job {kind!r} has a handler already")
         self._registry.add(definition)
-        parameters = inspect.signature(function).parameters
-        if not 1 <= len(parameters) <= 2:
+        parameters = list(inspect.signature(function).parameters.values())
+        resources = resources_of(parameters, read_hints(function), arguments=False)
+        count = len(parameters) - len(resources)
+        if not 1 <= count <= 2:
             raise ConfigurationError(
-                f"the handler of {kind!r} must take (job) or (job, context), not {len(parameters)} arguments"
+                f"the handler of {kind!r} must take (job) or (job, context), not {count} arguments"
             )
         self._supplied[kind] = attrs.evolve(
             definition,
             handler=function,
-            wants_context=len(parameters) == 2,
+            wants_context=count == 2,
             is_async=returns_coroutine(function),
+            resources=resources,
         )
 
     def queues(self) -> tuple[str, ...]:
@@ -68,45 +75,49 @@ class Handlers:
             )
         return runnable
 
-    def problems(self, executors: Iterable[Executor], around: Around) -> list[str]:
+    def problems(self, executors: Iterable[type[Executor]], around: Around) -> list[str]:
         """Return why kinds cannot run with these executors and with what is around them; empty if all can."""
         by_name = {executor.name: executor for executor in executors}
         problems = []
         for definition in self.definitions():
             try:
-                _executor(definition, by_name)
+                _fitting(definition, by_name)
                 around.check(definition)
             except ConfigurationError as error:
                 problems.append(str(error))
         return problems
 
     def table(
-        self, executors: Iterable[Executor], around: Around, make_context: Callable[[Run], RunContext]
+        self,
+        executors: Iterable[Executor],
+        around: Around,
+        make_context: Callable[[Run], RunContext],
+        opened: Mapping[Provider, Any],
     ) -> dict[str, Handler]:
         """Bind each kind to its executor, with what is around its handler; raises ConfigurationError for an executor
         that is missing or does not fit.
 
-        make_context: makes the context of a run.
+        make_context: makes the context of a run. opened: the open resources of the worker.
         """
         by_name = {executor.name: executor for executor in executors}
         portal, handlers = Portal(), {}
         for definition in self.definitions():
-            executor = _executor(definition, by_name)
-            call = around.call(definition, portal)
-            assert definition.handler is not None  # definitions() leaves the others out
+            executor = _fitting(definition, by_name)
+            called = around.call(definition, portal, opened)
             handlers[definition.kind] = Handler(
                 definition,
-                call or definition.handler,
+                called.function,
                 executor,
                 definition.codec().decode_arguments,
                 definition.declaration,
-                definition.wants_context or call is not None,
+                called.wants_context,
                 make_context,
             )
         return handlers
 
 
-def _executor(definition: JobDefinition, executors: dict[str, Executor]) -> Executor:
+def _fitting(definition: JobDefinition, executors: Mapping[str, E]) -> E:
+    """Return the executor of a kind, or its class."""
     fitting = "async" if definition.is_async else "thread"
     wanted = definition.executor or fitting
     executor = executors.get(wanted)

@@ -101,7 +101,7 @@ class InlineWorker:
         self._knows_all = jobs is None and worker is None
         if not self._knows_all:
             handlers = Handlers(jobs or ()) if worker is None else worker.handlers
-            self._handlers |= handlers.table(_EXECUTORS, self._around, self._context)
+            self._handlers |= handlers.table(_EXECUTORS, self._around, self._context, {})
         self._queues = None if queues is None else tuple(queues)
         self._turns: deque[str] = deque()
         self._max_runs = max_runs
@@ -230,7 +230,7 @@ class InlineWorker:
                 else "has no `execute`: give the worker that has its handler, as in drain(client, worker=worker)"
             )
             raise ConfigurationError(f"job {job.kind!r} is due and cannot run: it {why}")
-        self._handlers |= Handlers([definition.job_type]).table(_EXECUTORS, self._around, self._context)
+        self._handlers |= Handlers([definition.job_type]).table(_EXECUTORS, self._around, self._context, {})
         return self._handlers[job.kind]
 
     def _context(self, run: Run) -> RunContext:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from jobq_core.context import JobContext
 from jobq_core.current import running
@@ -11,11 +12,13 @@ from jobq_core.records import type_name
 from jobq_worker.outcomes import Outcome, Raised, Returned, Unstorable
 from jobq_worker.run import Handler, Run, Stop
 
+_set_running: Final = running.set
+
 
 async def invoke_coroutine(run: Run, ended: Callable[[Run], None]) -> None:
     """Call an async handler, set the outcome, and call `ended`."""
     handler = run.handler
-    running.set(run)
+    _set_running(run)
     try:
         if handler.wants_context:
             value = await handler.function(run.arguments, run.make_context())
@@ -33,7 +36,7 @@ async def invoke_coroutine(run: Run, ended: Callable[[Run], None]) -> None:
 def invoke_function(run: Run) -> None:
     """Call a synchronous handler, in the present thread, and set the outcome."""
     handler = run.handler
-    running.set(run)
+    _set_running(run)
     try:
         if handler.wants_context:
             value = handler.function(run.arguments, run.make_context())

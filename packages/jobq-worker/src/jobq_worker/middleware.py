@@ -6,7 +6,7 @@ The chain of a kind is made once, when the worker starts: a worker without middl
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -18,9 +18,7 @@ from jobq_core.job import Job
 from jobq_worker.portal import Portal
 
 Opened: TypeAlias = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
-MiddlewareFunction: TypeAlias = Callable[
-    [Job[Any], JobContext], Generator[None, Any, None] | AsyncGenerator[None, Any] | Opened
-]
+MiddlewareFunction: TypeAlias = Callable[[Job[Any], JobContext], Iterator[None] | AsyncIterator[None] | Opened]
 Call: TypeAlias = Callable[..., Any]
 """Calls a handler with its job and its context: returns the result, or a coroutine of it."""
 

@@ -30,6 +30,7 @@ from jobq_worker.options import WorkerOptions
 from jobq_worker.outages import Outages
 from jobq_worker.pipeline import Pipeline
 from jobq_worker.progress import Reporter
+from jobq_worker.providers import Provider
 from jobq_worker.recorder import Recorder
 from jobq_worker.registration import Registration
 from jobq_worker.run import Stop, log_fields
@@ -59,6 +60,7 @@ class WorkerSession:
         options: WorkerOptions,
         handlers: Handlers,
         around: Around,
+        opened: Mapping[Provider, Any],
         slots: Slots,
         events: EventSource,
         outages: Outages,
@@ -93,7 +95,7 @@ class WorkerSession:
         self._clock = StorageClock(storage, outages)
         self._executors = tuple(make(pipeline.end) for make in EXECUTORS.values())
         # The runner listens to the pipeline before the fetcher does: a free slot is filled before anything is claimed.
-        table = handlers.table(self._executors, around, Contexts(registration, reporter, self._clock).make)
+        table = handlers.table(self._executors, around, Contexts(registration, reporter, self._clock).make, opened)
         kinds = [(kind, handler.declaration) for kind, handler in table.items()]
         Runner(pipeline, registration, table, slots, events, grants, marks)
         retention = options.retention_of(info.queues)

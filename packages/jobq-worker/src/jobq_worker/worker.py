@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, overload
 from uuid import UUID
 
 from jobq_core.checks import Seconds, check_seconds
@@ -22,13 +22,16 @@ from jobq_core.owned_storage import OwnedStorage
 from jobq_core.records import WorkerInfo
 from jobq_core.storage import QueueStorage
 from jobq_worker.around import Around
+from jobq_worker.executors import EXECUTORS
 from jobq_worker.exits import ExitCode, end_process_soon
 from jobq_worker.handlers import Handlers
 from jobq_worker.health import WorkerHealth, WorkerState
+from jobq_worker.lifespan import Lifespan, LifespanFunction
 from jobq_worker.loop_watch import LoopWatch
 from jobq_worker.middleware import MiddlewareFunction
 from jobq_worker.options import WorkerKeywords, WorkerOptions, check_concurrency, given_options
 from jobq_worker.outages import Outages
+from jobq_worker.providers import Scope
 from jobq_worker.retirement import Retired, Retirement
 from jobq_worker.session import WorkerSession
 from jobq_worker.signals import Signals
@@ -38,6 +41,7 @@ from jobq_worker.stop_guard import StopGuard
 logger = logging.getLogger("jobq.worker")
 
 F = TypeVar("F", bound=Callable[..., Any])
+L = TypeVar("L", bound=LifespanFunction)
 M = TypeVar("M", bound=MiddlewareFunction)
 
 
@@ -71,6 +75,8 @@ class JobQueueWorker(Lifecycle, EventSource):
         self._outages = Outages(f"worker {options.name}")
         self._state: WorkerState = "new"
         self._session: WorkerSession | None = None
+        self._lifespan: Lifespan | None = None
+        self._close_error: Exception | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._last_id: UUID | None = None
         self._exit_code = ExitCode.STOPPED
@@ -141,6 +147,52 @@ class JobQueueWorker(Lifecycle, EventSource):
         self._around.add_middleware(function)
         return function
 
+    def lifespan(self, function: L) -> L:
+        """Decorate a function without parameters that is open while the worker runs: a generator function, sync or
+        async, that yields once, or a function that returns a context manager.
+
+        It is opened on the event loop by `start`, before any job is claimed, and closed by `stop`, after the last run
+        has ended, in the reverse order of the decorators. If it fails to open, `start` raises its exception; if it
+        fails to close, `stop` and `run` do, after the worker has stopped. It has 30 seconds to close. Raises
+        ConfigurationError for anything else, and while the worker runs.
+        """
+        self._check_not_started("a lifespan")
+        self._around.add_lifespan(function)
+        return function
+
+    @overload
+    def provides(self, function: F, /) -> F: ...
+    @overload
+    def provides(self, function: None = None, /, *, scope: Scope = "worker") -> Callable[[F], F]: ...
+    def provides(self, function: Any = None, /, *, scope: Scope = "worker") -> Any:
+        """Decorate a function that provides a resource: `@worker.provides`, or `@worker.provides(scope="run")`.
+
+        The return annotation says what it provides: `Pool` of `-> Pool`, of `-> Iterator[Pool]` for a generator, and of
+        `-> AsyncIterator[Pool]` for an async one. A handler whose keyword-only parameter is annotated with exactly this
+        type gets the resource. The function may be sync or async, and may have parameters of types that other functions
+        provide.
+
+        scope: 'worker' (default) opens the resource on the event loop when the worker starts, if one of its jobs needs
+            it, and closes it after the last run. 'run' opens and closes it around each handler that needs it, where the
+            handler runs, and the function may take the JobContext.
+
+        Raises ConfigurationError for a function that cannot be a provider, for a second one of its type, and while the
+        worker runs.
+        """
+
+        def provide(function: Any) -> Any:
+            self._check_not_started("a resource")
+            self._around.add_provider(function, scope)
+            return function
+
+        return provide if function is None else provide(function)
+
+    def check(self) -> None:
+        """Raise ConfigurationError if jobs cannot run here, with one line for each problem; opens nothing."""
+        problems = self._handlers.problems(EXECUTORS.values(), self._around)
+        if problems:
+            raise ConfigurationError("\n".join(problems))
+
     def _check_not_started(self, what: str) -> None:
         if self._state not in ("new", "stopped"):
             raise ConfigurationError(f"{what} must be supplied before the worker starts")
@@ -158,6 +210,7 @@ class JobQueueWorker(Lifecycle, EventSource):
     async def _start(self) -> None:
         if self._stopping is not None:
             await asyncio.wait([self._stopping])
+        self.check()
         definitions = self._handlers.definitions()
         info = WorkerInfo(
             id=new_id(),
@@ -172,17 +225,35 @@ class JobQueueWorker(Lifecycle, EventSource):
         before, self._state = self._state, "starting"
         try:
             await self._owned.open()
-            session = WorkerSession(
-                self.storage, info, self._options, self._handlers, self._around, self._slots, self, self._outages
-            )
-            await session.start()
+            lifespan = self._around.lifespan(definitions)
+            await lifespan.open()
+            try:
+                session = self._make_session(info, lifespan)
+                await session.start()
+            except BaseException:
+                await lifespan.close()
+                raise
         except BaseException:
             self._state = before
             await self._owned.close()
             raise
+        self._lifespan, self._close_error = lifespan, None
         self._session, self._last_id, self._state = session, info.id, "running"
         self._log_start(info)
         self.emit(WorkerStarted(worker=info.id, name=self.name))
+
+    def _make_session(self, info: WorkerInfo, lifespan: Lifespan) -> WorkerSession:
+        return WorkerSession(
+            self.storage,
+            info,
+            self._options,
+            self._handlers,
+            self._around,
+            lifespan.opened,
+            self._slots,
+            self,
+            self._outages,
+        )
 
     def _log_start(self, info: WorkerInfo) -> None:
         for warning in self.storage.warnings:
@@ -243,7 +314,7 @@ class JobQueueWorker(Lifecycle, EventSource):
         await asyncio.shield(self._stopping)
 
     def _abandon(self) -> None:
-        self._session = self._stopping = None
+        self._session = self._stopping = self._lifespan = None
         self._state = "stopped"
 
     async def _stop(self) -> None:
@@ -259,10 +330,21 @@ class JobQueueWorker(Lifecycle, EventSource):
             self._session = None
             self._state = "stopped"
             try:
-                await self._owned.close()
+                await self._close()
             finally:
                 self._stopping = None
                 self._report_stop(self._last_id)
+
+    async def _close(self) -> None:
+        lifespan, self._lifespan = self._lifespan, None
+        try:
+            if lifespan is not None:
+                await lifespan.close()
+        except Exception as error:
+            self._close_error = error
+            raise
+        finally:
+            await self._owned.close()
 
     def _report_stop(self, id: UUID) -> None:
         stats = self._slots.stats()
@@ -284,8 +366,8 @@ class JobQueueWorker(Lifecycle, EventSource):
         It ends by itself with the options burst, max_jobs and max_memory, and `retired` then says why.
 
         A second signal stops at once; signals within a second count as one. Returns when the worker has stopped, by a
-        signal or by `stop()`. Raises what `start` raises. While the event loop is blocked, a second signal, or the end
-        of stop_timeout, ends the process with `ExitCode.BLOCKED`.
+        signal or by `stop()`. Raises what `start` raises, and what a lifespan raises when it closes. While the event
+        loop is blocked, a second signal, or the end of stop_timeout, ends the process with `ExitCode.BLOCKED`.
 
         Raises SystemExit with another `ExitCode` if handlers did not end: their jobs are not handed back, so the
         process must end. It is ended by force 2 s later.
@@ -297,6 +379,8 @@ class JobQueueWorker(Lifecycle, EventSource):
             await self.start()
             with _frozen():
                 await self._until_stopped(signals, retirement)
+        if self._close_error is not None:
+            raise self._close_error
         if self._exit_code is not ExitCode.STOPPED:
             end_process_soon(self._exit_code)
             raise SystemExit(self._exit_code)
