@@ -171,6 +171,16 @@ async def test_stopping_while_idle_is_immediate(storage: Probe) -> None:
 def test_importing_the_client_imports_no_worker_server_storage_or_command_line() -> None:
     script = "import sys, jobq_client; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"jobq_worker", "jobq_server", "jobq_core.memory", "click", "rich", "sqlite3", "psycopg", "aiosqlite"}
+    heavy = {
+        "jobq_client.sync_client",
+        "jobq_worker",
+        "jobq_server",
+        "jobq_core.memory",
+        "click",
+        "rich",
+        "sqlite3",
+        "psycopg",
+        "aiosqlite",
+    }
     seldom = {"hashlib", "importlib.metadata", "importlib.resources", "json", "urllib.parse"}
     assert (heavy | seldom).isdisjoint(modules)
