@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jobq_client import SyncJobQueueClient
+from jobq_client import SyncJobQueueClient, direct_adds
 from jobq_client.direct_adds import RETRY_SECONDS, DirectAdds
 from jobq_core import JobAdded, StorageError, StorageUnavailableError
 from jobq_core.memory import MemoryQueueStorage
@@ -82,17 +82,17 @@ def test_the_jobs_of_threads_that_wait_are_sent_together() -> None:
     assert [len(group) for group in producer.groups] == [1, 19]
 
 
-def test_a_group_waits_for_the_next_jobs_of_the_threads_that_add_at_once() -> None:
+def test_a_group_waits_for_the_next_jobs_of_the_threads_that_add_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct_adds, "GATHER_SECONDS", 3600)
     leave = threading.Event()
-    producer = Producer(leave.wait)
-    ticks = 0
 
-    def now() -> float:
-        nonlocal ticks
-        ticks += len(producer.groups) > 1  # no time passes until the second group is sent
-        return ticks
+    def hold() -> None:
+        leave.wait()
+        if len(producer.groups) == 2:
+            monkeypatch.setattr(direct_adds, "GATHER_SECONDS", 0)  # one of the threads ends here
 
-    adds = DirectAdds(producer, 10_000, now=now)
+    producer = Producer(hold)
+    adds = DirectAdds(producer, 10)
 
     def add_two() -> list[Added | None]:
         return [adds.add(new_job()), adds.add(new_job())]

@@ -58,6 +58,7 @@ class DirectAdds:
         self._waiting: deque[_Entry] = deque()
         self._closed = False
         self._callers = 0
+        self._gathering: _Entry | None = None
         self._not_before = float("-inf")
 
     def add(self, job: NewJob) -> Added | None:
@@ -69,6 +70,9 @@ class DirectAdds:
             return None
         entry = _Entry(job)
         self._waiting.append(entry)
+        leader = self._gathering
+        if leader is not None and len(self._waiting) >= self._callers:
+            leader.turn.put(None)
         try:
             while not entry.done:
                 if self._sending.acquire(blocking=False):
@@ -97,7 +101,7 @@ class DirectAdds:
         """Send groups until an entry is answered, and let a thread whose job waits lead then. The lock is taken."""
         sent: list[_Entry] = []
         try:
-            self._gather()
+            self._gather(own)
             while not own.done:
                 group = self._take()
                 sent += group
@@ -108,12 +112,14 @@ class DirectAdds:
             for entry in sent:
                 entry.turn.put(None)
 
-    def _gather(self) -> None:
+    def _gather(self, own: _Entry) -> None:
         """Let the threads whose jobs were sent last add their next ones to this group, if there are several."""
-        if self._callers > 1:
-            until = self._now() + self._callers * GATHER_SECONDS
-            while len(self._waiting) < self._callers and self._now() < until:
-                time.sleep(0)
+        if len(self._waiting) < self._callers:
+            self._gathering = own
+            with suppress(queue.Empty):
+                while len(self._waiting) < self._callers:
+                    own.turn.get(timeout=self._callers * GATHER_SECONDS)
+            self._gathering = None
 
     def _pass_on(self) -> None:
         """Have the first thread that waits try to lead."""
