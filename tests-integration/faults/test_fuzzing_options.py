@@ -89,6 +89,9 @@ pool: Mapping[str, st.SearchStrategy[Any]] = {
     "stop_timeout": seconds,
     "max_hung": st.one_of(st.none(), st.integers(0, 100)),
     "exit_when_hung": st.booleans(),
+    "process_limit": st.one_of(st.none(), st.integers(1, 100)),
+    "process_max_jobs": st.one_of(st.none(), st.integers(1, 100)),
+    "process_max_memory": st.one_of(st.none(), st.integers(1, 100), st.just("2GiB")),
 }
 jobs = st.sampled_from([[declared], (), [inspect.getmodule(declared)]])
 queues = st.lists(names.filter(lambda name: "," not in name), min_size=1, max_size=3)
@@ -105,7 +108,7 @@ TARGETS: dict[str, Target] = {
             "max_attempts": st.integers(1, 32767),
             "timeout": seconds,
             "retry": st.just(RetryPolicy()),
-            "executor": st.sampled_from(["async", "thread"]),
+            "executor": st.sampled_from(["async", "thread", "process"]),
             "fingerprint": st.booleans(),
             "errors": exceptions,
         },

@@ -52,7 +52,7 @@ def test_it_reports_every_problem_in_one_line_each(folder: Path) -> None:
         *("--queue", "mial", "--lost-after", "15", "--storage", "nosql://me:hidden-away@db"),
         bad_jobs="raise ValueError('two\\nlines')\n",
         one_jobs=SEND,
-        two_jobs=SEND + '@job(queue="mail", executor="steam")\ndef resize() -> None: ...\n',
+        two_jobs=SEND + '@job(queue="mail", executor="async")\ndef resize() -> None: ...\n',
     )
     assert code == 1
     assert [line[:40] for line in lines] == [
@@ -62,7 +62,7 @@ def test_it_reports_every_problem_in_one_line_each(folder: Path) -> None:
         "the module 'bad_jobs' failed to import (",
         "module two_jobs: two jobs are called 'se",
         "lost_after (15.0 s) must be at least twi",
-        "job 'resize' wants executor='steam'; thi",
+        "job 'resize' is not a coroutine function",
         "queue 'mial': the jobs declare 'mail'; c",
         "no installed storage opens nosql://… (in",
     ]

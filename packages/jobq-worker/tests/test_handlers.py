@@ -121,8 +121,8 @@ async def test_a_worker_without_anything_to_run_does_not_start(storage: Probe) -
 @pytest.mark.parametrize(
     ("executor", "body", "message"),
     [
-        ("process", "sync", "wants executor='process'; this worker has async, thread"),
-        ("gpu", "async", "wants executor='gpu'; this worker has async, thread"),
+        ("process", "sync", "declare it at the top level of that module"),
+        ("process", "async", "declare it at the top level of that module"),
         ("thread", "async", "is a coroutine function and cannot run with executor='thread'; use 'async'"),
         ("async", "sync", "is not a coroutine function and cannot run with executor='async'; use 'thread'"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
 import attrs
 
@@ -29,6 +29,9 @@ from jobq_core.signatures import (
 P = ParamSpec("P")
 R = TypeVar("R")
 J = TypeVar("J", bound="Job[Any]")
+
+EXECUTORS: Final = ("async", "thread", "process")
+"""Where a worker can run handlers."""
 
 
 class JobDecorator(Protocol):
@@ -111,7 +114,8 @@ def job(
     max_attempts: highest number of runs, 1 to 32767 (default 10).
     timeout: longest time of one run, in seconds or as a timedelta (default: no limit).
     retry: which exceptions run it again, and when (default: any, with exponential backoff and full jitter).
-    executor: 'async' or 'thread' (default: 'async' for coroutine functions, 'thread' for others).
+    executor: 'async', 'thread' or 'process' (default: 'async' for coroutine functions, 'thread' for others). A process
+        runs either kind of function, declared at the top level of a module, and can be killed.
     fingerprint: store a fingerprint, so that `client.output_for(job)` finds the newest result of equal arguments
         (default: no).
     result: store what the handler returns (default). With False, `wait_for` returns None.
@@ -132,7 +136,7 @@ def job(
         "max_attempts": check_max_attempts(max_attempts),
         "timeout": check_timeout(timeout),
         "retry": RetryPolicy() if retry is None else _check_policy(retry),
-        "executor": executor if executor is None else check_name(executor, "executor"),
+        "executor": _check_executor(executor),
         "fingerprint": check_bool(fingerprint, "fingerprint"),
         "keeps_result": check_bool(result, "result"),
         "version": version if version is None else check_name(version, "version"),
@@ -293,6 +297,14 @@ def _check_policy(policy: Any) -> RetryPolicy:
             f"retry must be a RetryPolicy, as in retry=RetryPolicy(backoff=Backoff(base=5)), not {short_repr(policy)}"
         )
     return policy
+
+
+def _check_executor(executor: Any) -> str | None:
+    if executor == "interpreter":
+        raise ConfigurationError("executor='interpreter' is not supported; executor='process' uses all cores too")
+    if executor is not None and not is_one_of(executor, EXECUTORS):
+        raise ConfigurationError(f"executor must be 'async', 'thread' or 'process', not {short_repr(executor)}")
+    return None if executor is None else str(executor)
 
 
 def _check_unknown(choice: Any) -> str:

@@ -9,7 +9,7 @@ JobQueueError
 │   ├── JobDisabledError            kept back until it is enabled
 │   ├── JobTimeoutError             one run took longer than its timeout
 │   ├── JobDeadlineError            not finished by its deadline
-│   ├── WorkerLostError             its worker missed its heartbeat
+│   ├── WorkerLostError             its worker missed its heartbeat, or its process died
 │   ├── UnfitArgumentsError         its arguments do not fit this process's declaration
 │   └── JobNotFoundError            no such job, or no longer
 ├── InvalidJobError (ValueError)    refused on entry; nothing was stored
@@ -119,7 +119,7 @@ class JobDeadlineError(JobError):
 
 
 class WorkerLostError(JobError):
-    """The worker that ran the job missed its heartbeat."""
+    """The worker that ran the job missed its heartbeat, or the process that ran the handler died."""
 
 
 class UnfitArgumentsError(JobError):

@@ -13,7 +13,7 @@ from jobq_core.reprs import short_repr
 from jobq_worker.lifespan import Lifespan
 from jobq_worker.middleware import Call, Middleware, around_async, around_sync
 from jobq_worker.portal import Portal
-from jobq_worker.providers import Provider, Providers, make_provider
+from jobq_worker.providers import Provider, Providers, Scope, make_provider
 from jobq_worker.supplying import Called, with_resources
 
 
@@ -24,14 +24,16 @@ class Around:
     """
 
     def __init__(self) -> None:
-        self._middleware: list[Middleware] = []
+        self.middleware: list[Middleware] = []
         self._lifespans: list[Any] = []
         self._providers = Providers()
+        self.provided: list[tuple[Any, Scope]] = []
+        """The functions that provide resources, with their scopes."""
 
     def add_middleware(self, function: Any) -> None:
         """Take a middleware; raises ConfigurationError for what cannot be one."""
         _check(function, "middleware", "job", "context")
-        self._middleware.append(Middleware(function))
+        self.middleware.append(Middleware(function))
 
     def add_lifespan(self, function: Any) -> None:
         """Take a lifespan; raises ConfigurationError for what cannot be one."""
@@ -41,6 +43,7 @@ class Around:
     def add_provider(self, function: Any, scope: Any) -> None:
         """Take a provider; raises ConfigurationError for what cannot be one, and for a second one of its type."""
         self._providers.add(make_provider(function, scope))
+        self.provided.append((function, scope))
 
     def check(self, definition: JobDefinition) -> None:
         """Raise ConfigurationError if nothing provides a resource that the handler needs."""
@@ -61,10 +64,10 @@ class Around:
         called = Called(handler, definition.wants_context)
         if definition.resources:
             called = with_resources(definition, _resolved(definition), self._providers, opened, portal)
-        if not self._middleware:
+        if not self.middleware:
             return called
         call = _with_context(called)
-        for middleware in reversed(self._middleware):
+        for middleware in reversed(self.middleware):
             call = around_async(middleware, call) if definition.is_async else around_sync(middleware, call, portal)
         return Called(call, True)
 

@@ -106,7 +106,7 @@ def _options(options: dict[str, Any]) -> Iterator[str]:
 def _handlers(registry: Registry) -> list[str]:
     """Return why handlers cannot run here, such as an unknown executor."""
     runnable = [definition.job_type for definition in registry if definition.handler is not None]
-    problems = Handlers(runnable).problems(EXECUTORS.values(), Around()) if runnable else []
+    problems = Handlers(runnable).problems(EXECUTORS, Around()) if runnable else []
     bare = [definition.kind for definition in registry if definition.handler is None]
     if len(bare) == len(registry):
         problems.append(f"no job has a handler: supply one with @worker.handles(…) for {', '.join(bare)}")

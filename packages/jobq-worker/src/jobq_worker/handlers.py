@@ -17,6 +17,7 @@ from jobq_worker.around import Around
 from jobq_worker.portal import Portal
 from jobq_worker.providers import Provider
 from jobq_worker.run import Executor, Handler, Run, RunContext
+from jobq_worker.supplying import Called
 
 E = TypeVar("E", Executor, type[Executor])
 
@@ -39,20 +40,7 @@ class Handlers:
         if kind in self._supplied:
             raise ConfigurationError(f"job {kind!r} has a handler already")
         self._registry.add(definition)
-        parameters = list(inspect.signature(function).parameters.values())
-        resources = resources_of(parameters, read_hints(function), arguments=False)
-        count = len(parameters) - len(resources)
-        if not 1 <= count <= 2:
-            raise ConfigurationError(
-                f"the handler of {kind!r} must take (job) or (job, context), not {count} arguments"
-            )
-        self._supplied[kind] = attrs.evolve(
-            definition,
-            handler=function,
-            wants_context=count == 2,
-            is_async=returns_coroutine(function),
-            resources=resources,
-        )
+        self._supplied[kind] = with_handler(definition, function)
 
     def queues(self) -> tuple[str, ...]:
         """Return the queues of the jobs as declared, with 'default' for jobs that declare no queue."""
@@ -81,11 +69,11 @@ class Handlers:
         problems = []
         for definition in self.definitions():
             try:
-                _fitting(definition, by_name)
+                _fitting(definition, by_name, around)
                 around.check(definition)
             except ConfigurationError as error:
                 problems.append(str(error))
-        return problems
+        return list(dict.fromkeys(problems))
 
     def table(
         self,
@@ -100,10 +88,14 @@ class Handlers:
         make_context: makes the context of a run. opened: the open resources of the worker.
         """
         by_name = {executor.name: executor for executor in executors}
-        portal, handlers = Portal(), {}
+        portal = Portal()
+        handlers: dict[str, Handler] = {}
         for definition in self.definitions():
-            executor = _fitting(definition, by_name)
-            called = around.call(definition, portal, opened)
+            executor = _fitting(definition, by_name, around)
+            assert definition.handler is not None  # definitions() leaves the others out
+            called = Called(definition.handler, definition.wants_context)
+            if executor.calls_here:
+                called = around.call(definition, portal, opened)
             handlers[definition.kind] = Handler(
                 definition,
                 called.function,
@@ -113,21 +105,36 @@ class Handlers:
                 called.wants_context,
                 make_context,
             )
+        for executor in by_name.values():
+            executor.prepare([handler for handler in handlers.values() if handler.executor is executor], around)
         return handlers
 
 
-def _fitting(definition: JobDefinition, executors: Mapping[str, E]) -> E:
-    """Return the executor of a kind, or its class."""
-    fitting = "async" if definition.is_async else "thread"
-    wanted = definition.executor or fitting
+def with_handler(definition: JobDefinition, function: Callable[..., Any]) -> JobDefinition:
+    """Return the definition with a supplied handler; raises ConfigurationError for one of other parameters."""
+    parameters = list(inspect.signature(function).parameters.values())
+    resources = resources_of(parameters, read_hints(function), arguments=False)
+    count = len(parameters) - len(resources)
+    if not 1 <= count <= 2:
+        raise ConfigurationError(
+            f"the handler of {definition.kind!r} must take (job) or (job, context), not {count} arguments"
+        )
+    return attrs.evolve(
+        definition,
+        handler=function,
+        wants_context=count == 2,
+        is_async=returns_coroutine(function),
+        resources=resources,
+    )
+
+
+def _fitting(definition: JobDefinition, executors: Mapping[str, E], around: Around) -> E:
+    """Return the executor of a kind, or its class; raises ConfigurationError if it is missing or does not fit."""
+    wanted = definition.executor or ("async" if definition.is_async else "thread")
     executor = executors.get(wanted)
     if executor is None:
         raise ConfigurationError(
             f"job {definition.kind!r} wants executor={wanted!r}; this worker has {', '.join(sorted(executors))}"
         )
-    if definition.is_async != executor.runs_coroutines:
-        nature = "a coroutine function" if definition.is_async else "not a coroutine function"
-        raise ConfigurationError(
-            f"job {definition.kind!r} is {nature} and cannot run with executor={wanted!r}; use {fitting!r}"
-        )
+    executor.check(definition, around)
     return executor

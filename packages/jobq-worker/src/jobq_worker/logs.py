@@ -64,6 +64,8 @@ class JsonFormatter(logging.Formatter):
         line.update((name, value) for name, value in vars(record).items() if name not in _STANDARD)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
+        elif record.exc_text:  # formatted in a handler process
+            line["traceback"] = record.exc_text
         return json.dumps(line, ensure_ascii=False, default=str)
 
 

@@ -41,6 +41,9 @@ class PoolOptions(TypedDict, total=False):
     stop_timeout: Seconds
     max_hung: int | None
     exit_when_hung: bool
+    process_limit: int | None
+    process_max_jobs: int | None
+    process_max_memory: int | str | None
 
 
 class ServingOptions(PoolOptions, total=False):
@@ -153,6 +156,18 @@ def _poll_interval(seconds: Seconds) -> float:
 
 def _max_hung(count: int | None) -> int | None:
     return None if count is None else check_concurrency(count, "max_hung")
+
+
+def _process_limit(count: int | None) -> int | None:
+    return None if count is None else check_count(count, "process_limit", least=1, most=MAX_CONCURRENCY)
+
+
+def _process_max_jobs(count: int | None) -> int | None:
+    return None if count is None else check_count(count, "process_max_jobs", least=1)
+
+
+def _process_max_memory(size: int | str | None) -> int | None:
+    return None if size is None else check_size(size, "process_max_memory")
 
 
 def _exit_when_hung(value: bool) -> bool:
@@ -321,6 +336,54 @@ class WorkerOptions:
     )
     """The memory of the process, in bytes or as text such as '500MB', above which `run` stops the worker; running jobs
     end first (default: no limit)."""
+
+    process_limit: int | None = attrs.field(
+        default=None,
+        converter=_process_limit,
+        metadata={
+            COMMAND_LINE: CommandLine(
+                help="Run at most this many jobs of executor='process' at the same time.",
+                metavar="N",
+                type=int,
+                default="the number of slots",
+                least=1,
+            )
+        },
+    )
+    """How many processes run jobs of `executor="process"`, at least 1 (default: as many as there are slots). Further
+    jobs wait in their slots."""
+
+    process_max_jobs: int | None = attrs.field(
+        default=None,
+        converter=_process_max_jobs,
+        metadata={
+            COMMAND_LINE: CommandLine(
+                help="Replace a process of executor='process' after this many jobs.",
+                metavar="N",
+                type=int,
+                default="never",
+                least=1,
+                most=None,
+            )
+        },
+    )
+    """After how many jobs another process takes the place of a process of `executor="process"` (default: never)."""
+
+    process_max_memory: int | None = attrs.field(
+        default=None,
+        converter=_process_max_memory,
+        metadata={
+            COMMAND_LINE: CommandLine(
+                help="Replace a process of executor='process' that has more memory than this after a job, such as "
+                "500MB or 2GiB.",
+                metavar="BYTES",
+                type=Size,
+                default="never",
+            )
+        },
+    )
+    """The memory that a process of `executor="process"` may have after a job, in bytes or as text such as '500MB'; with
+    more, another process takes its place (default: no limit)."""
 
     def __attrs_post_init__(self) -> None:
         if self.lost_after < 2 * self.heartbeat_interval:

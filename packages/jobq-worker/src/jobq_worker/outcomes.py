@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from msgspec import Struct
 
 from jobq_core.errors import InvalidJobError
-from jobq_core.storage import NewJob
+from jobq_core.storage import NewJob, Settlement
 
 
 class Returned(Struct, frozen=True, gc=False):
@@ -33,10 +31,17 @@ class Raised(Struct, frozen=True):
 
 
 class Lost(Struct, frozen=True):
-    """The executor lost the handler, such as a process that was killed. why: one line for the job's error."""
+    """The process of the handler has ended. why: one line for the job's error. told: it was killed on request."""
 
-    told: ClassVar[bool] = False
     why: str
+    told: bool = False
 
 
-Outcome = Returned | Unstorable | Raised | Lost
+class Settled(Struct, frozen=True):
+    """A process has settled the run, where the handler's exception is. told: as of `Returned`."""
+
+    settlement: Settlement | None
+    told: bool
+
+
+Outcome = Returned | Unstorable | Raised | Lost | Settled

@@ -22,7 +22,8 @@ from jobq_worker.slots import Slots
 logger = logging.getLogger("jobq.worker")
 
 GRACE_SECONDS: Final = 1.0
-"""Time that a handler past its time limit has to end before its run is settled without it."""
+"""Time that a handler past its time limit has to end before its run is settled without it, in addition to the time
+after which its executor kills it."""
 
 
 class Pipeline:
@@ -131,6 +132,24 @@ class Pipeline:
         run.stop = why
         self._end(run, stopped(run, None))
 
+    def limit(self, run: Run, timeout: float | None) -> None:
+        """Stop a run at its deadline, and when it has taken `timeout` seconds from now."""
+        if run.timer is not None:
+            run.timer.cancel()
+            run.timer = None
+        ends = float("inf") if timeout is None else self._loop.time() + timeout
+        if run.due is not None and run.due <= ends:
+            run.timer = self._loop.call_at(run.due, self.stop, run, Stop.DEADLINE)
+        elif timeout is not None:
+            run.timer = self._loop.call_at(ends, self.stop, run, Stop.TIMEOUT)
+
+    def begun(self, run: Run) -> None:
+        """Take a run whose handler is called now, from an executor that reports this: its timeout counts from here."""
+        if run in self.running and run.stop is None:
+            run.started = self._loop.time()
+            if run.job.timeout is not None:
+                self.limit(run, run.job.timeout)
+
     def stop(self, run: Run, why: Stop) -> None:
         """Ask a run to stop, or take a claimed job out. The first reason stays, except that LOST replaces all."""
         if run.slot is None:
@@ -152,7 +171,8 @@ class Pipeline:
             run.timer.cancel()
             run.timer = None
         if why in (Stop.TIMEOUT, Stop.DEADLINE):
-            run.timer = self._loop.call_later(GRACE_SECONDS, self._settle_without_end, run)
+            grace = GRACE_SECONDS + run.handler.executor.kill_seconds
+            run.timer = self._loop.call_later(grace, self._settle_without_end, run)
         if not asked and run not in self.limited:
             run.handler.executor.stop(run)
 

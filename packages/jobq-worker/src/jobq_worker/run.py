@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, ClassVar, Final
 
@@ -14,9 +14,11 @@ from msgspec import Struct
 
 from jobq_core.checks import Seconds
 from jobq_core.context import JobContext
+from jobq_core.errors import ConfigurationError
 from jobq_core.job import Job, JobDefinition
 from jobq_core.records import Progress
 from jobq_core.storage import ClaimedJob, Settlement
+from jobq_worker.around import Around
 from jobq_worker.outcomes import Outcome
 from jobq_worker.slots import Slot
 
@@ -45,7 +47,31 @@ class Executor(abc.ABC):
 
     name: ClassVar[str]
     """The executor's name in `@job(executor=…)`."""
-    runs_coroutines: ClassVar[bool]
+    runs_coroutines: ClassVar[bool | None]
+    """Whether its handlers are coroutine functions or others; None for both."""
+    kill_seconds: ClassVar[float] = 0.0
+    """Time after which `stop` kills a handler that goes on; 0 if it cannot."""
+    reports_start: ClassVar[bool] = False
+    """Whether it says when a handler is called, from which the timeout then counts."""
+
+    calls_here: ClassVar[bool] = True
+    """Whether it calls handlers in this process, with what is around them."""
+
+    @classmethod
+    def check(cls, definition: JobDefinition, around: Around) -> None:
+        """Raise ConfigurationError if the executor cannot run the handler of a job with what is around it."""
+        if cls.runs_coroutines not in (None, definition.is_async):
+            nature = "a coroutine function" if definition.is_async else "not a coroutine function"
+            fitting = "async" if definition.is_async else "thread"
+            raise ConfigurationError(
+                f"job {definition.kind!r} is {nature} and cannot run with executor={cls.name!r}; use {fitting!r}"
+            )
+
+    def prepare(self, handlers: Sequence[Handler], around: Around) -> None:  # noqa: B027  (most need nothing)
+        """Take the handlers that it will run, and what is around them; called once, before `open`."""
+
+    def open(self) -> None:  # noqa: B027
+        """Begin to start what the first run needs; called when the worker starts to claim."""
 
     @abc.abstractmethod
     def start(self, run: Run) -> None:
@@ -57,7 +83,10 @@ class Executor(abc.ABC):
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Release threads and tasks. A handler that still runs is abandoned."""
+        """Release threads, tasks and processes. A handler that still runs is abandoned, or killed with its process."""
+
+    async def wait_closed(self) -> None:  # noqa: B027
+        """After `close`: wait until what it released has ended."""
 
 
 @attrs.define(eq=False)

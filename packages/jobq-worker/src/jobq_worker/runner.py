@@ -145,7 +145,7 @@ class Runner:
         job, handler = run.job, run.handler
         run.started = run.slot.started = self._loop.time()  # type: ignore[union-attr]  # it has its slot since _start
         if job.timeout is not None or run.due is not None:
-            self._set_timer(run)
+            self._pipeline.limit(run, None if handler.executor.reports_start else job.timeout)
         if self._debug:
             logger.debug("job %s (%s) started, attempt %d", job.id, job.kind, job.attempt, extra=log_fields(job))
         if self._events.wants(JobStarted):
@@ -160,11 +160,3 @@ class Runner:
                 "job %s (%s) could not be started and is handed back", job.id, job.kind, extra=log_fields(job)
             )
             self._pipeline.end_before_start(run, Stop.RELEASE)
-
-    def _set_timer(self, run: Run) -> None:
-        timeout = run.job.timeout
-        ends = float("inf") if timeout is None else run.started + timeout
-        if run.due is not None and run.due <= ends:
-            run.timer = self._loop.call_at(run.due, self._pipeline.stop, run, Stop.DEADLINE)
-        else:
-            run.timer = self._loop.call_at(ends, self._pipeline.stop, run, Stop.TIMEOUT)

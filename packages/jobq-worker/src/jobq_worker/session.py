@@ -18,7 +18,7 @@ from jobq_core.records import WorkerInfo
 from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, QueueOptions, QueueStorage, blocked_topic, queue_topic
 from jobq_worker.around import Around
 from jobq_worker.contexts import Contexts
-from jobq_worker.executors import EXECUTORS
+from jobq_worker.executors import make_executors
 from jobq_worker.fetcher import Fetcher
 from jobq_worker.grants import Grants
 from jobq_worker.handlers import Handlers
@@ -93,7 +93,7 @@ class WorkerSession:
         reporter = Reporter(storage, registration, events, outages, monitor)
         marks = StartMarks(storage, registration, outages)
         self._clock = StorageClock(storage, outages)
-        self._executors = tuple(make(pipeline.end) for make in EXECUTORS.values())
+        self._executors = make_executors(pipeline, reporter, self._clock, info, options)
         # The runner listens to the pipeline before the fetcher does: a free slot is filled before anything is claimed.
         table = handlers.table(self._executors, around, Contexts(registration, reporter, self._clock).make, opened)
         kinds = [(kind, handler.declaration) for kind, handler in table.items()]
@@ -147,6 +147,8 @@ class WorkerSession:
         for name, run in self._loops.items():
             task = self._tasks[name] = asyncio.get_running_loop().create_task(run(), name=f"jobq {name}")
             task.add_done_callback(self._task_ended)
+        for executor in self._executors:
+            executor.open()
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         """Say so when a task ends that goes on until the stop: the worker is not healthy then, and `run` stops it."""
@@ -281,3 +283,5 @@ class WorkerSession:
         except (JobQueueError, TimeoutError) as error:
             logger.warning("could not give up the lease on maintenance, which ends by itself: %s", error)
         await self.registration.leave(max(ends - loop.time(), 0.0), deregister=not self.pipeline.left)
+        for executor in self._executors:
+            await executor.wait_closed()

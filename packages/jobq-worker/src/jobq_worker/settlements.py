@@ -34,7 +34,7 @@ from jobq_core.retry import Backoff, deciding
 from jobq_core.secret import redact
 from jobq_core.states import Ending
 from jobq_core.storage import ClaimedJob, Settlement, When
-from jobq_worker.outcomes import Outcome, Raised, Returned, Unstorable
+from jobq_worker.outcomes import Outcome, Raised, Returned, Settled, Unstorable
 from jobq_worker.run import Run, Stop, log_fields
 
 logger = logging.getLogger("jobq.worker")
@@ -52,6 +52,8 @@ def settlement_of(run: Run, outcome: Outcome) -> Settlement | None:
 
     A result that cannot be stored fails the job: the next one would not fit either.
     """
+    if isinstance(outcome, Settled):
+        return _settled_elsewhere(run, outcome)
     if run.stop is not None and (outcome.told or run.stop is Stop.LOST):
         return stopped(run, outcome.error if isinstance(outcome, Raised) else None)
     if isinstance(outcome, Returned):
@@ -61,6 +63,15 @@ def settlement_of(run: Run, outcome: Outcome) -> Settlement | None:
         return _settle(run, Ending.FAIL, describe(run, unstored))
     error = outcome.error if isinstance(outcome, Raised) else WorkerLostError(outcome.why)
     return _guarded(run, error, partial(_raised, run, error))
+
+
+def _settled_elsewhere(run: Run, outcome: Settled) -> Settlement | None:
+    """Return the settlement that a process made, unless a request to stop that did not reach it overrides it."""
+    if run.stop is Stop.LOST:
+        return None
+    if run.stop in (Stop.TIMEOUT, Stop.DEADLINE) and not outcome.told:
+        return stopped(run, None)
+    return outcome.settlement
 
 
 def stopped(run: Run, error: BaseException | None) -> Settlement | None:

@@ -25,7 +25,8 @@ class StorageClock:
         self._storage = storage
         self._outages = outages
         self._monotonic = monotonic
-        self._ahead = 0.0
+        self.ahead = 0.0
+        """The storage's time, in seconds since 1970, minus that of the monotonic clock."""
         self._due = float("-inf")
         self.loop = Loop("clock", self._work, outages)
 
@@ -34,12 +35,12 @@ class StorageClock:
         before = self._monotonic()
         theirs = (await self._storage.now()).timestamp()
         after = self._monotonic()
-        self._ahead = theirs - (before + after) / 2
+        self.ahead = theirs - (before + after) / 2
         self._due = after + MEASURE_SECONDS
 
     def new_id(self) -> UUID:
         """Return a new id of the storage's time. May be called from any thread."""
-        return new_id(0.0, self._ahead + self._monotonic())
+        return new_id(0.0, self.ahead + self._monotonic())
 
     async def _work(self, woken: bool) -> float:
         if self._monotonic() >= self._due:

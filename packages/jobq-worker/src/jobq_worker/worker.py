@@ -23,6 +23,7 @@ from jobq_core.records import WorkerInfo
 from jobq_core.storage import QueueStorage
 from jobq_worker.around import Around
 from jobq_worker.executors import EXECUTORS
+from jobq_worker.executors.processes import ProcessExecutor
 from jobq_worker.exits import ExitCode, end_process_soon
 from jobq_worker.handlers import Handlers
 from jobq_worker.health import WorkerHealth, WorkerState
@@ -189,7 +190,7 @@ class JobQueueWorker(Lifecycle, EventSource):
 
     def check(self) -> None:
         """Raise ConfigurationError if jobs cannot run here, with one line for each problem; opens nothing."""
-        problems = self._handlers.problems(EXECUTORS.values(), self._around)
+        problems = self._handlers.problems(EXECUTORS, self._around)
         if problems:
             raise ConfigurationError("\n".join(problems))
 
@@ -225,7 +226,7 @@ class JobQueueWorker(Lifecycle, EventSource):
         before, self._state = self._state, "starting"
         try:
             await self._owned.open()
-            lifespan = self._around.lifespan(definitions)
+            lifespan = self._around.lifespan([each for each in definitions if each.executor != ProcessExecutor.name])
             await lifespan.open()
             try:
                 session = self._make_session(info, lifespan)

@@ -1,15 +1,29 @@
-"""Where handlers run: coroutines on the event loop, plain functions in threads."""
+"""Where handlers run: coroutines on the event loop, plain functions in threads, and either in processes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
+from jobq_core.records import WorkerInfo
 from jobq_worker.executors.coroutines import CoroutineExecutor
+from jobq_worker.executors.processes import ProcessExecutor
 from jobq_worker.executors.threads import ThreadExecutor
+from jobq_worker.options import WorkerOptions
+from jobq_worker.pipeline import Pipeline
+from jobq_worker.progress import Reporter
+from jobq_worker.run import Executor
+from jobq_worker.storage_clock import StorageClock
 
-EXECUTORS: Final[Mapping[str, type[CoroutineExecutor | ThreadExecutor]]] = {
-    CoroutineExecutor.name: CoroutineExecutor,
-    ThreadExecutor.name: ThreadExecutor,
-}
-"""The class of each executor, by its name in `@job(executor=…)`. It is given the function to call with ended runs."""
+EXECUTORS: Final[tuple[type[Executor], ...]] = (CoroutineExecutor, ThreadExecutor, ProcessExecutor)
+"""Every executor; `name` is how `@job(executor=…)` names it."""
+
+
+def make_executors(
+    pipeline: Pipeline, reporter: Reporter, clock: StorageClock, info: WorkerInfo, options: WorkerOptions
+) -> tuple[Executor, ...]:
+    """Return one of each executor."""
+    return (
+        CoroutineExecutor(pipeline.end),
+        ThreadExecutor(pipeline.end),
+        ProcessExecutor(pipeline.end, pipeline.begun, reporter.report, clock, info.id, options),
+    )

@@ -1,0 +1,272 @@
+"""`ProcessThread`: the thread of a worker that serves one handler process.
+
+It sends the process runs, one at a time, and reads its messages. When the process has ended, was killed, or has run
+enough, another one takes its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
+from jobq_core.errors import AbortSignalJobError
+from jobq_core.records import Progress
+from jobq_worker.executors.handler_process import HandlerProcess
+from jobq_worker.executors.messages import (
+    Begun,
+    Ended,
+    LogEntry,
+    NotReady,
+    Ready,
+    Report,
+    Setup,
+    StartRun,
+    StopRun,
+)
+from jobq_worker.executors.process_logs import replay
+from jobq_worker.outcomes import Lost, Outcome, Raised, Settled
+from jobq_worker.run import Run
+
+logger = logging.getLogger("jobq.worker")
+
+READY_SECONDS: Final = 60.0
+"""Time that a process has to import its handlers."""
+STARTS: Final = 2
+"""How many processes may end before a handler is called; then its run fails."""
+
+
+@attrs.frozen(kw_only=True)
+class ProcessOptions:
+    """What each thread needs to know.
+
+    setup: the first message to each process. max_jobs, max_memory: how many runs a process may have, and how many bytes
+    of memory after a run, before another one takes its place (None: any). ahead: returns the storage's time minus that
+    of the monotonic clock. report: called with progress. begun: called when a handler is called. ended: called with
+    each run; `run.outcome` is set. closed: called at the end of the thread. All are called in the thread.
+    """
+
+    setup: Setup
+    max_jobs: int | None
+    max_memory: int | None
+    ahead: Callable[[], float]
+    report: Callable[[Run, Progress], None]
+    begun: Callable[[Run], None]
+    ended: Callable[[ProcessThread, Run], None]
+    closed: Callable[[ProcessThread], None]
+
+
+class ProcessThread:
+    """A process and its thread, which starts at once."""
+
+    def __init__(self, options: ProcessOptions) -> None:
+        self._options = options
+        self._runs: deque[Run | None] = deque()
+        self._woken, self._wake = socket.socketpair()
+        self._woken.setblocking(False)
+        self._wake.setblocking(False)
+        self._process: HandlerProcess | None = None
+        self._killable: Run | None = None
+        self._kill_lock = threading.Lock()
+        self._failure = ""
+        threading.Thread(target=self._serve, name="jobq-process", daemon=True).start()
+
+    # On the event loop
+
+    def take(self, run: Run) -> None:
+        """Run a handler, when the one before has ended."""
+        self._runs.append(run)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the thread see that a run is asked to stop."""
+        with contextlib.suppress(OSError):  # it has not seen the calls before this one, or has ended
+            self._wake.send(b"\0")
+
+    def kill(self, run: Run) -> None:
+        """Kill the process if it still runs this run."""
+        with self._kill_lock:
+            if self._killable is run and self._process is not None:
+                self._process.kill()
+
+    def close(self) -> None:
+        """Kill the process if it runs a handler, or let it end."""
+        self._runs.append(None)
+        with self._kill_lock:
+            if self._killable is not None and self._process is not None:
+                self._process.kill()
+        self.wake()
+
+    # In the thread
+
+    def _serve(self) -> None:
+        try:
+            self._start()
+            while (run := self._next()) is not None:
+                run.outcome = self._carry_out(run)
+                self._options.ended(self, run)
+                del run
+                if not self._runs or self._runs[0] is not None:
+                    self._replace()
+        finally:
+            if self._process is not None:
+                self._finish(self._process)
+            self._woken.close()
+            self._wake.close()
+            self._options.closed(self)
+
+    def _next(self) -> Run | None:
+        """Wait for a run. The messages of the process, such as log records, are handled meanwhile."""
+        while not self._runs:
+            if self._process is None:
+                self._woken.setblocking(True)
+                self._woken.recv(64)
+                self._woken.setblocking(False)
+            else:
+                self._process.wait()
+                self._drain()
+                self._handle_idle(self._process)
+        return self._runs.popleft()
+
+    def _drain(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._woken.recv(64):
+                pass
+
+    def _handle_idle(self, process: HandlerProcess) -> None:
+        message = process.receive()
+        if message is None:
+            was_ready = process.ready
+            logger.warning("an idle handler process (%d) %s; another one takes its place", process.pid, self._lose())
+            if was_ready:
+                self._start()
+        elif message:
+            self._handle(process, message, None)
+
+    def _handle(self, process: HandlerProcess, message: object, run: Run | None) -> None:
+        """Handle a message that does not end a run."""
+        match message:
+            case Ready():
+                process.ready = True
+            case NotReady(error):
+                self._failure = error.strip().rpartition("\n")[2]
+                logger.error("a handler process (%d) could not import its handlers:\n%s", process.pid, error)
+            case LogEntry(record):
+                replay(record)
+            case Report(lease, progress) if run is not None and lease == run.job.lease:
+                self._options.report(run, progress)
+
+    def _start(self) -> None:
+        self._process = None
+        try:
+            self._process = HandlerProcess(self._options.setup, self._woken)
+        except OSError as error:
+            self._failure = str(error)
+            logger.exception("a handler process could not be started")
+
+    def _lose(self) -> str:
+        """Take the present process for ended; return how it ended."""
+        process = self._process
+        assert process is not None
+        with self._kill_lock:
+            self._killable = self._process = None
+        return process.reap()
+
+    def _replace(self) -> None:
+        """Have a fresh process if the present one has ended, or has run enough."""
+        process = self._process
+        if process is None:
+            self._start()
+        elif self._has_run_enough(process):
+            self._start()
+            self._finish(process)
+
+    def _finish(self, process: HandlerProcess) -> None:
+        process.finish(lambda message: self._handle(process, message, None))
+
+    def _has_run_enough(self, process: HandlerProcess) -> bool:
+        max_jobs, max_memory = self._options.max_jobs, self._options.max_memory
+        return (max_jobs is not None and process.runs >= max_jobs) or (
+            max_memory is not None and process.memory > max_memory
+        )
+
+    def _carry_out(self, run: Run) -> Outcome:
+        """Run a handler; return how it ended."""
+        try:
+            return self._try_processes(run)
+        except Exception as error:
+            logger.exception("a handler process could not be served and is killed")
+            if self._process is not None:
+                self._lose()
+            return Lost(f"its handler process could not be served: {error}", told=run.stop is not None)
+
+    def _try_processes(self, run: Run) -> Outcome:
+        how = ""
+        for _ in range(STARTS):
+            if self._process is None:
+                self._start()
+            process = self._process
+            if process is None:
+                break
+            with self._kill_lock:
+                self._killable = run
+            outcome = self._converse(process, run)
+            with self._kill_lock:
+                self._killable = None
+            if isinstance(outcome, str):
+                how = f"the handler process {outcome} before it could call the handler"
+                logger.warning("%s (%d)", how, process.pid)
+                continue
+            return outcome
+        return Lost(f"{how or 'no handler process could be started'}: {self._failure}".rstrip(": "))
+
+    def _converse(self, process: HandlerProcess, run: Run) -> Outcome | str:
+        """Return how the run ended, or how the process ended if that was before the handler was called."""
+        sent = begun = asked = False
+        ready_by = time.monotonic() + READY_SECONDS
+        while True:
+            if process.ready and not sent:
+                if run.stop is not None:
+                    return before_start(run)
+                sent = True
+                left = None if run.due is None else run.due - time.monotonic()
+                process.send(StartRun(run.job, self._options.ahead(), left))
+            if run.stop is not None and not asked:
+                if not sent:
+                    return before_start(run)
+                asked = True
+                process.send(StopRun(run.job.lease, run.stop))
+            message = process.receive()
+            if message is None:
+                how = self._lose()
+                if begun or asked:
+                    return Lost(f"the handler process {how}", told=run.stop is not None)
+                return how
+            if isinstance(message, Begun):
+                begun = True
+                self._options.begun(run)
+            elif isinstance(message, Ended):
+                process.runs += 1
+                process.memory = message.memory
+                if message.progress is not None:
+                    self._options.report(run, message.progress)
+                return Settled(message.settlement, message.told)
+            elif message:
+                self._handle(process, message, run)
+            elif not process.wait(None if process.ready else max(ready_by - time.monotonic(), 0.0)):
+                process.kill()
+                self._failure = f"it did not import its handlers within {READY_SECONDS:g} s"
+            else:
+                self._drain()
+
+
+def before_start(run: Run) -> Raised:
+    """Return how a run ends that is asked to stop before its handler is called."""
+    return Raised(AbortSignalJobError(f"job {run.job.id} was asked to stop before it began"), told=True)
