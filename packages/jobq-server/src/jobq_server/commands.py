@@ -24,7 +24,7 @@ def server(modules: tuple[str, ...], **options: Any) -> None:
 
     A MODULE is named as for import, such as shop.jobs; the working directory is searched too.
 
-    A limiter, a retention, scaling while it runs, or a handler for a job that was declared without one needs a program
-    of your own: see jobq_server.JobQueueServer.
+    MODULE:SERVER, such as shop.work:server, runs the JobQueueServer of that name in the module, with its jobs,
+    middleware, lifespans, resources, limiter and retention. The options given here replace those that it was made with.
     """
     serve(JobQueueServer, modules, **options)

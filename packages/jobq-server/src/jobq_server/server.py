@@ -6,7 +6,8 @@ idle pool of ten costs the database as much as one worker.
 
 from __future__ import annotations
 
-from typing import Unpack
+from collections.abc import Mapping
+from typing import ClassVar, Unpack
 
 from msgspec.structs import replace
 
@@ -40,6 +41,7 @@ class JobQueueServer(JobQueueWorker):
     """
 
     _noun = "server"
+    _renamed: ClassVar[Mapping[str, str]] = {"concurrency": "worker_count"}
 
     def __init__(
         self,
@@ -47,8 +49,7 @@ class JobQueueServer(JobQueueWorker):
         options: WorkerOptions | None = None,
         **keywords: Unpack[ServerKeywords],
     ) -> None:
-        renamed = {"concurrency": "worker_count"}
-        super().__init__(storage, given_options("JobQueueServer", options, keywords, renamed=renamed))
+        super().__init__(storage, given_options("JobQueueServer", options, keywords, renamed=self._renamed))
 
     @property
     def worker_count(self) -> int:

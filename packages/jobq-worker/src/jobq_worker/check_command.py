@@ -21,11 +21,12 @@ from jobq_worker.commands import describe_jobs
 from jobq_worker.executors import EXECUTORS
 from jobq_worker.handlers import Handlers
 from jobq_worker.modules import ModuleError, check_declares, walk
+from jobq_worker.named_worker import load_worker, names_worker
 from jobq_worker.options import WorkerOptions
 
 
 @click.command(cls=ConfiguredCommand, other_keys=OTHER_KEYS, strict=False, unconfigured=frozenset({"connect"}))
-@serving_options(storage_required=False)
+@serving_options()
 @click.option("--connect", is_flag=True, help="Open the storage too, and check its tables.")
 @click.pass_context
 def check(
@@ -46,14 +47,17 @@ def check(
     problems = list(context.meta[CONFIGURATION].problems)
     if not modules:
         problems.append("no module to check: name one, such as `jobq check shop.jobs`, or set the key modules")
-    loaded: list[ModuleType] = []
-    for name in modules:
-        problems += _load(name, discover, loaded)
-    registry, found = _declarations(loaded)
-    problems += found
-    problems += _options(options)
+    if names_worker(modules):
+        registry, unfit = _worker(modules[0])
+    else:
+        loaded: list[ModuleType] = []
+        for name in modules:
+            problems += _load(name, discover, loaded)
+        registry, found = _declarations(loaded)
+        problems += found
+        unfit = _handlers(registry) if registry else []
+    problems += [*_options(options), *unfit]
     if registry:
-        problems += _handlers(registry)
         problems += _queues(registry, options.get("queues"))
     if storage is not None or connect:
         problems += asyncio.run(_storage(storage, connect))
@@ -62,6 +66,20 @@ def check(
     if problems:
         context.exit(1)
     click.echo(f"ok: {describe_jobs([definition.kind for definition in registry], modules)}")
+
+
+def _worker(name: str) -> tuple[Registry, list[str]]:
+    """Return the jobs of a worker that a module has made, and why they cannot run."""
+    registry = Registry()
+    try:
+        handlers, around = (worker := load_worker(name)).handlers, worker.around
+        for definition in handlers.definitions():
+            registry.add(definition)
+    except ModuleError as error:
+        return registry, [error.line]
+    except JobQueueError as error:
+        return registry, [str(error)]
+    return registry, handlers.problems(EXECUTORS.values(), around)
 
 
 def _load(name: str, discover: bool, loaded: list[ModuleType]) -> Iterator[str]:

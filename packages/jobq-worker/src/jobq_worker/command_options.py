@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import attrs
 import click
 
-from jobq_core.commands import optional_storage_option, storage_option
+from jobq_core.commands import optional_storage_option
 from jobq_core.errors import ConfigurationError
 from jobq_worker.logs import FORMATS, LEVELS
 from jobq_worker.options import COMMAND_LINE, CommandLine, Size, WorkerOptions
@@ -27,9 +27,7 @@ OTHER_KEYS: Final = frozenset({"concurrency", "worker_count"})
 """Keys that one of the commands has and another ignores."""
 
 
-def serving_options(
-    renamed: Mapping[str, tuple[str, CommandLine]] = {}, *, storage_required: bool = True
-) -> Callable[[C], C]:
+def serving_options(renamed: Mapping[str, tuple[str, CommandLine]] = {}) -> Callable[[C], C]:
     """Return a decorator that gives a command the parameters of `serve`: modules, discover, storage, the options of a
     worker that have a place on the command line, log_level and log_format.
 
@@ -38,7 +36,7 @@ def serving_options(
     parameters = [
         click.argument("modules", metavar="MODULE...", nargs=-1, callback=_modules),
         click.option("--discover", is_flag=True, help="Import the submodules of each MODULE too, and take their jobs."),
-        storage_option if storage_required else optional_storage_option,
+        optional_storage_option,
     ]
     for field in attrs.fields(WorkerOptions):
         shown: CommandLine | None = field.metadata.get(COMMAND_LINE)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import click
 
 from jobq_core.configuration import ARGUMENTS, ConfiguredCommand
 from jobq_core.events import WorkerStarted
-from jobq_core.registry import Registry
 from jobq_worker.command_options import CONFIGURATION_HELP, OTHER_KEYS, serving_options
 from jobq_worker.exits import ExitCode, end_process_soon
 from jobq_worker.link import Link
 from jobq_worker.logs import configure_logging
 from jobq_worker.modules import load_modules
+from jobq_worker.named_worker import given_parameters, load_worker, names_worker
 from jobq_worker.processes import ChildProcess, supervise
 from jobq_worker.retirement import Retired
 from jobq_worker.source_watch import SourceWatch, folders_of
@@ -33,7 +33,7 @@ MAX_LISTED: Final = 20
 
 
 def serve(
-    make: Callable[..., JobQueueWorker],
+    make: type[JobQueueWorker],
     modules: Sequence[str],
     *,
     discover: bool,
@@ -47,16 +47,24 @@ def serve(
 
     With processes or reload, child processes do so instead, and this process supervises them.
     """
-    link = click.get_current_context().find_object(Link)
+    context = click.get_current_context()
+    is_named = names_worker(modules)
+    if options["storage"] is None and not is_named:
+        raise click.MissingParameter(ctx=context, param=next(p for p in context.command.params if p.name == "storage"))
+    link = context.find_object(Link)
     if link is not None:
         options["name"] = f"{options['name'] or socket.gethostname()}-{link.number}"
     configure_logging(log_level, log_format, process=None if link is None else options["name"])
     if link is None and (processes is not None or reload):
         raise SystemExit(supervise_children(processes or 1, reload=reload, modules=modules, options=options))
-    jobs = load_modules(modules, discover=discover)
+    if is_named:
+        served = load_worker(modules[0], make)
+        given = given_parameters(context, options)
+        served.configure(**(given if link is None else given | {"name": options["name"]}))
+    else:
+        served = make(jobs=load_modules(modules, discover=discover), **options)
     warn_of_memory(options["storage"])
-    served = make(jobs=jobs, **options)
-    logger.info("%s", describe_jobs([definition.kind for definition in Registry(jobs)], modules))
+    logger.info("%s", describe_jobs([definition.kind for definition in served.handlers.definitions()], modules))
     if link is not None:
         beat = options["lost_after"] / BEATS
         served.once(WorkerStarted, lambda _: link.serve(beat))
@@ -73,7 +81,7 @@ def serve(
 
 def supervise_children(count: int, *, reload: bool, modules: Sequence[str], options: Mapping[str, Any]) -> int:
     """Run the present command in so many child processes until a signal; return the exit code."""
-    if options["storage"].lower().startswith("memory:"):
+    if (options["storage"] or "").lower().startswith("memory:"):
         raise click.UsageError(
             "memory:// is the memory of one process and cannot be shared; "
             "use sqlite:///jobs.db or postgresql://host/database"
@@ -87,7 +95,7 @@ def supervise_children(count: int, *, reload: bool, modules: Sequence[str], opti
         stop_timeout=options["stop_timeout"],
         reloads=reload,
     )
-    watch = SourceWatch(folders_of(modules)) if reload else None
+    watch = SourceWatch(folders_of([name.partition(":")[0] for name in modules])) if reload else None
     return supervise(supervisor, None if watch is None else watch.changed)
 
 
@@ -98,8 +106,8 @@ def worker(modules: tuple[str, ...], **options: Any) -> None:
 
     A MODULE is named as for import, such as shop.jobs; the working directory is searched too.
 
-    A limiter, a retention, or a handler for a job that was declared without one needs a program of your own: see
-    jobq_worker.JobQueueWorker.
+    MODULE:WORKER, such as shop.work:worker, runs the JobQueueWorker of that name in the module, with its jobs,
+    middleware, lifespans, resources, limiter and retention. The options given here replace those that it was made with.
     """
     serve(JobQueueWorker, modules, **options)
 
@@ -111,9 +119,9 @@ def describe_jobs(kinds: Sequence[str], modules: Sequence[str]) -> str:
     return f"found {jobs} in {', '.join(modules)}: {', '.join(sorted(kinds)[:MAX_LISTED])}{more}"
 
 
-def warn_of_memory(url: str) -> None:
+def warn_of_memory(url: str | None) -> None:
     """Warn of a memory:// URL: no other process can add jobs to the memory of a worker."""
-    if url.lower().startswith("memory:"):
+    if url is not None and url.lower().startswith("memory:"):
         click.echo(
             "Warning: memory:// is the memory of this process, where no other process can add jobs; "
             "use sqlite:///jobs.db or postgresql://host/database",

@@ -60,7 +60,7 @@ def check_declares(name: str, modules: Sequence[ModuleType]) -> None:
 def walk(name: str, *, discover: bool) -> Iterator[ModuleType | ModuleError]:
     """Import a module, and with `discover` its submodules at any depth; yield each, or why it cannot be used."""
     try:
-        module = _import(name)
+        module = import_module(name)
     except ModuleError as error:
         yield error
         return
@@ -75,7 +75,7 @@ def _is_skipped(name: str) -> bool:
     return name in SKIPPED or name.startswith("test_") or name.endswith("_test")
 
 
-def _import(name: str) -> ModuleType:
+def import_module(name: str) -> ModuleType:
     """Import a module, searching the working directory too. Raises ModuleError."""
     if not all(part.isidentifier() for part in name.split(".")):
         raise ModuleError(f"a module is named as for import, such as shop.jobs, not {name!r}")

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from jobq_core.context import JobContext
+from jobq_core.errors import ConfigurationError
 from jobq_core.job import Job, JobDefinition
 from jobq_worker.middleware import Call
 from jobq_worker.portal import Portal
@@ -51,6 +52,11 @@ def with_resources(
     assert handler is not None  # the worker has no kind without a handler
     found = providers.of(resources, f"job {definition.kind!r}")
     order = [provider for provider in providers.in_order(found.values()) if provider.scope == "run"]
+    for provider in found.values():
+        if provider.scope == "worker" and provider not in opened:
+            raise ConfigurationError(
+                f"job {definition.kind!r}: what provider {provider.name} provides is not open here"
+            )
     if not order:
         values = {name: opened[provider] for name, provider in found.items()}
         if definition.wants_context:

@@ -7,10 +7,12 @@ import gc
 import logging
 import os
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, ClassVar, TypeVar, Unpack, overload
 from uuid import UUID
+
+import attrs
 
 from jobq_core.checks import Seconds, check_seconds
 from jobq_core.errors import ConfigurationError
@@ -30,7 +32,7 @@ from jobq_worker.health import WorkerHealth, WorkerState
 from jobq_worker.lifespan import Lifespan, LifespanFunction
 from jobq_worker.loop_watch import LoopWatch
 from jobq_worker.middleware import MiddlewareFunction
-from jobq_worker.options import WorkerKeywords, WorkerOptions, check_concurrency, given_options
+from jobq_worker.options import WorkerKeywords, WorkerOptions, check_concurrency, check_options, given_options
 from jobq_worker.outages import Outages
 from jobq_worker.providers import Scope
 from jobq_worker.retirement import Retired, Retirement
@@ -50,7 +52,7 @@ class JobQueueWorker(Lifecycle, EventSource):
     """Runs jobs: `async with JobQueueWorker(storage, jobs=[…])`, or `start()` and `stop()`, or `run()` until a signal.
 
     storage: a URL, which is opened at each start and closed at each stop; an open storage, which stays the caller's; or
-        None for the URL in the environment variable JOBQ_STORAGE.
+        None for the URL in the environment variable JOBQ_STORAGE, or of `jobq worker --storage`, at the start.
     options: all options as one checked value, instead of keywords.
 
     The keywords are the fields of `WorkerOptions`: jobs, queues, concurrency, limiter, retention, name,
@@ -59,6 +61,8 @@ class JobQueueWorker(Lifecycle, EventSource):
     """
 
     _noun = "worker"
+    _renamed: ClassVar[Mapping[str, str]] = {}
+    """Words for fields of `WorkerOptions` that differ here."""
 
     def __init__(
         self,
@@ -69,7 +73,7 @@ class JobQueueWorker(Lifecycle, EventSource):
         super().__init__()
         options = given_options("JobQueueWorker", options, keywords)
         self._options = options
-        self._owned = OwnedStorage(storage)
+        self._owned = OwnedStorage(storage, deferred=True)
         self._handlers = Handlers(options.jobs)
         self._around = Around()
         self._slots = Slots(options.concurrency, options.max_hung)
@@ -83,6 +87,26 @@ class JobQueueWorker(Lifecycle, EventSource):
         self._exit_code = ExitCode.STOPPED
         self.retired: Retired | None = None
         """Why the last `run` ended the worker by itself: one of the options burst, max_jobs and max_memory."""
+
+    def configure(self, storage: QueueStorage | str | None = None, **keywords: Any) -> None:
+        """Replace the storage, if one is given, and options, before the start. The keywords are those of the class.
+
+        Raises ConfigurationError for an option that does not exist or cannot work, and while the worker runs.
+        """
+        self._check_not_started("an option")
+        if "jobs" in keywords:
+            raise ConfigurationError("the jobs of a worker are given when it is made")
+        given = check_options(type(self).__name__, keywords, renamed=self._renamed)
+        fields = {own: getattr(given, own) for word in keywords for own in (self._field_of(word),)}
+        options = attrs.evolve(self._options, **fields)
+        if storage is not None:
+            self._owned = OwnedStorage(storage)
+        self._options = options
+        self._slots = Slots(options.concurrency, options.max_hung)
+        self._outages = Outages(f"worker {options.name}")
+
+    def _field_of(self, word: str) -> str:
+        return next((field for field, renamed in self._renamed.items() if renamed == word), word)
 
     @property
     def id(self) -> UUID | None:
