@@ -121,6 +121,12 @@ async def test_an_advance_leaves_a_worker_its_leases() -> None:
         assert await state_of(storage, job_id) is JobState.PROCESSING
 
 
+async def test_storages_of_its_name_take_a_connection_too() -> None:
+    async with ManualClockStorage("taken") as storage, open_storage(storage.url) as other:
+        new = new_job(new_id(), thumbnail("a.png"), "default", {})
+        assert [added.created for added in await other.add([new], connection=object())] == [True]
+
+
 async def test_a_connection_is_taken_and_does_nothing() -> None:
     async with ManualClockStorage() as storage:
         new = new_job(new_id(), thumbnail("a.png"), "default", {})

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from jobq_core.memory.rows import Row
 from jobq_core.memory.store import Store
-from jobq_core.memory.transaction import MemoryTransactions, refuse_connection
+from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.states import JobState
 from jobq_core.storage import GATED, WAITING_TOPIC, Added, NewJob, ProducerStorage
 from jobq_core.timestamps import to_moment
@@ -20,7 +20,7 @@ class Adding(MemoryTransactions, ProducerStorage):
     """The facet of producers."""
 
     async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:
-        refuse_connection(connection)
+        self._check_connection(connection)
         with self._transaction() as store:
             now = store.clock.now()
             # All times are read before the first job is stored: one that cannot be read stores none.

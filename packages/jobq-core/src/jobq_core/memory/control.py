@@ -8,7 +8,7 @@ from uuid import UUID
 
 from jobq_core.memory.rows import Row
 from jobq_core.memory.store import Store
-from jobq_core.memory.transaction import MemoryTransactions, refuse_connection
+from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.states import FINISHED, JobState, StopRequest
 from jobq_core.storage import REQUEST_TOPIC, Change, OperatorStorage, QueueOptions, QueueOwner
 
@@ -20,7 +20,7 @@ class Control(MemoryTransactions, OperatorStorage):
     """The facet of operators."""
 
     async def abort(self, ids: Sequence[UUID], *, connection: Any = None) -> list[Change]:
-        refuse_connection(connection)
+        self._check_connection(connection)
         return self._change(ids, _abort_one)
 
     async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> list[Change]:
@@ -34,7 +34,7 @@ class Control(MemoryTransactions, OperatorStorage):
         return [change for change in changes if change.before is not None and change.before not in FINISHED]
 
     async def retry(self, ids: Sequence[UUID], *, connection: Any = None) -> list[Change]:
-        refuse_connection(connection)
+        self._check_connection(connection)
         return self._change(ids, _retry_one)
 
     async def disable(self, ids: Sequence[UUID]) -> list[Change]:

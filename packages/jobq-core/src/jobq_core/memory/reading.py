@@ -10,7 +10,7 @@ from uuid import UUID
 
 from jobq_core.memory.rows import Row, copy_stats
 from jobq_core.memory.tally import MINUTE
-from jobq_core.memory.transaction import MemoryTransactions, refuse_connection
+from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.records import JobRecord, WorkerRecord
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter, JobStatus, Page, QueueRecord, ReaderStorage, StatisticsRecord
@@ -21,7 +21,7 @@ class Reading(MemoryTransactions, ReaderStorage):
     """The facet of readers."""
 
     async def get(self, ids: Sequence[UUID], *, connection: Any = None) -> list[JobRecord | None]:
-        refuse_connection(connection)
+        self._check_connection(connection)
         with self._transaction() as store:
             return [None if row is None else row.record() for row in map(store.jobs.get, ids)]
 

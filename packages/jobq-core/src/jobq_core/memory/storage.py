@@ -35,6 +35,8 @@ class MemoryQueueStorage(Adding, SettleAndClaim, Leases, Workers, Control, Readi
         (default: the jobs are this object's alone).
     clock: returns seconds since 1970 (default: time.time). The first clock given for a name holds.
     lease_clock: returns the seconds that leases go by (default: `clock` if that is given, else time.monotonic).
+    takes_connections: whether operations take any `connection` and act at once, for tests of code that passes one; else
+        they raise ConfigurationError (default False). The first object of a name decides.
     """
 
     schemes: ClassVar[tuple[str, ...]] = ("memory",)
@@ -45,10 +47,11 @@ class MemoryQueueStorage(Adding, SettleAndClaim, Leases, Workers, Control, Readi
         *,
         clock: Callable[[], float] | None = None,
         lease_clock: Callable[[], float] | None = None,
+        takes_connections: bool = False,
     ) -> None:
         self._name = name
-        times = Clock(clock, lease_clock)
-        super().__init__(Store(times) if name is None else _store_of(name, clock, times))
+        store = Store(Clock(clock, lease_clock), takes_connections=takes_connections)
+        super().__init__(store if name is None else _store_of(name, clock, store))
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -98,11 +101,11 @@ def forget(name: str) -> None:
         _named.pop(name, None)
 
 
-def _store_of(name: Any, clock: Callable[[], float] | None, times: Clock) -> Store:
+def _store_of(name: Any, clock: Callable[[], float] | None, new: Store) -> Store:
     if not isinstance(name, str) or not is_unicode(name):
         raise ConfigurationError(f"the name of a memory storage must be text, not {short_repr(name)}")
     with _naming:
-        store = _named.setdefault(name, Store(times))
+        store = _named.setdefault(name, new)
     if clock not in (None, store.clock.time_of_day):
         raise ConfigurationError(f"memory storage {name!r} runs by another clock already")
     return store

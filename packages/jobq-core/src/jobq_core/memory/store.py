@@ -69,6 +69,7 @@ class Store:
 
     It has more than 12 attributes since each collection is one.
 
+    takes_connections: whether operations ignore a `connection` instead of refusing it.
     notifiers: of the storage objects on these data that have subscriptions.
     topics: those that the present transaction concerns.
     running: the PROCESSING jobs by their lease.
@@ -77,8 +78,9 @@ class Store:
     leader: the worker that leads the maintenance, and the steady moment at which its lease ends.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, takes_connections: bool = False) -> None:
         self.clock = clock
+        self.takes_connections = takes_connections
         self.lock = threading.Lock()
         self.notifiers: set[LocalNotifier] = set()
         self.topics: set[str] = set()

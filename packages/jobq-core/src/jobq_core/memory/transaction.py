@@ -37,8 +37,7 @@ class MemoryTransactions:
             raise ClosedError("the memory storage is not open: use it inside `async with`, or call open() first")
         return self._notifier
 
-
-def refuse_connection(connection: Any) -> None:
-    """Raise ConfigurationError if a connection was given."""
-    if connection is not None:
-        raise ConfigurationError("memory storage takes no connection=: its jobs are in no database")
+    def _check_connection(self, connection: Any) -> None:
+        """Raise ConfigurationError if a connection was given, except to a storage for tests."""
+        if connection is not None and not self._store.takes_connections:
+            raise ConfigurationError("memory storage takes no connection=: its jobs are in no database")

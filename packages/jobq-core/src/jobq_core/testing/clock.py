@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
-from uuid import UUID
+from typing import Self
 
 from jobq_core.checks import Seconds, to_seconds
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.memory.storage import forget
-from jobq_core.records import JobRecord
-from jobq_core.storage import WAITING_TOPIC, Added, Change, NewJob
+from jobq_core.storage import WAITING_TOPIC
 from jobq_core.testing.without_loop import run_to_end
 from jobq_core.timestamps import SECOND, to_datetime
 
@@ -66,28 +63,13 @@ class ManualClockStorage(MemoryQueueStorage):
     name: until it is closed, clients and workers of the URL `memory://name` share its jobs and its clock.
     start: the first time, in seconds since 1970 (default: this machine's).
 
-    Its operations take any `connection` and act at once: a rollback does not undo them.
+    Its operations, and those of the clients that share its jobs, take any `connection` and act at once: a rollback does
+    not undo them.
     """
 
     def __init__(self, name: str | None = None, *, start: float | None = None) -> None:
         self.clock = NotifyingClock(start, self)
-        super().__init__(name, clock=self.clock, lease_clock=time.monotonic)
-
-    async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:
-        """Add jobs as `QueueStorage.add` does, without a part in the transaction of `connection`."""
-        return await super().add(jobs)
-
-    async def get(self, ids: Sequence[UUID], *, connection: Any = None) -> list[JobRecord | None]:
-        """Read jobs as `QueueStorage.get` does, without a part in the transaction of `connection`."""
-        return await super().get(ids)
-
-    async def abort(self, ids: Sequence[UUID], *, connection: Any = None) -> list[Change]:
-        """Abort jobs as `QueueStorage.abort` does, without a part in the transaction of `connection`."""
-        return await super().abort(ids)
-
-    async def retry(self, ids: Sequence[UUID], *, connection: Any = None) -> list[Change]:
-        """Retry jobs as `QueueStorage.retry` does, without a part in the transaction of `connection`."""
-        return await super().retry(ids)
+        super().__init__(name, clock=self.clock, lease_clock=time.monotonic, takes_connections=True)
 
     def notify_workers(self) -> None:
         """Have the workers on this storage look for jobs that are due."""
