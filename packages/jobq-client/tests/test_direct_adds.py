@@ -107,7 +107,7 @@ def test_a_group_waits_for_the_next_jobs_of_the_threads_that_add_at_once(monkeyp
     assert [len(group) for group in producer.groups][:2] == [1, 3]
 
 
-def test_an_interrupted_thread_that_waits_takes_its_job_back() -> None:
+def test_an_interrupted_thread_that_waits_withdraws_its_job() -> None:
     leave = threading.Event()
     producer = Producer(leave.wait)
     adds = DirectAdds(producer, 10)

@@ -199,7 +199,7 @@ def test_headers_are_stored_as_json() -> None:
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",
 )
-def test_headers_that_are_no_texts_by_name_are_refused(headers: Any, says: str) -> None:
+def test_headers_other_than_texts_by_name_are_refused(headers: Any, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         submit(headers=headers)
 

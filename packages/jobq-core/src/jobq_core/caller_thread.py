@@ -33,7 +33,7 @@ class CallerThread:
     async def call(self, call: Callable[[], T]) -> T:
         """Have the thread call a function, and return what it returns. Called on the event loop.
 
-        What is no Exception, such as KeyboardInterrupt, ends the thread's wait instead.
+        What is not an Exception, such as KeyboardInterrupt, ends the thread's wait instead.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()

@@ -1,7 +1,7 @@
 """What a fork needs with SQLite, which keeps the locks of a process's connections in memory too.
 
 A forked child inherits that memory, but not the locks: it would take its parent's for its own, and find the mutex of a
-call under way locked for ever. So a process forks only between its threads' calls of SQLite, and only between the
+call under way locked forever. So a process forks only between its threads' calls of SQLite, and only between the
 writer's transactions. A child closes what it inherited before it opens a connection: SQLite then asks the system for
 its locks. The system keeps locks by process, so the parent's stay.
 """

@@ -79,7 +79,7 @@ def _worker(name: str) -> tuple[Registry, list[str]]:
         return registry, [error.line]
     except JobQueueError as error:
         return registry, [str(error)]
-    return registry, handlers.problems(EXECUTORS.values(), around)
+    return registry, handlers.problems(EXECUTORS, around)
 
 
 def _load(name: str, discover: bool, loaded: list[ModuleType]) -> Iterator[str]:
