@@ -9,12 +9,14 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from shop_jobs import add_up
 
 from jobq_client import SyncJobQueueClient
-from jobq_core import JobCompleted, open_storage
+from jobq_core import JobCompleted, StorageUnavailableError, open_storage
+from jobq_storage_postgres.testing import ThrowawayPostgres
 from jobq_worker import JobQueueWorker
 
 FORKING = Path(__file__).parents[1] / "packages" / "jobq-client" / "tests" / "programs" / "forking.py"
@@ -68,3 +70,43 @@ def test_a_client_that_threads_use_at_a_fork_works_in_the_parent_and_in_the_chil
     command = [sys.executable, "-W", "ignore", str(FORKING), any_url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+
+
+def test_adds_from_threads_lose_and_double_no_job_when_the_server_crashes() -> None:
+    with ThrowawayPostgres() as server:
+        asyncio.run(open_storage(server.dsn).migrate())
+        stopping, progress = threading.Event(), threading.Semaphore(0)
+
+        def add_until_stopped() -> list[UUID]:
+            added: list[UUID] = []
+            while not stopping.is_set():
+                added.append(client.add(add_up(a=1, b=1)).id)
+                progress.release()
+            return added
+
+        def wait_for_more() -> None:
+            while progress.acquire(blocking=False):
+                continue
+            for _ in range(50):
+                assert progress.acquire(timeout=30)
+
+        with SyncJobQueueClient(server.dsn, patience=60) as client, ThreadPoolExecutor(8) as threads:
+            adders = [threads.submit(add_until_stopped) for _ in range(8)]
+            for _ in range(2):
+                wait_for_more()
+                server.halt(at_once=True)
+                server.start()
+            wait_for_more()
+            stopping.set()
+            added = [one for adder in adders for one in adder.result()]
+            assert len(set(added)) == len(added)
+            assert client.size() == len(added)
+        with SyncJobQueueClient(server.dsn, patience=0) as client:
+            client.add(add_up(a=1, b=1))
+            server.halt(at_once=True)
+            for options in ({}, {"unique": "once"}):
+                with pytest.raises(StorageUnavailableError):
+                    client.add(add_up(a=1, b=1), **options)  # type: ignore[arg-type]
+            server.start()
+            client.add(add_up(a=1, b=1))
+            assert client.size() == len(added) + 2

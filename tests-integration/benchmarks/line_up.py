@@ -13,6 +13,8 @@ from results import Results
 
 SCRIPTS = Path(__file__).parent / "contestants"
 OURS = {"postgresql": "ours.py", "sqlite": "ours.py", "memory": "ours_memory.py"}
+SYNC = {"postgresql": ["ours_sync.py"], "sqlite": ["ours_sync.py"], "memory": []}
+"""jobq's client for threads."""
 FLOORS = {
     "postgresql": ["floor_postgres.py", "floor_statements.py", "floor_insert.py"],
     "sqlite": ["floor_sqlite.py"],
@@ -30,7 +32,7 @@ def line_up(stores: Sequence[str], options: argparse.Namespace, results: Results
     for revision in options.against:
         commit, old = environments.of_revision(revision)
         players.append(Player.meet(ours, old, name=f"jobq at {commit}"))
-    players += [Player.meet(SCRIPTS / floor, python) for floor in FLOORS[storage]]
+    players += [Player.meet(SCRIPTS / other, python) for other in SYNC[storage] + FLOORS[storage]]
     players += _rivals(stores, options.rivals, results)
     for player in players:
         results.player(player)

@@ -32,9 +32,12 @@ import random
 import signal
 import struct
 import sys
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -165,6 +168,10 @@ class Contestant(ABC):
     def adder(self, payload: int) -> Adder:
         """Return an adder for this process."""
 
+    def blocking_adder(self, payload: int) -> AbstractContextManager[Callable[[int], object]] | None:
+        """Return a function that adds a no-op job from any thread, for `add` and `group` without an event loop."""
+        return None
+
 
 class Adder(ABC):
     """Adds jobs in one event loop. A synchronous client implements it with async methods that never wait."""
@@ -208,6 +215,28 @@ async def timed(calls: int, callers: int, call: Callable[[int], Awaitable[None]]
 
     began = time.perf_counter()
     await asyncio.gather(*(caller() for _ in range(callers)))
+    return {"began": start, "seconds": time.perf_counter() - began, "latencies": latencies}
+
+
+def timed_in_threads(calls: int, callers: int, call: Callable[[int], object]) -> dict[str, Any]:
+    """Make calls as `timed` does, from threads."""
+    latencies: list[float] = []
+    numbers = iter(range(calls))
+    ready = threading.Barrier(callers + 1)
+
+    def caller() -> None:
+        ready.wait()
+        for n in numbers:
+            began = time.perf_counter()
+            call(n)
+            latencies.append(time.perf_counter() - began)
+
+    with ThreadPoolExecutor(callers) as threads:
+        running = [threads.submit(caller) for _ in range(callers)]
+        ready.wait()
+        start, began = time.monotonic(), time.perf_counter()
+        for each in running:
+            each.result()
     return {"began": start, "seconds": time.perf_counter() - began, "latencies": latencies}
 
 
@@ -260,6 +289,15 @@ async def _add(contestant: Contestant, options: argparse.Namespace) -> dict[str,
                 answer = await pace(adder, options.rate, options.seconds)
             case _:
                 answer = await submit(adder, options.jobs)
+        return {"jobs": options.jobs, "cpu": time.process_time() - used, **answer}
+
+
+def _add_in_threads(adder: AbstractContextManager[Callable[[int], object]], options: argparse.Namespace) -> Any:
+    with adder as add:
+        for n in range(options.warm_up):
+            add(n)
+        used = time.process_time()
+        answer = timed_in_threads(options.jobs, options.callers if options.verb == "group" else 1, add)
         return {"jobs": options.jobs, "cpu": time.process_time() - used, **answer}
 
 
@@ -321,5 +359,9 @@ def main(kind: type[Contestant]) -> None:
         case "work":
             contestant.work()
         case _:
-            answer = asyncio.run(_add(contestant, options))
+            blocking = contestant.blocking_adder(options.payload)
+            if blocking is not None:
+                answer = _add_in_threads(blocking, options)
+            else:
+                answer = asyncio.run(_add(contestant, options))
     print(json.dumps(answer))
