@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -22,12 +23,13 @@ from jobq_core import (
     Snooze,
     UnfitArgumentsError,
     job,
+    provided,
 )
 from jobq_core.adding import new_job
 from jobq_core.ids import new_id
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.storage import QueueOptions
-from jobq_core.testing import Drained, ManualClockStorage, drain, drain_sync, read, state_of
+from jobq_core.testing import Drained, ManualClockStorage, drain, drain_sync, read, run_inline_sync, state_of
 from jobq_core.testing import new_job as raw_job
 from jobq_core.testing.without_loop import run_to_end
 from jobq_worker import JobQueueWorker
@@ -138,6 +140,16 @@ def test_the_jobs_that_jobs_add_run_too(storage: ManualClockStorage, sync: bool)
     assert ran == [2, 1, 0]
     assert drained.completed == 3
     assert run_to_end(read(storage, job_id)).progress.message == "half"
+
+
+async def test_handlers_of_processes_run_in_the_tests_own(storage: ManualClockStorage) -> None:
+    @job(executor="process")
+    async def far() -> None:
+        ran.append("far")
+
+    add(storage, far())
+    await drain(storage)
+    assert ran == ["far"]
 
 
 async def test_a_failure_is_raised_once_nothing_is_due(storage: ManualClockStorage) -> None:
@@ -326,3 +338,72 @@ async def test_without_the_worker_the_distribution_is_named(
     monkeypatch.setitem(sys.modules, "jobq_worker.inline_worker", None)
     with pytest.raises(ConfigurationError, match="pip install jobq-worker"):
         await drain(storage)
+
+
+class Pool:
+    """A resource, which shows whether it is open."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+
+
+def make_worker(pool: Pool) -> JobQueueWorker:
+    @job(name="drain_charge")
+    async def charge(order_id: int, *, db: Pool = provided()) -> None:
+        db.steps.append(f"charge {order_id}")
+
+    @job(name="drain_refund")
+    def refund(order_id: int, *, db: Pool = provided()) -> None:
+        db.steps.append(f"refund {order_id}")
+
+    worker = JobQueueWorker("memory://", jobs=[charge, refund])
+
+    @worker.provides
+    async def the_pool() -> AsyncIterator[Pool]:
+        pool.steps.append("open")
+        yield pool
+        pool.steps.append("closed")
+
+    @worker.middleware
+    def steps(each: Job[Any], context: JobContext) -> Iterator[None]:
+        pool.steps.append(f"before {context.kind}")
+        yield
+
+    return worker
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_a_drain_by_a_worker_opens_its_resources_and_runs_its_middleware(
+    storage: ManualClockStorage, sync: bool
+) -> None:
+    pool = Pool()
+    worker = make_worker(pool)
+    kinds = {definition.kind: definition.job_type for definition in worker.handlers.definitions()}
+    add(storage, kinds["drain_charge"](7))
+    add(storage, kinds["drain_refund"](8))
+    drained = drain_sync(storage, worker=worker) if sync else asyncio.run(drain(storage, worker=worker))
+    assert drained.completed == 2
+    assert pool.steps == [
+        "open",
+        "before drain_charge",
+        "charge 7",
+        "before drain_refund",
+        "refund 8",
+        "closed",
+    ]
+
+
+def test_a_resource_that_only_a_worker_has_is_named(storage: ManualClockStorage) -> None:
+    @job(name="drain_needy")
+    def needy(*, db: Pool = provided()) -> None: ...
+
+    job_id = add(storage, needy())
+    with pytest.raises(ConfigurationError, match=r"drain_needy.*Pool"):
+        drain_sync(storage)
+    assert run_to_end(state_of(storage, job_id)) is JobState.PENDING
+    pool = Pool()
+    assert run_inline_sync(needy(), db=pool) is None
+    with pytest.raises(ConfigurationError, match="the handler of drain_needy needs db"):
+        run_inline_sync(needy())
+    with pytest.raises(ConfigurationError, match="takes no pool"):
+        run_inline_sync(needy(), db=pool, pool=pool)

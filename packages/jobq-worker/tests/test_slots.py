@@ -4,7 +4,7 @@ from jobq_core.ids import new_id
 from jobq_core.states import Ending
 from jobq_core.storage import ClaimedJob
 from jobq_worker.run import Run
-from jobq_worker.slots import Slots
+from jobq_worker.slots import SharedSlot, Slots
 
 
 def run_in(slots: Slots) -> Run:
@@ -93,3 +93,29 @@ def test_a_slot_that_comes_back_while_its_run_goes_on_is_the_same() -> None:
         end(slots, run)
     assert len(slots.free) == 2
     assert slots.stats().completed == 2
+
+
+def test_a_shared_slot_is_given_back_by_its_last_run_and_counts_for_its_place() -> None:
+    slots = Slots(1)
+    shared = SharedSlot(slots.free.pop())
+    shared.members = 2
+    slots.give_back(shared)
+    assert (slots.free, slots.used) == ([], 1)
+    slots.give_back(shared)
+    assert (slots.free, slots.used) == ([shared.real], 0)
+    slots.count(shared, Ending.COMPLETE, 2.0)
+    assert slots.each()[0].stats.completed == 1
+    assert slots.stats().busy_seconds == 2.0
+
+
+def test_a_shared_slot_hangs_once_when_all_its_runs_do() -> None:
+    slots = Slots(1)
+    shared = SharedSlot(slots.free.pop())
+    shared.members = 2
+    slots.hang(shared)
+    assert (slots.hung, len(slots.free)) == (0, 0)
+    slots.hang(shared)
+    assert (slots.hung, len(slots.free)) == (1, 1)
+    slots.give_back(shared)
+    slots.give_back(shared)
+    assert (slots.hung, len(slots.free), slots.used) == (0, 1, 0)

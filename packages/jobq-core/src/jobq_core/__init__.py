@@ -8,6 +8,7 @@ from jobq_core.current import current_job
 from jobq_core.declaring import job
 from jobq_core.errors import (
     AbortSignalJobError,
+    BatchError,
     ClosedError,
     ConfigurationError,
     InvalidJobError,
@@ -88,6 +89,7 @@ __all__ = [
     "AddOptions",
     "AttemptRecord",
     "Backoff",
+    "BatchError",
     "ChildJob",
     "ClosedError",
     "CompositeLimiter",

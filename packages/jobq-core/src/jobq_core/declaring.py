@@ -9,6 +9,7 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVa
 
 import attrs
 
+from jobq_core.batch_handlers import check_batch, check_batch_class, positional
 from jobq_core.checks import Seconds, check_bool, check_exceptions, is_one_of
 from jobq_core.codec import early_codec
 from jobq_core.context import JobContext
@@ -88,6 +89,8 @@ def job(
     version: str | None = None,
     unknown_arguments: Literal["refuse", "ignore"] = "refuse",
     errors: tuple[type[Exception], ...] = (),
+    batch: int | None = None,
+    wait: Seconds | None = None,
 ) -> JobDecorator: ...
 def job(
     target: Any = None,
@@ -105,6 +108,8 @@ def job(
     version: str | None = None,
     unknown_arguments: Literal["refuse", "ignore"] = "refuse",
     errors: tuple[type[Exception], ...] = (),
+    batch: int | None = None,
+    wait: Seconds | None = None,
 ) -> Any:
     """Declare a function, or a subclass of Job, as a kind of job: `@job`, or `@job(queue="mail")` with options.
 
@@ -125,12 +130,18 @@ def job(
         does not have. 'refuse' (default) leaves the job BLOCKED for a worker whose declaration accepts it; 'ignore'
         runs it without the value.
     errors: exception types that `wait_for` raises as themselves, beside builtin ones and JobErrors (default: none).
+    batch: for a class only: run up to this many of its jobs, 1 to 1000, in one call of `execute`, a class method that
+        takes a list of jobs (default: one job).
+    wait: how long the first job of a batch waits for others, in seconds or as a timedelta, at most 60 (default 0.2).
 
     Raises ConfigurationError for an option out of range, for a signature that cannot be a job's, and for a type that
     cannot be stored. A type that the module defines further down is checked when a worker starts or a job is added.
     Warns with UntypedArgumentWarning of parameters without a type.
     """
+    size, batch_wait = check_batch(batch, wait, executor)
     options = {
+        "batch": size,
+        "batch_wait": batch_wait,
         "queue": queue if queue is None else check_name(queue, "queue"),
         "priority": check_priority(priority),
         "max_attempts": check_max_attempts(max_attempts),
@@ -170,6 +181,8 @@ def _declare_class(target: type[Any], kind: str, options: dict[str, Any]) -> typ
     execute = getattr(declared, "execute", None)
     if execute is not None:
         check_runnable(execute, kind)
+    if options["batch"] is not None:
+        check_batch_class(declared, kind)
     result_type = _class_result(declared)
     declared.definition = JobDefinition(
         **options,
@@ -178,7 +191,7 @@ def _declare_class(target: type[Any], kind: str, options: dict[str, Any]) -> typ
         result_type=result_type,
         codec=early_codec(kind, declared, result_type, ignores_unknown=options["ignores_unknown_arguments"]),
         handler=execute,
-        wants_context=execute is not None and _wants_context(execute, kind),
+        wants_context=execute is not None and _wants_context(execute, kind, options["batch"]),
         resources={} if execute is None else _resources_of_method(execute),
         is_async=execute is not None and inspect.iscoroutinefunction(execute),
     )
@@ -212,7 +225,9 @@ def _resources_of_method(execute: Callable[..., Any]) -> dict[str, Any]:
     return resources_of(list(inspect.signature(execute).parameters.values()), read_hints(execute), arguments=False)
 
 
-def _wants_context(execute: Callable[..., Any], kind: str) -> bool:
+def _wants_context(execute: Callable[..., Any], kind: str, batch: int | None) -> bool:
+    if batch is not None:
+        return len(positional(execute)) == 2
     hints = read_hints(execute)
     resources = _resources_of_method(execute)
     _, *parameters = [each for each in inspect.signature(execute).parameters.values() if each.name not in resources]
@@ -226,6 +241,11 @@ def _wants_context(execute: Callable[..., Any], kind: str) -> bool:
 
 
 def _declare_function(func: Callable[..., Any], kind: str, options: dict[str, Any]) -> JobFunction[Any, Any, Any]:
+    if options["batch"] is not None:
+        raise ConfigurationError(
+            f"job {kind}: batch=… is for a class, whose fields are the arguments of one job, and whose `execute` takes "
+            "a list of jobs"
+        )
     check_runnable(func, kind)
     try:
         parameters = list(inspect.signature(func).parameters.values())

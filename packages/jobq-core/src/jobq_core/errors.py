@@ -4,6 +4,7 @@ JobQueueError
 ├── JobError                        how a job ended, or what a handler raises to end it
 │   ├── RetryableJobError           run again, at a time that the handler chooses
 │   ├── PermanentJobError           do not run again
+│   ├── BatchError                  some jobs of a batch failed, each with an error of its own
 │   ├── Snooze                      run again later; this run does not count
 │   ├── AbortSignalJobError         stopped on request
 │   ├── JobDisabledError            kept back until it is enabled
@@ -27,8 +28,9 @@ JobQueueError
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from jobq_core.reprs import short_repr
 
@@ -89,6 +91,20 @@ class RetryableJobError(JobError):
 
 class PermanentJobError(JobError):
     """Fail the job at once, even if attempts are left."""
+
+
+class BatchError(JobError):
+    """Raised by a batch handler of which some jobs failed. Each job is settled by its own error or result.
+
+    errors: what each failed job failed with, by its index in the handler's list, from 0. The error decides about the
+        job's retry, as if a handler of that job alone had raised it.
+    results: the results of the batch in order, those of failed jobs being ignored (default: None for each job).
+    """
+
+    def __init__(self, errors: Mapping[int, BaseException], results: Sequence[Any] | None = None) -> None:
+        super().__init__(f"{len(errors)} jobs failed: {', '.join(map(str, errors))}")
+        self.errors = dict(errors)
+        self.results = results
 
 
 class Snooze(JobError):  # noqa: N818 - not an error: the handler asks to run later

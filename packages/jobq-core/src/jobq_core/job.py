@@ -60,6 +60,11 @@ class JobDefinition:
     is_async: bool = False
     resources: Mapping[str, Any] = attrs.field(factory=dict)
     """The types of the parameters that the worker supplies, as annotated, by name; passed by keyword."""
+    batch: int | None = None
+    """Maximum number of jobs in one call of `handler`, which then takes a list of jobs and, where `wants_context`, a
+    list of their contexts; None for a handler of one job."""
+    batch_wait: float = 0.0
+    """Longest time that the first job of a batch waits for others, in seconds."""
     _codec: JobCodec | None = attrs.field(default=None, repr=False)
 
     def codec(self) -> JobCodec:

@@ -234,7 +234,10 @@ class Fetcher:
         if self._pipeline.draining or self._pipeline.finished.is_full:
             return 0
         slots, claimed = self._slots, len(self._pipeline.claimed)
-        return self._prefetch.room(len(slots), len(slots.free), claimed, limited=self._grants is not None)
+        room = self._prefetch.room(len(slots), len(slots.free), claimed, limited=self._grants is not None)
+        if self._pipeline.gathering and not claimed:
+            room += sum(batch.room for batch in self._pipeline.gathering.values())
+        return room
 
     async def _exchange(self) -> None:
         """Settle what has ended and claim what there is room for, once. Raises what the storage raises."""

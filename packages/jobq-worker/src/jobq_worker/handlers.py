@@ -14,6 +14,7 @@ from jobq_core.registry import Jobs, Registry
 from jobq_core.resources import resources_of
 from jobq_core.signatures import read_hints, returns_coroutine
 from jobq_worker.around import Around
+from jobq_worker.job_batches import member_of_batch
 from jobq_worker.portal import Portal
 from jobq_worker.providers import Provider
 from jobq_worker.run import Executor, Handler, Run, RunContext
@@ -63,6 +64,10 @@ class Handlers:
             )
         return runnable
 
+    def batches(self) -> dict[str, JobDefinition]:
+        """Return the jobs whose handlers take a list of jobs, by kind."""
+        return {definition.kind: definition for definition in self.definitions() if definition.batch is not None}
+
     def problems(self, executors: Iterable[type[Executor]], around: Around) -> list[str]:
         """Return why kinds cannot run with these executors and with what is around them; empty if all can."""
         by_name = {executor.name: executor for executor in executors}
@@ -90,7 +95,8 @@ class Handlers:
         by_name = {executor.name: executor for executor in executors}
         portal = Portal()
         handlers: dict[str, Handler] = {}
-        for definition in self.definitions():
+        for declared in self.definitions():
+            definition = declared if declared.batch is None else member_of_batch(declared)
             executor = _fitting(definition, by_name, around)
             assert definition.handler is not None  # definitions() leaves the others out
             called = Called(definition.handler, definition.wants_context)

@@ -11,13 +11,15 @@ import contextvars
 import os
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import ClassVar, Final, Self
 
 from jobq_core.adding import decode_headers
 from jobq_core.errors import ConfigurationError, JobTimeoutError, UnfitArgumentsError
 from jobq_core.ids import new_id
+from jobq_core.job import JobDefinition
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.records import Progress, WorkerInfo
 from jobq_core.registry import Jobs
@@ -37,9 +39,11 @@ from jobq_core.testing.without_loop import run_to_end
 from jobq_worker.around import Around
 from jobq_worker.handlers import Handlers
 from jobq_worker.invoke import invoke_coroutine, invoke_function
+from jobq_worker.job_batches import JobBatch, call_batch
 from jobq_worker.outcomes import Raised, Unstorable
 from jobq_worker.run import Executor, Handler, Run, RunContext, Stop
 from jobq_worker.settlements import released, settlement_of, suspended
+from jobq_worker.slots import SharedSlot, Slot
 from jobq_worker.worker import JobQueueWorker
 
 LOST_AFTER_SECONDS: Final = 86_400.0
@@ -63,23 +67,24 @@ class _Inline(Executor):
 
 class _Coroutines(_Inline):
     name: ClassVar[str] = "async"
-    runs_coroutines: ClassVar[bool] = True
+    runs_coroutines: ClassVar[bool | None] = True
 
 
 class _Threads(_Inline):
     name: ClassVar[str] = "thread"
-    runs_coroutines: ClassVar[bool] = False
+    runs_coroutines: ClassVar[bool | None] = False
 
 
-class _Processes(_Threads):
+class _Processes(_Inline):
     name: ClassVar[str] = "process"
+    runs_coroutines: ClassVar[bool | None] = None
 
 
 _EXECUTORS: Final = (_Coroutines(), _Threads(), _Processes())
 
 
 class InlineWorker:
-    """A worker that is registered inside `with`, and runs the next due job at each `run_next`.
+    """A worker inside `async with`, or inside `with in_this_thread()`, that runs the next due job at each `run_next`.
 
     The parameters are those of `jobq_core.testing.drain`. drained: what it has run.
     """
@@ -97,11 +102,12 @@ class InlineWorker:
             raise ConfigurationError("give jobs or worker, not both: a worker has its jobs")
         self._storage = storage
         self._handlers: dict[str, Handler] = {}
+        self._batches: dict[str, JobDefinition] = {}
         self._around = Around() if worker is None else worker.around
-        self._knows_all = jobs is None and worker is None
-        if not self._knows_all:
-            handlers = Handlers(jobs or ()) if worker is None else worker.handlers
-            self._handlers |= handlers.table(_EXECUTORS, self._around, self._context, {})
+        self._known: Handlers | None = None  # all that are declared
+        if jobs is not None or worker is not None:
+            self._known = Handlers(jobs or ()) if worker is None else worker.handlers
+        self._lifespan = self._around.lifespan(() if self._known is None else self._known.definitions())
         self._queues = None if queues is None else tuple(queues)
         self._turns: deque[str] = deque()
         self._max_runs = max_runs
@@ -110,9 +116,37 @@ class InlineWorker:
 
     @property
     def drained(self) -> Drained:
+        """What it has run."""
         return Drained(tuple(self._runs))
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
+        await self._lifespan.open()
+        self._register()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._deregister()
+        await self._lifespan.close()
+
+    @contextmanager
+    def in_this_thread(self) -> Generator[asyncio.Runner, None, None]:
+        """Return what runs coroutines in a thread without an event loop, on one that is made if it is needed."""
+        with asyncio.Runner() as loop:
+            if not self._lifespan.is_empty:
+                loop.run(self._lifespan.open())
+            self._register()
+            try:
+                yield loop
+            finally:
+                self._deregister()
+                if not self._lifespan.is_empty:
+                    loop.run(self._lifespan.close())
+
+    def _register(self) -> None:
+        if self._known is not None:
+            self._add(self._known)
         info = WorkerInfo(
             id=self._id,
             name="drain",
@@ -124,43 +158,47 @@ class InlineWorker:
             lost_after=LOST_AFTER_SECONDS,
         )
         run_to_end(self._storage.register(info))
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _deregister(self) -> None:
         run_to_end(self._storage.deregister(self._id))
 
-    def own_loop(self) -> asyncio.Runner:
-        """Return what runs async handlers in a thread without an event loop; the loop is made when it is needed."""
-        return asyncio.Runner()
+    def _add(self, handlers: Handlers) -> None:
+        self._handlers |= handlers.table(_EXECUTORS, self._around, self._context, self._lifespan.opened)
+        self._batches |= handlers.batches()
 
     async def run_next(self) -> bool:
-        """Run the next due job; returns whether there was one."""
-        run = self._claim()
-        if run is None:
+        """Run the next due job, or batch of jobs; returns whether there was one."""
+        runs = self._claim()
+        if not runs:
             return False
         try:
-            if run.handler.definition.is_async:
-                await _await_handler(run)
+            if runs[0].handler.definition.is_async:
+                await _await_handlers(runs, self._batches)
             else:
-                await asyncio.to_thread(invoke_function, run)
+                await asyncio.to_thread(invoke_function, runs[0])
         except BaseException:  # the drain was cancelled
-            self._settle(released(run.job))
+            for run in runs:
+                self._settle(released(run.job))
             raise
-        self._settle_run(run)
+        self._settle_runs(runs)
         return True
 
     def run_next_sync(self, loop: asyncio.Runner) -> bool:
-        """Run the next due job in this thread; returns whether there was one. loop: of `own_loop`."""
-        run = self._claim()
-        if run is None:
+        """Run the next due job, or batch of jobs, in this thread; returns whether there was one.
+
+        loop: of `in_this_thread`.
+        """
+        runs = self._claim()
+        if not runs:
             return False
-        if run.handler.definition.is_async:
-            loop.run(_await_handler(run))
+        definition = self._batches.get(runs[0].job.kind)
+        if definition is not None and not definition.is_async:
+            contextvars.copy_context().run(call_batch, definition, runs)
+        elif runs[0].handler.definition.is_async:
+            loop.run(_await_handlers(runs, self._batches))
         else:
-            contextvars.copy_context().run(invoke_function, run)
-        self._settle_run(run)
+            contextvars.copy_context().run(invoke_function, runs[0])
+        self._settle_runs(runs)
         return True
 
     def advance(self) -> bool:
@@ -172,11 +210,28 @@ class InlineWorker:
             self._storage.clock.advance(next_in)
         return next_in is not None
 
-    def _claim(self) -> Run | None:
-        """Return the run of the next due job that can be run; settle those before it that cannot."""
+    def _claim(self) -> list[Run]:
+        """Return the run of the next due job that can be run, and those of its batch; none if nothing is due."""
         run_to_end(self._storage.promote(limit=1_000_000))
         run_to_end(self._storage.expire(limit=1_000_000))
+        first = self._claim_run()
+        if first is None:
+            return []
+        runs, definition = [first], self._batches.get(first.job.kind)
+        if definition is not None and definition.batch is not None:
+            while len(runs) < definition.batch and (run := self._claim_run(definition.kind)) is not None:
+                runs.append(run)
+        return runs
+
+    def _claim_run(self, kind: str | None = None) -> Run | None:
+        """Return the run of the next due job that can be run; settle those before it that cannot.
+
+        kind: return None, and hand the job back, if it is of another kind.
+        """
         while (job := self._claim_one()) is not None:
+            if kind not in (None, job.kind):
+                self._settle(released(job))
+                return None
             try:
                 self._check_runs(job)
                 handler = self._handler_of(job)
@@ -193,7 +248,7 @@ class InlineWorker:
                 self._note(job, self._settle(suspended(job, UNFIT_ARGUMENTS, handler.declaration)), error)
             except BaseException as error:  # noqa: BLE001  (types of the user's own decode here)
                 run.outcome = Raised(error)
-                self._settle_run(run)
+                self._settle_runs([run])
             else:
                 return run
         return None
@@ -220,7 +275,7 @@ class InlineWorker:
         return None
 
     def _handler_of(self, job: ClaimedJob) -> Handler | None:
-        if job.kind in self._handlers or not self._knows_all:
+        if job.kind in self._handlers or self._known is not None:
             return self._handlers.get(job.kind)
         definition = declared_kind(job.kind)
         if definition is None or definition.handler is None:
@@ -230,7 +285,7 @@ class InlineWorker:
                 else "has no `execute`: give the worker that has its handler, as in drain(client, worker=worker)"
             )
             raise ConfigurationError(f"job {job.kind!r} is due and cannot run: it {why}")
-        self._handlers |= Handlers([definition.job_type]).table(_EXECUTORS, self._around, self._context, {})
+        self._add(Handlers([definition.job_type]))
         return self._handlers[job.kind]
 
     def _context(self, run: Run) -> RunContext:
@@ -255,8 +310,12 @@ class InlineWorker:
             report=report,
         )
 
+    def _settle_runs(self, runs: Sequence[Run]) -> None:
+        """Settle runs whose outcome is set, and note them."""
+        for run in runs:
+            self._settle_run(run)
+
     def _settle_run(self, run: Run) -> None:
-        """Settle a run whose outcome is set, and note it."""
         outcome = run.outcome
         assert outcome is not None
         settlement = settlement_of(run, outcome)
@@ -281,10 +340,24 @@ class InlineWorker:
         )
 
 
+async def _await_handlers(runs: Sequence[Run], batches: Mapping[str, JobDefinition]) -> None:
+    """Call the async handler of a run, or that of a batch of runs; set the outcomes."""
+    definition = batches.get(runs[0].job.kind)
+    if definition is not None:
+        batch = JobBatch(Slot(0), definition, lambda: None)
+        for run in runs:
+            batch.enter(run)
+            run.slot = batch
+        batch.close()
+    async with asyncio.TaskGroup() as tasks:
+        for run in runs:
+            tasks.create_task(_await_handler(run))
+
+
 async def _await_handler(run: Run) -> None:
     """Call an async handler in a task of its own, for at most its timeout; set the outcome."""
     loop = asyncio.get_running_loop()
-    task = run.task = loop.create_task(invoke_coroutine(run, lambda _: None))
+    task = run.task = loop.create_task(invoke_coroutine(run, _leave_batch))
 
     def stop() -> None:
         run.stop = Stop.TIMEOUT
@@ -302,3 +375,8 @@ async def _await_handler(run: Run) -> None:
     finally:
         if timer is not None:
             timer.cancel()
+
+
+def _leave_batch(run: Run) -> None:
+    if isinstance(run.slot, SharedSlot):
+        run.slot.left()

@@ -45,9 +45,14 @@ class Lifespan:
         self._task: asyncio.Task[None] | None = None
         self.opened: dict[Provider, Any] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to open."""
+        return not self._functions and not self._order
+
     async def open(self) -> None:
         """Open all. Raises what one of them raises, after closing those before it."""
-        if not self._functions and not self._order:
+        if self.is_empty:
             return
         self._task = asyncio.get_running_loop().create_task(self._serve(), name="jobq lifespan")
         try:

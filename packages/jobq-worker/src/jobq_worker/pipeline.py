@@ -15,6 +15,7 @@ from typing import Final
 from jobq_core.storage import ClaimedJob, Settlement
 from jobq_worker.finished import FinishedRuns
 from jobq_worker.grants import Grants
+from jobq_worker.job_batches import JobBatch
 from jobq_worker.run import Run, Stop, log_fields
 from jobq_worker.settlements import released, settlement_of, stopped
 from jobq_worker.slots import Slots
@@ -42,6 +43,8 @@ class Pipeline:
         """In the order of their starts. A run past its time limit stays until its handler ends. The keys are runs and
         not leases: a restored database may give the lease of a run that goes on here to another run."""
         self.finished = FinishedRuns()
+        self.gathering: dict[str, JobBatch] = {}
+        """The batches that take more runs, by kind. Their runs are among the running ones."""
         self.unmarked: set[Run] = set()
         """The running ones whose start is not yet marked in the storage: their handlers have not been started."""
         self.limited: set[Run] = set()

@@ -12,8 +12,10 @@ from functools import partial
 
 from jobq_core.errors import UnfitArgumentsError
 from jobq_core.events import EventSource, JobStarted
+from jobq_core.job import JobDefinition
 from jobq_core.storage import UNFIT_ARGUMENTS, UNKNOWN_KIND, Settlement
 from jobq_worker.grants import Grants
+from jobq_worker.job_batches import JobBatch
 from jobq_worker.leases import StartMarks
 from jobq_worker.outcomes import Raised
 from jobq_worker.pipeline import Pipeline
@@ -21,7 +23,7 @@ from jobq_worker.refusals import Refusals
 from jobq_worker.registration import Registration
 from jobq_worker.run import Handler, Run, Stop, log_fields
 from jobq_worker.settlements import past_deadline, settlement_of, suspended
-from jobq_worker.slots import Slots
+from jobq_worker.slots import Slot, Slots
 
 logger = logging.getLogger("jobq.worker")
 
@@ -29,7 +31,8 @@ logger = logging.getLogger("jobq.worker")
 class Runner:
     """Listens to the pipeline and starts the handlers of its claimed jobs, while the worker counts as alive.
 
-    handlers: by kind. grants: the starts that the limiter granted, if there is one.
+    handlers: by kind. batches: those of the kinds whose jobs run in batches. grants: the starts that the limiter
+    granted, if there is one.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Runner:
         pipeline: Pipeline,
         registration: Registration,
         handlers: Mapping[str, Handler],
+        batches: Mapping[str, JobDefinition],
         slots: Slots,
         events: EventSource,
         grants: Grants | None,
@@ -46,7 +50,9 @@ class Runner:
         self._pipeline = pipeline
         self._finished = pipeline.finished
         self._registration = registration
-        self._handlers = handlers
+        # Apart, so that a job that runs alone is not asked whether it runs in a batch.
+        self._handlers = {kind: handler for kind, handler in handlers.items() if kind not in batches}
+        self._batches = {kind: (handlers[kind], definition) for kind, definition in batches.items()}
         self._slots = slots
         self._events = events
         self._grants = grants
@@ -58,7 +64,8 @@ class Runner:
     def _pump(self) -> None:
         """Start claimed jobs while there are free slots and the leases are certain to stand."""
         claimed, free = self._pipeline.claimed, self._slots.free
-        if not claimed or not free or (self._finished.bytes and self._finished.is_full):
+        gathering = self._pipeline.gathering
+        if not claimed or not (free or gathering) or (self._finished.bytes and self._finished.is_full):
             return
         grants, unstarted = self._grants, False
         while claimed and free and self._registration.is_alive():
@@ -66,9 +73,13 @@ class Runner:
             job = run.job
             handler = self._handlers.get(job.kind)
             if handler is None:
-                self._refusals.count_unknown(job.kind)
-                self._pipeline.settle(run, suspended(job, UNKNOWN_KIND))
-                unstarted = True
+                if job.kind in self._batches:
+                    if not self._gather(run):
+                        return
+                else:
+                    self._refusals.count_unknown(job.kind)
+                    self._pipeline.settle(run, suspended(job, UNKNOWN_KIND))
+                    unstarted = True
                 continue
             run.handler = handler
             if run.due is not None and run.due <= self._loop.time():
@@ -82,13 +93,46 @@ class Runner:
                 unstarted = True
                 continue
             if grants is None or grants.take():
-                self._start(run)
+                self._start(run, free.pop())
             else:
                 claimed.appendleft(run)
                 self._pipeline.give_back()
                 return
+        while gathering and claimed and claimed[0].job.kind in gathering and self._registration.is_alive():
+            if not self._gather(claimed.popleft()):
+                return
         if unstarted:
             self._pipeline.changed()
+
+    def _gather(self, run: Run) -> bool:
+        """Put a run into the batch of its kind, which takes a slot if it is new, or settle it; returns False if the
+        limiter permits neither this one nor another."""
+        handler, definition = self._batches[run.job.kind]
+        run.handler = handler
+        if run.due is not None and run.due <= self._loop.time():
+            self._settle_unstarted(run, past_deadline(run))
+            return True
+        try:
+            run.arguments = handler.decode(run.job.arguments)
+        except BaseException as error:  # noqa: BLE001  (types of the user's own decode here)
+            self._settle_unstarted(run, self._undecodable(run, error))
+            return True
+        if self._grants is not None and not self._grants.take():
+            self._pipeline.claimed.appendleft(run)
+            self._pipeline.give_back()
+            return False
+        gathering = self._pipeline.gathering
+        batch = gathering.get(run.job.kind)
+        if batch is None:
+            closed = lambda: gathering.pop(definition.kind, None)  # noqa: E731
+            batch = gathering[definition.kind] = JobBatch(self._slots.free.pop(), definition, closed)
+        batch.enter(run)
+        self._start(run, batch)
+        return True
+
+    def _settle_unstarted(self, run: Run, settlement: Settlement | None) -> None:
+        self._pipeline.settle(run, settlement)
+        self._loop.call_soon(self._pipeline.changed)
 
     def _undecodable(self, run: Run, error: BaseException) -> Settlement | None:
         """Settle a job whose arguments cannot be decoded: they do not fit, or the code of one of their types fails."""
@@ -97,9 +141,9 @@ class Runner:
         self._refusals.count_unfit(run.job.kind, error)
         return suspended(run.job, UNFIT_ARGUMENTS, run.handler.declaration)
 
-    def _start(self, run: Run) -> None:
+    def _start(self, run: Run, slot: Slot) -> None:
         pipeline, job = self._pipeline, run.job
-        slot = run.slot = self._slots.free.pop()
+        run.slot = slot
         slot.job = job
         pipeline.running[run] = None
         if job.needs_start_mark:

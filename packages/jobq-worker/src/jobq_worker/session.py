@@ -97,7 +97,7 @@ class WorkerSession:
         # The runner listens to the pipeline before the fetcher does: a free slot is filled before anything is claimed.
         table = handlers.table(self._executors, around, Contexts(registration, reporter, self._clock).make, opened)
         kinds = [(kind, handler.declaration) for kind, handler in table.items()]
-        Runner(pipeline, registration, table, slots, events, grants, marks)
+        Runner(pipeline, registration, table, handlers.batches(), slots, events, grants, marks)
         retention = options.retention_of(info.queues)
         recorder = Recorder(slots, registration, events, retention, maintenance)
         self._fetcher = Fetcher(
@@ -178,6 +178,8 @@ class WorkerSession:
         """Claim and start nothing from now on, and hand back the jobs that wait for a slot."""
         self.pipeline.draining = True
         self.pipeline.give_back()
+        for batch in list(self.pipeline.gathering.values()):
+            batch.close()
         self._fetcher.loop.wake()
 
     def is_idle(self) -> bool:

@@ -82,6 +82,26 @@ class Slot:
         return SlotStats(number=self.number, stats=self.stats(), job_id=job.id, kind=job.kind, running_for=running_for)
 
 
+class SharedSlot(Slot):
+    """A slot that several runs share: its place in the pool is `real`, which is given back when the last run has ended.
+
+    It is always `retired`, so that the pool treats it apart from its own slots at no cost to those.
+    """
+
+    __slots__ = ("hung_members", "members", "real")
+
+    def __init__(self, real: Slot) -> None:
+        super().__init__(real.number)
+        self.real = real
+        self.retired = True
+        self.members = 0
+        self.hung_members = 0
+
+    def left(self) -> None:
+        """Take note that a run has ended."""
+        self.members -= 1
+
+
 class Slots:
     """All slots of a worker, numbered from 1: the free ones, the busy ones, and the sums of the retired ones.
 
@@ -116,7 +136,15 @@ class Slots:
         return self.hung > (len(self._slots) if self._max_hung is None else self._max_hung)
 
     def hang(self, slot: Slot) -> None:
-        """Count a run as hung. Unless too many hang, a free slot of the same number takes the place of its slot."""
+        """Count a run as hung. Unless too many hang, a free slot of the same number takes the place of its slot.
+
+        A shared slot hangs when all its runs do.
+        """
+        if isinstance(slot, SharedSlot):
+            slot.hung_members += 1
+            if slot.hung_members == slot.members:
+                self.hang(slot.real)
+            return
         slot.hung = True
         self.hung += 1
         if self.exhausted or slot.retired:
@@ -159,18 +187,26 @@ class Slots:
         if slot.hung:
             slot.hung = False
             self.hung -= 1
-        if slot.retired:
+        if not slot.retired:
+            self.free.append(slot)
+        elif isinstance(slot, SharedSlot):
+            slot.left()
+            if slot.members == 0:
+                self.give_back(slot.real)
+        else:
             self._retired.remove(slot)
             self._past += slot.stats()
-        else:
-            self.free.append(slot)
 
     def count(self, slot: Slot | None, ending: Ending, seconds: float) -> None:
         """Count a settled run of so many seconds, where it ran."""
         slot = slot or self.unstarted
         slot.counts[ending] += 1
         slot.seconds += seconds
-        if slot.retired and slot.job is None:
+        if not slot.retired:
+            return
+        if isinstance(slot, SharedSlot):
+            self.count(slot.real, ending, seconds)
+        elif slot.job is None:
             # The slot's counts were added up when it retired; this one came later.
             late = Slot(slot.number)
             late.counts[ending] += 1

@@ -33,7 +33,8 @@ async def drain(
     client: a running client on memory storage, or the storage.
     jobs: the jobs that can be run (default: all that this process has declared). Other jobs are BLOCKED, as by a worker
         that does not know them.
-    worker: the JobQueueWorker whose jobs and handlers are used, instead of `jobs`. It is not started.
+    worker: the JobQueueWorker whose jobs, handlers, middleware, lifespans and resources are used, instead of `jobs`. It
+        is not started, and its storage not opened.
     queues: default is every queue.
     advance: whether to move the clock of a ManualClockStorage forward to the next due job, until no job waits for a
         time: all retries run at once (default False).
@@ -44,7 +45,7 @@ async def drain(
     Raises ConfigurationError for a job whose kind no imported module declares, and without jobq-worker.
     """
     inline = _inline_worker(client, jobs, worker, queues, max_runs)
-    with inline:
+    async with inline:
         while await inline.run_next() or (advance and inline.advance()):
             pass
     return _ended(inline, raises)
@@ -66,7 +67,7 @@ def drain_sync(
     handlers run on an event loop that lives as long as the call.
     """
     inline = _inline_worker(client, jobs, worker, queues, max_runs)
-    with inline, inline.own_loop() as loop:
+    with inline.in_this_thread() as loop:
         while inline.run_next_sync(loop) or (advance and inline.advance()):
             pass
     return _ended(inline, raises)
