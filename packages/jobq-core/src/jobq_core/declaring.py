@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 import attrs
 
@@ -14,6 +14,7 @@ from jobq_core.checks import Seconds, check_bool, check_exceptions, is_one_of
 from jobq_core.codec import early_codec
 from jobq_core.context import JobContext
 from jobq_core.errors import ConfigurationError
+from jobq_core.follow_ups import OF_FAILURE, OF_SUCCESS, check_follow_up
 from jobq_core.job import Job, JobDefinition, JobFunction, check_max_attempts, check_name, check_priority, check_timeout
 from jobq_core.reprs import short_repr
 from jobq_core.resources import Provided, resources_of
@@ -33,6 +34,10 @@ J = TypeVar("J", bound="Job[Any]")
 
 EXECUTORS: Final = ("async", "thread", "process")
 """Where a worker can run handlers."""
+
+
+FollowingJob: TypeAlias = "JobFunction[Any, Any, Any] | type[Job[Any]] | Job[Any]"
+"""A kind of job, or a job."""
 
 
 class JobDecorator(Protocol):
@@ -91,6 +96,8 @@ def job(
     errors: tuple[type[Exception], ...] = (),
     batch: int | None = None,
     wait: Seconds | None = None,
+    on_success: FollowingJob | None = None,
+    on_failure: FollowingJob | None = None,
 ) -> JobDecorator: ...
 def job(
     target: Any = None,
@@ -110,6 +117,8 @@ def job(
     errors: tuple[type[Exception], ...] = (),
     batch: int | None = None,
     wait: Seconds | None = None,
+    on_success: FollowingJob | None = None,
+    on_failure: FollowingJob | None = None,
 ) -> Any:
     """Declare a function, or a subclass of Job, as a kind of job: `@job`, or `@job(queue="mail")` with options.
 
@@ -133,6 +142,9 @@ def job(
     batch: for a class only: run up to this many of its jobs, 1 to 1000, in one call of `execute`, a class method that
         takes a list of jobs (default: one job).
     wait: how long the first job of a batch waits for others, in seconds or as a timedelta, at most 60 (default 0.2).
+    on_success: a kind of job, or a job, that is added when a job of this kind completes (default: none). A kind takes
+        its arguments by their names: `job_id`, `kind`, `result`, and the arguments of the job.
+    on_failure: the same when a run ends as FAILED, with `error`, an ErrorRecord, instead of `result`.
 
     Raises ConfigurationError for an option out of range, for a signature that cannot be a job's, and for a type that
     cannot be stored. A type that the module defines further down is checked when a worker starts or a job is added.
@@ -153,6 +165,8 @@ def job(
         "version": version if version is None else check_name(version, "version"),
         "ignores_unknown_arguments": _check_unknown(unknown_arguments) == "ignore",
         "errors": check_exceptions(errors, "errors"),
+        "on_success": on_success,
+        "on_failure": on_failure,
     }
 
     def declare(target: Any) -> Any:
@@ -184,6 +198,7 @@ def _declare_class(target: type[Any], kind: str, options: dict[str, Any]) -> typ
     if options["batch"] is not None:
         check_batch_class(declared, kind)
     result_type = _class_result(declared)
+    options = _with_follow_ups(options, kind, [field.name for field in vars(declared)["__attrs_attrs__"]])
     declared.definition = JobDefinition(
         **options,
         kind=kind,
@@ -278,6 +293,7 @@ def _declare_function(func: Callable[..., Any], kind: str, options: dict[str, An
         return await returned if inspect.isawaitable(returned) else returned
 
     result_type = hints.get("return", Any)
+    options = _with_follow_ups(options, kind, list(fields))
     job_type.definition = JobDefinition(
         **options,
         kind=kind,
@@ -291,6 +307,15 @@ def _declare_function(func: Callable[..., Any], kind: str, options: dict[str, An
     )
     warn_of_untyped([name for name in fields if name not in hints], kind, func)
     return JobFunction(job_type.definition, func)
+
+
+def _with_follow_ups(options: dict[str, Any], kind: str, arguments: list[str]) -> dict[str, Any]:
+    """Return the options with the follow-ups of a kind with these arguments."""
+    found = {}
+    for option, known in (("on_success", OF_SUCCESS), ("on_failure", OF_FAILURE)):
+        if options[option] is not None:
+            found[option] = check_follow_up(options[option], option, kind, known, arguments)
+    return {**options, **found}
 
 
 def _field(parameter: inspect.Parameter, hints: dict[str, Any], kind: str) -> Any:

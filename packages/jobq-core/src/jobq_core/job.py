@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Callable, Mapping
 from types import NoneType
-from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar, cast, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, ParamSpec, TypeVar, cast, dataclass_transform
 
 import attrs
 
@@ -21,6 +21,9 @@ from jobq_core.encoding import fingerprint as make_fingerprint
 from jobq_core.errors import ConfigurationError, InvalidJobError
 from jobq_core.reprs import short_repr
 from jobq_core.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from jobq_core.follow_ups import FollowUp
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -65,6 +68,8 @@ class JobDefinition:
     list of their contexts; None for a handler of one job."""
     batch_wait: float = 0.0
     """Longest time that the first job of a batch waits for others, in seconds."""
+    on_success: FollowUp | None = None
+    on_failure: FollowUp | None = None
     _codec: JobCodec | None = attrs.field(default=None, repr=False)
 
     def codec(self) -> JobCodec:

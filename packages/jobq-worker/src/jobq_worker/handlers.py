@@ -5,15 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
+from uuid import UUID
 
 import attrs
 
 from jobq_core.errors import ConfigurationError
+from jobq_core.ids import new_id
 from jobq_core.job import JobDefinition, definition_of
 from jobq_core.registry import Jobs, Registry
 from jobq_core.resources import resources_of
 from jobq_core.signatures import read_hints, returns_coroutine
 from jobq_worker.around import Around
+from jobq_worker.follow_ups import follow_up_of
 from jobq_worker.job_batches import member_of_batch
 from jobq_worker.portal import Portal
 from jobq_worker.providers import Provider
@@ -86,11 +89,13 @@ class Handlers:
         around: Around,
         make_context: Callable[[Run], RunContext],
         opened: Mapping[Provider, Any],
+        make_id: Callable[[], UUID] = new_id,
     ) -> dict[str, Handler]:
         """Bind each kind to its executor, with what is around its handler; raises ConfigurationError for an executor
         that is missing or does not fit.
 
-        make_context: makes the context of a run. opened: the open resources of the worker.
+        make_context: makes the context of a run. opened: the open resources of the worker. make_id: makes the
+            id of a follow-up.
         """
         by_name = {executor.name: executor for executor in executors}
         portal = Portal()
@@ -109,6 +114,7 @@ class Handlers:
                 definition.codec().decode_arguments,
                 definition.declaration,
                 called.wants_context,
+                follow_up_of(definition, make_id),
                 make_context,
             )
         for executor in by_name.values():

@@ -320,6 +320,8 @@ class InlineWorker:
         assert outcome is not None
         settlement = settlement_of(run, outcome)
         assert settlement is not None  # no lease is lost here
+        if run.handler.add_follow_up is not None:
+            run.handler.add_follow_up(run, settlement)
         error: BaseException | None = None
         if settlement.ending in _FAILURES:
             if run.stop is Stop.TIMEOUT and settlement.error is not None:

@@ -16,7 +16,7 @@ from jobq_core.storage import ClaimedJob, Settlement
 from jobq_worker.finished import FinishedRuns
 from jobq_worker.grants import Grants
 from jobq_worker.job_batches import JobBatch
-from jobq_worker.run import Run, Stop, log_fields
+from jobq_worker.run import Handler, Run, Stop, log_fields
 from jobq_worker.settlements import released, settlement_of, stopped
 from jobq_worker.slots import Slots
 
@@ -95,6 +95,9 @@ class Pipeline:
         run.over = True
         run.settlement = settlement
         if settlement is not None:
+            handler: Handler | None = run.handler  # None for a run that is not decoded yet
+            if handler is not None and handler.add_follow_up is not None:
+                handler.add_follow_up(run, settlement)
             self.finished.append(run, settlement)
 
     # Running
@@ -120,6 +123,8 @@ class Pipeline:
                 run.seconds = self._loop.time() - run.started
             run.over, run.settlement = True, settlement
             if settlement is not None:
+                if run.handler.add_follow_up is not None:
+                    run.handler.add_follow_up(run, settlement)
                 self.finished.append(run, settlement)
         self._slots.give_back(slot)
         if self._grants is not None:

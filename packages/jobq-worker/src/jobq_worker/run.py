@@ -7,7 +7,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeAlias
 
 import attrs
 from msgspec import Struct
@@ -89,14 +89,17 @@ class Executor(abc.ABC):
         """After `close`: wait until what it released has ended."""
 
 
+AddFollowUp: TypeAlias = "Callable[[Run, Settlement], None]"
+
+
 @attrs.define(eq=False)
 class Handler:
     """How to run one kind of job: its definition, the function to call, and where.
 
     function: takes the job, and the context too where `wants_context`; it includes what the worker puts around the
-    handler. make_context: makes the context of a run. decode: returns the job value of stored arguments, as
-    `JobDefinition.decode_arguments` does. declaration: a text that is equal for declarations that take the same
-    arguments.
+    handler. decode: returns the job value of stored arguments, as `JobDefinition.decode_arguments` does. declaration: a
+    text that is equal for declarations that take the same arguments. add_follow_up: adds the job that follows the end
+    of a run to its settlement. make_context: makes the context of a run.
     """
 
     definition: JobDefinition
@@ -105,6 +108,7 @@ class Handler:
     decode: Callable[[bytes], Job[object]]
     declaration: str = ""
     wants_context: bool = False
+    add_follow_up: AddFollowUp | None = None
     make_context: Callable[[Run], RunContext] = attrs.field(default=lambda run: RunContext(job_id=run.job.id))
 
 

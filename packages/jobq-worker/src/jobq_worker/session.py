@@ -95,7 +95,8 @@ class WorkerSession:
         self._clock = StorageClock(storage, outages)
         self._executors = make_executors(pipeline, reporter, self._clock, info, options)
         # The runner listens to the pipeline before the fetcher does: a free slot is filled before anything is claimed.
-        table = handlers.table(self._executors, around, Contexts(registration, reporter, self._clock).make, opened)
+        make_context = Contexts(registration, reporter, self._clock).make
+        table = handlers.table(self._executors, around, make_context, opened, self._clock.new_id)
         kinds = [(kind, handler.declaration) for kind, handler in table.items()]
         Runner(pipeline, registration, table, handlers.batches(), slots, events, grants, marks)
         retention = options.retention_of(info.queues)
