@@ -123,8 +123,9 @@ class DirectAdds:
 
     def _pass_on(self) -> None:
         """Have the first thread that waits try to lead."""
-        with suppress(IndexError):
-            self._waiting[0].turn.put(None)
+        if self._waiting:
+            with suppress(IndexError):  # another thread took it at this moment
+                self._waiting[0].turn.put(None)
 
     def _take(self) -> list[_Entry]:
         group = [self._waiting.popleft()]

@@ -36,6 +36,7 @@ class PostgresSyncProducer(SyncProducer):
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._sessions: list[SyncSession] = []
+        """By the age of the last notification that each sent."""
         self._coalescer = Coalescer()
         self._last_add_seconds = 0.0
         self._pooled = False
@@ -44,11 +45,11 @@ class PostgresSyncProducer(SyncProducer):
         if self._pooled or has_unique(jobs) or not self._engine.lines.knows(jobs):
             return None
         deadline = time.monotonic() + timeout
-        user, names = "", ["connect"]
+        user, names, lost = "", ["connect"], self._engine.pool.lost
         try:
             session = self._take(deadline)
-            # Again, as a lost connection was perhaps found: another server may lack the lines.
-            if session is None or not self._engine.lines.knows(jobs):
+            # A lost connection was perhaps found: another server may lack the lines.
+            if session is None or (lost != self._engine.pool.lost and not self._engine.lines.knows(jobs)):
                 return None
             user = session.user
             rider = self._rider(topics_of(jobs))
@@ -57,6 +58,9 @@ class PostgresSyncProducer(SyncProducer):
                 nonlocal rider, names
                 names = [statement.name for statement, _ in steps]
                 sent, rider = rider, None
+                if sent is not None:
+                    self._sessions.remove(session)
+                    self._sessions.append(session)
                 return session.fetch_all(steps, sent, deadline)
 
             began = time.monotonic()
@@ -84,7 +88,7 @@ class PostgresSyncProducer(SyncProducer):
             if session.closed:
                 self._drop(session)
         if len(self._sessions) >= MAX_SESSIONS:
-            session = min(self._sessions, key=lambda each: each.used_at)
+            session = self._sessions[0]
             session.finish_rider(deadline)
             if not session.closed:
                 return session
@@ -95,7 +99,7 @@ class PostgresSyncProducer(SyncProducer):
             self._pooled = True
             made.close()
             return None
-        self._sessions.append(made)
+        self._sessions.insert(0, made)
         return made
 
     def _drop(self, session: SyncSession) -> None:
