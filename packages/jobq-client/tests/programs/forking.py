@@ -18,8 +18,8 @@ async def keep(number: int) -> int:
     raise NotImplementedError
 
 
-def in_child(client: SyncJobQueueClient, inherited: Iterator[JobAdded]) -> None:
-    """Use the client of the parent, from several threads at once."""
+def in_child(client: SyncJobQueueClient, inherited: Iterator[JobAdded], unopened: SyncJobQueueClient) -> None:
+    """Use the clients of the parent, from several threads at once."""
     called = threading.Event()
     client.on(JobAdded, lambda event: called.set())
     with ThreadPoolExecutor(8) as threads:
@@ -31,13 +31,14 @@ def in_child(client: SyncJobQueueClient, inherited: Iterator[JobAdded]) -> None:
         next(inherited)
         raise AssertionError("an iterator of the parent's goes on in the child")
     client.stop()
-    with client:
-        client.add(keep(1))
+    for stopped in (client, unopened):
+        with stopped:
+            stopped.add(keep(1))
 
 
 def main(url: str) -> None:
     """Fork three times, while eight threads add jobs."""
-    client = SyncJobQueueClient(url)
+    client, unopened = SyncJobQueueClient(url), SyncJobQueueClient(url)
     stopping = threading.Event()
     with client:
         added = 0
@@ -58,7 +59,7 @@ def main(url: str) -> None:
                 if child == 0:
                     status = 1
                     try:
-                        in_child(client, events)
+                        in_child(client, events, unopened)
                         status = 0
                     finally:
                         sys.stderr.flush()
