@@ -46,6 +46,7 @@ BODIES: Final = {
         "added = self._run(lambda: self._client.add_many(given, connection=connection, **options), connection)\n"
         "return [self._adopt(each) for each in added]"
     ),
+    "middleware": "return self._client.middleware(function)",
     "on_progress": "call = in_thread(callback)\nreturn self._subscribe(lambda: self._client.on_progress(job, call))",
     "watch": "return self._subscribe(lambda: self._client.watch(job))",
     "on": "call = in_thread(callback)\nreturn self._listen(lambda: self._client.on(event_type, call))",
@@ -98,6 +99,7 @@ from uuid import UUID
 
 from jobq_client.base_handle import BaseJobHandle, JobKey
 from jobq_client.handle import JobHandle
+from jobq_client.middleware import AddMiddleware
 from jobq_client.portal import own_portal
 from jobq_client.querying import Kind, Output
 from jobq_client.sync_base import SyncClientBase, in_thread
@@ -113,6 +115,7 @@ from jobq_core.storage import Page, QueueRecord, QueueStorage, Retention
 
 R = TypeVar("R")
 E = TypeVar("E", bound=Event)
+M = TypeVar("M", bound=AddMiddleware)
 
 
 class SyncJobQueueClient(SyncClientBase):

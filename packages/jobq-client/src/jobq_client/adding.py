@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, TypeVar, Unpack
 from uuid import UUID
 
 from jobq_client.base import ClientBase
-from jobq_client.bulk import make_jobs, persist, send_all
+from jobq_client.bulk import make_each, make_jobs, persist, send_all
 from jobq_client.handle import JobHandle
+from jobq_client.middleware import AddCall, AddMiddleware, check_middleware
 from jobq_core.adding import AddOptions, new_job
 from jobq_core.checks import check_list
 from jobq_core.events import JobAdded
@@ -19,6 +21,7 @@ from jobq_core.job import Job, JobDefinition
 from jobq_core.storage import Added, NewJob
 
 R = TypeVar("R")
+M = TypeVar("M", bound=AddMiddleware)
 
 
 class Adding(ClientBase):
@@ -41,6 +44,13 @@ class Adding(ClientBase):
         the transaction is the caller's: a serialization failure or a deadlock raises the error of the connection's own
         package.
         """
+        if not self._middleware:
+            return await self._add(job, connection, options)
+        with AddCall(self._middleware, job, options) as call:
+            call.handle = handle = await self._add(job, connection, options)
+        return handle
+
+    async def _add(self, job: Job[R], connection: Any, options: AddOptions) -> JobHandle[R]:
         session = self._running()
         new = new_job(new_id(*await session.clock_offset.read()), job, self._queue, options)
         if connection is not None:
@@ -57,9 +67,37 @@ class Adding(ClientBase):
         More than 10,000 jobs, or more than 32 MiB of arguments, take several round trips. An error keeps the jobs of
         earlier round trips, and a note on it says how many. Raises as `add` does; one refused job refuses all.
         """
-        session = self._running()
         given = check_list(jobs, "jobs", "add_many([job, another])")
-        new = await make_jobs(given, self._queue, options, await session.clock_offset.read())
+        if not self._middleware:
+            session = self._running()
+            made = await make_jobs(given, self._queue, options, await session.clock_offset.read())
+            return await self._add_made(given, made, connection)
+        with ExitStack() as stack:
+            each: list[AddOptions] = [{**options} for _ in given]
+            calls = [
+                stack.enter_context(AddCall(self._middleware, job, own)) for job, own in zip(given, each, strict=True)
+            ]
+            session = self._running()
+            made = await make_each(given, self._queue, each, await session.clock_offset.read())
+            handles = await self._add_made(given, made, connection)
+            for call, handle in zip(calls, handles, strict=True):
+                call.handle = handle
+        return handles
+
+    def middleware(self, function: M) -> M:
+        """Decorate a generator function that runs around each `add`, in the order of the decorators.
+
+        It is called with the job and its options, a dict that it may change before its `yield`, such as
+        `options["headers"]`. The `yield` returns the handle, or raises what `add` raises; an exception of the
+        middleware's own before it means that nothing was added. `add_many` calls it for each job. Raises
+        ConfigurationError for anything else.
+        """
+        check_middleware(function)
+        self._middleware.append(function)
+        return function
+
+    async def _add_made(self, given: Sequence[Job[R]], new: list[NewJob], connection: Any) -> list[JobHandle[R]]:
+        session = self._running()
         if connection is not None:
             added = await send_all(new, partial(session.storage.add, connection=connection))
         else:

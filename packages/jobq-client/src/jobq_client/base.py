@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jobq_client.middleware import AddMiddleware
 from jobq_client.session import Session
 from jobq_core.checks import Seconds, check_seconds
 from jobq_core.events import EventSource
@@ -31,6 +32,7 @@ class ClientBase(Lifecycle, EventSource):
         self._patience = check_seconds(patience, "patience")
         self._poll = check_seconds(poll, "poll", least=0.01)
         self._session: Session | None = None
+        self._middleware: list[AddMiddleware] = []
 
     @property
     def queue(self) -> str:

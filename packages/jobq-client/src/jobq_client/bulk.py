@@ -50,6 +50,22 @@ async def make_jobs(jobs: Sequence[Job[Any]], queue: str, options: AddOptions, c
     return made
 
 
+async def make_each(
+    jobs: Sequence[Job[Any]], queue: str, options: Sequence[AddOptions], clock: Reading
+) -> list[NewJob]:
+    """Make all jobs or none, each with its own options. A note on the error says which one was refused."""
+    made: list[NewJob] = []
+    for index, (job_id, job) in enumerate(zip(new_ids(len(jobs), *clock), jobs, strict=True)):
+        try:
+            made.append(new_job(job_id, job, queue, options[index]))
+        except (InvalidJobError, ConfigurationError) as error:
+            error.add_note(f"job {index} of the {len(jobs)} given to add_many; none was added")
+            raise
+        if index % TURN == TURN - 1:
+            await asyncio.sleep(0)
+    return made
+
+
 def in_batches(jobs: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
     """Split jobs into batches of one round trip each; nearly always it is one."""
     start = size = 0

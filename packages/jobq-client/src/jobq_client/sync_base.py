@@ -14,6 +14,7 @@ from jobq_client.callback_thread import in_callback_thread
 from jobq_client.client import JobQueueClient
 from jobq_client.direct_adds import DirectAdds
 from jobq_client.handle import JobHandle
+from jobq_client.middleware import AddCall
 from jobq_client.portal import Portal, own_portal
 from jobq_client.sync_streams import iterate
 from jobq_core.adding import AddOptions, new_job
@@ -45,9 +46,18 @@ class PortalClient(JobQueueClient):
         self, portal: Portal, direct: DirectAdds | None, job: Job[R], options: AddOptions
     ) -> JobHandle[R]:
         """Add a job as `add` does, in the caller's thread if that is possible."""
+        if not self._middleware:
+            return self._add_from_thread(portal, direct, job, options)
+        with AddCall(self._middleware, job, options) as call:
+            call.handle = handle = self._add_from_thread(portal, direct, job, options)
+        return handle
+
+    def _add_from_thread(
+        self, portal: Portal, direct: DirectAdds | None, job: Job[R], options: AddOptions
+    ) -> JobHandle[R]:
         session = self._session
         if direct is None or session is None:
-            return portal.run(lambda: self.add(job, connection=None, **options))
+            return portal.run(lambda: self._add(job, None, options))
         reading = session.clock_offset.peek() or portal.run(session.clock_offset.read)
         new = new_job(new_id(*reading), job, self._queue, options)
         began = time.monotonic()

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from jobq_client.base_handle import BaseJobHandle, JobKey
 from jobq_client.handle import JobHandle
+from jobq_client.middleware import AddMiddleware
 from jobq_client.portal import own_portal
 from jobq_client.querying import Kind, Output
 from jobq_client.sync_base import SyncClientBase, in_thread
@@ -27,6 +28,7 @@ from jobq_core.storage import Page, QueueRecord, QueueStorage, Retention
 
 R = TypeVar("R")
 E = TypeVar("E", bound=Event)
+M = TypeVar("M", bound=AddMiddleware)
 
 
 class SyncJobQueueClient(SyncClientBase):
@@ -111,6 +113,16 @@ class SyncJobQueueClient(SyncClientBase):
         given = check_list(jobs, "jobs", "add_many([job, another])")
         added = self._run(lambda: self._client.add_many(given, connection=connection, **options), connection)
         return [self._adopt(each) for each in added]
+
+    def middleware(self, function: M) -> M:
+        """Decorate a generator function that runs around each `add`, in the order of the decorators.
+
+        It is called with the job and its options, a dict that it may change before its `yield`, such as
+        `options["headers"]`. The `yield` returns the handle, or raises what `add` raises; an exception of the
+        middleware's own before it means that nothing was added. `add_many` calls it for each job. Raises
+        ConfigurationError for anything else.
+        """
+        return self._client.middleware(function)
 
     @overload
     def wait_for(self, job: BaseJobHandle[R], *, timeout: Seconds | None = None) -> R: ...
