@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import select
@@ -9,11 +10,13 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from shop_jobs import add_up
+import pytest
+from shop_jobs import add_up, say_pid
 
 from jobq_client import JobQueueClient
-from jobq_core import open_storage
+from jobq_core import ConfigurationError, open_storage
 from jobq_core.records import WorkerRecord
+from jobq_server import JobQueueServer
 
 
 async def workers(url: str) -> dict[str, WorkerRecord]:
@@ -99,3 +102,25 @@ async def test_a_burst_of_several_processes_ends_when_the_queue_is_empty(sqlite_
         )
         assert serving.wait() == 0
         assert len([await handle.result(timeout=1) for handle in handles]) == 200
+
+
+async def test_a_server_with_processes_runs_jobs_in_them_and_counts_what_they_did(sqlite_url: str) -> None:
+    async with open_storage(sqlite_url) as storage:
+        await storage.migrate()
+    server = JobQueueServer(
+        sqlite_url, jobs=[say_pid, add_up], processes=2, worker_count=3, name="shop", heartbeat_interval=0.05
+    )
+    with pytest.raises(ConfigurationError, match="a server with processes cannot be scaled"):
+        server.scale(5)
+    async with server, JobQueueClient(sqlite_url) as client:
+        assert server.health().healthy
+        records = {record.info.name: record.info for record in (await server.stats()).workers}
+        assert sorted(records) == ["shop-1", "shop-2"]
+        assert {(info.kinds, info.concurrency) for info in records.values()} == {(("add_up", "say_pid"), 3)}
+        handles = await client.add_many([add_up(n, n) for n in range(20)])
+        assert sum([await handle.result(timeout=20) for handle in handles]) == 380
+        while (await server.stats()).pool.total.completed < 20:  # noqa: ASYNC110  (heartbeats of other processes)
+            await asyncio.sleep(0.01)
+        assert (await server.stats()).total.completed == 20
+    assert server.health().state == "stopped"
+    assert await workers(sqlite_url) == {}

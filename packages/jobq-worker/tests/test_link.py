@@ -38,9 +38,9 @@ async def test_a_child_takes_its_arguments_and_says_that_its_loop_answers(
 ) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
-    supervisor.sendall(first_message(3, ["worker", "--name", "ä"]))
+    supervisor.sendall(first_message(3, {"arguments": ["worker", "--name", "ä"]}))
     link = Link.take_over(lambda: loop.call_soon_threadsafe(stopped.set) and None)
-    assert (link.number, link.arguments) == (3, ["worker", "--name", "ä"])
+    assert (link.number, link.task) == (3, {"arguments": ["worker", "--name", "ä"]})
     assert os.read(0, 10) == b"", "a handler that reads standard input finds its end"
     supervisor.setblocking(False)
     link.serve(0.001)
@@ -56,7 +56,7 @@ async def test_a_child_takes_its_arguments_and_says_that_its_loop_answers(
 @pytest.mark.parametrize(("done", "message"), [(True, DONE), (False, ENDED)])
 def test_a_child_says_that_its_worker_has_ended(supervisor: socket.socket, done: bool, message: bytes) -> None:
     stopped = threading.Event()
-    supervisor.sendall(first_message(1, []))
+    supervisor.sendall(first_message(1, {}))
     link = Link.take_over(stopped.set)
     link.end(done=done)
     assert supervisor.recv(10) == message

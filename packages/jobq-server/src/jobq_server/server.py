@@ -6,16 +6,26 @@ idle pool of ten costs the database as much as one worker.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Unpack
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, ClassVar, Final, Unpack
 
 from msgspec.structs import replace
 
-from jobq_core.records import WorkerRecord
+from jobq_core.checks import Seconds, check_count, check_seconds
+from jobq_core.errors import ConfigurationError
+from jobq_core.records import WorkerRecord, WorkerStats
 from jobq_core.storage import QueueStorage
+from jobq_server.process_pool import ProcessPool
 from jobq_server.stats import ServerStats
-from jobq_worker import JobQueueWorker, PoolStats, ServingOptions, WorkerOptions
+from jobq_worker import JobQueueWorker, PoolStats, ServingOptions, WorkerHealth, WorkerOptions
+from jobq_worker.loop_watch import LoopWatch
 from jobq_worker.options import check_concurrency, given_options
+from jobq_worker.signals import Signals
+from jobq_worker.stop_guard import StopGuard
 
 
 class ServerKeywords(ServingOptions, total=False):
@@ -24,12 +34,20 @@ class ServerKeywords(ServingOptions, total=False):
     worker_count: int
 
 
+PROCESSES: Final = 1_000
+"""Maximum number of processes of one server."""
+
+
 class JobQueueServer(JobQueueWorker):
     """A pool of workers: `async with JobQueueServer(storage, jobs=[…])`, or `start()` and `stop()`, or `run()`.
 
     storage: a URL, which the server opens and closes (default: the environment variable JOBQ_STORAGE); or an open
         QueueStorage, which the caller closes.
     options: all options as one checked value, instead of keywords.
+    processes: the number of child processes that run the jobs, each with worker_count workers (default None: this
+        process runs them). The storage must be given by URL, the jobs be declared in modules that can be imported, and
+        what is around a handler, a limiter and a retention cannot be given. Such a server emits no events, counts from
+        the last heartbeats, and cannot be scaled.
 
     The keywords are the fields of `WorkerOptions`, of which `concurrency` is called worker_count here: how many workers
     there are, each of which runs one job at a time (default 10); 0 pauses. Raises ConfigurationError for an option that
@@ -47,9 +65,25 @@ class JobQueueServer(JobQueueWorker):
         self,
         storage: QueueStorage | str | None = None,
         options: WorkerOptions | None = None,
+        *,
+        processes: int | None = None,
         **keywords: Unpack[ServerKeywords],
     ) -> None:
-        super().__init__(storage, given_options("JobQueueServer", options, keywords, renamed=self._renamed))
+        options = given_options("JobQueueServer", options, keywords, renamed=self._renamed)
+        super().__init__(storage, options)
+        self._pool: ProcessPool | None = None
+        self._processes = processes
+        self._make_pool(storage)
+
+    def configure(self, storage: QueueStorage | str | None = None, **keywords: Any) -> None:
+        super().configure(storage, **keywords)
+        self._make_pool(storage)
+
+    def _make_pool(self, storage: QueueStorage | str | None) -> None:
+        if self._processes is not None:
+            count = check_count(self._processes, "processes", least=1, most=PROCESSES)
+            url = storage or (os.environ.get("JOBQ_STORAGE") if self._pool is None else self._pool.storage)
+            self._pool = ProcessPool(count, self._options, self.queues, url)
 
     @property
     def worker_count(self) -> int:
@@ -60,9 +94,99 @@ class JobQueueServer(JobQueueWorker):
         """Have this many workers from now on, whether the server runs or not; 0 pauses it.
 
         Surplus workers finish their jobs first. Raises ConfigurationError for anything but a whole number from 0 to
-        100,000.
+        100,000, and with processes.
         """
+        if self._pool is not None:
+            raise ConfigurationError("a server with processes cannot be scaled; start it with another worker_count")
         self.resize(check_concurrency(worker_count, "worker_count"))
+
+    def _check_not_started(self, what: str) -> None:
+        if self._pool is not None and what != "an option":
+            raise ConfigurationError(
+                f"{what} of this program cannot be passed to processes=N; run `jobq server MODULE:SERVER --processes N`, "
+                "whose processes import the module with the server"
+            )
+        super()._check_not_started(what)
+
+    async def _start(self) -> None:
+        if self._pool is None:
+            await super()._start()
+            return
+        before, self._state = self._state, "starting"
+        try:
+            await self._owned.open()
+            await self._pool.start()
+        except BaseException:
+            self._state = before
+            await self._owned.close()
+            raise
+        self._state = "running"
+
+    async def stop(self, timeout: Seconds | None = None) -> None:
+        """Stop as a worker does; with processes, wait for each, and stop what runs after `timeout` seconds."""
+        pool = self._pool
+        if pool is None:
+            await super().stop(timeout)
+        elif self.is_running:
+            self._loop = None
+            self._state = "stopping"
+            try:
+                await pool.stop(None if timeout is None else check_seconds(timeout, "timeout"))
+            finally:
+                self._state = "stopped"
+                await self._owned.close()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, as a worker does; with processes, exit with the highest of their codes."""
+        if self._pool is None:
+            await super().run()
+            return
+        code = 0
+        with Signals(StopGuard(self._options.stop_timeout, LoopWatch())) as signals:
+            if await self._start_unless_stopped(self._pool, signals):
+                try:
+                    code = await self._until_ended(self._pool, signals)
+                finally:
+                    await self.stop()
+        if code:
+            raise SystemExit(code)
+
+    async def _start_unless_stopped(self, pool: ProcessPool, signals: Signals) -> bool:
+        """Start; return False if a signal came before all processes had started."""
+        signal = asyncio.ensure_future(signals.wait())
+        starting = asyncio.ensure_future(self.start())
+        try:
+            await asyncio.wait([signal, starting], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            signal.cancel()
+            starting.cancel()
+            await asyncio.wait([starting])
+            raise
+        if signal.cancel() or starting.done():
+            await starting
+            return True
+        pool.begin_stop()
+        with contextlib.suppress(ConfigurationError):
+            await starting
+            await self.stop()
+        return False
+
+    async def _until_ended(self, pool: ProcessPool, signals: Signals) -> int:
+        """Wait until the processes have ended by themselves or after a signal; return the exit code."""
+        ended = asyncio.ensure_future(pool.wait())
+        for count in (1, 2):
+            signal = asyncio.ensure_future(signals.wait(count))
+            await asyncio.wait([signal, ended], return_when=asyncio.FIRST_COMPLETED)
+            signal.cancel()
+            if not ended.done():
+                pool.begin_stop()
+        return await ended
+
+    def health(self) -> WorkerHealth:
+        """Return the health of the pool; with processes, `alive` is whether the worker of each runs."""
+        if self._pool is None:
+            return super().health()
+        return WorkerHealth(state=self._state, alive=self._state == "running" and self._pool.serves)
 
     async def stats(self) -> ServerStats:
         """Return the counts of this pool, of every worker process of the storage, and of the jobs in each queue.
@@ -72,13 +196,13 @@ class JobQueueServer(JobQueueWorker):
         """
         storage = self.storage
         at, records, counts = await storage.now(), await storage.workers(), await storage.counts()
-        pool = self.pool_stats()
+        pool = self.pool_stats() if self._pool is None else _sum_of(records, self._pool.pids())
         others = [record for record in records if record.info.id != self.id]
         return ServerStats(
             at=at,
             pool=pool,
             workers=tuple(self._updated(record, pool) for record in records),
-            total=sum((record.stats for record in others), pool.total),
+            total=sum((record.stats for record in others), WorkerStats() if self._pool else pool.total),
             counts=counts,
         )
 
@@ -87,3 +211,10 @@ class JobQueueServer(JobQueueWorker):
             return record
         # The storage has the counts of the last heartbeat, and the number of workers at the start.
         return replace(record, stats=pool.total, info=replace(record.info, concurrency=self.concurrency))
+
+
+def _sum_of(records: Sequence[WorkerRecord], pids: Collection[int]) -> PoolStats:
+    """Return the counts of the last heartbeats of these processes of this host."""
+    host = socket.gethostname()
+    own = [record.stats for record in records if record.info.host == host and record.info.pid in pids]
+    return PoolStats(total=sum(own, WorkerStats()), workers=())

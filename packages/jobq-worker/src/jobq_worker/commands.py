@@ -18,7 +18,7 @@ from jobq_worker.link import Link
 from jobq_worker.logs import configure_logging
 from jobq_worker.modules import load_modules
 from jobq_worker.named_worker import given_parameters, load_worker, names_worker
-from jobq_worker.processes import ChildProcess, supervise
+from jobq_worker.processes import ChildProcess, SupervisorLoop
 from jobq_worker.retirement import Retired
 from jobq_worker.source_watch import SourceWatch, folders_of
 from jobq_worker.supervisor import Supervisor
@@ -65,9 +65,13 @@ def serve(
         served = make(jobs=load_modules(modules, discover=discover), **options)
     warn_of_memory(options["storage"])
     logger.info("%s", describe_jobs([definition.kind for definition in served.handlers.definitions()], modules))
+    run_worker(served, options["lost_after"], link)
+
+
+def run_worker(served: JobQueueWorker, lost_after: float, link: Link | None = None) -> None:
+    """Run a worker until a signal, and end the process if handlers go on. link: that of a supervisor's child."""
     if link is not None:
-        beat = options["lost_after"] / BEATS
-        served.once(WorkerStarted, lambda _: link.serve(beat))
+        served.once(WorkerStarted, lambda _: link.serve(lost_after / BEATS))
     with asyncio.Runner() as runner:
         try:
             runner.run(served.run())
@@ -87,16 +91,16 @@ def supervise_children(count: int, *, reload: bool, modules: Sequence[str], opti
             "use sqlite:///jobs.db or postgresql://host/database"
         )
     context = click.get_current_context()
-    arguments = [str(context.info_name), *context.meta[ARGUMENTS]]
+    task = {"arguments": [str(context.info_name), *context.meta[ARGUMENTS]]}
     supervisor = Supervisor(
-        lambda number: ChildProcess(number, arguments),
+        lambda number: ChildProcess(number, task),
         count,
         lost_after=options["lost_after"],
         stop_timeout=options["stop_timeout"],
         reloads=reload,
     )
-    watch = SourceWatch(folders_of([name.partition(":")[0] for name in modules])) if reload else None
-    return supervise(supervisor, None if watch is None else watch.changed)
+    folders = folders_of([name.partition(":")[0] for name in modules]) if reload else []
+    return SupervisorLoop(supervisor, SourceWatch(folders).changed if reload else lambda: False).run_until_signal()
 
 
 @click.command(cls=ConfiguredCommand, other_keys=OTHER_KEYS, epilog=CONFIGURATION_HELP)

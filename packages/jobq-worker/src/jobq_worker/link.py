@@ -1,6 +1,6 @@
 """The link of a child to its supervisor: a socket in the place of standard input.
 
-The supervisor sends the child's number and arguments; the child sends that its event loop answers. When the socket
+The supervisor sends the child's number and task; the child sends that its event loop answers. When the socket
 closes, the supervisor is gone, be it by SIGKILL, and the child stops as on SIGTERM.
 """
 
@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from jobq_worker.signals import STOPPING
@@ -32,7 +32,7 @@ def stop_process() -> None:
 
 
 class Link:
-    """A child's end. number: the child's, from 1. arguments: those of its command.
+    """A child's end. number: the child's, from 1. task: what the child has to run.
 
     stop: called, in another thread, when the supervisor is gone.
     """
@@ -42,7 +42,7 @@ class Link:
         self._stop = stop
         first = self._read_first()
         self.number: int = first["number"]
-        self.arguments: list[str] = first["arguments"]
+        self.task: dict[str, Any] = first["task"]
         threading.Thread(target=self._wait_for_end, name="jobq-supervisor-link", daemon=True).start()
 
     @classmethod
@@ -96,7 +96,6 @@ class Link:
         return found
 
 
-def first_message(number: int, arguments: list[str]) -> bytes:
-    """Return what the supervisor sends to a child."""
-    content: dict[str, Any] = {"number": number, "arguments": arguments}
-    return json.dumps(content).encode() + b"\n"
+def first_message(number: int, task: Mapping[str, Any]) -> bytes:
+    """Return what the supervisor sends to a child. task: values that JSON has."""
+    return json.dumps({"number": number, "task": dict(task)}).encode() + b"\n"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import selectors
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import wait
-from typing import Final
+from collections.abc import Callable, Mapping
+from queue import Empty, SimpleQueue
+from types import FrameType
+from typing import Any, Final
 
 from jobq_worker.link import first_message
 from jobq_worker.signals import STOPPING, SignalCounter
@@ -25,7 +27,7 @@ CLOSED_SECONDS: Final = 0.02
 class ChildProcess:
     """A spawned child. Nothing is forked: the child imports what it needs."""
 
-    def __init__(self, number: int, arguments: Sequence[str]) -> None:
+    def __init__(self, number: int, task: Mapping[str, Any]) -> None:
         self.link, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "jobq_worker.child"]
@@ -33,7 +35,7 @@ class ChildProcess:
         self.pid = self._popen.pid
         self.closed = False
         with contextlib.suppress(OSError):  # it has ended already
-            self.link.sendall(first_message(number, list(arguments)))
+            self.link.sendall(first_message(number, task))
         self.link.setblocking(False)
 
     def read(self) -> bytes:
@@ -55,42 +57,74 @@ class ChildProcess:
         self._popen.send_signal(number)
 
 
-def supervise(supervisor: Supervisor, changed: Callable[[], bool] | None = None) -> int:
-    """Run a supervisor until its children have ended; return the exit code.
+class SupervisorLoop:
+    """Runs a supervisor until its children have ended.
 
-    changed: asked at each step whether the source has changed, so that the children must be restarted.
+    changed: asked at each step whether the source has changed, so that the children must be restarted. stepped: called
+        after each step.
     """
-    counter = SignalCounter()
-    with _signals() as received:
-        while True:
-            pause = supervisor.step()
-            if supervisor.finished:
-                return supervisor.exit_code
-            children = [child for child in supervisor.processes() if isinstance(child, ChildProcess)]
-            if any(child.closed for child in children):
-                pause = min(pause, CLOSED_SECONDS)
-            wait([received, *(child.link for child in children if not child.closed)], pause)
-            with contextlib.suppress(BlockingIOError):
-                for number in received.recv(256):
-                    if number in STOPPING and counter.add():
-                        supervisor.stop(signal.Signals(number).name)
-            if changed is not None and changed():
-                logger.info("the source has changed; restarting the processes")
-                supervisor.reload()
 
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        changed: Callable[[], bool] = lambda: False,
+        stepped: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._supervisor = supervisor
+        self._changed = changed
+        self._stepped = stepped
+        self._stops: SimpleQueue[str] = SimpleQueue()
+        self._reading, self._writing = socket.socketpair()
+        self._reading.setblocking(False)
+        self._writing.setblocking(False)
 
-@contextlib.contextmanager
-def _signals() -> Iterator[socket.socket]:
-    """Receive SIGTERM and SIGINT as bytes on a socket."""
-    reading, writing = socket.socketpair()
-    with reading, writing:
-        reading.setblocking(False)
-        writing.setblocking(False)
-        before = {number: signal.signal(number, lambda _number, _frame: None) for number in STOPPING}
-        descriptor = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    def stop(self, reason: str) -> None:
+        """Stop the children, as `Supervisor.stop` does; may be called from another thread."""
+        self._stops.put(reason)
+        with contextlib.suppress(OSError):  # it is awake already, or has ended
+            self._writing.send(b"\0")
+
+    def run(self) -> int:
+        """Run, and return the exit code."""
         try:
-            yield reading
+            while True:
+                pause = self._supervisor.step()
+                self._stepped()
+                if self._supervisor.finished:
+                    return self._supervisor.exit_code
+                self._wait(pause)
         finally:
-            signal.set_wakeup_fd(descriptor)
+            self._reading.close()
+            self._writing.close()
+
+    def run_until_signal(self) -> int:
+        """Run in the main thread, stop at SIGTERM and SIGINT, and return the exit code."""
+        counter = SignalCounter()
+
+        def receive(number: int, _frame: FrameType | None) -> None:
+            if counter.add():
+                self.stop(signal.Signals(number).name)
+
+        before = {number: signal.signal(number, receive) for number in STOPPING}
+        try:
+            return self.run()
+        finally:
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _wait(self, pause: float) -> None:
+        children = [child for child in self._supervisor.processes() if isinstance(child, ChildProcess)]
+        if any(child.closed for child in children):
+            pause = min(pause, CLOSED_SECONDS)
+        with selectors.DefaultSelector() as selector:
+            for readable in (self._reading, *(child.link for child in children if not child.closed)):
+                selector.register(readable, selectors.EVENT_READ)
+            selector.select(pause)
+        with contextlib.suppress(BlockingIOError):
+            self._reading.recv(256)
+        with contextlib.suppress(Empty):
+            while True:
+                self._supervisor.stop(self._stops.get_nowait())
+        if self._changed():
+            logger.info("the source has changed; restarting the processes")
+            self._supervisor.reload()

@@ -71,6 +71,11 @@ class Supervisor:
         """Whether no child runs and none will be started."""
         return all(child.process is None and (child.done or self._stopping) for child in self._children)
 
+    @property
+    def serves(self) -> bool:
+        """Whether the worker of each child has started."""
+        return all(child.done or (child.ready and child.process is not None) for child in self._children)
+
     def processes(self) -> Sequence[Process]:
         """Return the children that run."""
         return [child.process for child in self._children if child.process is not None]
