@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 from typing import Any
 
 import pytest
 
 from jobq_core import ConcurrencyLimiter, ConfigurationError, Retention, job
+from jobq_core.memory import MemoryQueueStorage
 from jobq_server import JobQueueServer, process_pool
 from jobq_server.process_pool import ProcessPool
 from jobq_worker import WorkerOptions
@@ -98,3 +102,49 @@ async def test_it_waits_until_each_process_serves_and_for_their_ends(fake_childr
 async def test_a_failure_of_the_first_process_is_an_error_at_the_start(fake_children: None) -> None:
     with pytest.raises(ConfigurationError, match="the processes could not start: the first ended with code 3"):
         await pool(jobs=[fails]).start()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> JobQueueServer:
+    """A server with processes, whose URL this environment can open."""
+    made = MemoryQueueStorage()
+    monkeypatch.setattr("jobq_core.owned_storage.as_storage", lambda url: made)
+    return JobQueueServer(URL, jobs=[send], processes=2)
+
+
+def test_what_is_around_a_handler_is_refused_with_the_command_that_takes_it(server: JobQueueServer) -> None:
+    with pytest.raises(ConfigurationError, match="run `jobq server MODULE:SERVER --processes N`"):
+        server.middleware(lambda job, context: None)
+
+
+async def test_a_server_with_processes_starts_and_stops(server: JobQueueServer, fake_children: None) -> None:
+    server.configure(worker_count=3)
+    assert server.worker_count == 3
+    assert not server.health().healthy
+    async with server:
+        assert server.health().healthy
+        assert (await server.stats()).pool.total.completed == 0
+        with pytest.raises(ConfigurationError, match="cannot be scaled"):
+            server.scale(5)
+    assert server.health().state == "stopped"
+    async with server:
+        assert server.is_running
+        await server.stop(timeout=1)
+    assert not server.is_running
+
+
+async def test_run_ends_when_the_processes_have_ended(server: JobQueueServer, fake_children: None) -> None:
+    await server.start()
+    running = asyncio.ensure_future(server.run())
+    await asyncio.sleep(0)  # it receives signals now
+    await server.stop()
+    await running
+
+
+async def test_run_stops_at_a_signal(server: JobQueueServer, fake_children: None) -> None:
+    await server.start()
+    running = asyncio.ensure_future(server.run())
+    await asyncio.sleep(0)  # it receives signals now
+    os.kill(os.getpid(), signal.SIGTERM)
+    await running
+    assert server.health().state == "stopped"

@@ -103,8 +103,8 @@ class JobQueueServer(JobQueueWorker):
     def _check_not_started(self, what: str) -> None:
         if self._pool is not None and what != "an option":
             raise ConfigurationError(
-                f"{what} of this program cannot be passed to processes=N; run `jobq server MODULE:SERVER --processes N`, "
-                "whose processes import the module with the server"
+                f"{what} of this program cannot be passed to processes=N; run "
+                "`jobq server MODULE:SERVER --processes N`, whose processes import the module of the server"
             )
         super()._check_not_started(what)
 
@@ -153,6 +153,8 @@ class JobQueueServer(JobQueueWorker):
 
     async def _start_unless_stopped(self, pool: ProcessPool, signals: Signals) -> bool:
         """Start; return False if a signal came before all processes had started."""
+        if self.is_running:
+            return True
         signal = asyncio.ensure_future(signals.wait())
         starting = asyncio.ensure_future(self.start())
         try:
