@@ -85,6 +85,8 @@ class SyncSession:
         rider: a statement that is sent along as a transaction of its own, and not waited for: see `finish_rider`.
         deadline: by time.monotonic(). Raises psycopg.Error, TimeLimitError.
         """
+        if self.closed:
+            raise psycopg.OperationalError("the connection was closed after an error")  # which said whether it was lost
         try:
             results = self._drive(execute(self._pgconn, steps, self._prepared, rider), deadline)
             if rider is not None:
