@@ -120,7 +120,9 @@ def test_every_operation_is_tested_on_a_closed_storage() -> None:
     operations = {
         name
         for name in QueueStorage.__abstractmethods__
-        if inspect.iscoroutinefunction(getattr(QueueStorage, name)) and name not in ("open", "close", "migrate")
+        if inspect.iscoroutinefunction(getattr(QueueStorage, name))
+        # `complete` cannot be called without a connection.
+        and name not in ("open", "close", "migrate", "complete")
     }
     assert set(CALLS) == operations
 

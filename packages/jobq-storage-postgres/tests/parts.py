@@ -76,6 +76,10 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     assert None not in (await app.settle_and_claim(worker.id, settlements)).settled
     assert None not in (await app.settle_and_claim(worker.id, settlements)).settled
     assert (await app.settle_and_claim(worker.id)).alive
+    await owner.add([new_job(queue=queue)])
+    (own,) = (await app.settle_and_claim(worker.id, (), known)).claimed[:1]
+    async with await psycopg.AsyncConnection.connect(**app._settings.address.conninfo) as connection:
+        await app.complete(Settlement(own.id, own.lease, Ending.COMPLETE), connection=connection)
     late = claimed[0]
     assert (await app.settle_and_claim(worker.id, [Settlement(late.id, 0, Ending.COMPLETE)])).settled == [None]
     heartbeat = app.heartbeat(worker)
@@ -120,6 +124,8 @@ async def read(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     await app.statistics()
     assert len((await app.find(JobFilter(queue=queue, states=list(JobState)))).jobs) == 1  # type: ignore[arg-type]
     assert (await app.get([job]))[0] is not None
+    async with await psycopg.AsyncConnection.connect(**app._settings.address.conninfo) as connection:
+        assert (await app.get([job], connection=connection))[0] is not None
     assert (await app.get_status([job]))[0] is not None
     assert await app.output_for(queue, "noop", b"f" * 16) is None
     assert (await app.counts(queue))[queue][JobState.PENDING] == 1

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from uuid import UUID
 
 import psycopg
 import pytest
 import pytest_asyncio
 
-from jobq_core.errors import ConfigurationError, UniqueKeyBusyError
+from jobq_core.errors import ConfigurationError, LeaseLostError, UniqueKeyBusyError
 from jobq_core.ids import new_id
-from jobq_core.states import JobState
-from jobq_core.storage import queue_topic
-from jobq_core.testing import add_job, new_job, state_of
+from jobq_core.records import Progress
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import FINISHED_TOPIC, Settlement, queue_topic
+from jobq_core.testing import ERROR, add_job, new_job, register_worker, settle, start_one, state_of
 from jobq_storage_postgres import PostgresQueueStorage
 
 from .callers import (
@@ -112,6 +114,36 @@ async def test_jobs_are_aborted_and_retried_when_the_caller_commits(
     assert await state_of(storage, job) is JobState.ABORTED
 
 
+async def test_a_run_completes_with_its_jobs_when_its_handler_commits(
+    storage: PostgresQueueStorage, caller: Caller
+) -> None:
+    worker = await register_worker(storage, queues=("default",))
+    job = await add_job(storage)
+    run = await start_one(storage, worker)
+    child = new_job(unique_key="k", queue="children")
+    settlement = Settlement(job, run.lease, Ending.COMPLETE, b"7", progress=Progress(percent=50.0), jobs=(child,))
+    await caller.ask("begin")
+    await caller.call(partial(storage.complete, settlement))
+    assert await state_of(storage, job) is JobState.PROCESSING
+    await caller.ask("rollback")
+    assert await state_of(storage, job) is JobState.PROCESSING
+    await caller.ask("begin")
+    async with storage.subscribe([FINISHED_TOPIC]) as subscription:
+        await caller.call(partial(storage.complete, settlement))
+        assert await state_of(storage, job) is JobState.PROCESSING
+        await caller.ask("commit")
+        assert await subscription.wait(20) == {FINISHED_TOPIC}
+    record, added = await storage.get([job, child.id])
+    assert record is not None
+    assert added is not None
+    assert (record.state, record.result_json, record.progress.percent) == (JobState.COMPLETED, b"7", 50.0)
+    assert await settle(storage, worker, run, Ending.RETRY, error=ERROR) is JobState.COMPLETED
+    await caller.ask("begin")
+    with pytest.raises(LeaseLostError):
+        await caller.call(partial(storage.complete, settlement))
+    await caller.ask("rollback")
+
+
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 async def test_a_caller_whose_snapshot_is_too_old_gets_its_own_error_and_can_repeat_the_transaction(
     storage: PostgresQueueStorage, caller: Caller, level: str
@@ -202,7 +234,7 @@ async def test_a_connection_of_an_event_loop_is_refused_in_a_thread(
     thread.given = caller.given
     name = type(caller.given).__name__
     with pytest.raises(
-        ConfigurationError, match=rf"takes a psycopg\.Connection.*Django.*{name}.*, which JobQueueClient"
+        ConfigurationError, match=rf"takes a psycopg\.Connection.*Django.*{name}.*, which belongs to an event loop"
     ):
         await thread.call(storage.add, [new_job()])
     await caller.close()

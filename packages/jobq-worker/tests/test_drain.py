@@ -13,6 +13,7 @@ import pytest
 
 from jobq_core import (
     Backoff,
+    ClosedError,
     ConfigurationError,
     Job,
     JobContext,
@@ -407,3 +408,37 @@ def test_a_resource_that_only_a_worker_has_is_named(storage: ManualClockStorage)
         run_inline_sync(needy())
     with pytest.raises(ConfigurationError, match="takes no pool"):
         run_inline_sync(needy(), db=pool, pool=pool)
+
+
+@job(name="drain_complete_in")
+async def complete_in(context: JobContext, fails: bool) -> str:
+    child = context.add(send("a"))
+    await context.complete_in(object(), "in the transaction")
+    with pytest.raises(ClosedError, match="has completed it"):
+        context.add(send("b"))
+    ran.append(child)
+    if fails:
+        raise ValueError("after the commit")
+    return "not this"
+
+
+@job(name="drain_complete_in_thread")
+def complete_in_thread(context: JobContext) -> str:
+    context.complete_in(object(), "in the transaction")
+    return "not this"
+
+
+@pytest.mark.parametrize("completing", [complete_in(fails=False), complete_in(fails=True), complete_in_thread()])
+def test_a_handler_that_completes_in_a_transaction_is_completed_with_that_result(
+    storage: ManualClockStorage, completing: Job[str]
+) -> None:
+    job_id = add(storage, completing)
+    drained = drain_sync(storage, queues=["default"], raises=False)
+    assert [run.state for run in drained.runs] == [JobState.COMPLETED]
+    assert run_to_end(read(storage, job_id)).result_json == b'"in the transaction"'
+
+
+async def test_a_context_of_a_test_completes_nothing() -> None:
+    context = JobContext()
+    await context.complete_in(object(), 7)
+    context.complete_in(object(), 7)

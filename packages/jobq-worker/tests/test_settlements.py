@@ -194,6 +194,30 @@ def test_a_result_that_cannot_be_stored_says_that_the_handler_completed() -> Non
     assert settlement.error.message.startswith("the handler completed, but its result cannot be stored: ")
 
 
+@pytest.mark.parametrize(
+    ("stop", "outcome", "ending", "said"),
+    [
+        (None, Returned(b"1"), Ending.RETRY, "the transaction that was given to complete_in was not committed"),
+        (None, Raised(ValueError("own")), Ending.RETRY, "own"),
+        (Stop.LOST, Returned(b"1"), Ending.RETRY, "the transaction that was given to complete_in was not committed"),
+        (Stop.LOST, Raised(ValueError("own"), told=True), Ending.RETRY, "own"),
+        (Stop.ABORT, Returned(b"1"), Ending.ABORT, "aborted while it ran"),
+        (Stop.TIMEOUT, Raised(ValueError("own"), told=True), Ending.RETRY, "act took longer"),
+    ],
+)
+def test_a_completion_that_was_written_but_not_committed_fails_the_run(
+    stop: Stop | None, outcome: Outcome, ending: Ending, said: str
+) -> None:
+    run = run_of()
+    run.job.timeout = 1.0
+    run.stop, run.written = stop, Settlement(run.job.id, run.job.lease, Ending.COMPLETE, b"7")
+    settlement = settlement_of(run, outcome)
+    assert settlement is not None
+    assert (settlement.ending, settlement.result) == (ending, None)
+    assert settlement.error is not None
+    assert settlement.error.message.startswith(said)
+
+
 UNSTORABLE = Unstorable(InvalidJobError("no JSON form"))
 TOLD = Unstorable(InvalidJobError("no JSON form"), told=True)
 

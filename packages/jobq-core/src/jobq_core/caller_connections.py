@@ -1,7 +1,7 @@
 """The driver's connection behind what a caller passes as `connection=`, which may be SQLAlchemy's or Django's object.
 
 Nothing is imported for it: an object of a package can only exist where that package is imported. Connections that block
-are used in the caller's thread (see `caller_thread`), and under the sync client alone: they would block an event loop.
+are used in the caller's thread (see `caller_thread`): that of a sync client or of a sync handler, not an event loop's.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ class Accepted(Struct, frozen=True):
         return await call_in_caller(partial(make, given))
 
     def check_waits(self, given: Any) -> None:
-        """Raise ConfigurationError for a connection of an event loop, under the sync client."""
+        """Raise ConfigurationError for a connection of an event loop, in a thread without one."""
         if caller_thread.get() is not None:
-            raise self.refuse(given, ", which JobQueueClient takes")
+            raise self.refuse(given, ", which belongs to an event loop; JobQueueClient and async handlers take it")
 
     def check_blocks(self, given: Any) -> None:
-        """Raise ConfigurationError for a connection that blocks, unless under the sync client."""
+        """Raise ConfigurationError for a connection that blocks, on an event loop."""
         if caller_thread.get() is None:
-            raise self.refuse(given, ", which would block the event loop; SyncJobQueueClient takes it")
+            raise self.refuse(given, ", which would block the event loop; SyncJobQueueClient and sync handlers take it")
 
     def refuse(self, given: Any, remark: str = "") -> ConfigurationError:
         """Return the error for an object that is not accepted."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -56,6 +56,18 @@ class CallerThread:
 
 caller_thread: Final[ContextVar[CallerThread | None]] = ContextVar("caller_thread", default=None)
 """The thread that waits for the present coroutine; None if it was called on its own event loop."""
+
+
+def run_from_thread(coroutine: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
+    """Run a coroutine on the event loop of another thread, wait for its result, and make the calls that it asks for."""
+    caller = CallerThread()
+    context = copy_context()
+    context.run(caller_thread.set, caller)
+    future = context.run(asyncio.run_coroutine_threadsafe, coroutine, loop)
+    try:
+        return caller.wait(future)
+    finally:
+        future.cancel()  # does nothing to one that is done
 
 
 async def call_in_caller(call: Callable[[], T]) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, Unpack
@@ -26,6 +26,17 @@ _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 _first_add: Final = threading.Lock()
 
 
+class Nothing:
+    """What is awaited where nothing is left to do."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+_NOTHING: Final = Nothing()
+
+
 def check_progress(percent: float, message: str | None, details: Any) -> Progress:
     """Return a Progress; raises InvalidJobError for a percent outside 0 to 100, for details without a JSON
     form, and for a message or details that are too large."""
@@ -45,8 +56,8 @@ def check_progress(percent: float, message: str | None, details: Any) -> Progres
 class JobContext:
     """Passed to a handler whose first parameter is annotated JobContext. Its methods may be called from any thread.
 
-    A test of a handler makes one with `JobContext()`, whose progress goes nowhere, and whose added jobs are in
-    `added`. It has more than 12 attributes since most are the job's own.
+    A test of a handler makes one with `JobContext()`, whose progress and completion go nowhere, and whose added
+    jobs are in `added`. It has more than 12 attributes since most are the job's own.
 
     headers: the texts that travel with the job; see `AddOptions`. result: what the handler has returned, once it has;
         a middleware may replace it.
@@ -68,6 +79,7 @@ class JobContext:
         deadline: datetime | None = None,
         report: Callable[[Progress], None] | None = None,
         make_id: Callable[[], UUID] = new_id,
+        complete: Callable[[Any, Any], Awaitable[None]] | None = None,
     ) -> None:
         self.job_id = job_id or uuid4()
         self.kind = kind
@@ -83,6 +95,7 @@ class JobContext:
         self.result: Any = None
         self._report = report
         self._make_id = make_id
+        self._complete = complete
         self._children: Children | None = None
         self._ended = False
         self._stop = threading.Event()
@@ -107,14 +120,32 @@ class JobContext:
 
         `delay`, and a deadline in seconds, count from the completion. Raises InvalidJobError for arguments that cannot
         be stored and for more than 10,000 jobs or 16 MiB, ConfigurationError for an option out of range, ClosedError
-        after the handler has ended.
+        after the handler has ended, or called `complete_in`.
         """
         if self._ended:
-            raise ClosedError(f"the handler of job {self.job_id} has ended: its run can add no more jobs")
+            raise ClosedError(
+                f"the handler of job {self.job_id} has ended, or has completed it: its run can add no more jobs"
+            )
         if self._children is None:
             self._make_children()
             assert self._children is not None
         return self._children.add(job, options)
+
+    def complete_in(self, connection: Any, result: Any = None) -> Awaitable[None]:
+        """Complete this job, with this result, in the transaction of a connection in which the handler writes too.
+
+        An async handler awaits it; in any other handler it has happened when it returns. The job is completed, and the
+        jobs of `add` exist, once that transaction commits; what the handler returns is ignored. If the transaction
+        is rolled back, or never committed, the run fails as if the handler had raised, and its writes are undone: each
+        job that completes has had its effects exactly once. Commit soon: the job is locked until then.
+
+        connection: as of `JobQueueClient.add` in an async handler, as of `SyncJobQueueClient.add` in any other.
+
+        Raises LeaseLostError if this run's lease is over: let it roll the transaction back. Raises InvalidJobError for
+        a result that cannot be stored, ConfigurationError for a connection that cannot be used, and in a handler that
+        runs in a process.
+        """
+        return _NOTHING if self._complete is None else self._complete(connection, result)
 
     def _make_children(self) -> None:
         inherited: AddOptions = {"headers": self.headers}
@@ -129,10 +160,15 @@ class JobContext:
         """The jobs that this run has added, in order; they exist once this job has completed."""
         return () if self._children is None else tuple(self._children.added)
 
+    @property
+    def added_jobs(self) -> tuple[NewJob, ...]:
+        """The jobs of `added` as they are stored; for the worker."""
+        return () if self._children is None else tuple(self._children.jobs)
+
     def take_added(self) -> tuple[NewJob, ...]:
         """Return the jobs to store, and let `add` raise ClosedError from now on; called by the worker."""
         self._ended = True
-        return () if self._children is None else tuple(self._children.jobs)
+        return self.added_jobs
 
     @property
     def aborted(self) -> bool:

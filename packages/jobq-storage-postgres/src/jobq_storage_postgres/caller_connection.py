@@ -13,7 +13,7 @@ import psycopg
 from jobq_core.caller_connections import Accepted, CallerConnection, is_a
 from jobq_core.caller_thread import call_in_caller
 from jobq_core.records import JobRecord
-from jobq_core.storage import Added, Change, NewJob
+from jobq_core.storage import Added, Change, NewJob, Settlement
 from jobq_storage_postgres import caller_programs as programs
 from jobq_storage_postgres.asyncpg_session import AsyncpgSession
 from jobq_storage_postgres.caller_sessions import AsyncCallerSession, CallerSession, SyncCallerSession
@@ -66,6 +66,11 @@ class CallerConnections:
     async def retry(self, connection: Any, ids: Sequence[UUID]) -> list[Change]:
         """Retry jobs in the transaction of `connection`."""
         return await self._run("retry", connection, programs.retry(self._statements, self._notifier, ids))
+
+    async def complete(self, connection: Any, settlement: Settlement) -> None:
+        """Complete a run in the transaction of `connection`. Raises LeaseLostError if its lease is over."""
+        program = programs.complete(self._statements, self._notifier, settlement)
+        await self._run("complete", connection, program, settlement.jobs)
 
     async def _run(self, name: str, given: Any, program: Program[T], jobs: Sequence[NewJob] = ()) -> T:
         caller = await _ACCEPTED.unwrap(given)

@@ -7,13 +7,14 @@ from typing import TypeVar
 from uuid import UUID
 
 from jobq_core.errors import ConfigurationError
-from jobq_core.storage import Added, Change, NewJob
+from jobq_core.storage import Added, Change, NewJob, Settlement, lease_lost
 from jobq_storage_postgres import adding_programs
-from jobq_storage_postgres.binary import pack_text
+from jobq_storage_postgres.binary import pack_int8, pack_text, pack_uuid
 from jobq_storage_postgres.changing import Operation, change
 from jobq_storage_postgres.notifier import Notifier
 from jobq_storage_postgres.programs import Program
 from jobq_storage_postgres.protocol import Statement
+from jobq_storage_postgres.settling import Settling, settle
 from jobq_storage_postgres.sql import Statements
 from jobq_storage_postgres.topics import topics_of
 
@@ -76,6 +77,20 @@ def retry(statements: Statements, notifier: Notifier, ids: Sequence[UUID]) -> Pr
     except StopIteration as end:
         changes: list[Change] = end.value
         return changes
+
+
+def complete(statements: Statements, notifier: Notifier, settlement: Settlement) -> Program[None]:
+    """Complete a run, add its jobs, and notify when the caller commits. Raises LeaseLostError if its lease is over."""
+    (rows,) = yield [(statements["hold_run"], (pack_uuid(settlement.id), pack_int8(settlement.lease)))]
+    if not rows:
+        raise lease_lost(settlement)
+    settling = Settling([settlement])
+    yield from settle(statements, settling)
+    topics = set(settling.topics)
+    if settlement.jobs:
+        added = yield from adding_programs.add(statements, settlement.jobs)
+        topics |= topics_of([job for job, answer in zip(settlement.jobs, added, strict=True) if answer.created])
+    yield [notifier.step_within(topics)]
 
 
 def _change(

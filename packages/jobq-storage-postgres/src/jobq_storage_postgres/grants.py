@@ -18,7 +18,12 @@ Part: TypeAlias = Literal["producer", "worker", "reader", "operator"]
 Privileges: TypeAlias = "Mapping[str, tuple[str, ...]]"
 """By the table, view, sequence or function: the verbs."""
 
-_READ: Final[Privileges] = {"job": ("SELECT",), "job_state": ("SELECT",), "attempt": ("SELECT",)}
+_READ: Final[Privileges] = {
+    "job": ("SELECT",),
+    "job_state": ("SELECT",),
+    "attempt": ("SELECT",),
+    "maintenance": ("SELECT",),  # identifies the database of a caller's connection
+}
 
 _COUNT: Final[Privileges] = dict.fromkeys(
     ("waiting", "ready", "running", "outcome", "tally", "statistic", "queue"), ("SELECT",)
@@ -28,11 +33,10 @@ _OPEN: Final[Privileges] = {"migration": ("SELECT",)}
 
 PARTS: Final[Mapping[Part, Privileges]] = {
     # Adds jobs and waits for them. DELETE on unique_key releases a key that was taken for a job which was added and
-    # finished meanwhile. SELECT on maintenance identifies the database of a caller's connection.
+    # finished meanwhile.
     "producer": {
         **_OPEN,
         **_READ,
-        "maintenance": ("SELECT",),
         "job": ("SELECT", "INSERT"),
         "job_tag": ("INSERT",),
         "waiting": ("INSERT",),
@@ -94,6 +98,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
 
 _ALL: Final = frozenset(
     {"has_migrations", "applied", "now", "notify", "notify_later", "notify_within", "unsafe_settings", "default_size"}
+    | {"installation", "is_there"}
 )
 _READS: Final = frozenset({"get", "get_status", "output_for"})
 _FINDS: Final = (
@@ -105,7 +110,7 @@ _FINDS: Final = (
 STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
     "producer": _ALL
     | _READS
-    | {"installation", "is_there", "register_lines", "add", "add_keyed", "add_one", "add_ready"}
+    | {"register_lines", "add", "add_keyed", "add_one", "add_ready"}
     | {"claim_keys", "drop_keys", "release_keys", "analyze"},
     "worker": _ALL
     | {
@@ -115,6 +120,7 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
         "free_kinds",
         "alive",
         "complete",
+        "hold_run",
         "settle",
         "mark_started",
         "check_leases",

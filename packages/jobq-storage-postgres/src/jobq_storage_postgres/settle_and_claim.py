@@ -98,6 +98,10 @@ class SettleAndClaim(Facet, WorkerStorage):
             claimed.said == "more",
         )
 
+    async def complete(self, settlement: Settlement, *, connection: Any) -> None:
+        self._engine.pool.check_open()
+        await self._engine.caller_connections.complete(connection, settlement)
+
     async def _claim_again(self, worker: UUID, claim: Claim, claimed: Claimed) -> Claimed:
         """Claim what fits, after reading the lines that were registered meanwhile."""
         for _ in range(_CLAIMS):

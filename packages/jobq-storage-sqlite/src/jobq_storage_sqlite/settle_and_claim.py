@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from jobq_core.storage import (
@@ -13,7 +14,9 @@ from jobq_core.storage import (
     SettleAndClaimResult,
     Settlement,
     WorkerStorage,
+    lease_lost,
 )
+from jobq_storage_sqlite.caller_connection import run_within
 from jobq_storage_sqlite.claiming import Claiming, to_claimed
 from jobq_storage_sqlite.columns import from_ids, to_array, to_request
 from jobq_storage_sqlite.open_file import StorageOnFile
@@ -28,6 +31,10 @@ class SettlingAndClaiming(StorageOnFile, WorkerStorage):
         self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None
     ) -> SettleAndClaimResult:
         return await self._write(partial(settle_and_claim, worker=worker, settlements=settlements, claim=claim))
+
+    async def complete(self, settlement: Settlement, *, connection: Any) -> None:
+        self._file()
+        await run_within(connection, self.path, self._moment, partial(complete, settlement=settlement))
 
     async def mark_started(self, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:
         return await self._write(partial(mark_started, worker=worker, leases=leases)) if leases else []
@@ -67,6 +74,13 @@ def settle_and_claim(
         freed=claiming.freed,
         more=claiming.more,
     )
+
+
+def complete(transaction: Transaction, settlement: Settlement) -> None:
+    """Complete one run. Raises LeaseLostError if its lease is over."""
+    if transaction.one("find_run", settlement.id.bytes, settlement.lease) is None:
+        raise lease_lost(settlement)
+    settle(transaction, [settlement])
 
 
 def mark_started(transaction: Transaction, worker: UUID, leases: Sequence[tuple[UUID, int]]) -> list[bool]:

@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from jobq_core.adding import decode_headers
+from jobq_core.context import Nothing
 from jobq_core.errors import ConfigurationError, JobTimeoutError, UnfitArgumentsError
 from jobq_core.ids import new_id
 from jobq_core.job import JobDefinition
@@ -37,6 +38,7 @@ from jobq_core.testing.declared import declared_kind
 from jobq_core.testing.drained import Drained, DrainedRun
 from jobq_core.testing.without_loop import run_to_end
 from jobq_worker.around import Around
+from jobq_worker.completions import completion, note_written
 from jobq_worker.handlers import Handlers
 from jobq_worker.invoke import invoke_coroutine, invoke_function
 from jobq_worker.job_batches import JobBatch, call_batch
@@ -296,6 +298,12 @@ class InlineWorker:
                 self._storage.progress(self._id, [ProgressReport(id=job.id, lease=job.lease, progress=progress)])
             )
 
+        def complete(connection: Any, result: Any) -> Nothing:
+            settlement = completion(run, result)
+            run_to_end(self._storage.complete(settlement, connection=connection))
+            note_written(run, settlement)
+            return Nothing()
+
         return RunContext(
             job_id=job.id,
             kind=job.kind,
@@ -308,6 +316,7 @@ class InlineWorker:
             tags=job.tags,
             headers=decode_headers(job.meta),
             report=report,
+            complete=complete,
         )
 
     def _settle_runs(self, runs: Sequence[Run]) -> None:

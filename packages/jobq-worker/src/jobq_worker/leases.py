@@ -63,7 +63,8 @@ class LeaseMonitor:
             if run.over or (run.slot is not None and run not in self._pipeline.running):
                 continue  # it ended while the storage was asked
             if not status.held:
-                self._stop_lost(run)
+                if run.written is None:  # or else it has perhaps completed
+                    self._stop_lost(run)
             elif status.request is not None:
                 self._stop_asked(run, status.request)
 

@@ -95,7 +95,7 @@ class Recorder:
         error = settlement.error
         match ending:
             case Ending.COMPLETE:
-                result = settlement.result
+                result = (run.written or settlement).result
                 assert result is not None  # a completion always has one
                 return self._make(run, JobCompleted, result_json=result)
             case Ending.FAIL:

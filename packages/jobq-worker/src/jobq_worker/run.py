@@ -122,7 +122,8 @@ class Run(Struct, eq=False, gc=False):
     taken_at: when it was claimed, and due: when its deadline passes, both by the event loop's clock. The deadline is
     counted from before the claim, so it is never later than the storage's. stop: why the run is asked to stop.
     progress: the last report that is not stored yet. outcome: how its handler ended. over: its settlement is under way;
-    nothing that its handler does counts any more.
+    nothing that its handler does counts any more. written: the completion that its handler wrote in a transaction of
+    its own, of which only the storage knows whether it was committed.
     """
 
     job: ClaimedJob
@@ -138,6 +139,7 @@ class Run(Struct, eq=False, gc=False):
     progress: Progress | None = None
     outcome: Outcome | None = None
     settlement: Settlement | None = None
+    written: Settlement | None = None
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
     handler: Handler = None  # type: ignore[assignment]  # set when the run gets its slot

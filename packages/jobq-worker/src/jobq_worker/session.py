@@ -17,6 +17,7 @@ from jobq_core.events import EventSource
 from jobq_core.records import WorkerInfo
 from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, QueueOptions, QueueStorage, blocked_topic, queue_topic
 from jobq_worker.around import Around
+from jobq_worker.completions import Completions
 from jobq_worker.contexts import Contexts
 from jobq_worker.executors import make_executors
 from jobq_worker.fetcher import Fetcher
@@ -95,7 +96,7 @@ class WorkerSession:
         self._clock = StorageClock(storage, outages)
         self._executors = make_executors(pipeline, reporter, self._clock, info, options)
         # The runner listens to the pipeline before the fetcher does: a free slot is filled before anything is claimed.
-        make_context = Contexts(registration, reporter, self._clock).make
+        make_context = Contexts(registration, reporter, self._clock, Completions(storage)).make
         table = handlers.table(self._executors, around, make_context, opened, self._clock.new_id)
         kinds = [(kind, handler.declaration) for kind, handler in table.items()]
         Runner(pipeline, registration, table, handlers.batches(), slots, events, grants, marks)

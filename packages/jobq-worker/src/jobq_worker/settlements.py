@@ -54,6 +54,8 @@ def settlement_of(run: Run, outcome: Outcome) -> Settlement | None:
     """
     if isinstance(outcome, Settled):
         return _settled_elsewhere(run, outcome)
+    if run.written is not None:
+        return _unconfirmed(run, outcome)
     if run.stop is not None and (outcome.told or run.stop is Stop.LOST):
         return stopped(run, outcome.error if isinstance(outcome, Raised) else None)
     if isinstance(outcome, Returned):
@@ -72,6 +74,17 @@ def _settled_elsewhere(run: Run, outcome: Settled) -> Settlement | None:
     if run.stop in (Stop.TIMEOUT, Stop.DEADLINE) and not outcome.told:
         return stopped(run, None)
     return outcome.settlement
+
+
+def _unconfirmed(run: Run, outcome: Outcome) -> Settlement | None:
+    """Settle a run whose handler wrote its completion. If its transaction was committed, this changes nothing, and the
+    storage answers that the job is completed. If it was not, the run failed."""
+    error = outcome.error if isinstance(outcome, Raised) else None
+    settlement = None if run.stop is None else stopped(run, error)
+    if settlement is None:  # the lease may seem lost since the job is completed
+        error = error or RuntimeError("the transaction that was given to complete_in was not committed")
+        settlement = _guarded(run, error, partial(_raised, run, error))
+    return settlement
 
 
 def stopped(run: Run, error: BaseException | None) -> Settlement | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from jobq_core.memory.adding import Moments, add_one, moments_of
@@ -19,6 +19,7 @@ from jobq_core.storage import (
     SettleAndClaimResult,
     Settlement,
     WorkerStorage,
+    lease_lost,
 )
 from jobq_core.timestamps import to_moment
 
@@ -51,6 +52,13 @@ class SettleAndClaim(MemoryTransactions, WorkerStorage):
                 freed=freed,
                 more=picking.more,
             )
+
+    async def complete(self, settlement: Settlement, *, connection: Any) -> None:
+        self._check_connection(connection)
+        with self._transaction() as store:
+            if store.held(settlement.id, settlement.lease) is None:
+                raise lease_lost(settlement)
+            _settle(store, [settlement])
 
 
 def _settle(store: Store, settlements: Sequence[Settlement]) -> list[JobState | None]:

@@ -78,6 +78,7 @@ from jobq_core.storage.worker_values import (
     ProgressReport,
     SettleAndClaimResult,
     Settlement,
+    lease_lost,
 )
 from jobq_core.timestamps import When
 
@@ -131,6 +132,7 @@ __all__ = [
     "blocked_topic",
     "bucket_end",
     "bucket_of",
+    "lease_lost",
     "quantile",
     "queue_topic",
 ]

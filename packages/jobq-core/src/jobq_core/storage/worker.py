@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Collection, Sequence
+from typing import Any
 from uuid import UUID
 
 from jobq_core.records import WorkerInfo
@@ -80,6 +81,15 @@ class WorkerStorage(abc.ABC):
     @abc.abstractmethod
     async def progress(self, worker: UUID, reports: Sequence[ProgressReport]) -> list[bool]:
         """Store the progress of running jobs. False where the lease is over; nothing is stored for it."""
+
+    @abc.abstractmethod
+    async def complete(self, settlement: Settlement, *, connection: Any) -> None:
+        """Settle one run as COMPLETE, and store its `jobs`, in the transaction of the caller's connection.
+
+        Raises LeaseLostError, and writes nothing, unless the job is PROCESSING under exactly this lease. Until the
+        transaction ends, the job is held: `settle_and_claim` answers `busy`, or waits. A settlement that is sent after
+        the commit is answered with COMPLETED, whatever its ending.
+        """
 
     # Registration
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from jobq_core.errors import LeaseLostError
 from jobq_core.records import ErrorRecord, Progress
 from jobq_core.secret import show_without
 from jobq_core.states import Ending, JobState, StopRequest
@@ -83,6 +84,14 @@ class Settlement(Struct, eq=False, gc=False):
 
     def __repr__(self) -> str:
         return show_without(self, "result", "jobs")
+
+
+def lease_lost(settlement: Settlement) -> LeaseLostError:
+    """Return the error of `WorkerStorage.complete` for a run whose lease is over."""
+    return LeaseLostError(
+        f"job {settlement.id} cannot complete: this run's lease is over, and the job belongs to another worker or has "
+        "ended; roll the transaction back"
+    )
 
 
 class Line(Struct, frozen=True):

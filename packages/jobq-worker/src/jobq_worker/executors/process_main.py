@@ -23,6 +23,7 @@ from typing import Any, cast
 from jobq_core.ids import new_id
 from jobq_core.job import Job
 from jobq_worker.around import Around
+from jobq_worker.completions import refuse_in_process
 from jobq_worker.contexts import make_context
 from jobq_worker.executors.messages import (
     Begun,
@@ -179,6 +180,7 @@ class HandlerHost:
             worker=self._setup.worker,
             report=lambda progress: self._progress.report(run.job.lease, progress),
             make_id=lambda: new_id(0.0, ahead + time.monotonic()),
+            complete=refuse_in_process,
         )
 
     def _stop(self, message: StopRun) -> None:

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from jobq_core.errors import ConfigurationError
 from jobq_core.ids import new_id
 from jobq_core.records import Progress, WorkerInfo
-from jobq_core.states import JobState
-from jobq_core.storage import Added, Claim, JobFilter, QueueStorage
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import Added, Claim, JobFilter, QueueStorage, Settlement
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.helpers import (
     add_job,
@@ -261,6 +261,8 @@ class AddingContract(ContractBase):
         for operation in (storage.get, storage.abort, storage.retry):
             with pytest.raises(ConfigurationError):
                 await operation([new_id()], connection=object())
+        with pytest.raises(ConfigurationError):
+            await storage.complete(Settlement(new_id(), 1, Ending.COMPLETE), connection=object())
         assert (await storage.find(JobFilter())).jobs == []
 
     async def test_two_queues_do_not_see_each_others_jobs(self, storage: QueueStorage, worker: WorkerInfo) -> None:
