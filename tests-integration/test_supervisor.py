@@ -25,6 +25,15 @@ async def workers(url: str) -> dict[str, WorkerRecord]:
         return {record.info.name: record for record in await storage.workers()}
 
 
+@pytest.fixture
+async def migrated_url(sqlite_url: str) -> str:
+    """The URL of an SQLite file with all tables."""
+    storage = open_storage(sqlite_url)
+    await storage.migrate()
+    await storage.close()
+    return sqlite_url
+
+
 def wait_until_ended(processes: list[int]) -> None:
     """Wait until these processes, given by their pidfds, have ended."""
     for descriptor in processes:
@@ -32,41 +41,45 @@ def wait_until_ended(processes: list[int]) -> None:
         os.close(descriptor)
 
 
-async def test_children_are_named_restarted_and_stopped_together(sqlite_url: str, children: Any) -> None:
-    assert children.jobq("migrate", "--storage", sqlite_url).wait() == 0
+async def test_children_are_named_restarted_and_stopped_together(
+    migrated_url: str, children: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "made.py").write_text(
+        "import shop_jobs\nfrom jobq_worker import JobQueueWorker\n"
+        "worker = JobQueueWorker(jobs=shop_jobs, name='shop', concurrency=3)\n"
+    )
     serving = children.jobq(
-        "worker", "shop_jobs", "--processes", "2", "--name", "shop", "--log-format", "json", JOBQ_STORAGE=sqlite_url
+        "worker", "made:worker", "--processes", "2", "--log-format", "json", JOBQ_STORAGE=migrated_url
     )
     for number in (1, 2):
-        serving.wait_for_line(f'worker shop-{number} .* started: 10 at a time.*"process": "shop-{number}"')
-    pids = {name: record.info.pid for name, record in (await workers(sqlite_url)).items()}
+        serving.wait_for_line(f'worker shop-{number} .* started: 3 at a time.*"process": "shop-{number}"')
+    pids = {name: record.info.pid for name, record in (await workers(migrated_url)).items()}
     assert sorted(pids) == ["shop-1", "shop-2"]
     assert len({*pids.values(), serving.process.pid}) == 3
     os.kill(pids["shop-2"], signal.SIGKILL)
     serving.wait_for_line(rf"process 2 \(pid {pids['shop-2']}\) ended with SIGKILL; it is restarted in 0.5 s")
     serving.wait_for_line(r"worker shop-2 \(.*\) started", nth=2)
-    async with JobQueueClient(sqlite_url) as client:
+    async with JobQueueClient(migrated_url) as client:
         assert await (await client.add(add_up(2, 3))).result(timeout=20) == 5
     serving.terminate()
     assert serving.wait() == 0
     assert len(re.findall(r"stopped: \d completed", serving.output)) == 2
 
 
-async def test_no_child_is_left_when_the_supervisor_is_killed(sqlite_url: str, children: Any) -> None:
-    assert children.jobq("migrate", "--storage", sqlite_url).wait() == 0
-    serving = children.jobq("server", "shop_jobs", "--processes", "2", "--name", "shop", "--storage", sqlite_url)
+async def test_no_child_is_left_when_the_supervisor_is_killed(migrated_url: str, children: Any) -> None:
+    serving = children.jobq("server", "shop_jobs", "--processes", "2", "--name", "shop", "--storage", migrated_url)
     for number in (1, 2):
         serving.wait_for_line(f"worker shop-{number} .* started")
-    running = [os.pidfd_open(record.info.pid) for record in (await workers(sqlite_url)).values()]
+    running = [os.pidfd_open(record.info.pid) for record in (await workers(migrated_url)).values()]
     assert len(running) == 2
     os.kill(serving.process.pid, signal.SIGKILL)
     wait_until_ended(running)
-    assert await workers(sqlite_url) == {}, "the children have stopped in order"
+    assert await workers(migrated_url) == {}, "the children have stopped in order"
     assert serving.output.count("the supervisor of this process is gone") == 2
 
 
-def test_an_error_at_the_start_is_reported_once(sqlite_url: str, children: Any) -> None:
-    serving = children.jobq("worker", "no_such_module", "--processes", "3", "--storage", sqlite_url)
+def test_an_error_at_the_start_is_reported_once(migrated_url: str, children: Any) -> None:
+    serving = children.jobq("worker", "no_such_module", "--processes", "3", "--storage", migrated_url)
     assert serving.wait() == 1
     assert serving.output.count("there is no module 'no_such_module'") == 1
 
@@ -77,11 +90,10 @@ def test_a_memory_is_not_shared(children: Any) -> None:
     assert "memory:// is the memory of one process and cannot be shared" in serving.output
 
 
-async def test_reload_runs_the_new_source(sqlite_url: str, children: Any, tmp_path: Path) -> None:
-    assert children.jobq("migrate", "--storage", sqlite_url).wait() == 0
+async def test_reload_runs_the_new_source(migrated_url: str, children: Any, tmp_path: Path) -> None:
     source = tmp_path / "live_jobs.py"
     source.write_text("from jobq_core import job\n@job()\nasync def first() -> None: ...\n")
-    serving = children.jobq("worker", "live_jobs", "--reload", "--storage", sqlite_url)
+    serving = children.jobq("worker", "live_jobs", "--reload", "--storage", migrated_url)
     serving.wait_for_line("found 1 job in live_jobs: first")
     serving.wait_for_line("started: 10 at a time")
     source.write_text("def (\n")
@@ -93,26 +105,23 @@ async def test_reload_runs_the_new_source(sqlite_url: str, children: Any, tmp_pa
     assert serving.wait() == 0
 
 
-async def test_a_burst_of_several_processes_ends_when_the_queue_is_empty(sqlite_url: str, children: Any) -> None:
-    assert children.jobq("migrate", "--storage", sqlite_url).wait() == 0
-    async with JobQueueClient(sqlite_url) as client:
+async def test_a_burst_of_several_processes_ends_when_the_queue_is_empty(migrated_url: str, children: Any) -> None:
+    async with JobQueueClient(migrated_url) as client:
         handles = await client.add_many([add_up(n, n) for n in range(200)])
         serving = children.jobq(
-            "worker", "shop_jobs", "--processes", "2", "--burst", "--poll-interval", "0.05", "--storage", sqlite_url
+            "worker", "shop_jobs", "--processes", "2", "--burst", "--poll-interval", "0.05", "--storage", migrated_url
         )
         assert serving.wait() == 0
         assert len([await handle.result(timeout=1) for handle in handles]) == 200
 
 
-async def test_a_server_with_processes_runs_jobs_in_them_and_counts_what_they_did(sqlite_url: str) -> None:
-    async with open_storage(sqlite_url) as storage:
-        await storage.migrate()
+async def test_a_server_with_processes_runs_jobs_in_them_and_counts_what_they_did(migrated_url: str) -> None:
     server = JobQueueServer(
-        sqlite_url, jobs=[say_pid, add_up], processes=2, worker_count=3, name="shop", heartbeat_interval=0.05
+        migrated_url, jobs=[say_pid, add_up], processes=2, worker_count=3, name="shop", heartbeat_interval=0.05
     )
     with pytest.raises(ConfigurationError, match="a server with processes cannot be scaled"):
         server.scale(5)
-    async with server, JobQueueClient(sqlite_url) as client:
+    async with server, JobQueueClient(migrated_url) as client:
         assert server.health().healthy
         records = {record.info.name: record.info for record in (await server.stats()).workers}
         assert sorted(records) == ["shop-1", "shop-2"]
@@ -123,4 +132,4 @@ async def test_a_server_with_processes_runs_jobs_in_them_and_counts_what_they_di
             await asyncio.sleep(0.01)
         assert (await server.stats()).total.completed == 20
     assert server.health().state == "stopped"
-    assert await workers(sqlite_url) == {}
+    assert await workers(migrated_url) == {}

@@ -46,10 +46,11 @@ class FakeChild:
         json.dumps(task)  # it is sent
         self.pid = number
         self.code = None if task["kinds"] == ["send"] else 3
-        self.messages = [READY]
+        self.messages = [f"{READY} 30 30"] if self.code is None else []
 
-    def read(self) -> bytes:
-        return self.messages.pop() if self.messages and self.code is None else b""
+    def read(self) -> list[str]:
+        messages, self.messages = self.messages, []
+        return messages
 
     def poll(self) -> int | None:
         return self.code

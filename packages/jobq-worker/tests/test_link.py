@@ -43,23 +43,23 @@ async def test_a_child_takes_its_arguments_and_says_that_its_loop_answers(
     assert (link.number, link.task) == (3, {"arguments": ["worker", "--name", "ä"]})
     assert os.read(0, 10) == b"", "a handler that reads standard input finds its end"
     supervisor.setblocking(False)
-    link.serve(0.001)
+    link.serve(0.01, 30.0)
     received = b""
-    while received.count(BEAT) < 3:
+    while received.count(BEAT.encode()) < 3:
         received += await loop.sock_recv(supervisor, 100)
-    assert received.startswith(READY + BEAT)
+    assert received.decode().splitlines()[:2] == [f"{READY} 0.01 30.0", BEAT]
     supervisor.close()
     await stopped.wait()
     link.end(done=True)  # nobody reads it
 
 
 @pytest.mark.parametrize(("done", "message"), [(True, DONE), (False, ENDED)])
-def test_a_child_says_that_its_worker_has_ended(supervisor: socket.socket, done: bool, message: bytes) -> None:
+def test_a_child_says_that_its_worker_has_ended(supervisor: socket.socket, done: bool, message: str) -> None:
     stopped = threading.Event()
     supervisor.sendall(first_message(1, {}))
     link = Link.take_over(stopped.set)
     link.end(done=done)
-    assert supervisor.recv(10) == message
+    assert supervisor.recv(10).decode() == message + "\n"
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     supervisor.close()
     stopped.wait()

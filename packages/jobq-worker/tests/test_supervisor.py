@@ -27,12 +27,12 @@ TERM, KILL = signal.SIGTERM, signal.SIGKILL
 class FakeProcess:
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.sent = b""
+        self.sent: list[str] = []
         self.code: int | None = None
         self.signals: list[int] = []
 
-    def read(self) -> bytes:
-        sent, self.sent = self.sent, b""
+    def read(self) -> list[str]:
+        sent, self.sent = self.sent, []
         return sent
 
     def poll(self) -> int | None:
@@ -47,6 +47,7 @@ class Stage:
 
     def __init__(self, count: int = 2, *, reloads: bool = False, stop_timeout: float = 30.0) -> None:
         self.now = 1000.0
+        self.lost_after, self.stop_timeout = 10.0, stop_timeout
         self.started: dict[int, list[FakeProcess]] = {}
         self.supervisor = Supervisor(
             self.start, count, lost_after=10.0, stop_timeout=stop_timeout, reloads=reloads, clock=lambda: self.now
@@ -63,10 +64,10 @@ class Stage:
 
     def serve(self) -> Stage:
         """Let all children say that they are ready."""
-        self[1].sent = READY
+        self[1].sent = [f"{READY} {self.lost_after} {self.stop_timeout}"]
         self.supervisor.step()
         for children in self.started.values():
-            children[-1].sent = READY
+            children[-1].sent = [f"{READY} {self.lost_after} {self.stop_timeout}"]
         self.supervisor.step()
         return self
 
@@ -128,7 +129,7 @@ def test_a_child_that_ran_well_for_a_while_begins_again_with_the_first_backoff()
 
 def test_a_child_that_ends_in_order_is_replaced_at_once() -> None:
     stage = Stage().serve()
-    stage[1].sent, stage[1].code = ENDED, 0
+    stage[1].sent, stage[1].code = [ENDED], 0
     stage.supervisor.step()
     assert stage.starts(1) == 2
 
@@ -136,7 +137,7 @@ def test_a_child_that_ends_in_order_is_replaced_at_once() -> None:
 def test_children_that_are_done_are_not_replaced() -> None:
     stage = Stage().serve()
     for number in (1, 2):
-        stage[number].sent, stage[number].code = DONE, 0
+        stage[number].sent, stage[number].code = [DONE], 0
         assert not stage.supervisor.finished
         stage.supervisor.step()
     assert stage.supervisor.finished
@@ -146,7 +147,7 @@ def test_children_that_are_done_are_not_replaced() -> None:
 
 def test_a_child_that_says_nothing_is_stopped_by_force() -> None:
     stage = Stage().serve()
-    stage.wait(9.9, lambda: setattr(stage[2], "sent", BEAT))
+    stage.wait(9.9, lambda: setattr(stage[2], "sent", [BEAT]))
     assert stage[1].signals == []
     stage.wait(TICK_SECONDS)
     assert stage[1].signals == [TERM]
@@ -158,6 +159,16 @@ def test_a_child_that_says_nothing_is_stopped_by_force() -> None:
     stage.supervisor.step()
     stage.wait(0.5)
     assert (stage.starts(1), stage.starts(2)) == (2, 1)
+
+
+def test_a_child_says_how_long_its_worker_waits() -> None:
+    stage = Stage(1)
+    stage.lost_after, stage.stop_timeout = 100.0, 600.0
+    stage.serve()
+    stage.wait(99)
+    stage.supervisor.stop("SIGTERM")
+    stage.wait(600 + KILL_SECONDS - 1)
+    assert stage[1].signals == [TERM]
 
 
 def test_a_child_that_has_not_started_yet_is_not_stuck() -> None:
@@ -175,7 +186,7 @@ def test_a_pause_of_the_supervisor_itself_makes_no_child_stuck() -> None:
 
 def test_a_child_whose_process_does_not_end_after_its_worker_is_killed() -> None:
     stage = Stage().serve()
-    stage[1].sent = ENDED
+    stage[1].sent = [ENDED]
     stage.wait(END_SECONDS + TICK_SECONDS)
     assert stage[1].signals == [KILL]
 

@@ -50,7 +50,7 @@ def run_pool_worker(
     configure_logging(level, "text", process=options["name"])
     declared = Registry(load_modules(modules))
     jobs = [definition.job_type for definition in declared if definition.kind in set(kinds)]
-    run_worker(JobQueueWorker(storage, jobs=jobs, **options), options["lost_after"], link)
+    run_worker(JobQueueWorker(storage, jobs=jobs, **options), link)
 
 
 if __name__ == "__main__":

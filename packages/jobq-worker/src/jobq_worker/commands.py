@@ -26,8 +26,6 @@ from jobq_worker.worker import JobQueueWorker
 
 logger = logging.getLogger("jobq.worker")
 
-BEATS: Final = 10
-"""How many messages a child sends to its supervisor in lost_after seconds."""
 MAX_LISTED: Final = 20
 """Maximum number of jobs that the log line at the start names."""
 
@@ -52,26 +50,28 @@ def serve(
     if options["storage"] is None and not is_named:
         raise click.MissingParameter(ctx=context, param=next(p for p in context.command.params if p.name == "storage"))
     link = context.find_object(Link)
-    if link is not None:
-        options["name"] = f"{options['name'] or socket.gethostname()}-{link.number}"
-    configure_logging(log_level, log_format, process=None if link is None else options["name"])
     if link is None and (processes is not None or reload):
+        configure_logging(log_level, log_format)
         raise SystemExit(supervise_children(processes or 1, reload=reload, modules=modules, options=options))
+    suffix = "" if link is None else f"-{link.number}"
     if is_named:
         served = load_worker(modules[0], make)
         given = given_parameters(context, options)
-        served.configure(**(given if link is None else given | {"name": options["name"]}))
+        served.configure(**(given | {"name": f"{given.get('name', served.name)}{suffix}"}))
+        configure_logging(log_level, log_format, process=served.name if suffix else None)
     else:
+        options["name"] = f"{options['name'] or socket.gethostname()}{suffix}"
+        configure_logging(log_level, log_format, process=options["name"] if suffix else None)
         served = make(jobs=load_modules(modules, discover=discover), **options)
     warn_of_memory(options["storage"])
     logger.info("%s", describe_jobs([definition.kind for definition in served.handlers.definitions()], modules))
-    run_worker(served, options["lost_after"], link)
+    run_worker(served, link)
 
 
-def run_worker(served: JobQueueWorker, lost_after: float, link: Link | None = None) -> None:
+def run_worker(served: JobQueueWorker, link: Link | None = None) -> None:
     """Run a worker until a signal, and end the process if handlers go on. link: that of a supervisor's child."""
     if link is not None:
-        served.once(WorkerStarted, lambda _: link.serve(lost_after / BEATS))
+        served.once(WorkerStarted, lambda _: link.serve(served.options.lost_after, served.options.stop_timeout))
     with asyncio.Runner() as runner:
         try:
             runner.run(served.run())

@@ -22,6 +22,8 @@ from jobq_worker.supervised import BEAT, DONE, ENDED, READY
 
 logger = logging.getLogger("jobq.worker")
 
+BEATS: Final = 10
+"""How many times a child says in lost_after seconds that its event loop answers."""
 MAX_MESSAGE: Final = 1 << 20
 """Maximum size of the first message, in bytes: arguments are smaller on every system."""
 
@@ -54,10 +56,10 @@ class Link:
         os.close(null)
         return cls(end, stop)
 
-    def serve(self, interval: float) -> None:
-        """Say that the worker has started, and then every `interval` seconds that the running event loop answers."""
-        self._send(READY)
-        self._beat(asyncio.get_running_loop(), interval)
+    def serve(self, lost_after: float, stop_timeout: float) -> None:
+        """Say that the worker has started, and then, several times in lost_after, that the event loop answers."""
+        self._send(f"{READY} {lost_after} {stop_timeout}")
+        self._beat(asyncio.get_running_loop(), lost_after / BEATS)
 
     def _beat(self, loop: asyncio.AbstractEventLoop, interval: float) -> None:
         self._send(BEAT)
@@ -71,10 +73,10 @@ class Link:
                 signal.signal(number, signal.SIG_IGN)
         self._send(DONE if done else ENDED)
 
-    def _send(self, message: bytes) -> None:
+    def _send(self, message: str) -> None:
         """Send a message; a supervisor that is paused or gone holds nothing up."""
         with contextlib.suppress(OSError):
-            self._end.send(message, socket.MSG_DONTWAIT)
+            self._end.send(message.encode() + b"\n", socket.MSG_DONTWAIT)
 
     def _wait_for_end(self) -> None:
         with contextlib.suppress(OSError):

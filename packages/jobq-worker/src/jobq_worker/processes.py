@@ -34,11 +34,12 @@ class ChildProcess:
             self._popen: subprocess.Popen[bytes] = subprocess.Popen(command, stdin=theirs.fileno())
         self.pid = self._popen.pid
         self.closed = False
+        self._rest = b""
         with contextlib.suppress(OSError):  # it has ended already
             self.link.sendall(first_message(number, task))
         self.link.setblocking(False)
 
-    def read(self) -> bytes:
+    def read(self) -> list[str]:
         received = b""
         with contextlib.suppress(OSError):
             while not self.closed:
@@ -48,7 +49,8 @@ class ChildProcess:
         if self.closed or self._popen.returncode is not None:
             self.closed = True
             self.link.close()
-        return received
+        *messages, self._rest = (self._rest + received).split(b"\n")
+        return [message.decode() for message in messages]
 
     def poll(self) -> int | None:
         return self._popen.poll()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import signal
 from typing import Final, Protocol
 
-READY: Final = b"R"
-BEAT: Final = b"."
-ENDED: Final = b"E"
-DONE: Final = b"D"
-"""What a child sends: its worker has started; its event loop answers; its worker has stopped; it needs no restart."""
+READY: Final = "ready"
+"""A child's worker has started; its lost_after and stop_timeout follow, in seconds."""
+BEAT: Final = "beat"
+"""A child's event loop answers."""
+ENDED: Final = "ended"
+"""A child's worker has stopped."""
+DONE: Final = "done"
+"""A child's worker has stopped, since its queues are empty: the child needs no restart."""
 
 
 class Process(Protocol):
@@ -17,8 +20,8 @@ class Process(Protocol):
 
     pid: int
 
-    def read(self) -> bytes:
-        """Return what the child has sent since the last call; does not wait."""
+    def read(self) -> list[str]:
+        """Return the messages of the child since the last call; does not wait."""
         ...
 
     def poll(self) -> int | None:
@@ -31,10 +34,15 @@ class Process(Protocol):
 
 
 class Child:
-    """One of the children, through its restarts. number: from 1."""
+    """One of the children, through its restarts.
 
-    def __init__(self, number: int, start_at: float) -> None:
+    number: from 1. lost_after, stop_timeout: until the child says what its worker has.
+    """
+
+    def __init__(self, number: int, start_at: float, lost_after: float, stop_timeout: float) -> None:
         self.number = number
+        self.lost_after = lost_after
+        self.stop_timeout = stop_timeout
         self.process: Process | None = None
         self.start_at = start_at
         self.started_at = 0.0
@@ -47,6 +55,14 @@ class Child:
         self.ending = False
         self.signals: list[tuple[float, signal.Signals]] = []
         """The signals to send, with their times."""
+
+    def hear(self, message: str) -> None:
+        """Take in a message."""
+        word, *seconds = message.split()
+        if word == READY:
+            self.ready = True
+            self.lost_after, self.stop_timeout = map(float, seconds)
+        self.done = self.done or word == DONE
 
     def end(self, *signals: tuple[float, signal.Signals]) -> None:
         """Have the process end, by these signals if need be."""

@@ -14,7 +14,7 @@ from typing import Final
 
 from jobq_worker.exits import ExitCode
 from jobq_worker.loop_watch import TICK_SECONDS
-from jobq_worker.supervised import DONE, ENDED, READY, Child, Process, describe_exit
+from jobq_worker.supervised import DONE, ENDED, Child, Process, describe_exit
 
 logger = logging.getLogger("jobq.worker")
 
@@ -41,7 +41,8 @@ class Supervisor:
     `lost_after` seconds is stuck: it is stopped by force and restarted.
 
     start: starts child number n. reloads: whether the children are restarted when the source changes; one that fails
-        is then restarted at the next change. stop_timeout: seconds that the children wait for running jobs.
+        is then restarted at the next change. stop_timeout: seconds that the children wait for running jobs. A child
+        whose worker has another lost_after or stop_timeout says so.
     """
 
     def __init__(
@@ -55,14 +56,12 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._start = start
-        self._lost_after = lost_after
-        self._stop_timeout = stop_timeout
         self._reloads = reloads
         self._clock = clock
         self._stepped_at = clock()
         self._stopping = False
         self._served = reloads
-        self._children = [Child(number, clock()) for number in range(1, count + 1)]
+        self._children = [Child(number, clock(), lost_after, stop_timeout) for number in range(1, count + 1)]
         self.exit_code = 0
         """The highest exit code of a child at the stop; a killed child counts as ExitCode.BLOCKED."""
 
@@ -101,10 +100,10 @@ class Supervisor:
     def stop(self, reason: str) -> None:
         """Stop the children as on SIGTERM; a second call stops their running jobs at once."""
         now = self._clock()
-        timeout = 0.0 if self._stopping else self._stop_timeout
         logger.info("%s received: stopping the processes (%d)", reason, len(self.processes()))
-        self._stopping = True
+        again, self._stopping = self._stopping, True
         for child in self._children:
+            timeout = 0.0 if again else child.stop_timeout
             child.end((now, signal.SIGTERM), (now + timeout + KILL_SECONDS, signal.SIGKILL))
 
     def reload(self) -> None:
@@ -133,7 +132,7 @@ class Supervisor:
             child.process = None
             self._ended(child, process.pid, code, now)
             return
-        if child.ready and child.silent >= self._lost_after and not child.ending:
+        if child.ready and child.silent >= child.lost_after and not child.ending:
             logger.error(
                 "process %d (pid %d) is stuck: its event loop has not answered for %.1f s; it is stopped by force",
                 child.number,
@@ -148,13 +147,13 @@ class Supervisor:
         while child.signals and child.signals[0][0] <= now:
             process.send_signal(child.signals.pop(0)[1])
 
-    def _hear(self, child: Child, sent: bytes, passed: float, now: float) -> None:
+    def _hear(self, child: Child, messages: Sequence[str], passed: float, now: float) -> None:
         """Take in what a child has sent."""
-        child.silent = 0.0 if sent else child.silent + passed
-        if READY in sent:
-            child.ready = self._served = True
-        child.done = child.done or DONE in sent
-        if ENDED in sent or DONE in sent:
+        child.silent = 0.0 if messages else child.silent + passed
+        for message in messages:
+            child.hear(message)
+        self._served = self._served or child.ready
+        if ENDED in messages or DONE in messages:
             child.end((now + END_SECONDS, signal.SIGKILL))
 
     def _ended(self, child: Child, pid: int, code: int, now: float) -> None:

@@ -119,6 +119,11 @@ class JobQueueWorker(Lifecycle, EventSource):
         return self._options.name
 
     @property
+    def options(self) -> WorkerOptions:
+        """Its options as one checked value."""
+        return self._options
+
+    @property
     def queues(self) -> tuple[str, ...]:
         """The queues that it takes jobs from."""
         return self._options.queues or self._handlers.queues()
