@@ -208,6 +208,18 @@ async def test_batches_of_two_kinds_gather_side_by_side(storage: ManualClockStor
     assert calls == [["a", "b", "c"]]
 
 
+async def test_a_batch_starts_early_when_another_job_waits_for_its_slot(storage: ManualClockStorage) -> None:
+    @job()
+    async def alone() -> None:
+        calls.append(["alone"])
+
+    ids = add(storage, Email("a"), alone(), Email("b"))
+    async with working(storage, Email, alone, concurrency=1):
+        records = await ended(storage, ids)
+    assert [record.state for record in records] == [JobState.COMPLETED] * 3
+    assert calls == [["a", "b"], ["alone"]]
+
+
 async def test_each_job_fails_is_retried_or_completes_for_itself(storage: ManualClockStorage) -> None:
     ids = add(storage, *map(Flaky, ("good", "bad", "slow")))
     async with working(storage, Flaky):

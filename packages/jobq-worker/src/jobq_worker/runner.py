@@ -98,11 +98,24 @@ class Runner:
                 claimed.appendleft(run)
                 self._pipeline.give_back()
                 return
-        while gathering and claimed and claimed[0].job.kind in gathering and self._registration.is_alive():
-            if not self._gather(claimed.popleft()):
-                return
+        if gathering and claimed and self._registration.is_alive():
+            self._fill_batches()
         if unstarted:
             self._pipeline.changed()
+
+    def _fill_batches(self) -> None:
+        """Let the batches that gather take their jobs from behind others, which wait for a slot; if some of those are
+        left, let the batches start, so that no slot waits for jobs while jobs wait for a slot."""
+        pipeline, gathering = self._pipeline, self._pipeline.gathering
+        for _ in range(len(pipeline.claimed)):
+            run = pipeline.claimed.popleft()
+            if run.job.kind not in gathering:
+                pipeline.claimed.append(run)
+            elif not self._gather(run):
+                return
+        if pipeline.claimed and not self._slots.free:
+            for batch in list(gathering.values()):
+                batch.close()
 
     def _gather(self, run: Run) -> bool:
         """Put a run into the batch of its kind, which takes a slot if it is new, or settle it; returns False if the
