@@ -16,7 +16,8 @@ import pytest
 
 from jobq_core import JobState, open_storage
 
-PATCHED = str(Path(__file__).with_name("support") / "patched_gunicorn.py")
+SUPPORT = Path(__file__).with_name("support")
+PATCHED = str(SUPPORT / "patched_gunicorn.py")
 
 GUNICORN = ["gunicorn", "--workers", "2", "--bind", "127.0.0.1:0", "sync_app:app", "--worker-class"]
 UWSGI = ["uwsgi", "--master", "--processes", "2", "--http-socket", "127.0.0.1:0", "--die-on-term", "--need-app"]
@@ -29,6 +30,7 @@ SERVERS = {
     "gunicorn threads preload": ("postgres", [*GUNICORN, "gthread", "--threads", "4", "--preload"]),
     "gunicorn gevent": ("postgres", [*GUNICORN, "gevent"]),
     "gunicorn gevent preload": ("sqlite", [*GUNICORN, "gevent", "--preload", "--config", PATCHED]),
+    "eventlet": ("postgres", ["python", str(SUPPORT / "eventlet_server.py")]),
     "uWSGI": ("sqlite", UWSGI),
     "uWSGI threads": ("postgres", [*UWSGI, "--enable-threads", "--threads", "4"]),
 }

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import threading
 import warnings
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import pytest
 
@@ -103,13 +101,6 @@ def test_what_stops_the_loop_is_logged_and_it_goes_on(caplog: pytest.LogCaptureF
     assert [record.message for record in caplog.records] == [
         "a callback stopped the event loop of the sync clients; it goes on"
     ]
-
-
-def test_eventlet_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    patcher = SimpleNamespace(is_monkey_patched=lambda what: what == "thread")
-    monkeypatch.setitem(sys.modules, "eventlet.patcher", patcher)  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="use gevent or threads"):
-        Portal()
 
 
 def test_calls_in_threads_return_and_raise() -> None:

@@ -11,6 +11,7 @@ import tempfile
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -300,3 +301,10 @@ async def test_a_unique_key_whose_time_is_over_is_free(storage: SqliteQueueStora
     assert await storage.add([new]) == [Added(new.id, True)]
     assert [change.changed for change in await storage.retry([second])] == [True]
     assert await storage.add([new_job(unique_key=key) for key in "ab"]) == [Added(new.id, False), Added(second, False)]
+
+
+async def test_eventlet_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patcher = SimpleNamespace(is_monkey_patched=lambda what: what == "thread")
+    monkeypatch.setitem(sys.modules, "eventlet.patcher", patcher)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="use gevent, threads or PostgreSQL"):
+        await SqliteQueueStorage(path).open()

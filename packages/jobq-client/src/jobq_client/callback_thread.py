@@ -17,8 +17,11 @@ logger = logging.getLogger("jobq.client")
 
 Call: TypeAlias = "tuple[contextvars.Context, Callable[..., object], Any]"
 
-_queues: Final[dict[int, queue.SimpleQueue[Call]]] = {}
-"""The queue of each process, by its id: a forked child inherits the queue of its parent, but not the thread."""
+_queues: Final[dict[int, queue.Queue[Call]]] = {}
+"""The queue of each process, by its id: a forked child inherits the queue of its parent, but not the thread.
+
+Not a SimpleQueue, which eventlet does not replace: it would stop all green threads.
+"""
 
 
 def in_callback_thread(callback: Callable[[Any], object]) -> Callable[[Any], None]:
@@ -31,18 +34,18 @@ def in_callback_thread(callback: Callable[[Any], object]) -> Callable[[Any], Non
     return call_later
 
 
-def _own_queue() -> queue.SimpleQueue[Call]:
+def _own_queue() -> queue.Queue[Call]:
     pid = os.getpid()
     calls = _queues.get(pid)
     if calls is None:
-        made: queue.SimpleQueue[Call] = queue.SimpleQueue()
+        made: queue.Queue[Call] = queue.Queue()
         calls = _queues.setdefault(pid, made)
         if calls is made:
             threading.Thread(target=_serve, args=[calls], name="jobq callbacks", daemon=True).start()
     return calls
 
 
-def _serve(calls: queue.SimpleQueue[Call]) -> None:
+def _serve(calls: queue.Queue[Call]) -> None:
     while True:
         context, callback, argument = calls.get()
         try:

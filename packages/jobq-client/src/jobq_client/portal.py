@@ -12,7 +12,6 @@ import asyncio
 import contextvars
 import logging
 import os
-import sys
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -60,9 +59,6 @@ class Portal:
     """An event loop, and the thread that runs it. All methods may be called from any thread but this one."""
 
     def __init__(self) -> None:
-        patcher = sys.modules.get("eventlet.patcher")
-        if patcher is not None and patcher.is_monkey_patched("thread"):
-            raise ConfigurationError("SyncJobQueueClient does not work under eventlet: use gevent or threads")
         self.pid = os.getpid()
         # Not the loop of the policy, which may be one that the application chose for itself.
         self._loop = asyncio.SelectorEventLoop()

@@ -20,8 +20,8 @@ class CallerThread:
     """A thread that waits for a coroutine of an event loop in another thread."""
 
     def __init__(self) -> None:
-        # Looked up when it is made: gevent may have patched it.
-        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        # Not a SimpleQueue, which eventlet does not replace: it would stop all green threads.
+        self._calls: queue.Queue[Callable[[], None] | None] = queue.Queue()
 
     def wait(self, result: Future[T]) -> T:
         """Wait for the coroutine's result, and make the calls that it asks for."""

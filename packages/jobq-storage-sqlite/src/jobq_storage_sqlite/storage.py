@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import closing
@@ -91,6 +92,7 @@ class SqliteQueueStorage(Adding, SettlingAndClaiming, Workers, Reading, Control,
         return () if self._opened is None else self._opened.warnings.current
 
     async def open(self) -> None:
+        _refuse_eventlet()
         async with self._opening:
             if self._opened is not None:
                 return
@@ -204,3 +206,10 @@ def _path_of(url: str) -> str:
         )
     # By way of bytes, since the name of a file need not be UTF-8.
     return os.fsdecode(unquote_to_bytes(_encoded(rest[1:])))
+
+
+def _refuse_eventlet() -> None:
+    """Raise ConfigurationError if eventlet has replaced threads: it does not replace the queues of aiosqlite."""
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is not None and patcher.is_monkey_patched("thread"):
+        raise ConfigurationError("SQLite storage does not work under eventlet: use gevent, threads or PostgreSQL")
