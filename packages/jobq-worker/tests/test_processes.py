@@ -23,6 +23,7 @@ from jobq_core import (
     JobCompleted,
     JobFailed,
     JobRetried,
+    JobStarted,
     JobState,
     Secret,
     job,
@@ -221,7 +222,6 @@ async def test_a_process_that_dies_fails_its_attempt_alone(storage: Probe, jobs:
             ("SIGSEGV", "the handler process was ended by SIGSEGV"),
             ("SIGKILL", "the handler process was ended by SIGKILL (the kernel does this when memory runs out)"),
             ("0", "the handler process exited with code 0"),
-            ("3", "the handler process exited with code 3"),
         ]:
             event = await endings.of(await add(storage, jobs.die(how)))
             assert isinstance(event, JobFailed)
@@ -283,12 +283,10 @@ async def test_a_paused_process_is_killed_too(storage: Probe, jobs: ModuleType, 
 
 
 async def test_a_process_is_replaced_after_so_many_jobs_or_so_much_memory(storage: Probe, jobs: ModuleType) -> None:
-    async with working(
-        storage, *common(jobs), concurrency=1, process_max_jobs=2, process_max_memory=400_000_000
-    ) as worker:
+    async with working(storage, *common(jobs), concurrency=1, process_max_jobs=2, process_max_memory="200MB") as worker:
         pids = [await result(storage, worker, jobs.pid()) for _ in range(3)]
         assert pids[0] == pids[1] != pids[2]
-        large = await result(storage, worker, jobs.hold(500_000_000))
+        large = await result(storage, worker, jobs.hold(200_000_000))
         assert large == pids[2]
         assert await result(storage, worker, jobs.pid()) != large
 
@@ -308,6 +306,18 @@ async def test_at_most_process_limit_jobs_run_and_the_others_wait(
         held.close()
         results = [await endings.of(job_id) for job_id in (first, waiting)]
         assert len({event.result_json for event in results if isinstance(event, JobCompleted)}) == 1
+
+
+async def test_a_run_that_waits_for_a_process_to_start_can_be_aborted(
+    storage: Probe, jobs: ModuleType, pipes: Pipes
+) -> None:
+    async with working(storage, *common(jobs)) as worker:
+        endings = Endings(worker)
+        started = worker.next_event(JobStarted)
+        job_id = await add(storage, jobs.wait_for(pipes.make()))
+        await started
+        await storage.abort([job_id])
+        assert isinstance(await endings.of(job_id), JobAborted)
 
 
 async def test_a_flood_of_progress_reports_is_thinned_out_and_the_last_one_stored(
@@ -443,5 +453,7 @@ def test_no_process_is_left_when_its_worker_is_killed(tmp_path: Path) -> None:
         assert worker.stdout.readline() == ""  # the handler process, which had it open too, has ended
 
 
-def test_an_unknown_signal_is_named_by_its_number() -> None:
+def test_the_end_of_a_process_is_named_by_its_signal_or_its_exit_code() -> None:
+    assert handler_process.how_it_ended(3) == "exited with code 3"
+    assert handler_process.how_it_ended(-15) == "was ended by SIGTERM"
     assert handler_process.how_it_ended(-63) == "was ended by signal 63"

@@ -39,8 +39,8 @@ logger = logging.getLogger("jobq.worker")
 
 READY_SECONDS: Final = 60.0
 """Time that a process has to import its handlers."""
-STARTS: Final = 2
-"""How many processes may end before a handler is called; then its run fails."""
+TRIES: Final = 2
+"""How many processes may end before they call a handler; then its run fails."""
 
 
 @attrs.frozen(kw_only=True)
@@ -50,7 +50,8 @@ class ProcessOptions:
     setup: the first message to each process. max_jobs, max_memory: how many runs a process may have, and how many bytes
     of memory after a run, before another one takes its place (None: any). ahead: returns the storage's time minus that
     of the monotonic clock. report: called with progress. begun: called when a handler is called. ended: called with
-    each run; `run.outcome` is set. closed: called at the end of the thread. All are called in the thread.
+    each run, whose `outcome` is set, and whether the thread can take another one at once. freed: called when it can
+    take one otherwise. closed: called at the end of the thread. All are called in the thread.
     """
 
     setup: Setup
@@ -59,7 +60,8 @@ class ProcessOptions:
     ahead: Callable[[], float]
     report: Callable[[Run, Progress], None]
     begun: Callable[[Run], None]
-    ended: Callable[[ProcessThread, Run], None]
+    ended: Callable[[ProcessThread, Run, bool], None]
+    freed: Callable[[ProcessThread], None]
     closed: Callable[[ProcessThread], None]
 
 
@@ -81,7 +83,7 @@ class ProcessThread:
     # On the event loop
 
     def take(self, run: Run) -> None:
-        """Run a handler, when the one before has ended."""
+        """Run a handler; the thread must be free."""
         self._runs.append(run)
         self.wake()
 
@@ -109,11 +111,13 @@ class ProcessThread:
     def _serve(self) -> None:
         try:
             self._start()
-            while (run := self._next()) is not None:
+            free = False
+            while (run := self._next(free)) is not None:
                 run.outcome = self._carry_out(run)
-                self._options.ended(self, run)
+                free = self._is_fit()
+                self._options.ended(self, run, free)
                 del run
-                if not self._runs or self._runs[0] is not None:
+                if not free and not self._runs:
                     self._replace()
         finally:
             if self._process is not None:
@@ -122,18 +126,32 @@ class ProcessThread:
             self._wake.close()
             self._options.closed(self)
 
-    def _next(self) -> Run | None:
-        """Wait for a run. The messages of the process, such as log records, are handled meanwhile."""
+    def _next(self, free: bool) -> Run | None:
+        """Wait for a run. The messages of the process, such as log records, are handled meanwhile.
+
+        free: whether this thread has said that it can take one. It does so when its process is ready, or cannot start:
+        then the run finds that out.
+        """
+        ready_by = time.monotonic() + READY_SECONDS
         while not self._runs:
-            if self._process is None:
+            process = self._process
+            if not free and (process is None or process.ready):
+                free = True
+                self._options.freed(self)
+            if process is None:
                 self._woken.setblocking(True)
                 self._woken.recv(64)
                 self._woken.setblocking(False)
+            elif not process.wait(None if process.ready else max(ready_by - time.monotonic(), 0.0)):
+                self._give_up(process)
             else:
-                self._process.wait()
                 self._drain()
-                self._handle_idle(self._process)
+                self._handle_idle(process)
         return self._runs.popleft()
+
+    def _give_up(self, process: HandlerProcess) -> None:
+        process.kill()
+        self._failure = f"it did not import its handlers within {READY_SECONDS:g} s"
 
     def _drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -141,7 +159,12 @@ class ProcessThread:
                 pass
 
     def _handle_idle(self, process: HandlerProcess) -> None:
-        message = process.receive()
+        try:
+            message = process.receive()
+        except Exception:
+            logger.exception("a handler process (%d) sent what cannot be read, and is killed", process.pid)
+            process.kill()
+            message = None
         if message is None:
             was_ready = process.ready
             logger.warning("an idle handler process (%d) %s; another one takes its place", process.pid, self._lose())
@@ -180,21 +203,23 @@ class ProcessThread:
         return process.reap()
 
     def _replace(self) -> None:
-        """Have a fresh process if the present one has ended, or has run enough."""
+        """Start another process in place of the present one, which has ended or has run enough."""
         process = self._process
-        if process is None:
-            self._start()
-        elif self._has_run_enough(process):
-            self._start()
+        self._start()
+        if process is not None:
             self._finish(process)
 
     def _finish(self, process: HandlerProcess) -> None:
         process.finish(lambda message: self._handle(process, message, None))
 
-    def _has_run_enough(self, process: HandlerProcess) -> bool:
-        max_jobs, max_memory = self._options.max_jobs, self._options.max_memory
-        return (max_jobs is not None and process.runs >= max_jobs) or (
-            max_memory is not None and process.memory > max_memory
+    def _is_fit(self) -> bool:
+        """Return whether the process can run another handler."""
+        process, max_jobs, max_memory = self._process, self._options.max_jobs, self._options.max_memory
+        return (
+            process is not None
+            and process.ready
+            and (max_jobs is None or process.runs < max_jobs)
+            and (max_memory is None or process.memory <= max_memory)
         )
 
     def _carry_out(self, run: Run) -> Outcome:
@@ -209,7 +234,7 @@ class ProcessThread:
 
     def _try_processes(self, run: Run) -> Outcome:
         how = ""
-        for _ in range(STARTS):
+        for _ in range(TRIES):
             if self._process is None:
                 self._start()
             process = self._process
@@ -223,6 +248,8 @@ class ProcessThread:
             if isinstance(outcome, str):
                 how = f"the handler process {outcome} before it could call the handler"
                 logger.warning("%s (%d)", how, process.pid)
+                if not process.ready:
+                    break  # another one would not be either
                 continue
             return outcome
         return Lost(f"{how or 'no handler process could be started'}: {self._failure}".rstrip(": "))
@@ -261,8 +288,7 @@ class ProcessThread:
             elif message:
                 self._handle(process, message, run)
             elif not process.wait(None if process.ready else max(ready_by - time.monotonic(), 0.0)):
-                process.kill()
-                self._failure = f"it did not import its handlers within {READY_SECONDS:g} s"
+                self._give_up(process)
             else:
                 self._drain()
 

@@ -27,7 +27,6 @@ from jobq_worker.executors.process_logs import read_levels
 from jobq_worker.executors.process_thread import ProcessOptions, ProcessThread, before_start
 from jobq_worker.executors.references import reference_to, reference_to_function
 from jobq_worker.options import WorkerOptions
-from jobq_worker.outcomes import Lost
 from jobq_worker.run import Executor, Handler, Run
 from jobq_worker.storage_clock import StorageClock
 
@@ -75,6 +74,8 @@ class ProcessExecutor(Executor):
         self._free: list[ProcessThread] = []
         self._running: dict[Run, ProcessThread] = {}
         self._waiting: deque[Run] = deque()
+        self._starting = 0
+        """The number of threads whose process is not ready."""
         self._all_ended = asyncio.Event()
         self._closed = False
 
@@ -108,33 +109,41 @@ class ProcessExecutor(Executor):
             ahead=lambda: self._clock.ahead,
             report=self._report,
             begun=lambda run: self._call(self._begun, run),
-            ended=lambda thread, run: self._call(self._end, thread, run),
+            ended=lambda thread, run, free: self._call(self._end, thread, run, free),
+            freed=lambda thread: self._call(self._start_done, thread),
             closed=lambda thread: self._call(self._forget, thread),
         )
 
     def open(self) -> None:
         """Start the first process, so that the first run finds it ready."""
         if self._shared is not None:
-            self._free.append(self._add(self._shared))
+            self._add(self._shared)
 
-    def _add(self, shared: ProcessOptions) -> ProcessThread:
-        thread = ProcessThread(shared)
-        self._threads.add(thread)
-        return thread
+    def _add(self, shared: ProcessOptions) -> None:
+        self._threads.add(ProcessThread(shared))
+        self._starting += 1
 
     def start(self, run: Run) -> None:
+        """Give the run to a process that is ready. It waits for one if there is none, and another process starts unless
+        enough are starting: a process that ends its run meanwhile may be the first that is ready."""
         assert self._shared is not None  # a handler was bound to this executor
-        limit = self._options.process_limit
         if self._free:
             self._give(run, self._free.pop())
-        elif limit is None or len(self._threads) < limit:
-            self._give(run, self._add(self._shared))
-        else:
-            self._waiting.append(run)
+            return
+        self._waiting.append(run)
+        limit = self._options.process_limit
+        if len(self._waiting) > self._starting and (limit is None or len(self._threads) < limit):
+            self._add(self._shared)
 
     def _give(self, run: Run, thread: ProcessThread) -> None:
         self._running[run] = thread
         thread.take(run)
+
+    def _release(self, thread: ProcessThread) -> None:
+        if self._waiting:
+            self._give(self._waiting.popleft(), thread)
+        else:
+            self._free.append(thread)
 
     def stop(self, run: Run) -> None:
         thread = self._running.get(run)
@@ -151,15 +160,17 @@ class ProcessExecutor(Executor):
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _end(self, thread: ProcessThread, run: Run) -> None:
+    def _end(self, thread: ProcessThread, run: Run, free: bool) -> None:
         del self._running[run]
-        if self._waiting:
-            self._give(self._waiting.popleft(), thread)
-        elif isinstance(run.outcome, Lost):
-            self._free.insert(0, thread)  # the others have a process that is ready
+        if free:
+            self._release(thread)
         else:
-            self._free.append(thread)
+            self._starting += 1
         self._ended(run)
+
+    def _start_done(self, thread: ProcessThread) -> None:
+        self._starting -= 1
+        self._release(thread)
 
     def close(self) -> None:
         """Kill the processes that run a handler, and let the others end."""
