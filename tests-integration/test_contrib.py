@@ -102,7 +102,7 @@ async def test_a_trace_goes_on_from_the_add_to_the_run_and_its_children(spans: A
     assert found["run parent"].status.status_code is trace.StatusCode.UNSET
 
 
-async def test_a_snooze_is_no_error(spans: Any) -> None:
+async def test_a_snooze_is_not_an_error(spans: Any) -> None:
     async with MemoryQueueStorage() as storage, JobQueueClient(storage) as client:
         worker = JobQueueWorker(storage, jobs=[later])
         worker.middleware(trace_run)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+from collections.abc import AsyncIterator, Generator
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from jobq_core import (
     ConfigurationError,
     Job,
     JobCompleted,
+    JobContext,
     JobFailed,
     JobState,
     PermanentJobError,
@@ -23,6 +25,7 @@ from jobq_core import (
     Retention,
     WorkerStarted,
     job,
+    provided,
 )
 from jobq_core.memory import MemoryQueueStorage
 from jobq_server import JobQueue, QueueMode, QueueModeError
@@ -31,6 +34,10 @@ from jobq_server import JobQueue, QueueMode, QueueModeError
 @job()
 class Resize(Job[str]):
     path: str
+
+
+class Pool:
+    """A resource."""
 
 
 async def outcome_of(call: Any, *arguments: Any) -> Any:
@@ -405,3 +412,30 @@ async def test_a_failure_is_raised_to_the_waiter(bench: Any) -> None:
     async with JobQueue("mail", jobs=bench.jobs) as queue:
         with pytest.raises(PermanentJobError, match="this one never works"):
             await queue.wait_for(await queue.add(bench.broken(n=1)), timeout=20)
+
+
+async def test_what_is_around_its_handlers_is_given_to_its_server() -> None:
+    @job
+    async def use(*, pool: Pool = provided()) -> str:
+        return type(pool).__name__
+
+    queue, notes = JobQueue("mail", jobs=[use]), []
+
+    @queue.middleware
+    def note(job: Job[Any], context: JobContext) -> Generator[None, Any, None]:
+        result = yield
+        notes.append(result)
+
+    @queue.lifespan
+    async def opened() -> AsyncIterator[None]:
+        notes.append("open")
+        yield
+        notes.append("closed")
+
+    @queue.provides
+    def pool() -> Pool:
+        return Pool()
+
+    async with queue:
+        assert await queue.wait_for(await queue.add(use()), timeout=20) == "Pool"
+    assert notes == ["open", "Pool", "closed"]

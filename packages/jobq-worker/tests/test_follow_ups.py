@@ -183,7 +183,7 @@ async def test_a_result_that_is_too_large_to_be_an_argument_leaves_the_ending_as
 
 
 def test_a_follow_up_that_needs_what_is_not_there_is_refused_at_the_declaration() -> None:
-    with pytest.raises(ConfigurationError, match="job act: on_success=alert needs 'error', which is none of job_id"):
+    with pytest.raises(ConfigurationError, match="job act: on_success=alert needs 'error'; it can take job_id"):
 
         @job(on_success=alert)
         def act() -> None: ...

@@ -405,9 +405,13 @@ def untyped(pool) -> Settings:  # type: ignore[no-untyped-def]
     return Settings()
 
 
+def ghostly() -> Ghost: ...  # type: ignore[empty-body]
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
+        (ghostly, "provider ghostly: its return annotation 'Ghost' names a type that its module does not have"),
         (nothing_said, "provider nothing_said: its return annotation says which type it provides"),
         (said_any, "its return annotation says"),
         (untyped, "provider untyped: its parameter 'pool' needs the type of another resource"),

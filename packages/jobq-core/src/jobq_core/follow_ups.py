@@ -79,8 +79,8 @@ def check_follow_up(given: Any, option: str, kind: str, known: tuple[str, ...], 
     for field in _fields(definition):
         if field.default is _NOT_GIVEN and field.name not in (*known, *arguments):
             raise ConfigurationError(
-                f"job {kind}: {option}={definition.kind} needs {field.name!r}, which is none of {', '.join(known)} and "
-                f"no argument of {kind}; give it a default, or give the job itself, as in {option}=alert(channel='ops')"
+                f"job {kind}: {option}={definition.kind} needs {field.name!r}; it can take {', '.join(known)} and the "
+                f"arguments of {kind}: give this one a default, or give a job, as in {option}=alert(channel='ops')"
             )
     return FollowUp(definition, None)
 

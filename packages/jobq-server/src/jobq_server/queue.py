@@ -7,7 +7,7 @@ that grows into several processes uses the two directly.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, overload
 from uuid import UUID
 
 from jobq_core.events import E, Event, JobAborted, JobDisabled, RunEvent, WorkerStarted
@@ -18,8 +18,13 @@ from jobq_server.modes import QueueMode
 from jobq_server.queue_client import QueueClient
 from jobq_server.stats import ServerStats
 from jobq_worker import PoolOptions, WorkerHealth
+from jobq_worker.lifespan import LifespanFunction
+from jobq_worker.middleware import MiddlewareFunction
+from jobq_worker.providers import Scope
 
 F = TypeVar("F", bound=Callable[..., Any])
+L = TypeVar("L", bound=LifespanFunction)
+M = TypeVar("M", bound=MiddlewareFunction)
 
 
 class JobQueue(QueueClient):
@@ -59,6 +64,22 @@ class JobQueue(QueueClient):
     def handles(self, job_type: type[Job[Any]]) -> Callable[[F], F]:
         """Decorate a function as the handler of a Job class that has no `execute`: `JobQueueServer.handles`."""
         return self.server.handles(job_type)
+
+    def middleware(self, function: M) -> M:
+        """Decorate a function that runs around each handler: `JobQueueServer.middleware`."""
+        return self.server.middleware(function)
+
+    def lifespan(self, function: L) -> L:
+        """Decorate a function that is open while the workers run: `JobQueueServer.lifespan`."""
+        return self.server.lifespan(function)
+
+    @overload
+    def provides(self, function: F, /) -> F: ...
+    @overload
+    def provides(self, function: None = None, /, *, scope: Scope = "worker") -> Callable[[F], F]: ...
+    def provides(self, function: Any = None, /, *, scope: Scope = "worker") -> Any:
+        """Decorate a function that provides a resource of handlers: `JobQueueServer.provides`."""
+        return self.server.provides(function, scope=scope)
 
     def scale(self, worker_count: int) -> None:
         """Have this many workers from now on; 0 pauses: `JobQueueServer.scale`."""

@@ -49,7 +49,12 @@ def make_provider(function: Any, scope: Any) -> Provider:
     bare = _generator_of(function)
     is_manager = bare is not None
     provides = _yielded(written) if is_manager else written
-    if provides in (inspect.Parameter.empty, None, type(None), Any) or isinstance(provides, str):
+    if isinstance(written, str):
+        raise ConfigurationError(
+            f"provider {name}: its return annotation {written!r} names a type that its module does not have: define or "
+            "import the type there, outside of functions and of `if TYPE_CHECKING:`"
+        )
+    if provides in (inspect.Parameter.empty, None, type(None), Any):
         raise ConfigurationError(
             f"provider {name}: its return annotation says which type it provides, as in `def {name}() -> Pool`"
         )
