@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from typing import Any
 from uuid import UUID
 
+import asyncpg
 import psycopg
+import psycopg2.extras
 import pytest
 import pytest_asyncio
+from psycopg.rows import dict_row
+from psycopg.types.string import TextBinaryLoader
 
 from jobq_core.errors import ConfigurationError, LeaseLostError, UniqueKeyBusyError
 from jobq_core.ids import new_id
@@ -22,6 +28,7 @@ from jobq_storage_postgres import PostgresQueueStorage
 from .callers import (
     CALLERS,
     Asyncpg,
+    AsyncpgPool,
     AsyncPsycopg,
     Caller,
     Django,
@@ -144,24 +151,64 @@ async def test_a_run_completes_with_its_jobs_when_its_handler_commits(
     await caller.ask("rollback")
 
 
-@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 async def test_a_caller_whose_snapshot_is_too_old_gets_its_own_error_and_can_repeat_the_transaction(
-    storage: PostgresQueueStorage, caller: Caller, level: str
+    storage: PostgresQueueStorage, caller: Caller
 ) -> None:
-    job = await add_job(storage)
-    await caller.ask("begin")
-    await caller.ask("execute", f"SET TRANSACTION ISOLATION LEVEL {level}")
-    await caller.ask("execute", "SELECT 1")
-    await storage.abort([job])
-    with pytest.raises(caller.retryable) as raised:
-        await caller.call(storage.abort, [job])
-    assert isinstance(raised.value, caller.retryable)
-    await caller.ask("rollback")
-    await caller.ask("begin")
-    await caller.ask("execute", f"SET TRANSACTION ISOLATION LEVEL {level}")
-    assert [change.before for change in await caller.call(storage.abort, [job])] == [JobState.ABORTED]
-    assert (await caller.call(storage.add, [new_job()]))[0].created
-    await caller.ask("commit")
+    for level in ("REPEATABLE READ", "SERIALIZABLE"):
+        job = await add_job(storage)
+        await caller.ask("begin")
+        await caller.ask("execute", f"SET TRANSACTION ISOLATION LEVEL {level}")
+        await caller.ask("execute", "SELECT 1")
+        await storage.abort([job])
+        with pytest.raises(caller.retryable):
+            await caller.call(storage.abort, [job])
+        await caller.ask("rollback")
+        await caller.ask("begin")
+        await caller.ask("execute", f"SET TRANSACTION ISOLATION LEVEL {level}")
+        assert [change.before for change in await caller.call(storage.abort, [job])] == [JobState.ABORTED]
+        assert (await caller.call(storage.add, [new_job()]))[0].created
+        await caller.ask("commit")
+
+
+async def test_values_are_read_whatever_the_caller_has_registered(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    job = await add_job(storage, tags=("a", "b"), deadline=60.0, meta=b'{"a": "b"}', arguments=b'{"one":  1}')
+    (record,) = await storage.get([job])
+
+    async def get(caller: Caller, customize: Callable[[Any], Any]) -> None:
+        await caller.ask("connect")
+        customized = customize(caller.given)
+        if customized is not None:
+            await customized
+        assert await caller.call(storage.get, [job]) == [record]
+        await caller.close()
+
+    def psycopgs(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+        connection.row_factory = dict_row  # type: ignore[assignment]
+        for name in ("json", "timestamptz", "uuid", "text"):
+            connection.adapters.register_loader(name, TextBinaryLoader)
+
+    def psycopg2s(connection: Any) -> None:
+        connection.cursor_factory = psycopg2.extras.RealDictCursor
+        psycopg2.extras.register_uuid(conn_or_curs=connection)
+
+    async def asyncpgs(connection: asyncpg.Connection) -> None:
+        await connection.set_type_codec("uuid", schema="pg_catalog", encoder=str, decoder=UUID, format="text")
+
+    await get(Psycopg(postgres_dsn), psycopgs)
+    await get(AsyncPsycopg(postgres_dsn), psycopgs)
+    await get(Psycopg2(postgres_dsn), psycopg2s)
+    await get(Asyncpg(postgres_dsn), asyncpgs)
+
+
+async def test_json_that_asyncpg_decodes_is_read(storage: PostgresQueueStorage, postgres_dsn: str) -> None:
+    job = await add_job(storage, arguments=b'{"one":1}')
+    caller = Asyncpg(postgres_dsn)
+    await caller.connect()
+    await caller.given.set_type_codec("json", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+    assert await caller.call(storage.get, [job]) == await storage.get([job])
+    await caller.close()
 
 
 @pytest.mark.parametrize("kind", [Psycopg, Psycopg2, Asyncpg, SqlalchemyAsyncConnection, Django])
@@ -263,7 +310,7 @@ def other_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
         connection.execute("DROP DATABASE another WITH (FORCE)")
 
 
-@pytest.mark.parametrize("kind", CALLERS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [Psycopg, AsyncPsycopg, Psycopg2, Asyncpg, AsyncpgPool, Django])
 async def test_another_database_is_refused(storage: PostgresQueueStorage, other_dsn: str, kind: type[Caller]) -> None:
     caller = kind(other_dsn)
     await caller.ask("connect")

@@ -209,7 +209,7 @@ async def test_a_closed_connection_is_refused(storage: SqliteQueueStorage, path:
     await caller.close()
 
 
-@pytest.mark.parametrize("kind", CALLERS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [Sqlite3, Aiosqlite, SqlalchemySession, Django])
 async def test_another_file_is_refused(storage: SqliteQueueStorage, tmp_path: Path, kind: type[Caller]) -> None:
     caller = kind(tmp_path / "other.db")
     await caller.ask("connect")
