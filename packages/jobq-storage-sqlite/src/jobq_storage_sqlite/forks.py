@@ -20,7 +20,8 @@ class ForkGate(threading.local):
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        _locks.add(self.lock)
+        with _forking:
+            _locks.add(self.lock)
 
 
 class Connection(sqlite3.Connection):
@@ -91,7 +92,8 @@ def close_inherited() -> None:
 
 
 def _before() -> None:
-    _forking.acquire()  # two threads that fork at once would wait for each other's locks
+    # Two threads that fork at once would wait for each other's locks. A thread that has no lock yet waits for the fork.
+    _forking.acquire()
     for lock in list(_locks):
         lock.acquire()
         _held.append(lock)
