@@ -418,7 +418,7 @@ def ghostly() -> Ghost: ...  # type: ignore[empty-body]
         (Pool, "@worker.provides decorates a function, not <class"),
         (7, "@worker.provides decorates a function, not 7"),
     ],
-    ids=["nothing_said", "said_any", "untyped", "class", "number"],
+    ids=["ghostly", "nothing_said", "said_any", "untyped", "class", "number"],
 )
 async def test_what_cannot_be_a_provider_is_refused_at_once(storage: Probe, wrong: Any, says: str) -> None:
     worker = JobQueueWorker(storage, jobs=[charge])
