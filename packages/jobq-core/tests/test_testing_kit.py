@@ -226,9 +226,11 @@ def test_options_are_compared(storage: ManualClockStorage) -> None:
         unique="u",
         timeout=7,
         max_attempts=3,
+        headers={"trace": "1"},
     )
     assert_added(storage, thumbnail, queue="images", priority=5, delay=timedelta(minutes=1), deadline=3600)
     assert_added(storage, thumbnail, tags=["b", "a"], run_id="r", unique="u", timeout=7, max_attempts=3)
+    assert_added(storage, thumbnail, headers={"trace": "1"})
     assert_added(storage, thumbnail, run_at=storage.clock.now() + timedelta(minutes=1))
     for wrong in ({"queue": "mail"}, {"delay": 30}, {"tags": ["a"]}, {"unique": None}, {"deadline": None}):
         assert_not_added(storage, thumbnail, **wrong)

@@ -294,6 +294,34 @@ async def test_a_sync_handler_runs_in_a_thread_and_each_context_is_its_jobs(stor
     assert ["child"] in calls or (await storage.counts())["default"][JobState.PENDING] == 1
 
 
+@pytest.mark.parametrize("in_thread", [True, False])
+async def test_a_job_of_a_batch_may_be_completed_in_a_transaction(storage: ManualClockStorage, in_thread: bool) -> None:
+    @job(batch=2, wait=60)
+    class Sync(Job[str]):
+        to: str
+
+        @classmethod
+        def execute(cls, jobs: list[Sync], contexts: list[JobContext]) -> None:
+            contexts[0].complete_in(object(), "in the transaction")
+            raise LookupError("after the first job")
+
+    @job(batch=2, wait=60)
+    class Async(Job[str]):
+        to: str
+
+        @classmethod
+        async def execute(cls, jobs: list[Async], contexts: list[JobContext]) -> None:
+            await contexts[0].complete_in(object(), "in the transaction")
+            raise LookupError("after the first job")
+
+    kind = Sync if in_thread else Async
+    ids = add(storage, kind("a"), kind("b"), max_attempts=1)
+    async with working(storage, kind):
+        first, second = await ended(storage, ids)
+    assert (first.state, first.result) == (JobState.COMPLETED, "in the transaction")
+    assert second.state is JobState.FAILED
+
+
 async def test_middleware_runs_around_each_job(storage: ManualClockStorage) -> None:
     seen: list[Any] = []
     ids = add(storage, *map(Email, "abc"))

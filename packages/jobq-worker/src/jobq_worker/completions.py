@@ -22,8 +22,9 @@ class Completions:
         self._loop = asyncio.get_running_loop()
 
     def complete(self, run: Run, connection: Any, result: Any) -> Awaitable[None]:
-        """Write the completion of a run: awaited in a coroutine, and at once in a thread."""
-        if run.handler.executor.runs_coroutines:
+        """Write the completion of a run: awaited on the event loop, and at once in a thread, as that of a sync batch
+        handler, whose runs are on the event loop."""
+        if asyncio._get_running_loop() is self._loop:
             return self._write(run, connection, result)
         run_from_thread(self._write(run, connection, result), self._loop)
         return Nothing()

@@ -33,9 +33,9 @@ def assert_added(client: HasStorage, job: Kind, /, **expected: Any) -> JobRecord
     job: its kind, as in `assert_added(client, thumbnail, path="a.png")`, or a job, as in
         `assert_added(client, thumbnail("a.png"))`, whose arguments must all be equal.
     expected: arguments of the job, and options of `add`: queue, priority, delay and deadline (seconds or a timedelta,
-        counted from the time when the job was added), run_at, timeout, max_attempts, unique, run_id, tags (all of them
-        in any order). Each is compared by `==`, so that `unittest.mock.ANY` works. A name that is both is the
-        argument's. count: how many such jobs there must be (default: one or more).
+        counted from the time when the job was added), run_at, timeout, max_attempts, unique, run_id, headers, tags
+        (all of them in any order). Each is compared by `==`, so that `unittest.mock.ANY` works. A name that is both is
+        the argument's. count: how many such jobs there must be (default: one or more).
 
     Raises AssertionError with the jobs that were added instead, and what differs.
     """
@@ -123,6 +123,7 @@ _OPTIONS: Final[dict[str, Callable[[JobRecord], Any]]] = {
     "unique": lambda record: record.unique_key,
     "run_id": lambda record: record.run_id,
     "tags": lambda record: record.tags,
+    "headers": lambda record: record.meta,
 }
 """How to read each option of `add` from the record of a job."""
 
