@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -132,30 +131,16 @@ async def test_an_eager_add_raises_what_the_handler_raises_unless_told_otherwise
 
 
 PROGRAM = """
-import pytest
-from jobq_client import {client}
+from jobq_client import SyncJobQueueClient
 
-pytestmark = [{marks}]
-
-{test} test_it({fixture}: {client}) -> None:
-    assert isinstance({fixture}, {client})
+def test_it(sync_job_client: SyncJobQueueClient) -> None:
+    assert sync_job_client.is_running
 """
 
 
-@pytest.mark.parametrize(
-    ("options", "marks", "fixture", "client"),
-    [
-        (["-o", "asyncio_mode=strict"], "pytest.mark.asyncio", "job_client", "JobQueueClient"),
-        (["-p", "no:asyncio"], "", "sync_job_client", "SyncJobQueueClient"),
-    ],
-    ids=["strict", "sync"],
-)
-def test_the_fixtures_need_no_settings(
-    tmp_path: Path, options: list[str], marks: str, fixture: str, client: str
-) -> None:
-    test = "async def" if fixture == "job_client" else "def"
-    values: dict[str, Any] = {"marks": marks, "fixture": fixture, "client": client, "test": test}
-    (tmp_path / "test_it.py").write_text(PROGRAM.format(**values))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
+def test_the_sync_fixture_needs_no_plugin_for_async_tests(tmp_path: Path) -> None:
+    # The guide "Test your app" shows the async one, in the strict mode of pytest-asyncio.
+    (tmp_path / "test_it.py").write_text(PROGRAM)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout
