@@ -4,6 +4,7 @@ from jobq_worker.exits import ExitCode
 from jobq_worker.health import WorkerHealth, WorkerState
 from jobq_worker.logs import JobLogFilter
 from jobq_worker.options import PoolOptions, ServingOptions, WorkerKeywords, WorkerOptions
+from jobq_worker.retirement import Retired
 from jobq_worker.slots import PoolStats, SlotStats
 from jobq_worker.worker import JobQueueWorker
 
@@ -13,6 +14,7 @@ __all__ = [
     "JobQueueWorker",
     "PoolOptions",
     "PoolStats",
+    "Retired",
     "ServingOptions",
     "SlotStats",
     "WorkerHealth",

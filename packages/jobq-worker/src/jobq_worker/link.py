@@ -1,7 +1,7 @@
 """The link of a child to its supervisor: a socket in the place of standard input.
 
-The supervisor sends the child's number and task; the child sends that its event loop answers. When the socket
-closes, the supervisor is gone, be it by SIGKILL, and the child stops as on SIGTERM.
+The supervisor sends the child's number and task; the child reports that its event loop answers. The socket closes when
+the supervisor ends, even by SIGKILL; the child then stops as on SIGTERM.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jobq_worker.supervised import BEAT, DONE, ENDED, READY
 logger = logging.getLogger("jobq.worker")
 
 BEATS: Final = 10
-"""How many times a child says in lost_after seconds that its event loop answers."""
+"""How many times in lost_after seconds a child reports that its event loop answers."""
 MAX_MESSAGE: Final = 1 << 20
 """Maximum size of the first message, in bytes: arguments are smaller on every system."""
 
@@ -57,7 +57,7 @@ class Link:
         return cls(end, stop)
 
     def serve(self, lost_after: float, stop_timeout: float) -> None:
-        """Say that the worker has started, and then, several times in lost_after, that the event loop answers."""
+        """Report that the worker has started, and then, several times in lost_after, that the event loop answers."""
         self._send(f"{READY} {lost_after} {stop_timeout}")
         self._beat(asyncio.get_running_loop(), lost_after / BEATS)
 
@@ -66,8 +66,7 @@ class Link:
         loop.call_later(interval, self._beat, loop, interval)
 
     def end(self, *, done: bool) -> None:
-        """Say that the worker has stopped, and let no later signal change the exit code. done: whether no other child
-        needs to take its place."""
+        """Report that the worker has stopped, and ignore later signals. done: whether the child needs no restart."""
         if threading.current_thread() is threading.main_thread():
             for number in STOPPING:
                 signal.signal(number, signal.SIG_IGN)

@@ -36,7 +36,7 @@ class Process(Protocol):
 class Child:
     """One of the children, through its restarts.
 
-    number: from 1. lost_after, stop_timeout: until the child says what its worker has.
+    number: from 1. lost_after, stop_timeout: until the child reports those of its worker.
     """
 
     def __init__(self, number: int, start_at: float, lost_after: float, stop_timeout: float) -> None:
@@ -56,7 +56,7 @@ class Child:
         self.signals: list[tuple[float, signal.Signals]] = []
         """The signals to send, with their times."""
 
-    def hear(self, message: str) -> None:
+    def receive(self, message: str) -> None:
         """Take in a message."""
         word, *seconds = message.split()
         if word == READY:

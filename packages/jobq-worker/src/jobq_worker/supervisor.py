@@ -42,7 +42,7 @@ class Supervisor:
 
     start: starts child number n. reloads: whether the children are restarted when the source changes; one that fails
         is then restarted at the next change. stop_timeout: seconds that the children wait for running jobs. A child
-        whose worker has another lost_after or stop_timeout says so.
+        reports those of its worker.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Supervisor:
 
     def _watch(self, child: Child, process: Process, passed: float, now: float) -> None:
         code = process.poll()
-        self._hear(child, process.read(), passed, now)
+        self._receive(child, process.read(), passed, now)
         if code is not None:
             child.process = None
             self._ended(child, process.pid, code, now)
@@ -147,11 +147,11 @@ class Supervisor:
         while child.signals and child.signals[0][0] <= now:
             process.send_signal(child.signals.pop(0)[1])
 
-    def _hear(self, child: Child, messages: Sequence[str], passed: float, now: float) -> None:
+    def _receive(self, child: Child, messages: Sequence[str], passed: float, now: float) -> None:
         """Take in what a child has sent."""
         child.silent = 0.0 if messages else child.silent + passed
         for message in messages:
-            child.hear(message)
+            child.receive(message)
         self._served = self._served or child.ready
         if ENDED in messages or DONE in messages:
             child.end((now + END_SECONDS, signal.SIGKILL))
