@@ -31,7 +31,7 @@ from jobq_core import (
 from jobq_core.registry import declared_in
 from jobq_core.storage import JobFilter
 from jobq_worker import JobQueueWorker
-from jobq_worker.executors import handler_process, processes
+from jobq_worker.executors import handler_process, process_thread, processes
 from jobq_worker.executors.process_thread import ProcessThread
 from jobq_worker.logs import JsonFormatter
 
@@ -363,6 +363,19 @@ async def test_an_idle_process_that_dies_costs_no_attempt(
         await until(lambda: "an idle handler process" in caplog.text)
         event = await ending(worker, storage, jobs.pid())
         assert isinstance(event, JobCompleted)
+        assert (await record(storage, event.job_id)).attempt == 1
+
+
+async def test_a_process_that_begins_no_run_is_replaced(
+    storage: Probe, jobs: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_thread, "BEGIN_SECONDS", 0.5)
+    async with working(storage, *common(jobs), concurrency=1) as worker:
+        paused = await result(storage, worker, jobs.pid())
+        os.kill(paused, signal.SIGSTOP)
+        event = await ending(worker, storage, jobs.pid())
+        assert isinstance(event, JobCompleted)
+        assert int(event.result_json) != paused
         assert (await record(storage, event.job_id)).attempt == 1
 
 

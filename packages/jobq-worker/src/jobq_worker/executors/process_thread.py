@@ -39,6 +39,8 @@ logger = logging.getLogger("jobq.worker")
 
 READY_SECONDS: Final = 60.0
 """Time that a process has to import its handlers."""
+BEGIN_SECONDS: Final = 10.0
+"""Time in which a process that is ready begins a run; one that was paused does not."""
 TRIES: Final = 2
 """How many processes may end before they call a handler; then its run fails."""
 
@@ -151,7 +153,7 @@ class ProcessThread:
 
     def _give_up(self, process: HandlerProcess) -> None:
         process.kill()
-        self._failure = f"it did not import its handlers within {READY_SECONDS:g} s"
+        self._failure = "it did not answer" if process.ready else "it did not import its handlers in time"
 
     def _drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -257,12 +259,13 @@ class ProcessThread:
     def _converse(self, process: HandlerProcess, run: Run) -> Outcome | str:
         """Return how the run ended, or how the process ended if that was before the handler was called."""
         sent = begun = asked = False
-        ready_by = time.monotonic() + READY_SECONDS
+        answers_by = time.monotonic() + READY_SECONDS
         while True:
             if process.ready and not sent:
                 if run.stop is not None:
                     return before_start(run)
                 sent = True
+                answers_by = time.monotonic() + BEGIN_SECONDS
                 left = None if run.due is None else run.due - time.monotonic()
                 process.send(StartRun(run.job, self._options.ahead(), left))
             if run.stop is not None and not asked:
@@ -287,7 +290,7 @@ class ProcessThread:
                 return Settled(message.settlement, message.told)
             elif message:
                 self._handle(process, message, run)
-            elif not process.wait(None if process.ready else max(ready_by - time.monotonic(), 0.0)):
+            elif not process.wait(None if begun else max(answers_by - time.monotonic(), 0.0)):
                 self._give_up(process)
             else:
                 self._drain()
