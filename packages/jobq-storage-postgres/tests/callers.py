@@ -254,6 +254,8 @@ class SqlalchemySession(SqlalchemyConnection):
 
 
 class SqlalchemyScopedSession(SqlalchemyConnection):
+    """As Flask-SQLAlchemy's `db.session` is."""
+
     def make(self) -> Any:
         return scoped_session(sessionmaker(self.engine))
 
@@ -294,12 +296,14 @@ class SqlalchemyAsyncConnection(AsyncCaller):
 
 
 class SqlalchemyAsyncSession(SqlalchemyAsyncConnection):
+    driver = "psycopg"
+
     async def make(self) -> Any:
         return AsyncSession(self.engine)
 
 
-class SqlalchemyAsyncSessionOnPsycopg(SqlalchemyAsyncSession):
-    driver = "psycopg"
+class SqlalchemyAsyncSessionOnAsyncpg(SqlalchemyAsyncSession):
+    driver = "asyncpg"
 
 
 class Django(SyncCaller):
@@ -357,9 +361,9 @@ CALLERS: list[type[Caller]] = [
     AsyncpgPool,
     SqlalchemyConnection,
     SqlalchemySession,
-    SqlalchemyScopedSession,
     SqlalchemyAsyncConnection,
     SqlalchemyAsyncSession,
-    SqlalchemyAsyncSessionOnPsycopg,
     Django,
 ]
+MORE: list[type[Caller]] = [SqlalchemyScopedSession, SqlalchemyAsyncSessionOnAsyncpg]
+"""Others that differ from those only in how they are found."""

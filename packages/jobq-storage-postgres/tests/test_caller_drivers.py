@@ -27,6 +27,7 @@ from jobq_storage_postgres import PostgresQueueStorage
 
 from .callers import (
     CALLERS,
+    MORE,
     Asyncpg,
     AsyncpgPool,
     AsyncPsycopg,
@@ -58,6 +59,7 @@ async def caller(request: pytest.FixtureRequest, postgres_dsn: str) -> AsyncIter
     await caller.close()
 
 
+@pytest.mark.parametrize("caller", [*CALLERS, *MORE], ids=lambda kind: kind.__name__, indirect=True)
 async def test_jobs_exist_once_the_callers_transaction_commits(storage: PostgresQueueStorage, caller: Caller) -> None:
     job, twin = new_job(unique_key="k", tags=("a", 'b"\\,'), run_id="ru'n %s"), new_job(unique_key="k")
     await caller.ask("begin")

@@ -9,6 +9,7 @@ from msgspec import structs
 from jobq_core import (
     AbortSignalJobError,
     Backoff,
+    ConfigurationError,
     ErrorRecord,
     InvalidJobError,
     Job,
@@ -23,6 +24,7 @@ from jobq_core import (
 from jobq_core.ids import new_id
 from jobq_core.states import Ending
 from jobq_core.storage import ClaimedJob, Settlement
+from jobq_worker.completions import refuse_in_process
 from jobq_worker.outcomes import Lost, Outcome, Raised, Returned, Unstorable
 from jobq_worker.run import Handler, Run, Stop
 from jobq_worker.settlements import MAX_MESSAGE, MAX_TRACEBACK, describe, settlement_of
@@ -258,3 +260,8 @@ def test_a_handler_that_its_executor_lost_says_why() -> None:
     assert settlement is not None
     assert settlement.error is not None
     assert settlement.error.message == "its process was killed by signal 9"
+
+
+def test_a_handler_in_a_process_cannot_complete_in_a_transaction() -> None:
+    with pytest.raises(ConfigurationError, match="not in one that runs in a process"):
+        refuse_in_process(object(), None)

@@ -19,6 +19,18 @@ def resize(context: JobContext, path: str, sizes: list[int]) -> list[str]:
     return [path for _ in sizes]
 
 
+@job()
+async def reserve(context: JobContext, item: str) -> int:
+    await context.complete_in(object(), 7)
+    return 7
+
+
+@job()
+def reserve_in_thread(context: JobContext, item: str) -> int:
+    context.complete_in(object(), result=7)
+    return 7
+
+
 @job(fingerprint=True)
 async def tokenise(context: JobContext, text: str, key: Secret[str]) -> int:
     return len(text) + len(key.reveal())
