@@ -192,7 +192,7 @@ class ProcessThread:
         self._process = None
         try:
             self._process = HandlerProcess(self._options.setup, self._woken)
-        except OSError as error:
+        except Exception as error:
             self._failure = str(error)
             logger.exception("a handler process could not be started")
 
