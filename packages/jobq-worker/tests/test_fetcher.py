@@ -40,10 +40,8 @@ async def test_each_of_several_queues_gets_its_turn(storage: Probe) -> None:
             await add_many(storage, [quick() for _ in range(200)], queue=queue)
         worker.resize(2)
         await until(lambda: worker.pool_stats().total.completed == 600)
-    firsts = [
-        args[2].queues[0] for args in storage.arguments["settle_and_claim"] if len(args) > 2 and args[2] is not None
-    ]
-    assert set(firsts) == {"a", "b", "c"}
+    claims = [args[2].queues for args in storage.arguments["settle_and_claim"] if len(args) > 2 and args[2] is not None]
+    firsts = [queues[0] for queues in claims if len(queues) > 1]  # the others' claims ended when they were empty
     # A poll between two claims turns the queues as well, and may bring the same one to the front again.
     assert all(len(set(three)) > 1 for three in zip(firsts, firsts[1:], firsts[2:], strict=False))
 
