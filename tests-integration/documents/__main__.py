@@ -136,7 +136,8 @@ class Page:
         path = Path(block.name or "")
         module = ".".join(path.with_suffix("").parts)
         later = [other.text for other in self._blocks if other.line > block.line]
-        if not any(str(path) in text or re.search(rf"\b{module}\b|import {path.stem}\b", text) for text in later):
+        named = rf"\b{module}\b|import {path.stem}\b|\bmanage\.py\b"  # Django imports the files of a project itself
+        if not any(str(path) in text or re.search(named, text) for text in later):
             raise block.error(f"nothing on the page runs or imports {path}")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text + "\n", encoding="utf-8")
