@@ -727,8 +727,9 @@ def environment(server: ThrowawayPostgres, tmp_path: Path) -> Iterator[tuple[asy
 ELSEWHERE = {
     *("open", "close", "migrate", "migration_sql", "from_url", "url", "subscribe"),
     *("queues", "statistics"),
+    "complete",
 }
-"""Members of the contract that are not operations on jobs, `subscribe`, which every step uses, and those that read
+"""Members of the contract that are not operations on jobs, `subscribe`, which every step uses, those that read
 options and statistics, which the conformance suite tests."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from jobq_core.errors import LeaseLostError
 from jobq_core.records import Progress, WorkerStats
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import (
@@ -156,6 +157,18 @@ async def claim(stage: Stage) -> Any:
     return await stage.storage.settle_and_claim(stage.world.id("mate"), (), Claim.of(*QUEUES, limit=100))
 
 
+async def complete(stage: Stage) -> Any:
+    settlement = stage.world.settlement("two", Ending.COMPLETE, result=b'"done"', jobs=(stage.world.new("new"),))
+    async with stage.caller() as connection:
+        try:
+            await stage.storage.complete(settlement, connection=connection)
+        except LeaseLostError:
+            # An earlier try was committed.
+            (record,) = await stage.storage.get([settlement.id], connection=connection)
+            assert record is not None
+            assert record.state is JobState.COMPLETED
+
+
 async def mark_started(stage: Stage) -> Any:
     run = stage.world.run
     return await stage.storage.mark_started(
@@ -190,6 +203,16 @@ def control(operation: str, *names: str) -> Scenario:
         return await getattr(stage.storage, operation)([stage.world.id(name) for name in names])
 
     return Scenario(act=act)
+
+
+def control_for_a_caller(operation: str, *names: str) -> Scenario:
+    async def act(stage: Stage) -> Any:
+        async with stage.caller() as connection:
+            ids = [stage.world.id(name) for name in names]
+            return await getattr(stage.storage, operation)(ids, connection=connection)
+
+    act.__name__ = f"{operation}_for_a_caller"
+    return Scenario(act=act, theirs=True)
 
 
 async def abort_run(stage: Stage) -> Any:
@@ -330,13 +353,17 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
         Scenario(act=add_in_autocommit, theirs=True),
     ),
     "settle_and_claim": (Scenario(act=settle_and_claim), Scenario(act=settle), Scenario(act=claim)),
+    "complete": (Scenario(act=complete, theirs=True),),
     "mark_started": (Scenario(act=mark_started),),
     "check_leases": (reads(check_leases),),
     "recover_claims": (reads(recover_claims),),
     "progress": (Scenario(act=progress),),
-    "abort": (control("abort", "ready", "due", "disabled", "odd", "one", "to disable", "old", "never", "ready"),),
+    "abort": (
+        control("abort", "ready", "due", "disabled", "odd", "one", "to disable", "old", "never", "ready"),
+        control_for_a_caller("abort", "ready", "due", "one", "old"),
+    ),
     "abort_run": (Scenario(act=abort_run, chunks=True),),
-    "retry": (control("retry", "failed", "aborted", "old", "ready"),),
+    "retry": (control("retry", "failed", "aborted", "old", "ready"), control_for_a_caller("retry", "failed", "old")),
     "disable": (control("disable", "ready", "later", "odd", "one", "to abort", "failed"),),
     "enable": (control("enable", "disabled", "to disable", "later", "old"),),
     "delete": (control("delete", "ready", "later", "one", "failed", "keyed", "old", "never"),),

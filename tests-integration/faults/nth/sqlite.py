@@ -87,7 +87,7 @@ class Driver:
 
     def connect(self, *args: Any, **options: Any) -> sqlite3.Connection:
         """See `sqlite3.connect`."""
-        return sqlite3.connect(*args, factory=partial(Connection, fault=self._fault), **options)  # type: ignore[arg-type]
+        return sqlite3.connect(*args, **options | {"factory": partial(Connection, fault=self._fault)})
 
 
 class OnSqlite(Place):
