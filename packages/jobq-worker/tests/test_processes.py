@@ -31,7 +31,7 @@ from jobq_core import (
 from jobq_core.registry import declared_in
 from jobq_core.storage import JobFilter
 from jobq_worker import JobQueueWorker
-from jobq_worker.executors import handler_process, process_thread, processes
+from jobq_worker.executors import handler_process, process_run, processes
 from jobq_worker.executors.process_thread import ProcessThread
 from jobq_worker.logs import JsonFormatter
 
@@ -369,7 +369,7 @@ async def test_an_idle_process_that_dies_costs_no_attempt(
 async def test_a_process_that_begins_no_run_is_replaced(
     storage: Probe, jobs: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process_thread, "BEGIN_SECONDS", 0.5)
+    monkeypatch.setattr(process_run, "BEGIN_SECONDS", 0.5)
     async with working(storage, *common(jobs), concurrency=1) as worker:
         paused = await result(storage, worker, jobs.pid())
         os.kill(paused, signal.SIGSTOP)
@@ -397,7 +397,7 @@ async def test_a_process_that_cannot_import_its_handlers_fails_the_run(
         del sys.modules[module.__name__]
     assert isinstance(event, JobFailed)
     assert "before it could call the handler: ModuleNotFoundError: No module named 'made_up'" in event.error.message
-    assert "could not import its handlers:\nTraceback" in caplog.text
+    assert "could not start:\nTraceback" in caplog.text
 
 
 async def test_a_handler_that_a_process_would_not_find_is_refused(storage: Probe, jobs: ModuleType) -> None:

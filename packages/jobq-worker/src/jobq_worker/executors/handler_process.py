@@ -31,7 +31,7 @@ END_SECONDS: Final = 5.0
 class HandlerProcess:
     """A process and the connection to it. One thread uses it; `kill` may be called from others while it is open.
 
-    wake: a socket that interrupts `wait`.
+    wake: a socket, not blocking, that interrupts `wait` when something is sent to it.
     """
 
     def __init__(self, setup: Setup, wake: socket.socket) -> None:
@@ -71,8 +71,13 @@ class HandlerProcess:
             self._channel.send(message)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until there is a message, the process has ended, or `wake` is ready; False after `timeout` seconds."""
-        return bool(self._selector.select(timeout))
+        """Wait for a message, the end of the process, or something sent to `wake`; False after `timeout` seconds."""
+        ready = [key.data for key, _ in self._selector.select(timeout)]
+        if "wake" in ready:
+            with contextlib.suppress(BlockingIOError):
+                while self._wake.recv(64):
+                    pass
+        return bool(ready)
 
     def receive(self) -> Any:
         """Return a message that has come, False if there is none, or None if the process has ended."""

@@ -12,59 +12,19 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from typing import Final
 
-import attrs
-
-from jobq_core.errors import AbortSignalJobError
-from jobq_core.records import Progress
 from jobq_worker.executors.handler_process import HandlerProcess
-from jobq_worker.executors.messages import (
-    Begun,
-    Ended,
-    LogEntry,
-    NotReady,
-    Ready,
-    Report,
-    Setup,
-    StartRun,
-    StopRun,
-)
+from jobq_worker.executors.messages import LogEntry, NotReady, Ready, Report
 from jobq_worker.executors.process_logs import replay
-from jobq_worker.outcomes import Lost, Outcome, Raised, Settled
+from jobq_worker.executors.process_run import READY_SECONDS, ProcessOptions, ProcessRun
+from jobq_worker.outcomes import Lost, Outcome
 from jobq_worker.run import Run
 
 logger = logging.getLogger("jobq.worker")
 
-READY_SECONDS: Final = 60.0
-"""Time that a process has to import its handlers."""
-BEGIN_SECONDS: Final = 10.0
-"""Time in which a process that is ready begins a run; one that was paused does not."""
 TRIES: Final = 2
 """How many processes may end before they call a handler; then its run fails."""
-
-
-@attrs.frozen(kw_only=True)
-class ProcessOptions:
-    """What each thread needs to know.
-
-    setup: the first message to each process. max_jobs, max_memory: how many runs a process may have, and how many bytes
-    of memory after a run, before another one takes its place (None: any). ahead: returns the storage's time minus that
-    of the monotonic clock. report: called with progress. begun: called when a handler is called. ended: called with
-    each run, whose `outcome` is set, and whether the thread can take another one at once. freed: called when it can
-    take one otherwise. closed: called at the end of the thread. All are called in the thread.
-    """
-
-    setup: Setup
-    max_jobs: int | None
-    max_memory: int | None
-    ahead: Callable[[], float]
-    report: Callable[[Run, Progress], None]
-    begun: Callable[[Run], None]
-    ended: Callable[[ProcessThread, Run, bool], None]
-    freed: Callable[[ProcessThread], None]
-    closed: Callable[[ProcessThread], None]
 
 
 class ProcessThread:
@@ -144,21 +104,11 @@ class ProcessThread:
                 self._woken.setblocking(True)
                 self._woken.recv(64)
                 self._woken.setblocking(False)
-            elif not process.wait(None if process.ready else max(ready_by - time.monotonic(), 0.0)):
-                self._give_up(process)
-            else:
-                self._drain()
+            elif process.wait(None if process.ready else max(ready_by - time.monotonic(), 0.0)):
                 self._handle_idle(process)
+            else:
+                process.kill()
         return self._runs.popleft()
-
-    def _give_up(self, process: HandlerProcess) -> None:
-        process.kill()
-        self._failure = "it did not answer" if process.ready else "it did not import its handlers in time"
-
-    def _drain(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while self._woken.recv(64):
-                pass
 
     def _handle_idle(self, process: HandlerProcess) -> None:
         try:
@@ -182,14 +132,14 @@ class ProcessThread:
                 process.ready = True
             case NotReady(error):
                 self._failure = error.strip().rpartition("\n")[2]
-                logger.error("a handler process (%d) could not import its handlers:\n%s", process.pid, error)
+                logger.error("a handler process (%d) could not start:\n%s", process.pid, error)
             case LogEntry(record):
                 replay(record)
             case Report(lease, progress) if run is not None and lease == run.job.lease:
                 self._options.report(run, progress)
 
     def _start(self) -> None:
-        self._process = None
+        self._process, self._failure = None, ""
         try:
             self._process = HandlerProcess(self._options.setup, self._woken)
         except Exception as error:
@@ -244,58 +194,17 @@ class ProcessThread:
                 break
             with self._kill_lock:
                 self._killable = run
-            outcome = self._converse(process, run)
+            talk = ProcessRun(process, run, self._options)
+            outcome = talk.hold(self._handle)
             with self._kill_lock:
                 self._killable = None
-            if isinstance(outcome, str):
-                how = f"the handler process {outcome} before it could call the handler"
-                logger.warning("%s (%d)", how, process.pid)
-                if not process.ready:
-                    break  # another one would not be either
-                continue
-            return outcome
+            if outcome is not None:
+                return outcome
+            how = self._lose()
+            if talk.begun or talk.asked:
+                return Lost(f"the handler process {how}", told=run.stop is not None)
+            how = f"the handler process {how} before it could call the handler"
+            logger.warning("%s (%d)", how, process.pid)
+            if not process.ready:
+                break  # another one would not be either
         return Lost(f"{how or 'no handler process could be started'}: {self._failure}".rstrip(": "))
-
-    def _converse(self, process: HandlerProcess, run: Run) -> Outcome | str:
-        """Return how the run ended, or how the process ended if that was before the handler was called."""
-        sent = begun = asked = False
-        answers_by = time.monotonic() + READY_SECONDS
-        while True:
-            if process.ready and not sent:
-                if run.stop is not None:
-                    return before_start(run)
-                sent = True
-                answers_by = time.monotonic() + BEGIN_SECONDS
-                left = None if run.due is None else run.due - time.monotonic()
-                process.send(StartRun(run.job, self._options.ahead(), left))
-            if run.stop is not None and not asked:
-                if not sent:
-                    return before_start(run)
-                asked = True
-                process.send(StopRun(run.job.lease, run.stop))
-            message = process.receive()
-            if message is None:
-                how = self._lose()
-                if begun or asked:
-                    return Lost(f"the handler process {how}", told=run.stop is not None)
-                return how
-            if isinstance(message, Begun):
-                begun = True
-                self._options.begun(run)
-            elif isinstance(message, Ended):
-                process.runs += 1
-                process.memory = message.memory
-                if message.progress is not None:
-                    self._options.report(run, message.progress)
-                return Settled(message.settlement, message.told)
-            elif message:
-                self._handle(process, message, run)
-            elif not process.wait(None if begun else max(answers_by - time.monotonic(), 0.0)):
-                self._give_up(process)
-            else:
-                self._drain()
-
-
-def before_start(run: Run) -> Raised:
-    """Return how a run ends that is asked to stop before its handler is called."""
-    return Raised(AbortSignalJobError(f"job {run.job.id} was asked to stop before it began"), told=True)

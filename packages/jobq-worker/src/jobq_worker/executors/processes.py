@@ -24,7 +24,8 @@ from jobq_worker.around import Around
 from jobq_worker.executors.handler_process import END_SECONDS
 from jobq_worker.executors.messages import FunctionReference, HandlerReference, ProviderReference, Setup
 from jobq_worker.executors.process_logs import read_levels
-from jobq_worker.executors.process_thread import ProcessOptions, ProcessThread, before_start
+from jobq_worker.executors.process_run import ProcessOptions, before_start
+from jobq_worker.executors.process_thread import ProcessThread
 from jobq_worker.executors.references import reference_to, reference_to_function
 from jobq_worker.options import WorkerOptions
 from jobq_worker.run import Executor, Handler, Run
