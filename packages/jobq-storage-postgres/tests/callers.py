@@ -7,7 +7,6 @@ thread of their own, as do the operations of the storage, which calls back into 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -22,7 +21,7 @@ from django.db.utils import OperationalError as DjangoOperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from jobq_core.caller_thread import CallerThread, caller_thread
+from jobq_core.caller_thread import run_from_thread
 
 T = TypeVar("T")
 
@@ -78,14 +77,9 @@ class SyncCaller(Caller):
     async def call(self, operation: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
         loop = asyncio.get_running_loop()
 
-        def call() -> T:
-            caller = CallerThread()
-            context = contextvars.copy_context()
-            context.run(caller_thread.set, caller)
-            coroutine = operation(*arguments, connection=self.given)
-            return caller.wait(context.run(asyncio.run_coroutine_threadsafe, coroutine, loop))
-
-        return await loop.run_in_executor(self._thread, call)
+        return await loop.run_in_executor(
+            self._thread, lambda: run_from_thread(operation(*arguments, connection=self.given), loop)
+        )
 
     async def close(self) -> None:
         await super().close()

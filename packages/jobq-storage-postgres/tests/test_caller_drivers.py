@@ -290,7 +290,7 @@ async def test_a_connection_of_an_event_loop_is_refused_in_a_thread(
     thread.end()
 
 
-@pytest.mark.parametrize("kind", [Psycopg, AsyncPsycopg, Psycopg2, Asyncpg, SqlalchemyConnection])
+@pytest.mark.parametrize("kind", [Psycopg, AsyncPsycopg, Psycopg2, Asyncpg, AsyncpgPool, SqlalchemyConnection])
 async def test_a_closed_connection_is_refused(
     storage: PostgresQueueStorage, postgres_dsn: str, kind: type[Caller]
 ) -> None:

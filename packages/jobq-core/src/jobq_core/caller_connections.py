@@ -80,7 +80,8 @@ class Accepted(Struct, frozen=True):
 def is_a(given: Any, module: str, *names: str) -> bool:
     """Return whether an object is an instance of a class of a module, which need not be imported."""
     loaded = sys.modules.get(module)
-    return loaded is not None and isinstance(given, tuple(getattr(loaded, name) for name in names))
+    # A module that another thread imports just now may lack them; then the object is not of theirs.
+    return isinstance(given, tuple(kind for name in names if isinstance(kind := getattr(loaded, name, None), type)))
 
 
 def _name_of(given: Any) -> str:

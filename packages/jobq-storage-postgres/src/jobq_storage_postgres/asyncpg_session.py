@@ -24,7 +24,11 @@ class AsyncpgSession(AsyncCallerSession):
     """Over an asyncpg.Connection, or one that a pool of asyncpg's has lent out."""
 
     def check_usable(self) -> None:
-        check_open(self.driver.is_closed())
+        try:
+            closed = self.driver.is_closed()
+        except sys.modules["asyncpg"].InterfaceError:
+            closed = True  # it was given back to its pool
+        check_open(closed)
 
     async def run(self, steps: Sequence[Step]) -> Rows:
         asyncpg = sys.modules["asyncpg"]
