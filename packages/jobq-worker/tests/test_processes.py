@@ -30,8 +30,8 @@ from jobq_core import (
 )
 from jobq_core.registry import declared_in
 from jobq_core.storage import JobFilter
-from jobq_worker import JobQueueWorker
-from jobq_worker.executors import handler_process, process_run, processes
+from jobq_worker import JobQueueWorker, session
+from jobq_worker.executors import handler_process, process_run, process_thread, processes
 from jobq_worker.executors.process_thread import ProcessThread
 from jobq_worker.logs import JsonFormatter
 
@@ -253,10 +253,11 @@ async def test_a_handler_that_hangs_is_killed_with_the_processes_that_it_started
         assert worker.pool_stats().total.hung == 0
 
 
-@pytest.mark.usefixtures("quick_kill")
 async def test_an_aborted_handler_may_heed_it_or_is_interrupted_or_cancelled(
-    storage: Probe, jobs: ModuleType, pipes: Pipes
+    storage: Probe, jobs: ModuleType, pipes: Pipes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(processes, "INTERRUPT_SECONDS", 0.05)
+    monkeypatch.setattr(processes, "KILL_SECONDS", 60.0)
     async with working(storage, *common(jobs), concurrency=3) as worker:
         endings = Endings(worker)
         for made, says in [(jobs.heed, ""), (jobs.sleep, "cleaned up\n"), (jobs.sleep_async, "")]:
@@ -370,6 +371,7 @@ async def test_a_process_that_begins_no_run_is_replaced(
     storage: Probe, jobs: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_run, "BEGIN_SECONDS", 0.5)
+    monkeypatch.setattr(process_thread, "TRIES", 100)  # a slow machine may replace more than the paused one
     async with working(storage, *common(jobs), concurrency=1) as worker:
         paused = await result(storage, worker, jobs.pid())
         os.kill(paused, signal.SIGSTOP)
@@ -414,8 +416,9 @@ async def test_a_handler_that_a_process_would_not_find_is_refused(storage: Probe
 
 @pytest.mark.usefixtures("quick_kill")
 async def test_a_worker_that_stops_waits_then_kills_and_hands_the_job_back(
-    storage: Probe, jobs: ModuleType, pipes: Pipes
+    storage: Probe, jobs: ModuleType, pipes: Pipes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(session, "END_SECONDS", 30.0)
     async with working(storage, *common(jobs), concurrency=2) as worker:
         pipe, other = pipes.make(), pipes.make()
         waits = await add(storage, jobs.wait_for(pipe))
@@ -439,7 +442,7 @@ import jobq_core.memory.storage as memory
 from jobq_core import job
 from jobq_core.adding import new_job
 from jobq_core.ids import new_id
-from jobq_worker import JobQueueWorker
+from jobq_worker import JobQueueWorker, session
 
 @job(executor="process")
 def hold_the_lock() -> None:

@@ -33,9 +33,11 @@ from jobq_worker.storage_clock import StorageClock
 
 Ts = TypeVarTuple("Ts")
 
+INTERRUPT_SECONDS: Final = 0.5
+"""Time after a request to stop, which a handler sees at once as `context.aborted`, until it is interrupted by an
+exception."""
 KILL_SECONDS: Final = 1.0
-"""Time after a request to stop in which a handler can end; then its process is killed. The handler sees
-`context.aborted` at once, and is interrupted by an exception half way."""
+"""Time after a request to stop until the process of a handler that goes on is killed."""
 
 
 class ProcessExecutor(Executor):
@@ -103,7 +105,7 @@ class ProcessExecutor(Executor):
                 main=_main_module(references, [*middleware, *(each.function for each in providers)]),
                 levels=read_levels(),
                 disabled=logging.root.manager.disable,
-                interrupt_after=KILL_SECONDS / 2,
+                interrupt_after=INTERRUPT_SECONDS,
             ),
             max_jobs=self._options.process_max_jobs,
             max_memory=self._options.process_max_memory,
