@@ -30,7 +30,7 @@ class Pool: ...
 async def send(to: str = "ann", *, pool: Pool = provided()) -> str:
     return f"{to} by {type(pool).__name__}"
 
-worker = JobQueueWorker("sqlite:///from-module.db", jobs=[send], name="from module", concurrency=3, lost_after=20)
+worker = JobQueueWorker("memory://from-module", jobs=[send], name="from module", concurrency=3, lost_after=20)
 notes = []
 
 @worker.middleware
@@ -87,18 +87,18 @@ def test_it_keeps_the_options_of_the_module_unless_the_command_line_gives_others
     [run] = runs
     assert run is work().worker
     assert (run.name, run.concurrency, run.queues) == ("from module", 5, ("mail",))
-    assert run.storage.url.endswith("from-module.db")
+    assert run.storage.url.endswith("from-module")
 
 
 def test_the_environment_and_pyproject_give_options_too(
     runs: list[JobQueueWorker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("JOBQ_STORAGE", "sqlite:///from-environment.db")
+    monkeypatch.setenv("JOBQ_STORAGE", "memory://from-environment")
     Path("pyproject.toml").write_text("[tool.jobq]\nconcurrency = 9\n")
     assert call(worker, "named_work:worker").exit_code == 0
     [run] = runs
     assert run.concurrency == 9
-    assert run.storage.url.endswith("from-environment.db")
+    assert run.storage.url.endswith("from-environment")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_the_environment_and_pyproject_give_options_too(
         (["named_work:worker", "named_work"], "MODULE:WORKER stands alone"),
         (["named_work"], "Missing option '--storage'"),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_what_cannot_be_run_is_refused(runs: list[JobQueueWorker], arguments: list[str], says: str) -> None:
     result = call(worker, *arguments)
@@ -127,7 +127,6 @@ def test_check_finds_a_missing_resource_and_opens_nothing(work: Any) -> None:
     assert call(check, "named_work:number").output == "named_work:number must be a JobQueueWorker, not a int\n"
     assert call(check, "named_work").output.startswith("job 'send': nothing provides Pool")
     assert work().notes == []
-    assert not Path("from-module.db").exists()
 
 
 async def test_its_middleware_lifespan_and_resources_are_in_use(storage: QueueStorage, work: Any) -> None:
