@@ -117,7 +117,7 @@ COMMANDS = [
     (["worker", "bad_jobs"], 2, "Missing option '--storage'"),
     (["worker", "bad_jobs", "--storage", "nothing://u:hidden@x"], 1, "no installed storage opens nothing://"),
     (["worker", "bad_jobs", "--storage", "URL", "--concurrency", "many"], 2, "'many' is not a valid integer"),
-    (["worker", "bad_jobs", "--storage", "URL", "--lost-after", "nan"], 1, "lost_after must be more than 0 seconds"),
+    (["worker", "bad_jobs", "--storage", "URL", "--lost-after", "nan"], 2, "lost_after must be more than 0 seconds"),
     (["server", "bad_jobs", "--storage", "URL", "--workers", "10000000"], 2, "not in the range"),
     (["migrate", "--storage", "postgresql://u:hidden@127.0.0.1:1/x"], 1, "PostgreSQL cannot be reached"),
     (["migrate", "--storage", "postgresql://u:hidden@db/x?pool_sise=1"], 1, "unknown option 'pool_sise'"),

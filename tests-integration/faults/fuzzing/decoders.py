@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["jobq_core", "jobq_storage_postgres", "
 
     from jobq_core import adding, encoding, ids, timestamps, urls
     from jobq_core.errors import ConfigurationError, InvalidJobError, UnfitArgumentsError
-    from jobq_storage_postgres import binary, dsn, reading
+    from jobq_storage_postgres import binary, dsn, records
 
 
 def arguments(data: bytes) -> None:
@@ -69,7 +69,7 @@ def array(data: bytes) -> None:
     """Write texts as PostgreSQL arrays, and read hand-edited tags."""
     texts = data.decode("utf-8", "replace").split("\n")
     assert len(binary.texts(texts)) == 20 + sum(4 + len(text.encode()) for text in texts)
-    assert all(isinstance(tag, str) for tag in reading.to_tags([None, 1, *texts]))
+    assert all(isinstance(tag, str) for tag in records.to_tags([None, 1, *texts]))
 
 
 def query(data: bytes) -> None:

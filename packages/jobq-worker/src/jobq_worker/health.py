@@ -23,7 +23,8 @@ class WorkerHealth:
     seen by another thread. hung: the number of handlers that go on past their time limit; exhausted: more than max_hung
     of them do. running: jobs that run. buffered: claimed jobs that wait for a slot. busy: ended runs that cannot be
     settled yet, since another transaction holds their jobs. refused_kinds: kinds of jobs that it could not take, see
-    `WorkerStats`. warnings: settings that weaken the storage's guarantees, see `QueueStorage.warnings`.
+    `WorkerStats`. warnings: settings that weaken the storage's guarantees, see `QueueStorage.warnings`; none while the
+    worker is stopped.
     """
 
     state: WorkerState

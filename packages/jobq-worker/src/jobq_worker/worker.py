@@ -361,7 +361,7 @@ class JobQueueWorker(WorkerSetup):
             buffered=0 if session is None else len(session.pipeline.claimed),
             busy=0 if session is None else session.pipeline.finished.busy,
             refused_kinds=tuple(dict.fromkeys([*self._slots.unknown_kinds, *self._slots.unfit_kinds])),
-            warnings=self.storage.warnings,
+            warnings=() if session is None else self.storage.warnings,
         )
 
 
