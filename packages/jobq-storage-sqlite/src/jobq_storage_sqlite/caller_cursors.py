@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Coroutine, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import aiosqlite
 
@@ -14,6 +14,7 @@ from jobq_storage_sqlite.adding_steps import Step
 from jobq_storage_sqlite.sql import sql
 
 T = TypeVar("T")
+C = TypeVar("C", bound="sqlite3.Connection | aiosqlite.Connection")
 
 
 class Rows(Protocol):
@@ -46,10 +47,10 @@ class Cursors(Runner, Protocol):
         ...
 
 
-class SqliteCursors:
-    """A sqlite3.Connection."""
+class _Connected(Generic[C]):
+    """What both connections have."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: C) -> None:
         self._connection = connection
 
     @property
@@ -63,6 +64,10 @@ class SqliteCursors:
     @property
     def in_transaction(self) -> bool:
         return self._connection.in_transaction
+
+
+class SqliteCursors(_Connected[sqlite3.Connection]):
+    """A sqlite3.Connection."""
 
     @property
     def is_autocommit(self) -> bool:
@@ -91,11 +96,11 @@ class SqliteCursors:
         return cursor
 
 
-class AiosqliteCursors:
+class AiosqliteCursors(_Connected[aiosqlite.Connection]):
     """An aiosqlite.Connection, used in a thread that is not its event loop's."""
 
     def __init__(self, connection: aiosqlite.Connection, loop: asyncio.AbstractEventLoop) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._loop = loop
         self._cursor: aiosqlite.Cursor | None = None
 
@@ -106,18 +111,6 @@ class AiosqliteCursors:
         except ValueError as error:
             raise ConfigurationError("connection= is closed: pass an open connection") from error
         self._cursor.row_factory = None
-
-    @property
-    def text_factory(self) -> Any:
-        return self._connection.text_factory
-
-    @text_factory.setter
-    def text_factory(self, factory: Any) -> None:
-        self._connection.text_factory = factory
-
-    @property
-    def in_transaction(self) -> bool:
-        return self._connection.in_transaction
 
     @property
     def is_autocommit(self) -> bool:
