@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
-from jobq_core.adding import decode_headers
 from jobq_core.context import Nothing
 from jobq_core.errors import ConfigurationError, JobTimeoutError, UnfitArgumentsError
 from jobq_core.ids import new_id
@@ -39,6 +38,7 @@ from jobq_core.testing.drained import Drained, DrainedRun
 from jobq_core.testing.without_loop import run_to_end
 from jobq_worker.around import Around
 from jobq_worker.completions import completion, note_written
+from jobq_worker.contexts import make_context
 from jobq_worker.handlers import Handlers
 from jobq_worker.invoke import invoke_coroutine, invoke_function
 from jobq_worker.job_batches import JobBatch, call_batch
@@ -304,20 +304,7 @@ class InlineWorker:
             note_written(run, settlement)
             return Nothing()
 
-        return RunContext(
-            job_id=job.id,
-            kind=job.kind,
-            queue=job.queue,
-            attempt=job.attempt,
-            max_attempts=job.max_attempts,
-            lease=job.lease,
-            worker=self._id,
-            run_id=job.run_id,
-            tags=job.tags,
-            headers=decode_headers(job.meta),
-            report=report,
-            complete=complete,
-        )
+        return make_context(run, worker=self._id, report=report, make_id=new_id, complete=complete)
 
     def _settle_runs(self, runs: Sequence[Run]) -> None:
         """Settle runs whose outcome is set, and note them."""
