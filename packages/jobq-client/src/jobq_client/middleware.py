@@ -12,6 +12,7 @@ from jobq_client.base_handle import BaseJobHandle
 from jobq_core.adding import AddOptions
 from jobq_core.errors import ConfigurationError
 from jobq_core.job import Job
+from jobq_core.middleware import GeneratorMiddleware
 from jobq_core.reprs import short_repr
 
 AddMiddleware: TypeAlias = Callable[[Job[Any], AddOptions], Iterator[None]]
@@ -40,37 +41,19 @@ class AddCall:
         self._stack.__exit__(kind, error, trace)
 
 
-class _Around:
+class _Around(GeneratorMiddleware):
     """One generator around one add. An exception that it catches is raised all the same: there is no handle then."""
 
     def __init__(self, call: AddCall, function: AddMiddleware, job: Job[Any], options: AddOptions) -> None:
-        self._call = call
-        self._name = getattr(function, "__qualname__", repr(function))
-        self._generator = cast(Generator[None, Any, None], function(job, options))
-
-    def __enter__(self) -> None:
-        try:
-            next(self._generator)
-        except StopIteration:
-            raise RuntimeError(f"middleware {self._name} ended without a yield; nothing was added") from None
+        generator = cast(Generator[None, Any, None], function(job, options))
+        name = getattr(function, "__qualname__", repr(function))
+        super().__init__(name, generator, lambda: call.handle, consequence="; nothing was added")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
-        try:
-            if error is None:
-                self._generator.send(self._call.handle)
-            else:
-                self._generator.throw(error)
-        except StopIteration:
-            return False
-        except BaseException as raised:
-            if raised is not error:
-                raise
-            raised.__traceback__ = trace
-            return False
-        self._generator.close()
-        raise RuntimeError(f"middleware {self._name} yielded twice")
+        super().__exit__(kind, error, trace)
+        return False
 
 
 def check_middleware(function: Any) -> None:

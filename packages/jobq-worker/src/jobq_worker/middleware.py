@@ -6,7 +6,7 @@ The chain of a kind is made once, when the worker starts: a worker without middl
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -15,6 +15,7 @@ import attrs
 
 from jobq_core.context import JobContext
 from jobq_core.job import Job
+from jobq_core.middleware import GeneratorMiddleware
 from jobq_worker.portal import Portal
 
 Opened: TypeAlias = AbstractContextManager[Any] | AbstractAsyncContextManager[Any]
@@ -39,7 +40,7 @@ class Middleware:
         if inspect.isasyncgen(made):
             return _AsyncGenerator(self.name, made, context)
         if inspect.isgenerator(made):
-            return _Generator(self.name, made, context)
+            return GeneratorMiddleware(self.name, made, lambda: context.result)
         if hasattr(type(made), "__aenter__") or hasattr(type(made), "__enter__"):
             return made  # type: ignore[no-any-return]
         if inspect.iscoroutine(made):
@@ -81,39 +82,6 @@ def around_sync(middleware: Middleware, inner: Call, portal: Portal) -> Call:
         return context.result
 
     return call
-
-
-class _Generator:
-    """A generator as the context manager of one run; `yield` returns the result of what it is around."""
-
-    def __init__(self, name: str, generator: Generator[Any, Any, Any], context: JobContext) -> None:
-        self._name = name
-        self._generator = generator
-        self._context = context
-
-    def __enter__(self) -> None:
-        try:
-            next(self._generator)
-        except StopIteration:
-            raise RuntimeError(f"middleware {self._name} ended without a yield") from None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
-        try:
-            if error is None:
-                self._generator.send(self._context.result)
-            else:
-                self._generator.throw(error)
-        except StopIteration as end:
-            return error is not None and end is not error
-        except BaseException as raised:
-            if raised is not error:
-                raise
-            raised.__traceback__ = trace
-            return False
-        self._generator.close()
-        raise RuntimeError(f"middleware {self._name} yielded twice")
 
 
 class _AsyncGenerator:
