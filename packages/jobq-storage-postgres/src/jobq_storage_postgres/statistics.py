@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from jobq_core.states import JobState
 from jobq_core.storage import ReaderStorage, StatisticsRecord
+from jobq_core.storage.statistics import merge_steps
 from jobq_storage_postgres.binary import pack_moment, pack_text
 from jobq_storage_postgres.engine import Facet
 
@@ -19,7 +20,7 @@ class Statistics(Facet, ReaderStorage):
     """Reads the statistics of minutes."""
 
     async def statistics(
-        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None
+        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
     ) -> list[StatisticsRecord]:
         rows = await self._engine.fetch(
             "statistics",
@@ -27,7 +28,7 @@ class Statistics(Facet, ReaderStorage):
             None if since is None else pack_moment(since),
             None if until is None else pack_moment(until),
         )
-        return _records(rows)
+        return merge_steps(_records(rows), step)
 
 
 class _Sums:

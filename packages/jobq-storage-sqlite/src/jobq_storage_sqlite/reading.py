@@ -10,6 +10,7 @@ from uuid import UUID
 from jobq_core.records import JobRecord, WorkerRecord
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter, JobStatus, Page, QueueRecord, ReaderStorage, StatisticsRecord
+from jobq_core.storage.statistics import merge_steps
 from jobq_core.timestamps import to_datetime, to_moment
 from jobq_storage_sqlite.caller_connection import read_within
 from jobq_storage_sqlite.columns import from_ids
@@ -59,7 +60,7 @@ class Reading(StorageOnFile, ReaderStorage):
         return counted
 
     async def statistics(
-        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None
+        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
     ) -> list[StatisticsRecord]:
         now = self._moment().now
         first = now - 60 * MINUTE if since is None else to_moment(since, now)
@@ -68,7 +69,7 @@ class Reading(StorageOnFile, ReaderStorage):
         assert end is not None
         # A minute counts by its start: -(-x // y) rounds up.
         rows = await self._read("statistics", queue=queue, since=-(-first // MINUTE), until=-(-end // MINUTE))
-        return [_to_statistics(*row) for row in rows]
+        return merge_steps([_to_statistics(*row) for row in rows], step)
 
     async def queues(self) -> list[QueueRecord]:
         return [to_queue(row) for row in await self._read("queues")]

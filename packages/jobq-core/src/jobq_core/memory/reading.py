@@ -14,6 +14,7 @@ from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.records import JobRecord, WorkerRecord
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter, JobStatus, Page, QueueRecord, ReaderStorage, StatisticsRecord
+from jobq_core.storage.statistics import merge_steps
 from jobq_core.timestamps import to_datetime, to_moment
 
 
@@ -55,12 +56,14 @@ class Reading(MemoryTransactions, ReaderStorage):
             return [record for record in records if record.paused_at or record.retention]
 
     async def statistics(
-        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None
+        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
     ) -> list[StatisticsRecord]:
         with self._transaction() as store:
             now = store.clock.now()
             first = now - 60 * MINUTE if since is None else to_moment(since, now)
-            return store.tally.records(queue, first, now + 1 if until is None else to_moment(until, now))
+            return merge_steps(
+                store.tally.records(queue, first, now + 1 if until is None else to_moment(until, now)), step
+            )
 
     async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
         with self._transaction() as store:

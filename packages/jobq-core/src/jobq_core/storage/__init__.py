@@ -8,7 +8,10 @@ part that uses a storage:
 - `WorkerStorage` claims jobs, settles their runs and keeps workers alive.
 - `ReaderStorage` reads jobs and workers.
 - `OperatorStorage` aborts, retries, disables, enables and deletes jobs.
+- `OperationStorage` keeps bulk operations, and the audit of what operators did.
+- `WorkerRequestStorage` passes requests to workers.
 - `KeeperStorage` does the maintenance.
+- `DiagnosisStorage` examines the database.
 - `NotificationStorage` wakes the ones above.
 
 `QueueStorage` is all facets together, and a storage's life. A storage implements it, best as one mixin per facet.
@@ -38,6 +41,8 @@ at each program's start, and three times as long for each value. A value that is
 it would be most of what the garbage collector visits.
 """
 
+from jobq_core.storage.depths import COUNTED, SAMPLE_SECONDS, SAMPLE_SHARE, Depth, DepthPoint
+from jobq_core.storage.diagnosis import DiagnosisStorage, Finding, Severity
 from jobq_core.storage.heartbeat import Heartbeat
 from jobq_core.storage.keeper import (
     EndedJob,
@@ -59,11 +64,13 @@ from jobq_core.storage.notifications import (
     blocked_topic,
     queue_topic,
 )
+from jobq_core.storage.operations import Action, AuditEntry, Operation, OperationState, OperationStorage
 from jobq_core.storage.operator import Change, OperatorStorage
 from jobq_core.storage.producer import Added, NewJob, ProducerStorage, SyncProducer
 from jobq_core.storage.queue_options import QueueOptions, QueueOwner, QueueRecord, Retention
 from jobq_core.storage.queue_storage import Phase, QueueStorage
-from jobq_core.storage.reader import JobFilter, JobStatus, Page, ReaderStorage
+from jobq_core.storage.reader import SEARCHED, JobFilter, JobStatus, Page, ReaderStorage
+from jobq_core.storage.requests import WorkerAction, WorkerRequest, WorkerRequestStorage
 from jobq_core.storage.statistics import Histogram, StatisticsRecord, bucket_end, bucket_of, quantile
 from jobq_core.storage.worker import WorkerStorage
 from jobq_core.storage.worker_values import (
@@ -83,20 +90,30 @@ from jobq_core.storage.worker_values import (
 from jobq_core.timestamps import When
 
 __all__ = [
+    "COUNTED",
     "FINISHED_TOPIC",
     "GATED",
     "PROGRESS_TOPIC",
     "REFUSED_LIMIT",
     "REQUEST_TOPIC",
+    "SAMPLE_SECONDS",
+    "SAMPLE_SHARE",
+    "SEARCHED",
     "UNFIT_ARGUMENTS",
     "UNKNOWN_KIND",
     "WAITING_TOPIC",
+    "Action",
     "Added",
+    "AuditEntry",
     "Change",
     "Claim",
     "ClaimedJob",
+    "Depth",
+    "DepthPoint",
+    "DiagnosisStorage",
     "EndedJob",
     "Expired",
+    "Finding",
     "Heartbeat",
     "Histogram",
     "JobFilter",
@@ -108,6 +125,9 @@ __all__ = [
     "LostWorker",
     "NewJob",
     "NotificationStorage",
+    "Operation",
+    "OperationState",
+    "OperationStorage",
     "OperatorStorage",
     "Page",
     "Phase",
@@ -124,10 +144,14 @@ __all__ = [
     "Retention",
     "SettleAndClaimResult",
     "Settlement",
+    "Severity",
     "StatisticsRecord",
     "Subscription",
     "SyncProducer",
     "When",
+    "WorkerAction",
+    "WorkerRequest",
+    "WorkerRequestStorage",
     "WorkerStorage",
     "blocked_topic",
     "bucket_end",

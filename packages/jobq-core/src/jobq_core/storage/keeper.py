@@ -10,6 +10,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from jobq_core.states import JobState
+from jobq_core.storage.depths import SAMPLE_SECONDS
 
 
 class Leadership(Struct, frozen=True):
@@ -131,3 +132,11 @@ class KeeperStorage(abc.ABC):
         else removes jobs by age: with a retention of 0, a job is removed by the next prune. A queue without a retention
         (see `set_queue`) keeps its jobs as `Retention()` says. Statistics are folded here too, and removed after 30
         days."""
+
+    async def sample_depths(self) -> float:
+        """Count the unfinished jobs by queue and state, for `depths` and `depth_history`, unless another process has
+        done so since it was last due; return the seconds until it is due again.
+
+        It is due after SAMPLE_SECONDS or SAMPLE_SHARE times what the last count took, whichever is longer.
+        """
+        return SAMPLE_SECONDS

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
 
+from jobq_core.errors import ConfigurationError
 from jobq_core.states import JobState
 from jobq_core.storage.queue_options import QueueOptions, QueueOwner
+
+
+def _unsupported(name: str) -> ConfigurationError:
+    return ConfigurationError(f"this storage has no {name}(); use one of jobq's own storages")
 
 
 class Change(Struct, frozen=True):
@@ -18,17 +24,19 @@ class Change(Struct, frozen=True):
 
     asked: the job is PROCESSING, and its request to stop was changed: it was asked to stop, so its state follows later,
         or a request to disable it was withdrawn.
+    altered: its time, queue or priority was changed, and its state perhaps.
     """
 
     id: UUID
     before: JobState | None
     after: JobState | None
     asked: bool = False
+    altered: bool = False
 
     @property
     def changed(self) -> bool:
         """Whether anything happened, or will."""
-        return self.asked or self.before is not self.after
+        return self.asked or self.altered or self.before is not self.after
 
 
 class OperatorStorage(abc.ABC):
@@ -83,6 +91,28 @@ class OperatorStorage(abc.ABC):
     async def delete(self, ids: Sequence[UUID]) -> list[Change]:
         """Remove jobs in any state, with their history (after=None). The lease of a running job ends, and its worker is
         notified."""
+
+    async def run_now(self, ids: Sequence[UUID]) -> list[Change]:
+        """Make jobs that wait for a time PENDING at once, at the end of the line: SCHEDULED ones, and BLOCKED ones that
+        have a `run_at`. A gated job becomes BLOCKED as GATED instead. Other jobs are not changed."""
+        raise _unsupported("run_now")
+
+    async def reschedule(self, ids: Sequence[UUID], run_at: datetime) -> list[Change]:
+        """Have SCHEDULED, PENDING and DISABLED jobs wait until this moment: SCHEDULED and PENDING ones become or stay
+        SCHEDULED with the reason 'delayed', DISABLED ones stay so. Other jobs are not changed. A moment that has come
+        acts as `run_now`, except on DISABLED jobs."""
+        raise _unsupported("reschedule")
+
+    async def move(self, ids: Sequence[UUID], queue: str) -> list[Change]:
+        """Move SCHEDULED, BLOCKED, DISABLED and PENDING jobs to another queue; PENDING ones go to the end of its line.
+        Other jobs, and those that are in this queue, are not changed. A unique key stays that of the queue where it was
+        taken."""
+        raise _unsupported("move")
+
+    async def set_priority(self, ids: Sequence[UUID], priority: int) -> list[Change]:
+        """Give SCHEDULED, BLOCKED, DISABLED and PENDING jobs another priority, -100 to 100; PENDING ones go to the end
+        of the line of that priority. Other jobs, and those that have this priority, are not changed."""
+        raise _unsupported("set_priority")
 
     @abc.abstractmethod
     async def clear(self, queue: str, *, on_progress: Callable[[int], object] | None = None) -> int:

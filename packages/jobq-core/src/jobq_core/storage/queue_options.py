@@ -60,21 +60,25 @@ class QueueOptions(Struct, frozen=True, kw_only=True):
 
     paused: whether claims take nothing from the queue.
     retention: how long the queue keeps its finished jobs.
+    actor: who pauses the queue, as a command or a server knows them.
     """
 
     paused: bool | None = None
     retention: Retention | None = None
+    actor: str | None = None
 
 
 class QueueRecord(Struct, frozen=True, kw_only=True):
     """A queue whose options were set.
 
     paused_at: when the queue was paused; None while it is not.
+    paused_by: who paused it; None if that was not said.
     retention: None if it was never set; then `Retention()` holds.
     owner: who set the retention; None if it was never set.
     """
 
     name: str
     paused_at: datetime | None = None
+    paused_by: str | None = None
     retention: Retention | None = None
     owner: QueueOwner | None = None

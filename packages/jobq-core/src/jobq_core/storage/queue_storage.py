@@ -7,11 +7,14 @@ from datetime import datetime
 from types import TracebackType
 from typing import ClassVar, Literal, Self, TypeAlias
 
+from jobq_core.storage.diagnosis import DiagnosisStorage
 from jobq_core.storage.keeper import KeeperStorage
 from jobq_core.storage.notifications import NotificationStorage
+from jobq_core.storage.operations import OperationStorage
 from jobq_core.storage.operator import OperatorStorage
 from jobq_core.storage.producer import ProducerStorage
 from jobq_core.storage.reader import ReaderStorage
+from jobq_core.storage.requests import WorkerRequestStorage
 from jobq_core.storage.worker import WorkerStorage
 
 Phase: TypeAlias = Literal["pre", "post", "all"]
@@ -19,7 +22,16 @@ Phase: TypeAlias = Literal["pre", "post", "all"]
 
 
 class QueueStorage(
-    ProducerStorage, WorkerStorage, ReaderStorage, OperatorStorage, KeeperStorage, NotificationStorage, abc.ABC
+    ProducerStorage,
+    WorkerStorage,
+    ReaderStorage,
+    OperatorStorage,
+    OperationStorage,
+    WorkerRequestStorage,
+    KeeperStorage,
+    DiagnosisStorage,
+    NotificationStorage,
+    abc.ABC,
 ):
     """The place where jobs live.
 

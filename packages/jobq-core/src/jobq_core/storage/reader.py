@@ -5,17 +5,23 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import attrs
 from msgspec import Struct
 
+from jobq_core.errors import ConfigurationError
 from jobq_core.records import ErrorRecord, JobRecord, JobSummary, Progress, WorkerRecord
 from jobq_core.secret import show_without
 from jobq_core.states import JobState
+from jobq_core.storage.depths import Depth, DepthPoint
 from jobq_core.storage.queue_options import QueueRecord
 from jobq_core.storage.statistics import StatisticsRecord
+
+
+def _unsupported(name: str) -> ConfigurationError:
+    return ConfigurationError(f"this storage has no {name}(); use one of jobq's own storages")
 
 
 class JobStatus(Struct, frozen=True, kw_only=True):
@@ -47,17 +53,42 @@ def _words(words: Iterable[str]) -> tuple[str, ...]:
 
 @attrs.frozen(kw_only=True)
 class JobFilter:
-    """Which jobs to find. A job matches if all given conditions hold. states, kinds: any of them; tags: all of them."""
+    """Which jobs to find. A job matches if all given conditions hold.
+
+    states, kinds: any of them. tags: all of them.
+    since, until: added at this moment or later, and before this one.
+    error_type: the whole name of the type of its last error. error: text that its last error's message contains, in
+        upper or lower case. argument: the name and the value, of any JSON type, of an argument.
+    worker: the id of the worker that ran it last, or runs it.
+    """
 
     queue: str | None = None
     states: frozenset[JobState] = attrs.field(default=frozenset(), converter=_state_set)
     kinds: tuple[str, ...] = attrs.field(default=(), converter=_words)
     tags: tuple[str, ...] = attrs.field(default=(), converter=_words)
     run_id: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    error_type: str | None = None
+    error: str | None = None
+    argument: tuple[str, Any] | None = None
+    worker: UUID | None = None
+
+    @property
+    def searches(self) -> bool:
+        """Whether jobs have to be read to know if they match: no index has these conditions."""
+        return any(part is not None for part in (self.error_type, self.error, self.argument, self.worker))
+
+
+SEARCHED: Final = 5_000
+"""The number of jobs that one search reads at most."""
 
 
 class Page(Struct, frozen=True):
-    """Jobs, newest first, and the `after` of the next page (None: this is the last page)."""
+    """Jobs, newest first, and the `after` of the next page (None: this is the last page).
+
+    A filter that `searches` looks at SEARCHED jobs per call: its page may be short, or empty, and yet have a cursor.
+    """
 
     jobs: list[JobSummary]
     cursor: UUID | None
@@ -83,16 +114,47 @@ class ReaderStorage(abc.ABC):
         """Return the number of jobs by queue and state. A named queue is always in the answer, with all eight
         states. Finished jobs are counted as they end, and not by reading them."""
 
+    async def count(self, filter: JobFilter, *, limit: int = 100_000) -> int | None:
+        """Return the number of jobs that match; None if they are more than `limit`, or if a filter that `searches`
+        would have to read more than SEARCHED jobs."""
+        raise _unsupported("count")
+
+    async def depths(self, queue: str | None = None) -> list[Depth]:
+        """Return the number of jobs by queue and state, without those that are 0, at a cost that does not grow with the
+        jobs: more than COUNTED jobs of a state are not counted now, but are as of the last `sample_depths`.
+
+        Without any sample yet, they are counted.
+        """
+        raise _unsupported("depths")
+
+    async def depth_history(
+        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
+    ) -> list[DepthPoint]:
+        """Return the depths of the past, by step, queue and state: the last sample of each step of 60, 600 or 3,600
+        seconds that starts at `since` (default: an hour ago) or later and before `until` (default: now).
+
+        Kept as statistics are. A queue without jobs has no points.
+        """
+        raise _unsupported("depth_history")
+
+    async def jobs_ahead(self, id: UUID, *, limit: int = 100_000) -> int | None:
+        """Return how many PENDING jobs of its queue are claimed before this PENDING job, at most `limit`; None for a
+        job that is not PENDING."""
+        raise _unsupported("jobs_ahead")
+
     @abc.abstractmethod
     async def queues(self) -> list[QueueRecord]:
         """Return the queues whose options were set, by name."""
 
     @abc.abstractmethod
     async def statistics(
-        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None
+        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
     ) -> list[StatisticsRecord]:
-        """Return the statistics of the minutes that start at `since` (default: an hour ago) or later and before `until`
-        (default: now), by minute, queue, kind and state; of one queue, or of all. Minutes are kept for 30 days."""
+        """Return the statistics of the steps that start at `since` (default: an hour ago) or later and before `until`
+        (default: now), by step, queue, kind and state; of one queue, or of all.
+
+        step: 60, 600 or 3,600 seconds. Minutes are kept for a day, steps of ten minutes for 3 days, hours for 30 days.
+        """
 
     @abc.abstractmethod
     async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from jobq_core.states import JobState
 
@@ -45,9 +46,9 @@ def quantile(histogram: Histogram, share: float) -> float | None:
 
 
 class StatisticsRecord(Struct, frozen=True, kw_only=True):
-    """The jobs of one queue and kind that ended in one minute, in one state: COMPLETED, FAILED or ABORTED.
+    """The jobs of one queue and kind that ended in one step of time in one state: COMPLETED, FAILED or ABORTED.
 
-    minute: the start of the minute, by the storage's clock.
+    minute: the start of the step, a minute unless a longer one was asked for, by the storage's clock.
     jobs: their number.
     waiting_seconds, waiting: sum and histogram of the seconds from becoming PENDING to the claim of the last run.
     running_seconds, running: sum and histogram of the seconds from that claim to the end. Jobs that ended where they
@@ -63,3 +64,28 @@ class StatisticsRecord(Struct, frozen=True, kw_only=True):
     running_seconds: float
     waiting: Histogram
     running: Histogram
+
+
+def merge_steps(records: Iterable[StatisticsRecord], step: int) -> list[StatisticsRecord]:
+    """Return the statistics of longer steps, in seconds, summed up from those of minutes."""
+    merged: dict[tuple[int, str, str, JobState], StatisticsRecord] = {}
+    for record in records:
+        start = int(record.minute.timestamp()) // step * step
+        key = (start, record.queue, record.kind, record.state)
+        before = merged.get(key)
+        if before is None:
+            merged[key] = replace(record, minute=datetime.fromtimestamp(start, UTC))
+        else:
+            merged[key] = replace(
+                before,
+                jobs=before.jobs + record.jobs,
+                waiting_seconds=before.waiting_seconds + record.waiting_seconds,
+                running_seconds=before.running_seconds + record.running_seconds,
+                waiting=_sum(before.waiting, record.waiting),
+                running=_sum(before.running, record.running),
+            )
+    return [merged[key] for key in sorted(merged)]
+
+
+def _sum(one: Histogram, two: Histogram) -> Histogram:
+    return {bucket: one.get(bucket, 0) + two.get(bucket, 0) for bucket in {*one, *two}}

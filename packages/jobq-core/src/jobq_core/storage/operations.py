@@ -1,0 +1,126 @@
+"""The facet of bulk operations and of the audit: what operators did, and what of it is still to be done.
+
+An operation is a row that says what to do with which jobs. `jobq_core.operations` works it off, a slice at a time, so
+that another process goes on with it after a kill. The audit is the list of what operators did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from msgspec import Struct
+
+from jobq_core.errors import ConfigurationError
+from jobq_core.storage.reader import JobFilter
+
+
+class Action(StrEnum):
+    """What an operator does with jobs."""
+
+    ABORT = "abort"
+    RETRY = "retry"
+    DISABLE = "disable"
+    ENABLE = "enable"
+    DELETE = "delete"
+    RUN_NOW = "run-now"
+    RESCHEDULE = "reschedule"
+    MOVE = "move"
+    PRIORITY = "priority"
+
+
+class OperationState(StrEnum):
+    """Where a bulk operation is: to be worked on, or how it ended."""
+
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """A bulk operation.
+
+    value: of RESCHEDULE the moment in ISO 8601, of MOVE the queue, of PRIORITY the priority as text; else None.
+    filter: the jobs that it is for, of those that existed when it was made: `before` is the first id that did not.
+    actor: who made it, as the command or the server knows them.
+    matched: the jobs that the preview counted; None if they were more than it counts.
+    cursor: the id of the last job that was worked on; jobs are worked on newest first.
+    done: the jobs worked on so far; changed: those of them that were changed; refused: those that could not be.
+    worked_at: when a slice was last worked off.
+    """
+
+    id: UUID
+    action: Action
+    value: str | None
+    filter: JobFilter
+    before: UUID
+    actor: str
+    created_at: datetime
+    matched: int | None = None
+    state: OperationState = OperationState.RUNNING
+    cursor: UUID | None = None
+    done: int = 0
+    changed: int = 0
+    refused: int = 0
+    worked_at: datetime | None = None
+    finished_at: datetime | None = None
+    error: str | None = None
+
+
+class AuditEntry(Struct, frozen=True, kw_only=True):
+    """One thing that an operator did.
+
+    action: the value of an Action, or 'pause', 'resume', 'retention', 'clear', 'drain', 'stack', 'add', 'purge'.
+    target: the id of the job, the name of the queue, the id of the worker or of the operation.
+    details: what else was said, of any JSON type; no arguments and no results of jobs.
+    """
+
+    id: UUID
+    at: datetime
+    actor: str
+    action: str
+    target: str
+    details: Any = None
+
+
+def _unsupported(what: str) -> ConfigurationError:
+    return ConfigurationError(f"this storage keeps no {what}; use one of jobq's own storages")
+
+
+class OperationStorage:
+    """What keeps bulk operations and the audit. A storage of a third party may lack it."""
+
+    async def add_operation(self, operation: Operation) -> None:
+        """Store an operation; a repeated call with the same id changes nothing. `created_at` is replaced by the
+        storage's now."""
+        raise _unsupported("operations")
+
+    async def operations(self, ids: Sequence[UUID] | None = None, *, limit: int = 100) -> list[Operation]:
+        """Return the operations of these ids, in any order, or the newest ones, newest first."""
+        raise _unsupported("operations")
+
+    async def save_operation(self, operation: Operation, *, seen: UUID | None) -> bool:
+        """Store the progress of an operation, if it is RUNNING and its cursor is still `seen`; return whether it was.
+
+        So of two processes that work on the same slice, one goes on. Stores cursor, done, changed, refused, state and
+        error; `worked_at`, and `finished_at` of an operation that is not RUNNING any more, become now.
+        """
+        raise _unsupported("operations")
+
+    async def cancel_operation(self, id: UUID) -> bool:
+        """End a RUNNING operation as CANCELLED after the slice that is worked on; return whether it was RUNNING."""
+        raise _unsupported("operations")
+
+    async def record_audit(self, entries: Sequence[AuditEntry]) -> None:
+        """Keep entries of the audit, for 90 days. `at` is replaced by the storage's now; a repeated id changes
+        nothing."""
+        raise _unsupported("audit")
+
+    async def audit(
+        self, *, target: str | None = None, after: UUID | None = None, limit: int = 100
+    ) -> list[AuditEntry]:
+        """Return entries of the audit, newest id first: those of a target, or all; those after (older than) `after`."""
+        raise _unsupported("audit")

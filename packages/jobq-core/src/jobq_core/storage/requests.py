@@ -1,0 +1,66 @@
+"""The facet of requests to workers: what an operator asks a worker on another machine to do, and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from msgspec import Struct
+
+from jobq_core.errors import ConfigurationError
+
+
+class WorkerAction(StrEnum):
+    """What a worker can be asked to do."""
+
+    DRAIN = "drain"
+    """Claim no more, let the running jobs finish, and stop, as on SIGTERM."""
+    STACK = "stack"
+    """Answer with the stacks of its threads and tasks, or of those that run one job."""
+
+
+class WorkerRequest(Struct, frozen=True, kw_only=True):
+    """What a worker was asked to do.
+
+    job: the job whose stack is wanted (None: of all that runs). answer: text of at most 256 KiB; None until the worker
+    has answered.
+    """
+
+    id: UUID
+    worker: UUID
+    action: WorkerAction
+    job: UUID | None
+    actor: str
+    asked_at: datetime
+    answered_at: datetime | None = None
+    answer: str | None = None
+
+
+def _unsupported() -> ConfigurationError:
+    return ConfigurationError("this storage passes no requests to workers; use one of jobq's own storages")
+
+
+class WorkerRequestStorage:
+    """What passes requests to workers. A storage of a third party may lack it."""
+
+    async def ask_worker(self, request: WorkerRequest) -> bool:
+        """Store a request to a registered worker, and notify REQUEST_TOPIC; False if the worker is not registered.
+
+        `asked_at` is replaced by the storage's now. A repeated id changes nothing. Requests are removed with their
+        worker, and an hour after they were asked.
+        """
+        raise _unsupported()
+
+    async def worker_requests(self, worker: UUID) -> list[WorkerRequest]:
+        """Return the requests to a worker that it has not answered, oldest first."""
+        raise _unsupported()
+
+    async def answer_request(self, id: UUID, answer: str) -> bool:
+        """Store the answer to a request; False if the request does not exist any more."""
+        raise _unsupported()
+
+    async def get_requests(self, ids: Sequence[UUID]) -> list[WorkerRequest | None]:
+        """Return requests with their answers; None for one that does not exist."""
+        raise _unsupported()
