@@ -9,8 +9,7 @@ import click
 
 from jobq_core.configuration import expected, variable
 from jobq_server.commands import server
-from jobq_worker.check_command import check
-from jobq_worker.commands import worker
+from jobq_worker.commands import check, worker
 
 PAGE = Path(__file__).parents[1] / "docs" / "guides" / "configuration.md"
 

@@ -21,8 +21,8 @@ from watching import Gate, Log
 
 from jobq_client import JobHandle, JobQueueClient
 from jobq_core import AbortSignalJobError, JobRecord, JobState, WorkerLostError, open_storage
-from jobq_worker.exits import ExitCode
-from jobq_worker.signals import SAME_SECONDS
+from jobq_worker.processes.exits import ExitCode
+from jobq_worker.processes.signals import SAME_SECONDS
 
 KINDS = (at_gate, thread_at_gate)
 QUICK = ("--lost-after", "2", "--heartbeat-interval", "0.5")

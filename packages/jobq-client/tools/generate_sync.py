@@ -100,7 +100,7 @@ from uuid import UUID
 from jobq_client.base_handle import BaseJobHandle, JobKey
 from jobq_client.handle import JobHandle
 from jobq_client.middleware import AddMiddleware
-from jobq_client.portal import own_portal
+from jobq_client.process_portal import own_portal
 from jobq_client.querying import Kind, Output
 from jobq_client.sync_base import SyncClientBase, in_thread
 from jobq_client.sync_handle import SyncJobHandle

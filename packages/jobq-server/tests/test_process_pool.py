@@ -15,7 +15,7 @@ from jobq_core.memory import MemoryQueueStorage
 from jobq_server import JobQueueServer, process_pool
 from jobq_server.process_pool import ProcessPool
 from jobq_worker import WorkerOptions
-from jobq_worker.supervised import READY
+from jobq_worker.processes.supervised import READY
 
 URL = "acme://jobs"
 
@@ -62,7 +62,7 @@ class FakeChild:
 @pytest.fixture
 def fake_children(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_pool, "ChildProcess", FakeChild)
-    monkeypatch.setattr("jobq_worker.supervisor.TICK_SECONDS", 0.01)
+    monkeypatch.setattr("jobq_worker.processes.supervisor.TICK_SECONDS", 0.01)
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ from jobq_core import Backoff, JobCompleted, JobState, StorageUnavailableError, 
 from jobq_core.records import ErrorRecord, Progress
 from jobq_core.states import Ending
 from jobq_core.storage import Claim, ClaimedJob, SettleAndClaimResult, Settlement
-from jobq_worker import batches, finished, outages
-from jobq_worker.batches import Batches
-from jobq_worker.budget import CALM, ByteBudget
-from jobq_worker.finished import FinishedRuns, size_of
-from jobq_worker.run import Run
+from jobq_worker import outages
+from jobq_worker.claiming.budget import CALM, ByteBudget
+from jobq_worker.running.run import Run
+from jobq_worker.settling import batches, finished
+from jobq_worker.settling.batches import Batches
+from jobq_worker.settling.finished import FinishedRuns, size_of
 
 from .kit import Endings, add, add_many, ending, record, until, working
 from .probe import Probe

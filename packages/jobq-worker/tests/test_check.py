@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from jobq_core.memory import MemoryQueueStorage
-from jobq_worker.check_command import check
+from jobq_worker.commands import check
 
 HEAD = "from jobq_core import Job, job\n"
 SEND = HEAD + '@job(queue="mail")\nasync def send(order: int) -> str: ...\n'

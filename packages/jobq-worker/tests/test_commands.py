@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from jobq_worker.commands import worker
-from jobq_worker.exits import ExitCode
-from jobq_worker.signals import SAME_SECONDS
+from jobq_worker.processes.exits import ExitCode
+from jobq_worker.processes.signals import SAME_SECONDS
 
 JOBS = """
 import asyncio, os, sys, time

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobq_worker.batches import BATCH
-from jobq_worker.fetcher import Situation, seconds_to_exchange
+from jobq_worker.claiming.fetcher import Situation, seconds_to_exchange
+from jobq_worker.settling.batches import BATCH
 
 CASES = {
     "an idle worker polls": (Situation(now=100, poll_at=100.5, room=10), 0.5),

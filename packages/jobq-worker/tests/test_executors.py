@@ -14,10 +14,10 @@ from jobq_core.ids import new_id
 from jobq_core.states import Ending
 from jobq_core.storage import ClaimedJob
 from jobq_worker.executors.coroutines import CoroutineExecutor
-from jobq_worker.handlers import Handler
-from jobq_worker.outcomes import Raised
-from jobq_worker.run import Run, Stop
-from jobq_worker.settlements import settlement_of
+from jobq_worker.running.handlers import Handler
+from jobq_worker.running.outcomes import Raised
+from jobq_worker.running.run import Run, Stop
+from jobq_worker.settling.settlements import settlement_of
 
 from .kit import Endings, Stage, add, add_many, ending, record, working
 from .probe import Probe

@@ -10,8 +10,8 @@ import pytest
 
 from jobq_core import JobCompleted, job
 from jobq_core.storage import SettleAndClaimResult
-from jobq_worker import prefetch
-from jobq_worker.fetcher import LINGER_SECONDS, STALE_SECONDS
+from jobq_worker.claiming import prefetch
+from jobq_worker.claiming.fetcher import LINGER_SECONDS, STALE_SECONDS
 
 from .kit import Endings, Stage, add, add_many, ending, record, until, working
 from .probe import Probe

@@ -10,7 +10,8 @@ import pytest
 
 from jobq_core import Backoff, ConcurrencyLimiter, DelayLimiter, JobCompleted, Limiter, QueueStorage, job
 from jobq_core.limiters import Grant
-from jobq_worker import grants, outages
+from jobq_worker import outages
+from jobq_worker.claiming import grants
 
 from .kit import Endings, Stage, add, add_many, ending, until, working
 from .probe import Probe

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobq_worker.heartbeat import BeatSchedule
+from jobq_worker.liveness.heartbeat import BeatSchedule
 
 
 class Beats:

@@ -12,8 +12,9 @@ from jobq_core import JobCompleted, JobFailed, job
 from jobq_core.ids import new_id
 from jobq_core.states import Ending
 from jobq_core.testing import worker_info
-from jobq_worker import pipeline, session
-from jobq_worker.slots import Slots
+from jobq_worker import session
+from jobq_worker.running import pipeline
+from jobq_worker.running.slots import Slots
 
 from .kit import Endings, Stage, add, add_many, ending, until, working
 from .probe import Probe

@@ -25,7 +25,7 @@ from jobq_core.memory import MemoryQueueStorage
 from jobq_core.testing import ManualClock
 from jobq_worker import JobQueueWorker, session
 from jobq_worker import worker as worker_module
-from jobq_worker.exits import ExitCode
+from jobq_worker.processes.exits import ExitCode
 
 from .kit import Endings, Stage, add, add_many, ending, record, state, working
 from .probe import Probe

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from jobq_core import ConfigurationError, JobCompleted, WorkerStopped, job, provided
-from jobq_worker import JobQueueWorker, lifespan
+from jobq_worker import JobQueueWorker
+from jobq_worker.around import lifespan
 
 from .kit import Stage, add, ending
 from .probe import Probe

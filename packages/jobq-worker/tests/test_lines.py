@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from jobq_core import JobCompleted, job
 from jobq_core.storage import ClaimedJob
-from jobq_worker.lines import MOST, Lines
+from jobq_worker.claiming.lines import MOST, Lines
 
 from .kit import Endings, add, add_many, working
 from .probe import Probe

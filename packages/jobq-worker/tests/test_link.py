@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from jobq_worker.link import Link, first_message
-from jobq_worker.source_watch import CHECK_SECONDS, SourceWatch, folders_of
-from jobq_worker.supervised import BEAT, DONE, ENDED, READY
+from jobq_worker.processes.link import Link, first_message
+from jobq_worker.processes.source_watch import CHECK_SECONDS, SourceWatch, folders_of
+from jobq_worker.processes.supervised import BEAT, DONE, ENDED, READY
 
 
 @pytest.fixture

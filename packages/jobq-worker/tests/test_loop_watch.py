@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from jobq_worker.loop_watch import TICK_SECONDS, LagLog, LoopWatch
+from jobq_worker.liveness.loop_watch import TICK_SECONDS, LagLog, LoopWatch
 
 from .kit import until
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from jobq_core.registry import Registry
-from jobq_worker.commands import MAX_LISTED, describe_jobs
-from jobq_worker.modules import ModuleError, load_modules
+from jobq_worker.commands.modules import ModuleError, load_modules
+from jobq_worker.commands.worker_command import MAX_LISTED, describe_jobs
 
 JOB = "from jobq_core import job\n@job()\nasync def {}() -> None: ...\n"
 REFUSED = "raise RuntimeError('imported')\n"

@@ -13,9 +13,8 @@ from click.testing import CliRunner, Result
 from jobq_core import ConfigurationError
 from jobq_core.storage import QueueStorage
 from jobq_worker import JobQueueWorker
-from jobq_worker.check_command import check
-from jobq_worker.commands import worker
-from jobq_worker.named_worker import load_worker
+from jobq_worker.commands import check, worker
+from jobq_worker.commands.named_worker import load_worker
 
 from .probe import Probe
 
@@ -72,7 +71,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[JobQueueWorker]:
         found.append(self)
 
     monkeypatch.setattr(JobQueueWorker, "run", run)
-    monkeypatch.setattr("jobq_worker.commands.configure_logging", lambda *args, **keywords: None)
+    monkeypatch.setattr("jobq_worker.commands.worker_command.configure_logging", lambda *args, **keywords: None)
     return found
 
 

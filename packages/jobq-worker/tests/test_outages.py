@@ -89,8 +89,8 @@ async def test_a_settlement_whose_answer_was_lost_counts_once(storage: Probe) ->
 async def test_a_claim_that_takes_effect_long_after_it_failed_is_found(
     storage: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobq_worker.unanswered.RECHECK_SECONDS", (0.0,))
-    monkeypatch.setattr("jobq_worker.unanswered.ROUTINE_SECONDS", 0.05)
+    monkeypatch.setattr("jobq_worker.claiming.unanswered.RECHECK_SECONDS", (0.0,))
+    monkeypatch.setattr("jobq_worker.claiming.unanswered.ROUTINE_SECONDS", 0.05)
     async with working(storage, quick, poll_interval=0.01) as worker:
         endings = Endings(worker)
         storage.fail("settle_and_claim", 1)
@@ -111,7 +111,7 @@ async def test_a_job_that_this_worker_holds_and_does_not_know_is_found_though_no
     storage: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a failover to a database that does not know that the job has ended: it still is this worker's there."""
-    monkeypatch.setattr("jobq_worker.unanswered.ROUTINE_SECONDS", 0.05)
+    monkeypatch.setattr("jobq_worker.claiming.unanswered.ROUTINE_SECONDS", 0.05)
     async with working(storage, quick, poll_interval=0.01) as worker:
         endings = Endings(worker)
         held = await add(storage, quick(1), queue="other")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from jobq_worker.prefetch import MOST, MOST_BYTES, Prefetch
+from jobq_worker.claiming.prefetch import MOST, MOST_BYTES, Prefetch
 
 
 def test_the_buffer_holds_the_work_of_a_twentieth_of_a_second() -> None:

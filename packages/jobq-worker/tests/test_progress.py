@@ -12,7 +12,7 @@ import pytest
 from jobq_core import InvalidJobError, JobCompleted, JobContext, JobFailed, JobProgressed, job
 from jobq_core.records import Progress
 from jobq_core.storage import ProgressReport
-from jobq_worker import progress
+from jobq_worker.running import progress
 
 from .kit import Stage, add, add_many, ending, until, working
 from .probe import Probe

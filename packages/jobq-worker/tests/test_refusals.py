@@ -9,7 +9,7 @@ import pytest
 
 from jobq_core import InvalidJobError, JobCompleted, JobFailed, JobState, job, register_type
 from jobq_core.storage import UNFIT_ARGUMENTS, UNKNOWN_KIND
-from jobq_worker.refusals import MOST_KINDS, OTHERS, Refusals
+from jobq_worker.claiming.refusals import MOST_KINDS, OTHERS, Refusals
 
 from .kit import Endings, add, add_many, ending, record, until, working
 from .probe import Probe

@@ -12,9 +12,10 @@ from jobq_core.machine_clock import machine_clock
 from jobq_core.records import WorkerInfo, WorkerStats
 from jobq_core.storage import Heartbeat
 from jobq_core.testing import ManualClock, claim_one, register_worker, worker_info
-from jobq_worker import leases, outages, registration
-from jobq_worker.pipeline import Pipeline
-from jobq_worker.slots import Slots
+from jobq_worker import outages
+from jobq_worker.liveness import leases, registration
+from jobq_worker.running.pipeline import Pipeline
+from jobq_worker.running.slots import Slots
 
 from .kit import Endings, Stage, add, add_many, ending, record, state, until, working
 from .probe import Probe

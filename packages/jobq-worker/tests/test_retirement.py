@@ -10,7 +10,7 @@ from jobq_core import ConfigurationError, JobState, job
 from jobq_core.events import EventSource
 from jobq_core.storage import QueueOptions
 from jobq_worker import JobQueueWorker, WorkerOptions
-from jobq_worker.retirement import Retired, Retirement
+from jobq_worker.processes.retirement import Retired, Retirement
 from jobq_worker.sizes import check_size, resident_bytes
 
 from .kit import add, add_many, state
@@ -82,7 +82,7 @@ async def test_a_worker_above_max_memory_ends(storage: Probe) -> None:
 
 
 async def test_memory_is_read_again_until_it_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobq_worker.retirement.CHECK_SECONDS", 0.001)
+    monkeypatch.setattr("jobq_worker.processes.retirement.CHECK_SECONDS", 0.001)
     readings = iter([10, 100, 101])
     with Retirement(WorkerOptions(max_memory=100), EventSource(), lambda: None, lambda: next(readings)) as retirement:
         assert await retirement.wait(lambda: False) is Retired.MAX_MEMORY

@@ -24,10 +24,10 @@ from jobq_core import (
 from jobq_core.ids import new_id
 from jobq_core.states import Ending
 from jobq_core.storage import ClaimedJob, Settlement
-from jobq_worker.completions import refuse_in_process
-from jobq_worker.outcomes import Lost, Outcome, Raised, Returned, Unstorable
-from jobq_worker.run import Handler, Run, Stop
-from jobq_worker.settlements import MAX_MESSAGE, MAX_TRACEBACK, describe, settlement_of
+from jobq_worker.around.completions import refuse_in_process
+from jobq_worker.running.outcomes import Lost, Outcome, Raised, Returned, Unstorable
+from jobq_worker.running.run import Handler, Run, Stop
+from jobq_worker.settling.settlements import MAX_MESSAGE, MAX_TRACEBACK, describe, settlement_of
 
 
 @job()

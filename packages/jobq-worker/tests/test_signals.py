@@ -9,9 +9,9 @@ import signal
 
 import pytest
 
-from jobq_worker.loop_watch import LoopWatch
-from jobq_worker.signals import STOPPING, SignalCounter, Signals
-from jobq_worker.stop_guard import StopGuard
+from jobq_worker.liveness.loop_watch import LoopWatch
+from jobq_worker.processes.signals import STOPPING, SignalCounter, Signals
+from jobq_worker.processes.stop_guard import StopGuard
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ from __future__ import annotations
 from jobq_core.ids import new_id
 from jobq_core.states import Ending
 from jobq_core.storage import ClaimedJob
-from jobq_worker.run import Run
-from jobq_worker.slots import SharedSlot, Slots
+from jobq_worker.running.run import Run
+from jobq_worker.running.slots import SharedSlot, Slots
 
 
 def run_in(slots: Slots) -> Run:

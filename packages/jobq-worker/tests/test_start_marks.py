@@ -22,7 +22,9 @@ from jobq_core import (
 from jobq_core.errors import StorageError
 from jobq_core.states import Ending
 from jobq_core.testing import ManualClock
-from jobq_worker import fetcher, leases, outages, registration
+from jobq_worker import outages
+from jobq_worker.claiming import fetcher
+from jobq_worker.liveness import leases, registration
 
 from .kit import Endings, Stage, add, add_many, ending, record, state, until, working
 from .probe import Probe

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from jobq_worker.exits import ExitCode
-from jobq_worker.loop_watch import LoopWatch
-from jobq_worker.stop_guard import STOP_SECONDS, StopGuard
+from jobq_worker.liveness.loop_watch import LoopWatch
+from jobq_worker.processes.exits import ExitCode
+from jobq_worker.processes.stop_guard import STOP_SECONDS, StopGuard
 
 
 class Guarded:

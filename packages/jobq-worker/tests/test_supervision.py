@@ -8,7 +8,8 @@ import contextlib
 import pytest
 
 from jobq_core import JobCompleted, JobFailed, JobStarted, RetryPolicy, job
-from jobq_worker import JobQueueWorker, pipeline
+from jobq_worker import JobQueueWorker
+from jobq_worker.running import pipeline
 
 from .kit import Stage, ending, working
 from .probe import Probe

@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from jobq_worker.exits import ExitCode
-from jobq_worker.loop_watch import TICK_SECONDS
-from jobq_worker.supervised import BEAT, DONE, ENDED, READY, describe_exit
-from jobq_worker.supervisor import (
+from jobq_worker.liveness.loop_watch import TICK_SECONDS
+from jobq_worker.processes.exits import ExitCode
+from jobq_worker.processes.supervised import BEAT, DONE, ENDED, READY, describe_exit
+from jobq_worker.processes.supervisor import (
     END_SECONDS,
     HEALTHY_SECONDS,
     KILL_SECONDS,

@@ -6,7 +6,7 @@ import asyncio
 
 from msgspec.structs import replace
 
-from jobq_worker.heartbeat import HeartbeatThread
+from jobq_worker.liveness.heartbeat import HeartbeatThread
 
 from .channel import SimulatedHeartbeat
 from .process import ProcessLoop

@@ -14,8 +14,7 @@ from typing import Any
 from unittest import mock
 
 import jobq_core.ids
-import jobq_worker.registration
-import jobq_worker.worker
+from jobq_worker.liveness import registration
 
 from .heartbeat import SimulatedHeartbeatThread
 from .process import ProcessLoop
@@ -85,7 +84,7 @@ def simulated_machine() -> Generator[None, None, None]:
                     stack.enter_context(mock.patch.object(module, "time", _TIME))
                 _replace_defaults(module, stack)
         stack.enter_context(mock.patch.object(jobq_core.ids, "uuid_utils", _IDS))
-        stack.enter_context(mock.patch.object(jobq_worker.registration, "HeartbeatThread", SimulatedHeartbeatThread))
+        stack.enter_context(mock.patch.object(registration, "HeartbeatThread", SimulatedHeartbeatThread))
         yield
 
 

@@ -30,7 +30,7 @@ from jobq_core.storage import (
     SettleAndClaimResult,
     Settlement,
 )
-from jobq_worker.registration import Registration
+from jobq_worker.liveness.registration import Registration
 
 StorageType = Callable[..., MemoryQueueStorage]
 

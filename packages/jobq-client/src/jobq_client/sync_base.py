@@ -15,7 +15,7 @@ from jobq_client.client import JobQueueClient
 from jobq_client.direct_adds import DirectAdds
 from jobq_client.handle import JobHandle
 from jobq_client.middleware import AddCall
-from jobq_client.portal import Portal, own_portal
+from jobq_client.process_portal import ProcessPortal, own_portal
 from jobq_client.sync_streams import iterate
 from jobq_core.adding import AddOptions, new_job
 from jobq_core.checks import Seconds
@@ -43,7 +43,7 @@ class PortalClient(JobQueueClient):
         return None if producer is None else DirectAdds(producer, self._patience)
 
     def add_from_thread(
-        self, portal: Portal, direct: DirectAdds | None, job: Job[R], options: AddOptions
+        self, portal: ProcessPortal, direct: DirectAdds | None, job: Job[R], options: AddOptions
     ) -> JobHandle[R]:
         """Add a job as `add` does, in the caller's thread if that is possible."""
         if not self._middleware:
@@ -53,7 +53,7 @@ class PortalClient(JobQueueClient):
         return handle
 
     def _add_from_thread(
-        self, portal: Portal, direct: DirectAdds | None, job: Job[R], options: AddOptions
+        self, portal: ProcessPortal, direct: DirectAdds | None, job: Job[R], options: AddOptions
     ) -> JobHandle[R]:
         session = self._session
         if direct is None or session is None:
@@ -146,7 +146,7 @@ class SyncClientBase:
             raise
         return portal.run(lambda: call)
 
-    def _running(self) -> Portal:
+    def _running(self) -> ProcessPortal:
         """Return the portal, with the client running on it. Raises ClosedError if the client is not running."""
         if not self._pid:
             raise ClosedError("the client is not running: use it inside `with`, or call start() first")

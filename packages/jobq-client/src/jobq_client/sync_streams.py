@@ -8,14 +8,14 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from jobq_client.portal import Portal
+from jobq_client.process_portal import ProcessPortal
 from jobq_core.events import Event, EventStream
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 
 
-def iterate(portal: Portal, generator: AsyncGenerator[T, None], ahead: int = 1) -> Generator[T, None, None]:
+def iterate(portal: ProcessPortal, generator: AsyncGenerator[T, None], ahead: int = 1) -> Generator[T, None, None]:
     """Iterate over an async generator on the portal, which is closed when the iterator is closed or dropped.
 
     ahead: number of items read at a time.
@@ -50,7 +50,7 @@ class SyncEventStream(Generic[E]):
     It keeps each event until it is read: the memory of a reader that is always too slow grows without limit.
     """
 
-    def __init__(self, portal: Portal, stream: EventStream[E]) -> None:
+    def __init__(self, portal: ProcessPortal, stream: EventStream[E]) -> None:
         self._portal = portal
         self._stream = stream
 
@@ -76,7 +76,7 @@ class SyncEventStream(Generic[E]):
         self.close()
 
 
-def as_future(portal: Portal, make: Callable[[], asyncio.Future[E]]) -> Future[E]:
+def as_future(portal: ProcessPortal, make: Callable[[], asyncio.Future[E]]) -> Future[E]:
     """Return a future of threads for one of the portal's loop, which is made before this returns."""
     result: Future[E] = Future()
 

@@ -8,8 +8,8 @@ import click
 
 from jobq_core.configuration import ConfiguredCommand
 from jobq_server.server import JobQueueServer
-from jobq_worker.command_options import CONFIGURATION_HELP, OTHER_KEYS, serving_options
-from jobq_worker.commands import serve
+from jobq_worker.commands.command_options import CONFIGURATION_HELP, OTHER_KEYS, serving_options
+from jobq_worker.commands.worker_command import serve
 from jobq_worker.options import CommandLine
 
 WORKERS: Final = CommandLine(

@@ -16,8 +16,8 @@ from jobq_core.errors import ConfigurationError
 from jobq_core.job import Job
 from jobq_core.registry import Registry
 from jobq_worker import WorkerOptions
-from jobq_worker.processes import ChildProcess, SupervisorLoop
-from jobq_worker.supervisor import SECOND_SIGNAL_SECONDS, Supervisor
+from jobq_worker.processes.supervisor import SECOND_SIGNAL_SECONDS, Supervisor
+from jobq_worker.processes.supervisor_loop import ChildProcess, SupervisorLoop
 
 logger = logging.getLogger("jobq.worker")
 

@@ -18,9 +18,9 @@ from jobq_server.modes import QueueMode
 from jobq_server.queue_client import QueueClient
 from jobq_server.stats import ServerStats
 from jobq_worker import PoolOptions, WorkerHealth
-from jobq_worker.lifespan import LifespanFunction
-from jobq_worker.middleware import MiddlewareFunction
-from jobq_worker.providers import Scope
+from jobq_worker.around.lifespan import LifespanFunction
+from jobq_worker.around.middleware import MiddlewareFunction
+from jobq_worker.around.providers import Scope
 
 F = TypeVar("F", bound=Callable[..., Any])
 L = TypeVar("L", bound=LifespanFunction)

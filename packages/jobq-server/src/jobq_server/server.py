@@ -22,10 +22,10 @@ from jobq_core.storage import QueueStorage
 from jobq_server.process_pool import ProcessPool
 from jobq_server.stats import ServerStats
 from jobq_worker import JobQueueWorker, PoolStats, ServingOptions, WorkerHealth, WorkerOptions
-from jobq_worker.loop_watch import LoopWatch
+from jobq_worker.liveness.loop_watch import LoopWatch
 from jobq_worker.options import check_concurrency, given_options
-from jobq_worker.signals import Signals
-from jobq_worker.stop_guard import StopGuard
+from jobq_worker.processes.signals import Signals
+from jobq_worker.processes.stop_guard import StopGuard
 
 
 class ServerKeywords(ServingOptions, total=False):

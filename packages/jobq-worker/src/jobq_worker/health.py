@@ -7,7 +7,7 @@ from uuid import UUID
 
 import attrs
 
-from jobq_worker.loop_watch import UNANSWERED_SECONDS
+from jobq_worker.liveness.loop_watch import UNANSWERED_SECONDS
 
 WorkerState = Literal["new", "starting", "running", "stopping", "stopped"]
 

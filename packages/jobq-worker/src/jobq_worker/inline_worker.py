@@ -36,16 +36,16 @@ from jobq_core.testing import ManualClockStorage
 from jobq_core.testing.declared import declared_kind
 from jobq_core.testing.drained import Drained, DrainedRun
 from jobq_core.testing.without_loop import run_to_end
-from jobq_worker.around import Around
-from jobq_worker.completions import completion, note_written
-from jobq_worker.contexts import make_context
-from jobq_worker.handlers import Handlers
-from jobq_worker.invoke import invoke_coroutine, invoke_function
-from jobq_worker.job_batches import JobBatch, call_batch
-from jobq_worker.outcomes import Raised, Unstorable
-from jobq_worker.run import Executor, Handler, Run, RunContext, Stop
-from jobq_worker.settlements import released, settlement_of, suspended
-from jobq_worker.slots import SharedSlot, Slot
+from jobq_worker.around.around import Around
+from jobq_worker.around.completions import completion, note_written
+from jobq_worker.around.contexts import make_context
+from jobq_worker.around.invoke import invoke_coroutine, invoke_function
+from jobq_worker.running.handlers import Handlers
+from jobq_worker.running.job_batches import JobBatch, call_batch
+from jobq_worker.running.outcomes import Raised, Unstorable
+from jobq_worker.running.run import Executor, Handler, Run, RunContext, Stop
+from jobq_worker.running.slots import SharedSlot, Slot
+from jobq_worker.settling.settlements import released, settlement_of, suspended
 from jobq_worker.worker import JobQueueWorker
 
 LOST_AFTER_SECONDS: Final = 86_400.0

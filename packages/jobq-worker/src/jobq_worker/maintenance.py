@@ -16,10 +16,10 @@ import attrs
 
 from jobq_core.events import EventSource, WorkerLost
 from jobq_core.storage import LostWorker, QueueStorage
+from jobq_worker.liveness.registration import Registration
 from jobq_worker.loops import Loop
 from jobq_worker.notifications import Notifications
 from jobq_worker.outages import Outages
-from jobq_worker.registration import Registration
 
 logger = logging.getLogger("jobq.worker")
 

@@ -16,27 +16,27 @@ from jobq_core.errors import JobQueueError
 from jobq_core.events import EventSource
 from jobq_core.records import WorkerInfo
 from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, QueueOptions, QueueStorage, blocked_topic, queue_topic
-from jobq_worker.around import Around
-from jobq_worker.completions import Completions
-from jobq_worker.contexts import Contexts
+from jobq_worker.around.around import Around
+from jobq_worker.around.completions import Completions
+from jobq_worker.around.contexts import Contexts
+from jobq_worker.around.providers import Provider
+from jobq_worker.claiming.fetcher import Fetcher
+from jobq_worker.claiming.grants import Grants
+from jobq_worker.claiming.kinds import KnownKinds
 from jobq_worker.executors import make_executors
-from jobq_worker.fetcher import Fetcher
-from jobq_worker.grants import Grants
-from jobq_worker.handlers import Handlers
-from jobq_worker.kinds import KnownKinds
-from jobq_worker.leases import LeaseMonitor, StartMarks
+from jobq_worker.liveness.leases import LeaseMonitor, StartMarks
+from jobq_worker.liveness.registration import Registration
 from jobq_worker.maintenance import Maintenance
 from jobq_worker.notifications import Notifications
 from jobq_worker.options import WorkerOptions
 from jobq_worker.outages import Outages
-from jobq_worker.pipeline import Pipeline
-from jobq_worker.progress import Reporter
-from jobq_worker.providers import Provider
-from jobq_worker.recorder import Recorder
-from jobq_worker.registration import Registration
-from jobq_worker.run import Stop, log_fields
-from jobq_worker.runner import Runner
-from jobq_worker.slots import Slots
+from jobq_worker.running.handlers import Handlers
+from jobq_worker.running.pipeline import Pipeline
+from jobq_worker.running.progress import Reporter
+from jobq_worker.running.run import Stop, log_fields
+from jobq_worker.running.runner import Runner
+from jobq_worker.running.slots import Slots
+from jobq_worker.settling.recorder import Recorder
 from jobq_worker.storage_clock import StorageClock
 
 logger = logging.getLogger("jobq.worker")

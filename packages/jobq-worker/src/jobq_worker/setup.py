@@ -13,16 +13,16 @@ from jobq_core.job import Job
 from jobq_core.lifecycle import Lifecycle
 from jobq_core.owned_storage import OwnedStorage
 from jobq_core.storage import QueueStorage
-from jobq_worker.around import Around
+from jobq_worker.around.around import Around
+from jobq_worker.around.lifespan import LifespanFunction
+from jobq_worker.around.middleware import MiddlewareFunction
+from jobq_worker.around.providers import Scope
 from jobq_worker.executors import EXECUTORS
-from jobq_worker.handlers import Handlers
 from jobq_worker.health import WorkerState
-from jobq_worker.lifespan import LifespanFunction
-from jobq_worker.middleware import MiddlewareFunction
 from jobq_worker.options import WorkerOptions, check_options
 from jobq_worker.outages import Outages
-from jobq_worker.providers import Scope
-from jobq_worker.slots import Slots
+from jobq_worker.running.handlers import Handlers
+from jobq_worker.running.slots import Slots
 
 F = TypeVar("F", bound=Callable[..., Any])
 L = TypeVar("L", bound=LifespanFunction)

@@ -17,18 +17,18 @@ from jobq_core.events import WorkerStarted, WorkerStopped
 from jobq_core.ids import new_id
 from jobq_core.records import WorkerInfo
 from jobq_core.storage import QueueStorage
+from jobq_worker.around.lifespan import Lifespan
 from jobq_worker.executors.processes import ProcessExecutor
-from jobq_worker.exits import ExitCode, end_process_soon
 from jobq_worker.health import WorkerHealth
-from jobq_worker.lifespan import Lifespan
-from jobq_worker.loop_watch import LoopWatch
+from jobq_worker.liveness.loop_watch import LoopWatch
 from jobq_worker.options import WorkerKeywords, WorkerOptions, check_concurrency, given_options
-from jobq_worker.retirement import Retired, Retirement
+from jobq_worker.processes.exits import ExitCode, end_process_soon
+from jobq_worker.processes.retirement import Retired, Retirement
+from jobq_worker.processes.signals import Signals
+from jobq_worker.processes.stop_guard import StopGuard
+from jobq_worker.running.slots import PoolStats
 from jobq_worker.session import WorkerSession
 from jobq_worker.setup import WorkerSetup
-from jobq_worker.signals import Signals
-from jobq_worker.slots import PoolStats
-from jobq_worker.stop_guard import StopGuard
 
 logger = logging.getLogger("jobq.worker")
 

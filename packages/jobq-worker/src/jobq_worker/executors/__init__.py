@@ -9,9 +9,9 @@ from jobq_worker.executors.coroutines import CoroutineExecutor
 from jobq_worker.executors.processes import ProcessExecutor
 from jobq_worker.executors.threads import ThreadExecutor
 from jobq_worker.options import WorkerOptions
-from jobq_worker.pipeline import Pipeline
-from jobq_worker.progress import Reporter
-from jobq_worker.run import Executor
+from jobq_worker.running.pipeline import Pipeline
+from jobq_worker.running.progress import Reporter
+from jobq_worker.running.run import Executor
 from jobq_worker.storage_clock import StorageClock
 
 EXECUTORS: Final[tuple[type[Executor], ...]] = (CoroutineExecutor, ThreadExecutor, ProcessExecutor)

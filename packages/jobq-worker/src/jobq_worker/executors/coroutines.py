@@ -11,9 +11,9 @@ import contextvars
 from collections.abc import Callable
 from typing import ClassVar
 
-from jobq_worker.invoke import invoke_coroutine
-from jobq_worker.outcomes import Raised
-from jobq_worker.run import Executor, Run
+from jobq_worker.around.invoke import invoke_coroutine
+from jobq_worker.running.outcomes import Raised
+from jobq_worker.running.run import Executor, Run
 
 
 class CoroutineExecutor(Executor):

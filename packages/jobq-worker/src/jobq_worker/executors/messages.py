@@ -18,7 +18,7 @@ from msgspec import Struct
 from jobq_core.json_types import to_json
 from jobq_core.records import Progress
 from jobq_core.storage import ClaimedJob, Settlement
-from jobq_worker.run import Stop
+from jobq_worker.running.run import Stop
 
 _LENGTH: Final = struct.Struct("!I")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from jobq_worker.invoke import invoke_coroutine
-from jobq_worker.outcomes import Raised
-from jobq_worker.portal import Portal
-from jobq_worker.run import Run
+from jobq_worker.around.handler_portal import HandlerPortal
+from jobq_worker.around.invoke import invoke_coroutine
+from jobq_worker.running.outcomes import Raised
+from jobq_worker.running.run import Run
 
 
 class ProcessLoop:
@@ -23,7 +23,7 @@ class ProcessLoop:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._leave = asyncio.Event()
-        self.portal = Portal()
+        self.portal = HandlerPortal()
         self._up.set()
         await self._leave.wait()
 

@@ -22,9 +22,11 @@ from typing import Any, cast
 
 from jobq_core.ids import new_id
 from jobq_core.job import Job
-from jobq_worker.around import Around
-from jobq_worker.completions import refuse_in_process
-from jobq_worker.contexts import make_context
+from jobq_worker.around.around import Around
+from jobq_worker.around.completions import refuse_in_process
+from jobq_worker.around.contexts import make_context
+from jobq_worker.around.invoke import invoke_function
+from jobq_worker.around.lifespan import Lifespan
 from jobq_worker.executors.messages import (
     Begun,
     Channel,
@@ -42,11 +44,9 @@ from jobq_worker.executors.process_loop import ProcessLoop
 from jobq_worker.executors.process_progress import ProgressSender
 from jobq_worker.executors.process_signals import ProcessSignals
 from jobq_worker.executors.references import find, load
-from jobq_worker.invoke import invoke_function
-from jobq_worker.lifespan import Lifespan
-from jobq_worker.outcomes import Raised, Returned, Unstorable
-from jobq_worker.run import Executor, Handler, Run, RunContext, log_fields
-from jobq_worker.settlements import settlement_of
+from jobq_worker.running.outcomes import Raised, Returned, Unstorable
+from jobq_worker.running.run import Executor, Handler, Run, RunContext, log_fields
+from jobq_worker.settling.settlements import settlement_of
 from jobq_worker.sizes import resident_bytes
 
 

@@ -12,8 +12,8 @@ from jobq_core.errors import AbortSignalJobError
 from jobq_core.records import Progress
 from jobq_worker.executors.handler_process import HandlerProcess
 from jobq_worker.executors.messages import Begun, Ended, Setup, StartRun, StopRun
-from jobq_worker.outcomes import Outcome, Raised, Settled
-from jobq_worker.run import Run
+from jobq_worker.running.outcomes import Outcome, Raised, Settled
+from jobq_worker.running.run import Run
 
 READY_SECONDS: Final = 60.0
 """Time that a process has to import its handlers."""

@@ -18,8 +18,8 @@ from jobq_worker.executors.handler_process import HandlerProcess
 from jobq_worker.executors.messages import LogEntry, NotReady, Ready, Report
 from jobq_worker.executors.process_logs import replay
 from jobq_worker.executors.process_run import READY_SECONDS, ProcessOptions, ProcessRun
-from jobq_worker.outcomes import Lost, Outcome
-from jobq_worker.run import Run
+from jobq_worker.running.outcomes import Lost, Outcome
+from jobq_worker.running.run import Run
 
 logger = logging.getLogger("jobq.worker")
 

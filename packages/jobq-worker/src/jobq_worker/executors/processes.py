@@ -20,7 +20,7 @@ from uuid import UUID
 
 from jobq_core.job import JobDefinition
 from jobq_core.records import Progress
-from jobq_worker.around import Around
+from jobq_worker.around.around import Around
 from jobq_worker.executors.handler_process import END_SECONDS
 from jobq_worker.executors.messages import FunctionReference, HandlerReference, ProviderReference, Setup
 from jobq_worker.executors.process_logs import read_levels
@@ -28,7 +28,7 @@ from jobq_worker.executors.process_run import ProcessOptions, before_start
 from jobq_worker.executors.process_thread import ProcessThread
 from jobq_worker.executors.references import reference_to, reference_to_function
 from jobq_worker.options import WorkerOptions
-from jobq_worker.run import Executor, Handler, Run
+from jobq_worker.running.run import Executor, Handler, Run
 from jobq_worker.storage_clock import StorageClock
 
 Ts = TypeVarTuple("Ts")

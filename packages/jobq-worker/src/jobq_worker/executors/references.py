@@ -14,7 +14,7 @@ from jobq_core.errors import ConfigurationError
 from jobq_core.job import JobDefinition
 from jobq_core.registry import Registry
 from jobq_worker.executors.messages import FunctionReference, HandlerReference
-from jobq_worker.handlers import with_handler
+from jobq_worker.running.handlers import with_handler
 
 
 def reference_to(definition: JobDefinition) -> HandlerReference:

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import ClassVar
 
-from jobq_worker.invoke import invoke_function
-from jobq_worker.run import Executor, Run
+from jobq_worker.around.invoke import invoke_function
+from jobq_worker.running.run import Executor, Run
 
 
 class ThreadExecutor(Executor):

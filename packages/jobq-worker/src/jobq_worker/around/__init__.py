@@ -1,0 +1,1 @@
+"""What stands around a handler: its call, context, middleware, resources and follow-ups."""
