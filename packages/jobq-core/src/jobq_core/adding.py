@@ -12,10 +12,11 @@ import msgspec
 from msgspec.structs import replace
 
 from jobq_core.checks import Seconds, check_list, is_number, to_seconds
-from jobq_core.encoding import decode_or_show, encode
+from jobq_core.encoding import MAX_ARGUMENTS, decode, decode_or_show, encode
 from jobq_core.errors import CENTURY, ConfigurationError, InvalidJobError
 from jobq_core.job import (
     Job,
+    JobDefinition,
     check_max_attempts,
     check_name,
     check_priority,
@@ -69,9 +70,30 @@ def new_job(id: UUID, job: Job[Any] | Any, default_queue: str, options: AddOptio
     definition = definition_of(job)
     if not isinstance(job, Job):
         raise ConfigurationError(f"{short_repr(job)} is a kind of job; call it with its arguments to make a job")
+    return _new_job(id, definition, definition.encode_arguments(job), default_queue, options)
+
+
+def new_job_of_kind(id: UUID, kind: str, arguments: bytes | str, default_queue: str, options: AddOptions) -> NewJob:
+    """Return the NewJob of a kind whose declaration this process does not have.
+
+    arguments: a JSON object. Options that are not given are those of a declaration without any. Raises as `new_job`.
+    """
+    try:
+        given = decode(arguments)
+    except InvalidJobError:
+        raise InvalidJobError(
+            f"the arguments of {short_repr(kind)} are not valid JSON: {short_repr(arguments)}"
+        ) from None
+    if not isinstance(given, dict):
+        raise InvalidJobError(f'the arguments of {short_repr(kind)} must be a JSON object, such as {{"order_id": 7}}')
+    checked = encode(given, f"arguments of {kind}", MAX_ARGUMENTS)
+    definition = JobDefinition(kind=check_name(kind, "kind"), job_type=Job, result_type=Any)
+    return _new_job(id, definition, checked, default_queue, options)
+
+
+def _new_job(id: UUID, definition: JobDefinition, arguments: bytes, default_queue: str, options: AddOptions) -> NewJob:
     if options and (unknown := options.keys() - AddOptions.__annotations__.keys()):
         raise TypeError(f"add() has no option {', '.join(sorted(unknown))}")
-    arguments = definition.encode_arguments(job)
     queue = options.get("queue")
     if queue is None:
         queue = definition.queue or default_queue
