@@ -152,7 +152,9 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
     BLOCKED until one can: unknown_kinds counts those of each kind that it has no handler for, unfit_kinds those whose
     arguments do not fit its declaration, by kind; of more than 100 kinds, the further ones as 'others'. hung: the
     number of handlers that go on past their time limit. loop_lag: the longest time in seconds for which the worker's
-    event loop did not answer since the last heartbeat.
+    event loop did not answer since the last heartbeat. `hears`: whether notifications of other processes arrive; a
+    worker that gets none polls. limited: the seconds until its limiter opens; None if no limiter holds it back. memory:
+    the bytes of memory of its process; 0 where they are not known.
     """
 
     completed: int = 0
@@ -169,6 +171,9 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
     loop_lag: float = 0.0
     unknown_kinds: dict[str, int] = field(default_factory=dict)
     unfit_kinds: dict[str, int] = field(default_factory=dict)
+    hears: bool = True
+    limited: float | None = None
+    memory: int = 0
 
     @property
     def finished(self) -> int:
@@ -196,11 +201,18 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
             loop_lag=max(self.loop_lag, other.loop_lag),
             unknown_kinds=_sums(self.unknown_kinds, other.unknown_kinds),
             unfit_kinds=_sums(self.unfit_kinds, other.unfit_kinds),
+            hears=self.hears and other.hears,
+            limited=_longest(self.limited, other.limited),
+            memory=self.memory + other.memory,
         )
 
 
 def _sums(one: dict[str, int], two: dict[str, int]) -> dict[str, int]:
     return {**one, **{kind: one.get(kind, 0) + count for kind, count in two.items()}}
+
+
+def _longest(one: float | None, two: float | None) -> float | None:
+    return max((seconds for seconds in (one, two) if seconds is not None), default=None)
 
 
 def decode_stats(data: bytes | str) -> WorkerStats:
@@ -211,11 +223,20 @@ def decode_stats(data: bytes | str) -> WorkerStats:
         return WorkerStats()
 
 
+def decode_versions(data: bytes | str) -> dict[str, str]:
+    """Decode the versions of a worker from JSON. Text that another program wrote and that does not fit gives none."""
+    try:
+        return msgspec.json.decode(data, type=dict[str, str])
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return {}
+
+
 class WorkerInfo(Struct, frozen=True, kw_only=True):
     """A worker process, as it registers itself.
 
     id: a new UUID at each start, so that a restarted process is never taken for its predecessor.
     lost_after: seconds without a heartbeat after which other workers may rescue its jobs.
+    versions: of Python and of the distributions that it works with, by name.
     """
 
     id: UUID
@@ -226,6 +247,7 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     kinds: tuple[str, ...]
     concurrency: int
     lost_after: float
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 class WorkerRecord(Struct, frozen=True, kw_only=True):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from jobq_core.records import WorkerInfo, WorkerRecord, decode_stats
+import msgspec
+
+from jobq_core.records import WorkerInfo, WorkerRecord, decode_stats, decode_versions
 from jobq_core.storage import WAITING_TOPIC, Heartbeat, ReaderStorage, WorkerStorage
 from jobq_storage_postgres.address import Address
 from jobq_storage_postgres.binary import pack_float8, pack_int4, pack_text, texts
@@ -25,6 +27,7 @@ class Workers(Facet, WorkerStorage, ReaderStorage):
             texts(worker.kinds),
             pack_int4(worker.concurrency),
             pack_float8(worker.lost_after),
+            msgspec.json.encode(worker.versions),
         )
         await self._engine.fetch("register", *params)
         self._engine.notifier.notify([WAITING_TOPIC])
@@ -54,6 +57,7 @@ class Workers(Facet, WorkerStorage, ReaderStorage):
                     kinds=tuple(kinds),
                     concurrency=concurrency,
                     lost_after=lost_after,
+                    versions=decode_versions(versions),
                 ),
                 started_at=started_at,
                 beat_at=beat_at,
@@ -62,5 +66,6 @@ class Workers(Facet, WorkerStorage, ReaderStorage):
             )
             for (
                 worker, name, host, pid, queues, kinds, concurrency, lost_after, started_at, beat_at, expires_at, stats,
+                versions,
             ) in rows
         ]  # fmt: skip

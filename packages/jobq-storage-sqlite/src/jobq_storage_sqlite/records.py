@@ -7,7 +7,16 @@ from uuid import UUID
 
 import msgspec
 
-from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, JobSummary, WorkerInfo, WorkerRecord, decode_stats
+from jobq_core.records import (
+    AttemptRecord,
+    ErrorRecord,
+    JobRecord,
+    JobSummary,
+    WorkerInfo,
+    WorkerRecord,
+    decode_stats,
+    decode_versions,
+)
 from jobq_core.states import JobState
 from jobq_core.storage import JobStatus
 from jobq_core.timestamps import SECOND, to_datetime, to_optional_datetime
@@ -129,7 +138,21 @@ def _to_attempt(
 
 def to_worker(row: Any) -> WorkerRecord:
     """Return the worker of a row of workers."""
-    worker, name, host, pid, queues, kinds, concurrency, lost_after, stats, started_at, beat_at, expires_at = row
+    (
+        worker,
+        name,
+        host,
+        pid,
+        queues,
+        kinds,
+        concurrency,
+        lost_after,
+        versions,
+        stats,
+        started_at,
+        beat_at,
+        expires_at,
+    ) = row
     return WorkerRecord(
         info=WorkerInfo(
             id=to_id(worker),
@@ -140,6 +163,7 @@ def to_worker(row: Any) -> WorkerRecord:
             kinds=to_tags(kinds),
             concurrency=concurrency,
             lost_after=lost_after / SECOND,
+            versions=decode_versions(versions),
         ),
         started_at=to_datetime(started_at),
         beat_at=to_datetime(beat_at),

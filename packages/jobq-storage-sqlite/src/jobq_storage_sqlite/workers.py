@@ -48,6 +48,7 @@ def register(transaction: Transaction, worker: WorkerInfo) -> None:
         to_array(worker.kinds),
         worker.concurrency,
         round(worker.lost_after * SECOND),
+        msgspec.json.encode(worker.versions).decode(),
         msgspec.json.encode(WorkerStats()).decode(),
         transaction.now,
         transaction.now,

@@ -243,7 +243,8 @@ CREATE TABLE jobq.worker (
     host text NOT NULL,
     queues jobq.names NOT NULL,
     kinds jobq.names NOT NULL,
-    stats json NOT NULL DEFAULT '{}'
+    stats json NOT NULL DEFAULT '{}',
+    versions json NOT NULL DEFAULT '{}'
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- The worker that leads the maintenance; always one row. `installation` distinguishes this schema from others of the

@@ -195,7 +195,7 @@ CREATE TABLE jobq_span (
 CREATE INDEX jobq_span_age ON jobq_span (span);
 
 -- The registered workers.
--- number: in order of registration. queues, kinds: arrays of text as JSON. stats: JSON. lost_after: microseconds.
+-- number: in order of registration. queues, kinds: arrays of text as JSON. versions, stats: JSON. lost_after: microseconds.
 -- beat_uptime: the machine's time since booting at `beat_at`, in microseconds. It alone decides whether the worker lives.
 CREATE TABLE jobq_worker (
     id BLOB PRIMARY KEY CHECK (length(id) = 16),
@@ -207,6 +207,7 @@ CREATE TABLE jobq_worker (
     kinds TEXT NOT NULL CHECK (json_type(kinds) = 'array'),
     concurrency INTEGER NOT NULL,
     lost_after INTEGER NOT NULL,
+    versions TEXT NOT NULL DEFAULT '{}' CHECK (json_type(versions) = 'object'),
     stats TEXT NOT NULL CHECK (json_type(stats) = 'object'),
     started_at INTEGER NOT NULL,
     beat_at INTEGER NOT NULL,

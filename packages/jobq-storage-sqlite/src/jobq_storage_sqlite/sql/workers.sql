@@ -2,12 +2,13 @@
 
 -- name: register
 INSERT INTO jobq_worker
-    (id, number, name, host, pid, queues, kinds, concurrency, lost_after, stats, started_at, beat_at, beat_uptime)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    (id, number, name, host, pid, queues, kinds, concurrency, lost_after, versions, stats, started_at, beat_at,
+    beat_uptime)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE
 SET name = excluded.name, host = excluded.host, pid = excluded.pid, queues = excluded.queues, kinds = excluded.kinds,
-    concurrency = excluded.concurrency, lost_after = excluded.lost_after, beat_at = excluded.beat_at,
-    beat_uptime = excluded.beat_uptime
+    concurrency = excluded.concurrency, lost_after = excluded.lost_after, versions = excluded.versions,
+    beat_at = excluded.beat_at, beat_uptime = excluded.beat_uptime
 
 -- name: deregister
 DELETE FROM jobq_worker WHERE id = ?
@@ -16,7 +17,8 @@ DELETE FROM jobq_worker WHERE id = ?
 UPDATE jobq_worker SET stats = ?, beat_at = ?, beat_uptime = ? WHERE id = ?
 
 -- name: workers
-SELECT id, name, host, pid, queues, kinds, concurrency, lost_after, stats, started_at, beat_at, beat_at + lost_after
+SELECT id, name, host, pid, queues, kinds, concurrency, lost_after, versions, stats, started_at, beat_at,
+    beat_at + lost_after
 FROM jobq_worker
 ORDER BY number
 

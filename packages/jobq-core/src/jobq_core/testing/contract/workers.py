@@ -31,6 +31,9 @@ STATS = WorkerStats(
     running=7,
     busy_seconds=8.125,
     unknown_kinds={"rare": 9, WORDS: 1},
+    hears=False,
+    limited=1.5,
+    memory=2**40,
 )
 
 
@@ -56,7 +59,14 @@ class WorkersContract(ContractBase):
         self, storage: QueueStorage, other: QueueStorage
     ) -> None:
         info = worker_info(
-            name=WORDS, host="h", pid=2**31 - 1, queues=("b", "a"), kinds=("k", "j"), concurrency=7, lost_after=12.5
+            name=WORDS,
+            host="h",
+            pid=2**31 - 1,
+            queues=("b", "a"),
+            kinds=("k", "j"),
+            concurrency=7,
+            lost_after=12.5,
+            versions={"python": "3.11.2", WORDS: WORDS},
         )
         before = await storage.now()
         await storage.register(info)
@@ -91,7 +101,7 @@ class WorkersContract(ContractBase):
         assert (await storage.rescue()).workers == []
 
     async def test_the_last_registration_of_a_worker_counts(self, storage: QueueStorage, worker: WorkerInfo) -> None:
-        again = replace(worker, kinds=("noop", "rare"), concurrency=9, lost_after=100.0)
+        again = replace(worker, kinds=("noop", "rare"), concurrency=9, lost_after=100.0, versions={"a": "2"})
         await storage.register(again)
         [record] = await storage.workers()
         assert record.info == again
