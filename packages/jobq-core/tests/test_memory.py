@@ -27,9 +27,10 @@ from jobq_core.testing import (
     register_worker,
     state_of,
 )
+from jobq_core.testing.contract import AlteringContract
 
 
-class TestMemory(StorageContract):
+class TestMemory(AlteringContract, StorageContract):
     """On a clock that stands still, so that times alone order nothing."""
 
     @pytest.fixture

@@ -86,7 +86,7 @@ def claimed_job(row: Row, lease: int, now: int) -> ClaimedJob:
     return ClaimedJob(
         job.id,
         lease,
-        job.queue,
+        row.queue.name,
         job.kind,
         job.arguments,
         row.attempt,

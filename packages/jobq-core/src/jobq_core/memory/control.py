@@ -48,7 +48,7 @@ class Control(MemoryTransactions, OperatorStorage):
 
     async def clear(self, queue: str, *, on_progress: Callable[[int], object] | None = None) -> int:
         with self._transaction() as store:
-            ids = sorted(row.job.id for row in store.jobs.values() if row.job.queue == queue)
+            ids = sorted(row.job.id for row in store.jobs.values() if row.queue.name == queue)
         removed = 0
         for chunk in _chunks(ids):
             removed += sum(change.before is not None for change in self._change(chunk, _delete_one))
@@ -64,19 +64,24 @@ class Control(MemoryTransactions, OperatorStorage):
             if options.paused is None or owner != "operator":
                 return
             if not options.paused:
-                row.paused_at = None
+                row.paused_at = row.paused_by = None
                 store.topics.add(row.topic)
             elif row.paused_at is None:
-                row.paused_at = store.clock.now()
+                row.paused_at, row.paused_by = store.clock.now(), options.actor
 
     def _change(self, ids: Sequence[UUID], change: Callable[[Store, Row, int], Change]) -> list[Change]:
         with self._transaction() as store:
-            now = store.clock.now()
-            changes: list[Change] = []
-            for job_id in ids:
-                row = store.jobs.get(job_id)
-                changes.append(Change(job_id, None, None) if row is None else change(store, row, now))
-            return changes
+            return change_jobs(store, ids, change)
+
+
+def change_jobs(store: Store, ids: Sequence[UUID], change: Callable[[Store, Row, int], Change]) -> list[Change]:
+    """Change the jobs that exist; the others are answered with `before` None."""
+    now = store.clock.now()
+    changes: list[Change] = []
+    for job_id in ids:
+        row = store.jobs.get(job_id)
+        changes.append(Change(job_id, None, None) if row is None else change(store, row, now))
+    return changes
 
 
 def _chunks(ids: list[UUID]) -> Iterator[list[UUID]]:
@@ -124,7 +129,7 @@ def _retry_one(store: Store, row: Row, now: int) -> Change:
     before = row.state
     if before is JobState.FAILED or before is JobState.ABORTED:
         key = row.job.unique_key
-        if key is not None and row.queue.keys.setdefault(key, row.job.id) != row.job.id:
+        if key is not None and store.queue(row.job.queue).keys.setdefault(key, row.job.id) != row.job.id:
             return Change(row.job.id, before, before)
         row.attempt = 0
         row.finished_at = None

@@ -143,7 +143,7 @@ def _take_back(store: Store, row: Row, worker: WorkerRow | None, now: int) -> Re
         row.error = error
         store.move(row, state, now, _REASONS[state])
     job = row.job
-    return RescuedJob(id=job.id, kind=job.kind, queue=job.queue, attempt=row.attempt, state=row.state)
+    return RescuedJob(id=job.id, kind=job.kind, queue=row.queue.name, attempt=row.attempt, state=row.state)
 
 
 def _over(store: Store, limit: int, now: int) -> list[Row]:

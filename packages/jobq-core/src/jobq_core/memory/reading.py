@@ -43,8 +43,8 @@ class Reading(MemoryTransactions, ReaderStorage):
                     counted[each.name] = {state: len(each.buckets.get(state, ())) for state in JobState}
                     counted[each.name][JobState.PENDING] = each.pending()
             for row in store.running.values():
-                if queue is None or row.job.queue == queue:
-                    counted[row.job.queue][JobState.PROCESSING] += 1
+                if queue is None or row.queue.name == queue:
+                    counted[row.queue.name][JobState.PROCESSING] += 1
         if queue is not None:
             return counted or {queue: dict.fromkeys(JobState, 0)}
         # A queue exists through its jobs: one without jobs is not in the answer.
@@ -94,7 +94,7 @@ class Reading(MemoryTransactions, ReaderStorage):
 def _matches(row: Row, filter: JobFilter) -> bool:
     job = row.job
     return (
-        (filter.queue is None or job.queue == filter.queue)
+        (filter.queue is None or row.queue.name == filter.queue)
         and (not filter.states or row.state in filter.states)
         and (not filter.kinds or job.kind in filter.kinds)
         and (filter.run_id is None or job.run_id == filter.run_id)

@@ -12,6 +12,7 @@ from jobq_core.encoding import is_unicode
 from jobq_core.errors import ConfigurationError
 from jobq_core.local_notifier import LocalSubscription
 from jobq_core.memory.adding import Adding
+from jobq_core.memory.altering import Altering
 from jobq_core.memory.control import Control
 from jobq_core.memory.leases import Leases
 from jobq_core.memory.maintenance import Maintenance
@@ -28,7 +29,9 @@ _named: dict[str, Store] = {}
 _naming = threading.Lock()
 
 
-class MemoryQueueStorage(Adding, SettleAndClaim, Leases, Workers, Control, Reading, Maintenance, QueueStorage):
+class MemoryQueueStorage(
+    Adding, SettleAndClaim, Leases, Workers, Control, Altering, Reading, Maintenance, QueueStorage
+):
     """Jobs in memory, gone when the process ends.
 
     name: objects of one name share their jobs, across threads and event loops, for as long as the process lives

@@ -139,9 +139,18 @@ class Store:
         self.topics.add(WAITING_TOPIC)
         if row.run_at is not None:
             self.due.add(row, row.run_at)
-        if row.reason in SUSPENDED:
-            row.queue.suspended.setdefault(row.job.kind, OrderedDict())[row.token] = row
-            self.topics.add(blocked_topic(row.queue.name))
+        if _is_suspended(row):
+            self._suspend(row)
+
+    def _suspend(self, row: Row) -> None:
+        row.queue.suspended.setdefault(row.job.kind, OrderedDict())[row.token] = row
+        self.topics.add(blocked_topic(row.queue.name))
+
+    def _unsuspend(self, row: Row) -> None:
+        kind = row.queue.suspended[row.job.kind]
+        del kind[row.token]
+        if not kind:
+            del row.queue.suspended[row.job.kind]
 
     def _end(self, row: Row, now: int) -> None:
         self.topics.add(FINISHED_TOPIC)
@@ -152,7 +161,7 @@ class Store:
     def _let_go(self, row: Row, state: JobState | None, now: int) -> None:
         """Free the unique key of a job that ended, and keep its end if it is followed. state: None if it is deleted."""
         if row.job.unique_key is not None:
-            row.queue.keys.pop(row.job.unique_key, None)
+            self.queues[row.job.queue].keys.pop(row.job.unique_key, None)
         if row.job.followed:
             self.ended.append(EndedJob(row.job.id, row.queue.name, state, to_datetime(now)))
 
@@ -165,11 +174,8 @@ class Store:
             return
         assert row.bucket is not None
         del row.bucket[row.token]
-        if row.state is JobState.BLOCKED and row.reason in SUSPENDED:
-            kind = row.queue.suspended[row.job.kind]
-            del kind[row.token]
-            if not kind:
-                del row.queue.suspended[row.job.kind]
+        if _is_suspended(row):
+            self._unsuspend(row)
         row.token = 0
         if row.state in TIMED and row.run_at is not None:
             self.due.remove_one()
@@ -199,6 +205,22 @@ class Store:
             self.topics.add(FINISHED_TOPIC)
         self.tally.count(row, now, ran=True)
 
+    def transfer(self, row: Row, queue: Queue) -> None:
+        """Move a job that waits or is PENDING to another queue. What it waits for stays."""
+        if row.state is JobState.PENDING:
+            self.leave(row)
+            row.queue = queue
+            self.enter(row, JobState.PENDING, row.since)
+            return
+        assert row.bucket is not None
+        del row.bucket[row.token]
+        if _is_suspended(row):
+            self._unsuspend(row)
+        row.queue, row.bucket = queue, queue.buckets[row.state]
+        row.bucket[row.token] = row
+        if _is_suspended(row):
+            self._suspend(row)
+
     def free(self, row: Row, now: int, *, returned: bool = False) -> None:
         """Make a job PENDING, at the end of its line; a gated one BLOCKED."""
         self.leave(row)
@@ -217,3 +239,7 @@ class Store:
         del self.jobs[row.job.id]
         if row.state not in FINISHED:
             self._let_go(row, None, now)
+
+
+def _is_suspended(row: Row) -> bool:
+    return row.state is JobState.BLOCKED and row.reason in SUSPENDED

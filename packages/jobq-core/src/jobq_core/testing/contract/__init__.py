@@ -16,11 +16,16 @@ Each class shows a part of what the docstrings of `jobq_core.storage` promise:
 - ControlContract, BulkContract, QueueOptionsContract: changes by hand; of many jobs in chunks; options of queues.
 - ReadingContract, SummariesContract, StatisticsContract: `get`, `find`, counts, workers; summaries; statistics.
 - NotificationsContract: which change notifies which topic.
+- AlteringContract: `run_now`, `reschedule`, `move`, `set_priority`.
 - ReferenceContract: random lives of jobs go as in memory.
 - StormContract: many clients and workers at once break no rule.
+
+A storage that lacks a part of the contract has the tests of the others only: AlteringContract is not in
+`StorageContract` yet, and a storage that has its operations inherits from both.
 """
 
 from jobq_core.testing.contract.adding import AddingContract
+from jobq_core.testing.contract.altering import AlteringContract
 from jobq_core.testing.contract.bulk import BulkContract
 from jobq_core.testing.contract.children import ChildrenContract
 from jobq_core.testing.contract.claiming import ClaimingContract
@@ -85,4 +90,4 @@ class StorageContract(
     """The tests that a storage keeps the contract: the docstrings of `jobq_core.storage`."""
 
 
-__all__ = ["StorageContract"]
+__all__ = ["AlteringContract", "StorageContract"]
