@@ -212,7 +212,9 @@ class JobQueueServer(JobQueueWorker):
         if record.info.id != self.id:
             return record
         # The storage has the counts of the last heartbeat, and the number of workers at the start.
-        return replace(record, stats=pool.total, info=replace(record.info, concurrency=self.concurrency))
+        last = record.stats
+        stats = replace(pool.total, loop_lag=last.loop_lag, hears=last.hears, limited=last.limited, memory=last.memory)
+        return replace(record, stats=stats, info=replace(record.info, concurrency=self.concurrency))
 
 
 def _sum_of(records: Sequence[WorkerRecord], pids: Collection[int]) -> PoolStats:

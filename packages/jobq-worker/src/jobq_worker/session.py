@@ -26,6 +26,7 @@ from jobq_worker.claiming.kinds import KnownKinds
 from jobq_worker.executors import make_executors
 from jobq_worker.liveness.leases import LeaseMonitor, StartMarks
 from jobq_worker.liveness.registration import Registration
+from jobq_worker.liveness.worker_facts import stats_with_facts
 from jobq_worker.maintenance import Maintenance
 from jobq_worker.notifications import Notifications
 from jobq_worker.options import WorkerOptions
@@ -70,16 +71,16 @@ class WorkerSession:
         if options.limiter is not None:
             grants = Grants(options.limiter, storage, outages, options.poll_interval)
         pipeline = Pipeline(slots, grants)
+        notifications = Notifications(storage, outages)
         registration = Registration(
             storage,
             info,
             pipeline,
             outages,
             events,
-            slots.stats,
+            stats_with_facts(slots, notifications, grants),
             heartbeat_interval=options.heartbeat_interval,
         )
-        notifications = Notifications(storage, outages)
         maintenance = Maintenance(
             storage,
             registration,

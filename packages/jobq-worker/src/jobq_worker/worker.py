@@ -21,6 +21,7 @@ from jobq_worker.around.lifespan import Lifespan
 from jobq_worker.executors.processes import ProcessExecutor
 from jobq_worker.health import WorkerHealth
 from jobq_worker.liveness.loop_watch import LoopWatch
+from jobq_worker.liveness.worker_facts import versions_of
 from jobq_worker.options import WorkerKeywords, WorkerOptions, check_concurrency, given_options
 from jobq_worker.processes.exits import ExitCode, end_process_soon
 from jobq_worker.processes.retirement import Retired, Retirement
@@ -117,6 +118,7 @@ class JobQueueWorker(WorkerSetup):
             kinds=tuple(definition.kind for definition in definitions),
             concurrency=len(self._slots),
             lost_after=self._options.lost_after,
+            versions=versions_of(self.storage),
         )
         before, self._state = self._state, "starting"
         try:

@@ -66,6 +66,12 @@ class Grants:
             return _AT_ONCE
         return _NEVER if self._asking is not None else max(self._closed_until, self._retry_at)
 
+    @property
+    def opens_in(self) -> float | None:
+        """Seconds until the limiter may grant more; None if it holds nothing back. May be read from any thread."""
+        seconds = self.opens_at - self._loop.time()
+        return seconds if 0.0 < seconds < _NEVER else None
+
     # Before a claim
 
     async def ask(self, wanted: int, worker: UUID) -> int:
