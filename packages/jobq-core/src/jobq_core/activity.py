@@ -1,0 +1,146 @@
+"""What went on in the queues: rates, depths and percentiles over time, for commands, charts and the autoscaler.
+
+The storage keeps what ended, by step of time, and samples of what waits. What came in follows from both: the change of
+the number of unfinished jobs, and those that ended meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from msgspec import Struct
+
+from jobq_core.states import JobState
+from jobq_core.storage import DepthPoint, QueueStorage, StatisticsRecord, quantile
+
+STEPS: Final = (60, 600, 3_600)
+"""The steps of time that storages know, in seconds."""
+
+
+class Percentiles(Struct, frozen=True):
+    """Seconds that 50, 95 and 99 % of the jobs stayed below; None where no job ran."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class ActivityPoint(Struct, frozen=True, kw_only=True):
+    """What went on in one queue in one step of time.
+
+    at: the start of the step.
+    added: the jobs that came in, as far as the samples of depths say; None where there is no sample.
+    completed, failed, aborted: the jobs that ended so. unfinished: the jobs at the end of the step, and pending: those
+        of them that were PENDING; None where there is no sample. oldest_seconds: the age of the oldest PENDING job.
+    waiting, running: how long the jobs that ended had waited, and had run.
+    """
+
+    at: datetime
+    added: int | None
+    completed: int
+    failed: int
+    aborted: int
+    unfinished: int | None
+    pending: int | None
+    oldest_seconds: float | None
+    waiting: Percentiles
+    running: Percentiles
+
+
+async def read_activity(
+    storage: QueueStorage, queue: str | None = None, *, span: float = 3_600.0, step: int = 60
+) -> dict[str, list[ActivityPoint]]:
+    """Return the points of each queue, oldest first, one for each step of the last `span` seconds.
+
+    queue: of this queue (default: of all). step: one of STEPS. The last point is that of the step under way.
+    """
+    until = await storage.now()
+    since = _floor(until - timedelta(seconds=span), step) + timedelta(seconds=step)
+    statistics = await storage.statistics(queue, since=since, until=until, step=step)
+    # One step more tells how many jobs there were when the first step began.
+    depths = await storage.depth_history(queue, since=since - timedelta(seconds=step), until=until, step=step)
+    return activity(statistics, depths, since=since, until=until, step=step)
+
+
+def activity(
+    statistics: Iterable[StatisticsRecord],
+    depths: Iterable[DepthPoint],
+    *,
+    since: datetime,
+    until: datetime,
+    step: int,
+) -> dict[str, list[ActivityPoint]]:
+    """Return the points of each queue that occurs, from what a storage keeps."""
+    ended: dict[tuple[str, datetime], list[StatisticsRecord]] = {}
+    for record in statistics:
+        ended.setdefault((record.queue, record.minute), []).append(record)
+    sampled: dict[tuple[str, datetime], list[DepthPoint]] = {}
+    for point in depths:
+        sampled.setdefault((point.queue, point.at), []).append(point)
+    starts = _starts(since, until, step)
+    moments = [_floor(since, step) - timedelta(seconds=step), *starts]
+    all_sampled = {at for _, at in sampled}
+
+    def samples_of(queue: str) -> list[list[DepthPoint] | None]:
+        # A queue without jobs has no sample where others have one.
+        return [sampled.get((queue, at), []) if at in all_sampled else None for at in moments]
+
+    return {
+        queue: _points([ended.get((queue, at), []) for at in starts], samples_of(queue), starts)
+        for queue in sorted({queue for queue, _ in (*ended, *sampled)})
+    }
+
+
+def _points(
+    ended: Sequence[list[StatisticsRecord]], sampled: Sequence[list[DepthPoint] | None], starts: Sequence[datetime]
+) -> list[ActivityPoint]:
+    points = []
+    before = _unfinished(sampled[0])
+    for at, records, depths in zip(starts, ended, sampled[1:], strict=True):
+        by_state: Counter[JobState] = Counter()
+        for record in records:
+            by_state[record.state] += record.jobs
+        unfinished = _unfinished(depths)
+        known = before is not None and unfinished is not None
+        pending = [depth for depth in depths or () if depth.state is JobState.PENDING]
+        points.append(
+            ActivityPoint(
+                at=at,
+                added=max(unfinished - before + by_state.total(), 0) if known else None,  # type: ignore[operator]
+                completed=by_state[JobState.COMPLETED],
+                failed=by_state[JobState.FAILED],
+                aborted=by_state[JobState.ABORTED],
+                unfinished=unfinished,
+                pending=None if depths is None else sum(depth.jobs for depth in pending),
+                oldest_seconds=max((depth.oldest_seconds or 0.0 for depth in pending), default=None),
+                waiting=percentiles(record.waiting for record in records),
+                running=percentiles(record.running for record in records),
+            )
+        )
+        before = unfinished
+    return points
+
+
+def percentiles(histograms: Iterable[Mapping[int, int]]) -> Percentiles:
+    """Return the percentiles of several histograms together."""
+    merged: Counter[int] = Counter()
+    for histogram in histograms:
+        merged.update(histogram)
+    return Percentiles(*(quantile(merged, share) for share in (0.5, 0.95, 0.99)))
+
+
+def _unfinished(depths: Sequence[DepthPoint] | None) -> int | None:
+    return None if depths is None else sum(depth.jobs for depth in depths)
+
+
+def _floor(moment: datetime, step: int) -> datetime:
+    return datetime.fromtimestamp(int(moment.timestamp()) // step * step, UTC)
+
+
+def _starts(since: datetime, until: datetime, step: int) -> list[datetime]:
+    first = _floor(since, step)
+    count = -((first - until) // timedelta(seconds=step))
+    return [first + n * timedelta(seconds=step) for n in range(count)]
