@@ -60,6 +60,18 @@ async def test_without_migrate_a_missing_file_is_not_made(path: Path) -> None:
     assert not path.exists()
 
 
+async def test_a_storage_that_keeps_the_schema_makes_neither_file_nor_tables(path: Path) -> None:
+    storage = SqliteQueueStorage(path)
+    storage.keep_schema()
+    with pytest.raises(Exception, match="cannot be opened"):
+        await storage.open()
+    assert not path.exists()
+    path.touch()
+    with pytest.raises(SchemaError, match="jobq migrate"):
+        await storage.open()
+    assert tables(path) == set()
+
+
 async def test_without_migrate_a_file_without_tables_is_refused(path: Path) -> None:
     path.touch()
     with pytest.raises(SchemaError, match="jobq migrate"):

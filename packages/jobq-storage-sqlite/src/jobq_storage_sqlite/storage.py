@@ -91,6 +91,9 @@ class SqliteQueueStorage(Adding, SettlingAndClaiming, Workers, Reading, Control,
     def warnings(self) -> tuple[str, ...]:
         return () if self._opened is None else self._opened.warnings.current
 
+    def keep_schema(self) -> None:
+        self._migrate_at_open = False
+
     async def open(self) -> None:
         _refuse_eventlet()
         async with self._opening:

@@ -52,7 +52,7 @@ FLUSH_SECONDS: Final = 5.0
 class WorkerSession:
     """The components of a started worker.
 
-    Attributes: eight are components that its steps act on, four are what it was made with, and three are its progress.
+    Attributes: nine are components that its steps act on, four are what it was made with, and three are its progress.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class WorkerSession:
         self.unended = 0
         """The number of handlers that went on when the worker stopped."""
         self.pipeline, self.registration = pipeline, registration
-        self.maintenance, self.monitor = maintenance, monitor
+        self.maintenance, self.monitor, self.notifications = maintenance, monitor, notifications
 
     async def start(self) -> None:
         """Register and serve. Raises StorageError; nothing is left behind then."""

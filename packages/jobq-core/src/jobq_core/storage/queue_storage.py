@@ -68,6 +68,10 @@ class QueueStorage(
         before, and may be opened later.
         """
 
+    def keep_schema(self) -> None:
+        """Let `open` neither create nor update tables, and raise SchemaError or StorageUnavailableError instead: for
+        commands that only look, which must not create a storage where a URL is mistyped."""
+
     @abc.abstractmethod
     async def close(self) -> None:
         """End all subscriptions and connections, after the operations under way have finished."""
