@@ -27,10 +27,10 @@ from jobq_core.testing import (
     register_worker,
     state_of,
 )
-from jobq_core.testing.contract import AlteringContract
+from jobq_core.testing.contract import AlteringContract, DepthsContract, SearchingContract, StepsContract
 
 
-class TestMemory(AlteringContract, StorageContract):
+class TestMemory(AlteringContract, SearchingContract, DepthsContract, StepsContract, StorageContract):
     """On a clock that stands still, so that times alone order nothing."""
 
     @pytest.fixture

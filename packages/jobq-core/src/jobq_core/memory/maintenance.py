@@ -97,6 +97,7 @@ class Maintenance(MemoryTransactions, KeeperStorage):
         with self._transaction() as store:
             now = store.clock.now()
             store.tally.fold(now)
+            store.depths.prune(now)
             over = _over(store, limit, now)
             for row in over:
                 store.drop(row, now)

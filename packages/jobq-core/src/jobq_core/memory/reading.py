@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from jobq_core.memory.rows import Row, copy_stats
+from jobq_core.memory.rows import copy_stats
 from jobq_core.memory.tally import MINUTE
 from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.records import JobRecord, WorkerRecord
 from jobq_core.states import JobState
-from jobq_core.storage import JobFilter, JobStatus, Page, QueueRecord, ReaderStorage, StatisticsRecord
-from jobq_core.storage.statistics import merge_steps
+from jobq_core.storage import JobStatus, QueueRecord, ReaderStorage, StatisticsRecord
+from jobq_core.storage.statistics import check_step
 from jobq_core.timestamps import to_datetime, to_moment
 
 
@@ -25,15 +24,6 @@ class Reading(MemoryTransactions, ReaderStorage):
         self._check_connection(connection)
         with self._transaction() as store:
             return [None if row is None else row.record() for row in map(store.jobs.get, ids)]
-
-    async def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:
-        with self._transaction() as store:
-            older = (row for row in store.jobs.values() if after is None or row.job.id < after)
-            matching = (row for row in older if _matches(row, filter))
-            # One more than the limit shows whether there is a next page.
-            rows = heapq.nlargest(limit + 1, matching, key=lambda row: row.job.id.int)
-            jobs = [row.summary() for row in rows[:limit]]
-            return Page(jobs, jobs[-1].id if jobs and len(rows) > limit else None)
 
     async def counts(self, queue: str | None = None) -> Mapping[str, Mapping[JobState, int]]:
         with self._transaction() as store:
@@ -58,12 +48,11 @@ class Reading(MemoryTransactions, ReaderStorage):
     async def statistics(
         self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
     ) -> list[StatisticsRecord]:
+        check_step(step)
         with self._transaction() as store:
             now = store.clock.now()
             first = now - 60 * MINUTE if since is None else to_moment(since, now)
-            return merge_steps(
-                store.tally.records(queue, first, now + 1 if until is None else to_moment(until, now)), step
-            )
+            return store.tally.records(queue, first, now + 1 if until is None else to_moment(until, now), step)
 
     async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
         with self._transaction() as store:
@@ -89,14 +78,3 @@ class Reading(MemoryTransactions, ReaderStorage):
                 )
                 for row in store.workers.values()
             ]
-
-
-def _matches(row: Row, filter: JobFilter) -> bool:
-    job = row.job
-    return (
-        (filter.queue is None or row.queue.name == filter.queue)
-        and (not filter.states or row.state in filter.states)
-        and (not filter.kinds or job.kind in filter.kinds)
-        and (filter.run_id is None or job.run_id == filter.run_id)
-        and all(tag in job.tags for tag in filter.tags)
-    )

@@ -14,6 +14,8 @@ from jobq_core.local_notifier import LocalSubscription
 from jobq_core.memory.adding import Adding
 from jobq_core.memory.altering import Altering
 from jobq_core.memory.control import Control
+from jobq_core.memory.depths import Depths
+from jobq_core.memory.finding import Finding
 from jobq_core.memory.leases import Leases
 from jobq_core.memory.maintenance import Maintenance
 from jobq_core.memory.notifier import MemoryNotifier
@@ -30,7 +32,17 @@ _naming = threading.Lock()
 
 
 class MemoryQueueStorage(
-    Adding, SettleAndClaim, Leases, Workers, Control, Altering, Reading, Maintenance, QueueStorage
+    Adding,
+    SettleAndClaim,
+    Leases,
+    Workers,
+    Control,
+    Altering,
+    Reading,
+    Finding,
+    Depths,
+    Maintenance,
+    QueueStorage,
 ):
     """Jobs in memory, gone when the process ends.
 

@@ -15,6 +15,7 @@ from typing import Final
 from uuid import UUID
 
 from jobq_core.local_notifier import LocalNotifier
+from jobq_core.memory.depth_samples import DepthSamples
 from jobq_core.memory.due_jobs import DueJobs
 from jobq_core.memory.rows import Queue, Row, WorkerRow
 from jobq_core.memory.tally import Tally
@@ -91,6 +92,7 @@ class Store:
         self.deadlines = DueJobs()
         self.ended: deque[EndedJob] = deque()
         self.tally = Tally()
+        self.depths = DepthSamples()
         self.workers: dict[UUID, WorkerRow] = {}
         self.leader: tuple[UUID | None, int] = (None, 0)
         self.leases: Iterator[int] = itertools.count(1)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Final
+from copy import copy
+from operator import add
+from typing import Final, TypeAlias
 
 import attrs
 
 from jobq_core.memory.rows import Row
 from jobq_core.states import JobState
 from jobq_core.storage import Histogram, StatisticsRecord, bucket_of
-from jobq_core.storage.statistics import LAST_BUCKET
+from jobq_core.storage.statistics import LAST_BUCKET, STEPS
 from jobq_core.timestamps import SECOND, to_datetime
 
 MINUTE: Final = 60 * SECOND
-KEPT: Final = 30 * 24 * 60 * MINUTE
-"""Microseconds that statistics are kept."""
+
+Key: TypeAlias = tuple[int, str, str, JobState]
+"""The start of a step, a queue, a kind and a state."""
 
 
 def _empty() -> list[int]:
@@ -23,7 +26,7 @@ def _empty() -> list[int]:
 
 @attrs.define(eq=False)
 class Sums:
-    """What is counted of one minute, queue, kind and state. Times are in microseconds.
+    """What is counted of one step, queue, kind and state. Times are in microseconds.
 
     waiting, running: the numbers of jobs by bucket.
     """
@@ -34,23 +37,36 @@ class Sums:
     waiting: list[int] = attrs.field(factory=_empty)
     running: list[int] = attrs.field(factory=_empty)
 
+    def add(self, other: Sums) -> None:
+        """Add what another has counted."""
+        self.jobs += other.jobs
+        self.waited += other.waited
+        self.ran += other.ran
+        self.waiting = list(map(add, self.waiting, other.waiting))
+        self.running = list(map(add, self.running, other.running))
+
 
 def _histogram(counts: list[int]) -> Histogram:
     return {bucket: count for bucket, count in enumerate(counts) if count}
 
 
 class Tally:
-    """The jobs that ended, by minute, queue, kind and state."""
+    """The jobs that ended, by step, queue, kind and state.
+
+    Each is counted by its minute. Minutes that are older than a day are summed up to longer steps: each job is in one
+    of the steps only.
+    """
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[int, str, str, JobState], Sums] = {}
+        self._steps: dict[int, dict[Key, Sums]] = {step: {} for step in STEPS}
+        self._minutes = self._steps[60]
 
     def count(self, row: Row, now: int, *, ran: bool) -> None:
         """Count a job that ended. ran: whether it was PROCESSING until now."""
         key = (now - now % MINUTE, row.queue.name, row.job.kind, row.state)
-        sums = self._sums.get(key)
+        sums = self._minutes.get(key)
         if sums is None:
-            sums = self._sums[key] = Sums()
+            sums = self._minutes[key] = Sums()
         sums.jobs += 1
         if ran:
             assert row.started_at is not None
@@ -63,14 +79,27 @@ class Tally:
             sums.running[bucket_of(duration / SECOND)] += 1
 
     def fold(self, now: int) -> None:
-        """Forget the minutes that are kept no longer."""
-        self._sums = {key: sums for key, sums in self._sums.items() if key[0] > now - KEPT}
+        """Sum the steps that are kept no longer up to longer ones, and forget the longest ones."""
+        for step, longer in zip(STEPS, [*STEPS, None][1:], strict=True):
+            over = [key for key in self._steps[step] if key[0] <= now - STEPS[step] * SECOND]
+            for key in over:
+                sums = self._steps[step].pop(key)
+                if longer is not None:
+                    _add(self._steps[longer], _start(key, longer), sums)
 
-    def records(self, queue: str | None, since: int, until: int) -> list[StatisticsRecord]:
-        """Return the statistics of the minutes that start at `since` or later and before `until`."""
+    def records(self, queue: str | None, since: int, until: int, step: int) -> list[StatisticsRecord]:
+        """Return the statistics of the steps that start at `since` or later and before `until`."""
+        merged: dict[Key, Sums] = {}
+        for shorter in STEPS:
+            if shorter > step:
+                break
+            for key, sums in self._steps[shorter].items():
+                start = _start(key, step)
+                if since <= start[0] < until and queue in (None, key[1]):
+                    _add(merged, start, sums)
         return [
             StatisticsRecord(
-                minute=to_datetime(minute),
+                minute=to_datetime(start),
                 queue=name,
                 kind=kind,
                 state=state,
@@ -80,6 +109,19 @@ class Tally:
                 waiting=_histogram(sums.waiting),
                 running=_histogram(sums.running),
             )
-            for (minute, name, kind, state), sums in sorted(self._sums.items(), key=lambda item: item[0])
-            if since <= minute < until and queue in (None, name)
+            for (start, name, kind, state), sums in sorted(merged.items(), key=lambda item: item[0])
         ]
+
+
+def _start(key: Key, step: int) -> Key:
+    """Return the key of the step that a shorter one is part of."""
+    start, queue, kind, state = key
+    return start - start % (step * SECOND), queue, kind, state
+
+
+def _add(to: dict[Key, Sums], key: Key, sums: Sums) -> None:
+    there = to.get(key)
+    if there is None:
+        to[key] = copy(sums)
+    else:
+        there.add(sums)

@@ -57,8 +57,10 @@ class JobFilter:
 
     states, kinds: any of them. tags: all of them.
     since, until: added at this moment or later, and before this one.
-    error_type: the whole name of the type of its last error. error: text that its last error's message contains, in
-        upper or lower case. argument: the name and the value, of any JSON type, of an argument.
+    error_type: the whole name of the type of its error, as JobSummary shows it. error: text that this error's message
+        contains, in upper or lower case.
+    argument: the name and the value, of any JSON type, of an argument. Numbers are equal by value, objects whatever the
+        order of their keys.
     worker: the id of the worker that ran it last, or runs it.
     """
 
@@ -123,7 +125,7 @@ class ReaderStorage(abc.ABC):
         """Return the number of jobs by queue and state, without those that are 0, at a cost that does not grow with the
         jobs: more than COUNTED jobs of a state are not counted now, but are as of the last `sample_depths`.
 
-        Without any sample yet, they are counted.
+        Without any sample yet, they are counted. Finished jobs are counted as they end, as in `counts`.
         """
         raise _unsupported("depths")
 
@@ -133,7 +135,7 @@ class ReaderStorage(abc.ABC):
         """Return the depths of the past, by step, queue and state: the last sample of each step of 60, 600 or 3,600
         seconds that starts at `since` (default: an hour ago) or later and before `until` (default: now).
 
-        Kept as statistics are. A queue without jobs has no points.
+        Raises ConfigurationError for another step. Kept as statistics are. A queue without jobs has no points.
         """
         raise _unsupported("depth_history")
 
@@ -153,7 +155,8 @@ class ReaderStorage(abc.ABC):
         """Return the statistics of the steps that start at `since` (default: an hour ago) or later and before `until`
         (default: now), by step, queue, kind and state; of one queue, or of all.
 
-        step: 60, 600 or 3,600 seconds. Minutes are kept for a day, steps of ten minutes for 3 days, hours for 30 days.
+        step: 60, 600 or 3,600 seconds; raises ConfigurationError for another. `prune` sums minutes up to steps of ten
+        minutes after a day, those up to hours after 3 days, and removes hours after 30 days.
         """
 
     @abc.abstractmethod

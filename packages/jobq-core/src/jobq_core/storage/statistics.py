@@ -6,17 +6,23 @@ import math
 from bisect import bisect
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from jobq_core.errors import ConfigurationError
+from jobq_core.reprs import short_repr
 from jobq_core.states import JobState
 
 Histogram: TypeAlias = Mapping[int, int]
 """The number of durations by bucket, without the empty buckets. Histograms are merged by adding their numbers."""
 
 LAST_BUCKET: Final = 127
+
+STEPS: Final[Mapping[int, int]] = MappingProxyType({60: 86_400, 600: 3 * 86_400, 3600: 30 * 86_400})
+"""The steps of statistics and of the history of depths, in seconds, and how many seconds each is kept."""
 
 _STARTS: Final = [2.0 ** (n / 2) / 1000 for n in range(1, LAST_BUCKET + 1)]
 """The seconds at which each bucket but the first starts."""
@@ -64,6 +70,13 @@ class StatisticsRecord(Struct, frozen=True, kw_only=True):
     running_seconds: float
     waiting: Histogram
     running: Histogram
+
+
+def check_step(step: int) -> int:
+    """Return the step; raises ConfigurationError for one that is not among STEPS."""
+    if step not in STEPS:
+        raise ConfigurationError(f"step must be one of {', '.join(map(str, STEPS))} seconds, not {short_repr(step)}")
+    return step
 
 
 def merge_steps(records: Iterable[StatisticsRecord], step: int) -> list[StatisticsRecord]:

@@ -17,11 +17,13 @@ Each class shows a part of what the docstrings of `jobq_core.storage` promise:
 - ReadingContract, SummariesContract, StatisticsContract: `get`, `find`, counts, workers; summaries; statistics.
 - NotificationsContract: which change notifies which topic.
 - AlteringContract: `run_now`, `reschedule`, `move`, `set_priority`.
+- SearchingContract, DepthsContract, StepsContract: `find` and `count` with searches; depths now and in the past, jobs
+  ahead; statistics of longer steps.
 - ReferenceContract: random lives of jobs go as in memory.
 - StormContract: many clients and workers at once break no rule.
 
-A storage that lacks a part of the contract has the tests of the others only: AlteringContract is not in
-`StorageContract` yet, and a storage that has its operations inherits from both.
+A storage that lacks a part of the contract has the tests of the others only: those that are not in `StorageContract`
+yet. A storage that has their operations inherits from them too.
 """
 
 from jobq_core.testing.contract.adding import AddingContract
@@ -30,6 +32,7 @@ from jobq_core.testing.contract.bulk import BulkContract
 from jobq_core.testing.contract.children import ChildrenContract
 from jobq_core.testing.contract.claiming import ClaimingContract
 from jobq_core.testing.contract.control import ControlContract
+from jobq_core.testing.contract.depths import DepthsContract
 from jobq_core.testing.contract.expiry import ExpiryContract
 from jobq_core.testing.contract.fencing import FencingContract
 from jobq_core.testing.contract.kinds import KindsContract
@@ -46,9 +49,11 @@ from jobq_core.testing.contract.reference import ReferenceContract
 from jobq_core.testing.contract.rescue import RescueContract
 from jobq_core.testing.contract.retention import RetentionContract
 from jobq_core.testing.contract.returned_line import ReturnedLineContract
+from jobq_core.testing.contract.searching import SearchingContract
 from jobq_core.testing.contract.settling import SettlingContract
 from jobq_core.testing.contract.snooze import SnoozeContract
 from jobq_core.testing.contract.statistics import StatisticsContract
+from jobq_core.testing.contract.steps import StepsContract
 from jobq_core.testing.contract.storm import StormContract
 from jobq_core.testing.contract.summaries import SummariesContract
 from jobq_core.testing.contract.tokens import TokensContract
@@ -90,4 +95,4 @@ class StorageContract(
     """The tests that a storage keeps the contract: the docstrings of `jobq_core.storage`."""
 
 
-__all__ = ["AlteringContract", "StorageContract"]
+__all__ = ["AlteringContract", "DepthsContract", "SearchingContract", "StepsContract", "StorageContract"]
