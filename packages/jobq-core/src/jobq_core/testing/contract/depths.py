@@ -113,7 +113,7 @@ class DepthsContract(ContractBase):
         await self.advance(storage, (hour - now).total_seconds() + 1)
         return hour
 
-    async def test_a_sample_is_due_again_after_a_while_whoever_took_it(
+    async def test_a_sample_is_due_again_after_a_while_also_if_another_process_took_it(
         self, storage: QueueStorage, other: QueueStorage
     ) -> None:
         hour = await self._to_full_hour(storage)
