@@ -146,6 +146,10 @@ async def operate(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> Non
             job = await job_in(owner, worker, state, queue=line, unique_key=None if state is JobState.BLOCKED else "k")
             (change,) = await operation([job])
             assert change.before is state
+    (job,) = [added.id for added in await owner.add([new_job(queue=queue, run_at=60.0)])]
+    assert [change.altered for change in await app.move([job], f"{queue} 2")] == [True]
+    assert [change.altered for change in await app.set_priority([job], 9)] == [True]
+    assert [change.altered for change in await app.run_now([job])] == [True]
     await app.set_queue(queue, QueueOptions(paused=True, retention=Retention()))
     await owner.add([new_job(queue=queue, run_id=queue)])
     assert len(await app.abort_run(queue)) == 1

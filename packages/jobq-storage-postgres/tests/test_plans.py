@@ -406,8 +406,8 @@ FIRED = """
     SELECT t.relname, g.tgname FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid
     WHERE t.relnamespace = %s::regnamespace
 """
-RARE = {("line", "registered"), ("waiting", "state"), ("waiting", "reason"), ("waiting", "run_at")}
-"""What only pausing, enabling and disabling change, which a person does now and then, and the gates of gated jobs."""
+RARE = {("line", "registered"), *(("waiting", column) for column in ("state", "reason", "run_at", "queue"))}
+"""What only an operator changes, which is now and then, and the gates of gated jobs."""
 
 
 def updated() -> set[tuple[str, str]]:

@@ -97,7 +97,7 @@ def _change(
     statements: Statements, notifier: Notifier, operation: Operation, ids: Sequence[UUID]
 ) -> Program[list[Change]]:
     topics: set[str] = set()
-    changes = yield from change(statements, operation, ids, topics, ordered=operation == "retry")
+    changes = yield from change(statements, operation, ids, topics)
     if topics:
         yield [notifier.step_within(topics)]
     return changes

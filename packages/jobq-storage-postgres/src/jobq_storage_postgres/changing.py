@@ -31,15 +31,20 @@ from jobq_storage_postgres.unique_keys import key_is_busy
 CHUNK: Final = 1000
 """Maximum number of jobs that one transaction changes."""
 
-Operation: TypeAlias = Literal["abort", "retry", "disable", "enable", "delete"]
+Operation: TypeAlias = Literal["abort", "retry", "disable", "enable", "delete", "reschedule", "move", "set_priority"]
+
+_ALTERING: Final = frozenset({"reschedule", "move", "set_priority"})
+"""The operations that change what a job waits for. Their statements say whether a job was altered."""
+_UNORDERED: Final = frozenset({"abort", "disable", "delete"})
+"""The operations whose statements do not take the jobs' order in the batch."""
 
 
 def change(
-    statements: Statements, operation: Operation, ids: Sequence[UUID], topics: set[str], *, ordered: bool = False
+    statements: Statements, operation: Operation, ids: Sequence[UUID], topics: set[str], *values: bytes | None
 ) -> Program[list[Change]]:
     """Change jobs; each round trip is a transaction of its own.
 
-    topics: updated with what to notify. ordered: whether the statement takes the jobs' order in the batch.
+    topics: updated with what to notify. values: the further parameters of the statement.
     """
     changes: dict[UUID, Change] = {}
     order = {job_id: index for index, job_id in enumerate(dict.fromkeys(ids))}
@@ -47,21 +52,22 @@ def change(
     for start in range(0, len(given), CHUNK):
         chunk = sorted(given[start : start + CHUNK], key=lambda job_id: job_id.bytes)
         while chunk:
-            params = [uuids([job_id.bytes for job_id in chunk])]
-            if ordered:
+            params: list[bytes | None] = [uuids([job_id.bytes for job_id in chunk])]
+            if operation not in _UNORDERED:
                 params.append(int4s([order[job_id] for job_id in chunk]))
             try:
-                (rows,) = yield [(statements[operation], params)]
+                (rows,) = yield [(statements[operation], [*params, *values])]
             except (StorageError, LockNotAvailable) as error:
                 if operation == "retry" and caused_by(error, LockNotAvailable):
                     yield from _raise_if_busy(statements, chunk)
                 raise
-            for job_id, before, after, asked, queue in rows:
+            for job_id, before, after, did, queue in rows:
                 changed = changes[job_id] = Change(
                     job_id,
                     None if before is None else JobState(before),
                     None if after is None else JobState(after),
-                    asked,
+                    asked=did and operation not in _ALTERING,
+                    altered=did and operation in _ALTERING,
                 )
                 topics.update(topics_of_change(changed, queue))
             chunk = [job_id for job_id in chunk if job_id not in changes]

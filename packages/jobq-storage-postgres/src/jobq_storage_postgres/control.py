@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from jobq_core.states import FINISHED
 from jobq_core.storage import Change, OperatorStorage, QueueOptions, QueueOwner, queue_topic
-from jobq_storage_postgres.binary import pack_bool, pack_float8, pack_int8, pack_moment, pack_text, pack_uuid
+from jobq_storage_postgres.binary import pack_bool, pack_float8, pack_int2, pack_int8, pack_moment, pack_text, pack_uuid
 from jobq_storage_postgres.changing import CHUNK, Operation, change
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.programs import drive
@@ -27,16 +28,28 @@ class Control(Facet, OperatorStorage):
         if connection is not None:
             self._engine.pool.check_open()
             return await self._engine.caller_connections.retry(connection, ids)
-        return await self._change("retry", ids, ordered=True)
+        return await self._change("retry", ids)
 
     async def disable(self, ids: Sequence[UUID]) -> list[Change]:
         return await self._change("disable", ids)
 
     async def enable(self, ids: Sequence[UUID]) -> list[Change]:
-        return await self._change("enable", ids, ordered=True)
+        return await self._change("enable", ids)
 
     async def delete(self, ids: Sequence[UUID]) -> list[Change]:
         return await self._change("delete", ids)
+
+    async def run_now(self, ids: Sequence[UUID]) -> list[Change]:
+        return await self._change("reschedule", ids, None)
+
+    async def reschedule(self, ids: Sequence[UUID], run_at: datetime) -> list[Change]:
+        return await self._change("reschedule", ids, pack_moment(run_at))
+
+    async def move(self, ids: Sequence[UUID], queue: str) -> list[Change]:
+        return await self._change("move", ids, pack_text(queue))
+
+    async def set_priority(self, ids: Sequence[UUID], priority: int) -> list[Change]:
+        return await self._change("set_priority", ids, pack_int2(priority))
 
     async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> list[Change]:
         changes: list[Change] = []
@@ -82,15 +95,16 @@ class Control(Facet, OperatorStorage):
             None if paused is None else pack_bool(paused),
             pack_bool(kept is not None),
             *(None if each is None else pack_float8(each) for each in seconds),
+            None if options.actor is None else pack_text(options.actor),
         )
         if paused is False:
             self._engine.notifier.notify([queue_topic(queue)])
 
-    async def _change(self, operation: Operation, ids: Sequence[UUID], *, ordered: bool = False) -> list[Change]:
+    async def _change(self, operation: Operation, ids: Sequence[UUID], *values: bytes | None) -> list[Change]:
         engine = self._engine
         topics: set[str] = set()
         try:
-            program = change(engine.statements, operation, ids, topics, ordered=ordered)
+            program = change(engine.statements, operation, ids, topics, *values)
             return await drive(program, engine.database.fetch_all)
         finally:
             engine.notifier.notify(topics)

@@ -82,7 +82,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "job": ("SELECT", "DELETE"),
         "job_tag": ("SELECT", "DELETE"),
         "waiting": ("SELECT", "INSERT", "UPDATE", "DELETE"),
-        "ready": ("SELECT", "INSERT", "DELETE"),
+        "ready": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "running": ("SELECT", "UPDATE", "DELETE"),
         "outcome": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "attempt": ("SELECT", "DELETE"),
@@ -159,7 +159,8 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
     "reader": _ALL | _FINDS,
     "operator": _ALL
     | _FINDS
-    | {"abort", "unfinished_of_run", "retry", "busy_key", "disable", "enable", "delete", "in_queue", "set_queue"},
+    | {"abort", "unfinished_of_run", "retry", "busy_key", "disable", "enable", "delete", "in_queue", "set_queue"}
+    | {"reschedule", "move", "set_priority"},
 }
 """The statements that each part runs."""
 

@@ -60,11 +60,14 @@ class Reading(Facet, ReaderStorage):
             QueueRecord(
                 name=name,
                 paused_at=paused_at,
+                paused_by=paused_by,
                 retention=Retention(completed=completed, failed=failed, aborted=aborted) if has_retention else None,
                 owner=owner,
             )
-            for name, paused_at, has_retention, owner, completed, failed, aborted in await self._engine.fetch("queues")
-        ]
+            for (
+                name, paused_at, paused_by, has_retention, owner, completed, failed, aborted,
+            ) in await self._engine.fetch("queues")
+        ]  # fmt: skip
 
     async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
         if not ids:

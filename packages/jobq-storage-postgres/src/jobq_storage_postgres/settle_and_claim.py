@@ -208,7 +208,7 @@ def _claimed(
 
 def claimed_row(row: Sequence[Any]) -> ClaimedJob | Ghost | None:
     """Return the job of a row of `claim`, the run if the job was deleted by hand, or None for a row without a job."""
-    if row[3] is None:
+    if row[4] is None:
         return None if row[1] is None else (row[1], row[2])
     if row[13] is None and row[14] is None:
         return ClaimedJob(*row[1:13])  # called for every job

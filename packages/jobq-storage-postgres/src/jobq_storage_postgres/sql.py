@@ -72,9 +72,12 @@ def _read() -> Mapping[str, str]:
         for folder in (FOLDER, FOLDER / "parts")
     )
     claims = {
-        name: texts["claim"]
-        .replace("{lines}", parts[lines].replace("{line}", parts["line"]))
-        .replace("{fitting}", parts[fitting])
+        name: _fill(texts["claim"], parts | {"lines": parts[lines], "fitting": parts[fitting]})
         for name, (lines, fitting) in _CLAIMS.items()
     }
-    return texts | claims
+    return {name: _fill(text, parts) for name, text in texts.items()} | claims
+
+
+def _fill(text: str, parts: Mapping[str, str]) -> str:
+    """Put parts in the place of their names in braces, and parts of parts."""
+    return re.sub(r"\{(\w+)\}", lambda match: _fill(parts[match[1]], parts) if match[1] in parts else match[0], text)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jobq_core.states import JobState
-from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC, Change, NewJob, queue_topic
+from jobq_core.storage import (
+    FINISHED_TOPIC,
+    REQUEST_TOPIC,
+    WAITING_TOPIC,
+    Change,
+    NewJob,
+    blocked_topic,
+    queue_topic,
+)
 
 
 def topics_of(jobs: Sequence[NewJob]) -> set[str]:
@@ -20,7 +28,12 @@ def topics_of_change(change: Change, queue: str | None) -> set[str]:
     """Return the topics that the change of a job of this queue concerns."""
     if change.asked:
         return {REQUEST_TOPIC}
-    if change.before is change.after:
+    if change.altered and change.after is JobState.BLOCKED:
+        # It may wait for a worker that can run it, or for `admit`.
+        return {blocked_topic(queue or ""), WAITING_TOPIC}
+    if change.altered and change.after is JobState.DISABLED:
+        return set()
+    if change.before is change.after and not change.altered:
         return set()
     if change.after is None:
         return {FINISHED_TOPIC, REQUEST_TOPIC} if change.before is JobState.PROCESSING else {FINISHED_TOPIC}

@@ -55,10 +55,11 @@ CREATE INDEX job_tag_tag ON jobq.job_tag (tag, id);
 
 -- The token of an unfinished job is its row in `waiting`, `ready` or `running`. Every statement that moves a token
 -- carries these columns, and those that it does not know:
---   deadline, kind, queue, priority: copies of the job's.
+--   deadline, kind: copies of the job's. queue, priority: as well, until an operator changes them.
 --   size: the bytes of the job's arguments, so that a claim need not read them to know.
 --   flags: bits. 1: gated, the job goes to `waiting` instead of `ready`. 2: followed, its ending leaves a row in `ended`.
---   extra: an object for what has no column yet.
+--   extra: an object for what has no column yet: `refused`, the declarations that refused the job, and `priority`, if an
+--     operator changed it.
 --   since: when the job entered its present state; for a running job, `started_at`.
 
 -- SCHEDULED, BLOCKED and DISABLED jobs. Jobs that are due at the same time are promoted by position.
@@ -271,6 +272,7 @@ CREATE INDEX ended_at ON jobq.ended (at);
 CREATE TABLE jobq.queue (
     name text COLLATE "C" PRIMARY KEY,
     paused_at timestamptz,
+    paused_by text,
     owner text COLLATE "C" CHECK (owner IN ('operator', 'worker')),
     has_retention boolean NOT NULL DEFAULT false,
     completed jobq.seconds,
@@ -375,7 +377,7 @@ CREATE TABLE jobq.skipped (
     PRIMARY KEY (queue, rank)
 );
 
--- The state of each job, and what belongs to it.
+-- The state of each job, and what belongs to it. The priority of a finished job is NULL unless an operator changed it.
 CREATE VIEW jobq.job_state AS
     SELECT id, state, queue, priority, attempt, flags, keyed, since, run_at, worker, lease, settled, started_at,
         NULL::timestamptz AS finished_at, NULL::text AS request, reason, percent, message, details, extra,
@@ -390,8 +392,8 @@ CREATE VIEW jobq.job_state AS
         NULL, request, NULL, percent, message, details, extra, NULL, NULL, NULL, NULL
     FROM jobq.running
     UNION ALL
-    SELECT id, state, queue, NULL, attempt, flags, NULL, finished_at, run_at, worker, lease, settled, started_at,
-        finished_at, NULL, reason, percent, message, details, extra, result, error_type, error_message, error_traceback
+    SELECT id, state, queue, (extra ->> 'priority')::smallint, attempt, flags, NULL, finished_at, run_at, worker, lease,
+        settled, started_at, finished_at, NULL, reason, percent, message, details, extra, result, error_type, error_message, error_traceback
     FROM jobq.outcome;
 
 -- Partitions. `job` and `outcome` have the same ones, by the time in the first bits of an id (UUIDv7): one per week, and a

@@ -2,7 +2,7 @@
 -- enough jobs; later lines are neither read nor locked. Takes nothing if the worker is not alive, or if a line was
 -- registered that it does not know. Answers a row for each job, or one without a job; its first column is NULL, or says
 -- that the worker is 'lost', that its lines are 'stale', or that there is 'more' than the limit of bytes allows. A job
--- that was deleted by hand has no queue; its row in `running` is left for `drop_ghosts`.
+-- that was deleted by hand has no kind; its row in `running` is left for `drop_ghosts`.
 -- $1 worker; $2 queues; their lines in the order of claiming: $3 queues, $4 ranks, $5 watermarks; $6 limit, $7 limit of
 -- bytes; $8 the transaction number of which on the worker knows only the lines registered by those of $9.
 -- Takes nothing if the jobs are of more bytes than the limit. `claim_limited` then takes those that fit; it is the same
@@ -32,14 +32,14 @@ WITH worker AS MATERIALIZED (
         least(l.attempt + 1, 32767), l.flags, l.keyed, l.queue, l.kind, l.extra
     FROM locked l
     LIMIT (SELECT jobs FROM fitting)
-    RETURNING id, lease, attempt
+    RETURNING id, lease, attempt, priority, queue
 )
 SELECT CASE
         WHEN NOT w.alive THEN 'lost'
         WHEN NOT w.fresh THEN 'stale'
         WHEN (SELECT jobs FROM fitting) IS NOT NULL THEN 'more'
     END,
-    s.id, s.lease, j.queue, j.kind, j.arguments, s.attempt, j.max_attempts, j.priority, j.timeout,
+    s.id, s.lease, s.queue, j.kind, j.arguments, s.attempt, j.max_attempts, s.priority, j.timeout,
     CASE
         WHEN isfinite(j.deadline) THEN extract(epoch FROM j.deadline - jobq.clock())::float8
         WHEN j.deadline < 'infinity' THEN 0

@@ -70,9 +70,7 @@ WITH lines AS MATERIALIZED (
     ORDER BY f.id DESC
     LIMIT $2
 )
-SELECT j.id, j.kind, j.queue, s.state, j.priority, j.created_at, s.run_at, j.deadline, j.timeout, s.attempt, j.max_attempts,
-    j.run_id, j.tags, j.unique_key, s.reason, s.request, s.worker, s.lease, s.started_at, s.finished_at, s.since, s.flags,
-    s.percent, s.message, s.error_type, s.error_message
+SELECT {summary}
 FROM found f
 CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = f.id LIMIT 1) j
 CROSS JOIN LATERAL (SELECT s.* FROM jobq.job_state s WHERE s.id = f.id LIMIT 1) s

@@ -1,14 +1,12 @@
 -- Find the jobs with all of these tags, newest first: walks down the jobs with the first one. $1 id to begin below, $2
 -- limit, $3 queue, $4 kinds, $5 states, $6 tags; all but $2 and $6 may be NULL.
-SELECT j.id, j.kind, j.queue, s.state, j.priority, j.created_at, s.run_at, j.deadline, j.timeout, s.attempt, j.max_attempts,
-    j.run_id, j.tags, j.unique_key, s.reason, s.request, s.worker, s.lease, s.started_at, s.finished_at, s.since, s.flags,
-    s.percent, s.message, s.error_type, s.error_message
+SELECT {summary}
 FROM jobq.job_tag t
 CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = t.id LIMIT 1) j
 CROSS JOIN LATERAL (SELECT s.* FROM jobq.job_state s WHERE s.id = j.id LIMIT 1) s
 WHERE t.tag = ($6::text[])[1]
     AND t.id < coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
-    AND ($3::text IS NULL OR j.queue = $3)
+    AND ($3::text IS NULL OR s.queue = $3)
     AND ($4::text[] IS NULL OR j.kind = ANY($4))
     AND ($5::text[] IS NULL OR s.state = ANY($5))
     AND j.tags @> $6

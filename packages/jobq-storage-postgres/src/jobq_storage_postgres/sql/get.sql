@@ -1,7 +1,5 @@
 -- Read jobs with everything that belongs to them: the columns of `find`, and the payloads. $1 job ids.
-SELECT j.id, j.kind, j.queue, s.state, j.priority, j.created_at, s.run_at, j.deadline, j.timeout, s.attempt, j.max_attempts,
-    j.run_id, j.tags, j.unique_key, s.reason, s.request, s.worker, s.lease, s.started_at, s.finished_at, s.since, s.flags,
-    s.percent, s.message, s.error_type, s.error_message,
+SELECT {summary},
     j.arguments, j.meta, s.result, s.details, s.error_traceback, a.attempts
 FROM unnest($1::uuid[]) AS g(id)
 CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = g.id LIMIT 1) j

@@ -1,5 +1,5 @@
 -- Return the jobs that a worker holds under other leases than these. $1 worker, $2 leases.
-SELECT r.id, r.lease, j.queue, j.kind, j.arguments, r.attempt, j.max_attempts, j.priority, j.timeout,
+SELECT r.id, r.lease, r.queue, j.kind, j.arguments, r.attempt, j.max_attempts, r.priority, j.timeout,
     CASE
         WHEN isfinite(j.deadline) THEN extract(epoch FROM j.deadline - jobq.clock())::float8
         WHEN j.deadline < 'infinity' THEN 0

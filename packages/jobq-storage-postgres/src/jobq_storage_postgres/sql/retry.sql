@@ -1,11 +1,12 @@
--- Retry failed and aborted jobs; answers as `abort` does. A job takes its unique key again, and stays as it is if
--- another job has the key now. A key that an open transaction holds is waited for, for a second; then this fails, and
--- `busy_key` names it. $1 job ids (sorted), $2 their order in the batch.
+-- Retry failed and aborted jobs; answers as `abort` does. A job takes its unique key again, in the queue where it was
+-- added, and stays as it is if another job has the key now. A key that an open transaction holds is waited for, for a
+-- second; then this fails, and `busy_key` names it. $1 job ids (sorted), $2 their order in the batch.
 WITH given AS MATERIALIZED (
     SELECT * FROM unnest($1::uuid[], $2::integer[]) AS g(id, ord)
 ), ended AS MATERIALIZED (
     SELECT o.id, o.state, o.queue, o.lease, o.worker, o.flags, o.started_at, o.run_at, o.settled, o.extra, j.kind,
-        j.deadline, j.unique_key, j.priority, octet_length(j.arguments::text) AS size, g.ord
+        j.deadline, j.queue AS key_queue, j.unique_key, octet_length(j.arguments::text) AS size, g.ord,
+        coalesce((o.extra ->> 'priority')::smallint, j.priority) AS priority
     FROM given g
     CROSS JOIN LATERAL (
         SELECT o.* FROM jobq.outcome o WHERE o.id = g.id AND o.state IN ('failed', 'aborted') LIMIT 1 FOR UPDATE
@@ -17,17 +18,17 @@ WITH given AS MATERIALIZED (
         SELECT k.job
         FROM ended e
         CROSS JOIN LATERAL (
-            SELECT k.* FROM jobq.unique_key k WHERE k.queue = e.queue AND k.key = e.unique_key LIMIT 1
+            SELECT k.* FROM jobq.unique_key k WHERE k.queue = e.key_queue AND k.key = e.unique_key LIMIT 1
         ) k
         WHERE k.until <= jobq.clock()
     ))
     RETURNING k.job
 ), taken AS (
     INSERT INTO jobq.unique_key (queue, key, job)
-    SELECT queue, unique_key, id FROM ended
+    SELECT key_queue, unique_key, id FROM ended
     WHERE unique_key IS NOT NULL AND (SELECT count(*) FROM over) IS NOT NULL
         AND set_config('lock_timeout', '1s', true) IS NOT NULL
-    ORDER BY queue, unique_key, ord
+    ORDER BY key_queue, unique_key, ord
     ON CONFLICT (queue, key) DO NOTHING
     RETURNING job
 ), going AS MATERIALIZED (
