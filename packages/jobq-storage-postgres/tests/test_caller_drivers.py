@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -17,32 +16,15 @@ import pytest_asyncio
 from psycopg.rows import dict_row
 from psycopg.types.string import TextBinaryLoader
 
-from jobq_core.errors import ConfigurationError, LeaseLostError, UniqueKeyBusyError
+from jobq_core.errors import ConfigurationError, UniqueKeyBusyError
 from jobq_core.ids import new_id
-from jobq_core.records import Progress
-from jobq_core.states import Ending, JobState
-from jobq_core.storage import FINISHED_TOPIC, Settlement, queue_topic
-from jobq_core.testing import ERROR, add_job, new_job, register_worker, settle, start_one, state_of
+from jobq_core.states import JobState
+from jobq_core.testing import add_job, new_job, state_of
+from jobq_core.testing.callers import Caller, SyncCaller
+from jobq_core.testing.contract.callers import CallersContract
 from jobq_storage_postgres import PostgresQueueStorage
 
-from .callers import (
-    CALLERS,
-    MORE,
-    Asyncpg,
-    AsyncpgPool,
-    AsyncPsycopg,
-    Caller,
-    Django,
-    Psycopg,
-    Psycopg2,
-    SqlalchemyAsyncConnection,
-    SqlalchemyAsyncSession,
-    SqlalchemyConnection,
-    SqlalchemySession,
-    SyncCaller,
-)
-
-TOPIC = queue_topic("default")
+from .callers import ASYNC, CALLERS, DJANGO, DRIVERS, SYNC, Asyncpg, AsyncPsycopg, Psycopg, Psycopg2, retryable
 
 
 @pytest_asyncio.fixture
@@ -51,106 +33,16 @@ async def storage(postgres_dsn: str, empty_schema: str) -> AsyncIterator[Postgre
         yield storage
 
 
-@pytest_asyncio.fixture(params=CALLERS, ids=lambda kind: kind.__name__)
+@pytest_asyncio.fixture(params=CALLERS)
 async def caller(request: pytest.FixtureRequest, postgres_dsn: str) -> AsyncIterator[Caller]:
-    caller: Caller = request.param(postgres_dsn)
+    caller = CALLERS[request.param](postgres_dsn)
     await caller.ask("connect")
     yield caller
     await caller.close()
 
 
-@pytest.mark.parametrize("caller", [*CALLERS, *MORE], ids=lambda kind: kind.__name__, indirect=True)
-async def test_jobs_exist_once_the_callers_transaction_commits(storage: PostgresQueueStorage, caller: Caller) -> None:
-    job, twin = new_job(unique_key="k", tags=("a", 'b"\\,'), run_id="ru'n %s"), new_job(unique_key="k")
-    await caller.ask("begin")
-    async with storage.subscribe([TOPIC]) as subscription:
-        first, second = await caller.call(storage.add, [job, twin])
-        assert (first.id, first.created, second.id, second.created) == (job.id, True, job.id, False)
-        (inside,) = await caller.call(storage.get, [job.id])
-        assert await storage.get([job.id]) == [None]
-        assert await subscription.wait(0) == frozenset()
-        await caller.ask("commit")
-        assert await subscription.wait(20) == {TOPIC}
-    assert await storage.get([job.id, twin.id]) == [inside, None]
-    assert inside is not None
-    assert (inside.tags, inside.run_id, inside.arguments_json) == (job.tags, job.run_id, job.arguments)
-
-
-async def test_jobs_of_a_transaction_that_is_rolled_back_never_existed(
-    storage: PostgresQueueStorage, caller: Caller
-) -> None:
-    job = new_job(unique_key="k")
-    await caller.ask("begin")
-    await caller.call(storage.add, [job, new_job(run_at=60.0, timeout=1.5, fingerprint=b"\\'\0%")])
-    await caller.ask("rollback")
-    assert await state_of(storage, job.id) is None
-    assert (await storage.add([new_job(unique_key="k")]))[0].created
-
-
-async def test_a_savepoint_that_is_rolled_back_takes_its_jobs_along(
-    storage: PostgresQueueStorage, caller: Caller
-) -> None:
-    outer, undone, kept = new_job(unique_key="k"), new_job(unique_key="l"), new_job()
-    await caller.ask("begin")
-    await caller.call(storage.add, [outer])
-    await caller.ask("nest")
-    await caller.call(storage.add, [undone])
-    await caller.ask("end_nested", False)
-    await caller.ask("nest")
-    await caller.call(storage.add, [kept])
-    await caller.ask("end_nested", True)
-    await caller.ask("commit")
-    states = [await state_of(storage, job.id) for job in (outer, undone, kept)]
-    assert states == [JobState.PENDING, None, JobState.PENDING]
-
-
-async def test_jobs_are_aborted_and_retried_when_the_caller_commits(
-    storage: PostgresQueueStorage, caller: Caller
-) -> None:
-    job = await add_job(storage, unique_key="k")
-    await caller.ask("begin")
-    await caller.call(storage.abort, [job])
-    await caller.ask("rollback")
-    assert await state_of(storage, job) is JobState.PENDING
-    await caller.ask("begin")
-    (change,) = await caller.call(storage.abort, [job])
-    assert (change.before, change.after) == (JobState.PENDING, JobState.ABORTED)
-    (change,) = await caller.call(storage.retry, [job])
-    assert (change.before, change.after) == (JobState.ABORTED, JobState.PENDING)
-    (change,) = await caller.call(storage.abort, [job])
-    assert await state_of(storage, job) is JobState.PENDING
-    await caller.ask("commit")
-    assert await state_of(storage, job) is JobState.ABORTED
-
-
-async def test_a_run_completes_with_its_jobs_when_its_handler_commits(
-    storage: PostgresQueueStorage, caller: Caller
-) -> None:
-    worker = await register_worker(storage, queues=("default",))
-    job = await add_job(storage)
-    run = await start_one(storage, worker)
-    child = new_job(unique_key="k", queue="children")
-    settlement = Settlement(job, run.lease, Ending.COMPLETE, b"7", progress=Progress(percent=50.0), jobs=(child,))
-    await caller.ask("begin")
-    await caller.call(partial(storage.complete, settlement))
-    assert await state_of(storage, job) is JobState.PROCESSING
-    await caller.ask("rollback")
-    assert await state_of(storage, job) is JobState.PROCESSING
-    await caller.ask("begin")
-    async with storage.subscribe([FINISHED_TOPIC]) as subscription:
-        await caller.call(partial(storage.complete, settlement))
-        assert await state_of(storage, job) is JobState.PROCESSING
-        await caller.ask("commit")
-        assert await subscription.wait(20) == {FINISHED_TOPIC}
-    record, added = await storage.get([job, child.id])
-    assert record is not None
-    assert added is not None
-    assert (record.state, record.result_json, record.progress.percent) == (JobState.COMPLETED, b"7", 50.0)
-    assert await settle(storage, worker, run, Ending.RETRY, error=ERROR) is JobState.COMPLETED
-    await caller.ask("begin")
-    with pytest.raises(LeaseLostError):
-        await caller.call(partial(storage.complete, settlement))
-    await caller.ask("rollback")
+class TestCallers(CallersContract):
+    """Each caller of the table keeps the contract."""
 
 
 async def test_a_caller_whose_snapshot_is_too_old_gets_its_own_error_and_can_repeat_the_transaction(
@@ -162,7 +54,7 @@ async def test_a_caller_whose_snapshot_is_too_old_gets_its_own_error_and_can_rep
         await caller.ask("execute", f"SET TRANSACTION ISOLATION LEVEL {level}")
         await caller.ask("execute", "SELECT 1")
         await storage.abort([job])
-        with pytest.raises(caller.retryable):
+        with pytest.raises(retryable(caller)):
             await caller.call(storage.abort, [job])
         await caller.ask("rollback")
         await caller.ask("begin")
@@ -213,11 +105,11 @@ async def test_json_that_asyncpg_decodes_is_read(storage: PostgresQueueStorage, 
     await caller.close()
 
 
-@pytest.mark.parametrize("kind", [Psycopg, Psycopg2, Asyncpg, SqlalchemyAsyncConnection, Django])
+@pytest.mark.parametrize("name", ["psycopg", "psycopg2", "asyncpg", "SQLAlchemy AsyncConnection on asyncpg", *DJANGO])
 async def test_outside_of_a_transaction_each_call_is_one(
-    storage: PostgresQueueStorage, postgres_dsn: str, kind: type[Caller]
+    storage: PostgresQueueStorage, postgres_dsn: str, name: str
 ) -> None:
-    caller = kind(postgres_dsn, autocommit=True)
+    caller = CALLERS[name](postgres_dsn, autocommit=True)
     await caller.ask("connect")
     job, twin = new_job(unique_key="k"), new_job(unique_key="k")
     assert [added.created for added in await caller.call(storage.add, [job, twin])] == [True, False]
@@ -259,42 +151,35 @@ async def test_retry_leaves_the_callers_lock_timeout_alone(storage: PostgresQueu
         assert await (await connection.execute("SHOW lock_timeout")).fetchone() == ("7s",)
 
 
-@pytest.mark.parametrize("kind", [Psycopg, Psycopg2, SqlalchemyConnection, SqlalchemySession, Django])
+@pytest.mark.parametrize("caller", SYNC, indirect=True)
 async def test_a_connection_that_blocks_is_refused_on_an_event_loop(
-    storage: PostgresQueueStorage, postgres_dsn: str, kind: type[Caller]
+    storage: PostgresQueueStorage, caller: Caller
 ) -> None:
-    caller = kind(postgres_dsn)
-    await caller.ask("connect")
     name = type(caller.given).__name__
     for operation in (storage.abort, storage.retry, storage.get):
         with pytest.raises(
             ConfigurationError, match=rf"takes a psycopg\.AsyncConn.*AsyncSession.*{name}.*SyncJobQueue"
         ):
             await operation([new_id()], connection=caller.given)
-    await caller.close()
 
 
-@pytest.mark.parametrize("kind", [AsyncPsycopg, Asyncpg, SqlalchemyAsyncConnection, SqlalchemyAsyncSession])
+@pytest.mark.parametrize("caller", ASYNC, indirect=True)
 async def test_a_connection_of_an_event_loop_is_refused_in_a_thread(
-    storage: PostgresQueueStorage, postgres_dsn: str, kind: type[Caller]
+    storage: PostgresQueueStorage, caller: Caller
 ) -> None:
-    thread, caller = SyncCaller(postgres_dsn), kind(postgres_dsn)
-    await caller.ask("connect")
+    thread = SyncCaller(caller.url)
     thread.given = caller.given
     name = type(caller.given).__name__
     with pytest.raises(
         ConfigurationError, match=rf"takes a psycopg\.Connection.*Django.*{name}.*, which belongs to an event loop"
     ):
         await thread.call(storage.add, [new_job()])
-    await caller.close()
     thread.end()
 
 
-@pytest.mark.parametrize("kind", [Psycopg, AsyncPsycopg, Psycopg2, Asyncpg, AsyncpgPool, SqlalchemyConnection])
-async def test_a_closed_connection_is_refused(
-    storage: PostgresQueueStorage, postgres_dsn: str, kind: type[Caller]
-) -> None:
-    caller = kind(postgres_dsn)
+@pytest.mark.parametrize("name", [*DRIVERS, "SQLAlchemy Connection on psycopg"])
+async def test_a_closed_connection_is_refused(storage: PostgresQueueStorage, postgres_dsn: str, name: str) -> None:
+    caller = CALLERS[name](postgres_dsn)
     await caller.ask("connect")
     await caller.ask("disconnect")
     with pytest.raises(ConfigurationError, match="is closed"):
@@ -312,9 +197,9 @@ def other_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
         connection.execute("DROP DATABASE another WITH (FORCE)")
 
 
-@pytest.mark.parametrize("kind", [Psycopg, AsyncPsycopg, Psycopg2, Asyncpg, AsyncpgPool, Django])
-async def test_another_database_is_refused(storage: PostgresQueueStorage, other_dsn: str, kind: type[Caller]) -> None:
-    caller = kind(other_dsn)
+@pytest.mark.parametrize("name", [*DRIVERS, *DJANGO])
+async def test_another_database_is_refused(storage: PostgresQueueStorage, other_dsn: str, name: str) -> None:
+    caller = CALLERS[name](other_dsn)
     await caller.ask("connect")
     await caller.ask("begin")
     with pytest.raises(ConfigurationError, match="another database"):

@@ -133,6 +133,8 @@ def _sqlalchemy_error(error: Exception) -> Exception:
 def _of_django(connection: Any) -> CallerConnection:
     connection.ensure_connection()
     connection.validate_no_broken_transaction()
+    # django.db.connection is another connection in each thread, and own_error is called in that of the event loop.
+    wrap_errors = connection.wrap_database_errors
 
     def scope() -> AbstractContextManager[Any]:
         if connection.in_atomic_block:
@@ -142,7 +144,7 @@ def _of_django(connection: Any) -> CallerConnection:
 
     def own_error(error: Exception) -> Exception:
         try:
-            with connection.wrap_database_errors:
+            with wrap_errors:
                 raise error
         except Exception as raised:  # noqa: BLE001
             return raised

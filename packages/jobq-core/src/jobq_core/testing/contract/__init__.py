@@ -24,6 +24,9 @@ Each class shows a part of what the docstrings of `jobq_core.storage` promise:
 
 A storage that lacks a part of the contract has the tests of the others only: those that are not in `StorageContract`
 yet. A storage that has their operations inherits from them too.
+
+Storages that take the application's connection as `connection=` are tested by `CallersContract`, in the module
+`callers`. Its callers are made from those of `jobq_core.testing.callers`.
 """
 
 from jobq_core.testing.contract.adding import AddingContract
