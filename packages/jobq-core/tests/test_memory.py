@@ -27,10 +27,25 @@ from jobq_core.testing import (
     register_worker,
     state_of,
 )
-from jobq_core.testing.contract import AlteringContract, DepthsContract, SearchingContract, StepsContract
+from jobq_core.testing.contract import (
+    AlteringContract,
+    DepthsContract,
+    OperationsContract,
+    RequestsContract,
+    SearchingContract,
+    StepsContract,
+)
 
 
-class TestMemory(AlteringContract, SearchingContract, DepthsContract, StepsContract, StorageContract):
+class TestMemory(
+    AlteringContract,
+    SearchingContract,
+    DepthsContract,
+    StepsContract,
+    OperationsContract,
+    RequestsContract,
+    StorageContract,
+):
     """On a clock that stands still, so that times alone order nothing."""
 
     @pytest.fixture

@@ -7,6 +7,8 @@ from typing import Final
 from uuid import UUID
 
 from jobq_core.memory.due_jobs import DueJobs
+from jobq_core.memory.operations import forget_old
+from jobq_core.memory.requests import forget_requests
 from jobq_core.memory.rows import Row, WorkerRow
 from jobq_core.memory.store import Store
 from jobq_core.memory.transaction import MemoryTransactions
@@ -98,6 +100,8 @@ class Maintenance(MemoryTransactions, KeeperStorage):
             now = store.clock.now()
             store.tally.fold(now)
             store.depths.prune(now)
+            forget_old(store, now)
+            forget_requests(store, now)
             over = _over(store, limit, now)
             for row in over:
                 store.drop(row, now)

@@ -19,7 +19,9 @@ from jobq_core.memory.finding import Finding
 from jobq_core.memory.leases import Leases
 from jobq_core.memory.maintenance import Maintenance
 from jobq_core.memory.notifier import MemoryNotifier
+from jobq_core.memory.operations import Operations
 from jobq_core.memory.reading import Reading
+from jobq_core.memory.requests import Requests
 from jobq_core.memory.settle_and_claim import SettleAndClaim
 from jobq_core.memory.store import Clock, Store
 from jobq_core.memory.workers import Workers
@@ -41,6 +43,8 @@ class MemoryQueueStorage(
     Reading,
     Finding,
     Depths,
+    Operations,
+    Requests,
     Maintenance,
     QueueStorage,
 ):

@@ -27,7 +27,10 @@ from jobq_core.storage import (
     UNFIT_ARGUMENTS,
     UNKNOWN_KIND,
     WAITING_TOPIC,
+    AuditEntry,
     EndedJob,
+    Operation,
+    WorkerRequest,
     blocked_topic,
 )
 from jobq_core.timestamps import SECOND, to_datetime
@@ -94,6 +97,9 @@ class Store:
         self.tally = Tally()
         self.depths = DepthSamples()
         self.workers: dict[UUID, WorkerRow] = {}
+        self.requests: dict[UUID, WorkerRequest] = {}
+        self.operations: dict[UUID, Operation] = {}
+        self.audit: dict[UUID, AuditEntry] = {}
         self.leader: tuple[UUID | None, int] = (None, 0)
         self.leases: Iterator[int] = itertools.count(1)
         self._tokens = itertools.count(1)

@@ -64,13 +64,13 @@ from jobq_core.storage.notifications import (
     blocked_topic,
     queue_topic,
 )
-from jobq_core.storage.operations import Action, AuditEntry, Operation, OperationState, OperationStorage
+from jobq_core.storage.operations import AUDIT_DAYS, Action, AuditEntry, Operation, OperationState, OperationStorage
 from jobq_core.storage.operator import Change, OperatorStorage
 from jobq_core.storage.producer import Added, NewJob, ProducerStorage, SyncProducer
 from jobq_core.storage.queue_options import QueueOptions, QueueOwner, QueueRecord, Retention
 from jobq_core.storage.queue_storage import Phase, QueueStorage
 from jobq_core.storage.reader import SEARCHED, JobFilter, JobStatus, Page, ReaderStorage
-from jobq_core.storage.requests import WorkerAction, WorkerRequest, WorkerRequestStorage
+from jobq_core.storage.requests import REQUEST_SECONDS, WorkerAction, WorkerRequest, WorkerRequestStorage
 from jobq_core.storage.statistics import Histogram, StatisticsRecord, bucket_end, bucket_of, quantile
 from jobq_core.storage.worker import WorkerStorage
 from jobq_core.storage.worker_values import (
@@ -90,11 +90,13 @@ from jobq_core.storage.worker_values import (
 from jobq_core.timestamps import When
 
 __all__ = [
+    "AUDIT_DAYS",
     "COUNTED",
     "FINISHED_TOPIC",
     "GATED",
     "PROGRESS_TOPIC",
     "REFUSED_LIMIT",
+    "REQUEST_SECONDS",
     "REQUEST_TOPIC",
     "SAMPLE_SECONDS",
     "SAMPLE_SHARE",

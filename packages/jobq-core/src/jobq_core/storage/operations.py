@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from msgspec import Struct
 
 from jobq_core.errors import ConfigurationError
 from jobq_core.storage.reader import JobFilter
+
+AUDIT_DAYS: Final = 90
+"""Days that `prune` keeps entries of the audit, and operations after their end."""
 
 
 class Action(StrEnum):
@@ -95,11 +98,11 @@ class OperationStorage:
 
     async def add_operation(self, operation: Operation) -> None:
         """Store an operation; a repeated call with the same id changes nothing. `created_at` is replaced by the
-        storage's now."""
+        storage's now. It is kept for AUDIT_DAYS after its end."""
         raise _unsupported("operations")
 
     async def operations(self, ids: Sequence[UUID] | None = None, *, limit: int = 100) -> list[Operation]:
-        """Return the operations of these ids, in any order, or the newest ones, newest first."""
+        """Return the operations of these ids, in any order, or the newest ones, newest id first."""
         raise _unsupported("operations")
 
     async def save_operation(self, operation: Operation, *, seen: UUID | None) -> bool:
@@ -115,7 +118,7 @@ class OperationStorage:
         raise _unsupported("operations")
 
     async def record_audit(self, entries: Sequence[AuditEntry]) -> None:
-        """Keep entries of the audit, for 90 days. `at` is replaced by the storage's now; a repeated id changes
+        """Keep entries of the audit, for AUDIT_DAYS. `at` is replaced by the storage's now; a repeated id changes
         nothing."""
         raise _unsupported("audit")
 

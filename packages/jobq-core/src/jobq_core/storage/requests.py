@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 from msgspec import Struct
 
 from jobq_core.errors import ConfigurationError
+
+REQUEST_SECONDS: Final = 3600.0
+"""Seconds after which a request is removed, answered or not."""
 
 
 class WorkerAction(StrEnum):
@@ -49,7 +53,7 @@ class WorkerRequestStorage:
         """Store a request to a registered worker, and notify REQUEST_TOPIC; False if the worker is not registered.
 
         `asked_at` is replaced by the storage's now. A repeated id changes nothing. Requests are removed with their
-        worker, and an hour after they were asked.
+        worker (by `deregister`, `rescue` or the next `prune`), and by a `prune` REQUEST_SECONDS after they were asked.
         """
         raise _unsupported()
 
@@ -58,7 +62,7 @@ class WorkerRequestStorage:
         raise _unsupported()
 
     async def answer_request(self, id: UUID, answer: str) -> bool:
-        """Store the answer to a request; False if the request does not exist any more."""
+        """Store the answer to a request; False if the request does not exist any more. A repeated call does no harm."""
         raise _unsupported()
 
     async def get_requests(self, ids: Sequence[UUID]) -> list[WorkerRequest | None]:

@@ -19,6 +19,7 @@ Each class shows a part of what the docstrings of `jobq_core.storage` promise:
 - AlteringContract: `run_now`, `reschedule`, `move`, `set_priority`.
 - SearchingContract, DepthsContract, StepsContract: `find` and `count` with searches; depths now and in the past, jobs
   ahead; statistics of longer steps.
+- OperationsContract, RequestsContract: bulk operations, the audit, who paused a queue; requests to workers.
 - ReferenceContract: random lives of jobs go as in memory.
 - StormContract: many clients and workers at once break no rule.
 
@@ -45,10 +46,12 @@ from jobq_core.testing.contract.leases import LeasesContract
 from jobq_core.testing.contract.life import LifeContract
 from jobq_core.testing.contract.lines import LinesContract
 from jobq_core.testing.contract.notifications import NotificationsContract
+from jobq_core.testing.contract.operations import OperationsContract
 from jobq_core.testing.contract.promotion import PromotionContract
 from jobq_core.testing.contract.queue_options import QueueOptionsContract
 from jobq_core.testing.contract.reading import ReadingContract
 from jobq_core.testing.contract.reference import ReferenceContract
+from jobq_core.testing.contract.requests import RequestsContract
 from jobq_core.testing.contract.rescue import RescueContract
 from jobq_core.testing.contract.retention import RetentionContract
 from jobq_core.testing.contract.returned_line import ReturnedLineContract
@@ -98,4 +101,12 @@ class StorageContract(
     """The tests that a storage keeps the contract: the docstrings of `jobq_core.storage`."""
 
 
-__all__ = ["AlteringContract", "DepthsContract", "SearchingContract", "StepsContract", "StorageContract"]
+__all__ = [
+    "AlteringContract",
+    "DepthsContract",
+    "OperationsContract",
+    "RequestsContract",
+    "SearchingContract",
+    "StepsContract",
+    "StorageContract",
+]
