@@ -63,3 +63,10 @@ def test_an_unknown_command_is_answered_with_what_may_be_meant(
     result = CliRunner().invoke(main, [command])
     assert result.exit_code == 2
     assert says in result.output
+
+
+def test_the_shell_completes_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMP_WORDS", "jobq mig")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    completed = CliRunner().invoke(main, prog_name="jobq", env={"_JOBQ_COMPLETE": "bash_complete"})
+    assert completed.output == "plain,migrate\n"

@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 from msgspec.structs import replace
 
-from jobq_core.doctor import Facts, judge
+from jobq_core.doctor import Facts, examine, judge
+from jobq_core.memory import MemoryQueueStorage
 from jobq_core.records import JobSummary, WorkerInfo, WorkerRecord, WorkerStats
 from jobq_core.states import JobState
 from jobq_core.storage import (
@@ -191,3 +192,8 @@ def test_failures_of_few_jobs_are_not_reported() -> None:
 def test_the_backlog_of_a_paused_queue_is_that_of_the_pause() -> None:
     paused = [QueueRecord(name="mail", paused_at=ago(7200))]
     assert [f.code for f in judge(replace(HEALTHY, depths=[depth(age=9000)], queues=paused))] == ["paused-queue"]
+
+
+async def test_an_empty_storage_is_healthy() -> None:
+    async with MemoryQueueStorage() as storage:
+        assert await examine(storage) == []

@@ -21,7 +21,13 @@ C = TypeVar("C", bound=Callable[..., Any])
 GROUP = "jobq.commands"
 """The entry points: name of the command → click command."""
 
+_OPERATING: Final = (
+    *("abort", "add", "audit", "delete", "disable", "doctor", "enable", "failed", "health", "jobs", "move"),
+    *("operations", "pause", "priority", "purge", "queues", "reschedule", "resume", "retry", "run-now", "show"),
+    *("stats", "status", "top", "wait", "why", "workers"),
+)
 _DISTRIBUTIONS: Final = {
+    **dict.fromkeys(_OPERATING, "jobq-client"),
     "check": "jobq-worker",
     "grant": "jobq-storage-postgres",
     "server": "jobq-server",
@@ -87,6 +93,18 @@ class _Installed(click.Group):
         if hint and not ctx.resilient_parsing:
             ctx.fail(f"No such command {args[0]!r}. {hint}")
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands in a section for each distribution."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+            command = self.get_command(ctx, entry.name)
+            if command is not None and not command.hidden:
+                section = "Commands" if entry.dist is None else f"Commands of {entry.dist.name}"
+                sections.setdefault(section, []).append((entry.name, command.get_short_help_str(limit=formatter.width)))
+        for section, rows in sorted(sections.items()):
+            with formatter.section(section):
+                formatter.write_dl(rows)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         with _credentials_left_out():
