@@ -1,0 +1,135 @@
+"""Sparklines, stacked bars and lines.
+
+A chart fills the width of its place, so its shapes are stretched, and its labels are HTML beside it. Colours are
+classes of the style sheet: a page may not have styles of its own. What a step holds is a title, which browsers show
+under the pointer and screen readers read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from markupsafe import Markup, escape
+
+WIDTH: Final = 600
+HEIGHT: Final = 120
+SPARK_WIDTH: Final = 120
+SPARK_HEIGHT: Final = 24
+
+
+def sparkline(values: Sequence[float], label: str, name: str = "accent") -> Markup:
+    """Return a small line with the area below it. name: the class of its colour. label: what it shows, in words."""
+    most = max(values, default=0.0)
+    if most <= 0 or len(values) < 2:
+        path, area = f"M0 {SPARK_HEIGHT - 1}H{SPARK_WIDTH}", ""
+    else:
+        points = [
+            (index * SPARK_WIDTH / (len(values) - 1), SPARK_HEIGHT - 1 - value / most * (SPARK_HEIGHT - 3))
+            for index, value in enumerate(values)
+        ]
+        path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        area = f'<path class="area" d="{path}L{SPARK_WIDTH} {SPARK_HEIGHT}L0 {SPARK_HEIGHT}Z"/>'
+    return Markup(
+        f'<svg class="spark c-{escape(name)}" viewBox="0 0 {SPARK_WIDTH} {SPARK_HEIGHT}" preserveAspectRatio="none" '
+        f'role="img" aria-label="{escape(label)}">{area}<path class="line" d="{path}"/></svg>'
+    )
+
+
+def stacked_bars(
+    steps: Sequence[Any], series: Sequence[tuple[str, str]], title: Callable[[Any], str], label: str
+) -> Markup:
+    """Return a bar for each step. series: the attribute of a step, and the class of its colour, from the bottom up."""
+    most = max((sum(_value(step, name) for name, _ in series) for step in steps), default=0.0)
+    width = WIDTH / max(len(steps), 1)
+    shapes = []
+    for index, step in enumerate(steps):
+        y = float(HEIGHT)
+        for name, colour in series:
+            height = _value(step, name) / most * (HEIGHT - 4) if most else 0.0
+            y -= height
+            if height:
+                # A single failure among thousands must be seen.
+                tall = max(height, 2.0)
+                shapes.append(
+                    f'<rect class="bar c-{colour}" x="{index * width + width * 0.1:.2f}" '
+                    f'y="{min(y, HEIGHT - tall):.2f}" width="{width * 0.8:.2f}" height="{tall:.2f}"/>'
+                )
+    return _chart(shapes, steps, title, label)
+
+
+def lines(
+    steps: Sequence[Any],
+    series: Sequence[tuple[str, str]],
+    title: Callable[[Any], str],
+    label: str,
+    *,
+    filled: bool = False,
+) -> Markup:
+    """Return a line for each series; a step whose value is None interrupts it. filled: fill below the first line."""
+    most = highest(steps, series)
+    shapes = []
+    for number, (name, colour) in enumerate(series):
+        for run in _runs([_optional(step, name) for step in steps]):
+            points = [(_x(index, len(steps)), _y(value, most)) for index, value in run]
+            if len(points) == 1:
+                x, y = points[0]
+                points = [(x - 1, y), (x + 1, y)]
+            path = "M" + "L".join(f"{x:.2f} {y:.2f}" for x, y in points)
+            if filled and number == 0:
+                area = f"{path}L{points[-1][0]:.2f} {HEIGHT}L{points[0][0]:.2f} {HEIGHT}Z"
+                shapes.append(f'<path class="area c-{colour}" d="{area}"/>')
+            shapes.append(f'<path class="line c-{colour}" d="{path}"/>')
+    return _chart(shapes, steps, title, label)
+
+
+def highest(steps: Sequence[Any], series: Sequence[tuple[str, str]]) -> float:
+    """Return the highest value of the series, 0 without any."""
+    return max((_value(step, name) for step in steps for name, _ in series), default=0.0)
+
+
+def _chart(shapes: list[str], steps: Sequence[Any], title: Callable[[Any], str], label: str) -> Markup:
+    width = WIDTH / max(len(steps), 1)
+    hits = [
+        f'<rect class="hit" x="{index * width:.2f}" y="0" width="{width:.2f}" height="{HEIGHT}">'
+        f"<title>{escape(title(step))}</title></rect>"
+        for index, step in enumerate(steps)
+    ]
+    grid = "".join(f'<path class="grid" d="M0 {HEIGHT * part / 4:.0f}H{WIDTH}"/>' for part in range(1, 4))
+    return Markup(
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(label)}">{grid}<path class="axis" d="M0 {HEIGHT}H{WIDTH}"/>'
+        f"{''.join(shapes)}{''.join(hits)}</svg>"
+    )
+
+
+def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
+    """Return the stretches without a None, with their indexes."""
+    runs: list[list[tuple[int, float]]] = [[]]
+    for index, value in enumerate(values):
+        if value is None:
+            runs.append([])
+        else:
+            runs[-1].append((index, value))
+    return [run for run in runs if run]
+
+
+def _x(index: int, count: int) -> float:
+    return (index + 0.5) * WIDTH / count
+
+
+def _y(value: float, most: float) -> float:
+    return HEIGHT - (value / most * (HEIGHT - 4) if most else 0.0)
+
+
+def _optional(step: Any, name: str) -> float | None:
+    value: float | None = getattr(step, name)
+    return value
+
+
+def _value(step: Any, name: str) -> float:
+    return _optional(step, name) or 0.0
+
+
+CHARTS: Final[dict[str, Any]] = {"sparkline": sparkline}
+"""What the templates call."""

@@ -1,0 +1,60 @@
+"""`Web`: what all requests to one application share."""
+
+from __future__ import annotations
+
+import asyncio
+
+from jobq_core.owned_storage import OwnedStorage
+from jobq_core.registry import Registry
+from jobq_core.storage import QueueStorage
+from jobq_server.web.security.attempts import Attempts
+from jobq_server.web.security.credentials import Credentials
+from jobq_server.web.security.payloads import Payloads
+from jobq_server.web.security.sessions import Sessions
+from jobq_server.web.streams import Streams
+
+
+class Web:
+    """The storage, who may log in, what is hidden, and the open streams.
+
+    credentials, sessions: None for an application without a login of its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        owned: OwnedStorage,
+        registry: Registry,
+        credentials: Credentials | None,
+        payloads: Payloads,
+        streams: Streams,
+        title: str,
+    ) -> None:
+        self._owned = owned
+        self._opening = asyncio.Lock()
+        self._opened = False
+        self.registry = registry
+        self.credentials = credentials
+        self.sessions = None if credentials is None else Sessions(credentials)
+        self.attempts = Attempts()
+        self.payloads = payloads
+        self.streams = streams
+        self.title = title
+
+    @property
+    def storage(self) -> QueueStorage:
+        """The storage."""
+        return self._owned.storage
+
+    async def open(self) -> None:
+        """Open a storage that was given by URL, once. A mounted application does not see the start of its server."""
+        if not self._opened:
+            async with self._opening:
+                await self._owned.open()
+                self._opened = True
+
+    async def close(self) -> None:
+        """End the streams, and close a storage that was given by URL."""
+        self.streams.close()
+        self._opened = False
+        await self._owned.close()
