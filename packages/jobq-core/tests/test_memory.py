@@ -29,6 +29,7 @@ from jobq_core.testing import (
 )
 from jobq_core.testing.contract import (
     AlteringContract,
+    BulkOperationsContract,
     DepthsContract,
     OperationsContract,
     RequestsContract,
@@ -44,6 +45,7 @@ class TestMemory(
     StepsContract,
     OperationsContract,
     RequestsContract,
+    BulkOperationsContract,
     StorageContract,
 ):
     """On a clock that stands still, so that times alone order nothing."""

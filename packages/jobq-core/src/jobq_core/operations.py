@@ -15,7 +15,13 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from jobq_core.errors import ConfigurationError, JobNotFoundError
+from jobq_core.errors import (
+    ConfigurationError,
+    JobNotFoundError,
+    JobQueueError,
+    StorageUnavailableError,
+    UniqueKeyBusyError,
+)
 from jobq_core.ids import new_id
 from jobq_core.job import check_name, check_priority
 from jobq_core.reprs import short_repr
@@ -97,22 +103,51 @@ async def start(
 
 
 async def work(storage: QueueStorage, operation: Operation, *, slice: int = SLICE) -> Operation:
-    """Work off the next slice of a RUNNING operation, and return the operation as it is stored then."""
-    page = await storage.find(operation.filter, after=operation.cursor or operation.before, limit=slice)
-    ids = [job.id for job in page.jobs]
-    changes = await apply(storage, operation.action, operation.value, ids) if ids else []
-    changed = sum(change.changed for change in changes)
-    over = page.cursor is None
-    worked = replace(
-        operation,
-        cursor=operation.cursor if over else page.cursor,
-        done=operation.done + len(ids),
-        changed=operation.changed + changed,
-        refused=operation.refused + sum(_was_refused(operation.action, change) for change in changes),
-        state=OperationState.DONE if over else OperationState.RUNNING,
-    )
+    """Work off the next slice of a RUNNING operation, and return the operation as it is stored then.
+
+    An operation that the storage cannot do becomes CANCELLED, with its `error`. Raises StorageUnavailableError if the
+    storage cannot be reached; the slice is repeated by the next call.
+    """
+    try:
+        worked = await _work_off(storage, operation, slice)
+    except StorageUnavailableError:
+        raise
+    except JobQueueError as error:
+        worked = replace(operation, state=OperationState.CANCELLED, error=f"{type(error).__name__}: {error}")
     await storage.save_operation(worked, seen=operation.cursor)
     return await get(storage, operation.id)
+
+
+async def _work_off(storage: QueueStorage, operation: Operation, slice: int) -> Operation:
+    """Do the next slice, and return the progress."""
+    page = await storage.find(operation.filter, after=operation.cursor or operation.before, limit=slice)
+    changed, refused = await _change(storage, operation, [job.id for job in page.jobs])
+    over = page.cursor is None
+    return replace(
+        operation,
+        cursor=operation.cursor if over else page.cursor,
+        done=operation.done + len(page.jobs),
+        changed=operation.changed + changed,
+        refused=operation.refused + refused,
+        state=OperationState.DONE if over else OperationState.RUNNING,
+    )
+
+
+async def _change(storage: QueueStorage, operation: Operation, ids: Sequence[UUID]) -> tuple[int, int]:
+    """Change the jobs of a slice; return how many were changed, and how many refused."""
+    if not ids:
+        return 0, 0
+    try:
+        changes = await apply(storage, operation.action, operation.value, ids)
+    except UniqueKeyBusyError:
+        if len(ids) == 1:
+            return 0, 1
+        # An open transaction holds the key of one job: find out which, so that the others do not wait for it.
+        half = len(ids) // 2
+        parts = [await _change(storage, operation, part) for part in (ids[:half], ids[half:])]
+        return sum(changed for changed, _ in parts), sum(refused for _, refused in parts)
+    changed = sum(change.changed for change in changes)
+    return changed, sum(_was_refused(operation.action, change) for change in changes)
 
 
 async def work_to_end(
@@ -147,7 +182,7 @@ async def left_behind(storage: QueueStorage) -> list[Operation]:
 
 
 def _was_refused(action: Action, change: Change) -> bool:
-    """Whether a job that could be retried was not, since another job has its unique key."""
+    """Return whether a job that could be retried was not, since another job has its unique key."""
     return action is Action.RETRY and not change.changed and change.before in (JobState.FAILED, JobState.ABORTED)
 
 

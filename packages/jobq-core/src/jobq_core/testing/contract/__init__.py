@@ -19,7 +19,8 @@ Each class shows a part of what the docstrings of `jobq_core.storage` promise:
 - AlteringContract: `run_now`, `reschedule`, `move`, `set_priority`.
 - SearchingContract, DepthsContract, StepsContract: `find` and `count` with searches; depths now and in the past, jobs
   ahead; statistics of longer steps.
-- OperationsContract, RequestsContract: bulk operations, the audit, who paused a queue; requests to workers.
+- OperationsContract, RequestsContract: operations, the audit, who paused a queue; requests to workers.
+- BulkOperationsContract: operations are worked off; for storages that have all of the parts above.
 - ReferenceContract: random lives of jobs go as in memory.
 - StormContract: many clients and workers at once break no rule.
 
@@ -33,6 +34,7 @@ Storages that take the application's connection as `connection=` are tested by `
 from jobq_core.testing.contract.adding import AddingContract
 from jobq_core.testing.contract.altering import AlteringContract
 from jobq_core.testing.contract.bulk import BulkContract
+from jobq_core.testing.contract.bulk_operations import BulkOperationsContract
 from jobq_core.testing.contract.children import ChildrenContract
 from jobq_core.testing.contract.claiming import ClaimingContract
 from jobq_core.testing.contract.control import ControlContract
@@ -103,6 +105,7 @@ class StorageContract(
 
 __all__ = [
     "AlteringContract",
+    "BulkOperationsContract",
     "DepthsContract",
     "OperationsContract",
     "RequestsContract",
