@@ -16,7 +16,7 @@ from shop_jobs import add_up, say_pid
 from jobq_client import JobQueueClient
 from jobq_core import ConfigurationError, open_storage
 from jobq_core.records import WorkerRecord
-from jobq_server import JobQueueServer
+from jobq_server import Autoscaler, JobQueueServer
 
 
 async def workers(url: str) -> dict[str, WorkerRecord]:
@@ -133,3 +133,11 @@ async def test_a_server_with_processes_runs_jobs_in_them_and_counts_what_they_di
         assert (await server.stats()).total.completed == 20
     assert server.health().state == "stopped"
     assert await workers(migrated_url) == {}
+
+
+async def test_a_process_of_a_server_scales_its_own_workers(migrated_url: str) -> None:
+    server = JobQueueServer(migrated_url, jobs=[add_up], processes=1, worker_count=10, autoscale=Autoscaler(max=3))
+    async with server:
+        stats = await server.stats()
+    assert [record.info.concurrency for record in stats.workers] == [3]
+    assert stats.scaling is None

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from jobq_core.commands import main
+from jobq_server import Autoscaler, JobQueueServer
 from jobq_server.commands import server
 from jobq_worker.commands import worker
 
@@ -37,10 +38,10 @@ def test_it_is_a_command_of_jobq() -> None:
     assert "server" in CliRunner().invoke(main, ["--help"]).output
 
 
-def test_its_options_are_those_of_jobq_worker_but_the_number_of_workers() -> None:
+def test_its_options_are_those_of_jobq_worker_but_for_the_number_of_workers() -> None:
     ours = {parameter.name for parameter in server.params}
     theirs = {parameter.name for parameter in worker.params}
-    assert ours - theirs == {"worker_count"}
+    assert ours - theirs == {"worker_count", "min_workers", "max_workers", "target_wait"}
     assert theirs - ours == {"concurrency"}
 
 
@@ -66,6 +67,39 @@ def test_it_serves_until_a_signal_and_logs_its_start_and_stop(module: str, caplo
     assert "stopped" in lines[2]
 
 
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[JobQueueServer]:
+    """Have `jobq server` run nothing; the servers that it would run."""
+    servers: list[JobQueueServer] = []
+    monkeypatch.setattr("jobq_worker.commands.worker_command.run_worker", lambda server, link: servers.append(server))
+    return servers
+
+
+def test_its_options_make_an_autoscaler(
+    module: str, served: list[JobQueueServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["server", module, "--storage", "memory://", "--max-workers", "30"]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    monkeypatch.setenv("JOBQ_TARGET_WAIT", "2.5")
+    assert CliRunner().invoke(main, [*arguments, "--min-workers", "12"]).exit_code == 0
+    assert [server.autoscaler for server in served] == [Autoscaler(max=30), Autoscaler(min=12, max=30, target_wait=2.5)]
+    assert [server.worker_count for server in served] == [10, 12]
+
+
+def test_its_autoscaler_replaces_that_of_a_named_server(
+    module: str, served: list[JobQueueServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scaled_server.py").write_text(
+        "from jobq_server import Autoscaler, JobQueueServer\n"
+        f"import {module}\n"
+        f"server = JobQueueServer('memory://', jobs={module}, autoscale=Autoscaler(max=20))\n"
+    )
+    monkeypatch.delitem(sys.modules, "scaled_server", raising=False)
+    for more in ([], ["--max-workers", "7"]):
+        assert CliRunner().invoke(main, ["server", "scaled_server:server", *more]).exit_code == 0
+        assert served[-1].autoscaler == Autoscaler(max=7 if more else 20)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -73,6 +107,14 @@ def test_it_serves_until_a_signal_and_logs_its_start_and_stop(module: str, caplo
         (["MODULE"], "JOBQ_STORAGE"),
         (["no_such_module", "--storage", "memory://"], "there is no module 'no_such_module'"),
         (["MODULE", "--storage", "memory://", "--workers", "-1"], "not in the range 0<=x<=100000"),
+        (["MODULE", "--storage", "memory://", "--max-workers", "0"], "not in the range 1<=x<=100000"),
+        (["MODULE", "--storage", "memory://", "--min-workers", "3"], "--min-workers needs --max-workers"),
+        (["MODULE", "--storage", "memory://", "--target-wait", "3"], "--target-wait needs --max-workers"),
+        (
+            ["MODULE", "--storage", "memory://", "--max-workers", "3", "--min-workers", "4"],
+            "(4) must be at most its max",
+        ),
+        (["MODULE", "--storage", "memory://", "--max-workers", "3", "--target-wait", "0"], "target_wait must be more"),
         (["MODULE", "--storage", "memory://", "--lost-after", "1"], "lost_after (1.0 s) must be at least twice"),
         (["MODULE", "--storage", "nothing://"], "no installed storage opens nothing://"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 import signal
@@ -42,8 +43,9 @@ def pool(**options: Any) -> ProcessPool:
 class FakeChild:
     """A child that serves at once, and ends when it is signalled; with the job `fails` it ends at once."""
 
-    def __init__(self, number: int, task: Any) -> None:
+    def __init__(self, number: int, task: Any, module: str) -> None:
         json.dumps(task)  # it is sent
+        assert importlib.util.find_spec(module) is not None
         self.pid = number
         self.code = None if task["kinds"] == ["send"] else 3
         self.messages = [f"{READY} 30 30"] if self.code is None else []

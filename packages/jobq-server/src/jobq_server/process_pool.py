@@ -15,9 +15,10 @@ import attrs
 from jobq_core.errors import ConfigurationError
 from jobq_core.job import Job
 from jobq_core.registry import Registry
+from jobq_server.autoscaling.options import Autoscaler
 from jobq_worker import WorkerOptions
 from jobq_worker.processes.supervisor import SECOND_SIGNAL_SECONDS, Supervisor
-from jobq_worker.processes.supervisor_loop import ChildProcess, SupervisorLoop
+from jobq_worker.processes.supervisor_loop import CHILD_MODULE, ChildProcess, SupervisorLoop
 
 logger = logging.getLogger("jobq.worker")
 
@@ -31,10 +32,17 @@ class ProcessPool:
     Each process imports the modules of the jobs and runs a worker with the server's options. Raises ConfigurationError
     for what cannot reach a process: jobs that a program declares in its main module, a limiter, a retention, memory.
 
-    storage: its URL.
+    storage: its URL. autoscaler: scales the workers of each process.
     """
 
-    def __init__(self, count: int, options: WorkerOptions, queues: Sequence[str], storage: Any) -> None:
+    def __init__(
+        self,
+        count: int,
+        options: WorkerOptions,
+        queues: Sequence[str],
+        storage: Any,
+        autoscaler: Autoscaler | None = None,
+    ) -> None:
         if not isinstance(storage, str) or storage.lower().startswith("memory:"):
             raise ConfigurationError(
                 "processes open the storage themselves: give its URL, such as sqlite:///jobs.db or postgresql://host/db"
@@ -60,6 +68,10 @@ class ProcessPool:
             | {"queues": list(queues)},
             "level": logging.getLevelName(logger.getEffectiveLevel()),
         }
+        self._module = CHILD_MODULE
+        if autoscaler is not None:
+            self._task["autoscale"] = attrs.asdict(autoscaler)
+            self._module = "jobq_server.child"
         self._supervisor: Supervisor | None = None
         self._loop: SupervisorLoop | None = None
         self._ended: asyncio.Future[int] | None = None
@@ -83,7 +95,7 @@ class ProcessPool:
                 loop.call_soon_threadsafe(ended.set_result, code)
 
         supervisor = Supervisor(
-            lambda number: ChildProcess(number, self._task),
+            lambda number: ChildProcess(number, self._task, self._module),
             self._count,
             lost_after=self._options.lost_after,
             stop_timeout=self._options.stop_timeout,

@@ -14,6 +14,7 @@ from jobq_core.events import E, Event, JobAborted, JobDisabled, RunEvent, Worker
 from jobq_core.job import Job
 from jobq_core.registry import Jobs
 from jobq_core.storage import QueueStorage
+from jobq_server.autoscaling.options import Autoscaler
 from jobq_server.modes import QueueMode
 from jobq_server.queue_client import QueueClient
 from jobq_server.stats import ServerStats
@@ -38,6 +39,7 @@ class JobQueue(QueueClient):
     mode: BOTH (default); CLIENT adds jobs, waits for them and runs none; SERVER runs jobs and adds none. `start(mode)`
         chooses another mode for one start.
     worker_count: how many jobs run at the same time (default 10); 0 pauses. See `scale`.
+    autoscale: scales worker_count by the jobs that wait (default None: it stays as it is set).
 
     The other options are those of `PoolOptions`; all are checked in every mode. Raises ConfigurationError for an option
     that does not exist or cannot work. A call on a part that the mode excludes raises QueueModeError.
@@ -55,9 +57,12 @@ class JobQueue(QueueClient):
         storage: QueueStorage | str | None = None,
         mode: QueueMode | str = QueueMode.BOTH,
         worker_count: int = 10,
+        autoscale: Autoscaler | None = None,
         **options: Unpack[PoolOptions],
     ) -> None:
-        super().__init__(name, jobs=jobs, storage=storage, mode=mode, worker_count=worker_count, **options)
+        super().__init__(
+            name, jobs=jobs, storage=storage, mode=mode, worker_count=worker_count, autoscale=autoscale, **options
+        )
         self._own_workers: set[UUID] = set()  # the server's id changes at each start
         self._server.on(WorkerStarted, lambda event: self._own_workers.add(event.worker))
 

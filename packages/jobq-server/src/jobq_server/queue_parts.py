@@ -16,6 +16,7 @@ from jobq_core.memory import MemoryQueueStorage
 from jobq_core.owned_storage import OwnedStorage
 from jobq_core.registry import Jobs
 from jobq_core.storage import QueueStorage
+from jobq_server.autoscaling.options import Autoscaler, check_autoscale
 from jobq_server.modes import QueueMode, no_client, no_server, parse_mode
 from jobq_server.server import JobQueueServer
 from jobq_worker import PoolOptions, WorkerOptions
@@ -35,6 +36,7 @@ class QueueParts(Lifecycle, EventSource):
         storage: QueueStorage | str | None = None,
         mode: QueueMode | str = QueueMode.BOTH,
         worker_count: int = 10,
+        autoscale: Autoscaler | None = None,
         **options: Unpack[PoolOptions],
     ) -> None:
         super().__init__()
@@ -44,10 +46,11 @@ class QueueParts(Lifecycle, EventSource):
         self._running_mode: QueueMode | None = None
         self._stop_timeout: float | None = None
         # Checked before anything is opened, in every mode.
+        check_autoscale(autoscale)
         checked = _server_options(self._name, {"jobs": jobs, "worker_count": worker_count, **options})
         self._owned = OwnedStorage(MemoryQueueStorage(), owned=True) if storage is None else OwnedStorage(storage)
         self._client = JobQueueClient(self._owned.storage, self._name)
-        self._server = JobQueueServer(self._owned.storage, checked)
+        self._server = JobQueueServer(self._owned.storage, checked, autoscale=autoscale)
 
     @property
     def name(self) -> str:

@@ -19,10 +19,14 @@ from jobq_core.checks import Seconds, check_count, check_seconds
 from jobq_core.errors import ConfigurationError
 from jobq_core.records import WorkerRecord, WorkerStats
 from jobq_core.storage import QueueStorage
+from jobq_server.autoscaling.look import BacklogReader
+from jobq_server.autoscaling.options import Autoscaler, check_autoscale
+from jobq_server.autoscaling.scaling import Pool, Scaling
 from jobq_server.process_pool import ProcessPool
 from jobq_server.stats import ServerStats
 from jobq_worker import JobQueueWorker, PoolStats, ServingOptions, WorkerHealth, WorkerOptions
 from jobq_worker.liveness.loop_watch import LoopWatch
+from jobq_worker.loops import Loop
 from jobq_worker.options import check_concurrency, given_options
 from jobq_worker.processes.signals import Signals
 from jobq_worker.processes.stop_guard import StopGuard
@@ -48,6 +52,9 @@ class JobQueueServer(JobQueueWorker):
         process runs them). The storage must be given by URL, the jobs be declared in modules that can be imported, and
         what is around a handler, a limiter and a retention cannot be given. Such a server emits no events, counts from
         the last heartbeats, and cannot be scaled.
+    autoscale: scales the number of workers by the jobs that wait (default None: it stays as it is set). The server
+        starts with worker_count workers, or the number between the Autoscaler's min and max that is closest to it. With
+        processes, their number stays, and each process scales its own workers.
 
     The keywords are the fields of `WorkerOptions`, of which `concurrency` is called worker_count here: how many workers
     there are, each of which runs one job at a time (default 10); 0 pauses. Raises ConfigurationError for an option that
@@ -67,37 +74,63 @@ class JobQueueServer(JobQueueWorker):
         options: WorkerOptions | None = None,
         *,
         processes: int | None = None,
+        autoscale: Autoscaler | None = None,
         **keywords: Unpack[ServerKeywords],
     ) -> None:
         options = given_options("JobQueueServer", options, keywords, renamed=self._renamed)
         super().__init__(storage, options)
         self._pool: ProcessPool | None = None
         self._processes = processes
+        self._autoscaler = check_autoscale(autoscale)
+        self._scaling: Scaling | None = None
+        self._scaling_task: asyncio.Task[None] | None = None
+        self._make_scaling()
         self._make_pool(storage)
 
-    def configure(self, storage: QueueStorage | str | None = None, **keywords: Any) -> None:
+    def configure(
+        self, storage: QueueStorage | str | None = None, *, autoscale: Autoscaler | None = None, **keywords: Any
+    ) -> None:
         super().configure(storage, **keywords)
+        self._autoscaler = check_autoscale(autoscale) or self._autoscaler
+        self._make_scaling()
         self._make_pool(storage)
+
+    def _make_scaling(self) -> None:
+        if self._autoscaler is not None and self._processes is None:
+            self._slots.resize(self._autoscaler.clamp(len(self._slots)))
+            reader = BacklogReader(lambda: self.storage, self.queues)
+            pool = Pool(self.name, self._slots, self.resize)
+            self._scaling = Scaling(self._autoscaler, pool, reader.look)
 
     def _make_pool(self, storage: QueueStorage | str | None) -> None:
         if self._processes is not None:
             count = check_count(self._processes, "processes", least=1, most=PROCESSES)
             url = storage or (os.environ.get("JOBQ_STORAGE") if self._pool is None else self._pool.storage)
-            self._pool = ProcessPool(count, self._options, self.queues, url)
+            self._pool = ProcessPool(count, self._options, self.queues, url, self._autoscaler)
 
     @property
     def worker_count(self) -> int:
         """The number of workers."""
         return self.concurrency
 
+    @property
+    def autoscaler(self) -> Autoscaler | None:
+        """What scales the number of workers; None if nothing does."""
+        return self._autoscaler
+
     def scale(self, worker_count: int) -> None:
         """Have this many workers from now on, whether the server runs or not; 0 pauses it.
 
         Surplus workers finish their jobs first. Raises ConfigurationError for anything but a whole number from 0 to
-        100,000, and with processes.
+        100,000, with processes, and with an Autoscaler.
         """
         if self._pool is not None:
             raise ConfigurationError("a server with processes cannot be scaled; start it with another worker_count")
+        if self._autoscaler is not None:
+            raise ConfigurationError(
+                f"an Autoscaler scales this server, from {self._autoscaler.min} to {self._autoscaler.max} workers; "
+                "make the server without autoscale to scale it yourself"
+            )
         self.resize(check_concurrency(worker_count, "worker_count"))
 
     def _check_not_started(self, what: str) -> None:
@@ -111,6 +144,10 @@ class JobQueueServer(JobQueueWorker):
     async def _start(self) -> None:
         if self._pool is None:
             await super()._start()
+            if self._scaling is not None:
+                self._scaling.restart()
+                loop = Loop("autoscaling", self._scaling.step, self._outages)
+                self._scaling_task = asyncio.create_task(loop.run(), name="jobq autoscaling")
             return
         before, self._state = self._state, "starting"
         try:
@@ -121,6 +158,17 @@ class JobQueueServer(JobQueueWorker):
             await self._owned.close()
             raise
         self._state = "running"
+
+    async def _stop(self) -> None:
+        if self._scaling_task is not None:
+            self._scaling_task.cancel()
+            await asyncio.wait([self._scaling_task])
+            self._scaling_task = None
+        await super()._stop()
+
+    def _abandon(self) -> None:
+        self._scaling_task = None
+        super()._abandon()
 
     async def stop(self, timeout: Seconds | None = None) -> None:
         """Stop as a worker does; with processes, wait for each, and stop what runs after `timeout` seconds."""
@@ -206,6 +254,7 @@ class JobQueueServer(JobQueueWorker):
             workers=tuple(self._updated(record, pool) for record in records),
             total=sum((record.stats for record in others), WorkerStats() if self._pool else pool.total),
             counts=counts,
+            scaling=None if self._scaling is None else self._scaling.stats,
         )
 
     def _updated(self, record: WorkerRecord, pool: PoolStats) -> WorkerRecord:

@@ -9,6 +9,7 @@ import attrs
 
 from jobq_core.records import WorkerRecord, WorkerStats
 from jobq_core.states import JobState
+from jobq_server.autoscaling.scaling import ScalingStats
 from jobq_worker import PoolStats
 
 
@@ -23,6 +24,7 @@ class ServerStats:
         are those of their last heartbeat, at `beat_at`.
     total: the sums over this server's pool and the other processes in `workers`.
     counts: the number of jobs of each queue in each state.
+    scaling: what the server's Autoscaler does; None without one, and with processes.
     """
 
     at: datetime
@@ -30,3 +32,4 @@ class ServerStats:
     workers: tuple[WorkerRecord, ...]
     total: WorkerStats
     counts: Mapping[str, Mapping[JobState, int]]
+    scaling: ScalingStats | None = None

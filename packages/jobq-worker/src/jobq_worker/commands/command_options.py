@@ -23,7 +23,7 @@ CONFIGURATION_HELP: Final = (
 )
 """The end of the help of each command with these parameters."""
 
-OTHER_KEYS: Final = frozenset({"concurrency", "worker_count"})
+OTHER_KEYS: Final = frozenset({"concurrency", "worker_count", "min_workers", "max_workers", "target_wait"})
 """Keys that one of the commands has and another ignores."""
 
 
@@ -42,7 +42,7 @@ def serving_options(renamed: Mapping[str, tuple[str, CommandLine]] = {}) -> Call
         shown: CommandLine | None = field.metadata.get(COMMAND_LINE)
         if shown is not None:
             word, shown = renamed.get(field.name, (field.name, shown))
-            parameters.append(_option(word, field, shown))
+            parameters.append(field_option(word, field, shown))
     parameters += [
         click.option(
             "--processes",
@@ -81,8 +81,9 @@ def serving_options(renamed: Mapping[str, tuple[str, CommandLine]] = {}) -> Call
     return decorate
 
 
-def _option(word: str, field: attrs.Attribute[Any], shown: CommandLine) -> Callable[[C], C]:
-    default: Any = field.default
+def field_option(word: str, field: attrs.Attribute[Any], shown: CommandLine) -> Callable[[C], C]:
+    """Return a decorator that gives a command an option for a field of an attrs class. word: the option's name."""
+    default: Any = None if field.default is attrs.NOTHING else field.default
     if shown.type is bool:
         return click.option(f"--{word.replace('_', '-')}", word, is_flag=True, default=default, help=shown.help)
     return click.option(

@@ -40,5 +40,16 @@ def load_worker(name: str, wanted: type[JobQueueWorker] = JobQueueWorker) -> Job
 
 
 def given_parameters(context: click.Context, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that the command line, the environment or pyproject.toml give."""
-    return {name: value for name, value in options.items() if context.get_parameter_source(name) in GIVEN}
+    """Return the options that the command line, the environment or pyproject.toml give, and those that the command made
+    of other parameters, if they are not None."""
+    parameters = {parameter.name for parameter in context.command.params}
+    return {
+        name: value
+        for name, value in options.items()
+        if (is_given(context, name) if name in parameters else value is not None)
+    }
+
+
+def is_given(context: click.Context, name: str) -> bool:
+    """Return whether the command line, the environment or pyproject.toml give this parameter."""
+    return context.get_parameter_source(name) in GIVEN

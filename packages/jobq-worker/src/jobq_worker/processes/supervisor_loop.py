@@ -20,17 +20,21 @@ from jobq_worker.processes.supervisor import Supervisor
 
 logger = logging.getLogger("jobq.worker")
 
+CHILD_MODULE: Final = "jobq_worker.processes.child"
 CLOSED_SECONDS: Final = 0.02
 """Interval between two looks at a child that has closed its link and so is about to end."""
 
 
 class ChildProcess:
-    """A spawned child. Nothing is forked: the child imports what it needs."""
+    """A spawned child. Nothing is forked: the child imports what it needs.
 
-    def __init__(self, number: int, task: Mapping[str, Any]) -> None:
+    module: the module that the child runs.
+    """
+
+    def __init__(self, number: int, task: Mapping[str, Any], module: str = CHILD_MODULE) -> None:
         self.link, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "jobq_worker.processes.child"]
+            command = [sys.executable, "-m", module]
             self._popen: subprocess.Popen[bytes] = subprocess.Popen(command, stdin=theirs.fileno())
         self.pid = self._popen.pid
         self.closed = False

@@ -1,0 +1,12 @@
+"""Scale the workers of a server by the jobs that wait.
+
+`options` says what to aim at, `look` reads how many jobs wait, `decide` turns both into a number of workers, `scaling`
+carries it out, and `simulation` shows it under a load.
+"""
+
+from jobq_server.autoscaling.decide import Cause
+from jobq_server.autoscaling.options import Autoscaler
+from jobq_server.autoscaling.scaling import ScalingStats
+from jobq_server.autoscaling.simulation import Point, simulate
+
+__all__ = ["Autoscaler", "Cause", "Point", "ScalingStats", "simulate"]
