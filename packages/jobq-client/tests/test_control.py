@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -19,11 +21,21 @@ async def state_of(client: JobQueueClient, job: JobKey) -> JobState:
     return record.state
 
 
-@pytest.mark.parametrize("call", ["abort", "retry", "disable", "enable", "delete"])
+@pytest.mark.parametrize("call", ["abort", "retry", "disable", "enable", "delete", "run_now"])
 async def test_control_of_an_unknown_job_raises_job_not_found(client: JobQueueClient, call: str) -> None:
     missing = uuid4()
     with pytest.raises(JobNotFoundError, match=str(missing)):
         await getattr(client, call)(missing)
+
+
+async def test_altering_an_unknown_job_raises_job_not_found(client: JobQueueClient) -> None:
+    for call in (
+        client.reschedule(uuid4(), delay=5),
+        client.move(uuid4(), "mail"),
+        client.set_priority(uuid4(), 5),
+    ):
+        with pytest.raises(JobNotFoundError):
+            await call
 
 
 async def test_a_job_can_be_named_by_handle_id_or_text(client: JobQueueClient) -> None:
@@ -177,3 +189,71 @@ async def test_clear_and_abort_run_say_how_far_they_are(client: JobQueueClient) 
     told.clear()
     assert await client.clear(on_progress=told.append) == 1500
     assert told[-1] == 1500
+
+
+async def test_a_delayed_job_can_be_run_now(client: JobQueueClient, worker: ManualWorker) -> None:
+    handle = await client.add(keep(1), delay=60)
+    assert await client.run_now(handle)
+    assert not await client.run_now(handle)
+    assert (await worker.claim_one()).id == handle.id
+    assert not await client.run_now(handle)
+
+
+async def test_a_job_waits_until_the_time_that_it_is_rescheduled_to(
+    client: JobQueueClient, worker: ManualWorker
+) -> None:
+    handle = await client.add(keep(1))
+    moment = await client.storage.now() + timedelta(hours=1)
+    assert await client.reschedule(handle, run_at=moment)
+    record = await record_of(worker.storage, handle.id)
+    assert (record.state, record.run_at) == (JobState.SCHEDULED, moment)
+    for delay in (7200, timedelta(hours=2)):
+        before = await client.storage.now()
+        assert await client.reschedule(handle, delay=delay)
+        record = await record_of(worker.storage, handle.id)
+        assert record.run_at is not None
+        assert before + timedelta(hours=2) <= record.run_at <= await client.storage.now() + timedelta(hours=2)
+    assert await client.reschedule(handle, delay=0)
+    await worker.run()
+    assert not await client.reschedule(handle, delay=60)
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ({}, "give reschedule a run_at or a delay"),
+        ({"delay": 5, "run_at": datetime.now(UTC)}, "not both"),
+        ({"delay": -1}, "delay must be from 0 seconds"),
+        ({"delay": "5"}, "delay must be seconds"),
+        ({"run_at": 5}, "run_at must be an aware datetime"),
+        ({"run_at": datetime(2030, 1, 1)}, "run_at needs a time zone"),  # noqa: DTZ001
+    ],
+    ids=["neither", "both", "negative", "text", "number", "naive"],
+)
+async def test_a_time_that_cannot_work_is_refused(client: JobQueueClient, times: dict[str, Any], message: str) -> None:
+    handle = await client.add(keep(1))
+    with pytest.raises(ConfigurationError, match=message):
+        await client.reschedule(handle, **times)
+    assert await state_of(client, handle) is JobState.PENDING
+
+
+async def test_a_job_can_be_moved_to_another_queue(client: JobQueueClient, worker: ManualWorker) -> None:
+    handle = await client.add(keep(1), queue="misspelt")
+    assert await worker.claim() == []
+    assert await client.move(handle, "mail")
+    assert not await client.move(handle, "mail")
+    assert (await worker.claim_one()).queue == "mail"
+    assert not await client.move(handle, "default")
+    with pytest.raises(ConfigurationError, match="queue must be text"):
+        await client.move(handle, "")
+
+
+async def test_a_job_can_be_given_another_priority(client: JobQueueClient, worker: ManualWorker) -> None:
+    first, second = await client.add(keep(1)), await client.add(keep(2))
+    assert await client.set_priority(second, 1)
+    assert not await client.set_priority(second, 1)
+    assert [job.id for job in await worker.claim()] == [second.id, first.id]
+    assert not await client.set_priority(second, 2)
+    for priority in (101, -101, 1.5, "1", True):
+        with pytest.raises(ConfigurationError, match="priority must be a whole number"):
+            await client.set_priority(first, priority)  # type: ignore[arg-type]

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -9,7 +10,7 @@ from jobq_client import JobHandle, JobQueueClient, querying
 from jobq_core import ConfigurationError, JobRecord, JobState
 from jobq_core.errors import InvalidJobError
 
-from .helpers import ManualWorker, Probe
+from .helpers import ManualWorker, Probe, record_of
 from .jobs import Thumbnail, keep, send_letter, send_receipt
 
 
@@ -38,7 +39,7 @@ async def jobs(client: JobQueueClient, worker: ManualWorker) -> dict[str, JobHan
     done = await client.add(send_receipt(1), tags=["red"], run_id="night")
     await worker.run()
     failed = await client.add(send_receipt(2), tags=["red", "blue"])
-    await worker.fail(await worker.claim_one())
+    await worker.fail(await worker.claim_one(), "ValueError", "the server times out")
     letter = await client.add(send_letter("x"), tags=["blue"], run_id="night")
     later = await client.add(Thumbnail("a"), delay=60)
     return {"done": done, "failed": failed, "letter": letter, "later": later}
@@ -69,6 +70,111 @@ async def test_jobs_are_found_that_match_all_conditions(
     expected = {jobs[name].id for name in found.split()}
     assert ids((await client.find(**wanted)).jobs) == expected
     assert {record.id async for record in client.find_all(**wanted, page_size=1)} == expected
+
+
+async def test_an_unknown_condition_is_refused_by_name(client: JobQueueClient) -> None:
+    wrong: dict[str, Any] = {"sate": JobState.FAILED, "queue": "mail"}
+    with pytest.raises(TypeError, match=r"find\(\) has no condition sate"):
+        await client.find(**wrong)
+    with pytest.raises(TypeError, match=r"count\(\) has no condition sate"):
+        await client.count(**wrong)
+    with pytest.raises(TypeError, match=r"find_all\(\) has no condition sate"):
+        await anext(client.find_all(**wrong))
+
+
+async def test_jobs_are_found_by_the_time_they_were_added(client: JobQueueClient, storage: Probe) -> None:
+    first = await client.add(keep(1))
+    added = (await record_of(storage, first.id)).created_at
+    later = added + timedelta(seconds=60)
+    assert ids((await client.find(since=added)).jobs) == {first.id}
+    assert ids((await client.find(since=later)).jobs) == ids((await client.find(until=added)).jobs) == set()
+    assert await client.count(since=added, until=later) == 1
+
+
+async def test_jobs_are_found_by_their_error(client: JobQueueClient, jobs: dict[str, JobHandle[Any]]) -> None:
+    assert ids((await client.find(error_type="ValueError")).jobs) == {jobs["failed"].id}
+    assert ids((await client.find(error_type="KeyError")).jobs) == set()
+    assert ids((await client.find(error="TIMES out")).jobs) == {jobs["failed"].id}
+    assert await client.count(error="times", state=JobState.FAILED) == 1
+
+
+async def test_jobs_are_found_by_their_worker(
+    client: JobQueueClient, worker: ManualWorker, jobs: dict[str, JobHandle[Any]]
+) -> None:
+    expected = {jobs["done"].id, jobs["failed"].id}
+    assert ids((await client.find(worker=worker.id)).jobs) == ids((await client.find(worker=str(worker.id))).jobs)
+    assert ids((await client.find(worker=worker.id)).jobs) == expected
+    assert await client.count(worker=uuid4()) == 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [7, "7", None, [1, {"a": None}], UUID(int=7), datetime(2026, 1, 2, tzinfo=UTC), {"b": 1, "a": 2}],
+    ids=str,
+)
+async def test_jobs_are_found_by_an_argument_as_they_were_added(client: JobQueueClient, value: Any) -> None:
+    handle = await client.add(keep(value))
+    await client.add(keep("another"))
+    assert ids((await client.find(argument=("value", value))).jobs) == {handle.id}
+    assert [record.id async for record in client.find_all(argument=("value", value))] == [handle.id]
+    assert ids((await client.find(argument=("other", value))).jobs) == set()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "message"),
+    [
+        ({"since": 5}, ConfigurationError, "since must be an aware datetime"),
+        ({"until": datetime(2026, 1, 1)}, ConfigurationError, "until needs a time zone"),  # noqa: DTZ001
+        ({"error_type": ""}, ConfigurationError, "error_type must be text"),
+        ({"error": ""}, ConfigurationError, "error must be text"),
+        ({"error": "x" * 1001}, ConfigurationError, "error must be text"),
+        ({"argument": "value"}, ConfigurationError, "argument must be a name and a value"),
+        ({"argument": (7, 7)}, ConfigurationError, "argument must be a name and a value"),
+        ({"argument": ("value", object())}, InvalidJobError, "argument value"),
+        ({"worker": "manual"}, InvalidJobError, "not a job id"),
+    ],
+    ids=range(9),
+)
+async def test_a_search_that_cannot_work_is_refused(
+    client: JobQueueClient, wanted: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        await client.find(**wanted)
+
+
+async def test_a_count_ends_at_its_limit(client: JobQueueClient) -> None:
+    await client.add_many(keep(n) for n in range(5))
+    assert await client.count(kind=keep, limit=5) == 5
+    assert await client.count(kind=keep, limit=4) is None
+    with pytest.raises(ConfigurationError, match="limit must be a whole number"):
+        await client.count(limit=-1)
+
+
+async def test_depths_are_those_of_every_queue_or_of_one(
+    client: JobQueueClient, jobs: dict[str, JobHandle[Any]]
+) -> None:
+    assert {(depth.queue, depth.state): depth.jobs for depth in await client.depths()} == {
+        ("default", JobState.COMPLETED): 1,
+        ("default", JobState.FAILED): 1,
+        ("default", JobState.SCHEDULED): 1,
+        ("mail", JobState.PENDING): 1,
+    }
+    [mail] = await client.depths("mail")
+    record = await client.get(jobs["letter"])
+    assert record is not None
+    assert mail.oldest == record.since
+    with pytest.raises(ConfigurationError, match="queue must be text"):
+        await client.depths("")
+
+
+async def test_why_says_what_a_job_waits_for_in_one_sentence(
+    client: JobQueueClient, jobs: dict[str, JobHandle[Any]]
+) -> None:
+    later = await client.why(jobs["later"])
+    assert later.code == "delayed"
+    assert later.sentence.startswith("it is delayed until ")
+    assert (await client.why(str(jobs["done"].id))).code == "completed"
+    assert (await client.why(uuid4())).code == "not-found"
 
 
 async def test_pages_lead_from_the_newest_to_the_oldest(client: JobQueueClient) -> None:

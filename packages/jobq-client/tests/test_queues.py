@@ -55,3 +55,15 @@ async def test_a_client_that_is_not_running_refuses(storage: Probe) -> None:
         await client.pause()
     with pytest.raises(ClosedError):
         await client.queues()
+
+
+async def test_a_paused_queue_tells_who_paused_it(client: JobQueueClient) -> None:
+    handle = await client.add(keep(1))
+    await client.pause(actor="kai@web1")
+    (record,) = await client.queues()
+    assert record.paused_by == "kai@web1"
+    reason = await client.why(handle)
+    assert reason.code == "queue-paused"
+    assert "kai@web1" in reason.sentence
+    with pytest.raises(ConfigurationError, match="actor must be text"):
+        await client.pause(actor="")

@@ -141,7 +141,7 @@ def test_errors_are_those_of_the_async_client(client: SyncJobQueueClient, worker
         client.add(keep(1), priority=101)
     with pytest.raises(ConfigurationError, match="limit"):
         client.find(limit=0)
-    with pytest.raises(ConfigurationError, match="limit"):
+    with pytest.raises(ConfigurationError, match="page_size"):
         next(client.find_all(page_size=0))
     probe.fail("get_status")
     with pytest.raises(StorageUnavailableError):
@@ -349,3 +349,17 @@ def run_program(program: str) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+
+
+def test_jobs_are_altered_and_found_from_a_thread(client: SyncJobQueueClient, worker: ManualWorker) -> None:
+    handle = client.add(keep(7), delay=60)
+    assert client.move(handle, "mail")
+    assert client.set_priority(handle, 9)
+    assert client.reschedule(handle, delay=600)
+    assert client.why(handle).code == "delayed"
+    assert client.run_now(handle)
+    assert client.count(queue="mail", argument=("value", 7)) == 1
+    assert [record.priority for record in client.find_all(queue="mail", argument=("value", 7), page_size=1)] == [9]
+    assert [(depth.queue, depth.jobs) for depth in client.depths()] == [("mail", 1)]
+    with pytest.raises(TypeError, match=r"find\(\) has no condition colour"):
+        client.find(colour="red")  # type: ignore[call-arg]

@@ -94,14 +94,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
-from typing import Any, TypeVar, Unpack, overload
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 from uuid import UUID
 
 from jobq_client.base_handle import BaseJobHandle, JobKey
+from jobq_client.conditions import Conditions
 from jobq_client.handle import JobHandle
 from jobq_client.middleware import AddMiddleware
 from jobq_client.process_portal import own_portal
-from jobq_client.querying import Kind, Output
+from jobq_client.querying import Output
 from jobq_client.sync_base import SyncClientBase, in_thread
 from jobq_client.sync_handle import SyncJobHandle
 from jobq_client.sync_streams import SyncEventStream, as_future
@@ -111,7 +113,10 @@ from jobq_core.events import Event
 from jobq_core.job import Job, JobFunction
 from jobq_core.records import JobRecord, JobSummary, Progress
 from jobq_core.states import JobState
-from jobq_core.storage import Page, QueueRecord, QueueStorage, Retention
+from jobq_core.storage import Depth, Page, QueueRecord, QueueStorage, Retention
+
+if TYPE_CHECKING:
+    from jobq_core.why import Reason
 
 R = TypeVar("R")
 E = TypeVar("E", bound=Event)
@@ -215,9 +220,9 @@ def names_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
 def arguments_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     """Return the arguments that pass a method's parameters on."""
     assert not node.args.vararg, node.name
-    assert not node.args.kwarg, node.name
     passed = [argument.arg for argument in node.args.args[1:]]
     passed += [f"{argument.arg}={argument.arg}" for argument in node.args.kwonlyargs]
+    passed += [f"**{node.args.kwarg.arg}"] if node.args.kwarg else []
     return ", ".join(passed)
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobq_client.base_handle import JobKey
 from jobq_client.client import JobQueueClient
+from jobq_client.conditions import Conditions
 from jobq_client.handle import JobHandle
 from jobq_client.querying import Output
 
@@ -12,7 +13,16 @@ if TYPE_CHECKING:
     from jobq_client.sync_handle import SyncJobHandle
     from jobq_client.sync_streams import SyncEventStream
 
-__all__ = ["JobHandle", "JobKey", "JobQueueClient", "Output", "SyncEventStream", "SyncJobHandle", "SyncJobQueueClient"]
+__all__ = [
+    "Conditions",
+    "JobHandle",
+    "JobKey",
+    "JobQueueClient",
+    "Output",
+    "SyncEventStream",
+    "SyncJobHandle",
+    "SyncJobQueueClient",
+]
 
 
 def __getattr__(name: str) -> Any:

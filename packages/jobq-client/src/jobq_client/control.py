@@ -1,15 +1,18 @@
-"""Controlling jobs: abort, retry, disable, enable, delete, clear."""
+"""Controlling jobs: abort, retry, disable, enable, delete, clear; their time, queue and priority."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from jobq_client.base import ClientBase
 from jobq_client.base_handle import JobKey, id_of
 from jobq_client.errors import not_found
-from jobq_core.errors import JobStateError
-from jobq_core.job import check_name
+from jobq_core.adding import start_time
+from jobq_core.checks import Seconds
+from jobq_core.errors import ConfigurationError, JobStateError
+from jobq_core.job import check_name, check_priority
 from jobq_core.states import JobState
 from jobq_core.storage import Change
 
@@ -63,6 +66,46 @@ class Control(ClientBase):
         Returns whether anything changed: False for a job that is not disabled. Raises JobNotFoundError.
         """
         return _found(await self._running().storage.enable([id_of(job)])).changed
+
+    async def run_now(self, job: JobKey) -> bool:
+        """Let a job that waits for a time, such as that of a delay or of its next attempt, run at once.
+
+        It goes to the end of its line. Returns whether anything changed: False for a job that waits for no time.
+        Raises JobNotFoundError.
+        """
+        return _found(await self._running().storage.run_now([id_of(job)])).changed
+
+    async def reschedule(self, job: JobKey, *, run_at: datetime | None = None, delay: Seconds | None = None) -> bool:
+        """Have a job that is scheduled, pending or disabled wait until another time.
+
+        run_at: an aware datetime. delay: the time from now, in seconds or as a timedelta. One of the two must be given;
+        a time that has come lets the job run at once. Returns whether anything changed: False for a job in any other
+        state. Raises JobNotFoundError.
+        """
+        session = self._running()
+        when = start_time(delay, run_at)
+        if when is None:
+            raise ConfigurationError("give reschedule a run_at or a delay")
+        moment = when if isinstance(when, datetime) else await session.storage.now() + timedelta(seconds=when)
+        return _found(await session.storage.reschedule([id_of(job)], moment)).changed
+
+    async def move(self, job: JobKey, queue: str) -> bool:
+        """Move a job that does not run yet to another queue; a pending one goes to the end of its line.
+
+        Its unique key stays one of the queue where it was added. Returns whether anything changed: False for a job that
+        runs or is finished, or that is in this queue. Raises JobNotFoundError.
+        """
+        name = check_name(queue, "queue")
+        return _found(await self._running().storage.move([id_of(job)], name)).changed
+
+    async def set_priority(self, job: JobKey, priority: int) -> bool:
+        """Give a job that does not run yet another priority, from -100 to 100, higher first.
+
+        A pending one goes to the end of the line of that priority. Returns whether anything changed: False for a job
+        that runs or is finished, or that has this priority. Raises JobNotFoundError.
+        """
+        checked = check_priority(priority)
+        return _found(await self._running().storage.set_priority([id_of(job)], checked)).changed
 
     async def delete(self, job: JobKey) -> bool:
         """Delete a job in any state, with its history; a running job is stopped, and its result is dropped.

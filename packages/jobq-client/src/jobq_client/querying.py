@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import AsyncGenerator, Iterable
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, Unpack
 from uuid import UUID
 
 from msgspec import Struct
 
 from jobq_client.base import ClientBase
 from jobq_client.base_handle import JobKey, id_of
+from jobq_client.conditions import Conditions, check_states, to_filter
 from jobq_client.results import result_of
-from jobq_core.checks import check_list, is_one_of
+from jobq_core.checks import check_count
 from jobq_core.errors import ConfigurationError
-from jobq_core.job import Job, JobFunction, check_name, definition_of
+from jobq_core.job import Job, check_name, definition_of
 from jobq_core.records import JobRecord, JobSummary
 from jobq_core.reprs import short_repr
 from jobq_core.states import JobState
-from jobq_core.storage import JobFilter, Page
+from jobq_core.storage import Depth, Page
+
+if TYPE_CHECKING:
+    from jobq_core.why import Reason
 
 R = TypeVar("R")
 
 MAX_PAGE: Final = 1000
-
-Kind = str | type[Job[Any]] | JobFunction[Any, Any, Any]
-"""A kind of job: its name, or the function or class that `@job` declared."""
 
 
 class Output(Struct, Generic[R], frozen=True):
@@ -46,54 +47,57 @@ class Querying(ClientBase):
         (record,) = await self._running().storage.get([id_of(job)], connection=connection)
         return record
 
-    async def find(
-        self,
-        *,
-        state: JobState | Iterable[JobState] = (),
-        queue: str | None = None,
-        kind: Kind | Iterable[Kind] = (),
-        tag: str | Iterable[str] = (),
-        run_id: str | None = None,
-        after: JobKey | None = None,
-        limit: int = 100,
-    ) -> Page:
+    async def find(self, *, after: JobKey | None = None, limit: int = 100, **conditions: Unpack[Conditions]) -> Page:
         """Return a page of the jobs that match all given conditions, newest first.
 
-        state, kind: one, or several of which any matches. tag: one, or several that the job must all have.
-        queue: default is every queue. after: the cursor of the previous page. limit: 1 to 1000 jobs.
+        after: the cursor of the previous page. limit: 1 to 1000 jobs. conditions: those of `Conditions`. The page of a
+        search (by error_type, error, argument or worker) may be short, or empty, and yet have a cursor.
         """
         _check_limit(limit, "limit")
-        wanted = JobFilter(
-            queue=None if queue is None else check_name(queue, "queue"),
-            states=_states(state),
-            kinds=_kinds(kind),
-            tags=_tags(tag),
-            run_id=None if run_id is None else check_name(run_id, "run_id"),
-        )
+        wanted = to_filter("find", conditions)
         return await self._running().storage.find(wanted, after=None if after is None else id_of(after), limit=limit)
 
     async def find_all(
-        self,
-        *,
-        state: JobState | Iterable[JobState] = (),
-        queue: str | None = None,
-        kind: Kind | Iterable[Kind] = (),
-        tag: str | Iterable[str] = (),
-        run_id: str | None = None,
-        page_size: int = 100,
+        self, *, page_size: int = 100, **conditions: Unpack[Conditions]
     ) -> AsyncGenerator[JobSummary, None]:
         """Iterate over all jobs that match, newest first, as `find` does. page_size: jobs per query (1 to 1000)."""
-        states, kinds, tags = _states(state), _kinds(kind), _tags(tag)
+        _check_limit(page_size, "page_size")
+        wanted = to_filter("find_all", conditions)
         after: UUID | None = None
         while True:
-            page = await self.find(
-                state=states, queue=queue, kind=kinds, tag=tags, run_id=run_id, after=after, limit=page_size
-            )
+            page = await self._running().storage.find(wanted, after=after, limit=page_size)
             for record in page.jobs:
                 yield record
             if page.cursor is None:
                 return
             after = page.cursor
+
+    async def count(self, *, limit: int = 100_000, **conditions: Unpack[Conditions]) -> int | None:
+        """Return the number of jobs that match all given conditions.
+
+        None if they are more than `limit`, or if a search (by error_type, error, argument or worker) would have to read
+        more than 5,000 jobs. conditions: those of `Conditions`. `counts` has the numbers of a queue at less cost.
+        """
+        check_count(limit, "limit")
+        return await self._running().storage.count(to_filter("count", conditions), limit=limit)
+
+    async def depths(self, queue: str | None = None) -> list[Depth]:
+        """Return the number of jobs by queue and state, without those that are 0, and since when the oldest waits.
+
+        queue: default is every queue. Costs the same however many jobs there are: of more than 20,000 jobs of a state,
+        it is the number of a few seconds ago, `Depth.at`.
+        """
+        name = None if queue is None else check_name(queue, "queue")
+        return await self._running().storage.depths(name)
+
+    async def why(self, job: JobKey) -> Reason:
+        """Return why a job does not run, or how it ended: one sentence for people, and a code for programs.
+
+        The code of a job that does not exist is 'not-found'.
+        """
+        from jobq_core.why import why
+
+        return await why(self._running().storage, id_of(job))
 
     async def peek(self, n: int = 1, *, queue: str | None = None) -> list[JobSummary]:
         """Return the next jobs of a queue (default: the client's own): PENDING, by priority, then oldest first.
@@ -115,7 +119,7 @@ class Querying(ClientBase):
 
     async def size(self, queue: str | None = None, *, state: JobState = JobState.PENDING) -> int:
         """Return the number of jobs of a queue (default: the client's own) in one state (default: PENDING)."""
-        (one,) = _states((state,))
+        (one,) = check_states((state,))
         return (await self.counts(queue))[one]
 
     async def counts(self, queue: str | None = None) -> dict[JobState, int]:
@@ -146,22 +150,3 @@ class Querying(ClientBase):
 def _check_limit(limit: int, what: str) -> None:
     if type(limit) is not int or not 1 <= limit <= MAX_PAGE:
         raise ConfigurationError(f"{what} must be a whole number from 1 to {MAX_PAGE}, not {short_repr(limit)}")
-
-
-def _states(state: JobState | Iterable[JobState]) -> frozenset[JobState]:
-    # A JobState is a str, which would be iterated letter by letter.
-    states = [state] if isinstance(state, str) else check_list(state, "state", "state=[JobState.FAILED]")
-    for one in states:
-        if not is_one_of(one, JobState):
-            raise ConfigurationError(f"unknown state {short_repr(one)}; expected one of {', '.join(JobState)}")
-    return frozenset(map(JobState, states))
-
-
-def _kinds(kind: Kind | Iterable[Kind]) -> tuple[str, ...]:
-    kinds = (kind,) if isinstance(kind, (str, type, JobFunction)) else check_list(kind, "kind", "kind=[send, resize]")
-    return tuple(check_name(one, "kind") if isinstance(one, str) else definition_of(one).kind for one in kinds)
-
-
-def _tags(tag: str | Iterable[str]) -> tuple[str, ...]:
-    tags = (tag,) if isinstance(tag, str) else check_list(tag, "tag", "tag=['monthly', 'mail']")
-    return tuple(check_name(one, "a tag") for one in tags)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
-from typing import Any, TypeVar, Unpack, overload
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 from uuid import UUID
 
 from jobq_client.base_handle import BaseJobHandle, JobKey
+from jobq_client.conditions import Conditions
 from jobq_client.handle import JobHandle
 from jobq_client.middleware import AddMiddleware
 from jobq_client.process_portal import own_portal
-from jobq_client.querying import Kind, Output
+from jobq_client.querying import Output
 from jobq_client.sync_base import SyncClientBase, in_thread
 from jobq_client.sync_handle import SyncJobHandle
 from jobq_client.sync_streams import SyncEventStream, as_future
@@ -24,7 +26,10 @@ from jobq_core.events import Event
 from jobq_core.job import Job, JobFunction
 from jobq_core.records import JobRecord, JobSummary, Progress
 from jobq_core.states import JobState
-from jobq_core.storage import Page, QueueRecord, QueueStorage, Retention
+from jobq_core.storage import Depth, Page, QueueRecord, QueueStorage, Retention
+
+if TYPE_CHECKING:
+    from jobq_core.why import Reason
 
 R = TypeVar("R")
 E = TypeVar("E", bound=Event)
@@ -184,45 +189,40 @@ class SyncJobQueueClient(SyncClientBase):
         """
         return self._run(lambda: self._client.get(job, connection=connection), connection)
 
-    def find(
-        self,
-        *,
-        state: JobState | Iterable[JobState] = (),
-        queue: str | None = None,
-        kind: Kind | Iterable[Kind] = (),
-        tag: str | Iterable[str] = (),
-        run_id: str | None = None,
-        after: JobKey | None = None,
-        limit: int = 100,
-    ) -> Page:
+    def find(self, *, after: JobKey | None = None, limit: int = 100, **conditions: Unpack[Conditions]) -> Page:
         """Return a page of the jobs that match all given conditions, newest first.
 
-        state, kind: one, or several of which any matches. tag: one, or several that the job must all have.
-        queue: default is every queue. after: the cursor of the previous page. limit: 1 to 1000 jobs.
+        after: the cursor of the previous page. limit: 1 to 1000 jobs. conditions: those of `Conditions`. The page of a
+        search (by error_type, error, argument or worker) may be short, or empty, and yet have a cursor.
         """
-        return self._run(
-            lambda: self._client.find(
-                state=state, queue=queue, kind=kind, tag=tag, run_id=run_id, after=after, limit=limit
-            )
-        )
+        return self._run(lambda: self._client.find(after=after, limit=limit, **conditions))
 
-    def find_all(
-        self,
-        *,
-        state: JobState | Iterable[JobState] = (),
-        queue: str | None = None,
-        kind: Kind | Iterable[Kind] = (),
-        tag: str | Iterable[str] = (),
-        run_id: str | None = None,
-        page_size: int = 100,
-    ) -> Generator[JobSummary, None, None]:
+    def find_all(self, *, page_size: int = 100, **conditions: Unpack[Conditions]) -> Generator[JobSummary, None, None]:
         """Iterate over all jobs that match, newest first, as `find` does. page_size: jobs per query (1 to 1000)."""
-        return self._iterate(
-            lambda: self._client.find_all(
-                state=state, queue=queue, kind=kind, tag=tag, run_id=run_id, page_size=page_size
-            ),
-            page_size,
-        )
+        return self._iterate(lambda: self._client.find_all(page_size=page_size, **conditions), page_size)
+
+    def count(self, *, limit: int = 100_000, **conditions: Unpack[Conditions]) -> int | None:
+        """Return the number of jobs that match all given conditions.
+
+        None if they are more than `limit`, or if a search (by error_type, error, argument or worker) would have to read
+        more than 5,000 jobs. conditions: those of `Conditions`. `counts` has the numbers of a queue at less cost.
+        """
+        return self._run(lambda: self._client.count(limit=limit, **conditions))
+
+    def depths(self, queue: str | None = None) -> list[Depth]:
+        """Return the number of jobs by queue and state, without those that are 0, and since when the oldest waits.
+
+        queue: default is every queue. Costs the same however many jobs there are: of more than 20,000 jobs of a state,
+        it is the number of a few seconds ago, `Depth.at`.
+        """
+        return self._run(lambda: self._client.depths(queue))
+
+    def why(self, job: JobKey) -> Reason:
+        """Return why a job does not run, or how it ended: one sentence for people, and a code for programs.
+
+        The code of a job that does not exist is 'not-found'.
+        """
+        return self._run(lambda: self._client.why(job))
 
     def peek(self, n: int = 1, *, queue: str | None = None) -> list[JobSummary]:
         """Return the next jobs of a queue (default: the client's own): PENDING, by priority, then oldest first.
@@ -293,6 +293,39 @@ class SyncJobQueueClient(SyncClientBase):
         """
         return self._run(lambda: self._client.enable(job))
 
+    def run_now(self, job: JobKey) -> bool:
+        """Let a job that waits for a time, such as that of a delay or of its next attempt, run at once.
+
+        It goes to the end of its line. Returns whether anything changed: False for a job that waits for no time.
+        Raises JobNotFoundError.
+        """
+        return self._run(lambda: self._client.run_now(job))
+
+    def reschedule(self, job: JobKey, *, run_at: datetime | None = None, delay: Seconds | None = None) -> bool:
+        """Have a job that is scheduled, pending or disabled wait until another time.
+
+        run_at: an aware datetime. delay: the time from now, in seconds or as a timedelta. One of the two must be given;
+        a time that has come lets the job run at once. Returns whether anything changed: False for a job in any other
+        state. Raises JobNotFoundError.
+        """
+        return self._run(lambda: self._client.reschedule(job, run_at=run_at, delay=delay))
+
+    def move(self, job: JobKey, queue: str) -> bool:
+        """Move a job that does not run yet to another queue; a pending one goes to the end of its line.
+
+        Its unique key stays one of the queue where it was added. Returns whether anything changed: False for a job that
+        runs or is finished, or that is in this queue. Raises JobNotFoundError.
+        """
+        return self._run(lambda: self._client.move(job, queue))
+
+    def set_priority(self, job: JobKey, priority: int) -> bool:
+        """Give a job that does not run yet another priority, from -100 to 100, higher first.
+
+        A pending one goes to the end of the line of that priority. Returns whether anything changed: False for a job
+        that runs or is finished, or that has this priority. Raises JobNotFoundError.
+        """
+        return self._run(lambda: self._client.set_priority(job, priority))
+
     def delete(self, job: JobKey) -> bool:
         """Delete a job in any state, with its history; a running job is stopped, and its result is dropped.
 
@@ -307,29 +340,36 @@ class SyncJobQueueClient(SyncClientBase):
         """
         return self._run(lambda: self._client.clear(queue, on_progress=on_progress))
 
-    def pause(self, queue: str | None = None) -> None:
+    def pause(self, queue: str | None = None, *, actor: str | None = None) -> None:
         """Let workers claim no job of a queue (default: the client's own) until `resume`.
 
-        Running jobs go on, and jobs can be added. Holds for all workers, those that start later too.
+        Running jobs go on, and jobs can be added. Holds for all workers, those that start later too. actor: who pauses
+        it, for `queues` and `why` to tell (default: nobody).
         """
-        self._run(lambda: self._client.pause(queue))
+        self._run(lambda: self._client.pause(queue, actor=actor))
 
     def resume(self, queue: str | None = None) -> None:
         """Let workers claim jobs of a paused queue (default: the client's own) again."""
         self._run(lambda: self._client.resume(queue))
 
     def set_queue(
-        self, queue: str | None = None, *, paused: bool | None = None, retention: Retention | None = None
+        self,
+        queue: str | None = None,
+        *,
+        paused: bool | None = None,
+        retention: Retention | None = None,
+        actor: str | None = None,
     ) -> None:
         """Set options of a queue (default: the client's own); those not given stay as they are.
 
-        paused: as `pause` and `resume` do. retention: how long finished jobs are kept; the options of workers do not
-        replace it. Raises ConfigurationError for an invalid value.
+        paused, actor: as `pause` and `resume` do. retention: how long finished jobs are kept; the options of workers do
+        not replace it. Raises ConfigurationError for an invalid value.
         """
-        self._run(lambda: self._client.set_queue(queue, paused=paused, retention=retention))
+        self._run(lambda: self._client.set_queue(queue, paused=paused, retention=retention, actor=actor))
 
     def queues(self) -> list[QueueRecord]:
-        """Return the queues whose options were set, by name: since when they are paused, and their retention."""
+        """Return the queues whose options were set, by name: since when they are paused, by which actor, and their
+        retention."""
         return self._run(lambda: self._client.queues())
 
     def on(self, event_type: type[E], callback: Callable[[E], object]) -> Callable[[], None]:

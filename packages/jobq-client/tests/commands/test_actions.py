@@ -9,7 +9,7 @@ import pytest
 from jobq_core.records import JobRecord
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import QueueStorage
-from jobq_core.testing.helpers import ERROR, add_job, claim_one, register_worker, settle
+from jobq_core.testing import ERROR, add_job, claim_one, register_worker, settle
 
 from .conftest import Shell
 

@@ -10,7 +10,7 @@ import pytest
 from jobq_core.records import ErrorRecord
 from jobq_core.states import Ending
 from jobq_core.storage import QueueStorage
-from jobq_core.testing.helpers import add_job, claim_one, register_worker, settle
+from jobq_core.testing import add_job, claim_one, register_worker, settle
 
 from .conftest import Shell
 

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from jobq_core.states import Ending
 from jobq_core.storage import QueueStorage
-from jobq_core.testing.helpers import ERROR, add_job, claim_one, register_worker, settle
+from jobq_core.testing import ERROR, add_job, claim_one, register_worker, settle
 
 from .conftest import Shell
 

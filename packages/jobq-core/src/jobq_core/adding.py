@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, TypedDict
 from uuid import UUID
 
@@ -11,7 +11,7 @@ import attrs
 import msgspec
 from msgspec.structs import replace
 
-from jobq_core.checks import Seconds, check_list, is_number, to_seconds
+from jobq_core.checks import Seconds, check_list, check_moment, is_number, to_seconds
 from jobq_core.encoding import MAX_ARGUMENTS, decode, decode_or_show, encode
 from jobq_core.errors import CENTURY, ConfigurationError, InvalidJobError
 from jobq_core.job import (
@@ -109,7 +109,7 @@ def _new_job(id: UUID, definition: JobDefinition, arguments: bytes, default_queu
         kind=definition.kind,
         arguments=arguments,
         priority=definition.priority if priority is None else check_priority(priority),
-        run_at=_run_at(options) if options else None,
+        run_at=start_time(options.get("delay"), options.get("run_at")) if options else None,
         deadline=None if deadline is None else _when(deadline, "deadline"),
         timeout=definition.timeout if timeout is None else check_timeout(timeout),
         max_attempts=definition.max_attempts if max_attempts is None else check_max_attempts(max_attempts),
@@ -129,9 +129,9 @@ def new_job_like(pattern: NewJob, id: UUID, job: Job[Any]) -> NewJob:
     return replace(pattern, id=id, arguments=arguments, fingerprint=definition.fingerprint_of(arguments))
 
 
-def _run_at(options: AddOptions) -> When | None:
-    given: dict[str, Any] = dict(options)  # what a caller without a type checker may have passed
-    delay, run_at = given.get("delay"), given.get("run_at")
+def start_time(delay: Any, run_at: Any) -> When | None:
+    """Return when a job may start, from the one of the two that was given; None for neither. Raises ConfigurationError
+    for both, and for values that they cannot have."""
     if delay is not None and run_at is not None:
         raise ConfigurationError("give delay or run_at, not both")
     if isinstance(delay, datetime):
@@ -145,13 +145,7 @@ def _run_at(options: AddOptions) -> When | None:
 
 def _when(value: Any, what: str) -> When:
     if isinstance(value, datetime):
-        if value.utcoffset() is None:
-            raise ConfigurationError(f"{what} needs a time zone, as datetime.now(UTC) has")
-        try:
-            value.astimezone(UTC)  # as storages keep it
-        except OverflowError:
-            raise ConfigurationError(f"{what} must lie in the years 1 to 9999 of UTC, not at {value}") from None
-        return value
+        return check_moment(value, what)
     seconds = to_seconds(value)
     if not is_number(seconds) or seconds != seconds:
         raise ConfigurationError(f"{what} must be seconds, a timedelta or an aware datetime, not {short_repr(value)}")

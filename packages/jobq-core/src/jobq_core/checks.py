@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from jobq_core.errors import CENTURY, ConfigurationError
@@ -43,6 +43,19 @@ def check_seconds(value: Any, what: str, *, least: float = 0.0) -> float:
             f"{what} must be {least:g} seconds or more (and at most 100 years), not {short_repr(value)}"
         )
     return float(seconds)
+
+
+def check_moment(value: Any, what: str) -> datetime:
+    """Return an aware datetime that storages can keep; raises ConfigurationError otherwise."""
+    if not isinstance(value, datetime):
+        raise ConfigurationError(f"{what} must be an aware datetime, not {short_repr(value)}")
+    if value.utcoffset() is None:
+        raise ConfigurationError(f"{what} needs a time zone, as datetime.now(UTC) has")
+    try:
+        value.astimezone(UTC)  # as storages keep it
+    except OverflowError:
+        raise ConfigurationError(f"{what} must lie in the years 1 to 9999 of UTC, not at {value}") from None
+    return value
 
 
 def check_list(values: Any, what: str, example: str) -> list[Any]:
