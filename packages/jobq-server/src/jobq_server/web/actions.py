@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 import attrs
 
-from jobq_core.errors import ConfigurationError, InvalidJobError
+from jobq_core.errors import InvalidJobError, JobNotFoundError
 from jobq_core.ids import new_id
-from jobq_core.job import check_name, check_priority
+from jobq_core.job import check_name
+from jobq_core.operations import apply, check_value
 from jobq_core.records import JobSummary
 from jobq_core.states import FINISHED, WAITING, JobState, StopRequest
-from jobq_core.storage import Action, AuditEntry, Change, QueueStorage
+from jobq_core.storage import (
+    Action,
+    AuditEntry,
+    Change,
+    QueueOptions,
+    QueueStorage,
+    Retention,
+    WorkerAction,
+    WorkerRequest,
+)
 from jobq_server.web.filters import parse_moment
 from jobq_server.web.security.identity import Role
-
-EPOCH: Final = datetime.fromisoformat("1970-01-01T00:00Z")
 
 
 @attrs.frozen(kw_only=True)
@@ -131,61 +139,67 @@ def parse_action(name: str) -> ActionInfo:
         raise InvalidJobError(f"unknown action {name[:80]!r}; expected one of {', '.join(Action)}") from None
 
 
-def check_value(info: ActionInfo, value: str | None, now: datetime) -> str | None:
-    """Return the value of an action as an Operation has it. Raises InvalidJobError."""
+def parse_value(info: ActionInfo, value: str | None, now: datetime) -> str | None:
+    """Return the value of an action as an Operation has it. Raises InvalidJobError, or ConfigurationError.
+
+    value: text of a form. A moment may also be a time from now, such as 30m.
+    """
     if info.value is None:
         return None
     if not value:
-        raise InvalidJobError(f"{info.action.value} needs a {info.value}")
+        raise InvalidJobError(f"{info.label.lower()} needs a {info.value}")
     if info.value == "moment":
-        return parse_moment(value, "the moment", now).isoformat()
-    try:
-        return check_name(value, "queue") if info.value == "queue" else str(check_priority(int(value)))
-    except ValueError as error:
-        raise InvalidJobError(str(error)) from None
+        value = parse_moment(value, "the moment", now, ahead=True).isoformat()
+    return check_value(info.action, value)
 
 
 async def act(
     storage: QueueStorage, info: ActionInfo, ids: Sequence[UUID], value: str | None, actor: str
 ) -> list[Change]:
-    """Do something with jobs, and keep in the audit what it changed. value: as `check_value` returns it."""
-    changes = await _call(storage, info.action, ids, value)
-    details = None if value is None else {info.value: value}
-    await audit(storage, actor, info.action.value, [str(one.id) for one in changes if one.changed], details)
+    """Do something with jobs, and keep in the audit what it changed. value: as `parse_value` returns it."""
+    changes = await apply(storage, info.action, value, ids)
+    await audit(storage, actor, info.action.value, *(change.id for change in changes if change.changed), details=value)
     return changes
 
 
-async def _call(storage: QueueStorage, action: Action, ids: Sequence[UUID], value: str | None) -> list[Change]:
-    match action:
-        case Action.ABORT:
-            return await storage.abort(ids)
-        case Action.RETRY:
-            return await storage.retry(ids)
-        case Action.DISABLE:
-            return await storage.disable(ids)
-        case Action.ENABLE:
-            return await storage.enable(ids)
-        case Action.DELETE:
-            return await storage.delete(ids)
-        case Action.RUN_NOW:
-            return await storage.run_now(ids)
-        case Action.RESCHEDULE:
-            return await storage.reschedule(ids, datetime.fromisoformat(value or ""))
-        case Action.MOVE:
-            return await storage.move(ids, value or "")
-        case Action.PRIORITY:
-            return await storage.set_priority(ids, int(value or ""))
+async def audit(storage: QueueStorage, actor: str, action: str, *targets: object, details: Any = None) -> None:
+    """Keep in the audit what was done to each target."""
+    now = datetime.now(UTC)  # the storage writes its own
+    await storage.record_audit(
+        [
+            AuditEntry(id=new_id(), at=now, actor=actor, action=action, target=str(target), details=details)
+            for target in targets
+        ]
+    )
 
 
-async def audit(storage: QueueStorage, actor: str, action: str, targets: Sequence[str], details: Any = None) -> None:
-    """Keep in the audit what was done, as far as the storage keeps an audit."""
-    entries = [
-        AuditEntry(id=new_id(), at=EPOCH, actor=actor, action=action, target=target, details=details)
-        for target in targets
-    ]
-    if not entries:
-        return
-    try:
-        await storage.record_audit(entries)
-    except ConfigurationError:  # a storage of a third party may keep none
-        return
+async def set_paused(storage: QueueStorage, queue: str, actor: str, *, paused: bool) -> None:
+    """Pause or resume a queue. Raises JobNotFoundError for a queue that nothing has."""
+    name = check_name(queue, "queue")
+    await _check_queue(storage, name)
+    await storage.set_queue(name, QueueOptions(paused=paused, actor=actor))
+    await audit(storage, actor, "pause" if paused else "resume", name)
+
+
+async def set_retention(storage: QueueStorage, queue: str, retention: Retention, actor: str) -> None:
+    """Set how long a queue keeps its finished jobs."""
+    name = check_name(queue, "queue")
+    await storage.set_queue(name, QueueOptions(retention=retention))
+    await audit(storage, actor, "retention", name, details=attrs.asdict(retention))
+
+
+async def _check_queue(storage: QueueStorage, name: str) -> None:
+    known = {depth.queue for depth in await storage.depths()}
+    known |= {record.name for record in await storage.queues()}
+    known |= {queue for worker in await storage.workers() for queue in worker.info.queues}
+    if name not in known:
+        raise JobNotFoundError(f"no queue {name!r}: it has no jobs, no options and no worker")
+
+
+async def ask(storage: QueueStorage, worker: UUID, action: WorkerAction, job: UUID | None, actor: str) -> UUID:
+    """Ask a worker to drain, or for a stack; return the id of the request. Raises JobNotFoundError."""
+    asked = WorkerRequest(id=new_id(), worker=worker, action=action, job=job, actor=actor, asked_at=datetime.now(UTC))
+    if not await storage.ask_worker(asked):
+        raise JobNotFoundError(f"no worker {worker}: it has stopped, or was lost")
+    await audit(storage, actor, action.value, worker if job is None else job)
+    return asked.id

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from datetime import datetime, timedelta
 from typing import Final
 
 import attrs
+from msgspec.structs import replace
 
-from jobq_core.errors import ConfigurationError
+from jobq_core.activity import ActivityPoint, Percentiles, activity, percentiles
+from jobq_core.doctor import Facts, judge
 from jobq_core.records import WorkerRecord
-from jobq_core.states import FINISHED, JobState
-from jobq_core.storage import Depth, DepthPoint, QueueRecord, QueueStorage, StatisticsRecord, quantile
+from jobq_core.states import JobState
+from jobq_core.storage import Depth, DepthPoint, Finding, QueueRecord, QueueStorage, StatisticsRecord
 
 RATE_MINUTES: Final = 5
-"""Minutes that the rates are a mean of."""
+"""Whole minutes that the rates are a mean of."""
 
 
 @attrs.frozen
 class Span:
-    """A length of time that charts show. step: seconds."""
+    """A length of time that charts show. seconds, step: in seconds."""
 
     name: str
     label: str
@@ -39,205 +40,205 @@ SPANS: Final = {
 }
 
 
-@attrs.define
-class Step:
-    """What happened in one step of time, in one queue or in all.
+@attrs.frozen(kw_only=True)
+class Ended:
+    """Jobs that ended in a length of time."""
 
-    depth: jobs that waited at its end; None where no sample is kept. added: None where that cannot be known.
-    """
-
-    at: datetime
-    completed: int = 0
-    failed: int = 0
-    aborted: int = 0
-    depth: int | None = None
-    added: int | None = None
-    waiting: dict[int, int] = attrs.field(factory=dict)
-    running: dict[int, int] = attrs.field(factory=dict)
+    completed: int
+    failed: int
+    aborted: int
+    waiting: Percentiles
+    running: Percentiles
 
     @property
-    def ended(self) -> int:
-        """Jobs that ended."""
+    def all(self) -> int:
+        """Their number."""
         return self.completed + self.failed + self.aborted
 
-    def count(self, record: StatisticsRecord) -> None:
-        """Add what ended in one state."""
-        setattr(self, record.state.value, getattr(self, record.state.value) + record.jobs)
-        _merge(self.waiting, record.waiting)
-        _merge(self.running, record.running)
-
-    waiting_p50 = property(lambda self: quantile(self.waiting, 0.5))
-    waiting_p95 = property(lambda self: quantile(self.waiting, 0.95))
-    waiting_p99 = property(lambda self: quantile(self.waiting, 0.99))
-    running_p50 = property(lambda self: quantile(self.running, 0.5))
-    running_p95 = property(lambda self: quantile(self.running, 0.95))
-    running_p99 = property(lambda self: quantile(self.running, 0.99))
+    @property
+    def failed_share(self) -> float | None:
+        """The share of those that ran to an end that failed; None without any."""
+        ran = self.completed + self.failed
+        return self.failed / ran if ran else None
 
 
-def _merge(into: dict[int, int], histogram: Mapping[int, int]) -> None:
-    for bucket, count in histogram.items():
-        into[bucket] = into.get(bucket, 0) + count
-
-
-@attrs.define
+@attrs.frozen(kw_only=True)
 class QueueRow:
     """One queue, as the overview lists it.
 
-    oldest: since when the job that is longest PENDING is so. steps: the last hour, by minute. workers: the live ones
-    that serve it.
+    jobs: by state. oldest_seconds: the age of the oldest PENDING job. counted_at: when the jobs were counted. points:
+    the last hour, by minute. ended: in that hour. workers, slots, busy: of the live workers that serve it.
     """
 
     name: str
-    jobs: dict[JobState, int] = attrs.field(factory=dict)
-    oldest: datetime | None = None
-    steps: list[Step] = attrs.field(factory=list)
-    record: QueueRecord | None = None
-    workers: int = 0
-
-    @property
-    def total(self) -> Step:
-        """The sums of the hour."""
-        return total_of(self.steps)
-
-    @property
-    def failure_share(self) -> float | None:
-        """The share of the jobs that ended in the hour that failed."""
-        total = self.total
-        return total.failed / total.ended if total.ended else None
-
-    @property
-    def out_per_minute(self) -> float:
-        """Jobs that end, a minute."""
-        last = self.steps[-RATE_MINUTES - 1 : -1]
-        return sum(step.ended for step in last) / max(len(last), 1)
-
-    @property
-    def in_per_minute(self) -> float | None:
-        """Jobs that are added, a minute; None where that cannot be known."""
-        last = [step.added for step in self.steps[-RATE_MINUTES - 1 : -1]]
-        known = [added for added in last if added is not None]
-        return sum(known) / len(known) if known else None
-
-    @property
-    def trend(self) -> list[int]:
-        """Jobs that ended, by minute."""
-        return [step.ended for step in self.steps[:-1]]
+    jobs: Mapping[JobState, int]
+    oldest_seconds: float | None
+    counted_at: datetime | None
+    points: Sequence[ActivityPoint]
+    ended: Ended
+    record: QueueRecord | None
+    workers: int
+    slots: int
+    busy: int
 
     def count(self, state: JobState) -> int:
         """Return the number of jobs in a state."""
         return self.jobs.get(state, 0)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether workers claim nothing from it."""
+        return self.record is not None and self.record.paused_at is not None
 
-def total_of(steps: Iterable[Step]) -> Step:
-    """Return the sums of steps."""
-    total = Step(datetime.now(UTC))
-    for step in steps:
-        total.completed += step.completed
-        total.failed += step.failed
-        total.aborted += step.aborted
-        _merge(total.waiting, step.waiting)
-        _merge(total.running, step.running)
-    return total
+    @property
+    def added_per_minute(self) -> float | None:
+        """Jobs that are added, a minute; None where no samples say so."""
+        known = [point.added for point in self._recent if point.added is not None]
+        return sum(known) / len(known) if known else None
 
+    @property
+    def ended_per_minute(self) -> float:
+        """Jobs that end, a minute."""
+        return sum(map(ended_of, self._recent)) / max(len(self._recent), 1)
 
-async def read_queues(storage: QueueStorage, workers: Sequence[WorkerRecord], now: datetime) -> list[QueueRow]:
-    """Return all queues, by name."""
-    rows: dict[str, QueueRow] = {}
-    for depth in await read_depths(storage):
-        row = rows.setdefault(depth.queue, QueueRow(depth.queue))
-        row.jobs[depth.state] = depth.jobs
-        if depth.state is JobState.PENDING:
-            row.oldest = depth.oldest
-    for record in await storage.queues():
-        rows.setdefault(record.name, QueueRow(record.name)).record = record
-    by_queue = await read_steps(storage, SPANS["hour"], now)
-    for name, steps in by_queue.items():
-        rows.setdefault(name, QueueRow(name)).steps = steps
-    for worker in workers:
-        for name in worker.info.queues if worker.expires_at > now else ():
-            rows.setdefault(name, QueueRow(name)).workers += 1
-    for row in rows.values():
-        row.steps = row.steps or empty_steps(SPANS["hour"], now)
-    return [rows[name] for name in sorted(rows)]
+    @property
+    def trend(self) -> list[int]:
+        """Jobs that ended, by whole minute of the hour."""
+        return [ended_of(point) for point in self.points[:-1]]
+
+    @property
+    def _recent(self) -> Sequence[ActivityPoint]:
+        return self.points[:-1][-RATE_MINUTES:]
 
 
-async def read_depths(storage: QueueStorage) -> list[Depth]:
-    """Return the depths, or the counts of a storage that has no depths."""
-    try:
-        return await storage.depths()
-    except ConfigurationError:
-        at = await storage.now()
-        counts = await storage.counts()
-        return [
-            Depth(queue=queue, state=state, jobs=jobs, oldest=None, at=at)
-            for queue, states in counts.items()
-            for state, jobs in states.items()
-            if jobs
-        ]
+def ended_of(point: ActivityPoint) -> int:
+    """Return the number of jobs that ended in a step."""
+    return point.completed + point.failed + point.aborted
 
 
-async def read_steps(
-    storage: QueueStorage, span: Span, now: datetime, queue: str | None = None
-) -> dict[str, list[Step]]:
-    """Return the steps of a span, by queue, oldest first."""
-    since = _first_step(span, now)
-    records = await storage.statistics(queue, since=since, step=span.step)
-    try:
-        points = await storage.depth_history(queue, since=since, step=span.step)
-    except ConfigurationError:
-        points = []
-    return steps_of(records, points, span, now)
+@attrs.frozen(kw_only=True)
+class Overview:
+    """What is known of all queues and workers now. findings: what is wrong, as far as these facts show it."""
+
+    now: datetime
+    queues: Sequence[QueueRow]
+    workers: Sequence[WorkerRecord]
+    findings: Sequence[Finding]
+
+    @property
+    def alive(self) -> list[WorkerRecord]:
+        """The workers whose heartbeat has not expired."""
+        return [worker for worker in self.workers if worker.expires_at > self.now]
 
 
-def steps_of(
-    records: Iterable[StatisticsRecord], points: Iterable[DepthPoint], span: Span, now: datetime
-) -> dict[str, list[Step]]:
-    """Return the steps of a span, by queue, oldest first."""
-    found: defaultdict[str, dict[datetime, Step]] = defaultdict(
-        lambda: {step.at: step for step in empty_steps(span, now)}
+async def read_overview(storage: QueueStorage) -> Overview:
+    """Read what the overview shows, at a cost that does not grow with the jobs."""
+    now = await storage.now()
+    depths = await storage.depths()
+    workers = await storage.workers()
+    records = await storage.queues()
+    statistics, samples = await _read(storage, SPANS["hour"], now, None)
+    operations = await storage.operations(limit=20)
+    facts = Facts(
+        now=now,
+        here=now,
+        depths=depths,
+        workers=workers,
+        queues=records,
+        statistics=statistics,
+        operations=operations,
     )
+    return Overview(
+        now=now,
+        queues=make_rows(depths, workers, records, statistics, samples, now),
+        workers=workers,
+        findings=sorted(judge(facts), key=lambda finding: finding.severity.value),
+    )
+
+
+async def read_points(storage: QueueStorage, span: Span, now: datetime, queue: str | None) -> list[ActivityPoint]:
+    """Return the points of a queue, or of all queues together, oldest first."""
+    statistics, samples = await _read(storage, span, now, queue)
+    together = activity(
+        [replace(record, queue="") for record in statistics],
+        [replace(sample, queue="") for sample in samples],
+        since=_since(span, now),
+        until=now,
+        step=span.step,
+    )
+    return together.get("") or empty_points(span, now)
+
+
+def make_rows(
+    depths: Iterable[Depth],
+    workers: Iterable[WorkerRecord],
+    records: Iterable[QueueRecord],
+    statistics: Sequence[StatisticsRecord],
+    samples: Sequence[DepthPoint],
+    now: datetime,
+) -> list[QueueRow]:
+    """Return the queues that have jobs, had some in the last hour, are set up, or have a live worker, by name."""
+    hour = SPANS["hour"]
+    points = activity(statistics, samples, since=_since(hour, now), until=now, step=hour.step)
+    by_name = {record.name: record for record in records}
+    alive = [worker for worker in workers if worker.expires_at > now]
+    counted: dict[str, list[Depth]] = {}
+    for depth in depths:
+        counted.setdefault(depth.queue, []).append(depth)
+    rows = []
+    for name in sorted({*points, *by_name, *counted, *(queue for worker in alive for queue in worker.info.queues)}):
+        own = counted.get(name, [])
+        serving = [worker for worker in alive if name in worker.info.queues]
+        oldest = [each.oldest for each in own if each.state is JobState.PENDING and each.oldest is not None]
+        rows.append(
+            QueueRow(
+                name=name,
+                jobs={each.state: each.jobs for each in own},
+                oldest_seconds=max((now - min(oldest)).total_seconds(), 0.0) if oldest else None,
+                counted_at=min((each.at for each in own), default=None),
+                points=points.get(name) or empty_points(hour, now),
+                ended=sum_up(record for record in statistics if record.queue == name),
+                record=by_name.get(name),
+                workers=len(serving),
+                slots=sum(worker.info.concurrency for worker in serving),
+                busy=sum(worker.stats.running for worker in serving),
+            )
+        )
+    return rows
+
+
+def sum_up(statistics: Iterable[StatisticsRecord]) -> Ended:
+    """Return the sums of statistics."""
+    records = list(statistics)
+    counts: Counter[JobState] = Counter()
     for record in records:
-        if (step := found[record.queue].get(record.minute)) is not None:
-            step.count(record)
-    for point in points:
-        if (step := found[point.queue].get(point.at)) is not None and point.state not in FINISHED:
-            step.depth = (step.depth or 0) + point.jobs
-    steps = {queue: list(by_time.values()) for queue, by_time in found.items()}
-    for each in steps.values():
-        _find_added(each)
-    return steps
+        counts[record.state] += record.jobs
+    return Ended(
+        completed=counts[JobState.COMPLETED],
+        failed=counts[JobState.FAILED],
+        aborted=counts[JobState.ABORTED],
+        waiting=percentiles(record.waiting for record in records),
+        running=percentiles(record.running for record in records),
+    )
 
 
-def _find_added(steps: list[Step]) -> None:
-    """Set what was added in each step: what the depth grew by, and what ended."""
-    for before, step in pairwise(steps):
-        if before.depth is not None and step.depth is not None:
-            step.added = max(step.depth - before.depth + step.ended, 0)
+def empty_points(span: Span, now: datetime) -> list[ActivityPoint]:
+    """Return the points of a span in which nothing happened."""
+    nothing = DepthPoint(at=now, queue="", state=JobState.PENDING, jobs=0, oldest_seconds=None)
+    return activity([], [nothing], since=_since(span, now), until=now, step=span.step)[""]
 
 
-def sum_steps(by_queue: Mapping[str, Sequence[Step]], span: Span, now: datetime) -> list[Step]:
-    """Return the sums of all queues, by step."""
-    summed = empty_steps(span, now)
-    for steps in by_queue.values():
-        for into, step in zip(summed, steps, strict=True):
-            into.completed += step.completed
-            into.failed += step.failed
-            into.aborted += step.aborted
-            _merge(into.waiting, step.waiting)
-            _merge(into.running, step.running)
-            if step.depth is not None:
-                into.depth = (into.depth or 0) + step.depth
-            if step.added is not None:
-                into.added = (into.added or 0) + step.added
-    return summed
+async def _read(
+    storage: QueueStorage, span: Span, now: datetime, queue: str | None
+) -> tuple[list[StatisticsRecord], list[DepthPoint]]:
+    since = _since(span, now)
+    statistics = await storage.statistics(queue, since=since, until=now, step=span.step)
+    # One step more tells how many jobs there were when the first step began.
+    before = since - timedelta(seconds=span.step)
+    return statistics, await storage.depth_history(queue, since=before, until=now, step=span.step)
 
 
-def empty_steps(span: Span, now: datetime) -> list[Step]:
-    """Return the steps of a span, up to the present one, without anything in them."""
-    first = _first_step(span, now)
-    return [Step(first + timedelta(seconds=span.step * index)) for index in range(span.seconds // span.step + 1)]
-
-
-def _first_step(span: Span, now: datetime) -> datetime:
-    last = int(now.timestamp()) // span.step * span.step
-    return datetime.fromtimestamp(last - span.seconds, UTC)
+def _since(span: Span, now: datetime) -> datetime:
+    """Return the start of the first step of a span."""
+    first = int(now.timestamp()) // span.step * span.step - span.seconds + span.step
+    return datetime.fromtimestamp(first, now.tzinfo)

@@ -138,17 +138,18 @@ def _moment(query: QueryParams | FormData, name: str, now: datetime) -> datetime
     return None if text is None else parse_moment(text, name, now)
 
 
-def parse_moment(text: str, name: str, now: datetime) -> datetime:
-    """Return a moment in ISO 8601, or a time ago. Raises InvalidJobError."""
+def parse_moment(text: str, name: str, now: datetime, *, ahead: bool = False) -> datetime:
+    """Return a moment in ISO 8601, or one that is a time ago or, with `ahead`, from now. Raises InvalidJobError."""
     relative = _RELATIVE.fullmatch(text)
     try:
         if relative is not None:
-            return now - timedelta(seconds=int(relative[1]) * _SECONDS[relative[2]])
+            span = timedelta(seconds=int(relative[1]) * _SECONDS[relative[2]])
+            return now + span if ahead else now - span
         at = datetime.fromisoformat(text)
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError):
         raise InvalidJobError(
-            f"{name} must be a moment such as 2026-12-01T08:00Z, or a time ago such as 90m, not {short_repr(text)}"
+            f"{name} must be a moment such as 2026-12-01T08:00Z, or a time such as 90m, not {short_repr(text)}"
         ) from None
 
 

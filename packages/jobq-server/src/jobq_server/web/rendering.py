@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ from starlette.types import Scope
 from jobq_server.web.charts.svg import CHARTS
 from jobq_server.web.formatting import FILTERS, STATES
 from jobq_server.web.links import link
+from jobq_server.web.notices import read_notice
 from jobq_server.web.paths import base_of, path_of
 from jobq_server.web.security.identity import Role
 
@@ -75,7 +75,8 @@ def base_context(scope: Scope) -> dict[str, Any]:
     """Return what each page shows."""
     web = scope["app"].state.web
     identity = scope.get("state", {}).get("identity")
-    theme = Request(scope).cookies.get(THEME_COOKIE)
+    request = Request(scope)
+    theme = request.cookies.get(THEME_COOKIE)
     query = scope["query_string"].decode("latin-1")
     return {
         "app_title": web.title,
@@ -86,7 +87,7 @@ def base_context(scope: Scope) -> dict[str, Any]:
         "link": functools.partial(link, base_of(scope)),
         "may_operate": identity is not None and identity.role.covers(Role.OPERATE),
         "may_admin": identity is not None and identity.role.covers(Role.ADMIN),
-        "now": datetime.now(UTC),
+        "notice": read_notice(request.query_params.get("did", "")),
         "pages": PAGES,
         "logged_in_here": web.sessions is not None and identity is not None,
         "theme": theme if theme in THEMES else "",

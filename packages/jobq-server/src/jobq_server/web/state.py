@@ -7,6 +7,7 @@ import asyncio
 from jobq_core.owned_storage import OwnedStorage
 from jobq_core.registry import Registry
 from jobq_core.storage import QueueStorage
+from jobq_server.web.bulk import BulkWork
 from jobq_server.web.security.attempts import Attempts
 from jobq_server.web.security.credentials import Credentials
 from jobq_server.web.security.payloads import Payloads
@@ -37,6 +38,7 @@ class Web:
         self.credentials = credentials
         self.sessions = None if credentials is None else Sessions(credentials)
         self.attempts = Attempts()
+        self.bulk = BulkWork()
         self.payloads = payloads
         self.streams = streams
         self.title = title
@@ -54,7 +56,8 @@ class Web:
                 self._opened = True
 
     async def close(self) -> None:
-        """End the streams, and close a storage that was given by URL."""
+        """End the streams and the work on operations, and close a storage that was given by URL."""
         self.streams.close()
+        await self.bulk.close()
         self._opened = False
         await self._owned.close()

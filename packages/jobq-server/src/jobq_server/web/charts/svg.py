@@ -10,12 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import attrs
 from markupsafe import Markup, escape
 
 WIDTH: Final = 600
 HEIGHT: Final = 120
 SPARK_WIDTH: Final = 120
 SPARK_HEIGHT: Final = 24
+
+
+@attrs.frozen
+class Series:
+    """What a chart shows of each step. name: the class of its colour. value: returns it of a step, or None."""
+
+    name: str
+    value: Callable[[Any], float | None]
 
 
 def sparkline(values: Sequence[float], label: str, name: str = "accent") -> Markup:
@@ -36,23 +45,21 @@ def sparkline(values: Sequence[float], label: str, name: str = "accent") -> Mark
     )
 
 
-def stacked_bars(
-    steps: Sequence[Any], series: Sequence[tuple[str, str]], title: Callable[[Any], str], label: str
-) -> Markup:
-    """Return a bar for each step. series: the attribute of a step, and the class of its colour, from the bottom up."""
-    most = max((sum(_value(step, name) for name, _ in series) for step in steps), default=0.0)
+def stacked_bars(steps: Sequence[Any], series: Sequence[Series], title: Callable[[Any], str], label: str) -> Markup:
+    """Return a bar for each step, with the series from the bottom up."""
+    most = max((sum(one.value(step) or 0.0 for one in series) for step in steps), default=0.0)
     width = WIDTH / max(len(steps), 1)
     shapes = []
     for index, step in enumerate(steps):
         y = float(HEIGHT)
-        for name, colour in series:
-            height = _value(step, name) / most * (HEIGHT - 4) if most else 0.0
+        for one in series:
+            height = (one.value(step) or 0.0) / most * (HEIGHT - 4) if most else 0.0
             y -= height
             if height:
                 # A single failure among thousands must be seen.
                 tall = max(height, 2.0)
                 shapes.append(
-                    f'<rect class="bar c-{colour}" x="{index * width + width * 0.1:.2f}" '
+                    f'<rect class="bar c-{one.name}" x="{index * width + width * 0.1:.2f}" '
                     f'y="{min(y, HEIGHT - tall):.2f}" width="{width * 0.8:.2f}" height="{tall:.2f}"/>'
                 )
     return _chart(shapes, steps, title, label)
@@ -60,7 +67,7 @@ def stacked_bars(
 
 def lines(
     steps: Sequence[Any],
-    series: Sequence[tuple[str, str]],
+    series: Sequence[Series],
     title: Callable[[Any], str],
     label: str,
     *,
@@ -69,8 +76,8 @@ def lines(
     """Return a line for each series; a step whose value is None interrupts it. filled: fill below the first line."""
     most = highest(steps, series)
     shapes = []
-    for number, (name, colour) in enumerate(series):
-        for run in _runs([_optional(step, name) for step in steps]):
+    for number, one in enumerate(series):
+        for run in _runs([one.value(step) for step in steps]):
             points = [(_x(index, len(steps)), _y(value, most)) for index, value in run]
             if len(points) == 1:
                 x, y = points[0]
@@ -78,14 +85,14 @@ def lines(
             path = "M" + "L".join(f"{x:.2f} {y:.2f}" for x, y in points)
             if filled and number == 0:
                 area = f"{path}L{points[-1][0]:.2f} {HEIGHT}L{points[0][0]:.2f} {HEIGHT}Z"
-                shapes.append(f'<path class="area c-{colour}" d="{area}"/>')
-            shapes.append(f'<path class="line c-{colour}" d="{path}"/>')
+                shapes.append(f'<path class="area c-{one.name}" d="{area}"/>')
+            shapes.append(f'<path class="line c-{one.name}" d="{path}"/>')
     return _chart(shapes, steps, title, label)
 
 
-def highest(steps: Sequence[Any], series: Sequence[tuple[str, str]]) -> float:
+def highest(steps: Sequence[Any], series: Sequence[Series]) -> float:
     """Return the highest value of the series, 0 without any."""
-    return max((_value(step, name) for step in steps for name, _ in series), default=0.0)
+    return max((one.value(step) or 0.0 for step in steps for one in series), default=0.0)
 
 
 def _chart(shapes: list[str], steps: Sequence[Any], title: Callable[[Any], str], label: str) -> Markup:
@@ -120,15 +127,6 @@ def _x(index: int, count: int) -> float:
 
 def _y(value: float, most: float) -> float:
     return HEIGHT - (value / most * (HEIGHT - 4) if most else 0.0)
-
-
-def _optional(step: Any, name: str) -> float | None:
-    value: float | None = getattr(step, name)
-    return value
-
-
-def _value(step: Any, name: str) -> float:
-    return _optional(step, name) or 0.0
 
 
 CHARTS: Final[dict[str, Any]] = {"sparkline": sparkline}

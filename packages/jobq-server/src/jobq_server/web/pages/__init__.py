@@ -1,6 +1,17 @@
-"""The pages of the dashboard, a module each. `ROUTES` is all of them."""
-
-from jobq_server.web import live
-from jobq_server.web.pages import job, jobs, login, overview
-
-ROUTES = [*login.routes, *live.routes, *overview.routes, *jobs.routes, *job.routes]
+"""The pages of the dashboard, a module each. `MODULES = (
+    login,
+    live,
+    overview,
+    jobs,
+    job,
+    bulk,
+    add,
+    failed,
+    workers,
+    limits,
+    operations,
+    audit,
+    doctor,
+    settings,
+)
+ROUTES = [declared for module in MODULES for declared in module.routes]

@@ -9,10 +9,11 @@ from typing import Any
 import attrs
 import msgspec
 
-from jobq_core.errors import ConfigurationError, JobNotFoundError
+from jobq_core.errors import JobNotFoundError
 from jobq_core.records import ErrorRecord, JobRecord
 from jobq_core.states import FINISHED, JobState
-from jobq_core.storage import AuditEntry, QueueStorage
+from jobq_core.why import Facts, Reason, explain
+from jobq_core.why.facts import AHEAD
 from jobq_server.web.actions import possible_actions
 from jobq_server.web.call import Call
 from jobq_server.web.formatting import seconds_between
@@ -29,24 +30,31 @@ async def job(call: Call) -> View:
     """Show one job."""
     storage = call.storage
     record = await get_job(call)
-    now = await storage.now()
-    workers = {worker.info.id: worker.info for worker in await storage.workers()}
+    facts = Facts(
+        now=await storage.now(),
+        workers=await storage.workers(),
+        queues=await storage.queues(),
+        ahead=await storage.jobs_ahead(record.id, limit=AHEAD) if record.state is JobState.PENDING else None,
+        audit=await storage.audit(target=str(record.id)),
+    )
+    workers = {worker.info.id: worker.info for worker in facts.workers}
     hidden = call.web.payloads.hides(call.identity)
     return View(
         "job.html",
         {
             "actions": [action for action in possible_actions(record) if call.may(action.role)],
             "arguments": "" if hidden else pretty(call.web.payloads.arguments(record.kind, record.arguments_json)),
-            "audit": await read_audit(storage, str(record.id)),
+            "audit": facts.audit,
             "details": "" if hidden or record.progress.details is None else _json(record.progress.details),
             "headers": ""
             if hidden or record.meta_json is None
             else pretty(call.web.payloads.headers(record.meta_json)),
             "hidden": hidden,
             "job": record,
+            "reason": hide_message(explain(record, facts), record) if hidden else explain(record, facts),
             "result": "" if hidden or record.result_json is None else pretty(record.result_json),
-            "storage_now": now,
-            "timeline": make_timeline(record, now),
+            "storage_now": facts.now,
+            "timeline": make_timeline(record, facts.now),
             "worker": None if record.worker is None else workers.get(record.worker),
             "workers": workers,
             "FINISHED": FINISHED,
@@ -63,12 +71,11 @@ async def get_job(call: Call) -> JobRecord:
     return record
 
 
-async def read_audit(storage: QueueStorage, target: str) -> list[AuditEntry]:
-    """Return what was done to a job or a queue, newest first; nothing from a storage without an audit."""
-    try:
-        return await storage.audit(target=target, limit=50)
-    except ConfigurationError:
-        return []
+def hide_message(reason: Reason, record: JobRecord) -> Reason:
+    """Return a reason without the message of the job's error, which it may repeat."""
+    if record.error is None or not record.error.message or record.error.message not in reason.sentence:
+        return reason
+    return Reason(reason.code, reason.sentence.replace(record.error.message, "…"), reason.at)
 
 
 @attrs.frozen(kw_only=True)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from jobq_core.errors import InvalidJobError
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter, QueueStorage
-from jobq_server.web.activity import read_depths
+from jobq_server.web.actions import ACTIONS
 from jobq_server.web.call import Call
 from jobq_server.web.filters import describe, names_of, parse_filter, parse_uuid, to_pairs, to_query
 from jobq_server.web.links import link
@@ -66,6 +66,7 @@ async def jobs(call: Call) -> View | Response:
             "searched": not page.jobs and page.cursor is not None,
             "storage_now": await storage.now(),
             "tabs": tabs,
+            "actions": [info for info in ACTIONS.values() if call.may(info.role)],
             "after": after,
         },
     )
@@ -94,7 +95,7 @@ class Tabs(dict[JobState, int]):
 async def count_states(storage: QueueStorage, queue: str | None) -> Tabs:
     """Return the number of jobs by state."""
     tabs = Tabs(dict.fromkeys(JobState, 0))
-    depths = await read_depths(storage)
+    depths = await storage.depths()
     for depth in depths:
         if queue in (None, depth.queue):
             tabs[depth.state] += depth.jobs

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import attrs
 from markupsafe import Markup
 
-from jobq_core.records import WorkerRecord
+from jobq_core.activity import ActivityPoint, Percentiles
 from jobq_core.states import JobState
-from jobq_server.web.activity import SPANS, QueueRow, Span, Step, read_queues, read_steps, sum_steps, total_of
-from jobq_server.web.attention import find_attention
+from jobq_core.storage import Finding
+from jobq_server.web.activity import SPANS, Overview, Span, ended_of, read_overview, read_points
 from jobq_server.web.call import Call
-from jobq_server.web.charts.svg import highest, lines, stacked_bars
+from jobq_server.web.charts.svg import Series, highest, lines, stacked_bars
 from jobq_server.web.formatting import duration, number, plural
 from jobq_server.web.rendering import View
 from jobq_server.web.routing import Routes
@@ -22,10 +22,20 @@ from jobq_server.web.security.identity import Role
 
 routes = Routes()
 
-ENDED: Final = (("completed", "completed"), ("aborted", "aborted"), ("failed", "failed"))
-DEPTH: Final = (("depth", "pending"),)
-WAITING: Final = (("waiting_p50", "p50"), ("waiting_p95", "p95"), ("waiting_p99", "p99"))
-RUNNING: Final = (("running_p50", "p50"), ("running_p95", "p95"), ("running_p99", "p99"))
+ENDED: Final = tuple(Series(state, attrgetter(state)) for state in ("completed", "aborted", "failed"))
+UNFINISHED: Final = (Series("pending", attrgetter("unfinished")),)
+WAITING: Final = tuple(Series(name, attrgetter(f"waiting.{name}")) for name in ("p50", "p95", "p99"))
+RUNNING: Final = tuple(Series(name, attrgetter(f"running.{name}")) for name in ("p50", "p95", "p99"))
+
+
+@attrs.frozen(kw_only=True)
+class Chart:
+    """A chart. series: what its legend names. most: its highest value."""
+
+    name: str
+    svg: Markup
+    most: str
+    series: Sequence[Series] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -40,63 +50,85 @@ class Tile:
     alarm: bool = False
 
 
+@attrs.frozen(kw_only=True)
+class Attention:
+    """What is wrong, and the page that helps."""
+
+    severity: str
+    message: str
+    remedy: str
+    path: str
+    query: Mapping[str, Any] = attrs.field(factory=dict)
+
+
 @routes.get("/", access=Role.VIEW)
 async def overview(call: Call) -> View:
-    """Show all queues, or the charts of one of them."""
-    storage = call.storage
+    """Show all queues, with the charts of all or of one of them."""
     span = SPANS.get(call.query("span"), SPANS["hour"])
     chosen = call.query("queue") or None
-    now = await storage.now()
-    workers = await storage.workers()
-    queues = await read_queues(storage, workers, now)
-    by_queue = await read_steps(storage, span, now, chosen)
-    steps = sum_steps(by_queue, span, now)
+    read = await read_overview(call.storage)
+    points = await read_points(call.storage, span, read.now, chosen)
     return View(
         "overview.html",
         {
-            "attention": find_attention(queues, workers, now),
+            "attention": [to_attention(finding) for finding in read.findings],
+            "charts": make_charts(points, span),
             "chosen": chosen,
-            "charts": make_charts(steps, span),
-            "queues": queues,
+            "queues": read.queues,
             "span": span,
             "spans": SPANS.values(),
-            "tiles": make_tiles(queues, workers, now),
-            "total": total_of(steps),
-            "storage_now": now,
+            "storage_now": read.now,
+            "tiles": make_tiles(read),
         },
     )
 
 
-def make_tiles(queues: Sequence[QueueRow], workers: Sequence[WorkerRecord], now: datetime) -> list[Tile]:
+def to_attention(finding: Finding) -> Attention:
+    """Return a finding with the page that helps."""
+    pages: dict[str, tuple[str, Mapping[str, Any]]] = {
+        "no-worker": ("/jobs", {"queue": finding.subject, "state": "pending"}),
+        "long-running": ("/jobs", {"queue": finding.subject, "state": "processing"}),
+        "too-few-slots": ("/jobs", {"queue": finding.subject, "state": "pending"}),
+        "slow-backlog": ("/jobs", {"queue": finding.subject, "state": "pending"}),
+        "failing-kind": ("/failed", {}),
+        "paused-queue": ("/settings", {}),
+        "operation-left": ("/operations", {}),
+        "clock-skew": ("/doctor", {}),
+    }
+    path, query = pages.get(finding.code, ("/workers", {}))
+    message = finding.message[:1].upper() + finding.message[1:]
+    return Attention(severity=finding.severity.value, message=message, remedy=finding.remedy, path=path, query=query)
+
+
+def make_tiles(read: Overview) -> list[Tile]:
     """Return the figures at the top."""
-    alive = [worker for worker in workers if worker.expires_at > now]
-    slots = sum(worker.info.concurrency for worker in alive)
-    running = sum(row.count(JobState.PROCESSING) for row in queues)
-    pending = sum(row.count(JobState.PENDING) for row in queues)
-    oldest = min((row.oldest for row in queues if row.oldest is not None), default=None)
-    failed = sum(row.total.failed for row in queues)
-    ended = sum(row.total.ended for row in queues)
-    known = [row.in_per_minute for row in queues if row.in_per_minute is not None]
+    queues, alive, lost = read.queues, len(read.alive), len(read.workers) - len(read.alive)
+    slots = sum(worker.info.concurrency for worker in read.alive)
+    oldest = max((row.oldest_seconds for row in queues if row.oldest_seconds is not None), default=None)
+    failed = sum(row.ended.failed for row in queues)
+    ended = sum(row.ended.all for row in queues)
+    added = [row.added_per_minute for row in queues if row.added_per_minute is not None]
     return [
         Tile(
             name="Pending",
-            value=number(pending),
-            note="nothing waits" if oldest is None else f"oldest {duration((now - oldest).total_seconds())}",
+            value=number(sum(row.count(JobState.PENDING) for row in queues)),
+            note="nothing waits" if oldest is None else f"oldest {duration(oldest)}",
             path="/jobs",
             query={"state": "pending"},
         ),
         Tile(
             name="Running",
-            value=number(running),
+            value=number(sum(row.count(JobState.PROCESSING) for row in queues)),
             note=f"of {plural(slots, 'slot')}" if slots else "no slots",
             path="/jobs",
             query={"state": "processing"},
         ),
         Tile(
-            name="Ended, a minute",
-            value=number(sum(row.out_per_minute for row in queues)),
-            note=f"{number(sum(known))} added" if known else f"{number(ended)} in the last hour",
-            path="/",
+            name="Out, a minute",
+            value=number(sum(row.ended_per_minute for row in queues)),
+            note=f"in {number(sum(added))}" if added else f"{number(ended)} in the last hour",
+            path="/jobs",
+            query={"state": "completed"},
         ),
         Tile(
             name="Failed, last hour",
@@ -107,66 +139,63 @@ def make_tiles(queues: Sequence[QueueRow], workers: Sequence[WorkerRecord], now:
         ),
         Tile(
             name="Workers",
-            value=number(len(alive)),
-            note=f"{len(workers) - len(alive)} lost" if len(alive) < len(workers) else "all alive",
+            value=number(alive),
+            note=f"{lost} lost" if lost else "all alive",
             path="/workers",
-            alarm=len(alive) < len(workers),
+            alarm=lost > 0,
         ),
     ]
 
 
-def make_charts(steps: Sequence[Step], span: Span) -> list[dict[str, Any]]:
-    """Return the charts: what ended, what waits, and how long jobs waited and ran."""
-    made = [
-        _chart(
-            "Jobs that ended", stacked_bars(steps, ENDED, _ended_title, f"Jobs that ended, last {span.name}"), ENDED
+def make_charts(points: Sequence[ActivityPoint], span: Span) -> list[Chart]:
+    """Return the charts: what ended, what is unfinished, and how long jobs waited and ran."""
+    last = f"last {span.name}"
+    return [
+        Chart(
+            name="Jobs that ended",
+            svg=stacked_bars(points, ENDED, _ended_title, f"Jobs that ended, {last}"),
+            series=ENDED,
+            most=number(max(map(ended_of, points), default=0)),
         ),
-        _chart(
-            "Depth",
-            lines(steps, DEPTH, _depth_title, f"Unfinished jobs, last {span.name}", filled=True),
-            (),
-            number(int(highest(steps, DEPTH))),
+        Chart(
+            name="Unfinished jobs",
+            svg=lines(points, UNFINISHED, _unfinished_title, f"Unfinished jobs, {last}", filled=True),
+            most=number(int(highest(points, UNFINISHED))),
         ),
-        _chart(
-            "Waiting",
-            lines(steps, WAITING, _waiting_title, f"Seconds from pending to claimed, last {span.name}"),
-            WAITING,
-            duration(highest(steps, WAITING)),
+        Chart(
+            name="Waiting",
+            svg=lines(points, WAITING, _waiting_title, f"Seconds from pending to claimed, {last}"),
+            series=WAITING,
+            most=duration(highest(points, WAITING)),
         ),
-        _chart(
-            "Running",
-            lines(steps, RUNNING, _running_title, f"Seconds from claimed to ended, last {span.name}"),
-            RUNNING,
-            duration(highest(steps, RUNNING)),
+        Chart(
+            name="Running",
+            svg=lines(points, RUNNING, _running_title, f"Seconds from claimed to ended, {last}"),
+            series=RUNNING,
+            most=duration(highest(points, RUNNING)),
         ),
     ]
-    made[0]["most"] = number(max((step.ended for step in steps), default=0))
-    return made
 
 
-def _chart(name: str, svg: Markup, series: Sequence[tuple[str, str]], most: str = "") -> dict[str, Any]:
-    return {"name": name, "svg": svg, "series": [colour for _, colour in series], "most": most}
+def _at(point: ActivityPoint) -> str:
+    return f"{point.at:%H:%M UTC, %-d %b}"
 
 
-def _at(step: Step) -> str:
-    return f"{step.at:%H:%M UTC, %-d %b}"
+def _ended_title(point: ActivityPoint) -> str:
+    return f"{_at(point)}: {point.completed:,} completed, {point.failed:,} failed, {point.aborted:,} aborted"
 
 
-def _ended_title(step: Step) -> str:
-    return f"{_at(step)}: {step.completed:,} completed, {step.failed:,} failed, {step.aborted:,} aborted"
+def _unfinished_title(point: ActivityPoint) -> str:
+    return f"{_at(point)}: {number(point.unfinished)} unfinished, {number(point.pending)} of them pending"
 
 
-def _depth_title(step: Step) -> str:
-    return f"{_at(step)}: {number(step.depth)} unfinished"
+def _waiting_title(point: ActivityPoint) -> str:
+    return _percentiles(point, point.waiting)
 
 
-def _waiting_title(step: Step) -> str:
-    return _quantiles(step, step.waiting_p50, step.waiting_p95, step.waiting_p99)
+def _running_title(point: ActivityPoint) -> str:
+    return _percentiles(point, point.running)
 
 
-def _running_title(step: Step) -> str:
-    return _quantiles(step, step.running_p50, step.running_p95, step.running_p99)
-
-
-def _quantiles(step: Step, p50: float | None, p95: float | None, p99: float | None) -> str:
-    return f"{_at(step)}: p50 {duration(p50)}, p95 {duration(p95)}, p99 {duration(p99)}"
+def _percentiles(point: ActivityPoint, found: Percentiles) -> str:
+    return f"{_at(point)}: p50 {duration(found.p50)}, p95 {duration(found.p95)}, p99 {duration(found.p99)}"
