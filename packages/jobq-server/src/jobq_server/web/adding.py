@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
@@ -36,8 +36,6 @@ def make_job(call: Call, offset: float, kind: str, arguments: bytes, options: Ad
 
 async def _offset(storage: QueueStorage) -> float:
     """Return the seconds that the storage's clock is ahead of this machine's."""
-    from datetime import UTC, datetime
-
     return (await storage.now() - datetime.now(UTC)).total_seconds()
 
 
@@ -61,11 +59,3 @@ def options_of(fields: dict[str, Any]) -> AddOptions:
     """Return the options that were given."""
     options: Any = {name: value for name, value in fields.items() if value not in (None, "", [], ())}
     return options  # type: ignore[no-any-return]
-
-
-def id_or_none(text: str) -> UUID | None:
-    """Return an id, or None for anything else."""
-    try:
-        return UUID(text)
-    except ValueError:
-        return None

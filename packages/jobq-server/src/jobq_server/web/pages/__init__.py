@@ -1,4 +1,23 @@
-"""The pages of the dashboard, a module each. `MODULES = (
+"""The pages of the dashboard, a module each. `ROUTES` is all of them."""
+
+from jobq_server.web import live
+from jobq_server.web.pages import (
+    add,
+    audit,
+    bulk,
+    doctor,
+    failed,
+    job,
+    jobs,
+    limits,
+    login,
+    operations,
+    overview,
+    settings,
+    workers,
+)
+
+MODULES = (
     login,
     live,
     overview,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from starlette.datastructures import FormData
 from starlette.responses import Response
@@ -23,6 +23,11 @@ from jobq_server.web.security.identity import Role
 from jobq_server.web.security.payloads import pretty
 
 routes = Routes()
+
+FIELDS: Final = (
+    *("kind", "queue", "arguments", "priority", "max_attempts"),
+    *("timeout", "run_at", "unique", "run_id", "tags"),
+)
 
 
 @routes.get("/add", access=Role.OPERATE)
@@ -69,7 +74,7 @@ async def _show(call: Call, fields: dict[str, Any], old: JobRecord | None, wrong
     kinds = [kind for worker in await call.storage.workers() for kind in worker.info.kinds]
     context = {
         "can_abort": old is not None and old.state not in FINISHED,
-        "fields": fields,
+        "fields": {**dict.fromkeys(FIELDS, ""), **fields},
         "kinds": names_of([*kinds, *(definition.kind for definition in call.web.registry)]),
         "old": old,
         "queues": names_of(depth.queue for depth in await call.storage.depths()),

@@ -8,11 +8,12 @@ from typing import Any
 
 import attrs
 import msgspec
+from msgspec.structs import replace
 
 from jobq_core.errors import JobNotFoundError
 from jobq_core.records import ErrorRecord, JobRecord
 from jobq_core.states import FINISHED, JobState
-from jobq_core.why import Facts, Reason, explain
+from jobq_core.why import Facts, explain
 from jobq_core.why.facts import AHEAD
 from jobq_server.web.actions import possible_actions
 from jobq_server.web.call import Call
@@ -51,7 +52,7 @@ async def job(call: Call) -> View:
             else pretty(call.web.payloads.headers(record.meta_json)),
             "hidden": hidden,
             "job": record,
-            "reason": hide_message(explain(record, facts), record) if hidden else explain(record, facts),
+            "reason": explain(without_message(record) if hidden else record, facts),
             "result": "" if hidden or record.result_json is None else pretty(record.result_json),
             "storage_now": facts.now,
             "timeline": make_timeline(record, facts.now),
@@ -71,11 +72,9 @@ async def get_job(call: Call) -> JobRecord:
     return record
 
 
-def hide_message(reason: Reason, record: JobRecord) -> Reason:
-    """Return a reason without the message of the job's error, which it may repeat."""
-    if record.error is None or not record.error.message or record.error.message not in reason.sentence:
-        return reason
-    return Reason(reason.code, reason.sentence.replace(record.error.message, "…"), reason.at)
+def without_message(record: JobRecord) -> JobRecord:
+    """Return a job without the message of its error, which the reason of its state would repeat."""
+    return record if record.error is None else replace(record, error=replace(record.error, message=""))
 
 
 @attrs.frozen(kw_only=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -35,16 +37,17 @@ async def workers(call: Call) -> View:
         "workers.html",
         {
             "storage_now": now,
-            "workers": sorted(
-                records, key=lambda worker: (worker.expires_at > now, worker.info.name, worker.started_at)
-            ),
-            "versions_differ": {
-                name
-                for name in {name for worker in records for name in worker.info.versions}
-                if len({worker.info.versions.get(name) for worker in records}) > 1
-            },
+            "workers": sorted(records, key=lambda worker: (worker.expires_at > now, worker.info.name)),
+            "versions_differ": differing(records),
         },
     )
+
+
+def differing(workers: Sequence[WorkerRecord]) -> set[str]:
+    """Return the names of what the workers have different versions of."""
+    named = {(name, version) for worker in workers for name, version in worker.info.versions.items()}
+    counts = Counter(name for name, _ in named)
+    return {name for name, count in counts.items() if count > 1}
 
 
 @routes.get("/workers/{id}", access=Role.VIEW)
