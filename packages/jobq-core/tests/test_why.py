@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from jobq_core.records import ErrorRecord, JobRecord, Progress, WorkerInfo, WorkerRecord, WorkerStats
+from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress, WorkerInfo, WorkerRecord, WorkerStats
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import GATED, UNFIT_ARGUMENTS, UNKNOWN_KIND, AuditEntry, QueueRecord
 from jobq_core.why import Facts, explain
@@ -61,6 +61,11 @@ def paused(**fields: Any) -> list[QueueRecord]:
     return [QueueRecord(name="mail", paused_at=ago(7200), **fields)]
 
 
+def failed_attempt(number: int) -> AttemptRecord:
+    error = ERROR if number == 2 else ErrorRecord(type="ValueError", message="another")
+    return AttemptRecord(number=number, lease=number, worker=W1, started_at=ago(90), finished_at=ago(60), error=error)
+
+
 ERROR = ErrorRecord(type="ConnectionError", message="refused")
 LOST = ErrorRecord(type="jobq_core.errors.WorkerLostError", message="worker 'w1' missed its heartbeat")
 LATE = ErrorRecord(type="jobq_core.errors.JobDeadlineError", message="its deadline passed before it could start")
@@ -78,7 +83,7 @@ CASES: list[tuple[str, str, JobRecord, dict[str, Any]]] = [
     (
         "backoff",
         "attempt 2 of 10 failed with ConnectionError; the next one starts at 2026-11-30 03:00:40 UTC (in 40 s)",
-        job(S.SCHEDULED, reason="backoff", run_at=ago(-40), attempt=2, error=ERROR),
+        job(S.SCHEDULED, reason="backoff", run_at=ago(-40), attempt=2, attempts=(failed_attempt(1), failed_attempt(2))),
         {},
     ),
     (
@@ -152,6 +157,12 @@ CASES: list[tuple[str, str, JobRecord, dict[str, Any]]] = [
         f"its handler disabled it: needs a human; to let it run: jobq enable {JOB}",
         job(S.DISABLED, reason="needs a human"),
         {},
+    ),
+    (
+        "disabled",
+        f"its handler disabled it: no credit; to let it run: jobq enable {JOB}",
+        job(S.DISABLED, reason="no credit", since=ago(60)),
+        {"audit": [*audit("enable"), *audit("disable")]},
     ),
     # PENDING
     (
@@ -310,6 +321,12 @@ CASES: list[tuple[str, str, JobRecord, dict[str, Any]]] = [
         {},
     ),
     (
+        "deadline-passed",
+        "it failed at 2026-11-30 02:59:50 UTC: its deadline passed before it could start again, after 2 of 10 attempts",
+        job(S.FAILED, error=LATE, **(ENDED | {"attempt": 2})),
+        {},
+    ),
+    (
         "worker-lost-last",
         "it failed at 2026-11-30 02:59:50 UTC: its worker was lost in its last attempt",
         job(S.FAILED, error=LOST, max_attempts=1, **ENDED),
@@ -321,6 +338,12 @@ CASES: list[tuple[str, str, JobRecord, dict[str, Any]]] = [
         "it was aborted by kai@web1 at 2026-11-30 02:59:50 UTC",
         job(S.ABORTED, finished_at=ago(10)),
         {"audit": audit("abort")},
+    ),
+    (
+        "aborted",
+        "it was aborted at 2026-11-30 02:59:50 UTC",
+        job(S.ABORTED, finished_at=ago(10)),
+        {"audit": [*audit("retry"), *audit("abort")]},
     ),
     ("aborted", "it was aborted at 2026-11-30 02:59:50 UTC", job(S.ABORTED, finished_at=ago(10)), {}),
 ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from jobq_core.errors import JobDeadlineError, WorkerLostError
-from jobq_core.records import JobRecord, type_name
+from jobq_core.errors import WorkerLostError
+from jobq_core.records import JobRecord, deadline_passed, type_name
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import GATED, UNFIT_ARGUMENTS, UNKNOWN_KIND, AuditEntry
 from jobq_core.why.facts import LAG_SECONDS, PROMOTED_SECONDS, Facts, Reason, say_span, say_time
@@ -48,7 +48,9 @@ def _scheduled(record: JobRecord, facts: Facts) -> Reason:
             "deadline-first", f"it starts at {when}, and fails first: its deadline is {say_time(record.deadline)}"
         )
     if record.reason == "backoff":
-        error = "" if record.error is None else f" with {record.error.type}"
+        # A job that goes on has its errors in its attempts.
+        last = record.attempts[-1].error if record.attempts else record.error
+        error = "" if last is None else f" with {last.type}"
         return Reason(
             "backoff",
             f"attempt {record.attempt} of {record.max_attempts} failed{error}; the next one starts at {when}",
@@ -85,7 +87,7 @@ def _blocked(record: JobRecord, facts: Facts) -> Reason:
 
 
 def _disabled(record: JobRecord, facts: Facts) -> Reason:
-    entry = _last(facts, "disable")
+    entry = _last(facts, "disable", "enable")
     if entry is not None:
         said = f"it was disabled by {entry.actor} at {say_time(entry.at)}"
     elif record.reason in (None, "disabled"):
@@ -113,7 +115,7 @@ def _processing(record: JobRecord, facts: Facts) -> Reason:
             f"the loop of its worker {name} did not answer for {say_span(worker.stats.loop_lag)}: see its log",
         )
     if record.stop_request is StopRequest.ABORT:
-        entry = _last(facts, "abort")
+        entry = _last(facts, "abort", "retry")
         by = "" if entry is None else f" by {entry.actor} {say_span(facts.now - entry.at)} ago"
         return Reason("aborting", f"it was asked to abort{by}, and its handler still runs on {name}{since}")
     if record.stop_request is StopRequest.DISABLE:
@@ -157,12 +159,13 @@ def _failed(record: JobRecord, facts: Facts) -> Reason:
     at = _at(record)
     if error is None:
         return Reason("failed", f"it failed{at}", record.finished_at)
-    if error.type == type_name(JobDeadlineError) and not record.attempt:
+    if error == deadline_passed():
+        again = f" again, after {record.attempt} of {record.max_attempts} attempts" if record.attempt else ""
         return Reason(
-            "deadline-passed", f"it failed{at}: its deadline passed before it could start", record.finished_at
+            "deadline-passed", f"it failed{at}: its deadline passed before it could start{again}", record.finished_at
         )
     with_ = f"with {error.type}: {error.message}" if error.message else f"with {error.type}"
-    if error.type == type_name(WorkerLostError):
+    if error.type == type_name(WorkerLostError) and record.attempt >= record.max_attempts:
         return Reason("worker-lost-last", f"it failed{at}: its worker was lost in its last attempt", record.finished_at)
     if record.attempt >= record.max_attempts:
         spent = "its only attempt" if record.max_attempts == 1 else f"the last of {record.max_attempts} attempts"
@@ -175,7 +178,7 @@ def _failed(record: JobRecord, facts: Facts) -> Reason:
 
 
 def _aborted(record: JobRecord, facts: Facts) -> Reason:
-    entry = _last(facts, "abort")
+    entry = _last(facts, "abort", "retry")
     by = "" if entry is None else f" by {entry.actor}"
     return Reason("aborted", f"it was aborted{by}{_at(record)}", record.finished_at)
 
@@ -184,5 +187,7 @@ def _at(record: JobRecord) -> str:
     return "" if record.finished_at is None else f" at {say_time(record.finished_at)}"
 
 
-def _last(facts: Facts, action: str) -> AuditEntry | None:
-    return next((entry for entry in facts.audit if entry.action == action), None)
+def _last(facts: Facts, action: str, undone_by: str) -> AuditEntry | None:
+    """Return the last time that an operator did something to the job, unless it was undone since."""
+    last = next((entry for entry in facts.audit if entry.action in (action, undone_by)), None)
+    return last if last is not None and last.action == action else None
