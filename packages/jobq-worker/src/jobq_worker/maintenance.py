@@ -106,6 +106,8 @@ class Maintenance:
         self._lead_at = 0.0
         self._asked = False
         self.leads = False
+        self.lost_workers = 0
+        """The number of lost workers whose jobs it rescued."""
         rescue_interval = min(rescue_interval, RESCUE_SECONDS)
         self.promotion = Duty("promotion", self._promote, LOOK_SECONDS, PROMOTE_GAP_SECONDS, DEAF_SECONDS)
         self.expiry = Duty("expiry", self._expire, LOOK_SECONDS, GAP_SECONDS, DEAF_SECONDS)
@@ -198,6 +200,7 @@ class Maintenance:
         return None if removed < PRUNE_BATCH else PRUNE_GAP_SECONDS
 
     def _report_lost(self, lost: Sequence[LostWorker]) -> None:
+        self.lost_workers += len(lost)
         for worker in lost:
             logger.warning(
                 "worker %s (%s) missed its heartbeat for %.0f s; %d jobs rescued",

@@ -37,6 +37,7 @@ from jobq_worker.running.progress import Reporter
 from jobq_worker.running.run import Stop, log_fields
 from jobq_worker.running.runner import Runner
 from jobq_worker.running.slots import Slots
+from jobq_worker.settling.exchanges import Exchanges
 from jobq_worker.settling.recorder import Recorder
 from jobq_worker.storage_clock import StorageClock
 
@@ -66,6 +67,7 @@ class WorkerSession:
         slots: Slots,
         events: EventSource,
         outages: Outages,
+        exchanges: Exchanges,
     ) -> None:
         grants = None
         if options.limiter is not None:
@@ -102,7 +104,7 @@ class WorkerSession:
         kinds = [(kind, handler.declaration) for kind, handler in table.items()]
         Runner(pipeline, registration, table, handlers.batches(), slots, events, grants, marks)
         retention = options.retention_of(info.queues)
-        recorder = Recorder(slots, registration, events, retention, maintenance)
+        recorder = Recorder(slots, registration, events, retention, maintenance, exchanges)
         self._fetcher = Fetcher(
             storage,
             registration,
@@ -110,6 +112,7 @@ class WorkerSession:
             slots,
             outages,
             recorder,
+            exchanges,
             info.queues,
             KnownKinds(kinds, info.queues, pipeline.now),
             grants,

@@ -23,6 +23,7 @@ from jobq_worker.options import WorkerOptions, check_options
 from jobq_worker.outages import Outages
 from jobq_worker.running.handlers import Handlers
 from jobq_worker.running.slots import Slots
+from jobq_worker.settling.exchanges import Exchanges
 
 F = TypeVar("F", bound=Callable[..., Any])
 L = TypeVar("L", bound=LifespanFunction)
@@ -44,6 +45,8 @@ class WorkerSetup(Lifecycle, EventSource):
         self._slots = Slots(options.concurrency, options.max_hung)
         self._outages = Outages(f"worker {options.name}")
         self._state: WorkerState = "new"
+        self.exchanges = Exchanges()
+        """Counts of its exchanges with the storage, over all its starts, while `exchanges.enabled`."""
 
     def configure(self, storage: QueueStorage | str | None = None, **keywords: Any) -> None:
         """Replace the storage, if one is given, and options, before the start. The keywords are those of the class.

@@ -151,6 +151,7 @@ class JobQueueWorker(WorkerSetup):
             self._slots,
             self,
             self._outages,
+            self.exchanges,
         )
 
     def _log_start(self, info: WorkerInfo) -> None:

@@ -33,6 +33,7 @@ from jobq_worker.running.pipeline import Pipeline
 from jobq_worker.running.run import Run
 from jobq_worker.running.slots import Slots
 from jobq_worker.settling.batches import BATCH, Batches
+from jobq_worker.settling.exchanges import Exchanges
 from jobq_worker.settling.recorder import Recorder
 
 LINGER_SECONDS: Final = 0.003
@@ -96,7 +97,7 @@ def seconds_to_exchange(s: Situation) -> float:
 class Fetcher:
     """Exchanges jobs with the storage until `finish`; no error ends it.
 
-    Attributes: six are the components that it acts on, three are parts of its own, and the others are its timing.
+    Attributes: seven are the components that it acts on, three are parts of its own, and the others are its timing.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Fetcher:
         slots: Slots,
         outages: Outages,
         recorder: Recorder,
+        exchanges: Exchanges,
         queues: Sequence[str],
         kinds: KnownKinds,
         grants: Grants | None,
@@ -118,6 +120,7 @@ class Fetcher:
         self._slots = slots
         self._outages = outages
         self._recorder = recorder
+        self._exchanges = exchanges
         self._grants = grants
         self._lines = Lines(queues)
         self._kinds = kinds
@@ -261,6 +264,8 @@ class Fetcher:
             self._failed(error, claim)
             raise
         self._outages.record_success("fetcher")
+        if self._exchanges.enabled:
+            self._exchanges.record(self._pipeline.now() - before, len(runs) + len(answer.claimed))
         if runs:
             self._settled(runs, answer)
         filled = claim is not None and self._claimed_from(claim, answer)

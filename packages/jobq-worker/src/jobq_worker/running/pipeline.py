@@ -137,6 +137,7 @@ class Pipeline:
 
     def end_before_start(self, run: Run, why: Stop) -> None:
         """End a run that has a slot and whose handler was not started."""
+        self._count_lost(run, why)
         run.stop = why
         self._end(run, stopped(run, None))
 
@@ -162,6 +163,7 @@ class Pipeline:
         """Ask a run to stop, or take a claimed job out. The first reason stays, except that LOST replaces all."""
         if run.slot is None:
             self.claimed.remove(run)
+            self._count_lost(run, why)
             run.stop = why
             self.settle(run, stopped(run, None))
             self.changed()
@@ -174,6 +176,7 @@ class Pipeline:
         asked = run.stop is not None
         if asked and why is not Stop.LOST:
             return
+        self._count_lost(run, why)
         run.stop = why
         if run.timer is not None:
             run.timer.cancel()
@@ -184,11 +187,16 @@ class Pipeline:
         if not asked and run not in self.limited:
             run.handler.executor.stop(run)
 
+    def _count_lost(self, run: Run, why: Stop) -> None:
+        if why is Stop.LOST and run.stop is not Stop.LOST:
+            self._slots.lost += 1
+
     def stop_all(self, why: Stop) -> None:
         """Ask every run to stop. Claimed jobs are forgotten (LOST) or handed back (any other reason)."""
         for run in list(self.running):
             self.stop(run, why)
         if why is Stop.LOST:
+            self._slots.lost += len(self.claimed)
             for run in self.claimed:
                 run.over = True  # an answer about its lease that is under way must not act on it
             self.claimed.clear()

@@ -118,6 +118,8 @@ class Slots:
         """Counts jobs that ended without a slot: handed back, suspended, or past their deadline."""
         self.hung = 0
         """The number of runs whose handlers go on past their time limit."""
+        self.lost = 0
+        """The number of runs whose lease was over before they were settled."""
         self.unknown_kinds: dict[str, int] = {}
         self.unfit_kinds: dict[str, int] = {}
         self.resize(count)

@@ -23,15 +23,10 @@ from jobq_worker.liveness.registration import Registration
 from jobq_worker.maintenance import Maintenance
 from jobq_worker.running.run import Run, log_fields
 from jobq_worker.running.slots import Slots
+from jobq_worker.settling.exchanges import Exchanges, ending_of
 
 logger = logging.getLogger("jobq.worker")
 
-_ENDINGS = {
-    JobState.COMPLETED: Ending.COMPLETE,
-    JobState.FAILED: Ending.FAIL,
-    JobState.ABORTED: Ending.ABORT,
-    JobState.DISABLED: Ending.DISABLE,
-}
 _EVENTS: Mapping[Ending, type[RunEvent]] = {
     Ending.COMPLETE: JobCompleted,
     Ending.FAIL: JobFailed,
@@ -51,11 +46,13 @@ class Recorder:
         events: EventSource,
         retention: Mapping[str, Retention],
         maintenance: Maintenance,
+        exchanges: Exchanges,
     ) -> None:
         self._slots = slots
         self._registration = registration
         self._events = events
         self._maintenance = maintenance
+        self._exchanges = exchanges
         self._not_kept = {(queue, state) for queue, kept in retention.items() for state in _states_not_kept(kept)}
 
     def record(self, runs: Sequence[Run], states: Sequence[JobState | None]) -> None:
@@ -71,9 +68,10 @@ class Recorder:
             settlement = run.settlement
             assert settlement is not None  # runs without one are never sent
             if state is None:
+                self._slots.lost += 1
                 _log_lost(run, settlement)
                 continue
-            ending = _ENDINGS.get(state, settlement.ending)
+            ending = ending_of(run, state)
             count(run.slot, ending, run.seconds)
             if ending is Ending.FAIL or ending is Ending.RETRY:
                 _log_error(run, ending, settlement.error)
@@ -90,6 +88,8 @@ class Recorder:
                 prune = True
         if prune:
             self._maintenance.prune_soon()
+        if self._exchanges.enabled:
+            self._exchanges.count(runs, states)
 
     def _event(self, run: Run, settlement: Settlement, ending: Ending) -> RunEvent:
         error = settlement.error
