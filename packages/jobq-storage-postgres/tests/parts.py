@@ -106,6 +106,9 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     await app.resolve()
     await app.prune()
     await app._maintain_partitions()
+    await app.statistics()
+    await app.queues()
+    assert await app.oldest_transaction() is not None
     await app.register(worker_info(id=worker.id, queues=(queue,), kinds=("noop", UNKNOWN_KIND)))
     await app.deregister(worker.id)
     await app.rescue()
@@ -130,6 +133,7 @@ async def read(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     assert await app.output_for(queue, "noop", b"f" * 16) is None
     assert (await app.counts(queue))[queue][JobState.PENDING] == 1
     await app.workers()
+    assert await app.oldest_transaction() is not None
     async with app.subscribe(["finished"]) as subscription:
         await owner.delete([job])
         assert await subscription.wait(20) == {"finished"}

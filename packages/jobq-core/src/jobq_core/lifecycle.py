@@ -36,6 +36,11 @@ class Lifecycle(abc.ABC):
         """Whether it is started, in this process."""
         return self._loop is not None and not self._is_inherited()
 
+    @property
+    def event_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that it runs on; None while it does not run."""
+        return self._loop if self.is_running else None
+
     async def start(self) -> None:
         """Start; does nothing if it runs. Raises ConfigurationError if it runs on another event loop."""
         self.leave_parent()

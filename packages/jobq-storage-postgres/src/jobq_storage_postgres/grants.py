@@ -104,7 +104,7 @@ _READS: Final = frozenset({"get", "get_status", "output_for"})
 _FINDS: Final = (
     _READS
     | {"find", "find_run", "find_state", "find_line", "find_tag", "counts", "counts_of", "queues"}
-    | {"statistics", "workers"}
+    | {"statistics", "workers", "oldest_transaction"}
 )
 
 STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
@@ -155,7 +155,8 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
         "fold_tally",
         "make_partitions",
         "drop_partitions",
-    },
+    }
+    | {"statistics", "workers", "queues", "oldest_transaction"},
     "reader": _ALL | _FINDS,
     "operator": _ALL
     | _FINDS

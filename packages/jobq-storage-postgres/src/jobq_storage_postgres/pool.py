@@ -66,6 +66,11 @@ class Pool:
         return self._open and os.getpid() != self._pid
 
     @property
+    def connections(self) -> dict[str, int]:
+        """The connections by state, with the calls that wait for one."""
+        return {"busy": self._used, "idle": len(self._idle), "waiting": len(self._waiters)}
+
+    @property
     def spare(self) -> int:
         """How many more connections may be in use at a time."""
         return self._size - self._used

@@ -55,6 +55,10 @@ class Reading(Facet, ReaderStorage):
             counted.setdefault(name, dict.fromkeys(JobState, 0))[JobState(state)] = count
         return counted
 
+    async def oldest_transaction(self) -> float | None:
+        ((seconds,),) = await self._engine.fetch("oldest_transaction")
+        return float(seconds)
+
     async def queues(self) -> list[QueueRecord]:
         return [
             QueueRecord(

@@ -101,6 +101,10 @@ class PostgresQueueStorage(
         return self._warnings + self._engine.partitions.warnings
 
     @property
+    def connections(self) -> Mapping[str, int]:
+        return self._engine.pool.connections
+
+    @property
     def schema(self) -> str:
         """The name of the schema that holds the tables."""
         return self._settings.schema

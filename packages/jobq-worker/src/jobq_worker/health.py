@@ -23,9 +23,11 @@ class WorkerHealth:
     made. `hears`: notifications of other processes arrive; without them it polls. leads: it does the maintenance.
     loop_lag: seconds for which its event loop has not answered, 0 while it answers; seen by another thread. hung: the
     number of handlers that go on past their time limit; exhausted: more than max_hung of them do. running: jobs that
-    run. buffered: claimed jobs that wait for a slot. busy: ended runs that cannot be settled yet, since another
-    transaction holds their jobs. refused_kinds: kinds of jobs that it could not take, see `WorkerStats`. warnings:
-    settings that weaken the storage's guarantees, see `QueueStorage.warnings`; none while the worker is stopped.
+    run; free: slots that run none. limited: seconds until the limiter may permit a start; None if it holds nothing
+    back. lost_leases: runs whose lease was over before they were settled. lost_workers: those whose jobs it rescued.
+    buffered: claimed jobs that wait for a slot. busy: ended runs that cannot be settled yet, since another transaction
+    holds their jobs. refused_kinds: kinds of jobs that it could not take, see `WorkerStats`. warnings: settings that
+    weaken the storage's guarantees, see `QueueStorage.warnings`; none while the worker is stopped.
     """
 
     state: WorkerState
@@ -45,7 +47,11 @@ class WorkerHealth:
     exhausted: bool = False
     running: int = 0
     buffered: int = 0
+    free: int = 0
     busy: int = 0
+    limited: float | None = None
+    lost_leases: int = 0
+    lost_workers: int = 0
     refused_kinds: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -44,6 +44,8 @@ class PoolOptions(TypedDict, total=False):
     process_limit: int | None
     process_max_jobs: int | None
     process_max_memory: int | str | None
+    metrics_port: int | None
+    metrics_host: str
 
 
 class ServingOptions(PoolOptions, total=False):
@@ -184,6 +186,14 @@ def _max_jobs(count: int | None) -> int | None:
 
 def _max_memory(size: int | str | None) -> int | None:
     return None if size is None else check_size(size, "max_memory")
+
+
+def _metrics_port(port: int | None) -> int | None:
+    return None if port is None else check_count(port, "metrics_port", most=65_535)
+
+
+def _metrics_host(host: str) -> str:
+    return check_name(host, "metrics_host: the name of a host")
 
 
 def _stop_timeout(seconds: Seconds) -> float:
@@ -384,6 +394,34 @@ class WorkerOptions:
     )
     """The memory that a process of `executor="process"` may have after a job, in bytes or as text such as '500MB'; with
     more, another process takes its place (default: no limit)."""
+
+    metrics_port: int | None = attrs.field(
+        default=None,
+        converter=_metrics_port,
+        metadata={
+            COMMAND_LINE: CommandLine(
+                help="Serve /metrics, /livez and /readyz on this port; with --processes, the second process does so on "
+                "the next port, and so on.",
+                metavar="PORT",
+                type=int,
+                most=65_535,
+                default="none are served",
+            )
+        },
+    )
+    """The port on which `/metrics`, `/livez` and `/readyz` are served while the worker runs, 0 for any free one
+    (default: they are not served). Needs the extra `metrics`."""
+
+    metrics_host: str = attrs.field(
+        default="127.0.0.1",
+        converter=_metrics_host,
+        metadata={
+            COMMAND_LINE: CommandLine(
+                help="Serve them on this address; 0.0.0.0 is every address of the machine.", metavar="ADDRESS"
+            )
+        },
+    )
+    """The address on which they are served (default '127.0.0.1'). There is no authentication."""
 
     def __attrs_post_init__(self) -> None:
         if self.lost_after < 2 * self.heartbeat_interval:

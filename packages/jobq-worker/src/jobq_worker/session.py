@@ -144,6 +144,11 @@ class WorkerSession:
         self.pipeline, self.registration = pipeline, registration
         self.maintenance, self.monitor, self.notifications = maintenance, monitor, notifications
 
+    @property
+    def limited(self) -> float | None:
+        """Seconds until the limiter may permit a start; None if it holds nothing back."""
+        return None if self._grants is None else self._grants.opens_in
+
     async def start(self) -> None:
         """Register and serve. Raises StorageError; nothing is left behind then."""
         for queue, retention in self._retention.items():

@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 from uuid import UUID
 
 from jobq_core.checks import Seconds, check_seconds
@@ -22,6 +22,7 @@ from jobq_worker.executors.processes import ProcessExecutor
 from jobq_worker.health import WorkerHealth
 from jobq_worker.liveness.loop_watch import LoopWatch
 from jobq_worker.liveness.worker_facts import versions_of
+from jobq_worker.metrics_port import serve_metrics
 from jobq_worker.options import WorkerKeywords, WorkerOptions, check_concurrency, given_options
 from jobq_worker.processes.exits import ExitCode, end_process_soon
 from jobq_worker.processes.retirement import Retired, Retirement
@@ -30,6 +31,9 @@ from jobq_worker.processes.stop_guard import StopGuard
 from jobq_worker.running.slots import PoolStats
 from jobq_worker.session import WorkerSession
 from jobq_worker.setup import WorkerSetup
+
+if TYPE_CHECKING:
+    from jobq_worker.metrics.http_server import MetricsServer
 
 logger = logging.getLogger("jobq.worker")
 
@@ -56,6 +60,7 @@ class JobQueueWorker(WorkerSetup):
     ) -> None:
         super().__init__(storage, given_options("JobQueueWorker", options, keywords))
         self._session: WorkerSession | None = None
+        self._metrics: MetricsServer | None = None
         self._lifespan: Lifespan | None = None
         self._close_error: Exception | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -90,6 +95,11 @@ class JobQueueWorker(WorkerSetup):
         return len(self._slots)
 
     @property
+    def metrics_port(self) -> int | None:
+        """The port on which it serves its metrics now; None while it serves none."""
+        return None if self._metrics is None else self._metrics.port
+
+    @property
     def storage(self) -> QueueStorage:
         """The storage of its jobs. A storage given by URL is open while the worker runs."""
         return self._owned.storage
@@ -108,6 +118,19 @@ class JobQueueWorker(WorkerSetup):
         if self._stopping is not None:
             await asyncio.wait([self._stopping])
         self.check()
+        self._metrics = serve_metrics(self)
+        try:
+            await self._start_session()
+        except BaseException:
+            self._stop_metrics()
+            raise
+
+    def _stop_metrics(self) -> None:
+        if self._metrics is not None:
+            self._metrics.stop()
+            self._metrics = None
+
+    async def _start_session(self) -> None:
         definitions = self._handlers.definitions()
         info = WorkerInfo(
             id=new_id(),
@@ -213,7 +236,7 @@ class JobQueueWorker(WorkerSetup):
         await asyncio.shield(self._stopping)
 
     def _abandon(self) -> None:
-        self._session = self._stopping = self._lifespan = None
+        self._session = self._stopping = self._lifespan = self._metrics = None
         self._state = "stopped"
 
     async def _stop(self) -> None:
@@ -231,6 +254,7 @@ class JobQueueWorker(WorkerSetup):
             try:
                 await self._close()
             finally:
+                self._stop_metrics()
                 self._stopping = None
                 self._report_stop(self._last_id)
 
@@ -365,6 +389,10 @@ class JobQueueWorker(WorkerSetup):
             loop_lag=0.0 if session is None else session.registration.watch.lag,
             running=self._slots.used,
             buffered=0 if session is None else len(session.pipeline.claimed),
+            free=len(self._slots.free),
+            limited=None if session is None else session.limited,
+            lost_leases=self._slots.lost,
+            lost_workers=0 if session is None else session.maintenance.lost_workers,
             busy=0 if session is None else session.pipeline.finished.busy,
             refused_kinds=tuple(dict.fromkeys([*self._slots.unknown_kinds, *self._slots.unfit_kinds])),
             warnings=() if session is None else self.storage.warnings,

@@ -38,3 +38,11 @@ class DiagnosisStorage:
         Reads only, and in bounded time. A healthy storage gives an empty list. What this user may not read is left out.
         """
         return []
+
+    async def oldest_transaction(self) -> float | None:
+        """Return the age in seconds of the oldest open transaction of the database, which keeps the rows that it may
+        see from being removed; 0 without any, None where that is not known or does no harm.
+
+        Transactions of other users are left out where this user may not see them.
+        """
+        return None

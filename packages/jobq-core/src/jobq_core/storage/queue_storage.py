@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import ClassVar, Literal, Self, TypeAlias
@@ -67,6 +68,12 @@ class QueueStorage(
         default; it applies 'pre' migrations only. After SchemaError or StorageUnavailableError the storage is as
         before, and may be opened later.
         """
+
+    @property
+    def connections(self) -> Mapping[str, int]:
+        """The connections of this process, by state: 'busy', 'idle', and 'waiting' for calls that wait for one; empty
+        for a storage without a pool. May be read in any thread."""
+        return {}
 
     def keep_schema(self) -> None:
         """Let `open` neither create nor update tables, and raise SchemaError or StorageUnavailableError instead: for

@@ -16,6 +16,7 @@ from jobq_worker.commands.command_options import CONFIGURATION_HELP, OTHER_KEYS,
 from jobq_worker.commands.modules import load_modules
 from jobq_worker.commands.named_worker import given_parameters, load_worker, names_worker
 from jobq_worker.logs import configure_logging
+from jobq_worker.metrics_port import port_of
 from jobq_worker.processes.exits import ExitCode, end_process_soon
 from jobq_worker.processes.link import Link
 from jobq_worker.processes.retirement import Retired
@@ -63,6 +64,8 @@ def serve(
         options["name"] = f"{options['name'] or socket.gethostname()}{suffix}"
         configure_logging(log_level, log_format, process=options["name"] if suffix else None)
         served = make(jobs=load_modules(modules, discover=discover), **options)
+    if link is not None:
+        served.configure(metrics_port=port_of(served.options.metrics_port, link.number))
     warn_of_memory(options["storage"])
     logger.info("%s", describe_jobs([definition.kind for definition in served.handlers.definitions()], modules))
     run_worker(served, link)

@@ -14,6 +14,7 @@ from jobq_core.registry import Registry
 from jobq_worker.commands.modules import load_modules
 from jobq_worker.commands.worker_command import run_worker
 from jobq_worker.logs import configure_logging
+from jobq_worker.metrics_port import port_of
 from jobq_worker.processes.link import Link
 from jobq_worker.worker import JobQueueWorker
 
@@ -53,6 +54,7 @@ def run_pool_worker(
     """
     sys.path[:] = path
     options["name"] = f"{options['name']}-{link.number}"
+    options["metrics_port"] = port_of(options["metrics_port"], link.number)
     configure_logging(level, "text", process=options["name"])
     declared = Registry(load_modules(modules))
     jobs = [definition.job_type for definition in declared if definition.kind in set(kinds)]
