@@ -92,6 +92,8 @@ pool: Mapping[str, st.SearchStrategy[Any]] = {
     "process_limit": st.one_of(st.none(), st.integers(1, 100)),
     "process_max_jobs": st.one_of(st.none(), st.integers(1, 100)),
     "process_max_memory": st.one_of(st.none(), st.integers(1, 100), st.just("2GiB")),
+    "metrics_port": st.one_of(st.none(), st.integers(0, 65_535)),
+    "metrics_host": names,
 }
 jobs = st.sampled_from([[declared], (), [inspect.getmodule(declared)]])
 queues = st.lists(names.filter(lambda name: "," not in name), min_size=1, max_size=3)
