@@ -22,11 +22,10 @@ from jobq_core import (
     RetryPolicy,
     job,
 )
-from jobq_core.ids import new_id
+from jobq_core.clock_offset import MEASURE_SECONDS, ClockOffset
 from jobq_core.storage import JobFilter
-from jobq_worker import storage_clock
+from jobq_worker.liveness.clock_loop import ClockLoop
 from jobq_worker.outages import Outages
-from jobq_worker.storage_clock import StorageClock
 
 from .kit import Endings, Stage, add, ending, record, working
 from .probe import Probe
@@ -179,28 +178,30 @@ async def test_a_lost_answer_stores_children_once(storage: Probe) -> None:
         assert len(await children(storage)) == 1
 
 
-async def test_ids_carry_the_storages_time_from_then_on() -> None:
+async def test_children_get_ids_of_the_storages_time() -> None:
     class Ahead(Probe):
         async def now(self) -> Any:
             return await super().now() + timedelta(hours=3)
 
-    moment = [0.0]
-    async with Ahead() as storage:
-        clock = StorageClock(storage, Outages("worker"), lambda: moment[0])
-        await clock.measure()
-        first = clock.new_id().int >> 80
-        assert abs(first / 1000 - (await storage.now()).timestamp()) < 60
-        moment[0] += 500
-        assert abs((clock.new_id().int >> 80) - first - 500_000) < 5_000
-        assert (new_id().int >> 80) < first
+    @job
+    async def parent(context: JobContext) -> None:
+        context.add(child(1), delay=600)
+
+    async with Ahead() as storage, working(storage, parent) as worker:
+        await Endings(worker).of(await add(storage, parent()))
+        (added,) = await children(storage)
+        assert abs((added.int >> 80) / 1000 - (await storage.now()).timestamp()) < 60
 
 
-async def test_a_worker_measures_the_clock_again(storage: Probe) -> None:
-    moment = [0.0]
-    clock = StorageClock(storage, Outages("worker"), lambda: moment[0])
-    await clock.measure()
-    assert await clock._work(False) == storage_clock.MEASURE_SECONDS
-    before = clock.new_id().int >> 80
-    moment[0] += 1_000_000  # this machine's clock runs away
-    assert await clock._work(False) == storage_clock.MEASURE_SECONDS
-    assert abs((clock.new_id().int >> 80) - before) < 60_000
+async def test_the_clock_is_measured_again_when_that_is_due(storage: Probe) -> None:
+    clock_offset = ClockOffset(storage)
+    loop = ClockLoop(clock_offset, Outages("worker"))
+    before = clock_offset.measured
+    assert 0 < await loop._work(False) <= MEASURE_SECONDS
+    measured = clock_offset.measured
+    assert measured is not before
+    assert 0 < await loop._work(False) <= MEASURE_SECONDS
+    assert clock_offset.measured is measured
+    clock_offset.postpone(0.0)
+    await loop._work(False)
+    assert clock_offset.measured is not measured

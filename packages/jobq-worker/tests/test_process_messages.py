@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from jobq_core import Secret
+from jobq_core.clock_offset import Measured
 from jobq_core.ids import new_id
 from jobq_core.records import ErrorRecord, Progress
 from jobq_core.states import Ending
@@ -36,9 +37,9 @@ def fields(value: Any) -> dict[str, Any]:
 
 def test_a_claimed_job_crosses_unchanged(ends: tuple[Channel, Channel]) -> None:
     worker, process = ends
-    worker.send(StartRun(JOB, ahead=1e9, deadline_in=3.5))
+    worker.send(StartRun(JOB, clock=Measured(1e9, 2.5), deadline_in=3.5))
     received = process.receive()
-    assert (received.ahead, received.deadline_in, fields(received.job)) == (1e9, 3.5, fields(JOB))
+    assert (received.clock, received.deadline_in, fields(received.job)) == (Measured(1e9, 2.5), 3.5, fields(JOB))
 
 
 @pytest.mark.parametrize("when", [None, 2.5, datetime(2026, 5, 4, 3, 2, 1, 567, UTC)])
@@ -72,7 +73,7 @@ def test_the_end_of_the_other_side_is_told_from_a_message(ends: tuple[Channel, C
     assert isinstance(worker.receive(), Ready)
     assert worker.receive() is None
     with pytest.raises(OSError, match="Broken pipe"):
-        worker.send(StartRun(JOB, ahead=0.0))
+        worker.send(StartRun(JOB, clock=Measured(0.0, 0.0)))
 
 
 def test_a_log_record_becomes_plain_json_without_its_secrets() -> None:

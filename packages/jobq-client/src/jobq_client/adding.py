@@ -52,7 +52,7 @@ class Adding(ClientBase):
 
     async def _add(self, job: Job[R], connection: Any, options: AddOptions) -> JobHandle[R]:
         session = self._running()
-        new = new_job(new_id(*await session.clock_offset.read()), job, self._queue, options)
+        new = new_job(new_id(*session.read_clock()), job, self._queue, options)
         if connection is not None:
             return self._handle_of(job, new, (await session.storage.add([new], connection=connection))[0])
         added = await session.add(new)
@@ -70,7 +70,7 @@ class Adding(ClientBase):
         given = check_list(jobs, "jobs", "add_many([job, another])")
         if not self._middleware:
             session = self._running()
-            made = await make_jobs(given, self._queue, options, await session.clock_offset.read())
+            made = await make_jobs(given, self._queue, options, session.read_clock())
             return await self._add_made(given, made, connection)
         with ExitStack() as stack:
             each: list[AddOptions] = [{**options} for _ in given]
@@ -78,7 +78,7 @@ class Adding(ClientBase):
                 stack.enter_context(AddCall(self._middleware, job, own)) for job, own in zip(given, each, strict=True)
             ]
             session = self._running()
-            made = await make_each(given, self._queue, each, await session.clock_offset.read())
+            made = await make_each(given, self._queue, each, session.read_clock())
             handles = await self._add_made(given, made, connection)
             for call, handle in zip(calls, handles, strict=True):
                 call.handle = handle

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, Final
 
 from jobq_client.backoff import OUTAGE, pause
-from jobq_client.clock_offset import Reading
 from jobq_client.errors import unavailable
 from jobq_client.group_commit import LEAST_SECONDS, SLOW_SECONDS, Send
 from jobq_core.adding import AddOptions, new_job, new_job_like
+from jobq_core.clock_offset import Reading
 from jobq_core.errors import ConfigurationError, InvalidJobError, StorageReadOnlyError, StorageUnavailableError
 from jobq_core.ids import new_ids
 from jobq_core.job import Job

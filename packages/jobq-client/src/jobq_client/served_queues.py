@@ -13,8 +13,8 @@ import math
 import time
 from typing import Final
 
-from jobq_client.clock_offset import ClockOffset
 from jobq_client.subscribers import Waiter
+from jobq_core.clock_offset import ClockOffset
 from jobq_core.errors import StorageError
 from jobq_core.states import JobState
 from jobq_core.storage import JobStatus, QueueStorage
@@ -93,7 +93,7 @@ class ServedQueues:
 
     async def _read(self) -> frozenset[str]:
         records = await self._storage.workers()
-        reading = await self._clock_offset.read()
+        reading = self._clock_offset.read()
         now = reading.now + reading.offset
         return frozenset(
             queue for record in records if record.expires_at.timestamp() > now for queue in record.info.queues

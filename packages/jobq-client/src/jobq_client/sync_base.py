@@ -21,7 +21,6 @@ from jobq_core.adding import AddOptions, new_job
 from jobq_core.checks import Seconds
 from jobq_core.errors import ClosedError, ConfigurationError
 from jobq_core.events import JobAdded
-from jobq_core.ids import new_id
 from jobq_core.job import Job
 from jobq_core.reprs import short_repr
 from jobq_core.storage import QueueStorage
@@ -58,8 +57,9 @@ class PortalClient(JobQueueClient):
         session = self._session
         if direct is None or session is None:
             return portal.run(lambda: self._add(job, None, options))
-        reading = session.clock_offset.peek() or portal.run(session.clock_offset.read)
-        new = new_job(new_id(*reading), job, self._queue, options)
+        if not session.clock_offset.due_in:
+            portal.post(session.read_clock)
+        new = new_job(session.clock_offset.new_id(), job, self._queue, options)
         began = time.monotonic()
         added = direct.add(new) if new.unique_key is None else None
         if added is None:

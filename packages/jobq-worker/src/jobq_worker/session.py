@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, Final
 
+from jobq_core.clock_offset import ClockOffset
 from jobq_core.errors import JobQueueError
 from jobq_core.events import EventSource
 from jobq_core.records import WorkerInfo
@@ -24,6 +25,7 @@ from jobq_worker.claiming.fetcher import Fetcher
 from jobq_worker.claiming.grants import Grants
 from jobq_worker.claiming.kinds import KnownKinds
 from jobq_worker.executors import make_executors
+from jobq_worker.liveness.clock_loop import ClockLoop
 from jobq_worker.liveness.leases import LeaseMonitor, StartMarks
 from jobq_worker.liveness.registration import Registration
 from jobq_worker.liveness.worker_facts import stats_with_facts
@@ -39,7 +41,6 @@ from jobq_worker.running.runner import Runner
 from jobq_worker.running.slots import Slots
 from jobq_worker.settling.exchanges import Exchanges
 from jobq_worker.settling.recorder import Recorder
-from jobq_worker.storage_clock import StorageClock
 
 logger = logging.getLogger("jobq.worker")
 
@@ -96,11 +97,12 @@ class WorkerSession:
         monitor = LeaseMonitor(storage, registration, pipeline, outages, events)
         reporter = Reporter(storage, registration, events, outages, monitor)
         marks = StartMarks(storage, registration, outages)
-        self._clock = StorageClock(storage, outages)
-        self._executors = make_executors(pipeline, reporter, self._clock, info, options)
+        self._clock_offset = ClockOffset(storage)
+        self._clock = ClockLoop(self._clock_offset, outages)
+        self._executors = make_executors(pipeline, reporter, self._clock_offset, info, options)
         # The runner listens to the pipeline before the fetcher does: a free slot is filled before anything is claimed.
-        make_context = Contexts(registration, reporter, self._clock, Completions(storage)).make
-        table = handlers.table(self._executors, around, make_context, opened, self._clock.new_id)
+        make_context = Contexts(registration, reporter, self._clock_offset.new_id, Completions(storage)).make
+        table = handlers.table(self._executors, around, make_context, opened, self._clock_offset.new_id)
         kinds = [(kind, handler.declaration) for kind, handler in table.items()]
         Runner(pipeline, registration, table, handlers.batches(), slots, events, grants, marks)
         retention = options.retention_of(info.queues)
@@ -153,7 +155,7 @@ class WorkerSession:
         """Register and serve. Raises StorageError; nothing is left behind then."""
         for queue, retention in self._retention.items():
             await self._storage.set_queue(queue, QueueOptions(retention=retention), "worker")
-        await self._clock.measure()
+        await self._clock_offset.measure()
         await self.registration.join()
         for name, run in self._loops.items():
             task = self._tasks[name] = asyncio.get_running_loop().create_task(run(), name=f"jobq {name}")

@@ -15,7 +15,6 @@ from jobq_worker.around.completions import Completions
 from jobq_worker.liveness.registration import Registration
 from jobq_worker.running.progress import Reporter
 from jobq_worker.running.run import Run, RunContext
-from jobq_worker.storage_clock import StorageClock
 
 
 def make_context(
@@ -51,11 +50,11 @@ class Contexts:
     """Makes the context of a run, in any thread."""
 
     def __init__(
-        self, registration: Registration, reporter: Reporter, clock: StorageClock, completions: Completions
+        self, registration: Registration, reporter: Reporter, make_id: Callable[[], UUID], completions: Completions
     ) -> None:
         self._registration = registration
         self._reporter = reporter
-        self._clock = clock
+        self._make_id = make_id
         self._completions = completions
 
     def make(self, run: Run) -> RunContext:
@@ -64,6 +63,6 @@ class Contexts:
             run,
             worker=self._registration.id,
             report=lambda progress: self._reporter.report(run, progress),
-            make_id=self._clock.new_id,
+            make_id=self._make_id,
             complete=partial(self._completions.complete, run),
         )

@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
+from jobq_core.clock_offset import Measured
 from jobq_core.json_types import to_json
 from jobq_core.records import Progress
 from jobq_core.storage import ClaimedJob, Settlement
@@ -71,11 +72,11 @@ class Setup(Struct, tag=True):
 
 
 class StartRun(Struct, tag=True):
-    """Run a job. ahead: the storage's time minus that of the monotonic clock, in seconds. deadline_in: seconds left
-    until the job's deadline, if it has one."""
+    """Run a job. clock: the measured offset of the storage's clock. deadline_in: seconds left until the job's deadline,
+    if it has one."""
 
     job: ClaimedJob
-    ahead: float
+    clock: Measured
     deadline_in: float | None = None
 
 

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, cast
 
+from jobq_core.clock_offset import Measured
 from jobq_core.ids import new_id
 from jobq_core.job import Job
 from jobq_worker.around.around import Around
@@ -84,7 +85,7 @@ class HandlerHost:
         self._lifespan: Lifespan | None = None
         self._starts: SimpleQueue[Run | None] = SimpleQueue()
         self._run: Run | None = None
-        self._ahead = 0.0
+        self._clock = Measured(0.0, 0.0)
 
     def serve(self) -> None:
         """Import the handlers, and run jobs until the worker closes the connection."""
@@ -167,19 +168,19 @@ class HandlerHost:
 
     def _make_run(self, message: StartRun) -> Run:
         now, left = time.monotonic(), message.deadline_in
-        self._ahead = message.ahead
+        self._clock = message.clock
         due = None if left is None else now + left
         run = Run(message.job, now, due, now, handler=self._handlers[message.job.kind])
         run.make_context()  # by which the run knows whether it has noticed a request to stop
         return run
 
     def _make_context(self, run: Run) -> RunContext:
-        ahead = self._ahead
+        clock = self._clock
         return make_context(
             run,
             worker=self._setup.worker,
             report=lambda progress: self._progress.report(run.job.lease, progress),
-            make_id=lambda: new_id(0.0, ahead + time.monotonic()),
+            make_id=lambda: new_id(*clock.read()),
             complete=refuse_in_process,
         )
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from jobq_core.clock_offset import Measured
 from jobq_core.errors import AbortSignalJobError
 from jobq_core.records import Progress
 from jobq_worker.executors.handler_process import HandlerProcess
@@ -26,8 +27,8 @@ class ProcessOptions:
     """What each thread needs to know.
 
     setup: the first message to each process. max_jobs, max_memory: how many runs a process may have, and how many bytes
-    of memory after a run, before another one takes its place (None: any). ahead: returns the storage's time minus that
-    of the monotonic clock. report: called with progress. begun: called when a handler is called. ended: called with the
+    of memory after a run, before another one takes its place (None: any). clock: returns the measured offset of the
+    storage's clock. report: called with progress. begun: called when a handler is called. ended: called with the
     thread, a run, whose `outcome` is set, and whether the thread can take another one at once. freed: called with the
     thread when it can take one otherwise. closed: called with the thread at its end. All are called in the thread.
     """
@@ -35,7 +36,7 @@ class ProcessOptions:
     setup: Setup
     max_jobs: int | None
     max_memory: int | None
-    ahead: Callable[[], float]
+    clock: Callable[[], Measured]
     report: Callable[[Run, Progress], None]
     begun: Callable[[Run], None]
     ended: Callable[[Any, Run, bool], None]
@@ -88,7 +89,7 @@ class ProcessRun:
             self._sent = True
             self._begins_by = time.monotonic() + BEGIN_SECONDS
             left = None if run.due is None else run.due - time.monotonic()
-            process.send(StartRun(run.job, self._options.ahead(), left))
+            process.send(StartRun(run.job, self._options.clock(), left))
         if run.stop is not None and not self.asked:
             self.asked = True
             process.send(StopRun(run.job.lease, run.stop))

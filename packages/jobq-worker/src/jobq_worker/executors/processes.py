@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar, Final, TypeVarTuple
 from uuid import UUID
 
+from jobq_core.clock_offset import ClockOffset
 from jobq_core.job import JobDefinition
 from jobq_core.records import Progress
 from jobq_worker.around.around import Around
@@ -29,7 +30,6 @@ from jobq_worker.executors.process_thread import ProcessThread
 from jobq_worker.executors.references import reference_to, reference_to_function
 from jobq_worker.options import WorkerOptions
 from jobq_worker.running.run import Executor, Handler, Run
-from jobq_worker.storage_clock import StorageClock
 
 Ts = TypeVarTuple("Ts")
 
@@ -61,7 +61,7 @@ class ProcessExecutor(Executor):
         ended: Callable[[Run], None],
         begun: Callable[[Run], None],
         report: Callable[[Run, Progress], None],
-        clock: StorageClock,
+        clock_offset: ClockOffset,
         worker: UUID,
         options: WorkerOptions,
     ) -> None:
@@ -69,7 +69,7 @@ class ProcessExecutor(Executor):
         self._ended = ended
         self._begun = begun
         self._report = report
-        self._clock = clock
+        self._clock_offset = clock_offset
         self._worker = worker
         self._options = options
         self._shared: ProcessOptions | None = None
@@ -109,7 +109,7 @@ class ProcessExecutor(Executor):
             ),
             max_jobs=self._options.process_max_jobs,
             max_memory=self._options.process_max_memory,
-            ahead=lambda: self._clock.ahead,
+            clock=lambda: self._clock_offset.measured,
             report=self._report,
             begun=lambda run: self._call(self._begun, run),
             ended=lambda thread, run, free: self._call(self._end, thread, run, free),
