@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shop_jobs import add_up, say_pid
+from shop_jobs import add_up, at_gate, block, say_pid
+from watching import Gate, Log
 
 from jobq_client import JobQueueClient
 from jobq_core import ConfigurationError, open_storage
@@ -26,12 +27,22 @@ async def workers(url: str) -> dict[str, WorkerRecord]:
 
 
 @pytest.fixture
-async def migrated_url(sqlite_url: str) -> str:
-    """The URL of an SQLite file with all tables."""
+async def shop_url(sqlite_url: str) -> str:
+    """The URL of an SQLite file with all tables, for what is the same on each storage."""
     storage = open_storage(sqlite_url)
     await storage.migrate()
     await storage.close()
     return sqlite_url
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Log:
+    return Log(tmp_path / "log")
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path / "gate")
 
 
 def wait_until_ended(processes: list[int]) -> None:
@@ -41,8 +52,8 @@ def wait_until_ended(processes: list[int]) -> None:
         os.close(descriptor)
 
 
-async def test_children_are_named_restarted_and_stopped_together(
-    migrated_url: str, children: Any, tmp_path: Path
+async def test_children_are_named_restarted_and_finish_their_jobs_at_the_stop(
+    migrated_url: str, children: Any, tmp_path: Path, log: Log, gate: Gate
 ) -> None:
     (tmp_path / "made.py").write_text(
         "import shop_jobs\nfrom jobq_worker import JobQueueWorker\n"
@@ -61,7 +72,12 @@ async def test_children_are_named_restarted_and_stopped_together(
     serving.wait_for_line(r"worker shop-2 \(.*\) started", nth=2)
     async with JobQueueClient(migrated_url) as client:
         assert await (await client.add(add_up(2, 3))).result(timeout=20) == 5
-    serving.terminate()
+        handles = [await client.add(at_gate(gate=str(gate), log=str(log), name=f"job {n}")) for n in range(3)]
+        await log.has(*[f"started job {n}" for n in range(3)])
+        serving.terminate()
+        serving.wait_for_line(r"worker shop-\d \(.*\) is draining: it claims no more and waits")
+        gate.open()
+        assert [await handle.result(timeout=20) for handle in handles] == ["job 0", "job 1", "job 2"]
     assert serving.wait() == 0
     assert len(re.findall(r"stopped: \d completed", serving.output)) == 2
 
@@ -78,8 +94,40 @@ async def test_no_child_is_left_when_the_supervisor_is_killed(migrated_url: str,
     assert serving.output.count("the supervisor of this process is gone") == 2
 
 
-def test_an_error_at_the_start_is_reported_once(migrated_url: str, children: Any) -> None:
-    serving = children.jobq("worker", "no_such_module", "--processes", "3", "--storage", migrated_url)
+async def test_a_child_whose_event_loop_is_blocked_is_replaced(
+    shop_url: str, children: Any, log: Log, gate: Gate
+) -> None:
+    serving = children.jobq(
+        *("worker", "shop_jobs", "--processes", "1", "--name", "shop", "--storage", shop_url),
+        *("--lost-after", "1", "--heartbeat-interval", "0.2"),
+    )
+    serving.wait_for_line(r"worker shop-1 \(.*\) started")
+    async with JobQueueClient(shop_url) as client:
+        handle = await client.add(block(gate=str(gate), log=str(log)))
+        # Usually with code 4; a process that takes long to write its stack to the log is killed.
+        ending = r"process 1 \(pid (\d+)\) ended with (code 4|SIGKILL); it is restarted in 0.5 s"
+        pid = serving.wait_for_line(ending)[1]
+        assert f"process 1 (pid {pid}) is stuck: its event loop has not answered for" in serving.output
+        serving.wait_for_line(r"worker shop-1 \(.*\) started", nth=2)
+        await handle.result(timeout=20)
+    assert log.lines[:2] == ["started block 1", "started block 2"]
+    assert "in block" in serving.output, "the log has the stack"
+    serving.terminate()
+    assert serving.wait() == 0
+
+
+def test_a_server_that_has_processes_is_refused_in_one(shop_url: str, children: Any, tmp_path: Path) -> None:
+    (tmp_path / "made.py").write_text(
+        "import shop_jobs\nfrom jobq_server import JobQueueServer\n"
+        f"server = JobQueueServer({shop_url!r}, jobs=shop_jobs, processes=2)\n"
+    )
+    serving = children.jobq("worker", "made:server", "--processes", "2")
+    assert serving.wait() == 2
+    assert serving.output.count("made:server is made with processes=…, so it supervises worker processes itself") == 1
+
+
+def test_an_error_at_the_start_is_reported_once(shop_url: str, children: Any) -> None:
+    serving = children.jobq("worker", "no_such_module", "--processes", "3", "--storage", shop_url)
     assert serving.wait() == 1
     assert serving.output.count("there is no module 'no_such_module'") == 1
 
@@ -90,10 +138,10 @@ def test_a_memory_is_not_shared(children: Any) -> None:
     assert "memory:// is the memory of one process and cannot be shared" in serving.output
 
 
-async def test_reload_runs_the_new_source(migrated_url: str, children: Any, tmp_path: Path) -> None:
+async def test_reload_runs_the_new_source(shop_url: str, children: Any, tmp_path: Path) -> None:
     source = tmp_path / "live_jobs.py"
     source.write_text("from jobq_core import job\n@job()\nasync def first() -> None: ...\n")
-    serving = children.jobq("worker", "live_jobs", "--reload", "--storage", migrated_url)
+    serving = children.jobq("worker", "live_jobs", "--reload", "--storage", shop_url)
     serving.wait_for_line("found 1 job in live_jobs: first")
     serving.wait_for_line("started: 10 at a time")
     source.write_text("def (\n")
@@ -105,23 +153,23 @@ async def test_reload_runs_the_new_source(migrated_url: str, children: Any, tmp_
     assert serving.wait() == 0
 
 
-async def test_a_burst_of_several_processes_ends_when_the_queue_is_empty(migrated_url: str, children: Any) -> None:
-    async with JobQueueClient(migrated_url) as client:
+async def test_a_burst_of_several_processes_ends_when_the_queue_is_empty(shop_url: str, children: Any) -> None:
+    async with JobQueueClient(shop_url) as client:
         handles = await client.add_many([add_up(n, n) for n in range(200)])
         serving = children.jobq(
-            "worker", "shop_jobs", "--processes", "2", "--burst", "--poll-interval", "0.05", "--storage", migrated_url
+            "worker", "shop_jobs", "--processes", "2", "--burst", "--poll-interval", "0.05", "--storage", shop_url
         )
         assert serving.wait() == 0
         assert len([await handle.result(timeout=1) for handle in handles]) == 200
 
 
-async def test_a_server_with_processes_runs_jobs_in_them_and_counts_what_they_did(migrated_url: str) -> None:
+async def test_a_server_with_processes_runs_jobs_in_them_and_counts_what_they_did(shop_url: str) -> None:
     server = JobQueueServer(
-        migrated_url, jobs=[say_pid, add_up], processes=2, worker_count=3, name="shop", heartbeat_interval=0.05
+        shop_url, jobs=[say_pid, add_up], processes=2, worker_count=3, name="shop", heartbeat_interval=0.05
     )
     with pytest.raises(ConfigurationError, match="a server with processes cannot be scaled"):
         server.scale(5)
-    async with server, JobQueueClient(migrated_url) as client:
+    async with server, JobQueueClient(shop_url) as client:
         assert server.health().healthy
         records = {record.info.name: record.info for record in (await server.stats()).workers}
         assert sorted(records) == ["shop-1", "shop-2"]
@@ -132,11 +180,11 @@ async def test_a_server_with_processes_runs_jobs_in_them_and_counts_what_they_di
             await asyncio.sleep(0.01)
         assert (await server.stats()).total.completed == 20
     assert server.health().state == "stopped"
-    assert await workers(migrated_url) == {}
+    assert await workers(shop_url) == {}
 
 
-async def test_a_process_of_a_server_scales_its_own_workers(migrated_url: str) -> None:
-    server = JobQueueServer(migrated_url, jobs=[add_up], processes=1, worker_count=10, autoscale=Autoscaler(max=3))
+async def test_a_process_of_a_server_scales_its_own_workers(shop_url: str) -> None:
+    server = JobQueueServer(shop_url, jobs=[add_up], processes=1, worker_count=10, autoscale=Autoscaler(max=3))
     async with server:
         stats = await server.stats()
     assert [record.info.concurrency for record in stats.workers] == [3]

@@ -118,6 +118,10 @@ class JobQueueServer(JobQueueWorker):
         """What scales the number of workers; None if nothing does."""
         return self._autoscaler
 
+    @property
+    def has_processes(self) -> bool:
+        return self._pool is not None
+
     def scale(self, worker_count: int) -> None:
         """Have this many workers from now on, whether the server runs or not; 0 pauses it.
 

@@ -104,6 +104,11 @@ class JobQueueWorker(WorkerSetup):
         """The storage of its jobs. A storage given by URL is open while the worker runs."""
         return self._owned.storage
 
+    @property
+    def has_processes(self) -> bool:
+        """Whether its jobs run in worker processes that it supervises."""
+        return False
+
     # Start and stop
 
     async def start(self) -> None:

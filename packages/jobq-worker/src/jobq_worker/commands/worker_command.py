@@ -57,6 +57,11 @@ def serve(
     suffix = "" if link is None else f"-{link.number}"
     if is_named:
         served = load_worker(modules[0], make)
+        if link is not None and served.has_processes:
+            raise click.UsageError(
+                f"{modules[0]} is made with processes=…, so it supervises worker processes itself; "
+                "remove that, or run it without --processes and --reload"
+            )
         given = given_parameters(context, options)
         served.configure(**(given | {"name": f"{given.get('name', served.name)}{suffix}"}))
         configure_logging(log_level, log_format, process=served.name if suffix else None)
