@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -26,6 +27,15 @@ def credentials() -> Credentials:
     return Credentials(
         tokens={token: (role.value, role) for role, token in TOKENS.items()}, users={"kai": (PASSWORD, Role.ADMIN)}
     )
+
+
+async def until(check: Callable[[], Awaitable[Any]]) -> Any:
+    """Return what the check answers, once that is true."""
+    async with asyncio.timeout(10):
+        while True:
+            if found := await check():
+                return found
+            await asyncio.sleep(0)
 
 
 def new_job(kind: str = "send", queue: str = "mail", arguments: bytes = b"{}", **options: Any) -> NewJob:

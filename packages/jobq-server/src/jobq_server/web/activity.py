@@ -162,7 +162,7 @@ async def read_points(storage: QueueStorage, span: Span, now: datetime, queue: s
     together = activity(
         [replace(record, queue="") for record in statistics],
         [replace(sample, queue="") for sample in samples],
-        since=_since(span, now),
+        since=since_of(span, now),
         until=now,
         step=span.step,
     )
@@ -179,7 +179,7 @@ def make_rows(
 ) -> list[QueueRow]:
     """Return the queues that have jobs, had some in the last hour, are set up, or have a live worker, by name."""
     hour = SPANS["hour"]
-    points = activity(statistics, samples, since=_since(hour, now), until=now, step=hour.step)
+    points = activity(statistics, samples, since=since_of(hour, now), until=now, step=hour.step)
     by_name = {record.name: record for record in records}
     alive = [worker for worker in workers if worker.expires_at > now]
     counted: dict[str, list[Depth]] = {}
@@ -225,20 +225,20 @@ def sum_up(statistics: Iterable[StatisticsRecord]) -> Ended:
 def empty_points(span: Span, now: datetime) -> list[ActivityPoint]:
     """Return the points of a span in which nothing happened."""
     nothing = DepthPoint(at=now, queue="", state=JobState.PENDING, jobs=0, oldest_seconds=None)
-    return activity([], [nothing], since=_since(span, now), until=now, step=span.step)[""]
+    return activity([], [nothing], since=since_of(span, now), until=now, step=span.step)[""]
 
 
 async def _read(
     storage: QueueStorage, span: Span, now: datetime, queue: str | None
 ) -> tuple[list[StatisticsRecord], list[DepthPoint]]:
-    since = _since(span, now)
+    since = since_of(span, now)
     statistics = await storage.statistics(queue, since=since, until=now, step=span.step)
     # One step more tells how many jobs there were when the first step began.
     before = since - timedelta(seconds=span.step)
     return statistics, await storage.depth_history(queue, since=before, until=now, step=span.step)
 
 
-def _since(span: Span, now: datetime) -> datetime:
+def since_of(span: Span, now: datetime) -> datetime:
     """Return the start of the first step of a span."""
     first = int(now.timestamp()) // span.step * span.step - span.seconds + span.step
     return datetime.fromtimestamp(first, now.tzinfo)

@@ -21,7 +21,7 @@ from jobq_core.owned_storage import OwnedStorage
 from jobq_core.registry import Jobs, Registry
 from jobq_core.reprs import short_repr
 from jobq_core.storage import QueueStorage
-from jobq_server.web import pages
+from jobq_server.web import api, pages
 from jobq_server.web.problems import Problem, problem_of
 from jobq_server.web.rendering import FOLDER
 from jobq_server.web.routing import check_routes, to_routes
@@ -93,7 +93,11 @@ def create_app(
         attempts=web.attempts,
     )
     app = Starlette(
-        routes=[*to_routes(pages.ROUTES), Mount(STATIC, StaticFiles(directory=FOLDER / "static"))],
+        routes=[
+            *to_routes(api.ROUTES),
+            *to_routes(pages.ROUTES),
+            Mount(STATIC, StaticFiles(directory=FOLDER / "static")),
+        ],
         middleware=[Middleware(UnderRoot, root=_check_root(root_path)), door, Middleware(Opened, web=web)],
         exception_handlers={HTTPException: _answer_http_error},
         lifespan=_lifespan,

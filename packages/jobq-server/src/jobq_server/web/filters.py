@@ -47,7 +47,7 @@ def parse_filter(query: QueryParams | FormData, now: datetime) -> JobFilter:
         until=_moment(query, "until", now),
         error_type=_text(query, "error_type"),
         error=_text(query, "error"),
-        argument=_argument(_text(query, "argument")),
+        argument=parse_argument(_text(query, "argument")),
         worker=_id(query, "worker"),
     )
 
@@ -121,7 +121,8 @@ def parse_uuid(value: str, name: str) -> UUID:
         raise InvalidJobError(f"{name} must be an id, not {short_repr(value)}") from None
 
 
-def _argument(text: str | None) -> tuple[str, Any] | None:
+def parse_argument(text: str | None) -> tuple[str, Any] | None:
+    """Return the name and the value of an argument in text; None for None. Raises InvalidJobError."""
     if text is None:
         return None
     name, mark, value = text.partition("=")
@@ -151,6 +152,14 @@ def parse_moment(text: str, name: str, now: datetime, *, ahead: bool = False) ->
         raise InvalidJobError(
             f"{name} must be a moment such as 2026-12-01T08:00Z, or a time such as 90m, not {short_repr(text)}"
         ) from None
+
+
+def to_utc(at: datetime | None, name: str) -> datetime | None:
+    """Return a moment in UTC; None for None. Raises InvalidJobError for one outside the years 1 to 9999 of UTC."""
+    try:
+        return None if at is None else at.astimezone(UTC)
+    except OverflowError:
+        raise InvalidJobError(f"{name} must lie in the years 1 to 9999 of UTC, not at {at}") from None
 
 
 def names_of(values: Iterable[str], limit: int = 500) -> list[str]:

@@ -15,6 +15,7 @@ from jobq_core.errors import (
     JobQueueError,
     JobStateError,
     StorageUnavailableError,
+    UnfitArgumentsError,
     UniqueKeyBusyError,
     WaitTimeoutError,
 )
@@ -26,6 +27,7 @@ JSON: Final = "application/problem+json"
 _STATUSES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (JobNotFoundError, 404),
     (InvalidJobError, 400),
+    (UnfitArgumentsError, 400),
     (JobStateError, 409),
     (UniqueKeyBusyError, 409),
     (WaitTimeoutError, 504),

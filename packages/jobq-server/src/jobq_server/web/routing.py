@@ -35,7 +35,7 @@ logger = logging.getLogger("jobq.web")
 
 Access: TypeAlias = Role | Literal["public"]
 Endpoint: TypeAlias = Callable[[Call], Awaitable[Any]]
-F = TypeVar("F", bound=Endpoint)
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 REQUEST_SECONDS: Final = 30.0
 """maximum time of one request, streams excepted."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from starlette.responses import StreamingResponse
@@ -38,11 +39,24 @@ class Streams:
         self._closing.set()
         self._closing = asyncio.Event()
 
+    @contextmanager
+    def counted(self) -> Generator[None, None, None]:
+        """Count a request that waits among the streams. Raises Problem if there are too many."""
+        self._check_room()
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+
+    def _check_room(self) -> None:
+        if self._open >= self._limit:
+            raise Problem(503, f"{self._limit} streams are open, and no more are allowed", retry_after=30)
+
     def respond(self, events: AsyncGenerator[bytes, None]) -> StreamingResponse:
         """Return a response that sends events until they end, the client leaves, or the time is over. Raises Problem if
         there are too many."""
-        if self._open >= self._limit:
-            raise Problem(503, f"{self._limit} streams are open, and no more are allowed", retry_after=30)
+        self._check_room()
         return StreamingResponse(
             self._send(events),
             media_type="text/event-stream",

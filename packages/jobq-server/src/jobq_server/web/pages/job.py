@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from jobq_core.errors import JobNotFoundError
 from jobq_core.records import ErrorRecord, JobRecord
 from jobq_core.states import FINISHED, JobState
-from jobq_core.why import Facts, explain
+from jobq_core.why import Facts, Reason, explain
 from jobq_core.why.facts import AHEAD
 from jobq_server.web.actions import possible_actions
 from jobq_server.web.call import Call
@@ -29,15 +29,8 @@ routes = Routes()
 @routes.get("/jobs/{id}", access=Role.VIEW)
 async def job(call: Call) -> View:
     """Show one job."""
-    storage = call.storage
     record = await get_job(call)
-    facts = Facts(
-        now=await storage.now(),
-        workers=await storage.workers(),
-        queues=await storage.queues(),
-        ahead=await storage.jobs_ahead(record.id, limit=AHEAD) if record.state is JobState.PENDING else None,
-        audit=await storage.audit(target=str(record.id)),
-    )
+    reason, facts = await read_reason(call, record)
     workers = {worker.info.id: worker.info for worker in facts.workers}
     hidden = call.web.payloads.hides(call.identity)
     return View(
@@ -52,7 +45,7 @@ async def job(call: Call) -> View:
             else pretty(call.web.payloads.headers(record.meta_json)),
             "hidden": hidden,
             "job": record,
-            "reason": explain(without_message(record) if hidden else record, facts),
+            "reason": reason,
             "result": "" if hidden or record.result_json is None else pretty(record.result_json),
             "storage_now": facts.now,
             "timeline": make_timeline(record, facts.now),
@@ -70,6 +63,21 @@ async def get_job(call: Call) -> JobRecord:
     if record is None:
         raise JobNotFoundError(f"no job {job_id}: it was deleted, or removed after its retention")
     return record
+
+
+async def read_reason(call: Call, record: JobRecord) -> tuple[Reason, Facts]:
+    """Return why a job does not run, or how it ended, and the facts that say so."""
+    storage = call.storage
+    is_pending = record.state is JobState.PENDING
+    facts = Facts(
+        now=await storage.now(),
+        workers=await storage.workers(),
+        queues=await storage.queues(),
+        ahead=await storage.jobs_ahead(record.id, limit=AHEAD) if is_pending else None,
+        audit=await storage.audit(target=str(record.id)),
+    )
+    hidden = call.web.payloads.hides(call.identity)
+    return explain(without_message(record) if hidden else record, facts), facts
 
 
 def without_message(record: JobRecord) -> JobRecord:

@@ -97,6 +97,8 @@ class Door:
         headers = Headers(scope=scope)
         if len(scope["path"]) + len(scope["query_string"]) > MAX_URL:
             raise Problem(414, f"the address has more than {MAX_URL} bytes")
+        if "\0" in scope["path"]:
+            raise Problem(400, "the address holds a NUL character")
         host = _hostname(headers.get("host", ""))
         if "*" not in self._hosts and host not in self._hosts:
             raise Problem(
