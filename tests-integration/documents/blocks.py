@@ -7,7 +7,8 @@ The language of a block says how it is checked; another language than these fail
     bash          commands, run in order; see `commands`
     console       the same, after `$ `, followed by their output (`…` stands for anything)
     output        the output of the block before it
-    toml, yaml, ini, dockerfile     checked by `manifests`; toml whose first line names a file is written to it too
+    toml, yaml, json, ini, dockerfile
+                  checked by `manifests`; toml whose first line names a file is written to it too
     text          a diagram: it must contain drawn lines
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import attrs
 
-MANIFESTS = ("dockerfile", "ini", "toml", "yaml")
+MANIFESTS = ("dockerfile", "ini", "json", "toml", "yaml")
 LANGUAGES = ("python", "bash", "console", "output", "text", *MANIFESTS)
 
 _FENCE = re.compile(r"(?P<indent>\s*)(?P<marks>`{3,}|~{3,})(?P<info>.*)")

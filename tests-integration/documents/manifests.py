@@ -40,7 +40,14 @@ DOCKER = ("FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER", "CMD", "ENTRYPOINT")
 
 def check_manifest(block: Block) -> None:
     """Raise PageError unless the block is valid in its language and its `jobq` commands are valid."""
-    {"dockerfile": _dockerfile, "ini": _unit, "toml": _toml, "yaml": _kubernetes}[block.language](block)
+    {"dockerfile": _dockerfile, "ini": _unit, "json": _json, "toml": _toml, "yaml": _kubernetes}[block.language](block)
+
+
+def _json(block: Block) -> None:
+    try:
+        json.loads(block.text)
+    except json.JSONDecodeError as error:
+        raise block.error(str(error)) from error
 
 
 def _toml(block: Block) -> None:

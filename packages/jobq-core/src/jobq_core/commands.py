@@ -30,6 +30,7 @@ _DISTRIBUTIONS: Final = {
     **dict.fromkeys(_OPERATING, "jobq-client"),
     "check": "jobq-worker",
     "grant": "jobq-storage-postgres",
+    "mcp": "jobq-server",
     "server": "jobq-server",
     "worker": "jobq-worker",
 }

@@ -1,0 +1,97 @@
+"""What an assistant can read, through the protocol's own client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from mcp import Client
+
+from jobq_core.memory import MemoryQueueStorage
+from jobq_core.memory.storage import forget
+from jobq_core.records import ErrorRecord
+from jobq_core.states import Ending
+from jobq_core.storage import QueueStorage
+from jobq_core.testing.helpers import add_job, claim_one, register_worker, settle
+from jobq_server.mcp_server import make_mcp_server
+
+ERROR = ErrorRecord(type="LookupError", message="no order 7", traceback="Traceback …")
+
+
+@pytest.fixture
+async def storage() -> AsyncIterator[QueueStorage]:
+    """A storage with a failed job and a pending one in a queue that no worker serves."""
+    name = uuid4().hex
+    async with MemoryQueueStorage(name) as storage:
+        worker = await register_worker(storage)
+        await add_job(storage, arguments=b'{"order_id":7}')
+        await settle(storage, worker, await claim_one(storage, worker), Ending.FAIL, error=ERROR)
+        await add_job(storage, queue="mail")
+        yield storage
+    forget(name)
+
+
+async def call(storage: QueueStorage, tool: str, *, show_payloads: bool = False, **arguments: Any) -> Any:
+    server = make_mcp_server(MemoryQueueStorage(storage.url.removeprefix("memory://")), show_payloads=show_payloads)
+    async with Client(server) as client:
+        answer = await client.call_tool(tool, arguments)
+    [content] = answer.content
+    assert not answer.is_error, content
+    return json.loads(content.text)  # type: ignore[union-attr]
+
+
+async def test_every_tool_is_described_and_none_takes_an_action() -> None:
+    async with Client(make_mcp_server(MemoryQueueStorage())) as client:
+        tools = (await client.list_tools()).tools
+    assert {tool.name for tool in tools} == {
+        "doctor",
+        "list_failures",
+        "list_jobs",
+        "list_queues",
+        "list_workers",
+        "show_job",
+        "why",
+    }
+    assert all(tool.description for tool in tools)
+
+
+async def test_queues_workers_failures_and_findings_are_listed(storage: QueueStorage) -> None:
+    queues = await call(storage, "list_queues")
+    assert {depth["state"] for depth in queues["mail"]["depths"]} == {"pending"}
+    assert (await call(storage, "list_workers"))["workers"][0]["alive"] is True
+    assert (await call(storage, "list_failures"))["groups"][0]["message"] == "no order 7"
+    assert [finding["code"] for finding in (await call(storage, "doctor"))["findings"]] == ["no-worker"]
+
+
+async def test_jobs_are_listed_shown_and_explained_without_their_payloads(storage: QueueStorage) -> None:
+    [failed] = (await call(storage, "list_jobs", state="FAILED"))["jobs"]
+    shown = await call(storage, "show_job", id=failed["id"])
+    assert shown["attempts"][0]["error"]["type"] == "LookupError"
+    assert shown["why"]["code"] == "permanent-error"
+    assert "order_id" not in json.dumps(shown)
+    [pending] = (await call(storage, "list_jobs", queue="mail"))["jobs"]
+    assert (await call(storage, "why", id=pending["id"]))["code"] == "queue-not-served"
+
+
+async def test_payloads_are_shown_when_told(storage: QueueStorage) -> None:
+    [failed] = (await call(storage, "list_jobs", state="failed"))["jobs"]
+    assert (await call(storage, "show_job", show_payloads=True, id=failed["id"]))["arguments"] == {"order_id": 7}
+
+
+async def test_pages_follow_each_other(storage: QueueStorage) -> None:
+    first = await call(storage, "list_jobs", limit=1)
+    second = await call(storage, "list_jobs", limit=1, after=first["next"])
+    assert second["next"] is None
+    assert first["jobs"] != second["jobs"]
+
+
+async def test_what_cannot_be_asked_is_an_error_and_a_job_that_is_gone_is_said(storage: QueueStorage) -> None:
+    async with Client(make_mcp_server(MemoryQueueStorage())) as client:
+        assert (await client.call_tool("why", {})).is_error
+        answer = await client.call_tool("list_jobs", {"state": "lost"})
+        assert answer.is_error
+        assert "unknown state 'lost'; expected one of" in str(answer.content[0])
+    assert (await call(storage, "show_job", id=str(uuid4())))["code"] == "not-found"
