@@ -23,7 +23,7 @@ PREFIX: Final = "JOBQ_"
 """What the names of the environment variables begin with."""
 FILE: Final = "pyproject.toml"
 TABLE: Final = f"{FILE}, [tool.jobq]"
-SECRET_KEYS: Final = frozenset({"storage"})
+SECRET_KEYS: Final = frozenset({"storage", "web_token"})
 """Keys whose values no message shows: a URL may contain a password."""
 SIMILARITY: Final = 0.8
 """How similar an unknown variable must be to a known one to be an error. Others belong to other programs: Kubernetes

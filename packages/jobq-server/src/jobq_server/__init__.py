@@ -5,6 +5,7 @@ from jobq_server.modes import QueueMode, QueueModeError
 from jobq_server.queue import JobQueue
 from jobq_server.server import JobQueueServer
 from jobq_server.stats import ServerStats
+from jobq_server.web_options import WebOptions
 from jobq_worker import PoolOptions, PoolStats
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "QueueModeError",
     "ScalingStats",
     "ServerStats",
+    "WebOptions",
     "simulate",
 ]

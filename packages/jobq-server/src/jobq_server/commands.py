@@ -12,10 +12,12 @@ from jobq_core.configuration import ConfiguredCommand
 from jobq_core.errors import ConfigurationError
 from jobq_server.autoscaling.options import Autoscaler
 from jobq_server.server import JobQueueServer
+from jobq_server.web_options import LOCAL, WebOptions
 from jobq_worker.commands.command_options import CONFIGURATION_HELP, OTHER_KEYS, field_option, serving_options
 from jobq_worker.commands.named_worker import is_given
 from jobq_worker.commands.worker_command import serve
 from jobq_worker.options import COMMAND_LINE, CommandLine
+from jobq_worker.processes.link import Link
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -36,9 +38,73 @@ def _scaling_options(command: C) -> C:
     return command
 
 
+def _web_options(command: C) -> C:
+    """Give a command the options of the web. Their keys begin with web_: Kubernetes sets JOBQ_PORT by itself."""
+    options = (
+        click.option(
+            "--port",
+            "web_port",
+            metavar="N",
+            type=click.IntRange(0, 65_535),
+            help="Serve the dashboard and the HTTP API on this port.  [default: none]",
+        ),
+        click.option(
+            "--host",
+            "web_host",
+            metavar="ADDRESS",
+            default=LOCAL,
+            show_default=True,
+            help="The address to serve them on. Another than this machine's own needs --web-credentials.",
+        ),
+        click.option(
+            "--web-credentials",
+            metavar="FILE",
+            type=click.Path(dir_okay=False),
+            help="A TOML file with the tokens and passwords that open them.",
+        ),
+        click.option(
+            "--web-token",
+            metavar="TOKEN",
+            help="A token that opens them to an admin; set it as JOBQ_WEB_TOKEN, since others see a command line.",
+        ),
+        click.option(
+            "--allow-host",
+            "web_hosts",
+            metavar="NAME",
+            multiple=True,
+            help="A name by which browsers reach them; may be given several times.",
+        ),
+        click.option(
+            "--hide-payloads",
+            "web_hide_payloads",
+            metavar="ROLE",
+            multiple=True,
+            type=click.Choice(["view", "operate", "admin"]),
+            help="Show arguments, results and messages of errors not to this role; may be given several times.",
+        ),
+        click.option(
+            "--root-path",
+            "web_root_path",
+            metavar="PATH",
+            default="",
+            help="The part of the path that a proxy in front removes.  [default: none]",
+        ),
+        click.option(
+            "--insecure-no-auth",
+            "web_insecure_no_auth",
+            is_flag=True,
+            help="Let everyone who reaches the address do everything.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.command(cls=ConfiguredCommand, other_keys=OTHER_KEYS, epilog=CONFIGURATION_HELP)
 @serving_options(renamed={"concurrency": ("worker_count", WORKERS)})
 @_scaling_options
+@_web_options
 @click.pass_context
 def server(context: click.Context, /, modules: tuple[str, ...], **options: Any) -> None:
     """Run a pool of workers for the jobs that MODULEs declare, until SIGTERM or SIGINT (Ctrl-C).
@@ -49,7 +115,45 @@ def server(context: click.Context, /, modules: tuple[str, ...], **options: Any) 
     middleware, lifespans, resources, limiter and retention. The options given here replace those that it was made with.
     """
     autoscaler = _autoscaler(context, {word: options.pop(word) for word in SCALING})
-    serve(JobQueueServer, modules, autoscale=autoscaler, **options)
+    web = _web(context, {word: options.pop(word) for word in list(options) if word.startswith("web_")})
+    serve(JobQueueServer, modules, autoscale=autoscaler, web=web, **options)
+
+
+def _web(context: click.Context, options: Mapping[str, Any]) -> WebOptions | None:
+    """Return the WebOptions of the command line; None without --port, and in the other processes than the first."""
+    if options["web_port"] is None:
+        for parameter in context.command.params:
+            if parameter.name in options and is_given(context, str(parameter.name)):
+                raise click.UsageError(f"{parameter.opts[0]} needs --port")
+        return None
+    link = context.find_object(Link)
+    try:
+        web = WebOptions(
+            port=options["web_port"],
+            host=options["web_host"],
+            auth=_auth(options["web_credentials"], options["web_token"]),
+            hide_payloads=options["web_hide_payloads"],
+            allowed_hosts=options["web_hosts"] or None,
+            root_path=options["web_root_path"],
+            insecure_no_auth=options["web_insecure_no_auth"],
+        )
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
+    return web if link is None or link.number == 1 else None
+
+
+def _auth(file: str | None, token: str | None) -> Any:
+    """Return the credentials of the command line; None without any. Raises ConfigurationError."""
+    if file is None and not token:
+        return None
+    try:
+        from jobq_server.web.security.credentials import Credentials
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"the web needs {error.name}, which is not installed: pip install 'jobq-server[web]'"
+        ) from error
+    tokens = {token: ("token", "admin")} if token else None
+    return Credentials(tokens=tokens) if file is None else Credentials.from_file(file, tokens=tokens)
 
 
 def _autoscaler(context: click.Context, options: Mapping[str, Any]) -> Autoscaler | None:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, Final, Unpack
 
 from msgspec.structs import replace
@@ -24,6 +25,8 @@ from jobq_server.autoscaling.options import Autoscaler, check_autoscale
 from jobq_server.autoscaling.scaling import Pool, Scaling
 from jobq_server.process_pool import ProcessPool
 from jobq_server.stats import ServerStats
+from jobq_server.web_options import WebOptions, check_web
+from jobq_server.web_port import serve_web
 from jobq_worker import JobQueueWorker, PoolStats, ServingOptions, WorkerHealth, WorkerOptions
 from jobq_worker.liveness.loop_watch import LoopWatch
 from jobq_worker.loops import Loop
@@ -55,6 +58,8 @@ class JobQueueServer(JobQueueWorker):
     autoscale: scales the number of workers by the jobs that wait (default None: it stays as it is set). The server
         starts with worker_count workers, or the number between the Autoscaler's min and max that is closest to it. With
         processes, their number stays, and each process scales its own workers.
+    web: serves the dashboard and the HTTP API while the server runs, until its last job has ended (default None: it
+        serves none). Needs the extra `web`.
 
     The keywords are the fields of `WorkerOptions`, of which `concurrency` is called worker_count here: how many workers
     there are, each of which runs one job at a time (default 10); 0 pauses. Raises ConfigurationError for an option that
@@ -75,6 +80,7 @@ class JobQueueServer(JobQueueWorker):
         *,
         processes: int | None = None,
         autoscale: Autoscaler | None = None,
+        web: WebOptions | None = None,
         **keywords: Unpack[ServerKeywords],
     ) -> None:
         options = given_options("JobQueueServer", options, keywords, renamed=self._renamed)
@@ -84,13 +90,23 @@ class JobQueueServer(JobQueueWorker):
         self._autoscaler = check_autoscale(autoscale)
         self._scaling: Scaling | None = None
         self._scaling_task: asyncio.Task[None] | None = None
+        self._web: WebOptions | None = None
+        self._web_port: int | None = None
+        self._web_stack = contextlib.AsyncExitStack()
+        self._set_web(web)
         self._make_scaling()
         self._make_pool(storage)
 
     def configure(
-        self, storage: QueueStorage | str | None = None, *, autoscale: Autoscaler | None = None, **keywords: Any
+        self,
+        storage: QueueStorage | str | None = None,
+        *,
+        autoscale: Autoscaler | None = None,
+        web: WebOptions | None = None,
+        **keywords: Any,
     ) -> None:
         super().configure(storage, **keywords)
+        self._set_web(web)
         self._autoscaler = check_autoscale(autoscale) or self._autoscaler
         self._make_scaling()
         self._make_pool(storage)
@@ -117,6 +133,22 @@ class JobQueueServer(JobQueueWorker):
     def autoscaler(self) -> Autoscaler | None:
         """What scales the number of workers; None if nothing does."""
         return self._autoscaler
+
+    @property
+    def web_port(self) -> int | None:
+        """The port on which it serves the dashboard and the API now; None while it serves none."""
+        return self._web_port
+
+    def _set_web(self, web: WebOptions | None) -> None:
+        before, self._web = self._web, check_web(web) or self._web
+        if before is None and self._web is not None and self._processes is None:
+            self._around.add_lifespan(self._open_web)
+
+    def _open_web(self) -> AbstractAsyncContextManager[None]:
+        def set_port(port: int | None) -> None:
+            self._web_port = port
+
+        return contextlib.nullcontext() if self._web is None else serve_web(self, self._web, on_port=set_port)
 
     @property
     def has_processes(self) -> bool:
@@ -156,9 +188,11 @@ class JobQueueServer(JobQueueWorker):
         before, self._state = self._state, "starting"
         try:
             await self._owned.open()
+            await self._web_stack.enter_async_context(self._open_web())
             await self._pool.start()
         except BaseException:
             self._state = before
+            await self._web_stack.aclose()
             await self._owned.close()
             raise
         self._state = "running"
@@ -186,6 +220,7 @@ class JobQueueServer(JobQueueWorker):
                 await pool.stop(None if timeout is None else check_seconds(timeout, "timeout"))
             finally:
                 self._state = "stopped"
+                await self._web_stack.aclose()
                 await self._owned.close()
 
     async def run(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -9,7 +10,7 @@ from uuid import UUID
 
 import attrs
 
-from jobq_core.errors import InvalidJobError, JobNotFoundError
+from jobq_core.errors import ConfigurationError, InvalidJobError, JobNotFoundError
 from jobq_core.ids import new_id
 from jobq_core.job import check_name
 from jobq_core.operations import apply, check_value
@@ -27,6 +28,8 @@ from jobq_core.storage import (
 )
 from jobq_server.web.filters import parse_moment
 from jobq_server.web.security.identity import Role
+
+logger = logging.getLogger("jobq.web")
 
 
 @attrs.frozen(kw_only=True)
@@ -163,14 +166,16 @@ async def act(
 
 
 async def audit(storage: QueueStorage, actor: str, action: str, *targets: object, details: Any = None) -> None:
-    """Keep in the audit what was done to each target."""
+    """Keep in the audit what was done to each target; log it on a storage that keeps no audit."""
     now = datetime.now(UTC)  # the storage writes its own
-    await storage.record_audit(
-        [
-            AuditEntry(id=new_id(), at=now, actor=actor, action=action, target=str(target), details=details)
-            for target in targets
-        ]
-    )
+    entries = [
+        AuditEntry(id=new_id(), at=now, actor=actor, action=action, target=str(target), details=details)
+        for target in targets
+    ]
+    try:
+        await storage.record_audit(entries)
+    except ConfigurationError as error:  # what it says of took effect: it must not look as if it had not
+        logger.warning("%s by %s: %s", action, actor, error)
 
 
 async def set_paused(storage: QueueStorage, queue: str, actor: str, *, paused: bool) -> None:

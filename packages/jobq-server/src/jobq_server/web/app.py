@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,7 +21,7 @@ from jobq_core.owned_storage import OwnedStorage
 from jobq_core.registry import Jobs, Registry
 from jobq_core.reprs import short_repr
 from jobq_core.storage import QueueStorage
-from jobq_server.web import api, pages
+from jobq_server.web import api, pages, probes
 from jobq_server.web.problems import Problem, problem_of
 from jobq_server.web.rendering import FOLDER
 from jobq_server.web.routing import check_routes, to_routes
@@ -31,6 +31,9 @@ from jobq_server.web.security.identity import Role
 from jobq_server.web.security.payloads import Payloads
 from jobq_server.web.state import Web
 from jobq_server.web.streams import Streams
+
+if TYPE_CHECKING:
+    from jobq_server.server import JobQueueServer
 
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 STATIC: Final = "/static"
@@ -47,6 +50,7 @@ def create_app(
     title: str = "jobq",
     max_streams: int = 100,
     insecure_no_auth: bool = False,
+    server: JobQueueServer | None = None,
 ) -> Starlette:
     """Return the dashboard and the HTTP API as an ASGI application.
 
@@ -65,21 +69,25 @@ def create_app(
     title: what the pages are called (default 'jobq').
     max_streams: how many live streams may be open at a time (default 100).
     insecure_no_auth: whether an application without `auth` answers requests from everywhere (default False).
+    server: the pool beside it, whose health and metrics /livez, /readyz and /metrics show (default: the storage alone).
 
     Raises ConfigurationError for an option that cannot work.
     """
     checks = [] if auth is None else [auth] if callable(auth) else list(auth)
     if not all(map(callable, checks)):
         raise ConfigurationError("auth must be Credentials, a function of the request, or several of them")
-    credentials = next((check for check in checks if isinstance(check, Credentials)), None)
+    credentials = [check for check in checks if isinstance(check, Credentials)]
+    if len(credentials) > 1:
+        raise ConfigurationError("auth may have one Credentials: give it all tokens and users")
     registry = Registry(jobs)
     web = Web(
         owned=OwnedStorage(storage),
         registry=registry,
-        credentials=credentials,
+        credentials=credentials[0] if credentials else None,
         payloads=Payloads(hide_payloads, registry),
         streams=Streams(check_count(max_streams, "max_streams", least=0, most=100_000)),
         title=title,
+        server=server,
     )
     if allowed_hosts is None:
         allowed_hosts = ("*",) if checks else LOCAL_HOSTS
@@ -94,8 +102,7 @@ def create_app(
     )
     app = Starlette(
         routes=[
-            *to_routes(api.ROUTES),
-            *to_routes(pages.ROUTES),
+            *to_routes([*probes.routes, *api.ROUTES, *pages.ROUTES]),
             Mount(STATIC, StaticFiles(directory=FOLDER / "static")),
         ],
         middleware=[Middleware(UnderRoot, root=_check_root(root_path)), door, Middleware(Opened, web=web)],

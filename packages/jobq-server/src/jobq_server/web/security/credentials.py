@@ -46,7 +46,7 @@ class Credentials:
             raise ConfigurationError("Credentials needs at least one token or user")
 
     @classmethod
-    def from_file(cls, path: str | Path) -> Self:
+    def from_file(cls, path: str | Path, *, tokens: Mapping[str, tuple[str, Role | str]] | None = None) -> Self:
         """Read credentials from a TOML file, which others should not be able to read.
 
             [tokens.deploy]
@@ -57,17 +57,18 @@ class Credentials:
             password = "…"
             role = "admin"
 
-        Raises ConfigurationError for a file that cannot be read, or that has anything else in it.
+        tokens: further ones. Raises ConfigurationError for a file that cannot be read, or that has anything else in it.
         """
         try:
             read = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigurationError(f"the credentials in {str(path)!r} cannot be read: {error}") from None
-        tokens = dict(_entries(read.pop("tokens", {}), "tokens", "token"))
+        entries = dict(_entries(read.pop("tokens", {}), "tokens", "token"))
         users = dict(_entries(read.pop("users", {}), "users", "password"))
         if read:
             raise ConfigurationError(f"{str(path)!r} may have [tokens.…] and [users.…], not {', '.join(read)}")
-        return cls(tokens={secret: (name, role) for name, (secret, role) in tokens.items()}, users=users)
+        in_file = {secret: (name, role) for name, (secret, role) in entries.items()}
+        return cls(tokens={**in_file, **(tokens or {})}, users=users)
 
     def _add(self, name: str, role: Role | str) -> Identity:
         identity = Identity(check_name(name, "the name of a token or user"), parse_role(role))

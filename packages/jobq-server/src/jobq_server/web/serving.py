@@ -1,0 +1,117 @@
+"""`WebServer`: uvicorn on the event loop of a pool, without signal handlers: signals are the pool's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Generator
+from typing import TYPE_CHECKING, Final, Self
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from jobq_core.errors import ConfigurationError
+from jobq_server.web.app import create_app
+from jobq_server.web_options import WebOptions
+
+if TYPE_CHECKING:
+    from jobq_server.server import JobQueueServer
+
+logger = logging.getLogger("jobq.web")
+
+MAX_REQUESTS: Final = 500
+"""Connections and requests at a time; of more, the further ones are answered with 503."""
+KEEP_ALIVE_SECONDS: Final = 15
+STOP_SECONDS: Final = 3
+"""Time in which requests under way must end at the stop."""
+
+
+class _Uvicorn(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+class WebServer:
+    """Serves an application from `start` to `stop`. close: called at the stop, to end what would go on."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int, close: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._app = app
+        self._close = close
+        self._host = host
+        self._wanted = port
+        self._socket: socket.socket | None = None
+        self._server: _Uvicorn | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    def of_server(cls, server: JobQueueServer, options: WebOptions) -> Self:
+        """Return what serves the dashboard and the API of a server, whose storage is open."""
+        app = create_app(
+            server.storage,
+            auth=options.auth,
+            jobs=[definition.job_type for definition in server.handlers.definitions()],
+            hide_payloads=options.hide_payloads,
+            allowed_hosts=options.allowed_hosts,
+            root_path=options.root_path,
+            title=options.title,
+            insecure_no_auth=options.insecure_no_auth,
+            server=server,
+        )
+        return cls(app, options.host, options.port, app.state.web.close)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on, or will."""
+        return self._wanted if self._socket is None else int(self._socket.getsockname()[1])
+
+    async def start(self) -> None:
+        """Listen. Raises ConfigurationError if the address cannot be used."""
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((self._host, self._wanted))
+        except OSError as error:
+            listening.close()
+            raise ConfigurationError(
+                f"the web cannot be served on {self._host}:{self._wanted}: {error}; choose another port or host"
+            ) from error
+        self._socket = listening
+        config = uvicorn.Config(
+            self._app,
+            access_log=False,
+            lifespan="off",
+            limit_concurrency=MAX_REQUESTS,
+            log_config=None,
+            log_level=logging.WARNING,
+            server_header=False,
+            timeout_graceful_shutdown=STOP_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        )
+        self._server = _Uvicorn(config)
+        self._task = asyncio.create_task(self._server.serve([listening]), name="jobq web")
+        # uvicorn says nowhere that it listens; connections wait in the socket's queue until it does.
+        listening.listen(config.backlog)
+        logger.info("dashboard and HTTP API on http://%s:%d", _shown(self._host), self.port)
+
+    async def stop(self) -> None:
+        """End the streams, let other requests under way end, and close the port."""
+        task, self._task = self._task, None
+        if task is None or self._server is None:
+            return
+        self._server.should_exit = True
+        if self._close is not None:
+            await self._close()
+        try:
+            await task
+        finally:
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

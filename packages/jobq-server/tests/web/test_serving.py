@@ -1,0 +1,189 @@
+"""A server with a dashboard beside its pool, over real connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from jobq_client import JobQueueClient
+from jobq_core import ConfigurationError, job
+from jobq_core.commands import main
+from jobq_core.memory import MemoryQueueStorage
+from jobq_core.records import Progress
+from jobq_server import JobQueueServer, WebOptions
+from jobq_server.web import create_app
+from jobq_server.web.serving import WebServer
+
+from .helpers import TOKENS, Hand, credentials, new_job
+
+
+@job(queue="mail")
+async def send(order_id: int) -> int:
+    return order_id
+
+
+@pytest.fixture
+async def server(storage: MemoryQueueStorage) -> AsyncIterator[JobQueueServer]:
+    async with JobQueueServer(storage, jobs=[send], name="web1", web=WebOptions(port=0)) as server:
+        yield server
+
+
+@pytest.fixture
+async def http(server: JobQueueServer) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.web_port}", timeout=30) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """Serve an application, and give a client of it."""
+    web = WebServer(app, "127.0.0.1", 0)
+    await web.start()
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{web.port}", timeout=30) as http:
+            yield http
+    finally:
+        await web.stop()
+
+
+async def test_the_pool_and_its_dashboard_are_one_process(http: httpx.AsyncClient) -> None:
+    added = await http.post("/api/v1/jobs", json={"kind": "send", "arguments": {"order_id": 7}})
+    ended = await http.get(f"/api/v1/jobs/{added.json()['id']}/wait")
+    assert (ended.json()["state"], ended.json()["result"]) == ("completed", 7)
+    assert "web1" in (await http.get("/workers")).text
+
+
+async def test_the_probes_and_the_metrics_are_those_of_the_pool(http: httpx.AsyncClient) -> None:
+    for path in ("/livez", "/readyz"):
+        answer = await http.get(path)
+        assert (answer.status_code, answer.json()["status"]) == (200, "ok")
+    assert "heartbeat" in (await http.get("/livez")).json()["checks"]
+    assert 'jobq_worker_slots{state="free",worker="web1"} 10' in (await http.get("/metrics")).text
+
+
+async def test_an_open_page_is_renewed_when_something_happens(
+    http: httpx.AsyncClient, storage: MemoryQueueStorage
+) -> None:
+    hand = await Hand(storage, "other").register()
+    await storage.add([new_job(queue="other")])
+    (claimed,) = await hand.claim()
+    async with asyncio.timeout(20), http.stream("GET", "/live", params={"at": f"/jobs/{claimed.id}"}) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        lines = stream.aiter_lines()
+        await anext(line async for line in lines if "live_head" in line)
+        await hand.progress(claimed, Progress(percent=43, message="row 43"))
+        renewed = await anext(line async for line in lines if line.startswith("data:"))
+        assert "row 43" in renewed
+        assert "live_actions" not in renewed  # which is as it was
+
+
+async def test_the_streams_are_bounded(storage: MemoryQueueStorage) -> None:
+    async with serving(create_app(storage, max_streams=2)) as http, contextlib.AsyncExitStack() as stack:
+        for _ in range(2):
+            await stack.enter_async_context(http.stream("GET", "/live", params={"at": "/"}))
+        refused = await http.get("/live", params={"at": "/"})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
+
+
+async def test_a_stop_ends_open_streams(storage: MemoryQueueStorage) -> None:
+    server = JobQueueServer(storage, jobs=[send], web=WebOptions(port=0))
+    await server.start()
+    base = f"http://127.0.0.1:{server.web_port}"
+    async with httpx.AsyncClient(base_url=base, timeout=30) as http:
+        async with http.stream("GET", "/live", params={"at": "/"}) as stream:
+            lines = stream.aiter_lines()
+            await anext(lines)
+            stopping = asyncio.create_task(server.stop())
+            async with asyncio.timeout(20):
+                assert [line async for line in lines][-1] == ""
+                await stopping
+        assert server.web_port is None
+        with pytest.raises(httpx.ConnectError):
+            await http.get("/livez")
+
+
+async def test_a_server_can_be_started_again(server: JobQueueServer) -> None:
+    await server.stop()
+    await server.start()
+    async with httpx.AsyncClient() as http:
+        assert (await http.get(f"http://127.0.0.1:{server.web_port}/livez")).status_code == 200
+
+
+async def test_credentials_open_a_server_to_other_machines(storage: MemoryQueueStorage) -> None:
+    web = WebOptions(port=0, host="0.0.0.0", auth=credentials())
+    async with JobQueueServer(storage, jobs=[send], web=web) as server, httpx.AsyncClient() as http:
+        base = f"http://127.0.0.1:{server.web_port}"
+        assert (await http.get(f"{base}/api/v1/me")).status_code == 401
+        token = {"authorization": f"Bearer {next(iter(TOKENS.values()))}"}
+        assert (await http.get(f"{base}/api/v1/me", headers=token)).json()["role"] == "view"
+        assert (await http.get(f"{base}/readyz")).json()["checks"]["storage"] == {"ok": True}
+
+
+def test_another_address_without_authentication_is_refused() -> None:
+    for host in ("0.0.0.0", "192.0.2.7", "::", "jobs.example.org"):
+        with pytest.raises(ConfigurationError, match="there is no authentication"):
+            WebOptions(port=0, host=host)
+        assert WebOptions(port=0, host=host, insecure_no_auth=True)
+    for host in ("127.0.0.1", "127.0.0.2", "::1", "localhost"):
+        assert WebOptions(port=0, host=host)
+
+
+async def test_a_port_that_is_taken_is_an_error_and_leaves_nothing_open(storage: MemoryQueueStorage) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        server = JobQueueServer(storage, jobs=[send], web=WebOptions(port=port))
+        with pytest.raises(ConfigurationError, match=f"cannot be served on 127.0.0.1:{port}"):
+            await server.start()
+    assert not server.is_running
+    assert await storage.workers() == []
+
+
+async def test_a_mounted_application_opens_the_storage_of_its_url(tmp_path: Path) -> None:
+    name = f"memory://{tmp_path.name}"
+    outer = Starlette(routes=[Mount("/ops", create_app(name))])
+    async with JobQueueClient(name) as client, serving(outer) as http:
+        await client.add(send(7))
+        page = await http.get("/ops/jobs")
+        assert page.status_code == 200
+        assert "send" in page.text
+        assert 'href="/ops/static/style.css' in page.text
+        assert 'href="/jobs' not in page.text
+
+
+def test_a_pool_alone_loads_nothing_of_the_web() -> None:
+    program = (
+        "import sys, jobq_server, jobq_server.commands\n"
+        "jobq_server.JobQueueServer('memory://')\n"
+        "print({'starlette', 'uvicorn', 'jinja2', 'anyio', 'jobq_server.web', 'prometheus_client'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--host", "0.0.0.0"], "--host needs --port"),
+        (["--port", "8080", "--host", "0.0.0.0"], "there is no authentication"),
+        (["--port", "8080", "--web-credentials", "/nothing.toml"], "cannot be read"),
+        (["--port", "8080", "--web-token", "short"], "at least 12 characters"),
+    ],
+)
+def test_options_of_the_command_that_cannot_work_are_refused(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(main, ["server", "nothing", "--storage", "memory://", *arguments])
+    assert result.exit_code == 2
+    assert said in result.output
