@@ -19,7 +19,10 @@ from .helpers import Connect, Hand, error, new_job
 from .test_routes import GUARDED, Declared, name
 
 SCRIPT = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>{{ 7*7 }}${7*7}"
-PAGES = [one for one in GUARDED if one.method == "GET" and not one.path.startswith("/api/") and one.path != "/live"]
+NOT_PAGES = ("/live", "/metrics")
+PAGES = [
+    one for one in GUARDED if one.method == "GET" and not one.path.startswith("/api/") and one.path not in NOT_PAGES
+]
 
 
 async def plant(storage: MemoryQueueStorage) -> dict[str, str]:

@@ -39,7 +39,7 @@ def name(one: Declared) -> str:
 
 def test_the_routes_before_a_login_are_these() -> None:
     public = {name(one) for one in ROUTES if one.access == "public"}
-    assert public == {"GET /login", "POST /login", "POST /logout", "POST /theme"}
+    assert public == {"GET /livez", "GET /login", "GET /readyz", "POST /login", "POST /logout", "POST /theme"}
 
 
 @pytest.mark.parametrize("one", GUARDED, ids=name)
