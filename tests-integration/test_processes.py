@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from pausing import pause_between_writes
-from shop_jobs import at_gate, block, count, deaf, exhaust_descriptors, say_pid, thread_at_gate
+from shop_jobs import at_gate, block, count, deaf, exhaust_descriptors, reported_at_gate, say_pid, thread_at_gate
 from watching import Gate, Log
 
 from jobq_client import JobHandle, JobQueueClient
@@ -217,11 +217,11 @@ async def test_the_jobs_of_a_killed_worker_are_rescued_and_each_ends_once(
         assert "doomed" in attempt.error.message
 
 
-async def test_a_job_that_kills_its_worker_runs_out_of_attempts(
+async def test_a_job_that_kills_its_worker_runs_out_of_attempts_and_is_followed_once(
     migrated_url: str, children: Any, log: Log, gate: Gate
 ) -> None:
     async with JobQueueClient(migrated_url) as client:
-        handle = await client.add(at_gate(gate=str(gate), log=str(log), name="it"), max_attempts=2)
+        handle = await client.add(reported_at_gate(gate=str(gate), log=str(log), name="it"), max_attempts=2)
         for runs in (1, 2):
             child = start(children, "worker", migrated_url, 1, *QUICK)
             await log.until(lambda lines, runs=runs: lines.count("started it") == runs)
@@ -231,7 +231,15 @@ async def test_a_job_that_kills_its_worker_runs_out_of_attempts(
             await client.wait_for(handle, timeout=60)
         (record,) = await records_of(client, [handle])
         assert (record.state, record.attempt, len(record.attempts)) == (JobState.FAILED, 2, 2)
-    assert log.lines == ["started it"] * 2
+        await log.until(lambda lines: len(lines) == 3)
+        async with asyncio.timeout(30):
+            while (await client.counts())[JobState.COMPLETED] == 0:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        [followed] = [job async for job in client.find_all(kind="report_failure")]
+        found = await client.get(followed.id)
+    assert found is not None
+    assert found.result == str(handle.id)
+    assert log.lines == ["started it"] * 2 + ["reported_at_gate failed: jobq_core.errors.WorkerLostError"]
 
 
 async def test_a_resumed_worker_cannot_settle_jobs_that_others_have_claimed(

@@ -115,6 +115,7 @@ new_jobs = st.fixed_dictionaries(
         "meta": st.sampled_from([None, None, b'{"trace":"1-2"}']),
         "gated": st.sampled_from([False, False, False, True]),
         "followed": st.sampled_from([False, False, True]),
+        "follow_up": st.sampled_from([None, None, b'{"kind":"alert"}']),
     }
 )
 additions = st.tuples(

@@ -12,8 +12,9 @@ import os
 import resource
 import time
 from pathlib import Path
+from uuid import UUID
 
-from jobq_core import JobContext, job
+from jobq_core import ErrorRecord, JobContext, job
 
 LOOK_EVERY = 0.01
 
@@ -65,6 +66,19 @@ async def at_gate(gate: str, log: str, name: str) -> str:
         raise
     note(log, f"finished {name}")
     return name
+
+
+@job()
+async def report_failure(job_id: UUID, kind: str, error: ErrorRecord, log: str) -> str:
+    """Log the failure of a job, and return its id."""
+    note(log, f"{kind} failed: {error.type}")
+    return str(job_id)
+
+
+@job(on_failure=report_failure)
+async def reported_at_gate(gate: str, log: str, name: str) -> str:
+    """Do as `at_gate`, with a follow-up."""
+    return await at_gate.func(gate, log, name)
 
 
 @job()

@@ -51,7 +51,7 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     await owner.deregister(blocked.id)
     worker = await register_worker(app, queues=(queue,))
     assert [w.info.id for w in await owner.workers()].count(worker.id) == 1
-    await owner.add([new_job(queue=queue, unique_key=str(n)) for n in range(6)])
+    await owner.add([new_job(queue=queue, unique_key=str(n), follow_up=b"{}") for n in range(6)])
     known = Claim.of(queue, limit=10, kinds=(("noop", "v"),))
     claimed = (await app.settle_and_claim(worker.id, (), known)).claimed
     assert len(claimed) == 7
@@ -103,7 +103,7 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     await app.rescue()
     await app.expire()
     await app.admit([waiting.id])
-    await app.resolve()
+    await app.resolve(follow=lambda ended: [new_job(queue=queue, follow_up=b"{}")])
     await app.prune()
     await app._maintain_partitions()
     await app.statistics()

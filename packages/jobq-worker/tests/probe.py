@@ -18,7 +18,7 @@ from jobq_core.storage import Heartbeat, Settlement
 OPERATIONS = (
     "settle_and_claim", "mark_started", "check_leases", "recover_claims", "progress",
     "register", "deregister", "lead", "resign", "promote", "expire", "rescue",
-    "prune", "set_queue",
+    "resolve", "prune", "set_queue",
 )  # fmt: skip
 
 

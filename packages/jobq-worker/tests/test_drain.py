@@ -315,6 +315,18 @@ async def test_an_error_for_good_fails_the_job(storage: ManualClockStorage) -> N
     assert (await drain(storage, raises=False)).failed == 1
 
 
+async def test_a_failure_is_followed_by_the_job_that_its_kind_declares(storage: ManualClockStorage) -> None:
+    @job(name="drain_charge", on_failure=send)
+    def charge(to: str) -> None:
+        raise PermanentJobError("no")
+
+    add(storage, charge("ann"))
+    add(storage, charge("bob"), deadline=60, delay=600)
+    storage.clock.advance(61)
+    drained = await drain(storage, raises=False)
+    assert (drained.failed, sorted(ran)) == (1, ["ann", "bob"])
+
+
 async def test_a_job_that_adds_itself_without_an_end_is_named(storage: ManualClockStorage) -> None:
     add(storage, forever())
     with pytest.raises(AssertionError, match="still due after 20 runs, such as drain_forever"):

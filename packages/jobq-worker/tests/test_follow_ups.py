@@ -18,11 +18,17 @@ from jobq_core import (
     JobContext,
     JobFailed,
     JobRetried,
+    JobState,
     PermanentJobError,
+    Retention,
     RetryPolicy,
+    StorageError,
     job,
 )
+from jobq_core.encoding import MAX_ARGUMENTS
+from jobq_core.ids import new_id
 from jobq_core.storage import JobFilter, QueueStorage
+from jobq_core.testing.helpers import new_job, register_worker, start_one, worker_info
 
 from .kit import Endings, Stage, add, ending, record, until, working
 from .probe import Probe
@@ -82,6 +88,141 @@ async def test_a_job_that_fails_for_good_is_followed_by_its_on_failure(storage: 
     assert followed.result == "ops: charge ValueError no card"
 
 
+async def test_a_failure_is_followed_at_once_by_the_worker_that_leads(storage: Probe) -> None:
+    async with working(storage, alert) as leader:
+        await until(lambda: leader.health().leads and storage.calls["resolve"])
+        async with working(storage, charge) as other, asyncio.timeout(5):  # and not when it would look anyway
+            await add(storage, charge(7, fail=True), max_attempts=1)
+            await until(lambda: leader.pool_stats().total.completed)
+            assert not other.health().leads
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_failure_is_followed_once_whatever_becomes_of_the_call(storage: Probe, after: bool) -> None:
+    storage.fail("resolve", 2, after=after)
+    job_id = await add(storage, charge(7, fail=True), max_attempts=1)
+    async with working(storage, charge, alert) as worker:
+        await storage.called("resolve", 3)
+        await until(lambda: worker.pool_stats().total.completed)
+    assert (await record(storage, job_id)).state is JobState.FAILED
+    assert len(await all_of(storage, alert)) == 1
+    assert await storage.resolve() == []
+
+
+async def test_the_last_attempt_lost_with_its_worker_is_followed(storage: Probe) -> None:
+    lost = await register_worker(storage)
+    job_id = await add(storage, charge(7), max_attempts=1)
+    await start_one(storage, lost)
+    async with working(storage, alert) as worker:
+        await until(lambda: worker.health().leads)
+        await storage.deregister(lost.id)
+        await storage.register(worker_info())  # which tells the leader to look
+        await until(lambda: worker.pool_stats().total.completed)
+    [followed] = await all_of(storage, alert)
+    assert (await record(storage, job_id)).state is JobState.FAILED
+    assert followed.result == f"ops: charge jobq_core.errors.WorkerLostError worker ({lost.id}) missed its heartbeat"
+
+
+async def test_a_deadline_that_passes_where_the_job_waits_is_followed(storage: Probe) -> None:
+    async with working(storage, alert) as worker:
+        await storage.called("expire")
+        await add(storage, charge(1), deadline=0.05)  # BLOCKED: of a kind that no worker knows
+        await add(storage, charge(1), delay=600, deadline=0.05)
+        await until(lambda: worker.pool_stats().total.completed == 2)
+    said = "ops: charge jobq_core.errors.JobDeadlineError its deadline passed before it could start"
+    assert [each.result for each in await all_of(storage, alert)] == [said, said]
+
+
+async def test_an_ending_that_the_storage_refuses_is_followed_as_the_failure_that_it_becomes(storage: Probe) -> None:
+    @job(on_success=thank, on_failure=alert)
+    async def act(order_id: int) -> str:
+        storage.fail("settle_and_claim", 3, error=StorageError("no room"))
+        return "x"
+
+    async with working(storage, act, alert) as worker:
+        assert isinstance(await ending(worker, storage, act(1)), JobFailed)
+        await until(lambda: worker.pool_stats().total.completed)
+    [followed] = await all_of(storage, thank, alert)
+    assert followed.result == "ops: act jobq_core.errors.StorageError the storage refused how this run ended: no room"
+
+
+async def test_a_failure_that_is_kept_for_no_time_is_followed(storage: Probe) -> None:
+    kept = Retention(completed=None, failed=0)
+    async with working(storage, charge, alert, retention=kept) as worker:
+        await storage.called("prune")
+        job_id = await add(storage, charge(7, fail=True), max_attempts=1)
+
+        async def is_gone() -> bool:
+            return await storage.get([job_id]) == [None]
+
+        await until(is_gone)
+        await until(lambda: worker.pool_stats().total.completed)
+    [followed] = await all_of(storage, alert)
+    assert followed.result == "ops: charge ValueError no card"
+
+
+async def test_a_follow_up_that_fails_is_followed_by_its_own(storage: Probe) -> None:
+    @job
+    async def page(kind: str, channel: str, error: ErrorRecord) -> str:
+        return f"{kind} to {channel}: {error.message}"
+
+    @job(on_failure=page, max_attempts=1)
+    async def send(job_id: UUID, error: ErrorRecord, channel: str = "ops") -> None:
+        raise PermanentJobError(f"no route for {error.message}")
+
+    @job(on_failure=send, max_attempts=1)
+    async def act(channel: str) -> None:
+        raise ValueError("the first")
+
+    async with working(storage, act, send, page) as worker:
+        await add(storage, act("dev"))
+        await until(lambda: worker.pool_stats().total.completed)
+    [followed] = await all_of(storage, page)
+    assert followed.result == "send to dev: no route for the first"
+
+
+async def test_a_failure_is_followed_as_the_program_that_added_the_job_declares(storage: Probe) -> None:
+    @job(name="act", on_failure=alert)
+    async def act() -> None: ...
+
+    @job(name="act", on_failure=thank(new_id(), "", 7))
+    async def act_of_the_worker() -> None:
+        raise PermanentJobError("broken")
+
+    async with working(storage, act_of_the_worker, alert) as worker:
+        await add(storage, act())
+        await until(lambda: worker.pool_stats().total.completed)
+    assert [each.kind for each in await all_of(storage, thank, alert)] == ["alert"]
+
+
+async def test_a_large_job_that_fails_is_followed_by_one_with_its_arguments_and_the_error(storage: Probe) -> None:
+    @job
+    async def keep(text: str, error: ErrorRecord) -> int:
+        return len(text)
+
+    @job(on_failure=keep)
+    async def read(text: str) -> None:
+        raise PermanentJobError("x" * 4000)
+
+    async with working(storage, read, keep) as worker:
+        await add(storage, read("x" * (MAX_ARGUMENTS - 20)))
+        await until(lambda: worker.pool_stats().total.completed)
+    [followed] = await all_of(storage, keep)
+    assert followed.result == MAX_ARGUMENTS - 20
+
+
+async def test_a_stored_follow_up_that_cannot_be_read_is_logged_and_holds_up_no_other(
+    storage: Probe, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = new_job(kind="charge_in_thread", arguments=b'{"order_id":1,"fail":true}', max_attempts=1, follow_up=b"[]")
+    await storage.add([broken])
+    async with working(storage, charge_in_thread, alert) as worker:
+        await add(storage, charge_in_thread(2, fail=True))
+        await until(lambda: worker.pool_stats().total.completed)
+    assert f"job {broken.id} (charge_in_thread) failed, and its stored follow-up cannot be read" in caplog.text
+    assert len(await all_of(storage, alert)) == 1
+
+
 async def test_the_follow_up_runs_with_its_arguments(storage: Probe) -> None:
     async with working(storage, charge, thank) as worker:
         await add(storage, charge(7))
@@ -133,7 +274,11 @@ async def test_a_timeout_and_a_deadline_in_the_worker_are_failures(storage: Prob
         endings = Endings(worker)
         ids = [await add(storage, hang(), timeout=0.001), await add(storage, hang(), deadline=0.05)]
         assert [type(each) for each in await endings.all(ids)] == [JobFailed, JobFailed]
-    assert len(await all_of(storage, alert)) == 2
+
+        async def are_added() -> bool:
+            return len(await all_of(storage, alert)) == 2
+
+        await until(are_added)
 
 
 async def test_no_other_ending_is_followed(storage: Probe, stage: Stage) -> None:
@@ -149,9 +294,24 @@ async def test_no_other_ending_is_followed(storage: Probe, stage: Stage) -> None
         await stage.reached("started")
         await storage.abort([aborted])
         await endings.of(aborted)
+        await storage.abort([await add(storage, wait(1), delay=600)])
+        await storage.delete([await add(storage, wait(1), delay=600)])
         await add(storage, wait(2))
         await until(lambda: worker.pool_stats().total.running)
+    assert await storage.resolve() == []
     assert await all_of(storage, thank, alert) == []
+
+
+async def test_a_run_that_fails_after_its_job_was_asked_to_abort_is_not_followed(storage: Probe) -> None:
+    @job(on_failure=alert)
+    async def act(context: JobContext) -> None:
+        await storage.abort([context.job_id])
+        raise PermanentJobError("broken")
+
+    async with working(storage, act) as worker:
+        job_id = (await ending(worker, storage, act())).job_id
+    assert (await record(storage, job_id)).state is JobState.ABORTED
+    assert await storage.resolve() == []
 
 
 async def test_a_lost_answer_stores_the_follow_up_once(storage: Probe) -> None:
@@ -216,4 +376,8 @@ async def test_an_operator_who_has_a_failed_job_run_again_gets_its_success(stora
         broken.clear()
         await storage.retry([job_id])
         assert isinstance(await endings.of(job_id, 2), JobCompleted)
-    assert sorted(each.kind for each in await all_of(storage, thank, alert)) == ["alert", "thank"]
+
+        async def are_added() -> bool:
+            return sorted(each.kind for each in await all_of(storage, thank, alert)) == ["alert", "thank"]
+
+        await until(are_added)

@@ -167,7 +167,7 @@ async def test_a_worker_that_does_not_lead_asks_when_the_lease_would_end(storage
             assert 9 < session.maintenance._lead_at - loop.time() < 10.6
 
 
-@pytest.mark.parametrize("broken_part", ["prune", "promote", "expire", "rescue"])
+@pytest.mark.parametrize("broken_part", ["prune", "promote", "expire", "rescue", "resolve"])
 async def test_a_part_that_fails_each_time_stops_none_of_the_others(
     storage: Probe, broken_part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,7 +177,7 @@ async def test_a_part_that_fails_each_time_stops_none_of_the_others(
     monkeypatch.setattr(maintenance, "LOOK_SECONDS", 0.05)
     monkeypatch.setattr(maintenance, "RESCUE_SECONDS", 0.05)
     setattr(storage, broken_part, refuse)
-    others = {"prune", "promote", "expire", "rescue"} - {broken_part}
+    others = {"prune", "promote", "expire", "rescue", "resolve"} - {broken_part}
     async with working(storage, quick) as worker:
         await until(lambda: all(storage.calls[part] >= 3 for part in others))
         assert worker.health().storage_failing

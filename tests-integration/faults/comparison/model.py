@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from msgspec import Raw
+
 from jobq_core.records import (
     AttemptRecord,
     ErrorRecord,
@@ -24,6 +26,7 @@ from jobq_core.records import (
 )
 from jobq_core.states import Ending, JobState, StopRequest
 from jobq_core.storage import (
+    ENDED_TOPIC,
     FINISHED_TOPIC,
     GATED,
     PROGRESS_TOPIC,
@@ -37,6 +40,7 @@ from jobq_core.storage import (
     ClaimedJob,
     EndedJob,
     Expired,
+    FailedJob,
     JobFilter,
     JobStatus,
     Leadership,
@@ -159,8 +163,21 @@ class Model:
             self._note_end(job, state)
 
     def _note_end(self, job: Known, state: JobState | None) -> None:
-        if job.new.followed:
-            self.ended.append(EndedJob(job.new.id, job.new.queue, state, moment(self.now)))
+        new, failed = job.new, None
+        if state is S.FAILED and new.follow_up is not None:
+            self.notified.add(ENDED_TOPIC)
+            failed = FailedJob(
+                id=new.id,
+                queue=new.queue,
+                kind=new.kind,
+                arguments=Raw(new.arguments),
+                follow_up=Raw(new.follow_up),
+                meta=Raw(new.meta or b"null"),
+                run_id=new.run_id,
+                error=job.error,
+            )
+        if new.followed or failed is not None:
+            self.ended.append(EndedJob(new.id, new.queue, state, moment(self.now), failed))
 
     def _note_failure(self, job: Known, error: ErrorRecord) -> None:
         assert job.run is not None
@@ -529,8 +546,8 @@ class Model:
         waiting = [job for job in self.jobs.values() if job.state in (S.SCHEDULED, S.BLOCKED, S.PENDING)]
         over = [job for job in waiting if job.deadline is not None and job.deadline <= self.now]
         for job in over:
-            self._enter(job, S.FAILED)
             job.error = ErrorRecord(type=DEADLINE_TYPE, message="its deadline passed before it could start")
+            self._enter(job, S.FAILED)
         left = [job.deadline for job in waiting if job not in over and job.deadline is not None]
         return Expired(len(over), (min(left) - self.now) / 1_000_000 if left else None)
 
@@ -586,6 +603,7 @@ class Model:
         elif request is StopRequest.ABORT:
             self._enter(job, S.ABORTED, "aborted")
         elif spent:
+            job.error = error
             self._enter(job, S.FAILED, "worker lost")
         else:
             self._ready(job)

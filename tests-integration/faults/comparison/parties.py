@@ -19,6 +19,7 @@ from psycopg import sql
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.records import JobRecord, JobSummary, WorkerRecord
 from jobq_core.storage import (
+    ENDED_TOPIC,
     FINISHED_TOPIC,
     PROGRESS_TOPIC,
     REQUEST_TOPIC,
@@ -158,6 +159,7 @@ def all_topics(queues: Sequence[str]) -> list[str]:
     return [
         *map(queue_topic, queues),
         *map(blocked_topic, queues),
+        ENDED_TOPIC,
         FINISHED_TOPIC,
         PROGRESS_TOPIC,
         REQUEST_TOPIC,

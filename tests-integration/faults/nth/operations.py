@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
@@ -13,8 +13,10 @@ from jobq_core.records import Progress, WorkerStats
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import (
     Claim,
+    EndedJob,
     Heartbeat,
     JobFilter,
+    NewJob,
     ProgressReport,
     QueueOptions,
     QueueStorage,
@@ -22,6 +24,7 @@ from jobq_core.storage import (
     Settlement,
     queue_topic,
 )
+from jobq_core.testing.helpers import new_job
 
 from .world import ERROR, PRINT, QUEUES, World
 
@@ -305,7 +308,12 @@ async def admit(stage: Stage) -> Any:
 
 
 async def resolve(stage: Stage) -> Any:
-    return await stage.storage.resolve()
+    """Add a job for each end. Each call makes new ids, so that one that is added twice is seen twice."""
+
+    def follow(ended: Sequence[EndedJob]) -> list[NewJob]:
+        return [new_job(queue="b", kind="odd", run_id=str(end.id)) for end in ended]
+
+    await stage.storage.resolve(follow=follow)
 
 
 async def set_queue(stage: Stage) -> Any:
@@ -384,7 +392,7 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
     "prune": (Scenario(act=prune),),
     "expire": (reads(expire),),
     "admit": (reads(admit),),
-    "resolve": (reads(resolve),),
+    "resolve": (Scenario(act=resolve),),
     "set_queue": (Scenario(act=set_queue),),
     "queues": (reads(queues),),
     "statistics": (reads(statistics),),

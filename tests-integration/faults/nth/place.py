@@ -118,7 +118,7 @@ class Place(abc.ABC):
 
     @abc.abstractmethod
     async def more(self) -> dict[str, Any]:
-        """Read what no operation shows: leadership, retention, unique keys, start marks of runs."""
+        """Read what no operation shows: leadership, retention, unique keys, start marks of runs, kept ends."""
 
     @abc.abstractmethod
     async def nothing_is_open(self) -> None:
@@ -141,10 +141,13 @@ class Place(abc.ABC):
         return Sight(self.plain({"records": records, "workers": workers, **more}), records)
 
     def plain(self, answer: Any) -> Any:
-        """Make an answer comparable: leases differ between two runs of an operation, but not in their order."""
+        """Make an answer comparable: leases, and the ids of jobs that `resolve` adds, differ between two runs of an
+        operation, but not in their order."""
         built = msgspec.to_builtins(answer, str_keys=True)
         known = max(self.world.leases.values())
-        fresh = {lease: f"lease {n}" for n, lease in enumerate(sorted(set(_leases(built, known))))}
+        fresh: dict[Any, str] = {lease: f"lease {n}" for n, lease in enumerate(sorted(set(_leases(built, known))))}
+        ids = {str(known_id) for known_id in self.world.ids.values()}
+        fresh |= {job_id: f"job {n}" for n, job_id in enumerate(sorted(set(_ids(built)) - ids))}
         return _renamed(built, fresh)
 
     async def drain(self, stage: Stage, due: Sequence[UUID]) -> list[UUID]:
@@ -204,9 +207,20 @@ def _leases(value: Any, known: int) -> list[int]:
     return []
 
 
-def _renamed(value: Any, fresh: dict[int, str]) -> Any:
+def _ids(value: Any) -> list[str]:
+    """Return the ids of the jobs in a value."""
+    if isinstance(value, dict):
+        own = [value["id"]] if "id" in value and "queue" in value else []
+        return own + _ids(list(value.values()))
+    return [job_id for each in value for job_id in _ids(each)] if isinstance(value, list) else []
+
+
+def _renamed(value: Any, fresh: dict[Any, str]) -> Any:
     if isinstance(value, list):
         return [_renamed(each, fresh) for each in value]
     if isinstance(value, dict):
-        return {key: fresh.get(each, each) if key == "lease" else _renamed(each, fresh) for key, each in value.items()}
+        return {
+            key: fresh.get(each, each) if key in ("lease", "id") else _renamed(each, fresh)
+            for key, each in value.items()
+        }
     return value

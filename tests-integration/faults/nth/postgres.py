@@ -269,6 +269,7 @@ class OnPostgres(Place):
             "leader": await rows("SELECT worker, expires_at FROM jobq.maintenance"),
             "retention": await rows("SELECT * FROM jobq.queue ORDER BY name"),
             "begun": await rows("SELECT id FROM jobq.running WHERE begun ORDER BY id"),
+            "ended": await rows("SELECT id, state, failed IS NOT NULL FROM jobq.ended ORDER BY at, id"),
             "keys": await rows("SELECT job, key FROM jobq.unique_key ORDER BY job"),
         }
 

@@ -167,6 +167,9 @@ class OnSqlite(Place):
         """See `Place.more`."""
         with closing(sqlite3.connect(self.path)) as connection:
             return {
+                "ended": connection.execute(
+                    "SELECT id, state, failed IS NOT NULL FROM jobq_ended ORDER BY n"
+                ).fetchall(),
                 "leader": connection.execute("SELECT * FROM jobq_leader").fetchall(),
                 "queues": connection.execute("SELECT * FROM jobq_queue ORDER BY queue").fetchall(),
                 "started": connection.execute(

@@ -22,6 +22,8 @@ LATER = START + 7200
 
 QUEUES = ("a", "b")
 PRINT = bytes(16)
+FOLLOW_UP = b"{}"
+"""Of no kind, so that the maintenance of a worker adds nothing."""
 ERROR = ErrorRecord(type="ValueError", message="no such file", traceback="Traceback …\nValueError")
 
 
@@ -83,6 +85,8 @@ async def make(storage: QueueStorage, set_clock: Callable[[int], Awaitable[None]
     await in_state("done", JobState.COMPLETED, queue="b", fingerprint=PRINT)
     await in_state("failed", JobState.FAILED, max_attempts=1, tags=("x", "y"))
     await in_state("aborted", JobState.ABORTED, run_id="run")
+    for name in ("followed", "followed too"):
+        await in_state(name, JobState.FAILED, queue="b", follow_up=FOLLOW_UP)
     await in_state("disabled", JobState.DISABLED)
     await in_state("later", JobState.SCHEDULED)
     await storage.add([world.new("due", run_at=500.0), world.new("due in b", run_at=500.0, queue="b", run_id="run")])
@@ -92,9 +96,9 @@ async def make(storage: QueueStorage, set_clock: Callable[[int], Awaitable[None]
 
     for name in ("one", "two", "three", "to disable", "to abort"):
         await runs(name, mate, run_id="run" if name == "two" else None)
-    await runs("last", mate, max_attempts=1)
+    await runs("last", mate, max_attempts=1, follow_up=FOLLOW_UP)
     await runs("lost", gone)
-    await runs("lost at last", gone, max_attempts=1, unique_key="lost")
+    await runs("lost at last", gone, max_attempts=1, unique_key="lost", follow_up=FOLLOW_UP)
     await runs("lost unstarted", gone, max_attempts=1)
     assert await storage.mark_started(gone.id, [world.run("lost at last")]) == [True]
     await storage.disable([world.id("to disable")])

@@ -119,6 +119,7 @@ def _new_job(id: UUID, definition: JobDefinition, arguments: bytes, default_queu
         tags=_tags(options.get("tags")),
         fingerprint=definition.fingerprint_of(arguments),
         meta=encode_headers(options.get("headers")),
+        follow_up=definition.on_failure,
     )
 
 

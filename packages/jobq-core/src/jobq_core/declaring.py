@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 
 import attrs
+import msgspec
 
 from jobq_core.batch_handlers import check_batch, check_batch_class, positional
 from jobq_core.checks import Seconds, check_bool, check_exceptions, is_one_of
@@ -144,7 +145,8 @@ def job(
     wait: how long the first job of a batch waits for others, in seconds or as a timedelta, at most 60 (default 0.2).
     on_success: a kind of job, or a job, that is added when a job of this kind completes (default: none). A kind takes
         its arguments by their names: `job_id`, `kind`, `result`, and the arguments of the job.
-    on_failure: the same when a run ends as FAILED, with `error`, an ErrorRecord, instead of `result`.
+    on_failure: the same when a job of this kind becomes FAILED, with `error`, an ErrorRecord, instead of `result`. What
+        it needs is stored when the job is added.
 
     Raises ConfigurationError for an option out of range, for a signature that cannot be a job's, and for a type that
     cannot be stored. A type that the module defines further down is checked when a worker starts or a job is added.
@@ -311,11 +313,12 @@ def _declare_function(func: Callable[..., Any], kind: str, options: dict[str, An
 
 def _with_follow_ups(options: dict[str, Any], kind: str, arguments: list[str]) -> dict[str, Any]:
     """Return the options with the follow-ups of a kind with these arguments."""
-    found = {}
-    for option, known in (("on_success", OF_SUCCESS), ("on_failure", OF_FAILURE)):
-        if options[option] is not None:
-            found[option] = check_follow_up(options[option], option, kind, known, arguments)
-    return {**options, **found}
+    success, failure = options["on_success"], options["on_failure"]
+    if success is not None:
+        success = check_follow_up(success, "on_success", kind, OF_SUCCESS, arguments)
+    if failure is not None:
+        failure = msgspec.json.encode(check_follow_up(failure, "on_failure", kind, OF_FAILURE, arguments))
+    return {**options, "on_success": success, "on_failure": failure}
 
 
 def _field(parameter: inspect.Parameter, hints: dict[str, Any], kind: str) -> Any:

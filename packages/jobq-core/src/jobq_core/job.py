@@ -69,7 +69,8 @@ class JobDefinition:
     batch_wait: float = 0.0
     """Longest time that the first job of a batch waits for others, in seconds."""
     on_success: FollowUp | None = None
-    on_failure: FollowUp | None = None
+    on_failure: bytes | None = None
+    """A FollowUp as JSON, as it is stored with each job of the kind."""
     _codec: JobCodec | None = attrs.field(default=None, repr=False)
 
     def codec(self) -> JobCodec:

@@ -63,6 +63,6 @@ def has_unique(jobs: Sequence[NewJob]) -> bool:
 def _is_plain(jobs: Sequence[NewJob]) -> bool:
     """Return whether this is one job for `add_one` or `add_keyed`."""
     first = jobs[0]
-    if len(jobs) > 1 or first.run_at is not None or first.tags or first.gated or first.followed:
+    if len(jobs) > 1 or first.run_at is not None or first.tags or first.gated or first.followed or first.follow_up:
         return False
     return first.deadline is None or isinstance(first.deadline, datetime)

@@ -29,6 +29,7 @@ from jobq_storage_postgres.binary import (
 
 GATED_FLAG: Final = 1
 FOLLOWED_FLAG: Final = 2
+FAILURE_FOLLOWED_FLAG: Final = 4
 
 
 def pack_jobs(jobs: Sequence[NewJob]) -> list[bytes | None]:
@@ -44,9 +45,15 @@ def pack_jobs(jobs: Sequence[NewJob]) -> list[bytes | None]:
         texts.sparse([text_array(job.tags) if job.tags else None for job in jobs]),
         byteas.sparse([job.fingerprint for job in jobs]),
         jsons.sparse([job.meta for job in jobs]),
-        int2s.sparse([job.gated * GATED_FLAG + job.followed * FOLLOWED_FLAG or None for job in jobs]),
+        int2s.sparse([_flags(job) or None for job in jobs]),
+        jsons.sparse([job.follow_up for job in jobs]),
         *_pack_first(jobs[0]),
     ]
+
+
+def _flags(job: NewJob) -> int:
+    followed = 0 if job.follow_up is None else FAILURE_FOLLOWED_FLAG
+    return job.gated * GATED_FLAG + job.followed * FOLLOWED_FLAG + followed
 
 
 def pack_ready(jobs: Sequence[NewJob]) -> list[bytes | None]:

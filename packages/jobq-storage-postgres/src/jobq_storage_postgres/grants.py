@@ -50,8 +50,8 @@ PARTS: Final[Mapping[Part, Privileges]] = {
     # Runs jobs, and does the maintenance. FOR UPDATE requires UPDATE too.
     "worker": {
         **_OPEN,
-        "job": ("SELECT", "DELETE"),
-        "job_tag": ("SELECT", "DELETE"),
+        "job": ("SELECT", "INSERT", "DELETE"),
+        "job_tag": ("SELECT", "INSERT", "DELETE"),
         "job_state": ("SELECT",),
         "waiting": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "ready": ("SELECT", "INSERT", "UPDATE", "DELETE"),
@@ -148,6 +148,9 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
         "next_deadline",
         "admit",
         "resolve",
+        "register_lines",
+        "add",
+        "add_ready",
         "sweep",
         "forget_skipped",
         "set_queue",

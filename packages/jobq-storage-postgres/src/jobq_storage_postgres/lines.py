@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 from jobq_core.storage import NewJob
 from jobq_storage_postgres.binary import int2s, texts
 from jobq_storage_postgres.database import Database
+from jobq_storage_postgres.protocol import Step
 from jobq_storage_postgres.sql import Statements
 
 Line: TypeAlias = "tuple[str, int]"
@@ -21,12 +22,17 @@ KEPT_LINES: Final = 100_000
 """How many lines are known to be registered."""
 
 
+def register_step(statements: Statements, lines: set[Line]) -> Step:
+    """Return the statement that registers lines."""
+    return statements["register_lines"], (texts([queue for queue, _ in lines]), int2s([rank for _, rank in lines]))
+
+
 class LineRegister:
     """The lines that one storage object knows to be registered."""
 
     def __init__(self, database: Database, statements: Statements, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
-        self._statement = statements["register_lines"]
+        self._statements = statements
         self._clock = clock
         self._known: set[Line] = set()
         self._lost = database.pool.lost
@@ -69,7 +75,6 @@ class LineRegister:
     async def register(self, lines: set[Line]) -> None:
         """Register lines, in a transaction of its own: a line without jobs does no harm."""
         lost = self._lost
-        params = texts([queue for queue, _ in lines]), int2s([rank for _, rank in lines])
-        await self._database.fetch(self._statement, params)
+        await self._database.fetch(*register_step(self._statements, lines))
         if lost == self._lost:
             self._known |= lines

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 from uuid import UUID
+
+import msgspec
 
 from jobq_core.errors import StorageUnavailableError
 from jobq_core.records import deadline_passed
 from jobq_core.states import JobState
 from jobq_core.storage import (
+    ENDED_TOPIC,
     FINISHED_TOPIC,
     WAITING_TOPIC,
     EndedJob,
     Expired,
+    FailedJob,
+    Follow,
     KeeperStorage,
     Leadership,
+    NewJob,
     Promotion,
     Retention,
     queue_topic,
 )
+from jobq_storage_postgres.adding_programs import add
 from jobq_storage_postgres.binary import (
     int4s,
     pack_float8,
@@ -30,8 +38,12 @@ from jobq_storage_postgres.binary import (
     uuids,
 )
 from jobq_storage_postgres.engine import Facet
+from jobq_storage_postgres.lines import register_step
+from jobq_storage_postgres.programs import drive
 from jobq_storage_postgres.rescuing import extend_leases
 from jobq_storage_postgres.schedules import TOO_LARGE
+from jobq_storage_postgres.topics import topics_of
+from jobq_storage_postgres.transaction import Transaction
 
 MOVED: Final = 5000
 """Maximum number of jobs that are moved out of a partition to drop it; others that use its tables wait meanwhile."""
@@ -79,10 +91,12 @@ class Maintenance(Facet, KeeperStorage):
         since = self._engine.expirations.since()
         error = deadline_passed()
         params = pack_int8(limit), since, pack_text(error.type), pack_text(error.message)
-        ((count,),), ((next_in, now),) = await self._engine.fetch_all(("expire", params), ("next_deadline", (since,)))
+        ((count, followed),), ((next_in, now),) = await self._engine.fetch_all(
+            ("expire", params), ("next_deadline", (since,))
+        )
         self._engine.expirations.record(since, now, more=count >= limit)
         if count:
-            self._engine.notifier.notify([FINISHED_TOPIC])
+            self._engine.notifier.notify([FINISHED_TOPIC, ENDED_TOPIC] if followed else [FINISHED_TOPIC])
         return Expired(count, next_in)
 
     async def admit(self, ids: Sequence[UUID]) -> int:
@@ -94,11 +108,26 @@ class Maintenance(Facet, KeeperStorage):
         self._engine.notifier.notify([queue_topic(queue) for queue, _ in rows])
         return sum(count for _, count in rows)
 
-    async def resolve(self, limit: int = 1000) -> list[EndedJob]:
-        rows = await self._engine.fetch("resolve", pack_int8(limit))
-        return [
-            EndedJob(job_id, queue, None if state is None else JobState(state), at) for job_id, queue, state, at in rows
-        ]
+    async def resolve(self, limit: int = 1000, follow: Follow | None = None) -> list[EndedJob]:
+        added: list[NewJob] = []
+
+        async def work(transaction: Transaction) -> list[EndedJob]:
+            statements = self._engine.statements
+            (rows,) = await transaction.run([(statements["resolve"], (pack_int8(limit),))])
+            ended = [_to_ended(*row) for row in rows]
+            try:
+                added[:] = follow(ended) if ended and follow is not None else ()
+            except Exception:
+                await transaction.rollback()  # at once, for the next call
+                raise
+            if added:
+                await transaction.run([register_step(statements, {(job.queue, job.priority) for job in added})])
+                await drive(add(statements, added), transaction.run)
+            return ended
+
+        ended = await self._engine.database.transact(work)
+        self._engine.notifier.notify(topics_of(added))
+        return ended
 
     async def prune(self, limit: int = 10_000) -> int:
         default = Retention()
@@ -132,3 +161,13 @@ class Maintenance(Facet, KeeperStorage):
                     if done is None and not schedule.too_large:
                         _log.warning(TOO_LARGE)
                     schedule.too_large = done is None
+
+
+def _to_ended(job_id: UUID, queue: str, state: str | None, at: datetime, failed: bytes | None) -> EndedJob:
+    return EndedJob(
+        job_id,
+        queue,
+        None if state is None else JobState(state),
+        at,
+        None if failed is None else msgspec.json.decode(failed, type=FailedJob),
+    )

@@ -12,6 +12,7 @@ from jobq_core.errors import StorageError, WorkerLostError
 from jobq_core.records import type_name
 from jobq_core.states import JobState
 from jobq_core.storage import (
+    ENDED_TOPIC,
     REQUEST_TOPIC,
     KeeperStorage,
     LostWorker,
@@ -69,10 +70,10 @@ class Rescuing(Facet, KeeperStorage):
     async def _rescue_from(self, worker: UUID, jobs: Sequence[UUID]) -> tuple[bool, LostWorker]:
         """Rescue jobs from one worker; return whether it was removed here too."""
         ids = uuids([job_id.bytes for job_id in jobs])
-        (name, silent_for, *_), *rows = await self._engine.fetch("rescue", worker.bytes, ids, _LOST, _SILENT)
+        (name, silent_for, followed, *_), *rows = await self._engine.fetch("rescue", worker.bytes, ids, _LOST, _SILENT)
         rescued: list[RescuedJob] = []
-        topics: set[str] = set()
-        for _, _, job_id, kind, queue, attempt, state in rows:
+        topics = {ENDED_TOPIC} if followed else set()
+        for _, _, _, job_id, kind, queue, attempt, state in rows:
             after = JobState(state)
             rescued.append(RescuedJob(id=job_id, kind=kind, queue=queue, attempt=attempt, state=after))
             topics.add(REQUEST_TOPIC)

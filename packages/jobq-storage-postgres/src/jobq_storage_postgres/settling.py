@@ -8,7 +8,7 @@ from uuid import UUID
 
 from jobq_core.encoding import decode
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import FINISHED_TOPIC, NewJob, Settlement, blocked_topic
+from jobq_core.storage import ENDED_TOPIC, FINISHED_TOPIC, NewJob, Settlement, blocked_topic
 from jobq_storage_postgres.columns import pack_completed, pack_settlements
 from jobq_storage_postgres.programs import Last, Program
 from jobq_storage_postgres.protocol import Step
@@ -85,9 +85,12 @@ class Settling:
         self._states.update(dict.fromkeys(took, JobState.COMPLETED))
         self._took.update(took)
 
-    def _take_others(self, rows: Sequence[tuple[UUID, int, str, str | None]]) -> None:
+    def _take_others(self, rows: Sequence[tuple[UUID | None, int, str, str | None]]) -> None:
         suspended = {(s.id, s.lease) for _, s in self._others if s.ending is Ending.SUSPEND}
         for job_id, lease, name, queue in rows:
+            if job_id is None:
+                self.topics.add(ENDED_TOPIC)
+                continue
             key = job_id, lease
             if queue is None:
                 self._note(job_id, lease, name)

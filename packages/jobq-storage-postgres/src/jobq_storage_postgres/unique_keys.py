@@ -124,7 +124,7 @@ def _add_rest(
 def add_step(statements: Statements, jobs: Sequence[NewJob]) -> Step:
     """Return the statement that adds jobs, whose row `answers` takes."""
     for job in jobs:
-        if job.run_at is not None or job.tags or job.gated or job.followed:
+        if job.run_at is not None or job.tags or job.gated or job.followed or job.follow_up:
             return statements["add"], pack_jobs(jobs)
     return statements["add_ready"], pack_ready(jobs)
 

@@ -10,12 +10,12 @@ from jobq_core.storage import GATED as GATED_REASON
 from jobq_core.storage import WAITING_TOPIC, Added, NewJob, queue_topic
 from jobq_core.timestamps import to_moment
 from jobq_storage_sqlite.columns import from_ids, from_tags, to_array, to_id
-from jobq_storage_sqlite.runs import FOLLOWED, GATED
+from jobq_storage_sqlite.runs import FAILURE_FOLLOWED, FOLLOWED, GATED
 from jobq_storage_sqlite.spans import SPAN_SHIFT, Span
 
 PENDING, SCHEDULED, BLOCKED = JobState.PENDING.value, JobState.SCHEDULED.value, JobState.BLOCKED.value
 
-NO_OPTIONS: Final = (None,) * 7
+NO_OPTIONS: Final = (None,) * 8
 PLAIN_STATES: Final = (0, None, None, None, None)
 """The last columns of the rows of plain jobs, which their statements leave out."""
 
@@ -106,13 +106,14 @@ def _rows(
         if deadline is not None:
             deadline = to_moment(deadline, now)
             topics.add(WAITING_TOPIC)
-        if job.gated or job.followed:
-            flags = GATED * job.gated + FOLLOWED * job.followed
+        follow_up = job.follow_up
+        if job.gated or job.followed or follow_up is not None:
+            flags = GATED * job.gated + FOLLOWED * job.followed + FAILURE_FOLLOWED * (follow_up is not None)
         if run_at is not None and run_at > now:
             state, reason = SCHEDULED, "delayed"
         elif flags & GATED:
             state, reason, run_at = BLOCKED, GATED_REASON, None
-        options = (deadline, job.timeout, job.backoff, job.run_id, tags, job.fingerprint, job.meta)
+        options = (deadline, job.timeout, job.backoff, job.run_id, tags, job.fingerprint, job.meta, follow_up)
         states = (flags, run_at, deadline, reason, job.unique_key)
         plain = plain and options == NO_OPTIONS and states == PLAIN_STATES
         rows.append((n, number.to_bytes(16), kind, priority, job.arguments, now, job.max_attempts, *options))

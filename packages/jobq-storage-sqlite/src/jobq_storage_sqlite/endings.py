@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
+from jobq_core.records import ErrorRecord
 from jobq_core.states import JobState
-from jobq_core.storage import FINISHED_TOPIC, WAITING_TOPIC, queue_topic
-from jobq_storage_sqlite.columns import to_id
-from jobq_storage_sqlite.runs import FOLLOWED, GATED
+from jobq_core.storage import ENDED_TOPIC, FINISHED_TOPIC, WAITING_TOPIC, FailedJob, queue_topic
+from jobq_storage_sqlite.columns import text, to_id
+from jobq_storage_sqlite.runs import FAILURE_FOLLOWED, FOLLOWED, GATED
 from jobq_storage_sqlite.spans import span_of
 from jobq_storage_sqlite.transaction import Transaction
 
@@ -29,25 +31,60 @@ class EndingJob(Struct, gc=False):
     unique_key: str | None
 
 
-def end(transaction: Transaction, job: EndingJob, state: JobState, times: tuple[int, int] | None = None) -> None:
+def end(
+    transaction: Transaction,
+    job: EndingJob,
+    state: JobState,
+    times: tuple[int, int] | None = None,
+    error: ErrorRecord | None = None,
+) -> None:
     """Count an end, keep it if it is followed, and free the unique key.
 
-    times: how many microseconds the job waited and ran; None if it ended where it waited.
+    times: how many microseconds the job waited and ran; None if it ended where it waited. error: of a failed job.
     """
     waited, ran = ([], []) if times is None else ([times[0]], [times[1]])
     transaction.tally.ended.append((job.queue, job.kind, state.value, 1, waited, ran))
     if state is not JobState.COMPLETED:
         transaction.spans.add(("state", state.value, span_of(to_id(job.id))))
-    end_followed(transaction, job.id, job.n, job.queue, state, job.flags, job.unique_key)
+    failed = None
+    if job.flags & FAILURE_FOLLOWED and state is JobState.FAILED:
+        failed = _failed_job(transaction, job, error)
+        transaction.topics.add(ENDED_TOPIC)
+    end_followed(transaction, job.id, job.n, job.queue, state, job.flags, job.unique_key, failed)
     transaction.topics.add(FINISHED_TOPIC)
 
 
+def _failed_job(transaction: Transaction, job: EndingJob, error: ErrorRecord | None) -> bytes:
+    """Return what is kept of a failed job for its follow-up."""
+    kind, arguments, follow_up, meta, run_id = transaction.one("find_follow_up", job.n)
+    if error is not None:
+        error = ErrorRecord(type=text(error.type), message=text(error.message), traceback=text(error.traceback))
+    failed = FailedJob(
+        id=to_id(job.id),
+        queue=job.queue,
+        kind=kind,
+        arguments=Raw(arguments),
+        follow_up=Raw(follow_up),
+        meta=Raw(meta or b"null"),
+        run_id=run_id,
+        error=error,
+    )
+    return msgspec.json.encode(failed)
+
+
 def end_followed(
-    transaction: Transaction, job_id: bytes, n: int, queue: str, state: JobState, flags: int, unique_key: str | None
+    transaction: Transaction,
+    job_id: bytes,
+    n: int,
+    queue: str,
+    state: JobState,
+    flags: int,
+    unique_key: str | None,
+    failed: bytes | None = None,
 ) -> None:
-    """Keep an end if it is followed, and free the unique key."""
-    if flags & FOLLOWED:
-        transaction.run("insert_ended", job_id, queue, state.value, transaction.now)
+    """Keep an end if it is followed, and free the unique key. failed: what is kept for a follow-up."""
+    if flags & FOLLOWED or failed is not None:
+        transaction.run("insert_ended", job_id, queue, state.value, transaction.now, failed)
     if unique_key is not None:
         transaction.run("free_key", queue, unique_key, n)
 

@@ -7,17 +7,22 @@ from functools import partial
 from itertools import starmap
 from uuid import UUID
 
+import msgspec
+
 from jobq_core.records import deadline_passed
 from jobq_core.states import JobState
 from jobq_core.storage import (
     EndedJob,
     Expired,
+    FailedJob,
+    Follow,
     KeeperStorage,
     Leadership,
     Promotion,
     Rescue,
 )
 from jobq_core.timestamps import SECOND, to_datetime
+from jobq_storage_sqlite.adding import add
 from jobq_storage_sqlite.columns import to_id
 from jobq_storage_sqlite.endings import EndingJob, end, put_in_line
 from jobq_storage_sqlite.open_file import StorageOnFile
@@ -46,8 +51,8 @@ class Maintenance(StorageOnFile, KeeperStorage):
     async def admit(self, ids: Sequence[UUID]) -> int:
         return await self._write(partial(admit, ids=ids)) if ids else 0
 
-    async def resolve(self, limit: int = 1000) -> list[EndedJob]:
-        return await self._write(partial(resolve, limit=limit))
+    async def resolve(self, limit: int = 1000, follow: Follow | None = None) -> list[EndedJob]:
+        return await self._write(partial(resolve, limit=limit, follow=follow))
 
     async def rescue(self) -> Rescue:
         return await rescue(self)
@@ -84,7 +89,7 @@ def expire(transaction: Transaction, limit: int) -> Expired:
         lease = transaction.numbers(1)
         insert_attempt(transaction, job.n, lease, 0, None, now, error)
         transaction.run("end", JobState.FAILED.value, None, now, lease, job.n)
-        end(transaction, job, JobState.FAILED)
+        end(transaction, job, JobState.FAILED, error=error)
     row = transaction.one("find_next_deadline")
     return Expired(len(rows), _until(transaction, None if row is None else row[0]))
 
@@ -96,15 +101,27 @@ def admit(transaction: Transaction, ids: Sequence[UUID]) -> int:
     return len(rows)
 
 
-def resolve(transaction: Transaction, limit: int) -> list[EndedJob]:
-    """Hand over the ends of followed jobs."""
+def resolve(transaction: Transaction, limit: int, follow: Follow | None) -> list[EndedJob]:
+    """Hand over the ends of followed jobs, and add what follows them."""
     rows = transaction.all("find_ended", max(limit, 0))
-    if rows:
-        transaction.run("delete_ended", rows[-1][0])
-    return [
-        EndedJob(to_id(job_id), queue, None if state is None else JobState(state), to_datetime(at))
-        for _, job_id, queue, state, at in rows
-    ]
+    if not rows:
+        return []
+    transaction.run("delete_ended", rows[-1][0])
+    ended = [_to_ended(*row) for row in rows]
+    jobs = () if follow is None else follow(ended)
+    if jobs:
+        add(transaction, jobs)
+    return ended
+
+
+def _to_ended(n: int, job_id: bytes, queue: str, state: str | None, at: int, failed: bytes | None) -> EndedJob:
+    return EndedJob(
+        to_id(job_id),
+        queue,
+        None if state is None else JobState(state),
+        to_datetime(at),
+        None if failed is None else msgspec.json.decode(failed, type=FailedJob),
+    )
 
 
 def _until(transaction: Transaction, moment: int | None) -> float | None:

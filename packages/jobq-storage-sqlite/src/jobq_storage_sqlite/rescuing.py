@@ -84,13 +84,13 @@ def _take_back(transaction: Transaction, name: str, job: Orphan) -> RescuedJob:
     state = state_after(ending, request=to_request(job.request), waits=False, gated=gated)
     error_lease = job.lease if job.ran else None
     transaction.runs.pop(job.lease, None)
-    if job.ran:
-        error = worker_lost(to_id(job.worker), name or "")
+    error = worker_lost(to_id(job.worker), name or "") if job.ran else None
+    if error is not None:
         insert_attempt(transaction, job.n, job.lease, job.attempt, job.worker, job.started_at, error)
     if state in FINISHED:
         reason = "aborted" if state is JobState.ABORTED else "worker lost"
         transaction.run("end", state.value, reason, now, error_lease, job.n)
-        end(transaction, job, state, (job.waited, now - job.started_at))
+        end(transaction, job, state, (job.waited, now - job.started_at), error)
     elif state is JobState.DISABLED:
         transaction.run("disable_rescued", now, error_lease, job.n)
     else:

@@ -7,7 +7,8 @@ from uuid import UUID
 
 GATED: Final = 1
 FOLLOWED: Final = 2
-"""The flags of a job."""
+FAILURE_FOLLOWED: Final = 4
+"""The flags of a job. The last one: it has a `follow_up`."""
 
 RUNS_LIMIT: Final = 100_000
 """Maximum number of runs that are kept. Runs whose lease was lost are never settled."""

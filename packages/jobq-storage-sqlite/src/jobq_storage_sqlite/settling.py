@@ -116,7 +116,7 @@ def _settle_one(transaction: Transaction, settlement: Settlement) -> JobState | 
     if settlement.ending is Ending.COMPLETE:
         transaction.run("complete", transaction.now, settlement.result, held.n, settlement.lease)
         state = JobState.COMPLETED
-        _note(transaction, held, state)
+        _note(transaction, held, state, None)
     else:
         state = _put(transaction, settlement, held)
     if settlement.jobs:
@@ -161,7 +161,7 @@ def _put(transaction: Transaction, settlement: Settlement, held: Held) -> JobSta
     )
     if state is JobState.BLOCKED and reason in SUSPENDED:
         suspend(transaction, held, extra)
-    _note(transaction, held, state)
+    _note(transaction, held, state, error)
     return state
 
 
@@ -175,10 +175,10 @@ def _reason(settlement: Settlement, state: JobState) -> str | None:
     return _REASONS.get(state)
 
 
-def _note(transaction: Transaction, held: Held, state: JobState) -> None:
+def _note(transaction: Transaction, held: Held, state: JobState, error: ErrorRecord | None) -> None:
     """Note what follows from the state that a settlement led to."""
     if state in FINISHED:
-        end(transaction, held, state, (held.waited, transaction.now - held.started_at))
+        end(transaction, held, state, (held.waited, transaction.now - held.started_at), error)
     else:
         transaction.topics.add(topic_of(state, held.queue))
 

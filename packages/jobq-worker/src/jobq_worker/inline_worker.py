@@ -13,6 +13,7 @@ import socket
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
@@ -39,6 +40,7 @@ from jobq_core.testing.without_loop import run_to_end
 from jobq_worker.around.around import Around
 from jobq_worker.around.completions import completion, note_written
 from jobq_worker.around.contexts import make_context
+from jobq_worker.around.follow_ups import follow_failures
 from jobq_worker.around.invoke import invoke_coroutine, invoke_function
 from jobq_worker.running.handlers import Handlers
 from jobq_worker.running.job_batches import JobBatch, call_batch
@@ -216,6 +218,7 @@ class InlineWorker:
         """Return the run of the next due job that can be run, and those of its batch; none if nothing is due."""
         run_to_end(self._storage.promote(limit=1_000_000))
         run_to_end(self._storage.expire(limit=1_000_000))
+        run_to_end(self._storage.resolve(1_000_000, partial(follow_failures, make_id=new_id)))
         first = self._claim_run()
         if first is None:
             return []

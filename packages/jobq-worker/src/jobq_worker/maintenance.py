@@ -1,4 +1,5 @@
-"""The maintenance that one worker does for all: promote due jobs, fail late ones, rescue those of lost workers, prune.
+"""The maintenance that one worker does for all: promote due jobs, fail late ones, rescue those of lost workers, add the
+follow-ups of failed ones, prune.
 
 The workers agree on a leader by a lease in the storage. The others ask again when that lease would end, so that a dead
 leader is replaced within its term. Two leaders at once would do no harm.
@@ -10,12 +11,15 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
+from uuid import UUID
 
 import attrs
 
 from jobq_core.events import EventSource, WorkerLost
 from jobq_core.storage import LostWorker, QueueStorage
+from jobq_worker.around.follow_ups import follow_failures
 from jobq_worker.liveness.registration import Registration
 from jobq_worker.loops import Loop
 from jobq_worker.notifications import Notifications
@@ -36,6 +40,11 @@ PROMOTE_GAP_SECONDS: Final = 0.01
 promoted some at a time."""
 GAP_SECONDS: Final = 0.25
 """Minimum interval between two rescues or expirations; a notification brings the next one forward to it."""
+FOLLOW_GAP_SECONDS: Final = 0.01
+"""Minimum interval between two calls that add what follows failures."""
+FOLLOW_BATCH: Final = 100
+"""The number of ends that one call follows at most; their jobs may take 256 KiB each. After a full batch there are
+more."""
 PRUNE_BATCH: Final = 10_000
 """The number of jobs that one call prunes at most; after a full batch there are more."""
 PRUNE_GAP_SECONDS: Final = 0.05
@@ -94,6 +103,7 @@ class Maintenance:
         events: EventSource,
         notifications: Notifications,
         *,
+        make_id: Callable[[], UUID],
         rescue_interval: float,
         longest_term: float = TERM_SECONDS,
     ) -> None:
@@ -102,6 +112,7 @@ class Maintenance:
         self._outages = outages
         self._events = events
         self._notifications = notifications
+        self._make_id = make_id
         self._term = min(TERM_SECONDS, longest_term)
         self._lead_at = 0.0
         self._asked = False
@@ -112,8 +123,10 @@ class Maintenance:
         self.promotion = Duty("promotion", self._promote, LOOK_SECONDS, PROMOTE_GAP_SECONDS, DEAF_SECONDS)
         self.expiry = Duty("expiry", self._expire, LOOK_SECONDS, GAP_SECONDS, DEAF_SECONDS)
         self.rescue = Duty("rescue", self._rescue, rescue_interval, GAP_SECONDS, DEAF_SECONDS)
+        self.following = Duty("follow-ups", self._follow, LOOK_SECONDS, FOLLOW_GAP_SECONDS, DEAF_SECONDS)
         self.pruning = Duty("pruning", self._prune, LOOK_SECONDS, PRUNE_GAP_SECONDS, LOOK_SECONDS)
-        self._duties = (self.promotion, self.expiry, self.rescue, self.pruning)
+        # The first duties make jobs fail, and the next one adds what follows.
+        self._duties = (self.promotion, self.expiry, self.rescue, self.following, self.pruning)
         self.loop = Loop("maintenance", self._work, outages)
 
     def look_soon(self) -> None:
@@ -121,6 +134,11 @@ class Maintenance:
         worker registered."""
         for duty in (self.promotion, self.expiry, self.rescue):
             duty.bring_forward()
+        self.loop.wake()
+
+    def follow_soon(self) -> None:
+        """Add what follows a failure, if this worker leads: a job with a follow-up failed."""
+        self.following.bring_forward()
         self.loop.wake()
 
     def prune_soon(self) -> None:
@@ -194,6 +212,11 @@ class Maintenance:
         found = await self._storage.rescue()
         self._report_lost(found.workers)
         return found.next_in
+
+    async def _follow(self) -> float | None:
+        follow = partial(follow_failures, make_id=self._make_id)
+        ended = await self._storage.resolve(FOLLOW_BATCH, follow)
+        return None if len(ended) < FOLLOW_BATCH else FOLLOW_GAP_SECONDS
 
     async def _prune(self) -> float | None:
         removed = await self._storage.prune()

@@ -16,7 +16,15 @@ from jobq_core.clock_offset import ClockOffset
 from jobq_core.errors import JobQueueError
 from jobq_core.events import EventSource
 from jobq_core.records import WorkerInfo
-from jobq_core.storage import REQUEST_TOPIC, WAITING_TOPIC, QueueOptions, QueueStorage, blocked_topic, queue_topic
+from jobq_core.storage import (
+    ENDED_TOPIC,
+    REQUEST_TOPIC,
+    WAITING_TOPIC,
+    QueueOptions,
+    QueueStorage,
+    blocked_topic,
+    queue_topic,
+)
 from jobq_worker.around.around import Around
 from jobq_worker.around.completions import Completions
 from jobq_worker.around.contexts import Contexts
@@ -84,12 +92,15 @@ class WorkerSession:
             stats_with_facts(slots, notifications, grants),
             heartbeat_interval=options.heartbeat_interval,
         )
+        self._clock_offset = ClockOffset(storage)
+        self._clock = ClockLoop(self._clock_offset, outages)
         maintenance = Maintenance(
             storage,
             registration,
             outages,
             events,
             notifications,
+            make_id=self._clock_offset.new_id,
             rescue_interval=info.lost_after / 6,
             # A dead leader is replaced before its own jobs are rescued, so that it adds nothing to lost_after.
             longest_term=info.lost_after / 2,
@@ -97,8 +108,6 @@ class WorkerSession:
         monitor = LeaseMonitor(storage, registration, pipeline, outages, events)
         reporter = Reporter(storage, registration, events, outages, monitor)
         marks = StartMarks(storage, registration, outages)
-        self._clock_offset = ClockOffset(storage)
-        self._clock = ClockLoop(self._clock_offset, outages)
         self._executors = make_executors(pipeline, reporter, self._clock_offset, info, options)
         # The runner listens to the pipeline before the fetcher does: a free slot is filled before anything is claimed.
         make_context = Contexts(registration, reporter, self._clock_offset.new_id, Completions(storage)).make
@@ -126,6 +135,7 @@ class WorkerSession:
         topics |= {blocked_topic(queue): partial(self._fetcher.free_soon, queue) for queue in info.queues}
         topics[REQUEST_TOPIC] = monitor.loop.wake
         topics[WAITING_TOPIC] = maintenance.look_soon
+        topics[ENDED_TOPIC] = maintenance.follow_soon
         self._loops: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "fetcher": self._fetcher.loop.run,
             "notifications": partial(notifications.dispatch, topics),

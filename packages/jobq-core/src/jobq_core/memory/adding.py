@@ -22,10 +22,15 @@ class Adding(MemoryTransactions, ProducerStorage):
     async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:
         self._check_connection(connection)
         with self._transaction() as store:
-            now = store.clock.now()
-            # All times are read before the first job is stored: one that cannot be read stores none.
-            times = moments_of(jobs, now)
-            return [add_one(store, job, *moments, now) for job, moments in zip(jobs, times, strict=True)]
+            return add_all(store, jobs)
+
+
+def add_all(store: Store, jobs: Sequence[NewJob]) -> list[Added]:
+    """Add jobs now."""
+    now = store.clock.now()
+    # All times are read before the first job is stored: one that cannot be read stores none.
+    times = moments_of(jobs, now)
+    return [add_one(store, job, *moments, now) for job, moments in zip(jobs, times, strict=True)]
 
 
 def moments_of(jobs: Sequence[NewJob], now: int) -> Moments:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final
 from uuid import UUID
 
+from jobq_core.memory.adding import add_all
 from jobq_core.memory.due_jobs import DueJobs
 from jobq_core.memory.operations import forget_old
 from jobq_core.memory.requests import forget_requests
@@ -19,6 +21,7 @@ from jobq_core.storage import (
     REQUEST_TOPIC,
     EndedJob,
     Expired,
+    Follow,
     KeeperStorage,
     Leadership,
     LostWorker,
@@ -59,8 +62,8 @@ class Maintenance(MemoryTransactions, KeeperStorage):
             now = store.clock.now()
 
             def fail(row: Row) -> None:
-                store.move(row, JobState.FAILED, now)
                 row.error = deadline_passed()
+                store.move(row, JobState.FAILED, now)
 
             return Expired(*_end_waits(store.deadlines, limit, now, fail))
 
@@ -74,9 +77,14 @@ class Maintenance(MemoryTransactions, KeeperStorage):
                     admitted += 1
             return admitted
 
-    async def resolve(self, limit: int = 1000) -> list[EndedJob]:
+    async def resolve(self, limit: int = 1000, follow: Follow | None = None) -> list[EndedJob]:
         with self._transaction() as store:
-            return [store.ended.popleft() for _ in range(min(limit, len(store.ended)))]
+            ended = list(islice(store.ended, max(limit, 0)))
+            if ended and follow is not None:
+                add_all(store, follow(ended))
+            for _ in ended:
+                store.ended.popleft()
+            return ended
 
     async def rescue(self) -> Rescue:
         with self._transaction() as store:

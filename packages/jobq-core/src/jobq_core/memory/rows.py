@@ -13,6 +13,7 @@ from uuid import UUID
 
 import attrs
 import msgspec
+from msgspec import Raw
 
 from jobq_core.encoding import decode_or_show
 from jobq_core.records import (
@@ -25,7 +26,7 @@ from jobq_core.records import (
     WorkerStats,
 )
 from jobq_core.states import JobState, StopRequest
-from jobq_core.storage import JobStatus, NewJob, QueueOwner, QueueRecord, Retention, queue_topic
+from jobq_core.storage import FailedJob, JobStatus, NewJob, QueueOwner, QueueRecord, Retention, queue_topic
 from jobq_core.timestamps import SECOND, to_datetime, to_optional_datetime
 
 Bucket: TypeAlias = "OrderedDict[int, Row]"
@@ -160,6 +161,21 @@ class Row:
             return Progress()
         percent, message, details = self.progress
         return Progress(percent=percent, message=message, details=None if details is None else decode_or_show(details))
+
+    def failed_job(self) -> FailedJob:
+        """Return what is kept of this failed job for its follow-up."""
+        job = self.job
+        assert job.follow_up is not None
+        return FailedJob(
+            id=job.id,
+            queue=self.queue.name,
+            kind=job.kind,
+            arguments=Raw(job.arguments),
+            follow_up=Raw(job.follow_up),
+            meta=Raw(job.meta or b"null"),
+            run_id=job.run_id,
+            error=self.error,
+        )
 
     def _summary(self) -> dict[str, Any]:
         """Return the fields that a summary and a full record have in common."""

@@ -21,6 +21,7 @@ from jobq_core.memory.rows import Queue, Row, WorkerRow
 from jobq_core.memory.tally import Tally
 from jobq_core.states import FINISHED, JobState
 from jobq_core.storage import (
+    ENDED_TOPIC,
     FINISHED_TOPIC,
     GATED,
     REQUEST_TOPIC,
@@ -170,8 +171,11 @@ class Store:
         """Free the unique key of a job that ended, and keep its end if it is followed. state: None if it is deleted."""
         if row.job.unique_key is not None:
             self.queues[row.job.queue].keys.pop(row.job.unique_key, None)
-        if row.job.followed:
-            self.ended.append(EndedJob(row.job.id, row.queue.name, state, to_datetime(now)))
+        failed = row.failed_job() if state is JobState.FAILED and row.job.follow_up is not None else None
+        if failed is not None:
+            self.topics.add(ENDED_TOPIC)
+        if failed is not None or row.job.followed:
+            self.ended.append(EndedJob(row.job.id, row.queue.name, state, to_datetime(now), failed))
 
     def leave(self, row: Row) -> None:
         """Take a row from its collection; the lease of a running one ends."""

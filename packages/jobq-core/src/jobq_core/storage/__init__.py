@@ -47,6 +47,8 @@ from jobq_core.storage.heartbeat import Heartbeat
 from jobq_core.storage.keeper import (
     EndedJob,
     Expired,
+    FailedJob,
+    Follow,
     KeeperStorage,
     Leadership,
     LostWorker,
@@ -55,6 +57,7 @@ from jobq_core.storage.keeper import (
     RescuedJob,
 )
 from jobq_core.storage.notifications import (
+    ENDED_TOPIC,
     FINISHED_TOPIC,
     PROGRESS_TOPIC,
     REQUEST_TOPIC,
@@ -92,6 +95,7 @@ from jobq_core.timestamps import When
 __all__ = [
     "AUDIT_DAYS",
     "COUNTED",
+    "ENDED_TOPIC",
     "FINISHED_TOPIC",
     "GATED",
     "PROGRESS_TOPIC",
@@ -115,7 +119,9 @@ __all__ = [
     "DiagnosisStorage",
     "EndedJob",
     "Expired",
+    "FailedJob",
     "Finding",
+    "Follow",
     "Heartbeat",
     "Histogram",
     "JobFilter",

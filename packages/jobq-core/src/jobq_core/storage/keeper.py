@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Final, TypeAlias
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
+from jobq_core.records import ErrorRecord
 from jobq_core.states import JobState
 from jobq_core.storage.depths import SAMPLE_SECONDS
+from jobq_core.storage.producer import NewJob
 
 
 class Leadership(Struct, frozen=True):
@@ -66,13 +69,40 @@ class Expired(Struct, frozen=True):
     next_in: float | None
 
 
+NULL: Final = Raw(b"null")
+
+
+class FailedJob(Struct, frozen=True, kw_only=True):
+    """What is kept of a job with a `follow_up` that became FAILED, whatever is done to the job later.
+
+    arguments, meta, follow_up: the JSON as it was added; `null` for no meta. error: the job's error.
+    """
+
+    id: UUID
+    queue: str
+    kind: str
+    arguments: Raw
+    follow_up: Raw
+    meta: Raw = NULL
+    run_id: str | None = None
+    error: ErrorRecord | None = None
+
+
 class EndedJob(Struct, frozen=True):
-    """The end of a followed job: the final state that it came to (None: it was deleted), and when."""
+    """The end of a followed job: the final state that it came to (None: it was deleted), and when.
+
+    failed: for a job with a `follow_up` that became FAILED.
+    """
 
     id: UUID
     queue: str
     state: JobState | None
     at: datetime
+    failed: FailedJob | None = None
+
+
+Follow: TypeAlias = "Callable[[Sequence[EndedJob]], Sequence[NewJob]]"
+"""Returns the jobs that follow these ends. It calls no storage, and may be called in any thread."""
 
 
 class KeeperStorage(abc.ABC):
@@ -106,10 +136,15 @@ class KeeperStorage(abc.ABC):
         Other jobs are not changed. An admitted job stays gated: a later retry waits to be admitted again."""
 
     @abc.abstractmethod
-    async def resolve(self, limit: int = 1000) -> list[EndedJob]:
-        """Return up to `limit` ends of followed jobs, oldest first, and forget them. A followed job leaves one each
-        time that it becomes COMPLETED, FAILED or ABORTED, or is deleted unfinished. Of two simultaneous calls, each end
-        is in one answer."""
+    async def resolve(self, limit: int = 1000, follow: Follow | None = None) -> list[EndedJob]:
+        """Take up to `limit` ends of followed jobs, oldest first: add the jobs that `follow` returns for them, as `add`
+        does, forget the ends, and return them.
+
+        A `followed` job leaves an end each time that it becomes COMPLETED, FAILED or ABORTED, or is deleted unfinished.
+        A job with a `follow_up` leaves one each time that it becomes FAILED. Of two simultaneous calls, each end is in
+        one answer. The jobs are stored with the forgetting of the ends, so that each end is followed once. Where the
+        transaction is repeated, `follow` is called again. The jobs that it returns have no unique keys.
+        """
 
     @abc.abstractmethod
     async def rescue(self) -> Rescue:

@@ -23,6 +23,8 @@ class NewJob(Struct, frozen=True, kw_only=True, gc=False):
     meta: a JSON object as UTF-8 bytes, or None: headers that travel with the job, such as a trace context.
     gated: whether the job waits for `KeeperStorage.admit` each time that it would become PENDING.
     followed: whether the end of the job is kept for `KeeperStorage.resolve`.
+    follow_up: JSON as UTF-8 bytes, or None: what is to follow if the job fails. Each time that it becomes FAILED, its
+        end is kept for `resolve`, with this.
     """
 
     id: UUID
@@ -42,9 +44,10 @@ class NewJob(Struct, frozen=True, kw_only=True, gc=False):
     meta: bytes | None = None
     gated: bool = False
     followed: bool = False
+    follow_up: bytes | None = None
 
     def __repr__(self) -> str:
-        return show_without(self, "arguments", "fingerprint", "meta")
+        return show_without(self, "arguments", "fingerprint", "meta", "follow_up")
 
 
 class Added(Struct, frozen=True, gc=False):

@@ -20,7 +20,7 @@ CREATE FUNCTION jobq.clock() RETURNS timestamptz
 CREATE SEQUENCE jobq.position AS bigint CACHE 1;
 CREATE SEQUENCE jobq.lease AS bigint CACHE 1;
 
--- What was added: written once, never updated.
+-- What was added: written once, never updated. follow_up: what follows if the job fails.
 CREATE TABLE jobq.job (
     id uuid NOT NULL,
     created_at timestamptz NOT NULL,
@@ -39,6 +39,7 @@ CREATE TABLE jobq.job (
     run_id text COLLATE "C",
     tags text[] COLLATE "C",
     fingerprint bytea,
+    follow_up json,
     PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
 CREATE INDEX job_run ON jobq.job (run_id, id) WHERE run_id IS NOT NULL;
@@ -58,6 +59,7 @@ CREATE INDEX job_tag_tag ON jobq.job_tag (tag, id);
 --   deadline, kind: copies of the job's. queue, priority: as well, until an operator changes them.
 --   size: the bytes of the job's arguments, so that a claim need not read them to know.
 --   flags: bits. 1: gated, the job goes to `waiting` instead of `ready`. 2: followed, its ending leaves a row in `ended`.
+--     4: it has a `follow_up`, and becoming FAILED leaves a row in `ended`.
 --   extra: an object for what has no column yet: `refused`, the declarations that refused the job, and `priority`, if an
 --     operator changed it.
 --   since: when the job entered its present state; for a running job, `started_at`.
@@ -258,14 +260,38 @@ CREATE TABLE jobq.maintenance (
 ) WITH (fillfactor = 50);
 INSERT INTO jobq.maintenance DEFAULT VALUES;
 
--- The followed jobs that ended, until `resolve` takes them. state: NULL if the job was deleted.
+-- The followed jobs that ended, until `resolve` takes them. state: NULL if the job was deleted. failed: for a job with a
+-- follow-up that failed, what the follow-up is made of, whatever is done to the job later.
 CREATE TABLE jobq.ended (
     id uuid NOT NULL,
     at timestamptz NOT NULL,
     queue text COLLATE "C" NOT NULL,
-    state text COLLATE "C"
+    state text COLLATE "C",
+    failed json
 );
 CREATE INDEX ended_at ON jobq.ended (at);
+
+-- What `ended` keeps of a failed job. A function, so that the statements that end jobs do not plan and lock `job` for it.
+CREATE FUNCTION jobq.failed_job(
+    failed uuid, queue text, error_type text, error_message text, error_traceback text
+) RETURNS json
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+        BEGIN
+            RETURN (
+                SELECT json_build_object(
+                    'id', j.id, 'queue', failed_job.queue, 'kind', j.kind, 'arguments', j.arguments,
+                    'follow_up', j.follow_up, 'meta', j.meta, 'run_id', j.run_id,
+                    'error', CASE WHEN error_type IS NOT NULL THEN
+                        json_build_object('type', error_type, 'message', error_message, 'traceback', error_traceback)
+                    END
+                )
+                FROM jobq.job j
+                WHERE j.id = failed
+            );
+        END
+    $$;
 
 -- The options of queues. Claims take nothing from a queue while it is paused. completed, failed, aborted: how many
 -- seconds finished jobs are kept, NULL without limit; without `has_retention` the defaults hold.

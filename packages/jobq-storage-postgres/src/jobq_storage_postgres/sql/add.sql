@@ -1,9 +1,9 @@
 -- Add jobs, each with its token in `ready` or `waiting`. Answers which were new (NULL if all were), and how many.
 --
 -- $1 ids, $2 arguments; then columns with one value per job, or NULL for the whole column if no job has a value: $3
--- queues, $4 kinds, $5 priorities, $6 max_attempts (these four default to $19..$22), $7 run_at, $8 seconds until
+-- queues, $4 kinds, $5 priorities, $6 max_attempts (these four default to $20..$23), $7 run_at, $8 seconds until
 -- run_at, $9 deadline, $10 seconds until the deadline, $11 timeout, $12 backoff, $13 unique keys, $14 run ids, $15 tags
--- (each the text of an array), $16 fingerprints, $17 meta, $18 flags.
+-- (each the text of an array), $16 fingerprints, $17 meta, $18 flags, $19 follow-ups.
 --
 -- The tokens come from the inserted jobs. So the transaction has its number before it draws a position (see
 -- watermarks.py), and a job that was stored already gets no second token.
@@ -12,21 +12,21 @@ WITH moment AS MATERIALIZED (
 ), made AS (
     INSERT INTO jobq.job (
         id, created_at, run_at, deadline, timeout, priority, max_attempts, flags, queue, kind, arguments, meta, backoff,
-        unique_key, run_id, tags, fingerprint
+        unique_key, run_id, tags, fingerprint, follow_up
     )
     SELECT g.id, (SELECT now FROM moment),
         coalesce(g.run_at, (SELECT now FROM moment) + pg_catalog.make_interval(secs => g.run_in)),
         coalesce(g.deadline, (SELECT now FROM moment) + pg_catalog.make_interval(secs => g.deadline_in)), g.timeout,
-        coalesce(g.priority, $21::smallint), coalesce(g.max_attempts, $22::smallint), coalesce(g.flags, 0::smallint),
-        coalesce(g.queue, $19::text), coalesce(g.kind, $20::text), g.arguments, g.meta, g.backoff, g.unique_key,
-        g.run_id, g.tags::text[], g.fingerprint
+        coalesce(g.priority, $22::smallint), coalesce(g.max_attempts, $23::smallint), coalesce(g.flags, 0::smallint),
+        coalesce(g.queue, $20::text), coalesce(g.kind, $21::text), g.arguments, g.meta, g.backoff, g.unique_key,
+        g.run_id, g.tags::text[], g.fingerprint, g.follow_up
     FROM unnest(
         $1::uuid[], $2::json[], $3::text[], $4::text[], $5::smallint[], $6::smallint[], $7::timestamptz[],
         $8::float8[], $9::timestamptz[], $10::float8[], $11::float8[], $12::json[], $13::text[], $14::text[],
-        $15::text[], $16::bytea[], $17::json[], $18::smallint[]
+        $15::text[], $16::bytea[], $17::json[], $18::smallint[], $19::json[]
     ) WITH ORDINALITY AS g(
         id, arguments, queue, kind, priority, max_attempts, run_at, run_in,
-        deadline, deadline_in, timeout, backoff, unique_key, run_id, tags, fingerprint, meta, flags, ord
+        deadline, deadline_in, timeout, backoff, unique_key, run_id, tags, fingerprint, meta, flags, follow_up, ord
     )
     ORDER BY g.ord
     ON CONFLICT (id) DO NOTHING

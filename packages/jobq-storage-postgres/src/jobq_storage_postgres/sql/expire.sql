@@ -1,5 +1,5 @@
--- Fail the jobs that wait, or are PENDING, past their deadline; answers how many. $1 limit, $2 the deadline to begin at;
--- $3 type of the error, $4 its message.
+-- Fail the jobs that wait, or are PENDING, past their deadline; answers how many, and whether one has a follow-up. $1
+-- limit, $2 the deadline to begin at; $3 type of the error, $4 its message.
 WITH moment AS MATERIALIZED (
     SELECT jobq.clock() AS now
 ), waiting AS MATERIALIZED (
@@ -38,12 +38,17 @@ WITH moment AS MATERIALIZED (
         o.kind, o.settled, o.percent, o.message, o.details, o.extra, $3::text, $4::text
     FROM over o, moment
 ), followed AS (
-    INSERT INTO jobq.ended (id, at, queue, state)
-    SELECT o.id, moment.now, o.queue, 'failed' FROM over o, moment WHERE o.flags & 2 <> 0
+    INSERT INTO jobq.ended (id, at, queue, state, failed)
+    SELECT o.id, moment.now, o.queue, 'failed', CASE WHEN o.flags & 4 <> 0 THEN
+        jobq.failed_job(o.id, o.queue, $3, $4, NULL)
+    END
+    FROM over o, moment
+    WHERE o.flags & 6 <> 0
+    RETURNING failed
 ), freed AS (
     DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM over WHERE keyed)) AND until IS NULL
 ), counted AS (
     INSERT INTO jobq.tally (at, finished, jobs, queue, kind, state)
     SELECT max(moment.now), count(*), count(*), o.queue, o.kind, 'failed' FROM over o, moment GROUP BY o.queue, o.kind
 )
-SELECT count(*) FROM over
+SELECT count(*), (SELECT bool_or(failed IS NOT NULL) FROM followed) FROM over

@@ -1,6 +1,6 @@
 -- Remove a worker if its heartbeat expired, and rescue jobs that it holds, or that it held if it is not registered.
--- Answers first a row with the worker's name (NULL: it was not removed here) and the seconds since its last heartbeat,
--- then a row per job. A job whose row another transaction holds is left alone.
+-- Answers first a row with the worker's name (NULL: it was not removed here), the seconds since its last heartbeat, and
+-- whether a job with a follow-up failed, then a row per job. A job whose row another transaction holds is left alone.
 -- $1 worker; $2 job ids (sorted); $3 type of the error, $4 end of its message.
 -- The statement that deletes the worker's row rescues the jobs: a worker that beats meanwhile keeps both.
 WITH moment AS MATERIALIZED (
@@ -58,8 +58,13 @@ WITH moment AS MATERIALIZED (
     FROM taken t
     WHERE t.state IN ('failed', 'aborted')
 ), followed AS (
-    INSERT INTO jobq.ended (id, at, queue, state)
-    SELECT id, now, queue, state FROM taken WHERE flags & 2 <> 0 AND state IN ('failed', 'aborted')
+    INSERT INTO jobq.ended (id, at, queue, state, failed)
+    SELECT t.id, t.now, t.queue, t.state, CASE WHEN t.flags & 4 <> 0 AND t.state = 'failed' THEN
+        jobq.failed_job(t.id, t.queue, t.error_type, t.error_message, NULL)
+    END
+    FROM taken t
+    WHERE t.flags & CASE t.state WHEN 'failed' THEN 6 ELSE 2 END <> 0 AND t.state IN ('failed', 'aborted')
+    RETURNING failed
 ), kept_back AS (
     INSERT INTO jobq.waiting (
         id, position, since, run_at, started_at, deadline, lease, worker, size, priority, attempt, flags, keyed, state,
@@ -95,8 +100,8 @@ WITH moment AS MATERIALIZED (
     WHERE t.state IN ('failed', 'aborted')
     GROUP BY t.queue, t.kind, t.state
 )
-SELECT (SELECT name FROM lost), (SELECT silent_for FROM lost), NULL::uuid, NULL::text, NULL::text, NULL::smallint,
-    NULL::text
+SELECT (SELECT name FROM lost), (SELECT silent_for FROM lost), (SELECT bool_or(failed IS NOT NULL) FROM followed),
+    NULL::uuid, NULL::text, NULL::text, NULL::smallint, NULL::text
 UNION ALL
-SELECT NULL, NULL, t.id, t.kind, t.queue, t.attempts, CASE t.state WHEN 'gated' THEN 'blocked' ELSE t.state END
+SELECT NULL, NULL, NULL, t.id, t.kind, t.queue, t.attempts, CASE t.state WHEN 'gated' THEN 'blocked' ELSE t.state END
 FROM (SELECT * FROM taken ORDER BY lease) t

@@ -4,6 +4,6 @@ WITH taken AS (
     WHERE ctid = ANY(ARRAY(
         SELECT e.ctid FROM jobq.ended e ORDER BY e.at LIMIT $1::bigint FOR UPDATE SKIP LOCKED
     ))
-    RETURNING id, queue, state, at
+    RETURNING id, queue, state, at, failed
 )
-SELECT id, queue, state, at FROM taken ORDER BY at
+SELECT id, queue, state, at, failed FROM taken ORDER BY at

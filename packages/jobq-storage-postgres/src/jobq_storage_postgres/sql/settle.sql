@@ -1,6 +1,6 @@
 -- Settle runs of all endings: `jobq_core.states.state_after` as SQL. Answers id, lease, state and queue of those that
 -- took effect; and without a queue: the states that others led to before, and 'busy' for those whose rows another
--- transaction holds.
+-- transaction holds. A row of NULLs says that a job with a follow-up failed.
 -- $1 job ids (sorted), $2 leases, $3 their order in the batch, $4 endings, $5 results, $6 error types, $7 messages,
 -- $8 tracebacks, $9 times of the next run, $10 or seconds until it, $11 reasons; progress: $12 percentages, $13 messages
 -- and $14 details; $15 declarations that refused a job.
@@ -80,10 +80,13 @@ WITH moment AS MATERIALIZED (
     FROM held h
     WHERE h.state IN ('completed', 'failed', 'aborted')
 ), followed AS (
-    INSERT INTO jobq.ended (id, at, queue, state)
-    SELECT h.id, h.now, h.queue, h.state
+    INSERT INTO jobq.ended (id, at, queue, state, failed)
+    SELECT h.id, h.now, h.queue, h.state, CASE WHEN h.flags & 4 <> 0 AND h.state = 'failed' THEN
+        jobq.failed_job(h.id, h.queue, h.error_type, h.error_message, h.error_traceback)
+    END
     FROM held h
-    WHERE h.flags & 2 <> 0 AND h.state IN ('completed', 'failed', 'aborted')
+    WHERE h.flags & CASE h.state WHEN 'failed' THEN 6 ELSE 2 END <> 0 AND h.state IN ('completed', 'failed', 'aborted')
+    RETURNING failed
 ), kept_back AS (
     INSERT INTO jobq.waiting (
         id, position, since, run_at, started_at, deadline, lease, worker, size, priority, attempt, flags, keyed, state,
@@ -146,3 +149,5 @@ WITH moment AS MATERIALIZED (
 SELECT id, lease, CASE state WHEN 'gated' THEN 'blocked' ELSE state END, queue FROM held
 UNION ALL
 SELECT id, lease, state, NULL FROM unknown
+UNION ALL
+(SELECT NULL, NULL, NULL, NULL FROM followed WHERE failed IS NOT NULL LIMIT 1)

@@ -15,7 +15,7 @@ CREATE TABLE jobq_sequence (
 INSERT INTO jobq_sequence (one, value, prunings) VALUES (1, 0, 0);
 
 -- What was added: written once, never changed.
--- meta: headers that travel with the job, a JSON object.
+-- meta: headers that travel with the job, a JSON object. follow_up: JSON of what follows if the job fails.
 CREATE TABLE jobq_job (
     n INTEGER PRIMARY KEY,
     id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
@@ -30,7 +30,8 @@ CREATE TABLE jobq_job (
     run_id TEXT,
     tags TEXT CHECK (tags IS NULL OR json_type(tags) = 'array'),
     fingerprint BLOB,
-    meta BLOB
+    meta BLOB,
+    follow_up BLOB
 ) STRICT;
 
 CREATE INDEX jobq_job_run ON jobq_job (run_id, id) WHERE run_id IS NOT NULL;
@@ -42,7 +43,7 @@ CREATE INDEX jobq_job_fingerprint ON jobq_job (fingerprint, id) WHERE fingerprin
 -- position: the place in line within a queue and an urgency.
 -- since: when a job that waits, or is PENDING, came to its state. A running job's is started_at, a finished one's
 -- finished_at.
--- flags: the sum of 1 (gated), 2 (followed), and values that newer code may add.
+-- flags: the sum of 1 (gated), 2 (followed), 4 (its failure is followed), and values that newer code may add.
 -- extra: a JSON object of what newer code may add; its 'refused' are the declarations that refused the arguments.
 -- deadline: the job's.
 -- settled: the state that the settlement under `lease` led to.
@@ -137,13 +138,15 @@ CREATE TABLE jobq_suspended (
     PRIMARY KEY (queue, kind, refused, id)
 ) STRICT, WITHOUT ROWID;
 
--- The ends of followed jobs, until they are resolved. state: NULL for a job that was deleted.
+-- The ends of followed jobs, until they are resolved. state: NULL for a job that was deleted. failed: of a job with a
+-- follow-up that failed, a JSON object of what the follow-up is made of, whatever is done to the job later.
 CREATE TABLE jobq_ended (
     n INTEGER PRIMARY KEY,
     id BLOB NOT NULL CHECK (length(id) = 16),
     queue TEXT NOT NULL,
     state TEXT CHECK (state IS NULL OR state = 'completed' OR state = 'failed' OR state = 'aborted'),
-    at INTEGER NOT NULL
+    at INTEGER NOT NULL,
+    failed BLOB
 ) STRICT;
 
 -- The runs that did not complete. A row of number 0 holds the error of a job that failed without a run.

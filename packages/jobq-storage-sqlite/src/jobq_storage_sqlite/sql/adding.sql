@@ -25,8 +25,8 @@ WHERE held.until IS NULL OR held.until > :now
 -- name: insert_job
 INSERT INTO jobq_job
     (n, id, kind, priority, arguments, created_at, max_attempts, deadline, timeout, backoff, run_id, tags, fingerprint,
-    meta)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    meta, follow_up)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO NOTHING
 
 -- name: insert_plain_job

@@ -81,7 +81,7 @@ FROM jobq_job AS job JOIN jobq_life AS life ON life.n = job.n
 WHERE job.id = ? AND life.state = 'blocked' AND life.reason = 'gated'
 
 -- name: find_ended
-SELECT n, id, queue, state, at FROM jobq_ended ORDER BY n LIMIT ?
+SELECT n, id, queue, state, at, failed FROM jobq_ended ORDER BY n LIMIT ?
 
 -- name: delete_ended
 -- Parameter: the last number.

@@ -41,7 +41,11 @@ INSERT INTO jobq_attempt (n, lease, number, worker, started_at, finished_at, typ
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: insert_ended
-INSERT INTO jobq_ended (id, queue, state, at) VALUES (?, ?, ?, ?)
+INSERT INTO jobq_ended (id, queue, state, at, failed) VALUES (?, ?, ?, ?, ?)
+
+-- name: find_follow_up
+-- What is kept of a job that failed, for its follow-up. Parameter: its number.
+SELECT kind, arguments, follow_up, meta, run_id FROM jobq_job WHERE n = ?
 
 -- name: paused
 SELECT queue FROM jobq_queue WHERE paused_at IS NOT NULL

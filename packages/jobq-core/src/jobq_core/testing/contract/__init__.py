@@ -11,6 +11,7 @@ Each class shows a part of what the docstrings of `jobq_core.storage` promise:
   ending.
 - KindsContract: jobs that wait for a worker that knows their kind and takes their arguments.
 - TokensContract: headers, `since`, gates, and the ends of followed jobs.
+- FollowUpsContract: failures that are kept for a follow-up, and the jobs that are stored when they are resolved.
 - LeasesContract, WorkersContract, RescueContract: starts, checks and progress; heartbeats; the jobs of lost workers.
 - PromotionContract, ExpiryContract, RetentionContract, LeadershipContract: the maintenance, and when it is due next.
 - ControlContract, BulkContract, QueueOptionsContract: changes by hand; of many jobs in chunks; options of queues.
@@ -41,6 +42,7 @@ from jobq_core.testing.contract.control import ControlContract
 from jobq_core.testing.contract.depths import DepthsContract
 from jobq_core.testing.contract.expiry import ExpiryContract
 from jobq_core.testing.contract.fencing import FencingContract
+from jobq_core.testing.contract.follow_ups import FollowUpsContract
 from jobq_core.testing.contract.kinds import KindsContract
 from jobq_core.testing.contract.last_request import LastRequestContract
 from jobq_core.testing.contract.leadership import LeadershipContract
@@ -96,6 +98,7 @@ class StorageContract(
     BulkContract,
     LinesContract,
     TokensContract,
+    FollowUpsContract,
     QueueOptionsContract,
     SummariesContract,
     StatisticsContract,
