@@ -8,7 +8,7 @@ from jobq_core.failures import failures, fingerprint
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.records import ErrorRecord
 from jobq_core.states import Ending
-from jobq_core.testing.helpers import add_job, claim_one, register_worker, settle
+from jobq_core.testing import add_job, claim_one, register_worker, settle
 
 
 def of(message: str, type: str = "ValueError", kind: str = "send") -> str:

@@ -11,7 +11,7 @@ import pytest
 
 import jobq_storage_postgres
 from jobq_core.storage import bucket_of
-from jobq_core.testing.helpers import add_job, claim_one, new_job, register_worker
+from jobq_core.testing import add_job, claim_one, new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.protocol import Statement
 from jobq_storage_postgres.sql import Statements

@@ -28,7 +28,7 @@ from jobq_core import (
 from jobq_core.encoding import MAX_ARGUMENTS
 from jobq_core.ids import new_id
 from jobq_core.storage import JobFilter, QueueStorage
-from jobq_core.testing.helpers import new_job, register_worker, start_one, worker_info
+from jobq_core.testing import new_job, register_worker, start_one, worker_info
 
 from .kit import Endings, Stage, add, ending, record, until, working
 from .probe import Probe
