@@ -113,7 +113,7 @@ def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
         ("```bash\nsystemctl start jobq-worker\n```", "is not on the page"),
         ("```ini\n[Service]\nExecStart=/usr/bin/jobq migrate --fast\n```", "No such option"),
         ("```ini\n[Service]\nExecutes=1\n```", "which have no check"),
-        ("```yaml\nkind: Deployment\n```", "not of apiVersion"),
+        ("```yaml\nkind: Deployment\napiVersion: v1\nmetadata: {name: x}\n```", "not of apiVersion"),
         ('```dockerfile\nFROM x\nCMD ["jobq", "fly"]\n```', "No such command"),
         ("```python\nimport asyncio\ntask = asyncio.create_task(asyncio.sleep(60))\n```", "leaves running"),
     ],

@@ -11,26 +11,17 @@ import json
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator
-from typing import Any
 
 import yaml
 from blocks import Block
 from commands import check_jobq
-
-API_VERSIONS = {
-    "Deployment": "apps/v1",
-    "Job": "batch/v1",
-    "PodDisruptionBudget": "policy/v1",
-    "Secret": "v1",
-    "Service": "v1",
-}
+from resources import ResourceError, check_commands, check_resource, check_together
 
 UNIT_KEYS = {
     "Unit": {"Description", "After", "Wants", "Requires", "PartOf"},
     "Service": {
         *("Type", "User", "WorkingDirectory", "Environment", "EnvironmentFile", "ExecStartPre", "ExecStart"),
-        *("Restart", "RestartSec", "TimeoutStopSec", "KillSignal", "KillMode"),
+        *("Restart", "RestartSec", "TimeoutStopSec", "KillSignal", "KillMode", "WatchdogSec", "NotifyAccess"),
     },
     "Install": {"WantedBy"},
 }
@@ -63,28 +54,15 @@ def _kubernetes(block: Block) -> None:
     except yaml.YAMLError as error:
         raise block.error(error) from error
     for document in documents:
-        kind = document.get("kind")
-        if API_VERSIONS.get(kind) != document.get("apiVersion"):
-            raise block.error(f"{kind} is not of apiVersion {document.get('apiVersion')!r}")
-        if not re.fullmatch("[a-z0-9-]+", document["metadata"]["name"]):
-            raise block.error(f"{document['metadata']['name']!r} is not a valid name")
-        if kind == "Deployment":
-            labels = document["spec"]["template"]["metadata"]["labels"]
-            if not document["spec"]["selector"]["matchLabels"].items() <= labels.items():
-                raise block.error("the selector does not select the template's pods")
-        for container in _containers(document):
-            command = container.get("command", []) + container.get("args", [])
-            if command and command[0] == "jobq":
-                check_jobq(block, command)
-
-
-def _containers(value: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key in ("containers", "initContainers"):
-                yield from inner
-            else:
-                yield from _containers(inner)
+        try:
+            check_resource(document)
+            check_commands(document, lambda command: check_jobq(block, command))
+        except ResourceError as error:
+            raise block.error(error) from error
+    try:
+        check_together([document for document in documents if document["kind"] == "Deployment"])
+    except ResourceError as error:
+        raise block.error(error) from error
 
 
 def _unit(block: Block) -> None:
