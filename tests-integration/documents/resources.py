@@ -82,8 +82,9 @@ def containers(value: Any) -> Iterator[Resource]:
 
 
 def command_of(container: Resource) -> list[str]:
-    """Return the command of a container; empty for that of its image."""
-    return [*container.get("command", []), *container.get("args", [])]
+    """Return the command of a container, with --option=value as two words; empty for that of its image."""
+    words = [*container.get("command", []), *container.get("args", [])]
+    return [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
 
 
 def check_commands(resource: Resource, check: Callable[[list[str]], None]) -> None:
@@ -157,7 +158,10 @@ def _check_pod(deployment: Resource) -> None:
     for container in containers(deployment):
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             if probe in container:
-                _must_be(container[probe]["httpGet"]["port"], ports, f"the port of the {probe} of {name}")
+                port = container[probe]["httpGet"]["port"]
+                _must_be(port, ports, f"the port of the {probe} of {name}")
+                if ports[port] == int(_option(command_of(container), "--port", 0)):
+                    raise ResourceError(f"the {probe} of {name} calls by address, which the dashboard does not answer")
         for mount in container.get("volumeMounts", []):
             _must_be(mount["name"], volumes, f"a volume of {name}")
         command = command_of(container)
