@@ -8,7 +8,7 @@ from jobq_core.failures import failures, fingerprint
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.records import ErrorRecord
 from jobq_core.states import Ending
-from jobq_core.testing import add_job, claim_one, register_worker, settle
+from jobq_core.testing import add_job, claim, claim_one, new_job, register_worker, settle
 
 
 def of(message: str, type: str = "ValueError", kind: str = "send") -> str:
@@ -35,6 +35,31 @@ def test_other_words_types_and_kinds_are_not_alike() -> None:
     different = {of("a is full"), of("b is full"), of("a is full", "OSError"), of("a is full", kind="resize")}
     assert len(different) == 4
     assert fingerprint("send", None) not in different
+
+
+def test_an_apostrophe_within_a_word_quotes_nothing() -> None:
+    assert of("can't open: it's full") != of("can't open: it's gone")
+    assert of("can't open 'a': it's full") == of("can't open 'b': it's full")
+
+
+async def test_a_queue_of_more_failed_jobs_than_a_page_is_read_page_by_page() -> None:
+    async with MemoryQueueStorage() as storage:
+        worker = await register_worker(storage)
+        await storage.add([new_job(max_attempts=1) for _ in range(1_200)])
+        error = ErrorRecord(type="OSError", message="disk full")
+        for claimed in await claim(storage, worker, 1_200):
+            await settle(storage, worker, claimed, Ending.FAIL, error=error)
+        assert [group.jobs for group in await failures(storage)] == [1_200]
+        assert [group.jobs for group in await failures(storage, newest=1_100)] == [1_100]
+
+
+async def test_a_job_that_failed_without_an_error_has_a_group() -> None:
+    async with MemoryQueueStorage() as storage:
+        worker = await register_worker(storage)
+        await add_job(storage)
+        await settle(storage, worker, await claim_one(storage, worker), Ending.FAIL)
+        [group] = await failures(storage)
+        assert (group.type, group.message, group.jobs) == ("", "", 1)
 
 
 def test_words_that_look_like_hexadecimal_digits_are_kept() -> None:

@@ -23,7 +23,7 @@ _VARIES: Final = re.compile(
     r"""
     [0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}  # a UUID
     | \b0x[0-9a-f]+ | \b(?=[a-f]*\d)[0-9a-f]{12,}\b  # an address, a hash
-    | '[^']{1,1000}' | "[^"]{1,1000}"
+    | (?<!\w)'[^']{1,1000}'(?!\w) | "[^"]{1,1000}"  # an apostrophe within a word quotes nothing
     | \d+(?:[.,:]\d+)*
     """,
     re.IGNORECASE | re.VERBOSE,

@@ -43,7 +43,8 @@ class WorkerStorage(abc.ABC):
 
         Freeing: with `kinds`, jobs of the claim's queues are first freed, at most `limit`, to the returned line: those
         BLOCKED as UNKNOWN_KIND or UNFIT_ARGUMENTS whose kind is listed with a declaration that has not refused them
-        (see `Settlement.declaration`), the oldest ids first. A gated job stays BLOCKED, now with the reason GATED.
+        (see `Settlement.declaration`), in each queue the oldest ids first. A gated job stays BLOCKED, now with the
+        reason GATED.
 
         Claiming: only PENDING jobs of the claim's lines, and none of a paused queue; in each queue the returned line
         first, then by priority (higher first), then in the order in which they became PENDING, then in the order in

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -113,7 +115,8 @@ class Lives:
         holds = await self._held(worker)
         free = not holds or (bool(settled) and settled[0] is runs[-1])
         kinds = (("noop", self.draw.choice(["1", "2", "3"])),) if self.draw.random() < 0.3 else ()
-        queues = self.draw.choice([QUEUES, QUEUES[::-1], QUEUES[:1]])
+        # The order in which jobs of several queues are freed is not promised.
+        queues = self.draw.choice([QUEUES, QUEUES[::-1], QUEUES[:1]] if not kinds else [QUEUES[:1], QUEUES[1:]])
         claim = Claim.of(*queues, limit=1, kinds=kinds) if free else None
         answers: list[SettleAndClaimResult] = []
         for n, storage in enumerate(self.storages):
@@ -268,6 +271,49 @@ class Lives:
         )
 
 
+class AlteredLives(Lives):
+    """Lives of jobs whose time, queue and priority are changed, too."""
+
+    def __init__(self, seed: int, advance: Callable[[float], Awaitable[None]], *storages: QueueStorage) -> None:
+        super().__init__(seed, advance, *storages)
+        self.steps += [self.alter] * 6
+        self.times = 0
+
+    async def alter(self) -> None:
+        """Change what a job waits for. The order of several that become PENDING at once is not promised."""
+        ids = [self.draw.choice([*self.jobs, new_id()])]
+        operation = self.draw.choice(["run_now", "reschedule", "move", "move", "set_priority"])
+        if operation == "run_now":
+            await self._both(operation, ids)
+        elif operation == "reschedule":
+            # At no time do two of these jobs become due at once: their order is not promised.
+            self.times += 1
+            delay = self.draw.choice([-50.0, *DELAYS]) + self.times / 1000
+            await self._both(operation, ids, await self.storages[1].now() + timedelta(seconds=delay))
+        elif operation == "move":
+            await self._both(operation, ids, self.draw.choice(QUEUES))
+        else:
+            await self._both(operation, ids, self.draw.choice([0, 5, -5]))
+
+
+async def compare_lives(
+    lives: type[Lives], seed: int, storage: QueueStorage, advance: Callable[[float], Awaitable[None]]
+) -> None:
+    """Let random lives of jobs go in the storage as in memory."""
+    clock = ManualClock((await storage.now()).timestamp())
+
+    async def advance_both(seconds: float) -> None:
+        clock.advance(seconds)
+        await advance(seconds)
+
+    async with MemoryQueueStorage(clock=clock) as memory:
+        drawn = lives(seed, advance_both, storage, memory)
+        await drawn.begin()
+        for _ in range(120):
+            await drawn.step()
+        await drawn.compare()
+
+
 def essence_of_run(job: ClaimedJob) -> tuple[Any, ...]:
     """Return the part of a claimed job that is the same in both storages."""
     return job.id, job.queue, job.kind, job.arguments, job.attempt, job.max_attempts, job.priority, job.run_id, job.tags
@@ -302,15 +348,4 @@ class ReferenceContract(ContractBase):
 
     @pytest.mark.parametrize("seed", range(5))
     async def test_random_lives_of_jobs_go_as_in_memory(self, storage: QueueStorage, seed: int) -> None:
-        clock = ManualClock((await storage.now()).timestamp())
-
-        async def advance(seconds: float) -> None:
-            clock.advance(seconds)
-            await self.advance(storage, seconds)
-
-        async with MemoryQueueStorage(clock=clock) as memory:
-            lives = Lives(seed, advance, storage, memory)
-            await lives.begin()
-            for _ in range(120):
-                await lives.step()
-            await lives.compare()
+        await compare_lives(Lives, seed, storage, partial(self.advance, storage))
