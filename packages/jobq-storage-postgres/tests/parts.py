@@ -105,6 +105,7 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     await app.admit([waiting.id])
     await app.resolve(follow=lambda ended: [new_job(queue=queue, follow_up=b"{}")])
     await app.prune()
+    await app.sample_depths()
     await app._maintain_partitions()
     await app.statistics()
     await app.queues()
@@ -117,7 +118,7 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
 async def read(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     """Look at everything."""
     queue = uuid.uuid4().hex
-    job = await add_job(owner, queue=queue, run_id=queue, tags=(queue,))
+    job = await add_job(owner, queue=queue, run_id=queue, tags=(queue,), arguments=b'{"n":1}')
     assert len((await app.find(JobFilter(queue=queue))).jobs) == 1
     assert len((await app.find(JobFilter(run_id=queue))).jobs) == 1
     assert len((await app.find(JobFilter(tags=(queue,)))).jobs) == 1
@@ -125,6 +126,11 @@ async def read(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     assert await app.counts()
     await app.queues()
     await app.statistics()
+    await app.depths()
+    await app.depth_history()
+    assert await app.jobs_ahead(job) == 0
+    assert await app.count(JobFilter(queue=queue)) == 1
+    assert len((await app.find(JobFilter(queue=queue, argument=("n", 1)))).jobs) == 1
     assert len((await app.find(JobFilter(queue=queue, states=list(JobState)))).jobs) == 1  # type: ignore[arg-type]
     assert (await app.get([job]))[0] is not None
     async with await psycopg.AsyncConnection.connect(**app._settings.address.conninfo) as connection:

@@ -332,27 +332,29 @@ async def test_finding_the_newest_touches_little_of_many(
     await drain(storage, worker)
     await storage.add([new_job(queue="big") for _ in range(10_000)])
     await analyze(storage, postgres_dsn)
-    page = (None, pack_int8(20))
+    page = (None, pack_int8(20), pack_int8(20), None, None, None, None, None, pack_text("jobs"))
+    older = (middle.bytes, *page[1:])
     none = (None, None, None)
     default, rare, failed = pack_text("default"), texts(["rare"]), texts(["failed"])
     for name, params, found in (
         ("find", page, 20),
-        ("find_run", (*page, *none, None, pack_text("r")), 20),
-        ("find_tag", (*page, *none, texts(["t"])), 20),
+        ("find_run", (*page, pack_text("r"), *none, None), 20),
+        ("find_tag", (*page, texts(["t"]), *none), 20),
         ("find_state", (*page, failed), 20),
         ("find_state", (*page, texts(["completed"])), 20),
         ("find_state", (*page, texts(["pending"])), 20),
         ("find_line", (*page, default, None, None), 20),
         ("find_line", (*page, default, None, failed), 20),
-        ("find_line", (middle.bytes, page[1], default, None, texts(["completed"])), 20),
+        ("find_line", (*older, default, None, texts(["completed"])), 20),
         ("find_line", (*page, default, rare, None), 20),
         ("find_line", (*page, None, rare, failed), 20),
         ("find_line", (*page, None, rare, texts(["completed", "failed", "aborted"])), 20),
-        ("find_tag", (*page, default, rare, failed, texts(["t"])), 20),
+        ("find_tag", (*page, texts(["t"]), default, rare, failed), 20),
         ("find_line", (*page, pack_text("big"), None, None), 20),
         ("find_line", (*page, pack_text("none"), None, None), 0),
     ):
-        assert len(await storage._engine.fetch(name, *params)) == found, (name, params)
+        rows = await storage._engine.fetch(name, *params)
+        assert [row[2] for row in rows] == [found] * max(found, 1), (name, params)
         touched, whole = await explain(name, params)
         assert touched < 600, (name, params, touched)
         assert not whole & {"job", "outcome", "ready", "waiting"}, name

@@ -26,7 +26,7 @@ _READ: Final[Privileges] = {
 }
 
 _COUNT: Final[Privileges] = dict.fromkeys(
-    ("waiting", "ready", "running", "outcome", "tally", "statistic", "queue"), ("SELECT",)
+    ("waiting", "ready", "running", "outcome", "tally", "statistic", "queue", "depth", "depth_point"), ("SELECT",)
 )
 
 _OPEN: Final[Privileges] = {"migration": ("SELECT",)}
@@ -66,6 +66,8 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "ended": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "tally": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "statistic": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+        "depth": ("SELECT", "INSERT", "UPDATE"),
+        "depth_point": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "skipped": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "position": ("USAGE", "SELECT"),
         "lease": ("USAGE",),
@@ -104,6 +106,7 @@ _READS: Final = frozenset({"get", "get_status", "output_for"})
 _FINDS: Final = (
     _READS
     | {"find", "find_run", "find_state", "find_line", "find_tag", "counts", "counts_of", "queues"}
+    | {"summaries", "count_tokens", "jobs_ahead", "depths", "depth_history"}
     | {"statistics", "workers", "oldest_transaction"}
 )
 
@@ -156,6 +159,8 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
         "set_queue",
         "prune",
         "fold_tally",
+        "forget_depths",
+        "sample_depths",
         "make_partitions",
         "drop_partitions",
     }

@@ -28,6 +28,7 @@ from jobq_core.storage import (
     Retention,
     queue_topic,
 )
+from jobq_core.storage.statistics import STEPS
 from jobq_storage_postgres.adding_programs import add
 from jobq_storage_postgres.binary import (
     int4s,
@@ -56,6 +57,9 @@ FOLDED: Final = 20_000
 
 UNSEEN_SECONDS: Final = 0.5
 """When to promote again while jobs may appear below a position that claims skip."""
+
+_KEPT: Final = int4s(list(STEPS)), int4s(list(STEPS.values()))
+"""The steps of statistics and depths, and how many seconds each is kept."""
 
 _log = logging.getLogger("jobq.postgres")
 
@@ -137,10 +141,12 @@ class Maintenance(Facet, KeeperStorage):
         ]
         pruning = self._engine.pruning
         prune = (pack_int8(limit), *retention, pack_int8(LOOKED_AT), *pruning.params())
-        rows, ((folded,),) = await self._engine.fetch_all(("prune", prune), ("fold_tally", (pack_int4(FOLDED),)))
+        rows, ((folded,),), _ = await self._engine.fetch_all(
+            ("prune", prune), ("fold_tally", (pack_int4(FOLDED), *_KEPT)), ("forget_depths", _KEPT)
+        )
         pruned = pruning.record(rows)
         while folded >= FOLDED:
-            ((folded,),) = await self._engine.fetch("fold_tally", pack_int4(FOLDED))
+            ((folded,),) = await self._engine.fetch("fold_tally", pack_int4(FOLDED), *_KEPT)
         if pruned:
             self._engine.notifier.notify([FINISHED_TOPIC])
         if self._engine.partitions.is_due():

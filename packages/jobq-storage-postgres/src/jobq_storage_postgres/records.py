@@ -64,7 +64,7 @@ def _attempts(data: bytes | None) -> tuple[AttemptRecord, ...]:
     )
 
 
-_SUMMARY: Final = 26
+SUMMARY: Final = 26
 """The number of columns that `find` answers, and `get` first."""
 
 
@@ -106,8 +106,8 @@ def summary_fields(row: Sequence[Any]) -> dict[str, Any]:
 
 def record_of(row: Sequence[Any]) -> JobRecord:
     """Return the record of a row of `get`."""
-    arguments, meta, result, details, traceback, attempts = row[_SUMMARY:]
-    fields = summary_fields(row[:_SUMMARY])
+    arguments, meta, result, details, traceback, attempts = row[SUMMARY:]
+    fields = summary_fields(row[:SUMMARY])
     fields["progress"] = _progress(fields["progress"].percent, fields["progress"].message, details)
     if fields["error"] is not None:
         fields["error"] = _error(fields["error"].type, fields["error"].message, traceback)

@@ -9,15 +9,15 @@ from typing import Any, TypeAlias
 
 from jobq_core.states import JobState
 from jobq_core.storage import ReaderStorage, StatisticsRecord
-from jobq_core.storage.statistics import merge_steps
-from jobq_storage_postgres.binary import pack_moment, pack_text
+from jobq_core.storage.statistics import check_step
+from jobq_storage_postgres.binary import pack_int4, pack_moment, pack_text
 from jobq_storage_postgres.engine import Facet
 
 _Key: TypeAlias = tuple[datetime, str, str, str]
 
 
 class Statistics(Facet, ReaderStorage):
-    """Reads the statistics of minutes."""
+    """Reads the statistics of steps."""
 
     async def statistics(
         self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
@@ -27,12 +27,13 @@ class Statistics(Facet, ReaderStorage):
             None if queue is None else pack_text(queue),
             None if since is None else pack_moment(since),
             None if until is None else pack_moment(until),
+            pack_int4(check_step(step)),
         )
-        return merge_steps(_records(rows), step)
+        return _records(rows)
 
 
 class _Sums:
-    """What the rows of one minute, queue, kind and state add up to."""
+    """What the rows of one step, queue, kind and state add up to."""
 
     def __init__(self) -> None:
         self.jobs = 0
@@ -51,13 +52,13 @@ class _Sums:
 
 
 def _records(rows: Iterable[Sequence[Any]]) -> list[StatisticsRecord]:
-    """Return a record for each minute, queue, kind and state, in this order, of the rows of `statistics`."""
+    """Return a record for each step, queue, kind and state, in this order, of the rows of `statistics`."""
     found: dict[_Key, _Sums] = {}
-    for minute, queue, kind, state, *sums in rows:
-        found.setdefault((minute, queue, kind, state), _Sums()).add(sums)
+    for start, queue, kind, state, *sums in rows:
+        found.setdefault((start, queue, kind, state), _Sums()).add(sums)
     return [
         StatisticsRecord(
-            minute=minute,
+            minute=start,
             queue=queue,
             kind=kind,
             state=JobState(state),
@@ -67,5 +68,5 @@ def _records(rows: Iterable[Sequence[Any]]) -> list[StatisticsRecord]:
             waiting=dict(each.waiting),
             running=dict(each.running),
         )
-        for (minute, queue, kind, state), each in sorted(found.items(), key=lambda item: item[0])
+        for (start, queue, kind, state), each in sorted(found.items(), key=lambda item: item[0])
     ]

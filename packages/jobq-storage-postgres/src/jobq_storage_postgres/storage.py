@@ -13,7 +13,9 @@ from jobq_storage_postgres import migrations as _migrations
 from jobq_storage_postgres.adding import Adding
 from jobq_storage_postgres.address import Password
 from jobq_storage_postgres.control import Control
+from jobq_storage_postgres.depths import Depths
 from jobq_storage_postgres.engine import Engine
+from jobq_storage_postgres.finding import Finding
 from jobq_storage_postgres.grants import Part
 from jobq_storage_postgres.leases import Leases
 from jobq_storage_postgres.maintenance import Maintenance
@@ -36,6 +38,8 @@ class PostgresQueueStorage(
     Leases,
     Workers,
     Reading,
+    Finding,
+    Depths,
     Statistics,
     Control,
     Maintenance,

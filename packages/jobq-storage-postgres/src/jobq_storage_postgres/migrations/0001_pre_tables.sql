@@ -326,23 +326,48 @@ CREATE TABLE jobq.tally (
 -- Tables without a primary key: with a publication FOR ALL TABLES, they would refuse DELETE.
 ALTER TABLE jobq.tally REPLICA IDENTITY FULL;
 
--- The statistics of each minute, summed up from `tally`; the rows of one key add up. The histograms consist of pairs of
--- a bucket and its number of jobs.
+-- The statistics of each minute, of each ten minutes and of each hour, summed up from `tally`; the rows of one key add
+-- up. step: its length in seconds. The histograms consist of pairs of a bucket and its number of jobs.
 CREATE TABLE jobq.statistic (
-    minute timestamptz NOT NULL,
+    start timestamptz NOT NULL,
     jobs bigint NOT NULL,
     waited double precision NOT NULL,
     ran double precision NOT NULL,
+    step integer NOT NULL CHECK (step IN (60, 600, 3600)),
     queue text COLLATE "C" NOT NULL,
     kind text COLLATE "C" NOT NULL,
     state text COLLATE "C" NOT NULL,
     waiting integer[] NOT NULL,
     running integer[] NOT NULL
 );
-CREATE INDEX statistic_minute ON jobq.statistic (minute);
+CREATE INDEX statistic_start ON jobq.statistic (step, start);
 ALTER TABLE jobq.statistic REPLICA IDENTITY FULL;
 ALTER TABLE jobq.ended REPLICA IDENTITY FULL;
 ALTER TABLE jobq.line REPLICA IDENTITY FULL;
+
+-- How many unfinished jobs there were of each queue and state at the last sample; one row, or none yet. The arrays have an
+-- element for each pair that had jobs. oldest: since when the job that was longest in the state was in it.
+CREATE TABLE jobq.depth (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    at jobq.moment NOT NULL,
+    due_at jobq.moment NOT NULL,
+    queues jobq.names NOT NULL,
+    states jobq.names NOT NULL,
+    jobs bigint[] NOT NULL,
+    oldest timestamptz[] NOT NULL
+) WITH (fillfactor = 50);
+
+-- Of the steps that are over, the last sample of each. step: its length in seconds.
+CREATE TABLE jobq.depth_point (
+    start jobq.moment NOT NULL,
+    at jobq.moment NOT NULL,
+    step integer NOT NULL CHECK (step IN (60, 600, 3600)),
+    queues jobq.names NOT NULL,
+    states jobq.names NOT NULL,
+    jobs bigint[] NOT NULL,
+    oldest timestamptz[] NOT NULL,
+    PRIMARY KEY (step, start)
+);
 
 -- The bucket of a duration, as `jobq_core.storage.bucket_of`. It is inlined, and its array made once for each plan: a
 -- logarithm would take three times as long.

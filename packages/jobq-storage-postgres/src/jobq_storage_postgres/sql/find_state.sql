@@ -1,40 +1,56 @@
--- Find jobs of some states, newest first: walks down the tables of these states only. The failed and aborted jobs have
--- an index of their own, which the row comparison and the ORDER BY make the planner use. $1 id to begin below, or NULL;
--- $2 limit, $3 states.
-WITH found AS MATERIALIZED (
-    SELECT f.id FROM (
-        (SELECT t.id FROM jobq.waiting t
-        WHERE t.id < coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AND t.state = ANY($3::text[])
+-- Find jobs of some states, newest first, as `find` does: walks down the tables of these states only. The failed and
+-- aborted jobs have an index of their own, which the row comparison and the ORDER BY make the planner use. Of one or two
+-- of the three states of `waiting`, the jobs are found queue by queue, since there may be few of them. $10 states.
+WITH RECURSIVE {span}, pairs AS (
+    (SELECT queue, state FROM jobq.waiting
+    WHERE $10::text[] && ARRAY['scheduled', 'blocked', 'disabled']
+        AND NOT $10 @> ARRAY['scheduled', 'blocked', 'disabled']
+    ORDER BY queue, state LIMIT 1)
+    UNION ALL
+    {next_pair}
+), found AS MATERIALIZED (
+    SELECT f.* FROM (
+        (SELECT t.id, t.worker, t.error_type, t.error_message FROM jobq.waiting t
+        WHERE t.id < (SELECT high FROM span) AND t.id >= (SELECT low FROM span)
+            AND $10 @> ARRAY['scheduled', 'blocked', 'disabled']
         ORDER BY t.id DESC LIMIT $2::bigint)
         UNION ALL
-        (SELECT t.id FROM jobq.ready t
-        WHERE t.id < coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AND 'pending' = ANY($3::text[])
+        SELECT t.id, t.worker, t.error_type, t.error_message
+        FROM pairs p
+        CROSS JOIN LATERAL (
+            SELECT t.* FROM jobq.waiting t
+            WHERE (t.queue, t.state, t.id) < (p.queue, p.state, (SELECT high FROM span))
+                AND (t.queue, t.state, t.id) >= (p.queue, p.state, (SELECT low FROM span))
+            ORDER BY t.queue DESC, t.state DESC, t.id DESC
+            LIMIT $2
+        ) t
+        WHERE p.state = ANY($10)
+        UNION ALL
+        (SELECT t.id, t.worker, NULL, NULL FROM jobq.ready t
+        WHERE t.id < (SELECT high FROM span) AND t.id >= (SELECT low FROM span) AND 'pending' = ANY($10::text[])
         ORDER BY t.id DESC LIMIT $2::bigint)
         UNION ALL
-        (SELECT t.id FROM jobq.running t
-        WHERE t.id < coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AND 'processing' = ANY($3::text[])
+        (SELECT t.id, t.worker, NULL, NULL FROM jobq.running t
+        WHERE t.id < (SELECT high FROM span) AND t.id >= (SELECT low FROM span) AND 'processing' = ANY($10::text[])
         ORDER BY t.id DESC LIMIT $2::bigint)
         UNION ALL
-        (SELECT t.id FROM jobq.outcome t
-        WHERE t.id < coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AND t.state = 'completed'
-            AND 'completed' = ANY($3::text[])
+        (SELECT t.id, t.worker, t.error_type, t.error_message FROM jobq.outcome t
+        WHERE t.id < (SELECT high FROM span) AND t.id >= (SELECT low FROM span) AND t.state = 'completed'
+            AND 'completed' = ANY($10::text[])
         ORDER BY t.id DESC LIMIT $2::bigint)
         UNION ALL
-        (SELECT t.id FROM jobq.outcome t
-        WHERE (t.state, t.id) < ('failed', coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-            AND t.state >= 'failed' AND t.state <> 'completed' AND 'failed' = ANY($3::text[])
+        (SELECT t.id, t.worker, t.error_type, t.error_message FROM jobq.outcome t
+        WHERE (t.state, t.id) < ('failed', (SELECT high FROM span))
+            AND (t.state, t.id) >= ('failed', (SELECT low FROM span))
+            AND t.state <> 'completed' AND 'failed' = ANY($10::text[])
         ORDER BY t.state DESC, t.id DESC LIMIT $2::bigint)
         UNION ALL
-        (SELECT t.id FROM jobq.outcome t
-        WHERE (t.state, t.id) < ('aborted', coalesce($1::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))
-            AND t.state >= 'aborted' AND t.state <> 'completed' AND 'aborted' = ANY($3::text[])
+        (SELECT t.id, t.worker, t.error_type, t.error_message FROM jobq.outcome t
+        WHERE (t.state, t.id) < ('aborted', (SELECT high FROM span))
+            AND (t.state, t.id) >= ('aborted', (SELECT low FROM span))
+            AND t.state <> 'completed' AND 'aborted' = ANY($10::text[])
         ORDER BY t.state DESC, t.id DESC LIMIT $2::bigint)
     ) f
     ORDER BY f.id DESC
     LIMIT $2::bigint
-)
-SELECT {summary}
-FROM found f
-CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = f.id LIMIT 1) j
-CROSS JOIN LATERAL (SELECT s.* FROM jobq.job_state s WHERE s.id = f.id LIMIT 1) s
-ORDER BY f.id DESC
+), {page}

@@ -1,6 +1,9 @@
--- Sum up the numbers of finished jobs, and the statistics by minute; forget statistics of more than 30 days ago.
--- Answers how many rows were summed up. $1 limit.
-WITH gone AS MATERIALIZED (
+-- Sum up the numbers of finished jobs, and the statistics by minute, ten minutes and hour; forget those that are over.
+-- Answers how many rows were summed up. $1 limit; $2 steps in seconds, $3 how many seconds each is kept.
+WITH steps AS MATERIALIZED (
+    SELECT s.step, make_interval(secs => s.step) AS span, jobq.clock() - make_interval(secs => s.kept) AS over
+    FROM unnest($2::integer[], $3::integer[]) AS s(step, kept)
+), gone AS MATERIALIZED (
     DELETE FROM jobq.tally
     WHERE ctid = ANY(ARRAY(SELECT ctid FROM jobq.tally LIMIT $1::integer FOR UPDATE SKIP LOCKED))
     RETURNING date_trunc('minute', at) AS minute, finished, jobs, waited, ran, queue, kind, state, buckets
@@ -10,53 +13,71 @@ WITH gone AS MATERIALIZED (
 ), before AS MATERIALIZED (
     DELETE FROM jobq.statistic
     WHERE ctid = ANY(ARRAY(
-        SELECT s.ctid FROM jobq.statistic s
-        WHERE s.minute >= (SELECT min(minute) FROM gone) OR s.minute < jobq.clock() - interval '30 days'
-        FOR UPDATE SKIP LOCKED
+        SELECT s.ctid
+        FROM steps p
+        CROSS JOIN LATERAL (
+            SELECT s.ctid FROM jobq.statistic s
+            WHERE s.step = p.step AND s.start >= date_bin(p.span, (SELECT min(minute) FROM gone), 'epoch')
+            FOR UPDATE SKIP LOCKED
+        ) s
     ))
     RETURNING *
+), old AS (
+    DELETE FROM jobq.statistic
+    WHERE ctid = ANY(ARRAY(
+        SELECT s.ctid
+        FROM steps p
+        CROSS JOIN LATERAL (
+            SELECT s.ctid FROM jobq.statistic s WHERE s.step = p.step AND s.start <= p.over LIMIT $1 FOR UPDATE SKIP LOCKED
+        ) s
+    ))
+), runs AS MATERIALIZED (
+    SELECT g.minute, g.queue, g.kind, g.state, b.bucket, count(*) AS jobs
+    FROM gone g
+    CROSS JOIN LATERAL unnest(g.buckets) AS b(bucket)
+    GROUP BY g.minute, g.queue, g.kind, g.state, b.bucket
 ), counted AS (
-    SELECT g.minute, g.queue, g.kind, g.state, b.bucket / 128 AS bucket, true AS waiting, count(*) AS jobs
-    FROM gone g
-    CROSS JOIN LATERAL unnest(g.buckets) AS b(bucket)
-    GROUP BY 1, 2, 3, 4, 5
+    SELECT p.step, date_bin(p.span, r.minute, 'epoch') AS start, r.queue, r.kind, r.state, w.waiting,
+        CASE WHEN w.waiting THEN r.bucket / 128 ELSE r.bucket % 128 END AS bucket, r.jobs
+    FROM runs r
+    CROSS JOIN steps p
+    CROSS JOIN (VALUES (true), (false)) AS w(waiting)
     UNION ALL
-    SELECT g.minute, g.queue, g.kind, g.state, b.bucket % 128, false, count(*)
-    FROM gone g
-    CROSS JOIN LATERAL unnest(g.buckets) AS b(bucket)
-    GROUP BY 1, 2, 3, 4, 5
-    UNION ALL
-    SELECT s.minute, s.queue, s.kind, s.state, s.waiting[i][1], true, s.waiting[i][2]
+    SELECT s.step, s.start, s.queue, s.kind, s.state, true, s.waiting[i][1], s.waiting[i][2]
     FROM before s
     CROSS JOIN LATERAL generate_subscripts(s.waiting, 1) AS i
     UNION ALL
-    SELECT s.minute, s.queue, s.kind, s.state, s.running[i][1], false, s.running[i][2]
+    SELECT s.step, s.start, s.queue, s.kind, s.state, false, s.running[i][1], s.running[i][2]
     FROM before s
     CROSS JOIN LATERAL generate_subscripts(s.running, 1) AS i
 ), histograms AS MATERIALIZED (
-    SELECT minute, queue, kind, state,
+    SELECT step, start, queue, kind, state,
         array_agg(ARRAY[bucket, jobs] ORDER BY bucket) FILTER (WHERE waiting) AS waiting,
         array_agg(ARRAY[bucket, jobs] ORDER BY bucket) FILTER (WHERE NOT waiting) AS running
     FROM (
-        SELECT minute, queue, kind, state, waiting, bucket, sum(jobs)::integer AS jobs
+        SELECT step, start, queue, kind, state, waiting, bucket, sum(jobs)::integer AS jobs
         FROM counted
-        GROUP BY minute, queue, kind, state, waiting, bucket
+        GROUP BY step, start, queue, kind, state, waiting, bucket
     ) c
-    GROUP BY minute, queue, kind, state
+    GROUP BY step, start, queue, kind, state
 ), sums AS MATERIALIZED (
-    SELECT minute, queue, kind, state, sum(jobs)::bigint AS jobs, coalesce(sum(waited), 0) AS waited,
+    SELECT step, start, queue, kind, state, sum(jobs)::bigint AS jobs, coalesce(sum(waited), 0) AS waited,
         coalesce(sum(ran), 0) AS ran
     FROM (
-        SELECT minute, queue, kind, state, jobs, waited, ran FROM gone WHERE minute IS NOT NULL AND jobs > 0
+        SELECT p.step, date_bin(p.span, g.minute, 'epoch') AS start, g.queue, g.kind, g.state, g.jobs, g.waited, g.ran
+        FROM gone g
+        CROSS JOIN steps p
+        WHERE g.minute IS NOT NULL AND g.jobs > 0
         UNION ALL
-        SELECT minute, queue, kind, state, jobs, waited, ran FROM before WHERE minute >= jobq.clock() - interval '30 days'
+        SELECT step, start, queue, kind, state, jobs, waited, ran FROM before
     ) s
-    GROUP BY minute, queue, kind, state
+    GROUP BY step, start, queue, kind, state
 ), kept AS (
-    INSERT INTO jobq.statistic (minute, queue, kind, state, jobs, waited, ran, waiting, running)
-    SELECT s.minute, s.queue, s.kind, s.state, s.jobs, s.waited, s.ran, coalesce(h.waiting, '{}'),
+    INSERT INTO jobq.statistic (step, start, queue, kind, state, jobs, waited, ran, waiting, running)
+    SELECT s.step, s.start, s.queue, s.kind, s.state, s.jobs, s.waited, s.ran, coalesce(h.waiting, '{}'),
         coalesce(h.running, '{}')
     FROM sums s
-    LEFT JOIN histograms h ON (h.minute, h.queue, h.kind, h.state) = (s.minute, s.queue, s.kind, s.state)
+    LEFT JOIN histograms h
+        ON (h.step, h.start, h.queue, h.kind, h.state) = (s.step, s.start, s.queue, s.kind, s.state)
 )
 SELECT count(*) FROM gone

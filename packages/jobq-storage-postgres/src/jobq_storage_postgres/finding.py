@@ -1,0 +1,169 @@
+"""Finding jobs by a filter, and counting those that match.
+
+One of five statements walks down the jobs that match what has an index, newest first, and leaves out those that do not
+match the rest. An argument is looked for here: PostgreSQL refuses to read some JSON that its columns hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal, TypeAlias
+from uuid import UUID
+
+from msgspec import Struct
+
+from jobq_core.encoding import decode_or_show
+from jobq_core.records import JobSummary
+from jobq_core.states import JobState
+from jobq_core.storage import SEARCHED, JobFilter, Page, ReaderStorage
+from jobq_core.storage.searching import same_json
+from jobq_storage_postgres.binary import pack_int8, pack_moment, pack_text, pack_uuid, texts, uuids
+from jobq_storage_postgres.engine import Facet
+from jobq_storage_postgres.records import SUMMARY, summary_fields
+
+Wanted: TypeAlias = Literal["jobs", "arguments", "count"]
+
+_WITH_ERRORS: Final = frozenset({JobState.DISABLED, JobState.FAILED, JobState.ABORTED})
+"""The states in which a job shows an error."""
+_FRINGE: Final = 1000
+"""The minimum number of jobs to look at where some could be left out because of the time when they were added."""
+
+
+class _Look(Struct):
+    """The answer of one statement: how many jobs were looked at and the last one of them; how many of them matched; the
+    rows of jobs, or of ids and arguments."""
+
+    looked: int
+    last: UUID | None
+    matching: int
+    rows: list[Sequence[Any]]
+
+
+class Finding(Facet, ReaderStorage):
+    """The operations of the facet of readers with a filter."""
+
+    async def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:
+        if filter.searches:
+            return await self._search(filter, after, limit)
+        # One more than the limit shows whether there is a next page.
+        most = limit + 1 if filter.since is None and filter.until is None else max(limit + 1, _FRINGE)
+        found: list[Sequence[Any]] = []
+        while True:
+            look = await self._look(filter, after, most, limit + 1 - len(found), "jobs")
+            found += look.rows
+            if len(found) > limit or look.looked < most:
+                return _page(found, limit)
+            after = look.last
+
+    async def count(self, filter: JobFilter, *, limit: int = 100_000) -> int | None:
+        if filter.searches:
+            return await self._count_searched(filter, limit)
+        if filter.run_id is None and not filter.tags and filter.since is None and filter.until is None:
+            ((count,),) = await self._engine.fetch("count_tokens", *_tokens(filter), pack_int8(limit + 1))
+            return count if count <= limit else None
+        count, after = 0, None
+        while True:
+            look = await self._look(filter, after, most := limit + 1 + _FRINGE, limit + 1 - count, "count")
+            count += look.matching
+            if count > limit:
+                return None
+            if look.looked < most:
+                return count
+            after = look.last
+
+    async def _search(self, filter: JobFilter, after: UUID | None, limit: int) -> Page:
+        if filter.argument is None:
+            look = await self._look(filter, after, SEARCHED, limit + 1, "jobs")
+            found = look.rows
+            last = look.last
+        else:
+            look = await self._look(filter, after, SEARCHED, SEARCHED, "arguments")
+            ids = _with_argument(look.rows, *filter.argument)[: limit + 1]
+            found = await self._engine.fetch("summaries", uuids([job_id.bytes for job_id in ids])) if ids else []
+            last = look.last if len(look.rows) == look.matching else look.rows[-1][0]
+        if len(found) > limit:
+            return _page(found, limit)
+        over = look.looked < SEARCHED and last == look.last
+        return Page(_summaries(found), None if over else last)
+
+    async def _count_searched(self, filter: JobFilter, limit: int) -> int | None:
+        wanted: Wanted = "count" if filter.argument is None else "arguments"
+        look = await self._look(filter, None, SEARCHED + 1, SEARCHED + 1, wanted)
+        if filter.argument is None:
+            count = look.matching
+        elif len(look.rows) < look.matching:
+            return None
+        else:
+            count = len(_with_argument(look.rows, *filter.argument))
+        return count if look.looked <= SEARCHED and count <= limit else None
+
+    async def _look(self, filter: JobFilter, after: UUID | None, most: int, limit: int, wanted: Wanted) -> _Look:
+        """Look at up to `most` jobs, and answer with up to `limit`."""
+        states = filter.states
+        if filter.error is not None or filter.error_type is not None:
+            states = (states or frozenset(JobState)) & _WITH_ERRORS
+            if not states:
+                return _Look(0, None, 0, [])
+        name, params = _statement(filter, states)
+        rows = await self._engine.fetch(
+            name,
+            None if after is None else pack_uuid(after),
+            pack_int8(most),
+            pack_int8(limit),
+            None if filter.since is None else pack_moment(filter.since),
+            None if filter.until is None else pack_moment(filter.until),
+            None if filter.worker is None else pack_uuid(filter.worker),
+            _text(filter.error_type),
+            _text(filter.error),
+            pack_text(wanted),
+            *params,
+        )
+        looked, last, matching = rows[0][:3]
+        return _Look(looked, last, matching, [row[3:] for row in rows if row[3] is not None])
+
+
+def _page(rows: Sequence[Sequence[Any]], limit: int) -> Page:
+    jobs = _summaries(rows[:limit])
+    return Page(jobs, jobs[-1].id if jobs and len(rows) > limit else None)
+
+
+def _summaries(rows: Sequence[Sequence[Any]]) -> list[JobSummary]:
+    return [JobSummary(**summary_fields(row[:SUMMARY])) for row in rows]
+
+
+def _statement(filter: JobFilter, states: frozenset[JobState]) -> tuple[str, list[bytes | None]]:
+    """Return the statement for a filter, and its own parameters. states: of the filter, or fewer."""
+    tokens = _tokens(filter, states)
+    tags = texts(filter.tags) if filter.tags else None
+    if filter.run_id is not None:
+        return "find_run", [pack_text(filter.run_id), *tokens, tags]
+    if tags is not None:
+        return "find_tag", [tags, *tokens]
+    if filter.queue is not None or filter.kinds:
+        return "find_line", tokens
+    if states or filter.worker is not None:
+        return "find_state", [_states(states or frozenset(JobState))]
+    return "find", []
+
+
+def _tokens(filter: JobFilter, states: frozenset[JobState] | None = None) -> list[bytes | None]:
+    states = filter.states if states is None else states
+    return [_text(filter.queue), texts(filter.kinds) if filter.kinds else None, _states(states) if states else None]
+
+
+def _states(states: frozenset[JobState]) -> bytes:
+    return texts([state.value for state in sorted(states)])
+
+
+def _text(value: str | None) -> bytes | None:
+    return None if value is None else pack_text(value)
+
+
+def _with_argument(rows: Sequence[Sequence[Any]], name: str, value: object) -> list[UUID]:
+    """Return the ids of the jobs that have this argument."""
+    found: list[UUID] = []
+    for row in rows:
+        arguments = decode_or_show(row[-1])
+        if isinstance(arguments, dict) and name in arguments and same_json(arguments[name], value):
+            found.append(row[0])
+    return found
