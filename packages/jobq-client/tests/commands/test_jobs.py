@@ -7,6 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from jobq_client import JobQueueClient
+from jobq_core import Secret, job
 from jobq_core.records import ErrorRecord
 from jobq_core.states import Ending
 from jobq_core.storage import QueueStorage
@@ -169,3 +171,19 @@ def test_wait_exits_with_4_for_a_failed_job_and_after_the_timeout(shell: Shell) 
     failed = shell.run("wait", made["failed"], code=4)
     assert "is failed: LookupError: no order 7\\x1b[2J" in failed.stderr
     assert "Error" in shell.run("wait", made["pending"], "--timeout", 0, code=4).stderr
+
+
+@job
+async def charge(order_id: int, pin: Secret[str]) -> None: ...
+
+
+def test_show_masks_secrets_whose_declaration_it_does_not_know(shell: Shell) -> None:
+    async def add(storage: QueueStorage) -> UUID:
+        async with JobQueueClient(storage) as client:
+            return (await client.add(charge(7, Secret("4711")), headers={"auth_token": "4712", "tenant": "x"})).id
+
+    job_id = shell.act(add)
+    for shown in (shell.run("show", job_id).output, shell.run("show", job_id, "--json").output):
+        assert "***" in shown
+        assert "tenant" in shown
+        assert "471" not in shown.replace(str(job_id), "")

@@ -23,6 +23,7 @@ from jobq_core.job import (
     check_timeout,
     definition_of,
 )
+from jobq_core.masking import mark_secrets
 from jobq_core.reprs import short_repr
 from jobq_core.retry import Backoff
 from jobq_core.storage import NewJob, When
@@ -70,7 +71,8 @@ def new_job(id: UUID, job: Job[Any] | Any, default_queue: str, options: AddOptio
     definition = definition_of(job)
     if not isinstance(job, Job):
         raise ConfigurationError(f"{short_repr(job)} is a kind of job; call it with its arguments to make a job")
-    return _new_job(id, definition, definition.encode_arguments(job), default_queue, options)
+    new = _new_job(id, definition, definition.encode_arguments(job), default_queue, options)
+    return replace(new, meta=mark_secrets(new.meta, definition.secrets)) if definition.secrets else new
 
 
 def new_job_of_kind(id: UUID, kind: str, arguments: bytes | str, default_queue: str, options: AddOptions) -> NewJob:

@@ -18,6 +18,7 @@ from jobq_core.declarations import KnownNames
 from jobq_core.encoding import MAX_ARGUMENTS, encode
 from jobq_core.errors import ConfigurationError, InvalidJobError, UnfitArgumentsError
 from jobq_core.json_types import make_decoder
+from jobq_core.masking import holds_secret
 from jobq_core.type_checks import RENAME, private_fields, refusal
 
 _PLAIN = (int, str, float, bool, type(None))
@@ -29,6 +30,7 @@ class JobCodec(msgspec.Struct, frozen=True):
     """Decoders of one kind of job.
 
     names: refuses undeclared arguments; None where they are ignored.
+    secrets: the arguments that hold a Secret.
     fitting: types of results that need no check, for they are exactly as declared; None where every result fits.
     """
 
@@ -37,6 +39,7 @@ class JobCodec(msgspec.Struct, frozen=True):
     result: msgspec.json.Decoder[Any]
     fitting: frozenset[type] | None
     names: KnownNames | None
+    secrets: tuple[str, ...]
 
     def check_arguments(self, data: bytes | str) -> None:
         """Raise InvalidJobError where the arguments do not fit the declared types."""
@@ -110,9 +113,11 @@ def _make(kind: str, job_type: type[Any], result_type: Any, ignores_unknown: boo
         _check_default(field.default, hints[field.name], f"job {kind}: the default of {field.name!r}")
     result = resolve(result_type, job_type.__module__)
     _check(result, f"job {kind}: its result")
-    names = KnownNames({field.name: hints[field.name] for field in attrs.fields(job_type)})
+    arguments = {field.name: hints[field.name] for field in attrs.fields(job_type)}
+    names = KnownNames(arguments)
     decoders = make_decoder(job_type), make_decoder(result)
-    return JobCodec(kind, *decoders, _fitting(result), None if ignores_unknown else names)
+    secrets = tuple(name for name, hint in arguments.items() if hint not in _PLAIN and holds_secret(hint))
+    return JobCodec(kind, *decoders, _fitting(result), None if ignores_unknown else names, secrets)
 
 
 def _check(wanted: Any, what: str) -> None:

@@ -102,6 +102,11 @@ class JobDefinition:
         codec.check_arguments(data)
         return data
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The arguments that hold a Secret."""
+        return (self._codec or self.codec()).secrets
+
     def decode_arguments(self, data: bytes | str) -> Job[Any]:
         """Return the job value of stored arguments.
 

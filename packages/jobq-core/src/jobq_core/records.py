@@ -11,6 +11,7 @@ from msgspec import Struct, field
 
 from jobq_core.encoding import decode
 from jobq_core.errors import JobDeadlineError, WorkerLostError
+from jobq_core.masking import SECRETS, marked_secrets, mask
 from jobq_core.secret import show_without
 from jobq_core.states import JobState, StopRequest, is_finished
 
@@ -142,7 +143,18 @@ class JobRecord(JobSummary, frozen=True, kw_only=True):
     @property
     def meta(self) -> dict[str, Any]:
         """The headers that travel with the job, as plain JSON values; empty if it has none."""
-        return {} if self.meta_json is None else decode(self.meta_json)
+        stored = {} if self.meta_json is None else decode(self.meta_json)
+        return {name: value for name, value in stored.items() if name != SECRETS}
+
+    @property
+    def shown_arguments(self) -> bytes:
+        """The arguments as JSON, with a mask in place of what was declared as a Secret, or is named as secrets are."""
+        return mask(self.arguments_json, marked_secrets(self.meta_json))
+
+    @property
+    def shown_headers(self) -> bytes:
+        """The headers as JSON, with a mask in place of what is named as secrets are."""
+        return mask(msgspec.json.encode(self.meta))
 
 
 class WorkerStats(Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from jobq_core.activity import read_activity
 from jobq_core.doctor import examine
+from jobq_core.encoding import decode
 from jobq_core.errors import ConfigurationError, JobQueueError
 from jobq_core.failures import failures
 from jobq_core.records import JobRecord, JobSummary
@@ -140,7 +141,7 @@ def _job(job: JobSummary, show_payloads: bool) -> dict[str, Any]:
     shown = {name: getattr(job, name) for name in job.__struct_fields__ if name not in PAYLOADS}
     shown["progress"] = job.progress if show_payloads else {"percent": job.progress.percent}
     if show_payloads and isinstance(job, JobRecord):
-        shown |= {"arguments": job.arguments, "result": job.result, "headers": job.meta}
+        shown |= {"arguments": decode(job.shown_arguments), "result": job.result, "headers": decode(job.shown_headers)}
     return {name: plain(value) for name, value in shown.items() if value not in (None, (), False)}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import click
+from msgspec import Raw
 
 from jobq_client.commands.output import clean, duration, moment
 from jobq_client.commands.running import ExitCode, Operator, operator_command
@@ -95,8 +96,8 @@ def _fields(record: JobRecord, reason: Reason, hide_payload: bool) -> dict[str, 
         "progress": _progress(record),
     }
     if not hide_payload:
-        fields["headers"] = None if record.meta_json is None else record.meta_json.decode(errors="replace")
-        fields["arguments"] = record.arguments_json.decode(errors="replace")
+        fields["headers"] = record.shown_headers.decode() if record.meta else None
+        fields["arguments"] = record.shown_arguments.decode(errors="replace")
         fields["result"] = None if record.result_json is None else record.result_json.decode(errors="replace")
     return fields
 
@@ -111,5 +112,9 @@ def _as_json(record: JobRecord, reason: Reason, audit: list[AuditEntry], hide_pa
     hidden = {"arguments_json", "result_json", "meta_json"}
     document: dict[str, Any] = {name: getattr(record, name) for name in record.__struct_fields__ if name not in hidden}
     if not hide_payload:
-        document |= {"arguments": record.arguments, "result": record.result, "headers": record.meta}
+        document |= {
+            "arguments": Raw(record.shown_arguments),
+            "result": None if record.result_json is None else Raw(record.result_json),
+            "headers": Raw(record.shown_headers),
+        }
     return document | {"why": reason, "audit": audit}

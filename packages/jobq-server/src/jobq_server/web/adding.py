@@ -6,20 +6,28 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from jobq_core.adding import AddOptions, new_job, new_job_of_kind
 from jobq_core.errors import InvalidJobError
 from jobq_core.ids import new_id
+from jobq_core.masking import MASK, mark_secrets, marked_secrets
 from jobq_core.records import JobRecord
 from jobq_core.storage import Added, NewJob, QueueStorage
 from jobq_server.web.actions import audit
 from jobq_server.web.call import Call
-from jobq_server.web.security.payloads import MASK
 
 
-async def add_job(call: Call, kind: str, arguments: bytes, options: AddOptions) -> Added:
-    """Add a job, and keep it in the audit. Raises InvalidJobError, or ConfigurationError for an option."""
+async def add_job(
+    call: Call, kind: str, arguments: bytes, options: AddOptions, *, like: JobRecord | None = None
+) -> Added:
+    """Add a job, and keep it in the audit. Raises InvalidJobError, or ConfigurationError for an option.
+
+    like: the job that it is a copy of, whose secrets are secrets of this one.
+    """
     job = make_job(call, await _offset(call.storage), kind, arguments, options)
+    if like is not None and (names := marked_secrets(like.meta_json) | marked_secrets(job.meta)):
+        job = replace(job, meta=mark_secrets(job.meta, sorted(names)))
     (added,) = await call.storage.add([job])
     details = {"kind": job.kind, "queue": job.queue, "created": added.created}
     await audit(call.storage, call.actor, "add", added.id, details=details)

@@ -68,9 +68,9 @@ def job_detail(call: Call, job: JobRecord) -> JobDetail:
         **summary_fields(job, hidden=hidden),
         finished=job.finished,
         hidden=hidden,
-        arguments=None if hidden else Raw(payloads.arguments(job.kind, job.arguments_json)),
+        arguments=None if hidden else Raw(payloads.arguments(job)),
         result=None if hidden or job.result_json is None else Raw(job.result_json),
-        headers=None if hidden or job.meta_json is None else Raw(payloads.headers(job.meta_json)),
+        headers=None if hidden or job.meta_json is None else Raw(job.shown_headers),
         attempts=[
             AttemptView(
                 number=attempt.number,

@@ -62,7 +62,7 @@ async def add(call: Call) -> View | Response:
         options = options_of(_options(given))
         if "run_at" in fields and fields["run_at"].strip():
             options["run_at"] = parse_moment(fields["run_at"].strip(), "start", await call.storage.now(), ahead=True)
-        added = await add_job(call, fields.get("kind", "").strip(), arguments, options)
+        added = await add_job(call, fields.get("kind", "").strip(), arguments, options, like=old)
     except (InvalidJobError, ConfigurationError, UnfitArgumentsError) as error:
         return await _show(call, fields, old, str(error))
     if added.created and old is not None and given.get("abort") == "yes":
@@ -96,7 +96,7 @@ async def _old(call: Call, text: str) -> JobRecord | None:
 
 
 def _shown(call: Call, old: JobRecord) -> bytes:
-    return call.web.payloads.arguments(old.kind, old.arguments_json)
+    return call.web.payloads.arguments(old)
 
 
 def _options(given: FormData) -> dict[str, Any]:

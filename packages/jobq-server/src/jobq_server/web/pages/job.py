@@ -37,12 +37,10 @@ async def job(call: Call) -> View:
         "job.html",
         {
             "actions": [action for action in possible_actions(record) if call.may(action.role)],
-            "arguments": "" if hidden else pretty(call.web.payloads.arguments(record.kind, record.arguments_json)),
+            "arguments": "" if hidden else pretty(call.web.payloads.arguments(record)),
             "audit": facts.audit,
             "details": "" if hidden or record.progress.details is None else _json(record.progress.details),
-            "headers": ""
-            if hidden or record.meta_json is None
-            else pretty(call.web.payloads.headers(record.meta_json)),
+            "headers": "" if hidden or record.meta_json is None else pretty(record.shown_headers),
             "hidden": hidden,
             "job": record,
             "reason": reason,
