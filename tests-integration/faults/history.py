@@ -36,11 +36,12 @@ from life import Post, Request, of_line, of_requests, of_waiting, progress_lost
 from tables import Kept, check_tables
 from wrong import Violation, Wrong
 
-from jobq_core.errors import WorkerLostError
+from jobq_core.errors import JobDeadlineError, WorkerLostError
 from jobq_core.records import JobRecord, type_name
 from jobq_core.states import JobState, is_finished
 
 LOST_TYPE = type_name(WorkerLostError)
+LATE_TYPE = type_name(JobDeadlineError)
 NOTICE = 10.0
 """Seconds within which a resumed process must notice that its leases are over and stop its runs, even on a busy
 machine."""
@@ -115,7 +116,7 @@ class Result:
 @attrs.frozen(kw_only=True)
 class Final:
     """A job at the end of a history. lost, failed: the leases of its lost runs and of its failed runs. percent: the
-    progress on record."""
+    progress on record. late: whether its deadline failed it."""
 
     job: UUID
     token: str
@@ -129,6 +130,7 @@ class Final:
     lost: frozenset[int] = frozenset()
     failed: frozenset[int] = frozenset()
     percent: float = 0.0
+    late: bool = False
 
     @classmethod
     def of(cls, record: JobRecord) -> Final:
@@ -149,6 +151,7 @@ class Final:
             lost=frozenset(by[True]),
             failed=frozenset(by[False]),
             percent=record.progress.percent,
+            late=record.error is not None and record.error.type == LATE_TYPE,
         )
 
 
@@ -527,7 +530,7 @@ def _end(
 def _unrun(final: Final, runs: list[Run], history: History) -> Iterable[Violation]:
     if final.state is not JobState.FAILED or final.lease not in final.lost or final.lease in history.start_marked:
         return
-    if not any(run.lease == final.lease for run in runs):
+    if not final.late and not any(run.lease == final.lease for run in runs):
         yield _of(Wrong.FAILED_UNRUN, final, f"lease {final.lease} was lost, and no run had begun under it")
 
 

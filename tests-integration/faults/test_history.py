@@ -355,6 +355,13 @@ GOOD = {
         "killed": {6: 5},
         "undisturbed": True,
     },
+    "failed by its deadline after its worker was killed before the run": {
+        "adds": [attrs.evolve(ADDED, ends=JobState.FAILED)],
+        "runs": (),
+        "finals": [attrs.evolve(HELD_ONLY, late=True)],
+        "killed": {6: 5},
+        "undisturbed": True,
+    },
     "not drained": {"finals": [attrs.evolve(DONE, state=JobState.PROCESSING, result=None)], "drained": False},
     "as many concurrent runs as allowed": {
         "runs": [RUN, attrs.evolve(RUN, token="b", job=B, lease=2, start=3, end=4)],
