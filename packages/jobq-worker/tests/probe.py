@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import Callable
 from random import Random
@@ -13,12 +14,12 @@ from jobq_core.errors import StorageError, StorageUnavailableError
 from jobq_core.local_notifier import LocalSubscription
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.records import WorkerInfo, WorkerStats
-from jobq_core.storage import Heartbeat, Settlement
+from jobq_core.storage import Heartbeat, Settlement, WorkerRequest
 
 OPERATIONS = (
     "settle_and_claim", "mark_started", "check_leases", "recover_claims", "progress",
     "register", "deregister", "lead", "resign", "promote", "expire", "rescue",
-    "resolve", "prune", "set_queue",
+    "resolve", "prune", "set_queue", "worker_requests", "answer_request",
 )  # fmt: skip
 
 
@@ -30,6 +31,7 @@ class Probe(MemoryQueueStorage):
         super().__init__(**options)
         self.calls: Counter[str] = Counter()
         self.beats = 0
+        self.heart_answered = threading.Event()
         self.hearts: list[ProbeHeart] = []
         self.subscriptions: list[LocalSubscription] = []
         self.away = False
@@ -145,6 +147,15 @@ class ProbeHeart(Heartbeat):
         answer = self._heart.beat(stats)
         self._storage.beats += 1
         return answer
+
+    def requests(self) -> list[WorkerRequest]:
+        self._storage.check("requests")
+        return self._heart.requests()
+
+    def answer(self, id: UUID, answer: str) -> bool:
+        stored = self._heart.answer(id, answer)
+        self._storage.heart_answered.set()
+        return stored
 
     def close(self) -> None:
         self.closed = True

@@ -166,6 +166,7 @@ async def test_leases_are_reckoned_from_before_the_call_that_renewed_them(storag
             outages.Outages("worker"),
             EventSource(),
             WorkerStats,
+            lambda job: "",
             heartbeat_interval=10_000,
             clock=lambda: now,
         )

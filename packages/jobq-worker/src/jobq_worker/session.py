@@ -37,10 +37,13 @@ from jobq_worker.liveness.clock_loop import ClockLoop
 from jobq_worker.liveness.leases import LeaseMonitor, StartMarks
 from jobq_worker.liveness.registration import Registration
 from jobq_worker.liveness.worker_facts import stats_with_facts
+from jobq_worker.loops import Loop
 from jobq_worker.maintenance import Maintenance
 from jobq_worker.notifications import Notifications
 from jobq_worker.options import WorkerOptions
 from jobq_worker.outages import Outages
+from jobq_worker.requests.answers import Stacks
+from jobq_worker.requests.worker_requests import WorkerRequests
 from jobq_worker.running.handlers import Handlers
 from jobq_worker.running.pipeline import Pipeline
 from jobq_worker.running.progress import Reporter
@@ -77,12 +80,14 @@ class WorkerSession:
         events: EventSource,
         outages: Outages,
         exchanges: Exchanges,
+        drain: Callable[[str], None],
     ) -> None:
         grants = None
         if options.limiter is not None:
             grants = Grants(options.limiter, storage, outages, options.poll_interval)
         pipeline = Pipeline(slots, grants)
         notifications = Notifications(storage, outages)
+        stacks = Stacks(pipeline)
         registration = Registration(
             storage,
             info,
@@ -90,6 +95,7 @@ class WorkerSession:
             outages,
             events,
             stats_with_facts(slots, notifications, grants),
+            stacks.describe,
             heartbeat_interval=options.heartbeat_interval,
         )
         self._clock_offset = ClockOffset(storage)
@@ -107,6 +113,7 @@ class WorkerSession:
         )
         monitor = LeaseMonitor(storage, registration, pipeline, outages, events)
         reporter = Reporter(storage, registration, events, outages, monitor)
+        requests = WorkerRequests(storage, registration, outages, notifications, pipeline, stacks, drain, options)
         marks = StartMarks(storage, registration, outages)
         self._executors = make_executors(pipeline, reporter, self._clock_offset, info, options)
         # The runner listens to the pipeline before the fetcher does: a free slot is filled before anything is claimed.
@@ -133,13 +140,14 @@ class WorkerSession:
             queue_topic(queue): partial(self._fetcher.wake, queue) for queue in info.queues
         }
         topics |= {blocked_topic(queue): partial(self._fetcher.free_soon, queue) for queue in info.queues}
-        topics[REQUEST_TOPIC] = monitor.loop.wake
+        topics[REQUEST_TOPIC] = partial(_wake, monitor.loop, requests.loop)
         topics[WAITING_TOPIC] = maintenance.look_soon
         topics[ENDED_TOPIC] = maintenance.follow_soon
         self._loops: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "fetcher": self._fetcher.loop.run,
             "notifications": partial(notifications.dispatch, topics),
             "leases": monitor.loop.run,
+            "requests": requests.loop.run,
             "start marks": marks.loop.run,
             "progress": reporter.loop.run,
             "maintenance": maintenance.loop.run,
@@ -310,3 +318,8 @@ class WorkerSession:
         await self.registration.leave(max(ends - loop.time(), 0.0), deregister=not self.pipeline.left)
         for executor in self._executors:
             await executor.wait_closed()
+
+
+def _wake(*loops: Loop) -> None:
+    for loop in loops:
+        loop.wake()

@@ -64,10 +64,12 @@ class JobQueueWorker(WorkerSetup):
         self._lifespan: Lifespan | None = None
         self._close_error: Exception | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._draining: asyncio.Task[None] | None = None
         self._last_id: UUID | None = None
         self._exit_code = ExitCode.STOPPED
         self.retired: Retired | None = None
-        """Why the last `run` ended the worker by itself: one of the options burst, max_jobs and max_memory."""
+        """Why the worker ended by itself: one of the options burst, max_jobs and max_memory, or an operator who asked
+        it to drain."""
 
     @property
     def id(self) -> UUID | None:
@@ -123,6 +125,7 @@ class JobQueueWorker(WorkerSetup):
         if self._stopping is not None:
             await asyncio.wait([self._stopping])
         self.check()
+        self.retired = None
         self._metrics = serve_metrics(self)
         try:
             await self._start_session()
@@ -180,6 +183,7 @@ class JobQueueWorker(WorkerSetup):
             self,
             self._outages,
             self.exchanges,
+            self._drain,
         )
 
     def _log_start(self, info: WorkerInfo) -> None:
@@ -239,6 +243,13 @@ class JobQueueWorker(WorkerSetup):
                 self._session.hurry(seconds)
         # Shielded: a caller that is cancelled must not leave the worker half stopped.
         await asyncio.shield(self._stopping)
+
+    def _drain(self, actor: str) -> None:
+        """Stop, since an operator asked for it."""
+        if self._state == "running":
+            logger.info("worker %s was asked to drain by %s", self.name, actor)
+            self.retired = Retired.DRAINED
+            self._draining = asyncio.ensure_future(self.stop())
 
     def _abandon(self) -> None:
         self._session = self._stopping = self._lifespan = self._metrics = None

@@ -31,21 +31,30 @@ class Requests(MemoryTransactions, WorkerRequestStorage):
 
     async def worker_requests(self, worker: UUID) -> list[WorkerRequest]:
         with self._transaction() as store:
-            asked = [each for each in store.requests.values() if each.worker == worker and each.answer is None]
-            return sorted(asked, key=lambda request: (request.asked_at, request.id))
+            return open_requests(store, worker)
 
     async def answer_request(self, id: UUID, answer: str) -> bool:
         with self._transaction() as store:
-            request = store.requests.get(id)
-            if request is None:
-                return False
-            now = to_datetime(store.clock.now())
-            store.requests[id] = replace(request, answer=answer, answered_at=now)
-            return True
+            return store_answer(store, id, answer)
 
     async def get_requests(self, ids: Sequence[UUID]) -> list[WorkerRequest | None]:
         with self._transaction() as store:
             return [store.requests.get(each) for each in ids]
+
+
+def open_requests(store: Store, worker: UUID) -> list[WorkerRequest]:
+    """Return the requests to a worker that it has not answered, oldest first."""
+    asked = [each for each in store.requests.values() if each.worker == worker and each.answer is None]
+    return sorted(asked, key=lambda request: (request.asked_at, request.id))
+
+
+def store_answer(store: Store, id: UUID, answer: str) -> bool:
+    """Store the answer to a request; return whether the request exists."""
+    request = store.requests.get(id)
+    if request is None:
+        return False
+    store.requests[id] = replace(request, answer=answer, answered_at=to_datetime(store.clock.now()))
+    return True
 
 
 def forget_requests(store: Store, now: int) -> None:

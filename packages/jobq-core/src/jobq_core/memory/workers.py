@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from jobq_core.memory.requests import open_requests, store_answer
 from jobq_core.memory.rows import WorkerRow, copy_stats
 from jobq_core.memory.store import Store
 from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.records import WorkerInfo, WorkerStats
-from jobq_core.storage import WAITING_TOPIC, Heartbeat, WorkerStorage
+from jobq_core.storage import WAITING_TOPIC, Heartbeat, WorkerRequest, WorkerStorage
 
 
 class Workers(MemoryTransactions, WorkerStorage):
@@ -47,6 +48,14 @@ class MemoryHeartbeat(Heartbeat):
             _renew(self._store, row)
             row.stats = copy_stats(stats)
             return True
+
+    def requests(self) -> list[WorkerRequest]:
+        with self._store.lock:
+            return open_requests(self._store, self._worker)
+
+    def answer(self, id: UUID, answer: str) -> bool:
+        with self._store.lock:
+            return store_answer(self._store, id, answer)
 
     def close(self) -> None:
         """Do nothing: there is no connection."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import abc
+from uuid import UUID
 
 from jobq_core.records import WorkerStats
+from jobq_core.storage.requests import WorkerRequest
 
 
 class Heartbeat(abc.ABC):
@@ -22,6 +24,15 @@ class Heartbeat(abc.ABC):
         Renews the expired row of a worker that does not count as lost yet. Raises StorageError; a later beat connects
         again.
         """
+
+    def requests(self) -> list[WorkerRequest]:
+        """Return the requests to the worker that it has not answered, oldest first, as `worker_requests` does: for a
+        worker whose event loop is blocked. Raises StorageError."""
+        return []
+
+    def answer(self, id: UUID, answer: str) -> bool:
+        """Store the answer to a request, as `answer_request` does. Raises StorageError."""
+        return False
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -85,7 +85,7 @@ def run_worker(served: JobQueueWorker, link: Link | None = None) -> None:
             runner.run(served.run())
         finally:
             if link is not None:
-                link.end(done=served.retired is Retired.EMPTY)
+                link.end(done=served.retired in (Retired.EMPTY, Retired.DRAINED))
         # The event loop closes when the threads of `asyncio.to_thread` have ended, which nothing stops.
         cancel = end_process_soon(ExitCode.RUNS_LEFT)
     cancel()

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import Callable
 from typing import ClassVar
 
 from jobq_worker.around.invoke import invoke_coroutine
+from jobq_worker.running.job_batches import JobBatch
 from jobq_worker.running.outcomes import Raised
 from jobq_worker.running.run import Executor, Run
+from jobq_worker.stacks import task_stack
 
 
 class CoroutineExecutor(Executor):
@@ -25,6 +28,7 @@ class CoroutineExecutor(Executor):
     def __init__(self, ended: Callable[[Run], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._ended = ended
+        self._thread = threading.get_ident()
         # Each run starts from the context in which the worker started, not from that of the previous run.
         self._context = contextvars.copy_context()
 
@@ -43,6 +47,15 @@ class CoroutineExecutor(Executor):
         if run.task is not None:
             run.outcome = Raised(asyncio.CancelledError(), told=True)
             self._ended(run)
+
+    def stack(self, run: Run) -> str:
+        task = run.task
+        if task is None:
+            return "  (the handler has ended)\n"
+        found = task_stack(task, self._thread)
+        if isinstance(run.slot, JobBatch):
+            found += f"its batch:\n{run.slot.stack(self._thread)}"
+        return found
 
     def close(self) -> None:
         """Do nothing: the end of a run that the pipeline has abandoned changes nothing there."""

@@ -87,6 +87,16 @@ class StopRun(Struct, tag=True):
     reason: Stop
 
 
+class ShowStacks(Struct, tag=True):
+    """Ask for the stacks of the process."""
+
+
+class Stacks(Struct, tag=True):
+    """The stacks of the process, as text."""
+
+    text: str
+
+
 class Ready(Struct, tag=True):
     """The process has imported its handlers."""
 
@@ -124,8 +134,8 @@ class Ended(Struct, tag=True):
     progress: Progress | None = None
 
 
-ToProcess = Setup | StartRun | StopRun
-FromProcess = Ready | NotReady | Begun | Report | LogEntry | Ended
+ToProcess = Setup | StartRun | StopRun | ShowStacks
+FromProcess = Ready | NotReady | Begun | Report | LogEntry | Stacks | Ended
 
 
 _encoder = msgspec.json.Encoder(enc_hook=to_json)

@@ -9,6 +9,7 @@ from jobq_worker.around.handler_portal import HandlerPortal
 from jobq_worker.around.invoke import invoke_coroutine
 from jobq_worker.running.outcomes import Raised
 from jobq_worker.running.run import Run
+from jobq_worker.stacks import all_tasks, all_threads
 
 
 class ProcessLoop:
@@ -22,6 +23,7 @@ class ProcessLoop:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._main = asyncio.current_task()
         self._leave = asyncio.Event()
         self.portal = HandlerPortal()
         self._up.set()
@@ -43,6 +45,13 @@ class ProcessLoop:
         task.add_done_callback(end)
         if run.stop is not None:
             task.cancel()
+
+    def describe(self, reader: int) -> str:
+        """Return the stacks of the process's threads, but the one that reads messages, and of the loop's tasks."""
+        own = self._thread.ident or 0
+        parts = [f"thread {name}\n{stack}" for name, stack in all_threads(but=(reader, own))]
+        parts += [f"task {name}\n{stack}" for name, stack in all_tasks(self._loop, own, but=self._main)]
+        return "\n".join(parts)
 
     def cancel(self, run: Run) -> None:
         """Cancel the handler of a run, if it goes on."""

@@ -36,6 +36,8 @@ from jobq_worker.executors.messages import (
     NotReady,
     Ready,
     Setup,
+    ShowStacks,
+    Stacks,
     StartRun,
     StopRun,
     ToProcess,
@@ -162,9 +164,15 @@ class HandlerHost:
                 self._starts.put(self._run)
             elif isinstance(message, StopRun):
                 self._stop(message)
+            elif isinstance(message, ShowStacks):
+                # Sent by another thread: this one must go on reading while the worker does not.
+                threading.Thread(target=self._show_stacks, args=[threading.get_ident()], daemon=True).start()
         if self._run is not None:
             os.killpg(0, signal.SIGKILL)  # the worker is gone
         self._starts.put(None)
+
+    def _show_stacks(self, reader: int) -> None:
+        self._send(Stacks(self._loop.describe(reader)))
 
     def _make_run(self, message: StartRun) -> Run:
         now, left = time.monotonic(), message.deadline_in

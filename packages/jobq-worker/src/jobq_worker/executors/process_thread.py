@@ -12,10 +12,11 @@ import socket
 import threading
 import time
 from collections import deque
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from jobq_worker.executors.handler_process import HandlerProcess
-from jobq_worker.executors.messages import LogEntry, NotReady, Ready, Report
+from jobq_worker.executors.messages import LogEntry, NotReady, Ready, Report, ShowStacks, Stacks
 from jobq_worker.executors.process_logs import replay
 from jobq_worker.executors.process_run import READY_SECONDS, ProcessOptions, ProcessRun
 from jobq_worker.running.outcomes import Lost, Outcome
@@ -23,6 +24,8 @@ from jobq_worker.running.run import Run
 
 logger = logging.getLogger("jobq.worker")
 
+STACK_SECONDS: Final = 2.0
+"""Time that a process has to show its stacks."""
 TRIES: Final = 2
 """How many processes may end before they call a handler; then its run fails."""
 
@@ -40,6 +43,7 @@ class ProcessThread:
         self._killable: Run | None = None
         self._kill_lock = threading.Lock()
         self._failure = ""
+        self._asked_for_stacks: deque[SimpleQueue[str]] = deque()
         threading.Thread(target=self._serve, name="jobq-process", daemon=True).start()
 
     # On the event loop
@@ -67,6 +71,24 @@ class ProcessThread:
             if self._killable is not None and self._process is not None:
                 self._process.kill()
         self.wake()
+
+    # In any thread
+
+    def stacks(self) -> str:
+        """Ask the process for its stacks, and wait STACK_SECONDS at most."""
+        answer: SimpleQueue[str] = SimpleQueue()
+        self._asked_for_stacks.append(answer)
+        process = self._process
+        if process is None:
+            return "  (its process has ended)\n"
+        process.send(ShowStacks())
+        try:
+            return answer.get(timeout=STACK_SECONDS)
+        except Empty:
+            return (
+                f"  (process {process.pid} did not answer within {STACK_SECONDS:g} s: it is paused, starts, or runs "
+                "code that lets no other thread run)\n"
+            )
 
     # In the thread
 
@@ -128,6 +150,9 @@ class ProcessThread:
     def _handle(self, process: HandlerProcess, message: object, run: Run | None) -> None:
         """Handle a message that does not end a run."""
         match message:
+            case Stacks(text):
+                while self._asked_for_stacks:
+                    self._asked_for_stacks.popleft().put(text)
             case Ready():
                 process.ready = True
             case NotReady(error):

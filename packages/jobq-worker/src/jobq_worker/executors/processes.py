@@ -158,6 +158,10 @@ class ProcessExecutor(Executor):
             run.outcome = before_start(run)
             self._loop.call_soon(self._ended, run)
 
+    def stack(self, run: Run) -> str:
+        thread = self._running.get(run)
+        return "  (it waits for a process)\n" if thread is None else thread.stacks()
+
     def _call(self, function: Callable[[*Ts], None], *arguments: *Ts) -> None:
         """Call a function on the event loop, from a thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from jobq_worker.around.invoke import invoke_function
 from jobq_worker.running.run import Executor, Run
+from jobq_worker.stacks import find_thread, thread_stack
 
 
 class ThreadExecutor(Executor):
@@ -46,6 +47,11 @@ class ThreadExecutor(Executor):
     def stop(self, run: Run) -> None:
         if run.context is not None:
             run.context.request_stop()
+
+    def stack(self, run: Run) -> str:
+        serve = ThreadExecutor._serve.__code__
+        thread = find_thread(lambda frame: frame.f_code is serve and frame.f_locals.get("run") is run)
+        return "  (the handler has not begun, or has ended)\n" if thread is None else thread_stack(thread)
 
     def close(self) -> None:
         self._closed = True

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from jobq_core.records import WorkerStats
 from jobq_core.storage import Heartbeat
 from jobq_worker.liveness.loop_watch import TICK_SECONDS, LagLog, LoopWatch
+from jobq_worker.requests.blocked_answers import BlockedAnswers
 
 logger = logging.getLogger("jobq.worker")
 
@@ -80,6 +81,7 @@ class HeartbeatThread:
         schedule: BeatSchedule,
         watch: LoopWatch,
         log: LagLog,
+        answers: BlockedAnswers,
         beaten: Beaten,
         missed: Missed,
     ) -> None:
@@ -90,6 +92,7 @@ class HeartbeatThread:
         self._schedule = schedule
         self._watch = watch
         self._log = log
+        self._answers = answers
         self._beaten = beaten
         self._missed = missed
         self._wake = threading.Event()
@@ -131,6 +134,7 @@ class HeartbeatThread:
             return
         lag = self._watch.tick()
         self._log.take(lag)
+        self._answers.look(self._heart, lag)
         if self._schedule.is_due(lag):
             self._beat()
 

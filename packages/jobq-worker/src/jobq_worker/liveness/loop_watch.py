@@ -7,10 +7,10 @@ import logging
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
-from types import FrameType
 from typing import Final
+
+from jobq_worker.stacks import thread_stack
 
 logger = logging.getLogger("jobq.worker")
 
@@ -82,14 +82,7 @@ class LoopWatch:
 
     def stack(self) -> str:
         """Return the stack of the loop's thread: what blocks the loop, while it does not answer."""
-        frame = sys._current_frames().get(self._thread)
-        return "".join(_format(frame)) if frame is not None else "  (its thread has ended)\n"
-
-
-def _format(frame: FrameType) -> list[str]:
-    summary = traceback.StackSummary.extract(traceback.walk_stack(frame), limit=MAX_STACK)
-    summary.reverse()
-    return summary.format()
+        return thread_stack(self._thread, MAX_STACK)
 
 
 class LagLog:

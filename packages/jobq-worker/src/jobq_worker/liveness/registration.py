@@ -24,6 +24,7 @@ from jobq_worker.liveness.heartbeat import BeatSchedule, HeartbeatThread
 from jobq_worker.liveness.loop_watch import UNANSWERED_SECONDS, LagLog, LoopWatch
 from jobq_worker.loops import retry
 from jobq_worker.outages import Outages
+from jobq_worker.requests.blocked_answers import BlockedAnswers
 from jobq_worker.running.pipeline import Pipeline
 from jobq_worker.running.run import Stop
 
@@ -36,7 +37,7 @@ class Registration:
     When the leases are about to run out, the runs of the pipeline are stopped and handed back. When others took this
     worker for lost, they are stopped and not settled; the new registration has a new id.
 
-    Attributes: five are parts that it acts on, four describe the present registration, and six are the heartbeat
+    Attributes: six are parts that it acts on, four describe the present registration, and six are the heartbeat
     with its timer and its flags.
     """
 
@@ -48,6 +49,7 @@ class Registration:
         outages: Outages,
         events: EventSource,
         stats: Callable[[], WorkerStats],
+        describe: Callable[[UUID | None], str],
         *,
         heartbeat_interval: float,
         clock: Callable[[], float] = machine_clock,
@@ -57,6 +59,7 @@ class Registration:
         self._outages = outages
         self._events = events
         self._stats = stats
+        self._describe = describe
         self._interval = heartbeat_interval
         self._clock = clock
         self._heartbeat: HeartbeatThread | None = None
@@ -93,6 +96,7 @@ class Registration:
         before = self._clock()
         await self._storage.register(self.info)
         lost_after = self.info.lost_after
+        unanswered = min(UNANSWERED_SECONDS, lost_after / 4)
         self._heartbeat = HeartbeatThread(
             self._storage.heartbeat(self.info),
             self._stats,
@@ -101,10 +105,11 @@ class Registration:
                 self._clock,
                 interval=self._interval,
                 retry=min(self._interval, max(lost_after / 20, 0.05)),
-                unanswered=min(UNANSWERED_SECONDS, lost_after / 4),
+                unanswered=unanswered,
             ),
             watch=self.watch,
             log=LagLog(self.info.name, self.watch, lost_after),
+            answers=BlockedAnswers(self._describe, self._clock, unanswered=unanswered),
             beaten=self._beaten,
             missed=self._missed,
         )

@@ -25,6 +25,7 @@ class Retired(Enum):
     EMPTY = "its queues are empty"
     MAX_JOBS = "it has started max_jobs jobs"
     MAX_MEMORY = "its memory is above max_memory"
+    DRAINED = "an operator asked it to drain"
 
 
 class Retirement:

@@ -27,6 +27,7 @@ from jobq_core.job import Job, JobDefinition
 from jobq_worker.around.invoke import invoke_function
 from jobq_worker.running.run import Run, RunContext, Stop
 from jobq_worker.running.slots import SharedSlot, Slot
+from jobq_worker.stacks import task_stack, thread_stack
 
 _TOGETHER: Final = frozenset({Stop.TIMEOUT, Stop.RELEASE})
 """The reasons to stop one run of a batch that stop the batch: its jobs must not run again while its handler goes on."""
@@ -61,6 +62,7 @@ class JobBatch(SharedSlot):
         "_started_at",
         "_stopped_by",
         "_task",
+        "_thread",
         "_timer",
     )
 
@@ -71,6 +73,7 @@ class JobBatch(SharedSlot):
         self._on_close = closed
         self._gathered: list[_Member] = []
         self._task: asyncio.Task[list[Answer]] | None = None
+        self._thread: int | None = None
         self._started_at = 0.0
         self._stopped_by: Stop | None = None
         self._closed = False
@@ -99,6 +102,15 @@ class JobBatch(SharedSlot):
             self._timer.cancel()
             self._on_close()
             self._start_if_complete()
+
+    def stack(self, thread: int) -> str:
+        """Return where the handler of the batch is. thread: that of the event loop."""
+        task = self._task
+        if task is None:
+            return "  (it waits for more jobs)\n"
+        if self._definition.is_async:
+            return task_stack(task, thread)
+        return "  (the handler has not begun)\n" if self._thread is None else thread_stack(self._thread)
 
     def left(self) -> None:
         """Take note that a run has ended. A batch without runs gives its slot back, and takes no more."""
@@ -136,12 +148,15 @@ class JobBatch(SharedSlot):
         definition, members = self._definition, self._gathered
         call = _call_of(definition, [member.run for member in members], members[0].resources)
         try:
-            returned = await (call() if definition.is_async else _in_thread(call))
+            returned = await (call() if definition.is_async else _in_thread(call, self._began))
         except GeneratorExit:
             raise  # the interpreter discards the task of a closed loop
         except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the jobs' error, not the worker's)
             return answers_of_error(definition.kind, error, len(members))
         return answers_of(definition.kind, returned, len(members))
+
+    def _began(self, thread: int) -> None:
+        self._thread = thread
 
     def _answer(self, task: asyncio.Task[list[Answer]]) -> None:
         members = self._gathered
@@ -222,13 +237,17 @@ def _call_of(definition: JobDefinition, runs: Sequence[Run], resources: dict[str
     return partial(handler, *lists, **resources)
 
 
-def _in_thread(call: Callable[[], Any]) -> Coroutine[Any, Any, Any]:
-    """Call a function in a thread of its own, which does not keep the process alive, and wait for its result."""
+def _in_thread(call: Callable[[], Any], began: Callable[[int], None]) -> Coroutine[Any, Any, Any]:
+    """Call a function in a thread of its own, which does not keep the process alive, and wait for its result.
+
+    began: called with the thread's identifier.
+    """
     loop, done = asyncio.get_running_loop(), asyncio.Event()
     ended: list[tuple[Any, BaseException | None]] = []
     context = contextvars.copy_context()
 
     def serve() -> None:
+        began(threading.get_ident())
         try:
             ended.append((context.run(call), None))
         except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the jobs' error)

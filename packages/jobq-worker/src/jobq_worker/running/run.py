@@ -81,6 +81,11 @@ class Executor(abc.ABC):
     def stop(self, run: Run) -> None:
         """Ask a handler to end soon; `run.stop` has the reason. A handler that ignores this runs to its end."""
 
+    def stack(self, run: Run) -> str:
+        """Return where the handler of a run is, without the values of variables. Called in any thread, and may wait a
+        few seconds."""
+        return "  (this executor shows no stacks)\n"
+
     @abc.abstractmethod
     def close(self) -> None:
         """Release threads, tasks and processes. A handler that still runs is abandoned, or killed with its process."""

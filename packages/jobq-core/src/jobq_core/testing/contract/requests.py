@@ -13,6 +13,7 @@ from jobq_core.records import WorkerInfo
 from jobq_core.storage import REQUEST_SECONDS, REQUEST_TOPIC, QueueStorage, WorkerAction, WorkerRequest
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.contract.notifications import notified, silence
+from jobq_core.testing.contract.workers import close, in_thread
 from jobq_core.testing.helpers import register_worker
 
 LONG_AGO = datetime(2001, 2, 3, tzinfo=UTC)
@@ -108,6 +109,29 @@ class RequestsContract(ContractBase):
         await storage.ask_worker(request)
         await storage.register(worker)
         assert [each.id for each in await storage.worker_requests(worker.id)] == [request.id]
+
+    async def test_the_heartbeat_reads_and_answers_requests_while_the_event_loop_is_blocked(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        second = await register_worker(storage)
+        drain = new_request(worker.id, action=WorkerAction.DRAIN)
+        stack, other = new_request(worker.id, job=new_id()), new_request(second.id)
+        for request in (drain, stack, other):
+            await storage.ask_worker(request)
+            await self.advance(storage, 1)
+        heartbeat = storage.heartbeat(worker)
+        try:
+            asked = in_thread(heartbeat.requests)
+            assert asked == await storage.worker_requests(worker.id)
+            assert [request.id for request in asked] == [drain.id, stack.id]
+            assert in_thread(lambda: heartbeat.answer(stack.id, "File …")) is True
+            assert in_thread(lambda: heartbeat.answer(new_id(), "nobody")) is False
+            assert [request.id for request in in_thread(heartbeat.requests)] == [drain.id]
+        finally:
+            close(heartbeat)
+        [answered] = await storage.get_requests([stack.id])
+        assert answered is not None
+        assert (answered.answer, answered.answered_at is None) == ("File …", False)
 
     async def test_requests_are_removed_with_their_worker(self, storage: QueueStorage) -> None:
         stays, goes, lost = [await register_worker(storage, lost_after=seconds) for seconds in (600.0, 600.0, 5.0)]

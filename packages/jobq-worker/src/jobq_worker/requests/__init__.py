@@ -1,0 +1,1 @@
+"""Requests of operators to a worker: to drain, or to show the stacks of what it runs."""
