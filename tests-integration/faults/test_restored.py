@@ -31,7 +31,7 @@ from jobq_core.storage import Claim, ClaimedJob, LeaseStatus, QueueStorage, Sett
 from jobq_storage_postgres.testing import ThrowawayPostgres
 from jobq_storage_postgres.testing.binaries import find
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "operating.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "operations" / "backup.md"
 VARIED = {"rate": 80, "many": 20, "keys": 4, "delayed": 0.1}
 """The plan of the clients of this file."""
 NEVER_AGAIN = "SELECT setval('jobq.lease', nextval('jobq.lease') + 1000000000)"
