@@ -149,8 +149,9 @@ def pythons(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[NEWEST])
 def integration(session: nox.Session) -> None:
-    """Run tests-integration/: all packages, real processes, SQLite and PostgreSQL. 3 min."""
+    """Run tests-integration/: all packages, real processes, SQLite and PostgreSQL, a real browser. 3 min."""
     install(session, *PACKAGES, group="integration", test=True)
+    install_tools(session, "chromium")
     session.run("pytest", "-m", "not matrix", "-n", "4", "--dist", "worksteal", *session.posargs)
 
 
@@ -261,7 +262,7 @@ def run_tests(session: nox.Session, package: str, server: int = 0) -> None:
 def break_promises(session: nox.Session, *options: str) -> None:
     """Run the fault tests: those of processes, which mostly wait, then, even after a failure, those that compute."""
     install(session, *PACKAGES, group="faults", test=True)
-    install_tools(session)
+    install_tools(session, "pgbouncer", "sqlite3")
     once = "smallest" in options
     pytest = ["pytest", "tests-integration/faults", *options, *session.posargs]
     found = [0, 5] if session.posargs else [0]  # with `-k`, there may be none of either
@@ -276,21 +277,22 @@ def break_promises(session: nox.Session, *options: str) -> None:
         )
 
 
-def install_tools(session: nox.Session) -> None:
-    """Have PgBouncer and SQLite's shell on the machine: they are Debian's, for no registry of Python's or Node's has
-    them, and only root gets them."""
+def install_tools(session: nox.Session, *tools: str) -> None:
+    """Have PgBouncer, SQLite's shell or Chromium on the machine: they are Debian's, for no registry of Python's or
+    Node's has them, and only root gets them."""
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
-    missing = [tool for tool in ("pgbouncer", "sqlite3") if shutil.which(tool, path=path) is None]
+    missing = [tool for tool in tools if shutil.which(tool, path=path) is None]
     if not missing:
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         named = " and ".join(missing)
-        session.error(f"the faults need {named} on PATH or in /usr/sbin (Debian: apt-get install {' '.join(missing)})")
+        session.error(f"the tests need {named} on PATH or in /usr/sbin (Debian: apt-get install {' '.join(missing)})")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     session.run("apt-get", "update", "-q", env=quiet, external=True, silent=True)
     session.run("apt-get", "install", "-q", "-y", "--no-install-recommends", *missing, env=quiet, external=True)
-    # The package starts a pooler of the machine's own, which is not ours to want.
-    session.run("sh", "-c", "service pgbouncer stop || true", external=True, silent=True)
+    if "pgbouncer" in missing:
+        # The package starts a pooler of the machine's own, which is not ours to want.
+        session.run("sh", "-c", "service pgbouncer stop || true", external=True, silent=True)
 
 
 def siblings(requirements: list[Requirement]) -> set[str]:

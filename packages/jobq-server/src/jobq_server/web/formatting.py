@@ -35,6 +35,17 @@ def duration(seconds: float | None) -> str:
     raise AssertionError(seconds)
 
 
+def brief(seconds: float | None) -> str:
+    """Return a length of time in one unit: '40 ms', '8.7 min', '17 min'; '–' for None."""
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    for length, unit in (*_UNITS, (1.0, "s")):
+        if seconds >= length:
+            value = seconds / length
+            return f"{value:.1f} {unit}".replace(".0 ", " ") if value < 9.95 else f"{value:,.0f} {unit}"
+    return f"{seconds * 1000:.0f} ms" if seconds >= 0.0005 else "0"
+
+
 def number(value: float | None) -> str:
     """Return a number with separators, exactly; one with decimals in three digits; '–' for None."""
     if value is None:
@@ -124,6 +135,7 @@ def plural(count: int, noun: str) -> str:
 STATES: Final = tuple(JobState)
 FILTERS: Final[dict[str, Any]] = {
     "ago": ago,
+    "brief": brief,
     "bytes_text": bytes_text,
     "compact": compact,
     "duration": duration,

@@ -22,7 +22,7 @@ from jobq_core.errors import JobQueueError
 from jobq_core.storage import FINISHED_TOPIC, PROGRESS_TOPIC, REQUEST_TOPIC, WAITING_TOPIC
 from jobq_server.web.call import Call
 from jobq_server.web.paths import base_of, is_local
-from jobq_server.web.problems import Problem
+from jobq_server.web.problems import Problem, problem_of
 from jobq_server.web.rendering import View
 from jobq_server.web.routing import Guarded, Routes, check_access
 from jobq_server.web.security.identity import Role
@@ -73,10 +73,11 @@ async def _follow(call: Call, scope: Scope, guarded: Guarded) -> AsyncGenerator[
         while True:
             try:
                 parts = await _look(call, scope, guarded)
-            except Problem:  # the job was deleted, for one: the page itself says so
-                yield event("", name="leave")
-                return
-            except JobQueueError as error:
+            except (Problem, JobQueueError) as error:
+                problem = problem_of(error)
+                if problem is not None and problem.status == 404:  # the job was deleted: the page itself says so
+                    yield event("", name="leave")
+                    return
                 logger.warning("a live page cannot be read: %s", error)
                 parts = {}
             changed = {name: html for name, html in parts.items() if sent.get(name) != html}

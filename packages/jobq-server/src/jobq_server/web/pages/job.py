@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from jobq_core.errors import JobNotFoundError
-from jobq_core.records import ErrorRecord, JobRecord
+from jobq_core.records import ErrorRecord, JobRecord, Progress
 from jobq_core.states import FINISHED, JobState
 from jobq_core.why import Facts, Reason, explain
 from jobq_core.why.facts import AHEAD
@@ -75,12 +75,13 @@ async def read_reason(call: Call, record: JobRecord) -> tuple[Reason, Facts]:
         audit=await storage.audit(target=str(record.id)),
     )
     hidden = call.web.payloads.hides(call.identity)
-    return explain(without_message(record) if hidden else record, facts), facts
+    return explain(without_messages(record) if hidden else record, facts), facts
 
 
-def without_message(record: JobRecord) -> JobRecord:
-    """Return a job without the message of its error, which the reason of its state would repeat."""
-    return record if record.error is None else replace(record, error=replace(record.error, message=""))
+def without_messages(record: JobRecord) -> JobRecord:
+    """Return a job without the messages of its error and its progress, which the reason of its state would repeat."""
+    error = None if record.error is None else replace(record.error, message="")
+    return replace(record, error=error, progress=Progress(percent=record.progress.percent))
 
 
 @attrs.frozen(kw_only=True)
