@@ -9,9 +9,23 @@ from unittest import mock
 
 import psycopg
 
+from jobq_core.ids import new_id
+from jobq_core.operations import start
 from jobq_core.records import Progress, WorkerStats
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import UNKNOWN_KIND, Claim, JobFilter, ProgressReport, QueueOptions, Retention, Settlement
+from jobq_core.storage import (
+    UNKNOWN_KIND,
+    Action,
+    AuditEntry,
+    Claim,
+    JobFilter,
+    ProgressReport,
+    QueueOptions,
+    Retention,
+    Settlement,
+    WorkerAction,
+    WorkerRequest,
+)
 from jobq_core.testing import ERROR, add_job, claim, job_in, new_job, register_worker, settle, worker_info
 from jobq_storage_postgres import PostgresQueueStorage, adding
 
@@ -104,6 +118,19 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     await app.expire()
     await app.admit([waiting.id])
     await app.resolve(follow=lambda ended: [new_job(queue=queue, follow_up=b"{}")])
+    failed = await job_in(owner, worker, JobState.FAILED, queue=f"{queue} 2", unique_key="k")
+    bulk = await start(owner, Action.RETRY, JobFilter(queue=f"{queue} 2"), actor="kai")
+    # What `operations.work` does.
+    assert [job.id for job in (await app.find(bulk.filter, after=bulk.before)).jobs] == [failed]
+    assert [change.changed for change in await app.retry([failed])] == [True]
+    assert await app.save_operation(bulk, seen=None)
+    assert len(await app.operations([bulk.id])) == 1
+    request = WorkerRequest(
+        id=new_id(), worker=worker.id, action=WorkerAction.DRAIN, job=None, actor="kai", asked_at=await owner.now()
+    )
+    assert await owner.ask_worker(request)
+    assert len(await app.worker_requests(worker.id)) == 1
+    assert await app.answer_request(request.id, "yes")
     await app.prune()
     await app.sample_depths()
     await app._maintain_partitions()
@@ -127,6 +154,9 @@ async def read(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     await app.queues()
     await app.statistics()
     await app.depths()
+    await app.operations()
+    await app.operations([new_id()])
+    await app.audit()
     await app.depth_history()
     assert await app.jobs_ahead(job) == 0
     assert await app.count(JobFilter(queue=queue)) == 1
@@ -160,6 +190,15 @@ async def operate(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> Non
     assert [change.altered for change in await app.move([job], f"{queue} 2")] == [True]
     assert [change.altered for change in await app.set_priority([job], 9)] == [True]
     assert [change.altered for change in await app.run_now([job])] == [True]
+    bulk = await start(app, Action.ENABLE, JobFilter(queue=f"{queue} 2"), actor="kai")
+    assert await app.save_operation(bulk, seen=None)
+    assert await app.cancel_operation(bulk.id)
+    await app.record_audit([AuditEntry(id=new_id(), at=bulk.created_at, actor="kai", action="pause", target=queue)])
+    request = WorkerRequest(
+        id=new_id(), worker=worker.id, action=WorkerAction.STACK, job=None, actor="kai", asked_at=bulk.created_at
+    )
+    assert await app.ask_worker(request)
+    assert await app.get_requests([request.id])
     await app.set_queue(queue, QueueOptions(paused=True, retention=Retention()))
     await owner.add([new_job(queue=queue, run_id=queue)])
     assert len(await app.abort_run(queue)) == 1

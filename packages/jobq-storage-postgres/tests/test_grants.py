@@ -97,6 +97,7 @@ async def test_a_part_can_do_what_it_is_for_after_new_partitions_too(place: Gran
         await ACTS[part](app, owner)
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("part", PARTS)
 async def test_a_part_needs_each_of_its_privileges(
     place: Granted, part: Part, caplog: pytest.LogCaptureFixture

@@ -9,8 +9,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 from uuid import UUID
+
+T = TypeVar("T")
 
 Param: TypeAlias = "bytes | None"
 Params: TypeAlias = "Sequence[bytes | None]"
@@ -38,6 +40,11 @@ def pack_uuid(value: UUID) -> bytes:
 def pack_moment(value: datetime) -> bytes:
     """Pack an aware datetime as timestamptz."""
     return _INT8.pack((value - _EPOCH) // _MICROSECOND)
+
+
+def pack_optional(pack: Callable[[T], bytes], value: T | None) -> bytes | None:
+    """Pack a value, or None as NULL."""
+    return None if value is None else pack(value)
 
 
 def unpack_moment(data: bytes) -> datetime:

@@ -16,7 +16,15 @@ from jobq_core.storage import (
     ReaderStorage,
 )
 from jobq_core.storage.statistics import STEPS, check_step
-from jobq_storage_postgres.binary import pack_float8, pack_int4, pack_int8, pack_moment, pack_text, pack_uuid
+from jobq_storage_postgres.binary import (
+    pack_float8,
+    pack_int4,
+    pack_int8,
+    pack_moment,
+    pack_optional,
+    pack_text,
+    pack_uuid,
+)
 from jobq_storage_postgres.engine import Facet
 
 
@@ -24,7 +32,7 @@ class Depths(Facet, ReaderStorage, KeeperStorage):
     """Counts jobs in statements that read few of them, and keeps samples of the counts."""
 
     async def depths(self, queue: str | None = None) -> list[Depth]:
-        rows = await self._engine.fetch("depths", None if queue is None else pack_text(queue), pack_int8(COUNTED))
+        rows = await self._engine.fetch("depths", pack_optional(pack_text, queue), pack_int8(COUNTED))
         return [
             Depth(queue=name, state=JobState(state), jobs=jobs, oldest=oldest, at=at)
             for name, state, jobs, oldest, at in rows
@@ -35,9 +43,9 @@ class Depths(Facet, ReaderStorage, KeeperStorage):
     ) -> list[DepthPoint]:
         rows = await self._engine.fetch(
             "depth_history",
-            None if queue is None else pack_text(queue),
-            None if since is None else pack_moment(since),
-            None if until is None else pack_moment(until),
+            pack_optional(pack_text, queue),
+            pack_optional(pack_moment, since),
+            pack_optional(pack_moment, until),
             pack_int4(check_step(step)),
             pack_int4(STEPS[step]),
         )

@@ -17,7 +17,7 @@ from jobq_core.records import JobSummary
 from jobq_core.states import JobState
 from jobq_core.storage import SEARCHED, JobFilter, Page, ReaderStorage
 from jobq_core.storage.searching import same_json
-from jobq_storage_postgres.binary import pack_int8, pack_moment, pack_text, pack_uuid, texts, uuids
+from jobq_storage_postgres.binary import pack_int8, pack_moment, pack_optional, pack_text, pack_uuid, texts, uuids
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.records import SUMMARY, summary_fields
 
@@ -107,14 +107,14 @@ class Finding(Facet, ReaderStorage):
         name, params = _statement(filter, states)
         rows = await self._engine.fetch(
             name,
-            None if after is None else pack_uuid(after),
+            pack_optional(pack_uuid, after),
             pack_int8(most),
             pack_int8(limit),
-            None if filter.since is None else pack_moment(filter.since),
-            None if filter.until is None else pack_moment(filter.until),
-            None if filter.worker is None else pack_uuid(filter.worker),
-            _text(filter.error_type),
-            _text(filter.error),
+            pack_optional(pack_moment, filter.since),
+            pack_optional(pack_moment, filter.until),
+            pack_optional(pack_uuid, filter.worker),
+            pack_optional(pack_text, filter.error_type),
+            pack_optional(pack_text, filter.error),
             pack_text(wanted),
             *params,
         )
@@ -148,15 +148,15 @@ def _statement(filter: JobFilter, states: frozenset[JobState]) -> tuple[str, lis
 
 def _tokens(filter: JobFilter, states: frozenset[JobState] | None = None) -> list[bytes | None]:
     states = filter.states if states is None else states
-    return [_text(filter.queue), texts(filter.kinds) if filter.kinds else None, _states(states) if states else None]
+    return [
+        pack_optional(pack_text, filter.queue),
+        texts(filter.kinds) if filter.kinds else None,
+        _states(states) if states else None,
+    ]
 
 
 def _states(states: frozenset[JobState]) -> bytes:
     return texts([state.value for state in sorted(states)])
-
-
-def _text(value: str | None) -> bytes | None:
-    return None if value is None else pack_text(value)
 
 
 def _with_argument(rows: Sequence[Sequence[Any]], name: str, value: object) -> list[UUID]:

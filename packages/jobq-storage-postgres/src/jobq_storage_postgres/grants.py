@@ -26,7 +26,20 @@ _READ: Final[Privileges] = {
 }
 
 _COUNT: Final[Privileges] = dict.fromkeys(
-    ("waiting", "ready", "running", "outcome", "tally", "statistic", "queue", "depth", "depth_point"), ("SELECT",)
+    (
+        "waiting",
+        "ready",
+        "running",
+        "outcome",
+        "tally",
+        "statistic",
+        "queue",
+        "depth",
+        "depth_point",
+        "operation",
+        "audit",
+    ),
+    ("SELECT",),
 )
 
 _OPEN: Final[Privileges] = {"migration": ("SELECT",)}
@@ -58,7 +71,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "running": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "outcome": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "attempt": ("SELECT", "INSERT", "DELETE"),
-        "unique_key": ("SELECT", "DELETE"),
+        "unique_key": ("SELECT", "INSERT", "DELETE"),
         "worker": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "maintenance": ("SELECT", "UPDATE"),
         "queue": ("SELECT", "INSERT", "UPDATE"),
@@ -67,6 +80,9 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "tally": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "statistic": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "depth": ("SELECT", "INSERT", "UPDATE"),
+        "operation": ("SELECT", "UPDATE", "DELETE"),
+        "audit": ("SELECT", "UPDATE", "DELETE"),
+        "worker_request": ("SELECT", "UPDATE", "DELETE"),
         "depth_point": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "skipped": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "position": ("USAGE", "SELECT"),
@@ -94,6 +110,9 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "queue": ("SELECT", "INSERT", "UPDATE"),
         "line": ("SELECT", "INSERT", "UPDATE"),
         "worker": ("SELECT",),
+        "operation": ("SELECT", "INSERT", "UPDATE"),
+        "audit": ("SELECT", "INSERT"),
+        "worker_request": ("SELECT", "INSERT"),
         "position": ("USAGE",),
     },
 }
@@ -107,7 +126,7 @@ _FINDS: Final = (
     _READS
     | {"find", "find_run", "find_state", "find_line", "find_tag", "counts", "counts_of", "queues"}
     | {"summaries", "count_tokens", "jobs_ahead", "depths", "depth_history"}
-    | {"statistics", "workers", "oldest_transaction"}
+    | {"statistics", "workers", "oldest_transaction", "operations", "newest_operations", "audit"}
 )
 
 STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
@@ -160,6 +179,9 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
         "prune",
         "fold_tally",
         "forget_depths",
+        "forget_records",
+        "worker_requests",
+        "answer_request",
         "sample_depths",
         "make_partitions",
         "drop_partitions",
@@ -169,7 +191,8 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
     "operator": _ALL
     | _FINDS
     | {"abort", "unfinished_of_run", "retry", "busy_key", "disable", "enable", "delete", "in_queue", "set_queue"}
-    | {"reschedule", "move", "set_priority"},
+    | {"reschedule", "move", "set_priority", "add_operation", "save_operation", "cancel_operation", "record_audit"}
+    | {"ask_worker", "get_requests"},
 }
 """The statements that each part runs."""
 

@@ -14,8 +14,10 @@ from jobq_core.errors import StorageUnavailableError
 from jobq_core.records import deadline_passed
 from jobq_core.states import JobState
 from jobq_core.storage import (
+    AUDIT_DAYS,
     ENDED_TOPIC,
     FINISHED_TOPIC,
+    REQUEST_SECONDS,
     WAITING_TOPIC,
     EndedJob,
     Expired,
@@ -141,8 +143,11 @@ class Maintenance(Facet, KeeperStorage):
         ]
         pruning = self._engine.pruning
         prune = (pack_int8(limit), *retention, pack_int8(LOOKED_AT), *pruning.params())
-        rows, ((folded,),), _ = await self._engine.fetch_all(
-            ("prune", prune), ("fold_tally", (pack_int4(FOLDED), *_KEPT)), ("forget_depths", _KEPT)
+        rows, ((folded,),), *_ = await self._engine.fetch_all(
+            ("prune", prune),
+            ("fold_tally", (pack_int4(FOLDED), *_KEPT)),
+            ("forget_depths", _KEPT),
+            ("forget_records", (pack_float8(AUDIT_DAYS * 86_400.0), pack_float8(REQUEST_SECONDS), pack_int8(limit))),
         )
         pruned = pruning.record(rows)
         while folded >= FOLDED:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from jobq_core.states import JobState
 from jobq_core.storage import ReaderStorage, StatisticsRecord
 from jobq_core.storage.statistics import check_step
-from jobq_storage_postgres.binary import pack_int4, pack_moment, pack_text
+from jobq_storage_postgres.binary import pack_int4, pack_moment, pack_optional, pack_text
 from jobq_storage_postgres.engine import Facet
 
 _Key: TypeAlias = tuple[datetime, str, str, str]
@@ -24,9 +24,9 @@ class Statistics(Facet, ReaderStorage):
     ) -> list[StatisticsRecord]:
         rows = await self._engine.fetch(
             "statistics",
-            None if queue is None else pack_text(queue),
-            None if since is None else pack_moment(since),
-            None if until is None else pack_moment(until),
+            pack_optional(pack_text, queue),
+            pack_optional(pack_moment, since),
+            pack_optional(pack_moment, until),
             pack_int4(check_step(step)),
         )
         return _records(rows)

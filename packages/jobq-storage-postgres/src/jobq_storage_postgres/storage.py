@@ -20,7 +20,9 @@ from jobq_storage_postgres.grants import Part
 from jobq_storage_postgres.leases import Leases
 from jobq_storage_postgres.maintenance import Maintenance
 from jobq_storage_postgres.notifications import Notifications
+from jobq_storage_postgres.operations import Operations
 from jobq_storage_postgres.reading import Reading
+from jobq_storage_postgres.requests import Requests
 from jobq_storage_postgres.rescuing import Rescuing
 from jobq_storage_postgres.schedules import DEFAULT_BYTES
 from jobq_storage_postgres.settings import Settings
@@ -42,6 +44,8 @@ class PostgresQueueStorage(
     Depths,
     Statistics,
     Control,
+    Operations,
+    Requests,
     Maintenance,
     Rescuing,
     Notifications,

@@ -369,6 +369,54 @@ CREATE TABLE jobq.depth_point (
     PRIMARY KEY (step, start)
 );
 
+-- The bulk operations of operators: what to do with the jobs that match `filter` and whose ids are below `before`, and how
+-- far that is. cursor: the last job that was worked on.
+CREATE TABLE jobq.operation (
+    id uuid PRIMARY KEY,
+    before uuid NOT NULL,
+    cursor uuid,
+    created_at jobq.moment NOT NULL,
+    worked_at jobq.moment,
+    finished_at jobq.moment,
+    matched bigint,
+    done bigint NOT NULL,
+    changed bigint NOT NULL,
+    refused bigint NOT NULL,
+    action text COLLATE "C" NOT NULL CHECK (
+        action IN ('abort', 'retry', 'disable', 'enable', 'delete', 'run-now', 'reschedule', 'move', 'priority')
+    ),
+    value text,
+    filter json NOT NULL CHECK (json_typeof(filter) = 'object'),
+    actor text NOT NULL,
+    state text COLLATE "C" NOT NULL CHECK (state IN ('running', 'done', 'cancelled')),
+    error text
+) WITH (fillfactor = 80);
+
+-- What operators did.
+CREATE TABLE jobq.audit (
+    id uuid PRIMARY KEY,
+    at jobq.moment NOT NULL,
+    actor text NOT NULL,
+    action text NOT NULL,
+    target text COLLATE "C" NOT NULL,
+    details json
+);
+CREATE INDEX audit_target ON jobq.audit (target, id);
+CREATE INDEX audit_at ON jobq.audit (at);
+
+-- What operators asked workers to do, and the answers.
+CREATE TABLE jobq.worker_request (
+    id uuid PRIMARY KEY,
+    worker uuid NOT NULL,
+    job uuid,
+    asked_at jobq.moment NOT NULL,
+    answered_at jobq.moment,
+    action text COLLATE "C" NOT NULL CHECK (action IN ('drain', 'stack')),
+    actor text NOT NULL,
+    answer text
+);
+CREATE INDEX worker_request_worker ON jobq.worker_request (worker);
+
 -- The bucket of a duration, as `jobq_core.storage.bucket_of`. It is inlined, and its array made once for each plan: a
 -- logarithm would take three times as long.
 CREATE FUNCTION jobq.bucket(duration interval) RETURNS integer

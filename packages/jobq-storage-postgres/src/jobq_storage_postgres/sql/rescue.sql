@@ -13,6 +13,8 @@ WITH moment AS MATERIALIZED (
         FOR UPDATE SKIP LOCKED
     ))
     RETURNING name, greatest(extract(epoch FROM (SELECT now FROM moment) - beat_at), 0)::float8 AS silent_for
+), requests AS (
+    DELETE FROM jobq.worker_request WHERE worker = $1 AND EXISTS (SELECT FROM lost)
 ), orphans AS MATERIALIZED (
     SELECT r.*
     FROM unnest($2::uuid[]) AS g(id)

@@ -1,0 +1,1 @@
+id, worker, action, job, actor, asked_at, answered_at, answer
