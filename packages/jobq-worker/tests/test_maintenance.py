@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
-from jobq_core import Backoff, JobCompleted, JobState, Retention, job
-from jobq_core.errors import StorageError
+from jobq_core import Backoff, JobCompleted, JobState, Retention, job, operations
+from jobq_core.errors import StorageError, StorageUnavailableError
 from jobq_core.ids import new_id
 from jobq_core.records import WorkerInfo
-from jobq_core.storage import Leadership, QueueOptions
+from jobq_core.storage import Action, Change, JobFilter, Leadership, OperationState, QueueOptions
 from jobq_core.testing import ManualClock
-from jobq_worker import JobQueueWorker, maintenance, outages
+from jobq_worker import JobQueueWorker, left_operations, maintenance, outages
 from jobq_worker.maintenance import Duty
 
 from .kit import Endings, add, add_many, ending, state, until, working
@@ -245,6 +247,74 @@ async def test_a_job_past_its_deadline_fails_where_it_waits_within_moments(stora
 
 async def _is(storage: Probe, job_id: UUID, wanted: JobState) -> bool:
     return await state(storage, job_id) is wanted
+
+
+async def test_the_leader_samples_the_depths_as_often_as_the_storage_says(
+    storage: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sample() -> float:
+        samples.append(len(samples))
+        return 0.0 if len(samples) < 3 else 1000.0
+
+    samples: list[int] = []
+    monkeypatch.setattr(storage, "sample_depths", sample)
+    monkeypatch.setattr(maintenance, "GAP_SECONDS", 0.0)
+    async with working(storage, quick, heartbeat_interval=0.01) as worker:
+        await until(lambda: len(samples) == 3)
+        beats = storage.beats
+        storage.deaf = True  # it then looks for what is due each second, but for this
+        await until(lambda: storage.beats > beats + 2)
+        assert worker.health().leads
+    assert len(samples) == 3
+
+
+async def test_the_leader_goes_on_with_an_operation_that_was_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ManualClock()
+    async with Probe(clock=clock) as storage:
+        await add_many(storage, [quick(n) for n in range(7)], run_at=clock.now() + timedelta(hours=1))
+        left = await operations.start(storage, Action.ABORT, JobFilter(kinds=["quick"]), actor="kai")
+        left = await operations.work(storage, left, slice=2)
+        clock.advance(11)
+        fresh = await operations.start(storage, Action.DELETE, JobFilter(kinds=["quick"]), actor="kai")
+        monkeypatch.setattr(left_operations, "SLICE", 2)
+
+        async def is_done() -> bool:
+            return (await operations.get(storage, left.id)).state is OperationState.DONE
+
+        async with working(storage, quick):
+            await until(is_done)
+        done = await operations.get(storage, left.id)
+        assert (done.done, done.changed) == (7, 7)
+        assert (await storage.counts("default"))["default"][JobState.ABORTED] == 7
+        assert (await operations.get(storage, fresh.id)).done == 0
+
+
+async def test_a_slice_that_fails_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ManualClock()
+    async with Probe(clock=clock) as storage:
+        await add_many(storage, [quick(n) for n in range(4)], run_at=clock.now() + timedelta(hours=1))
+        left = await operations.start(storage, Action.ABORT, JobFilter(kinds=["quick"]), actor="kai")
+        clock.advance(11)
+        abort, calls = storage.abort, 0
+
+        async def flaky(ids: Sequence[UUID]) -> list[Change]:
+            nonlocal calls
+            calls += 1
+            changes = await abort(ids)
+            if calls == 1:
+                raise StorageUnavailableError("the answer was lost")
+            return changes
+
+        monkeypatch.setattr(storage, "abort", flaky)
+
+        async def is_done() -> bool:
+            return (await operations.get(storage, left.id)).state is OperationState.DONE
+
+        async with working(storage, quick) as worker:
+            await until(is_done)
+            await until(lambda: not worker.health().storage_failing)
+        assert calls == 2
+        assert (await operations.get(storage, left.id)).done == 4
 
 
 async def test_a_worker_with_a_short_lost_after_is_rescued_in_time_beside_a_leader_with_a_long_one() -> None:

@@ -1,5 +1,5 @@
 """The maintenance that one worker does for all: promote due jobs, fail late ones, rescue those of lost workers, add the
-follow-ups of failed ones, prune.
+follow-ups of failed ones, prune, count, and go on with bulk operations that were left behind.
 
 The workers agree on a leader by a lease in the storage. The others ask again when that lease would end, so that a dead
 leader is replaced within its term. Two leaders at once would do no harm.
@@ -20,6 +20,7 @@ import attrs
 from jobq_core.events import EventSource, WorkerLost
 from jobq_core.storage import LostWorker, QueueStorage
 from jobq_worker.around.follow_ups import follow_failures
+from jobq_worker.left_operations import LeftOperations
 from jobq_worker.liveness.registration import Registration
 from jobq_worker.loops import Loop
 from jobq_worker.notifications import Notifications
@@ -45,6 +46,10 @@ FOLLOW_GAP_SECONDS: Final = 0.01
 FOLLOW_BATCH: Final = 100
 """The number of ends that one call follows at most; their jobs may take 256 KiB each. After a full batch there are
 more."""
+SAMPLE_SECONDS: Final = 3600.0
+"""Maximum interval between two samples of the depths; the storage says when the next one is due."""
+SLICE_GAP_SECONDS: Final = 0.05
+"""Interval between two slices of a bulk operation that was left behind."""
 PRUNE_BATCH: Final = 10_000
 """The number of jobs that one call prunes at most; after a full batch there are more."""
 PRUNE_GAP_SECONDS: Final = 0.05
@@ -125,8 +130,19 @@ class Maintenance:
         self.rescue = Duty("rescue", self._rescue, rescue_interval, GAP_SECONDS, DEAF_SECONDS)
         self.following = Duty("follow-ups", self._follow, LOOK_SECONDS, FOLLOW_GAP_SECONDS, DEAF_SECONDS)
         self.pruning = Duty("pruning", self._prune, LOOK_SECONDS, PRUNE_GAP_SECONDS, LOOK_SECONDS)
+        self.sampling = Duty("samples", storage.sample_depths, SAMPLE_SECONDS, GAP_SECONDS, SAMPLE_SECONDS)
+        self._operations = LeftOperations(storage)
+        self.operations = Duty("operations", self._operations.work, LOOK_SECONDS, SLICE_GAP_SECONDS, LOOK_SECONDS)
         # The first duties make jobs fail, and the next one adds what follows.
-        self._duties = (self.promotion, self.expiry, self.rescue, self.following, self.pruning)
+        self._duties = (
+            self.promotion,
+            self.expiry,
+            self.rescue,
+            self.following,
+            self.pruning,
+            self.sampling,
+            self.operations,
+        )
         self.loop = Loop("maintenance", self._work, outages)
 
     def look_soon(self) -> None:
@@ -174,6 +190,7 @@ class Maintenance:
                 duty.due_at = 0.0
         self.leads = leadership.leads
         if not self.leads:
+            self._operations.forget()
             for duty in self._duties:
                 if not duty.forced:  # another worker does it from now on
                     self._outages.forget(duty.part)
