@@ -6,6 +6,7 @@ import random
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -15,8 +16,8 @@ import pytest
 from jobq_core.records import JobSummary
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import JobFilter, NewJob
-from jobq_core.testing import claim, new_job, register_worker, settle
-from jobq_storage_sqlite import SqliteQueueStorage, finding
+from jobq_core.testing import ManualClock, claim, new_job, register_worker, settle
+from jobq_storage_sqlite import SqliteQueueStorage, candidates
 from jobq_storage_sqlite.adding import add
 from jobq_storage_sqlite.pruning import prune_some
 from jobq_storage_sqlite.spans import Span, span_of, start_of
@@ -74,12 +75,15 @@ def matches(job: JobSummary, filter: JobFilter) -> bool:
     )
 
 
-@pytest.mark.parametrize("few", [-1, 5000], ids=["by spans", "by states"])
+@pytest.mark.parametrize(
+    ("few", "many"), [(-1, -1), (5000, 5000), (-1, 5000)], ids=["by spans", "by states", "by states behind the newest"]
+)
 async def test_each_filter_finds_the_jobs_that_match_the_newest_first(
-    storage: SqliteQueueStorage, few: int, monkeypatch: pytest.MonkeyPatch
+    storage: SqliteQueueStorage, few: int, many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finding, "FEW", few)
-    monkeypatch.setattr(finding, "FEW_ENDED", few)
+    monkeypatch.setattr(candidates, "FEW", few)
+    monkeypatch.setattr(candidates, "MANY", many)
+    monkeypatch.setattr(candidates, "NEWEST", 100)
     worker = await register_worker(storage, queues=("default", "rare"))
     await add_some(storage, 600)
     for number, job in enumerate(await claim(storage, worker, 400)):
@@ -103,6 +107,47 @@ async def test_each_filter_finds_the_jobs_that_match_the_newest_first(
                 break
             assert len(page.jobs) == 17
         assert found == wanted, asked
+        assert await storage.count(asked) == len(wanted), asked
+
+
+async def test_jobs_are_found_by_the_time_of_adding_whatever_their_ids(path: Path) -> None:
+    clock = ManualClock(start=400 * HOUR_MS / 1000)
+    storage = SqliteQueueStorage(path)
+    storage._clock = storage._uptime = clock
+    async with storage:
+        hours: list[float] = []
+        for hour in range(6):
+            hours.append(clock())
+            now = round(clock() * 1000)
+            await storage.add(
+                [
+                    job_at(now, 10 * hour),
+                    job_at(now - 3 * HOUR_MS, 10 * hour + 1),  # of a handler that had run for long
+                    job_at(now + 40_000, 10 * hour + 2),  # of a machine whose clock is ahead
+                    new_job(id=UUID(int=DRAW.getrandbits(128))),
+                ]
+            )
+            clock.advance(3600)
+        everything = (await storage.find(JobFilter())).jobs
+        assert len(everything) == 24
+        for first in (None, *hours):
+            for second in (None, *hours):
+                since = None if first is None else datetime.fromtimestamp(first, UTC)
+                until = None if second is None else datetime.fromtimestamp(second, UTC)
+                for asked in (
+                    JobFilter(since=since, until=until),
+                    JobFilter(since=since, until=until, queue="default", kinds=("noop",)),
+                ):
+                    wanted = [
+                        job
+                        for job in everything
+                        if (since is None or job.created_at >= since) and (until is None or job.created_at < until)
+                    ]
+                    assert (await storage.find(asked)).jobs == wanted
+                    assert await storage.count(asked) == len(wanted)
+                    if len(wanted) > 1:
+                        page = await storage.find(asked, limit=1)
+                        assert (await storage.find(asked, after=page.cursor)).jobs == wanted[1:]
 
 
 async def steps_of(storage: SqliteQueueStorage, filter: JobFilter) -> int:
@@ -206,4 +251,4 @@ async def test_a_span_is_stored_once(storage: SqliteQueueStorage) -> None:
 
     await storage._write(partial(add_and_flush, number=1))
     await storage._write(partial(add_and_flush, number=2))
-    assert [len(spans) for spans in stored] == [2, 0]
+    assert [[what for what, _, _ in spans] for spans in stored] == [["apart", "kind", "queue"], []]

@@ -10,7 +10,7 @@ from jobq_core.records import ErrorRecord, Progress
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import JobFilter, ProgressReport
 from jobq_core.testing import ERROR, add_job, claim_one, read, register_worker, settle
-from jobq_storage_sqlite import SqliteQueueStorage, finding
+from jobq_storage_sqlite import SqliteQueueStorage, candidates
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ async def test_failures_are_found_by_state_and_by_id_alike(path: Path, monkeypat
         wanted = JobFilter(states=frozenset({JobState.FAILED, JobState.ABORTED}))
         first = await storage.find(wanted, limit=5)
         by_state = await storage.find(wanted, after=first.cursor)
-        monkeypatch.setattr(finding, "FEW_ENDED", -1)
+        monkeypatch.setattr(candidates, "FEW", -1)
         assert await storage.find(wanted, limit=5) == first
         assert await storage.find(wanted, after=first.cursor) == by_state
         assert len(first.jobs) + len(by_state.jobs) == 13

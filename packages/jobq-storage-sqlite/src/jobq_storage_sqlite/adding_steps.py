@@ -11,7 +11,7 @@ from jobq_core.storage import WAITING_TOPIC, Added, NewJob, queue_topic
 from jobq_core.timestamps import to_moment
 from jobq_storage_sqlite.columns import from_ids, from_tags, to_array, to_id
 from jobq_storage_sqlite.runs import FAILURE_FOLLOWED, FOLLOWED, GATED
-from jobq_storage_sqlite.spans import SPAN_SHIFT, Span
+from jobq_storage_sqlite.spans import APART, SPAN_SHIFT, Span, apart_name, span_at
 
 PENDING, SCHEDULED, BLOCKED = JobState.PENDING.value, JobState.SCHEDULED.value, JobState.BLOCKED.value
 
@@ -85,7 +85,7 @@ def _rows(
 
     Notes the jobs' spans and deadlines, too: in one loop, since all adds pass here.
     """
-    plain = True
+    plain, added = True, span_at(now)
     noted: tuple[str, str, int] | None = None
     rows: list[Any] = []
     lives: list[Any] = []
@@ -98,6 +98,8 @@ def _rows(
             noted = place
             spans.add(("queue", queue, place[2]))
             spans.add(("kind", kind, place[2]))
+            if abs(place[2] - added) > APART:
+                spans.add(("apart", apart_name(added), place[2]))
         if job.tags:
             tags = from_tags(job.tags)
             spans.update([("tag", tag, place[2]) for tag in job.tags])

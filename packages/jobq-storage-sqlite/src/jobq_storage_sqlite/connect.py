@@ -11,6 +11,7 @@ from jobq_core.errors import ConfigurationError, StorageError
 from jobq_storage_sqlite.columns import to_text
 from jobq_storage_sqlite.errors import code_of
 from jobq_storage_sqlite.forks import Connection, ReadConnection, close_inherited, gate
+from jobq_storage_sqlite.sql_functions import add_functions
 
 OLDEST: Final = (3, 38, 0)
 """The oldest SQLite that works: json_each is built in since then; STRICT tables and RETURNING are older."""
@@ -49,6 +50,7 @@ def connect(
         connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         if reads:
             connection.text_factory = to_text
+            add_functions(connection)
             connection.execute("PRAGMA query_only = ON")
     except BaseException:
         connection.close()

@@ -86,26 +86,38 @@ class Control(StorageOnFile, OperatorStorage):
 
 
 class Found(EndingJob, gc=False):
-    """What the acts need to know of a job."""
+    """What the acts need to know of a job. key_queue: the queue of its unique key."""
 
+    key_queue: str
     state: JobState
     request: str | None
     run_at: int | None
+    reason: str | None
+    extra: str | None
+    priority: int
 
 
 def change(transaction: Transaction, ids: Sequence[UUID], act: Act) -> list[Change]:
     """Change each job that exists, one after the other."""
     changes: list[Change] = []
     for job_id in ids:
-        row = transaction.one("find_job", job_id.bytes)
-        if row is None:
+        job = find_job(transaction, job_id)
+        if job is None:
             changes.append(Change(job_id, None, None))
         else:
-            found = Found(*row)
-            found.state = JobState(found.state)
-            after, asked = act(transaction, found)
-            changes.append(Change(job_id, found.state, after, asked))
+            after, asked = act(transaction, job)
+            changes.append(Change(job_id, job.state, after, asked))
     return changes
+
+
+def find_job(transaction: Transaction, job_id: UUID) -> Found | None:
+    """Return what the acts need to know of a job; None if it does not exist."""
+    row = transaction.one("find_job", job_id.bytes)
+    if row is None:
+        return None
+    job = Found(*row)
+    job.state = JobState(job.state)
+    return job
 
 
 def abort(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
@@ -143,7 +155,7 @@ def enable(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
         transaction.topics.add(WAITING_TOPIC)
         return JobState.SCHEDULED, False
     transaction.run("forget_error", job.n)
-    return _put_in_line(transaction, job), False
+    return to_end_of_line(transaction, job), False
 
 
 def retry(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
@@ -151,12 +163,12 @@ def retry(transaction: Transaction, job: Found) -> tuple[JobState, bool]:
     if job.state not in (JobState.FAILED, JobState.ABORTED):
         return job.state, False
     if job.unique_key is not None:
-        if transaction.one("is_key_held", job.queue, job.unique_key, transaction.now) is not None:
+        if transaction.one("is_key_held", job.key_queue, job.unique_key, transaction.now) is not None:
             return job.state, False
-        transaction.run("hold_key", job.queue, job.unique_key, job.n)
+        transaction.run("hold_key", job.key_queue, job.unique_key, job.n)
     transaction.run("forget_runs", job.n)
-    transaction.tally.left.append((job.queue, job.state.value, 1))
-    return _put_in_line(transaction, job), False
+    transaction.tally.left.append((job.queue, job.state.value, job.kind, 1))
+    return to_end_of_line(transaction, job), False
 
 
 def delete(transaction: Transaction, job: Found) -> tuple[None, bool]:
@@ -179,7 +191,8 @@ def clear_some(transaction: Transaction, queue: str, last: int, size: int) -> in
     return len(numbers)
 
 
-def _put_in_line(transaction: Transaction, job: Found) -> JobState:
+def to_end_of_line(transaction: Transaction, job: Found) -> JobState:
+    """Make a job PENDING, or BLOCKED if it is gated; return which."""
     put_in_line(transaction, [(job.n, job.queue, job.flags)])
     return JobState.BLOCKED if job.flags & GATED else JobState.PENDING
 

@@ -86,7 +86,7 @@ def end_followed(
     if flags & FOLLOWED or failed is not None:
         transaction.run("insert_ended", job_id, queue, state.value, transaction.now, failed)
     if unique_key is not None:
-        transaction.run("free_key", queue, unique_key, n)
+        transaction.run("free_key", queue=queue, key=unique_key, n=n)
 
 
 def put_in_line(transaction: Transaction, jobs: Sequence[tuple[int, str, int]], *, returned: bool = False) -> None:

@@ -1,123 +1,110 @@
-"""Finding jobs by a filter, without reading the many that do not match."""
+"""Finding jobs by a filter, and counting those that match."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
-from jobq_core.states import JobState
-from jobq_core.storage import JobFilter
-from jobq_storage_sqlite.columns import to_array
+import msgspec
+
+from jobq_core.states import FINISHED, JobState
+from jobq_core.storage import SEARCHED, JobFilter, Page, ReaderStorage
+from jobq_storage_sqlite.candidates import candidates, parameters_of
+from jobq_storage_sqlite.columns import to_array, to_id
 from jobq_storage_sqlite.open_file import StorageOnFile
-from jobq_storage_sqlite.spans import AFTER_ALL_IDS, END, span_of, start_of
-
-FEW: Final = 50_000
-FEW_ENDED: Final = 5_000
-"""The largest number of jobs in the states of a filter that are found by state and then sorted. The second if failed or
-aborted ones are asked for: those are found by their spans, too."""
-
-NAMES: Final = 20
-"""The largest number of kinds by whose spans jobs are found."""
-
-SPANS: Final = (8, 64, 512)
-"""How many spans are looked through first, then, and from then on at a time."""
-
-_ENDED: Final = frozenset({JobState.FAILED, JobState.ABORTED})
+from jobq_storage_sqlite.records import to_summary
+from jobq_storage_sqlite.spans import AFTER_ALL_IDS
 
 
-async def find(storage: StorageOnFile, filter: JobFilter, after: UUID | None, limit: int) -> list[Any]:
-    """Return up to `limit` rows of summaries, the newest id first."""
-    states = to_array(sorted(filter.states)) if filter.states else None
-    newest = AFTER_ALL_IDS if after is None else after.bytes
-    parameters: dict[str, Any] = {
-        "first": b"",
-        "before": newest,
-        "queue": filter.queue,
-        "states": states,
-        "kinds": to_array(filter.kinds) if filter.kinds else None,
-        "tags": to_array(filter.tags) if filter.tags else None,
-        "limit": limit,
-    }
-    if filter.run_id is not None:
-        return await storage._read("find_run_id", run_id=filter.run_id, **parameters)
-    few = FEW_ENDED if filter.states & _ENDED else FEW
-    by_state = filter.states and JobState.COMPLETED not in filter.states
-    if by_state and await _are_few(storage, states, filter.queue, few):
-        return await storage._read("find_states", **parameters)
-    what, names = _driver(filter)
-    if not names:
-        return await storage._read("find", **parameters)
-    asked = {name: parameters[name] for name in ("queue", "kinds", "tags")}
-    asked["ended"] = states if filter.states and filter.states <= _ENDED else None
-    walk = Walk(storage, what, names, asked, END if after is None else span_of(after) + 1)
-    found: list[Any] = []
-    async for first, before in walk.ranges():
-        bounds = {"first": first, "before": min(before, newest)}
-        found += await storage._read("find", **parameters | bounds | {"limit": limit - len(found)})
-        if len(found) >= limit:
-            break
-    return found
+class Finding(StorageOnFile, ReaderStorage):
+    """Finds and counts through the reader, in several reads."""
 
+    async def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:
+        limit = max(limit, 0)
+        if filter.searches:
+            return await search(self, filter, after, limit)
+        rows = await read(self, "find", filter, after, limit + 1)  # one more shows whether there is a next page
+        jobs = [to_summary(row) for row in rows[:limit]]
+        return Page(jobs, jobs[-1].id if jobs and len(rows) > limit else None)
 
-async def _are_few(storage: StorageOnFile, states: str | None, queue: str | None, few: int) -> bool:
-    ((count,),) = await storage._read("count_states", states=states, queue=queue, limit=few + 1)
-    return bool(count <= few)
-
-
-def _driver(filter: JobFilter) -> tuple[str, tuple[str, ...]]:
-    """Return the criterion of a filter that is likely to match the fewest jobs; its spans are searched."""
-    if filter.tags:
-        return "tag", filter.tags[:1]
-    if 0 < len(filter.kinds) <= NAMES:
-        return "kind", filter.kinds
-    if filter.states and filter.states <= _ENDED:
-        return "state", tuple(state.value for state in filter.states)
-    return "queue", () if filter.queue is None else (filter.queue,)
-
-
-class Walk:
-    """A walk from the newest span to the oldest, through those that may have jobs that are asked for."""
-
-    def __init__(
-        self, storage: StorageOnFile, what: str, names: Sequence[str], asked: dict[str, Any], end: int
-    ) -> None:
-        self._storage = storage
-        self._what = what
-        self._names = names
-        self._asked = asked
-        self._end = end
-
-    async def ranges(self) -> AsyncIterator[tuple[bytes, bytes]]:
-        """Yield ranges of ids, the newest first."""
-        sizes = iter(SPANS)
-        size = 0
-        while True:
-            size = next(sizes, size)
-            spans = await self._next(size)
-            for first, end in _merged(spans):
-                yield start_of(first), start_of(end)
-            if len(spans) < size:
-                break
-            self._end = spans[-1]
-
-    async def _next(self, size: int) -> list[int]:
-        """Return the next spans, up to `size`, in descending order."""
-        spans: set[int] = set()
-        for name in self._names:
-            rows = await self._storage._read(
-                "find_spans", what=self._what, of=name, end=self._end, limit=size, **self._asked
-            )
-            spans.update(span for (span,) in rows)
-        return sorted(spans, reverse=True)[:size]
-
-
-def _merged(spans: list[int]) -> list[list[int]]:
-    """Return spans, which are in descending order, as ranges; neighbours become one."""
-    ranges: list[list[int]] = []
-    for span in spans:
-        if ranges and ranges[-1][0] == span + 1:
-            ranges[-1][0] = span
+    async def count(self, filter: JobFilter, *, limit: int = 100_000) -> int | None:
+        if filter.searches:
+            rows = await read(self, "search", filter, None, SEARCHED + 1, _searched(filter))
+            if len(rows) > SEARCHED:
+                return None
+            counted = sum(bool(found) for _, _, found in rows)
         else:
-            ranges.append([span, span + 1])
-    return ranges
+            counted = await count(self, filter, limit)
+        return None if counted > limit else counted
+
+
+async def read(
+    storage: StorageOnFile,
+    name: str,
+    filter: JobFilter,
+    after: UUID | None,
+    limit: int,
+    more: dict[str, Any] | None = None,
+) -> list[Any]:
+    """Return up to `limit` rows of a statement about the jobs that match, the newest id first."""
+    parameters = parameters_of(filter) | (more or {})
+    rows: list[Any] = []
+    async for way, first, before, spans in candidates(storage, filter, after):
+        bounds = {"first": first, "before": before, "spans": spans, "limit": limit - len(rows)}
+        rows += await storage._read(name + way, **parameters, **bounds)
+        if len(rows) >= limit:
+            break
+    return rows
+
+
+async def search(storage: StorageOnFile, filter: JobFilter, after: UUID | None, limit: int) -> Page:
+    """Look at up to SEARCHED jobs that match otherwise, and return those that are searched for."""
+    rows = await read(storage, "search", filter, after, SEARCHED + 1, _searched(filter))
+    numbers: list[int] = []
+    looked = 0
+    for n, _, found in rows[:SEARCHED]:
+        if len(numbers) == limit:
+            break
+        looked += 1
+        if found:
+            numbers.append(n)
+    jobs = await storage._read("find_numbers", numbers=to_array(numbers)) if numbers else []
+    return Page([to_summary(row) for row in jobs], to_id(rows[looked - 1][1]) if 0 < looked < len(rows) else None)
+
+
+def _searched(filter: JobFilter) -> dict[str, Any]:
+    """Return the parameters of `is_found`."""
+    return {
+        "error_type": filter.error_type,
+        "error": None if filter.error is None else filter.error.lower(),
+        "argument": None if filter.argument is None else msgspec.json.encode(filter.argument),
+        "worker": None if filter.worker is None else filter.worker.bytes,
+    }
+
+
+async def count(storage: StorageOnFile, filter: JobFilter, limit: int) -> int:
+    """Return the number of jobs that match, or one above the limit."""
+    if filter.run_id is None and not filter.tags and filter.since is None and filter.until is None:
+        return await _count_by_state(storage, filter, limit)
+    parameters, counted = parameters_of(filter), 0
+    async for way, first, before, spans in candidates(storage, filter, None, every=True):
+        bounds = {"first": first, "before": before, "spans": spans, "limit": limit + 1 - counted}
+        ((more,),) = await storage._read("count_jobs" + way, **parameters, **bounds)
+        counted += more
+        if counted > limit:
+            break
+    return counted
+
+
+async def _count_by_state(storage: StorageOnFile, filter: JobFilter, limit: int) -> int:
+    """As `count`, by the numbers that are kept of finished jobs, and by the indexes of the states of the others."""
+    asked = filter.states or frozenset(JobState)
+    counted, others = asked & FINISHED if filter.kinds else asked, asked - FINISHED
+    parameters = parameters_of(filter)
+    ((number,),) = await storage._read("count_states", **parameters | {"states": to_array(sorted(counted))})
+    if filter.kinds and others and number <= limit:
+        bounds = {"first": b"", "before": AFTER_ALL_IDS, "limit": limit + 1 - number}
+        states = {"states": to_array(sorted(others))}
+        ((more,),) = await storage._read("count_jobs_in_states", **parameters | states | bounds)
+        number += more
+    return int(number)

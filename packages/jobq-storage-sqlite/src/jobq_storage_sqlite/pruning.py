@@ -6,22 +6,24 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from jobq_core.storage import Retention
+from jobq_core.storage import AUDIT_DAYS, REQUEST_SECONDS, Retention
+from jobq_core.timestamps import SECOND
 from jobq_storage_sqlite.columns import to_id
 from jobq_storage_sqlite.open_file import StorageOnFile
 from jobq_storage_sqlite.queue_options import spans_of
 from jobq_storage_sqlite.removing import remove
 from jobq_storage_sqlite.slices import in_slices
 from jobq_storage_sqlite.spans import span_of
-from jobq_storage_sqlite.tally import MINUTE
+from jobq_storage_sqlite.statistics import prune_statistics, sum_up
 from jobq_storage_sqlite.transaction import Transaction
 
-KEPT_MINUTES: Final = 30 * 24 * 60
-"""For how many minutes statistics are kept."""
+ROWS: Final = 500
+"""How many old rows of a table, that is not of jobs, a slice deletes at most."""
 
 
 async def prune(storage: StorageOnFile, limit: int) -> int:
-    """Delete finished jobs, in slices; return their number."""
+    """Delete finished jobs, in slices; return their number. Sum up statistics before old ones are deleted."""
+    await sum_up(storage)
     now = storage._moment().now
     completed, failed, aborted = spans_of(Retention())
     # Looked for by the reader, which keeps nobody from writing.
@@ -37,13 +39,19 @@ def prune_some(transaction: Transaction, prunable: Sequence[tuple[str, str, int]
             rows = transaction.all("find_finished", queue, state, ended, size - len(numbers))
             numbers += [n for (n,) in rows]
     remove(transaction, numbers)
-    _prune_statistics(transaction)
+    prune_statistics(transaction, ROWS)
+    for name, seconds in (
+        ("delete_audit", AUDIT_DAYS * 86_400),
+        ("delete_operations", AUDIT_DAYS * 86_400),
+        ("delete_requests", REQUEST_SECONDS),
+    ):
+        transaction.run(name, transaction.now - round(seconds * SECOND), ROWS)
+    _prune_spans(transaction)
     return len(numbers)
 
 
-def _prune_statistics(transaction: Transaction) -> None:
-    """Delete old statistics, and some spans without jobs."""
-    transaction.run("delete_tally", transaction.now // MINUTE - KEPT_MINUTES)
+def _prune_spans(transaction: Transaction) -> None:
+    """Delete some spans without jobs."""
     (oldest,) = transaction.one("oldest_job")
     if oldest is not None and transaction.run("delete_spans", span_of(to_id(oldest)), 1000).rowcount:
         transaction.run("count_pruning")

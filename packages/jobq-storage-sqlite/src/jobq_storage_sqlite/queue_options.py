@@ -6,6 +6,7 @@ from typing import Any
 
 from jobq_core.storage import QueueOptions, QueueOwner, QueueRecord, Retention, queue_topic
 from jobq_core.timestamps import SECOND, to_optional_datetime
+from jobq_storage_sqlite.columns import text
 from jobq_storage_sqlite.transaction import Transaction
 
 
@@ -14,7 +15,8 @@ def set_queue(transaction: Transaction, queue: str, options: QueueOptions, owner
     if options.retention is not None:
         transaction.run("set_retention", queue, owner, *spans_of(options.retention))
     if options.paused is not None and owner == "operator":
-        transaction.run("pause", queue, transaction.now if options.paused else None)
+        paused = (transaction.now, text(options.actor)) if options.paused else (None, None)
+        transaction.run("pause", queue, *paused)
         if not options.paused:
             transaction.topics.add(queue_topic(queue))
 
@@ -26,11 +28,12 @@ def spans_of(retention: Retention) -> tuple[int | None, int | None, int | None]:
 
 def to_queue(row: Any) -> QueueRecord:
     """Return the queue of a row of queues."""
-    name, paused_at, owner, *spans = row
+    name, paused_at, paused_by, owner, *spans = row
     completed, failed, aborted = (None if span is None else span / SECOND for span in spans)
     return QueueRecord(
         name=name,
         paused_at=to_optional_datetime(paused_at),
+        paused_by=paused_by,
         retention=None if owner is None else Retention(completed=completed, failed=failed, aborted=aborted),
         owner=owner,
     )

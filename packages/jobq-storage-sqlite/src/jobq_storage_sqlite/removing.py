@@ -16,9 +16,9 @@ def remove(transaction: Transaction, numbers: Sequence[int]) -> None:
         return
     array = to_array(numbers)
     unfinished = False
-    for queue, state, jobs in transaction.all("count_removed", numbers=array):
+    for queue, state, kind, jobs in transaction.all("count_removed", numbers=array):
         if state in FINISHED:
-            transaction.tally.left.append((queue, state, jobs))
+            transaction.tally.left.append((queue, state, kind, jobs))
         else:
             unfinished = True
         if state == JobState.PROCESSING:

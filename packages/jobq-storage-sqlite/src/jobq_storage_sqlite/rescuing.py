@@ -64,6 +64,7 @@ def rescue_worker(transaction: Transaction, worker: bytes) -> LostWorker | None:
     row = transaction.one("delete_lost_worker", worker, transaction.uptime)
     if row is None and transaction.one("is_registered", worker) is not None:
         return None
+    transaction.run("delete_requests_to", worker)
     name, silent_for = ("", 0.0) if row is None else (row[0], _silence(transaction, row[1], row[2]))
     jobs = [_take_back(transaction, name, Orphan(*found)) for found in transaction.all("find_orphans", worker)]
     if row is None and not jobs:

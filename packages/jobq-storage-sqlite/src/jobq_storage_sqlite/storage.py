@@ -23,17 +23,23 @@ from jobq_core.storage import Phase, QueueStorage
 from jobq_core.timestamps import to_datetime
 from jobq_storage_sqlite import migrations
 from jobq_storage_sqlite.adding import Adding
+from jobq_storage_sqlite.altering import Altering
 from jobq_storage_sqlite.boot_clock import uptime
 from jobq_storage_sqlite.connect import connect
 from jobq_storage_sqlite.control import Control
+from jobq_storage_sqlite.depths import Depths
 from jobq_storage_sqlite.errors import translate
+from jobq_storage_sqlite.finding import Finding
 from jobq_storage_sqlite.forks import gate
 from jobq_storage_sqlite.maintenance import Maintenance
 from jobq_storage_sqlite.open_file import OpenFile
+from jobq_storage_sqlite.operations import Operations
 from jobq_storage_sqlite.reading import Reading
 from jobq_storage_sqlite.settle_and_claim import SettlingAndClaiming
 from jobq_storage_sqlite.sql import statements
+from jobq_storage_sqlite.statistics import Statistics
 from jobq_storage_sqlite.subscription import SqliteSubscription
+from jobq_storage_sqlite.worker_requests import WorkerRequests
 from jobq_storage_sqlite.workers import Workers
 
 Synchronous = Literal["FULL", "EXTRA", "NORMAL"]
@@ -44,7 +50,21 @@ _of_parents: Final[list[OpenFile]] = []
 """Files that a forked child inherited and closed. They are kept, since aiosqlite warns when one is collected."""
 
 
-class SqliteQueueStorage(Adding, SettlingAndClaiming, Workers, Reading, Control, Maintenance, QueueStorage):
+class SqliteQueueStorage(
+    Adding,
+    SettlingAndClaiming,
+    Workers,
+    Reading,
+    Finding,
+    Depths,
+    Statistics,
+    Control,
+    Altering,
+    Operations,
+    WorkerRequests,
+    Maintenance,
+    QueueStorage,
+):
     """Jobs in an SQLite file, for the processes of one machine.
 
     path: the file. `open()` creates it if it is missing, but not its folder. A relative path starts from the working

@@ -25,14 +25,14 @@ Ended: TypeAlias = tuple[str, str, str, int, list[int], list[int]]
 class Tally:
     """The additions of a transaction to the counts of finished jobs and to the statistics.
 
-    ended: the jobs that ended. left: how many finished jobs were removed or put back, by queue and state.
+    ended: the jobs that ended. left: how many finished jobs were removed or put back, by queue, state and kind.
     """
 
     __slots__ = ("ended", "left")
 
     def __init__(self) -> None:
         self.ended: list[Ended] = []
-        self.left: list[tuple[str, str, int]] = []
+        self.left: list[tuple[str, str, str, int]] = []
 
     def mark(self) -> tuple[int, int]:
         """Return what `undo` needs to forget all that is noted from now on."""
@@ -47,11 +47,11 @@ class Tally:
         """Write what was noted."""
         if not self.ended and not self.left:
             return
-        changes: dict[tuple[str, str], int] = {}
-        for queue, state, jobs in self.left:
-            changes[queue, state] = changes.get((queue, state), 0) - jobs
-        for queue, _, state, jobs, _, _ in self.ended:
-            changes[queue, state] = changes.get((queue, state), 0) + jobs
+        changes: dict[tuple[str, str, str], int] = {}
+        for queue, state, kind, jobs in self.left:
+            changes[queue, state, kind] = changes.get((queue, state, kind), 0) - jobs
+        for queue, kind, state, jobs, _, _ in self.ended:
+            changes[queue, state, kind] = changes.get((queue, state, kind), 0) + jobs
         connection.executemany(sql("count"), [(*key, jobs) for key, jobs in changes.items() if jobs])
         _write(connection, now // MINUTE, self.ended)
 
@@ -88,6 +88,14 @@ def _add(stored: str | None, durations: list[int]) -> str:
     # Jobs that were added, or claimed, together have equal durations.
     for duration, count in Counter(durations).items():
         bucket = bucket_of(duration / SECOND)
+        histogram[bucket] = histogram.get(bucket, 0) + count
+    return _encode(histogram).decode()
+
+
+def add_histograms(one: str, two: str) -> str:
+    """Return the sum of two stored histograms."""
+    histogram = to_histogram(one)
+    for bucket, count in to_histogram(two).items():
         histogram[bucket] = histogram.get(bucket, 0) + count
     return _encode(histogram).decode()
 

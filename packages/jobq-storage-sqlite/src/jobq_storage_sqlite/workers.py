@@ -60,6 +60,7 @@ def register(transaction: Transaction, worker: WorkerInfo) -> None:
 def deregister(transaction: Transaction, worker: UUID) -> None:
     """Remove a worker."""
     transaction.run("deregister", worker.bytes)
+    transaction.run("delete_requests_to", worker.bytes)
 
 
 def progress(transaction: Transaction, reports: Sequence[ProgressReport]) -> list[bool]:

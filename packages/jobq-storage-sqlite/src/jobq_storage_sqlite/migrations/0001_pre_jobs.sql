@@ -14,7 +14,7 @@ CREATE TABLE jobq_sequence (
 
 INSERT INTO jobq_sequence (one, value, prunings) VALUES (1, 0, 0);
 
--- What was added: written once, never changed.
+-- What was added: written once. Only an operator changes the priority.
 -- meta: headers that travel with the job, a JSON object. follow_up: JSON of what follows if the job fails.
 CREATE TABLE jobq_job (
     n INTEGER PRIMARY KEY,
@@ -49,6 +49,7 @@ CREATE INDEX jobq_job_fingerprint ON jobq_job (fingerprint, id) WHERE fingerprin
 -- settled: the state that the settlement under `lease` led to.
 -- started_lease: the last lease whose run was marked as started.
 -- error_lease: the lease of the attempt that holds the job's present error.
+-- key_queue: the queue of the unique key, of a job that was moved to another queue since; else NULL.
 CREATE TABLE jobq_life (
     n INTEGER PRIMARY KEY,
     queue TEXT NOT NULL,
@@ -70,6 +71,7 @@ CREATE TABLE jobq_life (
     finished_at INTEGER,
     error_lease INTEGER,
     unique_key TEXT,
+    key_queue TEXT,
     extra TEXT CHECK (extra IS NULL OR json_type(extra) = 'object'),
     percent REAL CHECK (percent IS NULL OR percent BETWEEN 0 AND 100),
     message TEXT,
@@ -111,7 +113,7 @@ CREATE TABLE jobq_life (
 CREATE INDEX jobq_life_ready ON jobq_life (queue, urgency, position, state) WHERE state = 'pending';
 CREATE INDEX jobq_life_due ON jobq_life (run_at, n, state, reason)
 WHERE reason IS NOT NULL AND state IN ('scheduled', 'blocked');
-CREATE INDEX jobq_life_waiting ON jobq_life (queue, state, reason, finished_at)
+CREATE INDEX jobq_life_waiting ON jobq_life (queue, state, since, reason, finished_at)
 WHERE reason IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX jobq_life_running ON jobq_life (worker) WHERE state = 'processing';
 CREATE INDEX jobq_life_finished ON jobq_life (queue, state, finished_at) WHERE finished_at IS NOT NULL;
@@ -167,8 +169,9 @@ CREATE TABLE jobq_attempt (
 CREATE TABLE jobq_count (
     queue TEXT NOT NULL,
     state TEXT NOT NULL CHECK (CASE state WHEN 'completed' THEN TRUE WHEN 'failed' THEN TRUE ELSE state = 'aborted' END),
+    kind TEXT NOT NULL,
     jobs INTEGER NOT NULL,
-    PRIMARY KEY (queue, state)
+    PRIMARY KEY (queue, state, kind)
 ) STRICT, WITHOUT ROWID;
 
 -- How many runs and jobs ended in each minute, by the state that they came to.
@@ -186,8 +189,46 @@ CREATE TABLE jobq_tally (
     PRIMARY KEY (minute, queue, kind, state)
 ) STRICT, WITHOUT ROWID;
 
+-- The same of longer steps, of 600 or 3,600 seconds, summed up from the minutes of steps that are over.
+-- minute: the start of the step.
+CREATE TABLE jobq_tally_step (
+    step INTEGER NOT NULL CHECK (step = 600 OR step = 3600),
+    minute INTEGER NOT NULL,
+    queue TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    jobs INTEGER NOT NULL,
+    waiting_seconds REAL NOT NULL,
+    running_seconds REAL NOT NULL,
+    waiting TEXT NOT NULL CHECK (json_type(waiting) = 'object'),
+    running TEXT NOT NULL CHECK (json_type(running) = 'object'),
+    PRIMARY KEY (step, minute, queue, kind, state)
+) STRICT, WITHOUT ROWID;
+
+-- The last sample of the unfinished jobs, and of each step of 60, 600 and 3,600 seconds the last one that was taken in
+-- it. step: 0 for the last sample of all. start: seconds since 1970. age: how long the job that was longest in this
+-- state was in it, in microseconds.
+CREATE TABLE jobq_depth (
+    step INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    queue TEXT NOT NULL,
+    state TEXT NOT NULL,
+    jobs INTEGER NOT NULL,
+    age INTEGER NOT NULL,
+    PRIMARY KEY (step, start, queue, state)
+) STRICT, WITHOUT ROWID;
+
+-- When the last sample was taken, by both clocks, and how long it is good for; in microseconds.
+CREATE TABLE jobq_sample (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    at INTEGER NOT NULL,
+    uptime INTEGER NOT NULL,
+    pause INTEGER NOT NULL
+) STRICT;
+
 -- Where jobs of a queue, a kind or a tag, or failed and aborted ones, are among the ids: the spans, of 4,096 ms each by
 -- the time in the id. Few rows, whatever the number of jobs. Rows of jobs that are gone may stay for a while.
+-- what: 'apart' for jobs whose id was made long before, or after, they were added; then the name is the time of adding.
 CREATE TABLE jobq_span (
     what TEXT NOT NULL,
     name TEXT NOT NULL,
@@ -232,11 +273,60 @@ CREATE TABLE jobq_leader (
 CREATE TABLE jobq_queue (
     queue TEXT PRIMARY KEY,
     paused_at INTEGER,
+    paused_by TEXT,
     owner TEXT CHECK (owner IN ('operator', 'worker')),
     completed INTEGER,
     failed INTEGER,
     aborted INTEGER
 ) STRICT, WITHOUT ROWID;
+
+-- The bulk operations of operators.
+-- filter: a JobFilter as JSON. before: the first id that did not exist yet. cursor: the last job that was worked on.
+CREATE TABLE jobq_operation (
+    id BLOB PRIMARY KEY CHECK (length(id) = 16),
+    action TEXT NOT NULL,
+    value TEXT,
+    filter TEXT NOT NULL CHECK (json_type(filter) = 'object'),
+    before BLOB NOT NULL CHECK (length(before) = 16),
+    actor TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    matched INTEGER,
+    state TEXT NOT NULL CHECK (CASE state WHEN 'running' THEN TRUE WHEN 'done' THEN TRUE ELSE state = 'cancelled' END),
+    cursor BLOB CHECK (cursor IS NULL OR length(cursor) = 16),
+    done INTEGER NOT NULL,
+    changed INTEGER NOT NULL,
+    refused INTEGER NOT NULL,
+    worked_at INTEGER,
+    finished_at INTEGER,
+    error TEXT
+) STRICT, WITHOUT ROWID;
+
+-- What operators did. details: JSON.
+CREATE TABLE jobq_audit (
+    id BLOB PRIMARY KEY CHECK (length(id) = 16),
+    at INTEGER NOT NULL,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    target TEXT NOT NULL,
+    details TEXT
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX jobq_audit_target ON jobq_audit (target, id);
+CREATE INDEX jobq_audit_age ON jobq_audit (at);
+
+-- What workers were asked to do, and their answers.
+CREATE TABLE jobq_worker_request (
+    id BLOB PRIMARY KEY CHECK (length(id) = 16),
+    worker BLOB NOT NULL CHECK (length(worker) = 16),
+    action TEXT NOT NULL,
+    job BLOB CHECK (job IS NULL OR length(job) = 16),
+    actor TEXT NOT NULL,
+    asked_at INTEGER NOT NULL,
+    answered_at INTEGER,
+    answer TEXT
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX jobq_worker_request_worker ON jobq_worker_request (worker, asked_at);
 
 -- How many transactions notified each topic. Other processes compare the counts when the file has changed.
 CREATE TABLE jobq_topic (

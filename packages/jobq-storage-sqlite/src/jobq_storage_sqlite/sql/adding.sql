@@ -52,7 +52,9 @@ INSERT OR REPLACE INTO jobq_unique_key (queue, unique_key, n) VALUES (?, ?, ?)
 
 -- name: free_key
 -- Give up the key that a job held while it was unfinished.
-DELETE FROM jobq_unique_key WHERE queue = ? AND unique_key = ? AND n = ? AND until IS NULL
+DELETE FROM jobq_unique_key
+WHERE queue = coalesce((SELECT key_queue FROM jobq_life WHERE n = :n), :queue) AND unique_key = :key AND n = :n
+    AND until IS NULL
 
 -- name: insert_span
 INSERT OR IGNORE INTO jobq_span (what, name, span) VALUES (?, ?, ?)

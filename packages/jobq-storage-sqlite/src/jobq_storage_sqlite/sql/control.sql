@@ -1,7 +1,8 @@
--- Aborting, retrying, disabling, enabling and deleting jobs, and the options of queues.
+-- Changing jobs by hand, deleting them, and the options of queues.
 
 -- name: find_job
-SELECT job.id, life.n, life.queue, job.kind, life.flags, life.unique_key, life.state, life.request, life.run_at
+SELECT job.id, life.n, life.queue, job.kind, life.flags, life.unique_key, coalesce(life.key_queue, life.queue), life.state,
+    life.request, life.run_at, life.reason, life.extra, job.priority
 FROM jobq_job AS job JOIN jobq_life AS life ON life.n = job.n
 WHERE job.id = ?
 
@@ -32,6 +33,27 @@ SET attempt = 0, finished_at = NULL, state = 'disabled', reason = 'disabled', er
     details = NULL
 WHERE n = ?
 
+-- name: set_time
+UPDATE jobq_life SET run_at = ? WHERE n = ?
+
+-- name: reschedule
+UPDATE jobq_life
+SET state = 'scheduled', reason = 'delayed', run_at = :run_at,
+    since = CASE WHEN state = 'scheduled' THEN since ELSE :now END
+WHERE n = :n
+
+-- name: move
+UPDATE jobq_life
+SET queue = ?, key_queue = CASE WHEN unique_key IS NOT NULL THEN coalesce(key_queue, queue) END
+WHERE n = ?
+
+-- name: set_priority
+UPDATE jobq_job SET priority = ? WHERE n = ?
+
+-- name: place
+-- The place of a PENDING job in line. Parameters: the position, the urgency, the job's number.
+UPDATE jobq_life SET position = ?, urgency = ? WHERE n = ?
+
 -- name: find_jobs_of_run
 -- Some jobs of a run, up to the number :last, after the id :after, and whether each is finished.
 SELECT job.id, life.finished_at IS NOT NULL
@@ -57,8 +79,11 @@ LIMIT :limit
 (SELECT value FROM json_each(:numbers))
 
 -- name: count_removed
--- By queue and state, the jobs that are to be deleted.
-SELECT queue, state, count(*) FROM jobq_life WHERE n IN {numbered} GROUP BY queue, state
+-- By queue, state and kind, the jobs that are to be deleted.
+SELECT life.queue, life.state, job.kind, count(*)
+FROM jobq_life AS life CROSS JOIN jobq_job AS job ON job.n = life.n
+WHERE life.n IN {numbered}
+GROUP BY life.queue, life.state, job.kind
 
 -- name: end_removed
 -- Keep the ends of followed jobs that are deleted unfinished.
@@ -70,7 +95,9 @@ WHERE life.n IN {numbered} AND life.finished_at IS NULL AND life.flags & 2
 -- name: free_removed_keys
 DELETE FROM jobq_unique_key
 WHERE n IN {numbered} AND until IS NULL
-    AND (queue, unique_key) IN (SELECT queue, unique_key FROM jobq_life WHERE n IN {numbered})
+    AND (queue, unique_key) IN (
+        SELECT coalesce(key_queue, queue), unique_key FROM jobq_life WHERE n IN {numbered}
+    )
 
 -- name: delete_attempts
 DELETE FROM jobq_attempt WHERE n IN {numbered}
@@ -82,9 +109,9 @@ DELETE FROM jobq_life WHERE n IN {numbered}
 DELETE FROM jobq_job WHERE n IN {numbered}
 
 -- name: pause
--- Parameters: the queue, when it was paused.
-INSERT INTO jobq_queue (queue, paused_at) VALUES (?, ?)
-ON CONFLICT (queue) DO UPDATE SET paused_at = excluded.paused_at
+-- Parameters: the queue, when it was paused, by whom.
+INSERT INTO jobq_queue (queue, paused_at, paused_by) VALUES (?, ?, ?)
+ON CONFLICT (queue) DO UPDATE SET paused_at = excluded.paused_at, paused_by = excluded.paused_by
 WHERE (paused_at IS NULL) <> (excluded.paused_at IS NULL)
 
 -- name: set_retention

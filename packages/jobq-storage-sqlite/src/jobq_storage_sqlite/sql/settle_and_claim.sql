@@ -107,7 +107,7 @@ SELECT refused FROM jobq_suspended WHERE queue = ? AND kind = ? AND refused > ? 
 -- name: find_suspended
 -- Suspended jobs of a queue and a kind that the same declarations refused. The last column: whether they are still.
 SELECT suspended.id, suspended.n, life.flags, coalesce(
-    life.state = 'blocked' AND life.reason IN ('unknown kind', 'arguments do not fit')
+    life.queue = suspended.queue AND life.state = 'blocked' AND life.reason IN ('unknown kind', 'arguments do not fit')
         AND coalesce(json_extract(life.extra, '$.refused'), '[]') = suspended.refused, FALSE
 )
 FROM jobq_suspended AS suspended LEFT JOIN jobq_life AS life ON life.n = suspended.n

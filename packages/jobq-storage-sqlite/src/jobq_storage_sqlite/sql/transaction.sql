@@ -33,9 +33,9 @@ RETURNING notifications
 SELECT topic, notifications FROM jobq_topic WHERE topic IN (SELECT value FROM json_each(:topics))
 
 -- name: count
--- Change the number of finished jobs of a queue and a state.
-INSERT INTO jobq_count (queue, state, jobs) VALUES (?, ?, ?)
-ON CONFLICT (queue, state) DO UPDATE SET jobs = jobs + excluded.jobs
+-- Change the number of finished jobs of a queue, a state and a kind.
+INSERT INTO jobq_count (queue, state, kind, jobs) VALUES (?, ?, ?, ?)
+ON CONFLICT (queue, state, kind) DO UPDATE SET jobs = jobs + excluded.jobs
 
 -- name: read_tally
 SELECT waiting, running FROM jobq_tally WHERE minute = ? AND queue = ? AND kind = ? AND state = ?
