@@ -16,7 +16,7 @@ from jobq_core.states import Ending
 from jobq_core.storage import Claim, Settlement
 from jobq_core.testing import new_job, register_worker
 from jobq_storage_sqlite import SqliteQueueStorage, adding, maintenance, pruning, rescuing, settle_and_claim
-from jobq_storage_sqlite.migrations import known
+from jobq_storage_sqlite.migrations import apply
 from jobq_storage_sqlite.sql import sql, statements
 from jobq_storage_sqlite.sql_functions import add_functions
 from jobq_storage_sqlite.transaction import Transaction
@@ -32,7 +32,7 @@ ALLOWED = {
             "find_in_states",
             "search_in_states",
         ),
-        r"SCAN (jobq_life USING INDEX jobq_life_running|life USING INDEX jobq_life_running|line|ready|waiting|waiting_queue"
+        r"SCAN (jobq_life USING INDEX jobq_life_running|life USING INDEX jobq_life_running|line|ready|waiting(_queue)?"
         r"|of|\d+ CONSTANT ROWS?|CONSTANT ROW|candidate|ended|\(subquery-\d+\)|\(join-\d+\))",
     ),
     "find_queue": r"SCAN jobq_life USING INDEX jobq_life_running",
@@ -49,6 +49,8 @@ ALLOWED = {
     "delete_operations": r"SCAN jobq_operation",
     "delete_requests": r"SCAN jobq_worker_request USING COVERING INDEX jobq_worker_request_worker",
     "last_sample": r"SCAN sample",
+    "applied_migrations": r"SCAN jobq_migration",
+    "schema_objects": r"SCAN sqlite_master",
     "workers": r"SCAN jobq_worker",
     "find_lost_workers": r"SCAN (jobq_worker|holder|CONSTANT ROW)",
     "find_next_live_loss": r"SCAN jobq_worker",
@@ -89,8 +91,7 @@ def analyzed() -> Iterator[sqlite3.Connection]:
 
 def _make_tables(connection: sqlite3.Connection) -> None:
     add_functions(connection)
-    for step in known().steps:
-        connection.executescript(step.text)
+    apply(connection, "jobs.db", "all")
 
 
 def plan(connection: sqlite3.Connection, name: str) -> list[str]:

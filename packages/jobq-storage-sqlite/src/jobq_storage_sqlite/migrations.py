@@ -38,6 +38,18 @@ def migration_sql() -> str:
     return "".join([*parts, "\nCOMMIT;\n"])
 
 
+@cache
+def indexes() -> dict[str, str]:
+    """Return the statements that create the indexes of all migrations, by the indexes' names."""
+    statements = [statement for step in known().steps for statement in _statements(step.text)]
+    found = [re.search(r"^CREATE INDEX (\w+)", statement, re.MULTILINE) for statement in statements]
+    return {
+        match[1]: statement[match.start() :].strip()
+        for match, statement in zip(found, statements, strict=True)
+        if match is not None
+    }
+
+
 def is_complete(connection: sqlite3.Connection, path: str) -> bool:
     """Whether the file has all migrations that opening it applies. Raises SchemaError as `Migrations.to_apply` does."""
     return not known().to_apply(_applied(connection), "pre", _where(path))

@@ -28,6 +28,7 @@ from jobq_storage_sqlite.boot_clock import uptime
 from jobq_storage_sqlite.connect import connect
 from jobq_storage_sqlite.control import Control
 from jobq_storage_sqlite.depths import Depths
+from jobq_storage_sqlite.diagnosis import Diagnosis
 from jobq_storage_sqlite.errors import translate
 from jobq_storage_sqlite.finding import Finding
 from jobq_storage_sqlite.forks import gate
@@ -63,6 +64,7 @@ class SqliteQueueStorage(
     Operations,
     WorkerRequests,
     Maintenance,
+    Diagnosis,
     QueueStorage,
 ):
     """Jobs in an SQLite file, for the processes of one machine.
