@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from uuid import UUID
 
 import msgspec
 
 from jobq_core.records import WorkerInfo, WorkerStats
-from jobq_core.storage import Heartbeat
+from jobq_core.storage import Heartbeat, WorkerRequest
 from jobq_storage_sqlite.transaction import Transaction
+from jobq_storage_sqlite.worker_requests import answer_request, open_requests
 from jobq_storage_sqlite.writer import Writer
 
 
@@ -26,6 +28,12 @@ class SqliteHeartbeat(Heartbeat):
 
     def beat(self, stats: WorkerStats) -> bool:
         return self._writer.call_blocking(partial(_beat, worker=self._worker, stats=stats), self._timeout)
+
+    def requests(self) -> list[WorkerRequest]:
+        return self._writer.call_blocking(partial(open_requests, worker=self._worker.id), self._timeout)
+
+    def answer(self, id: UUID, answer: str) -> bool:
+        return self._writer.call_blocking(partial(answer_request, id=id, answer=answer), self._timeout)
 
     def close(self) -> None:
         """Do nothing: the connection is the storage's."""

@@ -43,6 +43,11 @@ def ask_worker(transaction: Transaction, request: WorkerRequest) -> bool:
     return True
 
 
+def open_requests(transaction: Transaction, worker: UUID) -> list[WorkerRequest]:
+    """Return the requests to a worker that it has not answered, oldest first."""
+    return [_to_request(row) for row in transaction.all("worker_requests", worker=worker.bytes)]
+
+
 def answer_request(transaction: Transaction, id: UUID, answer: str) -> bool:
     """Store the answer to a request; return whether the request exists."""
     return transaction.run("answer_request", transaction.now, text(answer), id.bytes).rowcount == 1
