@@ -71,8 +71,13 @@ def test_a_backlog_that_drains_in_time_needs_no_more_workers_however_old_it_is()
     assert look(state, 10.0, waiting=20, ended=80, oldest=30.0).workers == 4
 
 
+def test_jobs_that_were_added_together_drain_although_the_oldest_grows_older() -> None:
+    state = full(4, oldest=30.0, waiting=28)
+    assert look(state, 10.0, waiting=20, ended=80, oldest=31.0).workers == 4
+
+
 def test_jobs_that_grow_old_behind_others_get_one_worker_at_a_time() -> None:
-    state = full(4, oldest=30.0)
+    state = full(4, oldest=30.0, waiting=20)
     assert look(state, 10.0, waiting=20, ended=80, oldest=31.0).workers == 5
 
 

@@ -118,10 +118,10 @@ class Level:
 class State:
     """What is remembered between two looks.
 
-    changed_at: when the number of workers changed last. full_since, full_ended: since when all workers are busy (None:
-        they are not), and how many jobs had ended then. busiest: the busy workers of the cool-down, as the falling
-        maxima from each look to the last one. held_until, hold: until when no workers are added since they did not
-        help, and how long the next such time is.
+    changed_at: when the number of workers changed last. oldest, waiting: of the last look. full_since, full_ended:
+        since when all workers are busy (None: they are not), and none that was removed, and how many had ended then.
+    busiest: the busy workers of the cool-down, as the falling maxima from each look to the last one.
+    held_until, hold: until when no workers are added since they did not help, and how long the next such time is.
     """
 
     workers: int
@@ -130,6 +130,7 @@ class State:
     full_ended: int = 0
     reference: Level | None = None
     oldest: float = 0.0
+    waiting: int = 0
     busiest: tuple[tuple[float, int], ...] = ()
     held_until: float = float("-inf")
     hold: float = HOLD_SECONDS
@@ -163,12 +164,13 @@ def decide(options: Autoscaler, before: State, load: Load) -> Decision:
     state = _observe(options, before, load)
     if state.full_since is None or not load.waiting:
         return _scale_down(options, state, load)
-    return _scale_up(options, state, load, grows=load.oldest > before.oldest)
+    stuck = load.oldest > before.oldest and load.waiting >= before.waiting
+    return _scale_up(options, state, load, stuck=stuck)
 
 
 def _observe(options: Autoscaler, state: State, load: Load) -> State:
     recent = tuple(seen for seen in state.busiest if seen[0] > load.at - options.cool_down and seen[1] > load.busy)
-    state = attrs.evolve(state, busiest=(*recent, (load.at, load.busy)), oldest=load.oldest)
+    state = attrs.evolve(state, busiest=(*recent, (load.at, load.busy)), oldest=load.oldest, waiting=load.waiting)
     if not state.is_full(load):
         return attrs.evolve(state, full_since=None, reference=None, held_until=float("-inf"), hold=HOLD_SECONDS)
     if state.full_since is None or load.busy > state.workers:
@@ -176,10 +178,10 @@ def _observe(options: Autoscaler, state: State, load: Load) -> State:
     return state
 
 
-def _scale_up(options: Autoscaler, state: State, load: Load, *, grows: bool) -> Decision:
+def _scale_up(options: Autoscaler, state: State, load: Load, *, stuck: bool) -> Decision:
     level, target = state.level(load), options.target_wait
     expected = load.waiting / level.rate if level.is_measured else None
-    late = load.oldest > target and (expected is None or grows)
+    late = load.oldest > target and (expected is None or stuck)
     wait = expected if expected is not None and expected > target else load.oldest if late else 0.0
     said = _describe(load, expected, target)
     if wait <= target:
