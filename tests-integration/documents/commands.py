@@ -21,7 +21,7 @@ from jobq_core.commands import main
 
 ROOT = Path(__file__).parents[2]
 
-RUN = (".", "cat", "cd", "echo", "export", "flask", "gunicorn", "jobq", "mkdir", "pip", "python", "uvicorn")
+RUN = (".", "cat", "cd", "echo", "export", "flask", "gunicorn", "jobq", "mkdir", "pip", "python", "true", "uvicorn")
 CHECKED = ("docker", "journalctl", "kubectl", "systemctl")
 NOX = re.compile(r"python -m pip install nox && python -m nox(?: -s (?P<session>\w+))?(?: -- (?P<rest>.*))?")
 UNTIL_STOPPED = re.compile(r"#.*until Ctrl-C")

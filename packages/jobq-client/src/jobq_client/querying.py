@@ -84,8 +84,8 @@ class Querying(ClientBase):
     async def depths(self, queue: str | None = None) -> list[Depth]:
         """Return the number of jobs by queue and state, without those that are 0, and since when the oldest waits.
 
-        queue: default is every queue; by name. Costs the same however many jobs there are: of more than 20,000 jobs of a state,
-        it is the number of a few seconds ago, `Depth.at`.
+        queue: default is every queue, by name. Costs the same however many jobs there are: of more than 20,000 jobs of
+        a state, it is the number of a few seconds ago, `Depth.at`.
         """
         name = None if queue is None else check_name(queue, "queue")
         return sorted(await self._running().storage.depths(name), key=lambda depth: (depth.queue, depth.state))

@@ -212,8 +212,8 @@ class SyncJobQueueClient(SyncClientBase):
     def depths(self, queue: str | None = None) -> list[Depth]:
         """Return the number of jobs by queue and state, without those that are 0, and since when the oldest waits.
 
-        queue: default is every queue; by name. Costs the same however many jobs there are: of more than 20,000 jobs of a state,
-        it is the number of a few seconds ago, `Depth.at`.
+        queue: default is every queue, by name. Costs the same however many jobs there are: of more than 20,000 jobs of
+        a state, it is the number of a few seconds ago, `Depth.at`.
         """
         return self._run(lambda: self._client.depths(queue))
 
