@@ -272,6 +272,7 @@ async def test_the_leader_goes_on_with_an_operation_that_was_left_behind(monkeyp
     clock = ManualClock()
     async with Probe(clock=clock) as storage:
         await add_many(storage, [quick(n) for n in range(7)], run_at=clock.now() + timedelta(hours=1))
+        clock.advance(5)  # their ids are of the machine's clock, and must lie before the operation
         left = await operations.start(storage, Action.ABORT, JobFilter(kinds=["quick"]), actor="kai")
         left = await operations.work(storage, left, slice=2)
         clock.advance(11)
@@ -293,6 +294,7 @@ async def test_a_slice_that_fails_is_repeated(monkeypatch: pytest.MonkeyPatch) -
     clock = ManualClock()
     async with Probe(clock=clock) as storage:
         await add_many(storage, [quick(n) for n in range(4)], run_at=clock.now() + timedelta(hours=1))
+        clock.advance(5)  # their ids are of the machine's clock, and must lie before the operation
         left = await operations.start(storage, Action.ABORT, JobFilter(kinds=["quick"]), actor="kai")
         clock.advance(11)
         abort, calls = storage.abort, 0
