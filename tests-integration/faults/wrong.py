@@ -67,6 +67,8 @@ class WrongInside(StrEnum):
     UNCOUNTED = "run that is not counted"
     """A rescue did not count an attempt, though the job ran; it may run forever."""
     LOST_LIVES = "a lost worker is revived"
+    FOLLOWED = "failure not followed once"
+    """A job failed, and its follow-up was added more than once, or neither added nor kept for later."""
 
 
 @attrs.frozen(kw_only=True)

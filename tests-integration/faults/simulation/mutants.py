@@ -23,6 +23,8 @@ from jobq_core.storage import (
     Change,
     Claim,
     ClaimedJob,
+    EndedJob,
+    Follow,
     Heartbeat,
     NewJob,
     Promotion,
@@ -326,6 +328,32 @@ def returns_to_the_end() -> Generator[StorageType, None, None]:
         yield MemoryQueueStorage
 
 
+class FollowsAgain(MemoryQueueStorage):
+    async def resolve(self, limit: int = 1000, follow: Follow | None = None) -> list[EndedJob]:
+        kept = list(self._store.ended)
+        ended = await super().resolve(limit, follow)
+        if self._store.clock.now() % 2:
+            self._store.ended.extend(kept)
+        return ended
+
+
+@contextmanager
+def follows_again() -> Generator[StorageType, None, None]:
+    """One time of two, what is resolved is not forgotten, as if it were in a transaction of its own."""
+    yield FollowsAgain
+
+
+class FollowsNothing(MemoryQueueStorage):
+    async def resolve(self, limit: int = 1000, follow: Follow | None = None) -> list[EndedJob]:
+        return await super().resolve(limit)
+
+
+@contextmanager
+def forgets_to_follow() -> Generator[StorageType, None, None]:
+    """Ends are forgotten before anything follows them."""
+    yield FollowsNothing
+
+
 class ClaimsRarely(MemoryQueueStorage):
     async def settle_and_claim(
         self, worker: UUID, settlements: Sequence[Settlement] = (), claim: Claim | None = None
@@ -366,6 +394,8 @@ MUTANTS: dict[str | None, Callable[[], AbstractContextManager[StorageType]]] = {
             forgets_the_last_report,
             returns_to_the_end,
             claims_rarely,
+            follows_again,
+            forgets_to_follow,
         )
     },
 }

@@ -47,7 +47,12 @@ def result_of(token: int) -> str:
     return f"result {token}"
 
 
-@job(queue="simulated", retry=RetryPolicy(backoff=Backoff(base=0.2, maximum=1.0)))
+@job(queue="failures", priority=-100)
+async def follow(job_id: UUID) -> None:
+    """Follow a failure; no worker serves its queue."""
+
+
+@job(queue="simulated", on_failure=follow, retry=RetryPolicy(backoff=Backoff(base=0.2, maximum=1.0)))
 async def simulated(context: JobContext, token: int) -> str:
     """Pause and end as the token's plan says."""
     loop = asyncio.get_running_loop()

@@ -181,14 +181,15 @@ class Schedule:
         self._at(self.world.now + 1.0, self._enable)
 
     def _done(self) -> bool:
-        """Return whether every job has ended and every caller has learned how."""
+        """Return whether every job has ended, every failure is followed and every caller has learned how."""
         if self.world.now < self.scenario.calm_at or self.truth.asked_under_way:
             return False
         for number in range(self.scenario.clients):
             process = self.processes[f"client-{number}"]
             if not process.dead and process.name not in self.stage.served:
                 return False
-        return all(row.state in FINISHED for row in self.truth.store.jobs.values())
+        rows = self.truth.store.jobs.values()
+        return all(row.state in FINISHED or row.queue.name == "failures" for row in rows) and not self.truth.store.ended
 
     def _quiet(self) -> bool:
         return all(process in self._over or process.dead for process in self._quits)

@@ -69,6 +69,8 @@ class Truth:
         """Number of client calls that have not taken effect yet."""
         self.asked: defaultdict[UUID, Counter[str]] = defaultdict(Counter)
         """How often each control operation changed a job."""
+        self.failures: set[tuple[UUID, int | None]] = set()
+        """The jobs that failed, and when."""
         self.requests = Requests()
         self.lines = Lines()
 
@@ -82,6 +84,8 @@ class Truth:
         answer = _at_once(getattr(self._storage, name)(*args, **options))
         if name not in _READING:
             self._look(name, args, before, answer)
+            failed = [row for row in self.store.jobs.values() if row.state is JobState.FAILED]
+            self.failures.update((row.job.id, row.finished_at) for row in failed)
             self._look_at_lines(name, args, before)
             self._check(name, args, answer)
         return answer

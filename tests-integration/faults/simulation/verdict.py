@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 import attrs
 import history
 from life import free_since
-from wrong import Wrong
+from wrong import Wrong, WrongInside
 
 from jobq_core import AbortSignalJobError, JobNotFoundError
 from jobq_core.encoding import decode
@@ -31,17 +32,19 @@ def judge(scenario: Scenario, truth: Truth, journal: Journal, processes: Collect
     """Record every broken promise in the journal."""
     retried, removed = truth.jobs_that_were("retry"), truth.jobs_that_were("delete")
     stopped = truth.jobs_that_were("abort") | truth.jobs_that_were("disable")
+    rows = [row for row in truth.store.jobs.values() if row.queue.name == "simulated"]
     found = history.check(
         _history(truth, journal, processes, removed),
-        [_final(truth, row) for job, row in truth.store.jobs.items() if job not in removed],
+        [_final(truth, row) for row in rows if row.job.id not in removed],
         retried=retried,
         removed=removed,
         stopped=stopped,
     )
     for each in found:
         journal.violated(each.wrong, f"{each.subject}: {each.details}")
-    for row in truth.store.jobs.values():
+    for row in rows:
         _judge_end(scenario, truth, journal, row)
+    _judge_failures(truth, journal)
     _judge_progress(truth, journal)
     _judge_waiting(scenario, truth, journal, processes)
     _judge_results(truth, journal, retried | removed)
@@ -126,6 +129,16 @@ def _judge_end(scenario: Scenario, truth: Truth, journal: Journal, row: Any) -> 
         }
         if not causes.get(row.error.type.rpartition(".")[2], False):
             journal.violated(Wrong.WRONG_END, f"job {job} failed in attempt {row.attempt} with {row.error}")
+
+
+def _judge_failures(truth: Truth, journal: Journal) -> None:
+    """Check that each failure has one follow-up, or is kept for it."""
+    failed = Counter(str(job) for job, _ in truth.failures)
+    rows = [row for row in truth.store.jobs.values() if row.queue.name == "failures"]
+    followed = Counter(decode(row.job.arguments)["job_id"] for row in rows)
+    kept = Counter(str(end.id) for end in truth.store.ended)
+    if followed + kept != failed:
+        journal.violated(WrongInside.FOLLOWED, f"failed: {failed}; followed: {followed}; kept: {kept}")
 
 
 def _judge_progress(truth: Truth, journal: Journal) -> None:
