@@ -15,7 +15,7 @@ from jobq_storage_sqlite.spans import APART, SPAN_SHIFT, Span, apart_name, span_
 
 PENDING, SCHEDULED, BLOCKED = JobState.PENDING.value, JobState.SCHEDULED.value, JobState.BLOCKED.value
 
-NO_OPTIONS: Final = (None,) * 8
+NO_OPTIONS: Final = (None,) * 7
 PLAIN_STATES: Final = (0, None, None, None, None)
 """The last columns of the rows of plain jobs, which their statements leave out."""
 
@@ -31,7 +31,8 @@ def steps_of_adding(
 
     A list of parameters is answered by the number of changed rows, other parameters by the rows read.
     """
-    rows, lives, plain = _rows(jobs, first, now, topics, spans)
+    follow_ups: list[tuple[bytes, int]] = []
+    rows, lives, plain = _rows(jobs, first, now, topics, spans, follow_ups)
     insert_job, insert_life = ("insert_plain_job", "insert_plain_life") if plain else ("insert_job", "insert_life")
     keyed = not plain and any([life[-1] is not None for life in lives])  # noqa: C419 -- a generator takes twice as long
     if keyed:
@@ -49,6 +50,8 @@ def steps_of_adding(
         lives = [life for life, answer in zip(lives, added, strict=True) if answer.created]
     if lives:
         yield insert_life, lives
+    if follow_ups:
+        yield "store_follow_up", follow_ups  # a number that went to no job names none
     if keyed and (keys := [(life[1], life[-1], life[0]) for life in lives if life[-1] is not None]):
         yield "hold_key", keys
     for queue, state in {(life[1], life[4]) for life in lives}:
@@ -79,11 +82,16 @@ def _resolve(jobs: Sequence[NewJob], now: int) -> Generator[Step, Any, list[Adde
 
 
 def _rows(
-    jobs: Sequence[NewJob], first: int, now: int, topics: set[str], spans: set[Span]
+    jobs: Sequence[NewJob],
+    first: int,
+    now: int,
+    topics: set[str],
+    spans: set[Span],
+    follow_ups: list[tuple[bytes, int]],
 ) -> tuple[list[Any], list[Any], bool]:
     """Return the rows of jobq_job and of jobq_life, and whether they are without what plain jobs do not have.
 
-    Notes the jobs' spans and deadlines, too: in one loop, since all adds pass here.
+    Notes the jobs' spans, deadlines and follow-ups, too: in one loop, since all adds pass here.
     """
     plain, added = True, span_at(now)
     noted: tuple[str, str, int] | None = None
@@ -108,14 +116,16 @@ def _rows(
         if deadline is not None:
             deadline = to_moment(deadline, now)
             topics.add(WAITING_TOPIC)
-        follow_up = job.follow_up
-        if job.gated or job.followed or follow_up is not None:
-            flags = GATED * job.gated + FOLLOWED * job.followed + FAILURE_FOLLOWED * (follow_up is not None)
+        if job.gated or job.followed:
+            flags = GATED * job.gated + FOLLOWED * job.followed
+        if job.follow_up is not None:
+            flags += FAILURE_FOLLOWED
+            follow_ups.append((job.follow_up, n))
         if run_at is not None and run_at > now:
             state, reason = SCHEDULED, "delayed"
         elif flags & GATED:
             state, reason, run_at = BLOCKED, GATED_REASON, None
-        options = (deadline, job.timeout, job.backoff, job.run_id, tags, job.fingerprint, job.meta, follow_up)
+        options = (deadline, job.timeout, job.backoff, job.run_id, tags, job.fingerprint, job.meta)
         states = (flags, run_at, deadline, reason, job.unique_key)
         plain = plain and options == NO_OPTIONS and states == PLAIN_STATES
         rows.append((n, number.to_bytes(16), kind, priority, job.arguments, now, job.max_attempts, *options))
