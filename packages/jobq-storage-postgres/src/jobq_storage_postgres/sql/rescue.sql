@@ -65,7 +65,7 @@ WITH moment AS MATERIALIZED (
         jobq.failed_job(t.id, t.queue, t.error_type, t.error_message, NULL)
     END
     FROM taken t
-    WHERE t.flags & CASE t.state WHEN 'failed' THEN 6 ELSE 2 END <> 0 AND t.state IN ('failed', 'aborted')
+    WHERE t.flags & 6 <> 0 AND t.state IN ('failed', 'aborted') AND (t.flags & 2 <> 0 OR t.state = 'failed')
     RETURNING failed
 ), kept_back AS (
     INSERT INTO jobq.waiting (

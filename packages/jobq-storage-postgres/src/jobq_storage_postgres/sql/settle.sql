@@ -85,7 +85,7 @@ WITH moment AS MATERIALIZED (
         jobq.failed_job(h.id, h.queue, h.error_type, h.error_message, h.error_traceback)
     END
     FROM held h
-    WHERE h.flags & CASE h.state WHEN 'failed' THEN 6 ELSE 2 END <> 0 AND h.state IN ('completed', 'failed', 'aborted')
+    WHERE h.flags & 6 <> 0 AND h.state IN ('completed', 'failed', 'aborted') AND (h.flags & 2 <> 0 OR h.state = 'failed')
     RETURNING failed
 ), kept_back AS (
     INSERT INTO jobq.waiting (
