@@ -28,7 +28,7 @@ class Requests(Facet, WorkerRequestStorage):
         return bool(registered)
 
     async def worker_requests(self, worker: UUID) -> list[WorkerRequest]:
-        return [_to_request(row) for row in await self._engine.fetch("worker_requests", pack_uuid(worker))]
+        return [to_request(row) for row in await self._engine.fetch("worker_requests", pack_uuid(worker))]
 
     async def answer_request(self, id: UUID, answer: str) -> bool:
         return bool(await self._engine.fetch("answer_request", pack_uuid(id), pack_text(answer)))
@@ -37,11 +37,12 @@ class Requests(Facet, WorkerRequestStorage):
         if not ids:
             return []
         rows = await self._engine.fetch("get_requests", uuids([each.bytes for each in ids]))
-        found = {row[0]: _to_request(row) for row in rows}
+        found = {row[0]: to_request(row) for row in rows}
         return [found.get(each) for each in ids]
 
 
-def _to_request(row: Sequence[Any]) -> WorkerRequest:
+def to_request(row: Sequence[Any]) -> WorkerRequest:
+    """Return the request of a row."""
     id_, worker, action, job, actor, asked_at, answered_at, answer = row
     return WorkerRequest(
         id=id_,
