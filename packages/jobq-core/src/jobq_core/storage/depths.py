@@ -11,7 +11,7 @@ from jobq_core.states import JobState
 
 COUNTED: Final = 20_000
 """Up to this many unfinished jobs of a state, `depths` counts them; of more, it answers with the last sample."""
-SAMPLE_SECONDS: Final = 5.0
+SAMPLE_SECONDS: Final = 15.0
 """Minimum interval between two samples of a storage with more jobs than `COUNTED`."""
 SAMPLE_SHARE: Final = 50
 """A sample is due again after this many times the seconds that the last one took."""

@@ -127,9 +127,9 @@ class DepthsContract(ContractBase):
         if await storage.now() < began + timedelta(seconds=due_in):  # this machine may have stood still
             assert 0 < again_in <= due_in
             assert history == [(hour, "default", S.PENDING, 1)]
-        await self.advance(storage, 20)
+        await self.advance(storage, due_in)
         assert await other.sample_depths() >= SAMPLE_SECONDS
-        assert _points(await storage.depth_history(since=hour)) == [(hour, "default", S.PENDING, 2)]
+        assert _points(await storage.depth_history(since=hour, step=3_600)) == [(hour, "default", S.PENDING, 2)]
 
     async def test_the_history_has_the_last_sample_of_each_step(
         self, storage: QueueStorage, other: QueueStorage
