@@ -17,7 +17,6 @@ SHOTS = (
     ("overview-dark", "/", {"color_scheme": "dark", "height": 960}),
     ("overview-phone", "/", {"color_scheme": "light", **PHONE}),
     ("job", "/jobs/{job}", {"color_scheme": "light", "height": 800}),
-    ("job-dark-phone", "/jobs/{job}", {"color_scheme": "dark", **PHONE}),
     ("failed", "/failed", {"color_scheme": "dark", "height": 420}),
     ("workers", "/workers", {"color_scheme": "light", "height": 420}),
 )

@@ -323,6 +323,13 @@ async def test_payloads_are_hidden_from_the_roles_that_do_not_see_them(
         assert (await viewer.get("/jobs", params=query)).status_code == 403
 
 
+async def test_a_secret_cannot_be_searched_for(api: httpx.AsyncClient) -> None:
+    for argument in ('code="1234-5678"', "db_password=x", "api_key=7"):
+        assert "is secret" in problem(await api.get("/jobs", params={"argument": argument}), 403)
+        body = {"action": "abort", "filter": {"argument": argument}, "dry_run": True}
+        assert "is secret" in problem(await api.post("/operations", json=body), 403)
+
+
 async def test_the_doctor_failures_and_me_answer(api: httpx.AsyncClient, storage: MemoryQueueStorage) -> None:
     await storage.add([new_job(queue="lonely")])
     (finding,) = (await api.get("/doctor")).json()

@@ -58,6 +58,18 @@ async def test_without_authentication_this_machine_is_served_alone(connect: Conn
     assert (await proxied.get("/")).status_code == 403
 
 
+async def test_probes_answer_under_each_name_without_figures(connect: Connect) -> None:
+    for client in (
+        connect(auth=None, host="10.1.2.3:8080", client="10.1.2.1"),
+        connect(allowed_hosts=["jobs.example.org"], host="10.1.2.3:8080", client="10.1.2.1"),
+    ):
+        for path in ("/livez", "/readyz"):
+            answer = await client.get(path)
+            assert answer.status_code == 200
+            assert all(check == {"ok": True} for check in answer.json()["checks"].values())
+        assert (await client.get("/")).status_code in (403, 421)
+
+
 async def test_an_insecure_application_serves_everyone(connect: Connect) -> None:
     client = connect(auth=None, insecure_no_auth=True, allowed_hosts=["*"], client="192.0.2.7")
     assert (await client.get("/")).status_code == 200

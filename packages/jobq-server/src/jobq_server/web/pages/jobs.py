@@ -10,6 +10,7 @@ from attrs import evolve
 from starlette.responses import Response
 
 from jobq_core.errors import InvalidJobError
+from jobq_core.masking import USUAL_NAMES
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter, QueueStorage
 from jobq_server.web.actions import ACTIONS
@@ -76,6 +77,15 @@ def check_may_search(call: Call, wanted: JobFilter) -> None:
     """Raise Problem for a search in what this role does not see: its answers would show it."""
     if (wanted.argument is not None or wanted.error is not None) and call.web.payloads.hides(call.identity):
         raise Problem(403, f"the role {call.identity.role.value!r} does not see payloads, and cannot search in them")
+    if wanted.argument is not None and _is_secret(call, wanted.argument[0]):
+        raise Problem(403, f"the argument {wanted.argument[0]!r} is secret, and cannot be searched for")
+
+
+def _is_secret(call: Call, argument: str) -> bool:
+    """Whether an argument is named as secrets are, or any declared job holds a Secret in one of this name."""
+    return USUAL_NAMES.fullmatch(argument) is not None or any(
+        argument in definition.secrets for definition in call.web.registry
+    )
 
 
 def page_size(call: Call) -> int:

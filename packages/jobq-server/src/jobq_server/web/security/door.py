@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobq_core.errors import ConfigurationError
+from jobq_server.web.paths import path_of
 from jobq_server.web.problems import Problem
 from jobq_server.web.security.attempts import Attempts
 from jobq_server.web.security.identity import NOBODY, Identity
@@ -26,6 +27,8 @@ MAX_BODY: Final = 512 * 1024
 """Bytes of a request's body: the arguments of a job and what is around them."""
 MAX_URL: Final = 8 * 1024
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+PROBES: Final = frozenset({"/livez", "/readyz"})
+"""Paths that answer under each name and address, without figures: platforms ask by the address of a container."""
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 
@@ -85,12 +88,15 @@ class Door:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
+        state, bounded = scope.setdefault("state", {}), receive
+        state["identity"] = None
         try:
             bounded = self._check(scope, receive)
-            scope.setdefault("state", {})["identity"] = await self._identify(Request(scope))
+            state["identity"] = await self._identify(Request(scope))
         except Problem as problem:
-            await problem.response(scope)(scope, receive, with_headers)
-            return
+            if path_of(scope) not in PROBES:
+                await problem.response(scope)(scope, receive, with_headers)
+                return
         await self._app(scope, bounded, with_headers)
 
     def _check(self, scope: Scope, receive: Receive) -> Receive:
