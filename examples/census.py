@@ -145,7 +145,8 @@ async def drain(storage: str) -> tuple[int, float]:
     """Have a process drain no-op jobs, and return how many, and in how many seconds."""
     command = [sys.executable, str(HERE / "census_drain.py"), storage]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    async with asyncio.timeout(60):
+        output, _ = await process.communicate()
     measured = json.loads(output)
     return measured["jobs"], measured["seconds"]
 

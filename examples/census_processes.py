@@ -46,7 +46,8 @@ async def child(name: str, arguments: list[str], storage: str, console: Console)
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)
-        await asyncio.wait_for(process.wait(), 60)
+        async with asyncio.timeout(60):
+            await process.wait()
         await printing
 
 

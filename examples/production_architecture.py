@@ -117,7 +117,8 @@ async def scale(server: JobQueueServer, stopped: asyncio.Event) -> None:
                     log.info("%d workers", wanted)
                     server.scale(wanted)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopped.wait(), 0.1)
+            async with asyncio.timeout(0.1):
+                await stopped.wait()
 
 
 # The app: adds jobs, waits for results, runs nothing

@@ -113,7 +113,7 @@ class Child:
             lines = list(zip(self._lines, self._times, strict=True))
         return [at for line, at in lines if pattern.search(line)]
 
-    def wait_for_line(self, pattern: str, timeout: float = 30, *, nth: int = 1) -> re.Match[str]:
+    def wait_for_line(self, pattern: str, timeout: float = 60, *, nth: int = 1) -> re.Match[str]:
         """Wait for the nth line that matches the pattern, even one from before the call; fail if the process ends
         first."""
         wanted = re.compile(pattern)
@@ -129,7 +129,7 @@ class Child:
                 if self._ended or not self._changed.wait(timeout):
                     pytest.fail(f"{self.command} printed no line with {pattern!r}:\n" + "\n".join(self._lines))
 
-    def wait(self, timeout: float = 30) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """Wait until the process ends and its output is read; return its exit code, -9 if it was killed."""
         code = self.process.wait(timeout)
         self._reader.join(timeout)

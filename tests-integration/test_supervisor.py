@@ -48,7 +48,7 @@ def gate(tmp_path: Path) -> Gate:
 def wait_until_ended(processes: list[int]) -> None:
     """Wait until these processes, given by their pidfds, have ended."""
     for descriptor in processes:
-        assert select.select([descriptor], [], [], 20)[0], "a process goes on"
+        assert select.select([descriptor], [], [], 60)[0], "a process goes on"
         os.close(descriptor)
 
 
@@ -71,13 +71,13 @@ async def test_children_are_named_restarted_and_finish_their_jobs_at_the_stop(
     serving.wait_for_line(rf"process 2 \(pid {pids['shop-2']}\) ended with SIGKILL; it is restarted in 0.5 s")
     serving.wait_for_line(r"worker shop-2 \(.*\) started", nth=2)
     async with JobQueueClient(migrated_url) as client:
-        assert await (await client.add(add_up(2, 3))).result(timeout=20) == 5
+        assert await (await client.add(add_up(2, 3))).result(timeout=60) == 5
         handles = [await client.add(at_gate(gate=str(gate), log=str(log), name=f"job {n}")) for n in range(3)]
         await log.has(*[f"started job {n}" for n in range(3)])
         serving.terminate()
         serving.wait_for_line(r"worker shop-\d \(.*\) is draining: it claims no more and waits")
         gate.open()
-        assert [await handle.result(timeout=20) for handle in handles] == ["job 0", "job 1", "job 2"]
+        assert [await handle.result(timeout=60) for handle in handles] == ["job 0", "job 1", "job 2"]
     assert serving.wait() == 0
     assert len(re.findall(r"stopped: \d completed", serving.output)) == 2
 
@@ -99,7 +99,7 @@ async def test_a_child_whose_event_loop_is_blocked_is_replaced(
 ) -> None:
     serving = children.jobq(
         *("worker", "shop_jobs", "--processes", "1", "--name", "shop", "--storage", shop_url),
-        *("--lost-after", "1", "--heartbeat-interval", "0.2"),
+        *("--lost-after", "2", "--heartbeat-interval", "0.5"),
     )
     serving.wait_for_line(r"worker shop-1 \(.*\) started")
     async with JobQueueClient(shop_url) as client:
@@ -109,7 +109,7 @@ async def test_a_child_whose_event_loop_is_blocked_is_replaced(
         pid = serving.wait_for_line(ending)[1]
         assert f"process 1 (pid {pid}) is stuck: its event loop has not answered for" in serving.output
         serving.wait_for_line(r"worker shop-1 \(.*\) started", nth=2)
-        await handle.result(timeout=20)
+        await handle.result(timeout=60)
     assert log.lines[:2] == ["started block 1", "started block 2"]
     assert "in block" in serving.output, "the log has the stack"
     serving.terminate()
@@ -175,7 +175,7 @@ async def test_a_server_with_processes_runs_jobs_in_them_and_counts_what_they_di
         assert sorted(records) == ["shop-1", "shop-2"]
         assert {(info.kinds, info.concurrency) for info in records.values()} == {(("add_up", "say_pid"), 3)}
         handles = await client.add_many([add_up(n, n) for n in range(20)])
-        assert sum([await handle.result(timeout=20) for handle in handles]) == 380
+        assert sum([await handle.result(timeout=60) for handle in handles]) == 380
         while (await server.stats()).pool.total.completed < 20:  # noqa: ASYNC110  (heartbeats of other processes)
             await asyncio.sleep(0.01)
         assert (await server.stats()).total.completed == 20

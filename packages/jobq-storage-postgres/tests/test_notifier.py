@@ -194,3 +194,20 @@ async def until(connection: psycopg.AsyncConnection[Any], query: str) -> None:
     async with asyncio.timeout(20):
         while not await rows(connection, query):  # noqa: ASYNC110 (the event is in the server)
             await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2])
+async def test_a_subscriber_that_is_cancelled_as_the_listener_connects_ends(
+    storage: PostgresQueueStorage, turns: int
+) -> None:
+    listening = storage._engine.notifier._listener
+    listening._task = asyncio.create_task(asyncio.sleep(0))  # in the place of one that connects
+    subscribing = asyncio.create_task(listening.wait_attempted())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    listening._attempted.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    asked = subscribing.cancel()
+    await asyncio.wait({subscribing})
+    assert subscribing.cancelled() == asked, "the request to end is not lost"

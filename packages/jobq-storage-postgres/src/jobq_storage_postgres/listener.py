@@ -69,8 +69,10 @@ class Listener:
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="jobq listener")
         if not self._attempted.is_set():
+            # Not asyncio.wait_for, which in Python 3.11 ignores being cancelled just when the event is set.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._attempted.wait(), WAIT_SECONDS)
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await self._attempted.wait()
             self._attempted.set()
 
     async def stop(self) -> None:
@@ -118,7 +120,8 @@ class Listener:
         self._echoed.clear()
         await self._echo()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._echoed.wait(), _ECHO_SECONDS)
+            async with asyncio.timeout(_ECHO_SECONDS):
+                await self._echoed.wait()
             return True
         # The session that listens belongs to the pooler, which most likely gives the same one again.
         await connection.fetch([(Statement("unlisten", f"UNLISTEN {channel}"), ())])
