@@ -178,6 +178,18 @@ class FollowUpsContract(ContractBase):
         await settle(storage, worker, await claim_one(storage, worker), Ending.FAIL, error=ERROR)
         assert [end.id for end in await storage.resolve()] == [job]
 
+    async def test_a_job_that_an_operator_changes_keeps_its_follow_up(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        job = await add_job(storage, follow_up=FOLLOW_UP, queue="else", run_at=600.0)
+        await storage.run_now([job])
+        await storage.set_priority([job], 7)
+        await storage.move([job], "default")
+        await settle(storage, worker, await claim_one(storage, worker), Ending.FAIL, error=ERROR)
+        [end] = await storage.resolve()
+        assert end.failed is not None
+        assert (end.queue, end.failed.queue) == ("default", "default")
+
     async def test_a_child_of_a_run_has_its_follow_up(self, storage: QueueStorage, worker: WorkerInfo) -> None:
         await add_job(storage)
         claimed = await claim_one(storage, worker)
