@@ -27,27 +27,9 @@ from jobq_core.testing import (
     register_worker,
     state_of,
 )
-from jobq_core.testing.contract import (
-    AlteringContract,
-    BulkOperationsContract,
-    DepthsContract,
-    OperationsContract,
-    RequestsContract,
-    SearchingContract,
-    StepsContract,
-)
 
 
-class TestMemory(
-    AlteringContract,
-    SearchingContract,
-    DepthsContract,
-    StepsContract,
-    OperationsContract,
-    RequestsContract,
-    BulkOperationsContract,
-    StorageContract,
-):
+class TestMemory(StorageContract):
     """On a clock that stands still, so that times alone order nothing."""
 
     @pytest.fixture

@@ -11,15 +11,6 @@ from psycopg import sql
 
 from jobq_core.storage import QueueStorage
 from jobq_core.testing import StorageContract
-from jobq_core.testing.contract import (
-    AlteringContract,
-    BulkOperationsContract,
-    DepthsContract,
-    OperationsContract,
-    RequestsContract,
-    SearchingContract,
-    StepsContract,
-)
 from jobq_core.testing.contract.reference import ReferenceContract
 from jobq_storage_postgres import PostgresQueueStorage
 
@@ -35,16 +26,7 @@ async def move_clock(dsn: str, schema: str, seconds: float) -> None:
         )
 
 
-class TestPostgresQueueStorage(
-    StorageContract,
-    AlteringContract,
-    BulkOperationsContract,
-    DepthsContract,
-    OperationsContract,
-    RequestsContract,
-    SearchingContract,
-    StepsContract,
-):
+class TestPostgresQueueStorage(StorageContract):
     @pytest_asyncio.fixture
     async def storage(self, postgres_dsn: str, empty_schema: str) -> AsyncIterator[PostgresQueueStorage]:
         self._dsn = postgres_dsn

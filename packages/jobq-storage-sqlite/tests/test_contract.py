@@ -9,26 +9,10 @@ import pytest
 
 from jobq_core.storage import QueueStorage
 from jobq_core.testing import ManualClock, StorageContract
-from jobq_core.testing.contract import (
-    AlteringContract,
-    DepthsContract,
-    OperationsContract,
-    RequestsContract,
-    SearchingContract,
-    StepsContract,
-)
 from jobq_storage_sqlite import SqliteQueueStorage
 
 
-class TestSqlite(
-    AlteringContract,
-    SearchingContract,
-    DepthsContract,
-    StepsContract,
-    OperationsContract,
-    RequestsContract,
-    StorageContract,
-):
+class TestSqlite(StorageContract):
     """On a clock that stands still, so that no order depends on times alone."""
 
     @pytest.fixture

@@ -12,7 +12,6 @@ from msgspec import Raw, Struct
 
 from jobq_core.records import ErrorRecord
 from jobq_core.states import JobState
-from jobq_core.storage.depths import SAMPLE_SECONDS
 from jobq_core.storage.producer import NewJob
 
 
@@ -168,10 +167,10 @@ class KeeperStorage(abc.ABC):
         (see `set_queue`) keeps its jobs as `Retention()` says. Statistics are folded here too, and removed after 30
         days."""
 
+    @abc.abstractmethod
     async def sample_depths(self) -> float:
         """Count the unfinished jobs by queue and state, for `depths` and `depth_history`, unless another process has
         done so since it was last due; return the seconds until it is due again.
 
         It is due after SAMPLE_SECONDS or SAMPLE_SHARE times what the last count took, whichever is longer.
         """
-        return SAMPLE_SECONDS

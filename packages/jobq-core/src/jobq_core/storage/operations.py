@@ -6,6 +6,7 @@ that another process goes on with it after a kill. The audit is the list of what
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -14,7 +15,6 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from jobq_core.errors import ConfigurationError
 from jobq_core.storage.reader import JobFilter
 
 AUDIT_DAYS: Final = 90
@@ -89,41 +89,37 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     details: Any = None
 
 
-def _unsupported(what: str) -> ConfigurationError:
-    return ConfigurationError(f"this storage keeps no {what}; use one of jobq's own storages")
+class OperationStorage(abc.ABC):
+    """What keeps bulk operations and the audit."""
 
-
-class OperationStorage:
-    """What keeps bulk operations and the audit. A storage of a third party may lack it."""
-
+    @abc.abstractmethod
     async def add_operation(self, operation: Operation) -> None:
         """Store an operation; a repeated call with the same id changes nothing. `created_at` is replaced by the
         storage's now. It is kept for AUDIT_DAYS after its end."""
-        raise _unsupported("operations")
 
+    @abc.abstractmethod
     async def operations(self, ids: Sequence[UUID] | None = None, *, limit: int = 100) -> list[Operation]:
         """Return the operations of these ids, in any order, or the newest ones, newest id first."""
-        raise _unsupported("operations")
 
+    @abc.abstractmethod
     async def save_operation(self, operation: Operation, *, seen: UUID | None) -> bool:
         """Store the progress of an operation, if it is RUNNING and its cursor is still `seen`; return whether it was.
 
         So of two processes that work on the same slice, one goes on. Stores cursor, done, changed, refused, state and
         error; `worked_at`, and `finished_at` of an operation that is not RUNNING any more, become now.
         """
-        raise _unsupported("operations")
 
+    @abc.abstractmethod
     async def cancel_operation(self, id: UUID) -> bool:
         """End a RUNNING operation as CANCELLED after the slice that is worked on; return whether it was RUNNING."""
-        raise _unsupported("operations")
 
+    @abc.abstractmethod
     async def record_audit(self, entries: Sequence[AuditEntry]) -> None:
         """Keep entries of the audit, for AUDIT_DAYS. `at` is replaced by the storage's now; a repeated id changes
         nothing."""
-        raise _unsupported("audit")
 
+    @abc.abstractmethod
     async def audit(
         self, *, target: str | None = None, after: UUID | None = None, limit: int = 100
     ) -> list[AuditEntry]:
         """Return entries of the audit, newest id first: those of a target, or all; those after (older than) `after`."""
-        raise _unsupported("audit")

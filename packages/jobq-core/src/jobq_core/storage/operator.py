@@ -10,13 +10,8 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from jobq_core.errors import ConfigurationError
 from jobq_core.states import JobState
 from jobq_core.storage.queue_options import QueueOptions, QueueOwner
-
-
-def _unsupported(name: str) -> ConfigurationError:
-    return ConfigurationError(f"this storage has no {name}(); use one of jobq's own storages")
 
 
 class Change(Struct, frozen=True):
@@ -92,30 +87,30 @@ class OperatorStorage(abc.ABC):
         """Remove jobs in any state, with their history (after=None). The lease of a running job ends, and its worker is
         notified."""
 
+    @abc.abstractmethod
     async def run_now(self, ids: Sequence[UUID]) -> list[Change]:
         """Make jobs that wait for a time PENDING at once, at the end of the line: SCHEDULED ones, and BLOCKED ones that
         have a `run_at`. A gated job becomes BLOCKED as GATED instead. They wait for no time any more: `run_at` is None.
         Other jobs are not changed."""
-        raise _unsupported("run_now")
 
+    @abc.abstractmethod
     async def reschedule(self, ids: Sequence[UUID], run_at: datetime) -> list[Change]:
         """Have SCHEDULED, PENDING and DISABLED jobs wait until this moment: SCHEDULED and PENDING ones become or stay
         SCHEDULED with the reason 'delayed', DISABLED ones stay so. Other jobs are not changed. A moment that has come
         acts as `run_now`, except on DISABLED jobs: it becomes their `run_at`. The time of a job in its state goes on
         where it stays in it."""
-        raise _unsupported("reschedule")
 
+    @abc.abstractmethod
     async def move(self, ids: Sequence[UUID], queue: str) -> list[Change]:
         """Move SCHEDULED, BLOCKED, DISABLED and PENDING jobs to another queue; PENDING ones go to the end of its line.
         Other jobs, and those that are in this queue, are not changed. What a job waits for stays, and its time in its
         state goes on. Its unique key stays one of the queue where it was added, after a retry too."""
-        raise _unsupported("move")
 
+    @abc.abstractmethod
     async def set_priority(self, ids: Sequence[UUID], priority: int) -> list[Change]:
         """Give SCHEDULED, BLOCKED, DISABLED and PENDING jobs another priority, -100 to 100; PENDING ones go to the end
         of the line of that priority. Other jobs, and those that have this priority, are not changed. The time of a job
         in its state goes on."""
-        raise _unsupported("set_priority")
 
     @abc.abstractmethod
     async def clear(self, queue: str, *, on_progress: Callable[[int], object] | None = None) -> int:

@@ -11,17 +11,12 @@ from uuid import UUID
 import attrs
 from msgspec import Struct
 
-from jobq_core.errors import ConfigurationError
 from jobq_core.records import ErrorRecord, JobRecord, JobSummary, Progress, WorkerRecord
 from jobq_core.secret import show_without
 from jobq_core.states import JobState
 from jobq_core.storage.depths import Depth, DepthPoint
 from jobq_core.storage.queue_options import QueueRecord
 from jobq_core.storage.statistics import StatisticsRecord
-
-
-def _unsupported(name: str) -> ConfigurationError:
-    return ConfigurationError(f"this storage has no {name}(); use one of jobq's own storages")
 
 
 class JobStatus(Struct, frozen=True, kw_only=True):
@@ -116,19 +111,20 @@ class ReaderStorage(abc.ABC):
         """Return the number of jobs by queue and state. A named queue is always in the answer, with all eight
         states. Finished jobs are counted as they end, and not by reading them."""
 
+    @abc.abstractmethod
     async def count(self, filter: JobFilter, *, limit: int = 100_000) -> int | None:
         """Return the number of jobs that match; None if they are more than `limit`, or if a filter that `searches`
         would have to read more than SEARCHED jobs."""
-        raise _unsupported("count")
 
+    @abc.abstractmethod
     async def depths(self, queue: str | None = None) -> list[Depth]:
         """Return the number of jobs by queue and state, without those that are 0, at a cost that does not grow with the
         jobs: more than COUNTED jobs of a state are not counted now, but are as of the last `sample_depths`.
 
         Without any sample yet, they are counted. Finished jobs are counted as they end, as in `counts`.
         """
-        raise _unsupported("depths")
 
+    @abc.abstractmethod
     async def depth_history(
         self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
     ) -> list[DepthPoint]:
@@ -137,12 +133,11 @@ class ReaderStorage(abc.ABC):
 
         Raises ConfigurationError for another step. Kept as statistics are. A queue without jobs has no points.
         """
-        raise _unsupported("depth_history")
 
+    @abc.abstractmethod
     async def jobs_ahead(self, id: UUID, *, limit: int = 100_000) -> int | None:
         """Return how many PENDING jobs of its queue are claimed before this PENDING job, at most `limit`; None for a
         job that is not PENDING."""
-        raise _unsupported("jobs_ahead")
 
     @abc.abstractmethod
     async def queues(self) -> list[QueueRecord]:

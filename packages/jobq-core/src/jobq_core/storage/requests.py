@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -9,8 +10,6 @@ from typing import Final
 from uuid import UUID
 
 from msgspec import Struct
-
-from jobq_core.errors import ConfigurationError
 
 REQUEST_SECONDS: Final = 3600.0
 """Seconds after which a request is removed, answered or not."""
@@ -42,29 +41,25 @@ class WorkerRequest(Struct, frozen=True, kw_only=True):
     answer: str | None = None
 
 
-def _unsupported() -> ConfigurationError:
-    return ConfigurationError("this storage passes no requests to workers; use one of jobq's own storages")
+class WorkerRequestStorage(abc.ABC):
+    """What passes requests to workers."""
 
-
-class WorkerRequestStorage:
-    """What passes requests to workers. A storage of a third party may lack it."""
-
+    @abc.abstractmethod
     async def ask_worker(self, request: WorkerRequest) -> bool:
         """Store a request to a registered worker, and notify REQUEST_TOPIC; False if the worker is not registered.
 
         `asked_at` is replaced by the storage's now. A repeated id changes nothing. Requests are removed with their
         worker (by `deregister`, `rescue` or the next `prune`), and by a `prune` REQUEST_SECONDS after they were asked.
         """
-        raise _unsupported()
 
+    @abc.abstractmethod
     async def worker_requests(self, worker: UUID) -> list[WorkerRequest]:
         """Return the requests to a worker that it has not answered, oldest first."""
-        raise _unsupported()
 
+    @abc.abstractmethod
     async def answer_request(self, id: UUID, answer: str) -> bool:
         """Store the answer to a request; False if the request does not exist any more. A repeated call does no harm."""
-        raise _unsupported()
 
+    @abc.abstractmethod
     async def get_requests(self, ids: Sequence[UUID]) -> list[WorkerRequest | None]:
         """Return requests with their answers; None for one that does not exist."""
-        raise _unsupported()

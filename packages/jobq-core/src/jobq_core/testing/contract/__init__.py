@@ -21,12 +21,9 @@ Each class shows a part of what the docstrings of `jobq_core.storage` promise:
 - SearchingContract, DepthsContract, StepsContract: `find` and `count` with searches; depths now and in the past, jobs
   ahead; statistics of longer steps.
 - OperationsContract, RequestsContract: operations, the audit, who paused a queue; requests to workers.
-- BulkOperationsContract: operations are worked off; for storages that have all of the parts above.
+- BulkOperationsContract: operations are worked off.
 - ReferenceContract: random lives of jobs go as in memory.
 - StormContract: many clients and workers at once break no rule.
-
-A storage that lacks a part of the contract has the tests of the others only: those that are not in `StorageContract`
-yet. A storage that has their operations inherits from them too.
 
 Storages that take the application's connection as `connection=` are tested by `CallersContract`, in the module
 `callers`. Its callers are made from those of `jobq_core.testing.callers`.
@@ -102,17 +99,15 @@ class StorageContract(
     QueueOptionsContract,
     SummariesContract,
     StatisticsContract,
+    AlteringContract,
+    SearchingContract,
+    DepthsContract,
+    StepsContract,
+    OperationsContract,
+    RequestsContract,
+    BulkOperationsContract,
 ):
     """The tests that a storage keeps the contract: the docstrings of `jobq_core.storage`."""
 
 
-__all__ = [
-    "AlteringContract",
-    "BulkOperationsContract",
-    "DepthsContract",
-    "OperationsContract",
-    "RequestsContract",
-    "SearchingContract",
-    "StepsContract",
-    "StorageContract",
-]
+__all__ = ["StorageContract"]

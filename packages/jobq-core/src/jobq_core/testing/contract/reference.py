@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -53,10 +52,12 @@ class Lives:
         self.workers = [worker_info(queues=QUEUES, lost_after=90.0) for _ in range(3)]
         # The runs that each worker remembers, the last one at the end; in the one storage and in the other.
         self.runs: dict[UUID, list[tuple[ClaimedJob, ClaimedJob]]] = {worker.id: [] for worker in self.workers}
+        self.times = 0
         self.steps = (
             [self.add] * 4
             + [self.settle_and_claim] * 8
             + [self.control] * 5
+            + [self.alter] * 5
             + [self.pass_time] * 2
             + [self.begin_run] * 3
             + [self.report, self.lose_worker, self.abort_run, self.clear, self.retain]
@@ -150,6 +151,22 @@ class Lives:
         else:
             ids = [self.draw.choice([*self.jobs, new_id()]) for _ in range(self.draw.randint(0, 3))]
         await self._both(operation, ids)
+
+    async def alter(self) -> None:
+        """Change what a job waits for. The order of several that become PENDING at once is not promised."""
+        ids = [self.draw.choice([*self.jobs, new_id()])]
+        operation = self.draw.choice(["run_now", "reschedule", "move", "move", "set_priority"])
+        if operation == "run_now":
+            await self._both(operation, ids)
+        elif operation == "reschedule":
+            # At no time do two of these jobs become due at once: their order is not promised.
+            self.times += 1
+            delay = self.draw.choice([-50.0, *DELAYS]) + self.times / 1000
+            await self._both(operation, ids, await self.storages[1].now() + timedelta(seconds=delay))
+        elif operation == "move":
+            await self._both(operation, ids, self.draw.choice(QUEUES))
+        else:
+            await self._both(operation, ids, self.draw.choice([0, 5, -5]))
 
     async def abort_run(self) -> None:
         """Abort the jobs of a run."""
@@ -271,49 +288,6 @@ class Lives:
         )
 
 
-class AlteredLives(Lives):
-    """Lives of jobs whose time, queue and priority are changed, too."""
-
-    def __init__(self, seed: int, advance: Callable[[float], Awaitable[None]], *storages: QueueStorage) -> None:
-        super().__init__(seed, advance, *storages)
-        self.steps += [self.alter] * 6
-        self.times = 0
-
-    async def alter(self) -> None:
-        """Change what a job waits for. The order of several that become PENDING at once is not promised."""
-        ids = [self.draw.choice([*self.jobs, new_id()])]
-        operation = self.draw.choice(["run_now", "reschedule", "move", "move", "set_priority"])
-        if operation == "run_now":
-            await self._both(operation, ids)
-        elif operation == "reschedule":
-            # At no time do two of these jobs become due at once: their order is not promised.
-            self.times += 1
-            delay = self.draw.choice([-50.0, *DELAYS]) + self.times / 1000
-            await self._both(operation, ids, await self.storages[1].now() + timedelta(seconds=delay))
-        elif operation == "move":
-            await self._both(operation, ids, self.draw.choice(QUEUES))
-        else:
-            await self._both(operation, ids, self.draw.choice([0, 5, -5]))
-
-
-async def compare_lives(
-    lives: type[Lives], seed: int, storage: QueueStorage, advance: Callable[[float], Awaitable[None]]
-) -> None:
-    """Let random lives of jobs go in the storage as in memory."""
-    clock = ManualClock((await storage.now()).timestamp())
-
-    async def advance_both(seconds: float) -> None:
-        clock.advance(seconds)
-        await advance(seconds)
-
-    async with MemoryQueueStorage(clock=clock) as memory:
-        drawn = lives(seed, advance_both, storage, memory)
-        await drawn.begin()
-        for _ in range(120):
-            await drawn.step()
-        await drawn.compare()
-
-
 def essence_of_run(job: ClaimedJob) -> tuple[Any, ...]:
     """Return the part of a claimed job that is the same in both storages."""
     return job.id, job.queue, job.kind, job.arguments, job.attempt, job.max_attempts, job.priority, job.run_id, job.tags
@@ -348,4 +322,15 @@ class ReferenceContract(ContractBase):
 
     @pytest.mark.parametrize("seed", range(5))
     async def test_random_lives_of_jobs_go_as_in_memory(self, storage: QueueStorage, seed: int) -> None:
-        await compare_lives(Lives, seed, storage, partial(self.advance, storage))
+        clock = ManualClock((await storage.now()).timestamp())
+
+        async def advance(seconds: float) -> None:
+            clock.advance(seconds)
+            await self.advance(storage, seconds)
+
+        async with MemoryQueueStorage(clock=clock) as memory:
+            lives = Lives(seed, advance, storage, memory)
+            await lives.begin()
+            for _ in range(150):
+                await lives.step()
+            await lives.compare()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -41,6 +42,7 @@ class Storm:
         self.jobs: list[UUID] = []
         self.leases: list[int] = []
         self.completed: Counter[UUID] = Counter()
+        self.homes: dict[UUID, str] = {}
         self.workers: list[WorkerInfo] = []
 
     async def rage(self) -> None:
@@ -72,6 +74,7 @@ class Storm:
             batch = [self._job() for _ in range(self.draw.randint(1, 12))]
             added = await storage.add(batch)
             self.jobs += [each.id for each in added if each.created]
+            self.homes |= {job.id: job.queue for job in batch}
 
     async def _work(self, storage: QueueStorage) -> None:
         worker = worker_info(queues=QUEUES, lost_after=600.0)
@@ -106,8 +109,20 @@ class Storm:
             await asyncio.sleep(0)
             operation = self.draw.choice(["abort", "disable", "enable", "enable", "retry", "retry", "delete"])
             await getattr(storage, operation)(self._some(12))
+            await self._alter(storage)
             if self.draw.random() < 0.1:
                 await storage.abort_run(self.draw.choice(["r", "none"]))
+
+    async def _alter(self, storage: QueueStorage) -> None:
+        operation = self.draw.choice(["run_now", "reschedule", "move", "set_priority", "none", "none"])
+        if operation == "run_now":
+            await storage.run_now(self._some(5))
+        elif operation == "reschedule":
+            await storage.reschedule(self._some(5), await storage.now() + timedelta(seconds=0.01))
+        elif operation == "move":
+            await storage.move(self._some(5), self.draw.choice(QUEUES))
+        elif operation == "set_priority":
+            await storage.set_priority(self._some(5), self.draw.choice([0, 5]))
 
     async def _maintain(self, storage: QueueStorage) -> None:
         kept = QueueOptions(retention=Retention(completed=None, failed=0, aborted=0))
@@ -123,6 +138,8 @@ class Storm:
             await storage.rescue()
             await storage.promote()
             await storage.counts()
+            await storage.depths()
+            await storage.sample_depths()
             if turn % 5 == 0:
                 await storage.prune(limit=5)
 
@@ -150,8 +167,9 @@ class StormContract(ContractBase):
             assert (record.state is JobState.COMPLETED) is (storm.completed[record.id] == 1)
             assert (record.result_json is not None) is (record.state is JobState.COMPLETED)
             assert (record.finished_at is not None) is (record.state in FINISHED)
-        # Each key has at most one unfinished job.
-        keys = [(record.queue, record.unique_key) for record in records if record.unique_key and not record.finished]
+        # Each key has at most one unfinished job; a moved one keeps that of the queue where it was added.
+        keyed = [record for record in records if record.unique_key and not record.finished]
+        keys = [(storm.homes[record.id], record.unique_key) for record in keyed]
         assert len(keys) == len(set(keys))
         # The counts agree with the records.
         for queue in QUEUES:
