@@ -97,6 +97,8 @@ def test_the_stack_of_a_job_that_does_not_run_is_refused(shell: Shell) -> None:
     job = shell.act(add_job)
     assert "does not run: it is pending" in shell.run("workers", "stack", job, code=1).output
     shell.run("workers", "stack", uuid4(), code=3)
+    shell.run("workers", "stack", code=2)
+    assert "no worker 'nobody'" in shell.run("workers", "stack", "--worker", "nobody", code=1).output
 
 
 def test_a_worker_that_does_not_answer_is_not_waited_for_longer_than_told(shell: Shell) -> None:

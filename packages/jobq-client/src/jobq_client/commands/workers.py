@@ -96,28 +96,38 @@ async def drain(operator: Operator, worker: str, yes: bool) -> ExitCode:
 
 
 @operator_command("stack", acts=True)
-@click.argument("job_id", metavar="ID", type=IdType())
+@click.argument("job_id", metavar="[ID]", type=IdType(), required=False)
+@click.option("--worker", "name", metavar="NAME", help="Show all that this worker runs, hung handlers too.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds to wait for the answer."
 )
-async def stack(operator: Operator, job_id: UUID, timeout: float) -> ExitCode:
+async def stack(operator: Operator, job_id: UUID | None, name: str | None, timeout: float) -> ExitCode:
     """Show where the handler of a running job is: the stack of its task or thread, without the values of variables."""
-    (status,) = await operator.storage.get_status([job_id])
-    if status is None:
-        raise not_found(job_id)
-    if status.state is not JobState.PROCESSING or status.worker is None:
-        raise JobStateError(f"job {job_id} does not run: it is {status.state.value}")
-    request = await _ask(operator, status.worker, WorkerAction.STACK, job_id)
-    await operator.record("stack", job_id)
+    if (job_id is None) is (name is None):
+        raise click.UsageError("name a job by its id, or a worker by --worker")
+    worker = await _runner(operator, job_id) if name is None else (await _worker(operator, name)).info.id
+    request = await _ask(operator, worker, WorkerAction.STACK, job_id)
+    await operator.record("stack", job_id or worker)
     answer = await _answer(operator, request, timeout)
     if answer is None:
         click.echo(f"Error: the worker did not answer within {timeout:g} s", err=True)
         return ExitCode.UNMET
     if operator.output.as_json:
-        operator.output.json({"job": job_id, "stack": answer})
+        operator.output.json({"job": job_id, "stack": answer} if job_id else {"worker": worker, "stack": answer})
     else:
         click.echo(clean(answer))
     return ExitCode.OK
+
+
+async def _runner(operator: Operator, job_id: UUID | None) -> UUID:
+    """Return the worker that runs a job. Raises JobNotFoundError and JobStateError."""
+    assert job_id is not None
+    (status,) = await operator.storage.get_status([job_id])
+    if status is None:
+        raise not_found(job_id)
+    if status.state is not JobState.PROCESSING or status.worker is None:
+        raise JobStateError(f"job {job_id} does not run: it is {status.state.value}")
+    return status.worker
 
 
 async def _worker(operator: Operator, name: str) -> WorkerRecord:
