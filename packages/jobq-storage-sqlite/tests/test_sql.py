@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from jobq_core.ids import new_id
-from jobq_core.states import Ending
-from jobq_core.storage import Claim, Settlement
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import Claim, JobFilter, Settlement
 from jobq_core.testing import new_job, register_worker
 from jobq_storage_sqlite import SqliteQueueStorage, adding, maintenance, pruning, rescuing, settle_and_claim
 from jobq_storage_sqlite.migrations import apply
@@ -156,6 +156,47 @@ def fill(connection: sqlite3.Connection, *, finished: int, scheduled: int, pendi
     )
     connection.execute("UPDATE jobq_sequence SET value = value + ?", (len(rows),))
     connection.execute("COMMIT")
+
+
+async def test_what_a_page_reads_costs_the_same_however_many_jobs_finished(path: Path) -> None:
+    costs = []
+    for finished in (0, 10_000):
+        async with SqliteQueueStorage(path.with_name(f"{finished}.db")) as storage:
+            await storage.depths()  # connects
+            with closing(sqlite3.connect(storage.path, isolation_level=None)) as connection:
+                fill(connection, finished=finished, scheduled=30, pending=30)
+            [job, *_] = (await storage.find(JobFilter(states={JobState.PENDING}))).jobs
+            costs.append(
+                {
+                    "depths": await _steps(storage, storage.depths),
+                    "counts": await _steps(storage, storage.counts),
+                    "jobs_ahead": await _steps(storage, lambda storage=storage, job=job: storage.jobs_ahead(job.id)),
+                    "statistics": await _steps(storage, lambda storage=storage: storage.statistics(step=3600)),
+                    "depth_history": await _steps(storage, lambda storage=storage: storage.depth_history(step=3600)),
+                    "count": await _steps(
+                        storage, lambda storage=storage: storage.count(JobFilter(queue="default", kinds=("noop",)))
+                    ),
+                }
+            )
+    empty, full = costs
+    assert full == {name: pytest.approx(spent, rel=0.05, abs=60) for name, spent in empty.items()}
+
+
+async def _steps(storage: SqliteQueueStorage, read: Callable[[], Awaitable[object]]) -> int:
+    """Return the steps of SQLite's machine that reading takes."""
+    assert storage._opened is not None
+    connection = storage._opened.reader._connection
+    assert connection is not None
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    await connection.set_progress_handler(step, 1)
+    await read()
+    await connection.set_progress_handler(None, 1)
+    return steps
 
 
 async def test_a_round_of_work_costs_the_same_however_much_else_there_is(path: Path) -> None:
