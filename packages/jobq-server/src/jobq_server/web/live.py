@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -69,10 +70,11 @@ def find_page(call: Call, at: str) -> tuple[Scope, Guarded]:
 
 async def _follow(call: Call, scope: Scope, guarded: Guarded) -> AsyncGenerator[bytes, None]:
     sent: dict[str, str] = {}
+    key = scope["path"], scope["query_string"], call.identity.role
     async with call.storage.subscribe(TOPICS) as subscription:
         while True:
             try:
-                parts = await _look(call, scope, guarded)
+                parts = await call.web.looks.get(key, partial(_look, call, scope, guarded))
             except (Problem, JobQueueError) as error:
                 problem = problem_of(error)
                 if problem is not None and problem.status == 404:  # the job was deleted: the page itself says so

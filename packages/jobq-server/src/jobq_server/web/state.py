@@ -9,6 +9,7 @@ from jobq_core.owned_storage import OwnedStorage
 from jobq_core.registry import Registry
 from jobq_core.storage import QueueStorage
 from jobq_server.web.bulk import BulkWork
+from jobq_server.web.looks import Looks
 from jobq_server.web.metric_sources import MetricSources
 from jobq_server.web.security.attempts import Attempts
 from jobq_server.web.security.credentials import Credentials
@@ -46,6 +47,7 @@ class Web:
         self.sessions = None if credentials is None else Sessions(credentials)
         self.attempts = Attempts()
         self.bulk = BulkWork()
+        self.looks = Looks()
         self.payloads = payloads
         self.streams = streams
         self.title = title
