@@ -6,7 +6,7 @@
 The work is real, but small: some packages of the standard library are packed into an archive and verified.
 
     app (this process)   adds a `Pack` job for each file, and a `verify` job for each packed file
-    server               runs `Pack`, for which only it has the handler; scales its pool with the length of the queue
+    server               runs `Pack`, for which only it has the handler; scales its pool by the jobs that wait
     two workers          plain `jobq worker` processes, run `verify`
 
 One file does not exist: its job becomes a dead letter, which the summary shows and the exit code expects. At the end
@@ -37,17 +37,14 @@ from production_jobs import PACK_QUEUE, VERIFY_QUEUE, Pack, Packed, verify
 
 from jobq_client import JobHandle, JobQueueClient
 from jobq_core import (
-    ClosedError,
     JobContext,
     JobState,
     JobSummary,
     PermanentJobError,
     Retention,
-    StorageError,
-    WorkerStopped,
     open_storage,
 )
-from jobq_server import JobQueueServer
+from jobq_server import Autoscaler, JobQueueServer
 
 MISSING = "there-is-no-such-file.py"
 MOST_WORKERS = 8
@@ -74,15 +71,18 @@ def main() -> int:
 
 
 async def serve(storage: str) -> None:
-    """Run a pool for the `Pack` queue until SIGTERM, and scale it with the length of the queue."""
+    """Run a pool for the `Pack` queue until SIGTERM, scaled by the jobs that wait."""
     logging.basicConfig(level=logging.INFO, format="server: %(message)s")
-    server = JobQueueServer(storage, queues=[PACK_QUEUE], worker_count=1, name="server", retention=RETENTION)
+    server = JobQueueServer(
+        storage,
+        queues=[PACK_QUEUE],
+        name="server",
+        worker_count=1,
+        autoscale=Autoscaler(max=MOST_WORKERS, target_wait=0.2, interval=0.1),
+        retention=RETENTION,
+    )
     server.handles(Pack)(pack)
-    stopped = asyncio.Event()
-    server.on(WorkerStopped, lambda _: stopped.set())
-    scaling = asyncio.create_task(scale(server, stopped))
     await server.run()
-    await scaling
 
 
 def pack(job: Pack, context: JobContext) -> Packed:
@@ -98,27 +98,6 @@ def pack(job: Pack, context: JobContext) -> Packed:
     unfinished.write_bytes(packed)
     unfinished.replace(target)
     return Packed(path=str(target), sha256=hashlib.sha256(data).hexdigest(), before=len(data), after=len(packed))
-
-
-async def scale(server: JobQueueServer, stopped: asyncio.Event) -> None:
-    """Run one worker per five waiting jobs, until the server has stopped."""
-    log = logging.getLogger("jobq.example")
-    while not stopped.is_set():
-        if server.health().healthy:
-            try:
-                counts = (await server.stats()).counts.get(PACK_QUEUE, {})
-            except ClosedError:
-                return  # the server stopped during the call
-            except StorageError as error:
-                log.warning("could not read the length of the queue: %s", error)
-            else:
-                wanted = min(1 + counts.get(JobState.PENDING, 0) // 5, MOST_WORKERS)
-                if wanted != server.worker_count:
-                    log.info("%d workers", wanted)
-                    server.scale(wanted)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.1):
-                await stopped.wait()
 
 
 # The app: adds jobs, waits for results, runs nothing
