@@ -34,7 +34,7 @@ class Probe(MemoryQueueStorage):
         self.calls: Counter[str] = Counter()
         self.added: list[list[NewJob]] = []
         self.status_reads: list[int] = []
-        self.connections: list[Any] = []
+        self.given_connections: list[Any] = []
         self.listening = 0
         self.silent = False
         self.hold_unique: asyncio.Event | None = None
@@ -73,7 +73,7 @@ class Probe(MemoryQueueStorage):
 
     async def add(self, jobs: Sequence[NewJob], *, connection: Any = None) -> list[Added]:
         self.added.append(list(jobs))
-        self.connections.append(connection)
+        self.given_connections.append(connection)
 
         async def work() -> list[Added]:
             if self.hold_unique is not None and any(job.unique_key is not None for job in jobs):

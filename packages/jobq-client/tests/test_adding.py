@@ -284,7 +284,7 @@ async def test_a_job_in_the_callers_transaction_is_sent_alone_and_once(storage: 
     connection = object()
     handle = await client.add(send_receipt(1), connection=connection)
     handles = await client.add_many([send_receipt(2)], connection=connection)
-    assert storage.connections == [connection, connection]
+    assert storage.given_connections == [connection, connection]
     assert handle.created
     assert handles[0].created
     storage.fail("add")

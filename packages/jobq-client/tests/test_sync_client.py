@@ -37,8 +37,8 @@ from .jobs import CardDeclinedError, Receipt, convert, keep, print_receipt, send
 
 PROGRAMS = Path(__file__).with_name("programs")
 
-OF_THE_LOOP = {"close_events", "emit", "wants", "leave_parent"}
-"""Methods of the async client that are for the client itself."""
+OF_THE_LOOP = {"close_events", "emit", "event_loop", "leave_parent", "wants"}
+"""What the async client has for itself, or for its event loop."""
 
 
 @pytest.fixture
