@@ -1,4 +1,7 @@
-"""Statistics by minute, by ten minutes and by hour, to which minutes are summed up."""
+"""Statistics by minute, by ten minutes and by hour, to which minutes are summed up.
+
+Jobs that end while the clock is set back to a step that was summed up before are in its minutes only.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,9 @@ class Statistics(StorageOnFile, ReaderStorage):
     async def statistics(
         self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
     ) -> list[StatisticsRecord]:
-        first, end = starts(since, until, self._moment().now, check_step(step))
-        minutes = step // 60
-        rows = await self._read(READS[step], queue=queue, since=first * minutes, until=end * minutes)
+        now, minutes = self._moment().now, check_step(step) // 60
+        first, end = starts(since, until, now, step)
+        rows = await self._read(READS[step], queue=queue, since=first * minutes, until=end * minutes, now=now // MINUTE)
         return [_to_record(*row) for row in merge(rows, minutes)]
 
 
@@ -86,7 +89,7 @@ async def sum_up(storage: StorageOnFile) -> None:
         while True:
             over = storage._moment().now // MINUTE - OVER_MINUTES
             # Looked for by the reader, which keeps nobody from writing.
-            ((first,),) = await storage._read(find, until=over - over % minutes)
+            ((first,),) = await storage._read(find, until=over - over % minutes, now=over)
             if first is None:
                 break
             await storage._write(act)
@@ -105,7 +108,7 @@ def sum_steps(transaction: Transaction) -> None:
 
 def _sum(transaction: Transaction, find: str, read: str, minutes: int) -> None:
     over = transaction.now // MINUTE - OVER_MINUTES
-    (first,) = transaction.one(find, until=over - over % minutes)
+    (first,) = transaction.one(find, until=over - over % minutes, now=over)
     if first is not None:  # another process may have done it
         start = first - first % minutes
         rows = merge(transaction.all(read, start, start + minutes), minutes)
@@ -116,5 +119,5 @@ def prune_statistics(transaction: Transaction, limit: int) -> None:
     """Delete up to `limit` rows of each step that is kept no longer. Those that are not summed up yet stay."""
     now = transaction.now // MINUTE
     for step, name in zip(STEPS, ("delete_tally", "delete_steps", "delete_hours"), strict=True):
-        transaction.run(name, now - STEPS[step] // 60, limit)
+        transaction.run(name, kept=now - STEPS[step] // 60, limit=limit, now=now)
         transaction.run("delete_depths", step, 60 * now - STEPS[step], limit)

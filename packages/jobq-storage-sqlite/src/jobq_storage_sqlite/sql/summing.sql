@@ -152,11 +152,11 @@ WHERE job.id = :id AND +life.state = 'pending'
 minute, queue, kind, state, jobs, waiting_seconds, running_seconds, waiting, running
 
 -- name: summed
--- The first minute that is not summed up to steps of 600 seconds.
-(SELECT coalesce(max(minute) + 10, 0) FROM jobq_tally_step WHERE step = 600)
+-- The first minute that is not summed up to steps of 600 seconds. Steps after :now are of a clock that was ahead.
+(SELECT coalesce(max(minute) + 10, 0) FROM jobq_tally_step WHERE step = 600 AND minute <= :now)
 
 -- name: summed_to_hours
-(SELECT coalesce(max(minute) + 60, 0) FROM jobq_tally_step WHERE step = 3600)
+(SELECT coalesce(max(minute) + 60, 0) FROM jobq_tally_step WHERE step = 3600 AND minute <= :now)
 
 -- name: statistics
 -- The minutes from :since on and before :until, of one queue or, with NULL, of all.
@@ -201,26 +201,26 @@ SELECT {tallied} FROM jobq_tally_step WHERE step = 600 AND minute >= ? AND minut
 INSERT INTO jobq_tally_step (step, {tallied}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: delete_tally
--- Parameters: the first minute that is kept, the limit.
+-- Delete the minutes before :kept.
 DELETE FROM jobq_tally
 WHERE (minute, queue, kind, state) IN (
-    SELECT minute, queue, kind, state FROM jobq_tally WHERE minute < min(?, {summed}) LIMIT ?
+    SELECT minute, queue, kind, state FROM jobq_tally WHERE minute < min(:kept, {summed}) LIMIT :limit
 )
 
 -- name: delete_steps
--- Parameters: the first minute that is kept, the limit.
+-- Delete the steps of 600 seconds before :kept.
 DELETE FROM jobq_tally_step
 WHERE (step, minute, queue, kind, state) IN (
     SELECT step, minute, queue, kind, state FROM jobq_tally_step
-    WHERE step = 600 AND minute < min(?, {summed_to_hours})
-    LIMIT ?
+    WHERE step = 600 AND minute < min(:kept, {summed_to_hours})
+    LIMIT :limit
 )
 
 -- name: delete_hours
--- Parameters: the first minute that is kept, the limit.
+-- Delete the hours before :kept.
 DELETE FROM jobq_tally_step
 WHERE (step, minute, queue, kind, state) IN (
-    SELECT step, minute, queue, kind, state FROM jobq_tally_step WHERE step = 3600 AND minute < ? LIMIT ?
+    SELECT step, minute, queue, kind, state FROM jobq_tally_step WHERE step = 3600 AND minute < :kept LIMIT :limit
 )
 
 -- name: delete_depths
