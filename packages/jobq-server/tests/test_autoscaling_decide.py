@@ -126,6 +126,33 @@ def test_a_standstill_of_what_the_jobs_use_brings_the_workers_back_too() -> None
     assert look(state, 102.0, waiting=500, oldest=50.0).cause is Cause.NO_GAIN
 
 
+def test_at_the_maximum_it_measures_whether_fewer_workers_do_as_well() -> None:
+    """As where the load was at the limit from the start, so that nothing tells what fewer workers achieve."""
+    halved = look(full(16), 20.0, ended=200, waiting=500, oldest=50.0)
+    assert (halved.workers, halved.cause) == (8, Cause.MEASURING)
+    removed = look(halved.state, 21.0, busy=9, ended=210, waiting=500, oldest=51.0)
+    assert removed.state.level(Load(at=21.0, busy=8, ended=210)).ended == 0  # a removed worker ran its last job
+    open_yet = look(removed.state, 31.0, ended=310, waiting=600, oldest=60.0)
+    assert (open_yet.workers, open_yet.cause) == (8, Cause.MEASURING)
+    quartered = look(open_yet.state, 41.0, ended=410, waiting=600, oldest=60.0)  # 10 a second, as 16 did
+    assert quartered.workers == 4
+    full_again = look(quartered.state, 42.0, ended=420, waiting=600, oldest=60.0)
+    back = look(full_again.state, 72.0, ended=620, waiting=900, oldest=90.0)  # 6.7 a second
+    assert (back.workers, back.cause) == (8, Cause.WAITING)
+    full_again = look(back.state, 73.0, ended=627, waiting=900, oldest=90.0)
+    held = look(full_again.state, 120.0, ended=1100, waiting=900, oldest=90.0)
+    assert (held.workers, held.cause) == (8, Cause.HELD)
+
+
+def test_at_the_maximum_workers_that_are_worth_it_stay() -> None:
+    halved = look(full(16), 20.0, ended=200, waiting=500, oldest=50.0)
+    full_again = look(halved.state, 21.0, ended=210, waiting=500, oldest=51.0)
+    back = look(full_again.state, 61.0, ended=410, waiting=900, oldest=90.0)
+    assert (back.workers, back.cause) == (16, Cause.WAITING)
+    full_again = look(back.state, 62.0, ended=420, waiting=900, oldest=90.0)
+    assert look(full_again.state, 100.0, ended=800, waiting=900, oldest=90.0).cause is Cause.AT_MAX
+
+
 @pytest.mark.parametrize(
     ("reference", "level", "helps"),
     [

@@ -39,7 +39,6 @@ HOLD_SECONDS: Final = 60.0
 """Time until the next try after workers did not help; each further try doubles it."""
 MAX_HOLD_SECONDS: Final = 960.0
 
-
 NOT_WAITING: Final = "no job waits for a worker"
 
 
