@@ -25,6 +25,8 @@ Wanted: TypeAlias = Literal["jobs", "arguments", "count"]
 
 _WITH_ERRORS: Final = frozenset({JobState.DISABLED, JobState.FAILED, JobState.ABORTED})
 """The states in which a job shows an error."""
+_SEARCHED_IN_LINES: Final = 2000
+"""The number of jobs that a search in queues or kinds reads per call: so many of each line, to be sorted."""
 _FRINGE: Final = 1000
 """The minimum number of jobs to look at where some could be left out because of the time when they were added."""
 
@@ -58,8 +60,13 @@ class Finding(Facet, ReaderStorage):
     async def count(self, filter: JobFilter, *, limit: int = 100_000) -> int | None:
         if filter.searches:
             return await self._count_searched(filter, limit)
-        if filter.run_id is None and not filter.tags and filter.since is None and filter.until is None:
-            ((count,),) = await self._engine.fetch("count_tokens", *_tokens(filter), pack_int8(limit + 1))
+        if filter.run_id is None and not filter.tags:
+            params = (*_tokens(filter), pack_int8(limit + 1))
+            if filter.since is None and filter.until is None:
+                ((count,),) = await self._engine.fetch("count_tokens", *params)
+            else:
+                times = pack_optional(pack_moment, filter.since), pack_optional(pack_moment, filter.until)
+                ((count,),) = await self._engine.fetch("count_added", *params, *times)
             return count if count <= limit else None
         count, after = 0, None
         while True:
@@ -72,18 +79,20 @@ class Finding(Facet, ReaderStorage):
             after = look.last
 
     async def _search(self, filter: JobFilter, after: UUID | None, limit: int) -> Page:
+        in_lines = (filter.queue is not None or filter.kinds) and filter.run_id is None and not filter.tags
+        most = _SEARCHED_IN_LINES if in_lines else SEARCHED
         if filter.argument is None:
-            look = await self._look(filter, after, SEARCHED, limit + 1, "jobs")
+            look = await self._look(filter, after, most, limit + 1, "jobs")
             found = look.rows
             last = look.last
         else:
-            look = await self._look(filter, after, SEARCHED, SEARCHED, "arguments")
+            look = await self._look(filter, after, most, most, "arguments")
             ids = _with_argument(look.rows, *filter.argument)[: limit + 1]
             found = await self._engine.fetch("summaries", uuids([job_id.bytes for job_id in ids])) if ids else []
             last = look.last if len(look.rows) == look.matching else look.rows[-1][0]
         if len(found) > limit:
             return _page(found, limit)
-        over = look.looked < SEARCHED and last == look.last
+        over = look.looked < most and last == look.last
         return Page(_summaries(found), None if over else last)
 
     async def _count_searched(self, filter: JobFilter, limit: int) -> int | None:

@@ -125,7 +125,7 @@ _READS: Final = frozenset({"get", "get_status", "output_for"})
 _FINDS: Final = (
     _READS
     | {"find", "find_run", "find_state", "find_line", "find_tag", "counts", "counts_of", "queues"}
-    | {"summaries", "count_tokens", "jobs_ahead", "depths", "depth_history"}
+    | {"summaries", "count_tokens", "count_added", "jobs_ahead", "depths", "depth_history"}
     | {"statistics", "workers", "oldest_transaction", "operations", "newest_operations", "audit"}
 )
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import Struct
 
 from jobq_core.states import JobState
 from jobq_core.storage import ReaderStorage, StatisticsRecord
-from jobq_core.storage.statistics import check_step
+from jobq_core.storage.statistics import check_step, merge_steps
 from jobq_storage_postgres.binary import pack_int4, pack_moment, pack_optional, pack_text
 from jobq_storage_postgres.engine import Facet
-
-_Key: TypeAlias = tuple[datetime, str, str, str]
 
 
 class Statistics(Facet, ReaderStorage):
@@ -22,51 +21,50 @@ class Statistics(Facet, ReaderStorage):
     async def statistics(
         self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
     ) -> list[StatisticsRecord]:
-        rows = await self._engine.fetch(
+        ((data,),) = await self._engine.fetch(
             "statistics",
             pack_optional(pack_text, queue),
             pack_optional(pack_moment, since),
             pack_optional(pack_moment, until),
             pack_int4(check_step(step)),
         )
-        return _records(rows)
+        return _records(_decoder.decode(data), step)
 
 
-class _Sums:
-    """What the rows of one step, queue, kind and state add up to."""
+class _Row(Struct, array_like=True, gc=False):
+    """A row of `statistics`; several may belong to one record."""
 
-    def __init__(self) -> None:
-        self.jobs = 0
-        self.waited = self.ran = 0.0
-        self.waiting: Counter[int] = Counter()
-        self.running: Counter[int] = Counter()
-
-    def add(self, row: Sequence[Any]) -> None:
-        jobs, waited, ran, waiting, running = row
-        self.jobs += jobs
-        self.waited += waited
-        self.ran += ran
-        for histogram, pairs in ((self.waiting, waiting), (self.running, running)):
-            for bucket, count in pairs:
-                histogram[bucket] += count
+    start: datetime
+    queue: str
+    kind: str
+    state: JobState
+    jobs: int
+    waited: float
+    ran: float
+    waiting: dict[int, int]
+    running: dict[int, int]
 
 
-def _records(rows: Iterable[Sequence[Any]]) -> list[StatisticsRecord]:
-    """Return a record for each step, queue, kind and state, in this order, of the rows of `statistics`."""
-    found: dict[_Key, _Sums] = {}
-    for start, queue, kind, state, *sums in rows:
-        found.setdefault((start, queue, kind, state), _Sums()).add(sums)
-    return [
-        StatisticsRecord(
-            minute=start,
-            queue=queue,
-            kind=kind,
-            state=JobState(state),
-            jobs=each.jobs,
-            waiting_seconds=each.waited,
-            running_seconds=each.ran,
-            waiting=dict(each.waiting),
-            running=dict(each.running),
+_decoder = msgspec.json.Decoder(list[_Row])
+
+
+def _records(rows: Sequence[_Row], step: int) -> list[StatisticsRecord]:
+    """Return a record for each step, queue, kind and state, in this order."""
+    found: dict[tuple[datetime, str, str, JobState], StatisticsRecord] = {}
+    for row in rows:
+        key = row.start, row.queue, row.kind, row.state
+        record = StatisticsRecord(
+            minute=row.start,
+            queue=row.queue,
+            kind=row.kind,
+            state=row.state,
+            jobs=row.jobs,
+            waiting_seconds=row.waited,
+            running_seconds=row.ran,
+            waiting=row.waiting,
+            running=row.running,
         )
-        for (start, queue, kind, state), each in sorted(found.items(), key=lambda item: item[0])
-    ]
+        before = found.setdefault(key, record)
+        if before is not record:
+            (found[key],) = merge_steps((before, record), step)
+    return [found[key] for key in sorted(found)]

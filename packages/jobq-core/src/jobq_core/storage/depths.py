@@ -17,7 +17,7 @@ SAMPLE_SHARE: Final = 50
 """A sample is due again after this many times the seconds that the last one took."""
 
 
-class Depth(Struct, frozen=True, kw_only=True):
+class Depth(Struct, frozen=True, kw_only=True, gc=False):
     """The number of jobs of one queue in one state.
 
     oldest: since when the job that is longest in this state is in it; None for final states, and where no job is.
@@ -31,7 +31,7 @@ class Depth(Struct, frozen=True, kw_only=True):
     at: datetime
 
 
-class DepthPoint(Struct, frozen=True, kw_only=True):
+class DepthPoint(Struct, frozen=True, kw_only=True, gc=False):
     """The number of jobs of one queue in one unfinished state at the end of a step of a history.
 
     at: the start of the step. oldest_seconds: how long the job that was longest in this state was in it; None without

@@ -51,7 +51,7 @@ def quantile(histogram: Histogram, share: float) -> float | None:
     return None
 
 
-class StatisticsRecord(Struct, frozen=True, kw_only=True):
+class StatisticsRecord(Struct, frozen=True, kw_only=True, gc=False):
     """The jobs of one queue and kind that ended in one step of time in one state: COMPLETED, FAILED or ABORTED.
 
     minute: the start of the step, a minute unless a longer one was asked for, by the storage's clock.

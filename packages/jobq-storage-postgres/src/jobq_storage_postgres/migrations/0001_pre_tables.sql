@@ -98,6 +98,8 @@ CREATE TABLE jobq.waiting (
 CREATE INDEX waiting_due ON jobq.waiting (run_at, position) WHERE state <> 'disabled';
 CREATE INDEX waiting_queue ON jobq.waiting (queue, state, id);
 CREATE INDEX waiting_deadline ON jobq.waiting (deadline) WHERE deadline IS NOT NULL AND state <> 'disabled';
+-- The jobs that were disabled after an error, for a search.
+CREATE INDEX waiting_error ON jobq.waiting (id) WHERE error_type IS NOT NULL;
 -- The jobs that wait for a worker that can run them.
 CREATE INDEX waiting_unfit ON jobq.waiting (queue, kind, id)
     WHERE state = 'blocked' AND reason IN ('unknown kind', 'arguments do not fit');
@@ -327,7 +329,8 @@ CREATE TABLE jobq.tally (
 ALTER TABLE jobq.tally REPLICA IDENTITY FULL;
 
 -- The statistics of each minute, of each ten minutes and of each hour, summed up from `tally`; the rows of one key add
--- up. step: its length in seconds. The histograms consist of pairs of a bucket and its number of jobs.
+-- up. step: its length in seconds. The histograms are objects: by bucket, its number of jobs. As JSON, thousands of them
+-- are read at once, without a conversion.
 CREATE TABLE jobq.statistic (
     start timestamptz NOT NULL,
     jobs bigint NOT NULL,
@@ -337,8 +340,8 @@ CREATE TABLE jobq.statistic (
     queue text COLLATE "C" NOT NULL,
     kind text COLLATE "C" NOT NULL,
     state text COLLATE "C" NOT NULL,
-    waiting integer[] NOT NULL,
-    running integer[] NOT NULL
+    waiting json NOT NULL CHECK (json_typeof(waiting) = 'object'),
+    running json NOT NULL CHECK (json_typeof(running) = 'object')
 );
 CREATE INDEX statistic_start ON jobq.statistic (step, start);
 ALTER TABLE jobq.statistic REPLICA IDENTITY FULL;

@@ -7,23 +7,33 @@ WITH RECURSIVE pairs AS (
     UNION ALL
     {next_pair}
 ), few AS MATERIALIZED (
-    SELECT w.queue, s.state, w.since
+    SELECT w.queue, s.state, w.jobs, w.oldest
     FROM unnest(ARRAY['scheduled', 'blocked', 'disabled']) AS s(state)
     CROSS JOIN LATERAL (
-        SELECT p.queue, w.since
-        FROM (SELECT queue FROM pairs WHERE state = s.state UNION ALL SELECT $1 WHERE $1 IS NOT NULL) p
-        CROSS JOIN LATERAL (SELECT w.since FROM jobq.waiting w WHERE w.queue = p.queue AND w.state = s.state) w
-        LIMIT $2::bigint + 1
+        SELECT l.queue, count(*) AS jobs, min(l.since) AS oldest
+        FROM (
+            SELECT p.queue, w.since
+            FROM (SELECT queue FROM pairs WHERE state = s.state UNION ALL SELECT $1 WHERE $1 IS NOT NULL) p
+            CROSS JOIN LATERAL (SELECT w.since FROM jobq.waiting w WHERE w.queue = p.queue AND w.state = s.state) w
+            LIMIT $2::bigint + 1
+        ) l
+        GROUP BY l.queue
     ) w
     UNION ALL
-    (SELECT queue, 'pending', since FROM jobq.ready WHERE $1 IS NULL LIMIT $2 + 1)
+    SELECT queue, 'pending', count(*), min(since)
+    FROM (
+        (SELECT queue, since FROM jobq.ready WHERE $1 IS NULL LIMIT $2 + 1)
+        UNION ALL
+        (SELECT queue, since FROM jobq.ready WHERE queue = $1 LIMIT $2 + 1)
+    ) r
+    GROUP BY queue
     UNION ALL
-    (SELECT queue, 'pending', since FROM jobq.ready WHERE queue = $1 LIMIT $2 + 1)
-    UNION ALL
-    (SELECT queue, 'processing', started_at FROM jobq.running WHERE $1 IS NULL OR queue = $1 LIMIT $2 + 1)
+    SELECT queue, 'processing', count(*), min(started_at)
+    FROM (SELECT queue, started_at FROM jobq.running WHERE $1 IS NULL OR queue = $1 LIMIT $2 + 1) r
+    GROUP BY queue
 ), many AS MATERIALIZED (
-    SELECT coalesce(array_agg(state), '{}') AS states
-    FROM (SELECT state FROM few GROUP BY state HAVING count(*) > $2) s
+    SELECT coalesce(array_agg(s.state), '{}') AS states
+    FROM (SELECT state FROM few GROUP BY state HAVING sum(jobs) > $2) s
 ), sample AS MATERIALIZED (
     SELECT u.queue, u.state, u.jobs, u.oldest, d.at
     FROM jobq.depth d
@@ -31,10 +41,9 @@ WITH RECURSIVE pairs AS (
 ), known AS MATERIALIZED (
     SELECT EXISTS (SELECT FROM jobq.depth) AS yes
 )
-SELECT queue, state, count(*), min(since), jobq.clock()
+SELECT queue, state, jobs, oldest, jobq.clock()
 FROM few
 WHERE state <> ALL((SELECT states FROM many)::text[])
-GROUP BY queue, state
 UNION ALL
 SELECT queue, state, jobs, oldest, at
 FROM sample

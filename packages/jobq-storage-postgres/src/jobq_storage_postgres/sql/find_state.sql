@@ -1,10 +1,11 @@
 -- Find jobs of some states, newest first, as `find` does: walks down the tables of these states only. The failed and
 -- aborted jobs have an index of their own, which the row comparison and the ORDER BY make the planner use. Of one or two
--- of the three states of `waiting`, the jobs are found queue by queue, since there may be few of them. $10 states.
+-- of the three states of `waiting`, the jobs are found queue by queue, since there may be few of them. A search for an
+-- error has an index there too. $10 states.
 WITH RECURSIVE {span}, pairs AS (
     (SELECT queue, state FROM jobq.waiting
     WHERE $10::text[] && ARRAY['scheduled', 'blocked', 'disabled']
-        AND NOT $10 @> ARRAY['scheduled', 'blocked', 'disabled']
+        AND NOT $10 @> ARRAY['scheduled', 'blocked', 'disabled'] AND $7::text IS NULL AND $8::text IS NULL
     ORDER BY queue, state LIMIT 1)
     UNION ALL
     {next_pair}
@@ -12,8 +13,13 @@ WITH RECURSIVE {span}, pairs AS (
     SELECT f.* FROM (
         (SELECT t.id, t.worker, t.error_type, t.error_message FROM jobq.waiting t
         WHERE t.id < (SELECT high FROM span) AND t.id >= (SELECT low FROM span)
-            AND $10 @> ARRAY['scheduled', 'blocked', 'disabled']
+            AND $10 @> ARRAY['scheduled', 'blocked', 'disabled'] AND $7 IS NULL AND $8 IS NULL
         ORDER BY t.id DESC LIMIT $2::bigint)
+        UNION ALL
+        (SELECT t.id, t.worker, t.error_type, t.error_message FROM jobq.waiting t
+        WHERE t.id < (SELECT high FROM span) AND t.id >= (SELECT low FROM span) AND t.error_type IS NOT NULL
+            AND t.state = ANY($10) AND ($7 IS NOT NULL OR $8 IS NOT NULL)
+        ORDER BY t.id DESC LIMIT $2)
         UNION ALL
         SELECT t.id, t.worker, t.error_type, t.error_message
         FROM pairs p

@@ -43,19 +43,16 @@ WITH steps AS MATERIALIZED (
     CROSS JOIN steps p
     CROSS JOIN (VALUES (true), (false)) AS w(waiting)
     UNION ALL
-    SELECT s.step, s.start, s.queue, s.kind, s.state, true, s.waiting[i][1], s.waiting[i][2]
+    SELECT s.step, s.start, s.queue, s.kind, s.state, h.waiting, b.key::integer, b.value::bigint
     FROM before s
-    CROSS JOIN LATERAL generate_subscripts(s.waiting, 1) AS i
-    UNION ALL
-    SELECT s.step, s.start, s.queue, s.kind, s.state, false, s.running[i][1], s.running[i][2]
-    FROM before s
-    CROSS JOIN LATERAL generate_subscripts(s.running, 1) AS i
+    CROSS JOIN LATERAL (VALUES (true, s.waiting), (false, s.running)) AS h(waiting, histogram)
+    CROSS JOIN LATERAL json_each_text(h.histogram) AS b
 ), histograms AS MATERIALIZED (
     SELECT step, start, queue, kind, state,
-        array_agg(ARRAY[bucket, jobs] ORDER BY bucket) FILTER (WHERE waiting) AS waiting,
-        array_agg(ARRAY[bucket, jobs] ORDER BY bucket) FILTER (WHERE NOT waiting) AS running
+        string_agg(format('"%s":%s', bucket, jobs), ',' ORDER BY bucket) FILTER (WHERE waiting) AS waiting,
+        string_agg(format('"%s":%s', bucket, jobs), ',' ORDER BY bucket) FILTER (WHERE NOT waiting) AS running
     FROM (
-        SELECT step, start, queue, kind, state, waiting, bucket, sum(jobs)::integer AS jobs
+        SELECT step, start, queue, kind, state, waiting, bucket, sum(jobs)::bigint AS jobs
         FROM counted
         GROUP BY step, start, queue, kind, state, waiting, bucket
     ) c
@@ -74,8 +71,8 @@ WITH steps AS MATERIALIZED (
     GROUP BY step, start, queue, kind, state
 ), kept AS (
     INSERT INTO jobq.statistic (step, start, queue, kind, state, jobs, waited, ran, waiting, running)
-    SELECT s.step, s.start, s.queue, s.kind, s.state, s.jobs, s.waited, s.ran, coalesce(h.waiting, '{}'),
-        coalesce(h.running, '{}')
+    SELECT s.step, s.start, s.queue, s.kind, s.state, s.jobs, s.waited, s.ran,
+        format('{%s}', h.waiting)::json, format('{%s}', h.running)::json
     FROM sums s
     LEFT JOIN histograms h
         ON (h.step, h.start, h.queue, h.kind, h.state) = (s.step, s.start, s.queue, s.kind, s.state)
