@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -358,6 +359,18 @@ async def test_finding_the_newest_touches_little_of_many(
         touched, whole = await explain(name, params)
         assert touched < 600, (name, params, touched)
         assert not whole & {"job", "outcome", "ready", "waiting"}, name
+    # A search for an error and a count read the few jobs that ended badly, and since a moment those added since.
+    hour_ago = pack_moment(await storage.now() - timedelta(hours=1))
+    error = (None, pack_int8(5000), pack_int8(20), None, None, None, pack_text("Error"), None, pack_text("jobs"))
+    many = pack_int8(100_000)
+    for name, params in (
+        ("find_state", (*error, texts(["aborted", "disabled", "failed"]))),
+        ("find_state", (*page, texts(["disabled"]))),
+        ("count_tokens", (None, None, failed, many)),
+        ("count_added", (None, None, failed, many, hour_ago, None)),
+    ):
+        touched, _ = await explain(name, params)
+        assert touched < 600, (name, params, touched)
 
 
 async def test_counting_does_not_read_finished_jobs(storage: PostgresQueueStorage, explain: Explain) -> None:

@@ -3,6 +3,6 @@
 INSERT INTO jobq.operation (
     id, created_at, action, value, filter, before, actor, matched, state, cursor, done, changed, refused
 )
-SELECT $1::uuid, jobq.clock(), $2::text, $3::text, $4::json, $5::uuid, $6::text, $7::bigint, $8::text, $9::uuid, $10::bigint,
-    $11::bigint, $12::bigint
+SELECT $1::uuid, jobq.clock(), $2::text, $3::text, $4::json, $5::uuid, $6::text, $7::bigint, $8::text, $9::uuid,
+    $10::bigint, $11::bigint, $12::bigint
 ON CONFLICT (id) DO NOTHING

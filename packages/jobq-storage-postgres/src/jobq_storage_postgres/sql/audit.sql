@@ -1,5 +1,5 @@
--- Read entries of the audit, newest first: of all, or of one target by an index of its own, which the row comparison and
--- the ORDER BY make the planner use. $1 target, $2 id to begin below, $3 limit; $1 and $2 may be NULL.
+-- Read entries of the audit, newest first: of all, or of one target by an index of its own, which the row comparison
+-- and the ORDER BY make the planner use. $1 target, $2 id to begin below, $3 limit; $1 and $2 may be NULL.
 SELECT a.id, a.at, a.actor, a.action, a.target, a.details
 FROM (
     (SELECT a.* FROM jobq.audit a

@@ -1,6 +1,6 @@
--- Count jobs by the time of adding, and by queue, kind and state, up to a limit. The time in an id is that at which it was
--- made, not that of adding: of the jobs nearest to the two moments it is looked up, 1,000 on either side of each. $1
--- queue, $2 kinds, $3 states, $4 limit, $5 added from when on, $6 added before when; all but $4 may be NULL.
+-- Count jobs by the time of adding, and by queue, kind and state, up to a limit. The time in an id is that at which it
+-- was made, not that of adding: of the jobs nearest to the two moments it is looked up, 1,000 on either side of each.
+-- $1 queue, $2 kinds, $3 states, $4 limit, $5 added from when on, $6 added before when; all but $4 may be NULL.
 WITH span AS MATERIALIZED (
     SELECT
         coalesce((
@@ -16,14 +16,20 @@ WITH span AS MATERIALIZED (
             ORDER BY j.id
             OFFSET 1000
             LIMIT 1
-        ), CASE WHEN $5 IS NULL THEN '00000000-0000-0000-0000-000000000000'::uuid ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff' END) AS inner_low,
+        ), CASE
+            WHEN $5 IS NULL THEN '00000000-0000-0000-0000-000000000000'::uuid
+            ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+        END) AS inner_low,
         coalesce((
             SELECT j.id FROM jobq.job j
             WHERE $6::timestamptz IS NOT NULL AND j.id < jobq.first_id_at($6)
             ORDER BY j.id DESC
             OFFSET 1000
             LIMIT 1
-        ), CASE WHEN $6 IS NULL THEN 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid ELSE '00000000-0000-0000-0000-000000000000' END) AS inner_high,
+        ), CASE
+            WHEN $6 IS NULL THEN 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid
+            ELSE '00000000-0000-0000-0000-000000000000'
+        END) AS inner_high,
         coalesce((
             SELECT j.id FROM jobq.job j
             WHERE $6::timestamptz IS NOT NULL AND j.id >= jobq.first_id_at($6)
@@ -39,7 +45,7 @@ WITH span AS MATERIALIZED (
     GROUP BY t.queue, t.kind, t.state
 ), given AS MATERIALIZED (
     -- Whether there is any condition but time, and whether all jobs have the index of failed and aborted ones.
-    SELECT $1 IS NOT NULL OR $2 IS NOT NULL OR $3 IS NOT NULL AS some,
+    SELECT $1 IS NOT NULL OR $2 IS NOT NULL OR $3 IS NOT NULL AS narrowed,
         $1 IS NULL AND $2 IS NULL AND coalesce($3 <@ ARRAY['failed', 'aborted'], false) AS trouble
 )
 SELECT count(*)
@@ -47,15 +53,18 @@ FROM (
     SELECT FROM (
         SELECT t.id
         FROM jobq.job t
-        WHERE (SELECT NOT some FROM given)
+        WHERE (SELECT NOT narrowed FROM given)
             AND t.id >= (SELECT low FROM span) AND t.id <= (SELECT high FROM span) AND {added}
         UNION ALL
         SELECT t.id
         FROM unnest($3) AS s(state)
         CROSS JOIN LATERAL (
             SELECT o.id FROM jobq.outcome o
-            WHERE (o.state, o.id) <= (s.state, (SELECT high FROM span)) AND (o.state, o.id) >= (s.state, (SELECT low FROM span))
+            WHERE (o.state, o.id) <= (s.state, (SELECT high FROM span))
+                AND (o.state, o.id) >= (s.state, (SELECT low FROM span))
                 AND o.state <> 'completed'
+            ORDER BY o.state DESC, o.id DESC
+            LIMIT $4::bigint
         ) t
         WHERE (SELECT trouble FROM given) AND {added}
         UNION ALL
@@ -70,24 +79,24 @@ FROM (
                     >= (hashtext(l.queue) # hashtext(l.kind || l.state), (SELECT low FROM span))
                 AND o.queue = l.queue AND o.kind = l.kind AND o.state = l.state
         ) t
-        WHERE (SELECT some AND NOT trouble FROM given) AND {added}
+        WHERE (SELECT narrowed AND NOT trouble FROM given) AND {added}
         UNION ALL
         SELECT t.id
         FROM jobq.waiting t
-        WHERE (SELECT some AND NOT trouble FROM given)
+        WHERE (SELECT narrowed AND NOT trouble FROM given)
             AND t.id >= (SELECT low FROM span) AND t.id <= (SELECT high FROM span)
             AND ($1 IS NULL OR t.queue = $1) AND ($2 IS NULL OR t.kind = ANY($2)) AND ($3 IS NULL OR t.state = ANY($3))
             AND {added}
         UNION ALL
         SELECT t.id
         FROM jobq.ready t
-        WHERE (SELECT some AND NOT trouble FROM given) AND ($3 IS NULL OR 'pending' = ANY($3))
+        WHERE (SELECT narrowed AND NOT trouble FROM given) AND ($3 IS NULL OR 'pending' = ANY($3))
             AND t.id >= (SELECT low FROM span) AND t.id <= (SELECT high FROM span)
             AND ($1 IS NULL OR t.queue = $1) AND ($2 IS NULL OR t.kind = ANY($2)) AND {added}
         UNION ALL
         SELECT t.id
         FROM jobq.running t
-        WHERE (SELECT some AND NOT trouble FROM given) AND ($3 IS NULL OR 'processing' = ANY($3))
+        WHERE (SELECT narrowed AND NOT trouble FROM given) AND ($3 IS NULL OR 'processing' = ANY($3))
             AND t.id >= (SELECT low FROM span) AND t.id <= (SELECT high FROM span)
             AND ($1 IS NULL OR t.queue = $1) AND ($2 IS NULL OR t.kind = ANY($2)) AND {added}
     ) u

@@ -1,6 +1,6 @@
 -- Read the depths of the past: start of the step, queue, state, number of jobs, and for how long the oldest was in this
--- state. The last sample is that of the step that is not over yet. $1 queue, $2 first start (NULL: an hour ago), $3 start
--- to end before (NULL: now), $4 step in seconds, $5 how many seconds it is kept; $1 may be NULL.
+-- state. The last sample is that of the step that is not over yet. $1 queue, $2 first start (NULL: an hour ago), $3
+-- start to end before (NULL: now), $4 step in seconds, $5 how many seconds it is kept; $1 may be NULL.
 WITH span AS MATERIALIZED (
     SELECT coalesce($2::timestamptz, jobq.clock() - interval '1 hour') AS since,
         coalesce($3::timestamptz, jobq.clock() + interval '1 second') AS until

@@ -1,5 +1,6 @@
 -- Count jobs by queue and state: finished ones as they ended; others one by one if there are few of a state, else as of
--- the last sample, if there is one. Answers queue, state, number, since when the oldest is in this state, and as of when.
+-- the last sample, if there is one. Answers queue, state, number, since when the oldest is in this state, and as of
+-- when.
 -- $1 queue, or NULL; $2 up to how many jobs of a state are counted.
 WITH RECURSIVE pairs AS (
     -- Each queue and state of jobs that wait, by one look at the index each.

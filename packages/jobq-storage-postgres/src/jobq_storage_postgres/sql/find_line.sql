@@ -1,6 +1,6 @@
--- Find the jobs of a queue, of some kinds, or both, newest first, as `find` does. Finished jobs are found by the index of
--- their queue, kind and state. Of the PENDING jobs, all of the queue are read if they are few; else jobs of all queues
--- are, from the newest on. $10 queue, $11 kinds, $12 states; all may be NULL.
+-- Find the jobs of a queue, of some kinds, or both, newest first, as `find` does. Finished jobs are found by the index
+-- of their queue, kind and state. Of the PENDING jobs, all of the queue are read if they are few; else jobs of all
+-- queues are, from the newest on. $10 queue, $11 kinds, $12 states; all may be NULL.
 WITH {span}, lines AS MATERIALIZED (
     SELECT t.queue, t.kind, t.state
     FROM jobq.tally t
@@ -31,7 +31,8 @@ WITH {span}, lines AS MATERIALIZED (
         ) o
         UNION ALL
         SELECT p.id, p.worker, NULL, NULL FROM pending p
-        WHERE (SELECT yes FROM few) AND p.id < (SELECT high FROM span) AND p.id >= (SELECT low FROM span) AND ($11 IS NULL OR p.kind = ANY($11))
+        WHERE (SELECT yes FROM few) AND p.id < (SELECT high FROM span) AND p.id >= (SELECT low FROM span)
+            AND ($11 IS NULL OR p.kind = ANY($11))
         UNION ALL
         (SELECT r.id, r.worker, NULL, NULL FROM jobq.ready r
         WHERE NOT (SELECT yes FROM few) AND ($12 IS NULL OR 'pending' = ANY($12))
@@ -53,13 +54,14 @@ WITH {span}, lines AS MATERIALIZED (
         WHERE $12 IS NULL OR s.state = ANY($12)
         UNION ALL
         (SELECT w.id, w.worker, w.error_type, w.error_message FROM jobq.waiting w
-        WHERE $10 IS NULL AND w.id < (SELECT high FROM span) AND w.id >= (SELECT low FROM span) AND w.kind = ANY($11)
-            AND ($12 IS NULL OR w.state = ANY($12))
+        WHERE $10 IS NULL AND w.id < (SELECT high FROM span) AND w.id >= (SELECT low FROM span)
+            AND w.kind = ANY($11) AND ($12 IS NULL OR w.state = ANY($12))
         ORDER BY w.id DESC
         LIMIT $2)
         UNION ALL
         (SELECT r.id, r.worker, NULL, NULL FROM jobq.running r
-        WHERE r.id < (SELECT high FROM span) AND r.id >= (SELECT low FROM span) AND ($12 IS NULL OR 'processing' = ANY($12))
+        WHERE r.id < (SELECT high FROM span) AND r.id >= (SELECT low FROM span)
+            AND ($12 IS NULL OR 'processing' = ANY($12))
             AND ($10 IS NULL OR r.queue = $10) AND ($11 IS NULL OR r.kind = ANY($11))
         ORDER BY r.id DESC
         LIMIT $2)

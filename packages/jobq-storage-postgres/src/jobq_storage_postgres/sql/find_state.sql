@@ -1,7 +1,7 @@
 -- Find jobs of some states, newest first, as `find` does: walks down the tables of these states only. The failed and
--- aborted jobs have an index of their own, which the row comparison and the ORDER BY make the planner use. Of one or two
--- of the three states of `waiting`, the jobs are found queue by queue, since there may be few of them. A search for an
--- error has an index there too. $10 states.
+-- aborted jobs have an index of their own, which the row comparison and the ORDER BY make the planner use. Of one or
+-- two of the three states of `waiting`, the jobs are found queue by queue, since there may be few of them. A search for
+-- an error has an index there too. $10 states.
 WITH RECURSIVE {span}, pairs AS (
     (SELECT queue, state FROM jobq.waiting
     WHERE $10::text[] && ARRAY['scheduled', 'blocked', 'disabled']

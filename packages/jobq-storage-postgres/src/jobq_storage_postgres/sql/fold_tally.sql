@@ -28,7 +28,10 @@ WITH steps AS MATERIALIZED (
         SELECT s.ctid
         FROM steps p
         CROSS JOIN LATERAL (
-            SELECT s.ctid FROM jobq.statistic s WHERE s.step = p.step AND s.start <= p.over LIMIT $1 FOR UPDATE SKIP LOCKED
+            SELECT s.ctid FROM jobq.statistic s
+            WHERE s.step = p.step AND s.start <= p.over
+            LIMIT $1
+            FOR UPDATE SKIP LOCKED
         ) s
     ))
 ), runs AS MATERIALIZED (

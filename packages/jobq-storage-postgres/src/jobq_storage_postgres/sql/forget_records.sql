@@ -1,5 +1,5 @@
--- Forget what operators did long ago: the audit and the operations that ended $1 seconds ago or earlier; and requests that
--- were made $2 seconds ago or earlier, or to workers that are gone. $3 limit of each.
+-- Forget what operators did long ago: the audit and the operations that ended $1 seconds ago or earlier; and requests
+-- that were made $2 seconds ago or earlier, or to workers that are gone. $3 limit of each.
 WITH audit AS (
     DELETE FROM jobq.audit
     WHERE id = ANY(ARRAY(

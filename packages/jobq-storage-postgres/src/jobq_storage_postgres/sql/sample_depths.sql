@@ -1,6 +1,7 @@
 -- Count the unfinished jobs by queue and state, unless another process did so since it was last due or does so now.
 -- Answers in how many seconds it is due again. The count before becomes the last one of the steps that are over: of a
--- minute, of ten minutes, of an hour. $1 seconds between two counts at least, $2 or so many times what the last one took.
+-- minute, of ten minutes, of an hour. $1 seconds between two counts at least, $2 or so many times what the last one
+-- took.
 WITH moment AS MATERIALIZED (
     SELECT jobq.clock() AS now
 ), held AS MATERIALIZED (

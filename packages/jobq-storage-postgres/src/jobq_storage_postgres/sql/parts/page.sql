@@ -11,10 +11,11 @@ LEFT JOIN (
     CROSS JOIN LATERAL (SELECT s.* FROM jobq.job_state s WHERE s.id = m.id LIMIT 1) s
     WHERE $9::text = 'jobs'
     UNION ALL
-    SELECT a.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-        NULL, NULL, NULL, NULL, NULL, NULL, NULL, a.arguments
+    SELECT a.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, a.arguments
     FROM (
-        SELECT m.id, j.arguments, row_number() OVER newest AS number, sum(pg_column_size(j.arguments)) OVER newest AS size
+        SELECT m.id, j.arguments, row_number() OVER newest AS number,
+            sum(pg_column_size(j.arguments)) OVER newest AS size
         FROM matching m
         CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = m.id LIMIT 1) j
         WHERE $9 = 'arguments'
