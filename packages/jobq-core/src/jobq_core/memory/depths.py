@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from itertools import chain
@@ -61,14 +60,13 @@ class Depths(MemoryTransactions, ReaderStorage, KeeperStorage):
             steady, samples = store.clock.steady(), store.depths
             if steady < samples.due_at:
                 return (samples.due_at - steady) / SECOND
-            began = time.perf_counter()
             counted = {
                 (name, state): _count(state, rows)
                 for (name, state), rows in _jobs_by_state(store).items()
                 if rows and state not in FINISHED
             }
             samples.add(counted, store.clock.now())
-            pause = max(SAMPLE_SECONDS, SAMPLE_SHARE * (time.perf_counter() - began))
+            pause = max(SAMPLE_SECONDS, SAMPLE_SHARE * (store.clock.steady() - steady) / SECOND)
             samples.due_at = steady + round(pause * SECOND)
             return pause
 
