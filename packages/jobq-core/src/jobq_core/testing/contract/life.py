@@ -24,6 +24,8 @@ from jobq_core.storage import (
     Settlement,
 )
 from jobq_core.testing.contract.base import ContractBase
+from jobq_core.testing.contract.operations import new_entry, new_operation
+from jobq_core.testing.contract.requests import new_request
 from jobq_core.testing.helpers import add_job, case, claim, new_job, settle, state_of, worker_info
 
 CALLS: dict[str, Callable[[QueueStorage], Any]] = {
@@ -62,6 +64,25 @@ CALLS: dict[str, Callable[[QueueStorage], Any]] = {
     "admit": lambda s: s.admit([uuid4()]),
     "resolve": lambda s: s.resolve(),
     "prune": lambda s: s.prune(),
+    "run_now": lambda s: s.run_now([uuid4()]),
+    "reschedule": lambda s: s.reschedule([uuid4()], datetime.now(UTC)),
+    "move": lambda s: s.move([uuid4()], "else"),
+    "set_priority": lambda s: s.set_priority([uuid4()], 7),
+    "count": lambda s: s.count(JobFilter()),
+    "depths": lambda s: s.depths(),
+    "depth_history": lambda s: s.depth_history(),
+    "jobs_ahead": lambda s: s.jobs_ahead(uuid4()),
+    "sample_depths": lambda s: s.sample_depths(),
+    "add_operation": lambda s: s.add_operation(new_operation()),
+    "operations": lambda s: s.operations(),
+    "save_operation": lambda s: s.save_operation(new_operation(), seen=None),
+    "cancel_operation": lambda s: s.cancel_operation(uuid4()),
+    "record_audit": lambda s: s.record_audit([new_entry()]),
+    "audit": lambda s: s.audit(),
+    "ask_worker": lambda s: s.ask_worker(new_request(uuid4())),
+    "worker_requests": lambda s: s.worker_requests(uuid4()),
+    "answer_request": lambda s: s.answer_request(uuid4(), "answer"),
+    "get_requests": lambda s: s.get_requests([uuid4()]),
 }
 """Every operation on the data."""
 
