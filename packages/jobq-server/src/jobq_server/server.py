@@ -31,6 +31,7 @@ from jobq_worker import JobQueueWorker, PoolStats, ServingOptions, WorkerHealth,
 from jobq_worker.liveness.loop_watch import LoopWatch
 from jobq_worker.loops import Loop
 from jobq_worker.options import check_concurrency, given_options
+from jobq_worker.probes import livez
 from jobq_worker.processes.signals import Signals
 from jobq_worker.processes.stop_guard import StopGuard
 
@@ -216,6 +217,7 @@ class JobQueueServer(JobQueueWorker):
         elif self.is_running:
             self._loop = None
             self._state = "stopping"
+            self._manager.stopping()
             try:
                 await pool.stop(None if timeout is None else check_seconds(timeout, "timeout"))
             finally:
@@ -229,8 +231,12 @@ class JobQueueServer(JobQueueWorker):
             await super().run()
             return
         code = 0
-        with Signals(StopGuard(self._options.stop_timeout, LoopWatch())) as signals:
+        with (
+            Signals(StopGuard(self._options.stop_timeout, LoopWatch())) as signals,
+            self._serving_manager() as manager,
+        ):
             if await self._start_unless_stopped(self._pool, signals):
+                manager.serve(lambda: livez(self.health()).ok)
                 try:
                     code = await self._until_ended(self._pool, signals)
                 finally:
@@ -268,6 +274,7 @@ class JobQueueServer(JobQueueWorker):
             await asyncio.wait([signal, ended], return_when=asyncio.FIRST_COMPLETED)
             signal.cancel()
             if not ended.done():
+                self._manager.stopping()
                 pool.begin_stop()
         return await ended
 

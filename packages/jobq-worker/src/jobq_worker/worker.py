@@ -24,8 +24,10 @@ from jobq_worker.liveness.loop_watch import LoopWatch
 from jobq_worker.liveness.worker_facts import versions_of
 from jobq_worker.metrics_port import serve_metrics
 from jobq_worker.options import WorkerKeywords, WorkerOptions, check_concurrency, given_options
+from jobq_worker.probes import livez
 from jobq_worker.processes.exits import ExitCode, end_process_soon
 from jobq_worker.processes.retirement import Retired, Retirement
+from jobq_worker.processes.service_manager import ServiceManager
 from jobq_worker.processes.signals import Signals
 from jobq_worker.processes.stop_guard import StopGuard
 from jobq_worker.running.slots import PoolStats
@@ -65,6 +67,7 @@ class JobQueueWorker(WorkerSetup):
         self._close_error: Exception | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._manager = ServiceManager()
         self._last_id: UUID | None = None
         self._exit_code = ExitCode.STOPPED
         self.retired: Retired | None = None
@@ -235,6 +238,7 @@ class JobQueueWorker(WorkerSetup):
             self._loop = None
             assert self._session is not None
             self._state = "stopping"
+            self._manager.stopping()
             self._session.halt(seconds)
             self._stopping = asyncio.get_running_loop().create_task(self._stop(), name="jobq stop")
             break
@@ -306,7 +310,8 @@ class JobQueueWorker(WorkerSetup):
 
         A second signal stops at once; signals within a second count as one. Returns when the worker has stopped, by a
         signal or by `stop()`. Raises what `start` raises, and what a lifespan raises when it closes. While the event
-        loop is blocked, a second signal, or the end of stop_timeout, ends the process with `ExitCode.BLOCKED`.
+        loop is blocked, a second signal, or the end of stop_timeout, ends the process with `ExitCode.BLOCKED`. Under
+        systemd, it says when it is ready and when it stops, and serves the watchdog.
 
         Raises SystemExit with another `ExitCode` if handlers did not end: their jobs are not handed back, so the
         process must end. It is ended by force 2 s later.
@@ -314,8 +319,10 @@ class JobQueueWorker(WorkerSetup):
         with (
             Signals(StopGuard(self._options.stop_timeout, LoopWatch())) as signals,
             Retirement(self._options, self, self._stop_claiming) as retirement,
+            self._serving_manager() as manager,
         ):
             await self.start()
+            manager.serve(lambda: livez(self.health()).ok)
             with _frozen():
                 await self._until_stopped(signals, retirement)
         if self._close_error is not None:
@@ -323,6 +330,16 @@ class JobQueueWorker(WorkerSetup):
         if self._exit_code is not ExitCode.STOPPED:
             end_process_soon(self._exit_code)
             raise SystemExit(self._exit_code)
+
+    @contextmanager
+    def _serving_manager(self) -> Generator[ServiceManager]:
+        """Let the service manager of the process know when this worker stops."""
+        self._manager = ServiceManager.take_over()
+        try:
+            yield self._manager
+        finally:
+            self._manager.close()
+            self._manager = ServiceManager()
 
     def _stop_claiming(self) -> None:
         if self._session is not None:

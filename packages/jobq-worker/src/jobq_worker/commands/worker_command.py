@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -20,6 +21,7 @@ from jobq_worker.metrics_port import port_of
 from jobq_worker.processes.exits import ExitCode, end_process_soon
 from jobq_worker.processes.link import Link
 from jobq_worker.processes.retirement import Retired
+from jobq_worker.processes.service_manager import ServiceManager
 from jobq_worker.processes.source_watch import SourceWatch, folders_of
 from jobq_worker.processes.supervisor import Supervisor
 from jobq_worker.processes.supervisor_loop import ChildProcess, SupervisorLoop
@@ -108,7 +110,18 @@ def supervise_children(count: int, *, reload: bool, modules: Sequence[str], opti
         reloads=reload,
     )
     folders = folders_of([name.partition(":")[0] for name in modules]) if reload else []
-    return SupervisorLoop(supervisor, SourceWatch(folders).changed if reload else lambda: False).run_until_signal()
+    changed = SourceWatch(folders).changed if reload else lambda: False
+    manager = ServiceManager.take_over()
+    return SupervisorLoop(supervisor, changed, partial(_tell_manager, manager, supervisor)).run_until_signal()
+
+
+def _tell_manager(manager: ServiceManager, supervisor: Supervisor) -> None:
+    """Tell the service manager, at each step of the supervisor, how it is."""
+    if supervisor.serves:
+        manager.ready()
+    if supervisor.stopping:
+        manager.stopping()
+    manager.ping()
 
 
 @click.command(cls=ConfiguredCommand, other_keys=OTHER_KEYS, epilog=CONFIGURATION_HELP)

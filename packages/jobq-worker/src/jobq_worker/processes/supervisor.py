@@ -71,6 +71,11 @@ class Supervisor:
         return all(child.process is None and (child.done or self._stopping) for child in self._children)
 
     @property
+    def stopping(self) -> bool:
+        """Whether the children are to stop."""
+        return self._stopping
+
+    @property
     def serves(self) -> bool:
         """Whether the worker of each child has started."""
         return all(child.done or (child.ready and child.process is not None) for child in self._children)
