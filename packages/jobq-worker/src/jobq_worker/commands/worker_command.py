@@ -87,7 +87,7 @@ def run_worker(served: JobQueueWorker, link: Link | None = None) -> None:
             runner.run(served.run())
         finally:
             if link is not None:
-                link.end(done=served.retired in (Retired.EMPTY, Retired.DRAINED))
+                link.end(done=served.retired is Retired.EMPTY)
         # The event loop closes when the threads of `asyncio.to_thread` have ended, which nothing stops.
         cancel = end_process_soon(ExitCode.RUNS_LEFT)
     cancel()

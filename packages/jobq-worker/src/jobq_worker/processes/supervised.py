@@ -12,7 +12,7 @@ BEAT: Final = "beat"
 ENDED: Final = "ended"
 """A child's worker has stopped."""
 DONE: Final = "done"
-"""A child's worker has stopped, since its queues are empty or an operator drained it: the child needs no restart."""
+"""A child's worker has stopped, since its queues are empty: the child needs no restart."""
 
 
 class Process(Protocol):
