@@ -151,7 +151,7 @@ def pythons(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Run tests-integration/: all packages, real processes, SQLite and PostgreSQL, a real browser. 3 min."""
     install(session, *PACKAGES, group="integration", test=True)
-    install_tools(session, "chromium")
+    install_tools(session, "chromium", "promtool")
     session.run("pytest", "-m", "not matrix", "-n", "4", "--dist", "worksteal", *session.posargs)
 
 
@@ -278,18 +278,27 @@ def break_promises(session: nox.Session, *options: str) -> None:
 
 
 def install_tools(session: nox.Session, *tools: str) -> None:
-    """Have PgBouncer, SQLite's shell or Chromium on the machine: they are Debian's, for no registry of Python's or
-    Node's has them, and only root gets them."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
+    """Have PgBouncer, SQLite's shell, Chromium or promtool on the machine: they are Debian's, for no registry of
+    Python's or Node's has them, and only root gets them."""
+    path = os.pathsep.join([session.bin, os.environ.get("PATH", ""), "/usr/sbin"])
     missing = [tool for tool in tools if shutil.which(tool, path=path) is None]
     if not missing:
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         named = " and ".join(missing)
-        session.error(f"the tests need {named} on PATH or in /usr/sbin (Debian: apt-get install {' '.join(missing)})")
+        packages = " ".join("prometheus" if tool == "promtool" else tool for tool in missing)
+        session.error(f"the tests need {named} on PATH or in /usr/sbin (Debian: apt-get install {packages})")
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
     session.run("apt-get", "update", "-q", env=quiet, external=True, silent=True)
-    session.run("apt-get", "install", "-q", "-y", "--no-install-recommends", *missing, env=quiet, external=True)
+    if "promtool" in missing:
+        # Alone: its package would start a server.
+        missing.remove("promtool")
+        fetched = (
+            f"apt-get download -q prometheus && dpkg-deb -x prometheus_*.deb . && cp usr/bin/promtool {session.bin}"
+        )
+        session.run("sh", "-c", f"cd {session.create_tmp()} && {fetched}", external=True, silent=True)
+    if missing:
+        session.run("apt-get", "install", "-q", "-y", "--no-install-recommends", *missing, env=quiet, external=True)
     if "pgbouncer" in missing:
         # The package starts a pooler of the machine's own, which is not ours to want.
         session.run("sh", "-c", "service pgbouncer stop || true", external=True, silent=True)
