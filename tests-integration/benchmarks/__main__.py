@@ -18,6 +18,7 @@ from crowding import crowd
 from drain import drain
 from idling import idle
 from line_up import RIVALS, line_up
+from pages import read_pages
 from picking_up import pick_up
 from pinning import pinned
 from plan import EVERYWHERE, SCALES, plan
@@ -46,6 +47,7 @@ MEASURES = {
     "spread": spread,
     "retire": retire,
     "crowd": crowd,
+    "read_pages": read_pages,
 }
 
 

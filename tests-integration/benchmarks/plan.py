@@ -28,6 +28,7 @@ class Scale:
     pinned_seconds: float
     pinned_rate: int
     starts: int
+    reads: int
     curves: bool
     time_limit: float
     last_variant_only: bool = False
@@ -48,6 +49,7 @@ SCALES = {
         pinned_seconds=1.0,
         pinned_rate=500,
         starts=1,
+        reads=2,
         curves=False,
         time_limit=30,
         last_variant_only=True,
@@ -66,6 +68,7 @@ SCALES = {
         pinned_seconds=20,
         pinned_rate=5_000,
         starts=5,
+        reads=20,
         curves=False,
         time_limit=90,
     ),
@@ -83,6 +86,7 @@ SCALES = {
         pinned_seconds=600,
         pinned_rate=5_000,
         starts=9,
+        reads=50,
         curves=True,
         time_limit=180,
     ),
@@ -94,10 +98,11 @@ class Variant:
     """A variant of a scenario. Fields that are 0 or empty have no effect.
 
     jobs: number of measured jobs. workers: number of processes. callers: concurrent callers of one process. payload:
-    bytes in each job. sleep: seconds in each handler. behind: additional due jobs that are not measured. finished,
-    future: existing finished and scheduled jobs; higher: with a higher priority than the measured ones. at_once:
-    measure right after filling. pinned: the transaction that holds a snapshot, 'reads' or 'writes'. seconds, rate:
-    duration and jobs a second. settings: for the contestant. x: the position on a curve.
+    bytes in each job. sleep: seconds in each handler. behind: additional due jobs that are not measured; oldest:
+    whether they are older than the finished ones. finished, future: existing finished and scheduled jobs; higher: with
+    a higher priority than the measured ones. at_once: measure right after filling. pinned: the transaction that holds
+    a snapshot, 'reads' or 'writes'. seconds, rate: duration and jobs a second. settings: for the contestant. x: the
+    position on a curve.
     """
 
     name: str = ""
@@ -107,6 +112,7 @@ class Variant:
     payload: int = 0
     sleep: float = 0.0
     behind: int = 0
+    oldest: bool = False
     finished: int = 0
     future: int = 0
     higher: bool = False
@@ -140,7 +146,7 @@ def plan(scale: Scale) -> list[Scenario]:
     """Return all scenarios at one scale."""
     from curves import curves  # builds the curves from the values above
 
-    scenarios = [*_basic(scale), *_burdened(scale), *_by_job(scale), *curves(scale)]
+    scenarios = [*_basic(scale), *_burdened(scale), *_read(scale), *_by_job(scale), *curves(scale)]
     if scale.last_variant_only:
         return [attrs.evolve(scenario, variants=scenario.variants[-1:]) for scenario in scenarios]
     return scenarios
@@ -280,6 +286,26 @@ def _burdened(scale: Scale) -> list[Scenario]:
                 Variant(name="no snapshot", **steady),
                 Variant(name="a reader's", pinned="reads", **steady),
                 Variant(name="a writer's", pinned="writes", **steady),
+            ],
+        ),
+    ]
+
+
+def _read(scale: Scale) -> list[Scenario]:
+    jobs = {"jobs": scale.reads, "finished": scale.finished, "behind": scale.finished // 10}
+    return [
+        Scenario(
+            name="pages",
+            title=f"Read what operators' pages show, of {scale.finished:,} finished jobs and a tenth of that waiting",
+            measure="read_pages",
+            unit="ms, p95 of the slowest read",
+            less=True,
+            storages=("sqlite",),
+            needs=("work",),
+            ours_only=True,
+            variants=[
+                Variant(name="waiting ones newest", **jobs),
+                Variant(name="waiting ones oldest", oldest=True, **jobs),
             ],
         ),
     ]

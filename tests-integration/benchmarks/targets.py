@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 from history import write_history
+from history_sqlite import write_week
 from plan import Scale, Variant
 from players import ContestantError, Player, Workers
 from stores import Store
@@ -53,6 +54,16 @@ class Targets:
             player.ask("setup", url, within=self.time_limit)
         self._last = (store, url)
         return url
+
+    def with_week(self, player: Player, variant: Variant) -> str:
+        """Return a target with a week of jobs, of which the variant's are finished and wait; for measures that only
+        read it, so that it is the same one each time."""
+        key = (player.name, "week", variant.name)
+        if key not in self._prepared:
+            url = self._prepared[key] = self.store(player).create()
+            player.ask("setup", url, within=self.time_limit)
+            write_week(url, variant.finished, variant.behind, oldest=variant.oldest)
+        return self._prepared[key]
 
     def filled(self, player: Player, variant: Variant) -> str:
         """Return such a target with the variant's due jobs; vacuumed, unless the variant measures a fresh bulk load."""
