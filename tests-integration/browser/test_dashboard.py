@@ -94,6 +94,7 @@ def test_an_open_page_follows_its_job(site: Site, visit: Visit) -> None:
     (job,) = add(site)
     claim = Claim.of(job.queue, limit=1)
     visitor = visit()
+    visitor.expect_status(404)  # of the job that is deleted at the end
     page = visitor.go(f"/jobs/{job.id}")
     expect(page.locator("#live_head")).to_contain_text("pending")
     expect(page.locator("#live-state")).to_have_text("live")
@@ -104,7 +105,6 @@ def test_an_open_page_follows_its_job(site: Site, visit: Visit) -> None:
     expect(page.locator("#live_facts")).to_contain_text("web1")
     site.call(site.storage.delete([job.id]))
     expect(page.locator("main")).to_contain_text("removed after its retention")
-    visitor.forgive("404")
 
 
 def test_a_renewed_list_keeps_what_is_selected_and_focused(site: Site, visit: Visit) -> None:
@@ -191,6 +191,7 @@ def test_a_worker_is_asked_for_its_stacks(site: Site, visit: Visit) -> None:
 
 def test_a_viewer_changes_nothing_and_sees_no_payloads(site: Site, visit: Visit) -> None:
     visitor = visit(Role.VIEW)
+    visitor.expect_status(403)
     page = visitor.go(f"/jobs/{site.shop.job_of_interest}")
     expect(page.get_by_text("Hidden from your role.")).to_be_visible()
     assert "4711.png" not in page.content()
@@ -198,11 +199,11 @@ def test_a_viewer_changes_nothing_and_sees_no_payloads(site: Site, visit: Visit)
     answer = page.goto(f"{site.base}/add")
     assert answer is not None
     assert answer.status == 403
-    visitor.forgive("403")
 
 
 def test_nobody_sees_anything_before_the_login(site: Site, visit: Visit) -> None:
     visitor = visit(None)
+    visitor.expect_status(401)
     page = visitor.go("/jobs?queue=mail")
     expect(page).to_have_url(f"{site.base}/login?to=%2Fjobs%3Fqueue%3Dmail")
     page.get_by_label("Name").fill("admin")
@@ -210,7 +211,6 @@ def test_nobody_sees_anything_before_the_login(site: Site, visit: Visit) -> None
     with page.expect_response("**/login") as answer:
         page.get_by_role("button", name="Log in").click()
     assert answer.value.status == 401
-    visitor.forgive("401")
     page.get_by_label("Password or token").fill("the password of admin")
     page.get_by_role("button", name="Log in").click()
     expect(page).to_have_url(f"{site.base}/jobs?queue=mail")
