@@ -328,8 +328,9 @@ def test_the_services_of_the_compose_file_have_the_time_to_stop(compose: Any) ->
     stages = dockerfile_stages()
     for name, service in compose["services"].items():
         command = service.get("command", [])
-        if command[:1] == ["jobq"]:
-            check_command(command)
+        for words in (command, service.get("healthcheck", {}).get("test", [])[1:]):
+            if words[:1] == ["jobq"]:
+                check_command(words)
         if "--stop-timeout" in command:
             wanted = int(command[command.index("--stop-timeout") + 1]) + 15
             assert int(service["stop_grace_period"].removesuffix("s")) >= wanted, name
@@ -353,7 +354,7 @@ def test_the_commands_of_the_units_are_valid_and_have_the_time_to_stop(path: Pat
     if Path(program).name == "jobq":
         check_command(["jobq", *words])
     if "--stop-timeout" in words:
-        assert lines["KillMode"] == "mixed"
+        assert (lines["Type"], lines["KillMode"]) == ("notify", "mixed")
         assert int(lines["TimeoutStopSec"]) >= int(words[words.index("--stop-timeout") + 1]) + 15
 
 
