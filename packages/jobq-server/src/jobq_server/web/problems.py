@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from jobq_core.errors import (
+    ConfigurationError,
     InvalidJobError,
     JobNotFoundError,
     JobQueueError,
@@ -32,7 +33,8 @@ _STATUSES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (UniqueKeyBusyError, 409),
     (WaitTimeoutError, 504),
     (StorageUnavailableError, 503),
-    (ValueError, 400),  # ConfigurationError, and what msgspec says of an invalid request
+    (ConfigurationError, 400),
+    (msgspec.MsgspecError, 400),
 )
 
 
@@ -67,7 +69,7 @@ def problem_of(error: Exception) -> Problem | None:
     """Return the problem that an error of jobq, or of reading a request, stands for; None for any other."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, (JobQueueError, msgspec.ValidationError, msgspec.DecodeError)):
+    if isinstance(error, (JobQueueError, msgspec.MsgspecError)):
         status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
         return Problem(status, str(error), retry_after=5 if status == 503 else None)
     return None
