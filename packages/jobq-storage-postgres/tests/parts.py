@@ -169,6 +169,7 @@ async def read(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     assert await app.output_for(queue, "noop", b"f" * 16) is None
     assert (await app.counts(queue))[queue][JobState.PENDING] == 1
     await app.workers()
+    await app.diagnose()
     assert await app.oldest_transaction() is not None
     async with app.subscribe(["finished"]) as subscription:
         await owner.delete([job])

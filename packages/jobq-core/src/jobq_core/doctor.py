@@ -86,11 +86,14 @@ async def examine(storage: QueueStorage) -> list[Finding]:
         blocked=(await storage.find(JobFilter(states=[JobState.BLOCKED]), limit=LOOKED_AT)).jobs,
         scheduled=(await storage.find(JobFilter(states=[JobState.SCHEDULED]), limit=LOOKED_AT)).jobs,
     )
+    of_storage = await storage.diagnose()
+    known = {finding.message for finding in of_storage}
     unsafe = [
         Finding(code="unsafe-settings", severity=E, subject=storage.url, message=said, remedy="see the message")
         for said in storage.warnings
+        if said not in known
     ]
-    found = [*judge(facts), *unsafe, *await storage.diagnose()]
+    found = [*judge(facts), *unsafe, *of_storage]
     return sorted(found, key=lambda finding: finding.severity is not E)
 
 

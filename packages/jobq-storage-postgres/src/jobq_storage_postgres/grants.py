@@ -38,6 +38,7 @@ _COUNT: Final[Privileges] = dict.fromkeys(
         "depth_point",
         "operation",
         "audit",
+        "ended",
     ),
     ("SELECT",),
 )
@@ -106,7 +107,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "attempt": ("SELECT", "DELETE"),
         "unique_key": ("SELECT", "INSERT", "DELETE"),
         "tally": ("SELECT", "INSERT"),
-        "ended": ("INSERT",),
+        "ended": ("SELECT", "INSERT"),
         "queue": ("SELECT", "INSERT", "UPDATE"),
         "line": ("SELECT", "INSERT", "UPDATE"),
         "worker": ("SELECT",),
@@ -127,6 +128,8 @@ _FINDS: Final = (
     | {"find", "find_run", "find_state", "find_line", "find_tag", "counts", "counts_of", "queues"}
     | {"summaries", "count_tokens", "count_added", "jobs_ahead", "depths", "depth_history"}
     | {"statistics", "workers", "oldest_transaction", "operations", "newest_operations", "audit"}
+    | {"diagnose_horizon", "diagnose_slots", "diagnose_locks", "diagnose_server", "diagnose_settings"}
+    | {"diagnose_tables", "diagnose_indexes", "diagnose_sequences", "diagnose_tally", "diagnose_ended"}
 )
 
 STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {

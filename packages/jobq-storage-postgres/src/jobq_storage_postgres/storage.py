@@ -14,6 +14,8 @@ from jobq_storage_postgres.adding import Adding
 from jobq_storage_postgres.address import Password
 from jobq_storage_postgres.control import Control
 from jobq_storage_postgres.depths import Depths
+from jobq_storage_postgres.diagnosis import Diagnosis
+from jobq_storage_postgres.diagnosis_rules import LOSSY
 from jobq_storage_postgres.engine import Engine
 from jobq_storage_postgres.finding import Finding
 from jobq_storage_postgres.grants import Part
@@ -48,6 +50,7 @@ class PostgresQueueStorage(
     Requests,
     Maintenance,
     Rescuing,
+    Diagnosis,
     Notifications,
     QueueStorage,
 ):
@@ -133,10 +136,7 @@ class PostgresQueueStorage(
         except BaseException:
             await engine.pool.stop()
             raise
-        self._warnings = tuple(
-            f"the server runs with {name}=off: a crash of its machine can lose acknowledged jobs, or the whole database"
-            for (name,) in unsafe
-        )
+        self._warnings = tuple(LOSSY.format(name=name) for (name,) in unsafe)
         engine.partitions.too_large = default_size > DEFAULT_BYTES
         self._opened = True
 
