@@ -14,7 +14,7 @@ from wrong import Wrong, WrongInside
 
 from jobq_core import AbortSignalJobError, JobNotFoundError
 from jobq_core.encoding import decode
-from jobq_core.states import JobState
+from jobq_core.states import JobState, is_finished
 from jobq_worker.outages import BACKOFF
 
 from .journal import Journal
@@ -142,12 +142,15 @@ def _judge_failures(truth: Truth, journal: Journal) -> None:
 
 
 def _judge_progress(truth: Truth, journal: Journal) -> None:
-    """Check that what the last run of each job reported last is on record."""
+    """Check that what the last run of each job reported last is on record, unless a retry by hand has cleared it."""
+    retried = truth.jobs_that_were("retry")
     for run in journal.runs:
         row = truth.store.jobs.get(run.job)
         if row is None or row.lease != run.lease or run.told or run.how is None or run.percent is None:
             continue
         lease = truth.leases[run.lease]
+        if run.job in retried and lease.state is not None and is_finished(lease.state):
+            continue
         if lease.ended_by == "settle_and_claim" and row.read_progress().percent != run.percent:
             journal.violated(
                 Wrong.PROGRESS_LOST,
