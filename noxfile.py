@@ -296,7 +296,9 @@ def install_tools(session: nox.Session, *tools: str) -> None:
         fetched = (
             f"apt-get download -q prometheus && dpkg-deb -x prometheus_*.deb . && cp usr/bin/promtool {session.bin}"
         )
-        session.run("sh", "-c", f"cd {session.create_tmp()} && {fetched}", external=True, silent=True)
+        # Not in the session's own folder for such files: the tests would use it too, and sockets need short paths.
+        with tempfile.TemporaryDirectory() as folder:
+            session.run("sh", "-c", f"cd {folder} && {fetched}", external=True, silent=True)
     if missing:
         session.run("apt-get", "install", "-q", "-y", "--no-install-recommends", *missing, env=quiet, external=True)
     if "pgbouncer" in missing:

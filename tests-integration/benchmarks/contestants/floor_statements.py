@@ -104,8 +104,8 @@ def _many(numbers: Sequence[int], text: str, delay: float = 0, priority: int = 0
     ids = [uuid7() for _ in numbers]
     arguments = [json.dumps({"n": n, "text": text}) for n in numbers]
     run_in = [delay] * len(ids) if delay else None
-    nothing = [None] * 4
-    return [ids, arguments, *nothing, None, run_in, *nothing, *nothing, None, None, QUEUE, "nothing", priority, 10]
+    columns = [*[None] * 5, run_in, *[None] * 11]
+    return [ids, arguments, *columns, QUEUE, "nothing", priority, 10]
 
 
 def _one(kind: str, arguments: dict[str, Any]) -> list[Any]:
