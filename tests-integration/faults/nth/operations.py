@@ -398,5 +398,12 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
     "statistics": (reads(statistics),),
     "subscribe": (Scenario(act=subscribe, changes=False, most=4),),
 }
-ELSEWHERE = {"from_url", "url", "close", "migration_sql", "migrate"}
-"""Methods that send no statement; and `migrate`, which has its own test."""
+ELSEWHERE = {
+    *("from_url", "url", "close", "migration_sql", "migrate"),
+    *("depths", "depth_history", "sample_depths", "jobs_ahead", "count"),
+    *("run_now", "reschedule", "move", "set_priority"),
+    *("add_operation", "operations", "save_operation", "cancel_operation", "record_audit", "audit"),
+    *("ask_worker", "worker_requests", "answer_request", "get_requests"),
+}
+"""Methods that send no statement; `migrate`, which has its own test; and what serves operators, each a statement or two
+in one transaction, which is not tried here yet."""
