@@ -17,8 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from dashboard_site import Site, Visit, Visitor, find_chromium, open_window
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """A browser for one module: while it is open, no other event loop runs in this thread."""
     path = find_chromium()
     assert path, "the browser tests need Chromium (Debian: apt-get install chromium)"
     with sync_playwright() as playwright:
