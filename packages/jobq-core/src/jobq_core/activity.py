@@ -49,6 +49,11 @@ class ActivityPoint(Struct, frozen=True, kw_only=True):
     waiting: Percentiles
     running: Percentiles
 
+    @property
+    def ended(self) -> int:
+        """The number of jobs that ended."""
+        return self.completed + self.failed + self.aborted
+
 
 async def read_activity(
     storage: QueueStorage, queue: str | None = None, *, span: float = 3_600.0, step: int = 60
@@ -58,11 +63,35 @@ async def read_activity(
     queue: of this queue (default: of all). step: one of STEPS. The last point is that of the step under way.
     """
     until = await storage.now()
-    since = _floor(until - timedelta(seconds=span), step) + timedelta(seconds=step)
+    statistics, depths = await read_steps(storage, queue, until=until, span=span, step=step)
+    return activity(statistics, depths, since=first_step(until, span, step), until=until, step=step)
+
+
+async def read_steps(
+    storage: QueueStorage, queue: str | None = None, *, until: datetime, span: float, step: int
+) -> tuple[list[StatisticsRecord], list[DepthPoint]]:
+    """Return what `activity` takes of the last `span` seconds before `until`."""
+    since = first_step(until, span, step)
     statistics = await storage.statistics(queue, since=since, until=until, step=step)
     # One step more tells how many jobs there were when the first step began.
     depths = await storage.depth_history(queue, since=since - timedelta(seconds=step), until=until, step=step)
-    return activity(statistics, depths, since=since, until=until, step=step)
+    return statistics, depths
+
+
+def first_step(until: datetime, span: float, step: int) -> datetime:
+    """Return the start of the first of the steps of the `span` seconds before `until`."""
+    return _floor(until - timedelta(seconds=span), step) + timedelta(seconds=step)
+
+
+def added_per_step(points: Sequence[ActivityPoint]) -> float | None:
+    """Return the mean number of jobs that came in; None where no samples say so."""
+    known = [point.added for point in points if point.added is not None]
+    return sum(known) / len(known) if known else None
+
+
+def ended_per_step(points: Sequence[ActivityPoint]) -> float:
+    """Return the mean number of jobs that ended; 0 without points."""
+    return sum(point.ended for point in points) / max(len(points), 1)
 
 
 def activity(

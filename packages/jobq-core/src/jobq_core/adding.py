@@ -72,7 +72,8 @@ def new_job(id: UUID, job: Job[Any] | Any, default_queue: str, options: AddOptio
     if not isinstance(job, Job):
         raise ConfigurationError(f"{short_repr(job)} is a kind of job; call it with its arguments to make a job")
     new = _new_job(id, definition, definition.encode_arguments(job), default_queue, options)
-    return replace(new, meta=mark_secrets(new.meta, definition.secrets)) if definition.secrets else new
+    secrets = definition.secrets
+    return replace(new, meta=mark_secrets(new.meta, secrets)) if secrets else new
 
 
 def new_job_of_kind(id: UUID, kind: str, arguments: bytes | str, default_queue: str, options: AddOptions) -> NewJob:

@@ -67,7 +67,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     @property
     def alive(self) -> list[WorkerRecord]:
         """The workers whose heartbeat has not expired."""
-        return [worker for worker in self.workers if worker.expires_at > self.now]
+        return [worker for worker in self.workers if worker.is_alive(self.now)]
 
 
 async def examine(storage: QueueStorage) -> list[Finding]:

@@ -270,3 +270,7 @@ class WorkerRecord(Struct, frozen=True, kw_only=True):
     beat_at: datetime
     expires_at: datetime
     stats: WorkerStats
+
+    def is_alive(self, at: datetime) -> bool:
+        """Whether its heartbeat has not expired at this moment of the storage's clock."""
+        return self.expires_at > at

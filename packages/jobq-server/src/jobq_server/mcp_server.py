@@ -122,7 +122,7 @@ def make_mcp_server(storage: QueueStorage, *, show_payloads: bool = False) -> MC
         """List the workers of all machines, with what they did and their last heartbeat."""
         now = await storage.now()
         workers = await storage.workers()
-        return {"workers": [{**plain(worker), "alive": worker.expires_at > now} for worker in workers]}
+        return {"workers": [{**plain(worker), "alive": worker.is_alive(now)} for worker in workers]}
 
     @tool
     async def doctor() -> dict[str, Any]:

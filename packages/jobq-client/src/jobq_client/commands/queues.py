@@ -8,6 +8,7 @@ from jobq_client.commands.output import clean, count, duration, moment
 from jobq_client.commands.running import ExitCode, Operator, operator_command
 from jobq_core.errors import ConfigurationError
 from jobq_core.job import check_name
+from jobq_core.operating import known_queues
 from jobq_core.storage import QueueOptions, QueueRecord, Retention
 
 
@@ -69,9 +70,7 @@ async def resume(operator: Operator, queue: str) -> ExitCode:
 
 async def _set_paused(operator: Operator, queue: str, *, paused: bool) -> None:
     name = check_name(queue, "queue")
-    known = {depth.queue for depth in await operator.storage.depths()}
-    known |= {record.name for record in await operator.storage.queues()}
-    known |= {served for worker in await operator.storage.workers() for served in worker.info.queues}
+    known = await known_queues(operator.storage)
     if name not in known:
         listed = ", ".join(sorted(known)) or "none"
         raise ConfigurationError(f"there is no queue {clean(name)!r}; known queues: {clean(listed)}")

@@ -9,7 +9,6 @@ import asyncio
 import getpass
 import socket
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
 
@@ -20,8 +19,8 @@ from jobq_client.commands.output import Output
 from jobq_core.commands import storage_option
 from jobq_core.configuration import ConfiguredCommand
 from jobq_core.errors import JobNotFoundError
-from jobq_core.ids import new_id
-from jobq_core.storage import AuditEntry, QueueStorage
+from jobq_core.operating import audit_entries
+from jobq_core.storage import QueueStorage
 from jobq_core.urls import open_storage
 
 
@@ -48,13 +47,7 @@ class Operator:
 
     async def record(self, action: str, *targets: object, details: Any = None) -> None:
         """Write to the audit what was done to each target."""
-        now = datetime.now(UTC)  # the storage writes its own
-        await self.storage.record_audit(
-            [
-                AuditEntry(id=new_id(), at=now, actor=self.actor, action=action, target=str(target), details=details)
-                for target in targets
-            ]
-        )
+        await self.storage.record_audit(audit_entries(self.actor, action, targets, details))
 
 
 Run = Callable[..., Awaitable[ExitCode | None]]

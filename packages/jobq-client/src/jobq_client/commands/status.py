@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from jobq_client.commands.output import count, duration, moment
 from jobq_client.commands.running import ExitCode, Operator, operator_command
-from jobq_core.activity import STEPS, ActivityPoint, read_activity
+from jobq_core.activity import STEPS, ActivityPoint, added_per_step, ended_per_step, read_activity
 from jobq_core.states import JobState
 
 RATED_STEPS: Final = 5
@@ -73,7 +73,7 @@ async def read_status(operator: Operator, queue: str | None = None) -> list[Queu
     now = await storage.now()
     depths = await storage.depths(queue)
     paused = {record.name: record.paused_at for record in await storage.queues() if record.paused_at is not None}
-    alive = [worker for worker in await storage.workers() if worker.expires_at > now]
+    alive = [worker for worker in await storage.workers() if worker.is_alive(now)]
     recent = await read_activity(storage, queue, span=60.0 * (RATED_STEPS + 1))
     names = {depth.queue for depth in depths} | {*paused, *recent}
     names |= {name for worker in alive for name in worker.info.queues}
@@ -100,14 +100,13 @@ async def read_status(operator: Operator, queue: str | None = None) -> list[Queu
 
 def _rates(points: Sequence[ActivityPoint]) -> dict[str, Any]:
     """Return the rates over whole minutes."""
-    added = [point.added for point in points if point.added is not None]
     failed = sum(point.failed for point in points)
     ran = failed + sum(point.completed for point in points)
     waited = [point.waiting.p95 for point in points if point.waiting.p95 is not None]
     lasted = [point.running.p95 for point in points if point.running.p95 is not None]
     return {
-        "added_per_minute": sum(added) / len(added) if added else None,
-        "ended_per_minute": (ran + sum(point.aborted for point in points)) / max(len(points), 1),
+        "added_per_minute": added_per_step(points),
+        "ended_per_minute": ended_per_step(points),
         "failed_share": failed / ran if ran else None,
         "waiting_p95": max(waited, default=None),
         "running_p95": max(lasted, default=None),
@@ -183,7 +182,7 @@ async def stats(operator: Operator, queue: str | None, span: str) -> ExitCode:
         (moment(point.at)[:-3], name, *_points(point))
         for name, points in found.items()
         for point in points
-        if point.added or point.completed or point.failed or point.aborted or point.pending
+        if point.added or point.ended or point.pending
     ]
     rows.sort(key=lambda row: row[:2])
     operator.output.table(STEP_COLUMNS, rows, right=STEP_COLUMNS[2:])

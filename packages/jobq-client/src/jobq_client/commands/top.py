@@ -50,7 +50,7 @@ async def _print_workers(operator: Operator, screen: Output) -> None:
         [
             (
                 record.info.name,
-                f"{duration(now - record.beat_at)} ago" if record.expires_at > now else "LOST",
+                f"{duration(now - record.beat_at)} ago" if record.is_alive(now) else "LOST",
                 record.stats.running,
                 record.info.concurrency,
                 count(record.stats.completed),

@@ -33,7 +33,7 @@ async def list_(operator: Operator) -> ExitCode:
     """List the workers of all machines: their load and their last heartbeat."""
     records, now = await operator.storage.workers(), await operator.storage.now()
     if operator.output.as_json:
-        operator.output.json([{"worker": record, "alive": record.expires_at > now} for record in records])
+        operator.output.json([{"worker": record, "alive": record.is_alive(now)} for record in records])
         return ExitCode.OK
     operator.output.table(
         (
@@ -57,7 +57,7 @@ async def list_(operator: Operator) -> ExitCode:
                 record.info.id,
                 record.info.host,
                 record.info.pid,
-                "yes" if record.expires_at > now else "no",
+                "yes" if record.is_alive(now) else "no",
                 f"{duration(now - record.beat_at)} ago",
                 record.stats.running,
                 record.info.concurrency,

@@ -100,7 +100,7 @@ def _disabled(record: JobRecord, facts: Facts) -> Reason:
 def _processing(record: JobRecord, facts: Facts) -> Reason:
     worker = next((worker for worker in facts.workers if worker.info.id == record.worker), None)
     name = repr(worker.info.name) if worker is not None else str(record.worker)
-    if worker is None or worker.expires_at <= facts.now:
+    if worker is None or not worker.is_alive(facts.now):
         silent = (
             "is not registered any more"
             if worker is None

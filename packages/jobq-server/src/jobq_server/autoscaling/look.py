@@ -53,5 +53,5 @@ class BacklogReader:
     async def _look_at_others(self) -> None:
         at = await self._storage().now()
         self._paused = frozenset(record.name for record in await self._storage().queues() if record.paused_at)
-        alive = [record.info for record in await self._storage().workers() if record.expires_at > at]
+        alive = [record.info for record in await self._storage().workers() if record.is_alive(at)]
         self._sharers = {queue: max(sum(queue in info.queues for info in alive), 1) for queue in self._queues}

@@ -13,12 +13,12 @@ import attrs
 from jobq_core.errors import ConfigurationError, InvalidJobError, JobNotFoundError
 from jobq_core.ids import new_id
 from jobq_core.job import check_name
+from jobq_core.operating import audit_entries, known_queues
 from jobq_core.operations import apply, check_value
 from jobq_core.records import JobSummary
 from jobq_core.states import FINISHED, WAITING, JobState, StopRequest
 from jobq_core.storage import (
     Action,
-    AuditEntry,
     Change,
     QueueOptions,
     QueueStorage,
@@ -167,13 +167,8 @@ async def act(
 
 async def audit(storage: QueueStorage, actor: str, action: str, *targets: object, details: Any = None) -> None:
     """Keep in the audit what was done to each target; log it on a storage that keeps no audit."""
-    now = datetime.now(UTC)  # the storage writes its own
-    entries = [
-        AuditEntry(id=new_id(), at=now, actor=actor, action=action, target=str(target), details=details)
-        for target in targets
-    ]
     try:
-        await storage.record_audit(entries)
+        await storage.record_audit(audit_entries(actor, action, targets, details))
     except ConfigurationError as error:  # what it says of took effect: it must not look as if it had not
         logger.warning("%s by %s: %s", action, actor, error)
 
@@ -194,10 +189,7 @@ async def set_retention(storage: QueueStorage, queue: str, retention: Retention,
 
 
 async def _check_queue(storage: QueueStorage, name: str) -> None:
-    known = {depth.queue for depth in await storage.depths()}
-    known |= {record.name for record in await storage.queues()}
-    known |= {queue for worker in await storage.workers() for queue in worker.info.queues}
-    if name not in known:
+    if name not in await known_queues(storage):
         raise JobNotFoundError(f"no queue {name!r}: it has no jobs, no options and no worker")
 
 

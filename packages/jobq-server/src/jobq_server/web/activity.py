@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 import attrs
 from msgspec.structs import replace
 
-from jobq_core.activity import ActivityPoint, Percentiles, activity, percentiles
+from jobq_core.activity import (
+    ActivityPoint,
+    Percentiles,
+    activity,
+    added_per_step,
+    ended_per_step,
+    first_step,
+    percentiles,
+    read_steps,
+)
 from jobq_core.doctor import Facts, judge
 from jobq_core.records import WorkerRecord
 from jobq_core.states import JobState
@@ -93,27 +102,21 @@ class QueueRow:
     @property
     def added_per_minute(self) -> float | None:
         """Jobs that are added, a minute; None where no samples say so."""
-        known = [point.added for point in self._recent if point.added is not None]
-        return sum(known) / len(known) if known else None
+        return added_per_step(self._recent)
 
     @property
     def ended_per_minute(self) -> float:
         """Jobs that end, a minute."""
-        return sum(map(ended_of, self._recent)) / max(len(self._recent), 1)
+        return ended_per_step(self._recent)
 
     @property
     def trend(self) -> list[int]:
         """Jobs that ended, by whole minute of the hour."""
-        return [ended_of(point) for point in self.points[:-1]]
+        return [point.ended for point in self.points[:-1]]
 
     @property
     def _recent(self) -> Sequence[ActivityPoint]:
         return self.points[:-1][-RATE_MINUTES:]
-
-
-def ended_of(point: ActivityPoint) -> int:
-    """Return the number of jobs that ended in a step."""
-    return point.completed + point.failed + point.aborted
 
 
 @attrs.frozen(kw_only=True)
@@ -128,7 +131,7 @@ class Overview:
     @property
     def alive(self) -> list[WorkerRecord]:
         """The workers whose heartbeat has not expired."""
-        return [worker for worker in self.workers if worker.expires_at > self.now]
+        return [worker for worker in self.workers if worker.is_alive(self.now)]
 
 
 async def read_overview(storage: QueueStorage) -> Overview:
@@ -137,7 +140,8 @@ async def read_overview(storage: QueueStorage) -> Overview:
     depths = await storage.depths()
     workers = await storage.workers()
     records = await storage.queues()
-    statistics, samples = await _read(storage, SPANS["hour"], now, None)
+    hour = SPANS["hour"]
+    statistics, samples = await read_steps(storage, until=now, span=hour.seconds, step=hour.step)
     operations = await storage.operations(limit=20)
     facts = Facts(
         now=now,
@@ -158,7 +162,7 @@ async def read_overview(storage: QueueStorage) -> Overview:
 
 async def read_points(storage: QueueStorage, span: Span, now: datetime, queue: str | None) -> list[ActivityPoint]:
     """Return the points of a queue, or of all queues together, oldest first."""
-    statistics, samples = await _read(storage, span, now, queue)
+    statistics, samples = await read_steps(storage, queue, until=now, span=span.seconds, step=span.step)
     together = activity(
         [replace(record, queue="") for record in statistics],
         [replace(sample, queue="") for sample in samples],
@@ -181,7 +185,7 @@ def make_rows(
     hour = SPANS["hour"]
     points = activity(statistics, samples, since=since_of(hour, now), until=now, step=hour.step)
     by_name = {record.name: record for record in records}
-    alive = [worker for worker in workers if worker.expires_at > now]
+    alive = [worker for worker in workers if worker.is_alive(now)]
     counted: dict[str, list[Depth]] = {}
     for depth in depths:
         counted.setdefault(depth.queue, []).append(depth)
@@ -228,17 +232,6 @@ def empty_points(span: Span, now: datetime) -> list[ActivityPoint]:
     return activity([], [nothing], since=since_of(span, now), until=now, step=span.step)[""]
 
 
-async def _read(
-    storage: QueueStorage, span: Span, now: datetime, queue: str | None
-) -> tuple[list[StatisticsRecord], list[DepthPoint]]:
-    since = since_of(span, now)
-    statistics = await storage.statistics(queue, since=since, until=now, step=span.step)
-    # One step more tells how many jobs there were when the first step began.
-    before = since - timedelta(seconds=span.step)
-    return statistics, await storage.depth_history(queue, since=before, until=now, step=span.step)
-
-
 def since_of(span: Span, now: datetime) -> datetime:
     """Return the start of the first step of a span."""
-    first = int(now.timestamp()) // span.step * span.step - span.seconds + span.step
-    return datetime.fromtimestamp(first, now.tzinfo)
+    return first_step(now, span.seconds, span.step)

@@ -156,7 +156,7 @@ class StorageMetrics(Collector):
         yield from (count, age, paused)
 
     def _workers(self, reading: Reading) -> Iterator[Metric]:
-        live = [worker for worker in reading.workers if worker.expires_at > reading.at]
+        live = [worker for worker in reading.workers if worker.is_alive(reading.at)]
         serving = Counter(dict.fromkeys(self._seen, 0))
         for worker in live:
             serving.update({self._queue_labels.of(queue) for queue in worker.info.queues})

@@ -11,6 +11,7 @@ from jobq_server.web.api.declaring import ApiRoutes
 from jobq_server.web.api.types import CancelledView, ListQuery, OperationBody, OperationView, PreviewView
 from jobq_server.web.api.views import operation_view, to_filter
 from jobq_server.web.call import Call
+from jobq_server.web.cancelling import cancel_operation
 from jobq_server.web.filters import describe
 from jobq_server.web.pages.jobs import check_may_search
 from jobq_server.web.security.identity import Role
@@ -64,10 +65,4 @@ async def operation(call: Call) -> OperationView:
 )
 async def cancel(call: Call) -> CancelledView:
     """Stop an operation after the slice that is worked on. What it has done stays done."""
-    operation_id = call.path_id()
-    found = await get(call.storage, operation_id)
-    call.require(ACTIONS[found.action].role)
-    cancelled = await call.storage.cancel_operation(operation_id)
-    if cancelled:
-        await audit(call.storage, call.actor, "cancel", operation_id)
-    return CancelledView(operation_id, cancelled)
+    return CancelledView(*await cancel_operation(call))

@@ -196,7 +196,7 @@ def worker_view(worker: WorkerRecord, now: Any) -> WorkerView:
         name=info.name,
         host=info.host,
         pid=info.pid,
-        alive=worker.expires_at > now,
+        alive=worker.is_alive(now),
         queues=list(info.queues),
         kinds=list(info.kinds),
         concurrency=info.concurrency,

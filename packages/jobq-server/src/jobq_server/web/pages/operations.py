@@ -5,8 +5,9 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from jobq_core.operations import get
-from jobq_server.web.actions import ACTIONS, audit
+from jobq_server.web.actions import ACTIONS
 from jobq_server.web.call import Call
+from jobq_server.web.cancelling import cancel_operation
 from jobq_server.web.filters import describe
 from jobq_server.web.notices import with_notice
 from jobq_server.web.rendering import View
@@ -48,10 +49,5 @@ async def operation(call: Call) -> View:
 @routes.post("/operations/{id}/cancel", access=Role.OPERATE)
 async def cancel(call: Call) -> Response:
     """Stop an operation after the slice that is worked on."""
-    operation_id = call.path_id()
-    found = await get(call.storage, operation_id)
-    call.require(ACTIONS[found.action].role)
-    cancelled = await call.storage.cancel_operation(operation_id)
-    if cancelled:
-        await audit(call.storage, call.actor, "cancel", operation_id)
+    operation_id, cancelled = await cancel_operation(call)
     return call.redirect(with_notice(f"/operations/{operation_id}", "cancel", int(cancelled)))

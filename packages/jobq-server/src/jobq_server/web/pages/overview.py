@@ -12,7 +12,7 @@ from markupsafe import Markup
 from jobq_core.activity import ActivityPoint, Percentiles
 from jobq_core.states import JobState
 from jobq_core.storage import Finding
-from jobq_server.web.activity import SPANS, Overview, Span, ended_of, read_overview, read_points
+from jobq_server.web.activity import SPANS, Overview, Span, read_overview, read_points
 from jobq_server.web.call import Call
 from jobq_server.web.charts.svg import Series, highest, lines, stacked_bars
 from jobq_server.web.formatting import duration, number, plural
@@ -155,7 +155,7 @@ def make_charts(points: Sequence[ActivityPoint], span: Span) -> list[Chart]:
             name="Jobs that ended",
             svg=stacked_bars(points, ENDED, _ended_title, f"Jobs that ended, {last}"),
             series=ENDED,
-            most=number(max(map(ended_of, points), default=0)),
+            most=number(max((point.ended for point in points), default=0)),
         ),
         Chart(
             name="Unfinished jobs",

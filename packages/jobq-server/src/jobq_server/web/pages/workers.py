@@ -37,7 +37,7 @@ async def workers(call: Call) -> View:
         "workers.html",
         {
             "storage_now": now,
-            "workers": sorted(records, key=lambda worker: (worker.expires_at > now, worker.info.name)),
+            "workers": sorted(records, key=lambda worker: (worker.is_alive(now), worker.info.name)),
             "versions_differ": differing(records),
         },
     )
