@@ -177,7 +177,7 @@ class Shop:
         await self._interesting()
         await self._claim()
         for index, (worker, job, _) in enumerate(self.running):
-            report = Progress(percent=float(index * 13 % 100), message=f"row {index * 83} of 640")
+            report = Progress(percent=float(index * 13 % 100), message=f"row {index * 83 % 640} of 640")
             await storage.progress(worker.id, [ProgressReport(id=job.id, lease=job.lease, progress=report)])
         await self._beat()
         await storage.set_queue("reports", QueueOptions(paused=True, actor="kai"))

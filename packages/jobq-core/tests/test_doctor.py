@@ -125,8 +125,8 @@ ILLNESSES: list[tuple[str, Severity, str, dict[str, Any]]] = [
     ),
     ("no-slots", E, "its workers have no slots", {"depths": [depth(age=900)], "workers": [worker(concurrency=0)]}),
     ("long-running", W, "has run for 3 days", {"depths": [depth(JobState.PROCESSING, age=3 * 86_400)]}),
-    ("lost-worker", E, "worker 'w3' is lost since 2 min", {"workers": [worker(), worker("w3", expires_in=-120)]}),
-    ("loop-blocked", E, "did not answer for 4.5 s", {"workers": [worker(loop_lag=4.5)]}),
+    ("lost-worker", E, "worker 'w3' was lost 2 min ago", {"workers": [worker(), worker("w3", expires_in=-120)]}),
+    ("loop-blocked", E, "has not answered for 4.5 s", {"workers": [worker(loop_lag=4.5)]}),
     ("hung-handlers", E, "2 handlers of worker 'w1'", {"workers": [worker(hung=2)]}),
     ("deaf-worker", W, "receives no notifications", {"workers": [worker(hears=False)]}),
     (

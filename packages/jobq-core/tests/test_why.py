@@ -98,16 +98,16 @@ CASES: list[tuple[str, str, JobRecord, dict[str, Any]]] = [
         job(S.SCHEDULED, reason="delayed", run_at=ago(-600), deadline=ago(-300)),
         {},
     ),
-    ("due", "it is due since 1.0 s and starts in a moment", job(S.SCHEDULED, run_at=ago(1)), {}),
+    ("due", "it was due 1.0 s ago and starts in a moment", job(S.SCHEDULED, run_at=ago(1)), {}),
     (
         "not-promoted",
-        "it is due since 2026-11-30 02:59:00 UTC (60 s ago), and nobody started it: see the workers' logs",
+        "it was due 60 s ago, at 2026-11-30 02:59:00 UTC, and no worker has started it: see their logs",
         job(S.SCHEDULED, run_at=ago(60)),
         {},
     ),
     (
         "no-maintenance",
-        "it is due since 2026-11-30 02:59:59 UTC, and no worker is alive to start it",
+        "it has been due since 2026-11-30 02:59:59 UTC, and no worker is alive to start it",
         job(S.SCHEDULED, run_at=ago(1)),
         {"workers": []},
     ),
@@ -135,7 +135,7 @@ CASES: list[tuple[str, str, JobRecord, dict[str, Any]]] = [
     ("held-back", "its worker holds it back: licence expired", job(S.BLOCKED, reason="licence expired"), {}),
     (
         "held-back",
-        "its worker holds it back: licence expired, at the latest until 2026-11-30 03:00:40 UTC",
+        "its worker holds it back: licence expired, until 2026-11-30 03:00:40 UTC at the latest",
         job(S.BLOCKED, reason="licence expired", run_at=ago(-40)),
         {},
     ),
@@ -148,7 +148,7 @@ CASES: list[tuple[str, str, JobRecord, dict[str, Any]]] = [
     ),
     (
         "disabled",
-        f"it is disabled since 2026-11-30 02:59:00 UTC; to let it run: jobq enable {JOB}",
+        f"it was disabled at 2026-11-30 02:59:00 UTC; to let it run: jobq enable {JOB}",
         job(S.DISABLED, reason="disabled", since=ago(60)),
         {},
     ),
@@ -173,13 +173,13 @@ CASES: list[tuple[str, str, JobRecord, dict[str, Any]]] = [
     ),
     (
         "queue-paused",
-        "queue 'mail' is paused by kai@web1 since 2026-11-30 01:00:00 UTC; to go on: jobq resume mail",
+        "queue 'mail' was paused by kai@web1 at 2026-11-30 01:00:00 UTC; to resume it: jobq resume mail",
         job(S.PENDING),
         {"queues": paused(paused_by="kai@web1")},
     ),
     (
         "queue-paused",
-        "queue 'mail' is paused since 2026-11-30 01:00:00 UTC; to go on: jobq resume mail",
+        "queue 'mail' was paused at 2026-11-30 01:00:00 UTC; to resume it: jobq resume mail",
         job(S.PENDING),
         {"queues": paused()},
     ),
@@ -198,7 +198,7 @@ CASES: list[tuple[str, str, JobRecord, dict[str, Any]]] = [
     ),
     (
         "worker-lost",
-        "the last worker of queue 'mail', 'w1', is silent for 34 s: start a worker",
+        "the last worker of queue 'mail', 'w1', has been silent for 34 s: start a worker",
         job(S.PENDING),
         {"workers": [worker(expires_in=-4), worker("w2", queues=("images",))]},
     ),
@@ -249,19 +249,19 @@ CASES: list[tuple[str, str, JobRecord, dict[str, Any]]] = [
     # PROCESSING
     (
         "running",
-        "it runs on 'w1' since 90 s, attempt 2 of 10: 40 % page 4",
+        "it has been running on 'w1' for 90 s, attempt 2 of 10: 40 % page 4",
         job(S.PROCESSING, progress=Progress(percent=40, message="page 4"), **RUNS),
         {},
     ),
     (
         "aborting",
-        "it was asked to abort by kai@web1 60 s ago, and its handler still runs on 'w1' since 90 s",
+        "it was asked to abort by kai@web1 60 s ago, and its handler is still running on 'w1' after 90 s",
         job(S.PROCESSING, stop_request=StopRequest.ABORT, **RUNS),
         {"audit": audit("abort")},
     ),
     (
         "disabling",
-        "it was asked to stop and to be disabled, and its handler still runs on 'w1' since 90 s",
+        "it was asked to stop and to be disabled, and its handler is still running on 'w1' after 90 s",
         job(S.PROCESSING, stop_request=StopRequest.DISABLE, **RUNS),
         {},
     ),
@@ -279,13 +279,13 @@ CASES: list[tuple[str, str, JobRecord, dict[str, Any]]] = [
     ),
     (
         "worker-blocked",
-        "the loop of its worker 'w1' did not answer for 12 s: see its log",
+        "the loop of its worker 'w1' has not answered for 12 s: see its log",
         job(S.PROCESSING, **RUNS),
         {"workers": [worker(loop_lag=12.0)]},
     ),
     (
         "hung",
-        "its handler goes on past its timeout of 60 s on 'w1': jobq workers drain w1",
+        "its handler is still running past its timeout of 60 s on 'w1': jobq workers drain w1",
         job(S.PROCESSING, timeout=60.0, **RUNS),
         {},
     ),

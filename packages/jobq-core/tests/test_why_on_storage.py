@@ -108,7 +108,7 @@ async def deadline_first(scene: Scene) -> UUID:
     return await scene.add(run_at=600.0, deadline=300.0)
 
 
-@says("it is due since 2.0 s and starts in a moment")
+@says("it was due 2.0 s ago and starts in a moment")
 async def due(scene: Scene) -> UUID:
     await scene.worker()
     job = await scene.add(run_at=5.0)
@@ -116,7 +116,7 @@ async def due(scene: Scene) -> UUID:
     return job
 
 
-@says("it is due since … (20 s ago), and nobody started it: see the workers' logs")
+@says("it was due 20 s ago, at …, and no worker has started it: see their logs")
 async def not_promoted(scene: Scene) -> UUID:
     await scene.worker()
     job = await scene.add(run_at=5.0)
@@ -124,7 +124,7 @@ async def not_promoted(scene: Scene) -> UUID:
     return job
 
 
-@says("it is due since …, and no worker is alive to start it")
+@says("it has been due since …, and no worker is alive to start it")
 async def no_maintenance(scene: Scene) -> UUID:
     job = await scene.add(run_at=5.0)
     scene.clock.advance(25)
@@ -158,7 +158,7 @@ async def unfit_arguments(scene: Scene) -> UUID:
     return await scene.run(Ending.SUSPEND, reason=UNFIT_ARGUMENTS)
 
 
-@says("its worker holds it back: licence expired, at the latest until …")
+@says("its worker holds it back: licence expired, until … at the latest")
 async def held_back(scene: Scene) -> UUID:
     await scene.add()
     return await scene.run(Ending.RELEASE, when=60.0, reason="licence expired")
@@ -178,7 +178,7 @@ async def disabled(scene: Scene) -> UUID:
 # PENDING
 
 
-@says("queue 'mail' is paused by kai@web1 since …; to go on: jobq resume mail")
+@says("queue 'mail' was paused by kai@web1 at …; to resume it: jobq resume mail")
 async def queue_paused(scene: Scene) -> UUID:
     await scene.worker()
     await scene.storage.set_queue("mail", QueueOptions(paused=True, actor="kai@web1"))
@@ -190,7 +190,7 @@ async def no_worker(scene: Scene) -> UUID:
     return await scene.add()
 
 
-@says("the last worker of queue 'mail', 'w1', is silent for 40 s: start a worker")
+@says("the last worker of queue 'mail', 'w1', has been silent for 40 s: start a worker")
 async def worker_lost(scene: Scene) -> UUID:
     await scene.worker()
     scene.clock.advance(40)
@@ -264,7 +264,7 @@ async def past_deadline(scene: Scene) -> UUID:
 # PROCESSING
 
 
-@says("it runs on 'w1' since 25 s, attempt 1 of 10: 40 % half")
+@says("it has been running on 'w1' for 25 s, attempt 1 of 10: 40 % half")
 async def running(scene: Scene) -> UUID:
     job = await scene.add()
     worker = await scene.worker()
@@ -275,7 +275,7 @@ async def running(scene: Scene) -> UUID:
     return job
 
 
-@says("it was asked to abort by kai@web1 12 s ago, and its handler still runs on 'w1' since 22 s")
+@says("it was asked to abort by kai@web1 12 s ago, and its handler is still running on 'w1' after 22 s")
 async def aborting(scene: Scene) -> UUID:
     await scene.add()
     job = await scene.run()
@@ -286,7 +286,7 @@ async def aborting(scene: Scene) -> UUID:
     return job
 
 
-@says("it was asked to stop and to be disabled, and its handler still runs on 'w1' since 10 s")
+@says("it was asked to stop and to be disabled, and its handler is still running on 'w1' after 10 s")
 async def disabling(scene: Scene) -> UUID:
     await scene.add()
     job = await scene.run()
@@ -295,7 +295,7 @@ async def disabling(scene: Scene) -> UUID:
     return job
 
 
-@says("its handler goes on past its timeout of 5.0 s on 'w1': jobq workers drain w1")
+@says("its handler is still running past its timeout of 5.0 s on 'w1': jobq workers drain w1")
 async def hung(scene: Scene) -> UUID:
     await scene.add(timeout=5.0)
     job = await scene.run()
@@ -312,7 +312,7 @@ async def rescue(scene: Scene) -> UUID:
     return job
 
 
-@says("the loop of its worker 'w1' did not answer for 12 s: see its log")
+@says("the loop of its worker 'w1' has not answered for 12 s: see its log")
 async def worker_blocked(scene: Scene) -> UUID:
     job = await scene.add()
     worker = await scene.worker()

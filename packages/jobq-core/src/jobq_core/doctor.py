@@ -171,7 +171,7 @@ def _lost(facts: Facts) -> Iterator[Finding]:
                 code="lost-worker",
                 severity=E,
                 subject=worker.info.name,
-                message=f"worker {worker.info.name!r} is lost since {_shown(late)}, and its jobs were not rescued",
+                message=f"worker {worker.info.name!r} was lost {_shown(late)} ago, and its jobs have not been rescued",
                 remedy="start a worker: any live worker rescues them",
             )
 
@@ -184,7 +184,7 @@ def _workers(facts: Facts) -> Iterator[Finding]:
                 code="loop-blocked",
                 severity=E,
                 subject=name,
-                message=f"the event loop of worker {name!r} did not answer for {_shown(worker.stats.loop_lag)}",
+                message=f"the event loop of worker {name!r} has not answered for {_shown(worker.stats.loop_lag)}",
                 remedy="its log has the stack; declare the handler as a plain function, which runs in a thread",
             )
         if worker.stats.hung:

@@ -84,7 +84,7 @@ async def test_the_overview_begins_with_what_is_wrong(admin: httpx.AsyncClient, 
     await add(storage, 3, queue="mial")
     page = await shown(admin, "/")
     assert "No live worker serves queue 'mial', where 3 jobs wait; a worker serves 'mail'" in page
-    assert "The event loop of worker 'w1' did not answer for 3 s" in page
+    assert "The event loop of worker 'w1' has not answered for 3 s" in page
     assert "2 handlers of worker 'w1' go on past their time limit" in page
 
 

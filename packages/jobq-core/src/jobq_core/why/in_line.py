@@ -28,7 +28,7 @@ def _keeps_from_starting(record: JobRecord, facts: Facts) -> Iterator[Reason]:
             by = f" by {each.paused_by}" if each.paused_by else ""
             yield Reason(
                 "queue-paused",
-                f"queue {queue!r} is paused{by} since {say_time(each.paused_at)}; to go on: jobq resume {queue}",
+                f"queue {queue!r} was paused{by} at {say_time(each.paused_at)}; to resume it: jobq resume {queue}",
                 each.paused_at,
             )
     serving = facts.serving(queue)
@@ -80,7 +80,7 @@ def _unserved(queue: str, facts: Facts) -> Reason:
         silent = say_span(facts.now - last.beat_at)
         return Reason(
             "worker-lost",
-            f"the last worker of queue {queue!r}, {last.info.name!r}, is silent for {silent}: start a worker",
+            f"the last worker of queue {queue!r}, {last.info.name!r}, has been silent for {silent}: start a worker",
         )
     if not facts.alive:
         return Reason("no-worker", f"no worker is alive: start one that serves queue {queue!r}")

@@ -34,14 +34,16 @@ def _scheduled(record: JobRecord, facts: Facts) -> Reason:
     late = (facts.now - at).total_seconds()
     if late > 0:
         if not facts.alive:
-            return Reason("no-maintenance", f"it is due since {say_time(at)}, and no worker is alive to start it", at)
+            return Reason(
+                "no-maintenance", f"it has been due since {say_time(at)}, and no worker is alive to start it", at
+            )
         if late > PROMOTED_SECONDS:
             return Reason(
                 "not-promoted",
-                f"it is due since {say_time(at)} ({say_span(late)} ago), and nobody started it: see the workers' logs",
+                f"it was due {say_span(late)} ago, at {say_time(at)}, and no worker has started it: see their logs",
                 at,
             )
-        return Reason("due", f"it is due since {say_span(late)} and starts in a moment", at)
+        return Reason("due", f"it was due {say_span(late)} ago and starts in a moment", at)
     when = f"{say_time(at)} (in {say_span(-late)})"
     if record.deadline is not None and record.deadline < at:
         return Reason(
@@ -62,7 +64,7 @@ def _scheduled(record: JobRecord, facts: Facts) -> Reason:
 
 
 def _blocked(record: JobRecord, facts: Facts) -> Reason:
-    until = "" if record.run_at is None else f", at the latest until {say_time(record.run_at)}"
+    until = "" if record.run_at is None else f", until {say_time(record.run_at)} at the latest"
     if record.reason == UNKNOWN_KIND:
         knowing = [worker for worker in facts.serving(record.queue) if record.kind in worker.info.kinds]
         if knowing:
@@ -91,7 +93,7 @@ def _disabled(record: JobRecord, facts: Facts) -> Reason:
     if entry is not None:
         said = f"it was disabled by {entry.actor} at {say_time(entry.at)}"
     elif record.reason in (None, "disabled"):
-        said = "it is disabled" + (f" since {say_time(record.since)}" if record.since else "")
+        said = "it was disabled" + (f" at {say_time(record.since)}" if record.since else "")
     else:
         said = f"its handler disabled it: {record.reason}"
     return Reason("disabled", f"{said}; to let it run: jobq enable {record.id}", record.since)
@@ -108,29 +110,27 @@ def _processing(record: JobRecord, facts: Facts) -> Reason:
         )
         rescue = "a live worker rescues it within 5 s" if facts.alive else "no worker is alive to rescue it: start one"
         return Reason("rescue", f"its worker {name} {silent}; {rescue}")
-    since = "" if record.started_at is None else f" since {say_span(facts.now - record.started_at)}"
+    span = None if record.started_at is None else say_span(facts.now - record.started_at)
+    still = f"its handler is still running on {name}" + ("" if span is None else f" after {span}")
     if worker.stats.loop_lag >= LAG_SECONDS:
         return Reason(
             "worker-blocked",
-            f"the loop of its worker {name} did not answer for {say_span(worker.stats.loop_lag)}: see its log",
+            f"the loop of its worker {name} has not answered for {say_span(worker.stats.loop_lag)}: see its log",
         )
     if record.stop_request is StopRequest.ABORT:
         entry = _last(facts, "abort", "retry")
         by = "" if entry is None else f" by {entry.actor} {say_span(facts.now - entry.at)} ago"
-        return Reason("aborting", f"it was asked to abort{by}, and its handler still runs on {name}{since}")
+        return Reason("aborting", f"it was asked to abort{by}, and {still}")
     if record.stop_request is StopRequest.DISABLE:
-        return Reason(
-            "disabling", f"it was asked to stop and to be disabled, and its handler still runs on {name}{since}"
-        )
+        return Reason("disabling", f"it was asked to stop and to be disabled, and {still}")
     if _is_over(record, facts.now):
         return Reason(
             "hung",
-            f"its handler goes on past its timeout of {say_span(record.timeout or 0.0)} on {name}: "
+            f"its handler is still running past its timeout of {say_span(record.timeout or 0.0)} on {name}: "
             f"jobq workers drain {worker.info.name}",
         )
-    return Reason(
-        "running", f"it runs on {name}{since}, attempt {record.attempt} of {record.max_attempts}{_progress(record)}"
-    )
+    runs = f"is running on {name}" if span is None else f"has been running on {name} for {span}"
+    return Reason("running", f"it {runs}, attempt {record.attempt} of {record.max_attempts}{_progress(record)}")
 
 
 def _is_over(record: JobRecord, now: datetime) -> bool:
