@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import attrs
+import week_postgres
+import week_sqlite
 from history import write_history
-from history_sqlite import write_week
 from plan import Scale, Variant
 from players import ContestantError, Player, Workers
 from stores import Store
+
+TIMES: Final = {"postgresql": 10, "sqlite": 1}
+"""How many times as many jobs a week has on a storage as the variant says."""
 
 
 @attrs.define
@@ -56,13 +60,16 @@ class Targets:
         return url
 
     def with_week(self, player: Player, variant: Variant) -> str:
-        """Return a target with a week of jobs, of which the variant's are finished and wait; for measures that only
-        read it, so that it is the same one each time."""
+        """Return a target with a week of jobs, of which the variant's, or ten times as many, are finished and wait; for
+        measures that only read it, so that it is the same one each time."""
         key = (player.name, "week", variant.name)
         if key not in self._prepared:
-            url = self._prepared[key] = self.store(player).create()
+            store = self.store(player)
+            url = self._prepared[key] = store.create()
             player.ask("setup", url, within=self.time_limit)
-            write_week(url, variant.finished, variant.behind, oldest=variant.oldest)
+            times = TIMES[store.kind]
+            write = week_postgres.write_week if store.kind == "postgresql" else week_sqlite.write_week
+            write(url, variant.finished * times, variant.behind * times, oldest=variant.oldest)
         return self._prepared[key]
 
     def filled(self, player: Player, variant: Variant) -> str:

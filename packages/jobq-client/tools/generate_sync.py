@@ -113,7 +113,7 @@ from jobq_core.events import Event
 from jobq_core.job import Job, JobFunction
 from jobq_core.records import JobRecord, JobSummary, Progress
 from jobq_core.states import JobState
-from jobq_core.storage import Depth, Page, QueueRecord, QueueStorage, Retention
+from jobq_core.storage import COUNT_LIMIT, Depth, Page, QueueRecord, QueueStorage, Retention
 
 if TYPE_CHECKING:
     from jobq_core.why import Reason

@@ -43,9 +43,11 @@ async def total(storage: SqliteQueueStorage, step: int) -> int:
 
 
 def rows(storage: SqliteQueueStorage, step: int) -> int:
-    """Return how many rows of a step are stored."""
+    """Return how many rows of a step are stored, beside as many of all queues together."""
     with closing(sqlite3.connect(storage.path)) as connection:
-        (count,) = connection.execute("SELECT count(*) FROM jobq_tally_step WHERE step = ?", (step,)).fetchone()
+        asked = "SELECT count(*) FILTER (WHERE queue <> ''), count(*) FROM jobq_tally_step WHERE step = ?"
+        (count, all_rows) = connection.execute(asked, (step,)).fetchone()
+    assert all_rows == 2 * count
     return int(count)
 
 

@@ -19,7 +19,7 @@ from jobq_core.job import Job, check_name, definition_of
 from jobq_core.records import JobRecord, JobSummary
 from jobq_core.reprs import short_repr
 from jobq_core.states import JobState
-from jobq_core.storage import Depth, Page
+from jobq_core.storage import COUNT_LIMIT, Depth, Page
 
 if TYPE_CHECKING:
     from jobq_core.why import Reason
@@ -72,11 +72,13 @@ class Querying(ClientBase):
                 return
             after = page.cursor
 
-    async def count(self, *, limit: int = 100_000, **conditions: Unpack[Conditions]) -> int | None:
+    async def count(self, *, limit: int = COUNT_LIMIT, **conditions: Unpack[Conditions]) -> int | None:
         """Return the number of jobs that match all given conditions.
 
-        None if they are more than `limit`, or if a search (by error_type, error, argument or worker) would have to read
-        more than 5,000 jobs. conditions: those of `Conditions`. `counts` has the numbers of a queue at less cost.
+        None if they are more than `limit` (default: 50,000), or if too many jobs would have to be read: more than 5,000
+        of those that a tag or a run has, or a search (by error_type, error, argument or worker) looks at, or of a kind
+        among hundreds of thousands of unfinished jobs. conditions: those of `Conditions`. `depths` has the numbers of
+        a queue at less cost.
         """
         check_count(limit, "limit")
         return await self._running().storage.count(to_filter("count", conditions), limit=limit)
@@ -84,7 +86,7 @@ class Querying(ClientBase):
     async def depths(self, queue: str | None = None) -> list[Depth]:
         """Return the number of jobs by queue and state, without those that are 0, and since when the oldest waits.
 
-        queue: default is every queue, by name. Costs the same however many jobs there are: of more than 20,000 jobs of
+        queue: default is every queue, by name. Costs the same however many jobs there are: of more than 5,000 jobs of
         a state, it is the number of a few seconds ago, `Depth.at`.
         """
         name = None if queue is None else check_name(queue, "queue")

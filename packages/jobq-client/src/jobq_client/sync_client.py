@@ -26,7 +26,7 @@ from jobq_core.events import Event
 from jobq_core.job import Job, JobFunction
 from jobq_core.records import JobRecord, JobSummary, Progress
 from jobq_core.states import JobState
-from jobq_core.storage import Depth, Page, QueueRecord, QueueStorage, Retention
+from jobq_core.storage import COUNT_LIMIT, Depth, Page, QueueRecord, QueueStorage, Retention
 
 if TYPE_CHECKING:
     from jobq_core.why import Reason
@@ -201,18 +201,20 @@ class SyncJobQueueClient(SyncClientBase):
         """Iterate over all jobs that match, newest first, as `find` does. page_size: jobs per query (1 to 1000)."""
         return self._iterate(lambda: self._client.find_all(page_size=page_size, **conditions), page_size)
 
-    def count(self, *, limit: int = 100_000, **conditions: Unpack[Conditions]) -> int | None:
+    def count(self, *, limit: int = COUNT_LIMIT, **conditions: Unpack[Conditions]) -> int | None:
         """Return the number of jobs that match all given conditions.
 
-        None if they are more than `limit`, or if a search (by error_type, error, argument or worker) would have to read
-        more than 5,000 jobs. conditions: those of `Conditions`. `counts` has the numbers of a queue at less cost.
+        None if they are more than `limit` (default: 50,000), or if too many jobs would have to be read: more than 5,000
+        of those that a tag or a run has, or a search (by error_type, error, argument or worker) looks at, or of a kind
+        among hundreds of thousands of unfinished jobs. conditions: those of `Conditions`. `depths` has the numbers of
+        a queue at less cost.
         """
         return self._run(lambda: self._client.count(limit=limit, **conditions))
 
     def depths(self, queue: str | None = None) -> list[Depth]:
         """Return the number of jobs by queue and state, without those that are 0, and since when the oldest waits.
 
-        queue: default is every queue, by name. Costs the same however many jobs there are: of more than 20,000 jobs of
+        queue: default is every queue, by name. Costs the same however many jobs there are: of more than 5,000 jobs of
         a state, it is the number of a few seconds ago, `Depth.at`.
         """
         return self._run(lambda: self._client.depths(queue))

@@ -7,14 +7,15 @@ the number of unfinished jobs, and those that ended meanwhile.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from msgspec import Struct
 
 from jobq_core.states import JobState
-from jobq_core.storage import DepthPoint, QueueStorage, StatisticsRecord, quantile
+from jobq_core.storage import DepthPoint, Histogram, QueueStorage, StatisticsRecord, quantile
+from jobq_core.storage.statistics import add_histograms
 
 STEPS: Final = (60, 600, 3_600)
 """The steps of time that storages know, in seconds."""
@@ -26,6 +27,9 @@ class Percentiles(Struct, frozen=True):
     p50: float | None
     p95: float | None
     p99: float | None
+
+
+UNKNOWN: Final = Percentiles(None, None, None)
 
 
 class ActivityPoint(Struct, frozen=True, kw_only=True):
@@ -68,13 +72,23 @@ async def read_activity(
 
 
 async def read_steps(
-    storage: QueueStorage, queue: str | None = None, *, until: datetime, span: float, step: int
+    storage: QueueStorage,
+    queue: str | None = None,
+    *,
+    until: datetime,
+    span: float,
+    step: int,
+    together: bool = False,
 ) -> tuple[list[StatisticsRecord], list[DepthPoint]]:
-    """Return what `activity` takes of the last `span` seconds before `until`."""
+    """Return what `activity` takes of the last `span` seconds before `until`.
+
+    together: whether queues and kinds are summed up, to a queue '' (default: each queue by itself).
+    """
     since = first_step(until, span, step)
-    statistics = await storage.statistics(queue, since=since, until=until, step=step)
+    statistics = await storage.statistics(queue, since=since, until=until, step=step, together=together)
     # One step more tells how many jobs there were when the first step began.
-    depths = await storage.depth_history(queue, since=since - timedelta(seconds=step), until=until, step=step)
+    before = since - timedelta(seconds=step)
+    depths = await storage.depth_history(queue, since=before, until=until, step=step, together=together)
     return statistics, depths
 
 
@@ -101,8 +115,12 @@ def activity(
     since: datetime,
     until: datetime,
     step: int,
+    durations: bool = True,
 ) -> dict[str, list[ActivityPoint]]:
-    """Return the points of each queue that occurs, from what a storage keeps."""
+    """Return the points of each queue that occurs, from what a storage keeps.
+
+    durations: whether the percentiles are worked out (default True); else they are None.
+    """
     ended: dict[tuple[str, datetime], list[StatisticsRecord]] = {}
     for record in statistics:
         ended.setdefault((record.queue, record.minute), []).append(record)
@@ -118,13 +136,16 @@ def activity(
         return [sampled.get((queue, at), []) if at in all_sampled else None for at in moments]
 
     return {
-        queue: _points([ended.get((queue, at), []) for at in starts], samples_of(queue), starts)
+        queue: _points([ended.get((queue, at), []) for at in starts], samples_of(queue), starts, durations)
         for queue in sorted({queue for queue, _ in (*ended, *sampled)})
     }
 
 
 def _points(
-    ended: Sequence[list[StatisticsRecord]], sampled: Sequence[list[DepthPoint] | None], starts: Sequence[datetime]
+    ended: Sequence[list[StatisticsRecord]],
+    sampled: Sequence[list[DepthPoint] | None],
+    starts: Sequence[datetime],
+    durations: bool,
 ) -> list[ActivityPoint]:
     points = []
     before = _unfinished(sampled[0])
@@ -145,19 +166,17 @@ def _points(
                 unfinished=unfinished,
                 pending=None if depths is None else sum(depth.jobs for depth in pending),
                 oldest_seconds=max((depth.oldest_seconds or 0.0 for depth in pending), default=None),
-                waiting=percentiles(record.waiting for record in records),
-                running=percentiles(record.running for record in records),
+                waiting=percentiles(record.waiting for record in records) if durations else UNKNOWN,
+                running=percentiles(record.running for record in records) if durations else UNKNOWN,
             )
         )
         before = unfinished
     return points
 
 
-def percentiles(histograms: Iterable[Mapping[int, int]]) -> Percentiles:
+def percentiles(histograms: Iterable[Histogram]) -> Percentiles:
     """Return the percentiles of several histograms together."""
-    merged: Counter[int] = Counter()
-    for histogram in histograms:
-        merged.update(histogram)
+    merged = add_histograms(histograms)
     return Percentiles(*(quantile(merged, share) for share in (0.5, 0.95, 0.99)))
 
 

@@ -45,7 +45,7 @@ SKEW_SECONDS: Final = 5.0
 FAILING_SHARE: Final = 0.5
 FAILING_JOBS: Final = 10
 """A kind fails if this share of its jobs of the last hour did, of this many at least."""
-LOOKED_AT: Final = 1_000
+LOOKED_AT: Final = 500
 """The number of BLOCKED, and of SCHEDULED, jobs that are looked at, newest first."""
 
 E, W = Severity.ERROR, Severity.WARNING

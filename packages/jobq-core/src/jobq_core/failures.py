@@ -15,7 +15,7 @@ from jobq_core.records import ErrorRecord, JobSummary
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter, QueueStorage
 
-NEWEST: Final = 2_000
+NEWEST: Final = 1_000
 """The number of failed jobs that are grouped, newest first."""
 _PAGE: Final = 1_000
 

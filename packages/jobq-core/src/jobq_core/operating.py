@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jobq_core.ids import new_id
-from jobq_core.storage import AuditEntry, QueueStorage
+from jobq_core.storage import COUNT_LIMIT, AuditEntry, JobFilter, QueueStorage
 
 
 def audit_entries(actor: str, action: str, targets: Iterable[object], details: Any = None) -> list[AuditEntry]:
@@ -25,3 +25,11 @@ async def known_queues(storage: QueueStorage) -> set[str]:
     known |= {record.name for record in await storage.queues()}
     known |= {queue for worker in await storage.workers() for queue in worker.info.queues}
     return known
+
+
+def shown_count(filter: JobFilter, matched: int | None) -> str:
+    """Return what `count` answered about a filter, in words that 'jobs' may follow."""
+    if matched is not None:
+        return f"{matched:,}"
+    has_to_be_read = filter.searches or filter.kinds or filter.tags or filter.run_id is not None
+    return "an unknown number of" if has_to_be_read else f"more than {COUNT_LIMIT:,}"

@@ -114,7 +114,7 @@ def make_mcp_server(storage: QueueStorage, *, show_payloads: bool = False) -> MC
 
     @tool
     async def list_failures(queue: str | None = None) -> dict[str, Any]:
-        """Group the newest 2,000 failed jobs by kind and error, the largest group first."""
+        """Group the newest 1,000 failed jobs by kind and error, the largest group first."""
         return {"groups": plain(await failures(storage, queue=queue))}
 
     @tool

@@ -17,6 +17,7 @@ from jobq_core.storage import (
 )
 from jobq_core.storage.statistics import STEPS, check_step
 from jobq_storage_postgres.binary import (
+    pack_bool,
     pack_float8,
     pack_int4,
     pack_int8,
@@ -39,7 +40,13 @@ class Depths(Facet, ReaderStorage, KeeperStorage):
         ]
 
     async def depth_history(
-        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
+        self,
+        queue: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        step: int = 60,
+        together: bool = False,
     ) -> list[DepthPoint]:
         rows = await self._engine.fetch(
             "depth_history",
@@ -48,6 +55,7 @@ class Depths(Facet, ReaderStorage, KeeperStorage):
             pack_optional(pack_moment, until),
             pack_int4(check_step(step)),
             pack_int4(STEPS[step]),
+            pack_bool(together),
         )
         return [
             DepthPoint(at=at, queue=name, state=JobState(state), jobs=jobs, oldest_seconds=oldest)

@@ -6,16 +6,18 @@ match the rest. An argument is looked for here: PostgreSQL refuses to read some 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any, Final, Literal, TypeAlias
 from uuid import UUID
 
+from attrs import evolve
 from msgspec import Struct
 
 from jobq_core.encoding import decode_or_show
 from jobq_core.records import JobSummary
 from jobq_core.states import JobState
-from jobq_core.storage import SEARCHED, JobFilter, Page, ReaderStorage
+from jobq_core.storage import COUNT_LIMIT, SEARCHED, JobFilter, Page, ReaderStorage
 from jobq_core.storage.searching import same_json
 from jobq_storage_postgres.binary import pack_int8, pack_moment, pack_optional, pack_text, pack_uuid, texts, uuids
 from jobq_storage_postgres.engine import Facet
@@ -25,8 +27,25 @@ Wanted: TypeAlias = Literal["jobs", "arguments", "count"]
 
 _WITH_ERRORS: Final = frozenset({JobState.DISABLED, JobState.FAILED, JobState.ABORTED})
 """The states in which a job shows an error."""
-_SEARCHED_IN_LINES: Final = 2000
-"""The number of jobs that a search in queues or kinds reads per call: so many of each line, to be sorted."""
+_Driver: TypeAlias = Literal["line", "run", "tag"]
+
+_SEARCHED_NARROWED: Final = 2_000
+"""The number of jobs that a search in queues, kinds, tags or a run reads per call: of each line, to be sorted."""
+_WALKED: Final[dict[_Driver | None, Iterable[int]]] = {
+    None: repeat(0),
+    "line": (4_000, 10_000),
+    "run": (1_000, 3_000),
+    "tag": (1_000, 3_000),
+}
+"""The number of jobs of which `find` reads the kind or the state to know if they match: at first, and then."""
+_READ_OF_ALL: Final = 400_000
+"""The number of unfinished jobs of which `count` reads the kinds."""
+_READ_OF_QUEUE: Final = 150_000
+"""The same, where they are found by an index: of one queue, or of a time."""
+_READ_BY_TAG: Final = 6_000
+"""The number of jobs of a tag or a run that `count` reads."""
+_READ_BY_STATE: Final = 4_000
+"""The same, where it reads their states as well."""
 _FRINGE: Final = 1000
 """The minimum number of jobs to look at where some could be left out because of the time when they were added."""
 
@@ -50,37 +69,32 @@ class Finding(Facet, ReaderStorage):
         # One more than the limit shows whether there is a next page.
         most = limit + 1 if filter.since is None and filter.until is None else max(limit + 1, _FRINGE)
         found: list[Sequence[Any]] = []
-        while True:
-            look = await self._look(filter, after, most, limit + 1 - len(found), "jobs")
+        for walked in _WALKED[_driver(filter)]:
+            look = await self._look(filter, after, most, limit + 1 - len(found), "jobs", walked)
             found += look.rows
             if len(found) > limit or look.looked < most:
                 return _page(found, limit)
             after = look.last
+        return Page(_summaries(found), after)
 
-    async def count(self, filter: JobFilter, *, limit: int = 100_000) -> int | None:
+    async def count(self, filter: JobFilter, *, limit: int = COUNT_LIMIT) -> int | None:
         if filter.searches:
             return await self._count_searched(filter, limit)
         if filter.run_id is None and not filter.tags:
             params = (*_tokens(filter), pack_int8(limit + 1))
             if filter.since is None and filter.until is None:
-                ((count,),) = await self._engine.fetch("count_tokens", *params)
+                read = _READ_OF_ALL if filter.queue is None else _READ_OF_QUEUE
+                ((count,),) = await self._engine.fetch("count_tokens", *params, pack_int8(read))
             else:
                 times = pack_optional(pack_moment, filter.since), pack_optional(pack_moment, filter.until)
-                ((count,),) = await self._engine.fetch("count_added", *params, *times)
-            return count if count <= limit else None
-        count, after = 0, None
-        while True:
-            look = await self._look(filter, after, most := limit + 1 + _FRINGE, limit + 1 - count, "count")
-            count += look.matching
-            if count > limit:
-                return None
-            if look.looked < most:
-                return count
-            after = look.last
+                ((count,),) = await self._engine.fetch("count_added", *params, *times, pack_int8(_READ_OF_QUEUE))
+            return count if count is not None and count <= limit else None
+        most = _READ_BY_STATE if filter.queue is not None or filter.states else _READ_BY_TAG
+        look = await self._look(filter, None, most, limit + 1, "count", most)
+        return look.matching if look.looked < most and look.matching <= limit else None
 
     async def _search(self, filter: JobFilter, after: UUID | None, limit: int) -> Page:
-        in_lines = (filter.queue is not None or filter.kinds) and filter.run_id is None and not filter.tags
-        most = _SEARCHED_IN_LINES if in_lines else SEARCHED
+        most = SEARCHED if _driver(filter) is None else _SEARCHED_NARROWED
         if filter.argument is None:
             look = await self._look(filter, after, most, limit + 1, "jobs")
             found = look.rows
@@ -96,6 +110,11 @@ class Finding(Facet, ReaderStorage):
         return Page(_summaries(found), None if over else last)
 
     async def _count_searched(self, filter: JobFilter, limit: int) -> int | None:
+        if filter.error is None and filter.error_type is None:
+            # Those are counted at less cost than they are read.
+            rest = evolve(filter, argument=None, worker=None)
+            if await self.count(rest, limit=SEARCHED) is None:
+                return None
         wanted: Wanted = "count" if filter.argument is None else "arguments"
         look = await self._look(filter, None, SEARCHED + 1, SEARCHED + 1, wanted)
         if filter.argument is None:
@@ -106,14 +125,18 @@ class Finding(Facet, ReaderStorage):
             count = len(_with_argument(look.rows, *filter.argument))
         return count if look.looked <= SEARCHED and count <= limit else None
 
-    async def _look(self, filter: JobFilter, after: UUID | None, most: int, limit: int, wanted: Wanted) -> _Look:
-        """Look at up to `most` jobs, and answer with up to `limit`."""
+    async def _look(
+        self, filter: JobFilter, after: UUID | None, most: int, limit: int, wanted: Wanted, walked: int = SEARCHED
+    ) -> _Look:
+        """Look at up to `most` jobs, and answer with up to `limit`. walked: how many jobs to read to find those."""
         states = filter.states
         if filter.error is not None or filter.error_type is not None:
             states = (states or frozenset(JobState)) & _WITH_ERRORS
             if not states:
                 return _Look(0, None, 0, [])
         name, params = _statement(filter, states)
+        if _driver(filter) is not None:
+            params.append(pack_int8(walked))
         rows = await self._engine.fetch(
             name,
             pack_optional(pack_uuid, after),
@@ -140,6 +163,15 @@ def _summaries(rows: Sequence[Sequence[Any]]) -> list[JobSummary]:
     return [JobSummary(**summary_fields(row[:SUMMARY])) for row in rows]
 
 
+def _driver(filter: JobFilter) -> _Driver | None:
+    """Return the condition by whose index the jobs are found, while the others have to be read; None without any."""
+    if filter.run_id is not None:
+        return "run"
+    if filter.tags:
+        return "tag"
+    return "line" if filter.queue is not None or filter.kinds else None
+
+
 def _statement(filter: JobFilter, states: frozenset[JobState]) -> tuple[str, list[bytes | None]]:
     """Return the statement for a filter, and its own parameters. states: of the filter, or fewer."""
     tokens = _tokens(filter, states)
@@ -148,7 +180,7 @@ def _statement(filter: JobFilter, states: frozenset[JobState]) -> tuple[str, lis
         return "find_run", [pack_text(filter.run_id), *tokens, tags]
     if tags is not None:
         return "find_tag", [tags, *tokens]
-    if filter.queue is not None or filter.kinds:
+    if _driver(filter) == "line":
         return "find_line", tokens
     if states or filter.worker is not None:
         return "find_state", [_states(states or frozenset(JobState))]

@@ -55,10 +55,18 @@ class Depths(StorageOnFile, ReaderStorage, KeeperStorage):
         return [(*row[:2], *sampled[row[:2]]) if row[:2] in many else row for row in rows]
 
     async def depth_history(
-        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
+        self,
+        queue: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        step: int = 60,
+        together: bool = False,
     ) -> list[DepthPoint]:
         first, end = starts(since, until, self._moment().now, check_step(step))
-        rows = await self._read("depth_history", queue=queue, step=step, since=first * step, until=end * step)
+        rows = await self._read(
+            "depth_history", queue=queue, step=step, since=first * step, until=end * step, together=together
+        )
         return [
             DepthPoint(
                 at=to_datetime(start * SECOND),

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from jobq_core.states import FINISHED, JobState
-from jobq_core.storage import SEARCHED, JobFilter, Page, ReaderStorage
+from jobq_core.storage import COUNT_LIMIT, SEARCHED, JobFilter, Page, ReaderStorage
 from jobq_storage_sqlite.candidates import candidates, parameters_of
 from jobq_storage_sqlite.columns import to_array, to_id
 from jobq_storage_sqlite.open_file import StorageOnFile
@@ -27,7 +27,7 @@ class Finding(StorageOnFile, ReaderStorage):
         jobs = [to_summary(row) for row in rows[:limit]]
         return Page(jobs, jobs[-1].id if jobs and len(rows) > limit else None)
 
-    async def count(self, filter: JobFilter, *, limit: int = 100_000) -> int | None:
+    async def count(self, filter: JobFilter, *, limit: int = COUNT_LIMIT) -> int | None:
         if filter.searches:
             rows = await read(self, "search", filter, None, SEARCHED + 1, _searched(filter))
             if len(rows) > SEARCHED:

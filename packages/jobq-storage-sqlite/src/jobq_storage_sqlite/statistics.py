@@ -17,10 +17,11 @@ from jobq_core.timestamps import to_datetime
 from jobq_storage_sqlite.depths import starts
 from jobq_storage_sqlite.open_file import StorageOnFile
 from jobq_storage_sqlite.slices import PAUSE_SECONDS
-from jobq_storage_sqlite.tally import MINUTE, add_histograms, to_histogram
+from jobq_storage_sqlite.tally import MINUTE, add_histograms, sum_histograms
 from jobq_storage_sqlite.transaction import Transaction
 
-READS: Final = {60: "statistics", 600: "statistics_by_600", 3600: "statistics_by_3600"}
+READS: Final = {60: "", 600: "_by_600", 3600: "_by_3600"}
+"""How the names of the statements end that read steps of so many seconds."""
 
 OVER_MINUTES: Final = 1
 """How many minutes a step is over before it is summed up."""
@@ -30,11 +31,22 @@ class Statistics(StorageOnFile, ReaderStorage):
     """Reads statistics through the reader, in one statement: a step may be summed up at any time."""
 
     async def statistics(
-        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
+        self,
+        queue: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        step: int = 60,
+        together: bool = False,
     ) -> list[StatisticsRecord]:
         now, minutes = self._moment().now, check_step(step) // 60
         first, end = starts(since, until, now, step)
-        rows = await self._read(READS[step], queue=queue, since=first * minutes, until=end * minutes, now=now // MINUTE)
+        span = {"since": first * minutes, "until": end * minutes, "now": now // MINUTE}
+        asked = {"queue": queue, "together": together, **span}
+        if together:
+            rows = await self._read("statistics_together" + READS[step], minutes=minutes, **asked)
+            return [_to_record(minute, "", "", state, *sums) for minute, state, *sums in rows]
+        rows = await self._read("statistics" + READS[step], **asked)
         return [_to_record(*row) for row in merge(rows, minutes)]
 
 
@@ -78,8 +90,8 @@ def _to_record(
         jobs=jobs,
         waiting_seconds=waiting_seconds,
         running_seconds=running_seconds,
-        waiting=to_histogram(waiting),
-        running=to_histogram(running),
+        waiting=sum_histograms(waiting),
+        running=sum_histograms(running),
     )
 
 
@@ -97,7 +109,7 @@ async def sum_up(storage: StorageOnFile) -> None:
 
 
 def sum_minutes(transaction: Transaction) -> None:
-    """Sum up the minutes of the next step of ten minutes."""
+    """Sum up the minutes of the next step of ten minutes, of each queue and kind and of all together."""
     _sum(transaction, "find_minute_to_sum", "read_minutes", 10)
 
 
@@ -111,7 +123,10 @@ def _sum(transaction: Transaction, find: str, read: str, minutes: int) -> None:
     (first,) = transaction.one(find, until=over - over % minutes, now=over)
     if first is not None:  # another process may have done it
         start = first - first % minutes
-        rows = merge(transaction.all(read, start, start + minutes), minutes)
+        rows = transaction.all(read, start, start + minutes)
+        if read == "read_minutes":
+            rows = [*rows, *((minute, "", "", *rest) for minute, _, _, *rest in rows)]
+        rows = merge(rows, minutes)
         transaction.many("insert_step", [(60 * minutes, *row) for row in rows])
 
 

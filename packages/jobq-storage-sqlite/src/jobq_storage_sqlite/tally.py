@@ -7,7 +7,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from jobq_core.storage import bucket_of
+from jobq_core.storage import Histogram, bucket_of
+from jobq_core.storage.statistics import add_histograms as sum_of
 from jobq_core.timestamps import SECOND
 from jobq_storage_sqlite.caller_cursors import Runner
 from jobq_storage_sqlite.sql import sql
@@ -15,6 +16,7 @@ from jobq_storage_sqlite.sql import sql
 MINUTE: Final = 60 * SECOND
 
 _decode: Final = msgspec.json.Decoder(dict[int, int]).decode
+_decode_all: Final = msgspec.json.Decoder(list[dict[int, int]]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -98,6 +100,14 @@ def add_histograms(one: str, two: str) -> str:
     for bucket, count in to_histogram(two).items():
         histogram[bucket] = histogram.get(bucket, 0) + count
     return _encode(histogram).decode()
+
+
+def sum_histograms(stored: str) -> Histogram:
+    """Return the sum of histograms that commas separate."""
+    try:
+        return sum_of(_decode_all(f"[{stored}]"))
+    except msgspec.DecodeError:
+        return {}
 
 
 def to_histogram(stored: Any) -> dict[int, int]:

@@ -16,6 +16,7 @@ from jobq_client.commands.progress import show_progress
 from jobq_client.commands.running import ExitCode, Operator, operator_command
 from jobq_client.commands.selecting import IdType, MomentType, describe, filter_of, filter_options
 from jobq_core.errors import ConfigurationError
+from jobq_core.operating import shown_count
 from jobq_core.operations import apply, check_value, start, work_to_end
 from jobq_core.storage import Action, JobFilter
 
@@ -107,7 +108,7 @@ async def change_all(
 ) -> ExitCode:
     """Change all jobs that match, after a question."""
     matched = await operator.storage.count(filter)
-    shown = "more than 100,000" if matched is None else count(matched)
+    shown = shown_count(filter, matched)
     words = clean(describe(filter))
     if dry_run:
         if operator.output.as_json:

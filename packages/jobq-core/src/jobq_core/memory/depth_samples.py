@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import NamedTuple, TypeAlias
+
+from msgspec.structs import replace
 
 from jobq_core.states import JobState
 from jobq_core.storage import DepthPoint
@@ -59,3 +62,18 @@ class DepthSamples:
             for (name, state), counted in sorted(sample.items())
             if since <= start < until and queue in (None, name)
         ]
+
+
+def add_queues(points: Iterable[DepthPoint]) -> list[DepthPoint]:
+    """Return the points of all queues together."""
+    summed: dict[tuple[datetime, JobState], DepthPoint] = {}
+    for point in points:
+        before = summed.get((point.at, point.state))
+        oldest = [each.oldest_seconds for each in (before, point) if each and each.oldest_seconds is not None]
+        summed[point.at, point.state] = replace(
+            point,
+            queue="",
+            jobs=point.jobs + (before.jobs if before else 0),
+            oldest_seconds=max(oldest, default=None),
+        )
+    return list(summed.values())

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import chain
 from uuid import UUID
 
-from jobq_core.memory.depth_samples import Counted, Key
+from jobq_core.memory.depth_samples import Counted, Key, add_queues
 from jobq_core.memory.rows import Queue, Row
 from jobq_core.memory.store import Store
 from jobq_core.memory.tally import MINUTE
@@ -35,13 +35,21 @@ class Depths(MemoryTransactions, ReaderStorage, KeeperStorage):
             return depths
 
     async def depth_history(
-        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
+        self,
+        queue: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        step: int = 60,
+        together: bool = False,
     ) -> list[DepthPoint]:
         check_step(step)
         with self._transaction() as store:
             now = store.clock.now()
             first = now - 60 * MINUTE if since is None else to_moment(since, now)
-            return store.depths.points(queue, first, now + 1 if until is None else to_moment(until, now), step)
+            end = now + 1 if until is None else to_moment(until, now)
+            points = store.depths.points(queue, first, end, step)
+            return add_queues(points) if together else points
 
     async def jobs_ahead(self, id: UUID, *, limit: int = 100_000) -> int | None:
         with self._transaction() as store:

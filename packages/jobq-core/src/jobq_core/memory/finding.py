@@ -10,7 +10,7 @@ from jobq_core.encoding import decode_or_show
 from jobq_core.memory.rows import Row
 from jobq_core.memory.store import Store
 from jobq_core.memory.transaction import MemoryTransactions
-from jobq_core.storage import SEARCHED, JobFilter, Page, ReaderStorage
+from jobq_core.storage import COUNT_LIMIT, SEARCHED, JobFilter, Page, ReaderStorage
 from jobq_core.storage.searching import same_json
 from jobq_core.timestamps import to_moment
 
@@ -34,7 +34,7 @@ class Finding(MemoryTransactions, ReaderStorage):
             cursor = None if last is None or last is candidates[-1] else last.job.id
             return Page([row.summary() for row in found], cursor)
 
-    async def count(self, filter: JobFilter, *, limit: int = 100_000) -> int | None:
+    async def count(self, filter: JobFilter, *, limit: int = COUNT_LIMIT) -> int | None:
         with self._transaction() as store:
             found = 0
             for read, row in enumerate(_matching(store, filter)):

@@ -46,13 +46,20 @@ class Reading(MemoryTransactions, ReaderStorage):
             return [record for record in records if record.paused_at or record.retention]
 
     async def statistics(
-        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
+        self,
+        queue: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        step: int = 60,
+        together: bool = False,
     ) -> list[StatisticsRecord]:
         check_step(step)
         with self._transaction() as store:
             now = store.clock.now()
             first = now - 60 * MINUTE if since is None else to_moment(since, now)
-            return store.tally.records(queue, first, now + 1 if until is None else to_moment(until, now), step)
+            end = now + 1 if until is None else to_moment(until, now)
+            return store.tally.records(queue, first, end, step, together=together)
 
     async def get_status(self, ids: Sequence[UUID]) -> list[JobStatus | None]:
         with self._transaction() as store:

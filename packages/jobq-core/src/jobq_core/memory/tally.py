@@ -87,7 +87,9 @@ class Tally:
                 if longer is not None:
                     _add(self._steps[longer], _start(key, longer), sums)
 
-    def records(self, queue: str | None, since: int, until: int, step: int) -> list[StatisticsRecord]:
+    def records(
+        self, queue: str | None, since: int, until: int, step: int, *, together: bool
+    ) -> list[StatisticsRecord]:
         """Return the statistics of the steps that start at `since` or later and before `until`."""
         merged: dict[Key, Sums] = {}
         for shorter in STEPS:
@@ -96,7 +98,7 @@ class Tally:
             for key, sums in self._steps[shorter].items():
                 start = _start(key, step)
                 if since <= start[0] < until and queue in (None, key[1]):
-                    _add(merged, start, sums)
+                    _add(merged, (start[0], "", "", key[3]) if together else start, sums)
         return [
             StatisticsRecord(
                 minute=to_datetime(start),

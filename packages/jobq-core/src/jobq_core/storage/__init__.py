@@ -72,7 +72,7 @@ from jobq_core.storage.operator import Change, OperatorStorage
 from jobq_core.storage.producer import Added, NewJob, ProducerStorage, SyncProducer
 from jobq_core.storage.queue_options import QueueOptions, QueueOwner, QueueRecord, Retention
 from jobq_core.storage.queue_storage import Phase, QueueStorage
-from jobq_core.storage.reader import SEARCHED, JobFilter, JobStatus, Page, ReaderStorage
+from jobq_core.storage.reader import COUNT_LIMIT, SEARCHED, JobFilter, JobStatus, Page, ReaderStorage
 from jobq_core.storage.requests import REQUEST_SECONDS, WorkerAction, WorkerRequest, WorkerRequestStorage
 from jobq_core.storage.statistics import Histogram, StatisticsRecord, bucket_end, bucket_of, quantile
 from jobq_core.storage.worker import WorkerStorage
@@ -95,6 +95,7 @@ from jobq_core.timestamps import When
 __all__ = [
     "AUDIT_DAYS",
     "COUNTED",
+    "COUNT_LIMIT",
     "ENDED_TOPIC",
     "FINISHED_TOPIC",
     "GATED",

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from jobq_core.states import JobState
 
-COUNTED: Final = 20_000
+COUNTED: Final = 5_000
 """Up to this many unfinished jobs of a state, `depths` counts them; of more, it answers with the last sample."""
 SAMPLE_SECONDS: Final = 15.0
 """Minimum interval between two samples of a storage with more jobs than `COUNTED`."""

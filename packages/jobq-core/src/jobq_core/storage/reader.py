@@ -79,12 +79,15 @@ class JobFilter:
 
 SEARCHED: Final = 5_000
 """The number of jobs that one search reads at most."""
+COUNT_LIMIT: Final = 50_000
+"""Up to this many jobs `count` counts by default."""
 
 
 class Page(Struct, frozen=True):
     """Jobs, newest first, and the `after` of the next page (None: this is the last page).
 
-    A filter that `searches` looks at SEARCHED jobs per call: its page may be short, or empty, and yet have a cursor.
+    A filter that `searches` looks at SEARCHED jobs per call: its page may be short, or empty, and yet have a cursor. So
+    may that of a filter with kinds, or with a queue, if a storage has to read many unfinished jobs to find them.
     """
 
     jobs: list[JobSummary]
@@ -112,9 +115,11 @@ class ReaderStorage(abc.ABC):
         states. Finished jobs are counted as they end, and not by reading them."""
 
     @abc.abstractmethod
-    async def count(self, filter: JobFilter, *, limit: int = 100_000) -> int | None:
+    async def count(self, filter: JobFilter, *, limit: int = COUNT_LIMIT) -> int | None:
         """Return the number of jobs that match; None if they are more than `limit`, or if a filter that `searches`
-        would have to read more than SEARCHED jobs."""
+        would have to read more than SEARCHED jobs. A storage may answer None too where more jobs would have to be read
+        than it can in a tenth of a second: of a kind, for which unfinished jobs may have no index, of a tag or a run.
+        """
 
     @abc.abstractmethod
     async def depths(self, queue: str | None = None) -> list[Depth]:
@@ -126,10 +131,18 @@ class ReaderStorage(abc.ABC):
 
     @abc.abstractmethod
     async def depth_history(
-        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
+        self,
+        queue: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        step: int = 60,
+        together: bool = False,
     ) -> list[DepthPoint]:
         """Return the depths of the past, by step, queue and state: the last sample of each step of 60, 600 or 3,600
         seconds that starts at `since` (default: an hour ago) or later and before `until` (default: now).
+
+        together: whether the queues are summed up, to points whose queue is '' (default: a point for each).
 
         Raises ConfigurationError for another step. Kept as statistics are. A queue without jobs has no points.
         """
@@ -145,11 +158,19 @@ class ReaderStorage(abc.ABC):
 
     @abc.abstractmethod
     async def statistics(
-        self, queue: str | None = None, *, since: datetime | None = None, until: datetime | None = None, step: int = 60
+        self,
+        queue: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        step: int = 60,
+        together: bool = False,
     ) -> list[StatisticsRecord]:
         """Return the statistics of the steps that start at `since` (default: an hour ago) or later and before `until`
         (default: now), by step, queue, kind and state; of one queue, or of all.
 
+        together: whether queues and kinds are summed up, to records whose queue and kind are '' (default: a record for
+        each).
         step: 60, 600 or 3,600 seconds; raises ConfigurationError for another. `prune` sums minutes up to steps of ten
         minutes after a day, those up to hours after 3 days, and removes hours after 30 days.
         """

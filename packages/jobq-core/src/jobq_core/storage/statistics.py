@@ -94,11 +94,16 @@ def merge_steps(records: Iterable[StatisticsRecord], step: int) -> list[Statisti
                 jobs=before.jobs + record.jobs,
                 waiting_seconds=before.waiting_seconds + record.waiting_seconds,
                 running_seconds=before.running_seconds + record.running_seconds,
-                waiting=_sum(before.waiting, record.waiting),
-                running=_sum(before.running, record.running),
+                waiting=add_histograms((before.waiting, record.waiting)),
+                running=add_histograms((before.running, record.running)),
             )
     return [merged[key] for key in sorted(merged)]
 
 
-def _sum(one: Histogram, two: Histogram) -> Histogram:
-    return {bucket: one.get(bucket, 0) + two.get(bucket, 0) for bucket in {*one, *two}}
+def add_histograms(histograms: Iterable[Histogram]) -> Histogram:
+    """Return the sum of histograms."""
+    summed: dict[int, int] = {}
+    for histogram in histograms:
+        for bucket, jobs in histogram.items():
+            summed[bucket] = summed.get(bucket, 0) + jobs
+    return summed

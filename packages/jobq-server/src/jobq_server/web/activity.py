@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Final
 
 import attrs
-from msgspec.structs import replace
 
 from jobq_core.activity import (
     ActivityPoint,
@@ -76,7 +75,8 @@ class QueueRow:
     """One queue, as the overview lists it.
 
     jobs: by state. oldest_seconds: the age of the oldest PENDING job. counted_at: when the jobs were counted. points:
-    the last hour, by minute. ended: in that hour. workers, slots, busy: of the live workers that serve it.
+    the last hour, by minute, without durations. ended: in that hour. workers, slots, busy: of the live workers that
+    serve it.
     """
 
     name: str
@@ -162,15 +162,9 @@ async def read_overview(storage: QueueStorage) -> Overview:
 
 async def read_points(storage: QueueStorage, span: Span, now: datetime, queue: str | None) -> list[ActivityPoint]:
     """Return the points of a queue, or of all queues together, oldest first."""
-    statistics, samples = await read_steps(storage, queue, until=now, span=span.seconds, step=span.step)
-    together = activity(
-        [replace(record, queue="") for record in statistics],
-        [replace(sample, queue="") for sample in samples],
-        since=since_of(span, now),
-        until=now,
-        step=span.step,
-    )
-    return together.get("") or empty_points(span, now)
+    statistics, samples = await read_steps(storage, queue, until=now, span=span.seconds, step=span.step, together=True)
+    points = activity(statistics, samples, since=since_of(span, now), until=now, step=span.step)
+    return points.get("") or empty_points(span, now)
 
 
 def make_rows(
@@ -183,7 +177,7 @@ def make_rows(
 ) -> list[QueueRow]:
     """Return the queues that have jobs, had some in the last hour, are set up, or have a live worker, by name."""
     hour = SPANS["hour"]
-    points = activity(statistics, samples, since=since_of(hour, now), until=now, step=hour.step)
+    points = activity(statistics, samples, since=since_of(hour, now), until=now, step=hour.step, durations=False)
     by_name = {record.name: record for record in records}
     alive = [worker for worker in workers if worker.is_alive(now)]
     counted: dict[str, list[Depth]] = {}

@@ -329,7 +329,7 @@ CREATE TABLE jobq.tally (
 ALTER TABLE jobq.tally REPLICA IDENTITY FULL;
 
 -- The statistics of each minute, of each ten minutes and of each hour, summed up from `tally`; the rows of one key add
--- up. step: its length in seconds. The histograms are objects: by bucket, its number of jobs. As JSON, thousands of them
+-- up. step: its length in seconds. queue, kind: '' for all together, which a chart of weeks reads. The histograms are objects: by bucket, its number of jobs. As JSON, thousands of them
 -- are read at once, without a conversion.
 CREATE TABLE jobq.statistic (
     start timestamptz NOT NULL,
@@ -344,6 +344,7 @@ CREATE TABLE jobq.statistic (
     running json NOT NULL CHECK (json_typeof(running) = 'object')
 );
 CREATE INDEX statistic_start ON jobq.statistic (step, start);
+CREATE INDEX statistic_together ON jobq.statistic (step, start) WHERE queue = '';
 ALTER TABLE jobq.statistic REPLICA IDENTITY FULL;
 ALTER TABLE jobq.ended REPLICA IDENTITY FULL;
 ALTER TABLE jobq.line REPLICA IDENTITY FULL;

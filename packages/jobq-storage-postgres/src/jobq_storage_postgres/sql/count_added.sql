@@ -1,6 +1,9 @@
 -- Count jobs by the time of adding, and by queue, kind and state, up to a limit. The time in an id is that at which it
 -- was made, not that of adding: of the jobs nearest to the two moments it is looked up, 1,000 on either side of each.
--- $1 queue, $2 kinds, $3 states, $4 limit, $5 added from when on, $6 added before when; all but $4 may be NULL.
+-- NULL if more unfinished jobs would have to be read to find those of some kinds, for which there is no index, than may
+-- be.
+-- $1 queue, $2 kinds, $3 states, $4 limit, $5 added from when on, $6 added before when, $7 how many may be read; $1 to
+-- $3, $5 and $6 may be NULL.
 WITH span AS MATERIALIZED (
     SELECT
         coalesce((
@@ -47,8 +50,20 @@ WITH span AS MATERIALIZED (
     -- Whether there is any condition but time, and whether all jobs have the index of failed and aborted ones.
     SELECT $1 IS NOT NULL OR $2 IS NOT NULL OR $3 IS NOT NULL AS narrowed,
         $1 IS NULL AND $2 IS NULL AND coalesce($3 <@ ARRAY['failed', 'aborted'], false) AS trouble
+), read AS MATERIALIZED (
+    SELECT count(*) > $7 AS too_many
+    FROM (
+        SELECT FROM (
+            SELECT t.id FROM jobq.waiting t
+            WHERE $2 IS NOT NULL AND t.id >= (SELECT low FROM span) AND t.id <= (SELECT high FROM span)
+            UNION ALL
+            SELECT t.id FROM jobq.ready t
+            WHERE $2 IS NOT NULL AND t.id >= (SELECT low FROM span) AND t.id <= (SELECT high FROM span)
+        ) t
+        LIMIT $7::bigint + 1
+    ) t
 )
-SELECT count(*)
+SELECT CASE WHEN NOT (SELECT too_many FROM read) THEN count(*) END
 FROM (
     SELECT FROM (
         SELECT t.id
@@ -100,5 +115,5 @@ FROM (
             AND t.id >= (SELECT low FROM span) AND t.id <= (SELECT high FROM span)
             AND ($1 IS NULL OR t.queue = $1) AND ($2 IS NULL OR t.kind = ANY($2)) AND {added}
     ) u
-    LIMIT $4::bigint
+    LIMIT CASE WHEN (SELECT too_many FROM read) THEN 0 ELSE $4::bigint END
 ) c

@@ -10,4 +10,6 @@ WITH {span}, found AS MATERIALIZED (
     WHERE j.id < (SELECT high FROM span) AND j.id >= (SELECT low FROM span)
     ORDER BY j.id DESC
     LIMIT $2::bigint
+), reach AS (
+    SELECT NULL::uuid AS low WHERE false
 ), {page}

@@ -1,13 +1,27 @@
--- Find the jobs of a run, newest first, as `find` does. $10 run id, $11 queue, $12 kinds, $13 states, $14 tags; all but
--- $10 may be NULL.
-WITH {span}, found AS MATERIALIZED (
+-- Find the jobs of a run, newest first, as `find` does. $10 run id, $11 queue, $12 kinds, $13 states, $14 tags, $15
+-- how many jobs of the run to read; $11 to $14 may be NULL.
+WITH {span}, given AS MATERIALIZED (
+    -- Whether the state of a job has to be read to know if the job matches.
+    SELECT $11::text IS NOT NULL OR $13::text[] IS NOT NULL OR coalesce($6::uuid::text, $7::text, $8::text) IS NOT NULL
+        AS by_state
+), reach AS MATERIALIZED (
+    SELECT t.id AS low FROM jobq.job t
+    WHERE t.run_id = $10::text AND t.id < (SELECT high FROM span) AND t.id >= (SELECT low FROM span)
+    ORDER BY t.id DESC
+    OFFSET $15::bigint - 1
+    LIMIT 1
+), found AS MATERIALIZED (
     SELECT j.id, s.worker, s.error_type, s.error_message
     FROM jobq.job j
-    CROSS JOIN LATERAL (SELECT s.* FROM jobq.job_state s WHERE s.id = j.id LIMIT 1) s
-    WHERE j.run_id = $10::text AND j.id < (SELECT high FROM span) AND j.id >= (SELECT low FROM span)
-        AND ($11::text IS NULL OR s.queue = $11)
+    LEFT JOIN LATERAL (
+        SELECT s.* FROM jobq.job_state s WHERE s.id = j.id AND (SELECT by_state FROM given) LIMIT 1
+    ) s ON true
+    WHERE j.run_id = $10 AND j.id < (SELECT high FROM span)
+        AND j.id >= coalesce((SELECT low FROM reach), (SELECT low FROM span))
+        AND (s.id IS NOT NULL OR NOT (SELECT by_state FROM given))
+        AND ($11 IS NULL OR s.queue = $11)
         AND ($12::text[] IS NULL OR j.kind = ANY($12))
-        AND ($13::text[] IS NULL OR s.state = ANY($13))
+        AND ($13 IS NULL OR s.state = ANY($13))
         AND ($14::text[] IS NULL OR j.tags @> $14)
     ORDER BY j.id DESC
     LIMIT $2::bigint

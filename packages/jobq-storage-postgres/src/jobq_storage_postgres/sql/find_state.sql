@@ -59,4 +59,6 @@ WITH RECURSIVE {span}, pairs AS (
     ) f
     ORDER BY f.id DESC
     LIMIT $2::bigint
+), reach AS (
+    SELECT NULL::uuid AS low WHERE false
 ), {page}

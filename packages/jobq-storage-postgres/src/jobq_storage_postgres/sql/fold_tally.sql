@@ -1,4 +1,5 @@
--- Sum up the numbers of finished jobs, and the statistics by minute, ten minutes and hour; forget those that are over.
+-- Sum up the numbers of finished jobs, and the statistics by minute, ten minutes and hour, of each queue and kind and of
+-- all together; forget those that are over.
 -- Answers how many rows were summed up. $1 limit; $2 steps in seconds, $3 how many seconds each is kept.
 WITH steps AS MATERIALIZED (
     SELECT s.step, make_interval(secs => s.step) AS span, jobq.clock() - make_interval(secs => s.kept) AS over
@@ -40,9 +41,10 @@ WITH steps AS MATERIALIZED (
     CROSS JOIN LATERAL unnest(g.buckets) AS b(bucket)
     GROUP BY g.minute, g.queue, g.kind, g.state, b.bucket
 ), counted AS (
-    SELECT p.step, date_bin(p.span, r.minute, 'epoch') AS start, r.queue, r.kind, r.state, w.waiting,
+    SELECT p.step, date_bin(p.span, r.minute, 'epoch') AS start, n.queue, n.kind, r.state, w.waiting,
         CASE WHEN w.waiting THEN r.bucket / 128 ELSE r.bucket % 128 END AS bucket, r.jobs
     FROM runs r
+    CROSS JOIN LATERAL (VALUES (r.queue, r.kind), ('', '')) AS n(queue, kind)
     CROSS JOIN steps p
     CROSS JOIN (VALUES (true), (false)) AS w(waiting)
     UNION ALL
@@ -64,8 +66,9 @@ WITH steps AS MATERIALIZED (
     SELECT step, start, queue, kind, state, sum(jobs)::bigint AS jobs, coalesce(sum(waited), 0) AS waited,
         coalesce(sum(ran), 0) AS ran
     FROM (
-        SELECT p.step, date_bin(p.span, g.minute, 'epoch') AS start, g.queue, g.kind, g.state, g.jobs, g.waited, g.ran
+        SELECT p.step, date_bin(p.span, g.minute, 'epoch') AS start, n.queue, n.kind, g.state, g.jobs, g.waited, g.ran
         FROM gone g
+        CROSS JOIN LATERAL (VALUES (g.queue, g.kind), ('', '')) AS n(queue, kind)
         CROSS JOIN steps p
         WHERE g.minute IS NOT NULL AND g.jobs > 0
         UNION ALL

@@ -190,7 +190,7 @@ CREATE TABLE jobq_tally (
 ) STRICT, WITHOUT ROWID;
 
 -- The same of longer steps, of 600 or 3,600 seconds, summed up from the minutes of steps that are over.
--- minute: the start of the step.
+-- minute: the start of the step. queue, kind: '' for all together, which a chart of weeks reads.
 CREATE TABLE jobq_tally_step (
     step INTEGER NOT NULL CHECK (step = 600 OR step = 3600),
     minute INTEGER NOT NULL,

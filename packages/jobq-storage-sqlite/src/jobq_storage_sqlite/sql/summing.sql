@@ -123,9 +123,11 @@ DELETE FROM jobq_depth WHERE step = ? AND start = ?
 INSERT INTO jobq_depth (step, start, queue, state, jobs, age) VALUES (?, ?, ?, ?, ?, ?)
 
 -- name: depth_history
-SELECT start, queue, state, jobs, age FROM jobq_depth
+-- :together: whether the queues are summed up, as ''.
+SELECT start, CASE WHEN :together THEN '' ELSE queue END AS named, state, sum(jobs), max(age) FROM jobq_depth
 WHERE step = :step AND start >= :since AND start < :until AND (:queue IS NULL OR queue = :queue)
-ORDER BY start, queue, state
+GROUP BY start, named, state
+ORDER BY start, named, state
 
 -- name: jobs_ahead
 -- How many PENDING jobs, up to twice :limit, are claimed before the PENDING job :id. No row if it is not PENDING. The +
@@ -163,10 +165,14 @@ minute, queue, kind, state, jobs, waiting_seconds, running_seconds, waiting, run
 SELECT {tallied} FROM jobq_tally
 WHERE minute >= :since AND minute < :until AND (:queue IS NULL OR queue = :queue)
 
+-- name: in_step
+-- :together: whether the rows of all queues and kinds together are meant, unless a queue is named.
+CASE WHEN :queue IS NULL THEN (queue = '') = :together ELSE queue = :queue END
+
 -- name: statistics_by_600
 -- As statistics, by steps of 600 seconds, but for minutes that are not summed up yet.
 SELECT {tallied} FROM jobq_tally_step
-WHERE step = 600 AND minute >= :since AND minute < :until AND (:queue IS NULL OR queue = :queue)
+WHERE step = 600 AND minute >= :since AND minute < :until AND {in_step}
 UNION ALL
 SELECT {tallied} FROM jobq_tally
 WHERE minute >= max(:since, {summed}) AND minute < :until AND (:queue IS NULL OR queue = :queue)
@@ -174,13 +180,27 @@ WHERE minute >= max(:since, {summed}) AND minute < :until AND (:queue IS NULL OR
 -- name: statistics_by_3600
 -- As statistics, by hours, but for what is not summed up to them yet.
 SELECT {tallied} FROM jobq_tally_step
-WHERE step = 3600 AND minute >= :since AND minute < :until AND (:queue IS NULL OR queue = :queue)
+WHERE step = 3600 AND minute >= :since AND minute < :until AND {in_step}
 UNION ALL
 SELECT {tallied} FROM jobq_tally_step
-WHERE step = 600 AND minute >= max(:since, {summed_to_hours}) AND minute < :until AND (:queue IS NULL OR queue = :queue)
+WHERE step = 600 AND minute >= max(:since, {summed_to_hours}) AND minute < :until AND {in_step}
 UNION ALL
 SELECT {tallied} FROM jobq_tally
 WHERE minute >= max(:since, {summed}) AND minute < :until AND (:queue IS NULL OR queue = :queue)
+
+-- name: together
+-- Sums, and the histograms in a row.
+minute - minute % :minutes, state, sum(jobs), sum(waiting_seconds), sum(running_seconds), group_concat(waiting),
+    group_concat(running)
+
+-- name: statistics_together
+SELECT {together} FROM ({statistics}) GROUP BY 1, state
+
+-- name: statistics_together_by_600
+SELECT {together} FROM ({statistics_by_600}) GROUP BY 1, state
+
+-- name: statistics_together_by_3600
+SELECT {together} FROM ({statistics_by_3600}) GROUP BY 1, state
 
 -- name: find_minute_to_sum
 -- The first minute before :until that is not summed up.

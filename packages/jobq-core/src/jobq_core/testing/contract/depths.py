@@ -171,6 +171,21 @@ class DepthsContract(ContractBase):
         assert oldest[minutes[3], S.PENDING] == pytest.approx(150, abs=25)
         assert oldest[minutes[3], S.PROCESSING] == pytest.approx(90, abs=25)
 
+    async def test_the_history_of_all_queues_together_sums_them_up(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
+        hour = await self._to_full_hour(storage)
+        for queue in ("a", "b", "b"):
+            await add_job(storage, queue=queue)
+            await self.advance(storage, 5)
+        await storage.sample_depths()
+        each = await other.depth_history(since=hour)
+        assert len(each) == 2
+        (point,) = await other.depth_history(since=hour, together=True)
+        assert _points([point]) == [(hour, "", S.PENDING, 3)]
+        assert point.oldest_seconds == max(point.oldest_seconds or 0.0 for point in each)
+        assert [point.jobs for point in await other.depth_history("b", since=hour, together=True)] == [2]
+
     async def test_a_queue_without_unfinished_jobs_has_no_points(
         self, storage: QueueStorage, worker: WorkerInfo
     ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from jobq_core.errors import ConfigurationError
 from jobq_core.states import Ending, JobState
@@ -112,6 +113,17 @@ class StepsContract(ContractBase):
         hours = await storage.statistics(since=start, step=3600)
         assert sum(record.jobs for record in hours) == 5
         assert sum(sum(record.running.values()) for record in hours) == 5
+
+    async def test_queues_and_kinds_are_summed_up_together(self, storage: QueueStorage, other: QueueStorage) -> None:
+        hour = await self._run_for_two_hours(storage)
+        for queue in (None, "q", "never"):
+            for step in STEPS:
+                with case(f"{queue} by {step} s"):
+                    each = await other.statistics(queue, since=hour, step=step)
+                    summed = await other.statistics(queue, since=hour, step=step, together=True)
+                    unnamed = [replace(record, queue="", kind="") for record in each]
+                    assert _rounded(summed) == _rounded(merge_steps(unnamed, step))
+                    assert [record.minute for record in summed] == sorted(record.minute for record in summed)
 
     async def test_statistics_in_other_steps_are_refused(self, storage: QueueStorage) -> None:
         for step in (0, 1, 61, 86_400):

@@ -14,7 +14,7 @@ routes = ApiRoutes("insight")
 
 @routes.get("/failures", access=Role.VIEW, query=QueueQuery, answer=list[FailureView], name="list_failures")
 async def failures(call: Call, query: QueueQuery) -> list[FailureView]:
-    """Return the newest 2,000 failed jobs grouped by their error, the largest group first."""
+    """Return the newest 1,000 failed jobs grouped by their error, the largest group first."""
     hidden = call.web.payloads.hides(call.identity)
     found = await read_failures(call.storage, queue=query.queue)
     return [

@@ -62,7 +62,7 @@ async def retention(call: Call, body: RetentionBody) -> RetentionBody:
 async def depths(call: Call, query: QueueQuery) -> list[DepthView]:
     """Return the number of jobs by queue and state, without those that are 0.
 
-    The cost does not grow with the jobs: of a state with more than 20,000, the number is that of the last sample.
+    The cost does not grow with the jobs: of a state with more than 5,000, the number is that of the last sample.
     """
     found = await call.storage.depths(query.queue)
     return [DepthView(one.queue, one.state, one.jobs, one.oldest, one.at) for one in found]

@@ -367,7 +367,7 @@ class OperationBody(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class PreviewView(Struct):
-    """How many jobs match; null for more than 100,000, or more than a search reads."""
+    """How many jobs match; null for more than 50,000, or if too many would have to be read."""
 
     matched: int | None
 

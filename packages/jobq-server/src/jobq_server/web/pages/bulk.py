@@ -9,12 +9,12 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from jobq_core.errors import InvalidJobError
+from jobq_core.operating import shown_count
 from jobq_core.operations import start
 from jobq_core.storage import Action, JobFilter
 from jobq_server.web.actions import ActionInfo, act, audit, parse_action, parse_value
 from jobq_server.web.call import Call
 from jobq_server.web.filters import describe, names_of, parse_filter, parse_uuid, to_pairs
-from jobq_server.web.formatting import number, plural
 from jobq_server.web.notices import with_notice
 from jobq_server.web.pages.jobs import check_may_search
 from jobq_server.web.paths import is_local
@@ -79,7 +79,7 @@ async def _ask(call: Call, form: FormData, info: ActionInfo, ids: list[UUID], wa
             "ids": ids,
             "info": info,
             "matched": matched,
-            "matched_text": f"more than {number(100_000)} jobs" if matched is None else plural(matched, "job"),
+            "matched_text": f"{shown_count(wanted, matched)} {'job' if matched == 1 else 'jobs'}",
             "queues": names_of(depth.queue for depth in await call.storage.depths()),
             "value": value,
         },

@@ -1,6 +1,9 @@
 {matching}, looked AS MATERIALIZED (
-    SELECT (SELECT count(*) FROM found) AS jobs, (SELECT id FROM found ORDER BY id LIMIT 1) AS last,
+    SELECT CASE WHEN r.low IS NULL THEN f.jobs ELSE greatest(f.jobs, $2) END AS jobs,
+        CASE WHEN r.low IS NULL OR f.jobs >= $2 THEN f.last ELSE r.low END AS last,
         (SELECT count(*) FROM matching) AS matching
+    FROM (SELECT (SELECT count(*) FROM found) AS jobs, (SELECT id FROM found ORDER BY id LIMIT 1) AS last) f
+    LEFT JOIN reach r ON true
 )
 SELECT l.jobs, l.last, l.matching, p.*
 FROM looked l

@@ -21,6 +21,9 @@ SPAN: Final = 4_096_000
 """The microseconds of a row of jobq_span."""
 BATCH: Final = 20_000
 
+FEW: Final = 100_000
+"""With fewer finished jobs, only a twentieth of the history of statistics and depths is written."""
+
 ENDED: Final = {"completed": 95, "failed": 4, "aborted": 1}
 WAITING: Final = {"pending": 600, "scheduled": 300, "blocked": 50, "disabled": 49, "processing": 1}
 """The shares of the states."""
@@ -39,6 +42,14 @@ COLUMNS: Final = {
 }
 """The columns that are written of the tables of jobs."""
 SUMS: Final = ("minute", "queue", "kind", "state", "jobs", "waiting_seconds", "running_seconds", "waiting", "running")
+TOGETHER: Final = """
+INSERT INTO jobq_tally_step (
+    step, minute, queue, kind, state, jobs, waiting_seconds, running_seconds, waiting, running
+)
+SELECT step, minute, '', '', state, sum(jobs), sum(waiting_seconds), sum(running_seconds), waiting, running
+FROM jobq_tally_step
+GROUP BY step, minute, state
+"""
 
 
 class Week:
@@ -113,13 +124,15 @@ def write_week(url: str, finished: int, waiting: int, *, oldest: bool) -> None:
                     _insert(connection, table, columns, rows[table])
         counts = [(queue, state, kind, jobs) for (queue, state, kind), jobs in week.counts.items()]
         _insert(connection, "jobq_count", ("queue", "state", "kind", "jobs"), counts)
-        _insert(connection, "jobq_tally", SUMS, _statistics(now, 60, 1))
+        part = 1 if finished >= FEW else 20
+        _insert(connection, "jobq_tally", SUMS, _statistics(now, 60, 1440 // part))
         for step, days in ((600, 3), (3600, 7)):
-            sums = ((step, *row) for row in _statistics(now, step, days))
+            sums = ((step, *row) for row in _statistics(now, step, days * 1440 // part))
             _insert(connection, "jobq_tally_step", ("step", *SUMS), sums)
+        connection.execute(TOGETHER)
         for step, days in ((60, 1), (600, 3), (3600, 7)):
             columns = ("step", "start", "queue", "state", "jobs", "age")
-            _insert(connection, "jobq_depth", columns, _depths(now, step, days))
+            _insert(connection, "jobq_depth", columns, _depths(now, step, days * 1440 // part))
         connection.execute("UPDATE jobq_sequence SET value = ?", (week.last,))
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -130,11 +143,11 @@ def _insert(connection: sqlite3.Connection, table: str, columns: Sequence[str], 
     connection.executemany(f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
 
 
-def _statistics(now: int, step: int, days: int) -> Iterator[tuple[Any, ...]]:
+def _statistics(now: int, step: int, length: int) -> Iterator[tuple[Any, ...]]:
     """Yield rows of statistics of each step, queue and kind, of three states."""
     histogram = json.dumps({str(bucket): bucket for bucket in range(8, 20)})
     minutes, last = step // 60, now // SECOND // step * step // 60
-    for minute in range(last - days * 1440, last, minutes):
+    for minute in range(last - length, last, minutes):
         for number in range(QUEUES * KINDS):
             queue, kind = number % QUEUES, number // QUEUES
             for state, every in (("completed", 1), ("failed", 3), ("aborted", 10)):
@@ -143,10 +156,10 @@ def _statistics(now: int, step: int, days: int) -> Iterator[tuple[Any, ...]]:
                     yield (minute, *names, 162, 40.5, 80.5, histogram, histogram)
 
 
-def _depths(now: int, step: int, days: int) -> Iterator[tuple[Any, ...]]:
+def _depths(now: int, step: int, length: int) -> Iterator[tuple[Any, ...]]:
     """Yield points of the history of depths of each step and queue, of four states."""
     last = now // SECOND // step * step
-    for start in range(last - days * 86_400, last, step):
+    for start in range(last - 60 * length, last, step):
         for queue in range(QUEUES):
             for state in ("pending", "scheduled", "blocked", "processing"):
                 yield step, start, f"queue{queue}", state, start % 10_000, 60 * SECOND
