@@ -97,6 +97,7 @@ def lint(session: nox.Session) -> None:
     session.run("python", "tests-integration/lint/check_words.py")
     session.run("ruff", "format", "--check", ".")
     session.run("python", "packages/jobq-client/tools/generate_sync.py", "--check")
+    session.run("python", "tests-integration/documents/llms.py", "--check")
 
 
 @nox.session
@@ -198,9 +199,10 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation into site/; a broken link is an error. 5 s."""
+    """Build the documentation into site/, with llms.txt for language models; a broken link is an error. 5 s."""
     install(session, *PACKAGES, group="docs")
     session.run("zensical", "build", "--clean", "--strict")
+    session.run("python", "tests-integration/documents/llms.py", "--site")
 
 
 @nox.session
