@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from jobq_core.adding import decode_headers
 from jobq_core.children import MAX_CHILDREN
 from jobq_core.context import JobContext, check_progress
 from jobq_core.declaring import job
 from jobq_core.errors import AbortSignalJobError, ClosedError, ConfigurationError, InvalidJobError
+from jobq_core.parents import parent_of
 from jobq_core.records import Progress
 
 
@@ -116,8 +118,10 @@ def test_an_added_job_inherits_headers_and_run_id_unless_it_has_its_own() -> Non
     context.add(follow_up(1))
     context.add(follow_up(2), headers={"tenant": "8"}, run_id="other")
     context.add(follow_up(3), headers={})
-    metas = [(job.meta, job.run_id) for job in context.take_added()]
-    assert metas == [(b'{"tenant":"7"}', "nightly"), (b'{"tenant":"8"}', "other"), (None, "nightly")]
+    added = context.take_added()
+    metas = [(decode_headers(job.meta), job.run_id) for job in added]
+    assert metas == [({"tenant": "7"}, "nightly"), ({"tenant": "8"}, "other"), ({}, "nightly")]
+    assert [parent_of(job.meta) for job in added] == [context.job_id] * 3
 
 
 def test_an_added_job_is_checked_as_add_checks_it() -> None:

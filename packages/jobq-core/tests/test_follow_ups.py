@@ -14,6 +14,7 @@ from jobq_core.adding import new_job, new_job_like
 from jobq_core.encoding import fingerprint
 from jobq_core.follow_ups import FollowUp, follow_failure
 from jobq_core.ids import new_id
+from jobq_core.parents import parent_of, with_parent
 from jobq_core.storage import ClaimedJob, FailedJob, NewJob
 
 JOB = new_id()
@@ -59,7 +60,7 @@ def test_a_follow_up_takes_its_arguments_by_their_names() -> None:
         timeout=5.0,
         max_attempts=2,
         run_id="r",
-        meta=b'{"tenant":"a"}',
+        meta=with_parent(b'{"tenant":"a"}', JOB),
         fingerprint=fingerprint("Alert", arguments),
     )
     assert Alert.definition.decode_arguments(new.arguments) == Alert(JOB, "Charge", ERROR, 7)
@@ -74,7 +75,7 @@ def test_a_job_value_is_added_as_it_is_in_the_queue_of_the_job_unless_it_declare
 
     new = follow_failure(NEW, failed(new_job(JOB, unpack(), "shop", {})))
     assert (new.kind, new.queue, new.arguments) == ("tidy", "shop", b'{"folder":"/tmp"}')
-    assert (new.meta, new.follow_up, new.fingerprint) == (None, None, None)
+    assert (parent_of(new.meta), new.follow_up, new.fingerprint) == (JOB, None, None)
 
 
 def test_a_follow_up_has_a_follow_up_of_its_own() -> None:

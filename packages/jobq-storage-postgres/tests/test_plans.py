@@ -333,7 +333,7 @@ async def test_finding_the_newest_touches_little_of_many(
     await drain(storage, worker)
     await storage.add([new_job(queue="big") for _ in range(10_000)])
     await analyze(storage, postgres_dsn)
-    page = (None, pack_int8(20), pack_int8(20), None, None, None, None, None, pack_text("jobs"))
+    page = (None, pack_int8(20), pack_int8(20), None, None, None, None, None, pack_text("jobs"), None)
     older = (middle.bytes, *page[1:])
     none = (None, None, None)
     read = pack_int8(1000)
@@ -362,7 +362,7 @@ async def test_finding_the_newest_touches_little_of_many(
         assert not whole & {"job", "outcome", "ready", "waiting"}, name
     # A search for an error and a count read the few jobs that ended badly, and since a moment those added since.
     hour_ago = pack_moment(await storage.now() - timedelta(hours=1))
-    error = (None, pack_int8(5000), pack_int8(20), None, None, None, pack_text("Error"), None, pack_text("jobs"))
+    error = (None, pack_int8(5000), pack_int8(20), None, None, None, pack_text("Error"), None, pack_text("jobs"), None)
     many = pack_int8(100_000)
     for name, params in (
         ("find_state", (*error, texts(["aborted", "disabled", "failed"]))),

@@ -7,11 +7,13 @@ from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from jobq_core.adding import AddOptions, new_job
 from jobq_core.errors import InvalidJobError
 from jobq_core.ids import new_id
 from jobq_core.job import Job
+from jobq_core.parents import with_parent
 from jobq_core.storage import NewJob
 
 R_co = TypeVar("R_co", covariant=True)
@@ -42,11 +44,13 @@ class ChildJob(Struct, Generic[R_co], frozen=True, kw_only=True):
 class Children:
     """The jobs that one run adds, in order.
 
-    queue: for jobs whose kind declares none. inherited: options that each job gets unless it is added with its own.
-    make_id: returns the id of a new job. jobs: what to store. added: the same jobs as their handler sees them.
+    parent: the job that runs. queue: for jobs whose kind declares none. inherited: options that each job gets unless it
+        is added with its own. make_id: returns the id of a new job. jobs: what to store. added: the same jobs as their
+        handler sees them.
     """
 
-    def __init__(self, queue: str, inherited: AddOptions, make_id: Callable[[], UUID] = new_id) -> None:
+    def __init__(self, parent: UUID, queue: str, inherited: AddOptions, make_id: Callable[[], UUID] = new_id) -> None:
+        self._parent = parent
         self._queue = queue
         self._inherited = inherited
         self._make_id = make_id
@@ -58,6 +62,7 @@ class Children:
         """Keep a job; see `JobContext.add`."""
         given = {name: value for name, value in options.items() if value is not None}
         new = new_job(self._make_id(), job, self._queue, cast(AddOptions, {**self._inherited, **given}))
+        new = replace(new, meta=with_parent(new.meta, self._parent))
         size = self._bytes + len(new.arguments) + len(new.meta or b"")
         if len(self.jobs) == MAX_CHILDREN or size > MAX_CHILDREN_BYTES:
             raise InvalidJobError(

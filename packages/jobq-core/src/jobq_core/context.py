@@ -153,7 +153,7 @@ class JobContext:
             inherited["run_id"] = self.run_id
         with _first_add:  # two threads of one handler may add their first jobs at the same time
             if self._children is None:
-                self._children = Children(self.queue, inherited, self._make_id)
+                self._children = Children(self.job_id, self.queue, inherited, self._make_id)
 
     @property
     def added(self) -> tuple[ChildJob[Any], ...]:

@@ -18,6 +18,7 @@ from jobq_core.encoding import MAX_ARGUMENTS
 from jobq_core.encoding import fingerprint as make_fingerprint
 from jobq_core.errors import ConfigurationError, InvalidJobError
 from jobq_core.job import Job, definition_of
+from jobq_core.parents import with_parent
 from jobq_core.storage import ClaimedJob, FailedJob, NewJob
 from jobq_core.storage.keeper import NULL
 
@@ -80,7 +81,7 @@ class FollowUp(msgspec.Struct, frozen=True, omit_defaults=True):
             max_attempts=self.max_attempts,
             run_id=job.run_id,
             fingerprint=make_fingerprint(self.kind, arguments) if self.has_fingerprint else None,
-            meta=meta,
+            meta=with_parent(meta, job.id),
             follow_up=_given(self.follow_up),
         )
 

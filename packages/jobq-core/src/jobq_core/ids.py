@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from datetime import datetime
 from typing import Final
 
 import uuid_utils
@@ -63,6 +64,11 @@ def _shift(made: int, offset: float, now: float | None) -> int:
 def shard_of(job: uuid.UUID) -> int:
     """Return the number of the shard in an id."""
     return job.int & 0xFF
+
+
+def first_id_after(moment: datetime) -> uuid.UUID:
+    """Return the lowest id that can be made in the millisecond after this moment."""
+    return uuid.UUID(int=(int(moment.timestamp() * 1000) + 1) << 80)
 
 
 def parse_id(value: uuid.UUID | str) -> uuid.UUID:

@@ -22,7 +22,7 @@ from jobq_core.errors import (
     StorageUnavailableError,
     UniqueKeyBusyError,
 )
-from jobq_core.ids import new_id
+from jobq_core.ids import first_id_after, new_id
 from jobq_core.job import check_name, check_priority
 from jobq_core.reprs import short_repr
 from jobq_core.states import JobState
@@ -93,7 +93,7 @@ async def start(
         action=action,
         value=value,
         filter=filter,
-        before=_first_id_after(now),
+        before=first_id_after(now),
         actor=actor,
         created_at=now,
         matched=await storage.count(filter),
@@ -184,8 +184,3 @@ async def left_behind(storage: QueueStorage) -> list[Operation]:
 def _was_refused(action: Action, change: Change) -> bool:
     """Return whether a job that could be retried was not, since another job has its unique key."""
     return action is Action.RETRY and not change.changed and change.before in (JobState.FAILED, JobState.ABORTED)
-
-
-def _first_id_after(moment: datetime) -> UUID:
-    """Return the lowest id that a job added in the millisecond after this moment can have."""
-    return UUID(int=(int(moment.timestamp() * 1000) + 1) << 80)

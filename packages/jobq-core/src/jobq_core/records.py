@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from jobq_core.encoding import decode
 from jobq_core.errors import JobDeadlineError, WorkerLostError
 from jobq_core.masking import SECRETS, marked_secrets, mask
+from jobq_core.parents import PARENT, parent_of
 from jobq_core.secret import show_without
 from jobq_core.states import JobState, StopRequest, is_finished
 
@@ -144,7 +145,12 @@ class JobRecord(JobSummary, frozen=True, kw_only=True):
     def meta(self) -> dict[str, Any]:
         """The headers that travel with the job, as plain JSON values; empty if it has none."""
         stored = {} if self.meta_json is None else decode(self.meta_json)
-        return {name: value for name, value in stored.items() if name != SECRETS}
+        return {name: value for name, value in stored.items() if name not in (SECRETS, PARENT)}
+
+    @property
+    def parent(self) -> UUID | None:
+        """The id of the job whose run added this one, or whose end it follows; None for a job that a client added."""
+        return parent_of(self.meta_json)
 
     @property
     def shown_arguments(self) -> bytes:

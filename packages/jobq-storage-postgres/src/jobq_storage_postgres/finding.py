@@ -14,11 +14,11 @@ from uuid import UUID
 from attrs import evolve
 from msgspec import Struct
 
-from jobq_core.encoding import decode_or_show
+from jobq_core.parents import mark_of
 from jobq_core.records import JobSummary
 from jobq_core.states import JobState
 from jobq_core.storage import COUNT_LIMIT, SEARCHED, JobFilter, Page, ReaderStorage
-from jobq_core.storage.searching import same_json
+from jobq_core.storage.searching import has_argument, near_parent
 from jobq_storage_postgres.binary import pack_int8, pack_moment, pack_optional, pack_text, pack_uuid, texts, uuids
 from jobq_storage_postgres.engine import Facet
 from jobq_storage_postgres.records import SUMMARY, summary_fields
@@ -52,7 +52,7 @@ _FRINGE: Final = 1000
 
 class _Look(Struct):
     """The answer of one statement: how many jobs were looked at and the last one of them; how many of them matched; the
-    rows of jobs, or of ids and arguments."""
+    rows of jobs, or of ids, arguments and `meta`."""
 
     looked: int
     last: UUID | None
@@ -65,7 +65,7 @@ class Finding(Facet, ReaderStorage):
 
     async def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:
         if filter.searches:
-            return await self._search(filter, after, limit)
+            return await self._search(*await near_parent(self, filter, after), limit)
         # One more than the limit shows whether there is a next page.
         most = limit + 1 if filter.since is None and filter.until is None else max(limit + 1, _FRINGE)
         found: list[Sequence[Any]] = []
@@ -110,13 +110,13 @@ class Finding(Facet, ReaderStorage):
         return Page(_summaries(found), None if over else last)
 
     async def _count_searched(self, filter: JobFilter, limit: int) -> int | None:
-        if filter.error is None and filter.error_type is None:
+        if filter.error is None and filter.error_type is None and filter.parent is None:
             # Those are counted at less cost than they are read.
             rest = evolve(filter, argument=None, worker=None)
             if await self.count(rest, limit=SEARCHED) is None:
                 return None
         wanted: Wanted = "count" if filter.argument is None else "arguments"
-        look = await self._look(filter, None, SEARCHED + 1, SEARCHED + 1, wanted)
+        look = await self._look(*await near_parent(self, filter), SEARCHED + 1, SEARCHED + 1, wanted)
         if filter.argument is None:
             count = look.matching
         elif len(look.rows) < look.matching:
@@ -148,6 +148,7 @@ class Finding(Facet, ReaderStorage):
             pack_optional(pack_text, filter.error_type),
             pack_optional(pack_text, filter.error),
             pack_text(wanted),
+            None if filter.parent is None else mark_of(filter.parent),
             *params,
         )
         looked, last, matching = rows[0][:3]
@@ -204,7 +205,6 @@ def _with_argument(rows: Sequence[Sequence[Any]], name: str, value: object) -> l
     """Return the ids of the jobs that have this argument."""
     found: list[UUID] = []
     for row in rows:
-        arguments = decode_or_show(row[-1])
-        if isinstance(arguments, dict) and name in arguments and same_json(arguments[name], value):
+        if has_argument(row[-2], row[-1], name, value):
             found.append(row[0])
     return found

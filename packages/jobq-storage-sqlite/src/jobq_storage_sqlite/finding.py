@@ -7,8 +7,10 @@ from uuid import UUID
 
 import msgspec
 
+from jobq_core.parents import mark_of
 from jobq_core.states import FINISHED, JobState
 from jobq_core.storage import COUNT_LIMIT, SEARCHED, JobFilter, Page, ReaderStorage
+from jobq_core.storage.searching import near_parent
 from jobq_storage_sqlite.candidates import candidates, parameters_of
 from jobq_storage_sqlite.columns import to_array, to_id
 from jobq_storage_sqlite.open_file import StorageOnFile
@@ -22,14 +24,15 @@ class Finding(StorageOnFile, ReaderStorage):
     async def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:
         limit = max(limit, 0)
         if filter.searches:
-            return await search(self, filter, after, limit)
+            return await search(self, *await near_parent(self, filter, after), limit)
         rows = await read(self, "find", filter, after, limit + 1)  # one more shows whether there is a next page
         jobs = [to_summary(row) for row in rows[:limit]]
         return Page(jobs, jobs[-1].id if jobs and len(rows) > limit else None)
 
     async def count(self, filter: JobFilter, *, limit: int = COUNT_LIMIT) -> int | None:
         if filter.searches:
-            rows = await read(self, "search", filter, None, SEARCHED + 1, _searched(filter))
+            wanted, after = await near_parent(self, filter)
+            rows = await read(self, "search", wanted, after, SEARCHED + 1, _searched(filter))
             if len(rows) > SEARCHED:
                 return None
             counted = sum(bool(found) for _, _, found in rows)
@@ -79,6 +82,7 @@ def _searched(filter: JobFilter) -> dict[str, Any]:
         "error": None if filter.error is None else filter.error.lower(),
         "argument": None if filter.argument is None else msgspec.json.encode(filter.argument),
         "worker": None if filter.worker is None else filter.worker.bytes,
+        "parent": None if filter.parent is None else mark_of(filter.parent),
     }
 
 

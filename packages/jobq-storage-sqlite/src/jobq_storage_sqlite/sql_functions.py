@@ -11,15 +11,14 @@ from typing import Any
 
 import msgspec
 
-from jobq_core.encoding import decode_or_show
-from jobq_core.storage.searching import same_json
+from jobq_core.storage import searching
 from jobq_storage_sqlite.spans import start_of
 
 
 def add_functions(connection: sqlite3.Connection) -> None:
     """Add the functions to a connection."""
     connection.create_function("jobq_contains", 2, contains, deterministic=True)
-    connection.create_function("jobq_has_argument", 2, has_argument, deterministic=True)
+    connection.create_function("jobq_has_argument", 3, has_argument, deterministic=True)
     connection.create_function("jobq_start_of", 1, start_of, deterministic=True)
 
 
@@ -28,11 +27,10 @@ def contains(message: str | None, text: str) -> bool:
     return message is not None and text in message.lower()
 
 
-def has_argument(arguments: bytes, asked: bytes) -> bool:
-    """Return whether a job has an argument. asked: its name and value, as a JSON array."""
-    stored = decode_or_show(arguments)
+def has_argument(arguments: bytes, meta: bytes | None, asked: bytes) -> bool:
+    """Return whether a job has an argument that is not a Secret. asked: its name and value, as a JSON array."""
     name, value = _decoded(asked)
-    return isinstance(stored, dict) and name in stored and same_json(stored[name], value)
+    return searching.has_argument(arguments, meta, name, value)
 
 
 @lru_cache(maxsize=1)

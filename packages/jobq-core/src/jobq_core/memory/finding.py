@@ -6,12 +6,12 @@ import heapq
 from collections.abc import Iterator
 from uuid import UUID
 
-from jobq_core.encoding import decode_or_show
 from jobq_core.memory.rows import Row
 from jobq_core.memory.store import Store
 from jobq_core.memory.transaction import MemoryTransactions
+from jobq_core.parents import mark_of
 from jobq_core.storage import COUNT_LIMIT, SEARCHED, JobFilter, Page, ReaderStorage
-from jobq_core.storage.searching import same_json
+from jobq_core.storage.searching import has_argument, near_parent
 from jobq_core.timestamps import to_moment
 
 
@@ -19,8 +19,9 @@ class Finding(MemoryTransactions, ReaderStorage):
     """The operations of the facet of readers with a filter."""
 
     async def find(self, filter: JobFilter, *, after: UUID | None = None, limit: int = 100) -> Page:
+        wanted, after = await near_parent(self, filter, after)
         with self._transaction() as store:
-            older = (row for row in _matching(store, filter) if after is None or row.job.id < after)
+            older = _matching(store, wanted, after)
             # One more than is read shows whether there is a next page.
             most = SEARCHED if filter.searches else limit
             candidates = heapq.nlargest(most + 1, older, key=lambda row: row.job.id.int)
@@ -35,9 +36,10 @@ class Finding(MemoryTransactions, ReaderStorage):
             return Page([row.summary() for row in found], cursor)
 
     async def count(self, filter: JobFilter, *, limit: int = COUNT_LIMIT) -> int | None:
+        wanted, after = await near_parent(self, filter)
         with self._transaction() as store:
             found = 0
-            for read, row in enumerate(_matching(store, filter)):
+            for read, row in enumerate(_matching(store, wanted, after)):
                 if filter.searches and read == SEARCHED:
                     return None
                 found += _is_found(row, filter)
@@ -46,14 +48,15 @@ class Finding(MemoryTransactions, ReaderStorage):
             return found
 
 
-def _matching(store: Store, filter: JobFilter) -> Iterator[Row]:
-    """Return the jobs that match the conditions that need no search."""
+def _matching(store: Store, filter: JobFilter, after: UUID | None) -> Iterator[Row]:
+    """Return the jobs older than `after` that match the conditions that need no search."""
     now = store.clock.now()
     since, until = to_moment(filter.since, now), to_moment(filter.until, now)
     return (
         row
         for row in store.jobs.values()
-        if (filter.queue is None or row.queue.name == filter.queue)
+        if (after is None or row.job.id < after)
+        and (filter.queue is None or row.queue.name == filter.queue)
         and (not filter.states or row.state in filter.states)
         and (not filter.kinds or row.job.kind in filter.kinds)
         and (filter.run_id is None or row.job.run_id == filter.run_id)
@@ -67,14 +70,11 @@ def _is_found(row: Row, filter: JobFilter) -> bool:
     """Return whether a job matches the conditions of a search; without any, all do."""
     if filter.worker is not None and row.worker != filter.worker:
         return False
+    if filter.parent is not None and mark_of(filter.parent) not in (row.job.meta or b""):
+        return False
     error = row.error
     if filter.error_type is not None and (error is None or error.type != filter.error_type):
         return False
     if filter.error is not None and (error is None or filter.error.lower() not in error.message.lower()):
         return False
-    return filter.argument is None or _has_argument(row, *filter.argument)
-
-
-def _has_argument(row: Row, name: str, value: object) -> bool:
-    arguments = decode_or_show(row.job.arguments)
-    return isinstance(arguments, dict) and name in arguments and same_json(arguments[name], value)
+    return filter.argument is None or has_argument(row.job.arguments, row.job.meta, *filter.argument)

@@ -20,7 +20,8 @@ class NewJob(Struct, frozen=True, kw_only=True, gc=False):
     priority: from -100 to 100, higher first.
     timeout: seconds that one run may take; None for no limit.
     backoff: the JSON of a Backoff, or None.
-    meta: a JSON object as UTF-8 bytes, or None: headers that travel with the job, such as a trace context.
+    meta: a JSON object as UTF-8 bytes, or None: headers that travel with the job, such as a trace context, and what
+        jobq keeps beside them (see `jobq_core.masking` and `jobq_core.parents`).
     gated: whether the job waits for `KeeperStorage.admit` each time that it would become PENDING.
     followed: whether the end of the job is kept for `KeeperStorage.resolve`.
     follow_up: JSON as UTF-8 bytes, or None: what is to follow if the job fails. Each time that it becomes FAILED, its

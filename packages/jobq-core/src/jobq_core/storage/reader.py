@@ -56,7 +56,10 @@ class JobFilter:
         contains, in upper or lower case.
     argument: the name and the value, of any JSON type, of an argument. Numbers are equal by value, objects whatever the
         order of their keys.
+    An argument that is stored as a Secret matches no value: the answer would confirm a guess.
     worker: the id of the worker that ran it last, or runs it.
+    parent: the id of the job whose run added it, or whose end it follows. Looked for are ids that were made while that
+        job ran, or in the minute after it failed; later ones by an `until`, which then counts instead.
     """
 
     queue: str | None = None
@@ -70,11 +73,13 @@ class JobFilter:
     error: str | None = None
     argument: tuple[str, Any] | None = None
     worker: UUID | None = None
+    parent: UUID | None = None
 
     @property
     def searches(self) -> bool:
         """Whether jobs have to be read to know if they match: no index has these conditions."""
-        return any(part is not None for part in (self.error_type, self.error, self.argument, self.worker))
+        searched = (self.error_type, self.error, self.argument, self.worker, self.parent)
+        return any(part is not None for part in searched)
 
 
 SEARCHED: Final = 5_000

@@ -1,8 +1,41 @@
-"""`same_json`: when the argument of a job equals the one that a `JobFilter` names."""
+"""What storages share of a search: when an argument equals the one that a `JobFilter` names, and where to look for the
+children of a job."""
 
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
+
+from attrs import evolve
+
+from jobq_core.encoding import decode_or_show
+from jobq_core.ids import first_id_after
+from jobq_core.masking import marked_secrets
+from jobq_core.parents import time_of_id, times_of_children
+from jobq_core.storage.reader import JobFilter, ReaderStorage
+
+
+async def near_parent(
+    storage: ReaderStorage, filter: JobFilter, after: UUID | None = None
+) -> tuple[JobFilter, UUID | None]:
+    """Return a filter, and the id below which to look: of one with a `parent`, for the time in which a parent that was
+    read has added its children. A `since` or `until` that was given stays."""
+    if filter.parent is None:
+        return filter, after
+    (parent,) = await storage.get([filter.parent])
+    first, last = (time_of_id(filter.parent), None) if parent is None else times_of_children(parent)
+    if filter.until is None and last is not None:
+        before = first_id_after(last)
+        after = before if after is None else min(after, before)
+    return filter if filter.since is not None else evolve(filter, since=first), after
+
+
+def has_argument(arguments: bytes | str, meta: bytes | None, name: str, value: Any) -> bool:
+    """Return whether a job has an argument of this name and value; never for one that is stored as a Secret."""
+    if name in marked_secrets(meta):
+        return False
+    stored = decode_or_show(arguments)
+    return isinstance(stored, dict) and name in stored and same_json(stored[name], value)
 
 
 def same_json(one: Any, two: Any) -> bool:

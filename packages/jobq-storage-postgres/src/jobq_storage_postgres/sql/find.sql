@@ -3,7 +3,8 @@
 -- the first 8 MiB of them.
 -- $1 id to begin below; $2 how many jobs to look at, $3 how many to answer with; $4 added from when on, $5 added before
 -- when; $6 worker, $7 type of the error, $8 a part of its message; $9 what to answer with: 'jobs', 'arguments' or
--- 'count'. All but $2, $3 and $9 may be NULL; $6 to $8 are NULL here, and known to the other statements.
+-- 'count'; $10 a part of `meta`. All but $2, $3 and $9 may be NULL; $6 to $8 are NULL here, and known to the other
+-- statements.
 WITH {span}, found AS MATERIALIZED (
     SELECT j.id, NULL::uuid AS worker, NULL::text AS error_type, NULL::text AS error_message
     FROM jobq.job j

@@ -1,49 +1,49 @@
 -- Find the jobs of a queue, of some kinds, or both, newest first, as `find` does. Finished jobs are found by the index
 -- of their queue, kind and state. Of the PENDING jobs, all of the queue are read if they are few; else those of all
 -- queues, from the newest on. Of these, and of the jobs that wait, no index has the kinds: at most so many of them are
--- read, and older jobs are left to the next call. $10 queue, $11 kinds, $12 states, $13 how many jobs to read so; $10 to
--- $12 may be NULL.
+-- read, and older jobs are left to the next call. $11 queue, $12 kinds, $13 states, $14 how many jobs to read so; $11 to
+-- $13 may be NULL.
 WITH {span}, lines AS MATERIALIZED (
     SELECT t.queue, t.kind, t.state
     FROM jobq.tally t
-    WHERE ($10::text IS NULL OR t.queue = $10) AND ($11::text[] IS NULL OR t.kind = ANY($11))
-        AND ($12::text[] IS NULL OR t.state = ANY($12))
+    WHERE ($11::text IS NULL OR t.queue = $11) AND ($12::text[] IS NULL OR t.kind = ANY($12))
+        AND ($13::text[] IS NULL OR t.state = ANY($13))
     GROUP BY t.queue, t.kind, t.state
 ), pending AS MATERIALIZED (
     SELECT r.id, r.kind, r.worker FROM jobq.ready r
-    WHERE r.queue = $10 AND ($12 IS NULL OR 'pending' = ANY($12))
+    WHERE r.queue = $11 AND ($13 IS NULL OR 'pending' = ANY($13))
     LIMIT 5001
 ), few AS MATERIALIZED (
-    SELECT $10 IS NOT NULL AND count(*) <= 5000 AS yes FROM pending
+    SELECT $11 IS NOT NULL AND count(*) <= 5000 AS yes FROM pending
 ), walked AS MATERIALIZED (
     (SELECT 'pending' AS walk, 'pending' AS state, r.id, r.queue, r.kind, r.worker, NULL AS error_type, NULL AS error_message
     FROM jobq.ready r
-    WHERE NOT (SELECT yes FROM few) AND ($12 IS NULL OR 'pending' = ANY($12))
+    WHERE NOT (SELECT yes FROM few) AND ($13 IS NULL OR 'pending' = ANY($13))
         AND r.id < (SELECT high FROM span) AND r.id >= (SELECT low FROM span)
     ORDER BY r.id DESC
-    LIMIT $13::bigint)
+    LIMIT $14::bigint)
     UNION ALL
     SELECT s.state, s.state, w.id, w.queue, w.kind, w.worker, w.error_type, w.error_message
     FROM unnest(ARRAY['scheduled', 'blocked', 'disabled']) AS s(state)
     CROSS JOIN LATERAL (
         SELECT w.* FROM jobq.waiting w
-        WHERE (w.queue, w.state, w.id) < ($10, s.state, (SELECT high FROM span))
-            AND (w.queue, w.state, w.id) >= ($10, s.state, (SELECT low FROM span))
+        WHERE (w.queue, w.state, w.id) < ($11, s.state, (SELECT high FROM span))
+            AND (w.queue, w.state, w.id) >= ($11, s.state, (SELECT low FROM span))
         ORDER BY w.queue DESC, w.state DESC, w.id DESC
-        LIMIT CASE WHEN $11 IS NULL THEN $2::bigint ELSE $13 END
+        LIMIT CASE WHEN $12 IS NULL THEN $2::bigint ELSE $14 END
     ) w
-    WHERE $12 IS NULL OR s.state = ANY($12)
+    WHERE $13 IS NULL OR s.state = ANY($13)
     UNION ALL
     (SELECT 'waiting', w.state, w.id, w.queue, w.kind, w.worker, w.error_type, w.error_message
     FROM jobq.waiting w
-    WHERE $10 IS NULL AND ($12 IS NULL OR $12 && ARRAY['scheduled', 'blocked', 'disabled'])
+    WHERE $11 IS NULL AND ($13 IS NULL OR $13 && ARRAY['scheduled', 'blocked', 'disabled'])
         AND w.id < (SELECT high FROM span) AND w.id >= (SELECT low FROM span)
     ORDER BY w.id DESC
-    LIMIT $13)
+    LIMIT $14)
 ), reach AS MATERIALIZED (
     -- The id down to which all jobs were read.
     SELECT w.id AS low
-    FROM (SELECT walk FROM walked GROUP BY walk HAVING count(*) >= $13) s
+    FROM (SELECT walk FROM walked GROUP BY walk HAVING count(*) >= $14) s
     CROSS JOIN LATERAL (SELECT w.id FROM walked w WHERE w.walk = s.walk ORDER BY w.id LIMIT 1) w
     ORDER BY w.id DESC
     LIMIT 1
@@ -66,17 +66,17 @@ WITH {span}, lines AS MATERIALIZED (
         UNION ALL
         SELECT p.id, p.worker, NULL, NULL FROM pending p
         WHERE (SELECT yes FROM few) AND p.id < (SELECT high FROM span) AND p.id >= (SELECT low FROM span)
-            AND ($11 IS NULL OR p.kind = ANY($11))
+            AND ($12 IS NULL OR p.kind = ANY($12))
         UNION ALL
         SELECT w.id, w.worker, w.error_type, w.error_message
         FROM walked w
-        WHERE ($10 IS NULL OR w.queue = $10) AND ($11 IS NULL OR w.kind = ANY($11))
-            AND ($12 IS NULL OR w.state = ANY($12))
+        WHERE ($11 IS NULL OR w.queue = $11) AND ($12 IS NULL OR w.kind = ANY($12))
+            AND ($13 IS NULL OR w.state = ANY($13))
         UNION ALL
         (SELECT r.id, r.worker, NULL, NULL FROM jobq.running r
         WHERE r.id < (SELECT high FROM span) AND r.id >= (SELECT low FROM span)
-            AND ($12 IS NULL OR 'processing' = ANY($12))
-            AND ($10 IS NULL OR r.queue = $10) AND ($11 IS NULL OR r.kind = ANY($11))
+            AND ($13 IS NULL OR 'processing' = ANY($13))
+            AND ($11 IS NULL OR r.queue = $11) AND ($12 IS NULL OR r.kind = ANY($12))
         ORDER BY r.id DESC
         LIMIT $2)
     ) f

@@ -31,7 +31,8 @@ job.id >= :first AND job.id < :before
 (:error_type IS NULL OR attempt.type = :error_type)
     AND (:worker IS NULL OR life.worker = :worker)
     AND CASE WHEN :error IS NULL THEN TRUE ELSE jobq_contains(attempt.message, :error) END
-    AND CASE WHEN :argument IS NULL THEN TRUE ELSE jobq_has_argument(job.arguments, :argument) END
+    AND (:parent IS NULL OR instr(job.meta, :parent) > 0)
+    AND CASE WHEN :argument IS NULL THEN TRUE ELSE jobq_has_argument(job.arguments, job.meta, :argument) END
 
 -- name: found
 -- The columns of a JobSummary with its error.

@@ -18,7 +18,8 @@ Each class shows a part of what the docstrings of `jobq_core.storage` promise:
 - ReadingContract, SummariesContract, StatisticsContract: `get`, `find`, counts, workers; summaries; statistics.
 - NotificationsContract: which change notifies which topic.
 - AlteringContract: `run_now`, `reschedule`, `move`, `set_priority`.
-- SearchingContract, DepthsContract, StepsContract: `find` and `count` with searches; depths now and in the past, jobs
+- SearchingContract, ParentsContract: `find` and `count` with searches; by the job that added them.
+- DepthsContract, StepsContract: depths now and in the past, jobs
   ahead; statistics of longer steps.
 - OperationsContract, RequestsContract: operations, the audit, who paused a queue; requests to workers.
 - BulkOperationsContract: operations are worked off.
@@ -48,6 +49,7 @@ from jobq_core.testing.contract.life import LifeContract
 from jobq_core.testing.contract.lines import LinesContract
 from jobq_core.testing.contract.notifications import NotificationsContract
 from jobq_core.testing.contract.operations import OperationsContract
+from jobq_core.testing.contract.parents import ParentsContract
 from jobq_core.testing.contract.promotion import PromotionContract
 from jobq_core.testing.contract.queue_options import QueueOptionsContract
 from jobq_core.testing.contract.reading import ReadingContract
@@ -101,6 +103,7 @@ class StorageContract(
     StatisticsContract,
     AlteringContract,
     SearchingContract,
+    ParentsContract,
     DepthsContract,
     StepsContract,
     OperationsContract,

@@ -38,6 +38,7 @@ FILTERS = [
         error="no 'such' file: 100%",
         argument=("n", {"a": [1, 2.5, None, True, "☃"], "b": 2**80}),
         worker=new_id(),
+        parent=new_id(),
     ),
     JobFilter(argument=("n", None)),
 ]

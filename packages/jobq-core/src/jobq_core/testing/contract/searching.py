@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from jobq_core.ids import new_id
+from jobq_core.masking import mark_secrets
 from jobq_core.records import ErrorRecord, WorkerInfo
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import SEARCHED, JobFilter, QueueStorage
@@ -154,6 +155,16 @@ class SearchingContract(ContractBase):
         for name, job in jobs.items():
             with case(name):
                 assert await found_by(storage, argument=(name, 1)) == [job]
+
+    async def test_an_argument_that_is_stored_as_a_secret_matches_no_value(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
+        stored = b'{"pin":"1234","n":1}'
+        secret = await add_job(storage, arguments=stored, meta=mark_secrets(b'{"tenant":"7"}', ["pin", "card"]))
+        plain = await add_job(storage, arguments=stored, meta=b'{"tenant":"jobq:secrets"}')
+        assert await found_by(other, argument=("pin", "1234")) == [plain]
+        assert await found_by(other, argument=("n", 1)) == [plain, secret]
+        assert await found_by(other, queue="default", states={S.PENDING}, argument=("pin", "1234")) == [plain]
 
     # The worker
 

@@ -8,5 +8,8 @@ matching AS MATERIALIZED (
             SELECT FROM jobq.job j
             WHERE j.id = f.id AND ($4 IS NULL OR j.created_at >= $4) AND ($5 IS NULL OR j.created_at < $5)
         ))
+        AND ($10::text IS NULL OR EXISTS (
+            SELECT FROM jobq.job j WHERE j.id = f.id AND strpos(j.meta::text, $10) > 0
+        ))
     LIMIT $3::bigint
 )

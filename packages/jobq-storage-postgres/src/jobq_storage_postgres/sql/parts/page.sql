@@ -8,17 +8,19 @@
 SELECT l.jobs, l.last, l.matching, p.*
 FROM looked l
 LEFT JOIN (
-    SELECT {summary}, NULL::json
+    SELECT {summary}, NULL::json, NULL::json
     FROM matching m
     CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = m.id LIMIT 1) j
     CROSS JOIN LATERAL (SELECT s.* FROM jobq.job_state s WHERE s.id = m.id LIMIT 1) s
     WHERE $9::text = 'jobs'
     UNION ALL
     SELECT a.id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, a.arguments
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, a.arguments, a.meta
     FROM (
-        SELECT m.id, j.arguments, row_number() OVER newest AS number,
-            sum(pg_column_size(j.arguments)) OVER newest AS size
+        SELECT m.id, j.arguments,
+            -- Which of them are secrets; nothing else of `meta` is asked for.
+            CASE WHEN strpos(j.meta::text, '"jobq:secrets"') > 0 THEN j.meta END AS meta,
+            row_number() OVER newest AS number, sum(pg_column_size(j.arguments)) OVER newest AS size
         FROM matching m
         CROSS JOIN LATERAL (SELECT j.* FROM jobq.job j WHERE j.id = m.id LIMIT 1) j
         WHERE $9 = 'arguments'
