@@ -8,15 +8,29 @@ from uuid import UUID
 
 import pytest
 
+from jobq_core.job_audit import bulk_changes
+from jobq_core.masking import mark_secrets
+from jobq_core.parents import with_parent
 from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, Progress, WorkerInfo, WorkerRecord, WorkerStats
 from jobq_core.states import JobState, StopRequest
-from jobq_core.storage import GATED, UNFIT_ARGUMENTS, UNKNOWN_KIND, AuditEntry, QueueRecord
+from jobq_core.storage import (
+    GATED,
+    UNFIT_ARGUMENTS,
+    UNKNOWN_KIND,
+    Action,
+    AuditEntry,
+    JobFilter,
+    Operation,
+    OperationState,
+    QueueRecord,
+)
 from jobq_core.why import Facts, explain
 
 S = JobState
 NOW = datetime(2026, 11, 30, 3, 0, tzinfo=UTC)
 JOB = UUID(int=1)
 W1 = UUID(int=11)
+OPERATION = UUID(int=21)
 
 
 def ago(seconds: float) -> datetime:
@@ -25,7 +39,8 @@ def ago(seconds: float) -> datetime:
 
 def job(state: JobState, **fields: Any) -> JobRecord:
     fields = {"attempt": 0, "created_at": ago(3600)} | fields
-    return JobRecord(id=JOB, kind="send", queue="mail", state=state, priority=0, arguments_json=b"{}", **fields)
+    fields = {"arguments_json": b"{}"} | fields
+    return JobRecord(id=JOB, kind="send", queue="mail", state=state, priority=0, **fields)
 
 
 def worker(
@@ -55,6 +70,21 @@ def worker(
 
 def audit(action: str) -> list[AuditEntry]:
     return [AuditEntry(id=UUID(int=5), at=ago(60), actor="kai@web1", action=action, target=str(JOB))]
+
+
+def operation(action: Action, *, begun: float = 70, worked: float = 50, **fields: Any) -> Operation:
+    defaults: dict[str, Any] = {
+        "id": OPERATION,
+        "value": None,
+        "filter": JobFilter(queue="mail", states=[S.PENDING]),
+        "before": UUID(int=2),
+        "actor": "kai@web1",
+        "created_at": ago(begun),
+        "worked_at": ago(worked),
+        "state": OperationState.DONE,
+        "changed": 100_000,
+    }
+    return Operation(action=action, **defaults | fields)
 
 
 def paused(**fields: Any) -> list[QueueRecord]:
@@ -353,6 +383,158 @@ CASES: list[tuple[str, str, JobRecord, dict[str, Any]]] = [
 def test_a_reason_is_one_true_sentence(code: str, sentence: str, record: JobRecord, facts: dict[str, Any]) -> None:
     reason = explain(record, Facts(now=NOW, **({"workers": [worker()]} | facts)))
     assert (reason.code, reason.sentence) == (code, sentence)
+
+
+DISABLED = job(S.DISABLED, reason="disabled", since=ago(60))
+ABORTED = job(S.ABORTED, finished_at=ago(60))
+STOPPED: dict[str, Any] = {
+    "attempt": 1,
+    "started_at": ago(90),
+    "attempts": (AttemptRecord(number=1, lease=1, worker=W1, started_at=ago(90), finished_at=ago(10), error=ERROR),),
+}
+"""A run that ended long after it was asked to."""
+MOMENT = ago(-3600)
+
+BULK: list[tuple[str, str, JobRecord, Operation]] = [
+    (
+        "disabled",
+        (
+            f"it was disabled by kai@web1 at 2026-11-30 02:59:00 UTC (operation {OPERATION}); "
+            f"to let it run: jobq enable {JOB}"
+        ),
+        DISABLED,
+        operation(Action.DISABLE),
+    ),
+    (
+        "aborted",
+        f"it was aborted by kai@web1 at 2026-11-30 02:59:00 UTC (operation {OPERATION})",
+        ABORTED,
+        operation(Action.ABORT),
+    ),
+    # Asked to stop in the time of the operation; its handler ended later.
+    (
+        "aborted",
+        f"it was aborted by kai@web1 at 2026-11-30 02:59:50 UTC (operation {OPERATION})",
+        job(S.ABORTED, finished_at=ago(10), **STOPPED),
+        operation(Action.ABORT),
+    ),
+    (
+        "disabled",
+        (
+            f"it was disabled by kai@web1 at 2026-11-30 02:58:50 UTC (operation {OPERATION}); "
+            f"to let it run: jobq enable {JOB}"
+        ),
+        job(S.DISABLED, since=ago(10), **STOPPED),
+        operation(Action.DISABLE),
+    ),
+    (
+        "aborting",
+        (
+            f"it was asked to abort by kai@web1 70 s ago (operation {OPERATION}), and its handler is still running on "
+            "'w1' after 90 s"
+        ),
+        job(S.PROCESSING, stop_request=StopRequest.ABORT, **RUNS),
+        operation(Action.ABORT),
+    ),
+    (
+        "disabling",
+        (
+            f"it was asked to stop and to be disabled by kai@web1 70 s ago (operation {OPERATION}), and its "
+            "handler is still running on 'w1' after 90 s"
+        ),
+        job(S.PROCESSING, stop_request=StopRequest.DISABLE, **RUNS),
+        operation(Action.DISABLE),
+    ),
+    (
+        "delayed",
+        (
+            "it is delayed until 2026-11-30 04:00:00 UTC (in 60 min), rescheduled by kai@web1 at "
+            f"2026-11-30 02:58:50 UTC (operation {OPERATION})"
+        ),
+        job(S.SCHEDULED, reason="delayed", run_at=MOMENT, since=ago(3600)),
+        operation(Action.RESCHEDULE, value=MOMENT.isoformat()),
+    ),
+    # An operation that goes on, or was cancelled, has worked on the ids from its cursor on.
+    (
+        "aborted",
+        f"it was aborted by kai@web1 at 2026-11-30 02:59:00 UTC (operation {OPERATION})",
+        ABORTED,
+        operation(Action.ABORT, state=OperationState.RUNNING, cursor=JOB),
+    ),
+]
+"""Jobs that have no entry in the audit, and the operation that changed them."""
+
+
+@pytest.mark.parametrize(("code", "sentence", "record", "made"), BULK, ids=range(len(BULK)))
+def test_a_bulk_operation_is_named_that_changed_the_job(
+    code: str, sentence: str, record: JobRecord, made: Operation
+) -> None:
+    [entry] = bulk_changes(record, [made])
+    assert (entry.actor, entry.action, entry.target) == (made.actor, made.action.value, str(record.id))
+    reason = explain(record, Facts(now=NOW, workers=[worker()], audit=[entry]))
+    assert (reason.code, reason.sentence) == (code, sentence)
+
+
+OTHERS: dict[str, tuple[JobRecord, Operation]] = {
+    "another action": (DISABLED, operation(Action.ENABLE)),
+    "an abort of what was disabled": (DISABLED, operation(Action.ABORT)),
+    "over before": (DISABLED, operation(Action.DISABLE, begun=80, worked=61)),
+    "begun later": (DISABLED, operation(Action.DISABLE, begun=59)),
+    "over before it started": (
+        job(S.PROCESSING, stop_request=StopRequest.ABORT, **RUNS),
+        operation(Action.ABORT, begun=100, worked=91),
+    ),
+    "of a job that did not run": (job(S.ABORTED, finished_at=ago(10)), operation(Action.ABORT)),
+    "changed nothing": (DISABLED, operation(Action.DISABLE, changed=0)),
+    "the job came later": (DISABLED, operation(Action.DISABLE, before=JOB)),
+    "not worked on so far": (ABORTED, operation(Action.ABORT, state=OperationState.CANCELLED, cursor=UUID(int=2))),
+    "no slice worked off": (ABORTED, operation(Action.ABORT, state=OperationState.RUNNING, cursor=None)),
+    "another moment": (
+        job(S.SCHEDULED, reason="delayed", run_at=ago(-60), since=ago(60)),
+        operation(Action.RESCHEDULE, value=MOMENT.isoformat()),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_an_operation_is_not_named_that_cannot_be_known_to_have_changed_the_job(name: str) -> None:
+    record, made = OTHERS[name]
+    assert bulk_changes(record, [made]) == []
+
+
+MATCHES: list[tuple[dict[str, Any], dict[str, Any], bool]] = [
+    ({}, {}, True),
+    ({}, {"queue": "letters"}, False),
+    ({}, {"kinds": ("resize", "send")}, True),
+    ({}, {"kinds": ("resize",)}, False),
+    ({"tags": ("a", "b")}, {"tags": ("b",)}, True),
+    ({"tags": ("a",)}, {"tags": ("a", "b")}, False),
+    ({"run_id": "r"}, {"run_id": "r"}, True),
+    ({"run_id": "r"}, {"run_id": "s"}, False),
+    ({}, {"since": ago(3600), "until": ago(3599)}, True),
+    ({}, {"since": ago(3599)}, False),
+    ({}, {"until": ago(3600)}, False),
+    ({"error": ERROR}, {"error_type": "ConnectionError", "error": "REFUSED"}, True),
+    ({"error": ERROR}, {"error_type": "ValueError"}, False),
+    ({}, {"error": "refused"}, False),
+    ({"arguments_json": b'{"n":7}'}, {"argument": ("n", 7)}, True),
+    ({"arguments_json": b'{"n":7}'}, {"argument": ("n", 8)}, False),
+    ({"arguments_json": b'{"n":7}', "meta_json": mark_secrets(None, ["n"])}, {"argument": ("n", 7)}, False),
+    ({"worker": W1}, {"worker": W1}, True),
+    ({"worker": W1}, {"worker": JOB}, False),
+    ({"meta_json": with_parent(None, W1)}, {"parent": W1}, True),
+    ({}, {"parent": W1}, False),
+]
+"""Fields of a job, conditions of an operation's filter, and whether the operation may have changed the job."""
+
+
+@pytest.mark.parametrize(("fields", "conditions", "matches"), MATCHES, ids=range(len(MATCHES)))
+def test_an_operation_is_named_whose_filter_matches_but_for_the_state(
+    fields: dict[str, Any], conditions: dict[str, Any], matches: bool
+) -> None:
+    record = job(S.DISABLED, since=ago(60), **fields)
+    wanted = JobFilter(states=[S.PENDING], **conditions)
+    assert len(bulk_changes(record, [operation(Action.DISABLE, filter=wanted)])) == matches
 
 
 def test_there_is_a_case_for_each_state() -> None:

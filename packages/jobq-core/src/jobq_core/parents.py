@@ -27,8 +27,8 @@ FOLLOWED_SECONDS: Final = 60.0
 
 
 def with_parent(meta: bytes | None, parent: UUID) -> bytes:
-    """Return the `meta` of a job with the id of the job that added it, in place of another one. What is not a JSON object,
-    and was stored by another program, is dropped."""
+    """Return the `meta` of a job with the id of the job that added it, in place of another one. What is not a JSON
+    object, and was stored by another program, is dropped."""
     try:
         headers = {} if meta is None else msgspec.json.decode(meta, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeError):

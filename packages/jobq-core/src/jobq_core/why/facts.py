@@ -34,7 +34,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     """What `explain` judges, beside the job. now: by the storage's clock.
 
     ahead: the number of jobs that are claimed before it, AHEAD at most; None if it is not PENDING.
-    audit: what operators did to it, newest first.
+    audit: what operators did to it, newest first, as `audit_of` returns it.
     """
 
     now: datetime

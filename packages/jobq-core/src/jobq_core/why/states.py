@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from jobq_core.errors import WorkerLostError
+from jobq_core.job_audit import operation_of
 from jobq_core.records import JobRecord, deadline_passed, type_name
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import GATED, UNFIT_ARGUMENTS, UNKNOWN_KIND, AuditEntry
@@ -60,7 +61,10 @@ def _scheduled(record: JobRecord, facts: Facts) -> Reason:
         )
     if record.reason == "snoozed":
         return Reason("snoozed", f"its handler asked to go on at {when}", at)
-    return Reason("delayed", f"it is delayed until {when}", at)
+    entry = _last(facts, "reschedule", "run-now")
+    is_so = entry is not None and (operation_of(entry) is not None or entry.details == at.isoformat())
+    by = f", rescheduled {_by(entry)}" if entry is not None and is_so else ""
+    return Reason("delayed", f"it is delayed until {when}{by}", at)
 
 
 def _blocked(record: JobRecord, facts: Facts) -> Reason:
@@ -91,7 +95,7 @@ def _blocked(record: JobRecord, facts: Facts) -> Reason:
 def _disabled(record: JobRecord, facts: Facts) -> Reason:
     entry = _last(facts, "disable", "enable")
     if entry is not None:
-        said = f"it was disabled by {entry.actor} at {say_time(entry.at)}"
+        said = f"it was disabled {_by(entry)}"
     elif record.reason in (None, "disabled"):
         said = "it was disabled" + (f" at {say_time(record.since)}" if record.since else "")
     else:
@@ -118,11 +122,11 @@ def _processing(record: JobRecord, facts: Facts) -> Reason:
             f"the loop of its worker {name} has not answered for {say_span(worker.stats.loop_lag)}: see its log",
         )
     if record.stop_request is StopRequest.ABORT:
-        entry = _last(facts, "abort", "retry")
-        by = "" if entry is None else f" by {entry.actor} {say_span(facts.now - entry.at)} ago"
+        by = _asked_by(_last(facts, "abort", "retry"), facts)
         return Reason("aborting", f"it was asked to abort{by}, and {still}")
     if record.stop_request is StopRequest.DISABLE:
-        return Reason("disabling", f"it was asked to stop and to be disabled, and {still}")
+        by = _asked_by(_last(facts, "disable", "enable"), facts)
+        return Reason("disabling", f"it was asked to stop and to be disabled{by}, and {still}")
     if _is_over(record, facts.now):
         return Reason(
             "hung",
@@ -180,11 +184,24 @@ def _failed(record: JobRecord, facts: Facts) -> Reason:
 def _aborted(record: JobRecord, facts: Facts) -> Reason:
     entry = _last(facts, "abort", "retry")
     by = "" if entry is None else f" by {entry.actor}"
-    return Reason("aborted", f"it was aborted{by}{_at(record)}", record.finished_at)
+    return Reason("aborted", f"it was aborted{by}{_at(record)}{_in_bulk(entry)}", record.finished_at)
 
 
 def _at(record: JobRecord) -> str:
     return "" if record.finished_at is None else f" at {say_time(record.finished_at)}"
+
+
+def _by(entry: AuditEntry) -> str:
+    return f"by {entry.actor} at {say_time(entry.at)}{_in_bulk(entry)}"
+
+
+def _asked_by(entry: AuditEntry | None, facts: Facts) -> str:
+    return "" if entry is None else f" by {entry.actor} {say_span(facts.now - entry.at)} ago{_in_bulk(entry)}"
+
+
+def _in_bulk(entry: AuditEntry | None) -> str:
+    operation = None if entry is None else operation_of(entry)
+    return "" if operation is None else f" (operation {operation})"
 
 
 def _last(facts: Facts, action: str, undone_by: str) -> AuditEntry | None:

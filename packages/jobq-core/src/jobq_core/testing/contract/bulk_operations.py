@@ -13,11 +13,13 @@ import pytest
 from jobq_core import operations
 from jobq_core.errors import ConfigurationError, JobNotFoundError
 from jobq_core.ids import new_id, new_ids
+from jobq_core.job_audit import audit_of, operation_of
 from jobq_core.records import WorkerInfo
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import Action, JobFilter, Operation, OperationState, QueueStorage
 from jobq_core.testing.contract.base import ContractBase
 from jobq_core.testing.helpers import add_job, case, claim_one, job_in, new_job, read, register_worker, settle, state_of
+from jobq_core.why import why
 
 S = JobState
 
@@ -62,6 +64,30 @@ class BulkOperationsContract(ContractBase):
                         record = await read(storage, job)
                         assert {name: getattr(record, name) for name in fields} == fields
                 assert await state_of(storage, others[0]) is before
+
+    async def test_an_operation_is_named_by_the_jobs_that_it_changed(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
+        moment = (await storage.now() + timedelta(days=1)).isoformat()
+        for action, value in ((Action.ABORT, None), (Action.DISABLE, None), (Action.RESCHEDULE, moment)):
+            with case(action):
+                jobs = [await add_job(storage, queue=action) for _ in range(3)]
+                by_hand = await add_job(storage, queue=action)
+                await operations.apply(storage, action, value, [by_hand])
+                started = await self._start(storage, action, value=value, queue=action)
+                await operations.work_to_end(storage, started, slice=2)
+                await self.advance(storage, 1)
+                later = await add_job(storage, queue=action)
+                await operations.apply(storage, action, value, [later])
+                for job in jobs:
+                    [entry] = await audit_of(other, await read(other, job))
+                    assert (entry.actor, entry.action, operation_of(entry)) == ("kai@web1", action, str(started.id))
+                    reason = await why(other, job)
+                    assert "by kai@web1" in reason.sentence
+                    assert str(started.id) in reason.sentence
+                if action is not Action.RESCHEDULE:  # all have the moment that was asked for
+                    for job in (by_hand, later):
+                        assert await audit_of(other, await read(other, job)) == []
 
     async def test_progress_is_told_slice_by_slice(self, storage: QueueStorage) -> None:
         jobs = [new_job() for _ in range(7)]
