@@ -10,7 +10,7 @@ import pytest
 
 from jobq_core.adding import decode_headers
 from jobq_core.errors import WorkerLostError
-from jobq_core.ids import first_id_after, new_id
+from jobq_core.ids import first_id_after
 from jobq_core.masking import mark_secrets, marked_secrets
 from jobq_core.parents import (
     FOLLOWED_SECONDS,
@@ -26,7 +26,7 @@ from jobq_core.records import AttemptRecord, ErrorRecord, JobRecord, type_name
 from jobq_core.states import JobState
 
 S = JobState
-PARENT, OTHER = new_id(), new_id()
+PARENT, OTHER = UUID("0198c0de-0000-7000-8000-000000000001"), UUID("0198c0de-0000-7000-8000-000000000002")
 ADDED = datetime(2026, 11, 30, 3, 0, tzinfo=UTC)
 
 
