@@ -18,6 +18,7 @@ from jobq_core.records import WorkerStats
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import Claim, JobFilter, Leadership, QueueStorage, Settlement, queue_topic
 from jobq_core.testing import (
+    LogsContract,
     ManualClock,
     StorageContract,
     add_job,
@@ -29,7 +30,7 @@ from jobq_core.testing import (
 )
 
 
-class TestMemory(StorageContract):
+class TestMemory(StorageContract, LogsContract):
     """On a clock that stands still, so that times alone order nothing."""
 
     @pytest.fixture

@@ -26,7 +26,17 @@ from jobq_core.records import (
     WorkerStats,
 )
 from jobq_core.states import JobState, StopRequest
-from jobq_core.storage import FailedJob, JobStatus, NewJob, QueueOwner, QueueRecord, Retention, queue_topic
+from jobq_core.storage import (
+    FailedJob,
+    JobStatus,
+    LogPart,
+    LogPlace,
+    NewJob,
+    QueueOwner,
+    QueueRecord,
+    Retention,
+    queue_topic,
+)
 from jobq_core.timestamps import SECOND, to_datetime, to_optional_datetime
 
 Bucket: TypeAlias = "OrderedDict[int, Row]"
@@ -108,6 +118,7 @@ class Row:
     refused: the declarations that refused the job, the last ones.
     start_marked: whether the start of the run under `lease` was recorded by `mark_started`.
     settled: the state that the settlement under `lease` led to; None during the run, and if no settlement came.
+    logs: the parts of the logs of its runs; None without any.
     """
 
     job: NewJob
@@ -134,6 +145,7 @@ class Row:
     result: bytes | None = None
     error: ErrorRecord | None = None
     attempts: tuple[AttemptRecord, ...] = ()
+    logs: dict[LogPlace, LogPart] | None = None
 
     def set_progress(self, progress: Progress) -> None:
         """Store progress. Its details are kept as JSON, since the caller may change the object later."""

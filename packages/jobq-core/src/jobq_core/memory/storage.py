@@ -17,6 +17,7 @@ from jobq_core.memory.control import Control
 from jobq_core.memory.depths import Depths
 from jobq_core.memory.finding import Finding
 from jobq_core.memory.leases import Leases
+from jobq_core.memory.logs import Logs
 from jobq_core.memory.maintenance import Maintenance
 from jobq_core.memory.notifier import MemoryNotifier
 from jobq_core.memory.operations import Operations
@@ -45,6 +46,7 @@ class MemoryQueueStorage(
     Depths,
     Operations,
     Requests,
+    Logs,
     Maintenance,
     QueueStorage,
 ):

@@ -14,7 +14,8 @@ part that uses a storage:
 - `DiagnosisStorage` examines the database.
 - `NotificationStorage` wakes the ones above.
 
-`QueueStorage` is all facets together, and a storage's life. A storage implements it, best as one mixin per facet.
+`QueueStorage` is all these facets together, and a storage's life. A storage implements it, best as one mixin per facet.
+`LogStorage`, which keeps what handlers logged, is an optional facet: see `QueueStorage.facet`.
 
 These rules hold for every operation:
 
@@ -56,6 +57,7 @@ from jobq_core.storage.keeper import (
     Rescue,
     RescuedJob,
 )
+from jobq_core.storage.logs import LogLine, LogPart, LogPlace, LogStorage, decode_lines, encode_lines
 from jobq_core.storage.notifications import (
     ENDED_TOPIC,
     FINISHED_TOPIC,
@@ -131,6 +133,10 @@ __all__ = [
     "Leadership",
     "LeaseStatus",
     "Line",
+    "LogLine",
+    "LogPart",
+    "LogPlace",
+    "LogStorage",
     "LostWorker",
     "NewJob",
     "NotificationStorage",
@@ -165,6 +171,8 @@ __all__ = [
     "blocked_topic",
     "bucket_end",
     "bucket_of",
+    "decode_lines",
+    "encode_lines",
     "lease_lost",
     "quantile",
     "queue_topic",

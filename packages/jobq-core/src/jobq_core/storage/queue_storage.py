@@ -6,8 +6,9 @@ import abc
 from collections.abc import Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import ClassVar, Literal, Self, TypeAlias
+from typing import ClassVar, Literal, Self, TypeAlias, TypeVar
 
+from jobq_core.errors import ConfigurationError
 from jobq_core.storage.diagnosis import DiagnosisStorage
 from jobq_core.storage.keeper import KeeperStorage
 from jobq_core.storage.notifications import NotificationStorage
@@ -17,6 +18,8 @@ from jobq_core.storage.producer import ProducerStorage
 from jobq_core.storage.reader import ReaderStorage
 from jobq_core.storage.requests import WorkerRequestStorage
 from jobq_core.storage.worker import WorkerStorage
+
+F = TypeVar("F")
 
 Phase: TypeAlias = Literal["pre", "post", "all"]
 """Which migrations to apply: those that are safe while older code runs, those that are not, or all."""
@@ -68,6 +71,18 @@ class QueueStorage(
         default; it applies 'pre' migrations only. After SchemaError or StorageUnavailableError the storage is as
         before, and may be opened later.
         """
+
+    def facet(self, facet: type[F], wanted: str) -> F:
+        """Return this storage as one that has an optional facet, such as LogStorage.
+
+        wanted: what needs it. Raises ConfigurationError, which names that, for a storage that does not have the facet.
+        """
+        if isinstance(self, facet):
+            return self
+        raise ConfigurationError(
+            f"{wanted} needs a storage with the facet {facet.__name__}, which {type(self).__name__} ({self.url}) does "
+            "not have"
+        )
 
     @property
     def connections(self) -> Mapping[str, int]:

@@ -19,6 +19,8 @@ For storages: `StorageContract` and its helpers, which need pytest and pytest-as
 
         async def advance(self, storage, seconds):
             ...  # move the storage's clock forward, for both objects
+
+Those of a storage that keeps logs subclass `LogsContract` too.
 """
 
 from importlib import import_module  # noqa: TID251  (of this package's own modules)
@@ -31,7 +33,7 @@ from jobq_core.testing.draining import drain, drain_sync
 from jobq_core.testing.inline import run_inline, run_inline_sync
 
 if TYPE_CHECKING:
-    from jobq_core.testing.contract import StorageContract
+    from jobq_core.testing.contract import LogsContract, StorageContract
     from jobq_core.testing.helpers import (
         ERROR,
         add_job,
@@ -54,6 +56,7 @@ __all__ = [
     "ERROR",
     "Drained",
     "DrainedRun",
+    "LogsContract",
     "ManualClock",
     "ManualClockStorage",
     "StorageContract",

@@ -26,6 +26,8 @@ Each class shows a part of what the docstrings of `jobq_core.storage` promise:
 - ReferenceContract: random lives of jobs go as in memory.
 - StormContract: many clients and workers at once break no rule.
 
+Storages with the optional facet of logs are tested by `LogsContract` too.
+
 Storages that take the application's connection as `connection=` are tested by `CallersContract`, in the module
 `callers`. Its callers are made from those of `jobq_core.testing.callers`.
 """
@@ -47,6 +49,7 @@ from jobq_core.testing.contract.leadership import LeadershipContract
 from jobq_core.testing.contract.leases import LeasesContract
 from jobq_core.testing.contract.life import LifeContract
 from jobq_core.testing.contract.lines import LinesContract
+from jobq_core.testing.contract.logs import LogsContract
 from jobq_core.testing.contract.notifications import NotificationsContract
 from jobq_core.testing.contract.operations import OperationsContract
 from jobq_core.testing.contract.parents import ParentsContract
@@ -113,4 +116,4 @@ class StorageContract(
     """The tests that a storage keeps the contract: the docstrings of `jobq_core.storage`."""
 
 
-__all__ = ["StorageContract"]
+__all__ = ["LogsContract", "StorageContract"]
