@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from jobq_core.storage import QueueStorage
-from jobq_core.testing import ManualClock, StorageContract
+from jobq_core.testing import LogsContract, ManualClock, StorageContract
 from jobq_storage_sqlite import SqliteQueueStorage
 
 
-class TestSqlite(StorageContract):
+class TestSqlite(StorageContract, LogsContract):
     """On a clock that stands still, so that no order depends on times alone."""
 
     @pytest.fixture

@@ -11,7 +11,7 @@ from jobq_storage_sqlite.transaction import Transaction
 
 
 def remove(transaction: Transaction, numbers: Sequence[int]) -> None:
-    """Delete jobs, with their history and their unique keys. The ends of followed ones are kept."""
+    """Delete jobs, with their history, their logs and their unique keys. The ends of followed ones are kept."""
     if not numbers:
         return
     array = to_array(numbers)
@@ -26,6 +26,6 @@ def remove(transaction: Transaction, numbers: Sequence[int]) -> None:
     if unfinished:
         transaction.run("end_removed", numbers=array, now=transaction.now)
         transaction.run("free_removed_keys", numbers=array)
-    for name in ("delete_attempts", "delete_lives", "delete_jobs"):
+    for name in ("delete_attempts", "delete_logs", "delete_lives", "delete_jobs"):
         transaction.run(name, numbers=array)
     transaction.topics.add(FINISHED_TOPIC)

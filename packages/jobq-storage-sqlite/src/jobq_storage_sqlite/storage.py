@@ -32,6 +32,7 @@ from jobq_storage_sqlite.diagnosis import Diagnosis
 from jobq_storage_sqlite.errors import translate
 from jobq_storage_sqlite.finding import Finding
 from jobq_storage_sqlite.forks import gate
+from jobq_storage_sqlite.logs import Logs
 from jobq_storage_sqlite.maintenance import Maintenance
 from jobq_storage_sqlite.open_file import OpenFile
 from jobq_storage_sqlite.operations import Operations
@@ -63,6 +64,7 @@ class SqliteQueueStorage(
     Altering,
     Operations,
     WorkerRequests,
+    Logs,
     Maintenance,
     Diagnosis,
     QueueStorage,

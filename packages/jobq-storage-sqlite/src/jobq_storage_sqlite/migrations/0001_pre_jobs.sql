@@ -165,6 +165,18 @@ CREATE TABLE jobq_attempt (
     PRIMARY KEY (n, lease)
 ) STRICT, WITHOUT ROWID;
 
+-- What handlers logged. A row has the lines of a run since the row before.
+-- part: its number within the run. at: when it was written. lines: JSON. Not WITHOUT ROWID, since its rows may be large.
+CREATE TABLE jobq_log (
+    n INTEGER NOT NULL,
+    lease INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    lines TEXT NOT NULL,
+    PRIMARY KEY (n, lease, part)
+) STRICT;
+
 -- How many finished jobs there are.
 CREATE TABLE jobq_count (
     queue TEXT NOT NULL,

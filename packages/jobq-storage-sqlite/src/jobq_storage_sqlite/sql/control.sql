@@ -102,6 +102,9 @@ WHERE n IN {numbered} AND until IS NULL
 -- name: delete_attempts
 DELETE FROM jobq_attempt WHERE n IN {numbered}
 
+-- name: delete_logs
+DELETE FROM jobq_log WHERE n IN {numbered}
+
 -- name: delete_lives
 DELETE FROM jobq_life WHERE n IN {numbered}
 
