@@ -23,7 +23,7 @@ from scaling import Scale
 
 from jobq_core.errors import StorageUnavailableError
 from jobq_core.states import FINISHED
-from jobq_core.storage import QueueStorage
+from jobq_core.storage import LogStorage, QueueStorage
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
 TIMEOUT = 60.0
@@ -215,4 +215,4 @@ async def test_each_statement_of_an_operation_may_fail(
 
 
 def test_no_operation_is_forgotten() -> None:
-    assert {*OPERATIONS, *ELSEWHERE} == QueueStorage.__abstractmethods__
+    assert {*OPERATIONS, *ELSEWHERE} == QueueStorage.__abstractmethods__ | LogStorage.__abstractmethods__

@@ -19,6 +19,7 @@ from jobq_core.storage import (
     AuditEntry,
     Claim,
     JobFilter,
+    LogPart,
     ProgressReport,
     QueueOptions,
     Retention,
@@ -50,6 +51,7 @@ async def produce(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> Non
     assert (await app.get_status([keyed.id]))[0] is not None
     assert (await app.get([keyed.id]))[0] is not None
     assert await app.output_for(queue, "noop", b"f" * 16) is None
+    assert await app.read_logs(lone) == []
     with mock.patch.object(adding, "BULK", 2):
         await app.add([new_job(queue=queue), new_job(queue=queue)])
     async with await psycopg.AsyncConnection.connect(**app._settings.address.conninfo) as connection:
@@ -74,6 +76,7 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     assert len(await app.recover_claims(worker.id, [])) == 7
     report = ProgressReport(id=first.id, lease=first.lease, progress=Progress(percent=50))
     assert await app.progress(worker.id, [report]) == [True]
+    await app.write_logs([LogPart(job=first.id, lease=first.lease, attempt=1, part=0, lines=())])
     endings = (
         Ending.COMPLETE,
         Ending.COMPLETE,
@@ -166,6 +169,7 @@ async def read(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     async with await psycopg.AsyncConnection.connect(**app._settings.address.conninfo) as connection:
         assert (await app.get([job], connection=connection))[0] is not None
     assert (await app.get_status([job]))[0] is not None
+    assert await app.read_logs(job) == []
     assert await app.output_for(queue, "noop", b"f" * 16) is None
     assert (await app.counts(queue))[queue][JobState.PENDING] == 1
     await app.workers()

@@ -10,7 +10,7 @@ import pytest_asyncio
 from psycopg import sql
 
 from jobq_core.storage import QueueStorage
-from jobq_core.testing import StorageContract
+from jobq_core.testing import LogsContract, StorageContract
 from jobq_core.testing.contract.reference import ReferenceContract
 from jobq_storage_postgres import PostgresQueueStorage
 
@@ -26,7 +26,7 @@ async def move_clock(dsn: str, schema: str, seconds: float) -> None:
         )
 
 
-class TestPostgresQueueStorage(StorageContract):
+class TestPostgresQueueStorage(StorageContract, LogsContract):
     @pytest_asyncio.fixture
     async def storage(self, postgres_dsn: str, empty_schema: str) -> AsyncIterator[PostgresQueueStorage]:
         self._dsn = postgres_dsn

@@ -200,7 +200,7 @@ async def test_notifications_that_do_not_arrive_are_found(patient: Patient) -> N
 
 
 async def test_a_missing_partition_is_found_and_can_be_made(patient: Patient) -> None:
-    names = await patient.run("SELECT relname FROM pg_class WHERE relname ~ '^(job|outcome)_[0-9]{8}$'")
+    names = await patient.run("SELECT relname FROM pg_class WHERE relname ~ '^(job|outcome|job_log)_[0-9]{8}$'")
     for (name,) in names:
         await patient.run(f'DROP TABLE jobq."{name}"')  # type: ignore[arg-type]
     found = await patient.finding("missing-partition")

@@ -14,7 +14,7 @@ import pytest_asyncio
 from psycopg import sql
 
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import Claim, JobFilter, Settlement
+from jobq_core.storage import Claim, JobFilter, LogPart, Settlement
 from jobq_core.testing import ERROR, new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage
 
@@ -91,6 +91,9 @@ async def test_a_partition_that_is_over_goes_and_what_lives_in_it_stays(
             Settlement(two.id, two.lease, Ending.FAIL, error=ERROR),
         ],
     )
+    await storage.write_logs(
+        [LogPart(job=job, lease=7, attempt=1, part=0, lines=()) for job in (completed.id, failed.id)]
+    )
     before = await storage.get([failed.id, pending.id])
     old = (await partitions(storage, postgres_dsn))[:2]
     await move_clock(storage, postgres_dsn, 13)
@@ -98,12 +101,15 @@ async def test_a_partition_that_is_over_goes_and_what_lives_in_it_stays(
     await storage._maintain_partitions()
     names = await partitions(storage, postgres_dsn)
     assert old[0] not in names
-    assert [name.replace("outcome", "job") for name in await partitions(storage, postgres_dsn, "outcome")] == names
+    for table in ("outcome", "job_log"):
+        assert [name.replace(table, "job") for name in await partitions(storage, postgres_dsn, table)] == names
     assert len(names) >= 3, "the weeks to come have theirs"
     assert await storage.get([completed.id]) == [None]
     assert await storage.get([failed.id, pending.id]) == before
     assert await in_default(storage, postgres_dsn, "job") == 2
     assert await in_default(storage, postgres_dsn, "outcome") == 1
+    assert await in_default(storage, postgres_dsn, "job_log") == 1
+    assert [part.lease for part in await storage.read_logs(failed.id)] == [7]
     # They live on there.
     (retried,) = await storage.retry([failed.id])
     assert retried.after is JobState.PENDING
@@ -163,7 +169,7 @@ async def test_two_that_tend_the_partitions_at_once_do_each_thing_once(
         for weeks in range(2, 22, 2):
             await storage.add([new_job()])
             await move_clock(storage, postgres_dsn, 7 * weeks)
-            assert await both("make_partitions") == [0, 4]
+            assert await both("make_partitions") == [0, 6]
             assert await both("drop_partitions", timedelta(0), 5000) == [0, 2]
 
 

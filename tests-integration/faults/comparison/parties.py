@@ -173,6 +173,7 @@ class PostgresSchema:
     TABLES = (
         "job", "job_tag", "waiting", "ready", "line", "running", "outcome", "attempt", "unique_key", "worker", "queue",
         "tally", "statistic", "ended", "skipped", "depth", "depth_point", "operation", "audit", "worker_request",
+        "job_log",
     )  # fmt: skip
 
     def __init__(self, dsn: str, schema: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from jobq_core.errors import LeaseLostError
+from jobq_core.logs import log_storage
 from jobq_core.records import Progress, WorkerStats
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import (
@@ -24,6 +25,7 @@ from jobq_core.storage import (
     Settlement,
     queue_topic,
 )
+from jobq_core.testing.contract.logs import new_part
 from jobq_core.testing.helpers import new_job
 
 from .world import ERROR, PRINT, QUEUES, World
@@ -198,6 +200,19 @@ async def progress(stage: Stage) -> Any:
     )
 
 
+# Logs
+
+
+async def write_logs(stage: Stage) -> Any:
+    one, two = (stage.world.run(name) for name in ("one", "two"))
+    parts = [new_part(*one, 0), new_part(*one, 1), new_part(*two, 0), new_part(stage.world.id("never"))]
+    await log_storage(stage.storage).write_logs(parts)
+
+
+async def read_logs(stage: Stage) -> Any:
+    return await log_storage(stage.storage).read_logs(stage.world.id("failed"))
+
+
 # Control
 
 
@@ -366,6 +381,8 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
     "check_leases": (reads(check_leases),),
     "recover_claims": (reads(recover_claims),),
     "progress": (Scenario(act=progress),),
+    "write_logs": (Scenario(act=write_logs),),
+    "read_logs": (reads(read_logs),),
     "abort": (
         control("abort", "ready", "due", "disabled", "odd", "one", "to disable", "old", "never", "ready"),
         control_for_a_caller("abort", "ready", "due", "one", "old"),

@@ -118,7 +118,8 @@ class Place(abc.ABC):
 
     @abc.abstractmethod
     async def more(self) -> dict[str, Any]:
-        """Read what no operation shows: leadership, retention, unique keys, start marks of runs, kept ends."""
+        """Read what no operation shows: leadership, retention, unique keys, start marks of runs, kept
+        ends, logs."""
 
     @abc.abstractmethod
     async def nothing_is_open(self) -> None:

@@ -270,6 +270,7 @@ class OnPostgres(Place):
             "retention": await rows("SELECT * FROM jobq.queue ORDER BY name"),
             "begun": await rows("SELECT id FROM jobq.running WHERE begun ORDER BY id"),
             "ended": await rows("SELECT id, state, failed IS NOT NULL FROM jobq.ended ORDER BY at, id"),
+            "logs": await rows("SELECT job, lease, part, attempt, lines::text FROM jobq.job_log ORDER BY 1, 2, 3"),
             "keys": await rows("SELECT job, key FROM jobq.unique_key ORDER BY job"),
         }
 

@@ -171,6 +171,9 @@ class OnSqlite(Place):
                     "SELECT id, state, failed IS NOT NULL FROM jobq_ended ORDER BY n"
                 ).fetchall(),
                 "leader": connection.execute("SELECT * FROM jobq_leader").fetchall(),
+                "logs": connection.execute(
+                    "SELECT n, lease, part, attempt, lines FROM jobq_log ORDER BY n, lease, part"
+                ).fetchall(),
                 "queues": connection.execute("SELECT * FROM jobq_queue ORDER BY queue").fetchall(),
                 "started": connection.execute(
                     "SELECT n FROM jobq_life WHERE started_lease = lease AND state = 'processing'"

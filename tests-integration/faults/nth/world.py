@@ -8,9 +8,11 @@ from uuid import UUID
 
 import attrs
 
+from jobq_core.logs import log_storage
 from jobq_core.records import ErrorRecord, WorkerInfo
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import UNKNOWN_KIND, NewJob, QueueOptions, QueueStorage, Retention, Settlement
+from jobq_core.testing.contract.logs import new_part
 from jobq_core.testing.helpers import claim_one, job_in, new_job
 
 START = 1_767_571_200
@@ -115,5 +117,6 @@ async def make(storage: QueueStorage, set_clock: Callable[[int], Awaitable[None]
             world.new("ready in b", queue="b"),
         ]
     )
+    await log_storage(storage).write_logs([new_part(world.id(name)) for name in ("one", "failed", "old", "ready")])
     await set_clock(START)
     return world

@@ -124,7 +124,7 @@ def judge_server(rows: Sequence[Any], schema: str) -> Iterator[Finding]:
                 remedy="end what holds back vacuum (see xmin-pinned), then VACUUM (FREEZE) the largest tables",
             )
     if default_size > DEFAULT_BYTES:
-        remedy = f"VACUUM FULL {schema}.job_default, {schema}.outcome_default"
+        remedy = "VACUUM FULL " + ", ".join(f"{schema}.{name}_default" for name in ("job", "outcome", "job_log"))
         yield Finding(code="default-partition", severity=W, subject="job_default", message=TOO_LARGE, remedy=remedy)
     elif not has_partition:
         yield Finding(

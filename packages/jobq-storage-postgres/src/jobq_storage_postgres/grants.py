@@ -22,6 +22,7 @@ _READ: Final[Privileges] = {
     "job": ("SELECT",),
     "job_state": ("SELECT",),
     "attempt": ("SELECT",),
+    "job_log": ("SELECT",),
     "maintenance": ("SELECT",),  # identifies the database of a caller's connection
 }
 
@@ -72,6 +73,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "running": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "outcome": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "attempt": ("SELECT", "INSERT", "DELETE"),
+        "job_log": ("SELECT", "INSERT", "DELETE"),
         "unique_key": ("SELECT", "INSERT", "DELETE"),
         "worker": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "maintenance": ("SELECT", "UPDATE"),
@@ -105,6 +107,7 @@ PARTS: Final[Mapping[Part, Privileges]] = {
         "running": ("SELECT", "UPDATE", "DELETE"),
         "outcome": ("SELECT", "INSERT", "UPDATE", "DELETE"),
         "attempt": ("SELECT", "DELETE"),
+        "job_log": ("SELECT", "DELETE"),
         "unique_key": ("SELECT", "INSERT", "DELETE"),
         "tally": ("SELECT", "INSERT"),
         "ended": ("SELECT", "INSERT"),
@@ -122,7 +125,7 @@ _ALL: Final = frozenset(
     {"has_migrations", "applied", "now", "notify", "notify_later", "notify_within", "unsafe_settings", "default_size"}
     | {"installation", "is_there"}
 )
-_READS: Final = frozenset({"get", "get_status", "output_for"})
+_READS: Final = frozenset({"get", "get_status", "output_for", "read_logs"})
 _FINDS: Final = (
     _READS
     | {"find", "find_run", "find_state", "find_line", "find_tag", "counts", "counts_of", "queues"}
@@ -152,6 +155,7 @@ STATEMENTS: Final[Mapping[Part, frozenset[str]]] = {
         "check_leases",
         "recover_claims",
         "progress",
+        "write_logs",
     }
     | {
         "lines",

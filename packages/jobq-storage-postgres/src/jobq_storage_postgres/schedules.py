@@ -24,10 +24,11 @@ DEFAULT_BYTES: Final = 128 * 1024 * 1024
 """Size of the default partitions beyond which no others are made; the function `make_partitions` has it too."""
 TOO_LARGE: Final = (
     "no partitions are made, since the default partition exceeds 128 MiB, and pruning frees no disk space: prune or "
-    "delete the jobs whose ids are older than the last weeks, then VACUUM FULL job_default and outcome_default"
+    "delete the jobs whose ids are older than the last weeks, then VACUUM FULL job_default, outcome_default and "
+    "job_log_default"
 )
 PARTITIONS_EVERY_SECONDS: Final = 600.0
-"""Time between two checks of the partitions of `job` and `outcome`."""
+"""Time between two checks of the partitions."""
 
 
 class PromotionWindow:

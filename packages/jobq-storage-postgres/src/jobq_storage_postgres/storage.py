@@ -20,6 +20,7 @@ from jobq_storage_postgres.engine import Engine
 from jobq_storage_postgres.finding import Finding
 from jobq_storage_postgres.grants import Part
 from jobq_storage_postgres.leases import Leases
+from jobq_storage_postgres.logs import Logs
 from jobq_storage_postgres.maintenance import Maintenance
 from jobq_storage_postgres.notifications import Notifications
 from jobq_storage_postgres.operations import Operations
@@ -48,6 +49,7 @@ class PostgresQueueStorage(
     Control,
     Operations,
     Requests,
+    Logs,
     Maintenance,
     Rescuing,
     Diagnosis,

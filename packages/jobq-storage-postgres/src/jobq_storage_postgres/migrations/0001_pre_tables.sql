@@ -223,6 +223,18 @@ CREATE TABLE jobq.attempt (
     PRIMARY KEY (job, lease)
 );
 
+-- What handlers logged, the lines of a run since the row before. `part` counts within the run.
+CREATE TABLE jobq.job_log (
+    job uuid NOT NULL,
+    lease bigint NOT NULL,
+    at jobq.moment NOT NULL,
+    part integer NOT NULL,
+    attempt integer NOT NULL,
+    lines json NOT NULL,
+    PRIMARY KEY (job, lease, part)
+) PARTITION BY RANGE (job);
+CREATE TABLE jobq.job_log_default PARTITION OF jobq.job_log DEFAULT;
+
 -- The unique keys and their jobs. A key is held while its job is unfinished or, if `until` is set, until then: the end of
 -- the job leaves such a key.
 CREATE TABLE jobq.unique_key (
@@ -499,8 +511,8 @@ CREATE VIEW jobq.job_state AS
         settled, started_at, finished_at, NULL, reason, percent, message, details, extra, result, error_type, error_message, error_traceback
     FROM jobq.outcome;
 
--- Partitions. `job` and `outcome` have the same ones, by the time in the first bits of an id (UUIDv7): one per week, and a
--- last one for the half year after the next week, where jobs have their place if no worker makes more. Once a week is
+-- Partitions. `job`, `outcome` and `job_log` have the same ones, by the time in the first bits of an id (UUIDv7): one per
+-- week, and a last one for the half year after the next week, where jobs have their place if no worker makes more. Once a week is
 -- over, its last jobs move to the default partition, and dropping its partition frees the space at once. Where jobs are
 -- kept for longer, new partitions become wider: each statement locks all of them, so they must stay few.
 --
@@ -543,7 +555,10 @@ CREATE FUNCTION jobq.partitions() RETURNS TABLE (suffix text, low date, high dat
 CREATE FUNCTION jobq.default_size() RETURNS bigint
     LANGUAGE sql VOLATILE
     SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT pg_relation_size('jobq.job_default') + pg_relation_size('jobq.outcome_default') $$;
+    AS $$
+        SELECT pg_relation_size('jobq.job_default') + pg_relation_size('jobq.outcome_default')
+            + pg_relation_size('jobq.job_log_default')
+    $$;
 
 -- Make partitions of some weeks, unless jobs of these weeks are in the default partition; returns how many.
 CREATE FUNCTION jobq.make_partition(start date, weeks integer) RETURNS integer
@@ -559,20 +574,22 @@ CREATE FUNCTION jobq.make_partition(start date, weeks integer) RETURNS integer
         BEGIN
             IF EXISTS (SELECT FROM jobq.job_default j WHERE j.id >= low AND j.id < high)
                 OR EXISTS (SELECT FROM jobq.outcome_default o WHERE o.id >= low AND o.id < high)
+                OR EXISTS (SELECT FROM jobq.job_log_default l WHERE l.job >= low AND l.job < high)
             THEN
                 RETURN 0;
             END IF;
-            FOREACH parent IN ARRAY ARRAY['job', 'outcome'] LOOP
+            FOREACH parent IN ARRAY ARRAY['job', 'outcome', 'job_log'] LOOP
                 EXECUTE format(
                     'CREATE TABLE %s.%I PARTITION OF %1$s.%3$I FOR VALUES FROM (%4$L) TO (%5$L)',
                     home, parent || to_char(start, '_YYYYMMDD'), parent, low, high
                 );
             END LOOP;
-            RETURN 2;
+            RETURN 3;
         END
     $$;
 
--- Drop a partition and return true, or keep it if it has jobs. `most`: how many jobs may move to the default partition.
+-- Drop a partition and return true, or keep it if it has jobs. `most`: how many jobs, and rows of their logs, may move to
+-- the default partition.
 CREATE FUNCTION jobq.drop_partition(suffix text, most integer) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -582,7 +599,7 @@ CREATE FUNCTION jobq.drop_partition(suffix text, most integer) RETURNS boolean
             parent text;
             found integer;
         BEGIN
-            FOREACH parent IN ARRAY ARRAY['job', 'outcome'] LOOP
+            FOREACH parent IN ARRAY ARRAY['job', 'outcome', 'job_log'] LOOP
                 CONTINUE WHEN to_regclass(format('%s.%I', home, parent || suffix)) IS NULL;
                 EXECUTE format('ALTER TABLE %s.%I DETACH PARTITION %1$s.%3$I', home, parent, parent || suffix);
                 EXECUTE format('SELECT count(*) FROM (SELECT FROM %s.%I LIMIT %s) few', home, parent || suffix, most + 1)
@@ -641,7 +658,7 @@ CREATE FUNCTION jobq.make_partitions() RETURNS integer
                 -- The partition of the time to come gives way to that of a week, unless it was needed.
                 IF NOT jobq.has_more(newest.suffix, 0) AND jobq.drop_partition(newest.suffix, 0) THEN
                     start := greatest(newest.low, monday);
-                    made := -2;
+                    made := -3;
                 ELSE
                     start := greatest(newest.high, monday);
                 END IF;

@@ -1,5 +1,5 @@
 -- Delete jobs in all states; answers as `abort` does. $1 job ids (sorted).
--- Rows of `job` and `attempt` are deleted only with the row that gives the state: a transaction that moves the job
+-- Rows of `job`, `attempt` and `job_log` are deleted only with the row that gives the state: a transaction that moves the job
 -- meanwhile keeps all of it.
 WITH from_running AS (
     DELETE FROM jobq.running WHERE id = ANY($1::uuid[]) RETURNING id, 'processing' AS state, queue, flags
@@ -20,6 +20,8 @@ WITH from_running AS (
     DELETE FROM jobq.job_tag WHERE id = ANY(ARRAY(SELECT id FROM gone))
 ), tries AS (
     DELETE FROM jobq.attempt WHERE job = ANY(ARRAY(SELECT id FROM gone))
+), logs AS (
+    DELETE FROM jobq.job_log WHERE job = ANY(ARRAY(SELECT id FROM gone))
 ), freed AS (
     DELETE FROM jobq.unique_key WHERE job = ANY(ARRAY(SELECT id FROM gone))
 ), followed AS (

@@ -46,6 +46,8 @@ WITH moment AS MATERIALIZED (
     DELETE FROM jobq.job_tag WHERE id = ANY(ARRAY(SELECT id FROM gone ORDER BY id))
 ), tries AS (
     DELETE FROM jobq.attempt WHERE job = ANY(ARRAY(SELECT id FROM gone ORDER BY id))
+), logs AS (
+    DELETE FROM jobq.job_log WHERE job = ANY(ARRAY(SELECT id FROM gone ORDER BY id))
 ), counted AS (
     INSERT INTO jobq.tally (finished, queue, kind, state)
     SELECT -count(*), queue, kind, state FROM gone GROUP BY queue, kind, state
