@@ -19,7 +19,7 @@ from jobq_core.storage import Heartbeat, Settlement, WorkerRequest
 OPERATIONS = (
     "settle_and_claim", "mark_started", "check_leases", "recover_claims", "progress",
     "register", "deregister", "lead", "resign", "promote", "expire", "rescue",
-    "resolve", "prune", "set_queue", "worker_requests", "answer_request",
+    "resolve", "prune", "set_queue", "worker_requests", "answer_request", "write_logs",
 )  # fmt: skip
 
 

@@ -46,6 +46,10 @@ def test_lengths_of_time_may_be_timedeltas() -> None:
     assert (options.lost_after, options.stop_timeout) == (120.0, 0.0)
 
 
+def test_a_level_is_a_name_or_a_number() -> None:
+    assert [WorkerOptions(keep_logs=level).keep_logs for level in ("info", "ERROR", 7, 0, None)] == [20, 40, 7, 0, None]
+
+
 def test_queues_are_named_once_each() -> None:
     assert WorkerOptions(queues=["mail", "default", "mail"]).queues == ("mail", "default")
 
@@ -83,6 +87,9 @@ def test_one_retention_is_that_of_each_queue() -> None:
         ({"max_hung": -1}, "max_hung must be"),
         ({"exit_when_hung": 1}, "exit_when_hung must be"),
         ({"name": ""}, "the name of a worker"),
+        ({"keep_logs": "loud"}, "keep_logs must be a level of logging .*info.* not 'loud'"),
+        ({"keep_logs": -1}, "keep_logs must be a level"),
+        ({"keep_logs": True}, "keep_logs must be a level"),
         ({"limiter": 5}, "limiter must be a Limiter"),
         ({"jobs": 5}, "jobs must be several"),
         ({"lost_aftr": 3}, "^JobQueueWorker has no option 'lost_aftr'; did you mean lost_after\\?$"),

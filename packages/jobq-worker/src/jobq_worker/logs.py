@@ -127,11 +127,11 @@ class StderrHandler(logging.StreamHandler[TextIO]):
             self.stream.flush()
 
 
-def configure_logging(level: str, format: str, *, process: str | None = None) -> None:
+def configure_logging(level: str, format: str, *, process: str | None = None, keep: int | None = None) -> None:
     """Log to standard error, unless the program has set up its logging already.
 
     level: one of LEVELS. format: one of FORMATS. process: the name of this process, for each line, where there are
-    several.
+    several. keep: the level from which on the worker keeps what handlers log: the loggers let that through too.
     """
     handler = StderrHandler(sys.stderr)
     if format == "json":
@@ -140,4 +140,6 @@ def configure_logging(level: str, format: str, *, process: str | None = None) ->
         prefix = "" if process is None else f"[{process.replace('%', '%%')}] "
         handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {prefix}%(message)s"))
     handler.addFilter(JobLogFilter())
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    number = logging.getLevelNamesMapping()[level.upper()]
+    handler.setLevel(number)
+    logging.basicConfig(level=number if keep is None else min(number, keep), handlers=[handler])

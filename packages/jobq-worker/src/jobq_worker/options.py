@@ -8,6 +8,7 @@ give the same options to type checkers.
 from __future__ import annotations
 
 import difflib
+import logging
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypedDict
@@ -46,6 +47,7 @@ class PoolOptions(TypedDict, total=False):
     process_max_memory: int | str | None
     metrics_port: int | None
     metrics_host: str
+    keep_logs: int | str | None
 
 
 class ServingOptions(PoolOptions, total=False):
@@ -194,6 +196,20 @@ def _metrics_port(port: int | None) -> int | None:
 
 def _metrics_host(host: str) -> str:
     return check_name(host, "metrics_host: the name of a host")
+
+
+def check_level(level: int | str, what: str) -> int:
+    """Return a level of `logging` as a number; raises ConfigurationError for one that does not exist."""
+    names = logging.getLevelNamesMapping()
+    found = names.get(level.upper()) if isinstance(level, str) else level
+    if type(found) is not int or found < 0:
+        known = ", ".join(dict.fromkeys(name.lower() for name in names))
+        raise ConfigurationError(f"{what} must be a level of logging ({known}) or its number, not {short_repr(level)}")
+    return found
+
+
+def _keep_logs(level: int | str | None) -> int | None:
+    return None if level is None else check_level(level, "keep_logs")
 
 
 def _stop_timeout(seconds: Seconds) -> float:
@@ -422,6 +438,22 @@ class WorkerOptions:
         },
     )
     """The address on which they are served (default '127.0.0.1'). There is no authentication."""
+
+    keep_logs: int | None = attrs.field(
+        default=None,
+        converter=_keep_logs,
+        metadata={
+            COMMAND_LINE: CommandLine(
+                help="Keep with each job what its handler logs at this level or above: debug, info, warning, error.",
+                metavar="LEVEL",
+                default="nothing is kept",
+            )
+        },
+    )
+    """The level of `logging`, as 'info' or a number, from which on the records that handlers make are kept with their
+    jobs (default: none are). Of each attempt, the first 48 KiB and the last 16 KiB are kept, as they are logged. What
+    the loggers' own levels do not let through is not kept, nor what a batch handler logs, whose records are of no
+    single job. Needs a storage with the facet `LogStorage`, as memory, SQLite and PostgreSQL have."""
 
     def __attrs_post_init__(self) -> None:
         if self.lost_after < 2 * self.heartbeat_interval:

@@ -20,6 +20,7 @@ from jobq_core.storage import (
     ENDED_TOPIC,
     REQUEST_TOPIC,
     WAITING_TOPIC,
+    LogStorage,
     QueueOptions,
     QueueStorage,
     blocked_topic,
@@ -45,6 +46,7 @@ from jobq_worker.outages import Outages
 from jobq_worker.requests.answers import Stacks
 from jobq_worker.requests.worker_requests import WorkerRequests
 from jobq_worker.running.handlers import Handlers
+from jobq_worker.running.log_keeper import LogKeeper
 from jobq_worker.running.pipeline import Pipeline
 from jobq_worker.running.progress import Reporter
 from jobq_worker.running.run import Stop, log_fields
@@ -111,6 +113,10 @@ class WorkerSession:
             # A dead leader is replaced before its own jobs are rescued, so that it adds nothing to lost_after.
             longest_term=info.lost_after / 2,
         )
+        self._logs: LogKeeper | None = None
+        if options.keep_logs is not None:
+            kept_by = storage.facet(LogStorage, "keep_logs")  # type: ignore[type-abstract]
+            self._logs = LogKeeper(options.keep_logs, kept_by, pipeline.running, self._clock_offset, outages)
         monitor = LeaseMonitor(storage, registration, pipeline, outages, events)
         reporter = Reporter(storage, registration, events, outages, monitor)
         requests = WorkerRequests(storage, registration, outages, notifications, pipeline, stacks, drain, options)
@@ -134,6 +140,7 @@ class WorkerSession:
             info.queues,
             KnownKinds(kinds, info.queues, pipeline.now),
             grants,
+            self._logs,
             options.poll_interval,
         )
         topics: dict[str, Callable[[], None]] = {
@@ -143,7 +150,7 @@ class WorkerSession:
         topics[REQUEST_TOPIC] = partial(_wake, monitor.loop, requests.loop)
         topics[WAITING_TOPIC] = maintenance.look_soon
         topics[ENDED_TOPIC] = maintenance.follow_soon
-        self._loops: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = {
+        self._loops: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "fetcher": self._fetcher.loop.run,
             "notifications": partial(notifications.dispatch, topics),
             "leases": monitor.loop.run,
@@ -153,6 +160,8 @@ class WorkerSession:
             "maintenance": maintenance.loop.run,
             "clock": self._clock.loop.run,
         }
+        if self._logs is not None:
+            self._loops["logs"] = self._logs.loop.run
         self._storage, self._retention, self._slots, self._grants = storage, retention, slots, grants
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stop_at = float("inf")
@@ -178,6 +187,8 @@ class WorkerSession:
         for name, run in self._loops.items():
             task = self._tasks[name] = asyncio.get_running_loop().create_task(run(), name=f"jobq {name}")
             task.add_done_callback(self._task_ended)
+        if self._logs is not None:
+            self._logs.open()
         for executor in self._executors:
             executor.open()
 
@@ -310,6 +321,8 @@ class WorkerSession:
             task.cancel()
         self._close_executors()
         await asyncio.wait(self._tasks.values(), timeout=FLUSH_SECONDS)
+        if self._logs is not None:
+            await self._logs.close()
         try:
             async with asyncio.timeout_at(ends):
                 await self.maintenance.resign()

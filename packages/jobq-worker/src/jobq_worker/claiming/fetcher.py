@@ -29,6 +29,7 @@ from jobq_worker.claiming.unanswered import UnansweredClaims
 from jobq_worker.liveness.registration import Registration
 from jobq_worker.loops import Loop
 from jobq_worker.outages import Outages
+from jobq_worker.running.log_keeper import LogKeeper
 from jobq_worker.running.pipeline import Pipeline
 from jobq_worker.running.run import Run
 from jobq_worker.running.slots import Slots
@@ -112,6 +113,7 @@ class Fetcher:
         queues: Sequence[str],
         kinds: KnownKinds,
         grants: Grants | None,
+        logs: LogKeeper | None,
         poll_interval: float,
     ) -> None:
         self._storage = storage
@@ -122,6 +124,7 @@ class Fetcher:
         self._recorder = recorder
         self._exchanges = exchanges
         self._grants = grants
+        self._logs = logs
         self._lines = Lines(queues)
         self._kinds = kinds
         self._prefetch = Prefetch()
@@ -253,6 +256,8 @@ class Fetcher:
         if claim is None and not runs:
             self._outages.record_success("fetcher")
             return
+        if self._logs is not None and runs:
+            await self._logs.finish(runs)
         await self._settle_and_claim(runs, claim)
 
     async def _settle_and_claim(self, runs: list[Run], claim: Claim | None) -> None:

@@ -66,10 +66,12 @@ def serve(
             )
         given = given_parameters(context, options)
         served.configure(**(given | {"name": f"{given.get('name', served.name)}{suffix}"}))
-        configure_logging(log_level, log_format, process=served.name if suffix else None)
+        kept = served.options.keep_logs
+        configure_logging(log_level, log_format, process=served.name if suffix else None, keep=kept)
     else:
         options["name"] = f"{options['name'] or socket.gethostname()}{suffix}"
-        configure_logging(log_level, log_format, process=options["name"] if suffix else None)
+        kept = options["keep_logs"]
+        configure_logging(log_level, log_format, process=options["name"] if suffix else None, keep=kept)
         served = make(jobs=load_modules(modules, discover=discover), **options)
     if link is not None:
         served.configure(metrics_port=port_of(served.options.metrics_port, link.number))

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
+from jobq_core.current import running
 from jobq_worker.executors.messages import LogEntry
+from jobq_worker.running.run import Run
 
 _DROPPED: Final = ("args", "exc_info", "message", "asctime")
 _formatter = logging.Formatter()
@@ -28,12 +30,17 @@ def set_levels(levels: dict[str, int], disabled: int) -> None:
     logging.disable(disabled)
 
 
-def replay(record: dict[str, Any]) -> None:
-    """Handle a record of a process as if it came from this one."""
+def replay(record: dict[str, Any], run: Run | None) -> None:
+    """Handle a record of a process as if it came from this one. run: the one that the process is sent at present."""
     made = logging.makeLogRecord(record)
     logger = logging.getLogger(made.name)
     if logger.isEnabledFor(made.levelno):
-        logger.handle(made)
+        # Between two runs, the process may log what belongs to none.
+        token = running.set(run if run is not None and record.get("job_id") == str(run.job.id) else None)
+        try:
+            logger.handle(made)
+        finally:
+            running.reset(token)
 
 
 class ChannelHandler(logging.Handler):

@@ -159,7 +159,7 @@ class ProcessThread:
                 self._failure = error.strip().rpartition("\n")[2]
                 logger.error("a handler process (%d) could not start:\n%s", process.pid, error)
             case LogEntry(record):
-                replay(record)
+                replay(record, run)
             case Report(lease, progress) if run is not None and lease == run.job.lease:
                 self._options.report(run, progress)
 

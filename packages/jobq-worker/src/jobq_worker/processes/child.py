@@ -55,7 +55,7 @@ def run_pool_worker(
     sys.path[:] = path
     options["name"] = f"{options['name']}-{link.number}"
     options["metrics_port"] = port_of(options["metrics_port"], link.number)
-    configure_logging(level, "text", process=options["name"])
+    configure_logging(level, "text", process=options["name"], keep=options["keep_logs"])
     declared = Registry(load_modules(modules))
     jobs = [definition.job_type for definition in declared if definition.kind in set(kinds)]
     run_worker(make(storage, jobs=jobs, **options), link)
