@@ -9,6 +9,7 @@ import pytest
 from jobq_client import JobHandle, JobQueueClient, querying
 from jobq_core import ConfigurationError, JobRecord, JobState
 from jobq_core.errors import InvalidJobError
+from jobq_core.testing.contract.logs import new_part
 
 from .helpers import ManualWorker, Probe, record_of
 from .jobs import Thumbnail, keep, send_letter, send_receipt
@@ -175,6 +176,23 @@ async def test_why_says_what_a_job_waits_for_in_one_sentence(
     assert later.sentence.startswith("it is delayed until ")
     assert (await client.why(str(jobs["done"].id))).code == "completed"
     assert (await client.why(uuid4())).code == "not-found"
+
+
+async def test_logs_returns_what_the_handler_logged(
+    client: JobQueueClient, storage: Probe, jobs: dict[str, JobHandle[Any]]
+) -> None:
+    done = jobs["done"]
+    await storage.write_logs([new_part(done.id, 3, 0, "a", "b"), new_part(done.id, 5, 0, "c", attempt=2)])
+    lines = await client.logs(done)
+    assert [(line.attempt, line.level, line.logger, line.message) for line in lines] == [
+        (1, "INFO", "shop.mail", "a"),
+        (1, "INFO", "shop.mail", "b"),
+        (2, "INFO", "shop.mail", "c"),
+    ]
+    assert await client.logs(str(done.id), attempt=2) == lines[2:]
+    assert await client.logs(jobs["later"]) == await client.logs(uuid4()) == []
+    with pytest.raises(ConfigurationError, match="attempt must be"):
+        await client.logs(done, attempt=0)
 
 
 async def test_pages_lead_from_the_newest_to_the_oldest(client: JobQueueClient) -> None:

@@ -357,6 +357,7 @@ def test_jobs_are_altered_and_found_from_a_thread(client: SyncJobQueueClient, wo
     assert client.set_priority(handle, 9)
     assert client.reschedule(handle, delay=600)
     assert client.why(handle).code == "delayed"
+    assert client.logs(handle) == []
     assert client.run_now(handle)
     assert client.count(queue="mail", argument=("value", 7)) == 1
     assert [record.priority for record in client.find_all(queue="mail", argument=("value", 7), page_size=1)] == [9]

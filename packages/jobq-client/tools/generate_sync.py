@@ -111,6 +111,7 @@ from jobq_core.adding import AddOptions
 from jobq_core.checks import Seconds, check_list
 from jobq_core.events import Event
 from jobq_core.job import Job, JobFunction
+from jobq_core.logs import LoggedLine
 from jobq_core.records import JobRecord, JobSummary, Progress
 from jobq_core.states import JobState
 from jobq_core.storage import COUNT_LIMIT, Depth, Page, QueueRecord, QueueStorage, Retention

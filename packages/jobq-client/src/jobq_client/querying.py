@@ -16,6 +16,7 @@ from jobq_client.results import result_of
 from jobq_core.checks import check_count
 from jobq_core.errors import ConfigurationError
 from jobq_core.job import Job, check_name, definition_of
+from jobq_core.logs import LoggedLine, read_parts, to_lines
 from jobq_core.records import JobRecord, JobSummary
 from jobq_core.reprs import short_repr
 from jobq_core.states import JobState
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 MAX_PAGE: Final = 1000
+MAX_ATTEMPT: Final = 32_767
 
 
 class Output(Struct, Generic[R], frozen=True):
@@ -91,6 +93,17 @@ class Querying(ClientBase):
         """
         name = None if queue is None else check_name(queue, "queue")
         return sorted(await self._running().storage.depths(name), key=lambda depth: (depth.queue, depth.state))
+
+    async def logs(self, job: JobKey, *, attempt: int | None = None) -> list[LoggedLine]:
+        """Return what the handler of a job logged, oldest first; nothing for a job without logs or that does not exist.
+
+        attempt: the number of one attempt (default: all of them). Workers keep logs that were started with `keep_logs`;
+        the lines of a run that has ended are there. Raises ConfigurationError for a storage that keeps no logs.
+        """
+        if attempt is not None:
+            check_count(attempt, "attempt", least=1, most=MAX_ATTEMPT)
+        storage = self._running().storage
+        return to_lines(await read_parts(storage, id_of(job), attempt=attempt))
 
     async def why(self, job: JobKey) -> Reason:
         """Return why a job does not run, or how it ended: one sentence for people, and a code for programs.

@@ -24,6 +24,7 @@ from jobq_core.adding import AddOptions
 from jobq_core.checks import Seconds, check_list
 from jobq_core.events import Event
 from jobq_core.job import Job, JobFunction
+from jobq_core.logs import LoggedLine
 from jobq_core.records import JobRecord, JobSummary, Progress
 from jobq_core.states import JobState
 from jobq_core.storage import COUNT_LIMIT, Depth, Page, QueueRecord, QueueStorage, Retention
@@ -218,6 +219,14 @@ class SyncJobQueueClient(SyncClientBase):
         a state, it is the number of a few seconds ago, `Depth.at`.
         """
         return self._run(lambda: self._client.depths(queue))
+
+    def logs(self, job: JobKey, *, attempt: int | None = None) -> list[LoggedLine]:
+        """Return what the handler of a job logged, oldest first; nothing for a job without logs or that does not exist.
+
+        attempt: the number of one attempt (default: all of them). Workers keep logs that were started with `keep_logs`;
+        the lines of a run that has ended are there. Raises ConfigurationError for a storage that keeps no logs.
+        """
+        return self._run(lambda: self._client.logs(job, attempt=attempt))
 
     def why(self, job: JobKey) -> Reason:
         """Return why a job does not run, or how it ended: one sentence for people, and a code for programs.

@@ -10,6 +10,7 @@ from jobq_client import JobHandle, JobKey
 from jobq_core.adding import AddOptions
 from jobq_core.checks import Seconds
 from jobq_core.job import Job
+from jobq_core.logs import LoggedLine
 from jobq_core.records import JobRecord, JobSummary, Progress
 from jobq_core.states import JobState
 from jobq_core.storage import Page
@@ -59,6 +60,10 @@ class QueueClient(QueueParts):
     async def get(self, job: JobKey, *, connection: Any = None) -> JobRecord | None:
         """Return the full record of a job; None if the job does not exist."""
         return await self.client.get(job, connection=connection)
+
+    async def logs(self, job: JobKey, *, attempt: int | None = None) -> list[LoggedLine]:
+        """Return what the handler of a job logged: `JobQueueClient.logs`."""
+        return await self.client.logs(job, attempt=attempt)
 
     async def find(
         self,

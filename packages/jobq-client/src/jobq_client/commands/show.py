@@ -13,6 +13,7 @@ from jobq_client.commands.output import clean, duration, moment
 from jobq_client.commands.running import ExitCode, Operator, operator_command
 from jobq_client.commands.selecting import IdType
 from jobq_client.errors import not_found
+from jobq_core.logs import has_logs
 from jobq_core.records import JobRecord
 from jobq_core.storage import AuditEntry
 from jobq_core.why import Reason
@@ -41,12 +42,13 @@ async def show(operator: Operator, job_id: UUID, hide_payload: bool) -> ExitCode
         raise not_found(job_id)
     reason = await find_reason(operator.storage, job_id)
     audit = await operator.storage.audit(target=str(job_id))
+    logged = await has_logs(operator.storage, job_id)
     names = {worker.info.id: worker.info.name for worker in await operator.storage.workers()}
     if operator.output.as_json:
-        operator.output.json(_as_json(record, reason, audit, hide_payload))
+        operator.output.json(_as_json(record, reason, audit, hide_payload) | {"has_logs": logged})
         return ExitCode.OK
     output = operator.output
-    output.fields(_fields(record, reason, hide_payload))
+    output.fields(_fields(record, reason, hide_payload, logged))
     click.echo("\nTimeline (UTC)")
     output.table(("time", "event"), [(moment(at), text) for at, text in timeline(record, audit, names)])
     for attempt in record.attempts:
@@ -79,7 +81,7 @@ def _by(worker: UUID | None, names: dict[UUID, str]) -> str:
     return "" if worker is None else f" on {names.get(worker, worker)}"
 
 
-def _fields(record: JobRecord, reason: Reason, hide_payload: bool) -> dict[str, object]:
+def _fields(record: JobRecord, reason: Reason, hide_payload: bool, logged: bool) -> dict[str, object]:
     fields: dict[str, object] = {
         "id": record.id,
         "kind": record.kind,
@@ -94,6 +96,7 @@ def _fields(record: JobRecord, reason: Reason, hide_payload: bool) -> dict[str, 
         "run": record.run_id,
         "tags": " ".join(record.tags),
         "progress": _progress(record),
+        "logs": f"jobq logs {record.id}" if logged else None,
     }
     if not hide_payload:
         fields["headers"] = record.shown_headers.decode() if record.meta else None
