@@ -12,7 +12,7 @@ from jobq_core.memory import MemoryQueueStorage
 from jobq_core.operations import start
 from jobq_core.records import Progress
 from jobq_core.states import Ending
-from jobq_core.storage import Action, AuditEntry, JobFilter, QueueOptions, WorkerAction, WorkerRequest
+from jobq_core.storage import Action, AuditEntry, JobFilter, LogLine, LogPart, QueueOptions, WorkerAction, WorkerRequest
 from jobq_server.web import Role
 
 from .helpers import Connect, Hand, error, new_job
@@ -36,6 +36,8 @@ async def plant(storage: MemoryQueueStorage) -> dict[str, str]:
     for failed in claimed[:6]:
         await hand.settle(failed, Ending.FAIL, error=error(SCRIPT, SCRIPT, SCRIPT))
     await hand.settle(claimed[6], result=arguments)
+    line = LogLine(datetime.now(UTC), SCRIPT, SCRIPT, SCRIPT)
+    await storage.write_logs([LogPart(job=claimed[0].id, lease=n, attempt=1, part=0, lines=(line,)) for n in range(2)])
     await hand.progress(claimed[7], Progress(percent=7, message=SCRIPT, details={SCRIPT: SCRIPT}))
     await storage.add([new_job(SCRIPT, "paused" + SCRIPT, run_at=datetime.now(UTC) + timedelta(days=1))])
     await storage.add([new_job(SCRIPT, "lonely" + SCRIPT)])

@@ -60,8 +60,8 @@ def create_app(
         None; or several, which are asked in turn. Credentials have a login page. With None (default), the application
         answers requests from this machine alone, all with the role of an admin.
     jobs: the declared jobs, whose Secret arguments are not shown, and whose arguments are checked where one is added.
-    hide_payloads: the roles that do not see arguments, results, headers, progress, and the messages and tracebacks of
-        errors (default: none).
+    hide_payloads: the roles that do not see arguments, results, headers, progress, logs, and the messages and
+        tracebacks of errors (default: none).
     allowed_hosts: the names by which the application is reached, as in a request's Host; '*' allows all (default:
         localhost and its addresses without `auth`, else all).
     root_path: where a proxy serves the application, if it removes that part of the path (default: nowhere else). A path

@@ -91,6 +91,11 @@ def moment(at: datetime | None) -> str:
     return "–" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def clock(at: datetime) -> str:
+    """Return a moment in UTC, to the millisecond."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"[:-3]
+
+
 def seconds_between(start: datetime | None, end: datetime | None) -> float | None:
     """Return the seconds from one moment to another; None if one is not known."""
     return None if start is None or end is None else (end - start).total_seconds()
@@ -137,6 +142,7 @@ FILTERS: Final[dict[str, Any]] = {
     "ago": ago,
     "brief": brief,
     "bytes_text": bytes_text,
+    "clock": clock,
     "compact": compact,
     "duration": duration,
     "moment": moment,

@@ -13,6 +13,7 @@ from msgspec import Struct
 from starlette.responses import Response
 
 from jobq_core.errors import JobNotFoundError
+from jobq_core.logs import log_storage
 from jobq_core.states import JobState, is_finished
 from jobq_core.storage import FINISHED_TOPIC, PROGRESS_TOPIC, Action, JobStatus
 from jobq_server.web.actions import ACTIONS, act
@@ -25,6 +26,8 @@ from jobq_server.web.api.types import (
     JobEvent,
     JobPage,
     JobPageQuery,
+    LogsQuery,
+    LogsView,
     MoveBody,
     NewJobBody,
     PriorityBody,
@@ -32,7 +35,15 @@ from jobq_server.web.api.types import (
     RescheduleBody,
     WaitQuery,
 )
-from jobq_server.web.api.views import change_view, job_detail, job_event, job_view, to_filter
+from jobq_server.web.api.views import (
+    change_view,
+    job_detail,
+    job_event,
+    job_view,
+    logs_view,
+    to_filter,
+    to_place,
+)
 from jobq_server.web.call import Call
 from jobq_server.web.filters import to_utc
 from jobq_server.web.pages.job import get_job, read_reason
@@ -95,6 +106,24 @@ async def why(call: Call) -> ReasonView:
     record = await get_job(call)
     reason, _ = await read_reason(call, record)
     return ReasonView(reason.code, reason.sentence, reason.at)
+
+
+@routes.get("/jobs/{id}/logs", access=Role.VIEW, query=LogsQuery, answer=LogsView, errors=(404,), name="job_logs")
+async def logs(call: Call, query: LogsQuery) -> LogsView:
+    """Return what the handler of a job logged: the last lines.
+
+    Workers keep logs that run with `--keep-logs`. The lines of a run that has ended are there.
+    """
+    job_id = call.path_id()
+    await _status(call, job_id)
+    parts = await log_storage(call.storage).read_logs(
+        job_id,
+        attempt=query.attempt,
+        after=to_place(query.after),
+        before=to_place(query.before),
+        limit=query.limit,
+    )
+    return logs_view(parts, hidden=call.web.payloads.hides(call.identity))
 
 
 def _declare_action(action: Action, body: type[Struct] | None = None, field: str = "") -> None:

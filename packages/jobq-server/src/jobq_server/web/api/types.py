@@ -120,6 +120,43 @@ class ReasonView(Struct):
     at: Moment | None
 
 
+Place = Annotated[str, Meta(pattern=r"^[0-9]{1,18}\.[0-9]{1,9}$")]
+
+
+class LogsQuery(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Which lines of a job's logs: the last ones, of one attempt or of all, before or after a place.
+
+    before: the `first` of an answer, for what comes before it. after: the `last` of an answer, for what came since.
+    limit: the number of parts. A part has the lines of about a second, 64 KiB at most.
+    """
+
+    attempt: Annotated[int, Meta(ge=1, le=32_767)] | None = None
+    before: Place | None = None
+    after: Place | None = None
+    limit: Limit = 50
+
+
+class LogLineView(Struct):
+    """One record that the handler logged. It may be of several lines of text."""
+
+    at: Moment
+    attempt: int
+    lease: int
+    level: str
+    logger: str
+    message: str
+
+
+class LogsView(Struct):
+    """Lines of a job's logs, oldest first. first, last: the places of their parts; null without lines. hidden: whether
+    they are left out, for the role of who asks does not see payloads."""
+
+    lines: list[LogLineView]
+    first: str | None
+    last: str | None
+    hidden: bool
+
+
 class JobQuery(Struct, forbid_unknown_fields=True, kw_only=True):
     """Which jobs to find: those for which all conditions hold.
 

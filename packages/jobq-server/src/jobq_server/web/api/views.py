@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Raw
 
 from jobq_core.activity import ActivityPoint
+from jobq_core.logs import to_lines
 from jobq_core.records import ErrorRecord, JobRecord, JobSummary, Progress, WorkerRecord
-from jobq_core.storage import Change, JobFilter, JobStatus, Operation, Retention
+from jobq_core.storage import Change, JobFilter, JobStatus, LogPart, LogPlace, Operation, Retention
 from jobq_server.web.activity import QueueRow
 from jobq_server.web.api.types import (
     AttemptView,
@@ -19,6 +21,8 @@ from jobq_server.web.api.types import (
     JobEvent,
     JobQuery,
     JobView,
+    LogLineView,
+    LogsView,
     OperationView,
     PercentilesView,
     PointView,
@@ -94,6 +98,26 @@ def job_event(status: JobStatus, *, hidden: bool) -> JobEvent:
         progress=progress_view(status.progress, hidden=hidden),
         error=error_view(status.error, hidden=hidden),
     )
+
+
+def logs_view(parts: Sequence[LogPart], *, hidden: bool) -> LogsView:
+    """Return lines of a job's logs."""
+    if hidden or not parts:
+        return LogsView([], None, None, hidden)
+    lines = [
+        LogLineView(line.at, line.attempt, line.lease, line.level, line.logger, line.message)
+        for line in to_lines(parts)
+    ]
+    first, last = (f"{part.lease}.{part.part}" for part in (parts[0], parts[-1]))
+    return LogsView(lines, first, last, hidden)
+
+
+def to_place(text: str | None) -> LogPlace | None:
+    """Return the place of a query."""
+    if text is None:
+        return None
+    lease, _, part = text.partition(".")
+    return int(lease), int(part)
 
 
 def change_view(change: Change) -> ChangeView:

@@ -18,6 +18,7 @@ from jobq_core.why.facts import AHEAD
 from jobq_server.web.actions import possible_actions
 from jobq_server.web.call import Call
 from jobq_server.web.formatting import seconds_between
+from jobq_server.web.logs import read_job_logs
 from jobq_server.web.rendering import View
 from jobq_server.web.routing import Routes
 from jobq_server.web.security.identity import Role
@@ -43,6 +44,7 @@ async def job(call: Call) -> View:
             "headers": "" if hidden or record.meta_json is None else pretty(record.shown_headers),
             "hidden": hidden,
             "job": record,
+            "logs": await read_job_logs(call.storage, record.id),
             "reason": reason,
             "result": "" if hidden or record.result_json is None else pretty(record.result_json),
             "storage_now": facts.now,
