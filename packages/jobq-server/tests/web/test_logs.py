@@ -116,7 +116,7 @@ async def test_the_api_pages_through_lines_and_follows_them(
     assert [line["message"] for line in (await lines(client, logged, after=all_["last"]))["lines"]] == ["sent"]
 
 
-async def test_the_api_refuses_places_that_are_none(connect: Connect, logged: NewJob) -> None:
+async def test_the_api_refuses_malformed_places(connect: Connect, logged: NewJob) -> None:
     client = connect(role=Role.VIEW)
     for query in ({"after": "x"}, {"before": "1"}, {"before": f"{10**20}.0"}, {"attempt": "0"}, {"limit": "0"}):
         assert (await client.get(f"/api/v1/jobs/{logged.id}/logs", params=query)).status_code == 400

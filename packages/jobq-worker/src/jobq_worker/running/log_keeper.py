@@ -2,7 +2,7 @@
 
 A handler of the root logger takes the records that are made while a handler of a job runs, by the context variable
 behind `current_job`. A loop stores their lines at once, and then once a second while lines come; the last ones are
-stored before the run is settled, so that whoever waited for its end finds them.
+stored before the run is settled, so that a client that waited for its end finds them.
 
 Nothing here holds a handler up or fails it. Lines that cannot be stored are tried again until their run ends, and then
 dropped and counted.
