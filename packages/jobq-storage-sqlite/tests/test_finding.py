@@ -17,7 +17,7 @@ from jobq_core.records import JobSummary
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import JobFilter, NewJob
 from jobq_core.testing import ManualClock, claim, new_job, register_worker, settle
-from jobq_storage_sqlite import SqliteQueueStorage, candidates
+from jobq_storage_sqlite import SqliteQueueStorage, candidates, finding
 from jobq_storage_sqlite.adding import add
 from jobq_storage_sqlite.pruning import prune_some
 from jobq_storage_sqlite.spans import Span, span_of, start_of
@@ -73,6 +73,44 @@ def matches(job: JobSummary, filter: JobFilter) -> bool:
         and (not filter.states or job.state in filter.states)
         and set(filter.tags) <= set(job.tags)
     )
+
+
+async def test_a_page_that_looked_through_many_spans_is_short(
+    storage: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "PAGE_SPANS", 10)
+    await add_some(storage, 200)
+    everything = (await storage.find(JobFilter(), limit=1_000)).jobs
+    for asked in FILTERS:
+        found: list[JobSummary] = []
+        sizes: list[int] = []
+        after = None
+        while not sizes or after is not None:
+            page = await storage.find(asked, after=after, limit=150)
+            assert after is None or page.cursor is None or page.cursor < after
+            after = page.cursor
+            found += page.jobs
+            sizes.append(len(page.jobs))
+        assert found == [job for job in everything if matches(job, asked)], asked
+        if asked.tags == ("all", "customer:5"):
+            assert len(sizes) == 1
+        if asked.kinds == ("seldom", "kind1", "none"):
+            assert len(sizes) > 2
+
+
+async def test_a_count_that_would_read_too_many_jobs_is_unknown(
+    storage: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_some(storage, 200)
+    common, rare = JobFilter(kinds=("kind1",)), JobFilter(kinds=("seldom",))
+    of_queue = JobFilter(
+        queue="default", since=datetime(1970, 1, 1, tzinfo=UTC), until=datetime(2999, 1, 1, tzinfo=UTC)
+    )
+    counts = [await storage.count(asked) for asked in (common, rare, of_queue)]
+    assert None not in counts
+    monkeypatch.setattr(finding, "READ", 150)
+    monkeypatch.setattr(candidates, "SPANS", (8, 16))
+    assert [await storage.count(asked) for asked in (common, rare, of_queue)] == [None, counts[1], None]
 
 
 @pytest.mark.parametrize(

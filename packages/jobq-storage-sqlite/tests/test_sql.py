@@ -29,6 +29,7 @@ ALLOWED = {
             "count_unfinished",
             "count_states",
             "count_jobs_in_states",
+            "count_kinds_in_states",
             "find_in_states",
             "search_in_states",
         ),
@@ -37,7 +38,10 @@ ALLOWED = {
     ),
     "find_queue": r"SCAN jobq_life USING INDEX jobq_life_running",
     # They count up to a limit.
-    **dict.fromkeys(("jobs_ahead", "count_jobs", "count_jobs_in_run", "count_jobs_in_spans"), r"SCAN \(subquery-\d+\)"),
+    **dict.fromkeys(
+        ("jobs_ahead", "count_jobs", "count_jobs_in_run", "count_jobs_in_spans", "jobs_in_spans"),
+        r"SCAN \(subquery-\d+\)",
+    ),
     "find_ready_queues": r"SCAN (found|CONSTANT ROW)",
     "find_ended": r"SCAN jobq_ended",
     "find_next_deadline": r"SEARCH jobq_life USING COVERING INDEX jobq_life_deadline",

@@ -31,5 +31,5 @@ def shown_count(filter: JobFilter, matched: int | None) -> str:
     """Return what `count` answered about a filter, in words that 'jobs' may follow."""
     if matched is not None:
         return f"{matched:,}"
-    has_to_be_read = filter.searches or filter.kinds or filter.tags or filter.run_id is not None
-    return "an unknown number of" if has_to_be_read else f"more than {COUNT_LIMIT:,}"
+    is_counted = filter == JobFilter(queue=filter.queue, states=filter.states)
+    return f"more than {COUNT_LIMIT:,}" if is_counted else "an unknown number of"

@@ -20,7 +20,7 @@ FEW: Final = 5_000
 MANY: Final = 150_000
 """The same behind the newest jobs, which are looked through first."""
 
-NEWEST: Final = 50_000
+NEWEST: Final = 5_000
 """How many jobs are looked through before those in the states of a filter are sorted."""
 
 NAMES: Final = 20
@@ -28,6 +28,9 @@ NAMES: Final = 20
 
 SPANS: Final = (8, 64, 512)
 """How many spans are looked through first, then, and from then on at a time."""
+
+PAGE_SPANS: Final = 4_000
+"""How many spans one page looks through. After that it is short, and the rest is left to the next one."""
 
 _ENDED: Final = frozenset({JobState.FAILED, JobState.ABORTED})
 
@@ -72,7 +75,10 @@ async def candidates(
         return
     if filter.states and JobState.COMPLETED not in filter.states:
         ((count,),) = await storage._read("count_states", **parameters_of(filter) | {"kinds": None})
-        if count <= (MANY if every and not filter.tags else FEW):
+        in_time = filter.since is not None or filter.until is not None
+        # Failed and aborted jobs of a time are found by their spans.
+        every = every and not filter.tags and not (in_time and filter.states <= _ENDED)
+        if count <= (MANY if every else FEW):
             yield Candidates("_in_states", b"", newest)
             return
         # Those with a tag are found by its spans, and failed and aborted ones by theirs.
@@ -119,6 +125,13 @@ def _driver(filter: JobFilter) -> tuple[str, tuple[str, ...]]:
     if filter.states and filter.states <= _ENDED:
         return "state", tuple(state.value for state in filter.states)
     return "queue", () if filter.queue is None else (filter.queue,)
+
+
+async def are_few(storage: StorageOnFile, filter: JobFilter) -> bool:
+    """Whether the jobs of the kinds of a filter are in few spans: then they are found by these."""
+    if len(filter.kinds) > NAMES:
+        return False
+    return len(await Walk(storage, "kind", filter.kinds, filter, 0, END)._next(SPANS[-1])) < SPANS[-1]
 
 
 class Walk:

@@ -92,7 +92,7 @@ class Page(Struct, frozen=True):
     """Jobs, newest first, and the `after` of the next page (None: this is the last page).
 
     A filter that `searches` looks at SEARCHED jobs per call: its page may be short, or empty, and yet have a cursor. So
-    may that of a filter with kinds, or with a queue, if a storage has to read many unfinished jobs to find them.
+    may that of any filter, if a storage has to read many jobs to find those that match.
     """
 
     jobs: list[JobSummary]

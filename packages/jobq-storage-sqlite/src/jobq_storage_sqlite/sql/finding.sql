@@ -75,6 +75,10 @@ SELECT {searched} FROM {in_spans} {with_error} WHERE +job.id < :before AND {filt
 -- name: count_jobs_in_spans
 SELECT count(*) FROM (SELECT 1 FROM {in_spans} {with_life} WHERE +job.id < :before AND {filters} LIMIT :limit)
 
+-- name: jobs_in_spans
+-- How many jobs there are, up to :read.
+SELECT count(*) FROM (SELECT 1 FROM {in_spans} LIMIT :read)
+
 -- name: find_in_run
 SELECT {found} FROM jobq_job AS job {with_error}
 WHERE job.run_id = :run_id AND {bounds} AND {filters}
@@ -139,6 +143,12 @@ FROM (
     WHERE {bounds} AND {job_filters} AND {tag_filter}
     LIMIT :limit
 )
+
+-- name: count_kinds_in_states
+-- How many jobs, up to :read, are in :states, and how many of them are of :kinds, for which there is no index.
+WITH RECURSIVE {waiting}
+SELECT count(*), count(*) FILTER (WHERE job.kind IN (SELECT value FROM json_each(:kinds)))
+FROM (SELECT n FROM ({in_states}) LIMIT :read) AS candidate CROSS JOIN jobq_job AS job ON job.n = candidate.n
 
 -- name: count_states
 -- How many jobs of the queues between :from and :to are in :states; of the finished ones, those of :kinds.
