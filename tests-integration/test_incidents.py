@@ -117,7 +117,7 @@ async def test_a_misspelled_queue_is_found_and_its_jobs_are_moved(url: str, shop
     async with JobQueueClient(url) as client, till(url, shop.send_receipt):
         handle = await client.add(shop.send_receipt(7), queue="mial")
         said = await operator.types("jobq doctor", code=4)
-        assert "no live worker serves queue 'mial', where 1 jobs wait; a worker serves 'mail'" in said
+        assert "no live worker serves queue 'mial', where 1 job waits; a worker serves 'mail'" in said
         assert "till-1" in await operator.types("jobq workers list")
         await operator.types("jobq move --queue mial --to mail", "--yes")
         assert await handle.result(timeout=20) == 7
@@ -254,7 +254,7 @@ async def test_a_hung_handler_shows_its_line_and_its_worker_is_drained(url: str,
             await handle.result(timeout=20)
         assert (await until(lambda: hung(client))).info.name == "till-1"
         said = await operator.types("jobq doctor", code=4)
-        assert "1 handlers of worker 'till-1' go on past their time limit" in said
+        assert "worker 'till-1' has hung handlers, which run past their time limit: 1" in said
         assert "wait_for_an_answer" in await operator.types("jobq workers stack --worker till-1")
         shop.released.set()
         await operator.types("jobq workers drain till-1", "--yes")

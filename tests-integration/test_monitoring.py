@@ -203,7 +203,7 @@ def test_a_worker_process_is_probed_watched_and_drained(tmp_path: Path) -> None:
                 assert manager.recv(100) == b"WATCHDOG=1"
                 endpoint = run("health", "--url", f"http://127.0.0.1:{port}/readyz")
                 assert endpoint.returncode == 0, endpoint.stdout
-                assert "ok    loop: the event loop answers\n" in endpoint.stdout
+                assert "ok    loop: the event loop responds\n" in endpoint.stdout
                 assert run("workers", "drain", "till-1", "--yes", "--storage", url).returncode == 0
                 worker.communicate(timeout=60)
                 assert worker.returncode == 0

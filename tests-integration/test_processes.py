@@ -258,7 +258,7 @@ async def test_a_resumed_worker_cannot_settle_jobs_that_others_have_claimed(
         (before,) = await records_of(client, [handle])
         send(signal.SIGCONT)
         # The worker notices that it was lost, registers again with a new identity, and continues.
-        stalled.wait_for_line("taken for lost|could not renew")
+        stalled.wait_for_line("counted as lost|could not renew")
         other.terminate()
         assert other.wait() == 0
         pid = await client.wait_for(await client.add(say_pid(log=str(log))), timeout=30)
@@ -277,14 +277,14 @@ async def test_a_job_that_blocks_its_event_loop_holds_up_no_other_job_for_longer
         await log.has("started it")
         blocking = await client.add(block(gate=f"{gate}-of-the-loop", log=str(log)))
         await log.has("started block 1")
-        stuck.wait_for_line("the event loop has not answered for 1", timeout=30)
+        stuck.wait_for_line("the event loop has been blocked for 1", timeout=30)
         other = start(children, "worker", migrated_url, 2, "--name", "other", *QUICK)
         gate.open()
         assert await client.wait_for(held, timeout=30) == "it"
         await client.wait_for(blocking, timeout=30)
         assert [record.attempt for record in await records_of(client, [held, blocking])] == [2, 2]
         Gate(Path(f"{gate}-of-the-loop")).open()
-        stuck.wait_for_line("the event loop answers again")
+        stuck.wait_for_line("the event loop responds again")
         other.terminate()
         assert other.wait() == 0
         pid = await client.wait_for(await client.add(say_pid(log=str(log))), timeout=30)

@@ -107,7 +107,7 @@ async def test_a_child_whose_event_loop_is_blocked_is_replaced(
         # Usually with code 4; a process that takes long to write its stack to the log is killed.
         ending = r"process 1 \(pid (\d+)\) ended with (code 4|SIGKILL); it is restarted in 0.5 s"
         pid = serving.wait_for_line(ending)[1]
-        assert f"process 1 (pid {pid}) is stuck: its event loop has not answered for" in serving.output
+        assert f"process 1 (pid {pid}) is stuck: its event loop has been blocked for" in serving.output
         serving.wait_for_line(r"worker shop-1 \(.*\) started", nth=2)
         await handle.result(timeout=60)
     assert log.lines[:2] == ["started block 1", "started block 2"]

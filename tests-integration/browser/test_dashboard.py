@@ -132,10 +132,10 @@ def test_all_that_match_are_changed_after_a_preview(site: Site, visit: Visit) ->
     page = visit().go("/jobs?queue=many&limit=25")
     page.locator("select[name=scope]").select_option("all")
     page.locator("select[name=action]").select_option("disable")
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Continue").click()
     expect(page.locator(".preview")).to_contain_text("120 jobs")
     page.get_by_role("button", name="Disable 120 jobs").click()
-    expect(page.locator("#live_operation")).to_contain_text("120 of 120 jobs worked on, 120 changed")
+    expect(page.locator("#live_operation")).to_contain_text("120 of 120 jobs processed, 120 changed")
     found = site.call(site.storage.count(JobFilter(queue="many", states=[JobState.DISABLED])))
     assert found == 120
 
@@ -144,7 +144,7 @@ def test_all_jobs_of_a_page_are_selected_at_once(site: Site, visit: Visit) -> No
     jobs = add(site, 3)
     page = visit().go(f"/jobs?queue={jobs[0].queue}")
     page.get_by_label("Select all jobs of this page").check()
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Continue").click()
     page.get_by_role("button", name="Retry 3 jobs").click()
     expect(page.get_by_text("Nothing was retried")).to_be_visible()
 
@@ -236,7 +236,7 @@ def test_the_pages_work_without_scripts(site: Site, visit: Visit) -> None:
     page = visit(java_script_enabled=False).go(f"/jobs?queue={job.queue}")
     page.locator(f"input[value='{job.id}']").check()
     page.locator("select[name=action]").select_option("disable")
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Continue").click()
     expect(page.get_by_text("1 job disabled")).to_be_visible()
     assert state_of(site, job) is JobState.DISABLED
 

@@ -49,7 +49,7 @@ PROBE = "probe"
 """Token prefix of the jobs that the test itself adds to see whether anything runs."""
 SOON = 15.0
 """Seconds within which work must continue after an outage: more than the longest pause between two attempts."""
-LATE = re.compile("was taken for lost|could not renew its leases")
+LATE = re.compile("counted as lost|could not renew its leases")
 ALL_KINDS = {"quick": 12, "sleeping": 4, "threaded": 2, "flaky": 2, "doomed": 1}
 """The kinds that a client adds by default, and one that fails permanently, with their weights."""
 HASTY = "hasty"

@@ -28,7 +28,7 @@ SHORT = 3.0
 LIMIT = 2
 """Seconds for which a worker waits for an answer."""
 SLOTS = 4
-LOST = "was taken for lost"
+LOST = "counted as lost"
 
 
 @contextlib.contextmanager

@@ -118,7 +118,7 @@ async def test_a_worker_paused_past_its_lease_changes_nothing_when_it_resumes(
         await load.drained(60)
         before = {final.job: final for final in await load.finals()}
         worker.cont()
-        worker.line("was taken for lost")
+        worker.line("counted as lost")
         # The worker continues as a new one; by then its messages about the old leases have arrived.
         other.term()
         assert other.wait() == 0

@@ -99,7 +99,7 @@ def test_what_stops_the_loop_is_logged_and_it_goes_on(caplog: pytest.LogCaptureF
     portal.post(stop)
     portal.run(lambda: asyncio.sleep(0))
     assert [record.message for record in caplog.records] == [
-        "a callback stopped the event loop of the sync clients; it goes on"
+        "a callback stopped the event loop of the sync clients; the loop continues"
     ]
 
 

@@ -167,7 +167,7 @@ async def test_a_timeout_raises_leaves_nothing_subscribed_and_lets_the_job_go_on
     storage: Probe, client: JobQueueClient, worker: ManualWorker
 ) -> None:
     handle = await client.add(send_receipt(1))
-    with pytest.raises(WaitTimeoutError, match=r"is not over after 0\.01 seconds: it is pending"):
+    with pytest.raises(WaitTimeoutError, match=r"has not ended after 0\.01 seconds: it is pending"):
         await handle.result(timeout=0.01)
     assert storage.calls["subscribe"] == 1
     assert storage.listening == 0
@@ -473,7 +473,7 @@ async def test_a_client_that_stops_ends_its_waiters_with_a_clear_error(storage: 
     await client.stop()
     errors = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(error) for error in errors] == [ClosedError, ClosedError]
-    assert "closed while this job was waited for" in str(errors[0])
+    assert "closed during a wait for this job" in str(errors[0])
     assert storage.listening == 0
     with pytest.raises(ClosedError):
         await handles[0].result()

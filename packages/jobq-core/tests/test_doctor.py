@@ -124,10 +124,15 @@ ILLNESSES: list[tuple[str, Severity, str, dict[str, Any]]] = [
         {"depths": [depth(age=900)], "workers": [worker(running=3)]},
     ),
     ("no-slots", E, "its workers have no slots", {"depths": [depth(age=900)], "workers": [worker(concurrency=0)]}),
-    ("long-running", W, "has run for 3 days", {"depths": [depth(JobState.PROCESSING, age=3 * 86_400)]}),
+    ("long-running", W, "has been running for 3 days", {"depths": [depth(JobState.PROCESSING, age=3 * 86_400)]}),
     ("lost-worker", E, "worker 'w3' was lost 2 min ago", {"workers": [worker(), worker("w3", expires_in=-120)]}),
-    ("loop-blocked", E, "has not answered for 4.5 s", {"workers": [worker(loop_lag=4.5)]}),
-    ("hung-handlers", E, "2 handlers of worker 'w1'", {"workers": [worker(hung=2)]}),
+    ("loop-blocked", E, "has been blocked for 4.5 s", {"workers": [worker(loop_lag=4.5)]}),
+    (
+        "hung-handlers",
+        E,
+        "worker 'w1' has hung handlers, which run past their time limit: 2",
+        {"workers": [worker(hung=2)]},
+    ),
     ("deaf-worker", W, "receives no notifications", {"workers": [worker(hears=False)]}),
     (
         "versions-apart",
@@ -144,13 +149,13 @@ ILLNESSES: list[tuple[str, Severity, str, dict[str, Any]]] = [
     (
         "unfit-arguments",
         E,
-        "1 jobs of kind 'send' have arguments",
+        "1 job waits for a worker whose declaration of kind 'send' accepts the arguments",
         {"blocked": [summary(JobState.BLOCKED, reason=UNFIT_ARGUMENTS)]},
     ),
     (
         "not-promoted",
         E,
-        "1 scheduled jobs are due for more than 60 s",
+        "scheduled jobs have been due for more than 60 s: 1",
         {"scheduled": [summary(JobState.SCHEDULED, run_at=ago(90))]},
     ),
     (

@@ -279,7 +279,7 @@ def test_a_registered_type_that_cannot_be_encoded_is_refused_by_name() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((Money, str, Money), "Money is registered already"),
+        ((Money, str, Money), "Money is already registered"),
         ((Point, str, Point), "jobq stores Point without register_type"),
         ((int, str, int), "jobq stores int without register_type"),
         ((Secret, str, Secret), "jobq stores Secret without register_type"),

@@ -151,7 +151,7 @@ def test_it_serves_until_a_signal_and_says_so_in_a_line_at_start_and_at_stop(
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0
     assert out == ""
-    assert re.fullmatch(r".* INFO worker w1 \(.*\) stopped: 0 completed, 0 failed, 0 retried, 0 handed back\n", err)
+    assert re.fullmatch(r".* INFO worker w1 \(.*\) stopped: 0 completed, 0 failed, 0 retried, 0 released\n", err)
 
 
 def test_a_second_signal_stops_now(launch: Launch) -> None:
@@ -164,13 +164,13 @@ def test_a_second_signal_stops_now(launch: Launch) -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 0
-    assert "1 handed back" in err
+    assert "1 released" in err
 
 
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("deaf", ["(deaf) was asked to stop and is still running; it is not handed back", "0 handed back"]),
+        ("deaf", ["(deaf) was asked to stop and is still running; it is not released", "0 released"]),
         ("leaves_a_thread", ["handlers keep the process from ending"]),
     ],
 )
@@ -191,7 +191,7 @@ def test_a_worker_with_too_many_hung_handlers_exits_where_it_is_told_to(launch: 
     process = launch("busy_hung", "--max-hung", "0", "--exit-when-hung")
     _, err = process.communicate(timeout=30)
     assert process.returncode == ExitCode.HUNG
-    assert "1 handlers go on past their time limit, more than max_hung allows" in err
+    assert "1 handlers keep running past their time limit, more than max_hung allows" in err
 
 
 def test_a_worker_whose_output_is_closed_goes_on_and_stops_in_order(launch: Launch) -> None:
@@ -259,7 +259,7 @@ def test_what_runs_too_long_is_handed_back_at_the_stop_timeout(launch: Launch) -
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 0
-    assert "1 handed back" in err
+    assert "1 released" in err
 
 
 def test_a_failed_job_is_logged_with_its_id(launch: Launch) -> None:

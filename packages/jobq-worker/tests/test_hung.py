@@ -82,7 +82,7 @@ async def test_beyond_the_bound_the_worker_is_unhealthy_until_some_end(
         await Endings(worker).all(ids)
         health = worker.health()
         assert (health.hung, health.exhausted, health.healthy) == (2, True, False)
-        assert "2 handlers go on past their time limit, more than max_hung allows" in caplog.text
+        assert "2 handlers keep running past their time limit, more than max_hung allows" in caplog.text
         assert isinstance(await ending(worker, storage, quick()), JobCompleted), "one slot was replaced"
         stage.reach("go on")
         await until(lambda: worker.health().healthy)

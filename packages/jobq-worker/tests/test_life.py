@@ -234,7 +234,7 @@ async def test_a_run_that_goes_on_is_not_handed_back_and_its_worker_stays_regist
         await Endings(worker).of(other)
         await stage.reached("started")
         await worker.stop(0)
-        assert "(deaf) was asked to stop and is still running; it is not handed back" in caplog.text
+        assert "(deaf) was asked to stop and is still running; it is not released" in caplog.text
         assert storage.settlements_of(job_id) == []
         assert await state(storage, job_id) is JobState.PROCESSING
         [left] = await storage.workers()

@@ -65,9 +65,9 @@ async def test_the_log_has_the_stack_that_blocks_the_loop_once_and_again_rarely(
     this_blocks()
     said = [record.getMessage() for record in caplog.records]
     assert [line.split(";")[0] for line in said] == [
-        "worker w: the event loop has not answered for 1.0 s",
-        "worker w: the event loop has not answered for 4.0 s",
-        "worker w: the event loop has not answered for 16.0 s",
+        "worker w: the event loop has been blocked for 1.0 s",
+        "worker w: the event loop has been blocked for 4.0 s",
+        "worker w: the event loop has been blocked for 16.0 s",
     ]
     assert all("in this_blocks\n" in line for line in said)
 
@@ -78,10 +78,10 @@ async def test_the_log_says_when_the_lease_is_let_go_and_when_the_loop_is_back(
     for _ in range(62):
         ticking.after(0.5)
     [said] = [r.getMessage() for r in caplog.records if "lets its lease run out" in r.getMessage()]
-    assert said.startswith("worker w: the event loop has not answered for 30.0 s; the worker lets its lease run out")
+    assert said.startswith("worker w: the event loop has been blocked for 30.0 s; the worker lets its lease run out")
     await asyncio.sleep(0)
     ticking.after(0.5)
-    assert caplog.records[-1].getMessage() == "worker w: the event loop answers again, after 30.5 s"
+    assert caplog.records[-1].getMessage() == "worker w: the event loop responds again, after 30.5 s"
     caplog.clear()
     ticking.after(0.5)
     ticking.after(0.5)

@@ -60,14 +60,14 @@ def test_each_check_fails_for_its_cause_alone(name: str) -> None:
 @pytest.mark.parametrize(
     ("differs", "check", "detail"),
     [
-        ({"loop_lag": 2.34}, "loop", "the event loop has not answered for 2.3 s; the limit is 1 s"),
+        ({"loop_lag": 2.34}, "loop", "the event loop has been blocked for 2.3 s; the limit is 1 s"),
         (
             {"storage_failing": True, "storage_failing_for": 3.0, "storage_error": "E: away"},
             "storage",
             "calls have failed for 3.0 s: E: away",
         ),
         ({"hears": False}, "notifications", "no notifications arrive: the worker polls"),
-        ({"running": 3, "hung": 1}, "handlers", "3 run, 1 hang"),
+        ({"running": 3, "hung": 1}, "handlers", "3 running, 1 hung"),
         ({"state": "stopping"}, "state", "stopping"),
     ],
 )

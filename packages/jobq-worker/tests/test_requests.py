@@ -263,8 +263,8 @@ async def test_a_blocked_event_loop_shows_its_stack(storage: Probe, stage: Stage
         drain.append(await ask(storage, worker, WorkerAction.DRAIN))
         request.append(await ask(storage, worker, WorkerAction.STACK, job_id))
         answer = await answer_of(storage, request[0])
-        await until(lambda: worker.health().state == "stopped")  # the event loop answers again, and drains the worker
-    assert answer.startswith("the event loop has not answered for ")
+        await until(lambda: worker.health().state == "stopped")  # the event loop responds again, and drains the worker
+    assert answer.startswith("the event loop has been blocked for ")
     assert ", in block_the_loop\n" in answer
 
 

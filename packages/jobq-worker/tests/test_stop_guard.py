@@ -46,7 +46,7 @@ async def test_a_blocked_loop_ends_the_process_at_the_stop_timeout(
     assert guarded.until(60.0, blocked=True) == [10.0]
     assert guarded.ends == [(10.0, ExitCode.BLOCKED)]
     first, last = [record.getMessage() for record in caplog.records]
-    assert first.startswith("SIGTERM received, but the event loop has not answered for 1.0 s; a second signal ends")
+    assert first.startswith("SIGTERM received, but the event loop has been blocked for 1.0 s; a second signal ends")
     assert last.startswith("SIGTERM received, and the worker cannot stop: its event loop is blocked")
     assert "in until\n" in last
 

@@ -289,7 +289,7 @@ def test_the_log_says_that_a_child_is_stuck(caplog: pytest.LogCaptureFixture) ->
     stage = Stage(1).serve()
     with caplog.at_level(logging.INFO):
         stage.wait(10.5)
-    assert "process 1 (pid 100) is stuck: its event loop has not answered for 10.0 s" in caplog.text
+    assert "process 1 (pid 100) is stuck: its event loop has been blocked for 10.0 s" in caplog.text
 
 
 def test_exits_in_words() -> None:

@@ -70,8 +70,8 @@ async def test_a_draining_worker_says_what_it_waits_for_and_for_how_long(
         await asyncio.sleep(0)
         [line] = found(caplog, "is draining")
         assert line.getMessage() == (
-            f"worker w1 ({worker.id}) is draining: it claims no more and waits up to 45 s for 1 running job; "
-            "a second signal or stop(0) hands it back at once"
+            f"worker w1 ({worker.id}) is draining: it claims no more jobs and waits up to 45 s for 1 running job; "
+            "a second signal or stop(0) stops it immediately"
         )
         stage.reach("go on")
         await stopping

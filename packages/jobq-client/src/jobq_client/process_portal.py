@@ -136,7 +136,7 @@ class ProcessPortal:
             try:
                 self._loop.run_forever()
             except BaseException:
-                logger.exception("a callback stopped the event loop of the sync clients; it goes on")
+                logger.exception("a callback stopped the event loop of the sync clients; the loop continues")
 
 
 def own_portal() -> ProcessPortal:

@@ -84,7 +84,7 @@ class StatusPoller:
     async def close(self) -> None:
         """End all subscriptions with ClosedError, and the storage subscription."""
         self._closed = True
-        self._subscriptions.fail_all(ClosedError("the client was closed while this job was waited for"))
+        self._subscriptions.fail_all(ClosedError("the client was closed during a wait for this job"))
         self._end_task()
         if self._ending:
             await asyncio.wait(self._ending)

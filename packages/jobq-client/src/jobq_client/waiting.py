@@ -138,7 +138,7 @@ async def _not_over(job_id: UUID, timeout: float | None, last: JobStatus | None,
     outage = session.poller.outage
     problem = "" if outage else await session.served_queues.problem(last)
     error = WaitTimeoutError(
-        f"job {job_id} is not over after {timeout:g} seconds: {state}" + (f", and {problem}" if problem else "")
+        f"job {job_id} has not ended after {timeout:g} seconds: {state}" + (f", and {problem}" if problem else "")
     )
     if outage is not None:
         error.add_note(f"the storage is unavailable: {outage}")

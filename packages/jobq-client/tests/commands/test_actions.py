@@ -86,7 +86,7 @@ def test_a_filter_is_counted_and_asked_about_first(shell: Shell) -> None:
     jobs = shell.act(add_several)
     assert shell.run("abort", "--state", "pending", "--dry-run").output == "5 pending jobs\n"
     declined = shell.run("abort", "--state", "pending", input="n\n", code=2)
-    assert "abort: 5 pending jobs. Go on?" in declined.output
+    assert "abort: 5 pending jobs. Continue?" in declined.output
     assert "nothing was changed" in declined.output
     assert states(shell, jobs) == [S.PENDING] * 5
     shell.run("abort", "--state", "pending", input="y\n")

@@ -114,10 +114,10 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
 
 
 def test_an_endpoint_is_shown_with_its_checks(endpoint: Endpoint) -> None:
-    endpoint.body = HealthReport({"loop": Check(True, "the event loop answers")}).to_json()
+    endpoint.body = HealthReport({"loop": Check(True, "the event loop responds")}).to_json()
     well = ask(endpoint.url)
     assert well.exit_code == 0
-    assert well.output == "ok    endpoint: answered with status 200\nok    loop: the event loop answers\n"
+    assert well.output == "ok    endpoint: answered with status 200\nok    loop: the event loop responds\n"
     endpoint.status, endpoint.body = 503, b'{"status": "failing", "checks": {"state": {"ok": false}}}'
     ill = ask(endpoint.url, "--json")
     assert ill.exit_code == 4

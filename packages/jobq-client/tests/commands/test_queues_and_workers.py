@@ -95,7 +95,7 @@ def test_a_worker_is_asked_to_drain_by_its_name(shell: Shell) -> None:
 
 def test_the_stack_of_a_job_that_does_not_run_is_refused(shell: Shell) -> None:
     job = shell.act(add_job)
-    assert "does not run: it is pending" in shell.run("workers", "stack", job, code=1).output
+    assert "is not running: it is pending" in shell.run("workers", "stack", job, code=1).output
     shell.run("workers", "stack", uuid4(), code=3)
     shell.run("workers", "stack", code=2)
     assert "no worker 'nobody'" in shell.run("workers", "stack", "--worker", "nobody", code=1).output
@@ -115,9 +115,9 @@ def test_failed_groups_jobs_by_their_error(shell: Shell) -> None:
 
 
 def test_doctor_finds_nothing_then_an_error_and_exits_with_4(shell: Shell) -> None:
-    assert shell.run("doctor").output == "Nothing is wrong.\n"
+    assert shell.run("doctor").output == "No problems found.\n"
     shell.act(lambda storage: add_job(storage, queue="mail"))
     sick = shell.run("doctor", code=4).output
-    assert "error    no-worker: no live worker serves queue 'mail', where 1 jobs wait" in sick
+    assert "error    no-worker: no live worker serves queue 'mail', where 1 job waits" in sick
     assert "→ start a worker" in sick
     assert shell.json("doctor", code=4)[0]["code"] == "no-worker"

@@ -163,7 +163,7 @@ def _backoff(retry: Any) -> bytes | None:
         return None
     if not isinstance(retry, Backoff):
         raise ConfigurationError(
-            f"retry must be a Backoff, not {short_repr(retry)}; which exceptions retry is declared with @job"
+            f"retry must be a Backoff, not {short_repr(retry)}; declare the exceptions that are retried with @job"
         )
     return msgspec.json.encode(retry)
 

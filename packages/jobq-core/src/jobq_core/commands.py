@@ -44,7 +44,7 @@ def _storage_option(*, required: bool) -> Callable[[C], C]:
         envvar="JOBQ_STORAGE",
         show_envvar=True,
         required=required,
-        help="Where the jobs are: postgresql://…, sqlite:///jobs.db",
+        help="URL of the storage: postgresql://…, sqlite:///jobs.db",
     )
 
 

@@ -113,7 +113,7 @@ def _queues(facts: Facts) -> Iterator[Finding]:
                 code="long-running",
                 severity=W,
                 subject=depth.queue,
-                message=f"a job of queue {depth.queue!r} has run for {_shown(age)}",
+                message=f"a job of queue {depth.queue!r} has been running for {_shown(age)}",
                 remedy=f"jobq jobs --queue {depth.queue} --state processing; declare a timeout for its kind",
             )
         if depth.state is not JobState.PENDING or not depth.jobs:
@@ -125,7 +125,7 @@ def _queues(facts: Facts) -> Iterator[Finding]:
                 code="no-worker",
                 severity=E,
                 subject=depth.queue,
-                message=f"no live worker serves queue {depth.queue!r}, where {depth.jobs:,} jobs wait{meant}",
+                message=f"no live worker serves queue {depth.queue!r}, where {_wait(depth.jobs)}{meant}",
                 remedy=f"start a worker: jobq worker MODULE --queue {depth.queue}"
                 + (f", or jobq move --queue {depth.queue} --to {close[0]}" if close else ""),
             )
@@ -137,7 +137,7 @@ def _backlog(facts: Facts, depth: Depth, age: timedelta) -> Finding:
     workers = [worker for worker in facts.alive if depth.queue in worker.info.queues]
     slots = sum(worker.info.concurrency for worker in workers)
     busy = sum(worker.stats.running for worker in workers)
-    waits = f"{depth.jobs:,} jobs wait in queue {depth.queue!r}, the oldest for {_shown(age)}"
+    waits = f"{_wait(depth.jobs)} in queue {depth.queue!r}, the oldest for {_shown(age)}"
     if slots == 0:
         return Finding(
             code="no-slots",
@@ -184,7 +184,7 @@ def _workers(facts: Facts) -> Iterator[Finding]:
                 code="loop-blocked",
                 severity=E,
                 subject=name,
-                message=f"the event loop of worker {name!r} has not answered for {_shown(worker.stats.loop_lag)}",
+                message=f"the event loop of worker {name!r} has been blocked for {_shown(worker.stats.loop_lag)}",
                 remedy="its log has the stack; declare the handler as a plain function, which runs in a thread",
             )
         if worker.stats.hung:
@@ -192,7 +192,7 @@ def _workers(facts: Facts) -> Iterator[Finding]:
                 code="hung-handlers",
                 severity=E,
                 subject=name,
-                message=f"{worker.stats.hung} handlers of worker {name!r} go on past their time limit",
+                message=f"worker {name!r} has hung handlers, which run past their time limit: {worker.stats.hung}",
                 remedy=f"jobq workers drain {name}; declare such kinds with executor='process', which can be killed",
             )
         if not worker.stats.hears:
@@ -201,7 +201,7 @@ def _workers(facts: Facts) -> Iterator[Finding]:
                 severity=W,
                 subject=name,
                 message=f"worker {name!r} receives no notifications, and polls: jobs start up to a second late",
-                remedy="give its storage a listen_dsn that leads around the pooler",
+                remedy="give its storage a listen_dsn that bypasses the pooler",
             )
 
 
@@ -227,7 +227,7 @@ def _blocked(facts: Facts) -> Iterator[Finding]:
                 code="unknown-kind",
                 severity=E,
                 subject=kind,
-                message=f"{count:,} jobs wait for a worker that knows the kind {kind!r}",
+                message=f"{_wait(count)} for a worker that knows the kind {kind!r}",
                 remedy=f"deploy a worker that declares it, or jobq abort --kind {kind} --state blocked",
             )
         elif reason == UNFIT_ARGUMENTS:
@@ -235,8 +235,8 @@ def _blocked(facts: Facts) -> Iterator[Finding]:
                 code="unfit-arguments",
                 severity=E,
                 subject=kind,
-                message=f"{count:,} jobs of kind {kind!r} have arguments that no worker's declaration takes",
-                remedy=f"deploy a worker whose declaration takes them, or jobq abort --kind {kind} --state blocked",
+                message=f"{_wait(count)} for a worker whose declaration of kind {kind!r} accepts the arguments",
+                remedy=f"deploy a worker whose declaration accepts them, or jobq abort --kind {kind} --state blocked",
             )
 
 
@@ -247,7 +247,7 @@ def _late(facts: Facts) -> Iterator[Finding]:
             code="not-promoted",
             severity=E,
             subject="maintenance",
-            message=f"{len(late):,} scheduled jobs are due for more than {LATE_SECONDS:g} s and have not started",
+            message=f"scheduled jobs have been due for more than {LATE_SECONDS:g} s: {len(late):,}",
             remedy="start a worker: one of the live workers does the maintenance"
             if not facts.alive
             else "look for errors of the maintenance in the workers' logs",
@@ -266,7 +266,7 @@ def _failing(facts: Facts) -> Iterator[Finding]:
                 severity=W,
                 subject=kind,
                 message=f"{failed:,} of {all_jobs:,} jobs of kind {kind!r} in queue {queue!r} failed in the last hour",
-                remedy=f"jobq failed --queue {queue}; once the cause is gone, jobq retry --kind {kind} --state failed",
+                remedy=f"jobq failed --queue {queue}; once the cause is fixed, jobq retry --kind {kind} --state failed",
             )
 
 
@@ -286,7 +286,7 @@ def _paused(facts: Facts) -> Iterator[Finding]:
                 code="paused-queue",
                 severity=W,
                 subject=record.name,
-                message=f"queue {record.name!r} was paused{by} {_shown(since)} ago; {waiting[record.name]:,} jobs wait",
+                message=f"queue {record.name!r} was paused{by} {_shown(since)} ago; {_wait(waiting[record.name])}",
                 remedy=f"jobq resume {record.name}",
             )
 
@@ -313,8 +313,12 @@ def _clock(facts: Facts) -> Iterator[Finding]:
             severity=W,
             subject="clock",
             message=f"the clock of this machine is {_shown(abs(skew))} {direction} the storage's",
-            remedy="synchronize both with NTP; leases are not affected, and times in logs are",
+            remedy="synchronize both with NTP; times in logs are affected, leases are not",
         )
+
+
+def _wait(jobs: int) -> str:
+    return "1 job waits" if jobs == 1 else f"{jobs:,} jobs wait"
 
 
 def _shown(span: timedelta | float) -> str:

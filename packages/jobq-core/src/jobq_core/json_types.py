@@ -52,7 +52,7 @@ def register_type(cls: type[T], *, encode: Callable[[T], Any], decode: Callable[
             f"not {short_repr(cls)}, {short_repr(encode)}, {short_repr(decode)}"
         )
     if cls in _registered:
-        raise ConfigurationError(f"{cls.__qualname__} is registered already")
+        raise ConfigurationError(f"{cls.__qualname__} is already registered")
     if not isinstance(shapes.type_info(cls), shapes.CustomType) or cls in (object, Secret):
         raise ConfigurationError(f"jobq stores {cls.__qualname__} without register_type")
     _registered[cls] = Form(encode, lambda _, value: decode(value))

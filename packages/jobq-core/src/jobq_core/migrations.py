@@ -98,6 +98,6 @@ class Migrations(Struct, frozen=True):
         for name in applied.keys() & known.keys():
             if applied[name] != known[name].checksum:
                 raise SchemaError(
-                    f"migration {name} of {where} was applied with another text than this code has; "
+                    f"migration {name} of {where} differs from the text that was applied; "
                     "an applied migration must not be edited"
                 )

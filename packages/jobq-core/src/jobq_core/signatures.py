@@ -63,7 +63,7 @@ def check_runnable(func: Any, kind: str) -> None:
     """Refuse, with ConfigurationError, a lambda, a generator and a singledispatch function."""
     if getattr(func, "__name__", "") == "<lambda>":
         raise ConfigurationError(
-            f"job {kind}: a lambda cannot be a job, for its name says nothing; define a function with def"
+            f"job {kind}: a lambda cannot be a job, since it has no name; define a function with def"
         )
     if hasattr(func, "dispatch") and hasattr(func, "registry"):
         raise ConfigurationError(
@@ -73,7 +73,7 @@ def check_runnable(func: Any, kind: str) -> None:
     func = func if inspect.isroutine(func) or isinstance(func, functools.partial) else type(func).__call__
     if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
         raise ConfigurationError(
-            f"job {kind}: a generator cannot be a job, for a job returns one result: return a list, "
+            f"job {kind}: a generator cannot be a job, since a job returns one result: return a list, "
             "and report progress with context.progress()"
         )
 

@@ -11,7 +11,7 @@ from msgspec import inspect as shapes
 from jobq_core.json_types import GENERIC, form_of
 from jobq_core.secret import Secret
 
-RENAME: Final = "a name that begins with an underscore is private: rename it without"
+RENAME: Final = "a name that begins with an underscore is private: rename it without the underscore"
 _NO_KEYS: Final = (
     shapes.BoolType,
     shapes.CollectionType,

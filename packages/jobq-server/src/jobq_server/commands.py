@@ -54,25 +54,25 @@ def _web_options(command: C) -> C:
             metavar="ADDRESS",
             default=LOCAL,
             show_default=True,
-            help="The address to serve them on. Another than this machine's own needs --web-credentials.",
+            help="Address to serve them on. An address that other machines can reach needs --web-credentials.",
         ),
         click.option(
             "--web-credentials",
             metavar="FILE",
             type=click.Path(dir_okay=False),
-            help="A TOML file with the tokens and passwords that open them.",
+            help="TOML file with the users, passwords and tokens that may log in.",
         ),
         click.option(
             "--web-token",
             metavar="TOKEN",
-            help="A token that opens them to an admin; set it as JOBQ_WEB_TOKEN, since others see a command line.",
+            help="Token with the role admin. Set it as JOBQ_WEB_TOKEN, since other users can see command lines.",
         ),
         click.option(
             "--allow-host",
             "web_hosts",
             metavar="NAME",
             multiple=True,
-            help="A name by which browsers reach them; may be given several times.",
+            help="Host name by which browsers reach the server; may be given several times.",
         ),
         click.option(
             "--hide-payloads",
@@ -80,20 +80,20 @@ def _web_options(command: C) -> C:
             metavar="ROLE",
             multiple=True,
             type=click.Choice(["view", "operate", "admin"]),
-            help="Show arguments, results and messages of errors not to this role; may be given several times.",
+            help="Hide arguments, results and error messages from this role; may be given several times.",
         ),
         click.option(
             "--root-path",
             "web_root_path",
             metavar="PATH",
             default="",
-            help="The part of the path that a proxy in front removes.  [default: none]",
+            help="Part of the path that a proxy in front of the server removes.  [default: none]",
         ),
         click.option(
             "--insecure-no-auth",
             "web_insecure_no_auth",
             is_flag=True,
-            help="Let everyone who reaches the address do everything.",
+            help="Serve without authentication: everyone who reaches the address may do everything.",
         ),
     )
     for option in reversed(options):
@@ -150,7 +150,7 @@ def _auth(file: str | None, token: str | None) -> Any:
         from jobq_server.web.security.credentials import Credentials
     except ModuleNotFoundError as error:
         raise ConfigurationError(
-            f"the web needs {error.name}, which is not installed: pip install 'jobq-server[web]'"
+            f"the dashboard and the HTTP API need {error.name}, which is not installed: pip install 'jobq-server[web]'"
         ) from error
     tokens = {token: ("token", "admin")} if token else None
     return Credentials(tokens=tokens) if file is None else Credentials.from_file(file, tokens=tokens)

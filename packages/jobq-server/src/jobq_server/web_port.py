@@ -30,7 +30,7 @@ async def serve_web(
         if (error.name or "").partition(".")[0] not in PARTS:
             raise
         raise ConfigurationError(
-            f"the web needs {error.name}, which is not installed: pip install 'jobq-server[web]'"
+            f"the dashboard and the HTTP API need {error.name}, which is not installed: pip install 'jobq-server[web]'"
         ) from error
     web = WebServer.of_server(server, options)
     await web.start()

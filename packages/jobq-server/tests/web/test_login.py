@@ -45,7 +45,7 @@ async def test_a_cookie_over_https_is_secure(connect: Connect) -> None:
 async def test_a_wrong_secret_is_refused(connect: Connect) -> None:
     answer = await connect().post("/login", data={"name": "kai", "secret": "something else"})
     assert answer.status_code == 401
-    assert "do not fit together" in answer.text
+    assert "Wrong name, password or token" in answer.text
     assert "set-cookie" not in answer.headers
 
 

@@ -29,7 +29,7 @@ DEAD_SHARE: Final = 5.0
 CONNECTIONS_SHARE: Final = 0.9
 """Share of the connections that the server accepts."""
 OLD_TRANSACTIONS: Final = 1_000_000_000
-"""Age of the database in transactions; at some 2,100,000,000 the server takes no more writes."""
+"""Age of the database in transactions; at some 2,100,000,000 the server refuses writes."""
 USED_SHARE: Final = 0.9
 """Share of the numbers of a sequence."""
 TALLY_ROWS: Final = 100_000
@@ -77,7 +77,7 @@ def judge_slots(rows: Sequence[Any], schema: str) -> Iterator[Finding]:
                 code="slot-keeps-wal",
                 severity=W,
                 subject=f"slot {name}",
-                message=f"nobody reads replication slot {name}, which keeps {size / 1e6:,.0f} MB of WAL on the disk",
+                message=f"nothing reads replication slot {name}, which keeps {size / 1e6:,.0f} MB of WAL on the disk",
                 remedy=f"start what reads it, or SELECT pg_drop_replication_slot({_literal(name)})",
             )
 

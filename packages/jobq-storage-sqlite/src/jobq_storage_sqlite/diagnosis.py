@@ -71,10 +71,10 @@ class Diagnosis(StorageOnFile, DiagnosisStorage):
             code="write-lock-held",
             severity=E,
             subject=str(self.path),
-            message=f"the write lock could not be had for {seconds:g} s{_named(holders)}: nothing can be added, "
+            message=f"the write lock was not available for {seconds:g} s{_named(holders)}: nothing can be added, "
             "claimed or settled",
             remedy="let the process that holds it finish its transaction, or end it; one that was stopped (SIGSTOP, a "
-            "debugger) holds the lock until it goes on",
+            "debugger) holds the lock until it continues",
         )
 
     async def _examine_content(self) -> list[Finding]:
@@ -141,7 +141,7 @@ class Diagnosis(StorageOnFile, DiagnosisStorage):
                 code="not-pruned",
                 severity=W,
                 subject=str(self.path),
-                message=f"statistics of {age // 1440} days ago are not summed up: nobody prunes, and the file grows",
+                message=f"statistics of {age // 1440} days ago are not summed up: no worker prunes, and the file grows",
                 remedy="start a worker, which prunes every 10 seconds, or call `await storage.prune()`",
             )
         ]

@@ -33,7 +33,7 @@ class LeftOperations:
         else:
             self._operation = None
             logger.info(
-                "the operation %s (%s) that was left behind is %s: %d jobs, %d changed, %d refused",
+                "operation %s (%s), which was interrupted, is %s: %d jobs, %d changed, %d refused",
                 operation.id,
                 operation.action,
                 operation.state,
@@ -55,7 +55,5 @@ class LeftOperations:
         if not found:
             return None
         first = found[0]
-        logger.info(
-            "going on with the operation %s (%s) of %s, which was left behind", first.id, first.action, first.actor
-        )
+        logger.info("continuing operation %s (%s) of %s, which was interrupted", first.id, first.action, first.actor)
         return first

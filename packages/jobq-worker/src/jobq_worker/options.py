@@ -231,7 +231,7 @@ class WorkerOptions:
         converter=check_queues,
         metadata={
             COMMAND_LINE: CommandLine(
-                help="Take jobs from this queue; may be given several times.",
+                help="Claim jobs from this queue; may be given several times.",
                 metavar="NAME",
                 flag="--queue",
                 repeated=True,
@@ -271,7 +271,7 @@ class WorkerOptions:
     lost_after: float = attrs.field(
         default=30.0,
         converter=_lost_after,
-        metadata=_seconds("Time without a heartbeat after which other workers take the jobs over."),
+        metadata=_seconds("Time without a heartbeat after which other workers rescue its jobs."),
     )
     """Seconds without a heartbeat after which other workers take the jobs over (default 30); at least twice
     heartbeat_interval."""
@@ -279,14 +279,16 @@ class WorkerOptions:
     poll_interval: float = attrs.field(
         default=1.0,
         converter=_poll_interval,
-        metadata=_seconds("Interval between two claims of an idle worker that gets no notifications."),
+        metadata=_seconds("Interval between two claims of an idle worker that receives no notifications."),
     )
     """Seconds between two claims of an idle worker that gets no notifications (default 1)."""
 
     stop_timeout: float = attrs.field(
         default=30.0,
         converter=_stop_timeout,
-        metadata=_seconds("On SIGTERM or SIGINT, wait this long for running jobs; a second signal stops at once."),
+        metadata=_seconds(
+            "On SIGTERM or SIGINT, wait this long for running jobs; a second signal stops them immediately."
+        ),
     )
     """Seconds that running jobs have to end when the worker stops (default 30)."""
 
@@ -295,8 +297,8 @@ class WorkerOptions:
         converter=_max_hung,
         metadata={
             COMMAND_LINE: CommandLine(
-                help="Replace the slots of at most this many handlers that go on past their time limit; with more, the "
-                "worker is unhealthy.",
+                help="Replace the slots of at most this many handlers that keep running past their time limit; "
+                "with more, the worker is unhealthy.",
                 metavar="N",
                 type=int,
                 default="the number of slots",
@@ -335,7 +337,7 @@ class WorkerOptions:
         converter=_max_jobs,
         metadata={
             COMMAND_LINE: CommandLine(
-                help="Stop after so many jobs; with --processes, each child is then replaced.",
+                help="Stop after this many jobs; with --processes, each child is then replaced.",
                 metavar="N",
                 type=int,
                 least=1,

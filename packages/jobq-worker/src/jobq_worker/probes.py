@@ -31,7 +31,7 @@ def readyz(health: WorkerHealth) -> HealthReport:
             "storage": _storage(health),
             "schema": _schema(health),
             "notifications": _notifications(health),
-            "handlers": Check(not health.exhausted, f"{health.running} run, {health.hung} hang"),
+            "handlers": Check(not health.exhausted, f"{health.running} running, {health.hung} hung"),
         }
     )
 
@@ -42,10 +42,10 @@ def _broken(health: WorkerHealth) -> str:
 
 def _loop(health: WorkerHealth, limit: float) -> Check:
     if health.loop_lag == 0:
-        return Check(True, "the event loop answers")
+        return Check(True, "the event loop responds")
     return Check(
         health.loop_lag < limit,
-        f"the event loop has not answered for {health.loop_lag:.1f} s; the limit is {limit:g} s",
+        f"the event loop has been blocked for {health.loop_lag:.1f} s; the limit is {limit:g} s",
     )
 
 
@@ -60,7 +60,7 @@ def _heartbeat(health: WorkerHealth) -> Check:
 
 def _storage(health: WorkerHealth) -> Check:
     if not health.storage_failing or _is_schema_error(health):
-        return Check(True, "the storage answers")
+        return Check(True, "the storage responds")
     return Check(False, f"calls have failed for {health.storage_failing_for or 0:.1f} s: {health.storage_error}")
 
 

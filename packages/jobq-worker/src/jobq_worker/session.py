@@ -235,8 +235,8 @@ class WorkerSession:
             info = self.registration.info
             jobs, them = ("1 running job", "it") if running == 1 else (f"{running} running jobs", "them")
             logger.info(
-                "worker %s (%s) is draining: it claims no more and waits up to %g s for %s; "
-                "a second signal or stop(0) hands %s back at once",
+                "worker %s (%s) is draining: it claims no more jobs and waits up to %g s for %s; "
+                "a second signal or stop(0) stops %s immediately",
                 info.name,
                 info.id,
                 timeout,
@@ -263,7 +263,7 @@ class WorkerSession:
     async def _end_runs(self) -> None:
         await self._wait_idle()
         if self._unsettled:
-            logger.warning("%d jobs are still running; they are stopped and handed back", self._unsettled)
+            logger.warning("%d jobs are still running; they are stopped and released", self._unsettled)
             self.pipeline.stop_all(Stop.RELEASE)
             self._stop_at = self.pipeline.now() + END_SECONDS
             await self._wait_idle()
@@ -278,8 +278,8 @@ class WorkerSession:
         for run in self.pipeline.left:
             job = run.job
             logger.error(
-                "job %s (%s) was asked to stop and is still running; it is not handed back, but rescued when the lease "
-                "of worker %s runs out, in %g s at most",
+                "job %s (%s) was asked to stop and is still running; it is not released, but will be rescued when the "
+                "lease of worker %s runs out, in at most %g s",
                 job.id,
                 job.kind,
                 self.registration.info.name,

@@ -292,7 +292,7 @@ class JobQueueWorker(WorkerSetup):
     def _report_stop(self, id: UUID) -> None:
         stats = self._slots.stats()
         logger.info(
-            "worker %s (%s) stopped: %d completed, %d failed, %d retried, %d handed back",
+            "worker %s (%s) stopped: %d completed, %d failed, %d retried, %d released",
             self.name,
             id,
             stats.completed,

@@ -21,15 +21,15 @@ from jobq_core.operations import apply, check_value, start, work_to_end
 from jobq_core.storage import Action, JobFilter
 
 VERBS: Final = {
-    Action.ABORT: "Abort jobs: at once where they wait; a running job is asked to stop.",
+    Action.ABORT: "Abort jobs. Waiting jobs end immediately; running jobs are asked to stop.",
     Action.RETRY: "Put failed and aborted jobs back, with all their attempts.",
     Action.DISABLE: "Keep jobs from running until they are enabled; a running job is asked to stop.",
     Action.ENABLE: "Let disabled jobs run again.",
     Action.DELETE: "Delete jobs in any state, with their history.",
     Action.RUN_NOW: "Start jobs that wait for a time as soon as a slot is free.",
-    Action.RESCHEDULE: "Let jobs start at another time: 30m, 2h, 2026-12-01T08:00.",
-    Action.MOVE: "Move jobs that do not run to another queue.",
-    Action.PRIORITY: "Give jobs that do not run another priority, -100 to 100, higher first.",
+    Action.RESCHEDULE: "Change the time at which jobs start: 30m, 2h, 2026-12-01T08:00.",
+    Action.MOVE: "Move jobs to another queue, unless they are running.",
+    Action.PRIORITY: "Change the priority of jobs that are not running: -100 to 100, higher first.",
 }
 """What each command does, in its help."""
 
@@ -121,8 +121,8 @@ async def change_all(
         return ExitCode.UNMET
     if not yes:
         to = "" if value is None else f" to {clean(value)}"
-        if operator.output.as_json or not click.confirm(f"{action}{to}: {shown} {words}. Go on?", err=True):
-            raise click.UsageError("nothing was changed; add --yes to go on without the question")
+        if operator.output.as_json or not click.confirm(f"{action}{to}: {shown} {words}. Continue?", err=True):
+            raise click.UsageError("nothing was changed; add --yes to skip the question")
     operation = await start(operator.storage, action, filter, value=value, actor=operator.actor)
     click.echo(f"Operation {operation.id}", err=True)
     with show_progress(operation.matched) as progress:

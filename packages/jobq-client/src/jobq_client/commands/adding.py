@@ -19,8 +19,10 @@ from jobq_core.ids import new_id
 
 @operator_command("add", acts=True)
 @click.argument("kind")
-@click.option("--arguments", metavar="JSON", default="{}", help="The arguments, as a JSON object.  [default: {}]")
-@click.option("--queue", metavar="NAME", default="default", show_default=True, help="The queue to add it to.")
+@click.option(
+    "--arguments", metavar="JSON", default="{}", help="Arguments of the job, as a JSON object.  [default: {}]"
+)
+@click.option("--queue", metavar="NAME", default="default", show_default=True, help="Queue to add the job to.")
 @click.option(
     "--priority", metavar="N", type=click.IntRange(-100, 100), help="-100 to 100, higher first.  [default: 0]"
 )
@@ -28,13 +30,13 @@ from jobq_core.ids import new_id
     "--run-at", metavar="TIME", type=MomentType(ahead=True), help="Start at this time: 30m, 2026-12-01T08:00."
 )
 @click.option("--deadline", metavar="TIME", type=MomentType(ahead=True), help="Do not start after this time.")
-@click.option("--timeout", metavar="SECONDS", type=float, help="Longest time of one run.  [default: no limit]")
+@click.option("--timeout", metavar="SECONDS", type=float, help="Maximum duration of one run.  [default: no limit]")
 @click.option(
-    "--max-attempts", metavar="N", type=click.IntRange(1, 32767), help="Highest number of runs.  [default: 10]"
+    "--max-attempts", metavar="N", type=click.IntRange(1, 32767), help="Maximum number of runs.  [default: 10]"
 )
-@click.option("--unique", metavar="KEY", help="Add it only if no unfinished job of the queue has this key.")
-@click.option("--run", "run_id", metavar="ID", help="A name shared by the jobs of one run.")
-@click.option("--tag", "tags", metavar="TAG", multiple=True, help="A word to find it by; may be given several times.")
+@click.option("--unique", metavar="KEY", help="Add the job only if no unfinished job of the queue has this key.")
+@click.option("--run", "run_id", metavar="ID", help="Name shared by jobs that belong together.")
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="Tag to find the job by; may be given several times.")
 async def add(operator: Operator, kind: str, arguments: str, queue: str, **options: Any) -> ExitCode:
     """Add a job of KIND and print its id.
 

@@ -12,9 +12,15 @@ from jobq_client.commands.selecting import IdType
 
 
 @operator_command("audit")
-@click.option("--target", metavar="NAME", help="Of this job, queue, worker or operation.  [default: all]")
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, metavar="N", help="At most N.")
-@click.option("--after", type=IdType(), metavar="ID", help="Go on after this entry, the last one of the page before.")
+@click.option(
+    "--target", metavar="NAME", help="Show the entries of this job, queue, worker or operation.  [default: all]"
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, metavar="N", help="At most N entries."
+)
+@click.option(
+    "--after", type=IdType(), metavar="ID", help="Continue after this entry, the last one of the previous page."
+)
 async def audit(operator: Operator, target: str | None, limit: int, after: Any) -> ExitCode:
     """List what operators did, newest first: who, when, and to what. Kept for 90 days."""
     entries = await operator.storage.audit(target=target, after=after, limit=limit)

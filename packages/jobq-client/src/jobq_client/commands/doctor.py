@@ -20,7 +20,7 @@ async def doctor(operator: Operator) -> ExitCode:
     if operator.output.as_json:
         operator.output.json(found)
     elif not found:
-        click.echo("Nothing is wrong.")
+        click.echo("No problems found.")
     else:
         for finding in found:
             click.echo(f"{finding.severity.value:<7}  {finding.code}: {clean(finding.message)}")

@@ -10,11 +10,11 @@ from jobq_core.failures import failures
 
 
 @operator_command("failed")
-@click.option("--queue", metavar="NAME", help="Of this queue.  [default: all]")
+@click.option("--queue", metavar="NAME", help="Show only this queue.  [default: all]")
 async def failed(operator: Operator, queue: str | None) -> ExitCode:
     """Group the newest 1,000 failed jobs by kind and error, the largest group first.
 
-    Numbers, ids and quoted text in a message do not tell groups apart. List the jobs of a group with
+    Messages that differ only in numbers, ids or quoted text form one group. List the jobs of a group with
     `jobq jobs --state failed --kind KIND --error-type TYPE`, and put them back with `jobq retry` and the same options.
     """
     groups = await failures(operator.storage, queue=queue)

@@ -87,7 +87,7 @@ async def _check_worker(storage: QueueStorage, name: str, timeout: float) -> Che
     beat = (
         f"worker {name!r} on {last.info.host}, pid {last.info.pid}: last heartbeat {duration(now - last.beat_at)} ago"
     )
-    return Check(last.is_alive(now), beat if last.is_alive(now) else f"{beat}, which is too long")
+    return Check(last.is_alive(now), beat if last.is_alive(now) else f"{beat}, which is too long ago")
 
 
 def ask_endpoint(url: str, timeout: float) -> HealthReport:

@@ -45,15 +45,22 @@ SHOWN: Final = "id,kind,queue,state,attempt,age,error"
 @operator_command("jobs")
 @filter_options
 @click.option(
-    "--limit", type=click.IntRange(1, MAX_LISTED), default=50, show_default=True, metavar="N", help="At most N jobs."
+    "--limit",
+    type=click.IntRange(1, MAX_LISTED),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="Show at most N jobs.",
 )
-@click.option("--after", type=IdType(), metavar="ID", help="Go on after this job, the last one of the page before.")
+@click.option(
+    "--after", type=IdType(), metavar="ID", help="Continue after this job, the last one of the previous page."
+)
 @click.option(
     "--columns",
     default=SHOWN,
     show_default=True,
     metavar="NAMES",
-    help=f"The columns to show, of: {', '.join(COLUMNS)}.",
+    help=f"Columns to show, out of {', '.join(COLUMNS)}.",
 )
 async def jobs(operator: Operator, limit: int, after: Any, columns: str, **filters: Any) -> ExitCode:
     """List jobs, newest first: all, or those that match every option.

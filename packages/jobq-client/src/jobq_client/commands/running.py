@@ -90,7 +90,7 @@ class ListingGroup(click.Group):
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, with times in UTC.")
 _actor_option = click.option(
-    "--actor", metavar="NAME", help="Who acts, for the audit.  [default: the user's name and the host's]"
+    "--actor", metavar="NAME", help="Name that the audit records.  [default: the user's name and the host's]"
 )
 
 

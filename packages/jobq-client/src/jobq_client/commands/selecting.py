@@ -89,7 +89,13 @@ _OPTIONS: Final = (
     click.option(
         "--kind", "kinds", metavar="KIND", multiple=True, help="Jobs of this kind; may be given several times."
     ),
-    click.option("--tag", "tags", metavar="TAG", multiple=True, help="Jobs with this tag; of several, with all."),
+    click.option(
+        "--tag",
+        "tags",
+        metavar="TAG",
+        multiple=True,
+        help="Jobs with this tag; if given several times, with all of them.",
+    ),
     click.option("--run", "run_id", metavar="ID", help="Jobs that were added with this run id."),
     click.option("--since", metavar="TIME", type=MomentType(), help="Jobs added since then: 2h, 7d, 2026-12-01T08:00."),
     click.option("--until", metavar="TIME", type=MomentType(), help="Jobs added before then."),

@@ -147,8 +147,8 @@ async def print_status(operator: Operator, queue: str | None) -> None:
 
 
 @operator_command("status")
-@click.option("--queue", metavar="NAME", help="Of this queue.  [default: all]")
-@click.option("--watch", is_flag=True, help="Print it again every --interval seconds, until Ctrl-C.")
+@click.option("--queue", metavar="NAME", help="Show only this queue.  [default: all]")
+@click.option("--watch", is_flag=True, help="Print again every --interval seconds, until Ctrl-C.")
 @click.option(
     "--interval", type=click.FloatRange(min=0.2), default=2.0, show_default=True, metavar="SECONDS", help="See --watch."
 )
@@ -165,8 +165,8 @@ async def status(operator: Operator, queue: str | None, watch: bool, interval: f
 
 
 @operator_command("stats")
-@click.option("--queue", metavar="NAME", help="Of this queue.  [default: all]")
-@click.option("--span", type=click.Choice(list(SPANS)), default="hour", show_default=True, help="How far back.")
+@click.option("--queue", metavar="NAME", help="Show only this queue.  [default: all]")
+@click.option("--span", type=click.Choice(list(SPANS)), default="hour", show_default=True, help="How far to look back.")
 async def stats(operator: Operator, queue: str | None, span: str) -> ExitCode:
     """Show what went on over time: jobs in and out, failures, and how long jobs waited and ran.
 

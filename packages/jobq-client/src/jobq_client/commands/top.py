@@ -22,7 +22,7 @@ LISTED = 10
 @click.option(
     "--interval", type=click.FloatRange(min=0.2), default=2.0, show_default=True, metavar="SECONDS", help="Between two."
 )
-@click.option("--once", is_flag=True, help="Print it once.")
+@click.option("--once", is_flag=True, help="Print once, and exit.")
 async def top(operator: Operator, interval: float, once: bool) -> ExitCode:
     """Show the queues, the workers, the longest running jobs and what is wrong, again and again, until Ctrl-C."""
     while True:

@@ -97,14 +97,14 @@ async def drain(operator: Operator, worker: str, yes: bool) -> ExitCode:
 
 @operator_command("stack", acts=True)
 @click.argument("job_id", metavar="[ID]", type=IdType(), required=False)
-@click.option("--worker", "name", metavar="NAME", help="Show all that this worker runs, hung handlers too.")
+@click.option("--worker", "name", metavar="NAME", help="Show all handlers of this worker, including hung ones.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds to wait for the answer."
 )
 async def stack(operator: Operator, job_id: UUID | None, name: str | None, timeout: float) -> ExitCode:
     """Show where the handler of a running job is: the stack of its task or thread, without the values of variables."""
     if (job_id is None) is (name is None):
-        raise click.UsageError("name a job by its id, or a worker by --worker")
+        raise click.UsageError("give the id of a job, or a worker with --worker")
     worker = await _runner(operator, job_id) if name is None else (await _worker(operator, name)).info.id
     request = await _ask(operator, worker, WorkerAction.STACK, job_id)
     await operator.record("stack", job_id or worker)
@@ -126,7 +126,7 @@ async def _runner(operator: Operator, job_id: UUID | None) -> UUID:
     if status is None:
         raise not_found(job_id)
     if status.state is not JobState.PROCESSING or status.worker is None:
-        raise JobStateError(f"job {job_id} does not run: it is {status.state.value}")
+        raise JobStateError(f"job {job_id} is not running: it is {status.state.value}")
     return status.worker
 
 
@@ -147,7 +147,7 @@ async def _ask(operator: Operator, worker: UUID, action: WorkerAction, job: UUID
         id=new_id(), worker=worker, action=action, job=job, actor=operator.actor, asked_at=datetime.now(UTC)
     )
     if not await operator.storage.ask_worker(asked):
-        raise JobStateError(f"worker {worker} is not registered any more")
+        raise JobStateError(f"worker {worker} is no longer registered")
     return asked.id
 
 

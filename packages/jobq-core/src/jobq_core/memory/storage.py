@@ -128,5 +128,5 @@ def _store_of(name: Any, clock: Callable[[], float] | None, new: Store) -> Store
     with _naming:
         store = _named.setdefault(name, new)
     if clock not in (None, store.clock.time_of_day):
-        raise ConfigurationError(f"memory storage {name!r} runs by another clock already")
+        raise ConfigurationError(f"memory storage {name!r} already uses another clock")
     return store

@@ -25,7 +25,7 @@ async def livez(call: Call) -> Response:
     """Say whether the process works; if it does not, only a restart helps."""
     server = call.web.server
     if server is None or server.has_processes:
-        return _respond(call, HealthReport({"loop": Check(True, "the event loop answers")}))
+        return _respond(call, HealthReport({"loop": Check(True, "the event loop responds")}))
     return _respond(call, probes.livez(server.health()))
 
 

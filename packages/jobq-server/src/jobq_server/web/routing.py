@@ -103,7 +103,7 @@ class Guarded:
         except ToLogin as asked:
             response = asked.response(scope)
         except TimeoutError:
-            response = Problem(503, "the answer took too long", retry_after=5).response(scope)
+            response = Problem(503, "the response took too long", retry_after=5).response(scope)
         except Exception as error:
             problem = problem_of(error)
             if problem is None or problem.status == 500:

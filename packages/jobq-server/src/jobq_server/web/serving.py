@@ -77,7 +77,8 @@ class WebServer:
         except OSError as error:
             listening.close()
             raise ConfigurationError(
-                f"the web cannot be served on {self._host}:{self._wanted}: {error}; choose another port or host"
+                f"the dashboard and the HTTP API cannot be served on {self._host}:{self._wanted}: {error}; "
+                "choose another port or host"
             ) from error
         self._socket = listening
         config = uvicorn.Config(

@@ -35,7 +35,7 @@ def serving_options(renamed: Mapping[str, tuple[str, CommandLine]] = {}) -> Call
     """
     parameters = [
         click.argument("modules", metavar="MODULE...", nargs=-1, callback=_modules),
-        click.option("--discover", is_flag=True, help="Import the submodules of each MODULE too, and take their jobs."),
+        click.option("--discover", is_flag=True, help="Import the submodules of each MODULE too, and use their jobs."),
         optional_storage_option,
     ]
     for field in attrs.fields(WorkerOptions):

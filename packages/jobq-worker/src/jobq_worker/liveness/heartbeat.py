@@ -120,7 +120,7 @@ class HeartbeatThread:
                 try:
                     self._turn()
                 except Exception:
-                    logger.exception("the heartbeat failed unexpectedly and goes on")
+                    logger.exception("the heartbeat failed unexpectedly and continues")
         finally:
             self._heart.close()
             self._tell(self._end)

@@ -104,7 +104,7 @@ class LagLog:
         if lag >= self._next:
             self._next = lag * AGAIN_FACTOR
             logger.error(
-                "worker %s: the event loop has not answered for %.1f s; nothing else runs on it. It is at:\n%s",
+                "worker %s: the event loop has been blocked for %.1f s; nothing else runs on it. It is at:\n%s",
                 self._name,
                 lag,
                 self._watch.stack(),
@@ -112,12 +112,12 @@ class LagLog:
         if lag >= self._lost_after and not self._given_up:
             self._given_up = True
             logger.error(
-                "worker %s: the event loop has not answered for %.1f s; the worker lets its lease run out, and others "
+                "worker %s: the event loop has been blocked for %.1f s; the worker lets its lease run out, and others "
                 "rescue its jobs",
                 self._name,
                 lag,
             )
         if lag == 0.0 and self._longest >= UNANSWERED_SECONDS:
-            logger.warning("worker %s: the event loop answers again, after %.1f s", self._name, self._longest)
+            logger.warning("worker %s: the event loop responds again, after %.1f s", self._name, self._longest)
             self._next, self._given_up = UNANSWERED_SECONDS, False
         self._longest = lag

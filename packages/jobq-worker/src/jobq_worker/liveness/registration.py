@@ -148,7 +148,7 @@ class Registration:
             async with asyncio.timeout(timeout):
                 await self._storage.deregister(self.id)
         except (JobQueueError, TimeoutError) as error:
-            logger.warning("worker %s could not deregister and will be taken for lost: %s", self.id, error)
+            logger.warning("worker %s could not deregister and will count as lost: %s", self.id, error)
 
     def _renew(self, before: float) -> None:
         again = not self.may_claim
@@ -174,7 +174,7 @@ class Registration:
         self._outages.record_failure("heartbeat", error)
 
     def _lost(self) -> None:
-        logger.error("worker %s was taken for lost; its runs are stopped and it registers again", self.id)
+        logger.error("worker %s counted as lost; its runs are stopped and it registers again", self.id)
         self.alive_until = float("-inf")
         self._heartbeat = None
         self._cancel_alarm()

@@ -141,7 +141,7 @@ class StorageMetrics(Collector):
             count.add_metric([queue, state.value], number)
         age = GaugeMetricFamily(
             "jobq_queue_oldest_seconds",
-            "How long the job that is longest in this state has been in it; 0 without jobs.",
+            "How long the oldest job in this state has been in it; 0 without jobs.",
             labels=["queue", "state"],
         )
         for (queue, state), seconds in oldest.items():
@@ -160,34 +160,34 @@ class StorageMetrics(Collector):
         serving = Counter(dict.fromkeys(self._seen, 0))
         for worker in live:
             serving.update({self._queue_labels.of(queue) for queue in worker.info.queues})
-        workers = GaugeMetricFamily("jobq_workers", "Live workers that take jobs from the queue.", labels=["queue"])
+        workers = GaugeMetricFamily("jobq_workers", "Live workers that serve the queue.", labels=["queue"])
         for queue, number in serving.items():
             workers.add_metric([queue], number)
         yield workers
         yield GaugeMetricFamily(
             "jobq_workers_expired",
-            "Workers that missed their heartbeats and whose jobs are not rescued yet.",
+            "Lost workers whose jobs have not been rescued yet.",
             value=len(reading.workers) - len(live),
         )
 
 
 def up(value: bool) -> Metric:
     """Return the family `jobq_up`."""
-    return GaugeMetricFamily("jobq_up", "1 while the storage answers, and the worker runs.", value=float(value))
+    return GaugeMetricFamily("jobq_up", "1 while the storage responds and the worker is running.", value=float(value))
 
 
 def _ended(totals: dict[Key, Total]) -> Iterator[Metric]:
     ended = CounterMetricFamily(
-        "jobq_jobs_ended", "Jobs that ended, by the final state.", labels=["queue", "kind", "state"]
+        "jobq_jobs_ended", "Jobs that have ended, by final state.", labels=["queue", "kind", "state"]
     )
     waiting = HistogramMetricFamily(
         "jobq_job_waiting_seconds",
-        "Time from becoming pending to the claim of the last run, of the jobs that ended.",
+        "Time from pending to the claim of the last run, of jobs that have ended.",
         labels=["queue", "kind"],
     )
     running = HistogramMetricFamily(
         "jobq_job_running_seconds",
-        "Time from the claim of the last run to its end, of the jobs that ended.",
+        "Time from the claim of the last run to its end, of jobs that have ended.",
         labels=["queue", "kind"],
     )
     sums: dict[tuple[str, str], Total] = {}

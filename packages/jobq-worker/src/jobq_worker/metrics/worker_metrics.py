@@ -31,11 +31,13 @@ class WorkerMetrics:
         yield from self._slots()
         yield from self._runs()
         yield _histogram(
-            "jobq_exchange_seconds", "Time of an exchange with the storage.", self._worker.exchanges.seconds
+            "jobq_exchange_seconds",
+            "Duration of an exchange, a call to the storage that settles and claims jobs.",
+            self._worker.exchanges.seconds,
         )
         yield _histogram(
             "jobq_exchange_jobs",
-            "Jobs that an exchange with the storage settled and claimed.",
+            "Number of jobs that one exchange settled and claimed.",
             self._worker.exchanges.jobs,
         )
         connections = GaugeMetricFamily(
@@ -54,7 +56,7 @@ class WorkerMetrics:
             )
         yield _of_worker(
             "jobq_worker_loop_lag_seconds",
-            "Seconds for which the event loop has not answered; 0 while it answers.",
+            "Seconds for which the event loop has been blocked; 0 while it responds.",
             name,
             health.loop_lag,
         )
@@ -110,7 +112,7 @@ class WorkerMetrics:
                 refused.add_metric([kind, reason], number)
         yield refused
         yield CounterMetricFamily(
-            "jobq_lost_leases", "Runs whose lease was over before their end was stored.", value=health.lost_leases
+            "jobq_lost_leases", "Runs that lost their lease before their end was stored.", value=health.lost_leases
         )
         yield CounterMetricFamily(
             "jobq_lost_workers", "Lost workers whose jobs this worker rescued.", value=health.lost_workers

@@ -64,7 +64,7 @@ class StopGuard:
 
     def _log_blocked(self, lag: float, left: float, stack: str) -> None:
         logger.warning(
-            "%s received, but the event loop has not answered for %.1f s; a second signal ends the process, or the end "
+            "%s received, but the event loop has been blocked for %.1f s; a second signal ends the process, or the end "
             "of the stop timeout in %.0f s. The loop is at:\n%s",
             self._signal,
             lag,

@@ -139,7 +139,7 @@ class Supervisor:
             return
         if child.ready and child.silent >= child.lost_after and not child.ending:
             logger.error(
-                "process %d (pid %d) is stuck: its event loop has not answered for %.1f s; it is stopped by force",
+                "process %d (pid %d) is stuck: its event loop has been blocked for %.1f s; it is killed",
                 child.number,
                 process.pid,
                 child.silent,

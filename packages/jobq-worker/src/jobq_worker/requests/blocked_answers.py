@@ -43,7 +43,7 @@ class BlockedAnswers:
         try:
             for request in heartbeat.requests():
                 if request.action is WorkerAction.STACK:
-                    head = f"the event loop has not answered for {lag:.1f} s\n\n"
+                    head = f"the event loop has been blocked for {lag:.1f} s\n\n"
                     heartbeat.answer(request.id, shorten(head + self._describe(request.job), MAX_BYTES))
         except JobQueueError as error:
             logger.debug("requests could not be looked for: %s", error)

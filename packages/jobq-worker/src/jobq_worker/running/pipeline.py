@@ -240,8 +240,8 @@ class Pipeline:
         if self._slots.exhausted and not self.exhausted.done():
             self.exhausted.set_result(None)
             logger.error(
-                "%d handlers go on past their time limit, more than max_hung allows: their slots are lost until they "
-                "end; restart the worker",
+                "%d handlers keep running past their time limit, more than max_hung allows: their slots are lost "
+                "until they end; restart the worker",
                 self._slots.hung,
             )
         self.changed()

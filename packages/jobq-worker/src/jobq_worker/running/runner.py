@@ -214,6 +214,6 @@ class Runner:
             handler.executor.start(run)
         except BaseException:
             logger.exception(
-                "job %s (%s) could not be started and is handed back", job.id, job.kind, extra=log_fields(job)
+                "job %s (%s) could not be started and is released", job.id, job.kind, extra=log_fields(job)
             )
             self._pipeline.end_before_start(run, Stop.RELEASE)

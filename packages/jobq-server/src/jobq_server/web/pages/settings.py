@@ -61,7 +61,7 @@ def _seconds(form: FormData, state: str) -> float | None:
     try:
         return float(text) * UNITS[unit]
     except ValueError:
-        raise InvalidJobError(f"{state} must be a number, or nothing for forever, not {text[:20]!r}") from None
+        raise InvalidJobError(f"{state} must be a number, or empty for forever, not {text[:20]!r}") from None
 
 
 def split(seconds: float | None) -> tuple[str, str]:

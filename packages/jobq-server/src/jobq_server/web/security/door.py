@@ -142,7 +142,9 @@ class Door:
         ):
             return
         raise Problem(
-            403, "this application has no authentication, and serves this machine alone: give it `auth`, or credentials"
+            403,
+            "this application has no authentication, and accepts requests only from this machine: "
+            "give it `auth`, or credentials",
         )
 
 
