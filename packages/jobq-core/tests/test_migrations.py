@@ -70,7 +70,9 @@ def test_a_newer_database_is_accepted_as_long_as_its_migrations_let_older_code_w
 
 def test_an_applied_migration_with_another_text_is_refused_by_its_name() -> None:
     edited = applied(TABLES, Migration(INDEX.name, INDEX.text + " "))
-    with pytest.raises(SchemaError, match=r"migration 0002_pre_index of file /srv/jobs\.db differs from the text that was applied"):
+    with pytest.raises(
+        SchemaError, match=r"migration 0002_pre_index of file /srv/jobs\.db differs from the text that was applied"
+    ):
         KNOWN.require(edited, WHERE)
     with pytest.raises(SchemaError, match="0002_pre_index"):
         KNOWN.to_apply(edited, "post", WHERE)
