@@ -9,6 +9,8 @@ import pytest
 from jobq_client import JobHandle, JobQueueClient, querying
 from jobq_core import ConfigurationError, JobRecord, JobState
 from jobq_core.errors import InvalidJobError
+from jobq_core.parents import with_parent
+from jobq_core.testing import add_job
 from jobq_core.testing.contract.logs import new_part
 
 from .helpers import ManualWorker, Probe, record_of
@@ -106,6 +108,20 @@ async def test_jobs_are_found_by_their_worker(
     assert ids((await client.find(worker=worker.id)).jobs) == ids((await client.find(worker=str(worker.id))).jobs)
     assert ids((await client.find(worker=worker.id)).jobs) == expected
     assert await client.count(worker=uuid4()) == 0
+
+
+async def test_jobs_are_found_by_the_job_that_added_them(
+    client: JobQueueClient, storage: Probe, jobs: dict[str, JobHandle[Any]]
+) -> None:
+    parent = jobs["failed"].id
+    child = await add_job(storage, meta=with_parent(None, parent))
+    assert ids((await client.find(parent=parent)).jobs) == ids((await client.find(parent=str(parent))).jobs) == {child}
+    assert await client.count(parent=jobs["done"].id) == 0
+    record = await client.get(child)
+    assert record is not None
+    assert record.parent == parent
+    with pytest.raises(InvalidJobError):
+        await client.find(parent="x")
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from mcp import Client
 
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.memory.storage import forget
+from jobq_core.parents import with_parent
 from jobq_core.records import ErrorRecord
 from jobq_core.states import Ending
 from jobq_core.storage import QueueStorage
@@ -74,6 +75,16 @@ async def test_jobs_are_listed_shown_and_explained_without_their_payloads(storag
     assert "order_id" not in json.dumps(shown)
     [pending] = (await call(storage, "list_jobs", queue="mail"))["jobs"]
     assert (await call(storage, "why", id=pending["id"]))["code"] == "queue-not-served"
+
+
+async def test_a_job_is_shown_with_its_parent_and_its_children(storage: QueueStorage) -> None:
+    [parent] = (await call(storage, "list_jobs", state="failed"))["jobs"]
+    child = await add_job(storage, kind="alert", meta=with_parent(None, UUID(parent["id"])))
+    shown = await call(storage, "show_job", id=parent["id"])
+    assert (shown["parent"], shown["children"]) == (None, [{"id": str(child), "kind": "alert", "state": "pending"}])
+    shown = await call(storage, "show_job", id=str(child))
+    assert (shown["parent"], shown["children"]) == (parent["id"], [])
+    assert [job["id"] for job in (await call(storage, "list_jobs", parent=parent["id"]))["jobs"]] == [str(child)]
 
 
 async def test_payloads_are_shown_when_told(storage: QueueStorage) -> None:

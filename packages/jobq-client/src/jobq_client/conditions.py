@@ -35,10 +35,12 @@ class Conditions(TypedDict, total=False):
     error_type: the whole name of the type of its error, such as 'ConnectionError' or 'shop.PaymentError'.
     error: text that the message of its error contains, in upper or lower case.
     argument: the name of one of its arguments, and the value that it must have.
+        Arguments that are stored as a Secret match no value.
     worker: the id of the worker that runs it, or ran it last.
+    parent: the id of the job whose handler added it, or that it follows.
 
     The error of a job that goes on is among its `attempts` and not searched: error_type and error are for finished and
-    disabled jobs. The last four conditions need a search, which reads up to 5,000 jobs for each page: combine them with
+    disabled jobs. The last five conditions need a search, which reads up to 5,000 jobs for each page: combine them with
     others, which are found by an index.
     """
 
@@ -53,6 +55,7 @@ class Conditions(TypedDict, total=False):
     error: str | None
     argument: tuple[str, Any] | None
     worker: UUID | str | None
+    parent: UUID | str | None
 
 
 def to_filter(method: str, conditions: Conditions) -> JobFilter:
@@ -67,6 +70,7 @@ def _filter(**conditions: Unpack[Conditions]) -> JobFilter:
     queue, run_id = conditions.get("queue"), conditions.get("run_id")
     since, until = conditions.get("since"), conditions.get("until")
     error_type, worker = conditions.get("error_type"), conditions.get("worker")
+    parent = conditions.get("parent")
     return JobFilter(
         queue=None if queue is None else check_name(queue, "queue"),
         states=check_states(conditions.get("state", ())),
@@ -79,6 +83,7 @@ def _filter(**conditions: Unpack[Conditions]) -> JobFilter:
         error=_text(conditions.get("error")),
         argument=_argument(conditions.get("argument")),
         worker=None if worker is None else parse_id(worker),
+        parent=None if parent is None else parse_id(parent),
     )
 
 

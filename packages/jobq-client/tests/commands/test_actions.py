@@ -120,6 +120,17 @@ def test_what_was_done_is_in_the_audit(shell: Shell) -> None:
     assert "it was aborted by kai" in shell.run("why", one).output
 
 
+def test_a_job_that_a_bulk_operation_changed_says_which_and_by_whom(shell: Shell) -> None:
+    one, *_ = shell.act(add_several)
+    shell.run("disable", "--kind", "noop", "--yes", "--actor", "kai")
+    [operation] = shell.json("operations")
+    named = shell.run("why", one).output
+    assert named.startswith("it was disabled by kai at ")
+    assert f" (operation {operation['id']}); to let it run: " in named
+    assert f"disable by kai, operation {operation['id']}" in shell.run("show", one).output
+    assert shell.json("show", one)["audit"][0]["details"] == {"operation": operation["id"]}
+
+
 def test_a_bulk_operation_is_listed_and_a_done_one_is_not_cancelled(shell: Shell) -> None:
     shell.act(add_several)
     shell.run("disable", "--kind", "noop", "--yes", "--actor", "kai")

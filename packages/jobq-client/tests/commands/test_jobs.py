@@ -9,6 +9,7 @@ import pytest
 
 from jobq_client import JobQueueClient
 from jobq_core import Secret, job
+from jobq_core.parents import with_parent
 from jobq_core.records import ErrorRecord
 from jobq_core.states import Ending
 from jobq_core.storage import QueueStorage
@@ -102,6 +103,22 @@ def test_show_as_json_has_the_whole_record(shell: Shell) -> None:
     assert shown["arguments"] == {"order_id": 7}
     assert shown["attempts"][0]["error"]["type"] == "LookupError"
     assert shown["why"]["code"] == "permanent-error"
+
+
+def test_parent_and_children_are_shown_and_found(shell: Shell) -> None:
+    parent = shell.act(seed)["failed"]
+
+    async def add_child(storage: QueueStorage) -> UUID:
+        return await add_job(storage, kind="alert", meta=with_parent(None, parent))
+
+    child = shell.act(add_child)
+    assert shell.json("show", child)["parent"] == str(parent)
+    assert f"added by   {parent}" in shell.run("show", child).output
+    assert shell.json("show", parent)["children"] == [{"id": str(child), "kind": "alert", "state": "pending"}]
+    shown = shell.run("show", parent).output
+    assert f"{child}  alert  pending" in shown.partition("\nChildren\n")[2]
+    assert ids(shell.json("jobs", "--parent", parent)) == [str(child)]
+    assert shell.run("abort", "--parent", parent, "--dry-run").output == f"1 jobs added by job {parent}\n"
 
 
 def test_show_hides_the_payload_when_told(shell: Shell) -> None:

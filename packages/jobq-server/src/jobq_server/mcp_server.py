@@ -18,6 +18,8 @@ from jobq_core.doctor import examine
 from jobq_core.encoding import decode
 from jobq_core.errors import ConfigurationError, JobQueueError
 from jobq_core.failures import failures
+from jobq_core.family import children_of
+from jobq_core.job_audit import audit_of
 from jobq_core.records import JobRecord, JobSummary
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter, QueueStorage
@@ -80,17 +82,19 @@ def make_mcp_server(storage: QueueStorage, *, show_payloads: bool = False) -> MC
         kind: str | None = None,
         tag: str | None = None,
         error: str | None = None,
+        parent: str | None = None,
         after: str | None = None,
         limit: int = 20,
     ) -> dict[str, Any]:
-        """List jobs, newest first, that match all that is given. error: text in the message of the last error. after:
-        `next` of the page before. limit: at most 100."""
+        """List jobs, newest first, that match all that is given. error: text in the message of the last error. parent:
+        the id of the job that added them. after: `next` of the page before. limit: at most 100."""
         wanted = JobFilter(
             queue=queue,
             states=[] if state is None else [_state(state)],
             kinds=[] if kind is None else [kind],
             tags=[] if tag is None else [tag],
             error=error,
+            parent=None if parent is None else _id(parent),
         )
         page = await storage.find(
             wanted, after=None if after is None else _id(after), limit=max(1, min(limit, MAX_JOBS))
@@ -99,13 +103,19 @@ def make_mcp_server(storage: QueueStorage, *, show_payloads: bool = False) -> MC
 
     @tool
     async def show_job(id: str) -> dict[str, Any]:
-        """Show one job: its options, its attempts with their tracebacks, why it is in its state, and its audit."""
+        """Show one job: its options, its attempts with their tracebacks, why it is in its state, its audit, the job
+        that added it, and those that it added.
+        """
         job_id = _id(id)
         (record,) = await storage.get([job_id])
         if record is None:
             return plain(await find_reason(storage, job_id))  # type: ignore[no-any-return]
-        reason, audit = await find_reason(storage, job_id), await storage.audit(target=str(job_id))
-        return {**_job(record, show_payloads), "why": plain(reason), "audit": plain(audit)}
+        reason, audit = await find_reason(storage, job_id), await audit_of(storage, record)
+        children = [
+            {"id": job.id, "kind": job.kind, "state": job.state} for job in (await children_of(storage, record)).jobs
+        ]
+        family = {"parent": record.parent, "children": children}
+        return {**_job(record, show_payloads), **plain(family), "why": plain(reason), "audit": plain(audit)}
 
     @tool
     async def why(id: str) -> dict[str, Any]:

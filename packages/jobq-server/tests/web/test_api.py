@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from jobq_core import JobState, Secret, job
 from jobq_core.ids import new_id
 from jobq_core.memory import MemoryQueueStorage
+from jobq_core.parents import with_parent
 from jobq_core.records import Progress
 from jobq_core.states import Ending
 from jobq_core.storage import Action, WorkerAction
@@ -321,6 +322,23 @@ async def test_payloads_are_hidden_from_the_roles_that_do_not_see_them(
     for query in ({"error": "4711"}, {"argument": "pin=4711"}):
         assert "cannot search" in problem(await viewer.get(f"{API}/jobs", params=query), 403)
         assert (await viewer.get("/jobs", params=query)).status_code == 403
+
+
+async def test_children_are_found_by_their_parent(api: httpx.AsyncClient, storage: MemoryQueueStorage) -> None:
+    hand = await Hand(storage).register()
+    parent = new_job()
+    await storage.add([parent])
+    (claimed,) = await hand.claim()
+    await hand.settle(claimed, Ending.FAIL, error=error())
+    child = new_job(meta=with_parent(None, parent.id))
+    await storage.add([child])
+    found = (await api.get("/jobs", params={"parent": str(parent.id)})).json()
+    assert [one["id"] for one in found["jobs"]] == [str(child.id)]
+    read = (await api.get(f"/jobs/{child.id}")).json()
+    assert (read["parent"], read["headers"]) == (str(parent.id), None)
+    assert (await api.get(f"/jobs/{parent.id}")).json()["parent"] is None
+    body = {"action": "abort", "filter": {"parent": str(parent.id)}, "dry_run": True}
+    assert (await api.post("/operations", json=body)).json() == {"matched": 1}
 
 
 async def test_a_secret_cannot_be_searched_for(api: httpx.AsyncClient) -> None:

@@ -16,7 +16,8 @@ from starlette.routing import Mount
 
 from jobq_core import JobState, Secret, job
 from jobq_core.memory import MemoryQueueStorage
-from jobq_core.operations import start
+from jobq_core.operations import start, work_to_end
+from jobq_core.parents import with_parent
 from jobq_core.records import Progress, WorkerStats
 from jobq_core.states import Ending
 from jobq_core.storage import Action, JobFilter, NewJob, OperationState, Retention, WorkerAction
@@ -171,6 +172,38 @@ async def test_a_job_shows_all_that_is_known(admin: httpx.AsyncClient, storage: 
         assert text in page, text
     await hand.settle(claimed, result=b"[98765432109876543210]")
     assert "98765432109876543210" in await shown(admin, f"/jobs/{one.id}")
+
+
+async def test_a_job_shows_the_job_that_added_it_and_those_that_it_added(
+    admin: httpx.AsyncClient, storage: MemoryQueueStorage
+) -> None:
+    hand = await Hand(storage).register()
+    (parent,) = await add(storage)
+    assert "Children" not in await shown(admin, f"/jobs/{parent.id}")
+    (claimed,) = await hand.claim()
+    await hand.settle(claimed, Ending.FAIL, error=error())
+    children = await add(storage, 2, kind="alert", meta=with_parent(None, parent.id))
+    page = (await admin.get(f"/jobs/{parent.id}")).text
+    assert all(f'<a href="/jobs/{child.id}">alert</a>' in page for child in children)
+    assert f'<a href="/jobs?parent={parent.id}">All</a>' in page
+    page = (await admin.get(f"/jobs/{children[0].id}")).text
+    assert f'<dt>Added by</dt><dd><a class="mono id" href="/jobs/{parent.id}">' in page
+    assert "Headers" not in page
+    listed = await shown(admin, "/jobs", parent=str(parent.id))
+    assert all(str(child.id) in listed for child in children)
+    assert f"added by {parent.id}" in listed
+    found = await admin.get("/jobs", params={"q": str(parent.id), "in": "parent"})
+    assert found.headers["location"] == f"/jobs?parent={parent.id}"
+
+
+async def test_a_job_names_the_operation_that_changed_it(admin: httpx.AsyncClient, storage: MemoryQueueStorage) -> None:
+    (one,) = await add(storage)
+    operation = await start(storage, Action.DISABLE, JobFilter(queue="mail"), actor="kai")
+    await work_to_end(storage, operation)
+    page = await shown(admin, f"/jobs/{one.id}")
+    assert f"(operation {operation.id})" in page
+    assert "disable by kai, operation" in page
+    assert f'href="/operations/{operation.id}"' in (await admin.get(f"/jobs/{one.id}")).text
 
 
 async def test_a_job_that_is_gone_is_said_to_be(admin: httpx.AsyncClient) -> None:

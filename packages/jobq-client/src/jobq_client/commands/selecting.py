@@ -103,6 +103,7 @@ _OPTIONS: Final = (
     click.option("--error-type", metavar="NAME", help="Jobs whose last error is of this type, with its module."),
     click.option("--argument", metavar="NAME=VALUE", type=ArgumentType(), help="Jobs with this argument."),
     click.option("--worker", metavar="ID", type=click.UUID, help="Jobs that this worker runs, or ran last."),
+    click.option("--parent", metavar="ID", type=IdType(), help="Jobs that this job added, or that follow it."),
 )
 
 FILTERS: Final = (
@@ -117,6 +118,7 @@ FILTERS: Final = (
     "error_type",
     "argument",
     "worker",
+    "parent",
 )
 """The parameters that `filter_options` adds."""
 
@@ -147,4 +149,5 @@ def describe(filter: JobFilter) -> str:
     parts += [f"whose error contains {filter.error!r}"] if filter.error is not None else []
     parts += [f"with {filter.argument[0]}={filter.argument[1]!r}"] if filter.argument is not None else []
     parts += [f"of worker {filter.worker}"] if filter.worker is not None else []
+    parts += [f"added by job {filter.parent}"] if filter.parent is not None else []
     return " ".join(parts)

@@ -13,9 +13,11 @@ from jobq_client.commands.output import clean, duration, moment
 from jobq_client.commands.running import ExitCode, Operator, operator_command
 from jobq_client.commands.selecting import IdType
 from jobq_client.errors import not_found
+from jobq_core.family import children_of
+from jobq_core.job_audit import audit_of, operation_of
 from jobq_core.logs import has_logs
 from jobq_core.records import JobRecord
-from jobq_core.storage import AuditEntry
+from jobq_core.storage import AuditEntry, Page
 from jobq_core.why import Reason
 from jobq_core.why import why as find_reason
 
@@ -41,16 +43,22 @@ async def show(operator: Operator, job_id: UUID, hide_payload: bool) -> ExitCode
     if record is None:
         raise not_found(job_id)
     reason = await find_reason(operator.storage, job_id)
-    audit = await operator.storage.audit(target=str(job_id))
+    audit = await audit_of(operator.storage, record)
+    children = await children_of(operator.storage, record)
     logged = await has_logs(operator.storage, job_id)
     names = {worker.info.id: worker.info.name for worker in await operator.storage.workers()}
     if operator.output.as_json:
-        operator.output.json(_as_json(record, reason, audit, hide_payload) | {"has_logs": logged})
+        operator.output.json(_as_json(record, reason, audit, children, hide_payload) | {"has_logs": logged})
         return ExitCode.OK
     output = operator.output
     output.fields(_fields(record, reason, hide_payload, logged))
     click.echo("\nTimeline (UTC)")
     output.table(("time", "event"), [(moment(at), text) for at, text in timeline(record, audit, names)])
+    if children.jobs or children.cursor is not None:
+        click.echo("\nChildren")
+        output.table(("id", "kind", "state"), [(job.id, job.kind, job.state.value) for job in children.jobs])
+        if children.cursor is not None:
+            click.echo(f"There may be more: jobq jobs --parent {record.id} --after {children.cursor}", err=True)
     for attempt in record.attempts:
         ran = duration(attempt.finished_at - attempt.started_at)
         click.echo(f"\nAttempt {attempt.number}, {ran}, {clean(attempt.error.type)}: {clean(attempt.error.message)}")
@@ -71,10 +79,15 @@ def timeline(record: JobRecord, audit: list[AuditEntry], workers: dict[UUID, str
         events.append((record.started_at, f"attempt {record.attempt} started{_by(record.worker, workers)}"))
     if record.finished_at is not None:
         events.append((record.finished_at, f"{record.state.value}"))
-    events += [(entry.at, f"{entry.action} by {entry.actor}") for entry in audit]
+    events += [(entry.at, f"{entry.action} by {entry.actor}{_in_bulk(entry)}") for entry in audit]
     if record.run_at is not None and not record.finished:
         events.append((record.run_at, "next start" if record.attempt else "start"))
     return sorted(events, key=lambda event: event[0])
+
+
+def _in_bulk(entry: AuditEntry) -> str:
+    operation = operation_of(entry)
+    return "" if operation is None else f", operation {operation}"
 
 
 def _by(worker: UUID | None, names: dict[UUID, str]) -> str:
@@ -94,6 +107,7 @@ def _fields(record: JobRecord, reason: Reason, hide_payload: bool, logged: bool)
         "timeout": record.timeout and duration(record.timeout),
         "unique key": record.unique_key,
         "run": record.run_id,
+        "added by": record.parent,
         "tags": " ".join(record.tags),
         "progress": _progress(record),
         "logs": f"jobq logs {record.id}" if logged else None,
@@ -111,7 +125,9 @@ def _progress(record: JobRecord) -> str | None:
     return " ".join(part for part in (percent, progress.message) if part) or None
 
 
-def _as_json(record: JobRecord, reason: Reason, audit: list[AuditEntry], hide_payload: bool) -> dict[str, Any]:
+def _as_json(
+    record: JobRecord, reason: Reason, audit: list[AuditEntry], children: Page, hide_payload: bool
+) -> dict[str, Any]:
     hidden = {"arguments_json", "result_json", "meta_json"}
     document: dict[str, Any] = {name: getattr(record, name) for name in record.__struct_fields__ if name not in hidden}
     if not hide_payload:
@@ -120,4 +136,9 @@ def _as_json(record: JobRecord, reason: Reason, audit: list[AuditEntry], hide_pa
             "result": None if record.result_json is None else Raw(record.result_json),
             "headers": Raw(record.shown_headers),
         }
-    return document | {"why": reason, "audit": audit}
+    return document | {
+        "parent": record.parent,
+        "children": [{"id": job.id, "kind": job.kind, "state": job.state} for job in children.jobs],
+        "why": reason,
+        "audit": audit,
+    }

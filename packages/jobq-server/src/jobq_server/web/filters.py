@@ -30,8 +30,9 @@ _SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604
 def parse_filter(query: QueryParams | FormData, now: datetime) -> JobFilter:
     """Return the filter that a query or a form asks for. Raises InvalidJobError for what cannot be.
 
-    queue, run, error, error_type, worker: one value. state, kind, tag: several. argument: 'name=value', the value as
-    JSON or else as text. since, until: a moment in ISO 8601, of UTC unless it says otherwise, or a time ago, as '90m'.
+    queue, run, error, error_type, worker, parent: one value. state, kind, tag: several. argument: 'name=value', the
+    value as JSON or else as text. since, until: a moment in ISO 8601, of UTC unless it says otherwise, or a time ago,
+    as '90m'.
     """
     states = _many(query, "state")
     for state in states:
@@ -49,6 +50,7 @@ def parse_filter(query: QueryParams | FormData, now: datetime) -> JobFilter:
         error=_text(query, "error"),
         argument=parse_argument(_text(query, "argument")),
         worker=_id(query, "worker"),
+        parent=_id(query, "parent"),
     )
 
 
@@ -67,6 +69,7 @@ def to_query(wanted: JobFilter) -> dict[str, Any]:
         "error": wanted.error,
         "argument": None if argument is None else f"{argument[0]}={msgspec.json.encode(argument[1]).decode()}",
         "worker": wanted.worker,
+        "parent": wanted.parent,
     }
 
 

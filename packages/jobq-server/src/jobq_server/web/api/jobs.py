@@ -63,7 +63,8 @@ OVER: Final = frozenset({JobState.DISABLED})
 async def find(call: Call, query: JobPageQuery) -> JobPage:
     """Find jobs, newest first.
 
-    A condition on errors, arguments or a worker looks at 5,000 jobs per page, which may be empty and yet have a next.
+    A condition on errors, arguments, a worker or a parent looks at 5,000 jobs per page, which may be empty and yet have
+    a next.
     """
     wanted = to_filter(query)
     check_may_search(call, wanted)

@@ -94,10 +94,11 @@ class JobView(Struct, kw_only=True):
 
 
 class JobDetail(JobView, kw_only=True):
-    """A job with its payloads. hidden: whether arguments, result, headers, progress and messages of errors are left
-    out, for the role of who asks does not see them."""
+    """A job with its payloads. parent: the job whose handler added it, or that it follows. hidden: whether arguments,
+    result, headers, progress and messages of errors are left out, for the role of who asks does not see them."""
 
     finished: bool
+    parent: UUID | None
     hidden: bool
     arguments: Json
     result: Json
@@ -162,7 +163,8 @@ class JobQuery(Struct, forbid_unknown_fields=True, kw_only=True):
 
     state, kind: any of them. tag: all of them. since, until: added at this moment or later, and before this one.
     error: text in the message of the last error; error_type: its whole type. argument: a name, '=', and a value as JSON
-    or else as text. worker: the one that ran it last.
+    or else as text; one that is stored as a secret matches no value. worker: the one that ran it last. parent: the job
+    whose handler added it, or that it follows.
     """
 
     queue: Name | None = None
@@ -176,6 +178,7 @@ class JobQuery(Struct, forbid_unknown_fields=True, kw_only=True):
     error_type: Text | None = None
     argument: Text | None = None
     worker: UUID | None = None
+    parent: UUID | None = None
 
 
 class JobPageQuery(JobQuery, forbid_unknown_fields=True, kw_only=True):
@@ -391,6 +394,7 @@ class FilterBody(Struct, forbid_unknown_fields=True, kw_only=True):
     error_type: Text | None = None
     argument: Text | None = None
     worker: UUID | None = None
+    parent: UUID | None = None
 
 
 class OperationBody(Struct, forbid_unknown_fields=True, kw_only=True):

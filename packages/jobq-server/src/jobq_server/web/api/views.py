@@ -72,9 +72,10 @@ def job_detail(call: Call, job: JobRecord) -> JobDetail:
         **summary_fields(job, hidden=hidden),
         finished=job.finished,
         hidden=hidden,
+        parent=job.parent,
         arguments=None if hidden else Raw(payloads.arguments(job)),
         result=None if hidden or job.result_json is None else Raw(job.result_json),
-        headers=None if hidden or job.meta_json is None else Raw(job.shown_headers),
+        headers=None if hidden or not job.meta else Raw(job.shown_headers),
         attempts=[
             AttemptView(
                 number=attempt.number,
@@ -140,6 +141,7 @@ def to_filter(query: JobQuery | FilterBody) -> JobFilter:
         error_type=query.error_type,
         argument=parse_argument(query.argument),
         worker=query.worker,
+        parent=query.parent,
     )
 
 
@@ -157,6 +159,7 @@ def filter_body(wanted: JobFilter) -> FilterBody:
         error_type=wanted.error_type,
         argument=to_query(wanted)["argument"],
         worker=wanted.worker,
+        parent=wanted.parent,
     )
 
 

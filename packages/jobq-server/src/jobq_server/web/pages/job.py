@@ -11,6 +11,8 @@ import msgspec
 from msgspec.structs import replace
 
 from jobq_core.errors import JobNotFoundError
+from jobq_core.family import children_of
+from jobq_core.job_audit import audit_of, operation_of
 from jobq_core.records import ErrorRecord, JobRecord, Progress
 from jobq_core.states import FINISHED, JobState
 from jobq_core.why import Facts, Reason, explain
@@ -40,8 +42,10 @@ async def job(call: Call) -> View:
             "actions": [action for action in possible_actions(record) if call.may(action.role)],
             "arguments": "" if hidden else pretty(call.web.payloads.arguments(record)),
             "audit": facts.audit,
+            "children": await children_of(call.storage, record),
             "details": "" if hidden or record.progress.details is None else _json(record.progress.details),
-            "headers": "" if hidden or record.meta_json is None else pretty(record.shown_headers),
+            "operation_of": operation_of,
+            "headers": "" if hidden or not record.meta else pretty(record.shown_headers),
             "hidden": hidden,
             "job": record,
             "logs": await read_job_logs(call.storage, record.id),
@@ -74,7 +78,7 @@ async def read_reason(call: Call, record: JobRecord) -> tuple[Reason, Facts]:
         workers=await storage.workers(),
         queues=await storage.queues(),
         ahead=await storage.jobs_ahead(record.id, limit=AHEAD) if is_pending else None,
-        audit=await storage.audit(target=str(record.id)),
+        audit=await audit_of(storage, record),
     )
     hidden = call.web.payloads.hides(call.identity)
     return explain(without_messages(record) if hidden else record, facts), facts

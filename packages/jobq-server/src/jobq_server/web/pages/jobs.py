@@ -33,6 +33,7 @@ SEARCHES: Final = {
     "error_type": "Error type",
     "run": "Run",
     "worker": "Worker id",
+    "parent": "Added by the job",
 }
 """What the search field can look in, beside ids."""
 
@@ -127,6 +128,7 @@ def chips(wanted: JobFilter) -> list[dict[str, Any]]:
         ("error type", wanted.error_type, evolve(wanted, error_type=None)),
         ("error", wanted.error, evolve(wanted, error=None)),
         ("worker", wanted.worker, evolve(wanted, worker=None)),
+        ("added by", wanted.parent, evolve(wanted, parent=None)),
         ("since", wanted.since, evolve(wanted, since=None)),
         ("until", wanted.until, evolve(wanted, until=None)),
     ):
@@ -140,10 +142,11 @@ def chips(wanted: JobFilter) -> list[dict[str, Any]]:
 def _search(call: Call) -> Response:
     """Go to the job of an id, or to the list with one more condition."""
     text, where = call.query("q"), call.query("in")
-    try:
-        return call.redirect(f"/jobs/{UUID(text)}")
-    except ValueError:
-        pass
+    if where not in ("worker", "parent"):  # which are ids too
+        try:
+            return call.redirect(f"/jobs/{UUID(text)}")
+        except ValueError:
+            pass
     if where not in SEARCHES:
         raise InvalidJobError(f"{text[:80]!r} is not the id of a job; choose what to search in")
     pairs = [
