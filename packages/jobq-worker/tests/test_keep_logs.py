@@ -276,6 +276,16 @@ async def test_a_root_logger_that_lets_less_through_is_named(
     )
 
 
+async def test_a_program_that_has_set_up_no_logging_still_sees_its_warnings(
+    storage: Probe, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    async with working(storage, on_loop, keep_logs="error") as worker:
+        await ending(worker, storage, on_loop(1))
+    assert capsys.readouterr().err == "task of 1\nthread of 1\n"
+    assert logging.getLogger().handlers == []
+
+
 def _without_logs() -> QueueStorage:
     """Return a storage like memory's without the optional facet."""
     bases = tuple(base for base in MemoryQueueStorage.__bases__ if base is not Logs)

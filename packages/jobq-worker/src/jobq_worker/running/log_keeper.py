@@ -52,7 +52,8 @@ class LogKeeper:
         self._runs = runs
         self._clock = clock
         self._logs: dict[Run, RunLog] = {}
-        self._handler = _Capture(level, self._keep)
+        self._level = level
+        self._handlers: list[logging.Handler] = [_Capture(level, self._keep)]
         self._woken = False
         self._fails = False
         self.dropped = 0
@@ -62,17 +63,22 @@ class LogKeeper:
     def open(self) -> None:
         """Keep the records that are made from now on."""
         root = logging.getLogger()
-        root.addHandler(self._handler)
-        if root.level > self._handler.level:
+        if not root.handlers and logging.lastResort is not None:
+            # A program that has not set up its logging sees its warnings still: they go there for want of any handler.
+            self._handlers.append(logging.lastResort)
+        for handler in self._handlers:
+            root.addHandler(handler)
+        if root.level > self._level:
             logger.warning(
                 "keep_logs is %s, but the root logger lets only %s and above through; lower its level, as with "
                 "logging.getLogger().setLevel(%r)",
-                *map(logging.getLevelName, (self._handler.level, root.level, self._handler.level)),
+                *map(logging.getLevelName, (self._level, root.level, self._level)),
             )
 
     async def close(self) -> None:
         """Keep no more records, and store what is left."""
-        logging.getLogger().removeHandler(self._handler)
+        for handler in self._handlers:
+            logging.getLogger().removeHandler(handler)
         await self._write_last(list(self._logs))
 
     # In the thread of a handler
