@@ -136,10 +136,10 @@ class SyncJobQueueClient(SyncClientBase):
     queue: the queue of jobs whose kind declares none (default: 'default').
     patience: seconds, or a timedelta, for which `add` and `add_many` retry during an outage of the storage, and wait
         for its answer (default: 10). It has a second to answer, however short `patience` is.
-    poll: maximum seconds, or a timedelta, between two looks at the jobs that are waited for, in case a notification is
+    poll: maximum seconds, or a timedelta, between two reads of the jobs that are waited for, in case a notification is
         lost (default: 1).
 
-    Waiting goes on through an outage of the storage, until its own timeout. Every other call asks the storage once,
+    Waiting continues through an outage of the storage, until its own timeout. Every other call asks the storage once,
     raises StorageUnavailableError during an outage, and may be repeated. A client that is not running raises
     ClosedError.
 

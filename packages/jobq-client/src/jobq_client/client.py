@@ -30,10 +30,10 @@ class JobQueueClient(Adding, Waiting, Querying, Control, Queues):
     queue: the queue of jobs whose kind declares none (default: 'default').
     patience: seconds, or a timedelta, for which `add` and `add_many` retry during an outage of the storage, and wait
         for its answer (default: 10). It has a second to answer, however short `patience` is.
-    poll: maximum seconds, or a timedelta, between two looks at the jobs that are waited for, in case a notification is
+    poll: maximum seconds, or a timedelta, between two reads of the jobs that are waited for, in case a notification is
         lost (default: 1).
 
-    Waiting goes on through an outage of the storage, until its own timeout. Every other call asks the storage once,
+    Waiting continues through an outage of the storage, until its own timeout. Every other call asks the storage once,
     raises StorageUnavailableError during an outage, and may be repeated. A client that is not running raises
     ClosedError.
 
@@ -71,7 +71,7 @@ class JobQueueClient(Adding, Waiting, Querying, Control, Queues):
     @overload
     def handle(self, id: UUID | str, kind: type[Job[R]]) -> JobHandle[R]: ...
     def handle(self, id: UUID | str, kind: JobFunction[Any, Any, Any] | type[Job[Any]]) -> JobHandle[Any]:
-        """Return a handle of a job that was added elsewhere, with the result type of its kind. Asks no storage.
+        """Return a handle to a job that was added elsewhere, with the result type of its kind. Makes no query.
 
         id: the job's id, or its text. kind: the function or class that `@job` declared. The handle's `queue` is the
         queue that `add` would choose, and its `created` is False. Waiting for a job of another kind raises

@@ -39,7 +39,7 @@ class Conditions(TypedDict, total=False):
     worker: the id of the worker that runs it, or ran it last.
     parent: the id of the job whose handler added it, or that it follows.
 
-    The error of a job that goes on is among its `attempts` and not searched: error_type and error are for finished and
+    The error of an unfinished job is among its `attempts` and not searched: error_type and error are for finished and
     disabled jobs. The last five conditions need a search, which reads up to 5,000 jobs for each page: combine them with
     others, which are found by an index.
     """

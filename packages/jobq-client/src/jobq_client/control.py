@@ -21,7 +21,7 @@ class Control(ClientBase):
     """The part of `JobQueueClient` that changes jobs."""
 
     async def abort(self, job: JobKey, *, connection: Any = None) -> bool:
-        """Abort a job: at once if it does not run; a running job is asked to stop.
+        """Abort a job. A job that is not running ends immediately; a running job is asked to stop.
 
         Returns whether anything changed: False for a finished job. With `connection`, the job is aborted in that
         connection's open transaction, and stays locked until it ends (see `add`). Raises JobNotFoundError.
@@ -31,7 +31,7 @@ class Control(ClientBase):
     async def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> int:
         """Abort all jobs that were added with this run id. Returns how many were aborted or asked to stop.
 
-        Works through them a thousand at a time, each thousand for good, so that other work goes on. on_progress is
+        Commits after at most a thousand jobs each time, so that other work continues. on_progress is
         called after each, with the number of jobs done; what it raises ends the call. An ended call may be repeated.
         """
         changes = await self._running().storage.abort_run(check_name(run_id, "run_id"), on_progress=on_progress)
@@ -54,7 +54,7 @@ class Control(ClientBase):
         return change.changed
 
     async def disable(self, job: JobKey) -> bool:
-        """Disable a job until it is enabled: at once if it does not run; a running job is asked to stop.
+        """Disable a job until it is enabled. A running job is asked to stop.
 
         Returns whether anything changed: False for a finished or disabled job. Raises JobNotFoundError.
         """
@@ -68,7 +68,7 @@ class Control(ClientBase):
         return _found(await self._running().storage.enable([id_of(job)])).changed
 
     async def run_now(self, job: JobKey) -> bool:
-        """Let a job that waits for a time, such as that of a delay or of its next attempt, run at once.
+        """Let a job that waits for a time (a delay, or its next attempt) run now.
 
         It goes to the end of its line. Returns whether anything changed: False for a job that waits for no time.
         Raises JobNotFoundError.
@@ -79,7 +79,7 @@ class Control(ClientBase):
         """Have a job that is scheduled, pending or disabled wait until another time.
 
         run_at: an aware datetime. delay: the time from now, in seconds or as a timedelta. One of the two must be given;
-        a time that has come lets the job run at once. Returns whether anything changed: False for a job in any other
+        a time in the past lets the job run now. Returns whether anything changed: False for a job in any other
         state. Raises JobNotFoundError.
         """
         session = self._running()
@@ -90,7 +90,7 @@ class Control(ClientBase):
         return _found(await session.storage.reschedule([id_of(job)], moment)).changed
 
     async def move(self, job: JobKey, queue: str) -> bool:
-        """Move a job that does not run yet to another queue; a pending one goes to the end of its line.
+        """Move a job that is not running to another queue; a pending job goes to the end of its line.
 
         Its unique key stays one of the queue where it was added. Returns whether anything changed: False for a job that
         runs or is finished, or that is in this queue. Raises JobNotFoundError.
@@ -99,7 +99,7 @@ class Control(ClientBase):
         return _found(await self._running().storage.move([id_of(job)], name)).changed
 
     async def set_priority(self, job: JobKey, priority: int) -> bool:
-        """Give a job that does not run yet another priority, from -100 to 100, higher first.
+        """Change the priority of a job that is not running, from -100 to 100, higher first.
 
         A pending one goes to the end of the line of that priority. Returns whether anything changed: False for a job
         that runs or is finished, or that has this priority. Raises JobNotFoundError.
@@ -108,7 +108,7 @@ class Control(ClientBase):
         return _found(await self._running().storage.set_priority([id_of(job)], checked)).changed
 
     async def delete(self, job: JobKey) -> bool:
-        """Delete a job in any state, with its history; a running job is stopped, and its result is dropped.
+        """Delete a job in any state, with its history; a running job is stopped, and its result is discarded.
 
         Returns True. Raises JobNotFoundError.
         """

@@ -45,7 +45,7 @@ class JobHandle(BaseJobHandle[R_co]):
         self._client = client
 
     async def result(self, *, timeout: Seconds | None = None) -> R_co:
-        """Wait until the job is over and return its result, as `JobQueueClient.wait_for` does."""
+        """Wait until the job has ended and return its result, as `JobQueueClient.wait_for` does."""
         return await self._client.wait_for(self, timeout=timeout)
 
     async def progress(self) -> Progress:

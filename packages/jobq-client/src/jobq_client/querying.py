@@ -117,8 +117,8 @@ class Querying(ClientBase):
     async def peek(self, n: int = 1, *, queue: str | None = None) -> list[JobSummary]:
         """Return the next jobs of a queue (default: the client's own): PENDING, by priority, then oldest first.
 
-        n: maximum number of jobs, 1 to 1000. A job that was retried, enabled or handed back is claimed later than its
-        age says. Reads all PENDING jobs of the queue, 1000 per query.
+        n: maximum number of jobs, 1 to 1000. A job that was retried, enabled or released is claimed at another place
+        than its age says. Reads all PENDING jobs of the queue, 1000 per query.
         """
         _check_limit(n, "n")
         pending = self.find_all(state=JobState.PENDING, queue=self._queue_or_own(queue), page_size=MAX_PAGE)

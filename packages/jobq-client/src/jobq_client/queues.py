@@ -14,9 +14,9 @@ class Queues(ClientBase):
     """The part of `JobQueueClient` that sets options of queues."""
 
     async def pause(self, queue: str | None = None, *, actor: str | None = None) -> None:
-        """Let workers claim no job of a queue (default: the client's own) until `resume`.
+        """Keep workers from claiming jobs of a queue (default: the client's own) until `resume`.
 
-        Running jobs go on, and jobs can be added. Holds for all workers, those that start later too. actor: who pauses
+        Running jobs continue, and jobs can be added. Applies to all workers, including later ones. actor: who pauses
         it, for `queues` and `why` to tell (default: nobody).
         """
         await self.set_queue(queue, paused=True, actor=actor)

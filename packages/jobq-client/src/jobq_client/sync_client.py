@@ -49,10 +49,10 @@ class SyncJobQueueClient(SyncClientBase):
     queue: the queue of jobs whose kind declares none (default: 'default').
     patience: seconds, or a timedelta, for which `add` and `add_many` retry during an outage of the storage, and wait
         for its answer (default: 10). It has a second to answer, however short `patience` is.
-    poll: maximum seconds, or a timedelta, between two looks at the jobs that are waited for, in case a notification is
+    poll: maximum seconds, or a timedelta, between two reads of the jobs that are waited for, in case a notification is
         lost (default: 1).
 
-    Waiting goes on through an outage of the storage, until its own timeout. Every other call asks the storage once,
+    Waiting continues through an outage of the storage, until its own timeout. Every other call asks the storage once,
     raises StorageUnavailableError during an outage, and may be repeated. A client that is not running raises
     ClosedError.
 
@@ -81,7 +81,7 @@ class SyncJobQueueClient(SyncClientBase):
     def handle(self, id: UUID | str, kind: type[Job[R]]) -> SyncJobHandle[R]: ...
 
     def handle(self, id: UUID | str, kind: JobFunction[Any, Any, Any] | type[Job[Any]]) -> SyncJobHandle[Any]:
-        """Return a handle of a job that was added elsewhere, with the result type of its kind. Asks no storage.
+        """Return a handle to a job that was added elsewhere, with the result type of its kind. Makes no query.
 
         id: the job's id, or its text. kind: the function or class that `@job` declared. The handle's `queue` is the
         queue that `add` would choose, and its `created` is False. Waiting for a job of another kind raises
@@ -137,10 +137,10 @@ class SyncJobQueueClient(SyncClientBase):
     def wait_for(self, job: UUID | str, *, timeout: Seconds | None = None) -> Any: ...
 
     def wait_for(self, job: JobKey, *, timeout: Seconds | None = None) -> Any:
-        """Wait until a job is over, in any process, and return its result.
+        """Wait until a job has ended, in any process, and return its result.
 
         With a handle the result has the job's declared type; with an id it is plain JSON values. timeout: seconds,
-        or a timedelta (default: no limit; 0: return or raise at once).
+        or a timedelta (default: no limit; 0: return or raise immediately).
 
         Raises the exception that the job failed with, if its type is loaded here and belongs to jobs: a type in
         `@job(errors=…)`, a subclass of JobError, or a builtin exception; any other raises JobError with `type_name`. A
@@ -238,8 +238,8 @@ class SyncJobQueueClient(SyncClientBase):
     def peek(self, n: int = 1, *, queue: str | None = None) -> list[JobSummary]:
         """Return the next jobs of a queue (default: the client's own): PENDING, by priority, then oldest first.
 
-        n: maximum number of jobs, 1 to 1000. A job that was retried, enabled or handed back is claimed later than its
-        age says. Reads all PENDING jobs of the queue, 1000 per query.
+        n: maximum number of jobs, 1 to 1000. A job that was retried, enabled or released is claimed at another place
+        than its age says. Reads all PENDING jobs of the queue, 1000 per query.
         """
         return self._run(lambda: self._client.peek(n, queue=queue))
 
@@ -264,7 +264,7 @@ class SyncJobQueueClient(SyncClientBase):
         return self._run(lambda: self._client.find_output(job, queue=queue))
 
     def abort(self, job: JobKey, *, connection: Any = None) -> bool:
-        """Abort a job: at once if it does not run; a running job is asked to stop.
+        """Abort a job. A job that is not running ends immediately; a running job is asked to stop.
 
         Returns whether anything changed: False for a finished job. With `connection`, the job is aborted in that
         connection's open transaction, and stays locked until it ends (see `add`). Raises JobNotFoundError.
@@ -274,7 +274,7 @@ class SyncJobQueueClient(SyncClientBase):
     def abort_run(self, run_id: str, *, on_progress: Callable[[int], object] | None = None) -> int:
         """Abort all jobs that were added with this run id. Returns how many were aborted or asked to stop.
 
-        Works through them a thousand at a time, each thousand for good, so that other work goes on. on_progress is
+        Commits after at most a thousand jobs each time, so that other work continues. on_progress is
         called after each, with the number of jobs done, in a thread where it must not use the client; what it raises
         ends the call. An ended call may be repeated.
         """
@@ -291,7 +291,7 @@ class SyncJobQueueClient(SyncClientBase):
         return self._run(lambda: self._client.retry(job, connection=connection), connection)
 
     def disable(self, job: JobKey) -> bool:
-        """Disable a job until it is enabled: at once if it does not run; a running job is asked to stop.
+        """Disable a job until it is enabled. A running job is asked to stop.
 
         Returns whether anything changed: False for a finished or disabled job. Raises JobNotFoundError.
         """
@@ -305,7 +305,7 @@ class SyncJobQueueClient(SyncClientBase):
         return self._run(lambda: self._client.enable(job))
 
     def run_now(self, job: JobKey) -> bool:
-        """Let a job that waits for a time, such as that of a delay or of its next attempt, run at once.
+        """Let a job that waits for a time (a delay, or its next attempt) run now.
 
         It goes to the end of its line. Returns whether anything changed: False for a job that waits for no time.
         Raises JobNotFoundError.
@@ -316,13 +316,13 @@ class SyncJobQueueClient(SyncClientBase):
         """Have a job that is scheduled, pending or disabled wait until another time.
 
         run_at: an aware datetime. delay: the time from now, in seconds or as a timedelta. One of the two must be given;
-        a time that has come lets the job run at once. Returns whether anything changed: False for a job in any other
+        a time in the past lets the job run now. Returns whether anything changed: False for a job in any other
         state. Raises JobNotFoundError.
         """
         return self._run(lambda: self._client.reschedule(job, run_at=run_at, delay=delay))
 
     def move(self, job: JobKey, queue: str) -> bool:
-        """Move a job that does not run yet to another queue; a pending one goes to the end of its line.
+        """Move a job that is not running to another queue; a pending job goes to the end of its line.
 
         Its unique key stays one of the queue where it was added. Returns whether anything changed: False for a job that
         runs or is finished, or that is in this queue. Raises JobNotFoundError.
@@ -330,7 +330,7 @@ class SyncJobQueueClient(SyncClientBase):
         return self._run(lambda: self._client.move(job, queue))
 
     def set_priority(self, job: JobKey, priority: int) -> bool:
-        """Give a job that does not run yet another priority, from -100 to 100, higher first.
+        """Change the priority of a job that is not running, from -100 to 100, higher first.
 
         A pending one goes to the end of the line of that priority. Returns whether anything changed: False for a job
         that runs or is finished, or that has this priority. Raises JobNotFoundError.
@@ -338,7 +338,7 @@ class SyncJobQueueClient(SyncClientBase):
         return self._run(lambda: self._client.set_priority(job, priority))
 
     def delete(self, job: JobKey) -> bool:
-        """Delete a job in any state, with its history; a running job is stopped, and its result is dropped.
+        """Delete a job in any state, with its history; a running job is stopped, and its result is discarded.
 
         Returns True. Raises JobNotFoundError.
         """
@@ -352,9 +352,9 @@ class SyncJobQueueClient(SyncClientBase):
         return self._run(lambda: self._client.clear(queue, on_progress=on_progress))
 
     def pause(self, queue: str | None = None, *, actor: str | None = None) -> None:
-        """Let workers claim no job of a queue (default: the client's own) until `resume`.
+        """Keep workers from claiming jobs of a queue (default: the client's own) until `resume`.
 
-        Running jobs go on, and jobs can be added. Holds for all workers, those that start later too. actor: who pauses
+        Running jobs continue, and jobs can be added. Applies to all workers, including later ones. actor: who pauses
         it, for `queues` and `why` to tell (default: nobody).
         """
         self._run(lambda: self._client.pause(queue, actor=actor))

@@ -50,7 +50,7 @@ class SyncJobHandle(BaseJobHandle[R_co]):
         self._client = client
 
     def result(self, *, timeout: Seconds | None = None) -> R_co:
-        """Wait until the job is over and return its result, as `SyncJobQueueClient.wait_for` does."""
+        """Wait until the job has ended and return its result, as `SyncJobQueueClient.wait_for` does."""
         return self._client.wait_for(self, timeout=timeout)
 
     def progress(self) -> Progress:

@@ -30,10 +30,10 @@ class Waiting(ClientBase):
     @overload
     async def wait_for(self, job: UUID | str, *, timeout: Seconds | None = None) -> Any: ...
     async def wait_for(self, job: JobKey, *, timeout: Seconds | None = None) -> Any:
-        """Wait until a job is over, in any process, and return its result.
+        """Wait until a job has ended, in any process, and return its result.
 
         With a handle the result has the job's declared type; with an id it is plain JSON values. timeout: seconds,
-        or a timedelta (default: no limit; 0: return or raise at once).
+        or a timedelta (default: no limit; 0: return or raise immediately).
 
         Raises the exception that the job failed with, if its type is loaded here and belongs to jobs: a type in
         `@job(errors=…)`, a subclass of JobError, or a builtin exception; any other raises JobError with `type_name`. A

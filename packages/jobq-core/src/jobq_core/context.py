@@ -103,18 +103,18 @@ class JobContext:
     def progress(self, percent: float, message: str | None = None, details: Any = None) -> None:
         """Report progress: percent from 0 to 100, a line of text, and details of any type that jobq stores.
 
-        Returns at once; the storage gets the last of several reports in quick succession. Raises InvalidJobError for a
-        percent out of range, for details without a JSON form, and for a message or details of more than 64 KiB.
+        Returns immediately; of several reports in quick succession, the storage gets the last. Raises InvalidJobError
+        for a percent out of range, for details without a JSON form, and for a message or details of more than 64 KiB.
         """
         progress = check_progress(percent, message, details)
         if self._report is not None:
             self._report(progress)
 
     def add(self, job: Job[R], **options: Unpack[AddOptions]) -> ChildJob[R]:
-        """Add a job that exists exactly if this job completes. The options are those of `AddOptions`.
+        """Add a job that exists if, and only if, this job completes. The options are those of `AddOptions`.
 
-        Returns at once, with the id that the job will have. The exchange that completes this job stores all that its
-        run added, in order, and no other ending does: not a failure, a retry, an abort or a lost lease. Unless the
+        Returns immediately, with the id that the job will have. The transaction that completes this job stores all that
+        its run added, in order, and no other ending does: not a failure, a retry, an abort or a lost lease. Unless the
         options say otherwise, the job goes to the queue declared with its kind, else to the queue of this job, and has
         the headers and the run_id of this job. A job whose unique key is held at the completion is not added.
 
@@ -141,9 +141,9 @@ class JobContext:
 
         connection: as of `JobQueueClient.add` in an async handler, as of `SyncJobQueueClient.add` in any other.
 
-        Raises LeaseLostError if this run's lease is over: let it roll the transaction back. Raises InvalidJobError for
-        a result that cannot be stored, ConfigurationError for a connection that cannot be used, and in a handler that
-        runs in a process.
+        Raises LeaseLostError if this run has lost its lease: let it roll the transaction back. Raises InvalidJobError
+        for a result that cannot be stored, ConfigurationError for a connection that cannot be used, and in a handler
+        that runs in a process.
         """
         return _NOTHING if self._complete is None else self._complete(connection, result)
 

@@ -4,7 +4,7 @@ JobQueueError
 ├── JobError                        how a job ended, or what a handler raises to end it
 │   ├── RetryableJobError           run again, at a time that the handler chooses
 │   ├── PermanentJobError           do not run again
-│   ├── BatchError                  some jobs of a batch failed, each with an error of its own
+│   ├── BatchError                  some jobs of a batch failed, each with its own error
 │   ├── Snooze                      run again later; this run does not count
 │   ├── AbortSignalJobError         stopped on request
 │   ├── JobDisabledError            kept back until it is enabled
@@ -18,7 +18,7 @@ JobQueueError
 ├── UniqueKeyBusyError              an open transaction of another session holds the unique key
 ├── JobStateError                   not possible in the state of the job
 ├── LeaseLostError                  the job belongs to another worker now
-├── WaitTimeoutError (TimeoutError) the time limit of a wait passed; the job goes on
+├── WaitTimeoutError (TimeoutError) the time limit of a wait passed; the job continues
 ├── ClosedError                     used while closed, or closed during a wait
 └── StorageError                    the database failed; the cause is the driver's error
     ├── StorageUnavailableError     cannot be reached now; a later call may succeed
@@ -90,7 +90,7 @@ class RetryableJobError(JobError):
 
 
 class PermanentJobError(JobError):
-    """Fail the job at once, even if attempts are left."""
+    """Fail the job immediately, even if attempts are left."""
 
 
 class BatchError(JobError):
@@ -172,11 +172,11 @@ class JobStateError(JobQueueError):
 
 
 class LeaseLostError(JobQueueError):
-    """The lease of a write is over: the job belongs to another worker, or to no worker."""
+    """The lease of a write was lost: the job belongs to another worker, or to no worker."""
 
 
 class WaitTimeoutError(JobQueueError, TimeoutError):
-    """The time limit of a wait passed. The job itself goes on."""
+    """The time limit of a wait passed. The job itself continues."""
 
 
 class ClosedError(JobQueueError):
@@ -194,7 +194,7 @@ class StorageUnavailableError(StorageError):
 class StorageReadOnlyError(StorageUnavailableError):
     """The storage refuses writes: it is a standby, or a database or a file that was made read-only.
 
-    A client raises this at once, because the usual cause is a wrong address. A worker retries, as in any outage.
+    A client raises this immediately, because the usual cause is a wrong address. A worker retries, as in any outage.
     """
 
 

@@ -118,7 +118,7 @@ class WorkerStarted(WorkerEvent, frozen=True, kw_only=True):
 
 
 class WorkerStopped(WorkerEvent, frozen=True, kw_only=True):
-    """A worker stopped: it handed back the jobs it held and claims no more."""
+    """A worker stopped: it released the jobs it held and claims no more."""
 
     stats: WorkerStats
 

@@ -127,7 +127,7 @@ class ConcurrencyLimiter(Limiter):
 
 
 class RateLimiter(Limiter):
-    """At most `max` starts in every window of `per` (seconds or a timedelta); all `max` may start at once.
+    """At most `max` starts in every window of `per` (seconds or a timedelta); all `max` may start at the same moment.
 
     Raises ConfigurationError unless both are above 0.
     """

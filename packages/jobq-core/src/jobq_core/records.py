@@ -166,13 +166,13 @@ class JobRecord(JobSummary, frozen=True, kw_only=True):
 class WorkerStats(Struct, frozen=True, kw_only=True):
     """What a worker did since it started: the number of runs by ending, and the seconds spent in handlers.
 
-    released: jobs handed back. snoozed: runs that asked to go on later. suspended: jobs that the worker could not take,
-    BLOCKED until one can: unknown_kinds counts those of each kind that it has no handler for, unfit_kinds those whose
-    arguments do not fit its declaration, by kind; of more than 100 kinds, the further ones as 'others'. hung: the
-    number of handlers that go on past their time limit. loop_lag: the longest time in seconds for which the worker's
-    event loop did not answer since the last heartbeat. `hears`: whether notifications of other processes arrive; a
-    worker that gets none polls. limited: the seconds until its limiter opens; None if no limiter holds it back. memory:
-    the bytes of memory of its process; 0 where they are not known.
+    released: jobs that were released. snoozed: runs that asked to continue later. suspended: jobs that the worker could
+    not run, BLOCKED until a worker can: unknown_kinds counts those of each kind that it has no handler for, unfit_kinds
+    those whose arguments do not fit its declaration, by kind; of more than 100 kinds, the further ones as 'others'.
+    hung: the number of handlers that keep running past their time limit. loop_lag: the longest time in seconds that the
+    worker's event loop was blocked since the last heartbeat. `hears`: whether notifications of other processes
+    arrive; a worker that gets none polls. limited: the seconds until its limiter opens; None if no limiter holds it
+    back. memory: the bytes of memory of its process; 0 where they are not known.
     """
 
     completed: int = 0
@@ -195,7 +195,7 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
 
     @property
     def finished(self) -> int:
-        """The number of runs that ended, without those handed back."""
+        """The number of runs that ended, without those that were released."""
         return self.completed + self.failed + self.retried + self.aborted + self.disabled
 
     @property

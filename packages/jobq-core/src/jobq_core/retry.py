@@ -100,11 +100,11 @@ def _backoff(backoff: Backoff) -> Backoff:
 class RetryPolicy:
     """Which exceptions run a job again, and when. Declared with the job: `@job(retry=RetryPolicy(…))`.
 
-    An exception group counts as the exceptions in it: one that fails the job at once is enough.
+    An exception group counts as the exceptions in it: one that fails the job immediately is enough.
 
     backoff: the wait between attempts (default: `Backoff()`).
-    fail_on: exception types that fail the job at once, as PermanentJobError does (default: none).
-    retry_on: the only exception types that run the job again; any other fails it at once (default: all types).
+    fail_on: exception types that fail the job immediately, as PermanentJobError does (default: none).
+    retry_on: the only exception types that run the job again; any other fails it immediately (default: all types).
 
     Raises ConfigurationError for an argument of another type.
     """

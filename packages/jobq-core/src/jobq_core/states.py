@@ -75,7 +75,7 @@ class Ending(StrEnum):
     RETRY = "retry"
     ABORT = "abort"
     DISABLE = "disable"
-    """The run stopped on a request to disable the job. If the request was withdrawn, the job is handed back."""
+    """The run stopped on a request to disable the job. If the request was withdrawn, the job is released."""
     HOLD = "hold"
     """The handler keeps its own job back: it becomes DISABLED."""
     RELEASE = "release"

@@ -119,7 +119,7 @@ def make_mcp_server(storage: QueueStorage, *, show_payloads: bool = False) -> MC
 
     @tool
     async def why(id: str) -> dict[str, Any]:
-        """Say why a job does not run, or how it ended."""
+        """Explain why a job does not run, or how it ended."""
         return plain(await find_reason(storage, _id(id)))  # type: ignore[no-any-return]
 
     @tool

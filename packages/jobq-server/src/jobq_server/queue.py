@@ -39,7 +39,7 @@ class JobQueue(QueueClient):
     mode: BOTH (default); CLIENT adds jobs, waits for them and runs none; SERVER runs jobs and adds none. `start(mode)`
         chooses another mode for one start.
     worker_count: how many jobs run at the same time (default 10); 0 pauses. See `scale`.
-    autoscale: scales worker_count by the jobs that wait (default None: it stays as it is set).
+    autoscale: scales worker_count by the number of waiting jobs (default None: it stays as it is set).
 
     The other options are those of `PoolOptions`; all are checked in every mode. Raises ConfigurationError for an option
     that does not exist or cannot work. A call on a part that the mode excludes raises QueueModeError.

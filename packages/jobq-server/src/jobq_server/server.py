@@ -56,7 +56,7 @@ class JobQueueServer(JobQueueWorker):
         process runs them). The storage must be given by URL, the jobs be declared in modules that can be imported, and
         what is around a handler, a limiter and a retention cannot be given. Such a server emits no events, counts from
         the last heartbeats, and cannot be scaled.
-    autoscale: scales the number of workers by the jobs that wait (default None: it stays as it is set). The server
+    autoscale: scales the number of workers by that of waiting jobs (default None: it stays as it is set). The server
         starts with worker_count workers, or the number between the Autoscaler's min and max that is closest to it. With
         processes, their number stays, and each process scales its own workers.
     web: serves the dashboard and the HTTP API while the server runs, until its last job has ended (default None: it

@@ -16,15 +16,16 @@ WorkerState = Literal["new", "starting", "running", "stopping", "stopped"]
 class WorkerHealth:
     """The state of a worker.
 
-    broken: one of its background tasks has ended, so it must stop. alive: its leases are certain to stand, so it may
-    start jobs. lost_after: seconds without a heartbeat after which they do not. since_beat: seconds since its last
+    broken: one of its background tasks has ended, so it must stop. alive: its leases are certain to be valid, so it may
+    start jobs. lost_after: seconds without a heartbeat after which they are not. since_beat: seconds since its last
     successful heartbeat. storage_failing: calls of the storage, or of the limiter, fail; storage_failing_for: for how
     many seconds; storage_error: the last error. storage_errors: the number of calls that failed since the worker was
     made. `hears`: notifications of other processes arrive; without them it polls. leads: it does the maintenance.
-    loop_lag: seconds for which its event loop has not answered, 0 while it answers; seen by another thread. hung: the
-    number of handlers that go on past their time limit; exhausted: more than max_hung of them do. running: jobs that
-    run; free: slots that run none. limited: seconds until the limiter may permit a start; None if it holds nothing
-    back. lost_leases: runs whose lease was over before they were settled. lost_workers: those whose jobs it rescued.
+    loop_lag: seconds for which its event loop has been blocked, 0 while it responds; measured by another thread. hung:
+    the number of handlers that keep running past their time limit; exhausted: more than max_hung of them do. running:
+    jobs that run; free: slots that run none. limited: seconds until the limiter may permit a start; None if it holds
+    nothing back. lost_leases: runs that lost their lease before they were settled. lost_workers: those whose jobs it
+    rescued.
     buffered: claimed jobs that wait for a slot. busy: ended runs that cannot be settled yet, since another transaction
     holds their jobs. refused_kinds: kinds of jobs that it could not take, see `WorkerStats`. warnings: settings that
     weaken the storage's guarantees, see `QueueStorage.warnings`; none while the worker is stopped.

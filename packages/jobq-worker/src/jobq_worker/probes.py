@@ -10,7 +10,7 @@ from jobq_worker.liveness.loop_watch import UNANSWERED_SECONDS
 def livez(health: WorkerHealth) -> HealthReport:
     """Return whether the process works. If it does not, only a restart helps.
 
-    Neither an unavailable storage fails it, which a restart does not bring back, nor a stop under way.
+    An unavailable storage does not fail it, since a restart would not help, nor does a stop that is in progress.
     """
     return HealthReport(
         {

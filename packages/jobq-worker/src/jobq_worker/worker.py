@@ -218,11 +218,11 @@ class JobQueueWorker(WorkerSetup):
                 )
 
     async def stop(self, timeout: Seconds | None = None) -> None:
-        """Claim no more, let running jobs end for up to `timeout` seconds, then stop the others and hand them back.
+        """Claim no more, let running jobs end for up to `timeout` seconds, then stop and release the others.
 
         timeout: default stop_timeout. A second call meanwhile shortens the wait; one during a start waits for it. Does
-        nothing if the worker does not run, as in a forked child. A job whose handler goes on, 2 s after it was asked to
-        stop, is not handed back but logged: the worker's registration stays until its lease runs out, and others then
+        nothing if the worker does not run, as in a forked child. A job whose handler still runs 2 s after it was asked
+        to stop is not released but logged: the worker's registration stays until its lease runs out, and others then
         rescue the job.
         """
         if self.leave_parent():
@@ -308,12 +308,12 @@ class JobQueueWorker(WorkerSetup):
 
         It ends by itself with the options burst, max_jobs and max_memory, and `retired` then says why.
 
-        A second signal stops at once; signals within a second count as one. Returns when the worker has stopped, by a
-        signal or by `stop()`. Raises what `start` raises, and what a lifespan raises when it closes. While the event
-        loop is blocked, a second signal, or the end of stop_timeout, ends the process with `ExitCode.BLOCKED`. Under
-        systemd, it says when it is ready and when it stops, and serves the watchdog.
+        A second signal stops the jobs immediately; signals within a second count as one. Returns when the worker has
+        stopped, by a signal or by `stop()`. Raises what `start` raises, and what a lifespan raises when it closes.
+        While the event loop is blocked, a second signal, or the end of stop_timeout, ends the process with
+        `ExitCode.BLOCKED`. Under systemd, it says when it is ready and when it stops, and serves the watchdog.
 
-        Raises SystemExit with another `ExitCode` if handlers did not end: their jobs are not handed back, so the
+        Raises SystemExit with another `ExitCode` if handlers did not end: their jobs are not released, so the
         process must end. It is ended by force 2 s later.
         """
         with (
@@ -387,7 +387,7 @@ class JobQueueWorker(WorkerSetup):
     # While it runs
 
     def resize(self, concurrency: int) -> None:
-        """Run this many jobs at the same time from now on; 0 pauses. Jobs beyond it run to their end.
+        """Run this many jobs at the same time from now on; 0 pauses. Surplus jobs run to their end.
 
         Raises ConfigurationError for a number below 0 or above 100,000.
         """
@@ -398,7 +398,7 @@ class JobQueueWorker(WorkerSetup):
             self._session.resize(count)
 
     def pool_stats(self) -> PoolStats:
-        """Return what it did since it was made, over all its starts, in total and by slot. Asks no storage."""
+        """Return the counts since the worker was made, over all its starts, in total and by slot. Makes no query."""
         return PoolStats(total=self._slots.stats(), workers=tuple(self._slots.each()))
 
     def health(self) -> WorkerHealth:

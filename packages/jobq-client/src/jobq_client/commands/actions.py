@@ -70,8 +70,8 @@ def _command(action: Action) -> click.Command:
 
 
 _BULK: Final = (
-    "Jobs that match a filter are counted and asked about first; jobs that are added meanwhile are left alone. "
-    "An interrupted command is finished by a worker, or by `jobq operations resume ID`."
+    "With a filter, the command counts the jobs and asks first; jobs that are added later are not changed. "
+    "If it is interrupted, a worker continues it, or `jobq operations resume ID`."
 )
 
 

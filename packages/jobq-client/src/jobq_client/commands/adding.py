@@ -61,9 +61,9 @@ async def add(operator: Operator, kind: str, arguments: str, queue: str, **optio
 @click.argument("job_id", metavar="ID", type=IdType())
 @click.option("--timeout", metavar="SECONDS", type=click.FloatRange(min=0), help="Wait this long.  [default: no limit]")
 async def wait(operator: Operator, job_id: UUID, timeout: float | None) -> ExitCode:
-    """Wait until a job is over, and print its result as JSON.
+    """Wait until a job has ended, and print its result as JSON.
 
-    Exits with 4 if the job fails, is aborted or disabled, and after the timeout.
+    Exits with 4 if the job fails, or is aborted or disabled, or if the timeout passes.
     """
     async with JobQueueClient(operator.storage) as client:
         try:

@@ -22,7 +22,7 @@ from jobq_client.commands.selecting import IdType
     "--after", type=IdType(), metavar="ID", help="Continue after this entry, the last one of the previous page."
 )
 async def audit(operator: Operator, target: str | None, limit: int, after: Any) -> ExitCode:
-    """List what operators did, newest first: who, when, and to what. Kept for 90 days."""
+    """List the changes that operators made in the last 90 days, newest first."""
     entries = await operator.storage.audit(target=target, after=after, limit=limit)
     if operator.output.as_json:
         operator.output.json(entries)

@@ -12,7 +12,7 @@ from jobq_core.storage import Severity
 
 @operator_command("doctor")
 async def doctor(operator: Operator) -> ExitCode:
-    """Examine the queue, its workers and its database: what is wrong, and the command that cures it.
+    """Examine the queues, the workers and the database, and print each problem with a remedy.
 
     Changes nothing. Exits with 4 if there is an error, with 0 if there are warnings at most.
     """

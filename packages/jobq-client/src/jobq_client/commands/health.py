@@ -34,16 +34,16 @@ MAX_ANSWER: Final = 1 << 20
     type=click.FloatRange(min=0, min_open=True),
     default=STORAGE_SECONDS,
     show_default=True,
-    help="Time in which the storage or the endpoint must answer.",
+    help="Time in which the storage or the endpoint must respond.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def health(
     context: click.Context, storage: str | None, worker: str | None, url: str | None, timeout: float, as_json: bool
 ) -> None:
-    """Check that the storage answers and that its tables fit this version; exits with 4 if not.
+    """Check that the storage responds and that its tables fit this version. Exits with 4 if not.
 
-    Creates nothing. It is what a client needs, and a probe for its container.
+    Creates nothing. Use it as a probe for the container of a client.
     """
     if url is not None:
         if worker is not None:

@@ -16,7 +16,7 @@ from jobq_core.storage import Operation
 
 @click.group("operations", cls=ListingGroup)
 def operations() -> None:
-    """List bulk operations, go on with one, or cancel one."""
+    """List bulk operations, resume one, or cancel one."""
 
 
 @operator_command("list")
@@ -52,7 +52,7 @@ async def list_(operator: Operator, limit: int) -> ExitCode:
 @operator_command("resume", acts=True)
 @click.argument("operation_id", metavar="ID", type=IdType())
 async def resume(operator: Operator, operation_id: UUID) -> ExitCode:
-    """Go on with an operation that was interrupted. A worker does so by itself after some seconds."""
+    """Continue an operation that was interrupted. A worker does so by itself after some seconds."""
     operation = await get(operator.storage, operation_id)
     with show_progress(operation.matched) as progress:
         operation = await work_to_end(operator.storage, operation, on_progress=progress)
@@ -62,7 +62,7 @@ async def resume(operator: Operator, operation_id: UUID) -> ExitCode:
 @operator_command("cancel", acts=True)
 @click.argument("operation_id", metavar="ID", type=IdType())
 async def cancel(operator: Operator, operation_id: UUID) -> ExitCode:
-    """Stop an operation after the slice that is worked on. What it has done stays done."""
+    """Cancel the rest of an operation, after the slice that is in progress. What it has done stays done."""
     await get(operator.storage, operation_id)
     cancelled = await operator.storage.cancel_operation(operation_id)
     if cancelled:

@@ -32,7 +32,7 @@ _FINISHED: Final = sorted(state.value for state in FINISHED)
 async def purge(
     operator: Operator, queue: str, states: tuple[str, ...], until: datetime | None, dry_run: bool, yes: bool
 ) -> ExitCode:
-    """Delete the finished jobs of QUEUE now, before their retention is over. Unfinished jobs are kept."""
+    """Delete the finished jobs of QUEUE now, before their retention ends. Unfinished jobs are kept."""
     chosen = frozenset(map(JobState, states or _FINISHED))
     finished = JobFilter(queue=check_name(queue, "queue"), states=chosen, until=until)
     return await change_all(operator, Action.DELETE, None, finished, yes=yes, dry_run=dry_run)

@@ -55,7 +55,7 @@ def _kept(seconds: float | None) -> str:
 @operator_command("pause", acts=True)
 @click.argument("queue")
 async def pause(operator: Operator, queue: str) -> ExitCode:
-    """Let workers claim no job of a queue until it is resumed. Running jobs go on, and jobs can be added."""
+    """Keep workers from claiming jobs of a queue until it is resumed. Running jobs continue, and jobs can be added."""
     await _set_paused(operator, queue, paused=True)
     return ExitCode.OK
 

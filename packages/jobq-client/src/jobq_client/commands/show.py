@@ -25,7 +25,7 @@ from jobq_core.why import why as find_reason
 @operator_command("why")
 @click.argument("job_id", metavar="ID", type=IdType())
 async def why(operator: Operator, job_id: UUID) -> ExitCode:
-    """Say why a job does not run, or how it ended."""
+    """Explain why a job does not run, or how it ended."""
     reason = await find_reason(operator.storage, job_id)
     if operator.output.as_json:
         operator.output.json(reason)
@@ -38,7 +38,7 @@ async def why(operator: Operator, job_id: UUID) -> ExitCode:
 @click.argument("job_id", metavar="ID", type=IdType())
 @click.option("--hide-payload", is_flag=True, help="Leave out the arguments, the result and the headers.")
 async def show(operator: Operator, job_id: UUID, hide_payload: bool) -> ExitCode:
-    """Show all of a job: its options, its timeline, the traceback of each attempt, its arguments and its result."""
+    """Show everything about a job: options, timeline, the traceback of each attempt, arguments and result."""
     (record,) = await operator.storage.get([job_id])
     if record is None:
         raise not_found(job_id)

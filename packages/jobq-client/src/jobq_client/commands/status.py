@@ -153,7 +153,7 @@ async def print_status(operator: Operator, queue: str | None) -> None:
     "--interval", type=click.FloatRange(min=0.2), default=2.0, show_default=True, metavar="SECONDS", help="See --watch."
 )
 async def status(operator: Operator, queue: str | None, watch: bool, interval: float) -> ExitCode:
-    """Show each queue: its jobs by state, the oldest, the rates of the last minutes, failures and workers."""
+    """Show each queue: its jobs by state, its oldest job, the rates of the last minutes, failures and workers."""
     while True:
         if watch and not operator.output.as_json:
             click.clear()
@@ -168,7 +168,7 @@ async def status(operator: Operator, queue: str | None, watch: bool, interval: f
 @click.option("--queue", metavar="NAME", help="Show only this queue.  [default: all]")
 @click.option("--span", type=click.Choice(list(SPANS)), default="hour", show_default=True, help="How far to look back.")
 async def stats(operator: Operator, queue: str | None, span: str) -> ExitCode:
-    """Show what went on over time: jobs in and out, failures, and how long jobs waited and ran.
+    """Show the activity over time: jobs added and ended, failures, and how long jobs waited and ran.
 
     An hour is shown by minute, a day by ten minutes, a week by hour; steps without jobs are left out.
     """

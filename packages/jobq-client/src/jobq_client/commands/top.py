@@ -20,11 +20,16 @@ LISTED = 10
 
 @operator_command("top", shows_json=False)
 @click.option(
-    "--interval", type=click.FloatRange(min=0.2), default=2.0, show_default=True, metavar="SECONDS", help="Between two."
+    "--interval",
+    type=click.FloatRange(min=0.2),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two updates.",
 )
 @click.option("--once", is_flag=True, help="Print once, and exit.")
 async def top(operator: Operator, interval: float, once: bool) -> ExitCode:
-    """Show the queues, the workers, the longest running jobs and what is wrong, again and again, until Ctrl-C."""
+    """Show the queues, the workers, the longest running jobs and the problems, updated live until Ctrl-C."""
     while True:
         screen = Output()
         if not once:

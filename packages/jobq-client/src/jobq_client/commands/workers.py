@@ -78,7 +78,9 @@ async def list_(operator: Operator) -> ExitCode:
 @click.argument("worker", metavar="NAME")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 async def drain(operator: Operator, worker: str, yes: bool) -> ExitCode:
-    """Stop a worker as SIGTERM does: it claims no more, finishes what runs, and ends. NAME: its name, or its id.
+    """Stop a worker as SIGTERM does: it claims no more jobs, finishes the running ones and exits.
+
+    NAME is its name or its id.
 
     What starts workers, such as a supervisor, may start another one.
     """

@@ -21,7 +21,7 @@ class ExitCode(IntEnum):
     """How `run`, `jobq worker` and `jobq server` end. Codes 1 and 2 are errors at the start."""
 
     STOPPED = 0
-    """A signal or `stop()` stopped the worker, and every run ended or was handed back."""
+    """A signal or `stop()` stopped the worker, and every run ended or was released."""
     RUNS_LEFT = 3
     """Handlers did not end although they were asked to. Their jobs are rescued when the worker's lease runs out."""
     BLOCKED = 4

@@ -33,7 +33,7 @@ class Stop(Enum):
     TIMEOUT = "timeout"
     DEADLINE = "deadline"
     RELEASE = "release"
-    """The worker stops, or could not renew its lease in time: the job is handed back, to run again."""
+    """The worker stops, or could not renew its lease in time: the job is released, to run again."""
     LOST = "lost"
     """The lease is over: another worker may run the job, and nothing is settled here."""
 

@@ -64,5 +64,5 @@ async def operation(call: Call) -> OperationView:
     "/operations/{id}/cancel", access=Role.OPERATE, answer=CancelledView, errors=(404,), name="cancel_operation"
 )
 async def cancel(call: Call) -> CancelledView:
-    """Stop an operation after the slice that is worked on. What it has done stays done."""
+    """Cancel the rest of an operation, after the slice that is in progress. What it has done stays done."""
     return CancelledView(*await cancel_operation(call))

@@ -25,12 +25,12 @@ from jobq_server.web.security.identity import Role
 routes = Routes()
 
 CONSEQUENCES: Final = {
-    Action.ABORT: "They end for good. A running handler is asked to stop.",
+    Action.ABORT: "They end for good. Handlers of running jobs are asked to stop.",
     Action.RETRY: "Failed and aborted jobs go to the end of the line, with all their attempts again.",
-    Action.DISABLE: "They do not run until they are enabled. A running handler is asked to stop.",
+    Action.DISABLE: "They do not run until they are enabled. Handlers of running jobs are asked to stop.",
     Action.ENABLE: "Disabled jobs become pending, or wait for their time.",
     Action.DELETE: "They are removed with their history. This cannot be undone.",
-    Action.RUN_NOW: "Jobs that wait for a time become pending at once.",
+    Action.RUN_NOW: "Jobs that wait for a time become pending now.",
     Action.RESCHEDULE: "Jobs that do not run yet wait until the new time.",
     Action.MOVE: "Jobs that do not run yet go to the end of the line of the other queue.",
     Action.PRIORITY: "Jobs that do not run yet go to the end of the line of that priority.",

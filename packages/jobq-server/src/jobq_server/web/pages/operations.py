@@ -48,6 +48,6 @@ async def operation(call: Call) -> View:
 
 @routes.post("/operations/{id}/cancel", access=Role.OPERATE)
 async def cancel(call: Call) -> Response:
-    """Stop an operation after the slice that is worked on."""
+    """Cancel the rest of an operation, after the slice that is in progress."""
     operation_id, cancelled = await cancel_operation(call)
     return call.redirect(with_notice(f"/operations/{operation_id}", "cancel", int(cancelled)))
