@@ -65,7 +65,7 @@ SHOWN: Final = "id,kind,queue,state,attempt,age,error"
 async def jobs(operator: Operator, limit: int, after: Any, columns: str, **filters: Any) -> ExitCode:
     """List jobs, newest first: all, or those that match every option.
 
-    Conditions on errors, arguments, workers and parents look at 5,000 jobs at a time; the last line says how to continue.
+    Searches by error, argument, worker or parent read 5,000 jobs at a time; the last line says how to continue.
     """
     names = [name.strip() for name in columns.split(",")]
     if unknown := [name for name in names if name not in COLUMNS]:
