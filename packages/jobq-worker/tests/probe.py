@@ -31,7 +31,7 @@ class Probe(MemoryQueueStorage):
         super().__init__(**options)
         self.calls: Counter[str] = Counter()
         self.beats = 0
-        self.heart_answered = threading.Event()
+        self.heart_answers = threading.Semaphore(0)
         self.hearts: list[ProbeHeart] = []
         self.subscriptions: list[LocalSubscription] = []
         self.away = False
@@ -154,7 +154,7 @@ class ProbeHeart(Heartbeat):
 
     def answer(self, id: UUID, answer: str) -> bool:
         stored = self._heart.answer(id, answer)
-        self._storage.heart_answered.set()
+        self._storage.heart_answers.release()
         return stored
 
     def close(self) -> None:

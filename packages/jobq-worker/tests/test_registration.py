@@ -167,6 +167,7 @@ async def test_leases_are_reckoned_from_before_the_call_that_renewed_them(storag
             EventSource(),
             WorkerStats,
             lambda job: "",
+            lambda actor: None,
             heartbeat_interval=10_000,
             clock=lambda: now,
         )

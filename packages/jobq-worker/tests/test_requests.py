@@ -242,10 +242,7 @@ async def test_a_job_that_the_worker_does_not_run_has_no_stack(storage: Probe, s
         )
 
 
-async def test_a_blocked_event_loop_shows_its_stack(storage: Probe, stage: Stage) -> None:
-    request: list[UUID] = []
-    drain: list[UUID] = []
-
+async def test_a_blocked_event_loop_shows_its_stack_and_drains_when_it_answers(storage: Probe, stage: Stage) -> None:
     @job()
     async def block() -> None:
         stage.reach("started")
@@ -253,19 +250,24 @@ async def test_a_blocked_event_loop_shows_its_stack(storage: Probe, stage: Stage
         block_the_loop()
 
     def block_the_loop() -> None:
-        assert storage.heart_answered.wait(30)
+        for _ in range(2):
+            assert storage.heart_answers.acquire(timeout=30)
 
     asked = asyncio.Event()
     async with working(storage, block, lost_after=2.0, heartbeat_interval=0.1) as worker:
         job_id = await add(storage, block())
         await stage.reached("started")
         asked.set()
-        drain.append(await ask(storage, worker, WorkerAction.DRAIN))
-        request.append(await ask(storage, worker, WorkerAction.STACK, job_id))
-        answer = await answer_of(storage, request[0])
-        await until(lambda: worker.health().state == "stopped")  # the event loop responds again, and drains the worker
+        drain = await ask(storage, worker, WorkerAction.DRAIN)
+        stack = await ask(storage, worker, WorkerAction.STACK, job_id)
+        answer = await answer_of(storage, stack)
+        accepted = await answer_of(storage, drain)
+        await until(lambda: worker.health().state == "stopped")
+        assert worker.retired is Retired.DRAINED
     assert answer.startswith("the event loop has been blocked for ")
     assert ", in block_the_loop\n" in answer
+    assert accepted.startswith("the event loop has been blocked for ")
+    assert accepted.endswith(": the worker claims no jobs, and drains as soon as the event loop answers")
 
 
 # Looking for requests

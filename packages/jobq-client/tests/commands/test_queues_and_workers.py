@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+import pytest
+
+from jobq_core.memory import MemoryQueueStorage
 from jobq_core.states import Ending
-from jobq_core.storage import QueueStorage
+from jobq_core.storage import QueueStorage, WorkerRequest
 from jobq_core.testing import ERROR, add_job, claim_one, register_worker, settle
 
 from .conftest import Shell
@@ -83,7 +86,8 @@ def test_workers_are_listed(shell: Shell) -> None:
 
 def test_a_worker_is_asked_to_drain_by_its_name(shell: Shell) -> None:
     shell.act(busy)
-    assert "was asked to drain" in shell.run("workers", "drain", "tester", "--yes").output
+    said = shell.run("workers", "drain", "tester", "--yes", "--timeout", 0).output
+    assert said == "worker tester was asked to drain\n"
 
     async def asked(storage: QueueStorage) -> list[str]:
         [worker] = await storage.workers()
@@ -91,6 +95,18 @@ def test_a_worker_is_asked_to_drain_by_its_name(shell: Shell) -> None:
 
     assert shell.act(asked) == ["drain"]
     assert "there is no worker 'w9'; registered: tester" in shell.run("workers", "drain", "w9", "--yes", code=1).output
+
+
+def test_what_a_worker_answers_to_drain_is_printed(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.act(busy)
+    ask = MemoryQueueStorage.ask_worker
+
+    async def ask_and_answer(storage: MemoryQueueStorage, request: WorkerRequest) -> bool:
+        return await ask(storage, request) and await storage.answer_request(request.id, "it drains")
+
+    monkeypatch.setattr(MemoryQueueStorage, "ask_worker", ask_and_answer)
+    said = shell.run("workers", "drain", "tester", "--yes").output
+    assert said == "worker tester was asked to drain: it drains\n"
 
 
 def test_the_stack_of_a_job_that_does_not_run_is_refused(shell: Shell) -> None:

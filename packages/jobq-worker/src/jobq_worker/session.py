@@ -98,6 +98,7 @@ class WorkerSession:
             events,
             stats_with_facts(slots, notifications, grants),
             stacks.describe,
+            drain,
             heartbeat_interval=options.heartbeat_interval,
         )
         self._clock_offset = ClockOffset(storage)

@@ -77,23 +77,28 @@ async def list_(operator: Operator) -> ExitCode:
 @operator_command("drain", acts=True)
 @click.argument("worker", metavar="NAME")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-async def drain(operator: Operator, worker: str, yes: bool) -> ExitCode:
+@click.option(
+    "--timeout", type=click.FloatRange(min=0), default=2.0, show_default=True, help="Seconds to wait for the answer."
+)
+async def drain(operator: Operator, worker: str, yes: bool, timeout: float) -> ExitCode:
     """Stop a worker as SIGTERM does: it claims no more jobs, finishes the running ones and exits.
 
     NAME is its name or its id.
 
-    What starts workers, such as a supervisor, may start another one.
+    What starts workers, such as a supervisor, may start another one. A request that is not answered in time remains
+    for an hour.
     """
     found = await _worker(operator, worker)
     name = clean(found.info.name)
     if not yes:
         click.confirm(f"Drain worker {name} on {clean(found.info.host)}, {found.stats.running} running?", abort=True)
-    await _ask(operator, found.info.id, WorkerAction.DRAIN, None)
+    request = await _ask(operator, found.info.id, WorkerAction.DRAIN, None)
     await operator.record("drain", found.info.id, details={"name": found.info.name})
+    answer = await _answer(operator, request, timeout)
     if operator.output.as_json:
-        operator.output.json({"worker": found.info.id, "asked": True})
+        operator.output.json({"worker": found.info.id, "asked": True, "answer": answer})
     else:
-        click.echo(f"worker {name} was asked to drain")
+        click.echo(f"worker {name} was asked to drain" + ("" if answer is None else f": {clean(answer)}"))
     return ExitCode.OK
 
 

@@ -50,6 +50,7 @@ class Registration:
         events: EventSource,
         stats: Callable[[], WorkerStats],
         describe: Callable[[UUID | None], str],
+        drain: Callable[[str], None],
         *,
         heartbeat_interval: float,
         clock: Callable[[], float] = machine_clock,
@@ -60,6 +61,7 @@ class Registration:
         self._events = events
         self._stats = stats
         self._describe = describe
+        self._drain = drain
         self._interval = heartbeat_interval
         self._clock = clock
         self._heartbeat: HeartbeatThread | None = None
@@ -109,7 +111,7 @@ class Registration:
             ),
             watch=self.watch,
             log=LagLog(self.info.name, self.watch, lost_after),
-            answers=BlockedAnswers(self._describe, self._clock, unanswered=unanswered),
+            answers=BlockedAnswers(self._describe, self._drain, self._clock, unanswered=unanswered),
             beaten=self._beaten,
             missed=self._missed,
         )
