@@ -131,6 +131,9 @@ async def test_another_body_than_json_is_refused(api: httpx.AsyncClient) -> None
         {"since": "yesterday"},
         {"since": "0001-01-01T00:00:00+23:59"},
         {"argument": "order_id"},
+        {"since": "1764547200"},
+        {"until": "null"},
+        {"worker": "null"},
         {"colour": "red"},
         [("queue", "a"), ("queue", "b")],
     ],
@@ -138,6 +141,29 @@ async def test_another_body_than_json_is_refused(api: httpx.AsyncClient) -> None
 )
 async def test_a_query_that_cannot_be_is_refused(api: httpx.AsyncClient, query: Any) -> None:
     assert problem(await api.get("/jobs", params=query), 400)
+
+
+async def test_a_parameter_of_a_route_without_any_is_refused(api: httpx.AsyncClient) -> None:
+    assert "unknown field `colour`" in problem(await api.get("/me", params={"colour": "red"}), 400)
+
+
+async def test_a_queue_may_be_called_null(api: httpx.AsyncClient, storage: MemoryQueueStorage) -> None:
+    await storage.add([new_job(queue="null"), new_job()])
+    (found,) = (await api.get("/jobs", params={"queue": "null"})).json()["jobs"]
+    assert found["queue"] == "null"
+
+
+@pytest.mark.parametrize("depth", [400, 900, 1_000, 50_000])
+async def test_a_body_that_is_nested_too_deeply_is_refused(api: httpx.AsyncClient, depth: int) -> None:
+    body = b'{"kind": "send", "arguments": {"n": ' + b"[" * depth + b"]" * depth + b"}}"
+    answer = await api.post("/jobs", content=body, headers={"content-type": "application/json"})
+    assert "nested" in problem(answer, 400)
+
+
+async def test_another_method_is_refused_with_all_that_the_address_takes(api: httpx.AsyncClient) -> None:
+    refused = await api.put("/jobs")
+    problem(refused, 405)
+    assert refused.headers["allow"] == "GET, HEAD, POST"
 
 
 async def test_what_does_not_exist_is_not_found(api: httpx.AsyncClient) -> None:
@@ -240,6 +266,21 @@ async def test_following_shows_progress_and_the_end(api: httpx.AsyncClient, stor
     assert name == "event: end"
     assert '"state":"failed"' in data
     assert '"percent":40' in data
+
+
+async def test_following_ends_with_a_deleted_job(
+    app: Starlette, api: httpx.AsyncClient, storage: MemoryQueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobq_server.web.api.jobs.LOOK_SECONDS", 0.01)
+    await storage.add([job := new_job()])
+    followed = asyncio.create_task(api.get(f"/jobs/{job.id}/events"))
+
+    async def is_followed() -> bool:
+        return bool(app.state.web.streams.count)
+
+    await until(is_followed)
+    await storage.delete([job.id])
+    assert "event: deleted\ndata: null\n\n" in (await followed).text
 
 
 async def test_queues_are_shown_paused_and_kept(api: httpx.AsyncClient, storage: MemoryQueueStorage) -> None:

@@ -48,9 +48,30 @@ def test_each_operation_is_described() -> None:
         assert {"401", "403"} <= operation["responses"].keys()
 
 
-def test_each_reference_leads_to_a_schema() -> None:
+def test_each_reference_leads_somewhere() -> None:
     for reference in references(DOCUMENT):
-        assert reference.removeprefix("#/components/schemas/") in DOCUMENT["components"]["schemas"]
+        kind, name = reference.removeprefix("#/components/").split("/")
+        assert name in DOCUMENT["components"][kind]
+
+
+def test_all_errors_have_one_schema_and_say_when_to_try_again() -> None:
+    responses = DOCUMENT["components"]["responses"]
+    for problem in responses.values():
+        assert problem["content"] == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    assert [name for name, problem in responses.items() if "Retry-After" in problem.get("headers", ())] == [
+        "Problem429",
+        "Problem503",
+    ]
+    for path, _, operation in OPERATIONS:
+        errors = {status for status in operation["responses"] if int(status) >= 400}
+        assert {"400", "401", "403", "414", "421", "429", "500", "503"} <= errors, path
+
+
+def test_no_field_of_a_body_has_a_default_that_makes_generators_require_it() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    assert not [name for name, schema in schemas.items() if "default" in str(schema.get("properties", {}).values())]
+    assert schemas["NewJobBody"]["required"] == ["kind"]
+    assert schemas["NewJobBody"]["additionalProperties"] is False
 
 
 def test_moments_and_ids_have_their_formats() -> None:

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount
+from starlette.routing import Match, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -130,7 +130,16 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     details = {404: "there is nothing at this address", 405: "this address does not take this method"}
     response = Problem(error.status_code, details.get(error.status_code, error.detail)).response(request.scope)
     response.headers.update(error.headers or {})
+    if error.status_code == 405:  # Starlette names the methods of the first route alone
+        response.headers["allow"] = ", ".join(sorted(_methods(request)))
     return response
+
+
+def _methods(request: Request) -> set[str]:
+    """Return the methods of all routes at the address of a request."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    here = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return {method for route in here for method in route.methods or ()}
 
 
 class UnderRoot:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeVar
+from types import UnionType
+from typing import Any, Final, TypeVar, Union, get_args, get_origin
 
 import attrs
 import msgspec
@@ -29,6 +30,10 @@ F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 JSON: Final = "application/json"
 NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """A NUL character in JSON, and not a backslash before the text u0000."""
+
+
+class NoQuery(Struct, forbid_unknown_fields=True):
+    """The parameters of a route that takes none."""
 
 
 @attrs.frozen(kw_only=True)
@@ -83,8 +88,9 @@ class ApiRoutes(Routes):
 
             async def endpoint(call: Call) -> Any:
                 given: list[Any] = []
+                asked = read_query(call, query or NoQuery)
                 if query is not None:
-                    given.append(read_query(call, query))
+                    given.append(asked)
                 if body is not None:
                     given.append(await read_body(call, body))
                 answered = await function(call, *given)
@@ -110,7 +116,7 @@ class ApiRoutes(Routes):
 
 
 def read_query(call: Call, kind: type[Struct]) -> Any:
-    """Return the parameters of the query. Raises msgspec.ValidationError."""
+    """Return the parameters of the query. Raises Problem, and msgspec.ValidationError."""
     fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     given: dict[str, Any] = {}
     for name, value in call.request.query_params.multi_items():
@@ -119,8 +125,25 @@ def read_query(call: Call, kind: type[Struct]) -> Any:
         elif name in given:
             raise Problem(400, f"the parameter {name[:80]!r} is given twice")
         else:
-            given[name] = value
-    return _without_nul(msgspec.convert(given, kind, strict=False))
+            given[name] = _number(value) if _takes_number(fields.get(name)) else value
+    return _without_nul(msgspec.convert(given, kind))
+
+
+def _takes_number(kind: Any) -> bool:
+    """Whether a parameter is a number. kind: its type, such as Annotated[int, …] or float | None."""
+    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    return any(getattr(option, "__origin__", option) in (int, float) for option in options)
+
+
+def _number(text: str) -> int | float | str:
+    """Return a number that is given as text, or any other text as it is.
+
+    Not left to `convert(strict=False)`, which takes the text null for no value, and numbers for moments.
+    """
+    try:
+        return msgspec.json.decode(text, type=int | float)
+    except msgspec.MsgspecError:
+        return text
 
 
 async def read_body(call: Call, kind: type[Struct]) -> Any:
@@ -128,7 +151,11 @@ async def read_body(call: Call, kind: type[Struct]) -> Any:
     sent = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if sent != JSON:
         raise Problem(415, f"expected a body of the type {JSON}")
-    return _without_nul(msgspec.json.decode(await call.request.body(), type=kind))
+    body = await call.request.body()
+    try:
+        return _without_nul(msgspec.json.decode(body, type=kind))
+    except RecursionError:
+        raise Problem(400, "the body is nested too deeply") from None
 
 
 def _without_nul(given: Any) -> Any:

@@ -50,4 +50,4 @@ async def doctor(call: Call) -> list[FindingView]:
 @routes.get("/me", access=Role.VIEW, answer=Me, name="get_me")
 async def me(call: Call) -> Me:
     """Return who makes the request, and their role."""
-    return Me(call.identity.name, call.identity.role.value)
+    return Me(call.identity.name, call.identity.role)

@@ -23,7 +23,6 @@ from jobq_server.web.api.types import (
     AddedView,
     ChangeView,
     JobDetail,
-    JobEvent,
     JobPage,
     JobPageQuery,
     LogsQuery,
@@ -33,6 +32,7 @@ from jobq_server.web.api.types import (
     PriorityBody,
     ReasonView,
     RescheduleBody,
+    StreamedEvent,
     WaitQuery,
 )
 from jobq_server.web.api.views import (
@@ -178,13 +178,13 @@ async def wait(call: Call, query: WaitQuery) -> JobDetail:
 @routes.get(
     "/jobs/{id}/events",
     access=Role.VIEW,
-    answer=JobEvent,
+    answer=StreamedEvent,
     errors=(404, 503),
     media_type="text/event-stream",
     name="follow_job",
 )
 async def events(call: Call) -> Response:
-    """Follow a job: an event `job` at each change of its state or progress, and `end` when it is over."""
+    """Follow a job by server-sent events: `job` at each change of its state or progress, and `end` when it is over."""
     job_id = call.path_id()
     await _status(call, job_id)
     return call.web.streams.respond(_events(call, job_id))
@@ -197,7 +197,7 @@ async def _events(call: Call, job_id: UUID) -> AsyncGenerator[bytes, None]:
         while True:
             (status,) = await call.storage.get_status([job_id])
             if status is None:
-                yield event("", name="deleted")
+                yield event("null", name="deleted")
                 return
             data = msgspec.json.encode(job_event(status, hidden=hidden))
             if data != last:

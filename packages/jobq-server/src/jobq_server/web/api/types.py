@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from msgspec import Meta, Struct, field
 
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import Action, OperationState, Severity
+from jobq_server.web.security.identity import Role
+
+NO_NUL: Final = {"pattern": r"^[^\x00]*$"}
+"""What the document says of a text; `declaring` checks it, with a better sentence."""
 
 Moment = Annotated[datetime, Meta(tz=True)]
-Name = Annotated[str, Meta(min_length=1, max_length=255)]
-Text = Annotated[str, Meta(min_length=1, max_length=500)]
+Name = Annotated[str, Meta(min_length=1, max_length=255, extra_json_schema=NO_NUL)]
+Text = Annotated[str, Meta(min_length=1, max_length=500, extra_json_schema=NO_NUL)]
+Argument = Annotated[
+    str, Meta(min_length=1, max_length=500, extra_json_schema={"pattern": r"^[^=\x00]*[^=\s\x00][^=\x00]*=[^\x00]*$"})
+]
+Header = Annotated[str, Meta(extra_json_schema=NO_NUL)]
 Priority = Annotated[int, Meta(ge=-100, le=100)]
 Limit = Annotated[int, Meta(ge=1, le=200)]
 Json = Annotated[Any, Meta(description="Any JSON value.")]
@@ -29,10 +37,10 @@ class Problem(Struct):
 
 
 class Me(Struct):
-    """Who makes the request. role: view, operate or admin."""
+    """Who makes the request."""
 
     name: str
-    role: str
+    role: Role
 
 
 # Jobs
@@ -43,15 +51,15 @@ class ErrorView(Struct):
 
     type: str
     message: str | None
-    traceback: str | None = None
+    traceback: str | None
 
 
 class ProgressView(Struct):
     """The progress of a run. percent: 0 to 100. details: any JSON value."""
 
     percent: float
-    message: str | None = None
-    details: Json = None
+    message: str | None
+    details: Json
 
 
 class AttemptView(Struct):
@@ -176,7 +184,7 @@ class JobQuery(Struct, forbid_unknown_fields=True, kw_only=True):
     until: Moment | None = None
     error: Text | None = None
     error_type: Text | None = None
-    argument: Text | None = None
+    argument: Argument | None = None
     worker: UUID | None = None
     parent: UUID | None = None
 
@@ -208,7 +216,7 @@ class NewJobBody(Struct, forbid_unknown_fields=True, kw_only=True):
     unique: Name | None = None
     run_id: Name | None = None
     tags: Annotated[list[Name], Meta(max_length=50)] | None = None
-    headers: dict[Name, str] | None = None
+    headers: dict[Name, Header] | None = None
 
 
 class AddedView(Struct):
@@ -263,6 +271,22 @@ class JobEvent(Struct):
     error: ErrorView | None
 
 
+class StreamedEvent(Struct):
+    """A server-sent event of a followed job. event: `job` at each change of its state or progress, `end` when it is
+    over, `deleted` when it is gone. data: a JobEvent as JSON; null of a deleted job."""
+
+    event: Literal["job", "end", "deleted"]
+    data: Annotated[
+        str,
+        Meta(
+            extra_json_schema={
+                "contentMediaType": "application/json",
+                "contentSchema": {"anyOf": [{"$ref": "#/components/schemas/JobEvent"}, {"type": "null"}]},
+            }
+        ),
+    ]
+
+
 # Queues, depths, activity
 
 
@@ -279,7 +303,7 @@ class QueueView(Struct, kw_only=True):
     minutes, the percentiles in seconds of the last hour. slots, busy: of the live workers that serve it."""
 
     name: str
-    jobs: dict[str, int]
+    jobs: dict[JobState, int]
     oldest_seconds: float | None
     counted_at: Moment | None
     paused_at: Moment | None
@@ -328,7 +352,7 @@ class SpanQuery(Struct, forbid_unknown_fields=True):
     """queue: of this queue alone. span: hour (by minute), day (by ten minutes) or week (by hour)."""
 
     queue: Name | None = None
-    span: Annotated[str, Meta(pattern="^(hour|day|week)$")] = "hour"
+    span: Literal["hour", "day", "week"] = "hour"
 
 
 class StatisticsView(Struct):
@@ -392,19 +416,36 @@ class FilterBody(Struct, forbid_unknown_fields=True, kw_only=True):
     until: Moment | None = None
     error: Text | None = None
     error_type: Text | None = None
-    argument: Text | None = None
+    argument: Argument | None = None
     worker: UUID | None = None
     parent: UUID | None = None
 
 
 class OperationBody(Struct, forbid_unknown_fields=True, kw_only=True):
     """A bulk operation. value: of reschedule a moment, of move a queue, of priority a number as text. dry_run: only
-    count the jobs that match."""
+    count the jobs that match (default: false)."""
 
     action: Action
     filter: FilterBody
     value: Name | None = None
     dry_run: bool = False
+
+
+class FilterView(Struct, kw_only=True):
+    """The filter of an operation, as a FilterBody has it. argument: its value is in JSON."""
+
+    queue: str | None
+    state: list[JobState]
+    kind: list[str]
+    tag: list[str]
+    run_id: str | None
+    since: Moment | None
+    until: Moment | None
+    error: str | None
+    error_type: str | None
+    argument: str | None
+    worker: UUID | None
+    parent: UUID | None
 
 
 class PreviewView(Struct):
@@ -420,7 +461,7 @@ class OperationView(Struct, kw_only=True):
     id: UUID
     action: Action
     value: str | None
-    filter: FilterBody
+    filter: FilterView
     actor: str
     created_at: Moment
     matched: int | None
@@ -479,7 +520,8 @@ class WorkerView(Struct, kw_only=True):
 
 
 class StackBody(Struct, forbid_unknown_fields=True):
-    """job: whose handler's stack is wanted; null for all that runs. timeout: seconds to wait for the answer."""
+    """job: whose handler's stack is wanted; null for all that runs (default). timeout: seconds to wait for the answer
+    (default: 10)."""
 
     job: UUID | None = None
     timeout: Annotated[float, Meta(ge=0, le=25)] = 10.0

@@ -17,6 +17,7 @@ from jobq_server.web.api.types import (
     ChangeView,
     ErrorView,
     FilterBody,
+    FilterView,
     JobDetail,
     JobEvent,
     JobQuery,
@@ -45,7 +46,7 @@ def error_view(error: ErrorRecord | None, *, hidden: bool) -> ErrorView | None:
 def progress_view(progress: Progress, *, hidden: bool) -> ProgressView:
     """Return the progress of a run."""
     if hidden:
-        return ProgressView(progress.percent)
+        return ProgressView(progress.percent, None, None)
     return ProgressView(progress.percent, progress.message, progress.details)
 
 
@@ -83,7 +84,7 @@ def job_detail(call: Call, job: JobRecord) -> JobDetail:
                 worker=attempt.worker,
                 started_at=attempt.started_at,
                 finished_at=attempt.finished_at,
-                error=error_view(attempt.error, hidden=hidden) or ErrorView("", None),
+                error=error_view(attempt.error, hidden=hidden) or ErrorView("", None, None),
             )
             for attempt in job.attempts
         ],
@@ -145,9 +146,9 @@ def to_filter(query: JobQuery | FilterBody) -> JobFilter:
     )
 
 
-def filter_body(wanted: JobFilter) -> FilterBody:
-    """Return a filter as it was asked for."""
-    return FilterBody(
+def filter_view(wanted: JobFilter) -> FilterView:
+    """Return a filter."""
+    return FilterView(
         queue=wanted.queue,
         state=sorted(wanted.states),
         kind=list(wanted.kinds),
@@ -166,7 +167,7 @@ def filter_body(wanted: JobFilter) -> FilterBody:
 def operation_view(operation: Operation) -> OperationView:
     """Return a bulk operation."""
     fields = {name: getattr(operation, name) for name in OperationView.__struct_fields__}
-    return OperationView(**fields | {"filter": filter_body(operation.filter)})
+    return OperationView(**fields | {"filter": filter_view(operation.filter)})
 
 
 def retention_body(retention: Retention) -> RetentionBody:
@@ -179,7 +180,7 @@ def queue_view(row: QueueRow) -> QueueView:
     record, ended = row.record, row.ended
     return QueueView(
         name=row.name,
-        jobs={state.value: count for state, count in row.jobs.items()},
+        jobs=dict(row.jobs),
         oldest_seconds=row.oldest_seconds,
         counted_at=row.counted_at,
         paused_at=None if record is None else record.paused_at,
