@@ -78,6 +78,9 @@ async def test_children_exist_when_their_parent_has_completed(storage: Probe, na
         later = await record(storage, seen[1])
         assert (later.state, later.queue, later.priority, later.run_id) == (JobState.SCHEDULED, "else", 7, "nightly")
         assert [(await record(storage, one)).meta for one in seen] == [{"tenant": "7"}] * 2
+        assert [(await record(storage, one)).parent for one in seen] == [parent] * 2
+        found = await storage.find(JobFilter(parent=parent))
+        assert [each.id for each in found.jobs] == seen[::-1]
     [settlement] = storage.settlements_of(parent)
     assert [job.id for job in settlement.jobs] == seen
 

@@ -72,7 +72,7 @@ async def test_a_completed_job_is_followed_by_its_on_success(storage: Probe, dec
     result = "paid" if declared is charge else "paid in a thread"
     assert followed.arguments == {"job_id": str(job_id), "result": result, "order_id": 7}
     assert (followed.queue, followed.priority, followed.max_attempts) == ("mail", 3, 2)
-    assert (followed.meta, followed.run_id) == ({"tenant": "a"}, "nightly")
+    assert (followed.meta, followed.run_id, followed.parent) == ({"tenant": "a"}, "nightly", job_id)
     [settlement] = storage.settlements_of(job_id)
     assert [child.id for child in settlement.jobs] == [followed.id]
 
@@ -85,7 +85,8 @@ async def test_a_job_that_fails_for_good_is_followed_by_its_on_failure(storage: 
         assert isinstance(await endings.of(job_id, 2), JobFailed)
         await until(lambda: worker.pool_stats().total.completed)
     [followed] = await all_of(storage, thank, alert)
-    assert followed.result == "ops: charge ValueError no card"
+    assert (followed.result, followed.parent) == ("ops: charge ValueError no card", job_id)
+    assert [each.id for each in (await storage.find(JobFilter(parent=job_id))).jobs] == [followed.id]
 
 
 async def test_a_failure_is_followed_at_once_by_the_worker_that_leads(storage: Probe) -> None:

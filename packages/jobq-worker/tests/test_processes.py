@@ -137,6 +137,7 @@ async def test_handlers_run_in_a_process_that_is_kept(storage: Probe, jobs: Modu
         assert found.progress.details == {"every": "PT3600S"}
         [added] = [each for each in (await storage.find(JobFilter(kinds=["pid"]))).jobs if each.priority == 3]
         assert added.created_at >= found.created_at
+        assert (await record(storage, added.id)).parent == found.id
     assert processes_left() == 0
 
 
