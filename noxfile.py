@@ -157,9 +157,11 @@ def integration(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[NEWEST], tags=["matrix"])
 def scenarios(session: nox.Session) -> None:
-    """Run those scenarios of the benchmarks, with few jobs, whose like the integration tests have not run."""
+    """Run those scenarios of the benchmarks, with few jobs, whose like the integration tests have not run, and compile
+    and use the TypeScript client, which needs Node.js."""
     install(session, *PACKAGES, group="integration", test=True)
-    session.run("pytest", "tests-integration/test_benchmarks.py", "-m", "matrix", "-n", "2", *session.posargs)
+    files = ["tests-integration/test_benchmarks.py", "tests-integration/test_typescript_client.py"]
+    session.run("pytest", *files, "-m", "matrix", "-n", "2", *session.posargs)
 
 
 @nox.session(python=PYTHONS[NEWEST], tags=["matrix"])

@@ -100,6 +100,8 @@ def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
         ("    ```python\n    1\n    ```", "at the start of the line"),
         ("```text\nnothing drawn\n```", "'text' is for diagrams"),
         ("```python\n1 / 0\n```", "ZeroDivisionError"),
+        ("```typescript\n// examples/clients/typescript/src/main.ts\nalert(1);\n```", "does not have these lines"),
+        ("```bash\nnpx left-pad\n```", "'left-pad' is not in package.json"),
         ("```python\nprint(1)\n```\n```output\n2\n```", "did not print what the page shows, but:\n1"),
         ("```output\n2\n```", "no block above prints"),
         ("```python\n# shop/jobs.py\n1\n```", "nothing on the page runs or imports shop/jobs.py"),

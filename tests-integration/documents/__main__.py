@@ -24,7 +24,7 @@ from pathlib import Path
 
 from blocks import MANIFESTS, Block, PageError, read_blocks
 from commands import Command, is_run, read_commands
-from manifests import check_manifest
+from manifests import check_excerpt, check_manifest
 
 LIMIT = 300.0
 """Maximum duration of a command, in seconds; installing packages takes longest."""
@@ -120,6 +120,8 @@ class Page:
         elif block.language in MANIFESTS:
             check_manifest(block)
             self._configure(block)
+        elif block.language == "typescript":
+            check_excerpt(block)
         elif block.language in ("bash", "console"):
             await self._type(block)
         elif block.language == "python" and block.name:

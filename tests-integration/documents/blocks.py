@@ -9,6 +9,7 @@ The language of a block says how it is checked; another language than these fail
     output        the output of the block before it
     toml, yaml, json, ini, dockerfile
                   checked by `manifests`; toml whose first line names a file is written to it too
+    typescript    part of the file of examples/ that its first line names, which has tests of its own
     text          a diagram: it must contain drawn lines
 """
 
@@ -20,10 +21,10 @@ from pathlib import Path
 import attrs
 
 MANIFESTS = ("dockerfile", "ini", "json", "toml", "yaml")
-LANGUAGES = ("python", "bash", "console", "output", "text", *MANIFESTS)
+LANGUAGES = ("python", "bash", "console", "output", "text", "typescript", *MANIFESTS)
 
 _FENCE = re.compile(r"(?P<indent>\s*)(?P<marks>`{3,}|~{3,})(?P<info>.*)")
-_NAME = re.compile(r"# (?P<name>[\w./@-]*[\w@]\.\w+|Dockerfile)")
+_NAME = re.compile(r"(?:#|//) (?P<name>[\w./@-]*[\w@]\.\w+|Dockerfile)")
 
 
 class PageError(Exception):

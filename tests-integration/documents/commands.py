@@ -1,13 +1,15 @@
 """Decide which commands of a page are run and which are only checked, and check the latter.
 
-Three kinds of commands are only checked: those that need a container engine or a cluster (`docker`, `kubectl`), those
-that need the machine's service manager (`systemctl`, `journalctl`), and nox, which runs this test.
+Four kinds of commands are only checked: those that need a container engine or a cluster (`docker`, `kubectl`), those
+that need the machine's service manager (`systemctl`, `journalctl`), those of Node.js (`npm`, `npx`), which the test of
+the TypeScript client runs, and nox, which runs this test.
 """
 
 from __future__ import annotations
 
 import ast
 import itertools
+import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -23,6 +25,8 @@ ROOT = Path(__file__).parents[2]
 
 RUN = (".", "cat", "cd", "echo", "export", "flask", "gunicorn", "jobq", "mkdir", "pip", "python", "true", "uvicorn")
 CHECKED = ("docker", "journalctl", "kubectl", "systemctl")
+NODE = ("npm", "npx")
+NODE_PACKAGE = ROOT / "examples" / "clients" / "typescript" / "package.json"
 NOX = re.compile(r"python -m pip install nox && python -m nox(?: -s (?P<session>\w+))?(?: -- (?P<rest>.*))?")
 UNTIL_STOPPED = re.compile(r"#.*until Ctrl-C")
 """The comment of a serving command: it is started, and stopped at the end of the page."""
@@ -69,6 +73,9 @@ def is_run(block: Block, command: str, page: Sequence[Block]) -> bool:
     programs = [part[0] for part in parts]
     if all(program in RUN for program in programs):
         return True
+    if len(parts) == 1 and programs[0] in NODE:
+        _check_node(block, parts[0])
+        return False
     if len(parts) == 1 and programs[0] in CHECKED:
         _check(block, parts[0], page)
         return False
@@ -113,6 +120,15 @@ def _check(block: Block, words: list[str], page: Sequence[Block]) -> None:
     for name in wanted:
         if not re.search(rf"\b{re.escape(name)}", text):
             raise block.error(f"{name!r} is not on the page")
+
+
+def _check_node(block: Block, words: Sequence[str]) -> None:
+    """Raise PageError unless the example depends on every package that `npm install …` or `npx …` names."""
+    package = json.loads(NODE_PACKAGE.read_text(encoding="utf-8"))
+    named = [word for word in words[1:] if not word.startswith("-")]
+    for name in named[1:] if words[0] == "npm" else named[:1]:
+        if name not in package["dependencies"] and name not in package["devDependencies"]:
+            raise block.error(f"{name!r} is not in {NODE_PACKAGE.name} of the example")
 
 
 def check_jobq(block: Block, words: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Check blocks that cannot be run here: Kubernetes manifests, systemd units, Dockerfiles.
+"""Check blocks that are not run here: Kubernetes manifests, systemd units, Dockerfiles, excerpts of examples.
 
 Each block is parsed as its tool would parse it, as far as possible without the tool. The real command line parses each
 `jobq` command in it, so that a renamed option fails the page.
@@ -14,7 +14,7 @@ import tomllib
 
 import yaml
 from blocks import Block
-from commands import check_jobq
+from commands import ROOT, check_jobq
 from resources import ResourceError, check_commands, check_resource, check_together
 
 UNIT_KEYS = {
@@ -32,6 +32,16 @@ DOCKER = ("FROM", "RUN", "WORKDIR", "COPY", "ENV", "USER", "CMD", "ENTRYPOINT")
 def check_manifest(block: Block) -> None:
     """Raise PageError unless the block is valid in its language and its `jobq` commands are valid."""
     {"dockerfile": _dockerfile, "ini": _unit, "json": _json, "toml": _toml, "yaml": _kubernetes}[block.language](block)
+
+
+def check_excerpt(block: Block) -> None:
+    """Raise PageError unless the block is part of the file of examples/ that its first line names."""
+    _, _, excerpt = block.text.partition("\n")
+    file = ROOT / (block.name or "")
+    if not (block.name or "").startswith("examples/") or not file.is_file():
+        raise block.error("name a file of examples/ in the first line, as in // examples/clients/main.ts")
+    if excerpt.strip() not in file.read_text(encoding="utf-8"):
+        raise block.error(f"{block.name} does not have these lines")
 
 
 def _json(block: Block) -> None:
