@@ -130,7 +130,7 @@ async def test_a_paused_queue_is_resumed_when_it_is_known_who_paused_it(url: str
         handle = await client.add(shop.send_receipt(7))
         assert re.search(r"kai +pause +mail", await operator.types("jobq audit --target mail"))
         said = await Operator(url, "JobqQueueStuck").types("jobq why ID", id=str(handle.id))
-        assert "queue 'mail' is paused" in said
+        assert "queue 'mail' was paused by kai" in said
         assert "kai" in said
         await operator.types("jobq resume mail")
         assert await handle.result(timeout=20) == 7
