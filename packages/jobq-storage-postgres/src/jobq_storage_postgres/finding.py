@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from jobq_core.parents import mark_of
 from jobq_core.records import JobSummary
-from jobq_core.states import JobState
+from jobq_core.states import FINISHED, JobState
 from jobq_core.storage import COUNT_LIMIT, SEARCHED, JobFilter, Page, ReaderStorage
 from jobq_core.storage.searching import has_argument, near_parent
 from jobq_storage_postgres.binary import pack_int8, pack_moment, pack_optional, pack_text, pack_uuid, texts, uuids
@@ -29,22 +29,22 @@ _WITH_ERRORS: Final = frozenset({JobState.DISABLED, JobState.FAILED, JobState.AB
 """The states in which a job shows an error."""
 _Driver: TypeAlias = Literal["line", "run", "tag"]
 
-_SEARCHED_NARROWED: Final = 2_000
+_SEARCHED_NARROWED: Final = 1_000
 """The number of jobs that a search in queues, kinds, tags or a run reads per call: of each line, to be sorted."""
 _WALKED: Final[dict[_Driver | None, Iterable[int]]] = {
     None: repeat(0),
-    "line": (4_000, 10_000),
-    "run": (1_000, 3_000),
-    "tag": (1_000, 3_000),
+    "line": (4_000, 6_000),
+    "run": (1_000, 2_000),
+    "tag": (1_000, 2_000),
 }
 """The number of jobs of which `find` reads the kind or the state to know if they match: at first, and then."""
-_READ_OF_ALL: Final = 400_000
+_READ_OF_ALL: Final = 300_000
 """The number of unfinished jobs of which `count` reads the kinds."""
-_READ_OF_QUEUE: Final = 150_000
+_READ_OF_QUEUE: Final = 60_000
 """The same, where they are found by an index: of one queue, or of a time."""
-_READ_BY_TAG: Final = 6_000
+_READ_BY_TAG: Final = 4_000
 """The number of jobs of a tag or a run that `count` reads."""
-_READ_BY_STATE: Final = 4_000
+_READ_BY_STATE: Final = 3_000
 """The same, where it reads their states as well."""
 _FRINGE: Final = 1000
 """The minimum number of jobs to look at where some could be left out because of the time when they were added."""
@@ -110,11 +110,9 @@ class Finding(Facet, ReaderStorage):
         return Page(_summaries(found), None if over else last)
 
     async def _count_searched(self, filter: JobFilter, limit: int) -> int | None:
-        if filter.error is None and filter.error_type is None and filter.parent is None:
-            # Those are counted at less cost than they are read.
-            rest = evolve(filter, argument=None, worker=None)
-            if await self.count(rest, limit=SEARCHED) is None:
-                return None
+        read = _to_read(filter)
+        if read is not None and await self.count(read, limit=SEARCHED) is None:
+            return None  # without reading them: jobs are counted at less cost
         wanted: Wanted = "count" if filter.argument is None else "arguments"
         look = await self._look(*await near_parent(self, filter), SEARCHED + 1, SEARCHED + 1, wanted)
         if filter.argument is None:
@@ -171,6 +169,18 @@ def _driver(filter: JobFilter) -> _Driver | None:
     if filter.tags:
         return "tag"
     return "line" if filter.queue is not None or filter.kinds else None
+
+
+def _to_read(filter: JobFilter) -> JobFilter | None:
+    """Return a filter without a search for jobs all of which the search would read; None if none is known."""
+    if filter.parent is not None:
+        return None
+    rest = evolve(filter, argument=None, worker=None, error=None, error_type=None)
+    if filter.error is None and filter.error_type is None:
+        return rest
+    # The few DISABLED jobs with an error have an index.
+    ended = (filter.states or _WITH_ERRORS) & FINISHED & _WITH_ERRORS
+    return evolve(rest, states=ended) if ended else None
 
 
 def _statement(filter: JobFilter, states: frozenset[JobState]) -> tuple[str, list[bytes | None]]:
