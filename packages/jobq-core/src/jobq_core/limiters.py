@@ -16,7 +16,7 @@ A worker bounds each call in time, and no error of a limiter ends it: it logs th
 asks again after a backoff. What fails is not repeated:
 
 - an `acquire` that raises must have reserved nothing;
-- a `started` that raises counts all the same, so `finished` follows; the job is handed back;
+- a `started` that raises counts all the same, so `finished` follows; the job is released;
 - a `release` or `finished` that raises counts as done.
 """
 

@@ -59,7 +59,7 @@ logger = logging.getLogger("jobq.worker")
 
 END_SECONDS: Final = 2.0
 """Time that handlers have to end after the stop's timeout, when they are asked to. A job whose handler goes on is not
-handed back: it would run twice at once."""
+released: it would run twice at once."""
 FLUSH_SECONDS: Final = 5.0
 """Time that the last settlements may take, and then deregistering, when the storage is unavailable."""
 
@@ -203,7 +203,7 @@ class WorkerSession:
             self.broken.set_result(error or RuntimeError(f"the task {task.get_name()!r} of the worker was cancelled"))
 
     def resize(self, count: int) -> None:
-        """Have this many slots from now on; with none, claimed jobs are handed back."""
+        """Have this many slots from now on; with none, claimed jobs are released."""
         self._slots.resize(count)
         if count == 0:
             self.pipeline.give_back()
@@ -218,7 +218,7 @@ class WorkerSession:
         self.stop_claiming()
 
     def stop_claiming(self) -> None:
-        """Claim and start nothing from now on, and hand back the jobs that wait for a slot."""
+        """Claim and start nothing from now on, and release the jobs that wait for a slot."""
         self.pipeline.draining = True
         self.pipeline.give_back()
         for batch in list(self.pipeline.gathering.values()):
@@ -251,7 +251,7 @@ class WorkerSession:
         self._changed.set()
 
     async def stop(self) -> None:
-        """After `halt`: let the runs end, hand back those that stop when asked, settle all, and deregister.
+        """After `halt`: let the runs end, release those that stop when asked, settle all, and deregister.
 
         The worker stays registered, until its lease runs out, for runs that do not stop.
         """

@@ -46,7 +46,7 @@ Bucket: TypeAlias = "OrderedDict[int, Row]"
 class Queue:
     """The jobs of one queue.
 
-    returned: the PENDING jobs that were handed back, claimed before all others.
+    returned: the PENDING jobs that were released, claimed before all others.
     lines: the other PENDING jobs by priority, highest first.
     buckets: the jobs of the other states. PROCESSING has none: running jobs are found by their lease, over all queues.
     suspended: the BLOCKED jobs that wait for a worker that can take them, by kind.

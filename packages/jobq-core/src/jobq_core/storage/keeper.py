@@ -156,7 +156,7 @@ class KeeperStorage(abc.ABC):
         A rescued job gets an AttemptRecord with a WorkerLostError and becomes: ABORTED or DISABLED if it was asked to;
         FAILED if its attempts are spent; else PENDING, at the end of the line. A job whose run had to be recorded by
         `mark_started` and was not, never ran: it gets its attempt back and no AttemptRecord or error, as if it had been
-        handed back. The answer has only lost workers that are met for the first time or that held jobs. Of two
+        released. The answer has only lost workers that are met for the first time or that held jobs. Of two
         simultaneous calls, each worker and each job is in one answer.
         """
 

@@ -40,7 +40,7 @@ from jobq_worker.settling.recorder import Recorder
 LINGER_SECONDS: Final = 0.003
 """Time that the end of a run waits for other ends, to be settled together."""
 STALE_SECONDS: Final = 0.2
-"""Time that a claimed job may wait for a slot before it is handed back."""
+"""Time that a claimed job may wait for a slot before it is released."""
 SURPLUS: Final = 16
 """The number of jobs to claim beyond the room for them, when none of the last ones could be started (of a kind that the
 worker does not know, past their deadline): they cost no slot and no grant. Four times as many if it happens again."""
@@ -325,7 +325,7 @@ class Fetcher:
         return filled
 
     def _take(self, claimed: list[ClaimedJob], at: float, filled: bool) -> None:
-        """Put claimed jobs into the pipeline, which starts them; hand back what the surplus brought and does not start.
+        """Put claimed jobs into the pipeline, which starts them; release what the surplus brought and does not start.
 
         filled: whether there may be more jobs.
         """

@@ -68,7 +68,7 @@ class ThreadExecutor(Executor):
                 try:
                     self._loop.call_soon_threadsafe(self._collect)
                 except RuntimeError:
-                    return  # the loop is closed: the run was abandoned and its job handed back before
+                    return  # the loop is closed: the run was abandoned and its job released before
 
     def _collect(self) -> None:
         # Cleared before the queue is read: a run that ends meanwhile schedules another collection.

@@ -34,7 +34,7 @@ logger = logging.getLogger("jobq.worker")
 class Registration:
     """Registers the worker, renews the registration by heartbeats, and registers again when it was taken for lost.
 
-    When the leases are about to run out, the runs of the pipeline are stopped and handed back. When others took this
+    When the leases are about to run out, the runs of the pipeline are stopped and released. When others took this
     worker for lost, they are stopped and not settled; the new registration has a new id.
 
     Attributes: six are parts that it acts on, four describe the present registration, and six are the heartbeat

@@ -112,7 +112,7 @@ class Supervisor:
             child.end((now, signal.SIGTERM), (now + timeout + KILL_SECONDS, signal.SIGKILL))
 
     def reload(self) -> None:
-        """Restart all children: their running jobs are handed back."""
+        """Restart all children: their running jobs are released."""
         now = self._clock()
         for child in self._children:
             child.start_at = now

@@ -171,7 +171,7 @@ class JobBatch(SharedSlot):
     async def _leave(self, member: _Member) -> _Answered:
         """Take out a run that was asked to stop. If it stops the batch, or is its last, wait for the handler's end.
 
-        Raises CancelledError. Only a handler in a thread that ended without noticing that the job was to be handed back
+        Raises CancelledError. Only a handler in a thread that ended without noticing that the job was to be released
         has completed it: returns its answer.
         """
         task, run = self._task, member.run

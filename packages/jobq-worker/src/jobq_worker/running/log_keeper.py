@@ -95,7 +95,7 @@ class LogKeeper:
             try:
                 self._loop.call_soon_threadsafe(self.loop.wake)
             except RuntimeError:
-                return  # the event loop is closed, and the job was handed back
+                return  # the event loop is closed, and the job was released
 
     # On the event loop
 

@@ -192,7 +192,7 @@ class Pipeline:
             self._slots.lost += 1
 
     def stop_all(self, why: Stop) -> None:
-        """Ask every run to stop. Claimed jobs are forgotten (LOST) or handed back (any other reason)."""
+        """Ask every run to stop. Claimed jobs are forgotten (LOST) or released (any other reason)."""
         for run in list(self.running):
             self.stop(run, why)
         if why is Stop.LOST:
@@ -204,7 +204,7 @@ class Pipeline:
             self.give_back()
 
     def abandon(self) -> None:
-        """Let the running jobs go whose handlers go on, and free their slots. None of them is handed back."""
+        """Let the running jobs go whose handlers go on, and free their slots. None of them is released."""
         for run in list(self.running):
             if run in self.limited:  # its handler has not been started
                 self.settle(run, stopped(run, None))

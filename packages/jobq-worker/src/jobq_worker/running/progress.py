@@ -60,7 +60,7 @@ class Reporter:
             try:
                 self._loop.call_soon_threadsafe(self.loop.wake)
             except RuntimeError:
-                return  # the event loop is closed, and the job was handed back
+                return  # the event loop is closed, and the job was released
 
     async def _work(self, woken: bool) -> float:
         # Cleared before the reports are read: a report that comes meanwhile wakes the loop again.

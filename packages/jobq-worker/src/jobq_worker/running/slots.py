@@ -115,7 +115,7 @@ class Slots:
         self._past = WorkerStats()
         self.free: list[Slot] = []
         self.unstarted = Slot(0)
-        """Counts jobs that ended without a slot: handed back, suspended, or past their deadline."""
+        """Counts jobs that ended without a slot: released, suspended, or past their deadline."""
         self.hung = 0
         """The number of runs whose handlers go on past their time limit."""
         self.lost = 0

@@ -5,7 +5,7 @@ Each class shows a part of what the docstrings of `jobq_core.storage` promise:
 - LifeContract: opening and closing, cancelled calls, and errors before `open` and after `close`.
 - AddingContract, UniqueContract: what `add` stores, repeats and refuses; unique keys and when they are free.
 - ClaimingContract, LinesContract, ReturnedLineContract: the order of a claim; its limits, bytes and pauses; the place
-  of jobs that are handed back.
+  of jobs that are released.
 - SettlingContract, FencingContract, LastRequestContract, SnoozeContract, ChildrenContract: where each ending leads;
   that a lease settles once; that the last request holds; runs without an attempt; jobs and progress stored with an
   ending.

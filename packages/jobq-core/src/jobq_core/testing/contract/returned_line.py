@@ -1,4 +1,4 @@
-"""The returned line: jobs that are handed back are claimed before all others of their queue."""
+"""The returned line: jobs that are released are claimed before all others of their queue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ S = JobState
 
 
 class ReturnedLineContract(ContractBase):
-    """A job handed back keeps its place in the line."""
+    """A released job keeps its place in the line."""
 
     async def test_a_released_job_is_claimed_before_all_others_of_its_queue(
         self, storage: QueueStorage, other: QueueStorage, worker: WorkerInfo
