@@ -56,6 +56,20 @@ def test_the_root_logger_gets_the_level_and_the_format(
     assert "mail is down" in lines[0]
 
 
+def test_the_loggers_let_through_what_is_kept_with_jobs_and_standard_error_does_not_show_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.RootLogger(logging.WARNING)
+    monkeypatch.setattr(logging, "root", root)
+    configure_logging("warning", "text", keep=logging.DEBUG)
+    assert root.isEnabledFor(logging.DEBUG)
+    root.info("a detail")
+    root.warning("mail is slow")
+    root.handlers[0].flush()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("mail is slow")
+
+
 def test_a_program_that_has_set_up_its_logging_keeps_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
