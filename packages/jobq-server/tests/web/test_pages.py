@@ -136,6 +136,8 @@ async def test_a_search_goes_to_the_job_or_adds_a_condition(
 
 async def test_pages_of_the_list_follow_each_other(admin: httpx.AsyncClient, storage: MemoryQueueStorage) -> None:
     await add(storage, 30)
+    for wrong in ("0", "201", "0001009999", "x"):
+        assert (await admin.get("/jobs", params={"limit": wrong})).status_code == 400
     first = (await admin.get("/jobs", params={"limit": 25, "queue": "mail"})).text
     (older,) = re.findall(r'rel="next" href="([^"]+)"', first)
     second = (await admin.get(unescape(older))).text
@@ -393,6 +395,30 @@ async def test_what_only_looks_like_a_mask_is_kept(admin: httpx.AsyncClient, sto
     (record,) = await storage.get([newest.id])
     assert record is not None
     assert record.arguments == {"text": "***", "other": "***"}
+
+
+@pytest.mark.parametrize("beside", ["1e999", "9" * 400, "[" * 2_000 + "]" * 2_000], ids=["float", "integer", "depth"])
+async def test_an_edit_that_cannot_be_stored_does_not_show_the_secret(
+    admin: httpx.AsyncClient, storage: MemoryQueueStorage, beside: str
+) -> None:
+    (old,) = await add(storage, arguments=b'{"password":"1234-5678"}')
+    edited = {"like": str(old.id), "kind": "send", "arguments": f'{{"password": "***", "x": {beside}}}'}
+    answer = await admin.post("/add", data=edited)
+    assert answer.status_code == 400
+    assert "1234" not in answer.text
+
+
+async def test_a_secret_does_not_go_along_to_another_kind(
+    admin: httpx.AsyncClient, storage: MemoryQueueStorage
+) -> None:
+    (old,) = await add(storage, arguments=b'{"password":"1234-5678"}')
+    edited = {"like": str(old.id), "kind": "echo", "arguments": '{"password": "***"}'}
+    answer = await admin.post("/add", data=edited)
+    assert answer.status_code == 400
+    assert "does not go along to another kind" in answer.text
+    await post(admin, "/add", {**edited, "arguments": '{"password": "known"}'})
+    (newest, _) = (await storage.find(JobFilter())).jobs
+    assert newest.kind == "echo"
 
 
 # Workers, settings, operations

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from jobq_core.adding import AddOptions, new_job, new_job_of_kind
+from jobq_core.encoding import decode
 from jobq_core.errors import InvalidJobError
 from jobq_core.ids import new_id
 from jobq_core.masking import MASK, mark_secrets, marked_secrets
@@ -47,20 +48,28 @@ async def _offset(storage: QueueStorage) -> float:
     return (await storage.now() - datetime.now(UTC)).total_seconds()
 
 
-def with_secrets(arguments: bytes, shown: bytes, old: JobRecord) -> bytes:
+def with_secrets(kind: str, arguments: bytes, shown: bytes, old: JobRecord) -> bytes:
     """Return new arguments in which what is still masked is as in the old job. shown: its arguments, as they were
-    shown. Raises InvalidJobError for arguments that are not an object."""
+    shown. Raises InvalidJobError for arguments that are not an object, and for secrets that would go to another kind,
+    whose handler may show them."""
     mask = f'"{MASK}"'.encode()
     try:
         given = msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InvalidJobError(f"the arguments must be a JSON object: {error}") from None
     before = msgspec.json.decode(old.arguments_json, type=dict[str, msgspec.Raw])
     masked = msgspec.json.decode(shown, type=dict[str, msgspec.Raw])
     for name, value in given.items():
         if bytes(value).strip() == mask and name in before and bytes(masked[name]).strip() == mask:
+            if kind != old.kind:
+                raise InvalidJobError(f"the secret {name!r} does not go along to another kind: give it again")
             given[name] = before[name]
-    return msgspec.json.encode(given)
+    whole = msgspec.json.encode(given)
+    try:
+        decode(whole)
+    except InvalidJobError:  # whoever reads them later would say what they are, secrets included
+        raise InvalidJobError("the arguments hold a number or a nesting that cannot be stored") from None
+    return whole
 
 
 def options_of(fields: dict[str, Any]) -> AddOptions:

@@ -56,13 +56,13 @@ async def add(call: Call) -> View | Response:
     old = await _old(call, str(given.get("like", "")))
     fields = {name: str(value) for name, value in given.items()}
     try:
-        arguments = fields.get("arguments", "").strip().encode() or b"{}"
+        kind, arguments = fields.get("kind", "").strip(), fields.get("arguments", "").strip().encode() or b"{}"
         if old is not None:
-            arguments = with_secrets(arguments, _shown(call, old), old)
+            arguments = with_secrets(kind, arguments, _shown(call, old), old)
         options = options_of(_options(given))
         if "run_at" in fields and fields["run_at"].strip():
             options["run_at"] = parse_moment(fields["run_at"].strip(), "start", await call.storage.now(), ahead=True)
-        added = await add_job(call, fields.get("kind", "").strip(), arguments, options, like=old)
+        added = await add_job(call, kind, arguments, options, like=old)
     except (InvalidJobError, ConfigurationError, UnfitArgumentsError) as error:
         return await _show(call, fields, old, str(error))
     if added.created and old is not None and given.get("abort") == "yes":
