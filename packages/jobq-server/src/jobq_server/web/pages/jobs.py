@@ -92,7 +92,7 @@ def _is_secret(call: Call, argument: str) -> bool:
 def page_size(call: Call) -> int:
     """Return the number of jobs of a page."""
     text = call.query("limit", str(PAGE_SIZES[1]))
-    if not text.isdecimal() or not 1 <= int(text[:6]) <= PAGE_SIZES[-1]:
+    if not text.isdecimal() or len(text) > 3 or not 1 <= int(text) <= PAGE_SIZES[-1]:
         raise InvalidJobError(f"limit must be a whole number from 1 to {PAGE_SIZES[-1]}")
     return int(text)
 
