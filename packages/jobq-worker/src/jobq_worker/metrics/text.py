@@ -33,5 +33,8 @@ def metrics_text(
     for source in (*sources, registry):
         for family in source.collect():
             found.setdefault(family.name, family)
-    encode, content_type = choose_encoder(accept)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # a version in it that is not a number
+        encode, content_type = choose_encoder("")
     return encode(Families(found.values())), content_type
