@@ -78,6 +78,8 @@ def mask(data: bytes, names: Collection[str] = (), *, usual: bool = True) -> byt
         fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeError):
         return data
+    except RecursionError:  # no name in it can be found
+        return msgspec.json.encode(MASK)
     hidden = {name for name in fields if name in names or (usual and USUAL_NAMES.fullmatch(name))}
     if not hidden:
         return data

@@ -398,3 +398,25 @@ async def test_the_doctor_failures_and_me_answer(api: httpx.AsyncClient, storage
     assert (group["jobs"], group["type"], group["kind"]) == (1, "ValueError", "send")
     assert (await api.get("/me")).json() == {"name": "admin", "role": "admin"}
     assert (await storage.counts("mail"))["mail"][JobState.FAILED] == 1
+
+
+async def test_json_that_is_nested_too_deeply_is_refused(connect: Connect, storage: MemoryQueueStorage) -> None:
+    deep = b"[" * 50_000 + b"]" * 50_000
+    client = connect(role=Role.ADMIN)
+    body = b'{"kind":"send","arguments":{"a":' + deep + b"}}"
+    answer = await client.post("/api/v1/jobs", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["detail"]) == (400, "the body is nested too deeply")
+    # Another program has stored such a job: it can be looked at, without what a secret may be in.
+    one = new_job(arguments=b'{"password":"1234-5678","a":' + deep + b"}")
+    await storage.add([one])
+    for path in (f"/jobs/{one.id}", f"/api/v1/jobs/{one.id}"):
+        shown = await client.get(path)
+        assert shown.status_code == 200
+        assert "1234" not in shown.text
+
+
+async def test_metrics_are_plain_text_where_accept_cannot_be_read(connect: Connect) -> None:
+    wrong = {"accept": "application/openmetrics-text; version=x"}
+    answer = await connect(role=Role.VIEW).get("/metrics", headers=wrong)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")

@@ -69,6 +69,8 @@ def problem_of(error: Exception) -> Problem | None:
     """Return the problem that an error of jobq, or of reading a request, stands for; None for any other."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, RecursionError):
+        return Problem(400, "the JSON is nested too deeply")
     if isinstance(error, (JobQueueError, msgspec.MsgspecError)):
         status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
         return Problem(status, str(error), retry_after=5 if status == 503 else None)

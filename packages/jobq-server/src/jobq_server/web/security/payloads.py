@@ -39,5 +39,5 @@ def pretty(data: bytes) -> str:
     """Return JSON as indented text, each number as it is stored; text that is not JSON as it is."""
     try:
         return msgspec.json.format(data, indent=2).decode("utf-8", "replace")
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return data.decode("utf-8", "replace")
