@@ -49,8 +49,8 @@ async def live(call: Call) -> Response:
 
 def find_page(call: Call, at: str) -> tuple[Scope, Guarded]:
     """Return the request for a page of this application, and what answers it. Raises Problem for anything else."""
-    parts = urlsplit(at)
-    if not is_local(at) or parts.scheme or parts.netloc or parts.path.startswith("/api/"):
+    parts = urlsplit(at) if is_local(at) else None
+    if parts is None or parts.scheme or parts.netloc or parts.path.startswith("/api/"):
         raise Problem(404, "there is no such page")
     scope = dict(call.request.scope)
     scope |= {
@@ -77,7 +77,7 @@ async def _follow(call: Call, scope: Scope, guarded: Guarded) -> AsyncGenerator[
                 parts = await call.web.looks.get(key, partial(_look, call, scope, guarded))
             except (Problem, JobQueueError) as error:
                 problem = problem_of(error)
-                if problem is not None and problem.status == 404:  # the job was deleted: the page itself says so
+                if problem is not None and problem.status < 500:  # such as a deleted job: the page itself says so
                     yield event("", name="leave")
                     return
                 logger.warning("a live page cannot be read: %s", error)

@@ -8,17 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from jobq_server.web.problems import Problem
 
 STREAM_SECONDS: Final = 1800.0
 """A stream ends after this time; browsers then open another."""
 PING_SECONDS: Final = 15.0
+
+
+class _Stream(StreamingResponse):
+    """A response that is a stream. leave: called at its end."""
+
+    def __init__(self, content: AsyncIterator[bytes], leave: Callable[[], None]) -> None:
+        super().__init__(content, media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+        self._leave = leave
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
 
 
 class Streams:
@@ -57,15 +72,14 @@ class Streams:
         """Return a response that sends events until they end, the client leaves, or the time is over. Raises Problem if
         there are too many."""
         self._check_room()
-        return StreamingResponse(
-            self._send(events),
-            media_type="text/event-stream",
-            headers={"x-accel-buffering": "no"},
-        )
+        self._open += 1  # at once: many requests may come before the first stream begins
+        return _Stream(self._send(events), self._leave)
+
+    def _leave(self) -> None:
+        self._open -= 1
 
     async def _send(self, events: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
         """Yield the events, and a comment after each time without any, by which a broken connection is noticed."""
-        self._open += 1
         closing: asyncio.Future[Any] = asyncio.ensure_future(self._closing.wait())
         ends = asyncio.get_running_loop().time() + STREAM_SECONDS
         following: asyncio.Future[Any] | None = None
@@ -86,7 +100,6 @@ class Streams:
                 following = None
                 yield event
         finally:
-            self._open -= 1
             closing.cancel()
             if following is not None:
                 following.cancel()
