@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import attrs
 import click
 
-from jobq_core.configuration import ConfiguredCommand
+from jobq_core.configuration import ConfiguredCommand, variable
 from jobq_core.errors import ConfigurationError
 from jobq_server.autoscaling.options import Autoscaler
 from jobq_server.server import JobQueueServer
@@ -126,6 +127,9 @@ def _web(context: click.Context, options: Mapping[str, Any]) -> WebOptions | Non
             if parameter.name in options and is_given(context, str(parameter.name)):
                 raise click.UsageError(f"{parameter.opts[0]} needs --port")
         return None
+    for name in ("web_token", "web_credentials"):
+        if options[name] == "" or (options[name] is None and os.environ.get(variable(name)) == ""):
+            raise click.UsageError(f"{variable(name)} is empty, and without it everyone may do everything: unset it")
     link = context.find_object(Link)
     try:
         web = WebOptions(

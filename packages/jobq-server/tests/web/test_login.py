@@ -92,9 +92,11 @@ async def test_a_cookie_ends_with_its_time_and_with_its_secret(connect: Connect)
 async def test_a_link_of_another_site_finds_who_is_logged_in(connect: Connect) -> None:
     # A strict cookie is not sent with the link itself: the page asks for itself once more.
     answer = await connect().get("/jobs?queue=mail", headers={"sec-fetch-site": "cross-site"})
-    assert answer.headers["refresh"] == "0;url=http://testserver/jobs?queue=mail&again=1"
+    assert answer.headers["refresh"] == "0;url=/jobs?queue=mail&again=1"
     again = await connect().get("/jobs?queue=mail&again=1", headers={"sec-fetch-site": "cross-site"})
     assert again.status_code == 303
+    odd = await connect().get("/jobs/%E2%82%AC%0D%0AX-Evil:1", headers={"sec-fetch-site": "cross-site"})
+    assert odd.headers["refresh"] == "0;url=/jobs/%E2%82%AC%0D%0AX-Evil%3A1?again=1"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +106,10 @@ async def test_a_link_of_another_site_finds_who_is_logged_in(connect: Connect) -
         ({"tokens": {"short": ("ci", "view")}}, f"at least {MIN_SECRET} characters"),
         ({"users": {"kai": (PASSWORD, "root")}}, "unknown role 'root'; expected one of view, operate, admin"),
         ({"users": {"kai": (PASSWORD, "view")}, "tokens": {"x" * 12: ("kai", "view")}}, "called 'kai'"),
+        ({"tokens": {" 0123456789ab": ("ci", "view")}}, "must not begin or end with a space"),
+        ({"tokens": {" " * 12: ("ci", "view")}}, "must not begin or end with a space"),
+        ({"users": {"kai": ("0123456789ab\n", "view")}}, "nor hold a line end"),
+        ({"tokens": {"0123456789äöü": ("ci", "view")}}, "must be ASCII"),
     ],
 )
 def test_credentials_that_cannot_work_are_refused(options: dict[str, object], said: str) -> None:
@@ -122,6 +128,13 @@ def test_credentials_are_read_from_a_file(tmp_path: Path) -> None:
     assert found is not None
     assert (found.name, found.role) == ("ci", Role.OPERATE)
     assert read.of_user("kai", "0123456789cd") is not None
+    twice = '[tokens.ci]\ntoken = "0123456789ab"\nrole = "view"\n'
+    path.write_text(f'{twice}[tokens.cd]\ntoken = "0123456789ab"\nrole = "admin"\n')
+    with pytest.raises(ConfigurationError, match="'cd' and 'ci' have the same token"):
+        Credentials.from_file(path)
+    path.write_text(twice)
+    with pytest.raises(ConfigurationError, match="'ci' and 'token' have the same token"):
+        Credentials.from_file(path, tokens={"0123456789ab": ("token", "admin")})
     path.write_text('[users.kai]\npassword = "0123456789cd"\n')
     with pytest.raises(ConfigurationError, match=r"\[users\.kai\] must have password and role"):
         Credentials.from_file(path)

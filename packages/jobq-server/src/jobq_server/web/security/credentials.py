@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import functools
 import hashlib
 import hmac
 import tomllib
@@ -39,7 +40,9 @@ class Credentials:
         self._users: list[tuple[bytes, Identity]] = []
         self._identities: dict[str, Identity] = {}
         for token, (name, role) in (tokens or {}).items():
-            self._tokens.append((_digest(_check_secret(token, name)), self._add(name, role)))
+            if not _check_secret(token, name).isascii():
+                raise ConfigurationError(f"the token of {name!r} must be ASCII: a header can hold nothing else")
+            self._tokens.append((_digest(token), self._add(name, role)))
         for name, (password, role) in (users or {}).items():
             self._users.append((_digest(f"{name}:{_check_secret(password, name)}"), self._add(name, role)))
         if not self._identities:
@@ -67,8 +70,12 @@ class Credentials:
         users = dict(_entries(read.pop("users", {}), "users", "password"))
         if read:
             raise ConfigurationError(f"{str(path)!r} may have [tokens.…] and [users.…], not {', '.join(read)}")
-        in_file = {secret: (name, role) for name, (secret, role) in entries.items()}
-        return cls(tokens={**in_file, **(tokens or {})}, users=users)
+        all_tokens = dict(tokens or {})
+        for name, (token, role) in entries.items():
+            other = all_tokens.setdefault(_check_secret(token, name), (name, role))[0]
+            if other != name:
+                raise ConfigurationError(f"{name!r} and {other!r} have the same token; give each its own")
+        return cls(tokens=all_tokens, users=users)
 
     def _add(self, name: str, role: Role | str) -> Identity:
         identity = Identity(check_name(name, "the name of a token or user"), parse_role(role))
@@ -80,7 +87,7 @@ class Credentials:
     def session_key(self) -> bytes:
         """A key that is the same in each process with these credentials, and another once a secret changes."""
         secrets = sorted(digest for digest, _ in (*self._tokens, *self._users))
-        return hmac.digest(b"jobq session", b"".join(secrets), "sha256")
+        return _session_key(b"".join(secrets))
 
     def named(self, name: str) -> Identity | None:
         """Return the identity of a name."""
@@ -118,6 +125,13 @@ def _matching(known: list[tuple[bytes, Identity]], given: str) -> Identity | Non
     return found
 
 
+@functools.lru_cache(8)
+def _session_key(secrets: bytes) -> bytes:
+    """Return a key that takes 50 ms to compute: with a quick one, a user who knows all secrets but one
+    could try out passwords for the last one on the cookie of a login."""
+    return hashlib.scrypt(secrets, salt=b"jobq session", n=2**14, r=8, p=1, dklen=32)
+
+
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
@@ -125,6 +139,8 @@ def _digest(secret: str) -> bytes:
 def _check_secret(secret: Any, name: str) -> str:
     if not isinstance(secret, str) or len(secret) < MIN_SECRET:
         raise ConfigurationError(f"the secret of {name!r} must be text of at least {MIN_SECRET} characters")
+    if secret != secret.strip() or not secret.isprintable():
+        raise ConfigurationError(f"the secret of {name!r} must not begin or end with a space, nor hold a line end")
     return secret
 
 

@@ -37,12 +37,14 @@ class Sessions:
 
     def __init__(self, credentials: Credentials, clock: Callable[[], float] = time.time) -> None:
         self._credentials = credentials
-        self._key = credentials.session_key
         self._clock = clock
 
     def __call__(self, request: Request) -> Identity | None:
         """Return who makes a request, by its cookie."""
-        data, _, signature = request.cookies.get(COOKIE, "")[:MAX_COOKIE].partition(".")
+        cookie = request.cookies.get(COOKIE, "")[:MAX_COOKIE]
+        if not cookie:
+            return None
+        data, _, signature = cookie.partition(".")
         if not hmac.compare_digest(self._sign(data).encode(), signature.encode("utf-8", "replace")):
             return None
         session = msgspec.json.decode(urlsafe_b64decode(data), type=Session)
@@ -70,4 +72,4 @@ class Sessions:
         )
 
     def _sign(self, data: str) -> str:
-        return hmac.digest(self._key, data.encode("utf-8", "replace"), "sha256").hex()
+        return hmac.digest(self._credentials.session_key, data.encode("utf-8", "replace"), "sha256").hex()
