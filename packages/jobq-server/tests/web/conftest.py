@@ -29,13 +29,13 @@ async def connect(storage: MemoryQueueStorage) -> AsyncIterator[Connect]:
             *,
             role: Role | None = None,
             host: str = "testserver",
-            client: str = "127.0.0.1",
+            client: str | None = "127.0.0.1",
             headers: dict[str, str] | None = None,
             **options: Any,
         ) -> httpx.AsyncClient:
             app = app or create_app(storage, **{"auth": credentials(), **options})
             made = httpx.AsyncClient(
-                transport=httpx.ASGITransport(app=app, client=(client, 50_000)),
+                transport=httpx.ASGITransport(app=app, client=(client, 50_000) if client else None),
                 base_url=f"http://{host}",
                 headers=headers,
             )

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from starlette.applications import Starlette
 from starlette.routing import Mount
+from starlette.types import Message, Scope
 
 from jobq_client import JobQueueClient
 from jobq_core import ConfigurationError, job
@@ -26,7 +27,7 @@ from jobq_server import JobQueueServer, WebOptions
 from jobq_server.web import create_app
 from jobq_server.web.serving import WebServer
 
-from .helpers import TOKENS, Hand, credentials, new_job
+from .helpers import TOKENS, Hand, credentials, new_job, until
 
 
 @job(queue="mail")
@@ -95,6 +96,32 @@ async def test_the_streams_are_bounded(storage: MemoryQueueStorage) -> None:
             await stack.enter_async_context(http.stream("GET", "/live", params={"at": "/"}))
         refused = await http.get("/live", params={"at": "/"})
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
+
+
+async def test_streams_that_begin_at_once_are_bounded_too(storage: MemoryQueueStorage) -> None:
+    app = create_app(storage, max_streams=2)
+    begun: list[int] = []
+
+    async def stream() -> None:
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                begun.append(message["status"])
+            await asyncio.sleep(0)
+
+        headers = [(b"host", b"localhost")]
+        scope: Scope = {"type": "http", "method": "GET", "path": "/live", "query_string": b"at=/", "headers": headers}
+        await app({**scope, "client": ("127.0.0.1", 5)}, asyncio.Event().wait, send)  # type: ignore[arg-type]
+
+    async def all_begun() -> bool:
+        return len(begun) == len(asked)
+
+    asked = [asyncio.create_task(stream()) for _ in range(6)]
+    await until(all_begun)
+    assert sorted(begun) == [200, 200, 503, 503, 503, 503]
+    for task in asked:
+        task.cancel()
+    await asyncio.gather(*asked, return_exceptions=True)
+    assert app.state.web.streams.count == 0
 
 
 async def test_a_stop_ends_open_streams(storage: MemoryQueueStorage) -> None:
@@ -181,6 +208,7 @@ def test_a_pool_alone_loads_nothing_of_the_web() -> None:
         (["--port", "8080", "--host", "0.0.0.0"], "there is no authentication"),
         (["--port", "8080", "--web-credentials", "/nothing.toml"], "cannot be read"),
         (["--port", "8080", "--web-token", "short"], "at least 12 characters"),
+        (["--port", "8080", "--web-token", ""], "JOBQ_WEB_TOKEN is empty"),
     ],
 )
 def test_options_of_the_command_that_cannot_work_are_refused(arguments: list[str], said: str) -> None:

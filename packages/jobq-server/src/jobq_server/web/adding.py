@@ -67,7 +67,7 @@ def with_secrets(kind: str, arguments: bytes, shown: bytes, old: JobRecord) -> b
     whole = msgspec.json.encode(given)
     try:
         decode(whole)
-    except InvalidJobError:  # whoever reads them later would say what they are, secrets included
+    except InvalidJobError:  # a later error would show them, secrets included
         raise InvalidJobError("the arguments hold a number or a nesting that cannot be stored") from None
     return whole
 

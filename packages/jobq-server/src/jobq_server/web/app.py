@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Match, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,11 +22,12 @@ from jobq_core.registry import Jobs, Registry
 from jobq_core.reprs import short_repr
 from jobq_core.storage import QueueStorage
 from jobq_server.web import api, pages, probes
+from jobq_server.web.paths import path_of
 from jobq_server.web.problems import Problem, problem_of
 from jobq_server.web.rendering import FOLDER
 from jobq_server.web.routing import check_routes, to_routes
 from jobq_server.web.security.credentials import Credentials
-from jobq_server.web.security.door import Auth, Door
+from jobq_server.web.security.door import HEADERS, PROBES, Auth, Door, hostname_of
 from jobq_server.web.security.identity import Role
 from jobq_server.web.security.payloads import Payloads
 from jobq_server.web.state import Web
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 STATIC: Final = "/static"
+NOT_KEPT: Final = {"cache-control": "no-store"}
 
 
 def create_app(
@@ -93,6 +95,8 @@ def create_app(
         allowed_hosts = ("*",) if checks else LOCAL_HOSTS
     if isinstance(allowed_hosts, str):
         raise ConfigurationError("allowed_hosts must be a list of names, as in allowed_hosts=['jobs.example.org']")
+    for host in allowed_hosts:
+        _check_host(host)
     door = Middleware(
         Door,
         auth=checks if web.sessions is None else [*checks, web.sessions],
@@ -106,10 +110,11 @@ def create_app(
             Mount(STATIC, StaticFiles(directory=FOLDER / "static")),
         ],
         middleware=[Middleware(UnderRoot, root=_check_root(root_path)), door, Middleware(Opened, web=web)],
-        exception_handlers={HTTPException: _answer_http_error},
+        exception_handlers={HTTPException: _answer_http_error, Exception: _answer_error},
         lifespan=_lifespan,
     )
     app.state.web = web
+    app.router.redirect_slashes = False  # it would lead to the name in Host, and to http behind a proxy that speaks TLS
     check_routes(app.routes, [STATIC])
     return app
 
@@ -142,6 +147,11 @@ def _methods(request: Request) -> set[str]:
     return {method for route in here for method in route.methods or ()}
 
 
+async def _answer_error(request: Request, error: Exception) -> Response:
+    """Answer an error outside of the routes, such as one of the application's own `auth`."""
+    return PlainTextResponse("an unexpected error; the log of the server has it", 500, {**HEADERS, **NOT_KEPT})
+
+
 class UnderRoot:
     """Adds to each path the part that a proxy removed from it, as ASGI has it. root: begins with a slash, or ''."""
 
@@ -172,9 +182,20 @@ class Opened:
                 problem = problem_of(error)
                 if problem is None:
                     raise
-                await problem.response(scope)(scope, receive, send)
-                return
+                if path_of(scope) not in PROBES:  # a restart would not help: the probes say what does not work
+                    if scope["state"]["identity"] is None:  # an outsider learns nothing of the database
+                        problem = Problem(problem.status, "the storage is unavailable", retry_after=5)
+                    await problem.response(scope)(scope, receive, send)
+                    return
         await self._app(scope, receive, send)
+
+
+def _check_host(host: Any) -> None:
+    named = isinstance(host, str) and hostname_of(f"[{host}]" if ":" in host else host) == host.lower()
+    if host != "*" and (not named or "*" in host):
+        raise ConfigurationError(
+            f"allowed_hosts must be names without scheme and port, such as 'jobs.example.org', not {short_repr(host)}"
+        )
 
 
 def _check_root(root: Any) -> str:

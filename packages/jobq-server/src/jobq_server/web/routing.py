@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, Final, Literal, TypeAlias, TypeVar
+from urllib.parse import quote
 
 import attrs
 import msgspec
@@ -107,7 +108,7 @@ class Guarded:
         except Exception as error:
             problem = problem_of(error)
             if problem is None or problem.status == 500:
-                logger.exception("%s %s failed unexpectedly", scope["method"], scope["path"])
+                logger.exception("%s %r failed unexpectedly", scope["method"], scope["path"])
                 problem = Problem(500, "an unexpected error; the log of the server has it")
             response = problem.response(scope)
         await response(scope, receive, send)
@@ -121,7 +122,8 @@ class ToLogin(Exception):  # noqa: N818 - not an error: the browser is sent to t
         request = Request(scope)
         if request.headers.get("sec-fetch-site") == "cross-site" and "again" not in request.query_params:
             # A strict cookie is not sent with a link of another site; it is with the same address asked for from here.
-            return Response(status_code=200, headers={"refresh": f"0;url={request.url.include_query_params(again=1)}"})
+            address = f"{quote(scope['path'])}?{request.url.include_query_params(again=1).query}"
+            return Response(status_code=200, headers={"refresh": f"0;url={address}"})
         query = scope["query_string"].decode("latin-1")
         back = str(scope["path"])[len(base_of(scope)) :] + (f"?{query}" if query else "")
         login = request.url.replace(path=f"{base_of(scope)}/login", query="").include_query_params(to=back)

@@ -84,6 +84,8 @@ class WebServer:
         config = uvicorn.Config(
             self._app,
             access_log=False,
+            http="h11",  # it bounds headers, and checks those of answers
+            ws="none",
             lifespan="off",
             limit_concurrency=MAX_REQUESTS,
             log_config=None,

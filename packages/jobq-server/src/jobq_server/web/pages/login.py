@@ -35,6 +35,7 @@ async def log_in(call: Call) -> View | Response:
     form = await call.form()
     name, secret = str(form.get("name", "")).strip(), str(form.get("secret", ""))
     client = call.request.client.host if call.request.client else ""
+    call.web.attempts.check(client)
     identity = _find(call, name, secret)
     if identity is None:
         call.web.attempts.record(client)

@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from jobq_server.web.problems import Problem
+
 ALLOWED: Final = 20
 PER_SECONDS: Final = 60.0
 MAX_CLIENTS: Final = 10_000
@@ -22,9 +24,10 @@ class Attempts:
         self._clock = clock
         self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
-    def are_spent(self, client: str) -> bool:
-        """Whether a client has guessed too often."""
-        return self._count(client) >= ALLOWED
+    def check(self, client: str) -> None:
+        """Raise Problem for a client that has guessed too often, before its next secret is compared."""
+        if self._count(client) >= ALLOWED:
+            raise Problem(429, "too many wrong passwords or tokens from this address; wait a minute", retry_after=60)
 
     def record(self, client: str) -> None:
         """Count a wrong secret."""

@@ -30,7 +30,16 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 PROBES: Final = frozenset({"/livez", "/readyz"})
 """Paths that answer under each name and address, without figures: platforms ask by the address of a container."""
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+FORWARDED: Final = (
+    "forwarded",
+    "x-forwarded-",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "via",
+)
+"""What the names of the headers begin with that proxies add."""
 
 POLICY: Final = "; ".join(
     (
@@ -88,8 +97,9 @@ class Door:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        state, bounded = scope.setdefault("state", {}), receive
-        state["identity"] = None
+        # A dict of its own: some servers share theirs among all requests of a connection.
+        state: dict[str, Any] = {**(scope.get("state") or {}), "identity": None}
+        scope, bounded = {**scope, "state": state}, receive
         try:
             bounded = self._check(scope, receive)
             state["identity"] = await self._identify(Request(scope))
@@ -105,7 +115,7 @@ class Door:
             raise Problem(414, f"the address has more than {MAX_URL} bytes")
         if "\0" in scope["path"]:
             raise Problem(400, "the address holds a NUL character")
-        host = _hostname(headers.get("host", ""))
+        host = hostname_of(headers.get("host", ""))
         if "*" not in self._hosts and host not in self._hosts:
             raise Problem(
                 421,
@@ -113,6 +123,8 @@ class Door:
             )
         if scope["method"] not in SAFE_METHODS:
             _check_origin(headers)
+        elif headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode", "navigate") != "navigate":
+            raise Problem(403, "a page of another site may link here, and load nothing from here")
         return _bounded(headers, receive)
 
     async def _identify(self, request: Request) -> Identity | None:
@@ -120,8 +132,8 @@ class Door:
             self._check_local(request)
             return NOBODY
         client = request.client.host if request.client else ""
-        if self._attempts.are_spent(client):
-            raise Problem(429, "too many wrong passwords or tokens from this address; wait a minute", retry_after=60)
+        if "authorization" in request.headers:
+            self._attempts.check(client)
         for auth in self._auth:
             answer: Any = auth(request)
             found = await answer if inspect.isawaitable(answer) else answer
@@ -137,8 +149,9 @@ class Door:
     def _check_local(self, request: Request) -> None:
         """Refuse a request from elsewhere to an application without authentication."""
         if self._anyone or (
-            (request.client is None or request.client.host in LOOPBACK)
-            and not any(name in request.headers for name in FORWARDED)
+            request.client is not None  # a Unix socket, behind which a proxy may be
+            and request.client.host in LOOPBACK
+            and not any(name.startswith(FORWARDED) for name in request.headers)
         ):
             return
         raise Problem(
@@ -148,7 +161,7 @@ class Door:
         )
 
 
-def _hostname(host: str) -> str:
+def hostname_of(host: str) -> str:
     """Return the name in a Host header, without its port."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
@@ -166,7 +179,7 @@ def _check_origin(headers: Headers) -> None:
     if site is not None:
         allowed = site in ("same-origin", "none")
     elif origin is not None:
-        allowed = urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        allowed = origin.partition("://")[2].lower() == headers.get("host", "").lower() != ""
     else:
         allowed = True
     if not allowed:
@@ -177,7 +190,7 @@ def _bounded(headers: Headers, receive: Receive) -> Receive:
     """Return a `receive` that refuses a body of more than MAX_BODY bytes."""
     too_large = Problem(413, f"the body has more than {MAX_BODY} bytes")
     length = headers.get("content-length", "0")
-    if not length.isdecimal() or int(length) > MAX_BODY:
+    if not length.isdecimal() or len(length) > 10 or int(length) > MAX_BODY:
         raise too_large
     received = 0
 
