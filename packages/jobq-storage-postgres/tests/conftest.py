@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.testing import ThrowawayPostgres
+from jobq_storage_postgres.testing.emptying import EMPTY, prepare_emptying
 
 
 @pytest.fixture(scope="session")
@@ -43,29 +43,19 @@ def migrated_schema(postgres_server: ThrowawayPostgres) -> str:
     return name
 
 
+@pytest.fixture(scope="session")
+def emptying(postgres_server: ThrowawayPostgres, migrated_schema: str) -> Iterator[psycopg.Connection]:
+    """A connection that can empty that schema."""
+    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
+        connection.execute(prepare_emptying(migrated_schema))
+        yield connection
+
+
 @pytest.fixture
-def empty_schema(postgres_dsn: str, migrated_schema: str) -> Iterator[str]:
+def empty_schema(migrated_schema: str, emptying: psycopg.Connection) -> Iterator[str]:
     """The name of a schema with empty tables, for a test that writes rows and moves the clock, and alters nothing else.
 
     Such tests share it: to migrate takes longer than most of them.
     """
-    schema = sql.Identifier(migrated_schema)
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        tables = [
-            table
-            for (table,) in connection.execute(
-                "SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace(%s)"
-                " AND relkind IN ('r', 'p') AND NOT relispartition AND relname NOT IN ('maintenance', 'migration')",
-                [migrated_schema],
-            )
-        ]
-        clock = connection.execute(
-            "SELECT pg_get_functiondef(to_regprocedure(%s))", [f"{migrated_schema}.clock()"]
-        ).fetchone()
-        assert clock is not None
-        yield migrated_schema
-        with connection.transaction():
-            for table in tables:
-                connection.execute(sql.SQL("DELETE FROM {}.{}").format(schema, sql.Identifier(table)))
-            connection.execute(sql.SQL("UPDATE {}.maintenance SET worker = NULL, expires_at = NULL").format(schema))
-            connection.execute(clock[0])
+    yield migrated_schema
+    emptying.execute(EMPTY)

@@ -23,12 +23,11 @@ from jobq_storage_postgres.protocol import Statement
 
 @pytest_asyncio.fixture(params=["a session each", "as behind a pooler", "one connection"])
 async def storage(
-    request: pytest.FixtureRequest, postgres_dsn: str, postgres_schema: str
+    request: pytest.FixtureRequest, postgres_dsn: str, empty_schema: str
 ) -> AsyncIterator[PostgresQueueStorage]:
     size = 1 if request.param == "one connection" else 10
     prepared = None if request.param != "as behind a pooler" else False
-    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema, pool_size=size, prepared=prepared)
-    await storage.migrate()
+    storage = PostgresQueueStorage(postgres_dsn, schema=empty_schema, pool_size=size, prepared=prepared)
     async with storage:
         yield storage
 

@@ -20,9 +20,8 @@ TOPIC = queue_topic("default")
 
 
 @pytest_asyncio.fixture
-async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[PostgresQueueStorage]:
-    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
-    await storage.migrate()
+async def storage(postgres_dsn: str, empty_schema: str) -> AsyncIterator[PostgresQueueStorage]:
+    storage = PostgresQueueStorage(postgres_dsn, schema=empty_schema)
     async with storage:
         yield storage
 

@@ -92,10 +92,9 @@ def test_a_url_of_another_scheme_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ['it\'s "so"; --', "per%cent %s", "été", "x" * 200, "a=b c='d'"])
-async def test_any_application_name_serves(postgres_dsn: str, postgres_schema: str, name: str) -> None:
+async def test_any_application_name_serves(postgres_dsn: str, empty_schema: str, name: str) -> None:
     shown = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()"
-    storage = PostgresQueueStorage(f"{postgres_dsn}&application_name={quote(name)}", schema=postgres_schema)
-    await storage.migrate()
+    storage = PostgresQueueStorage(f"{postgres_dsn}&application_name={quote(name)}", schema=empty_schema)
     async with storage:
         ((found,),) = await storage._engine.database.fetch(Statement("who", shown))
     # The server keeps 63 bytes, and of letters beyond ASCII a mark or their codes.

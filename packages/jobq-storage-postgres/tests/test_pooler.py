@@ -20,9 +20,8 @@ from jobq_storage_postgres.protocol import Statement
 
 
 @pytest_asyncio.fixture
-async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[PostgresQueueStorage]:
-    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema, prepared=False)
-    await storage.migrate()
+async def storage(postgres_dsn: str, empty_schema: str) -> AsyncIterator[PostgresQueueStorage]:
+    storage = PostgresQueueStorage(postgres_dsn, schema=empty_schema, prepared=False)
     async with storage:
         yield storage
 
@@ -71,9 +70,8 @@ async def test_nothing_is_left_in_the_session(storage: PostgresQueueStorage) -> 
     assert row == ("on", '"$user", public', "0", 0, 0)
 
 
-async def test_a_direct_connection_is_distinguished_from_a_pooled_one(postgres_dsn: str, postgres_schema: str) -> None:
-    direct = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
-    await direct.migrate()
+async def test_a_direct_connection_is_distinguished_from_a_pooled_one(postgres_dsn: str, empty_schema: str) -> None:
+    direct = PostgresQueueStorage(postgres_dsn, schema=empty_schema)
     async with direct:
         await direct.now()
         assert not direct._engine.pool._idle[-1][0].pooled

@@ -33,9 +33,8 @@ Run = Callable[[Sequence[Step]], Rows]
 
 
 @pytest_asyncio.fixture
-async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[PostgresQueueStorage]:
-    storage = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
-    await storage.migrate()
+async def storage(postgres_dsn: str, empty_schema: str) -> AsyncIterator[PostgresQueueStorage]:
+    storage = PostgresQueueStorage(postgres_dsn, schema=empty_schema)
     async with storage:
         await storage.add([new_job()])  # so that the line of the queue is known
         yield storage

@@ -59,9 +59,8 @@ def test_a_wrong_number_of_rows_is_an_error(rows: int, said: int) -> None:
 
 
 @pytest.fixture
-async def storage(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[PostgresQueueStorage]:
-    made = PostgresQueueStorage(postgres_dsn, schema=postgres_schema)
-    await made.migrate()
+async def storage(postgres_dsn: str, empty_schema: str) -> AsyncIterator[PostgresQueueStorage]:
+    made = PostgresQueueStorage(postgres_dsn, schema=empty_schema)
     async with made:
         yield made
 

@@ -38,6 +38,7 @@ from jobq_core.storage import (
     queue_topic,
 )
 from jobq_storage_postgres import PostgresQueueStorage
+from jobq_storage_postgres.testing.emptying import EMPTY, prepare_emptying
 from jobq_storage_sqlite import SqliteQueueStorage
 
 
@@ -170,12 +171,6 @@ def all_topics(queues: Sequence[str]) -> list[str]:
 class PostgresSchema:
     """A schema that is created once and emptied for each example, with a clock that tests set."""
 
-    TABLES = (
-        "job", "job_tag", "waiting", "ready", "line", "running", "outcome", "attempt", "unique_key", "worker", "queue",
-        "tally", "statistic", "ended", "skipped", "depth", "depth_point", "operation", "audit", "worker_request",
-        "job_log",
-    )  # fmt: skip
-
     def __init__(self, dsn: str, schema: str) -> None:
         self.dsn = dsn
         self.schema = schema
@@ -185,6 +180,8 @@ class PostgresSchema:
         """Create the tables and connect."""
         await PostgresQueueStorage(self.dsn, schema=self.schema).migrate()
         await self.connect()
+        assert self._connection is not None
+        await self._connection.execute(prepare_emptying(self.schema))
 
     async def connect(self) -> None:
         """Connect to tables that exist."""
@@ -210,11 +207,9 @@ class PostgresSchema:
         return await (await self._connection.execute(composed)).fetchall()
 
     async def empty(self) -> None:
-        """Remove all rows."""
-        await self.execute(
-            *(f"DELETE FROM {{}}.{table}" for table in self.TABLES),
-            "UPDATE {}.maintenance SET worker = NULL, expires_at = NULL",
-        )
+        """Remove all rows; after `make`."""
+        assert self._connection is not None
+        await self._connection.execute(EMPTY)
 
     async def let_clock_run(self, ahead: float = 0.0) -> None:
         """Let its clock run as the server's does, some seconds ahead of it."""
