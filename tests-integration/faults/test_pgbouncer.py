@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode: the whole conformance suite through it, and faults that only a pooler causes."""
+"""PgBouncer in transaction mode: what a session could matter to, and faults that only a pooler causes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,21 @@ from pooler import Pooler
 from scaling import Scale
 
 from jobq_core.storage import FINISHED_TOPIC, QueueStorage
-from jobq_core.testing import StorageContract, add_job
+from jobq_core.testing import add_job
+from jobq_core.testing.contract.adding import AddingContract
+from jobq_core.testing.contract.bulk import BulkContract
+from jobq_core.testing.contract.bulk_operations import BulkOperationsContract
+from jobq_core.testing.contract.children import ChildrenContract
+from jobq_core.testing.contract.claiming import ClaimingContract
+from jobq_core.testing.contract.fencing import FencingContract
+from jobq_core.testing.contract.follow_ups import FollowUpsContract
+from jobq_core.testing.contract.leadership import LeadershipContract
+from jobq_core.testing.contract.life import LifeContract
+from jobq_core.testing.contract.notifications import NotificationsContract
+from jobq_core.testing.contract.settling import SettlingContract
+from jobq_core.testing.contract.storm import StormContract
+from jobq_core.testing.contract.unique import UniqueContract
+from jobq_core.testing.contract.workers import WorkersContract
 from jobq_storage_postgres import PostgresQueueStorage
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
@@ -40,8 +54,29 @@ async def schema(postgres_server: ThrowawayPostgres, name: str) -> AsyncIterator
     await schema.close()
 
 
-class TestPooledStorage(StorageContract):
-    """The contract of every storage; notifications use a direct connection, since a pooler does not forward them."""
+class TestPooledStorage(
+    LifeContract,
+    AddingContract,
+    UniqueContract,
+    ClaimingContract,
+    SettlingContract,
+    FencingContract,
+    ChildrenContract,
+    FollowUpsContract,
+    WorkersContract,
+    LeadershipContract,
+    NotificationsContract,
+    BulkContract,
+    BulkOperationsContract,
+    StormContract,
+):
+    """The part of the contract where a session could matter, since a pooler gives each transaction another one.
+
+    That is: opening, closing and cancelling; transactions of several round trips, one behind another, or with a
+    notification; locks; connections of heartbeats; large exchanges. Every other operation is one round trip in one
+    transaction, alike for the pooler: `test_nth_statement` runs each as behind one. Notifications use a direct
+    connection, since a pooler does not forward them.
+    """
 
     @pytest_asyncio.fixture
     async def storage(self, pooler: Pooler, schema: PostgresSchema) -> AsyncIterator[PostgresQueueStorage]:
