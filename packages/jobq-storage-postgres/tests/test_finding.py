@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from itertools import repeat
 from typing import Any
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
 
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter
-from jobq_core.testing.contract.searching import found_by
-from jobq_core.testing.helpers import add_job, claim, new_job, register_worker
+from jobq_core.testing import add_job, claim, new_job, register_worker
 from jobq_storage_postgres import PostgresQueueStorage, finding
 
 
@@ -36,6 +36,20 @@ CRITERIA: list[dict[str, Any]] = [
 ]
 
 
+async def found_by(storage: PostgresQueueStorage, limit: int = 100, **criteria: Any) -> list[UUID]:
+    """Return the ids that a filter finds on all pages."""
+    ids: list[UUID] = []
+    after: UUID | None = None
+    while True:
+        page = await storage.find(JobFilter(**criteria), after=after, limit=limit)
+        assert len(page.jobs) <= limit
+        ids += [job.id for job in page.jobs]
+        if page.cursor is None:
+            return ids
+        assert after is None or page.cursor < after
+        after = page.cursor
+
+
 async def test_jobs_without_an_index_are_found_page_by_page(
     storage: PostgresQueueStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,7 +61,9 @@ async def test_jobs_without_an_index_are_found_page_by_page(
     expected = [await found_by(storage, **criteria) for criteria in CRITERIA]
     assert [bool(ids) for ids in expected] == [True, False] + 8 * [True]
     for walked in ((1, 1), (2, 3)):
-        monkeypatch.setattr(finding, "_WALKED", {None: repeat(0), **dict.fromkeys(("line", "run", "tag"), walked)})
+        monkeypatch.setattr(
+            finding, "_WALKED", {None: repeat(0), **dict.fromkeys(("queue", "kind", "run", "tag"), walked)}
+        )
         for limit in (1, 4):
             assert [await found_by(storage, limit, **criteria) for criteria in CRITERIA] == expected
 

@@ -206,9 +206,9 @@ class SyncJobQueueClient(SyncClientBase):
         """Return the number of jobs that match all given conditions.
 
         None if they are more than `limit` (default: 50,000), or if too many jobs would have to be read: more than 5,000
-        of those that a tag or a run has, or a search (by error_type, error, argument or worker) looks at, or of a kind
-        among hundreds of thousands of unfinished jobs. conditions: those of `Conditions`. `depths` has the numbers of
-        a queue at less cost.
+        for a search (by error_type, error, argument or worker), thousands of a tag or a run, or hundreds of thousands
+        of unfinished jobs to find those of a kind. conditions: those of `Conditions`. `depths` has the numbers of a
+        queue at less cost.
         """
         return self._run(lambda: self._client.count(limit=limit, **conditions))
 

@@ -27,13 +27,14 @@ Wanted: TypeAlias = Literal["jobs", "arguments", "count"]
 
 _WITH_ERRORS: Final = frozenset({JobState.DISABLED, JobState.FAILED, JobState.ABORTED})
 """The states in which a job shows an error."""
-_Driver: TypeAlias = Literal["line", "run", "tag"]
+_Driver: TypeAlias = Literal["queue", "kind", "run", "tag"]
 
 _SEARCHED_NARROWED: Final = 1_000
 """The number of jobs that a search in queues, kinds, tags or a run reads per call: of each line, to be sorted."""
 _WALKED: Final[dict[_Driver | None, Iterable[int]]] = {
     None: repeat(0),
-    "line": (4_000, 6_000),
+    "queue": (1_500, 2_500),
+    "kind": (4_000, 6_000),
     "run": (1_000, 2_000),
     "tag": (1_000, 2_000),
 }
@@ -168,7 +169,9 @@ def _driver(filter: JobFilter) -> _Driver | None:
         return "run"
     if filter.tags:
         return "tag"
-    return "line" if filter.queue is not None or filter.kinds else None
+    if filter.queue is not None:
+        return "queue"
+    return "kind" if filter.kinds else None
 
 
 def _to_read(filter: JobFilter) -> JobFilter | None:
@@ -191,7 +194,7 @@ def _statement(filter: JobFilter, states: frozenset[JobState]) -> tuple[str, lis
         return "find_run", [pack_text(filter.run_id), *tokens, tags]
     if tags is not None:
         return "find_tag", [tags, *tokens]
-    if _driver(filter) == "line":
+    if filter.queue is not None or filter.kinds:
         return "find_line", tokens
     if states or filter.worker is not None:
         return "find_state", [_states(states or frozenset(JobState))]

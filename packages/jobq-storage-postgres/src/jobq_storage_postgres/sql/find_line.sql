@@ -12,9 +12,9 @@ WITH {span}, lines AS MATERIALIZED (
 ), pending AS MATERIALIZED (
     SELECT r.id, r.kind, r.worker FROM jobq.ready r
     WHERE r.queue = $11 AND ($13 IS NULL OR 'pending' = ANY($13))
-    LIMIT 5001
+    LIMIT 2001
 ), few AS MATERIALIZED (
-    SELECT $11 IS NOT NULL AND count(*) <= 5000 AS yes FROM pending
+    SELECT $11 IS NOT NULL AND count(*) <= 2000 AS yes FROM pending
 ), walked AS MATERIALIZED (
     (SELECT 'pending' AS walk, 'pending' AS state, r.id, r.queue, r.kind, r.worker, NULL AS error_type, NULL AS error_message
     FROM jobq.ready r
