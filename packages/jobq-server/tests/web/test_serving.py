@@ -23,6 +23,7 @@ from jobq_core import ConfigurationError, job
 from jobq_core.commands import main
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.records import Progress
+from jobq_core.storage import LogLine, LogPart
 from jobq_server import JobQueueServer, WebOptions
 from jobq_server.web import create_app
 from jobq_server.web.serving import WebServer
@@ -84,9 +85,12 @@ async def test_an_open_page_is_renewed_when_something_happens(
         assert stream.headers["content-type"].startswith("text/event-stream")
         lines = stream.aiter_lines()
         await anext(line async for line in lines if "live_head" in line)
+        line = LogLine(await storage.now(), "INFO", "shop", "wrote a row")
+        await storage.write_logs([LogPart(job=claimed.id, lease=claimed.lease, attempt=1, part=0, lines=(line,))])
         await hand.progress(claimed, Progress(percent=43, message="row 43"))
         renewed = await anext(line async for line in lines if line.startswith("data:"))
         assert "row 43" in renewed
+        assert "wrote a row" in renewed
         assert "live_actions" not in renewed  # which is as it was
 
 
