@@ -27,7 +27,7 @@ async def test_each_answer_has_the_headers_of_security(connect: Connect) -> None
             "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
         ), path
         assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["referrer-policy"] == "same-origin"
         assert answer.headers["cache-control"] == "no-store"
     refused = await connect(allowed_hosts=["jobs.example.org"]).get("/")
     assert refused.status_code == 421
