@@ -420,3 +420,19 @@ async def test_metrics_are_plain_text_where_accept_cannot_be_read(connect: Conne
     answer = await connect(role=Role.VIEW).get("/metrics", headers=wrong)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain")
+
+
+async def test_what_an_operation_looked_for_in_payloads_is_hidden_too(
+    connect: Connect, storage: MemoryQueueStorage
+) -> None:
+    app = create_app(storage, auth=credentials(), hide_payloads=["view"])
+    wanted = {"error": "card 4711", "argument": "card=4711", "queue": "mail"}
+    started = await connect(app, role=Role.ADMIN).post("/api/v1/operations", json={"action": "retry", "filter": wanted})
+    await connect(app, role=Role.ADMIN).post("/bulk", data={"action": "retry", "scope": "all", "sure": "yes", **wanted})
+    one = f"/operations/{started.json()['id']}"
+    assert "4711" in (await connect(app, role=Role.OPERATE).get(one)).text
+    for path in ("/operations", one, "/audit", "/api/v1/operations", f"/api/v1{one}", "/api/v1/audit"):
+        answer = await connect(app, role=Role.VIEW).get(path)
+        assert answer.status_code == 200
+        assert "4711" not in answer.text, path
+        assert "mail" in answer.text

@@ -15,6 +15,7 @@ from jobq_server.web.cancelling import cancel_operation
 from jobq_server.web.filters import describe
 from jobq_server.web.pages.jobs import check_may_search
 from jobq_server.web.security.identity import Role
+from jobq_server.web.security.payloads import without_payloads
 
 routes = ApiRoutes("operations")
 
@@ -22,7 +23,7 @@ routes = ApiRoutes("operations")
 @routes.get("/operations", access=Role.VIEW, query=ListQuery, answer=list[OperationView], name="list_operations")
 async def operations(call: Call, query: ListQuery) -> list[OperationView]:
     """Return the newest operations, newest first."""
-    return [operation_view(one) for one in await call.storage.operations(limit=query.limit)]
+    return [operation_view(call, one) for one in await call.storage.operations(limit=query.limit)]
 
 
 @routes.post(
@@ -49,15 +50,15 @@ async def begin(call: Call, body: OperationBody) -> OperationView | Response:
         preview = PreviewView(await call.storage.count(wanted))
         return Response(msgspec.json.encode(preview), 200, media_type="application/json")
     operation = await start(call.storage, body.action, wanted, value=value, actor=call.actor)
-    await audit(call.storage, call.actor, body.action.value, operation.id, details=describe(wanted))
+    await audit(call.storage, call.actor, body.action.value, operation.id, details=describe(without_payloads(wanted)))
     call.web.bulk.begin(call.storage, operation)
-    return operation_view(operation)
+    return operation_view(call, operation)
 
 
 @routes.get("/operations/{id}", access=Role.VIEW, answer=OperationView, errors=(404,), name="get_operation")
 async def operation(call: Call) -> OperationView:
     """Return one operation, and how far it is."""
-    return operation_view(await get(call.storage, call.path_id()))
+    return operation_view(call, await get(call.storage, call.path_id()))
 
 
 @routes.post(

@@ -164,10 +164,11 @@ def filter_view(wanted: JobFilter) -> FilterView:
     )
 
 
-def operation_view(operation: Operation) -> OperationView:
+def operation_view(call: Call, operation: Operation) -> OperationView:
     """Return a bulk operation."""
+    wanted = call.web.payloads.filter(call.identity, operation.filter)
     fields = {name: getattr(operation, name) for name in OperationView.__struct_fields__}
-    return OperationView(**fields | {"filter": filter_view(operation.filter)})
+    return OperationView(**fields | {"filter": filter_view(wanted)})
 
 
 def retention_body(retention: Retention) -> RetentionBody:

@@ -21,6 +21,7 @@ from jobq_server.web.paths import is_local
 from jobq_server.web.rendering import View
 from jobq_server.web.routing import Routes
 from jobq_server.web.security.identity import Role
+from jobq_server.web.security.payloads import without_payloads
 
 routes = Routes()
 
@@ -61,7 +62,7 @@ async def bulk(call: Call) -> View | Response:
         back = "/jobs" if info.action is Action.DELETE and len(ids) == 1 else _back(form)
         return call.redirect(with_notice(back, info.action.value, changed))
     operation = await start(call.storage, info.action, wanted, value=value, actor=call.actor)
-    await audit(call.storage, call.actor, info.action.value, operation.id, details=describe(wanted))
+    await audit(call.storage, call.actor, info.action.value, operation.id, details=describe(without_payloads(wanted)))
     call.web.bulk.begin(call.storage, operation)
     return call.redirect(f"/operations/{operation.id}")
 

@@ -24,7 +24,7 @@ async def operations(call: Call) -> View:
         "operations.html",
         {
             "ACTIONS": ACTIONS,
-            "describe": describe,
+            "describe": lambda wanted: describe(call.web.payloads.filter(call.identity, wanted)),
             "operations": await call.storage.operations(limit=100),
             "storage_now": await call.storage.now(),
         },
@@ -39,7 +39,7 @@ async def operation(call: Call) -> View:
         "operation.html",
         {
             "info": ACTIONS[found.action],
-            "filter_text": describe(found.filter),
+            "filter_text": describe(call.web.payloads.filter(call.identity, found.filter)),
             "operation": found,
             "storage_now": await call.storage.now(),
         },

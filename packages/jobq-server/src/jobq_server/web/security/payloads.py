@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
+from attrs import evolve
 
-from jobq_core.masking import marked_secrets, mask
+from jobq_core.masking import MASK, marked_secrets, mask
 from jobq_core.records import JobRecord
 from jobq_core.registry import Registry
+from jobq_core.storage import JobFilter
 from jobq_server.web.security.identity import Identity, Role, parse_role
 
 
@@ -28,11 +30,21 @@ class Payloads:
         """Whether an identity sees no payloads."""
         return identity.role in self._hidden
 
+    def filter(self, identity: Identity, wanted: JobFilter) -> JobFilter:
+        """Return a filter as an identity sees it."""
+        return without_payloads(wanted) if self.hides(identity) else wanted
+
     def arguments(self, job: JobRecord) -> bytes:
         """Return arguments as JSON, with secrets masked, and all else as it is stored."""
         definition = self._registry.get(job.kind)
         declared = () if definition is None else definition.secrets
         return mask(job.arguments_json, marked_secrets(job.meta_json).union(declared), usual=definition is None)
+
+
+def without_payloads(wanted: JobFilter) -> JobFilter:
+    """Return a filter without what it looks for in payloads: with the number of jobs found, it says what they hold."""
+    argument = None if wanted.argument is None else (wanted.argument[0], MASK)
+    return evolve(wanted, error=None if wanted.error is None else MASK, argument=argument)
 
 
 def pretty(data: bytes) -> str:
