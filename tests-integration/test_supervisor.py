@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from shop_jobs import add_up, at_gate, block, say_pid
+from shop_jobs import add_up, at_gate, block, compute, say_pid
 from watching import Gate, Log
 
-from jobq_client import JobQueueClient
-from jobq_core import ConfigurationError, open_storage
+from jobq_client import JobHandle, JobQueueClient
+from jobq_core import ConfigurationError, JobState, open_storage
 from jobq_core.records import WorkerRecord
 from jobq_server import Autoscaler, JobQueueServer
 
@@ -189,3 +189,30 @@ async def test_a_process_of_a_server_scales_its_own_workers(shop_url: str) -> No
         stats = await server.stats()
     assert [record.info.concurrency for record in stats.workers] == [3]
     assert stats.scaling is None
+
+
+async def test_a_burst_of_jobs_that_compute_gets_a_second_process_and_loses_it_again(
+    shop_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scaler = Autoscaler(max=1, max_processes=2, target_wait=0.1, interval=0.05, cool_down=0.3)
+    server = JobQueueServer(shop_url, jobs=[compute], autoscale=scaler, name="shop", heartbeat_interval=0.05)
+    with caplog.at_level("INFO"):
+        async with server, JobQueueClient(shop_url) as client:
+            assert sorted(record.info.name for record in (await server.stats()).workers) == ["shop-1"]
+            handles: list[JobHandle[None]] = []
+            while len((await server.stats()).workers) < 2:
+                if (await client.counts())[JobState.PENDING] < 25:
+                    handles += await client.add_many([compute(seconds=0.02) for _ in range(25)])
+                await asyncio.sleep(0.02)  # until the process has started
+            scaling = (await server.stats()).scaling
+            assert scaling is not None
+            assert (scaling.autoscaler, scaling.changes > 0) == (scaler, True)
+            for handle in handles:
+                await client.wait_for(handle, timeout=60)
+            while len((await server.stats()).workers) > 1:  # noqa: ASYNC110  (of other processes)
+                await asyncio.sleep(0.02)
+            counts = await client.counts()
+    assert counts[JobState.COMPLETED] == sum(counts.values()) == len(handles)
+    assert "server shop scaled from 1 to 2 processes (waiting)" in caplog.text
+    # A machine without a free processor gains nothing by the second one.
+    assert re.search(r"server shop scaled from 2 to 1 processes \((idle|no gain)\)", caplog.text)

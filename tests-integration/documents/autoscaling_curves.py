@@ -1,4 +1,4 @@
-"""Draw docs/guides/autoscaling.svg: what an Autoscaler does under four loads.
+"""Draw docs/guides/autoscaling.svg: what an Autoscaler does under five loads.
 
     python tests-integration/documents/autoscaling_curves.py
 
@@ -27,21 +27,26 @@ STEP = 20
 
 @attrs.frozen(kw_only=True)
 class Scenario:
-    """A load, and what is said of it. arrivals: jobs a second; run_seconds: their mean length."""
+    """A load, and what is said of it. arrivals: jobs a second; run_seconds: their mean length.
+
+    processor: the share of a processor that each needs, where the number of processes is scaled.
+    """
 
     title: str
     arrivals: Callable[[float], float]
     run_seconds: float
     minutes: int
     capacity: float = float("inf")
+    processor: float = 0.0
 
     def points(self) -> list[Point]:
         return simulate(
-            AUTOSCALER,
+            attrs.evolve(AUTOSCALER, max_processes=8 if self.processor else None),
             arrivals=self.arrivals,
             run_seconds=self.run_seconds,
             duration=60 * self.minutes,
             capacity=self.capacity,
+            processor=self.processor,
         )
 
 
@@ -71,14 +76,22 @@ SCENARIOS = [
         minutes=40,
         capacity=4,
     ),
+    Scenario(
+        title="Jobs that compute, a wave: 0 to 10 jobs a second, 0.5 s of a processor each",
+        arrivals=lambda at: 5 * (1 - math.cos(2 * math.pi * at / 3600)) if at < 3600 else 0,
+        run_seconds=0.5,
+        minutes=70,
+        processor=1.0,
+    ),
 ]
 
 
 def fingerprint() -> str:
-    """Return a digest of the numbers of workers in all scenarios."""
+    """Return a digest of the numbers of workers and processes in all scenarios."""
     digest = hashlib.sha256()
     for scenario in SCENARIOS:
-        digest.update(repr((scenario.title, [point.workers for point in scenario.points()])).encode())
+        numbers = [(point.workers, point.processes) for point in scenario.points()]
+        digest.update(repr((scenario.title, numbers)).encode())
     return digest.hexdigest()
 
 
@@ -90,7 +103,7 @@ def draw() -> None:
     mpl.rcParams |= {"svg.hashsalt": "jobq", "svg.fonttype": "none"}
     from matplotlib import pyplot as plt
 
-    figure, rows = plt.subplots(len(SCENARIOS), figsize=(8, 10), layout="constrained")
+    figure, rows = plt.subplots(len(SCENARIOS), figsize=(8, 12), layout="constrained")
     for scenario, axes in zip(SCENARIOS, rows, strict=True):
         points = scenario.points()
         parts = [points[start : start + STEP] for start in range(0, len(points), STEP)]
@@ -101,18 +114,23 @@ def draw() -> None:
         ends = [0.0] + [point.at / 60 for point in changes]
         workers = [point.workers for point in changes]
         axes.stairs(workers, ends, baseline=None, color="#1b4f72", linewidth=1.5, label="workers")
+        if scenario.processor:
+            changes = [one for one, two in itertools.pairwise(points) if one.processes != two.processes] + points[-1:]
+            ends = [0.0] + [point.at / 60 for point in changes]
+            processes = [point.processes for point in changes]
+            axes.stairs(processes, ends, baseline=None, color="#117a65", linewidth=2.5, label="processes")
         wait = axes.twinx()
         oldest = [max(point.oldest for point in part) for part in parts]
         wait.plot(edges[:-1], oldest, ":", color="#7f8c8d", label="wait of the oldest job, in seconds")
         wait.set_ylim(0, max(20.0, max(oldest) * 1.1))
-        axes.set_ylim(0, 55)
+        axes.set_ylim(0, 12 if scenario.processor else 55)
         axes.set_title(scenario.title, fontsize=10)
         axes.set_ylabel("workers")
         wait.set_ylabel("seconds")
         axes.grid(alpha=0.3)
     rows[-1].set_xlabel("minutes")
-    shown = [*rows[0].get_legend_handles_labels()[0], *wait.get_legend_handles_labels()[0]]
-    figure.legend(handles=shown, loc="outside lower center", ncols=3, fontsize=9)
+    shown = [*rows[-1].get_legend_handles_labels()[0], *wait.get_legend_handles_labels()[0]]
+    figure.legend(handles=shown, loc="outside lower center", ncols=4, fontsize=9)
     figure.savefig(PICTURE, metadata={"Date": None, "Description": fingerprint()})
     drawn = PICTURE.read_text(encoding="utf-8")
     PICTURE.write_text(re.sub(r"(\d\.\d)\d+", r"\1", drawn), encoding="utf-8")  # a third of the size

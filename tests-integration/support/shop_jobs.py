@@ -56,6 +56,14 @@ async def say_pid(log: str) -> int:
 
 
 @job()
+def compute(seconds: float) -> None:
+    """Keep a processor busy for so many seconds."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+@job()
 async def at_gate(gate: str, log: str, name: str) -> str:
     """Log the start, wait at the gate, log the end, or the cancellation."""
     note(log, f"started {name}")

@@ -274,11 +274,22 @@ async def test_without_an_autoscaler_the_statistics_have_none(storage: MemoryQue
         ({"max": 5, "target_wait": "5"}, "target_wait must be more than 0 seconds"),
         ({"max": 5, "interval": 0}, "interval must be more than 0 seconds"),
         ({"max": 5, "cool_down": -1}, "cool_down must be 0 seconds or more"),
+        ({"max": 5, "max_processes": 0}, "max_processes must be a whole number, 1 or more and at most 1000, not 0"),
+        ({"max": 5, "min_processes": 2}, r"min_processes of an Autoscaler \(2\) needs max_processes"),
+        (
+            {"max": 5, "min_processes": 4, "max_processes": 3},
+            r"min_processes of an Autoscaler \(4\) must be at most its max_processes \(3\)",
+        ),
     ],
 )
 def test_an_option_that_cannot_work_is_refused_by_name(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         Autoscaler(**options)
+
+
+def test_a_job_queue_has_one_process() -> None:
+    with pytest.raises(ConfigurationError, match="a JobQueue is one process; use a JobQueueServer for an Autoscaler"):
+        JobQueue("mail", autoscale=Autoscaler(max=5, max_processes=2))
 
 
 @pytest.mark.parametrize(

@@ -134,13 +134,15 @@ def test_at_the_maximum_it_measures_whether_fewer_workers_do_as_well() -> None:
     assert removed.state.level(Load(at=21.0, busy=8, ended=210)).ended == 0  # a removed worker ran its last job
     open_yet = look(removed.state, 31.0, ended=310, waiting=600, oldest=60.0)
     assert (open_yet.workers, open_yet.cause) == (8, Cause.MEASURING)
-    quartered = look(open_yet.state, 41.0, ended=410, waiting=600, oldest=60.0)  # 10 a second, as 16 did
+    unsure = look(open_yet.state, 41.0, ended=410, waiting=600, oldest=60.0)  # 10 a second, as 16 did
+    assert unsure.cause is Cause.MEASURING, "200 jobs each do not tell 10 a second from 8.3"
+    quartered = look(unsure.state, 61.0, ended=610, waiting=600, oldest=60.0)
     assert quartered.workers == 4
-    full_again = look(quartered.state, 42.0, ended=420, waiting=600, oldest=60.0)
-    back = look(full_again.state, 72.0, ended=620, waiting=900, oldest=90.0)  # 6.7 a second
+    full_again = look(quartered.state, 62.0, ended=620, waiting=600, oldest=60.0)
+    back = look(full_again.state, 92.0, ended=820, waiting=900, oldest=90.0)  # 6.7 a second
     assert (back.workers, back.cause) == (8, Cause.WAITING)
-    full_again = look(back.state, 73.0, ended=627, waiting=900, oldest=90.0)
-    held = look(full_again.state, 120.0, ended=1100, waiting=900, oldest=90.0)
+    full_again = look(back.state, 93.0, ended=827, waiting=900, oldest=90.0)
+    held = look(full_again.state, 140.0, ended=1300, waiting=900, oldest=90.0)
     assert (held.workers, held.cause) == (8, Cause.HELD)
 
 
@@ -210,7 +212,7 @@ def test_a_daily_wave_is_followed_up_and_down_once(seed: int) -> None:
 
     points = simulate(AUTOSCALER, arrivals=wave, run_seconds=1.0, duration=day + 300, seed=seed)
     peak = max(points, key=lambda point: point.workers)
-    assert 20 <= peak.workers <= 40
+    assert 20 <= peak.workers <= 48  # a second in which few jobs end may double a number that is enough
     assert turns(points) <= 3
     assert max(point.oldest for point in points) < 2 * AUTOSCALER.target_wait
     assert points[-1].workers == AUTOSCALER.min
@@ -226,8 +228,8 @@ def test_a_burst_of_20_times_the_load_is_worked_off_within_seconds(seed: int) ->
         seed=seed,
     )
     assert max(point.workers for point in points if point.at < 600) <= 6
-    assert any(point.workers >= 32 for point in points if point.at <= 630)
     assert max(point.oldest for point in points) < 3 * AUTOSCALER.target_wait
+    assert max(point.oldest for point in points if 630 <= point.at < 900) < 2 * AUTOSCALER.target_wait
     assert turns(points) <= 3
     assert points[-1].workers == AUTOSCALER.min
 
@@ -251,6 +253,41 @@ def test_a_service_at_its_limit_is_not_met_with_more_and_more_workers(seed: int)
     assert late[-1].ended / late[-1].at > 7  # as many as the service can do
     busy = after(points, 60)
     assert {Cause.NO_GAIN, Cause.HELD} <= {point.cause for point in busy}
+
+
+SEVERAL = Autoscaler(max=50, max_processes=8)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_jobs_that_compute_get_processes_by_the_wave_of_a_day_and_few_workers_in_each(seed: int) -> None:
+    day = 1800.0
+
+    def wave(at: float) -> float:
+        return 5 * (1 - math.cos(2 * math.pi * at / day)) if at < day else 0.0
+
+    points = simulate(SEVERAL, arrivals=wave, run_seconds=0.4, duration=day + 360, processor=1.0, seed=seed)
+    assert 4 <= max(point.processes for point in points) <= 8
+    assert max(point.oldest for point in points) < 4 * SEVERAL.target_wait
+    assert max(point.workers / point.processes for point in points) <= 4
+    assert (points[-1].processes, points[-1].workers) == (1, 1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_jobs_that_wait_get_workers_in_one_process(seed: int) -> None:
+    points = simulate(SEVERAL, arrivals=lambda _: 20, run_seconds=0.5, duration=600, processor=0.02, seed=seed)
+    assert {point.processes for point in points} == {1}
+    assert 10 < points[-1].workers <= 25
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_machine_of_two_processors_does_not_get_more_and_more_processes(seed: int) -> None:
+    points = simulate(
+        SEVERAL, arrivals=lambda _: 20, run_seconds=0.4, duration=900, processor=1.0, processors=2, seed=seed
+    )
+    late = after(points, 300)
+    assert sum(point.processes for point in late) / len(late) < 5
+    assert late[-1].ended / late[-1].at > 4  # of 5 that two processors can do
+    assert max(point.workers / point.processes for point in points) <= 2
 
 
 def test_the_same_seed_gives_the_same_curve() -> None:

@@ -14,8 +14,11 @@ from click.testing import CliRunner
 
 from jobq_core.commands import main
 from jobq_server import Autoscaler, JobQueueServer
+from jobq_server.autoscaling.options import ProcessAutoscaler
 from jobq_server.commands import server
 from jobq_worker.commands import worker
+from jobq_worker.processes.link import Link
+from jobq_worker.processes.supervisor import Supervisor
 
 JOBS = """
 from jobq_core import job
@@ -42,7 +45,8 @@ def test_its_options_are_those_of_jobq_worker_but_for_the_number_of_workers() ->
     ours = {parameter.name for parameter in server.params}
     theirs = {parameter.name for parameter in worker.params}
     web = {name for name in ours if name is not None and name.startswith("web_")}
-    assert ours - theirs - web == {"worker_count", "min_workers", "max_workers", "target_wait"}
+    scaling = {"min_workers", "max_workers", "min_processes", "max_processes", "target_wait"}
+    assert ours - theirs - web == {"worker_count"} | scaling
     assert theirs - ours == {"concurrency"}
 
 
@@ -87,6 +91,37 @@ def test_its_options_make_an_autoscaler(
     assert [server.worker_count for server in served] == [10, 12]
 
 
+@pytest.mark.parametrize(("more", "starts"), [([], 1), (["--min-processes", "2"], 2), (["--processes", "9"], 4)])
+def test_with_max_processes_it_supervises_processes_and_scales_them(
+    module: str, monkeypatch: pytest.MonkeyPatch, more: list[str], starts: int
+) -> None:
+    begun: list[Any] = []
+
+    def supervise(count: int, *, scale: Any, **_: Any) -> int:
+        supervisor = Supervisor(lambda number: pytest.fail("started"), count, lost_after=1, stop_timeout=1)
+        begun.append((count, scale(supervisor).__self__.stats))
+        return 0
+
+    monkeypatch.setattr("jobq_worker.commands.worker_command.supervise_children", supervise)
+    arguments = ["server", module, "--storage", "acme://", "--max-workers", "3", "--max-processes", "4", *more]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    ((count, stats),) = begun
+    assert (count, stats.processes, stats.autoscaler.max_processes) == (starts, starts, 4)
+
+
+def test_a_process_of_it_scales_its_workers_and_reports_its_load(module: str, served: list[JobQueueServer]) -> None:
+    reported: list[Any] = []
+    link = Link.__new__(Link)  # without a socket
+    link.number, link.report = 2, reported.append  # type: ignore[method-assign]
+    arguments = ["server", module, "--storage", "memory://", "--max-workers", "3", "--max-processes", "4"]
+    assert CliRunner().invoke(main, arguments, obj=link).exit_code == 0
+    (server,) = served
+    assert (server.name.endswith("-2"), server.has_processes, server.worker_count) == (True, False, 3)
+    assert isinstance(server.autoscaler, ProcessAutoscaler)
+    server.autoscaler.report({"busy": 1})
+    assert reported == [{"busy": 1}]
+
+
 def test_its_autoscaler_replaces_that_of_a_named_server(
     module: str, served: list[JobQueueServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +146,15 @@ def test_its_autoscaler_replaces_that_of_a_named_server(
         (["MODULE", "--storage", "memory://", "--max-workers", "0"], "not in the range 1<=x<=100000"),
         (["MODULE", "--storage", "memory://", "--min-workers", "3"], "--min-workers needs --max-workers"),
         (["MODULE", "--storage", "memory://", "--target-wait", "3"], "--target-wait needs --max-workers"),
+        (["MODULE", "--storage", "memory://", "--max-processes", "3"], "--max-processes needs --max-workers"),
+        (
+            ["MODULE", "--storage", "memory://", "--max-workers", "3", "--min-processes", "2"],
+            "min_processes of an Autoscaler (2) needs max_processes",
+        ),
+        (
+            ["MODULE", "--storage", "memory://", "--max-workers", "3", "--max-processes", "2"],
+            "memory:// is the memory of one process and cannot be shared",
+        ),
         (
             ["MODULE", "--storage", "memory://", "--max-workers", "3", "--min-workers", "4"],
             "(4) must be at most its max",

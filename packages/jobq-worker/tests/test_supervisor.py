@@ -10,7 +10,7 @@ import pytest
 
 from jobq_worker.liveness.loop_watch import TICK_SECONDS
 from jobq_worker.processes.exits import ExitCode
-from jobq_worker.processes.supervised import BEAT, DONE, ENDED, READY, describe_exit
+from jobq_worker.processes.supervised import BEAT, DONE, ENDED, LOAD, READY, describe_exit
 from jobq_worker.processes.supervisor import (
     END_SECONDS,
     HEALTHY_SECONDS,
@@ -274,6 +274,97 @@ def test_with_reload_a_child_that_fails_waits_for_the_next_change(caplog: pytest
     stage.supervisor.reload()
     stage.supervisor.step()
     assert stage.starts(1) == 2
+
+
+def test_an_added_child_gets_the_lowest_free_number_and_does_not_make_the_others_unhealthy() -> None:
+    stage = Stage(3).serve()
+    stage.supervisor.retire(2)
+    stage[2].code = 0
+    stage.supervisor.step()
+    stage.supervisor.add(2)
+    assert [child.number for child in stage.supervisor.children] == [1, 2, 3, 4]
+    stage.supervisor.step()
+    assert [stage.starts(number) for number in (1, 2, 3, 4)] == [1, 2, 1, 1]
+    assert stage.supervisor.serves
+    stage.serve()
+    stage[4].code = 1
+    stage.supervisor.step()
+    assert not stage.supervisor.serves, "it has served, and does not now"
+
+
+def test_a_retired_child_is_stopped_in_order_and_killed_when_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage(stop_timeout=600).serve()
+    stage.supervisor.retire(2)
+    assert [child.number for child in stage.supervisor.children] == [1]
+    stage.wait(600 + KILL_SECONDS - 1, lambda: setattr(stage[1], "sent", [BEAT]))
+    assert (stage[1].signals, stage[2].signals) == ([], [TERM])
+    stage.wait(2)
+    assert stage[2].signals == [TERM, KILL]
+    stage[2].code = -KILL
+    stage.supervisor.step()
+    assert "process 2 (pid 200) ended with SIGKILL; it is needed no more" in caplog.text
+    assert [process.pid for process in stage.supervisor.processes()] == [100]
+
+
+@pytest.mark.parametrize("crashed_before", [True, False])
+def test_a_child_that_crashes_while_it_is_retired_or_before_is_not_restarted(crashed_before: bool) -> None:
+    stage = Stage(3).serve()
+    if crashed_before:
+        stage[2].code = 1
+        stage.supervisor.step()
+    stage.supervisor.retire(2)
+    stage[2].code = 1
+    stage.wait(2 * MAX_BACKOFF_SECONDS, lambda: [setattr(stage[number], "sent", [BEAT]) for number in (1, 3)])
+    assert [stage.starts(number) for number in (1, 2, 3)] == [1, 1, 1]
+    assert stage.supervisor.serves
+
+
+def test_a_number_is_used_again_only_when_its_retired_child_has_ended() -> None:
+    stage = Stage().serve()
+    stage.supervisor.retire(2)
+    stage.supervisor.add(1)
+    stage.supervisor.step()
+    assert [child.number for child in stage.supervisor.children] == [1, 3]
+
+
+def test_a_stop_waits_for_a_retired_child_and_does_not_hurry_it() -> None:
+    stage = Stage().serve()
+    stage.supervisor.retire(2)
+    stage.supervisor.step()
+    stage.supervisor.stop("SIGTERM")
+    stage.supervisor.step()
+    assert (stage[1].signals, stage[2].signals) == ([TERM], [TERM])
+    stage[1].code = 0
+    stage.supervisor.step()
+    assert not stage.supervisor.finished
+    stage.supervisor.stop("SIGTERM")
+    stage.supervisor.step()
+    assert stage[2].signals == [TERM, TERM]
+    stage[2].code = 0
+    stage.supervisor.step()
+    assert stage.supervisor.finished
+
+
+def test_a_reload_does_not_start_a_retired_child_again() -> None:
+    stage = Stage(reloads=True).serve()
+    stage.supervisor.retire(2)
+    stage.supervisor.reload()
+    stage[1].code = stage[2].code = 0
+    stage.supervisor.step()
+    assert (stage.starts(1), stage.starts(2)) == (2, 1)
+
+
+def test_it_knows_the_load_that_each_process_reported_last() -> None:
+    stage = Stage(3).serve()
+    stage[1].sent = [f'{LOAD} {{"busy": 1}}', f'{LOAD} {{"busy": 2}}']
+    stage[2].sent = [f'{LOAD} {{"busy": 3}}']
+    stage.supervisor.step()
+    assert stage.supervisor.loads() == {100: {"busy": 2}, 200: {"busy": 3}}
+    stage.supervisor.retire(1)
+    stage[2].code = 1
+    stage.supervisor.step()
+    stage.wait(1)
+    assert stage.supervisor.loads() == {}, "the restarted one has not reported yet"
 
 
 def test_a_step_says_when_the_next_is_due() -> None:

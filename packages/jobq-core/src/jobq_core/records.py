@@ -172,7 +172,8 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
     hung: the number of handlers that keep running past their time limit. loop_lag: the longest time in seconds that the
     worker's event loop was blocked since the last heartbeat. `hears`: whether notifications of other processes
     arrive; a worker that gets none polls. limited: the seconds until its limiter opens; None if no limiter holds it
-    back. memory: the bytes of memory of its process; 0 where they are not known.
+    back. memory: the bytes of memory of its process; 0 where they are not known. processor: the share of one processor
+    that its process has used, or waited for on a busy machine, since the last heartbeat.
     """
 
     completed: int = 0
@@ -192,6 +193,7 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
     hears: bool = True
     limited: float | None = None
     memory: int = 0
+    processor: float = 0.0
 
     @property
     def finished(self) -> int:
@@ -222,6 +224,7 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
             hears=self.hears and other.hears,
             limited=_longest(self.limited, other.limited),
             memory=self.memory + other.memory,
+            processor=self.processor + other.processor,
         )
 
 

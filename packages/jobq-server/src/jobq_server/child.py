@@ -13,7 +13,7 @@ from jobq_worker.processes.link import Link
 
 def _run(link: Link, *, autoscale: dict[str, Any], options: dict[str, Any], **task: Any) -> None:
     options["worker_count"] = options.pop("concurrency")
-    make = partial(JobQueueServer, autoscale=Autoscaler(**autoscale))
+    make = partial(JobQueueServer, autoscale=Autoscaler(**autoscale).in_process(link.report))
     run_pool_worker(link, make=make, options=options, **task)
 
 

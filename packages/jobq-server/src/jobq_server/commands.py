@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -12,6 +14,7 @@ import click
 from jobq_core.configuration import ConfiguredCommand, variable
 from jobq_core.errors import ConfigurationError
 from jobq_server.autoscaling.options import Autoscaler
+from jobq_server.autoscaling.process_scaling import ProcessScaling
 from jobq_server.server import JobQueueServer
 from jobq_server.web_options import LOCAL, WebOptions
 from jobq_worker.commands.command_options import CONFIGURATION_HELP, OTHER_KEYS, field_option, serving_options
@@ -19,6 +22,7 @@ from jobq_worker.commands.named_worker import is_given
 from jobq_worker.commands.worker_command import serve
 from jobq_worker.options import COMMAND_LINE, CommandLine
 from jobq_worker.processes.link import Link
+from jobq_worker.processes.supervisor import Supervisor
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -26,7 +30,13 @@ WORKERS: Final = CommandLine(
     flag="--workers", help="Number of workers; each runs one job at a time.", metavar="N", type=int
 )
 
-SCALING: Final[Mapping[str, str]] = {"min_workers": "min", "max_workers": "max", "target_wait": "target_wait"}
+SCALING: Final[Mapping[str, str]] = {
+    "min_workers": "min",
+    "max_workers": "max",
+    "min_processes": "min_processes",
+    "max_processes": "max_processes",
+    "target_wait": "target_wait",
+}
 """The command's options of an Autoscaler, and their fields."""
 
 
@@ -117,7 +127,17 @@ def server(context: click.Context, /, modules: tuple[str, ...], **options: Any) 
     """
     autoscaler = _autoscaler(context, {word: options.pop(word) for word in SCALING})
     web = _web(context, {word: options.pop(word) for word in list(options) if word.startswith("web_")})
-    serve(JobQueueServer, modules, autoscale=autoscaler, web=web, **options)
+    link, scale = context.find_object(Link), None
+    if autoscaler is not None and autoscaler.scales_processes and link is None:
+        options["processes"] = autoscaler.of_processes().clamp(options["processes"] or 1)
+        scale = partial(_scale, autoscaler, options["name"] or socket.gethostname())
+    elif autoscaler is not None and link is not None:
+        autoscaler = autoscaler.in_process(link.report)
+    serve(JobQueueServer, modules, autoscale=autoscaler, web=web, scale=scale, **options)
+
+
+def _scale(autoscaler: Autoscaler, name: str, supervisor: Supervisor) -> Callable[[], None]:
+    return ProcessScaling(autoscaler, supervisor, name).step
 
 
 def _web(context: click.Context, options: Mapping[str, Any]) -> WebOptions | None:

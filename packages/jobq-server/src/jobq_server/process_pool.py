@@ -16,6 +16,8 @@ from jobq_core.errors import ConfigurationError
 from jobq_core.job import Job
 from jobq_core.registry import Registry
 from jobq_server.autoscaling.options import Autoscaler
+from jobq_server.autoscaling.process_scaling import ProcessScaling
+from jobq_server.autoscaling.scaling import ScalingStats
 from jobq_worker import WorkerOptions
 from jobq_worker.processes.supervisor import SECOND_SIGNAL_SECONDS, Supervisor
 from jobq_worker.processes.supervisor_loop import CHILD_MODULE, ChildProcess, SupervisorLoop
@@ -32,7 +34,8 @@ class ProcessPool:
     Each process imports the modules of the jobs and runs a worker with the server's options. Raises ConfigurationError
     for what cannot reach a process: jobs that a program declares in its main module, a limiter, a retention, memory.
 
-    storage: its URL. autoscaler: scales the workers of each process.
+    count: how many it starts. storage: its URL. autoscaler: scales the workers of each process, and with max_processes
+    the processes.
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class ProcessPool:
         if autoscaler is not None:
             self._task["autoscale"] = attrs.asdict(autoscaler)
             self._module = "jobq_server.child"
+        self._autoscaler = autoscaler
+        self._scaling: ProcessScaling | None = None
         self._supervisor: Supervisor | None = None
         self._loop: SupervisorLoop | None = None
         self._ended: asyncio.Future[int] | None = None
@@ -84,6 +89,8 @@ class ProcessPool:
         def look() -> None:
             if supervisor.serves and not served.is_set():
                 loop.call_soon_threadsafe(served.set)
+            if self._scaling is not None:
+                self._scaling.step()
 
         def run() -> None:
             try:
@@ -100,6 +107,8 @@ class ProcessPool:
             lost_after=self._options.lost_after,
             stop_timeout=self._options.stop_timeout,
         )
+        if self._autoscaler is not None and self._autoscaler.scales_processes:
+            self._scaling = ProcessScaling(self._autoscaler, supervisor, self._options.name)
         supervision = SupervisorLoop(supervisor, stepped=look)
         self._supervisor, self._loop, self._ended = supervisor, supervision, ended
         threading.Thread(target=run, name="jobq-supervisor", daemon=True).start()
@@ -138,6 +147,11 @@ class ProcessPool:
     def pids(self) -> frozenset[int]:
         """Return the ids of the running processes."""
         return frozenset() if self._supervisor is None else frozenset(p.pid for p in self._supervisor.processes())
+
+    @property
+    def scaling(self) -> ScalingStats | None:
+        """What is done to the number of processes; None if nothing is."""
+        return None if self._scaling is None else self._scaling.stats
 
     @property
     def serves(self) -> bool:

@@ -46,7 +46,10 @@ class QueueParts(Lifecycle, EventSource):
         self._running_mode: QueueMode | None = None
         self._stop_timeout: float | None = None
         # Checked before anything is opened, in every mode.
-        check_autoscale(autoscale)
+        if (scaled := check_autoscale(autoscale)) is not None and scaled.scales_processes:
+            raise ConfigurationError(
+                "a JobQueue is one process; use a JobQueueServer for an Autoscaler with max_processes"
+            )
         checked = _server_options(self._name, {"jobs": jobs, "worker_count": worker_count, **options})
         self._owned = OwnedStorage(MemoryQueueStorage(), owned=True) if storage is None else OwnedStorage(storage)
         self._client = JobQueueClient(self._owned.storage, self._name)

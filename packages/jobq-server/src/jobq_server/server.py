@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, ClassVar, Final, Unpack
+from typing import Any, ClassVar, Unpack
 
 from msgspec.structs import replace
 
@@ -22,7 +22,7 @@ from jobq_core.records import WorkerRecord, WorkerStats
 from jobq_core.storage import QueueStorage
 from jobq_server.autoscaling.look import BacklogReader
 from jobq_server.autoscaling.options import Autoscaler, check_autoscale
-from jobq_server.autoscaling.scaling import Pool, Scaling
+from jobq_server.autoscaling.scaling import Pool, Scaling, ScalingStats
 from jobq_server.process_pool import ProcessPool
 from jobq_server.stats import ServerStats
 from jobq_server.web_options import WebOptions, check_web
@@ -30,7 +30,7 @@ from jobq_server.web_port import serve_web
 from jobq_worker import JobQueueWorker, PoolStats, ServingOptions, WorkerHealth, WorkerOptions
 from jobq_worker.liveness.loop_watch import LoopWatch
 from jobq_worker.loops import Loop
-from jobq_worker.options import check_concurrency, given_options
+from jobq_worker.options import MAX_PROCESSES, check_concurrency, given_options
 from jobq_worker.probes import livez
 from jobq_worker.processes.signals import Signals
 from jobq_worker.processes.stop_guard import StopGuard
@@ -40,10 +40,6 @@ class ServerKeywords(ServingOptions, total=False):
     """The options of a server; `WorkerOptions` describes each."""
 
     worker_count: int
-
-
-PROCESSES: Final = 1_000
-"""Maximum number of processes of one server."""
 
 
 class JobQueueServer(JobQueueWorker):
@@ -58,7 +54,8 @@ class JobQueueServer(JobQueueWorker):
         the last heartbeats, and cannot be scaled.
     autoscale: scales the number of workers by that of waiting jobs (default None: it stays as it is set). The server
         starts with worker_count workers, or the number between the Autoscaler's min and max that is closest to it. With
-        processes, their number stays, and each process scales its own workers.
+        processes, each process scales its own workers. With the Autoscaler's max_processes, the number of processes is
+        scaled too, from `processes` or min_processes on; what is said of processes above holds then.
     web: serves the dashboard and the HTTP API while the server runs, until its last job has ended (default None: it
         serves none). Needs the extra `web`.
 
@@ -107,21 +104,28 @@ class JobQueueServer(JobQueueWorker):
         **keywords: Any,
     ) -> None:
         super().configure(storage, **keywords)
-        self._set_web(web)
         self._autoscaler = check_autoscale(autoscale) or self._autoscaler
+        self._set_web(web)
         self._make_scaling()
         self._make_pool(storage)
 
     def _make_scaling(self) -> None:
-        if self._autoscaler is not None and self._processes is None:
+        if self._autoscaler is not None and not self._wants_processes:
             self._slots.resize(self._autoscaler.clamp(len(self._slots)))
             reader = BacklogReader(lambda: self.storage, self.queues)
             pool = Pool(self.name, self._slots, self.resize)
             self._scaling = Scaling(self._autoscaler, pool, reader.look)
 
+    @property
+    def _wants_processes(self) -> bool:
+        return self._processes is not None or (self._autoscaler is not None and self._autoscaler.scales_processes)
+
     def _make_pool(self, storage: QueueStorage | str | None) -> None:
-        if self._processes is not None:
-            count = check_count(self._processes, "processes", least=1, most=PROCESSES)
+        if self._wants_processes:
+            given = 1 if self._processes is None else self._processes
+            count = check_count(given, "processes", least=1, most=MAX_PROCESSES)
+            if self._autoscaler is not None and self._autoscaler.scales_processes:
+                count = self._autoscaler.of_processes().clamp(count)
             url = storage or (os.environ.get("JOBQ_STORAGE") if self._pool is None else self._pool.storage)
             self._pool = ProcessPool(count, self._options, self.queues, url, self._autoscaler)
 
@@ -132,7 +136,7 @@ class JobQueueServer(JobQueueWorker):
 
     @property
     def autoscaler(self) -> Autoscaler | None:
-        """What scales the number of workers; None if nothing does."""
+        """What scales the number of workers and of processes; None if nothing does."""
         return self._autoscaler
 
     @property
@@ -142,7 +146,7 @@ class JobQueueServer(JobQueueWorker):
 
     def _set_web(self, web: WebOptions | None) -> None:
         before, self._web = self._web, check_web(web) or self._web
-        if before is None and self._web is not None and self._processes is None:
+        if before is None and self._web is not None and not self._wants_processes:
             self._around.add_lifespan(self._open_web)
 
     def _open_web(self) -> AbstractAsyncContextManager[None]:
@@ -300,15 +304,27 @@ class JobQueueServer(JobQueueWorker):
             workers=tuple(self._updated(record, pool) for record in records),
             total=sum((record.stats for record in others), WorkerStats() if self._pool else pool.total),
             counts=counts,
-            scaling=None if self._scaling is None else self._scaling.stats,
+            scaling=self._scaling_stats(),
         )
+
+    def _scaling_stats(self) -> ScalingStats | None:
+        if self._pool is not None:
+            return self._pool.scaling
+        return None if self._scaling is None else self._scaling.stats
 
     def _updated(self, record: WorkerRecord, pool: PoolStats) -> WorkerRecord:
         if record.info.id != self.id:
             return record
         # The storage has the counts of the last heartbeat, and the number of workers at the start.
         last = record.stats
-        stats = replace(pool.total, loop_lag=last.loop_lag, hears=last.hears, limited=last.limited, memory=last.memory)
+        stats = replace(
+            pool.total,
+            loop_lag=last.loop_lag,
+            hears=last.hears,
+            limited=last.limited,
+            memory=last.memory,
+            processor=last.processor,
+        )
         return replace(record, stats=stats, info=replace(record.info, concurrency=self.concurrency))
 
 

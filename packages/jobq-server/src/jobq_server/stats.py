@@ -24,7 +24,8 @@ class ServerStats:
         are those of their last heartbeat, at `beat_at`.
     total: the sums over this server's pool and the other processes in `workers`.
     counts: the number of jobs of each queue in each state.
-    scaling: what the server's Autoscaler does; None without one, and with processes.
+    scaling: what the server's Autoscaler does; None without one. With processes, what it does to their number; None if
+        that stays.
     """
 
     at: datetime

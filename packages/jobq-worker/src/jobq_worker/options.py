@@ -27,6 +27,9 @@ from jobq_worker.sizes import check_size
 MAX_CONCURRENCY: Final = 100_000
 """Maximum number of slots of one worker: each slot takes its memory at once."""
 
+MAX_PROCESSES: Final = 1_000
+"""Maximum number of processes of one supervisor."""
+
 COMMAND_LINE: Final = "command_line"
 """The metadata key of a field that is an option of the commands too; its value is a `CommandLine`."""
 

@@ -1,7 +1,8 @@
-"""Scale the workers of a server by the jobs that wait.
+"""Scale the workers of a server, and its processes, by the jobs that wait.
 
 `options` says what to aim at, `look` reads how many jobs wait, `decide` turns both into a number of workers, `scaling`
-carries it out, and `simulation` shows it under a load.
+carries it out, and `simulation` shows it under a load. Each process scales its own workers and reports its load
+(`process_load`); `process_scaling`, beside their supervisor, decides on the number of processes.
 """
 
 from jobq_server.autoscaling.decide import Cause

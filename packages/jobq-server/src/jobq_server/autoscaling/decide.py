@@ -1,5 +1,10 @@
 """`decide`: how many workers a server should have, as a pure function of what it saw now and before.
 
+The same function says how many processes a server should have, from the load of all of them (`process_scaling`).
+Workers and processes help in different cases, so only one of the two numbers grows: while a process keeps its
+processor busy, more workers in it do not help, and it counts as a busy process; one that waits, as for a network, gets
+more workers, and counts as busy when it has as many as it may have.
+
 More workers help only while those that are there are busy and jobs wait. So it scales up by the expected wait: jobs
 that wait ÷ jobs that end in a second or, where nothing has ended yet, the age of the oldest. It scales down by the
 largest number of workers that were busy during the cool-down. Between the two it changes nothing, which keeps it from
@@ -31,8 +36,12 @@ STEPS: Final = 1.5
 """How many times more workers than those of the reference are compared with it."""
 SURE: Final = 3.0
 """Standard deviations between what few ended jobs show and what says that workers do not help."""
+LIKELY: Final = 2.0
+"""The same for what says that fewer workers do as well as those at the maximum, or do not."""
 SOLID: Final = 200
 """The number of ended jobs after which workers at the maximum are compared with half of them."""
+ENOUGH_TO_COMPARE: Final = 1000
+"""The number after which the comparison is decided, however close it is."""
 WORTH: Final = 1.2
 """How many times as many jobs twice the workers must end to be worth it."""
 HOLD_SECONDS: Final = 60.0
@@ -57,6 +66,8 @@ class Cause(StrEnum):
     """Workers were removed: they did not make more jobs end."""
     HELD = "held"
     """Jobs wait too long, and more workers did not help a short time ago."""
+    PROCESSOR = "processor"
+    """Jobs wait too long, and the process keeps its processor busy: more processes help, and more workers do not."""
     IDLE = "idle"
     """Workers were removed: fewer were enough."""
 
@@ -67,14 +78,16 @@ class Load:
 
     at: seconds of a monotonic clock. busy: workers that run a job, with those that were removed meanwhile.
     ended: jobs that have ended here so far. waiting: this server's share of the jobs that could run now. oldest: how
-    many seconds the first of them has waited.
+    many seconds the first of them has waited. processor: the share of one processor that the process uses or
+    waits for; 0 where the number of processes is not scaled.
     """
 
     at: float
-    busy: int
+    busy: float
     ended: int = 0
     waiting: int = 0
     oldest: float = 0.0
+    processor: float = 0.0
 
 
 @attrs.frozen(kw_only=True)
@@ -112,6 +125,15 @@ class Level:
             return True
         return False if found + SURE * deviation < wanted else None
 
+    def is_clearly_apart(self, more: Level) -> bool:
+        """Return whether the counts tell on which side of WORTH these workers are, compared with more of them."""
+        deviation = math.sqrt(1 / self.ended + 1 / more.ended)
+        return abs(math.log(more.rate / self.rate / WORTH)) > LIKELY * deviation
+
+    def joined(self, more: Level) -> Level:
+        """Return these workers with the counts of more of them too, which did no better."""
+        return Level(workers=self.workers, ended=self.ended + more.ended, seconds=self.seconds + more.seconds)
+
 
 @attrs.frozen(kw_only=True)
 class State:
@@ -121,6 +143,7 @@ class State:
         since when all workers are busy (None: they are not), and none that was removed, and how many had ended then.
     busiest: the busy workers of the cool-down, as the falling maxima from each look to the last one.
     held_until, hold: until when no workers are added since they did not help, and how long the next such time is.
+    noun: what is counted, 'workers' or 'processes'.
     """
 
     workers: int
@@ -130,9 +153,10 @@ class State:
     reference: Level | None = None
     oldest: float = 0.0
     waiting: int = 0
-    busiest: tuple[tuple[float, int], ...] = ()
+    busiest: tuple[tuple[float, float], ...] = ()
     held_until: float = float("-inf")
     hold: float = HOLD_SECONDS
+    noun: str = "workers"
 
     def is_full(self, load: Load) -> bool:
         """Return whether all workers are busy, but for those between two jobs."""
@@ -194,6 +218,9 @@ def _scale_up(options: Autoscaler, state: State, load: Load, *, stuck: bool) -> 
         is_open = helps is None
         if helps is False:
             return _go_back(state, load, level, reference)
+    if options.max_processes is not None and load.processor >= BUSY:
+        said = f"{said}; the process needs {load.processor:.0%} of a processor: more processes help, not more workers"
+        return Decision(cause=Cause.PROCESSOR, reason=said, state=state)
     if state.workers >= options.max:
         if helps is None and level.ended >= SOLID and load.at >= state.held_until and options.max > options.min:
             return _try_fewer(options, state, load, level)
@@ -214,7 +241,7 @@ def _scale_up(options: Autoscaler, state: State, load: Load, *, stuck: bool) -> 
 
 def _go_back(state: State, load: Load, level: Level, reference: Level) -> Decision:
     said = (
-        f"{level.workers} workers end {level.rate:.3g} jobs a second, {reference.workers} ended {reference.rate:.3g}: "
+        f"{_rate(state, level)}, {reference.workers} ended {reference.rate:.3g}: "
         f"more do not help; next try in {state.hold:.0f} s"
     )
     return Decision(cause=Cause.NO_GAIN, reason=said, state=_hold(_change(state, load, reference.workers, None), load))
@@ -222,19 +249,19 @@ def _go_back(state: State, load: Load, level: Level, reference: Level) -> Decisi
 
 def _try_fewer(options: Autoscaler, state: State, load: Load, level: Level) -> Decision:
     workers = max(state.workers // 2, options.min)
-    said = f"{level.workers} workers end {level.rate:.3g} jobs a second; whether {workers} do as well is measured"
+    said = f"{_rate(state, level)}; whether {workers} do as well is measured"
     return Decision(cause=Cause.MEASURING, reason=said, state=_change(state, load, workers, level))
 
 
 def _compare_fewer(options: Autoscaler, state: State, load: Load, level: Level, more: Level) -> Decision:
     """Try still fewer workers if the present ones do as well as `more` did, else go back to those."""
-    said = f"{level.workers} workers end {level.rate:.3g} jobs a second, {more.workers} ended {more.rate:.3g}"
-    if level.ended < SOLID:
+    said = f"{_rate(state, level)}, {more.workers} ended {more.rate:.3g}"
+    if level.ended < SOLID or (level.ended < ENOUGH_TO_COMPARE and not level.is_clearly_apart(more)):
         return Decision(cause=Cause.MEASURING, reason=said, state=state)
     if more.rate >= WORTH * level.rate:
         return Decision(cause=Cause.WAITING, reason=said, state=_hold(_change(state, load, more.workers, None), load))
     if level.workers > options.min:
-        return _try_fewer(options, state, load, level)
+        return _try_fewer(options, state, load, level.joined(more))
     said = f"{said}: more do not help; next try in {state.hold:.0f} s"
     return Decision(cause=Cause.NO_GAIN, reason=said, state=_hold(attrs.evolve(state, reference=None), load))
 
@@ -246,7 +273,7 @@ def _hold(state: State, load: Load) -> State:
 
 def _scale_down(options: Autoscaler, state: State, load: Load) -> Decision:
     busiest = state.busiest[0][1]
-    said = f"at most {busiest} of {state.workers} workers were busy in {options.cool_down:g} s"
+    said = f"at most {busiest:.3g} of {state.workers} {state.noun} were busy in {options.cool_down:g} s"
     needed = max(math.ceil(busiest / BUSY), math.ceil(state.workers / 2), options.min)
     if needed >= state.workers or load.at - state.changed_at < options.cool_down:
         return Decision(cause=Cause.STEADY, reason=NOT_WAITING, state=state)
@@ -262,6 +289,10 @@ def _change(state: State, load: Load, workers: int, reference: Level | None) -> 
         full_ended=load.ended,
         reference=reference,
     )
+
+
+def _rate(state: State, level: Level) -> str:
+    return f"{level.workers} {state.noun} end {level.rate:.3g} jobs a second"
 
 
 def _describe(load: Load, expected: float | None, target: float) -> str:

@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 
-from jobq_server.autoscaling.decide import NOT_WAITING, Cause, Decision, Load, State, decide
+from jobq_server.autoscaling.decide import BUSY, NOT_WAITING, Cause, Decision, Load, State, decide
 from jobq_server.autoscaling.look import Backlog
-from jobq_server.autoscaling.options import Autoscaler
+from jobq_server.autoscaling.options import Autoscaler, ProcessAutoscaler
+from jobq_server.autoscaling.process_load import ProcessLoad
+from jobq_worker.liveness.processor_share import ProcessorShare
 from jobq_worker.running.slots import Slots
 
 logger = logging.getLogger("jobq.worker")
@@ -18,11 +20,13 @@ logger = logging.getLogger("jobq.worker")
 
 @attrs.frozen(kw_only=True)
 class ScalingStats:
-    """What an Autoscaler does. cause, reason: of its last decision. changes: how often it changed the number of workers
-    since the server was made."""
+    """What an Autoscaler does. workers: their present number, in all processes. processes: their present number; None
+    where it is not scaled. cause, reason: of the last decision. changes: how often it changed the number of workers, or
+    of processes, since the server was started or made."""
 
     autoscaler: Autoscaler
     workers: int
+    processes: int | None = None
     cause: Cause
     reason: str
     changes: int
@@ -53,8 +57,8 @@ class Pool:
 
 
 class Scaling:
-    """Scales one pool by one Autoscaler. The storage is asked only while most workers are busy: otherwise no job waits
-    for a worker."""
+    """Scales one pool by one Autoscaler. The storage is asked only while most workers, or the processor, are busy:
+    otherwise no job waits for a worker."""
 
     def __init__(
         self,
@@ -62,11 +66,13 @@ class Scaling:
         pool: Pool,
         look: Callable[[float], Awaitable[Backlog]],
         clock: Callable[[], float] = time.monotonic,
+        processor: Callable[[], float] | None = None,
     ) -> None:
         self._options = options
         self._pool = pool
         self._look = look
         self._clock = clock
+        self._processor = processor or ProcessorShare().take
         self._changes = 0
         self._last = Decision(cause=Cause.STEADY, reason=NOT_WAITING, state=self._first_state())
 
@@ -86,29 +92,47 @@ class Scaling:
 
     def restart(self) -> None:
         """Forget what was seen before a stop; the number of workers stays."""
+        self._processor()
         self._last = attrs.evolve(self._last, state=self._first_state())
 
     async def step(self, _woken: bool = False) -> float:
         """Look, decide and act once; return the seconds until the next step. Raises StorageError."""
         load = Load(at=self._clock(), busy=self._pool.busy)
-        if self._last.state.is_full(load):
-            backlog = await self._look(load.at)
-            load = attrs.evolve(load, ended=self._pool.ended, waiting=backlog.jobs, oldest=backlog.oldest)
+        if self._options.max_processes is not None:
+            load = attrs.evolve(load, ended=self._pool.ended, processor=self._processor())
+        try:
+            if self._last.state.is_full(load) or load.processor >= BUSY:
+                backlog = await self._look(load.at)
+                load = attrs.evolve(load, ended=self._pool.ended, waiting=backlog.jobs, oldest=backlog.oldest)
+        finally:
+            self._report(load)
         self._act(decide(self._options, self._last.state, load))
         return self._options.interval
+
+    def _report(self, load: Load) -> None:
+        if isinstance(self._options, ProcessAutoscaler):
+            self._options.report(attrs.asdict(ProcessLoad.of(load, self._pool.workers)))
 
     def _act(self, decision: Decision) -> None:
         before, self._last = self._last, decision
         if decision.workers != before.workers:
             self._changes += 1
             self._pool.resize(decision.workers)
-            logger.info(
-                "server %s scaled from %d to %d workers (%s): %s",
-                self._pool.name,
-                before.workers,
-                decision.workers,
-                decision.cause,
-                decision.reason,
-            )
-        elif decision.cause is not before.cause and decision.cause is Cause.AT_MAX:
-            logger.warning("server %s cannot add workers: %s", self._pool.name, decision.reason)
+        log_change(self._pool.name, before, decision)
+
+
+def log_change(name: str, before: Decision, decision: Decision) -> None:
+    """Log a decision that changed something, or met the maximum. name: of the server."""
+    noun = decision.state.noun
+    if decision.workers != before.workers:
+        logger.info(
+            "server %s scaled from %d to %d %s (%s): %s",
+            name,
+            before.workers,
+            decision.workers,
+            noun,
+            decision.cause,
+            decision.reason,
+        )
+    elif decision.cause is not before.cause and decision.cause is Cause.AT_MAX:
+        logger.warning("server %s cannot add %s: %s", name, noun, decision.reason)

@@ -11,9 +11,7 @@ import click
 from jobq_core.commands import optional_storage_option
 from jobq_core.errors import ConfigurationError
 from jobq_worker.logs import FORMATS, LEVELS
-from jobq_worker.options import COMMAND_LINE, CommandLine, Size, WorkerOptions
-
-MAX_PROCESSES: Final = 1_000
+from jobq_worker.options import COMMAND_LINE, MAX_PROCESSES, CommandLine, Size, WorkerOptions
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -23,7 +21,9 @@ CONFIGURATION_HELP: Final = (
 )
 """The end of the help of each command with these parameters."""
 
-OTHER_KEYS: Final = frozenset({"concurrency", "worker_count", "min_workers", "max_workers", "target_wait"})
+OTHER_KEYS: Final = frozenset(
+    {"concurrency", "worker_count", "min_workers", "max_workers", "min_processes", "max_processes", "target_wait"}
+)
 """Keys that one of the commands has and another ignores."""
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -42,11 +41,13 @@ def serve(
     reload: bool,
     log_level: str,
     log_format: str,
+    scale: Callable[[Supervisor], Callable[[], None]] | None = None,
     **options: Any,
 ) -> None:
     """Make a worker or a server for the jobs of these modules, and run it until a signal. Logs to standard error.
 
-    With processes or reload, child processes do so instead, and this process supervises them.
+    With processes or reload, child processes do so instead, and this process supervises them. scale: returns what
+    changes the number of a supervisor's children, and is called after each of its steps.
     """
     context = click.get_current_context()
     is_named = names_worker(modules)
@@ -55,7 +56,9 @@ def serve(
     link = context.find_object(Link)
     if link is None and (processes is not None or reload):
         configure_logging(log_level, log_format)
-        raise SystemExit(supervise_children(processes or 1, reload=reload, modules=modules, options=options))
+        raise SystemExit(
+            supervise_children(processes or 1, reload=reload, modules=modules, options=options, scale=scale)
+        )
     suffix = "" if link is None else f"-{link.number}"
     if is_named:
         served = load_worker(modules[0], make)
@@ -95,7 +98,14 @@ def run_worker(served: JobQueueWorker, link: Link | None = None) -> None:
     cancel()
 
 
-def supervise_children(count: int, *, reload: bool, modules: Sequence[str], options: Mapping[str, Any]) -> int:
+def supervise_children(
+    count: int,
+    *,
+    reload: bool,
+    modules: Sequence[str],
+    options: Mapping[str, Any],
+    scale: Callable[[Supervisor], Callable[[], None]] | None,
+) -> int:
     """Run the present command in so many child processes until a signal; return the exit code."""
     if (options["storage"] or "").lower().startswith("memory:"):
         raise click.UsageError(
@@ -114,7 +124,14 @@ def supervise_children(count: int, *, reload: bool, modules: Sequence[str], opti
     folders = folders_of([name.partition(":")[0] for name in modules]) if reload else []
     changed = SourceWatch(folders).changed if reload else lambda: False
     manager = ServiceManager.take_over()
-    return SupervisorLoop(supervisor, changed, partial(_tell_manager, manager, supervisor)).run_until_signal()
+    scale_step = None if scale is None else scale(supervisor)
+
+    def stepped() -> None:
+        _tell_manager(manager, supervisor)
+        if scale_step is not None:
+            scale_step()
+
+    return SupervisorLoop(supervisor, changed, stepped).run_until_signal()
 
 
 def _tell_manager(manager: ServiceManager, supervisor: Supervisor) -> None:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from jobq_core.records import WorkerStats
 from jobq_core.storage import Heartbeat
 from jobq_worker.liveness.loop_watch import TICK_SECONDS, LagLog, LoopWatch
+from jobq_worker.liveness.processor_share import ProcessorShare
 from jobq_worker.requests.blocked_answers import BlockedAnswers
 
 logger = logging.getLogger("jobq.worker")
@@ -95,6 +96,7 @@ class HeartbeatThread:
         self._answers = answers
         self._beaten = beaten
         self._missed = missed
+        self._processor = ProcessorShare()
         self._wake = threading.Event()
         self._ending = False
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -141,7 +143,9 @@ class HeartbeatThread:
     def _beat(self) -> None:
         before = self._clock()
         try:
-            alive = self._heart.beat(replace(self._stats(), loop_lag=self._watch.take_worst()))
+            alive = self._heart.beat(
+                replace(self._stats(), loop_lag=self._watch.take_worst(), processor=self._processor.take())
+            )
         except Exception as error:  # noqa: BLE001  (reported on the loop, as an outage)
             self._schedule.failed()
             self._tell(self._missed, self, error)

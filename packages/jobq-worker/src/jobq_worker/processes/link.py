@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from jobq_worker.processes.signals import STOPPING
-from jobq_worker.processes.supervised import BEAT, DONE, ENDED, READY
+from jobq_worker.processes.supervised import BEAT, DONE, ENDED, LOAD, READY
 
 logger = logging.getLogger("jobq.worker")
 
@@ -64,6 +64,10 @@ class Link:
     def _beat(self, loop: asyncio.AbstractEventLoop, interval: float) -> None:
         self._send(BEAT)
         loop.call_later(interval, self._beat, loop, interval)
+
+    def report(self, load: Mapping[str, Any]) -> None:
+        """Report what the worker has to do. load: values that JSON has."""
+        self._send(f"{LOAD} {json.dumps(load)}")
 
     def end(self, *, done: bool) -> None:
         """Report that the worker has stopped, and ignore later signals. done: whether the child needs no restart."""

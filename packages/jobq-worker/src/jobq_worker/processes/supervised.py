@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
-from typing import Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
 READY: Final = "ready"
 """A child's worker has started; its lost_after and stop_timeout follow, in seconds."""
 BEAT: Final = "beat"
 """A child's event loop answers."""
+LOAD: Final = "load"
+"""What a child's worker has to do follows, as JSON."""
 ENDED: Final = "ended"
 """A child's worker has stopped."""
 DONE: Final = "done"
@@ -53,16 +57,31 @@ class Child:
         self.crashes = 0
         self.reloading = False
         self.ending = False
+        self.joining = False
+        """Whether it was added while others served, and has not started yet."""
+        self.retired = False
+        """Whether it is needed no more, and so is not restarted."""
+        self.load: Mapping[str, Any] | None = None
+        """What the process reported last of its load; None before its first report."""
         self.signals: list[tuple[float, signal.Signals]] = []
         """The signals to send, with their times."""
 
     def receive(self, message: str) -> None:
         """Take in a message."""
-        word, *seconds = message.split()
+        word, _, rest = message.partition(" ")
         if word == READY:
-            self.ready = True
-            self.lost_after, self.stop_timeout = map(float, seconds)
+            self.ready, self.joining = True, False
+            self.lost_after, self.stop_timeout = map(float, rest.split())
+        elif word == LOAD:
+            self.load = json.loads(rest)
         self.done = self.done or word == DONE
+
+    def begin(self, process: Process, now: float) -> None:
+        """Take in a started process."""
+        self.process, self.load = process, None
+        self.started_at, self.silent = now, 0.0
+        self.ready = self.reloading = self.ending = False
+        self.signals = []
 
     def end(self, *signals: tuple[float, signal.Signals]) -> None:
         """Have the process end, by these signals if need be."""

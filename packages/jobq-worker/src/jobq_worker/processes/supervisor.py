@@ -1,4 +1,4 @@
-"""`Supervisor`: keeps a number of worker processes running, and stops them together.
+"""`Supervisor`: keeps a number of worker processes running, changes their number, and stops them together.
 
 It decides, and does not wait: `step` reads what the children sent, looks which ended, and starts and signals them by
 an injected clock. `processes` makes real children and waits between two steps.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from jobq_worker.liveness.loop_watch import TICK_SECONDS
 from jobq_worker.processes.exits import ExitCode
@@ -38,7 +38,7 @@ class Supervisor:
 
     The first child starts alone, so that an error at the start, which ends the supervisor, is reported once. A child
     that crashes is restarted with a backoff, one that ends with code 0 at once. A child that has sent nothing for
-    `lost_after` seconds is stuck: it is stopped by force and restarted.
+    `lost_after` seconds is stuck: it is stopped by force and restarted. `add` and `retire` change their number.
 
     start: starts child number n. reloads: whether the children are restarted when the source changes; one that fails
         is then restarted at the next change. stop_timeout: seconds that the children wait for running jobs. A child
@@ -66,6 +66,11 @@ class Supervisor:
         """The highest exit code of a child at the stop; a killed child counts as ExitCode.BLOCKED."""
 
     @property
+    def children(self) -> Sequence[Child]:
+        """The children that there are to be, whether their processes run or not; by number."""
+        return [child for child in self._children if not child.retired]
+
+    @property
     def finished(self) -> bool:
         """Whether no child runs and none will be started."""
         return all(child.process is None and (child.done or self._stopping) for child in self._children)
@@ -77,12 +82,22 @@ class Supervisor:
 
     @property
     def serves(self) -> bool:
-        """Whether the worker of each child has started."""
-        return all(child.done or (child.ready and child.process is not None) for child in self._children)
+        """Whether the worker of each child has started, but for those that were added meanwhile."""
+        return all(
+            child.done or child.joining or (child.ready and child.process is not None) for child in self.children
+        )
 
     def processes(self) -> Sequence[Process]:
-        """Return the children that run."""
-        return [child.process for child in self._children if child.process is not None]
+        """Return the children that run, retired ones included."""
+        return [process for child in self._children if (process := child.process) is not None]
+
+    def loads(self) -> Mapping[int, Mapping[str, Any]]:
+        """Return what each process has reported last of its load, by the process's id."""
+        return {
+            process.pid: child.load
+            for child in self.children
+            if (process := child.process) is not None and child.load is not None
+        }
 
     def step(self) -> float:
         """Do what is due; return the seconds until the next step, unless a child sends something or ends."""
@@ -92,9 +107,11 @@ class Supervisor:
         for child in self._children:
             if child.process is not None:
                 self._watch(child, child.process, passed, now)
+        # Replaced, not changed: another thread may go through them.
+        self._children = [child for child in self._children if child.process is not None or not child.retired]
         for child in self._children:
             if self._is_due(child, now):
-                self._begin(child, now)
+                child.begin(self._start(child.number), now)
         return self._pause(now)
 
     def _is_due(self, child: Child, now: float) -> bool:
@@ -108,13 +125,33 @@ class Supervisor:
         logger.info("%s received: stopping the processes (%d)", reason, len(self.processes()))
         again, self._stopping = self._stopping, True
         for child in self._children:
-            timeout = 0.0 if again else child.stop_timeout
-            child.end((now, signal.SIGTERM), (now + timeout + KILL_SECONDS, signal.SIGKILL))
+            if again or not child.retired:  # a retired one stops already
+                self._stop_child(child, now, 0.0 if again else child.stop_timeout)
+
+    def add(self, count: int) -> None:
+        """Have so many children more. They get the lowest free numbers."""
+        taken = {child.number for child in self._children}
+        free = [number for number in range(1, len(taken) + count + 1) if number not in taken]
+        first, now = self._children[0], self._clock()
+        added = [Child(number, now, first.lost_after, first.stop_timeout) for number in free[:count]]
+        for child in added:
+            child.joining = True
+        self._children = sorted([*self._children, *added], key=lambda child: child.number)
+
+    def retire(self, number: int) -> None:
+        """Stop a child as on SIGTERM, so that its running jobs end or are handed back, and do not restart it."""
+        for child in self.children:
+            if child.number == number:
+                child.retired = True
+                self._stop_child(child, self._clock(), child.stop_timeout)
+
+    def _stop_child(self, child: Child, now: float, timeout: float) -> None:
+        child.end((now, signal.SIGTERM), (now + timeout + KILL_SECONDS, signal.SIGKILL))
 
     def reload(self) -> None:
         """Restart all children: their running jobs are released."""
         now = self._clock()
-        for child in self._children:
+        for child in self.children:
             child.start_at = now
             if child.process is not None and not child.reloading:
                 child.reloading = True
@@ -123,12 +160,6 @@ class Supervisor:
                     (now + SECOND_SIGNAL_SECONDS, signal.SIGTERM),
                     (now + KILL_SECONDS, signal.SIGKILL),
                 )
-
-    def _begin(self, child: Child, now: float) -> None:
-        child.process = self._start(child.number)
-        child.started_at, child.silent = now, 0.0
-        child.ready = child.reloading = child.ending = False
-        child.signals = []
 
     def _watch(self, child: Child, process: Process, passed: float, now: float) -> None:
         code = process.poll()
@@ -169,6 +200,8 @@ class Supervisor:
             self.exit_code = max(self.exit_code, code if code >= 0 else ExitCode.BLOCKED)
             if code:
                 logger.error("%s", said)
+        elif child.retired:
+            logger.log(logging.ERROR if code and child.ready else logging.INFO, "%s; it is needed no more", said)
         elif child.reloading:
             child.start_at = now
         elif child.done and code == 0:

@@ -492,7 +492,7 @@ class ListQuery(Struct, forbid_unknown_fields=True):
 
 class WorkerView(Struct, kw_only=True):
     """A registered worker. alive: its heartbeat has not expired. limited: seconds until its limiter opens; null where
-    it is open. memory: bytes. loop_lag: seconds."""
+    it is open. memory: bytes. loop_lag: seconds. processor: share of one processor that its process uses."""
 
     id: UUID
     name: str
@@ -515,6 +515,7 @@ class WorkerView(Struct, kw_only=True):
     loop_lag: float
     limited: float | None
     memory: int
+    processor: float
     notified: bool
     versions: dict[str, str]
 

@@ -242,6 +242,7 @@ def worker_view(worker: WorkerRecord, now: Any) -> WorkerView:
         loop_lag=stats.loop_lag,
         limited=stats.limited,
         memory=stats.memory,
+        processor=stats.processor,
         notified=stats.hears,
         versions=info.versions,
     )
