@@ -69,9 +69,15 @@ def main() -> None:
             players = line_up(list(stores), options, results)
             targets = Targets(stores, scale)
             tuning = Tuning(MEASURES, targets, results)
+            shown: set[tuple[str, str]] = set()
             for scenario in scenarios:
                 if kind in scenario.storages:
                     able = [player for player in players if player.enters(scenario.needs, scenario.ours_only)]
+                    if options.verbs_once:
+                        able = [
+                            p for p in able if p.is_ours or not shown.issuperset((p.name, v) for v in scenario.needs)
+                        ]
+                        shown.update((player.name, verb) for player in able for verb in scenario.needs)
                     able = [tuning.best(player, scenario) for player in able]
                     play(scenario, able, MEASURES[scenario.measure], targets, rounds, results)
         print(results.path)
@@ -103,6 +109,9 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument(
         "--here", action="store_true", help="run jobq as installed in the runner's environment, not from wheels"
+    )
+    parser.add_argument(
+        "--verbs-once", action="store_true", help="let others than jobq only take part where they show another verb"
     )
     parser.add_argument("--out", type=Path, default=environments.cache() / "results", help="default: %(default)s")
     return parser.parse_args()
