@@ -27,14 +27,14 @@ routes = Routes()
 
 CONSEQUENCES: Final = {
     Action.ABORT: "They end for good. Handlers of running jobs are asked to stop.",
-    Action.RETRY: "Failed and aborted jobs go to the end of the line, with all their attempts again.",
+    Action.RETRY: "Failed and aborted jobs go to the end of their line, with all their attempts restored.",
     Action.DISABLE: "They do not run until they are enabled. Handlers of running jobs are asked to stop.",
     Action.ENABLE: "Disabled jobs become pending, or wait for their time.",
-    Action.DELETE: "They are removed with their history. This cannot be undone.",
+    Action.DELETE: "They are deleted, with their history. This cannot be undone.",
     Action.RUN_NOW: "Jobs that wait for a time become pending now.",
-    Action.RESCHEDULE: "Jobs that do not run yet wait until the new time.",
-    Action.MOVE: "Jobs that do not run yet go to the end of the line of the other queue.",
-    Action.PRIORITY: "Jobs that do not run yet go to the end of the line of that priority.",
+    Action.RESCHEDULE: "Jobs that are not running wait until the new time.",
+    Action.MOVE: "Jobs that are not running go to the end of the line of the other queue.",
+    Action.PRIORITY: "Jobs that are not running go to the end of the line of that priority.",
 }
 
 

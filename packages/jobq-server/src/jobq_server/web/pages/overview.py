@@ -112,7 +112,7 @@ def make_tiles(read: Overview) -> list[Tile]:
         Tile(
             name="Pending",
             value=number(sum(row.count(JobState.PENDING) for row in queues)),
-            note="nothing waits" if oldest is None else f"oldest {duration(oldest)}",
+            note="no waiting jobs" if oldest is None else f"oldest {duration(oldest)}",
             path="/jobs",
             query={"state": "pending"},
         ),
@@ -124,9 +124,9 @@ def make_tiles(read: Overview) -> list[Tile]:
             query={"state": "processing"},
         ),
         Tile(
-            name="Out, a minute",
+            name="Ended per minute",
             value=number(sum(row.ended_per_minute for row in queues)),
-            note=f"in {number(sum(added))}" if added else f"{number(ended)} in the last hour",
+            note=f"{number(sum(added))} added" if added else f"{number(ended)} in the last hour",
             path="/jobs",
             query={"state": "completed"},
         ),
