@@ -128,6 +128,23 @@ async def test_streams_that_begin_at_once_are_bounded_too(storage: MemoryQueueSt
     assert app.state.web.streams.count == 0
 
 
+async def test_a_connection_that_sends_no_whole_request_is_closed(
+    storage: MemoryQueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobq_server.web.serving.HEADERS_SECONDS", 0.3)
+    async with serving(create_app(storage)) as http, asyncio.timeout(10):
+        for before in (b"", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
+            writer.write(before)
+            if before:
+                assert (await reader.readuntil(b"}}}")).startswith(b"HTTP/1.1 200")
+            writer.write(b"GET / HTT")
+            assert await reader.read() == b""
+            writer.close()
+            await writer.wait_closed()
+        assert (await http.get("/livez")).status_code == 200
+
+
 async def test_a_stop_ends_open_streams(storage: MemoryQueueStorage) -> None:
     server = JobQueueServer(storage, jobs=[send], web=WebOptions(port=0))
     await server.start()

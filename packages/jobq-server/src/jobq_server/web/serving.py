@@ -7,10 +7,11 @@ import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jobq_core.errors import ConfigurationError
 from jobq_server.web.app import create_app
@@ -24,8 +25,44 @@ logger = logging.getLogger("jobq.web")
 MAX_REQUESTS: Final = 500
 """Connections and requests at a time; of more, the further ones are answered with 503."""
 KEEP_ALIVE_SECONDS: Final = 15
+HEADERS_SECONDS: Final = 15.0
+"""Time in which the headers of a request must arrive."""
 STOP_SECONDS: Final = 3
 """Time in which requests under way must end at the stop."""
+
+
+class _Protocol(H11Protocol):
+    """HTTP by h11, which bounds headers and checks those of answers; silent connections are closed after a time.
+
+    uvicorn keeps them, and a few hundred would keep out all others, the probes of the platform among them.
+    """
+
+    _headers_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_headers()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._await_headers()
+
+    def _await_headers(self) -> None:
+        """Start the time for the headers of a request, unless it runs; end it once they are there."""
+        if self._is_answering() and self._headers_timer is not None:
+            self._headers_timer.cancel()
+            self._headers_timer = None
+        elif not self._is_answering() and self._headers_timer is None:
+            self._headers_timer = self.loop.call_later(HEADERS_SECONDS, self._close_silent)
+
+    def _close_silent(self) -> None:
+        self._headers_timer = None
+        if not self._is_answering():
+            self.transport.close()
+
+    def _is_answering(self) -> bool:
+        cycle: Any = self.cycle  # None before the first request
+        return cycle is not None and not cycle.response_complete
 
 
 class _Uvicorn(uvicorn.Server):
@@ -84,7 +121,7 @@ class WebServer:
         config = uvicorn.Config(
             self._app,
             access_log=False,
-            http="h11",  # it bounds headers, and checks those of answers
+            http=_Protocol,
             ws="none",
             lifespan="off",
             limit_concurrency=MAX_REQUESTS,
