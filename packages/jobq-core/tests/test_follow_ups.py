@@ -9,11 +9,12 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from jobq_core import ConfigurationError, ErrorRecord, InvalidJobError, Job, job
+from jobq_core import ConfigurationError, ErrorRecord, InvalidJobError, Job, Secret, job
 from jobq_core.adding import new_job, new_job_like
 from jobq_core.encoding import fingerprint
 from jobq_core.follow_ups import FollowUp, follow_failure
 from jobq_core.ids import new_id
+from jobq_core.masking import marked_secrets
 from jobq_core.parents import parent_of, with_parent
 from jobq_core.storage import ClaimedJob, FailedJob, NewJob
 
@@ -161,3 +162,19 @@ def test_a_follow_up_that_needs_what_is_not_there_is_refused() -> None:
 
         @job(on_failure=Alert)
         def act() -> None: ...
+
+
+def test_the_secrets_of_a_follow_up_are_marked_beside_those_of_its_parent() -> None:
+    @job
+    class Call(Job[None]):
+        pin: Secret[str]
+
+    @job(on_failure=Call(Secret("1234")))
+    class Charge(Job[None]):
+        card: Secret[str]
+
+    added = new_job(JOB, Charge(Secret("x")), "shop", {})
+    assert added.meta is not None
+    new = follow_failure(NEW, failed(added, meta=Raw(added.meta)))
+    assert marked_secrets(new.meta) == {"card", "pin"}
+    assert parent_of(new.meta) == JOB

@@ -18,6 +18,7 @@ from jobq_core.encoding import MAX_ARGUMENTS
 from jobq_core.encoding import fingerprint as make_fingerprint
 from jobq_core.errors import ConfigurationError, InvalidJobError
 from jobq_core.job import Job, definition_of
+from jobq_core.masking import mark_secrets, marked_secrets
 from jobq_core.parents import with_parent
 from jobq_core.storage import ClaimedJob, FailedJob, NewJob
 from jobq_core.storage.keeper import NULL
@@ -34,8 +35,8 @@ class FollowUp(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a job that follows another one is made of, with an attribute for each setting that its kind declares.
 
     takes: names of the arguments, which are found by their names. arguments: those of a job value, which is added as it
-    is; `null` for a kind. has_fingerprint: whether jobs of the kind are stored with one. follow_up: what follows the
-    follow-up itself if it fails, or `null`.
+    is; `null` for a kind. has_fingerprint: whether jobs of the kind are stored with one. secrets: names of arguments
+    that hold a Secret. follow_up: what follows the follow-up itself if it fails, or `null`.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class FollowUp(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
     max_attempts: int = 10
     has_fingerprint: bool = False
+    secrets: tuple[str, ...] = ()
     follow_up: Raw = NULL
 
     def of_success(self, id: UUID, job: ClaimedJob, result: bytes) -> NewJob:
@@ -71,6 +73,9 @@ class FollowUp(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.json.encode({name: known[name] for name in self.takes if name in known})
 
     def _make(self, id: UUID, job: ClaimedJob | FailedJob, arguments: bytes, meta: bytes | None) -> NewJob:
+        meta = with_parent(meta, job.id)
+        if self.secrets:
+            meta = mark_secrets(meta, sorted({*marked_secrets(meta), *self.secrets}))
         return NewJob(
             id=id,
             queue=self.queue or job.queue,
@@ -81,7 +86,7 @@ class FollowUp(msgspec.Struct, frozen=True, omit_defaults=True):
             max_attempts=self.max_attempts,
             run_id=job.run_id,
             fingerprint=make_fingerprint(self.kind, arguments) if self.has_fingerprint else None,
-            meta=with_parent(meta, job.id),
+            meta=meta,
             follow_up=_given(self.follow_up),
         )
 
@@ -126,5 +131,6 @@ def check_follow_up(given: Any, option: str, kind: str, known: tuple[str, ...], 
         timeout=definition.timeout,
         max_attempts=definition.max_attempts,
         has_fingerprint=definition.fingerprint,
+        secrets=tuple(definition.secrets),
         follow_up=NULL if definition.on_failure is None else Raw(definition.on_failure),
     )
