@@ -14,9 +14,21 @@ import msgspec
 from jobq_core import ErrorRecord
 from jobq_core.ids import new_id
 from jobq_core.memory import MemoryQueueStorage
+from jobq_core.parents import with_parent
 from jobq_core.records import Progress, WorkerInfo, WorkerStats
-from jobq_core.states import Ending
-from jobq_core.storage import AuditEntry, Claim, ClaimedJob, NewJob, ProgressReport, QueueOptions, Settlement
+from jobq_core.states import Ending, JobState
+from jobq_core.storage import (
+    AuditEntry,
+    Claim,
+    ClaimedJob,
+    JobFilter,
+    LogLine,
+    LogPart,
+    NewJob,
+    ProgressReport,
+    QueueOptions,
+    Settlement,
+)
 
 MINUTES: Final = 180
 """How long the shop has been open."""
@@ -186,12 +198,13 @@ class Shop:
         await storage.sample_depths()
 
     async def _interesting(self) -> None:
-        """Have a job that failed twice and runs again."""
+        """Have a job that another one added, that failed twice, and that runs again; each run logged something."""
         worker = self.workers[2]
+        (album,) = (await self.storage.find(JobFilter(queue="images", states=[JobState.COMPLETED]), limit=1)).jobs
         job = msgspec.structs.replace(
             self._new("make_thumbnail", "images", path="/srv/images/4711.png", width=256, order=9007199254740993),
             priority=100,
-            meta=b'{"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}',
+            meta=with_parent(b'{"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}', album.id),
         )
         await self.storage.add([job])
         for _ in range(2):
@@ -201,8 +214,17 @@ class Shop:
                 message="cannot identify image file '/srv/images/4711.png'",
                 traceback=TRACEBACK,
             )
+            await self._log(claimed, ("INFO", "opening /srv/images/4711.png"), ("ERROR", "not an image: 0 bytes"))
             settlement = Settlement(claimed.id, claimed.lease, Ending.RETRY, error=error, when=None)
             await self.storage.settle_and_claim(worker.id, [settlement])
         (claimed,) = (await self.storage.settle_and_claim(worker.id, (), Claim.of("images", limit=1))).claimed
+        await self._log(claimed, ("INFO", "opening /srv/images/4711.png"), ("INFO", "4032 × 3024 pixels, 640 rows"))
         self.running.append((worker, claimed, self.clock() + 600))
         self.job_of_interest = str(job.id)
+
+    async def _log(self, claimed: ClaimedJob, *lines: tuple[str, str]) -> None:
+        """Keep lines that a run logged: the level and the message of each."""
+        now = await self.storage.now()
+        logged = tuple(LogLine(at=now, level=level, logger="shop.images", message=message) for level, message in lines)
+        part = LogPart(job=claimed.id, lease=claimed.lease, attempt=claimed.attempt, part=0, lines=logged)
+        await self.storage.write_logs([part])
