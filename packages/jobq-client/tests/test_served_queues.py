@@ -46,9 +46,8 @@ async def test_a_timeout_names_a_queue_that_no_worker_serves(
     for timeout in (0, 0.01):
         with pytest.raises(WaitTimeoutError) as caught:
             await client.wait_for(handle, timeout=timeout)
-        assert (
-            str(caught.value) == f"job {handle.id} is not over after {timeout:g} seconds: it is pending, and {problem}"
-        )
+        late = f"job {handle.id} has not ended after {timeout:g} seconds"
+        assert str(caught.value) == f"{late}: it is pending, and {problem}"
 
 
 async def test_a_timeout_says_that_no_worker_is_running_at_all(storage: Probe, client: JobQueueClient) -> None:

@@ -122,9 +122,9 @@ def test_jobs_are_read_and_controlled(client: SyncJobQueueClient, worker: Manual
 
 def test_errors_are_those_of_the_async_client(client: SyncJobQueueClient, worker: ManualWorker, probe: Probe) -> None:
     handle = client.add(send_receipt(1))
-    with pytest.raises(WaitTimeoutError, match="is not over after 0 seconds: it is pending"):
+    with pytest.raises(WaitTimeoutError, match="has not ended after 0 seconds: it is pending"):
         handle.result(timeout=0)
-    with pytest.raises(WaitTimeoutError, match="is not over"):
+    with pytest.raises(WaitTimeoutError, match="has not ended"):
         client.wait_for(handle, timeout=0.001)
     job = client.run(worker.claim_one())
     client.run(worker.fail(job, f"{CardDeclinedError.__module__}.CardDeclinedError", "no"))

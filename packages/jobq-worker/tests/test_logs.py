@@ -94,7 +94,7 @@ def record(text: str) -> logging.LogRecord:
 
 
 def fill(pipe: int) -> int:
-    """Fill a pipe with lines, so that whoever writes next has to wait, and return how many."""
+    """Fill a pipe with lines, so that the next write has to wait, and return how many."""
     os.set_blocking(pipe, False)
     lines = 0
     with contextlib.suppress(BlockingIOError):
