@@ -75,7 +75,7 @@ async def test_children_are_named_restarted_and_finish_their_jobs_at_the_stop(
         handles = [await client.add(at_gate(gate=str(gate), log=str(log), name=f"job {n}")) for n in range(3)]
         await log.has(*[f"started job {n}" for n in range(3)])
         serving.terminate()
-        serving.wait_for_line(r"worker shop-\d \(.*\) is draining: it claims no more and waits")
+        serving.wait_for_line(r"worker shop-\d \(.*\) is draining: it claims no more jobs and waits")
         gate.open()
         assert [await handle.result(timeout=60) for handle in handles] == ["job 0", "job 1", "job 2"]
     assert serving.wait() == 0

@@ -263,8 +263,9 @@ class WorkerSession:
 
     async def _end_runs(self) -> None:
         await self._wait_idle()
-        if self._unsettled:
-            logger.warning("%d jobs are still running; they are stopped and released", self._unsettled)
+        if running := self._unsettled:
+            still = "1 job is still running; it is" if running == 1 else f"{running} jobs are still running; they are"
+            logger.warning("%s stopped and released", still)
             self.pipeline.stop_all(Stop.RELEASE)
             self._stop_at = self.pipeline.now() + END_SECONDS
             await self._wait_idle()
