@@ -15,6 +15,7 @@ from unittest import mock
 
 import jobq_core.ids
 from jobq_worker.liveness import registration
+from jobq_worker.liveness.processor_share import processor_seconds
 
 from .heartbeat import SimulatedHeartbeatThread
 from .process import ProcessLoop
@@ -104,12 +105,12 @@ def _replace_defaults(module: types.ModuleType, stack: ExitStack) -> None:
                 stack.enter_context(mock.patch.object(function, "__defaults__", tuple(defaults.values())))
 
 
-_REAL = {time.monotonic: _machine.monotonic, time.time: _machine.time}
+_REAL = {time.monotonic: _machine.monotonic, time.time: _machine.time, processor_seconds: lambda: 0.0}
 
 
 def _simulated(defaults: dict[Any, Any]) -> dict[Any, Any]:
     return {
         key: _REAL[value]
         for key, value in defaults.items()
-        if isinstance(value, types.BuiltinFunctionType) and value in _REAL
+        if isinstance(value, (types.BuiltinFunctionType, types.FunctionType)) and value in _REAL
     }
