@@ -57,8 +57,22 @@ async def page(client: httpx.AsyncClient, job: NewJob) -> str:
 async def test_a_page_shows_the_lines_of_each_attempt_the_last_one_first(connect: Connect, logged: NewJob) -> None:
     text = await section(connect(role=Role.VIEW), logged)
     assert text.split() == [
-        *("Logs", "Attempt", "2", "1", "line", "2026-03-04", "05:06:07.890", "INFO", "shop.mail", "to", "ann", "again"),
-        *("Attempt", "1", "3", "lines", "2026-03-04", "05:06:07.890", "INFO", "shop.mail", "to", "ann"),
+        *(
+            "Logs",
+            "Attempt",
+            "2",
+            "·",
+            "1",
+            "line",
+            "2026-03-04",
+            "05:06:07.890",
+            "INFO",
+            "shop.mail",
+            "to",
+            "ann",
+            "again",
+        ),
+        *("Attempt", "1", "·", "3", "lines", "2026-03-04", "05:06:07.890", "INFO", "shop.mail", "to", "ann"),
         *("2026-03-04", "05:06:08.890", "INFO", "shop.mail", "two", "lines"),
         *("2026-03-04", "05:06:07.890", "ERROR", "shop.mail", "no", "answer"),
     ]
