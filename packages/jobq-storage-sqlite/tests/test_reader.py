@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +69,31 @@ async def test_it_cannot_write(storage: SqliteQueueStorage, monkeypatch: pytest.
 
 def test_names_of_statements_are_told_apart() -> None:
     assert sql("get") != sql("get_status")
+
+
+async def test_a_connection_that_the_end_of_the_main_thread_stops_is_not_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Thread(target=int)
+    ended.start()
+    reading, read = threading.Event(), threading.Event()
+
+    def wait(*_: Any) -> None:
+        reading.set()
+        read.wait()
+
+    storage = SqliteQueueStorage(path)
+    await storage.open()
+    assert storage._opened is not None
+    connection = storage._opened.reader._connection
+    assert connection is not None
+    await connection.create_function("wait", 0, wait)
+    busy = asyncio.create_task(connection.execute_fetchall("SELECT wait()"))
+    await asyncio.to_thread(reading.wait)
+    with monkeypatch.context() as context:
+        context.setattr(threading, "main_thread", lambda: ended)
+        reader._stop_all()
+    async with asyncio.timeout(30):
+        await storage.close()
+    read.set()
+    await busy

@@ -95,14 +95,18 @@ class Reader:
         async with self._changing:
             if self._connection is connection:
                 self._connection = None
-                await connection.close()
+                # A connection that the end of the main thread has stopped answers nothing any more.
+                if _open.pop(id(connection), None) is not None:
+                    await connection.close()
 
 
 def write_nothing(transaction: Transaction) -> None:
     """Begin and commit an empty transaction."""
 
 
-_open: weakref.WeakSet[aiosqlite.Connection] = weakref.WeakSet()
+_open: weakref.WeakValueDictionary[int, aiosqlite.Connection] = weakref.WeakValueDictionary()
+"""The open connections by their `id`. The code that takes one out ends it. No lock guards them: a forked child could
+inherit it locked."""
 _lock = threading.Lock()
 _exit_pid = 0
 """The process that has the thread which stops the connections."""
@@ -113,7 +117,7 @@ def _stop_at_exit(connection: aiosqlite.Connection) -> None:
     if the storage was never closed."""
     global _exit_pid
     with _lock:
-        _open.add(connection)
+        _open[id(connection)] = connection
         if _exit_pid != os.getpid():
             _exit_pid = os.getpid()
             threading.Thread(target=_stop_all, name="jobq-sqlite-exit", daemon=True).start()
@@ -121,5 +125,7 @@ def _stop_at_exit(connection: aiosqlite.Connection) -> None:
 
 def _stop_all() -> None:
     threading.main_thread().join()
-    for connection in list(_open):
-        connection.stop()
+    for key in list(_open):
+        connection = _open.pop(key, None)
+        if connection is not None:
+            connection.stop()
