@@ -157,10 +157,11 @@ def integration(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[NEWEST], tags=["matrix"])
 def scenarios(session: nox.Session) -> None:
-    """Run those scenarios of the benchmarks, with few jobs, whose like the integration tests have not run, and compile
-    and use the TypeScript client, which needs Node.js."""
+    """Run those scenarios of the benchmarks, with few jobs, whose like the integration tests have not run; fuzz the
+    HTTP API, and compile and use the TypeScript client, which needs Node.js."""
     install(session, *PACKAGES, group="integration", test=True)
-    files = ["tests-integration/test_benchmarks.py", "tests-integration/test_typescript_client.py"]
+    names = ("benchmarks", "api_fuzzing", "typescript_client")
+    files = [f"tests-integration/test_{name}.py" for name in names]
     session.run("pytest", *files, "-m", "matrix", "-n", "2", *session.posargs)
 
 

@@ -44,6 +44,7 @@ CONFIGURATION: Final = {
 }
 
 
+@pytest.mark.matrix  # it computes for 12 s
 @pytest.mark.timeout(300)
 def test_the_api_does_what_its_document_says() -> None:
     # Imported here: it takes a second, and each of pytest's processes imports all modules of tests.
