@@ -157,8 +157,8 @@ def integration(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[NEWEST], tags=["matrix"])
 def scenarios(session: nox.Session) -> None:
-    """Run those scenarios of the benchmarks, with few jobs, whose like the integration tests have not run; fuzz the
-    HTTP API, and compile and use the TypeScript client, which needs Node.js."""
+    """Run the scenarios of the benchmarks with few jobs, fuzz the HTTP API, and use the TypeScript client (which needs
+    Node.js). 3 min."""
     install(session, *PACKAGES, group="integration", test=True)
     names = ("benchmarks", "api_fuzzing", "typescript_client")
     files = [f"tests-integration/test_{name}.py" for name in names]
