@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
+import threading
+from typing import Any
 
 import pytest
 
@@ -36,6 +39,33 @@ async def test_a_signal_is_received_and_handlers_are_restored(guard: StopGuard) 
         os.kill(os.getpid(), signal.SIGTERM)
         await signals.wait()
     assert [signal.getsignal(number) for number in STOPPING] == before
+
+
+async def test_a_signal_that_comes_while_the_handlers_are_installed_is_received(
+    guard: StopGuard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install = signal.signal
+
+    def install_and_signal(number: int, handler: Any) -> Any:
+        before = install(number, handler)
+        if number == signal.SIGTERM and callable(handler):
+            signal.raise_signal(signal.SIGTERM)
+        return before
+
+    class Prompt(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            reading = self._target.__self__._reading  # type: ignore[attr-defined]
+            while select.select([reading], [], [], 0)[0]:
+                pass
+
+    with monkeypatch.context() as context:
+        context.setattr(signal, "signal", install_and_signal)
+        context.setattr(threading, "Thread", Prompt)
+        signals = Signals(guard).__enter__()
+    async with asyncio.timeout(30):
+        await signals.wait()
+    signals.__exit__(None, None, None)
 
 
 async def test_a_program_keeps_the_other_signals_that_it_handles(guard: StopGuard) -> None:

@@ -99,12 +99,13 @@ class Receiver:
     active: Receiver | None = None
     """The one whose handlers are installed."""
 
-    def __init__(self) -> None:
-        self._all: tuple[Signals, ...] = ()
+    def __init__(self, first: Signals) -> None:
+        self._all: tuple[Signals, ...] = (first,)
         self._reading, self._writing = socket.socketpair()
         self._writing.setblocking(False)
-        self._before = {number: signal.signal(number, self._handle) for number in STOPPING}
+        # Before the handlers: a signal that comes as soon as they are installed is received.
         self._forward_to = signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
+        self._before = {number: signal.signal(number, self._handle) for number in STOPPING}
         self._thread = threading.Thread(target=self._serve, name="jobq-signals", daemon=True)
         self._thread.start()
         Receiver.active = self
@@ -112,7 +113,9 @@ class Receiver:
     @classmethod
     def join(cls, signals: Signals) -> Receiver:
         """Receive signals for this worker too; the first installs the handlers."""
-        receiver = cls.active or cls()
+        receiver = cls.active
+        if receiver is None:
+            return cls(signals)
         receiver._all = (*receiver._all, signals)
         return receiver
 
@@ -124,9 +127,9 @@ class Receiver:
 
     def _restore(self) -> None:
         Receiver.active = None
-        signal.set_wakeup_fd(self._forward_to, warn_on_full_buffer=False)
         for number, before in self._before.items():
             signal.signal(number, signal.SIG_DFL if before is None else before)
+        signal.set_wakeup_fd(self._forward_to, warn_on_full_buffer=False)
         self._writing.shutdown(socket.SHUT_WR)
         self._thread.join(CHECK_SECONDS)
         self._reading.close()
