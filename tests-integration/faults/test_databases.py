@@ -185,6 +185,19 @@ async def test_backends_terminated_at_random_lose_nothing(
     assert all(worker.alive for worker in workers)
 
 
+async def take_all(strangers: contextlib.ExitStack, url: str) -> None:
+    """Take connections until the server refuses them again and again: one that it refuses to jobq meanwhile has a place
+    for a moment."""
+    refused = 0
+    while refused < 20:
+        try:
+            strangers.enter_context(psycopg.connect(url))
+            refused = 0
+        except psycopg.OperationalError:
+            refused += 1
+            await asyncio.sleep(0.01)
+
+
 async def test_workers_and_clients_wait_for_a_server_without_free_connections(
     load_on: Callable[..., Load], report: Callable[..., None], seed: int, scale: Scale
 ) -> None:
@@ -203,11 +216,7 @@ async def test_workers_and_clients_wait_for_a_server_without_free_connections(
         client = load.client(jobs=scale.times(300, least=150), rate=100, seed=seed, **PATIENT).started()
         await load.until(lambda history: len(history.runs) > 30)
         with contextlib.ExitStack() as strangers:
-            taken = 0
-            with contextlib.suppress(psycopg.OperationalError):
-                while taken < 50:
-                    strangers.enter_context(psycopg.connect(url))
-                    taken += 1
+            await take_all(strangers, url)
             # jobq keeps its open connections. A new process gets none, and reports that at once.
             before = time.monotonic()
             with pytest.raises(StorageUnavailableError, match="connection"):
@@ -215,9 +224,7 @@ async def test_workers_and_clients_wait_for_a_server_without_free_connections(
             assert time.monotonic() - before < 5
             with psycopg.connect(server.dsn, autocommit=True) as admin:
                 admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'jobq'")
-                for _ in range(50):
-                    with contextlib.suppress(psycopg.OperationalError):
-                        strangers.enter_context(psycopg.connect(url))
+                await take_all(strangers, url)
                 await asyncio.sleep(4)
         recovery = await load.next_run(now())
         await close_up(load, report, "no connection left", 1, recovery, [client])
