@@ -14,18 +14,19 @@ from jobq_client.commands.output import clean, clean_line
 from jobq_client.commands.running import ExitCode, Operator, operator_command
 from jobq_client.commands.selecting import IdType
 from jobq_client.errors import not_found
+from jobq_client.querying import MAX_ATTEMPT
 from jobq_client.results import is_over
 from jobq_core.logs import LoggedLine, read_parts, to_lines
 from jobq_core.storage import LogPlace
 
 FOLLOW_SECONDS: Final = 1.0
-"""Interval between two looks of --follow."""
+"""Interval between two reads of --follow."""
 
 
 @operator_command("logs")
 @click.argument("job_id", metavar="ID", type=IdType())
-@click.option("--attempt", metavar="N", type=click.IntRange(1, 32767), help="Show this attempt alone.")
-@click.option("--follow", is_flag=True, help="Go on until the job is over; with --json, one line per record.")
+@click.option("--attempt", metavar="N", type=click.IntRange(1, MAX_ATTEMPT), help="Show only this attempt.")
+@click.option("--follow", is_flag=True, help="Continue until the job has ended; with --json, one line per record.")
 async def logs(operator: Operator, job_id: UUID, attempt: int | None, follow: bool) -> ExitCode:
     """Show what the handler of a job logged, where its worker runs with --keep-logs."""
     printer = _Printer(operator)
