@@ -14,7 +14,7 @@ from typing import Final
 from jobq_core.records import JobRecord
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import Action, AuditEntry, JobFilter, Operation, OperationState, QueueStorage
-from jobq_core.storage.searching import has_argument
+from jobq_core.storage.searching import has_argument, has_error
 
 NEWEST: Final = 100
 """The number of bulk operations that are looked at, newest first."""
@@ -91,7 +91,6 @@ def _ran_until(record: JobRecord, moment: datetime) -> bool:
 
 def _matches(wanted: JobFilter, record: JobRecord) -> bool:
     """Whether a filter matches a job, but for the state, in which the job is no longer."""
-    error = record.error
     return (
         (wanted.queue is None or record.queue == wanted.queue)
         and (not wanted.kinds or record.kind in wanted.kinds)
@@ -99,8 +98,7 @@ def _matches(wanted: JobFilter, record: JobRecord) -> bool:
         and (wanted.run_id is None or record.run_id == wanted.run_id)
         and (wanted.since is None or record.created_at >= wanted.since)
         and (wanted.until is None or record.created_at < wanted.until)
-        and (wanted.error_type is None or (error is not None and error.type == wanted.error_type))
-        and (wanted.error is None or (error is not None and wanted.error.lower() in error.message.lower()))
+        and has_error(record.error, wanted)
         and (wanted.argument is None or has_argument(record.arguments_json, record.meta_json, *wanted.argument))
         and (wanted.worker is None or record.worker == wanted.worker)
         and (wanted.parent is None or record.parent == wanted.parent)

@@ -11,7 +11,7 @@ from jobq_core.memory.store import Store
 from jobq_core.memory.transaction import MemoryTransactions
 from jobq_core.parents import mark_of
 from jobq_core.storage import COUNT_LIMIT, SEARCHED, JobFilter, Page, ReaderStorage
-from jobq_core.storage.searching import has_argument, near_parent
+from jobq_core.storage.searching import has_argument, has_error, near_parent
 from jobq_core.timestamps import to_moment
 
 
@@ -72,9 +72,6 @@ def _is_found(row: Row, filter: JobFilter) -> bool:
         return False
     if filter.parent is not None and mark_of(filter.parent) not in (row.job.meta or b""):
         return False
-    error = row.error
-    if filter.error_type is not None and (error is None or error.type != filter.error_type):
-        return False
-    if filter.error is not None and (error is None or filter.error.lower() not in error.message.lower()):
+    if not has_error(row.error, filter):
         return False
     return filter.argument is None or has_argument(row.job.arguments, row.job.meta, *filter.argument)

@@ -1,5 +1,5 @@
-"""What storages share of a search: when an argument equals the one that a `JobFilter` names, and where to look for the
-children of a job."""
+"""What a search has in common on several storages: when an argument or an error is the one that a `JobFilter` names,
+and where to look for the children of a job."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jobq_core.encoding import decode_or_show
 from jobq_core.ids import first_id_after
 from jobq_core.masking import marked_secrets
 from jobq_core.parents import time_of_id, times_of_children
+from jobq_core.records import ErrorRecord
 from jobq_core.storage.reader import JobFilter, ReaderStorage
 
 
@@ -28,6 +29,13 @@ async def near_parent(
         before = first_id_after(last)
         after = before if after is None else min(after, before)
     return filter if filter.since is not None else evolve(filter, since=first), after
+
+
+def has_error(error: ErrorRecord | None, filter: JobFilter) -> bool:
+    """Return whether an error is of the type and has the text that a filter names; without either, any job's is."""
+    if filter.error_type is not None and (error is None or error.type != filter.error_type):
+        return False
+    return filter.error is None or (error is not None and filter.error.lower() in error.message.lower())
 
 
 def has_argument(arguments: bytes | str, meta: bytes | None, name: str, value: Any) -> bool:
