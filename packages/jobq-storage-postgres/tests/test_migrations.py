@@ -84,6 +84,39 @@ async def test_a_migrator_that_stops_in_the_middle_keeps_others_out_for_a_limite
     assert await storages[0].migrate() == []
 
 
+async def test_adds_go_on_while_a_migration_waits_for_a_transaction(
+    storage: PostgresQueueStorage, know: Know, monkeypatch: pytest.MonkeyPatch, postgres_dsn: str, postgres_schema: str
+) -> None:
+    await storage.migrate()
+    waiting = asyncio.Event()
+    monkeypatch.setattr(migrations._log, "info", lambda *_: waiting.set())
+    reads = sql.SQL("SELECT FROM {} LIMIT 1").format(sql.Identifier(postgres_schema, "outcome"))
+    async with storage, await psycopg.AsyncConnection.connect(postgres_dsn) as backup:
+        know(LATER)
+        await backup.execute(reads)
+        migrating = asyncio.create_task(storage.migrate())
+        await asyncio.wait_for(waiting.wait(), 30)
+        await storage.add([new_job()])
+        await backup.rollback()
+        assert await asyncio.wait_for(migrating, 30) == [LATER.name]
+
+
+async def test_a_migration_that_cannot_have_a_table_changes_nothing_and_says_who_uses_it(
+    storage: PostgresQueueStorage, know: Know, monkeypatch: pytest.MonkeyPatch, postgres_dsn: str, postgres_schema: str
+) -> None:
+    await storage.migrate()
+    know(LATER)
+    monkeypatch.setattr(migrations, "_TRIES", 1)
+    reads = sql.SQL("SELECT FROM {} LIMIT 1").format(sql.Identifier(postgres_schema, "outcome"))
+    async with await psycopg.AsyncConnection.connect(postgres_dsn, application_name="a backup") as backup:
+        await backup.execute(reads)
+        with pytest.raises(
+            StorageUnavailableError, match=r"in use: process \d+ of the server \(a backup\) has a trans"
+        ):
+            await storage.migrate()
+    assert await storage.migrate() == [LATER.name]
+
+
 async def test_a_commit_that_fails_leaves_no_connection_behind(
     postgres_dsn: str, postgres_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

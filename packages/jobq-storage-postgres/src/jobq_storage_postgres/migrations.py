@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import random
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from functools import cache
@@ -12,11 +14,11 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from jobq_core.errors import SchemaError, StorageError
+from jobq_core.errors import SchemaError, StorageError, StorageUnavailableError
 from jobq_core.migrations import Migration, Migrations
 from jobq_core.storage import Phase
 from jobq_storage_postgres.address import Address
-from jobq_storage_postgres.errors import translate
+from jobq_storage_postgres.errors import AGAIN, translate
 from jobq_storage_postgres.sql import in_schema
 
 _log = logging.getLogger("jobq.postgres")
@@ -26,6 +28,14 @@ _IDLE_SECONDS: Final = 60
 
 A migrator that is paused, or off the network, would keep its locks for hours.
 """
+_LOCK_SECONDS: Final = 0.5
+"""Maximum time that a migration waits for a table which another transaction uses.
+
+Workers and clients that need the table wait behind it. It is shorter than the time after which the server looks for a
+deadlock, so workers and clients are not rolled back.
+"""
+_TRIES: Final = 60
+"""How often the migrations are tried while other transactions use the tables: for one to two minutes."""
 
 
 @cache
@@ -78,10 +88,29 @@ def _note(schema: str, migration: Migration) -> sql.Composed:
 async def migrate(address: Address, schema: str, phase: Phase) -> list[str]:
     """Apply the migrations of a phase that are not applied yet, in one transaction under a lock; return their names.
 
-    Raises SchemaError for an applied migration whose text changed, StorageUnavailableError without a connection.
+    A transaction that cannot have a table within half a second is rolled back and tried again, so that workers and
+    clients go on in between.
+
+    Raises SchemaError for an applied migration whose text changed, StorageUnavailableError without a connection or if a
+    table stays in use.
     """
-    async with _owner(address, schema) as connection:
-        return await _migrate(connection, schema, phase)
+    for left in reversed(range(_TRIES)):
+        async with _owner(address, schema) as connection:
+            try:
+                return await _migrate(connection, schema, phase)
+            except psycopg.Error as error:
+                if error.sqlstate not in (*AGAIN, "55P03"):
+                    raise
+                await connection.rollback()
+                user = await _user_of_tables(connection, schema)
+                if not left:
+                    raise StorageUnavailableError(
+                        f"the migration needs tables of {where(schema)} that are in use: {user}. End that, or migrate "
+                        "when it has ended; nothing was changed"
+                    ) from error
+        _log.info("the migration waits for tables of %s that are in use: %s", where(schema), user)
+        await asyncio.sleep(random.uniform(0.5, 1.0))
+    raise AssertionError("unreachable")
 
 
 async def execute(address: Address, schema: str, statements: Iterable[str]) -> None:
@@ -132,6 +161,7 @@ async def _migrate(connection: psycopg.AsyncConnection[Any], schema: str, phase:
     if found is None:
         # IF NOT EXISTS alone requires the right to create schemas, even where the schema exists.
         await connection.execute(_create_schema(schema))
+    await connection.execute(f"SET LOCAL lock_timeout = {round(_LOCK_SECONDS * 1000)}")
     table = sql.Identifier(schema, "migration")
     found = await (await connection.execute("SELECT to_regclass(%s)", (table.as_string(None),))).fetchone()
     if found is None or found[0] is None:
@@ -167,6 +197,22 @@ async def _prepare(connection: psycopg.AsyncConnection[Any]) -> None:
         "set_config('default_tablespace', coalesce(nullif(current_setting('default_tablespace'), %s), ''), true)",
         (f"{round(_IDLE_SECONDS * 1000)}", tablespace),
     )
+
+
+async def _user_of_tables(connection: psycopg.AsyncConnection[Any], schema: str) -> str:
+    """Describe the oldest transaction that uses tables of the schema now, as far as this role may see it."""
+    rows = await connection.execute(
+        "SELECT a.pid, a.application_name, extract(epoch FROM clock_timestamp() - a.xact_start)::float8 "
+        "FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_stat_activity a ON a.pid = l.pid "
+        "WHERE l.granted AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()) "
+        "AND c.relnamespace = to_regnamespace(%s) AND a.xact_start IS NOT NULL "
+        "ORDER BY a.xact_start LIMIT 1",
+        (sql.Identifier(schema).as_string(None),),
+    )
+    if (row := await rows.fetchone()) is None:
+        return "many short transactions"
+    pid, application, seconds = row
+    return f"process {pid} of the server ({application or 'unnamed'}) has a transaction open for {seconds:.1f} s"
 
 
 async def _warn_of_row_security(connection: psycopg.AsyncConnection[Any], schema: str) -> None:
