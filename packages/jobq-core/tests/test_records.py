@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from jobq_core.events import JobCompleted
 from jobq_core.ids import new_id
-from jobq_core.records import JobRecord, WorkerStats
+from jobq_core.records import JobRecord, WorkerRecord, WorkerStats
 from jobq_core.states import JobState, StopRequest
+from jobq_core.testing import worker_info
 
 COUNT = st.integers(0, 10**9)
 STATS = st.builds(
@@ -95,6 +96,19 @@ def test_statistics_add_up_in_any_order(one: WorkerStats, two: WorkerStats, thre
     assert (one + two).finished == one.finished + two.finished
     assert (one + two).running == one.running + two.running
     assert (one + two).released == one.released + two.released
+
+
+@pytest.mark.parametrize(("said", "slots"), [(None, 4), (0, 0), (9, 9)])
+def test_the_last_heartbeat_says_how_many_slots_a_worker_has(said: int | None, slots: int) -> None:
+    now = datetime.now(UTC)
+    record = WorkerRecord(
+        info=worker_info(concurrency=4),
+        started_at=now,
+        beat_at=now,
+        expires_at=now + timedelta(seconds=30),
+        stats=WorkerStats(slots=said),
+    )
+    assert record.slots == slots
 
 
 def test_adding_does_not_change_the_summands() -> None:

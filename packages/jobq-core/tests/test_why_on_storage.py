@@ -211,7 +211,7 @@ async def kind_not_served(scene: Scene) -> UUID:
 
 @says("the workers of queue 'mail' have no slots: they were scaled to 0")
 async def no_slots(scene: Scene) -> UUID:
-    await scene.worker(concurrency=0)
+    scene.beat(await scene.worker(), slots=0)
     return await scene.add()
 
 

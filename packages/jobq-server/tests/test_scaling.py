@@ -87,7 +87,9 @@ async def test_a_server_can_be_made_paused_and_scaled_before_it_starts(storage: 
 
 async def test_the_storage_knows_the_number_of_workers(storage: MemoryQueueStorage, bench: Any) -> None:
     async with JobQueueServer(storage, jobs=bench.jobs, worker_count=2) as server:
-        assert [worker.info.concurrency for worker in (await server.stats()).workers] == [2]
+        assert [worker.slots for worker in await storage.workers()] == [2]
+        server.scale(5)
+        assert [worker.slots for worker in (await server.stats()).workers] == [5]
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, 2.0, True, "3", None])

@@ -116,7 +116,7 @@ async def test_it_reports_every_worker_of_the_storage_and_the_sums(storage: Memo
         stats = await one.stats()
         assert [worker.info.name for worker in stats.workers] == ["one", "two", "far"]
         assert stats.workers[0].info.id == one.id
-        assert (stats.workers[0].info.concurrency, stats.workers[0].stats.completed) == (4, 7)
+        assert (stats.workers[0].slots, stats.workers[0].stats.completed) == (4, 7)
         assert (stats.total.completed, stats.total.failed) == (1007, 1)
         assert stats.total.unknown_kinds == {"strange": 3}
         assert stats.workers[2].expires_at > stats.at > stats.workers[2].started_at

@@ -54,6 +54,14 @@ async def test_a_heartbeat_says_whether_notifications_arrive_and_what_memory_is_
         assert not (await read_worker(storage)).stats.hears
 
 
+async def test_a_heartbeat_says_how_many_slots_there_are_now(storage: Probe) -> None:
+    async with working(storage, quick, heartbeat_interval=0.01, concurrency=3) as worker:
+        worker.resize(7)
+        await beats(storage, 2)
+        record = await read_worker(storage)
+        assert (record.info.concurrency, record.slots) == (3, 7)
+
+
 async def test_a_heartbeat_says_how_long_the_limiter_holds_jobs_back(storage: Probe) -> None:
     async def limited() -> float | None:
         return (await read_worker(storage)).stats.limited

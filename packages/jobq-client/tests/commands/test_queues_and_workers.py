@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from jobq_core.memory import MemoryQueueStorage
+from jobq_core.records import WorkerStats
 from jobq_core.states import Ending
 from jobq_core.storage import QueueStorage, WorkerRequest
 from jobq_core.testing import ERROR, add_job, claim_one, register_worker, settle
@@ -82,6 +83,18 @@ def test_workers_are_listed(shell: Shell) -> None:
     assert listed["alive"] is True
     assert listed["worker"]["info"]["name"] == "tester"
     assert "tester" in shell.run("workers").output
+
+
+def test_the_slots_of_a_worker_are_those_of_its_last_heartbeat(shell: Shell) -> None:
+    async def scaled(storage: QueueStorage) -> None:
+        worker = await register_worker(storage)
+        storage.heartbeat(worker).beat(WorkerStats(running=2, slots=16))
+
+    shell.act(scaled)
+    assert shell.json("workers")[0]["worker"]["stats"]["slots"] == 16
+    heading, row = shell.run("workers").output.splitlines()
+    end = heading.index("slots") + len("slots")  # the figures are aligned to the right
+    assert row[:end].split()[-2:] == ["2", "16"]
 
 
 def test_a_worker_is_asked_to_drain_by_its_name(shell: Shell) -> None:

@@ -135,7 +135,7 @@ def _queues(facts: Facts) -> Iterator[Finding]:
 
 def _backlog(facts: Facts, depth: Depth, age: timedelta) -> Finding:
     workers = [worker for worker in facts.alive if depth.queue in worker.info.queues]
-    slots = sum(worker.info.concurrency for worker in workers)
+    slots = sum(worker.slots for worker in workers)
     busy = sum(worker.stats.running for worker in workers)
     waits = f"{_wait(depth.jobs)} in queue {depth.queue!r}, the oldest for {_shown(age)}"
     if slots == 0:

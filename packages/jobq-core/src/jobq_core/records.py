@@ -173,7 +173,8 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
     worker's event loop was blocked since the last heartbeat. `hears`: whether notifications of other processes
     arrive; a worker that gets none polls. limited: the seconds until its limiter opens; None if no limiter holds it
     back. memory: the bytes of memory of its process; 0 where they are not known. processor: the share of one processor
-    that its process has used, or waited for on a busy machine, since the last heartbeat.
+    that its process has used, or waited for on a busy machine, since the last heartbeat. slots: the number of slots
+    that the worker has now; None where it is not known.
     """
 
     completed: int = 0
@@ -194,6 +195,7 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
     limited: float | None = None
     memory: int = 0
     processor: float = 0.0
+    slots: int | None = None
 
     @property
     def finished(self) -> int:
@@ -225,11 +227,16 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
             limited=_longest(self.limited, other.limited),
             memory=self.memory + other.memory,
             processor=self.processor + other.processor,
+            slots=_sum_known(self.slots, other.slots),
         )
 
 
 def _sums(one: dict[str, int], two: dict[str, int]) -> dict[str, int]:
     return {**one, **{kind: one.get(kind, 0) + count for kind, count in two.items()}}
+
+
+def _sum_known(one: int | None, two: int | None) -> int | None:
+    return one if two is None else two if one is None else one + two
 
 
 def _longest(one: float | None, two: float | None) -> float | None:
@@ -256,6 +263,7 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     """A worker process, as it registers itself.
 
     id: a new UUID at each start, so that a restarted process is never taken for its predecessor.
+    concurrency: the number of its slots when it registered; `WorkerRecord.slots` is the present one.
     lost_after: seconds without a heartbeat after which other workers may rescue its jobs.
     versions: of Python and of the distributions that it works with, by name.
     """
@@ -279,6 +287,11 @@ class WorkerRecord(Struct, frozen=True, kw_only=True):
     beat_at: datetime
     expires_at: datetime
     stats: WorkerStats
+
+    @property
+    def slots(self) -> int:
+        """The number of its slots: as of its last heartbeat, or when it registered if no heartbeat said it."""
+        return self.info.concurrency if self.stats.slots is None else self.stats.slots
 
     def is_alive(self, at: datetime) -> bool:
         """Whether its heartbeat has not expired at this moment of the storage's clock."""

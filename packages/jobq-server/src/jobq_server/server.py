@@ -315,7 +315,7 @@ class JobQueueServer(JobQueueWorker):
     def _updated(self, record: WorkerRecord, pool: PoolStats) -> WorkerRecord:
         if record.info.id != self.id:
             return record
-        # The storage has the counts of the last heartbeat, and the number of workers at the start.
+        # The storage has the counts of the last heartbeat.
         last = record.stats
         stats = replace(
             pool.total,
@@ -325,7 +325,7 @@ class JobQueueServer(JobQueueWorker):
             memory=last.memory,
             processor=last.processor,
         )
-        return replace(record, stats=stats, info=replace(record.info, concurrency=self.concurrency))
+        return replace(record, stats=stats)
 
 
 def _sum_of(records: Sequence[WorkerRecord], pids: Collection[int]) -> PoolStats:

@@ -79,6 +79,17 @@ async def test_the_overview_shows_what_waits_runs_and_failed(
         assert "0 completed" in await shown(admin, "/", span=span, queue="mail")
 
 
+async def test_the_slots_of_a_worker_are_those_of_its_last_heartbeat(
+    admin: httpx.AsyncClient, storage: MemoryQueueStorage
+) -> None:
+    hand = await Hand(storage).register()
+    storage.heartbeat(hand.info).beat(WorkerStats(running=2, slots=16))
+    assert "of 16 slots" in await shown(admin, "/")
+    for path in ("/workers", f"/workers/{hand.info.id}", "/limits"):
+        assert "2 of 16" in await shown(admin, path), path
+    assert (await admin.get("/api/v1/workers")).json()[0]["concurrency"] == 16
+
+
 async def test_the_overview_begins_with_what_is_wrong(admin: httpx.AsyncClient, storage: MemoryQueueStorage) -> None:
     hand = await Hand(storage).register()
     storage.heartbeat(hand.info).beat(WorkerStats(loop_lag=3.0, hung=2))

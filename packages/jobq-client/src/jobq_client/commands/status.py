@@ -90,7 +90,7 @@ async def read_status(operator: Operator, queue: str | None = None) -> list[Queu
                 counted_at=min((depth.at for depth in own), default=None),
                 paused_since=paused.get(name),
                 workers=len(serving),
-                slots=sum(worker.info.concurrency for worker in serving),
+                slots=sum(worker.slots for worker in serving),
                 busy=sum(worker.stats.running for worker in serving),
                 **_rates(recent.get(name, [])[:-1][-RATED_STEPS:]),
             )

@@ -57,7 +57,7 @@ async def _print_workers(operator: Operator, screen: Output) -> None:
                 record.info.name,
                 f"{duration(now - record.beat_at)} ago" if record.is_alive(now) else "LOST",
                 record.stats.running,
-                record.info.concurrency,
+                record.slots,
                 count(record.stats.completed),
                 count(record.stats.failed),
                 duration(record.stats.loop_lag),

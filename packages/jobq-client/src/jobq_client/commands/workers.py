@@ -60,7 +60,7 @@ async def list_(operator: Operator) -> ExitCode:
                 "yes" if record.is_alive(now) else "no",
                 f"{duration(now - record.beat_at)} ago",
                 record.stats.running,
-                record.info.concurrency,
+                record.slots,
                 " ".join(record.info.queues),
                 record.stats.completed,
                 record.stats.failed,

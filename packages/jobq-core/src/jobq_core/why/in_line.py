@@ -34,7 +34,7 @@ def _keeps_from_starting(record: JobRecord, facts: Facts) -> Iterator[Reason]:
     serving = facts.serving(queue)
     if not serving:
         yield _unserved(queue, facts)
-    slots = sum(worker.info.concurrency for worker in serving)
+    slots = sum(worker.slots for worker in serving)
     busy = sum(worker.stats.running for worker in serving)
     ahead = _ahead(record, facts)
     if slots == 0:

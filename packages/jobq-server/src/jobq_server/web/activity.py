@@ -198,7 +198,7 @@ def make_rows(
                 ended=sum_up(record for record in statistics if record.queue == name),
                 record=by_name.get(name),
                 workers=len(serving),
-                slots=sum(worker.info.concurrency for worker in serving),
+                slots=sum(worker.slots for worker in serving),
                 busy=sum(worker.stats.running for worker in serving),
             )
         )

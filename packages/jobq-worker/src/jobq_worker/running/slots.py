@@ -221,7 +221,10 @@ class Slots:
         for slot in [*self._slots, *self._retired]:
             total += slot.stats()
         return total + WorkerStats(
-            hung=self.hung, unknown_kinds=dict(self.unknown_kinds), unfit_kinds=dict(self.unfit_kinds)
+            hung=self.hung,
+            slots=len(self._slots),
+            unknown_kinds=dict(self.unknown_kinds),
+            unfit_kinds=dict(self.unfit_kinds),
         )
 
     def each(self) -> list[SlotStats]:

@@ -34,6 +34,7 @@ STATS = WorkerStats(
     hears=False,
     limited=1.5,
     memory=2**40,
+    slots=0,
 )
 
 

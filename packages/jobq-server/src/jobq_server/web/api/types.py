@@ -491,8 +491,9 @@ class ListQuery(Struct, forbid_unknown_fields=True):
 
 
 class WorkerView(Struct, kw_only=True):
-    """A registered worker. alive: its heartbeat has not expired. limited: seconds until its limiter opens; null where
-    it is open. memory: bytes. loop_lag: seconds. processor: share of one processor that its process uses."""
+    """A registered worker. alive: its heartbeat has not expired. concurrency: the number of its slots, as of its last
+    heartbeat. limited: seconds until its limiter opens; null where it is open. memory: bytes. loop_lag: seconds.
+    processor: share of one processor that its process uses."""
 
     id: UUID
     name: str

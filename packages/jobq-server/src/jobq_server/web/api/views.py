@@ -228,7 +228,7 @@ def worker_view(worker: WorkerRecord, now: Any) -> WorkerView:
         alive=worker.is_alive(now),
         queues=list(info.queues),
         kinds=list(info.kinds),
-        concurrency=info.concurrency,
+        concurrency=worker.slots,
         running=stats.running,
         started_at=worker.started_at,
         beat_at=worker.beat_at,

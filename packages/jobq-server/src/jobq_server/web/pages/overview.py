@@ -103,7 +103,7 @@ def to_attention(finding: Finding) -> Attention:
 def make_tiles(read: Overview) -> list[Tile]:
     """Return the figures at the top."""
     queues, alive, lost = read.queues, len(read.alive), len(read.workers) - len(read.alive)
-    slots = sum(worker.info.concurrency for worker in read.alive)
+    slots = sum(worker.slots for worker in read.alive)
     oldest = max((row.oldest_seconds for row in queues if row.oldest_seconds is not None), default=None)
     failed = sum(row.ended.failed for row in queues)
     ended = sum(row.ended.all for row in queues)
