@@ -12,7 +12,7 @@ from jobq_core.context import JobContext
 from jobq_core.declaring import job
 from jobq_core.encoding import fingerprint
 from jobq_core.errors import ConfigurationError, InvalidJobError, UnfitArgumentsError
-from jobq_core.job import Job, JobDefinition, check_name, definition_of
+from jobq_core.job import MAX_ATTEMPTS, Job, JobDefinition, check_name, definition_of
 from jobq_core.retry import Backoff, RetryPolicy
 from jobq_core.secret import Secret
 
@@ -167,7 +167,7 @@ def test_a_timeout_may_be_a_timedelta() -> None:
         ({"priority": True}, "priority"),
         ({"priority": 1.5}, "priority"),
         ({"max_attempts": 0}, "from 1 to 32767"),
-        ({"max_attempts": 32768}, "from 1 to 32767"),
+        ({"max_attempts": MAX_ATTEMPTS + 1}, "from 1 to 32767"),
         ({"max_attempts": True}, "max_attempts"),
         ({"timeout": 0}, "more than 0 seconds"),
         ({"timeout": -1}, "more than 0 seconds"),

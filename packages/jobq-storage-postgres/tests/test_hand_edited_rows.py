@@ -10,6 +10,7 @@ import pytest
 from psycopg import sql
 
 from jobq_core.errors import SchemaError
+from jobq_core.job import MAX_ATTEMPTS
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import JobFilter, Settlement
 from jobq_core.testing import ERROR, add_job, claim, claim_one, new_job, read, register_worker, settle
@@ -53,7 +54,7 @@ async def edited(postgres_dsn: str, postgres_schema: str) -> AsyncIterator[Edite
         ("job SET timeout", "NaN"),
         ("job SET timeout", "Infinity"),
         ("job SET timeout", "-1"),
-        ("ready SET attempt", "32767"),
+        ("ready SET attempt", str(MAX_ATTEMPTS)),
         ("ready SET attempt", "-5"),
         ("ready SET details", "1e999"),
         ("ready SET percent", "NaN"),
@@ -76,6 +77,13 @@ async def test_an_edited_row_is_read_and_claimed_with_the_others(edited: Edited,
     for job in claimed:
         await settle(storage, worker, job, Ending.FAIL, error=ERROR)
     assert (await storage.counts("default"))["default"][JobState.FAILED] == 2
+
+
+async def test_a_claim_counts_attempts_up_to_the_highest(edited: Edited) -> None:
+    worker = await register_worker(edited.storage)
+    job = await add_job(edited.storage)
+    await edited.write("UPDATE {}.ready SET attempt = %s WHERE id = %s", MAX_ATTEMPTS, job)
+    assert (await claim_one(edited.storage, worker)).attempt == MAX_ATTEMPTS
 
 
 async def test_a_running_job_of_the_lowest_attempt_is_settled_and_rescued_with_the_others(edited: Edited) -> None:

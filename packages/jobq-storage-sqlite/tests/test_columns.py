@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jobq_core.job import MAX_ATTEMPTS
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter
 from jobq_core.testing import add_job, claim, claim_one, read, register_worker
@@ -25,6 +26,7 @@ def write(path: Path, sql: str, *values: Any) -> None:
     [
         ("jobq_job", "id", b"short"),
         ("jobq_job", "max_attempts", 0),
+        ("jobq_job", "max_attempts", MAX_ATTEMPTS + 1),
         ("jobq_job", "max_attempts", 2**63 - 1),
         ("jobq_job", "tags", "no json"),
         ("jobq_job", "tags", '{"a": 1}'),
@@ -37,6 +39,7 @@ def write(path: Path, sql: str, *values: Any) -> None:
         ("jobq_life", "finished_at", 1),
         ("jobq_life", "percent", 9e999),
         ("jobq_life", "attempt", 2**63 - 1),
+        ("jobq_life", "attempt", MAX_ATTEMPTS + 1),
         ("jobq_life", "attempt", -1),
         ("jobq_life", "urgency", 101),
         ("jobq_life", "urgency", -102),
@@ -88,7 +91,7 @@ async def test_a_running_job_that_could_not_be_rescued_is_refused_by_the_table(
         ("jobq_job SET created_at = ?", 2**63 - 1),
         ("jobq_life SET message = CAST(? AS TEXT), percent = 5", b"\xc3"),
         ("jobq_life SET details = ?, percent = 5", b"{"),
-        ("jobq_life SET attempt = ?", 32767),
+        ("jobq_life SET attempt = ?", MAX_ATTEMPTS),
     ],
     ids=str,
 )
@@ -106,6 +109,13 @@ async def test_a_damaged_row_is_read_and_claimed_with_the_others(
     assert {job.id for job in await claim(storage, worker)} == {damaged, sound}
     assert (await read(storage, damaged)).state is JobState.PROCESSING
     assert (await read(storage, sound)).tags == ("fine",)
+
+
+async def test_a_claim_counts_attempts_up_to_the_highest(storage: SqliteQueueStorage) -> None:
+    worker = await register_worker(storage)
+    await add_job(storage)
+    write(storage.path, "UPDATE jobq_life SET attempt = ?", MAX_ATTEMPTS)
+    assert (await claim_one(storage, worker)).attempt == MAX_ATTEMPTS
 
 
 async def test_a_damaged_worker_is_shown_and_lost_like_others(storage: SqliteQueueStorage) -> None:

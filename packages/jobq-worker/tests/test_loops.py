@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -70,6 +71,56 @@ async def test_being_woken_during_work_is_not_missed() -> None:
     loops.append(loop)
     await task
     assert woken == [False, True]
+
+
+async def test_what_threads_leave_before_they_wake_the_loop_is_never_missed() -> None:
+    left: deque[int] = deque()
+    taken: list[int] = []
+
+    async def work(_woken: bool) -> float | None:
+        taken.extend(left.popleft() for _ in range(len(left)))
+        return None if len(taken) == 3000 else UNTIL_WOKEN
+
+    loop, task = loop_of(work)
+
+    def leave(start: int) -> None:
+        for number in range(start, start + 1000):
+            left.append(number)
+            loop.wake_from_thread()
+
+    await asyncio.gather(*(asyncio.to_thread(leave, start) for start in (0, 1000, 2000)))
+    async with asyncio.timeout(10):
+        await task
+    assert sorted(taken) == list(range(3000))
+
+
+async def test_many_calls_of_a_thread_wake_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Script(UNTIL_WOKEN, UNTIL_WOKEN)
+    loop, task = loop_of(work)
+    await until(lambda: loop.is_waiting)
+    wakes = 0
+
+    def wake() -> None:
+        nonlocal wakes
+        wakes += 1
+        Loop.wake(loop)
+
+    monkeypatch.setattr(loop, "wake", wake)
+    for _ in range(100):
+        loop.wake_from_thread()
+    await until(lambda: len(work.woken) == 2)
+    assert wakes == 1
+    for _ in range(100):
+        loop.wake_from_thread()
+    await task
+    assert wakes == 2
+
+
+def test_to_wake_a_loop_whose_event_loop_is_closed_does_nothing() -> None:
+    async def make() -> Loop:
+        return Loop("part", Script(), Outages("w"))
+
+    asyncio.run(make()).wake_from_thread()
 
 
 async def test_an_error_is_an_outage_and_the_work_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

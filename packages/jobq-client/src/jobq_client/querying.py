@@ -15,7 +15,7 @@ from jobq_client.conditions import Conditions, check_states, to_filter
 from jobq_client.results import result_of
 from jobq_core.checks import check_count
 from jobq_core.errors import ConfigurationError
-from jobq_core.job import Job, check_name, definition_of
+from jobq_core.job import MAX_ATTEMPTS, Job, check_name, definition_of
 from jobq_core.logs import LoggedLine, read_parts, to_lines
 from jobq_core.records import JobRecord, JobSummary
 from jobq_core.reprs import short_repr
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 MAX_PAGE: Final = 1000
-MAX_ATTEMPT: Final = 32_767
 
 
 class Output(Struct, Generic[R], frozen=True):
@@ -101,7 +100,7 @@ class Querying(ClientBase):
         the lines of a run that has ended are there. Raises ConfigurationError for a storage that keeps no logs.
         """
         if attempt is not None:
-            check_count(attempt, "attempt", least=1, most=MAX_ATTEMPT)
+            check_count(attempt, "attempt", least=1, most=MAX_ATTEMPTS)
         storage = self._running().storage
         return to_lines(await read_parts(storage, id_of(job), attempt=attempt))
 

@@ -31,6 +31,8 @@ F_co = TypeVar("F_co", bound=Callable[..., Any], covariant=True)
 
 MIN_PRIORITY: Final = -100
 MAX_PRIORITY: Final = 100
+MAX_ATTEMPTS: Final = 32_767
+"""Highest number of runs of a job; the SQL of the storages has it too."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -220,8 +222,10 @@ def check_priority(priority: Any) -> int:
 
 def check_max_attempts(max_attempts: Any) -> int:
     """Return a number of runs from 1 to 32767; raises ConfigurationError otherwise."""
-    if type(max_attempts) is not int or not 1 <= max_attempts <= 32767:
-        raise ConfigurationError(f"max_attempts must be a whole number from 1 to 32767, not {short_repr(max_attempts)}")
+    if type(max_attempts) is not int or not 1 <= max_attempts <= MAX_ATTEMPTS:
+        raise ConfigurationError(
+            f"max_attempts must be a whole number from 1 to {MAX_ATTEMPTS}, not {short_repr(max_attempts)}"
+        )
     return max_attempts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -30,6 +31,7 @@ class Loop:
         self._hurried = False
         self._waiter: asyncio.Future[None] | None = None
         self._backing_off = False
+        self._called = False
         self.is_waiting = False
         """Whether the loop waits, so that `wake` has an effect at once."""
 
@@ -39,6 +41,17 @@ class Loop:
         if not self._backing_off:
             self._continue()
 
+    def wake_from_thread(self) -> None:
+        """Do as `wake`, in any thread. Until the next call of `work` begins, further calls cost the event loop nothing.
+
+        Work that reads what the threads left before they called this misses nothing. Once the event loop is closed,
+        nothing happens.
+        """
+        if not self._called:
+            self._called = True
+            with contextlib.suppress(RuntimeError):  # the event loop is closed
+                self._loop.call_soon_threadsafe(self.wake)
+
     def hurry(self) -> None:
         """Call `work` at once, and cut the present backoff, or the next one, short."""
         self._woken = self._hurried = True
@@ -47,6 +60,8 @@ class Loop:
     async def run(self) -> None:
         """Work until `work` returns None, or until cancelled."""
         while True:
+            # Cleared before the work: a thread that has something new for it meanwhile wakes the loop again.
+            self._called = False
             woken, self._woken = self._woken, False
             try:
                 pause = await self._work(woken)

@@ -16,6 +16,7 @@ from jobq_client.commands.progress import show_progress
 from jobq_client.commands.running import ExitCode, Operator, operator_command
 from jobq_client.commands.selecting import IdType, MomentType, describe, filter_of, filter_options
 from jobq_core.errors import ConfigurationError
+from jobq_core.job import MAX_PRIORITY, MIN_PRIORITY
 from jobq_core.operating import shown_count
 from jobq_core.operations import apply, check_value, start, work_to_end
 from jobq_core.storage import Action, JobFilter
@@ -36,7 +37,7 @@ VERBS: Final = {
 _VALUES: Final[dict[Action, tuple[str, str, Any]]] = {
     Action.RESCHEDULE: ("--to", "TIME", MomentType(ahead=True)),
     Action.MOVE: ("--to", "QUEUE", str),
-    Action.PRIORITY: ("--to", "N", click.IntRange(-100, 100)),
+    Action.PRIORITY: ("--to", "N", click.IntRange(MIN_PRIORITY, MAX_PRIORITY)),
 }
 
 

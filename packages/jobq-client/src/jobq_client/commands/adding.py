@@ -15,6 +15,7 @@ from jobq_client.results import is_over
 from jobq_core.adding import AddOptions, new_job_of_kind
 from jobq_core.errors import JobNotFoundError, StorageError, WaitTimeoutError
 from jobq_core.ids import new_id
+from jobq_core.job import MAX_ATTEMPTS, MAX_PRIORITY, MIN_PRIORITY
 
 
 @operator_command("add", acts=True)
@@ -24,7 +25,10 @@ from jobq_core.ids import new_id
 )
 @click.option("--queue", metavar="NAME", default="default", show_default=True, help="Queue to add the job to.")
 @click.option(
-    "--priority", metavar="N", type=click.IntRange(-100, 100), help="-100 to 100, higher first.  [default: 0]"
+    "--priority",
+    metavar="N",
+    type=click.IntRange(MIN_PRIORITY, MAX_PRIORITY),
+    help="-100 to 100, higher first.  [default: 0]",
 )
 @click.option(
     "--run-at", metavar="TIME", type=MomentType(ahead=True), help="Start at this time: 30m, 2026-12-01T08:00."
@@ -32,7 +36,7 @@ from jobq_core.ids import new_id
 @click.option("--deadline", metavar="TIME", type=MomentType(ahead=True), help="Do not start after this time.")
 @click.option("--timeout", metavar="SECONDS", type=float, help="Maximum duration of one run.  [default: no limit]")
 @click.option(
-    "--max-attempts", metavar="N", type=click.IntRange(1, 32767), help="Maximum number of runs.  [default: 10]"
+    "--max-attempts", metavar="N", type=click.IntRange(1, MAX_ATTEMPTS), help="Maximum number of runs.  [default: 10]"
 )
 @click.option("--unique", metavar="KEY", help="Add the job only if no unfinished job of the queue has this key.")
 @click.option("--run", "run_id", metavar="ID", help="Name shared by jobs that belong together.")

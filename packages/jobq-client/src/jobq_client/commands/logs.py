@@ -14,8 +14,8 @@ from jobq_client.commands.output import clean, clean_line
 from jobq_client.commands.running import ExitCode, Operator, operator_command
 from jobq_client.commands.selecting import IdType
 from jobq_client.errors import not_found
-from jobq_client.querying import MAX_ATTEMPT
 from jobq_client.results import is_over
+from jobq_core.job import MAX_ATTEMPTS
 from jobq_core.logs import LoggedLine, read_parts, to_lines
 from jobq_core.storage import LogPlace
 
@@ -25,7 +25,7 @@ FOLLOW_SECONDS: Final = 1.0
 
 @operator_command("logs")
 @click.argument("job_id", metavar="ID", type=IdType())
-@click.option("--attempt", metavar="N", type=click.IntRange(1, MAX_ATTEMPT), help="Show only this attempt.")
+@click.option("--attempt", metavar="N", type=click.IntRange(1, MAX_ATTEMPTS), help="Show only this attempt.")
 @click.option("--follow", is_flag=True, help="Continue until the job has ended; with --json, one line per record.")
 async def logs(operator: Operator, job_id: UUID, attempt: int | None, follow: bool) -> ExitCode:
     """Show what the handler of a job logged, where its worker runs with --keep-logs."""

@@ -69,7 +69,7 @@ job.id, life.queue, job.kind, job.arguments, job.max_attempts, job.priority, job
 -- name: claim_heads
 -- The heads of a queue's line. The join keeps the order of the tables: the line first, then what was added. A head
 -- without a job, as another program can leave one behind, has no id.
-SELECT life.n, life.since, life.flags, life.unique_key, life.attempt + 1, {claimed_job}
+SELECT life.n, life.since, life.flags, life.unique_key, min(life.attempt + 1, 32767), {claimed_job}
 FROM jobq_life AS life LEFT JOIN jobq_job AS job ON job.n = life.n
 WHERE life.state = 'pending' AND life.queue = ?
 ORDER BY life.urgency, life.position

@@ -47,14 +47,12 @@ class LogKeeper:
     def __init__(
         self, level: int, storage: LogStorage, runs: Collection[Run], clock: ClockOffset, outages: Outages
     ) -> None:
-        self._loop = asyncio.get_running_loop()
         self._storage = storage
         self._runs = runs
         self._clock = clock
         self._logs: dict[Run, RunLog] = {}
         self._level = level
         self._handlers: list[logging.Handler] = [_Capture(level, self._keep)]
-        self._woken = False
         self._fails = False
         self.dropped = 0
         """The number of lines that could not be stored."""
@@ -90,12 +88,7 @@ class LogKeeper:
         if log is None:
             log = self._logs.setdefault(run, RunLog())
         log.add(to_line(record, self._clock.measured.read().offset))
-        if not self._woken:
-            self._woken = True
-            try:
-                self._loop.call_soon_threadsafe(self.loop.wake)
-            except RuntimeError:
-                return  # the event loop is closed, and the job was released
+        self.loop.wake_from_thread()
 
     # On the event loop
 
@@ -112,8 +105,6 @@ class LogKeeper:
             self.dropped += sum(len(part.lines) for _, log in ended for part in log.unsent)
 
     async def _work(self, woken: bool) -> float:
-        # Cleared before the lines are taken: a line that comes meanwhile wakes the loop again.
-        self._woken = False
         # Also those of runs that are not settled, for their lease was lost.
         await self._write_last([run for run in list(self._logs) if run.over])
         logs = list(self._logs.items())

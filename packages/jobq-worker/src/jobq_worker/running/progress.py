@@ -39,14 +39,12 @@ class Reporter:
         outages: Outages,
         monitor: LeaseMonitor,
     ) -> None:
-        self._loop = asyncio.get_running_loop()
         self._storage = storage
         self._registration = registration
         self._events = events
         self._outages = outages
         self._monitor = monitor
         self._reported: dict[int, Run] = {}
-        self._woken = False
         self.loop = Loop("progress", self._work, outages)
 
     def report(self, run: Run, progress: Progress) -> None:
@@ -55,16 +53,9 @@ class Reporter:
             return  # the run is settled: its progress is final
         run.progress = progress
         self._reported[run.job.lease] = run
-        if not self._woken:
-            self._woken = True
-            try:
-                self._loop.call_soon_threadsafe(self.loop.wake)
-            except RuntimeError:
-                return  # the event loop is closed, and the job was released
+        self.loop.wake_from_thread()
 
     async def _work(self, woken: bool) -> float:
-        # Cleared before the reports are read: a report that comes meanwhile wakes the loop again.
-        self._woken = False
         await self._write()
         await asyncio.sleep(WRITE_SECONDS)
         return UNTIL_WOKEN

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from jobq_core.errors import ConfigurationError
 from jobq_core.ids import new_id
+from jobq_core.job import MAX_ATTEMPTS
 from jobq_core.records import Progress, WorkerInfo
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import Added, Claim, JobFilter, QueueStorage, Settlement
@@ -71,7 +72,7 @@ class AddingContract(ContractBase):
             run_at=datetime(2099, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
             deadline=datetime(2099, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
             timeout=0.125,
-            max_attempts=32767,
+            max_attempts=MAX_ATTEMPTS,
             backoff=b'{"base":1.0}',
             unique_key="order 7",
             run_id="nightly",
@@ -90,7 +91,7 @@ class AddingContract(ContractBase):
             JobState.SCHEDULED,
         )
         assert (record.arguments_json, record.arguments) == (b'{"order_id":7}', {"order_id": 7})
-        assert (record.priority, record.timeout, record.max_attempts) == (-100, 0.125, 32767)
+        assert (record.priority, record.timeout, record.max_attempts) == (-100, 0.125, MAX_ATTEMPTS)
         assert (record.run_at, record.deadline) == (job.run_at, job.deadline)
         assert (record.unique_key, record.run_id, record.tags) == ("order 7", "nightly", ("b", "a", "c"))
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct, field
 
+from jobq_core.job import MAX_ATTEMPTS, MAX_PRIORITY, MIN_PRIORITY
 from jobq_core.states import JobState, StopRequest
 from jobq_core.storage import Action, OperationState, Severity
 from jobq_server.web.security.identity import Role
@@ -22,7 +23,8 @@ Argument = Annotated[
     str, Meta(min_length=1, max_length=500, extra_json_schema={"pattern": r"^[^=\x00]*[^=\s\x00][^=\x00]*=[^\x00]*$"})
 ]
 Header = Annotated[str, Meta(extra_json_schema=NO_NUL)]
-Priority = Annotated[int, Meta(ge=-100, le=100)]
+Priority = Annotated[int, Meta(ge=MIN_PRIORITY, le=MAX_PRIORITY)]
+Attempts = Annotated[int, Meta(ge=1, le=MAX_ATTEMPTS)]
 Limit = Annotated[int, Meta(ge=1, le=200)]
 Json = Annotated[Any, Meta(description="Any JSON value.")]
 
@@ -139,7 +141,7 @@ class LogsQuery(Struct, forbid_unknown_fields=True, kw_only=True):
     limit: the number of parts. A part has the lines of about a second, 64 KiB at most.
     """
 
-    attempt: Annotated[int, Meta(ge=1, le=32_767)] | None = None
+    attempt: Attempts | None = None
     before: Place | None = None
     after: Place | None = None
     limit: Limit = 50
@@ -212,7 +214,7 @@ class NewJobBody(Struct, forbid_unknown_fields=True, kw_only=True):
     run_at: Moment | None = None
     deadline: Moment | None = None
     timeout: Annotated[float, Meta(gt=0, lt=315_360_000)] | None = None
-    max_attempts: Annotated[int, Meta(ge=1, le=32_767)] | None = None
+    max_attempts: Attempts | None = None
     unique: Name | None = None
     run_id: Name | None = None
     tags: Annotated[list[Name], Meta(max_length=50)] | None = None

@@ -8,6 +8,7 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from jobq_core.errors import ConfigurationError, InvalidJobError, JobNotFoundError, UnfitArgumentsError
+from jobq_core.job import MAX_ATTEMPTS
 from jobq_core.records import JobRecord
 from jobq_core.states import FINISHED
 from jobq_core.storage import Action
@@ -76,6 +77,7 @@ async def _show(call: Call, fields: dict[str, Any], old: JobRecord | None, wrong
         "can_abort": old is not None and old.state not in FINISHED,
         "fields": {**dict.fromkeys(FIELDS, ""), **fields},
         "kinds": names_of([*kinds, *(definition.kind for definition in call.web.registry)]),
+        "max_attempts": MAX_ATTEMPTS,
         "old": old,
         "queues": names_of(depth.queue for depth in await call.storage.depths()),
         "wrong": wrong,
