@@ -38,7 +38,11 @@ async def partitions(storage: PostgresQueueStorage, dsn: str, table: str = "job"
 
 
 async def in_default(storage: PostgresQueueStorage, dsn: str, table: str) -> int:
-    name = sql.Identifier(storage.schema, f"{table}_default")
+    return await count(storage, dsn, f"{table}_default")
+
+
+async def count(storage: PostgresQueueStorage, dsn: str, table: str) -> int:
+    name = sql.Identifier(storage.schema, table)
     async with await psycopg.AsyncConnection.connect(dsn) as connection:
         row = await (await connection.execute(sql.SQL("SELECT count(*) FROM {}").format(name))).fetchone()
     assert row is not None
@@ -115,6 +119,24 @@ async def test_a_partition_that_is_over_goes_and_what_lives_in_it_stays(
     assert retried.after is JobState.PENDING
     claimed = (await storage.settle_and_claim(worker.id, claim=Claim.of("default", limit=5))).claimed
     assert [job.id for job in claimed] == [pending.id, failed.id]
+
+
+async def test_lines_that_are_written_while_their_job_is_deleted_are_never_read_and_go_with_their_partition(
+    storage: PostgresQueueStorage, postgres_dsn: str
+) -> None:
+    job, stays = (added.id for added in await storage.add([new_job(), new_job()]))
+    async with await psycopg.AsyncConnection.connect(postgres_dsn) as deleting:
+        await psycopg.AsyncRawCursor(deleting).execute(storage._engine.statements["delete"].sql, [[job]])
+        parts = [LogPart(job=each, lease=7, attempt=1, part=0, lines=()) for each in (job, stays)]
+        await storage.write_logs(parts)
+    assert await count(storage, postgres_dsn, "job_log") == 2
+    assert await storage.read_logs(job) == []
+    assert [part.lease for part in await storage.read_logs(stays)] == [7]
+    await move_clock(storage, postgres_dsn, 13)
+    await storage._maintain_partitions()
+    assert await in_default(storage, postgres_dsn, "job_log") == 1
+    assert await count(storage, postgres_dsn, "job_log") == 1
+    assert [part.lease for part in await storage.read_logs(stays)] == [7]
 
 
 async def test_a_partition_that_still_holds_many_stays(

@@ -79,7 +79,7 @@ class LogStorage(abc.ABC):
         A part that is there already stays as it is, so that the call can be repeated. A part of a job that does not
         exist is left out. Neither the state nor the lease of the job counts: what an earlier run logged is kept too.
         The logs of a job stay while the job does: they are removed with it by `delete`, `clear` and `prune`, and
-        `retry` keeps them.
+        `retry` keeps them. Parts that are written while their job is being removed are never read.
         """
 
     @abc.abstractmethod

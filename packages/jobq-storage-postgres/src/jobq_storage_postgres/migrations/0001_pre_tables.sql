@@ -607,7 +607,14 @@ CREATE FUNCTION jobq.drop_partition(suffix text, most integer) RETURNS boolean
                 IF found > most THEN
                     RAISE EXCEPTION USING ERRCODE = 'JQ000';
                 END IF;
-                EXECUTE format('INSERT INTO %s.%I SELECT * FROM %1$s.%3$I', home, parent, parent || suffix);
+                EXECUTE format(
+                    'INSERT INTO %s.%I SELECT * FROM %1$s.%3$I p' || CASE parent
+                        -- Lines that were written while their job was deleted are not moved.
+                        WHEN 'job_log' THEN ' WHERE EXISTS (SELECT FROM %1$s.job j WHERE j.id = p.job)'
+                        ELSE ''
+                    END,
+                    home, parent, parent || suffix
+                );
                 EXECUTE format('DROP TABLE %s.%I', home, parent || suffix);
             END LOOP;
             RETURN true;

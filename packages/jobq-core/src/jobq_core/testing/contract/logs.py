@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -133,6 +134,17 @@ class LogsContract(ContractBase):
         assert await places(storage, stays) == [(7, 0)]
         await add_job(storage, id=job)
         assert await places(storage, job) == []
+
+    async def test_a_job_that_is_deleted_while_its_lines_are_written_has_none(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
+        jobs = [await add_job(storage) for _ in range(10)]
+        await asyncio.gather(
+            *(kept(storage).write_logs([new_part(job, part=part) for job in jobs]) for part in range(3)),
+            *(other.delete([job]) for job in jobs),
+            *(kept(storage).write_logs([new_part(job, part=part) for job in jobs]) for part in range(3, 6)),
+        )
+        assert [await places(storage, job) for job in jobs] == [[]] * len(jobs)
 
     async def test_logs_of_a_storage_that_is_closed_raise_closed_error(self, storage: QueueStorage) -> None:
         job = await add_job(storage)
