@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +24,7 @@ from jobq_core import (
     StorageError,
     job,
 )
+from jobq_core.job import definition_of
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.memory.logs import Logs
 from jobq_core.memory.store import Clock, Store
@@ -236,18 +237,29 @@ async def test_a_record_that_cannot_be_formatted_does_not_fail_the_job(
         assert await kept(storage, ended.job_id) == [(1, "INFO", "right")]
 
 
-async def test_what_a_batch_handler_logs_is_not_kept(storage: Probe) -> None:
+async def test_what_a_batch_handler_logs_is_not_kept_as_the_start_says(
+    storage: Probe, caplog: pytest.LogCaptureFixture
+) -> None:
     @job(batch=2)
     class Many(Job[None]):
         @classmethod
         async def execute(cls, jobs: list[Many]) -> None:
-            log.info("of no single job")
+            log.info("of several jobs")
 
-    async with working(storage, Many, keep_logs="info") as worker:
+    caplog.set_level(logging.INFO, "jobq.worker")
+    worker = JobQueueWorker(storage, jobs=[Many, in_thread], keep_logs="info", stop_timeout=0)
+
+    @worker.middleware
+    async def around(each: Job[Any], context: JobContext) -> AsyncIterator[None]:
+        log.info("before run %d", context.attempt)
+        yield
+
+    async with worker:
+        assert f"keep_logs does not keep what batch handlers log: {definition_of(Many).kind}" in caplog.messages
         endings = Endings(worker)
         for job_id in await add_many(storage, [Many(), Many()]):
             await endings.of(job_id)
-            assert await kept(storage, job_id) == []
+            assert await kept(storage, job_id) == [(1, "INFO", "before run 1")]
 
 
 async def test_a_handler_that_was_settled_without_its_end_keeps_no_more_lines(storage: Probe, stage: Stage) -> None:

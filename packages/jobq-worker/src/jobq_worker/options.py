@@ -449,7 +449,8 @@ class WorkerOptions:
         converter=_keep_logs,
         metadata={
             COMMAND_LINE: CommandLine(
-                help="Keep with each job what its handler logs at this level or above: debug, info, warning, error.",
+                help="Keep with each job what its handler logs at this level or above: debug, info, warning, error. "
+                "Lines of batch handlers are not kept.",
                 metavar="LEVEL",
                 default="nothing is kept",
             )
@@ -457,8 +458,8 @@ class WorkerOptions:
     )
     """The level of `logging`, as 'info' or a number, from which on the records that handlers make are kept with their
     jobs (default: none are). Of each attempt, the first 48 KiB and the last 16 KiB are kept, as they are logged. What
-    the loggers' own levels do not let through is not kept, nor what a batch handler logs, whose records are of no
-    single job. Needs a storage with the facet `LogStorage`, as memory, SQLite and PostgreSQL have."""
+    the loggers' own levels do not let through is not kept, nor what a batch handler logs: its lines belong to several
+    jobs. Needs a storage with the facet `LogStorage`, as memory, SQLite and PostgreSQL have."""
 
     def __attrs_post_init__(self) -> None:
         if self.lost_after < 2 * self.heartbeat_interval:

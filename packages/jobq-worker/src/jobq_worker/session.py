@@ -117,7 +117,9 @@ class WorkerSession:
         self._logs: LogKeeper | None = None
         if options.keep_logs is not None:
             kept_by = storage.facet(LogStorage, "keep_logs")  # type: ignore[type-abstract]
-            self._logs = LogKeeper(options.keep_logs, kept_by, pipeline.running, self._clock_offset, outages)
+            self._logs = LogKeeper(
+                options.keep_logs, kept_by, pipeline.running, self._clock_offset, outages, handlers.batches()
+            )
         monitor = LeaseMonitor(storage, registration, pipeline, outages, events)
         reporter = Reporter(storage, registration, events, outages, monitor)
         requests = WorkerRequests(storage, registration, outages, notifications, pipeline, stacks, drain, options)

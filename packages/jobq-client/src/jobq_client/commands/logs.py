@@ -43,7 +43,10 @@ async def logs(operator: Operator, job_id: UUID, attempt: int | None, follow: bo
             break
         await asyncio.sleep(FOLLOW_SECONDS)
     if after is None:
-        click.echo("no logs are kept with this job; its worker keeps them with --keep-logs", err=True)
+        click.echo(
+            "no logs are kept with this job; its worker keeps them with --keep-logs, except for batch handlers",
+            err=True,
+        )
     return ExitCode.OK
 
 

@@ -41,17 +41,25 @@ BATCH_BYTES: Final = 4 * 1024 * 1024
 class LogKeeper:
     """Made on the event loop; records come from any thread.
 
-    level: of the records to keep, and above. runs: the running ones of this worker.
+    level: of the records to keep, and above. runs: the running ones of this worker. batches: the kinds of its batch
+    handlers, whose lines are not kept: they belong to several jobs, and each would have a copy of all of them.
     """
 
     def __init__(
-        self, level: int, storage: LogStorage, runs: Collection[Run], clock: ClockOffset, outages: Outages
+        self,
+        level: int,
+        storage: LogStorage,
+        runs: Collection[Run],
+        clock: ClockOffset,
+        outages: Outages,
+        batches: Collection[str],
     ) -> None:
         self._storage = storage
         self._runs = runs
         self._clock = clock
         self._logs: dict[Run, RunLog] = {}
         self._level = level
+        self._batches = batches
         self._handlers: list[logging.Handler] = [_Capture(level, self._keep)]
         self._fails = False
         self.dropped = 0
@@ -72,6 +80,8 @@ class LogKeeper:
                 "logging.getLogger().setLevel(%r)",
                 *map(logging.getLevelName, (self._level, root.level, self._level)),
             )
+        if self._batches:
+            logger.info("keep_logs does not keep what batch handlers log: %s", ", ".join(sorted(self._batches)))
 
     async def close(self) -> None:
         """Keep no more records, and store what is left."""
