@@ -49,12 +49,15 @@ class Stage:
         self.now = 1000.0
         self.lost_after, self.stop_timeout = 10.0, stop_timeout
         self.started: dict[int, list[FakeProcess]] = {}
+        self.is_full = False
         self.supervisor = Supervisor(
             self.start, count, lost_after=10.0, stop_timeout=stop_timeout, reloads=reloads, clock=lambda: self.now
         )
         self.supervisor.step()
 
     def start(self, number: int) -> FakeProcess:
+        if self.is_full:
+            raise BlockingIOError("no process can be added")
         process = FakeProcess(number * 100 + len(self.started.get(number, ())))
         self.started.setdefault(number, []).append(process)
         return process
@@ -290,6 +293,32 @@ def test_an_added_child_gets_the_lowest_free_number_and_does_not_make_the_others
     stage[4].code = 1
     stage.supervisor.step()
     assert not stage.supervisor.serves, "it has served, and does not now"
+
+
+def test_a_process_that_the_system_does_not_start_is_tried_again_while_the_others_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stage = Stage().serve()
+    stage.is_full = True
+    stage.supervisor.add(1)
+    stage[2].code = 1
+    stage.wait(10, lambda: setattr(stage[1], "sent", [BEAT]))
+    assert "process 3 cannot be started: no process can be added; tried again in 0.5 s" in caplog.text
+    assert "process 2 cannot be started: no process can be added; tried again in 1 s" in caplog.text
+    assert stage[1].signals == []
+    stage.is_full = False
+    stage.wait(10, lambda: setattr(stage[1], "sent", [BEAT]))
+    assert [stage.starts(number) for number in (1, 2, 3)] == [1, 2, 1]
+
+
+def test_the_first_process_that_the_system_does_not_start_is_an_error_of_the_start() -> None:
+    with pytest.raises(BlockingIOError):
+        FullStage()
+
+
+class FullStage(Stage):
+    def start(self, number: int) -> FakeProcess:
+        raise BlockingIOError("no process can be added")
 
 
 def test_a_retired_child_is_stopped_in_order_and_killed_when_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:

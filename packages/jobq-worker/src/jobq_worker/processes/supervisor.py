@@ -37,8 +37,9 @@ class Supervisor:
     """Starts `count` children, restarts those that end, and stops all of them.
 
     The first child starts alone, so that an error at the start, which ends the supervisor, is reported once. A child
-    that crashes is restarted with a backoff, one that ends with code 0 at once. A child that has sent nothing for
-    `lost_after` seconds is stuck: it is stopped by force and restarted. `add` and `retire` change their number.
+    that crashes, or cannot be started later, is restarted with a backoff, one that ends with code 0 at once. A child
+    that has sent nothing for `lost_after` seconds is stuck: it is stopped by force and restarted. `add` and `retire`
+    change their number.
 
     start: starts child number n. reloads: whether the children are restarted when the source changes; one that fails
         is then restarted at the next change. stop_timeout: seconds that the children wait for running jobs. A child
@@ -111,8 +112,19 @@ class Supervisor:
         self._children = [child for child in self._children if child.process is not None or not child.retired]
         for child in self._children:
             if self._is_due(child, now):
-                child.begin(self._start(child.number), now)
+                self._begin(child, now)
         return self._pause(now)
+
+    def _begin(self, child: Child, now: float) -> None:
+        try:
+            process = self._start(child.number)
+        except OSError as error:  # no memory, or as many processes or open files as the system allows
+            if not self._served:
+                raise
+            seconds = _fail(child, now)
+            logger.error("process %d cannot be started: %s; tried again in %g s", child.number, error, seconds)
+        else:
+            child.begin(process, now)
 
     def _is_due(self, child: Child, now: float) -> bool:
         if child.process is not None or child.done or self._stopping or now < child.start_at:
@@ -217,13 +229,20 @@ class Supervisor:
             logger.error("%s; it is restarted when the source changes", said)
         else:
             child.done = False
-            child.crashes = 1 if now - child.started_at >= HEALTHY_SECONDS else child.crashes + 1
-            seconds = min(FIRST_BACKOFF_SECONDS * 2 ** (child.crashes - 1), MAX_BACKOFF_SECONDS)
-            child.start_at = now + seconds
-            logger.error("%s; it is restarted in %g s", said, seconds)
+            if now - child.started_at >= HEALTHY_SECONDS:
+                child.crashes = 0
+            logger.error("%s; it is restarted in %g s", said, _fail(child, now))
 
     def _pause(self, now: float) -> float:
         dues = [child.signals[0][0] for child in self._children if child.signals]
         if not self._stopping:
             dues += [child.start_at for child in self._children if self._is_due(child, float("inf"))]
         return max(min([TICK_SECONDS, *(due - now for due in dues)]), 0.0)
+
+
+def _fail(child: Child, now: float) -> float:
+    """Start a child again after a backoff; return its length in seconds."""
+    child.crashes += 1
+    seconds: float = min(FIRST_BACKOFF_SECONDS * 2 ** (child.crashes - 1), MAX_BACKOFF_SECONDS)
+    child.start_at = now + seconds
+    return seconds

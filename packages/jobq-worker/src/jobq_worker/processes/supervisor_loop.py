@@ -35,7 +35,11 @@ class ChildProcess:
         self.link, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", module]
-            self._popen: subprocess.Popen[bytes] = subprocess.Popen(command, stdin=theirs.fileno())
+            try:
+                self._popen: subprocess.Popen[bytes] = subprocess.Popen(command, stdin=theirs.fileno())
+            except OSError:
+                self.link.close()
+                raise
         self.pid = self._popen.pid
         self.closed = False
         self._rest = b""
