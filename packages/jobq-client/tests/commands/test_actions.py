@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from jobq_core.masking import MASK
 from jobq_core.records import JobRecord
 from jobq_core.states import Ending, JobState
 from jobq_core.storage import QueueStorage
@@ -118,6 +119,15 @@ def test_what_was_done_is_in_the_audit(shell: Shell) -> None:
     assert (entry["actor"], entry["action"], entry["target"]) == ("kai", "abort", str(one))
     assert "kai" in shell.run("audit").output
     assert "it was aborted by kai" in shell.run("why", one).output
+
+
+def test_a_bulk_operation_is_in_the_audit_without_the_argument_that_it_looked_for(shell: Shell) -> None:
+    shell.act(lambda storage: add_job(storage, arguments=b'{"card":4111}'))
+    shell.run("abort", "--argument", "card=4111", "--yes", "--actor", "kai")
+    [operation] = shell.json("operations")
+    [entry] = shell.json("audit")
+    assert (entry["actor"], entry["action"], entry["target"]) == ("kai", "abort", operation["id"])
+    assert entry["details"] == f"jobs with card={MASK!r}"
 
 
 def test_a_job_that_a_bulk_operation_changed_says_which_and_by_whom(shell: Shell) -> None:

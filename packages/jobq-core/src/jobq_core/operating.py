@@ -1,4 +1,4 @@
-"""What the operator's commands and the dashboard share: entries of the audit, and the queues that there are."""
+"""What the operator's commands and the dashboard share: entries of the audit, filters in them, and the known queues."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from attrs import evolve
+
 from jobq_core.ids import new_id
+from jobq_core.masking import MASK
 from jobq_core.storage import COUNT_LIMIT, AuditEntry, JobFilter, QueueStorage
 
 
@@ -17,6 +20,12 @@ def audit_entries(actor: str, action: str, targets: Iterable[object], details: A
         AuditEntry(id=new_id(), at=now, actor=actor, action=action, target=str(target), details=details)
         for target in targets
     ]
+
+
+def without_payloads(wanted: JobFilter) -> JobFilter:
+    """Return a filter without what it looks for in payloads: with the number of jobs found, it says what they hold."""
+    argument = None if wanted.argument is None else (wanted.argument[0], MASK)
+    return evolve(wanted, error=None if wanted.error is None else MASK, argument=argument)
 
 
 async def known_queues(storage: QueueStorage) -> set[str]:

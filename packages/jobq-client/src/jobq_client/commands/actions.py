@@ -17,7 +17,7 @@ from jobq_client.commands.running import ExitCode, Operator, operator_command
 from jobq_client.commands.selecting import IdType, MomentType, describe, filter_of, filter_options
 from jobq_core.errors import ConfigurationError
 from jobq_core.job import MAX_PRIORITY, MIN_PRIORITY
-from jobq_core.operating import shown_count
+from jobq_core.operating import shown_count, without_payloads
 from jobq_core.operations import apply, check_value, start, work_to_end
 from jobq_core.storage import Action, JobFilter
 
@@ -125,6 +125,7 @@ async def change_all(
         if operator.output.as_json or not click.confirm(f"{action}{to}: {shown} {words}. Continue?", err=True):
             raise click.UsageError("nothing was changed; add --yes to skip the question")
     operation = await start(operator.storage, action, filter, value=value, actor=operator.actor)
+    await operator.record(action, operation.id, details=describe(without_payloads(filter)))
     click.echo(f"Operation {operation.id}", err=True)
     with show_progress(operation.matched) as progress:
         operation = await work_to_end(operator.storage, operation, on_progress=progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from starlette.responses import Response
 
+from jobq_core.operating import without_payloads
 from jobq_core.operations import check_value, get, start
 from jobq_server.web.actions import ACTIONS, audit
 from jobq_server.web.api.declaring import ApiRoutes
@@ -15,7 +16,6 @@ from jobq_server.web.cancelling import cancel_operation
 from jobq_server.web.filters import describe
 from jobq_server.web.pages.jobs import check_may_search
 from jobq_server.web.security.identity import Role
-from jobq_server.web.security.payloads import without_payloads
 
 routes = ApiRoutes("operations")
 

@@ -9,7 +9,7 @@ from starlette.datastructures import FormData
 from starlette.responses import Response
 
 from jobq_core.errors import InvalidJobError
-from jobq_core.operating import shown_count
+from jobq_core.operating import shown_count, without_payloads
 from jobq_core.operations import start
 from jobq_core.storage import Action, JobFilter
 from jobq_server.web.actions import ActionInfo, act, audit, parse_action, parse_value
@@ -21,7 +21,6 @@ from jobq_server.web.paths import is_local
 from jobq_server.web.rendering import View
 from jobq_server.web.routing import Routes
 from jobq_server.web.security.identity import Role
-from jobq_server.web.security.payloads import without_payloads
 
 routes = Routes()
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
-from attrs import evolve
 
-from jobq_core.masking import MASK, marked_secrets, mask
+from jobq_core.masking import marked_secrets, mask
+from jobq_core.operating import without_payloads
 from jobq_core.records import JobRecord
 from jobq_core.registry import Registry
 from jobq_core.storage import JobFilter
@@ -39,12 +39,6 @@ class Payloads:
         definition = self._registry.get(job.kind)
         declared = () if definition is None else definition.secrets
         return mask(job.arguments_json, marked_secrets(job.meta_json).union(declared), usual=definition is None)
-
-
-def without_payloads(wanted: JobFilter) -> JobFilter:
-    """Return a filter without what it looks for in payloads: with the number of jobs found, it says what they hold."""
-    argument = None if wanted.argument is None else (wanted.argument[0], MASK)
-    return evolve(wanted, error=None if wanted.error is None else MASK, argument=argument)
 
 
 def pretty(data: bytes) -> str:
