@@ -128,6 +128,7 @@ async def work(app: PostgresQueueStorage, owner: PostgresQueueStorage) -> None:
     assert [change.changed for change in await app.retry([failed])] == [True]
     assert await app.save_operation(bulk, seen=None)
     assert len(await app.operations([bulk.id])) == 1
+    assert bulk.id in [each.id for each in await app.operations(running=True)]
     request = WorkerRequest(
         id=new_id(), worker=worker.id, action=WorkerAction.DRAIN, job=None, actor="kai", asked_at=await owner.now()
     )

@@ -82,7 +82,7 @@ async def examine(storage: QueueStorage) -> list[Finding]:
         workers=await storage.workers(),
         queues=await storage.queues(),
         statistics=await storage.statistics(),
-        operations=await storage.operations(),
+        operations=await storage.operations(running=True),
         blocked=(await storage.find(JobFilter(states=[JobState.BLOCKED]), limit=LOOKED_AT)).jobs,
         scheduled=(await storage.find(JobFilter(states=[JobState.SCHEDULED]), limit=LOOKED_AT)).jobs,
     )

@@ -2,12 +2,14 @@
 
 `start` stores an `Operation`; `work` works off its next slice, and may be called by any process: the command that
 started it, a server, or the worker that leads the maintenance, which goes on with an operation that was left behind.
-Doing an action twice to the same jobs does no harm. So a slice is repeated if its progress was not saved, and of two
-processes that work on the same slice one saves it.
+Doing an action twice to the same jobs does no harm. So a slice is repeated if its progress was not saved, as after a
+kill, and of two processes that work on the same slice one saves it. Jobs that the repeated slice does not meet again,
+or that the other process has changed, are then missing from the counts.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -32,6 +34,10 @@ SLICE: Final = 500
 """The number of jobs in one slice."""
 LEFT_BEHIND_SECONDS: Final = 10.0
 """Seconds without progress after which another process goes on with an operation."""
+FOLLOW_SECONDS: Final = 0.2
+"""Interval between two looks at an operation that another process works on."""
+END_SECONDS: Final = 5.0
+"""Seconds that a slice has to end when the process is stopped."""
 
 
 def check_value(action: Action, value: str | None) -> str | None:
@@ -103,19 +109,41 @@ async def start(
 
 
 async def work(storage: QueueStorage, operation: Operation, *, slice: int = SLICE) -> Operation:
-    """Work off the next slice of a RUNNING operation, and return the operation as it is stored then.
+    """Do what `work_slice` does, and return the operation as it is stored then."""
+    worked, _ = await work_slice(storage, operation, slice=slice)
+    return worked
+
+
+async def work_slice(storage: QueueStorage, operation: Operation, *, slice: int = SLICE) -> tuple[Operation, bool]:
+    """Work off the next slice of an operation, if it is still RUNNING; return it as it is stored then, and whether the
+    progress was saved: if not, another process works on it too.
 
     An operation that the storage cannot do becomes CANCELLED, with its `error`. Raises StorageUnavailableError if the
-    storage cannot be reached; the slice is repeated by the next call.
+    storage cannot be reached; the slice is repeated by the next call. A cancelled call ends its slice first, for
+    END_SECONDS at most, so that what it changed is counted.
     """
+    task = asyncio.create_task(_work_slice(storage, operation.id, slice))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=END_SECONDS)
+        task.cancel()
+        raise
+
+
+async def _work_slice(storage: QueueStorage, id: UUID, slice: int) -> tuple[Operation, bool]:
+    # Read again: it may have been cancelled since, or another process has worked on it.
+    operation = await get(storage, id)
+    if operation.state is not OperationState.RUNNING:
+        return operation, True
     try:
         worked = await _work_off(storage, operation, slice)
     except StorageUnavailableError:
         raise
     except JobQueueError as error:
         worked = replace(operation, state=OperationState.CANCELLED, error=f"{type(error).__name__}: {error}")
-    await storage.save_operation(worked, seen=operation.cursor)
-    return await get(storage, operation.id)
+    saved = await storage.save_operation(worked, seen=operation.cursor)
+    return await get(storage, id), saved
 
 
 async def _work_off(storage: QueueStorage, operation: Operation, slice: int) -> Operation:
@@ -123,9 +151,10 @@ async def _work_off(storage: QueueStorage, operation: Operation, slice: int) -> 
     page = await storage.find(operation.filter, after=operation.cursor or operation.before, limit=slice)
     changed, refused = await _change(storage, operation, [job.id for job in page.jobs])
     over = page.cursor is None
+    last = page.jobs[-1].id if page.jobs else operation.cursor
     return replace(
         operation,
-        cursor=operation.cursor if over else page.cursor,
+        cursor=last if over else page.cursor,
         done=operation.done + len(page.jobs),
         changed=operation.changed + changed,
         refused=operation.refused + refused,
@@ -157,10 +186,17 @@ async def work_to_end(
     on_progress: Callable[[Operation], object] = lambda _: None,
     slice: int = SLICE,
 ) -> Operation:
-    """Work off an operation until it is done or cancelled; on_progress is called after each slice."""
+    """Work off an operation until it is done or cancelled; on_progress is called after each slice.
+
+    If another process works on it too, this one waits, and goes on when the other has left it behind.
+    """
     while operation.state is OperationState.RUNNING:
-        operation = await work(storage, operation, slice=slice)
+        operation, is_saved = await work_slice(storage, operation, slice=slice)
         on_progress(operation)
+        while not is_saved and operation.state is OperationState.RUNNING and not await _left(storage, [operation]):
+            await asyncio.sleep(FOLLOW_SECONDS)
+            operation = await get(storage, operation.id)
+            on_progress(operation)
     return operation
 
 
@@ -174,11 +210,15 @@ async def get(storage: QueueStorage, id: UUID) -> Operation:
 
 async def left_behind(storage: QueueStorage) -> list[Operation]:
     """Return the RUNNING operations that no process has worked on for LEFT_BEHIND_SECONDS, oldest first."""
-    running = [each for each in await storage.operations() if each.state is OperationState.RUNNING]
-    if not running:
+    return await _left(storage, await storage.operations(running=True))
+
+
+async def _left(storage: QueueStorage, operations: Sequence[Operation]) -> list[Operation]:
+    """Return those of some operations that no process has worked on for LEFT_BEHIND_SECONDS."""
+    if not operations:
         return []
     limit = await storage.now() - timedelta(seconds=LEFT_BEHIND_SECONDS)
-    return [each for each in reversed(running) if (each.worked_at or each.created_at) < limit]
+    return [each for each in operations if (each.worked_at or each.created_at) < limit]
 
 
 def _was_refused(action: Action, change: Change) -> bool:

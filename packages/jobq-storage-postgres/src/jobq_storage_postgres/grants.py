@@ -130,7 +130,8 @@ _FINDS: Final = (
     _READS
     | {"find", "find_run", "find_state", "find_line", "find_tag", "counts", "counts_of", "queues"}
     | {"summaries", "count_tokens", "count_added", "jobs_ahead", "depths", "depth_history"}
-    | {"statistics", "statistics_together", "workers", "oldest_transaction", "operations", "newest_operations", "audit"}
+    | {"statistics", "statistics_together", "workers", "oldest_transaction", "audit"}
+    | {"operations", "newest_operations", "running_operations"}
     | {"diagnose_horizon", "diagnose_slots", "diagnose_locks", "diagnose_server", "diagnose_settings"}
     | {"diagnose_tables", "diagnose_indexes", "diagnose_sequences", "diagnose_tally", "diagnose_ended"}
 )

@@ -33,9 +33,12 @@ class Operations(Facet, OperationStorage):
             *map(pack_int8, (operation.done, operation.changed, operation.refused)),
         )
 
-    async def operations(self, ids: Sequence[UUID] | None = None, *, limit: int = 100) -> list[Operation]:
+    async def operations(
+        self, ids: Sequence[UUID] | None = None, *, running: bool = False, limit: int = 100
+    ) -> list[Operation]:
         if ids is None:
-            rows = await self._engine.fetch("newest_operations", pack_int8(max(limit, 0)))
+            name = "running_operations" if running else "newest_operations"
+            rows = await self._engine.fetch(name, pack_int8(max(limit, 0)))
         else:
             rows = await self._engine.fetch("operations", uuids([each.bytes for each in ids])) if ids else []
         return [_to_operation(row) for row in rows]

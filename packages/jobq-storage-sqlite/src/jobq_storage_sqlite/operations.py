@@ -24,9 +24,11 @@ class Operations(StorageOnFile, OperationStorage):
     async def add_operation(self, operation: Operation) -> None:
         await self._write(partial(add_operation, operation=operation))
 
-    async def operations(self, ids: Sequence[UUID] | None = None, *, limit: int = 100) -> list[Operation]:
+    async def operations(
+        self, ids: Sequence[UUID] | None = None, *, running: bool = False, limit: int = 100
+    ) -> list[Operation]:
         if ids is None:
-            rows = await self._read("newest_operations", limit=max(limit, 0))
+            rows = await self._read("running_operations" if running else "newest_operations", limit=max(limit, 0))
         else:
             rows = await self._read("find_operations", ids=from_ids(ids)) if ids else []
         return [_to_operation(*row) for row in rows]
@@ -70,7 +72,7 @@ def add_operation(transaction: Transaction, operation: Operation) -> None:
 
 
 def save_operation(transaction: Transaction, operation: Operation, seen: UUID | None) -> bool:
-    """Store the progress of an operation that nobody else has worked on since; return whether it was stored."""
+    """Store the progress of an operation that no other process has worked on since; return whether it was stored."""
     saved = transaction.run(
         "save_operation",
         id=operation.id.bytes,

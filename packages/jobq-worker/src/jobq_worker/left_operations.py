@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from jobq_core.errors import ConfigurationError
-from jobq_core.operations import SLICE, left_behind, work
+from jobq_core.operations import SLICE, left_behind, work_slice
 from jobq_core.storage import Operation, OperationState, QueueStorage
 
 logger = logging.getLogger("jobq.worker")
@@ -21,17 +21,16 @@ class LeftOperations:
     async def work(self) -> float | None:
         """Work off the next slice, if there is one; return 0 if there is more to do, or else None.
 
-        Raises StorageError; the slice is then repeated.
+        Raises StorageError; the operation is then looked for again.
         """
-        if self._operation is None:
-            self._operation = await self._find()
-            if self._operation is None:
-                return None
-        operation = await work(self._storage, self._operation, slice=SLICE)
+        operation, self._operation = self._operation or await self._find(), None
+        if operation is None:
+            return None
+        operation, is_saved = await work_slice(self._storage, operation, slice=SLICE)
         if operation.state is OperationState.RUNNING:
-            self._operation = operation
+            # What another process works on too is left to that one.
+            self._operation = operation if is_saved else None
         else:
-            self._operation = None
             logger.info(
                 "operation %s (%s), which was interrupted, is %s: %d jobs, %d changed, %d refused",
                 operation.id,

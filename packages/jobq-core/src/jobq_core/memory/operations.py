@@ -26,28 +26,34 @@ class Operations(MemoryTransactions, OperationStorage):
             now = to_datetime(store.clock.now())
             store.operations.setdefault(operation.id, replace(operation, created_at=now))
 
-    async def operations(self, ids: Sequence[UUID] | None = None, *, limit: int = 100) -> list[Operation]:
+    async def operations(
+        self, ids: Sequence[UUID] | None = None, *, running: bool = False, limit: int = 100
+    ) -> list[Operation]:
         with self._transaction() as store:
             if ids is not None:
                 return [store.operations[each] for each in dict.fromkeys(ids) if each in store.operations]
+            if running:
+                found = (each for each in store.operations.values() if each.state is OperationState.RUNNING)
+                return heapq.nsmallest(limit, found, key=lambda operation: operation.id)
             return heapq.nlargest(limit, store.operations.values(), key=lambda operation: operation.id)
 
     async def save_operation(self, operation: Operation, *, seen: UUID | None) -> bool:
         with self._transaction() as store:
             stored = store.operations.get(operation.id)
-            if stored is None or stored.state is not OperationState.RUNNING or stored.cursor != seen:
+            if stored is None or stored.state is OperationState.DONE or stored.cursor != seen:
                 return False
             now = to_datetime(store.clock.now())
+            state = operation.state if stored.state is OperationState.RUNNING else stored.state
             store.operations[operation.id] = replace(
                 stored,
                 cursor=operation.cursor,
                 done=operation.done,
                 changed=operation.changed,
                 refused=operation.refused,
-                state=operation.state,
-                error=operation.error,
+                state=state,
+                error=stored.error if operation.error is None else operation.error,
                 worked_at=now,
-                finished_at=None if operation.state is OperationState.RUNNING else now,
+                finished_at=None if state is OperationState.RUNNING else stored.finished_at or now,
             )
             return True
 

@@ -98,15 +98,21 @@ class OperationStorage(abc.ABC):
         storage's now. It is kept for AUDIT_DAYS after its end."""
 
     @abc.abstractmethod
-    async def operations(self, ids: Sequence[UUID] | None = None, *, limit: int = 100) -> list[Operation]:
-        """Return the operations of these ids, in any order, or the newest ones, newest id first."""
+    async def operations(
+        self, ids: Sequence[UUID] | None = None, *, running: bool = False, limit: int = 100
+    ) -> list[Operation]:
+        """Return the operations of these ids, in any order, or the newest ones, newest id first.
+
+        running: instead of the newest ones, return the oldest ones that are RUNNING, oldest id first.
+        """
 
     @abc.abstractmethod
     async def save_operation(self, operation: Operation, *, seen: UUID | None) -> bool:
-        """Store the progress of an operation, if it is RUNNING and its cursor is still `seen`; return whether it was.
+        """Store the progress of an operation, if it is not DONE and its cursor is still `seen`; return whether it was.
 
         So of two processes that work on the same slice, one goes on. Stores cursor, done, changed, refused, state and
-        error; `worked_at`, and `finished_at` of an operation that is not RUNNING any more, become now.
+        error; `worked_at`, and `finished_at` of an operation that is not RUNNING any more, become now. An operation
+        that was cancelled during the slice stays CANCELLED, and what the slice did is counted.
         """
 
     @abc.abstractmethod

@@ -407,6 +407,7 @@ CREATE TABLE jobq.operation (
     state text COLLATE "C" NOT NULL CHECK (state IN ('running', 'done', 'cancelled')),
     error text
 ) WITH (fillfactor = 80);
+CREATE INDEX operation_running ON jobq.operation (id) WHERE state = 'running';
 
 -- What operators did.
 CREATE TABLE jobq.audit (

@@ -312,6 +312,7 @@ CREATE TABLE jobq_operation (
     finished_at INTEGER,
     error TEXT
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX jobq_operation_running ON jobq_operation (state, id) WHERE state = 'running';
 
 -- What operators did. details: JSON.
 CREATE TABLE jobq_audit (

@@ -18,11 +18,16 @@ SELECT {operation} FROM jobq_operation WHERE id IN (SELECT wanted.id FROM wanted
 -- name: newest_operations
 SELECT {operation} FROM jobq_operation ORDER BY id DESC LIMIT :limit
 
+-- name: running_operations
+SELECT {operation} FROM jobq_operation WHERE state = 'running' ORDER BY id LIMIT :limit
+
 -- name: save_operation
+-- One that was cancelled meanwhile stays cancelled.
 UPDATE jobq_operation
-SET cursor = :cursor, done = :done, changed = :changed, refused = :refused, state = :state, error = :error,
-    worked_at = :now, finished_at = CASE WHEN :state <> 'running' THEN :now END
-WHERE id = :id AND state = 'running' AND cursor IS :seen
+SET cursor = :cursor, done = :done, changed = :changed, refused = :refused, error = coalesce(:error, error),
+    state = CASE WHEN state = 'running' THEN :state ELSE state END, worked_at = :now,
+    finished_at = CASE WHEN state <> 'running' THEN finished_at WHEN :state <> 'running' THEN :now END
+WHERE id = :id AND state <> 'done' AND cursor IS :seen
 
 -- name: cancel_operation
 UPDATE jobq_operation SET state = 'cancelled', finished_at = ? WHERE id = ? AND state = 'running'

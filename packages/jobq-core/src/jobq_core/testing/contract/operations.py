@@ -152,9 +152,35 @@ class OperationsContract(ContractBase):
         assert kept.state is OperationState.CANCELLED
         assert kept.finished_at is not None
         assert not await storage.cancel_operation(made.id)
-        assert not await storage.save_operation(replace(made, done=1), seen=None)
         assert await storage.operations([made.id]) == [kept]
         assert not await storage.cancel_operation(new_id())
+
+    async def test_a_slice_that_ends_after_the_cancellation_is_counted(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
+        made = new_operation()
+        await storage.add_operation(made)
+        await other.cancel_operation(made.id)
+        [cancelled] = await storage.operations([made.id])
+        for ended, state in enumerate((OperationState.RUNNING, OperationState.DONE)):
+            worked = replace(made, cursor=new_id(), done=500, changed=300 + ended, state=state)
+            assert await storage.save_operation(worked, seen=cancelled.cursor)
+            [kept] = await other.operations([made.id])
+            counted = replace(cancelled, cursor=worked.cursor, done=500, changed=300 + ended, worked_at=kept.worked_at)
+            assert kept == counted
+            assert not await other.save_operation(replace(made, done=1), seen=None)
+            cancelled = kept
+
+    async def test_running_operations_are_listed_oldest_first_however_many_are_newer(
+        self, storage: QueueStorage, other: QueueStorage
+    ) -> None:
+        ids = new_ids(5)
+        for n in (3, 0, 4, 1, 2):
+            await storage.add_operation(new_operation(id=ids[n]))
+        for n in (1, 4):
+            await storage.cancel_operation(ids[n])
+        assert [operation.id for operation in await other.operations(running=True)] == [ids[0], ids[2], ids[3]]
+        assert [operation.id for operation in await other.operations(running=True, limit=1)] == [ids[0]]
 
     async def test_operations_are_kept_until_they_are_over_and_for_90_days(self, storage: QueueStorage) -> None:
         running, over = new_operation(), new_operation()
