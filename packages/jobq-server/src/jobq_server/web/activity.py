@@ -30,20 +30,23 @@ RATE_MINUTES: Final = 5
 
 @attrs.frozen
 class Span:
-    """A length of time that charts show. seconds, step: in seconds."""
+    """A length of time that charts show. seconds, step: in seconds. per: a step in words. every: seconds between two
+    times at the axis."""
 
     name: str
     label: str
     seconds: int
     step: int
+    per: str
+    every: int
 
 
 SPANS: Final = {
     span.name: span
     for span in (
-        Span("hour", "Hour", 3_600, 60),
-        Span("day", "Day", 86_400, 600),
-        Span("week", "Week", 7 * 86_400, 3_600),
+        Span("hour", "Hour", 3_600, 60, "minute", 600),
+        Span("day", "Day", 86_400, 600, "10 minutes", 4 * 3_600),
+        Span("week", "Week", 7 * 86_400, 3_600, "hour", 86_400),
     )
 }
 

@@ -1,8 +1,8 @@
 """Sparklines, stacked bars and lines.
 
-A chart fills the width of its place, so its shapes are stretched, and its labels are HTML beside it. Colours are
-classes of the style sheet: a page may not have styles of its own. What a step holds is a title, which browsers show
-under the pointer and screen readers read.
+A chart fills the width of its place, so its shapes are stretched: they are in a drawing within the drawing, which the
+labels of the axes stand around. Colours are classes of the style sheet: a page may not have styles of its own. What a
+step holds is a title, which browsers show under the pointer and screen readers read.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import attrs
 from markupsafe import Markup, escape
+
+from jobq_server.web.charts.axes import Scale, Tick
 
 WIDTH: Final = 600
 HEIGHT: Final = 120
@@ -25,6 +27,16 @@ class Series:
 
     name: str
     value: Callable[[Any], float | None]
+
+
+@attrs.frozen(kw_only=True)
+class Frame:
+    """What is around the shapes. label: what the chart shows, in words. title: returns what a step holds, in words."""
+
+    scale: Scale
+    times: Sequence[Tick]
+    title: Callable[[Any], str]
+    label: str
 
 
 def sparkline(values: Sequence[float], label: str, name: str = "accent") -> Markup:
@@ -45,15 +57,14 @@ def sparkline(values: Sequence[float], label: str, name: str = "accent") -> Mark
     )
 
 
-def stacked_bars(steps: Sequence[Any], series: Sequence[Series], title: Callable[[Any], str], label: str) -> Markup:
+def stacked_bars(steps: Sequence[Any], series: Sequence[Series], frame: Frame) -> Markup:
     """Return a bar for each step, with the series from the bottom up."""
-    most = max((sum(one.value(step) or 0.0 for one in series) for step in steps), default=0.0)
     width = WIDTH / max(len(steps), 1)
     shapes = []
     for index, step in enumerate(steps):
         y = float(HEIGHT)
         for one in series:
-            height = (one.value(step) or 0.0) / most * (HEIGHT - 4) if most else 0.0
+            height = (one.value(step) or 0.0) / frame.scale.top * HEIGHT
             y -= height
             if height:
                 # A single failure among thousands must be seen.
@@ -62,23 +73,15 @@ def stacked_bars(steps: Sequence[Any], series: Sequence[Series], title: Callable
                     f'<rect class="bar c-{one.name}" x="{index * width + width * 0.1:.2f}" '
                     f'y="{min(y, HEIGHT - tall):.2f}" width="{width * 0.8:.2f}" height="{tall:.2f}"/>'
                 )
-    return _chart(shapes, steps, title, label)
+    return _chart(shapes, steps, frame)
 
 
-def lines(
-    steps: Sequence[Any],
-    series: Sequence[Series],
-    title: Callable[[Any], str],
-    label: str,
-    *,
-    filled: bool = False,
-) -> Markup:
+def lines(steps: Sequence[Any], series: Sequence[Series], frame: Frame, *, filled: bool = False) -> Markup:
     """Return a line for each series; a step whose value is None interrupts it. filled: fill below the first line."""
-    most = highest(steps, series)
     shapes = []
     for number, one in enumerate(series):
         for run in _runs([one.value(step) for step in steps]):
-            points = [(_x(index, len(steps)), _y(value, most)) for index, value in run]
+            points = [(_x(index, len(steps)), HEIGHT * (1 - value / frame.scale.top)) for index, value in run]
             if len(points) == 1:
                 x, y = points[0]
                 points = [(x - 1, y), (x + 1, y)]
@@ -87,7 +90,7 @@ def lines(
                 area = f"{path}L{points[-1][0]:.2f} {HEIGHT}L{points[0][0]:.2f} {HEIGHT}Z"
                 shapes.append(f'<path class="area c-{one.name}" d="{area}"/>')
             shapes.append(f'<path class="line c-{one.name}" d="{path}"/>')
-    return _chart(shapes, steps, title, label)
+    return _chart(shapes, steps, frame)
 
 
 def highest(steps: Sequence[Any], series: Sequence[Series]) -> float:
@@ -95,19 +98,27 @@ def highest(steps: Sequence[Any], series: Sequence[Series]) -> float:
     return max((one.value(step) or 0.0 for step in steps for one in series), default=0.0)
 
 
-def _chart(shapes: list[str], steps: Sequence[Any], title: Callable[[Any], str], label: str) -> Markup:
+def _chart(shapes: list[str], steps: Sequence[Any], frame: Frame) -> Markup:
     width = WIDTH / max(len(steps), 1)
     hits = [
         f'<rect class="hit" x="{index * width:.2f}" y="0" width="{width:.2f}" height="{HEIGHT}">'
-        f"<title>{escape(title(step))}</title></rect>"
+        f"<title>{escape(frame.title(step))}</title></rect>"
         for index, step in enumerate(steps)
     ]
-    grid = "".join(f'<path class="grid" d="M0 {HEIGHT * part / 4:.0f}H{WIDTH}"/>' for part in range(1, 4))
+    across = [f"M0 {HEIGHT * (1 - tick.share):.1f}H{WIDTH}" for tick in frame.scale.ticks[1:]]
+    down = [f"M{WIDTH * tick.share:.1f} 0V{HEIGHT}" for tick in frame.times]
     return Markup(
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{escape(label)}">{grid}<path class="axis" d="M0 {HEIGHT}H{WIDTH}"/>'
-        f"{''.join(shapes)}{''.join(hits)}</svg>"
+        f'<svg class="chart" role="img" aria-label="{escape(frame.label)}">'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none">'
+        f'<path class="grid" d="{"".join([*across, *down])}"/><path class="axis" d="M0 {HEIGHT}H{WIDTH}"/>'
+        f"{''.join(shapes)}{''.join(hits)}</svg>{_labels(frame)}</svg>"
     )
+
+
+def _labels(frame: Frame) -> str:
+    values = [f'<text class="y" y="{100 - 100 * tick.share:.1f}%">{tick.label}</text>' for tick in frame.scale.ticks]
+    times = [f'<text class="x" x="{100 * tick.share:.1f}%" y="100%">{tick.label}</text>' for tick in frame.times]
+    return "".join([*values, '<text class="zone" y="100%">UTC</text>', *times])
 
 
 def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
@@ -123,10 +134,6 @@ def _runs(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
 
 def _x(index: int, count: int) -> float:
     return (index + 0.5) * WIDTH / count
-
-
-def _y(value: float, most: float) -> float:
-    return HEIGHT - (value / most * (HEIGHT - 4) if most else 0.0)
 
 
 CHARTS: Final[dict[str, Any]] = {"sparkline": sparkline}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from operator import attrgetter
 from typing import Any, Final
 
@@ -14,7 +15,8 @@ from jobq_core.states import JobState
 from jobq_core.storage import Finding
 from jobq_server.web.activity import SPANS, Overview, Span, read_overview, read_points
 from jobq_server.web.call import Call
-from jobq_server.web.charts.svg import Series, highest, lines, stacked_bars
+from jobq_server.web.charts.axes import Scale, count_scale, duration_scale, time_ticks
+from jobq_server.web.charts.svg import Frame, Series, highest, lines, stacked_bars
 from jobq_server.web.formatting import duration, number, plural
 from jobq_server.web.rendering import View
 from jobq_server.web.routing import Routes
@@ -149,30 +151,40 @@ def make_tiles(read: Overview) -> list[Tile]:
 
 def make_charts(points: Sequence[ActivityPoint], span: Span) -> list[Chart]:
     """Return the charts: what ended, what is unfinished, and how long jobs waited and ran."""
-    last = f"last {span.name}"
+    until = points[-1].at + timedelta(seconds=span.step)
+    times, last = time_ticks(points[0].at, until, span.every), f"last {span.name}"
+
+    def frame(scale: Scale, title: Callable[[ActivityPoint], str], label: str) -> Frame:
+        return Frame(scale=scale, times=times, title=title, label=f"{label}, {last}")
+
+    ended = max(point.ended for point in points)
+    unfinished = int(highest(points, UNFINISHED))
+    waited, ran = highest(points, WAITING), highest(points, RUNNING)
     return [
         Chart(
-            name="Jobs that ended",
-            svg=stacked_bars(points, ENDED, _ended_title, f"Jobs that ended, {last}"),
+            name=f"Ended per {span.per}",
+            svg=stacked_bars(points, ENDED, frame(count_scale(ended), _ended_title, "Jobs that ended")),
             series=ENDED,
-            most=number(max((point.ended for point in points), default=0)),
+            most=number(ended),
         ),
         Chart(
             name="Unfinished jobs",
-            svg=lines(points, UNFINISHED, _unfinished_title, f"Unfinished jobs, {last}", filled=True),
-            most=number(int(highest(points, UNFINISHED))),
+            svg=lines(
+                points, UNFINISHED, frame(count_scale(unfinished), _unfinished_title, "Unfinished jobs"), filled=True
+            ),
+            most=number(unfinished),
         ),
         Chart(
-            name="Waiting",
-            svg=lines(points, WAITING, _waiting_title, f"Seconds from pending to claimed, {last}"),
+            name="Waiting time",
+            svg=lines(points, WAITING, frame(duration_scale(waited), _waiting_title, "Time from pending to claimed")),
             series=WAITING,
-            most=duration(highest(points, WAITING)),
+            most=duration(waited),
         ),
         Chart(
-            name="Running",
-            svg=lines(points, RUNNING, _running_title, f"Seconds from claimed to ended, {last}"),
+            name="Running time",
+            svg=lines(points, RUNNING, frame(duration_scale(ran), _running_title, "Time from claimed to ended")),
             series=RUNNING,
-            most=duration(highest(points, RUNNING)),
+            most=duration(ran),
         ),
     ]
 
