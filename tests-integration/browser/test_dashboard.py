@@ -166,6 +166,18 @@ def test_a_job_is_added_and_edited(site: Site, visit: Visit) -> None:
     assert (newer.state, older.state) == (JobState.PENDING, JobState.ABORTED)
 
 
+def test_the_search_field_suggests_values_of_what_is_searched_in(site: Site, visit: Visit) -> None:
+    page = visit().go("/jobs")
+    for where, value in (("worker", str(site.shop.workers[0].id)), ("tag", "receipt")):
+        page.get_by_label("Search in").select_option(where)
+        suggested = page.get_by_label("Search", exact=True).evaluate(
+            "(field) => [...field.list.options].map((o) => o.value)"
+        )
+        assert value in suggested
+    page.get_by_label("Search in").select_option("error")
+    assert page.get_by_label("Search", exact=True).evaluate("(field) => field.list") is None
+
+
 def test_a_queue_is_paused_and_resumed(site: Site, visit: Visit) -> None:
     (job,) = add(site)
     page = visit(Role.OPERATE).go("/settings")

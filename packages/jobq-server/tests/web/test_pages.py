@@ -145,6 +145,36 @@ async def test_a_search_goes_to_the_job_or_adds_a_condition(
     assert "is not the id of a job" in (await admin.get("/jobs", params={"q": "x"})).text
 
 
+async def test_the_fields_of_the_list_suggest_what_is_known(
+    admin: httpx.AsyncClient, storage: MemoryQueueStorage
+) -> None:
+    hand = await Hand(storage, "broken", "idle").register()
+    await add(storage, queue="broken", kind="resize", tags=("monthly",), run_id="r1")
+    (claimed,) = await hand.claim()
+    await hand.settle(claimed, Ending.FAIL, error=error("disk full", "OSError"))
+    page = (await admin.get("/jobs")).text
+    lists = dict(re.findall(r'<datalist id="known-(\w+)">(.*?)</datalist>', page))
+    assert {name: re.findall(r'value="([^"]+)"', options) for name, options in lists.items()} == {
+        "queue": ["broken", "idle"],
+        "kind": ["resize", "send"],
+        "tag": ["monthly"],
+        "run": ["r1"],
+        "error_type": ["OSError"],
+        "worker": [str(hand.info.id)],
+    }
+    assert 'label="w1"' in lists["worker"]
+
+
+async def test_a_kind_is_added_to_those_that_are_looked_for(
+    admin: httpx.AsyncClient, storage: MemoryQueueStorage
+) -> None:
+    (resize, send, other) = [(await add(storage, kind=kind))[0] for kind in ("resize", "send", "other")]
+    page = await shown(admin, "/jobs", queue="", kind=["resize", "send"], q="", **{"in": ""})
+    assert [str(one.id) in page for one in (resize, send, other)] == [True, True, False]
+    found = await admin.get("/jobs", params={"queue": "", "kind": ["resize", ""], "q": "x", "in": "tag"})
+    assert found.headers["location"] == "/jobs?kind=resize&tag=x"
+
+
 async def test_pages_of_the_list_follow_each_other(admin: httpx.AsyncClient, storage: MemoryQueueStorage) -> None:
     await add(storage, 30)
     for wrong in ("0", "201", "0001009999", "x"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from jobq_core.errors import InvalidJobError
 from jobq_core.masking import USUAL_NAMES
+from jobq_core.records import JobSummary, WorkerRecord
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter, QueueStorage
 from jobq_server.web.actions import ACTIONS
@@ -27,7 +28,6 @@ routes = Routes()
 PAGE_SIZES: Final = (25, 50, 100, 200)
 SEARCHES: Final = {
     "tag": "Tag",
-    "kind": "Kind",
     "argument": "Argument (name=value)",
     "error": "Error message",
     "error_type": "Error type",
@@ -36,6 +36,8 @@ SEARCHES: Final = {
     "parent": "Added by the job",
 }
 """What the search field can look in, beside ids."""
+SUGGESTED: Final = 200
+"""Values that a field suggests at most."""
 
 
 @routes.get("/jobs", access=Role.VIEW)
@@ -50,6 +52,7 @@ async def jobs(call: Call) -> View | Response:
     after = parse_uuid(call.query("after"), "after") if call.query("after") else None
     page = await storage.find(wanted, after=after, limit=limit)
     tabs = await count_states(storage, wanted.queue)
+    workers = await storage.workers()
     return View(
         "jobs.html",
         {
@@ -59,11 +62,10 @@ async def jobs(call: Call) -> View | Response:
             "filter_text": describe(wanted),
             "chips": chips(wanted),
             "hidden": call.web.payloads.hides(call.identity),
-            "kinds": names_of(kind for worker in await storage.workers() for kind in worker.info.kinds),
+            "known": known_values(page.jobs, workers, tabs.queues),
             "limit": limit,
             "page": page,
             "page_sizes": PAGE_SIZES,
-            "queues": names_of(tabs.queues),
             "searches": SEARCHES,
             "searched": not page.jobs and page.cursor is not None,
             "storage_now": await storage.now(),
@@ -72,6 +74,21 @@ async def jobs(call: Call) -> View | Response:
             "after": after,
         },
     )
+
+
+def known_values(
+    jobs: Sequence[JobSummary], workers: Sequence[WorkerRecord], queues: Iterable[str]
+) -> dict[str, dict[str, str]]:
+    """Return what the fields suggest, by condition: values with their labels. It is known from what the page reads."""
+    names: dict[str, Iterable[str]] = {
+        "queue": [*queues, *(queue for worker in workers for queue in worker.info.queues)],
+        "kind": [*(job.kind for job in jobs), *(kind for worker in workers for kind in worker.info.kinds)],
+        "tag": [tag for job in jobs for tag in job.tags],
+        "run": [job.run_id for job in jobs if job.run_id is not None],
+        "error_type": [job.error.type for job in jobs if job.error is not None],
+    }
+    known = {name: dict.fromkeys(names_of(values, SUGGESTED), "") for name, values in names.items()}
+    return {**known, "worker": {str(worker.info.id): worker.info.name for worker in workers[:SUGGESTED]}}
 
 
 def check_may_search(call: Call, wanted: JobFilter) -> None:
@@ -150,9 +167,11 @@ def _search(call: Call) -> Response:
     if where not in SEARCHES:
         raise InvalidJobError(f"{text[:80]!r} is not the id of a job; choose what to search in")
     pairs = [
-        (name, value) for name, value in call.request.query_params.multi_items() if name not in ("q", "in", "after")
+        (name, value)
+        for name, value in call.request.query_params.multi_items()
+        if name not in ("q", "in", "after") and value.strip()
     ]
-    if where not in ("tag", "kind"):
+    if where != "tag":
         pairs = [(name, value) for name, value in pairs if name != where]
     query: dict[str, list[str]] = {}
     for name, value in [*pairs, (where, text)]:

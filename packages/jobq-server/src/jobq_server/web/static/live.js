@@ -1,5 +1,5 @@
-// Renews the parts of a page that the server marks as live, and selects all jobs of a list. Everything else works
-// without this script.
+// Renews the parts of a page that the server marks as live, selects all jobs of a list, and suggests what can be
+// searched for. Everything else works without this script.
 "use strict";
 
 (() => {
@@ -79,7 +79,17 @@
     all.onchange = () => boxes().forEach((one) => { one.checked = all.checked; });
   };
 
+  const suggesting = () => {
+    const where = document.querySelector("select[name=in]");
+    const field = document.querySelector("input[name=q]");
+    if (!where || !field) return;
+    const choose = () => field.setAttribute("list", `known-${where.value}`);
+    where.addEventListener("change", choose);
+    choose();
+  };
+
   selecting();
+  suggesting();
   localTimes(document);
   follow();
 })();
