@@ -25,7 +25,7 @@ from jobq_worker.worker import JobQueueWorker
 logger = logging.getLogger("jobq.worker")
 
 MAX_REQUESTS: Final = 16
-"""The number of requests that are answered at a time; further ones are refused."""
+"""The number of requests that are answered at a time; for a further one, the connection of the oldest is closed."""
 END_SECONDS: Final = 1.0
 """Time in which the port must be closed at the stop."""
 REQUEST_SECONDS: Final = 10.0
@@ -77,6 +77,7 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    allow_reuse_port = False  # another worker with the same port must find it taken
     request_queue_size = 2 * MAX_REQUESTS
 
     def __init__(self, address: tuple[str, int], worker: JobQueueWorker) -> None:
@@ -85,6 +86,7 @@ class _Server(ThreadingHTTPServer):
         self.worker = worker
         self.collector = WorkerCollector(worker)
         self._places = threading.Semaphore(MAX_REQUESTS)
+        self._open: dict[Any, None] = {}  # the connections under way, the oldest first
         self._woken, self._wake = socket.socketpair()
 
     def serve(self) -> None:
@@ -100,15 +102,24 @@ class _Server(ThreadingHTTPServer):
         self._wake.close()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+        if not self._places.acquire(blocking=False):
+            self._cut_oldest()
+            if not self._places.acquire(timeout=END_SECONDS):
+                self.shutdown_request(request)
+                return
+        self._open[request] = None
+        super().process_request(request, client_address)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
+    def _cut_oldest(self) -> None:
+        """End the oldest connection: a scrape takes milliseconds, so that its client is silent, or slow."""
+        for oldest in list(self._open)[:1]:
+            with contextlib.suppress(OSError):  # it ended by itself
+                oldest.shutdown(socket.SHUT_RDWR)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        with contextlib.suppress(KeyError):  # it was refused
+            del self._open[request]
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
