@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from mcp import Client
 
+from jobq_core.errors import StorageUnavailableError
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.memory.storage import forget
 from jobq_core.parents import with_parent
@@ -106,3 +107,37 @@ async def test_what_cannot_be_asked_is_an_error_and_a_job_that_is_gone_is_said(s
         assert answer.is_error
         assert "unknown state 'lost'; expected one of" in str(answer.content[0])
     assert (await call(storage, "show_job", id=str(uuid4())))["code"] == "not-found"
+
+
+async def test_a_database_that_is_away_is_said_and_asked_again(
+    storage: QueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = MemoryQueueStorage(storage.url.removeprefix("memory://"))
+
+    async def fail() -> None:
+        raise StorageUnavailableError("PostgreSQL cannot be reached")
+
+    monkeypatch.setattr(away, "open", fail)
+    async with Client(make_mcp_server(away)) as client:
+        answer = await client.call_tool("list_queues", {})
+        assert answer.is_error
+        assert "PostgreSQL cannot be reached" in str(answer.content[0])
+        monkeypatch.undo()
+        assert not (await client.call_tool("list_queues", {})).is_error
+
+
+async def test_the_end_of_a_session_does_not_end_the_others(storage: QueueStorage) -> None:
+    server = make_mcp_server(MemoryQueueStorage(storage.url.removeprefix("memory://")))
+    async with Client(server) as client:
+        async with Client(server) as other:
+            assert not (await other.call_tool("list_queues", {})).is_error
+        assert not (await client.call_tool("list_queues", {})).is_error
+
+
+async def test_what_is_large_is_cut(storage: QueueStorage) -> None:
+    job_id = await add_job(storage, arguments=b'{"text":"' + b"x" * 100_000 + b'"}')
+    shown = await call(storage, "show_job", show_payloads=True, id=str(job_id))
+    assert shown["arguments"].endswith("xx… (100011 bytes)")
+    async with Client(make_mcp_server(storage)) as client:
+        answer = await client.call_tool("show_job", {"id": "x" * 100_000})
+    assert "… (100002 characters) is not a job's id" in str(answer.content[0])

@@ -3,6 +3,7 @@ nothing."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,18 +16,21 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from jobq_core.activity import read_activity
 from jobq_core.doctor import examine
-from jobq_core.encoding import decode
+from jobq_core.encoding import decode_or_show
 from jobq_core.errors import ConfigurationError, JobQueueError
 from jobq_core.failures import failures
 from jobq_core.family import children_of
 from jobq_core.job_audit import audit_of
 from jobq_core.records import JobRecord, JobSummary
+from jobq_core.reprs import short_repr
 from jobq_core.states import JobState
 from jobq_core.storage import JobFilter, QueueStorage
 from jobq_core.why import why as find_reason
 
 MAX_JOBS: Final = 100
 """The most jobs of one answer."""
+MAX_PAYLOAD: Final = 16 * 1024
+"""The most bytes of arguments, or of a result, in an answer."""
 PAYLOADS: Final = frozenset({"arguments_json", "result_json", "meta_json"})
 Tool: TypeAlias = Callable[..., Awaitable[dict[str, Any]]]
 INSTRUCTIONS: Final = """Look at the jobs of a job queue, and find out why they wait or fail. Start with `doctor` and
@@ -39,12 +43,16 @@ def make_mcp_server(storage: QueueStorage, *, show_payloads: bool = False) -> MC
     show_payloads: whether arguments, results, headers and progress details of jobs are in the answers (default False).
     """
 
-    @asynccontextmanager
-    async def opened(_: MCPServer) -> AsyncIterator[None]:
-        async with storage:
-            yield
+    opening = asyncio.Lock()
 
-    server: MCPServer = MCPServer("jobq", instructions=INSTRUCTIONS, lifespan=opened)
+    @asynccontextmanager
+    async def closed_at_the_end(_: MCPServer) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await storage.close()
+
+    server: MCPServer = MCPServer("jobq", instructions=INSTRUCTIONS, lifespan=closed_at_the_end)
 
     def tool(function: Tool) -> Tool:
         """Add a tool of this name, whose errors the assistant is told."""
@@ -52,6 +60,8 @@ def make_mcp_server(storage: QueueStorage, *, show_payloads: bool = False) -> MC
         @functools.wraps(function)
         async def told(**arguments: Any) -> dict[str, Any]:
             try:
+                async with opening:  # with each call: the database may be away at first, or another session have ended
+                    await storage.open()
                 return await function(**arguments)
             except JobQueueError as error:
                 raise ToolError(str(error)) from error
@@ -151,8 +161,16 @@ def _job(job: JobSummary, show_payloads: bool) -> dict[str, Any]:
     shown = {name: getattr(job, name) for name in job.__struct_fields__ if name not in PAYLOADS}
     shown["progress"] = job.progress if show_payloads else {"percent": job.progress.percent}
     if show_payloads and isinstance(job, JobRecord):
-        shown |= {"arguments": decode(job.shown_arguments), "result": job.result, "headers": decode(job.shown_headers)}
+        payloads = {"arguments": job.shown_arguments, "result": job.result_json, "headers": job.shown_headers}
+        shown |= {name: _payload(data) for name, data in payloads.items() if data is not None}
     return {name: plain(value) for name, value in shown.items() if value not in (None, (), False)}
+
+
+def _payload(data: bytes) -> Any:
+    """Return a payload; a large one as the beginning of its text, which fits into what an assistant can read."""
+    if len(data) <= MAX_PAYLOAD:
+        return decode_or_show(data)
+    return f"{data[:MAX_PAYLOAD].decode('utf-8', 'ignore')}… ({len(data)} bytes)"
 
 
 def _happened(point: Any) -> bool:
@@ -163,11 +181,11 @@ def _id(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise ConfigurationError(f"{text!r} is not a job's id") from None
+        raise ConfigurationError(f"{short_repr(text)} is not a job's id") from None
 
 
 def _state(text: str) -> JobState:
     try:
         return JobState(text.lower())
     except ValueError:
-        raise ConfigurationError(f"unknown state {text!r}; expected one of {', '.join(JobState)}") from None
+        raise ConfigurationError(f"unknown state {short_repr(text)}; expected one of {', '.join(JobState)}") from None

@@ -7,14 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
 from starlette.requests import Request
+from starlette.routing import Mount
 
 from jobq_core import ConfigurationError
-from jobq_server.web import Credentials, Role
+from jobq_core.memory import MemoryQueueStorage
+from jobq_server.web import Credentials, Role, create_app
 from jobq_server.web.security.credentials import MIN_SECRET
-from jobq_server.web.security.sessions import COOKIE, SESSION_SECONDS, Sessions
+from jobq_server.web.security.sessions import SESSION_SECONDS, Sessions
 
 from .helpers import PASSWORD, TOKENS, Connect, credentials
+
+COOKIE = Sessions(credentials()).cookie
 
 
 @pytest.mark.parametrize(
@@ -65,6 +70,17 @@ DAMAGE = {
 }
 
 
+async def test_two_dashboards_of_one_host_keep_their_logins_apart(
+    connect: Connect, storage: MemoryQueueStorage
+) -> None:
+    # A browser sends the cookies of a host to each of its ports, and those of a path to the paths below.
+    other = create_app(storage, auth=Credentials(users={"kai": ("another long password", Role.ADMIN)}))
+    both = connect(Starlette(routes=[Mount("/ops", other), Mount("/", create_app(storage, auth=credentials()))]))
+    await both.post("/ops/login", data={"name": "kai", "secret": "another long password"})
+    await both.post("/login", data={"name": "kai", "secret": PASSWORD})
+    assert [(await both.get(path)).status_code for path in ("/jobs", "/ops/jobs")] == [200, 200]
+
+
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 async def test_a_cookie_that_was_changed_is_worth_nothing(connect: Connect, damage: Callable[[str], str]) -> None:
     client = connect()
@@ -81,7 +97,7 @@ async def test_a_cookie_ends_with_its_time_and_with_its_secret(connect: Connect)
 
     def known(with_: Credentials, at: float | None = None) -> bool:
         sessions = Sessions(with_) if at is None else Sessions(with_, lambda: at)
-        scope = {"type": "http", "headers": [(b"cookie", f"{COOKIE}={cookie}".encode())]}
+        scope = {"type": "http", "headers": [(b"cookie", f"{sessions.cookie}={cookie}".encode())]}
         return sessions(Request(scope)) is not None
 
     assert known(credentials())

@@ -7,16 +7,17 @@ import contextlib
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 from click.testing import CliRunner
 from starlette.applications import Starlette
 from starlette.routing import Mount
-from starlette.types import Message, Scope
+from starlette.types import Message, Receive, Scope, Send
 
 from jobq_client import JobQueueClient
 from jobq_core import ConfigurationError, job
@@ -25,10 +26,20 @@ from jobq_core.memory import MemoryQueueStorage
 from jobq_core.records import Progress
 from jobq_core.storage import LogLine, LogPart
 from jobq_server import JobQueueServer, WebOptions
-from jobq_server.web import create_app
+from jobq_server.web import Role, create_app
 from jobq_server.web.serving import WebServer
+from jobq_server.web.streams import Streams, event
 
 from .helpers import TOKENS, Hand, credentials, new_job, until
+
+LIVE: Scope = {
+    "type": "http",
+    "method": "GET",
+    "path": "/live",
+    "query_string": b"at=/",
+    "headers": [(b"host", b"localhost")],
+    "client": ("127.0.0.1", 5),
+}
 
 
 @job(queue="mail")
@@ -94,32 +105,36 @@ async def test_an_open_page_is_renewed_when_something_happens(
         assert "live_actions" not in renewed  # which is as it was
 
 
-async def test_the_streams_are_bounded(storage: MemoryQueueStorage) -> None:
-    async with serving(create_app(storage, max_streams=2)) as http, contextlib.AsyncExitStack() as stack:
-        for _ in range(2):
-            await stack.enter_async_context(http.stream("GET", "/live", params={"at": "/"}))
-        refused = await http.get("/live", params={"at": "/"})
-        assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
+async def test_the_streams_are_bounded_and_one_client_has_half_of_them(storage: MemoryQueueStorage) -> None:
+    app = create_app(storage, auth=credentials(), max_streams=4)
+    async with serving(app) as http, contextlib.AsyncExitStack() as stack:
+
+        async def ask(role: Role) -> httpx.Response:
+            token = {"authorization": f"Bearer {TOKENS[role]}"}
+            return await stack.enter_async_context(http.stream("GET", "/live", params={"at": "/"}, headers=token))
+
+        asked = [await ask(role) for role in (*[Role.VIEW] * 3, *[Role.ADMIN] * 2, Role.OPERATE)]
+        assert [answer.status_code for answer in asked] == [200, 200, 429, 200, 200, 503]
+        assert {asked[n].headers["retry-after"] for n in (2, 5)} == {"30"}
+        assert b"View has 2 open streams" in await asked[2].aread()
 
 
 async def test_streams_that_begin_at_once_are_bounded_too(storage: MemoryQueueStorage) -> None:
     app = create_app(storage, max_streams=2)
     begun: list[int] = []
 
-    async def stream() -> None:
+    async def stream(client: str) -> None:
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 begun.append(message["status"])
             await asyncio.sleep(0)
 
-        headers = [(b"host", b"localhost")]
-        scope: Scope = {"type": "http", "method": "GET", "path": "/live", "query_string": b"at=/", "headers": headers}
-        await app({**scope, "client": ("127.0.0.1", 5)}, asyncio.Event().wait, send)  # type: ignore[arg-type]
+        await app({**LIVE, "client": (client, 5)}, asyncio.Event().wait, send)  # type: ignore[arg-type]
 
     async def all_begun() -> bool:
         return len(begun) == len(asked)
 
-    asked = [asyncio.create_task(stream()) for _ in range(6)]
+    asked = [asyncio.create_task(stream(client)) for client in ["127.0.0.1", "::1"] * 3]
     await until(all_begun)
     assert sorted(begun) == [200, 200, 503, 503, 503, 503]
     for task in asked:
@@ -143,6 +158,103 @@ async def test_a_connection_that_sends_no_whole_request_is_closed(
             writer.close()
             await writer.wait_closed()
         assert (await http.get("/livez")).status_code == 200
+
+
+async def test_a_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobq_server.web.serving.READ_SECONDS", 0.05)
+    left = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(16_000_000), "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left.set()
+
+    async with serving(app) as http, asyncio.timeout(10):
+        _, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port, limit=1)
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await left.wait()
+        writer.close()
+
+
+@pytest.mark.parametrize("version", ["2.3", "2.4"])
+async def test_a_stream_that_is_not_read_ends_and_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr("jobq_server.web.streams.READ_SECONDS", 0.01)
+    streams, ended = Streams(4), []
+
+    async def events() -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                yield event("x" * 1000)
+        finally:
+            ended.append(streams.count)
+
+    async def send(message: Message) -> None:
+        if b"data" in message.get("body", b""):
+            await asyncio.Event().wait()
+
+    await streams.respond("kai", events())({**LIVE, "asgi": {"spec_version": version}}, asyncio.Event().wait, send)  # type: ignore[arg-type]
+    assert (ended, streams.count) == ([1], 0)
+
+
+async def test_a_wait_whose_client_left_holds_no_place(
+    storage: MemoryQueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobq_server.web.api.jobs.LOOK_SECONDS", 0.01)
+    app = create_app(storage)
+    waiting = new_job()
+    await storage.add([waiting])
+
+    async def waits(count: int) -> bool:
+        return app.state.web.streams.count == count  # type: ignore[no-any-return]
+
+    async with serving(app) as http:
+        _, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
+        writer.write(f"GET /api/v1/jobs/{waiting.id}/wait HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        await until(lambda: waits(1))
+        writer.close()
+        await until(lambda: waits(0))
+
+
+async def test_probes_are_answered_while_there_are_too_many_connections(
+    storage: MemoryQueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobq_server.web.serving.MAX_CONNECTIONS", 1)
+    async with serving(create_app(storage)) as http:
+        _, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
+        refused = await http.get("/jobs")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        assert [(await http.get(path)).status_code for path in ("/livez", "/readyz")] == [200, 200]
+        writer.close()
+
+
+async def test_without_authentication_a_proxy_that_adds_no_header_is_refused(storage: MemoryQueueStorage) -> None:
+    async with serving(create_app(storage)) as http:
+        reader, writer = await asyncio.open_connection("127.0.0.1", http.base_url.port)
+        writer.write(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")  # as nginx asks
+        assert b"403" in (await reader.read()).partition(b"\r\n")[0]
+        writer.close()
+
+
+async def test_the_stop_of_uvicorn_ends_the_streams_of_a_mounted_application(
+    storage: MemoryQueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobq_server.web.streams.STOP_SECONDS", 0.01)
+    app = Starlette(routes=[Mount("/ops", create_app(storage))])
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        host = uvicorn.Server(uvicorn.Config(app, log_config=None))
+        serving = asyncio.create_task(host.serve([listening]))
+        base = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        async with httpx.AsyncClient(base_url=base) as http, asyncio.timeout(10):
+            async with http.stream("GET", "/ops/live", params={"at": "/"}) as stream:
+                lines = stream.aiter_lines()
+                await anext(lines)
+                host.should_exit = True
+                assert [line async for line in lines][-1] == ""
+            await serving
 
 
 async def test_a_stop_ends_open_streams(storage: MemoryQueueStorage) -> None:

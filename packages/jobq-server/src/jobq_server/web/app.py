@@ -22,7 +22,7 @@ from jobq_core.registry import Jobs, Registry
 from jobq_core.reprs import short_repr
 from jobq_core.storage import QueueStorage
 from jobq_server.web import api, pages, probes
-from jobq_server.web.paths import path_of
+from jobq_server.web.paths import base_of, path_of
 from jobq_server.web.problems import Problem, problem_of
 from jobq_server.web.rendering import FOLDER
 from jobq_server.web.routing import check_routes, to_routes
@@ -69,7 +69,8 @@ def create_app(
     root_path: where a proxy serves the application, if it removes that part of the path (default: nowhere else). A path
         at which another ASGI application mounts this one is known without it.
     title: what the pages are called (default 'jobq').
-    max_streams: how many live streams may be open at a time (default 100).
+    max_streams: how many live streams may be open at a time (default 100); half of them by one identity, or one address
+        without `auth`.
     insecure_no_auth: whether an application without `auth` answers requests from everywhere (default False).
     server: the pool beside it, whose health and metrics /livez, /readyz and /metrics show (default: the storage alone).
 
@@ -160,10 +161,11 @@ class UnderRoot:
         self._root = root
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._root and scope["type"] == "http":
-            base = str(scope.get("root_path", "")).rstrip("/")
-            rest = str(scope["path"]).removeprefix(base)
-            scope = {**scope, "root_path": base + self._root, "path": base + self._root + rest}
+        if scope["type"] == "http":
+            base, path = base_of(scope), str(scope["path"])
+            if not path.startswith(base):  # a FastAPI with `root_path` does not add what its proxy removed
+                path = str(scope.get("app_root_path", "")) + path
+            scope = {**scope, "root_path": base + self._root, "path": base + self._root + path.removeprefix(base)}
         await self._app(scope, receive, send)
 
 

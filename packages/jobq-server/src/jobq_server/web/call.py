@@ -41,6 +41,13 @@ class Call:
         """Who acts, as the audit shows it."""
         return self.identity.name
 
+    @property
+    def client(self) -> str:
+        """Who has a share of the streams: an identity, or without authentication an address."""
+        if self.identity is not NOBODY:
+            return self.identity.name
+        return self.request.client.host if self.request.client else "this client"
+
     def path(self, name: str) -> str:
         """Return a part of the path."""
         return str(self.request.path_params[name])

@@ -44,7 +44,7 @@ async def live(call: Call) -> Response:
     """Follow a page."""
     scope, guarded = find_page(call, call.query("at"))
     check_access(guarded.declared.access, scope)
-    return call.web.streams.respond(_follow(call, scope, guarded))
+    return call.web.streams.respond(call.client, _follow(call, scope, guarded))
 
 
 def find_page(call: Call, at: str) -> tuple[Scope, Guarded]:

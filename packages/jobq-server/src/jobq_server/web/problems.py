@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from jobq_core.errors import (
+    ClosedError,
     ConfigurationError,
     InvalidJobError,
     JobNotFoundError,
@@ -33,6 +34,7 @@ _STATUSES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (UniqueKeyBusyError, 409),
     (WaitTimeoutError, 504),
     (StorageUnavailableError, 503),
+    (ClosedError, 503),
     (ConfigurationError, 400),
     (msgspec.MsgspecError, 400),
 )

@@ -10,11 +10,14 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jobq_core.errors import ConfigurationError
 from jobq_server.web.app import create_app
+from jobq_server.web.security.door import PROBES
+from jobq_server.web.streams import READ_SECONDS
 from jobq_server.web_options import WebOptions
 
 if TYPE_CHECKING:
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("jobq.web")
 
-MAX_REQUESTS: Final = 500
-"""Connections and requests at a time; of more, the further ones are answered with 503."""
+MAX_CONNECTIONS: Final = 500
+"""Connections at a time; of more, the requests are answered with 503, except those of probes."""
 KEEP_ALIVE_SECONDS: Final = 15
 HEADERS_SECONDS: Final = 15.0
 """Time in which the headers of a request must arrive."""
@@ -32,16 +35,34 @@ STOP_SECONDS: Final = 3
 
 
 class _Protocol(H11Protocol):
-    """HTTP by h11, which bounds headers and checks those of answers; silent connections are closed after a time.
+    """HTTP by h11, which bounds headers and checks those of answers; after a time, connections are closed that send no
+    request, or do not read the answer.
 
-    uvicorn keeps them, and a few hundred would keep out all others, the probes of the platform among them.
+    uvicorn keeps them, and a few hundred would keep out all others.
     """
 
     _headers_timer: asyncio.TimerHandle | None = None
+    _unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # so that `pause_writing` is called for each byte that is not taken
         self._await_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for timer in (self._headers_timer, self._unread_timer):
+            if timer is not None:
+                timer.cancel()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread_timer = self.loop.call_later(READ_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -119,12 +140,12 @@ class WebServer:
             ) from error
         self._socket = listening
         config = uvicorn.Config(
-            self._app,
+            self._limited,
             access_log=False,
             http=_Protocol,
+            interface="asgi3",
             ws="none",
             lifespan="off",
-            limit_concurrency=MAX_REQUESTS,
             log_config=None,
             log_level=logging.WARNING,
             server_header=False,
@@ -136,6 +157,17 @@ class WebServer:
         # uvicorn says nowhere that it listens; connections wait in the socket's queue until it does.
         listening.listen(config.backlog)
         logger.info("dashboard and HTTP API on http://%s:%d", _shown(self._host), self.port)
+
+    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse requests while there are too many connections. Probes are answered: a restart would not help."""
+        assert self._server is not None
+        app = self._app
+        if len(self._server.server_state.connections) > MAX_CONNECTIONS and scope["path"] not in PROBES:
+            logger.warning("a request is refused: more than %d connections are open", MAX_CONNECTIONS)
+            app = PlainTextResponse(
+                "too many connections are open; try again later\n", 503, {"connection": "close", "retry-after": "5"}
+            )
+        await app(scope, receive, send)
 
     async def stop(self) -> None:
         """End the streams, let other requests under way end, and close the port."""

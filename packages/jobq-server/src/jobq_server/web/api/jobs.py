@@ -15,7 +15,7 @@ from starlette.responses import Response
 from jobq_core.errors import JobNotFoundError
 from jobq_core.logs import log_storage
 from jobq_core.states import JobState, is_finished
-from jobq_core.storage import FINISHED_TOPIC, PROGRESS_TOPIC, Action, JobStatus
+from jobq_core.storage import FINISHED_TOPIC, PROGRESS_TOPIC, Action, JobStatus, Subscription
 from jobq_server.web.actions import ACTIONS, act
 from jobq_server.web.adding import add_job, options_of
 from jobq_server.web.api.declaring import ApiRoutes
@@ -55,6 +55,9 @@ routes = ApiRoutes("jobs")
 
 LOOK_SECONDS: Final = 1.0
 """After this time without a notification, a job that is waited for is looked at all the same."""
+SHORTEST_SECONDS: Final = 0.01
+LONGEST_SECONDS: Final = 0.5
+"""The pause after a look: twice as long each time while notifications concern other jobs."""
 OVER: Final = frozenset({JobState.DISABLED})
 """States that end a wait, beside the final ones: nothing happens to such a job by itself."""
 
@@ -164,14 +167,15 @@ _declare_action(Action.PRIORITY, PriorityBody, "priority")
 async def wait(call: Call, query: WaitQuery) -> JobDetail:
     """Wait until a job is over, and return it; after the timeout, return it as it is: see `finished`."""
     job_id = call.path_id()
-    with call.web.streams.counted():
+    with call.web.streams.counted(call.client) as must_end:
         async with call.storage.subscribe([FINISHED_TOPIC]) as subscription:
             ends = asyncio.get_running_loop().time() + query.timeout
+            pause = SHORTEST_SECONDS
             while not _is_over(await _status(call, job_id)):
                 left = ends - asyncio.get_running_loop().time()
-                if left <= 0:
+                if left <= 0 or must_end() or await call.request.is_disconnected():
                     break
-                await subscription.wait(min(left, LOOK_SECONDS))
+                pause = await _until_next_look(subscription, pause, min(left, LOOK_SECONDS))
     return job_detail(call, await get_job(call))
 
 
@@ -187,12 +191,12 @@ async def events(call: Call) -> Response:
     """Follow a job by server-sent events: `job` at each change of its state or progress, and `end` when it is over."""
     job_id = call.path_id()
     await _status(call, job_id)
-    return call.web.streams.respond(_events(call, job_id))
+    return call.web.streams.respond(call.client, _events(call, job_id))
 
 
 async def _events(call: Call, job_id: UUID) -> AsyncGenerator[bytes, None]:
     hidden = call.web.payloads.hides(call.identity)
-    last = b""
+    last, pause = b"", SHORTEST_SECONDS
     async with call.storage.subscribe([FINISHED_TOPIC, PROGRESS_TOPIC]) as subscription:
         while True:
             (status,) = await call.storage.get_status([job_id])
@@ -201,11 +205,21 @@ async def _events(call: Call, job_id: UUID) -> AsyncGenerator[bytes, None]:
                 return
             data = msgspec.json.encode(job_event(status, hidden=hidden))
             if data != last:
-                last = data
+                last, pause = data, SHORTEST_SECONDS
                 yield event(data, name="end" if _is_over(status) else "job")
             if _is_over(status):
                 return
-            await subscription.wait(LOOK_SECONDS)
+            pause = await _until_next_look(subscription, pause, LOOK_SECONDS)
+
+
+async def _until_next_look(subscription: Subscription, pause: float, timeout: float) -> float:
+    """Wait for a notification after the pause, both together for `timeout` seconds at most; return the next pause.
+
+    On a busy storage there is always a notification: without a pause, each stream would look without end.
+    """
+    await asyncio.sleep(min(pause, timeout))
+    notified = await subscription.wait(max(timeout - pause, 0.0))
+    return min(2 * pause, LONGEST_SECONDS) if notified else SHORTEST_SECONDS
 
 
 async def _status(call: Call, job_id: UUID) -> JobStatus:

@@ -40,7 +40,7 @@ ERRORS: Final = {
     414: "The address is too long.",
     415: "The body is not JSON.",
     421: "The host name is not allowed.",
-    429: "Too many wrong credentials.",
+    429: "Too many wrong credentials, or too many streams of one client.",
     500: "An unexpected error; the log of the server has it.",
     503: "The storage is unavailable, or too many streams are open.",
 }

@@ -152,6 +152,7 @@ class Door:
             request.client is not None  # a Unix socket, behind which a proxy may be
             and request.client.host in LOOPBACK
             and not any(name.startswith(FORWARDED) for name in request.headers)
+            and request.scope.get("http_version") != "1.0"  # nginx, unless it is told to add headers or to speak 1.1
         ):
             return
         raise Problem(
@@ -183,7 +184,11 @@ def _check_origin(headers: Headers) -> None:
     else:
         allowed = True
     if not allowed:
-        raise Problem(403, "the request comes from a page of another origin")
+        raise Problem(
+            403,
+            "the request comes from a page of another origin; if it does not, the proxy in front changes the Host "
+            "header: let it pass on Host as it is",
+        )
 
 
 def _bounded(headers: Headers, receive: Receive) -> Receive:

@@ -1,7 +1,8 @@
 """`Sessions`: signed cookies by which a browser stays logged in.
 
 A cookie names who logged in and until when. It is valid in each process that has the same credentials, and is so no
-longer once one of them changes, or its owner is removed.
+longer once one of them changes, or its owner is removed. Other credentials have a cookie of another name: browsers send
+the cookies of a host to each of its ports, and to the paths below.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from starlette.responses import Response
 from jobq_server.web.security.credentials import Credentials
 from jobq_server.web.security.identity import Identity
 
-COOKIE: Final = "jobq_session"
 SESSION_SECONDS: Final = 12 * 3600
 MAX_COOKIE: Final = 2048
 
@@ -39,9 +39,14 @@ class Sessions:
         self._credentials = credentials
         self._clock = clock
 
+    @property
+    def cookie(self) -> str:
+        """The name of the cookie."""
+        return f"jobq_session_{self._sign('the name of the cookie')[:8]}"
+
     def __call__(self, request: Request) -> Identity | None:
         """Return who makes a request, by its cookie."""
-        cookie = request.cookies.get(COOKIE, "")[:MAX_COOKIE]
+        cookie = request.cookies.get(self.cookie, "")[:MAX_COOKIE]
         if not cookie:
             return None
         data, _, signature = cookie.partition(".")
@@ -62,7 +67,7 @@ class Sessions:
 
     def _set(self, request: Request, response: Response, value: str, seconds: int) -> None:
         response.set_cookie(
-            COOKIE,
+            self.cookie,
             value,
             max_age=seconds,
             path=request.scope.get("root_path", "") or "/",

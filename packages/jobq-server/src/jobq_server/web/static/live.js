@@ -54,7 +54,12 @@
       if (source || document.hidden) return;
       source = new EventSource(address);
       source.onopen = () => say("live", false);
-      source.onerror = () => say("connecting", true);
+      source.onerror = () => {
+        say("connecting", true);
+        if (source.readyState !== EventSource.CLOSED) return;
+        stop(); // the browser does not try again after an answer such as 503, or that of a proxy in front
+        setTimeout(start, 10_000);
+      };
       source.addEventListener("parts", (event) => {
         for (const [id, html] of Object.entries(JSON.parse(event.data))) renew(id, html);
       });
