@@ -123,6 +123,14 @@ async def test_idle_waits_are_polled_at_a_bounded_rate_and_each_gets_its_turn(
             task.cancel()
 
 
+def test_a_read_that_took_long_delays_the_next_one_by_a_poll_at_most() -> None:
+    assert status_poller.gap_after(2, 0.0, poll=1.0) == 0.002
+    assert status_poller.gap_after(9, 0.0, poll=1.0) == status_poller.MAX_GAP_SECONDS
+    assert status_poller.gap_after(9, 0.05, poll=1.0) == 0.5
+    # The event loop was blocked, or the storage did not answer.
+    assert status_poller.gap_after(2, 1.2, poll=1.0) == 1.0
+
+
 async def test_large_results_are_read_a_few_at_a_time(
     storage: Probe, worker: ManualWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

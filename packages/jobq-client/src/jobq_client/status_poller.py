@@ -40,6 +40,16 @@ MAX_SHARE: Final = 0.1
 """Maximum share of the time that reads may take while notifications concern other clients' jobs."""
 
 
+def gap_after(unchanged: int, read_seconds: float, poll: float) -> float:
+    """Return the seconds until the next read, while notifications concern other clients' jobs: longer each time.
+
+    unchanged: the number of reads without news. read_seconds: what the last one took. That may be the time in which a
+    handler blocked the event loop, so it delays the next read by no more than `poll` seconds.
+    """
+    gap = min(0.0005 * 2.0 ** min(unchanged, 10), MAX_GAP_SECONDS)
+    return max(gap, min(read_seconds / MAX_SHARE, poll))
+
+
 class StatusPoller:
     """Reads the status of the subscribed jobs and gives it to their subscribers, in one event loop."""
 
@@ -160,9 +170,7 @@ class StatusPoller:
                 failures = 0
                 unchanged = 0 if changed else unchanged + 1
                 if unchanged > 1 and self._task is me and not self._subscriptions.due:
-                    # Notifications keep concerning other clients' jobs: wait longer each time.
-                    gap = min(0.0005 * 2.0 ** min(unchanged, 10), MAX_GAP_SECONDS)
-                    await pause(self._arrival, max(gap, (time.monotonic() - began) / MAX_SHARE))
+                    await pause(self._arrival, gap_after(unchanged, time.monotonic() - began, self._poll))
 
     async def _read_due(self) -> tuple[bool, bool]:
         """Read the status of jobs that are due. Returns whether there were any, and whether any was news."""
