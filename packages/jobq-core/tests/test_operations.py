@@ -7,13 +7,15 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from jobq_core import operations
-from jobq_core.errors import ConfigurationError, StorageUnavailableError, UniqueKeyBusyError
+from jobq_core.errors import ConfigurationError, StorageError, StorageUnavailableError, UniqueKeyBusyError
+from jobq_core.ids import new_id
 from jobq_core.memory import MemoryQueueStorage
 from jobq_core.states import JobState
-from jobq_core.storage import Action, Change, JobFilter, Operation, OperationState
+from jobq_core.storage import Action, Change, JobFilter, Operation, OperationState, decode_filter
 from jobq_core.testing import ManualClock, add_job, state_of
 
 
@@ -101,3 +103,17 @@ def test_values_are_kept_in_one_form(action: Action, value: str | None, kept: st
     if action is Action.RESCHEDULE:
         assert kept is not None
         assert datetime.fromisoformat(kept).utcoffset() is not None
+
+
+def test_a_filter_with_a_condition_of_a_later_version_is_refused_as_it_would_match_more_jobs() -> None:
+    wanted = JobFilter(queue="mail", states=[JobState.FAILED], argument=("n", 1))
+    stored = msgspec.json.encode(wanted)
+    assert decode_filter(stored, new_id()) == decode_filter(stored.decode(), new_id()) == wanted
+    for data, problem in (
+        (stored[:-1] + b',"size_above":9}', "unknown conditions: size_above"),
+        (b'{"states":["asleep"]}', "asleep"),
+        (b"[]", "array"),
+    ):
+        operation = new_id()
+        with pytest.raises(StorageError, match=rf"{operation} is not one .*{problem}.*upgrade jobq-core"):
+            decode_filter(data, operation)

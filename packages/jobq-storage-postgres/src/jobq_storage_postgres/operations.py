@@ -9,8 +9,7 @@ from uuid import UUID
 import msgspec
 
 from jobq_core.encoding import decode_or_show
-from jobq_core.errors import StorageError
-from jobq_core.storage import Action, AuditEntry, JobFilter, Operation, OperationState, OperationStorage
+from jobq_core.storage import Action, AuditEntry, Operation, OperationState, OperationStorage, decode_filter
 from jobq_storage_postgres.binary import jsons, pack_int8, pack_optional, pack_text, pack_uuid, texts, uuids
 from jobq_storage_postgres.engine import Facet
 
@@ -92,18 +91,11 @@ def _to_operation(row: Sequence[Any]) -> Operation:
         id_, action, value, filter_, before, actor, created_at, matched, state, cursor, done, changed, refused,
         worked_at, finished_at, error,
     ) = row  # fmt: skip
-    try:
-        jobs = msgspec.json.decode(filter_, type=JobFilter)
-    except msgspec.MsgspecError as problem:
-        raise StorageError(
-            f"the filter of operation {id_} is not one that this version of jobq knows ({problem}): delete its row, or "
-            "upgrade jobq-core"
-        ) from problem
     return Operation(
         id=id_,
         action=Action(action),
         value=value,
-        filter=jobs,
+        filter=decode_filter(filter_, id_),
         before=before,
         actor=actor,
         created_at=created_at,

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from jobq_core.encoding import decode_or_show
-from jobq_core.storage import Action, AuditEntry, JobFilter, Operation, OperationState, OperationStorage
+from jobq_core.storage import Action, AuditEntry, Operation, OperationState, OperationStorage, decode_filter
 from jobq_core.timestamps import to_datetime, to_optional_datetime
 from jobq_storage_sqlite.columns import from_ids, text, to_id, to_optional_id
 from jobq_storage_sqlite.open_file import StorageOnFile
@@ -137,7 +137,7 @@ def _to_operation(
         id=to_id(id),
         action=Action(action),
         value=value,
-        filter=msgspec.json.decode(filter, type=JobFilter),
+        filter=decode_filter(filter, to_id(id)),
         before=to_id(before),
         actor=actor,
         created_at=to_datetime(created_at),

@@ -69,7 +69,15 @@ from jobq_core.storage.notifications import (
     blocked_topic,
     queue_topic,
 )
-from jobq_core.storage.operations import AUDIT_DAYS, Action, AuditEntry, Operation, OperationState, OperationStorage
+from jobq_core.storage.operations import (
+    AUDIT_DAYS,
+    Action,
+    AuditEntry,
+    Operation,
+    OperationState,
+    OperationStorage,
+    decode_filter,
+)
 from jobq_core.storage.operator import Change, OperatorStorage
 from jobq_core.storage.producer import Added, NewJob, ProducerStorage, SyncProducer
 from jobq_core.storage.queue_options import QueueOptions, QueueOwner, QueueRecord, Retention
@@ -171,6 +179,7 @@ __all__ = [
     "blocked_topic",
     "bucket_end",
     "bucket_of",
+    "decode_filter",
     "decode_lines",
     "encode_lines",
     "lease_lost",

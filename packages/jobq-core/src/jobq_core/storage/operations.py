@@ -13,8 +13,11 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
+import attrs
+import msgspec
 from msgspec import Struct
 
+from jobq_core.errors import StorageError
 from jobq_core.storage.reader import JobFilter
 
 AUDIT_DAYS: Final = 90
@@ -73,6 +76,25 @@ class Operation(Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
+def decode_filter(data: bytes | str, operation: UUID) -> JobFilter:
+    """Return the filter of an operation. Raises StorageError for one that this version of jobq does not know: without a
+    condition that a later version has, it would match other jobs too."""
+    try:
+        unknown = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).keys() - _CONDITIONS
+        if not unknown:
+            return msgspec.json.decode(data, type=JobFilter)
+        problem = f"unknown conditions: {', '.join(sorted(unknown))}"
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        problem = str(error)
+    raise StorageError(
+        f"the filter of operation {operation} is not one that this version of jobq knows ({problem}): delete its row, "
+        "or upgrade jobq-core"
+    )
+
+
+_CONDITIONS: Final = {field.name for field in attrs.fields(JobFilter)}
+
+
 class AuditEntry(Struct, frozen=True, kw_only=True):
     """One thing that an operator did.
 
@@ -103,7 +125,8 @@ class OperationStorage(abc.ABC):
     ) -> list[Operation]:
         """Return the operations of these ids, in any order, or the newest ones, newest id first.
 
-        running: instead of the newest ones, return the oldest ones that are RUNNING, oldest id first.
+        running: instead of the newest ones, return the oldest ones that are RUNNING, oldest id first. Raises
+        StorageError for a filter that this version does not know.
         """
 
     @abc.abstractmethod
