@@ -105,6 +105,17 @@ def test_an_open_page_follows_its_job(site: Site, visit: Visit) -> None:
     expect(page.locator("main")).to_contain_text("removed after its retention")
 
 
+def test_a_page_whose_stream_was_refused_asks_for_it_again(visit: Visit) -> None:
+    visitor = visit()
+    visitor.expect_status(502)  # of a proxy, while the server behind it starts again
+    visitor.page.clock.install()
+    visitor.page.route("**/live?*", lambda route: route.fulfill(status=502), times=1)
+    page = visitor.go("/jobs")
+    expect(page.locator("#live-state")).to_have_text("connecting")
+    page.clock.fast_forward(10_000)
+    expect(page.locator("#live-state")).to_have_text("live")
+
+
 def test_a_renewed_list_keeps_what_is_selected_and_focused(site: Site, visit: Visit) -> None:
     first, second = add(site, 2, queue="kept")
     page = visit().go("/jobs?queue=kept")

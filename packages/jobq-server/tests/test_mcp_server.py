@@ -60,6 +60,14 @@ async def test_every_tool_is_described_and_none_takes_an_action() -> None:
     assert all(tool.description for tool in tools)
 
 
+async def test_no_tables_are_created(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[QueueStorage] = []
+    monkeypatch.setattr(MemoryQueueStorage, "keep_schema", lambda self: kept.append(self))
+    storage = MemoryQueueStorage()
+    make_mcp_server(storage)
+    assert kept == [storage]
+
+
 async def test_queues_workers_failures_and_findings_are_listed(storage: QueueStorage) -> None:
     queues = await call(storage, "list_queues")
     assert {depth["state"] for depth in queues["mail"]["depths"]} == {"pending"}

@@ -38,11 +38,12 @@ INSTRUCTIONS: Final = """Look at the jobs of a job queue, and find out why they 
 
 
 def make_mcp_server(storage: QueueStorage, *, show_payloads: bool = False) -> MCPServer:
-    """Return a server of read-only tools over a storage, which it opens and closes.
+    """Return a server of read-only tools over a storage, which it opens and closes, and whose tables it never creates.
 
     show_payloads: whether arguments, results, headers and progress details of jobs are in the answers (default False).
     """
 
+    storage.keep_schema()
     opening = asyncio.Lock()
 
     @asynccontextmanager
