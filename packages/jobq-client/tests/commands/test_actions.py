@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID, uuid4
 
 import pytest
 
 from jobq_core.masking import MASK
+from jobq_core.memory import MemoryQueueStorage
 from jobq_core.records import JobRecord
 from jobq_core.states import Ending, JobState
-from jobq_core.storage import QueueStorage
+from jobq_core.storage import Change, QueueStorage
 from jobq_core.testing import ERROR, add_job, claim_one, register_worker, settle
 
 from .conftest import Shell
@@ -150,6 +152,23 @@ def test_a_bulk_operation_is_listed_and_a_done_one_is_not_cancelled(shell: Shell
     shell.run("operations", "cancel", operation["id"], code=4)
     shell.run("operations", "resume", operation["id"])
     shell.run("operations", "cancel", uuid4(), code=3)
+
+
+def test_an_operation_that_another_operator_cancels_meanwhile_exits_with_4(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disable = MemoryQueueStorage.disable
+
+    async def disable_and_cancel(storage: MemoryQueueStorage, ids: Sequence[UUID]) -> list[Change]:
+        [operation] = await storage.operations()
+        await storage.cancel_operation(operation.id)
+        return await disable(storage, ids)
+
+    shell.act(add_several)
+    monkeypatch.setattr(MemoryQueueStorage, "disable", disable_and_cancel)
+    assert shell.run("disable", "--kind", "noop", "--yes", code=4).stdout == "cancelled: 5 of 5 jobs changed\n"
+    [operation] = shell.json("operations")
+    shell.run("operations", "resume", operation["id"], code=4)
 
 
 def test_purge_deletes_finished_jobs_and_keeps_the_others(shell: Shell) -> None:

@@ -19,7 +19,7 @@ from jobq_core.errors import ConfigurationError
 from jobq_core.job import MAX_PRIORITY, MIN_PRIORITY
 from jobq_core.operating import shown_count, without_payloads
 from jobq_core.operations import apply, check_value, start, work_to_end
-from jobq_core.storage import Action, JobFilter
+from jobq_core.storage import Action, JobFilter, OperationState
 
 VERBS: Final = {
     Action.ABORT: "Abort jobs. Waiting jobs end immediately; running jobs are asked to stop.",
@@ -136,7 +136,8 @@ async def change_all(
         click.echo(f"{operation.state}: {count(operation.changed)} of {count(operation.done)} jobs changed{refused}")
     if operation.error:
         raise ConfigurationError(clean(operation.error))
-    return ExitCode.OK if operation.changed else ExitCode.UNMET
+    is_done = operation.state is OperationState.DONE
+    return ExitCode.OK if is_done and operation.changed else ExitCode.UNMET
 
 
 abort = _command(Action.ABORT)

@@ -11,7 +11,7 @@ from jobq_client.commands.progress import show_progress
 from jobq_client.commands.running import ExitCode, ListingGroup, Operator, operator_command
 from jobq_client.commands.selecting import IdType, describe
 from jobq_core.operations import get, work_to_end
-from jobq_core.storage import Operation
+from jobq_core.storage import Operation, OperationState
 
 
 @click.group("operations", cls=ListingGroup)
@@ -56,7 +56,8 @@ async def resume(operator: Operator, operation_id: UUID) -> ExitCode:
     operation = await get(operator.storage, operation_id)
     with show_progress(operation.matched) as progress:
         operation = await work_to_end(operator.storage, operation, on_progress=progress)
-    return _print(operator, operation)
+    _print(operator, operation)
+    return ExitCode.OK if operation.state is OperationState.DONE else ExitCode.UNMET
 
 
 @operator_command("cancel", acts=True)
@@ -71,7 +72,7 @@ async def cancel(operator: Operator, operation_id: UUID) -> ExitCode:
     return ExitCode.OK if cancelled else ExitCode.UNMET
 
 
-def _print(operator: Operator, operation: Operation) -> ExitCode:
+def _print(operator: Operator, operation: Operation) -> None:
     if operator.output.as_json:
         operator.output.json(operation)
     else:
@@ -79,7 +80,6 @@ def _print(operator: Operator, operation: Operation) -> ExitCode:
         click.echo(f"{operation.action}: {operation.state}, {changed}")
         if operation.error:
             click.echo(clean(operation.error), err=True)
-    return ExitCode.OK
 
 
 for _command in (list_, resume, cancel):
