@@ -83,7 +83,11 @@ async def test_what_runs_log_is_kept_with_their_own_jobs_before_they_end(storage
             assert await kept(storage, job_id) == [(1, "INFO", f"thread {number}")]
 
 
-async def test_lines_are_kept_while_their_run_goes_on(storage: Probe, stage: Stage) -> None:
+async def test_the_first_line_is_kept_at_once_while_its_run_goes_on(
+    storage: Probe, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_keeper, "WRITE_SECONDS", 600.0)
+
     @job
     async def long() -> None:
         log.info("begun")

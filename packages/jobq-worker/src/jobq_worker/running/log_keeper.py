@@ -118,6 +118,8 @@ class LogKeeper:
         # Also those of runs that are not settled, for their lease was lost.
         await self._write_last([run for run in list(self._logs) if run.over])
         logs = list(self._logs.items())
+        if not logs:
+            return UNTIL_WOKEN  # the next line is stored at once
         for run, log in logs:
             log.make_part(run, last=False)
         stored = await self._write([log for _, log in logs])
