@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -19,6 +18,7 @@ from jobq_worker.loops import UNTIL_WOKEN, Loop
 from jobq_worker.notifications import Notifications
 from jobq_worker.options import WorkerOptions
 from jobq_worker.outages import Outages
+from jobq_worker.own_threads import run_in_thread
 from jobq_worker.requests.answers import Stacks
 from jobq_worker.running.pipeline import Pipeline
 
@@ -82,21 +82,8 @@ class WorkerRequests:
 
     async def _describe(self, request: WorkerRequest) -> str:
         """Describe in a thread of its own: handler processes are waited for."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[str] = loop.create_future()
-
-        def end(text: str) -> None:
-            if not answer.done():
-                answer.set_result(text)
-
-        def serve() -> None:
-            try:
-                text = self._stacks.describe(request.job)
-            except Exception as error:
-                logger.exception("the stacks could not be described")
-                text = f"the stacks could not be described: {type(error).__name__}\n"
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(end, text)
-
-        threading.Thread(target=serve, name="jobq-stacks", daemon=True).start()
-        return await answer
+        try:
+            return await run_in_thread("jobq-stacks", self._stacks.describe, request.job)
+        except Exception as error:
+            logger.exception("the stacks could not be described")
+            return f"the stacks could not be described: {type(error).__name__}\n"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, TypeAlias
@@ -25,6 +25,7 @@ from jobq_core.current import running
 from jobq_core.errors import JobTimeoutError
 from jobq_core.job import Job, JobDefinition
 from jobq_worker.around.invoke import invoke_function
+from jobq_worker.own_threads import run_in_thread
 from jobq_worker.running.run import Run, RunContext, Stop
 from jobq_worker.running.slots import SharedSlot, Slot
 from jobq_worker.stacks import task_stack, thread_stack
@@ -148,15 +149,16 @@ class JobBatch(SharedSlot):
         definition, members = self._definition, self._gathered
         call = _call_of(definition, [member.run for member in members], members[0].resources)
         try:
-            returned = await (call() if definition.is_async else _in_thread(call, self._began))
+            returned = await (call() if definition.is_async else run_in_thread("jobq-batch", self._begin, call))
         except GeneratorExit:
             raise  # the interpreter discards the task of a closed loop
         except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the jobs' error, not the worker's)
             return answers_of_error(definition.kind, error, len(members))
         return answers_of(definition.kind, returned, len(members))
 
-    def _began(self, thread: int) -> None:
-        self._thread = thread
+    def _begin(self, call: Callable[[], Any]) -> Any:
+        self._thread = threading.get_ident()
+        return call()
 
     def _answer(self, task: asyncio.Task[list[Answer]]) -> None:
         members = self._gathered
@@ -235,32 +237,3 @@ def _call_of(definition: JobDefinition, runs: Sequence[Run], resources: dict[str
     if definition.wants_context:
         lists.append([run.make_context() for run in runs])
     return partial(handler, *lists, **resources)
-
-
-def _in_thread(call: Callable[[], Any], began: Callable[[int], None]) -> Coroutine[Any, Any, Any]:
-    """Call a function in a thread of its own, which does not keep the process alive, and wait for its result.
-
-    began: called with the thread's identifier.
-    """
-    loop, done = asyncio.get_running_loop(), asyncio.Event()
-    ended: list[tuple[Any, BaseException | None]] = []
-    context = contextvars.copy_context()
-
-    def serve() -> None:
-        began(threading.get_ident())
-        try:
-            ended.append((context.run(call), None))
-        except BaseException as error:  # noqa: BLE001  (whatever a handler raises is the jobs' error)
-            ended.append((None, error))
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(done.set)
-
-    async def wait() -> Any:
-        threading.Thread(target=serve, name="jobq-batch", daemon=True).start()
-        await done.wait()
-        [(result, error)] = ended
-        if error is not None:
-            raise error
-        return result
-
-    return wait()
