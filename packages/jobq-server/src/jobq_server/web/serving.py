@@ -30,6 +30,8 @@ MAX_CONNECTIONS: Final = 500
 KEEP_ALIVE_SECONDS: Final = 15
 HEADERS_SECONDS: Final = 15.0
 """Time in which the headers of a request must arrive."""
+SEND_BYTES: Final = 256 * 1024
+"""What the system keeps of a connection that is not read; by default, it may be megabytes."""
 STOP_SECONDS: Final = 3
 """Time in which requests under way must end at the stop."""
 
@@ -131,6 +133,7 @@ class WebServer:
         listening = socket.socket(family, socket.SOCK_STREAM)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
             listening.bind((self._host, self._wanted))
         except OSError as error:
             listening.close()
