@@ -35,6 +35,8 @@ Operation: TypeAlias = Literal["abort", "retry", "disable", "enable", "delete", 
 
 _ALTERING: Final = frozenset({"reschedule", "move", "set_priority"})
 """The operations that change what a job waits for. Their statements say whether a job was altered."""
+_RESCHEDULED: Final = frozenset({JobState.SCHEDULED, JobState.DISABLED})
+"""The states in which a job that was rescheduled waits for its time."""
 _UNORDERED: Final = frozenset({"abort", "disable", "delete"})
 """The operations whose statements do not take the jobs' order in the batch."""
 
@@ -75,9 +77,20 @@ def change(
     for job_id in ids:
         changed = changes[job_id]
         answers.append(changed)
-        # A repeated id is changed once; there is nothing to withdraw the second time.
-        changes[job_id] = Change(job_id, changed.after, changed.after, changed.asked and operation != "enable")
+        changes[job_id] = _again(operation, changed)
     return answers
+
+
+def _again(operation: Operation, changed: Change) -> Change:
+    """Return the answer to the second of two equal ids, which are changed once. There is nothing to withdraw then, and
+    only what still waits for a time is rescheduled again."""
+    return Change(
+        changed.id,
+        changed.after,
+        changed.after,
+        asked=changed.asked and operation != "enable",
+        altered=changed.altered and operation == "reschedule" and changed.after in _RESCHEDULED,
+    )
 
 
 def _raise_if_busy(statements: Statements, ids: Sequence[UUID]) -> Program[None]:

@@ -61,12 +61,14 @@ def _reschedule_one(store: Store, row: Row, now: int, moment: int) -> Change:
         return Change(row.job.id, before, before, altered=True)
     if moment <= now:
         return _run_now_one(store, row, now)
-    if before is not JobState.SCHEDULED and before is not JobState.PENDING:
+    if before is JobState.SCHEDULED:
+        store.reschedule(row, moment)
+    elif before is JobState.PENDING:
+        store.leave(row)
+        row.run_at = moment
+        store.enter(row, JobState.SCHEDULED, now, "delayed")
+    else:
         return _unchanged(row)
-    since = row.since if before is JobState.SCHEDULED else now
-    store.leave(row)
-    row.run_at = moment
-    store.enter(row, JobState.SCHEDULED, since, "delayed")
     return Change(row.job.id, before, row.state, altered=True)
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
@@ -92,8 +93,8 @@ class Store:
         self.jobs: dict[UUID, Row] = {}
         self.queues: dict[str, Queue] = {}
         self.running: dict[int, Row] = {}
-        self.due = DueJobs()
-        self.deadlines = DueJobs()
+        self.due = DueJobs(attrgetter("run_at"))
+        self.deadlines = DueJobs(attrgetter("deadline"))
         self.ended: deque[EndedJob] = deque()
         self.tally = Tally()
         self.depths = DepthSamples()
@@ -232,6 +233,15 @@ class Store:
         row.bucket[row.token] = row
         if _is_suspended(row):
             self._suspend(row)
+
+    def reschedule(self, row: Row, run_at: int) -> None:
+        """Have a SCHEDULED job wait until another moment. Its place among those of the same moment stays."""
+        assert row.run_at is not None
+        before, row.run_at, row.reason = row.run_at, run_at, "delayed"
+        if run_at != before:
+            self.due.remove_one()
+            self.due.add(row, run_at)
+        self.topics.add(WAITING_TOPIC)
 
     def free(self, row: Row, now: int, *, returned: bool = False) -> None:
         """Make a job PENDING, at the end of its line; a gated one BLOCKED."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -41,6 +41,7 @@ from jobq_core.testing.helpers import (
 )
 
 S = JobState
+LONG_AGO = datetime(2001, 2, 3, tzinfo=UTC)
 UNCLAIMED = WAITING | {S.PENDING}
 
 Operation = Callable[[QueueStorage, UUID], Awaitable[list[Change]]]
@@ -222,6 +223,36 @@ class AlteringContract(ContractBase):
         assert (await claim_one(storage, worker)).id == later
         await self.advance(storage, 7200)
         assert (await storage.promote()).promoted == 0
+
+    async def test_jobs_rescheduled_to_one_moment_run_in_the_order_of_adding(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        jobs = [await add_job(storage, run_at=delay) for delay in (600.0, 500.0, 400.0)]
+        moment = await storage.now() + timedelta(seconds=100)
+        await storage.reschedule([jobs[2], jobs[0]], moment)
+        await storage.reschedule([jobs[1]], moment + timedelta(seconds=1))
+        await storage.reschedule([jobs[1]], moment)
+        await self.advance(storage, 150)
+        await storage.register(worker)
+        assert (await storage.promote()).promoted == 3
+        assert [job.id for job in await claim(storage, worker)] == jobs
+
+    async def test_an_id_that_is_given_twice_is_rescheduled_twice(
+        self, storage: QueueStorage, worker: WorkerInfo
+    ) -> None:
+        ahead = await storage.now() + timedelta(hours=2)
+        for moment, state, after, again in (
+            (ahead, S.PENDING, S.SCHEDULED, True),
+            (ahead, S.DISABLED, S.DISABLED, True),
+            (LONG_AGO, S.SCHEDULED, S.PENDING, False),
+            (LONG_AGO, S.DISABLED, S.DISABLED, True),
+        ):
+            with case(f"{state} to {moment}"):
+                job = await job_in(storage, worker, state)
+                assert await storage.reschedule([job, job], moment) == [
+                    Change(job, state, after, altered=True),
+                    Change(job, after, after, altered=again),
+                ]
 
     async def test_a_rescheduled_backoff_is_a_delay_and_its_attempts_stay(
         self, storage: QueueStorage, worker: WorkerInfo
