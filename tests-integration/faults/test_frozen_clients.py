@@ -13,9 +13,10 @@ from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import pytest
-from nth.operations import OPERATIONS, Scenario
+from nth.operations import OPERATIONS
 from nth.place import Fault, Kind
 from nth.postgres import OnPostgres
+from nth.scenario import Scenario
 from nth.world import QUEUES, World
 
 from jobq_core.errors import UniqueKeyBusyError

@@ -12,8 +12,8 @@ from typing import Any
 import attrs
 import pytest
 from nth.group import CALLERS, TOPICS, together
-from nth.operations import Stage
 from nth.place import Fault, Kind, Sight
+from nth.scenario import Stage
 from nth.sqlite import OnSqlite
 from scaling import Scale
 

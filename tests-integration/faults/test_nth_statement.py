@@ -15,9 +15,10 @@ from typing import Any
 import attrs
 import psycopg
 import pytest
-from nth.operations import ELSEWHERE, OPERATIONS, Scenario, Stage
+from nth.operations import ELSEWHERE, OPERATIONS
 from nth.place import Fault, Kind, Place, Sight
 from nth.postgres import OnPostgres
+from nth.scenario import Plain, Scenario, Stage
 from nth.sqlite import OnSqlite
 from scaling import Scale
 
@@ -69,6 +70,14 @@ class Outcome:
         self.statements = statements
 
 
+async def look(place: Place, scenario: Scenario, stage: Stage) -> Sight:
+    """Read everything that is visible, and what the scenario adds to that."""
+    sight = await place.look()
+    if scenario.see is not None:
+        sight.plain["seen"] = place.plain(await scenario.see(stage))
+    return sight
+
+
 async def unharmed(place: Place, scenario: Scenario, way: bool) -> Outcome:
     """Run an operation without a fault, and return its outcome."""
     fault = Fault()
@@ -77,12 +86,12 @@ async def unharmed(place: Place, scenario: Scenario, way: bool) -> Outcome:
         if scenario.before is not None:
             await scenario.before(stage)
             await place.settled(stage)
-        before = await place.look()
+        before = await look(place, scenario, stage)
         fault.armed = True
         answer = place.plain(await scenario.act(stage))
         await place.settled(stage)
         fault.armed = False
-        after = await place.look()
+        after = await look(place, scenario, stage)
     assert (after.plain != before.plain) == scenario.changes
     # Whether a connection is opened on the way depends on the speed of the server's answers; not behind a pooler, it
     # makes its settings too.
@@ -115,11 +124,11 @@ class Case:
             if not self.fault.fired:
                 return False
             await self.place.nothing_is_open()
-            seen = (await self.place.look()).plain
-            assert seen in self._may_be_seen(error)
+            seen = (await look(self.place, self.scenario, stage)).plain
+            assert self._may_be_seen(seen, error)
             await self.scenario.act(stage)
             await self.place.settled(stage)
-            again = await self.place.look()
+            again = await look(self.place, self.scenario, stage)
             assert again.plain == self.usual.after.plain
             await self.place.nothing_is_open()
             self.figures["added"] = len(again.records)
@@ -146,13 +155,15 @@ class Case:
             assert answer == self.usual.answer
         return error
 
-    def _may_be_seen(self, error: Exception | None) -> list[Any]:
+    def _may_be_seen(self, seen: Plain, error: Exception | None) -> bool:
         before, after = self.usual.before.plain, self.usual.after.plain
         if error is None:
-            return [after]
+            return seen == after
+        if self.scenario.partly is not None:
+            return self.scenario.partly(before, after, seen)
         committed = self.kind.after and self.fault.statements[-1] == "COMMIT"
-        unknown = self.kind.breaks or committed or self.scenario.chunks or ASKED_LATER.intersection(self.fault.together)
-        return [before, after] if unknown else [before]
+        unknown = self.kind.breaks or committed or ASKED_LATER.intersection(self.fault.together)
+        return seen == before or (bool(unknown) and seen == after)
 
     async def _drain(self, stage: Stage, left: Sight) -> None:
         due = [record.id for record in left.records if record.state not in FINISHED]
@@ -189,9 +200,9 @@ async def test_each_statement_of_an_operation_may_fail(
         usual = {way: await unharmed(place, scenario, way) for way in place.ways}
         for number, (kind_of, way) in enumerate(kinds_in(place, seed, scale), list(OPERATIONS).index(operation)):
             for nth in range(1, scenario.most + 1):
-                # At the smallest scale, a worker runs the remaining jobs once for each statement: when it has failed
-                # before its execution, or after it; operations and statements take turns at that.
-                brief = scale.is_smallest and (nth + number) % 2 == 1
+                # At the smallest scale, a worker runs the remaining jobs once for each statement on which jobs depend:
+                # when it has failed before its execution, or after it; operations and statements take turns at that.
+                brief = scale.is_smallest and (scenario.aside or (nth + number) % 2 == 1)
                 case = Case(
                     place=place,
                     scenario=scenario,

@@ -21,7 +21,7 @@ from uuid import UUID
 import msgspec
 import pytest
 from comparison.marks import mark_on_postgres, mark_on_sqlite, marked_on_postgres, marked_on_sqlite
-from comparison.model import OVER, SUSPENDED, Model, moment
+from comparison.model import OVER, SUSPENDED, UNCLAIMED, Model, moment
 from comparison.parties import ModelParty, Party, PostgresSchema, StoppedClock, difference, each, parties, said
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import seed as seeded
@@ -94,9 +94,11 @@ words = st.sampled_from([None, "k", "l"])
 delays = st.sampled_from([None, *DELAYS])
 whens = st.tuples(delays, st.booleans())
 tags = st.lists(st.sampled_from(TAGS), max_size=2, unique=True).map(tuple)
+priorities = st.sampled_from([0, 0, 100, -100])
 states = st.frozensets(st.sampled_from(JobState), max_size=3)
 rarely = st.sampled_from([False, False, False, False, True])
 operations = st.sampled_from(["abort", "disable", "enable", "retry", "delete"])
+alterations = st.sampled_from(["run_now", "reschedule", "move", "set_priority"])
 errors = st.builds(ErrorRecord, type=st.sampled_from(["ValueError", "shop.Closed"]), message=texts, traceback=texts)
 details: st.SearchStrategy[Any] = st.sampled_from([None, 0, False, [], {"a": [1, 2.5, None]}, "ü"])
 new_jobs = st.fixed_dictionaries(
@@ -104,7 +106,7 @@ new_jobs = st.fixed_dictionaries(
         "queue": queues,
         "kind": st.sampled_from(KINDS),
         "arguments": st.sampled_from([b"{}", b'{"n":1}', b'{"n":2}']),
-        "priority": st.sampled_from([0, 0, 100, -100]),
+        "priority": priorities,
         "max_attempts": st.sampled_from([1, 2, 10]),
         "timeout": st.sampled_from([None, 0.1, 60.0]),
         "backoff": st.sampled_from([None, b'{"first":1.0}']),
@@ -274,7 +276,9 @@ class Machine(RuleBasedStateMachine):
         self._add([NewJob(id=self._id(), **options) for options in jobs])
 
     def _add(self, batch: list[NewJob]) -> None:
-        self.jobs += [one.id for one in self.ask("add", batch) if one.created]
+        created = [one.id for one in self.ask("add", batch) if one.created]
+        self.jobs += created
+        self.marked.difference_update(created)  # of a job that was deleted, and is added again
 
     @rule(additions=st.lists(additions, max_size=4))
     def add(self, additions: list[Any]) -> None:
@@ -363,7 +367,7 @@ class Machine(RuleBasedStateMachine):
         lost = self._info()
         self.ask("register", lost)
         self.in_order()
-        self._add([NewJob(id=self._id(), **options)])
+        self._add([NewJob(id=self._id(), **options) for _ in fates])
         self._settle_and_claim(lost, [], Claim.of(*QUEUES, limit=len(fates)))
         going = [(known.new.id, known.run) for known in self.model.jobs.values() if known.worker == lost.id]
         self.ask("mark_started", lost.id, [lease for lease, (begins, _) in zip(going, fates, strict=False) if begins])
@@ -400,6 +404,14 @@ class Machine(RuleBasedStateMachine):
             wanted = {"retry": (JobState.FAILED, JobState.ABORTED), "enable": (JobState.DISABLED,)}.get(operation, ())
             apt = [job_id for job_id, known in self.model.jobs.items() if known.state in wanted]
             self.ask(operation, [apt[-1 - nth] if nth < len(apt) else self._job(nth)])
+
+    @rule(operation=alterations, several=several, delay=st.sampled_from(DELAYS), queue=queues, priority=priorities)
+    def alter(self, operation: str, several: list[int], delay: float, queue: str, priority: int) -> None:
+        """Change what some jobs wait for, mostly of those that wait or are PENDING."""
+        unclaimed = [job_id for job_id, known in self.model.jobs.items() if known.state in UNCLAIMED]
+        ids = [unclaimed[-1 - nth] if nth < len(unclaimed) else self._job(nth) for nth in several]
+        values = {"reschedule": (self._when((delay, True)),), "move": (queue,), "set_priority": (priority,)}
+        self.ask(operation, ids, *values.get(operation, ()))
 
     @rule(run_id=st.sampled_from(["t", "r", "s"]), clears=rarely, queue=st.sampled_from(["c", "a"]))
     def control_many(self, run_id: str, clears: bool, queue: str) -> None:
@@ -728,15 +740,18 @@ def environment(server: ThrowawayPostgres, tmp_path: Path) -> Iterator[tuple[asy
 
 
 ELSEWHERE = {
+    # They change no job; every step uses `subscribe`.
     *("open", "close", "migrate", "migration_sql", "from_url", "url", "subscribe"),
+    # It needs a caller's transaction, which memory has not.
+    "complete",
+    # They read options of queues, statistics and depths, and how long a line is: the conformance suite compares them.
     *("queues", "statistics", "depths", "depth_history", "sample_depths", "jobs_ahead", "count"),
-    *("run_now", "reschedule", "move", "set_priority"),
+    # Rows of operators, each written once and read as it is, which no job and no other step depends on: the conformance
+    # suite shows them, and `test_nth_statement.py` what a fault leaves of them.
     *("add_operation", "operations", "save_operation", "cancel_operation", "record_audit", "audit"),
     *("ask_worker", "worker_requests", "answer_request", "get_requests"),
-    "complete",
 }
-"""Members of the contract that are not operations on jobs, `subscribe`, which every step uses, those that read
-options, statistics and depths, and those of operators, which the conformance suite and its random lives test."""
+"""Members of the contract that no step tries."""
 
 
 def play(seed: int, examples: int) -> None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from jobq_core.records import (
     AttemptRecord,
@@ -65,15 +66,18 @@ S = JobState
 SUSPENDED = (UNKNOWN_KIND, UNFIT_ARGUMENTS)
 DEADLINE_TYPE = "jobq_core.errors.JobDeadlineError"
 OVER = (S.COMPLETED, S.FAILED, S.ABORTED)
+UNCLAIMED = (S.SCHEDULED, S.BLOCKED, S.DISABLED, S.PENDING)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(eq=False)
 class Known:
     """A job. Times are microseconds since 1970; `position` orders the jobs of a state, and those of the returned line
-    (`returned`) stand before all others. refused: the declarations that refused it."""
+    (`returned`) stand before all others. refused: the declarations that refused it. new: as it was added, but for its
+    queue and its priority, which are those of today; key_queue: the queue of its unique key."""
 
     new: NewJob
+    key_queue: str
     created_at: int
     run_at: int | None
     deadline: int | None
@@ -202,7 +206,7 @@ class Model:
         if key is None:
             return None
         held = (
-            j for j in self.jobs.values() if j.state not in OVER and (j.new.queue, j.new.unique_key) == (queue, key)
+            j for j in self.jobs.values() if j.state not in OVER and (j.key_queue, j.new.unique_key) == (queue, key)
         )
         return next(held, None)
 
@@ -221,7 +225,7 @@ class Model:
         holder = self._holder(new.queue, new.unique_key)
         if holder is not None:
             return Added(holder.new.id, False)
-        job = Known(new, self.now, self._when(new.run_at), self._when(new.deadline), S.PENDING, 0)
+        job = Known(new, new.queue, self.now, self._when(new.run_at), self._when(new.deadline), S.PENDING, 0)
         self._line_up(job)
         job.since_added = True
         self.jobs[new.id] = job
@@ -401,7 +405,7 @@ class Model:
         return self._change(ids, self._retry)
 
     def _retry(self, job: Known) -> bool:
-        if job.state in (S.FAILED, S.ABORTED) and self._holder(job.new.queue, job.new.unique_key) is None:
+        if job.state in (S.FAILED, S.ABORTED) and self._holder(job.key_queue, job.new.unique_key) is None:
             self._ready(job)
             job.attempt, job.finished_at, job.error, job.progress = 0, None, None, Progress()
         return False
@@ -445,6 +449,77 @@ class Model:
 
     def clear(self, queue: str) -> int:
         return len(self.delete([job.new.id for job in self.jobs.values() if job.new.queue == queue]))
+
+    def run_now(self, ids: Sequence[UUID]) -> list[Change]:
+        return self._alter(ids, self._run_now)
+
+    def reschedule(self, ids: Sequence[UUID], run_at: datetime) -> list[Change]:
+        at = self._when(run_at)
+        assert at is not None
+        return self._alter(ids, lambda job: self._reschedule(job, at))
+
+    def move(self, ids: Sequence[UUID], queue: str) -> list[Change]:
+        return self._alter(ids, lambda job: self._move(job, queue))
+
+    def set_priority(self, ids: Sequence[UUID], priority: int) -> list[Change]:
+        return self._alter(ids, lambda job: self._set_priority(job, priority))
+
+    def _alter(self, ids: Iterable[UUID], act: Callable[[Known], bool]) -> list[Change]:
+        """Apply `act` to jobs, one by one. `act` returns whether it altered the job."""
+        changes = []
+        for job_id in ids:
+            job = self.jobs.get(job_id)
+            if job is None:
+                changes.append(Change(job_id, None, None))
+            else:
+                before, altered = job.state, act(job)
+                changes.append(Change(job_id, before, job.state, altered=altered))
+        return changes
+
+    def _run_now(self, job: Known) -> bool:
+        if job.state not in (S.SCHEDULED, S.BLOCKED) or job.run_at is None:
+            return False
+        job.run_at = None
+        self._ready(job)
+        return True
+
+    def _reschedule(self, job: Known, at: int) -> bool:
+        if job.state is S.DISABLED:
+            job.run_at = at
+        elif at <= self.now:
+            return self._run_now(job)
+        elif job.state is S.SCHEDULED:
+            job.run_at, job.reason = at, "delayed"
+            self.notified.add(WAITING_TOPIC)
+        elif job.state is S.PENDING:
+            job.run_at = at
+            self._enter(job, S.SCHEDULED, "delayed")
+        else:
+            return False
+        return True
+
+    def _move(self, job: Known, queue: str) -> bool:
+        if job.state not in UNCLAIMED or job.new.queue == queue:
+            return False
+        job.new = replace(job.new, queue=queue)
+        if job.reason in SUSPENDED:
+            self.notified.add(blocked_topic(queue))
+        self._to_end_of_line(job)
+        return True
+
+    def _set_priority(self, job: Known, priority: int) -> bool:
+        if job.state not in UNCLAIMED or job.new.priority == priority:
+            return False
+        job.new = replace(job.new, priority=priority)
+        self._to_end_of_line(job)
+        return True
+
+    def _to_end_of_line(self, job: Known) -> None:
+        """Let a PENDING job stand behind all others of its queue and priority; what others wait for stays."""
+        if job.state is S.PENDING:
+            self._positions += 1
+            job.position, job.returned = self._positions, False
+            self.notified.add(queue_topic(job.new.queue))
 
     # Reading
 

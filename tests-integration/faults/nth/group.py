@@ -14,8 +14,9 @@ from jobq_core.storage import FINISHED_TOPIC, REQUEST_TOPIC, WAITING_TOPIC, Clai
 from jobq_storage_sqlite import SqliteQueueStorage
 from jobq_storage_sqlite.transaction import Transaction
 
-from .operations import Act, Stage, beat
+from .operations import beat
 from .place import Sight
+from .scenario import Act, Stage
 
 
 @attrs.frozen(kw_only=True)

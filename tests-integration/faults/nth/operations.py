@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import attrs
 
 from jobq_core.errors import LeaseLostError
 from jobq_core.logs import log_storage
@@ -15,12 +13,10 @@ from jobq_core.states import Ending, JobState
 from jobq_core.storage import (
     Claim,
     EndedJob,
-    Heartbeat,
     JobFilter,
     NewJob,
     ProgressReport,
     QueueOptions,
-    QueueStorage,
     Retention,
     Settlement,
     queue_topic,
@@ -28,48 +24,9 @@ from jobq_core.storage import (
 from jobq_core.testing.contract.logs import new_part
 from jobq_core.testing.helpers import new_job
 
-from .world import ERROR, PRINT, QUEUES, World
-
-Act = Callable[["Stage"], Awaitable[Any]]
-
-
-@attrs.define
-class Stage:
-    """The objects that an operation uses; faults are injected into `storage`."""
-
-    storage: QueueStorage
-    other: QueueStorage
-    """A storage without faults, like that of another process."""
-    world: World
-    caller: Callable[..., Any]
-    """Returns a context manager of a caller's connection in a transaction."""
-    advance_watermarks: Callable[[], None]
-    """Makes the next claim advance the watermarks."""
-    heartbeat: Heartbeat | None = None
-
-
-@attrs.frozen(kw_only=True)
-class Scenario:
-    """One way to call an operation.
-
-    changes: whether the operation changes anything visible. before: a step before it, without faults. theirs: whether
-    the caller's own statements can fail, too, with the driver's errors. chunks: whether it works in several
-    transactions, so that a call that fails may have done a part or all. most: the number of statements to fail, for an
-    operation that repeats its statements without limit.
-    """
-
-    act: Act
-    changes: bool = True
-    before: Act | None = None
-    theirs: bool = False
-    opened: bool = True
-    chunks: bool = False
-    most: int = 1000
-
-
-def reads(act: Act) -> Scenario:
-    return Scenario(act=act, changes=False)
-
+from .operators import OPERATORS
+from .scenario import Scenario, Stage, in_parts, reads
+from .world import CHUNK, ERROR, PRINT, QUEUES
 
 # Adding
 
@@ -335,12 +292,31 @@ async def set_queue(stage: Stage) -> Any:
     await stage.storage.set_queue("b", QueueOptions(retention=Retention(completed=50.0)))
 
 
+async def set_queue_and_pause(stage: Stage) -> Any:
+    """Set all options of a queue that no worker of the test waits for."""
+    options = QueueOptions(paused=True, retention=Retention(failed=50.0), actor="kai")
+    await stage.storage.set_queue("c", options)
+
+
 async def queues(stage: Stage) -> Any:
     return await stage.storage.queues()
 
 
 async def statistics(stage: Stage) -> Any:
     return len(await stage.storage.statistics())
+
+
+async def see_statistics(stage: Stage) -> Any:
+    """Read minutes, and the steps to which they are summed up."""
+    return [record for step in (60, 600) for record in await stage.other.statistics(step=step)]
+
+
+async def sample_depths(stage: Stage) -> Any:
+    return await stage.storage.sample_depths()
+
+
+async def see_depths(stage: Stage) -> Any:
+    return [point for step in (60, 600) for point in await stage.other.depth_history(step=step)]
 
 
 async def prune(stage: Stage) -> Any:
@@ -375,7 +351,7 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
         Scenario(act=add_unique_for_a_caller, theirs=True),
         Scenario(act=add_in_autocommit, theirs=True),
     ),
-    "settle_and_claim": (Scenario(act=settle_and_claim), Scenario(act=settle), Scenario(act=claim)),
+    "settle_and_claim": (Scenario(act=settle_and_claim, see=see_statistics), Scenario(act=settle), Scenario(act=claim)),
     "complete": (Scenario(act=complete, theirs=True),),
     "mark_started": (Scenario(act=mark_started),),
     "check_leases": (reads(check_leases),),
@@ -387,12 +363,12 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
         control("abort", "ready", "due", "disabled", "odd", "one", "to disable", "old", "never", "ready"),
         control_for_a_caller("abort", "ready", "due", "one", "old"),
     ),
-    "abort_run": (Scenario(act=abort_run, chunks=True),),
+    "abort_run": (Scenario(act=abort_run, partly=in_parts(3)),),
     "retry": (control("retry", "failed", "aborted", "old", "ready"), control_for_a_caller("retry", "failed", "old")),
     "disable": (control("disable", "ready", "later", "odd", "one", "to abort", "failed"),),
     "enable": (control("enable", "disabled", "to disable", "later", "old"),),
     "delete": (control("delete", "ready", "later", "one", "failed", "keyed", "old", "never"),),
-    "clear": (Scenario(act=clear, chunks=True),),
+    "clear": (Scenario(act=clear, partly=in_parts(CHUNK, 20)),),
     "get": (reads(get),),
     "find": (reads(find),),
     "counts": (reads(counts),),
@@ -406,21 +382,23 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
     "resign": (Scenario(act=resign),),
     "promote": (Scenario(act=promote),),
     "rescue": (Scenario(act=rescue),),
-    "prune": (Scenario(act=prune),),
+    "prune": (Scenario(act=prune, see=see_statistics),),
+    "sample_depths": (Scenario(act=sample_depths, see=see_depths, aside=True),),
     "expire": (reads(expire),),
     "admit": (reads(admit),),
     "resolve": (Scenario(act=resolve),),
-    "set_queue": (Scenario(act=set_queue),),
+    "set_queue": (Scenario(act=set_queue), Scenario(act=set_queue_and_pause, aside=True)),
     "queues": (reads(queues),),
     "statistics": (reads(statistics),),
     "subscribe": (Scenario(act=subscribe, changes=False, most=4),),
+    **OPERATORS,
 }
 ELSEWHERE = {
-    *("from_url", "url", "close", "migration_sql", "migrate"),
-    *("depths", "depth_history", "sample_depths", "jobs_ahead", "count"),
-    *("run_now", "reschedule", "move", "set_priority"),
-    *("add_operation", "operations", "save_operation", "cancel_operation", "record_audit", "audit"),
-    *("ask_worker", "worker_requests", "answer_request", "get_requests"),
+    # They send no statement.
+    *("from_url", "url", "close", "migration_sql"),
+    # `test_nth_migration.py` tries it.
+    "migrate",
+    # Each reads with one statement, as `counts`, `queues` and `read_logs` do, which are tried.
+    *("depths", "depth_history", "jobs_ahead", "count", "operations", "audit", "worker_requests", "get_requests"),
 }
-"""Methods that send no statement; `migrate`, which has its own test; and what serves operators, each a statement or two
-in one transaction, which is not tried here yet."""
+"""Methods that are not tried here."""

@@ -20,7 +20,7 @@ from jobq_core.states import FINISHED, JobState
 from jobq_core.storage import JobFilter, QueueStorage
 from jobq_worker import JobQueueWorker
 
-from .operations import Stage
+from .scenario import Stage
 from .world import LATER, QUEUES, World
 
 

@@ -20,9 +20,9 @@ from jobq_storage_postgres.clock_steps import ClockSteps
 from jobq_storage_postgres.coalescing import Coalescer
 from jobq_storage_postgres.protocol import READ, WRITE, Statement, Step, execute
 
-from .operations import Stage
 from .place import Fault, Kind, Place
-from .world import START, World, make
+from .scenario import Stage
+from .world import CHUNK, START, World, make
 
 FAULTY = b"faulty"
 """The application name of the connections into which faults are injected."""
@@ -236,6 +236,7 @@ class OnPostgres(Place):
             faulty = FaultyExecute(fault)
             stack.enter_context(mock.patch.object(connection, "execute", faulty))
             stack.enter_context(mock.patch("jobq_storage_postgres.adding.BULK", 3))
+            stack.enter_context(mock.patch("jobq_storage_postgres.control.CHUNK", CHUNK))
             stack.push_async_callback(storage.close)
             stack.callback(faulty.thaw)
             if opened:

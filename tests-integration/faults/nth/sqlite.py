@@ -15,9 +15,9 @@ import aiosqlite
 
 from jobq_storage_sqlite import SqliteQueueStorage
 
-from .operations import Stage
 from .place import Fault, Kind, Place
-from .world import START, World, make
+from .scenario import Stage
+from .world import CHUNK, START, World, make
 
 
 class Connection(sqlite3.Connection):
@@ -155,6 +155,8 @@ class OnSqlite(Place):
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.other)  # before the storage with the fault opens
             stack.enter_context(mock.patch("jobq_storage_sqlite.connect.sqlite3", Driver(fault)))
+            for module in ("control", "slices"):
+                stack.enter_context(mock.patch(f"jobq_storage_sqlite.{module}.SLICE", CHUNK))
             stack.push_async_callback(storage.close)
             if opened:
                 await storage.open()

@@ -22,6 +22,8 @@ EARLIER = START - 1000
 LATER = START + 7200
 """The clock while the remaining jobs run: all earlier workers are lost, and all delayed jobs are due."""
 
+CHUNK = 12
+"""How many jobs of a queue or a run are changed in one transaction."""
 QUEUES = ("a", "b")
 PRINT = bytes(16)
 FOLLOW_UP = b"{}"
