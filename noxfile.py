@@ -114,7 +114,7 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types with mypy and pyright: the packages, and user code with the errors it must give. 10 s."""
+    """Check types with mypy and pyright: the packages, and user code with the errors it must give. 40 s."""
     install(session, *PACKAGES, group="types")
     session.run("mypy", *SOURCES)
     # Named, since pyright prefers a pyrightconfig.json in any folder above.

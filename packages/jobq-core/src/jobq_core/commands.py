@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.metadata import entry_points
@@ -57,7 +57,7 @@ _CREDENTIALS: Final = re.compile(r"""(\w+://)?[^\s('"]*:\S*(?=@)|(?<=password=)(
 
 
 @contextmanager
-def _credentials_left_out() -> Iterator[None]:
+def _credentials_left_out() -> Generator[None]:
     """Remove credentials from error messages: click repeats a word that it does not expect."""
     try:
         yield

@@ -209,7 +209,8 @@ def check(value: Any, what: str, depth: int = 0, *, masked: Any = msgspec.UNSET)
                 check(item, what, depth + 1, masked=_MASK)
             else:
                 place = key if key in masked else _MASK  # a Secret is the key
-                check(item, _brief(f"{what}.{place}"), depth + 1, masked=masked.get(key, _MASK))
+                inner = masked.get(key, _MASK)  # pyright: ignore[reportAttributeAccessIssue]  (it is hidden otherwise)
+                check(item, _brief(f"{what}.{place}"), depth + 1, masked=inner)
     elif kind is list or kind is tuple:
         if depth >= MAX_DEPTH:
             raise InvalidJobError(f"{what} is nested more than {MAX_DEPTH} levels deep")

@@ -73,7 +73,7 @@ class JobDefinition:
     on_success: FollowUp | None = None
     on_failure: bytes | None = None
     """A FollowUp as JSON, as it is stored with each job of the kind."""
-    _codec: JobCodec | None = attrs.field(default=None, repr=False)
+    _codec: JobCodec | None = attrs.field(default=None, repr=False, alias="codec")
 
     def codec(self) -> JobCodec:
         """Return the decoders of arguments and result, made once; raises ConfigurationError, naming the argument, for

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -47,7 +47,7 @@ def make_mcp_server(storage: QueueStorage, *, show_payloads: bool = False) -> MC
     opening = asyncio.Lock()
 
     @asynccontextmanager
-    async def closed_at_the_end(_: MCPServer) -> AsyncIterator[None]:
+    async def closed_at_the_end(_: MCPServer) -> AsyncGenerator[None]:
         try:
             yield
         finally:

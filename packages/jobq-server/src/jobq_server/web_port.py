@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ PARTS = frozenset({"jinja2", "markupsafe", "prometheus_client", "starlette", "uv
 @asynccontextmanager
 async def serve_web(
     server: JobQueueServer, options: WebOptions, *, on_port: Callable[[int | None], None]
-) -> AsyncIterator[None]:
+) -> AsyncGenerator[None]:
     """Serve the dashboard and the API of a server, whose storage is open, while the context is.
 
     on_port: called with the port that it listens on, and with None at the end. Raises ConfigurationError if the address

@@ -232,7 +232,8 @@ def denied(said: str, user: str, names: Collection[str]) -> StorageError:
     """Return the error for a privilege that is missing. said: by the server; names: of the statements that were run."""
     refused = f"role {user!r} lacks a privilege: {said}"
     known = frozenset().union(*STATEMENTS.values()).intersection(names)
-    part: Part = next((part for part, statements in STATEMENTS.items() if statements.issuperset(known)), "worker")
+    parts: list[Part] = [part for part, statements in STATEMENTS.items() if statements.issuperset(known)]
+    part = parts[0] if parts else "worker"
     verbs = next((verbs for thing, verbs in PARTS[part].items() if said.endswith(f" {_bare(thing)}")), ("USAGE",))
     return StorageError(
         f"{refused} (a {part} needs {', '.join(verbs)} there): have its owner run `jobq grant --{part} {user}`"

@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Iterable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
@@ -157,7 +157,7 @@ class Notifier(LocalNotifier):
         answer = self._database.post(connection, self._next_step((), connection))
         answer.add_done_callback(partial(self._posted, connection, topics))
 
-    def _posted(self, connection: Connection, topics: frozenset[str], answer: asyncio.Future[object]) -> None:
+    def _posted(self, connection: Connection, topics: frozenset[str], answer: asyncio.Future[Any]) -> None:
         del self._unanswered[connection]
         error = None if answer.cancelled() else answer.exception()
         if error is not None:

@@ -39,9 +39,8 @@ class SyncSession:
     def __init__(self, address: Address, time_limit: float, deadline: float, *, prepared: bool | None) -> None:
         conninfo = address.complete()
         limit = max(2, min(round(deadline - time.monotonic()), int(conninfo.get("connect_timeout") or time_limit)))
-        self._connection = psycopg.Connection.connect(
-            **{**conninfo, "connect_timeout": limit}, autocommit=True, context=AdapterContext()
-        )
+        options: dict[str, Any] = {**conninfo, "connect_timeout": limit}
+        self._connection = psycopg.Connection.connect(**options, autocommit=True, context=AdapterContext())
         self._pgconn = self._connection.pgconn
         self._pgconn.enter_pipeline_mode()
         self._poll = select.poll()

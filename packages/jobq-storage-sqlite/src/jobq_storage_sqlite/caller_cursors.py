@@ -133,7 +133,7 @@ class AiosqliteCursors(_Connected[aiosqlite.Connection]):
         cursor = self._cursor
         assert cursor is not None
         await cursor.execute(statement, parameters)
-        description: object = cursor.description  # None after a statement without rows
+        description: Any = cursor.description  # None after a statement without rows
         return FetchedRows(cursor.rowcount, [] if description is None else list(await cursor.fetchall()))
 
     async def _run_many(self, statement: str, rows: Any) -> FetchedRows:

@@ -105,8 +105,10 @@ class Transaction:
         return {topic: self.one("notify", topic)[0] for topic in self.topics}
 
     def _store_spans(self) -> None:
-        if self._prunings is None:
-            _, self._prunings = self.one("read_sequence")
-        missing = self.stored_spans.missing(self.spans, self._prunings)
+        prunings = self._prunings
+        if prunings is None:
+            _, prunings = self.one("read_sequence")
+            self._prunings = prunings
+        missing = self.stored_spans.missing(self.spans, prunings)
         if missing:
             self.many("insert_span", missing)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import click
@@ -12,7 +12,7 @@ from jobq_core.storage import Operation
 
 
 @contextmanager
-def show_progress(total: int | None) -> Iterator[Callable[[Operation], None]]:
+def show_progress(total: int | None) -> Generator[Callable[[Operation], None]]:
     """Return what shows an operation's progress. total: the number of jobs; None if it is not known."""
     if not sys.stderr.isatty():
         yield lambda _: None

@@ -133,7 +133,7 @@ def _is_option(name: str, found: Any, value: Any) -> bool:
     if name in ("delay", "deadline") and is_number(value) and found is not None:
         return abs(float(value - found)) <= TOLERANCE_SECONDS
     if name == "tags" and isinstance(value, (list, tuple, set, frozenset)):
-        return set(value) == set(found)
+        return set(value) == set(found or ())
     return bool(value == found)
 
 

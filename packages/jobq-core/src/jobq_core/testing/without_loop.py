@@ -18,6 +18,7 @@ class _Client(Protocol):
     @property
     def storage(self) -> QueueStorage:
         """The open storage."""
+        ...
 
 
 HasStorage: TypeAlias = "_Client | QueueStorage"

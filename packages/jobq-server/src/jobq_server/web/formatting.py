@@ -52,7 +52,7 @@ def number(value: float | None) -> str:
         return "–"
     if isinstance(value, int):
         return f"{value:,}"
-    if value == 0:
+    if not value:
         return "0"
     if abs(value) >= 100:
         return f"{value:,.0f}"

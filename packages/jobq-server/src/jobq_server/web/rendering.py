@@ -114,8 +114,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
-    environment.globals.update(CHARTS)
-    environment.globals.update(states=STATES)
+    shared: dict[str, Any] = environment.globals  # pyright: ignore[reportAssignmentType]
+    shared.update(CHARTS)
+    shared.update(states=STATES)
     # Blocks that are rendered alone do not see what a template imports.
-    environment.globals["ui"] = environment.get_template("macros.html").module
+    shared["ui"] = environment.get_template("macros.html").module
     return environment

@@ -23,7 +23,7 @@ class CoroutineExecutor(Executor):
     """Runs coroutine functions on the event loop that made it. ended: called with each run whose handler has ended."""
 
     name: ClassVar[str] = "async"
-    runs_coroutines: ClassVar[bool] = True
+    runs_coroutines: ClassVar[bool | None] = True
 
     def __init__(self, ended: Callable[[Run], None]) -> None:
         self._loop = asyncio.get_running_loop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
@@ -36,7 +36,7 @@ class ProcessSignals:
         os.register_at_fork(before=self._block, after_in_parent=self._unblock, after_in_child=self._reset)
 
     @contextmanager
-    def interruptible(self, run: object) -> Iterator[None]:
+    def interruptible(self, run: object) -> Generator[None]:
         """Mark the time in which `interrupt` may raise in the main thread."""
         try:
             self._inside = run

@@ -162,6 +162,8 @@ class ProcessThread:
                 replay(record, run)
             case Report(lease, progress) if run is not None and lease == run.job.lease:
                 self._options.report(run, progress)
+            case _:
+                pass  # a report of a run that has ended
 
     def _start(self) -> None:
         self._process, self._failure = None, ""

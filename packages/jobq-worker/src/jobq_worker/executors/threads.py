@@ -24,7 +24,7 @@ class ThreadExecutor(Executor):
     ended."""
 
     name: ClassVar[str] = "thread"
-    runs_coroutines: ClassVar[bool] = False
+    runs_coroutines: ClassVar[bool | None] = False
 
     def __init__(self, ended: Callable[[Run], None]) -> None:
         self._loop = asyncio.get_running_loop()

@@ -96,7 +96,8 @@ class Pipeline:
         run.settlement = settlement
         if settlement is not None:
             handler: Handler | None = run.handler  # None for a run that is not decoded yet
-            if handler is not None and handler.add_follow_up is not None:
+            # pyright takes the type of the attribute for that of the variable.
+            if handler is not None and handler.add_follow_up is not None:  # pyright: ignore[reportUnnecessaryComparison]
                 handler.add_follow_up(run, settlement)
             self.finished.append(run, settlement)
 

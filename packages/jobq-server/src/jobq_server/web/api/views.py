@@ -167,8 +167,9 @@ def filter_view(wanted: JobFilter) -> FilterView:
 def operation_view(call: Call, operation: Operation) -> OperationView:
     """Return a bulk operation."""
     wanted = call.web.payloads.filter(call.identity, operation.filter)
-    fields = {name: getattr(operation, name) for name in OperationView.__struct_fields__}
-    return OperationView(**fields | {"filter": filter_view(wanted)})
+    fields: dict[str, Any] = {name: getattr(operation, name) for name in OperationView.__struct_fields__}
+    fields["filter"] = filter_view(wanted)
+    return OperationView(**fields)
 
 
 def retention_body(retention: Retention) -> RetentionBody:
@@ -207,14 +208,10 @@ def queue_view(row: QueueRow) -> QueueView:
 def point_view(point: ActivityPoint) -> PointView:
     """Return what went on in one step."""
     waiting, running = point.waiting, point.running
-    fields = {name: getattr(point, name) for name in PointView.__struct_fields__}
-    return PointView(
-        **fields
-        | {
-            "waiting": PercentilesView(waiting.p50, waiting.p95, waiting.p99),
-            "running": PercentilesView(running.p50, running.p95, running.p99),
-        }
-    )
+    fields: dict[str, Any] = {name: getattr(point, name) for name in PointView.__struct_fields__}
+    fields["waiting"] = PercentilesView(waiting.p50, waiting.p95, waiting.p99)
+    fields["running"] = PercentilesView(running.p50, running.p95, running.p99)
+    return PointView(**fields)
 
 
 def worker_view(worker: WorkerRecord, now: Any) -> WorkerView:
