@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Iterable, Sequence
+from functools import lru_cache, partial
 from typing import Any, Final
 from uuid import uuid4
 
@@ -110,7 +110,7 @@ class Notifier(LocalNotifier):
 
     def step_within(self, topics: Iterable[str]) -> Step:
         """Return the statement that notifies from within a transaction of the caller."""
-        return self._statements["notify_within"], (pack_text(self._channel), texts(payloads("", topics)))
+        return self._statements["notify_within"], (pack_text(self._channel), texts(payloads("", tuple(topics))))
 
     async def _echo(self) -> None:
         await self._database.fetch(*notification(self._statements, self._channel, self._origin, ()))
@@ -210,13 +210,14 @@ def _warn(topics: Iterable[str], error: BaseException) -> None:
 
 def notification(statements: Statements, channel: str, origin: str, topics: Iterable[str], delay: float = 0.0) -> Step:
     """Return the statement that notifies other processes of topics, after `delay` seconds."""
-    first, *others = payloads(origin, topics)
+    first, *others = payloads(origin, tuple(topics))
     if delay or others:
         return statements["notify_later"], (pack_text(channel), texts([first, *others]), pack_float8(delay))
     return statements["notify"], (pack_text(channel), pack_text(first))
 
 
-def payloads(origin: str, topics: Iterable[str]) -> list[str]:
+@lru_cache(maxsize=64)  # most notifications are of the same few topics
+def payloads(origin: str, topics: Sequence[str]) -> Sequence[str]:
     """Encode topics as notifications that are not too long. origin: identifies the sender."""
     encoded: list[str] = []
     batch: list[str] = [origin]

@@ -27,7 +27,7 @@ class SocketDriver:
     Input is consumed where the event loop reports it, so a round trip costs no registration and no timer of its own,
     and wakes its task once.
 
-    It has 14 attributes, as the event loop's readers, writers and timers are handled here and nowhere else.
+    It has 15 attributes, as the event loop's readers, writers and timers are handled here and nowhere else.
     """
 
     def __init__(self, pgconn: PGconn, time_limit: float) -> None:
@@ -46,6 +46,10 @@ class SocketDriver:
         self._writing = False
         self._unexpected_input = False
         self._deliver: Callable[[bytes], None] | None = None
+        self._input: select.poll | None = None
+        if hasattr(select, "poll"):  # not on Windows
+            self._input = select.poll()
+            self._input.register(self._socket, select.POLLIN | select.POLLERR | select.POLLHUP)
         self._loop.add_reader(self._socket, self._on_readable)
 
     @property
@@ -88,11 +92,9 @@ class SocketDriver:
         return not self._unexpected_input and not self._has_input()
 
     def _has_input(self) -> bool:
-        if not hasattr(select, "poll"):  # on Windows
+        if self._input is None:
             return bool(select.select([self._socket], (), (), 0)[0])
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN | select.POLLERR | select.POLLHUP)
-        return bool(poll.poll(0))
+        return bool(self._input.poll(0))
 
     def listen(self, deliver: Callable[[bytes], None]) -> None:
         """Call `deliver` with the payload of each notification from now on."""

@@ -18,9 +18,11 @@ from jobq_core.storage import (
 
 def topics_of(jobs: Sequence[NewJob]) -> set[str]:
     """Return the topics that new jobs concern."""
-    topics = {queue_topic(job.queue) for job in jobs}
-    if any(job.run_at is not None or job.deadline is not None for job in jobs):
-        topics.add(WAITING_TOPIC)
+    topics: set[str] = set()
+    for job in jobs:
+        topics.add(queue_topic(job.queue))
+        if job.run_at is not None or job.deadline is not None:
+            topics.add(WAITING_TOPIC)
     return topics
 
 

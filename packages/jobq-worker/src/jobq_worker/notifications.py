@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from jobq_core.storage import QueueStorage
@@ -38,6 +39,7 @@ class Notifications:
                     while True:
                         for handler in dict.fromkeys(handler for topic, handler in handlers.items() if topic in topics):
                             handler()
+                        await asyncio.sleep(0)  # those that were woken act before this waits again
                         topics = await subscription.wait()
             finally:
                 self._subscribed = False

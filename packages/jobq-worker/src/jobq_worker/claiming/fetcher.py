@@ -190,11 +190,12 @@ class Fetcher:
         if self._stopping and self._is_settled():
             return None
         self._give_back_stale()
-        pause = seconds_to_exchange(self._situation())
+        situation = self._situation()
+        pause = seconds_to_exchange(situation)
         if pause > 0:
             return pause
         try:
-            await self._exchange()
+            await self._exchange(situation.room)
         except Exception:
             if self._stopping:
                 self._unanswered.recheck_once()
@@ -245,13 +246,13 @@ class Fetcher:
             room += sum(batch.room for batch in self._pipeline.gathering.values())
         return room
 
-    async def _exchange(self) -> None:
+    async def _exchange(self, room: int) -> None:
         """Settle what has ended and claim what there is room for, once. Raises what the storage raises."""
-        now = self._pipeline.now
-        if self._unanswered.due_at <= now() and self._registration.is_alive():
+        if self._unanswered.due_at <= self._pipeline.now() and self._registration.is_alive():
             await self._unanswered.recover()
+            room = self._room()
         self._end_lingering()
-        claim = None if self._batches.is_narrowed else await self._claim()
+        claim = None if self._batches.is_narrowed else await self._claim(room)
         runs = self._batches.next()
         if claim is None and not runs:
             self._outages.record_success("fetcher")
@@ -280,6 +281,7 @@ class Fetcher:
             self._registration.verify()
         if claim is not None:
             self._take(answer.claimed, before, filled)
+            await asyncio.sleep(0)  # the handlers begin before the next exchange is thought of
 
     def _failed(self, error: BaseException, claim: Claim | None) -> None:
         if isinstance(error, Exception):
@@ -352,9 +354,9 @@ class Fetcher:
             size = sum([len(run.job.arguments) for run in started])
             self._prefetch.observe(len(started), seconds, size, len(self._slots))
 
-    async def _claim(self) -> Claim | None:
+    async def _claim(self, room: int) -> Claim | None:
         """Return what to claim: what there is room for, if the limiter permits it; None for nothing."""
-        wanted = min(self._room(), BATCH) if self._registration.may_claim else 0
+        wanted = min(room, BATCH) if self._registration.may_claim else 0
         if wanted > 0:
             self._poll()
         if self._grants is not None:
