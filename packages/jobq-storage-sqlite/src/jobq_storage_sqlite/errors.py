@@ -10,7 +10,7 @@ from jobq_core.errors import SchemaError, StorageError, StorageReadOnlyError, St
 _PASSING: Final = {
     sqlite3.SQLITE_BUSY: "another connection kept it locked for longer than busy_timeout",
     sqlite3.SQLITE_LOCKED: "another connection holds a table of it",
-    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened; do it and its folder exist, and may this user write there?",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened: check that it and its folder exist and are open to this user",
     sqlite3.SQLITE_FULL: "the disk is full, or the file has reached its largest size",
     sqlite3.SQLITE_IOERR: "the disk failed",
     sqlite3.SQLITE_INTERRUPT: "the statement was stopped at its time limit",

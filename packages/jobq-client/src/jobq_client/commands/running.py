@@ -95,7 +95,9 @@ _actor_option = click.option(
 
 
 async def _run(function: Run, url: str, output: Output, actor: str, options: dict[str, Any]) -> ExitCode:
-    async with open_storage(url) as storage:
+    storage = open_storage(url)
+    storage.keep_schema()  # a mistyped address must not make a new, empty storage
+    async with storage:
         try:
             return await function(Operator(storage, output, actor), **options) or ExitCode.OK
         except JobNotFoundError as error:
