@@ -67,12 +67,14 @@ async def test_nothing_is_counted_until_metrics_are_asked_for(storage: Probe) ->
 async def test_runs_and_exchanges_are_counted_from_then_on(storage: Probe) -> None:
     async with working(storage, quick, bad) as worker:
         source = collector(worker)
+        collector(worker)  # a second one, which counts nothing twice
         endings = Endings(worker)
         await endings.all(await add_many(storage, [quick(n) for n in range(7)]))
         await endings.of(await add(storage, bad()))
         await until(lambda: sum(worker.exchanges.runs.values()) == 8)
         found = await asyncio.to_thread(lambda: list(source.collect()))
     assert values(found, "jobq_runs_total") == {("complete", "quick", "default"): 7, ("fail", "bad", "default"): 1}
+    assert values(found, "jobq_runs_started_total") == {("quick", "default"): 7, ("bad", "default"): 1}
     exchanges = values(found, "jobq_exchange_seconds_count")[()]
     assert exchanges >= 2
     assert values(found, "jobq_exchange_jobs_count")[()] == exchanges

@@ -8,6 +8,7 @@ from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from jobq_core.events import JobStarted
 from jobq_core.states import Ending
 from jobq_worker.metrics.labels import MAX_KINDS, MAX_QUEUES, Labels
 from jobq_worker.settling.exchanges import Buckets
@@ -15,15 +16,17 @@ from jobq_worker.worker import JobQueueWorker
 
 
 class WorkerMetrics:
-    """Shows a worker as families of Prometheus; may be asked in any thread. The worker counts its exchanges from now
-    on."""
+    """Shows a worker as families of Prometheus; may be asked in any thread. The worker counts its exchanges and the
+    starts of its runs from now on."""
 
     def __init__(self, worker: JobQueueWorker) -> None:
         self._worker = worker
         self._queues = Labels(MAX_QUEUES)
         self._kinds = Labels(MAX_KINDS)
         self._refused = Labels(MAX_KINDS)
-        worker.exchanges.enabled = True
+        if not worker.exchanges.enabled:  # by another collector of this worker
+            worker.exchanges.enabled = True
+            worker.on(JobStarted, worker.exchanges.started)
 
     def families(self) -> Iterator[Metric]:
         """Yield the families."""
@@ -89,6 +92,15 @@ class WorkerMetrics:
         yield slots
 
     def _runs(self) -> Iterator[Metric]:
+        starts: Counter[tuple[str, str]] = Counter()
+        for (queue, kind), number in list(self._worker.exchanges.starts.items()):
+            starts[self._queues.of(queue), self._kinds.of(kind)] += number
+        started = CounterMetricFamily(
+            "jobq_runs_started", "Runs that this worker has started.", labels=["queue", "kind"]
+        )
+        for labels, number in starts.items():
+            started.add_metric(labels, number)
+        yield started
         runs: Counter[tuple[str, str, Ending]] = Counter()
         for (queue, kind, ending), number in list(self._worker.exchanges.runs.items()):
             runs[self._queues.of(queue), self._kinds.of(kind), ending] += number

@@ -1,4 +1,5 @@
-"""`Exchanges`: what the exchanges of a worker took and brought, counted while metrics ask for it."""
+"""`Exchanges`: what the exchanges of a worker took and brought, and the runs that started, counted while metrics ask
+for it."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
+from jobq_core.events import JobStarted
 from jobq_core.states import Ending, JobState
 from jobq_worker.running.run import Run
 
@@ -50,13 +52,22 @@ class Buckets:
 
 
 class Exchanges:
-    """Counts exchanges by their time and their jobs, and runs by queue, kind and ending, while it is `enabled`."""
+    """Counts exchanges by their time and their jobs, and runs by queue, kind and ending, while it is `enabled`; and the
+    starts that it is told, by queue and kind."""
 
     def __init__(self) -> None:
         self.enabled = False
         self.seconds = Buckets(SECONDS)
         self.jobs = Buckets(JOBS)
         self.runs: dict[RunKey, int] = {}
+        self.starts: dict[tuple[str, str], int] = {}
+
+    def started(self, event: JobStarted) -> None:
+        """Count the start of a run."""
+        key = (event.queue, event.kind)
+        if key not in self.starts and len(self.starts) >= MAX_RUN_KEYS:
+            key = (OTHER, OTHER)
+        self.starts[key] = self.starts.get(key, 0) + 1
 
     def record(self, seconds: float, jobs: int) -> None:
         """Record an exchange that took so many seconds and settled and claimed so many jobs."""
