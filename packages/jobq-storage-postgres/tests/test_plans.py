@@ -422,7 +422,11 @@ FIRED = """
     SELECT t.relname, g.tgname FROM pg_trigger g JOIN pg_class t ON t.oid = g.tgrelid
     WHERE t.relnamespace = %s::regnamespace
 """
-RARE = {("line", "registered"), *(("waiting", column) for column in ("state", "reason", "run_at", "queue"))}
+RARE = {
+    ("line", "registered"),
+    ("operation", "state"),
+    *(("waiting", column) for column in ("state", "reason", "run_at", "queue")),
+}
 """What only an operator changes, which is now and then, and the gates of gated jobs."""
 
 
