@@ -52,10 +52,13 @@ def test_what_fails_is_named_and_the_exit_code_is_4(
     assert shell.json("health", code=4)["status"] == "failing"
 
 
-def test_nothing_is_created(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", ["health", "status", "doctor", "queues"])
+def test_a_command_that_mistypes_an_address_creates_nothing_there(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     kept: list[bool] = []
     monkeypatch.setattr(MemoryQueueStorage, "keep_schema", lambda self: kept.append(True))
-    shell.run("health")
+    shell.run(command)
     assert kept == [True]
 
 
