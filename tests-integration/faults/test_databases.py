@@ -204,28 +204,28 @@ async def test_workers_and_clients_wait_for_a_server_without_free_connections(
     settings = {"max_connections": "12", "superuser_reserved_connections": "1", "max_wal_senders": "0"}
     with ThrowawayPostgres(settings=settings) as server:
         await open_storage(server.dsn).migrate()
-        with psycopg.connect(server.dsn, autocommit=True) as connection:
-            # Superusers may take the reserved connections, too; all others connect as an ordinary role.
-            connection.execute("CREATE ROLE team LOGIN")
-            connection.execute("GRANT ALL ON SCHEMA jobq TO team")
-            for kind in ("TABLES", "SEQUENCES", "FUNCTIONS"):
-                connection.execute(f"GRANT ALL ON ALL {kind} IN SCHEMA jobq TO team")
-        url = server.dsn.replace("postgres@", "team@")
-        load = load_on(f"{url}&pool_size=2", server.dsn)
-        worker = load.worker().started()
-        client = load.client(jobs=scale.times(300, least=150), rate=100, seed=seed, **PATIENT).started()
-        await load.until(lambda history: len(history.runs) > 30)
         with contextlib.ExitStack() as strangers:
+            # Connected early: those that the server is refusing hold the reserved connection for a moment.
+            admin = strangers.enter_context(psycopg.connect(server.dsn, autocommit=True))
+            # Superusers may take the reserved connection, too; all others connect as an ordinary role.
+            admin.execute("CREATE ROLE team LOGIN")
+            admin.execute("GRANT ALL ON SCHEMA jobq TO team")
+            for kind in ("TABLES", "SEQUENCES", "FUNCTIONS"):
+                admin.execute(f"GRANT ALL ON ALL {kind} IN SCHEMA jobq TO team")
+            url = server.dsn.replace("postgres@", "team@")
+            load = load_on(f"{url}&pool_size=2", server.dsn)
+            worker = load.worker().started()
+            client = load.client(jobs=scale.times(300, least=150), rate=100, seed=seed, **PATIENT).started()
+            await load.until(lambda history: len(history.runs) > 30)
             await take_all(strangers, url)
             # jobq keeps its open connections. A new process gets none, and reports that at once.
             before = time.monotonic()
             with pytest.raises(StorageUnavailableError, match="connection"):
                 await open_storage(url).open()
             assert time.monotonic() - before < 5
-            with psycopg.connect(server.dsn, autocommit=True) as admin:
-                admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'jobq'")
-                await take_all(strangers, url)
-                await asyncio.sleep(4)
+            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'jobq'")
+            await take_all(strangers, url)
+            await asyncio.sleep(4)
         recovery = await load.next_run(now())
         await close_up(load, report, "no connection left", 1, recovery, [client])
         assert worker.alive

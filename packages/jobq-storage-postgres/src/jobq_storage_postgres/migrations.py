@@ -161,7 +161,7 @@ async def _migrate(connection: psycopg.AsyncConnection[Any], schema: str, phase:
     if found is None:
         # IF NOT EXISTS alone requires the right to create schemas, even where the schema exists.
         await connection.execute(_create_schema(schema))
-    await connection.execute(f"SET LOCAL lock_timeout = {round(_LOCK_SECONDS * 1000)}".encode())
+    await connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{round(_LOCK_SECONDS * 1000)}",))
     table = sql.Identifier(schema, "migration")
     found = await (await connection.execute("SELECT to_regclass(%s)", (table.as_string(None),))).fetchone()
     if found is None or found[0] is None:
