@@ -16,6 +16,7 @@ from nth.schema_sqlite import SqliteSchema
 from scaling import Scale
 
 from jobq_core.errors import StorageUnavailableError
+from jobq_storage_postgres import migrations
 from jobq_storage_postgres.testing import ThrowawayPostgres
 
 TIMEOUT = 60.0
@@ -24,7 +25,10 @@ EVERY = 7
 
 
 @pytest.fixture(params=["PostgreSQL", "SQLite"])
-async def schema(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Schema]:
+async def schema(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Schema]:
+    monkeypatch.setattr(migrations, "_PAUSE_SECONDS", 0.0)
     if request.param == "SQLite":
         on_sqlite = SqliteSchema(tmp_path)
         await on_sqlite.prepare()

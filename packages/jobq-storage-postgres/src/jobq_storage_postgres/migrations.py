@@ -34,6 +34,8 @@ _LOCK_SECONDS: Final = 0.5
 Workers and clients that need the table wait behind it. It is shorter than the time after which the server looks for a
 deadlock, so workers and clients are not rolled back.
 """
+_PAUSE_SECONDS: Final = 0.5
+"""Minimum time between two tries, half of the maximum."""
 _TRIES: Final = 60
 """How often the migrations are tried while other transactions use the tables: for one to two minutes."""
 
@@ -109,7 +111,7 @@ async def migrate(address: Address, schema: str, phase: Phase) -> list[str]:
                         "when it has ended; nothing was changed"
                     ) from error
         _log.info("the migration waits for tables of %s that are in use: %s", where(schema), user)
-        await asyncio.sleep(random.uniform(0.5, 1.0))
+        await asyncio.sleep(random.uniform(1, 2) * _PAUSE_SECONDS)
     raise AssertionError("unreachable")
 
 
