@@ -201,7 +201,7 @@ async def test_a_callers_temporary_tables_and_types_do_not_mislead_what_runs_as_
         made = await (await app.execute(f"SELECT {place.schema}.make_partitions()".encode())).fetchone()
         assert made == (6,)
         dropped = await (
-            await app.execute(f"SELECT {place.schema}.drop_partitions(interval '1 day', 9)".encode())
+            await app.execute(f"SELECT {place.schema}.drop_partitions(interval '7 days', 9)".encode())
         ).fetchone()
         assert dropped == (1,)
 
