@@ -39,7 +39,7 @@ class Notifications:
                     while True:
                         for handler in dict.fromkeys(handler for topic, handler in handlers.items() if topic in topics):
                             handler()
-                        await asyncio.sleep(0)  # those that were woken act before this waits again
+                        await asyncio.sleep(0)  # what was woken acts before this waits again
                         topics = await subscription.wait()
             finally:
                 self._subscribed = False

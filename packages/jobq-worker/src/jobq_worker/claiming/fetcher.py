@@ -281,7 +281,7 @@ class Fetcher:
             self._registration.verify()
         if claim is not None:
             self._take(answer.claimed, before, filled)
-            await asyncio.sleep(0)  # the handlers begin before the next exchange is thought of
+            await asyncio.sleep(0)  # the handlers begin before the next exchange is prepared
 
     def _failed(self, error: BaseException, claim: Claim | None) -> None:
         if isinstance(error, Exception):
