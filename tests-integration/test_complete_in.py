@@ -98,9 +98,10 @@ async def test_a_process_killed_at_any_statement_leaves_its_effect_exactly_once(
     program = children.python(effects.__file__, effects.URL, "1", str(last))
     assert await asyncio.to_thread(program.wait) == 0
     codes = [int(line) for line in program.output.splitlines() if line.lstrip("-").isdigit()]
-    killed = codes.count(-9)
-    assert codes == [-9] * killed + [0] * (last - killed)
-    assert 8 <= killed < last
+    assert len(codes) == last
+    assert set(codes) == {-9, 0}
+    # Each statement of a run that nothing disturbs; one that lost its lease meanwhile has more of them.
+    assert codes.index(0) >= 8
     queues = [f"kill {n}" for n in range(1, last + 1)]
     async with JobQueueWorker(effects.URL, jobs=[effects.effect], queues=queues, lost_after=6, heartbeat_interval=1):
         for n, handle in enumerate(handles, 1):
