@@ -274,7 +274,7 @@ async def test_the_leader_goes_on_with_an_operation_that_was_left_behind(monkeyp
         await add_many(storage, [quick(n) for n in range(7)], run_at=clock.now() + timedelta(hours=1))
         clock.advance(5)  # their ids are of the machine's clock, and must lie before the operation
         left = await operations.start(storage, Action.ABORT, JobFilter(kinds=["quick"]), actor="kai")
-        left = await operations.work(storage, left, slice=2)
+        left, _ = await operations.work(storage, left, slice=2)
         clock.advance(11)
         fresh = await operations.start(storage, Action.DELETE, JobFilter(kinds=["quick"]), actor="kai")
         monkeypatch.setattr(left_operations, "SLICE", 2)

@@ -35,7 +35,7 @@ SLICE: Final = 500
 LEFT_BEHIND_SECONDS: Final = 10.0
 """Seconds without progress after which another process goes on with an operation."""
 FOLLOW_SECONDS: Final = 0.2
-"""Interval between two looks at an operation that another process works on."""
+"""Interval between two reads of an operation that another process works on."""
 END_SECONDS: Final = 5.0
 """Seconds that a slice has to end when the process is stopped."""
 
@@ -108,13 +108,7 @@ async def start(
     return operation
 
 
-async def work(storage: QueueStorage, operation: Operation, *, slice: int = SLICE) -> Operation:
-    """Do what `work_slice` does, and return the operation as it is stored then."""
-    worked, _ = await work_slice(storage, operation, slice=slice)
-    return worked
-
-
-async def work_slice(storage: QueueStorage, operation: Operation, *, slice: int = SLICE) -> tuple[Operation, bool]:
+async def work(storage: QueueStorage, operation: Operation, *, slice: int = SLICE) -> tuple[Operation, bool]:
     """Work off the next slice of an operation, if it is still RUNNING; return it as it is stored then, and whether the
     progress was saved: if not, another process works on it too.
 
@@ -191,7 +185,7 @@ async def work_to_end(
     If another process works on it too, this one waits, and goes on when the other has left it behind.
     """
     while operation.state is OperationState.RUNNING:
-        operation, is_saved = await work_slice(storage, operation, slice=slice)
+        operation, is_saved = await work(storage, operation, slice=slice)
         on_progress(operation)
         while not is_saved and operation.state is OperationState.RUNNING and not await _left(storage, [operation]):
             await asyncio.sleep(FOLLOW_SECONDS)

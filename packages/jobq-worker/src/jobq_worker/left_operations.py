@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from jobq_core.errors import ConfigurationError
-from jobq_core.operations import SLICE, left_behind, work_slice
+from jobq_core.operations import SLICE, left_behind, work
 from jobq_core.storage import Operation, OperationState, QueueStorage
 
 logger = logging.getLogger("jobq.worker")
@@ -26,7 +26,7 @@ class LeftOperations:
         operation, self._operation = self._operation or await self._find(), None
         if operation is None:
             return None
-        operation, is_saved = await work_slice(self._storage, operation, slice=SLICE)
+        operation, is_saved = await work(self._storage, operation, slice=SLICE)
         if operation.state is OperationState.RUNNING:
             # What another process works on too is left to that one.
             self._operation = operation if is_saved else None

@@ -102,7 +102,7 @@ class BulkOperationsContract(ContractBase):
     async def test_an_operation_without_jobs_is_done_at_once(self, storage: QueueStorage) -> None:
         started = await self._start(storage, Action.DELETE, queue="never")
         assert started.matched == 0
-        done = await operations.work(storage, started)
+        done, _ = await operations.work(storage, started)
         assert (done.state, done.done) == (OperationState.DONE, 0)
         # Nothing is left to do.
         assert await operations.work_to_end(storage, done) == done
@@ -122,7 +122,7 @@ class BulkOperationsContract(ContractBase):
         jobs = [new_job(run_at=3600.0) for _ in range(5)]
         await storage.add(jobs)
         started = await self._start(storage, Action.PRIORITY, value="9", queue="default")
-        first = await operations.work(storage, started, slice=2)
+        first, _ = await operations.work(storage, started, slice=2)
         # A process was killed between the second slice and its progress.
         await operations.apply(storage, Action.PRIORITY, "9", [jobs[2].id, jobs[1].id])
         done = await operations.work_to_end(other, first, slice=2)
@@ -147,7 +147,7 @@ class BulkOperationsContract(ContractBase):
     ) -> None:
         await storage.add([new_job() for _ in range(6)])
         started = await self._start(storage, Action.DISABLE, queue="default")
-        first = await operations.work(storage, started, slice=2)
+        first, _ = await operations.work(storage, started, slice=2)
         assert await other.cancel_operation(started.id)
         # By a process that read it before: one that had others to work on first, or lost its connection meanwhile.
         for stale in (started, first):
@@ -187,7 +187,7 @@ class BulkOperationsContract(ContractBase):
         await operations.work_to_end(storage, older)
         assert await operations.left_behind(other) == []
         await self.advance(storage, 9)
-        started = await operations.work(storage, started, slice=1)
+        started, _ = await operations.work(storage, started, slice=1)
         await self.advance(storage, operations.LEFT_BEHIND_SECONDS + 1)
         assert await operations.left_behind(other) == [started]
         await operations.work_to_end(storage, started)
