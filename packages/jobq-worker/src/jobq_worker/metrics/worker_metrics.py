@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
+from typing import TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from jobq_core.events import JobStarted
-from jobq_core.states import Ending
 from jobq_worker.metrics.labels import MAX_KINDS, MAX_QUEUES, Labels
 from jobq_worker.settling.exchanges import Buckets
 from jobq_worker.worker import JobQueueWorker
+
+K = TypeVar("K", bound=tuple[str, ...])
 
 
 class WorkerMetrics:
@@ -92,24 +94,9 @@ class WorkerMetrics:
         yield slots
 
     def _runs(self) -> Iterator[Metric]:
-        starts: Counter[tuple[str, str]] = Counter()
-        for (queue, kind), number in list(self._worker.exchanges.starts.items()):
-            starts[self._queues.of(queue), self._kinds.of(kind)] += number
-        started = CounterMetricFamily(
-            "jobq_runs_started", "Runs that this worker has started.", labels=["queue", "kind"]
-        )
-        for labels, number in starts.items():
-            started.add_metric(labels, number)
-        yield started
-        runs: Counter[tuple[str, str, Ending]] = Counter()
-        for (queue, kind, ending), number in list(self._worker.exchanges.runs.items()):
-            runs[self._queues.of(queue), self._kinds.of(kind), ending] += number
-        counter = CounterMetricFamily(
-            "jobq_runs", "Runs of this worker, by ending.", labels=["queue", "kind", "ending"]
-        )
-        for (queue, kind, ending), number in runs.items():
-            counter.add_metric([queue, kind, ending.value], number)
-        yield counter
+        exchanges = self._worker.exchanges
+        yield self._by_queue_and_kind("jobq_runs_started", "Runs that this worker has started.", exchanges.starts)
+        yield self._by_queue_and_kind("jobq_runs", "Runs of this worker, by ending.", exchanges.runs, "ending")
         health, stats = self._worker.health(), self._worker.pool_stats().total
         refused = CounterMetricFamily(
             "jobq_refused_jobs",
@@ -129,6 +116,16 @@ class WorkerMetrics:
         yield CounterMetricFamily(
             "jobq_lost_workers", "Lost workers whose jobs this worker rescued.", value=health.lost_workers
         )
+
+    def _by_queue_and_kind(self, name: str, text: str, numbers: Mapping[K, int], *further: str) -> Metric:
+        """Return a counter of numbers by queue, kind and further labels, in this order."""
+        sums: Counter[tuple[str, ...]] = Counter()
+        for (queue, kind, *others), number in list(numbers.items()):
+            sums[self._queues.of(queue), self._kinds.of(kind), *others] += number
+        counter = CounterMetricFamily(name, text, labels=["queue", "kind", *further])
+        for labels, number in sums.items():
+            counter.add_metric(labels, number)
+        return counter
 
 
 def _of_worker(name: str, text: str, worker: str, value: float) -> Metric:

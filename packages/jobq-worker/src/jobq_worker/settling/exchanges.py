@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from jobq_core.events import JobStarted
 from jobq_core.states import Ending, JobState
@@ -21,6 +21,7 @@ OTHER: Final = "other"
 """What stands for the queues and kinds that are too many to be named."""
 
 RunKey: TypeAlias = tuple[str, str, Ending]
+K = TypeVar("K", bound=tuple[str, ...])
 
 _ENDINGS: Final = {
     JobState.COMPLETED: Ending.COMPLETE,
@@ -64,10 +65,7 @@ class Exchanges:
 
     def started(self, event: JobStarted) -> None:
         """Count the start of a run."""
-        key = (event.queue, event.kind)
-        if key not in self.starts and len(self.starts) >= MAX_RUN_KEYS:
-            key = (OTHER, OTHER)
-        self.starts[key] = self.starts.get(key, 0) + 1
+        _count(self.starts, (event.queue, event.kind), (OTHER, OTHER))
 
     def record(self, seconds: float, jobs: int) -> None:
         """Record an exchange that took so many seconds and settled and claimed so many jobs."""
@@ -76,11 +74,15 @@ class Exchanges:
 
     def count(self, runs: Sequence[Run], states: Sequence[JobState | None]) -> None:
         """Count the runs of an exchange by the states that they led to; those whose lease was over are left out."""
-        counts = self.runs
         for run, state in zip(runs, states, strict=True):
             if state is None:
                 continue
-            key = (run.job.queue, run.job.kind, ending_of(run, state))
-            if key not in counts and len(counts) >= MAX_RUN_KEYS:
-                key = (OTHER, OTHER, key[2])
-            counts[key] = counts.get(key, 0) + 1
+            ending = ending_of(run, state)
+            _count(self.runs, (run.job.queue, run.job.kind, ending), (OTHER, OTHER, ending))
+
+
+def _count(counts: dict[K, int], key: K, other: K) -> None:
+    """Count under a key, or under `other` if too many keys have been counted apart."""
+    if key not in counts and len(counts) >= MAX_RUN_KEYS:
+        key = other
+    counts[key] = counts.get(key, 0) + 1
