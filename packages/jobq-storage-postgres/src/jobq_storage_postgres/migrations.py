@@ -18,7 +18,7 @@ from jobq_core.errors import SchemaError, StorageError, StorageUnavailableError
 from jobq_core.migrations import Migration, Migrations
 from jobq_core.storage import Phase
 from jobq_storage_postgres.address import Address
-from jobq_storage_postgres.errors import AGAIN, translate
+from jobq_storage_postgres.errors import translate
 from jobq_storage_postgres.sql import in_schema
 
 _log = logging.getLogger("jobq.postgres")
@@ -38,6 +38,12 @@ _PAUSE_SECONDS: Final = 0.5
 """Minimum time between two tries, half of the maximum."""
 _TRIES: Final = 60
 """How often the migrations are tried while other transactions use the tables: for one to two minutes."""
+_IN_USE: Final = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
+"""The errors of a migration that other transactions stand in the way of."""
 
 
 @cache
@@ -96,23 +102,22 @@ async def migrate(address: Address, schema: str, phase: Phase) -> list[str]:
     Raises SchemaError for an applied migration whose text changed, StorageUnavailableError without a connection or if a
     table stays in use.
     """
-    for left in reversed(range(_TRIES)):
+    tries = 0
+    while True:
         async with _owner(address, schema) as connection:
             try:
                 return await _migrate(connection, schema, phase)
-            except psycopg.Error as error:
-                if error.sqlstate not in (*AGAIN, "55P03"):
-                    raise
+            except _IN_USE as error:
                 await connection.rollback()
                 user = await _user_of_tables(connection, schema)
-                if not left:
+                tries += 1
+                if tries >= _TRIES:
                     raise StorageUnavailableError(
                         f"the migration needs tables of {where(schema)} that are in use: {user}. End that, or migrate "
                         "when it has ended; nothing was changed"
                     ) from error
         _log.info("the migration waits for tables of %s that are in use: %s", where(schema), user)
         await asyncio.sleep(random.uniform(1, 2) * _PAUSE_SECONDS)
-    raise AssertionError("unreachable")
 
 
 async def execute(address: Address, schema: str, statements: Iterable[str]) -> None:
