@@ -111,19 +111,14 @@ class LocalSubscription(Subscription):
             return topics
         self._notifier.wait_begins()
         try:
-            if timeout is None:
-                return await self._next()
             async with asyncio.timeout(timeout):
-                return await self._next()
+                while not (topics := self._take()):
+                    await self._changed.wait()
+            return topics
         except TimeoutError:
             return self._take()
         finally:
             self._notifier.wait_ends()
-
-    async def _next(self) -> frozenset[str]:
-        while not (topics := self._take()):
-            await self._changed.wait()
-        return topics
 
     def deliver(self, topic: str) -> bool:
         """Store a notification and wake the waiter. Returns False if the subscription's event loop is closed."""

@@ -69,7 +69,7 @@ class SettleAndClaim(Facet, WorkerStorage):
             claim = None
         settling = Settling(settlements)
         topics: set[str] = set()
-        if settlements and any(settlement.jobs for settlement in settlements):
+        if any(settlement.jobs for settlement in settlements):
             claimed = await self._with_children(worker, settling, claim, topics)
         else:
             steps = settling.steps(self._engine.statements)
@@ -130,8 +130,7 @@ class SettleAndClaim(Facet, WorkerStorage):
         def load(connection: Connection, results: list[PGresult]) -> Claimed:
             *before, last = results
             answers = [connection.load(result, tuple) for result in before]
-            if settled:
-                settling.take(answers[:settled])
+            settling.take(answers[:settled])
             said = last.get_value(0, 0)
             rows = connection.load(last, claimed_row)
             return _claimed(None if said is None else said.decode(), rows, paused, answers[settled:], topics)
