@@ -236,7 +236,8 @@ def _sums(one: dict[str, int], two: dict[str, int]) -> dict[str, int]:
 
 
 def _sum_known(one: int | None, two: int | None) -> int | None:
-    return one if two is None else two if one is None else one + two
+    known = [number for number in (one, two) if number is not None]
+    return sum(known) if known else None
 
 
 def _longest(one: float | None, two: float | None) -> float | None:

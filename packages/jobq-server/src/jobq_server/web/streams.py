@@ -31,7 +31,7 @@ PING_SECONDS: Final = 15.0
 READ_SECONDS: Final = 30.0
 """Time in which a client must take what was sent to it."""
 STOP_SECONDS: Final = 1.0
-"""Between two looks at whether the server of another application stops."""
+"""Time between two checks whether the server of another application stops."""
 
 
 class _Stream(StreamingResponse):

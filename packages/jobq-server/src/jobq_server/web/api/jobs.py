@@ -57,7 +57,7 @@ LOOK_SECONDS: Final = 1.0
 """After this time without a notification, a job that is waited for is looked at all the same."""
 SHORTEST_SECONDS: Final = 0.01
 LONGEST_SECONDS: Final = 0.5
-"""The pause after a look: twice as long each time while notifications concern other jobs."""
+"""The pause after a read of a job: twice as long each time while notifications concern other jobs."""
 OVER: Final = frozenset({JobState.DISABLED})
 """States that end a wait, beside the final ones: nothing happens to such a job by itself."""
 
@@ -215,7 +215,7 @@ async def _events(call: Call, job_id: UUID) -> AsyncGenerator[bytes, None]:
 async def _until_next_look(subscription: Subscription, pause: float, timeout: float) -> float:
     """Wait for a notification after the pause, both together for `timeout` seconds at most; return the next pause.
 
-    On a busy storage there is always a notification: without a pause, each stream would look without end.
+    On a busy storage there is always a notification: without a pause, each stream would read without end.
     """
     await asyncio.sleep(min(pause, timeout))
     notified = await subscription.wait(max(timeout - pause, 0.0))

@@ -58,7 +58,9 @@ def time_ticks(since: datetime, until: datetime, every: int) -> list[Tick]:
 
 def _time_label(moment: int, every: int) -> str:
     at = datetime.fromtimestamp(moment, UTC)
-    return f"{at:%a}" if every >= DAY else f"{at:%-d %b}" if moment % DAY == 0 else f"{at:%H:%M}"
+    if every >= DAY:
+        return f"{at:%a}"
+    return f"{at:%-d %b}" if moment % DAY == 0 else f"{at:%H:%M}"
 
 
 def _scale(most: float, step: float, label: Callable[[float], str]) -> Scale:

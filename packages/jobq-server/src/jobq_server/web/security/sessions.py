@@ -11,6 +11,7 @@ import hmac
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
+from functools import cached_property
 from typing import Final
 
 import msgspec
@@ -39,7 +40,7 @@ class Sessions:
         self._credentials = credentials
         self._clock = clock
 
-    @property
+    @cached_property
     def cookie(self) -> str:
         """The name of the cookie."""
         return f"jobq_session_{self._sign('the name of the cookie')[:8]}"
