@@ -283,7 +283,7 @@ async def test_a_connection_cut_at_any_step_leaves_all_or_nothing(
         # Most messages of a new connection open it, for every operation alike: the operations take turns at these.
         every = (2 if warm else 4) if scale.is_smallest else 1
         for arm in positions(steady, every, first=OPERATIONS.index(operation)):
-            storage = PostgresQueueStorage(steady.url_of(f"/{database}", time_limit=5))
+            storage = PostgresQueueStorage(steady.url_of(f"/{database}", time_limit=5, application_name="cut"))
             async with storage:
                 ways = Ways(direct, storage, operation)
                 await ways.prepare(warm=warm)
@@ -292,8 +292,20 @@ async def test_a_connection_cut_at_any_step_leaves_all_or_nothing(
                 tried += cut.hit.is_set()
                 steady.heal()
                 await ways.check(outcome)
+            await nothing_runs(postgres_url, "cut")
+            await direct.clear("default")
     report(f"connection cut at each step of {operation}", tried=tried, added=tried)
     assert tried > (10 if scale.is_smallest else 20)
+
+
+async def nothing_runs(url: str, application: str) -> None:
+    """Wait until the server has ended an application's sessions: it may still execute what one sent that was cut."""
+    query = b"SELECT state, query FROM pg_stat_activity WHERE application_name = %s AND datname = current_database()"
+    until = time.monotonic() + 20
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        while left := await (await connection.execute(query, (application,))).fetchall():
+            assert time.monotonic() < until, f"still there: {left}"
+            await asyncio.sleep(0.002)
 
 
 class Ways:
@@ -382,7 +394,6 @@ class Ways:
                 assert (await self.direct.counts("default"))["default"][JobState.PENDING] == count
                 expected = {(f"added {count}", "added 0"), ("unknown", "added 0"), ("unknown", f"added {count}")}
                 assert (outcome, again) in expected
-        await self.direct.clear("default")
         await self.direct.deregister(self.worker.id)
 
 
