@@ -28,6 +28,7 @@ from uv import find_uv_bin
 
 nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["lint", "build", "types", "tests", "integration", "promises", "docs"]
+nox.options.stop_on_first_error = True  # so that the output ends with it
 
 os.environ.pop("PYTHONPATH", None)  # it could show the packages' sources to their tests
 # Hundreds of processes start: compiling what each of them imports takes longer than importing it.

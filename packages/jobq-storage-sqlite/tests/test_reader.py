@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 import pytest
 
-from jobq_core.errors import ClosedError, StorageUnavailableError
+from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
 from jobq_core.testing import add_job
 from jobq_storage_sqlite import SqliteQueueStorage, open_file, reader
+from jobq_storage_sqlite.forks import ReadConnection
 from jobq_storage_sqlite.sql import sql
 
 
@@ -50,6 +52,30 @@ async def test_a_broken_connection_is_replaced_by_the_next_read(
         with pytest.raises(StorageUnavailableError, match="the disk failed"):
             await storage.get([job])
     assert [record.id for record in await storage.get([job]) if record] == [job]
+
+
+async def test_the_thread_of_a_connection_that_fails_has_ended_before_the_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def execute(connection: ReadConnection, statement: str, *parameters: Any) -> sqlite3.Cursor:
+        if "query_only" in statement:
+            threads.append(threading.current_thread())
+            raise sqlite3.OperationalError("disk I/O error")
+        return sqlite3.Connection.execute(connection, statement, *parameters)
+
+    def call_late(*arguments: Any) -> Any:
+        if threading.current_thread() in threads:
+            time.sleep(0.05)
+        return call(*arguments)
+
+    threads: list[threading.Thread] = []
+    loop = asyncio.get_running_loop()
+    call = loop.call_soon_threadsafe
+    monkeypatch.setattr(loop, "call_soon_threadsafe", call_late)
+    monkeypatch.setattr(ReadConnection, "execute", execute)
+    with pytest.raises(StorageError, match="disk I/O error"):
+        await SqliteQueueStorage(path).open()
+    assert [thread.is_alive() for thread in threads] == [False]
 
 
 async def test_after_closing_it_says_so(path: Path) -> None:

@@ -83,13 +83,26 @@ class Reader:
             if self._closed:
                 raise ClosedError(f"the SQLite storage {self._path} is closed")
             if self._connection is None:
-                connection = aiosqlite.Connection(self._identity.open, _CHUNK)
-                try:
-                    self._connection = await connection
-                except sqlite3.Error as error:
-                    raise as_raised(error, self._path) from error
-                _stop_at_exit(connection)
+                self._connection = await self._connect()
+                _stop_at_exit(self._connection)
             return self._connection
+
+    async def _connect(self) -> aiosqlite.Connection:
+        threads: list[threading.Thread] = []
+
+        def open_file() -> sqlite3.Connection:
+            threads.append(threading.current_thread())
+            return self._identity.open()
+
+        try:
+            return await aiosqlite.Connection(open_file, _CHUNK)
+        except Exception as error:
+            # aiosqlite has its thread end, and does not wait; it would print a traceback if the event loop ended first.
+            for thread in threads:
+                await asyncio.to_thread(thread.join)
+            if isinstance(error, sqlite3.Error):
+                raise as_raised(error, self._path) from error
+            raise
 
     async def _disconnect(self, connection: aiosqlite.Connection) -> None:
         async with self._changing:
