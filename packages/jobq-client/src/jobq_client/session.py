@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from jobq_client.client_events import ClientEvents
 from jobq_client.group_commit import GroupCommit
@@ -38,7 +39,7 @@ class Session:
     def read_clock(self) -> Reading:
         """Return the offset of the storage's clock. If a measurement is due, it is made in the background."""
         reading = self.clock_offset.read()
-        if not self.clock_offset.due_in and self._measuring is None:
+        if self.clock_offset.is_due and self._measuring is None:
             self._measuring = asyncio.create_task(self._measure_again(), name="jobq clock offset")
         return reading
 
@@ -54,10 +55,10 @@ class Session:
             self.clock_offset.postpone(REMEASURE_SECONDS)
         self._measuring = None
 
-    async def add(self, job: NewJob, *, spent: float = 0.0) -> Added:
-        """Add a job in a group with others; see `GroupCommit.add`."""
+    def add(self, job: NewJob, *, spent: float = 0.0) -> Coroutine[Any, Any, Added]:
+        """Return the coroutine that adds a job in a group with others; see `GroupCommit.add`."""
         adds = self.plain_adds if job.unique_key is None else self.unique_adds
-        return await adds.add(job, spent=spent)
+        return adds.add(job, spent=spent)
 
     async def close(self) -> None:
         """Send the jobs that `add` accepted, and end all waits with ClosedError."""

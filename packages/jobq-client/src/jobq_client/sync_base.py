@@ -57,9 +57,9 @@ class PortalClient(JobQueueClient):
         session = self._session
         if direct is None or session is None:
             return portal.run(lambda: self._add(job, None, options))
-        if not session.clock_offset.due_in:
-            portal.post(session.read_clock)
         new = new_job(session.clock_offset.new_id(), job, self._queue, options)
+        if session.clock_offset.is_due:
+            portal.post(session.read_clock)
         began = time.monotonic()
         added = direct.add(new) if new.unique_key is None else None
         if added is None:

@@ -91,38 +91,47 @@ def new_job_of_kind(id: UUID, kind: str, arguments: bytes | str, default_queue: 
         raise InvalidJobError(f'the arguments of {short_repr(kind)} must be a JSON object, such as {{"order_id": 7}}')
     checked = encode(given, f"arguments of {kind}", MAX_ARGUMENTS)
     definition = JobDefinition(kind=check_name(kind, "kind"), job_type=Job, result_type=Any)
-    return _new_job(id, definition, checked, default_queue, options)
+    return _new_job(id, definition, checked, check_name(default_queue, "queue"), options)
 
 
 def _new_job(id: UUID, definition: JobDefinition, arguments: bytes, default_queue: str, options: AddOptions) -> NewJob:
-    if options and (unknown := options.keys() - AddOptions.__annotations__.keys()):
-        raise TypeError(f"add() has no option {', '.join(sorted(unknown))}")
-    queue = options.get("queue")
-    if queue is None:
-        queue = definition.queue or default_queue
-    timeout = options.get("timeout")
-    unique = options.get("unique")
-    run_id = options.get("run_id")
-    deadline = options.get("deadline")
-    priority = options.get("priority")
-    max_attempts = options.get("max_attempts")
-    return NewJob(
+    new = NewJob(
         id=id,
-        queue=check_name(queue, "queue"),
+        queue=definition.queue or default_queue,
         kind=definition.kind,
         arguments=arguments,
-        priority=definition.priority if priority is None else check_priority(priority),
-        run_at=start_time(options.get("delay"), options.get("run_at")) if options else None,
+        priority=definition.priority,
+        timeout=definition.timeout,
+        max_attempts=definition.max_attempts,
+        fingerprint=definition.fingerprint_of(arguments),
+        follow_up=definition.on_failure,
+    )
+    return _with_options(new, options) if options else new
+
+
+def _with_options(new: NewJob, options: AddOptions) -> NewJob:
+    if unknown := options.keys() - AddOptions.__annotations__.keys():
+        raise TypeError(f"add() has no option {', '.join(sorted(unknown))}")
+    queue = options.get("queue")
+    priority = options.get("priority")
+    deadline = options.get("deadline")
+    timeout = options.get("timeout")
+    max_attempts = options.get("max_attempts")
+    unique = options.get("unique")
+    run_id = options.get("run_id")
+    return replace(
+        new,
+        queue=new.queue if queue is None else check_name(queue, "queue"),
+        priority=new.priority if priority is None else check_priority(priority),
+        run_at=start_time(options.get("delay"), options.get("run_at")),
         deadline=None if deadline is None else _when(deadline, "deadline"),
-        timeout=definition.timeout if timeout is None else check_timeout(timeout),
-        max_attempts=definition.max_attempts if max_attempts is None else check_max_attempts(max_attempts),
+        timeout=new.timeout if timeout is None else check_timeout(timeout),
+        max_attempts=new.max_attempts if max_attempts is None else check_max_attempts(max_attempts),
         backoff=_backoff(options.get("retry")),
         unique_key=None if unique is None else check_name(unique, "unique"),
         run_id=None if run_id is None else check_name(run_id, "run_id"),
         tags=_tags(options.get("tags")),
-        fingerprint=definition.fingerprint_of(arguments),
         meta=encode_headers(options.get("headers")),
-        follow_up=definition.on_failure,
     )
 
 

@@ -36,8 +36,13 @@ class Measured(NamedTuple):
     def read(self) -> Reading:
         """Return the offset, corrected if this machine's clock was set meanwhile, and the time."""
         now = time.time()
-        step = now - machine_clock() - self.skew
-        return Reading(self.offset if abs(step) < STEP_SECONDS else self.offset - step, now)
+        return Reading(self.offset_at(now, machine_clock()), now)
+
+    def offset_at(self, now: float, uptime: float) -> float:
+        """Return the offset, corrected if this machine's clock was set meanwhile. uptime: the time of
+        `machine_clock`."""
+        step = now - uptime - self.skew
+        return self.offset if abs(step) < STEP_SECONDS else self.offset - step
 
 
 class ClockOffset:
@@ -50,6 +55,8 @@ class ClockOffset:
         self._storage = storage
         self.measured = Measured(0.0, time.time() - machine_clock())
         self._due_at = float("-inf")
+        self.is_due = True
+        """Whether it was to be measured again when it was last read."""
 
     async def measure(self) -> None:
         """Read the storage's clock, taken as the time in the middle of the round trip. Raises StorageError."""
@@ -75,10 +82,13 @@ class ClockOffset:
 
     def read(self) -> Reading:
         """Return the offset and the time."""
-        reading = self.measured.read()
-        if reading.offset != self.measured.offset:
+        measured = self.measured
+        now, uptime = time.time(), machine_clock()
+        offset = measured.offset_at(now, uptime)
+        if offset != measured.offset:
             self._due_at = float("-inf")
-        return reading
+        self.is_due = uptime >= self._due_at
+        return Reading(offset, now)
 
     def new_id(self) -> UUID:
         """Return a new id of the storage's time."""

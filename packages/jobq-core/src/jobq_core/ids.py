@@ -20,6 +20,7 @@ SET: Final = 500
 comes from a pause of this process, or from a clock that is slowed down."""
 
 _NOT_SHARD: Final = (1 << 128) - 0x100
+_UNKNOWN: Final = uuid.SafeUUID.unknown
 _set_attribute: Final = object.__setattr__
 
 
@@ -48,7 +49,7 @@ def _make(value: int) -> uuid.UUID:
     """Return `UUID(int=value)` without its checks, which take half of the time: each job needs an id."""
     made = object.__new__(uuid.UUID)
     _set_attribute(made, "int", value)
-    _set_attribute(made, "is_safe", uuid.SafeUUID.unknown)
+    _set_attribute(made, "is_safe", _UNKNOWN)
     return made
 
 
@@ -58,6 +59,8 @@ def _shift(made: int, offset: float, now: float | None) -> int:
     # The first 48 bits of a UUIDv7 are milliseconds since 1970. In one process they never go back: after a clock is set
     # back, or since `now`, they are ahead by that much.
     ahead = (made >> 80) - wanted
+    if not offset and abs(ahead) <= SET:
+        return 0
     return round(offset * 1000) - (ahead if abs(ahead) > SET else 0) << 80
 
 
