@@ -319,6 +319,15 @@ CASES: list[tuple[str, str, JobRecord, dict[str, Any]]] = [
         job(S.PROCESSING, timeout=60.0, **RUNS),
         {},
     ),
+    (
+        "no-process",
+        (
+            "it has waited for 90 s for a handler process of 'w1', as of 10 s ago: "
+            "all are busy or starting (see process_limit)"
+        ),
+        job(S.PROCESSING, timeout=60.0, **RUNS),
+        {"workers": [worker(awaiting_process=(UUID(int=2), JOB))]},
+    ),
     # Ended
     (
         "completed",

@@ -303,6 +303,20 @@ async def hung(scene: Scene) -> UUID:
     return job
 
 
+@says(
+    "it has waited for 25 s for a handler process of 'w1', as of 5.0 s ago: "
+    "all are busy or starting (see process_limit)"
+)
+async def no_process(scene: Scene) -> UUID:
+    job = await scene.add(timeout=5.0)
+    worker = await scene.worker()
+    await start_one(scene.storage, worker)
+    scene.clock.advance(20)
+    scene.beat(worker, awaiting_process=(job,), running=2)
+    scene.clock.advance(5)
+    return job
+
+
 @says("its worker 'w1' has missed its heartbeat for 34 s; a live worker rescues it within 5 s")
 async def rescue(scene: Scene) -> UUID:
     await scene.add()

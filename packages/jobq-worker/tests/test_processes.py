@@ -30,6 +30,7 @@ from jobq_core import (
 )
 from jobq_core.registry import declared_in
 from jobq_core.storage import JobFilter
+from jobq_core.why import why
 from jobq_worker import JobQueueWorker, session
 from jobq_worker.executors import handler_process, process_run, process_thread, processes
 from jobq_worker.executors.process_thread import ProcessThread
@@ -296,13 +297,20 @@ async def test_a_process_is_replaced_after_so_many_jobs_or_so_much_memory(storag
 async def test_at_most_process_limit_jobs_run_and_the_others_wait(
     storage: Probe, jobs: ModuleType, pipes: Pipes
 ) -> None:
-    async with working(storage, *common(jobs), concurrency=4, process_limit=1) as worker:
+    async def is_reported(waiting: list[UUID]) -> bool:
+        [record] = await storage.workers()
+        return record.stats.awaiting_process == tuple(waiting)
+
+    async with working(storage, *common(jobs), concurrency=4, process_limit=1, heartbeat_interval=0.01) as worker:
         endings = Endings(worker)
         pipe = pipes.make()
         first = await add(storage, jobs.wait_for(pipe))
         held = await pipes.open(pipe, "w")
         waiting, aborted = await add_many(storage, [jobs.pid(), jobs.pid()])
         await until(lambda: worker.health().running == 3)
+        await until(lambda: is_reported([waiting, aborted]))
+        assert (await why(storage, waiting)).code == "no-process"
+        assert (await why(storage, first)).code == "running"
         await storage.abort([aborted])
         assert isinstance(await endings.of(aborted), JobAborted)
         held.close()

@@ -174,7 +174,8 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
     arrive; a worker that gets none polls. limited: the seconds until its limiter opens; None if no limiter holds it
     back. memory: the bytes of memory of its process; 0 where they are not known. processor: the share of one processor
     that its process has used, or waited for on a busy machine, since the last heartbeat. slots: the number of slots
-    that the worker has now; None where it is not known.
+    that the worker has now; None where it is not known. awaiting_process: the ids of jobs that have a slot and wait for
+    a handler process, the next one first; at most 1,000.
     """
 
     completed: int = 0
@@ -196,6 +197,7 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
     memory: int = 0
     processor: float = 0.0
     slots: int | None = None
+    awaiting_process: tuple[UUID, ...] = ()
 
     @property
     def finished(self) -> int:
@@ -228,6 +230,7 @@ class WorkerStats(Struct, frozen=True, kw_only=True):
             memory=self.memory + other.memory,
             processor=self.processor + other.processor,
             slots=_sum_known(self.slots, other.slots),
+            awaiting_process=self.awaiting_process + other.awaiting_process,
         )
 
 

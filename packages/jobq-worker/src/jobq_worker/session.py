@@ -96,7 +96,7 @@ class WorkerSession:
             pipeline,
             outages,
             events,
-            stats_with_facts(slots, notifications, grants),
+            stats_with_facts(slots, notifications, grants, pipeline),
             stacks.describe,
             drain,
             heartbeat_interval=options.heartbeat_interval,

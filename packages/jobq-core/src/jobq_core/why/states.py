@@ -127,6 +127,13 @@ def _processing(record: JobRecord, facts: Facts) -> Reason:
     if record.stop_request is StopRequest.DISABLE:
         by = _asked_by(_last(facts, "disable", "enable"), facts)
         return Reason("disabling", f"it was asked to stop and to be disabled{by}, and {still}")
+    if record.id in worker.stats.awaiting_process:
+        waited = "waits" if span is None else f"has waited for {span}"
+        return Reason(
+            "no-process",
+            f"it {waited} for a handler process of {name}, as of {say_span(facts.now - worker.beat_at)} ago: "
+            "all are busy or starting (see process_limit)",
+        )
     if _is_over(record, facts.now):
         return Reason(
             "hung",

@@ -25,5 +25,7 @@ def make_executors(
     return (
         CoroutineExecutor(pipeline.end),
         ThreadExecutor(pipeline.end),
-        ProcessExecutor(pipeline.end, pipeline.begun, reporter.report, clock_offset, info.id, options),
+        ProcessExecutor(
+            pipeline.end, pipeline.begun, pipeline.awaiting_process, reporter.report, clock_offset, info.id, options
+        ),
     )

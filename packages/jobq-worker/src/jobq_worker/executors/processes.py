@@ -47,7 +47,8 @@ class ProcessExecutor(Executor):
     slots. Runs beyond the limit wait.
 
     ended: called with each run whose handler has ended. begun: called with each run whose handler is called now.
-    report: called, in any thread, with progress. worker: the worker's id.
+    waiting: where the runs are kept that wait for a process. report: called, in any thread, with progress. worker: the
+    worker's id.
     """
 
     name: ClassVar[str] = "process"
@@ -60,6 +61,7 @@ class ProcessExecutor(Executor):
         self,
         ended: Callable[[Run], None],
         begun: Callable[[Run], None],
+        waiting: deque[Run],
         report: Callable[[Run, Progress], None],
         clock_offset: ClockOffset,
         worker: UUID,
@@ -76,7 +78,7 @@ class ProcessExecutor(Executor):
         self._threads: set[ProcessThread] = set()
         self._free: list[ProcessThread] = []
         self._running: dict[Run, ProcessThread] = {}
-        self._waiting: deque[Run] = deque()
+        self._waiting = waiting
         self._starting = 0
         """The number of threads whose process is not ready."""
         self._all_ended = asyncio.Event()

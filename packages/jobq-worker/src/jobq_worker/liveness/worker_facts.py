@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -12,8 +13,12 @@ from jobq_core.records import WorkerStats
 from jobq_core.storage import QueueStorage
 from jobq_worker.claiming.grants import Grants
 from jobq_worker.notifications import Notifications
+from jobq_worker.running.pipeline import Pipeline
 from jobq_worker.running.slots import Slots
 from jobq_worker.sizes import resident_bytes
+
+MOST_WAITING: Final = 1_000
+"""The number of jobs that wait for a handler process and are named, the next ones first: 38 KB."""
 
 
 def versions_of(storage: QueueStorage) -> dict[str, str]:
@@ -28,7 +33,9 @@ def versions_of(storage: QueueStorage) -> dict[str, str]:
     return found
 
 
-def stats_with_facts(slots: Slots, notifications: Notifications, grants: Grants | None) -> Callable[[], WorkerStats]:
+def stats_with_facts(
+    slots: Slots, notifications: Notifications, grants: Grants | None, pipeline: Pipeline
+) -> Callable[[], WorkerStats]:
     """Return a function that returns the counts of the slots with the present facts. It may be called from any
     thread."""
 
@@ -38,6 +45,7 @@ def stats_with_facts(slots: Slots, notifications: Notifications, grants: Grants 
             hears=notifications.hears,
             limited=None if grants is None else grants.opens_in,
             memory=resident_bytes(),
+            awaiting_process=tuple([run.job.id for run in [*pipeline.awaiting_process][:MOST_WAITING]]),
         )
 
     return stats

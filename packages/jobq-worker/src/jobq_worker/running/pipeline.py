@@ -49,6 +49,8 @@ class Pipeline:
         """The running ones whose start is not yet marked in the storage: their handlers have not been started."""
         self.limited: set[Run] = set()
         """The running ones whose start is being reported to the limiter: their handlers have not been started."""
+        self.awaiting_process: deque[Run] = deque()
+        """The running ones that wait for a handler process, in the order in which they get one."""
         self.left: list[Run] = []
         """The ones that went on when the worker stopped: they keep their leases, and nothing is settled."""
         self.exhausted: asyncio.Future[None] = self._loop.create_future()

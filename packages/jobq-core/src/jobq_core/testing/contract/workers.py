@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
+from uuid import UUID
 
 import pytest
 from msgspec.structs import replace
@@ -35,6 +36,7 @@ STATS = WorkerStats(
     limited=1.5,
     memory=2**40,
     slots=0,
+    awaiting_process=(UUID(int=1), UUID(int=2**128 - 1)),
 )
 
 
