@@ -25,7 +25,7 @@ from jobq_core.testing.contract.logs import new_part
 from jobq_core.testing.helpers import new_job
 
 from .operators import OPERATORS
-from .scenario import Scenario, Stage, in_parts, reads
+from .scenario import Partly, Scenario, Stage, in_parts, reads
 from .world import CHUNK, ERROR, PRINT, QUEUES
 
 # Adding
@@ -173,11 +173,11 @@ async def read_logs(stage: Stage) -> Any:
 # Control
 
 
-def control(operation: str, *names: str) -> Scenario:
+def control(operation: str, *names: str, partly: Partly | None = None) -> Scenario:
     async def act(stage: Stage) -> Any:
         return await getattr(stage.storage, operation)([stage.world.id(name) for name in names])
 
-    return Scenario(act=act)
+    return Scenario(act=act, partly=partly)
 
 
 def control_for_a_caller(operation: str, *names: str) -> Scenario:
@@ -363,9 +363,13 @@ OPERATIONS: dict[str, tuple[Scenario, ...]] = {
         control("abort", "ready", "due", "disabled", "odd", "one", "to disable", "old", "never", "ready"),
         control_for_a_caller("abort", "ready", "due", "one", "old"),
     ),
-    "abort_run": (Scenario(act=abort_run, partly=in_parts(3)),),
+    "abort_run": (Scenario(act=abort_run, partly=in_parts(1, 3)),),
     "retry": (control("retry", "failed", "aborted", "old", "ready"), control_for_a_caller("retry", "failed", "old")),
-    "disable": (control("disable", "ready", "later", "odd", "one", "to abort", "failed"),),
+    "disable": (
+        control("disable", "ready", "later", "odd", "one", "to abort", "failed"),
+        # In two transactions, of which the first one meets one job.
+        control("disable", "ready", *(f"never {n}" for n in range(CHUNK - 1)), "later", "odd", partly=in_parts(1, 3)),
+    ),
     "enable": (control("enable", "disabled", "to disable", "later", "old"),),
     "delete": (control("delete", "ready", "later", "one", "failed", "keyed", "old", "never"),),
     "clear": (Scenario(act=clear, partly=in_parts(CHUNK, 20)),),

@@ -236,7 +236,8 @@ class OnPostgres(Place):
             faulty = FaultyExecute(fault)
             stack.enter_context(mock.patch.object(connection, "execute", faulty))
             stack.enter_context(mock.patch("jobq_storage_postgres.adding.BULK", 3))
-            stack.enter_context(mock.patch("jobq_storage_postgres.control.CHUNK", CHUNK))
+            for module in ("control", "changing"):
+                stack.enter_context(mock.patch(f"jobq_storage_postgres.{module}.CHUNK", CHUNK))
             stack.push_async_callback(storage.close)
             stack.callback(faulty.thaw)
             if opened:

@@ -16,6 +16,7 @@ from jobq_core.timestamps import to_moment
 from jobq_storage_sqlite.columns import to_id
 from jobq_storage_sqlite.control import Found, find_job, to_end_of_line
 from jobq_storage_sqlite.open_file import StorageOnFile
+from jobq_storage_sqlite.slices import change_in_slices
 from jobq_storage_sqlite.spans import span_of
 from jobq_storage_sqlite.suspending import SUSPENDED, suspend
 from jobq_storage_sqlite.transaction import Transaction
@@ -46,7 +47,7 @@ class Altering(StorageOnFile, OperatorStorage):
         return await self._alter(ids, partial(set_priority, priority=priority))
 
     async def _alter(self, ids: Sequence[UUID], act: Alter) -> list[Change]:
-        return await self._write(partial(alter, ids=ids, act=act)) if ids else []
+        return await change_in_slices(self._write, partial(alter, act=act), ids)
 
 
 def alter(transaction: Transaction, ids: Sequence[UUID], act: Alter) -> list[Change]:

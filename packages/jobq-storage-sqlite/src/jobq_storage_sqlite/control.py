@@ -25,7 +25,7 @@ from jobq_storage_sqlite.open_file import StorageOnFile
 from jobq_storage_sqlite.queue_options import set_queue
 from jobq_storage_sqlite.removing import remove
 from jobq_storage_sqlite.runs import GATED
-from jobq_storage_sqlite.slices import PAUSE_SECONDS, SLICE, in_slices
+from jobq_storage_sqlite.slices import PAUSE_SECONDS, SLICE, change_in_slices, in_slices
 from jobq_storage_sqlite.transaction import Transaction
 
 Act = Callable[[Transaction, "Found"], tuple[JobState | None, bool]]
@@ -78,11 +78,10 @@ class Control(StorageOnFile, OperatorStorage):
     async def _change(self, ids: Sequence[UUID], act: Act, connection: Any = None) -> list[Change]:
         if not ids:
             return []
-        work = partial(change, ids=ids, act=act)
         if connection is None:
-            return await self._write(work)
+            return await change_in_slices(self._write, partial(change, act=act), ids)
         self._file()
-        return await run_within(connection, self.path, self._moment, work)
+        return await run_within(connection, self.path, self._moment, partial(change, ids=ids, act=act))
 
 
 class Found(EndingJob, gc=False):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
+from uuid import UUID
 
+from jobq_core.storage import Change
 from jobq_storage_sqlite.group_commit import Work
 
 SLICE: Final = 500
@@ -40,3 +42,17 @@ async def in_slices(
             break
         await asyncio.sleep(PAUSE_SECONDS)
     return changed
+
+
+async def change_in_slices(
+    write: Callable[[Work[list[Change]]], Awaitable[list[Change]]],
+    work: Callable[..., list[Change]],
+    ids: Sequence[UUID],
+) -> list[Change]:
+    """Change jobs in slices, and return the changes. work: gets a transaction and the `ids` of a slice."""
+    changes: list[Change] = []
+    for start in range(0, len(ids), SLICE):
+        if start:
+            await asyncio.sleep(PAUSE_SECONDS)
+        changes += await write(partial(work, ids=ids[start : start + SLICE]))
+    return changes

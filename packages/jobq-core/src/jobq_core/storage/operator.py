@@ -39,6 +39,12 @@ class OperatorStorage(abc.ABC):
 
     Each operation answers with one Change per id. An id that does not exist gives before=None, after=None. 'At the end
     of the line' does not say in which order several jobs of one call stand among themselves.
+
+    Without `connection`, an operation on ids works in transactions of at most 1,000 jobs each, in the order of the ids,
+    so that other work goes on. A call that raises, is cancelled or killed may have changed some of the jobs, and gives
+    no answer about them. It can be repeated: what was changed is not changed again, unless the job has moved on
+    meanwhile. A job that was retried and has failed again is retried again, one that was run now and waits for its
+    next attempt runs now, and one that has run since it was rescheduled and waits again is rescheduled.
     """
 
     @abc.abstractmethod
