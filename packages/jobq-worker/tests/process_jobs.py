@@ -138,9 +138,9 @@ def hang(pipe: str) -> None:
 @job(executor="process", max_attempts=1)
 def sleep(pipe: str) -> None:
     with Path(pipe).open("w") as held:
-        held.write("asleep\n")
-        held.flush()
         try:
+            held.write("asleep\n")
+            held.flush()
             time.sleep(1000)
         finally:
             held.write("cleaned up\n")

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ from uuid import UUID
 import pytest
 
 from jobq_core import (
+    AbortSignalJobError,
     ConfigurationError,
     JobAborted,
     JobCompleted,
@@ -33,6 +35,7 @@ from jobq_core.storage import JobFilter
 from jobq_core.why import why
 from jobq_worker import JobQueueWorker, session
 from jobq_worker.executors import handler_process, process_run, process_thread, processes
+from jobq_worker.executors.process_signals import ProcessSignals
 from jobq_worker.executors.process_thread import ProcessThread
 from jobq_worker.logs import JsonFormatter
 
@@ -272,6 +275,23 @@ async def test_an_aborted_handler_may_heed_it_or_is_interrupted_or_cancelled(
             assert await line(held) == says
         assert len({await result(storage, worker, jobs.pid()) for _ in range(3)}) == 1
         assert worker.pool_stats().total.aborted == 3
+
+
+def test_a_handler_is_interrupted_by_a_later_signal_if_the_first_interrupts_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def pthread_kill(thread: int | None, number: int) -> None:
+        sent.append((thread, number))
+        if len(sent) == 3:
+            with pytest.raises(AbortSignalJobError):
+                signals._take(number, None)
+
+    sent: list[tuple[int | None, int]] = []
+    signals = ProcessSignals(lambda: None)
+    monkeypatch.setattr(signal, "pthread_kill", pthread_kill)
+    with signals.interruptible("a run"):
+        signals.interrupt("a run")
+    assert sent == [(threading.main_thread().ident, signal.SIGTERM)] * 3
 
 
 @pytest.mark.usefixtures("quick_kill")

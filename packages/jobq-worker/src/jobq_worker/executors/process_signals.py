@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,6 +15,8 @@ from jobq_core.errors import AbortSignalJobError
 
 IGNORED: Final = (signal.SIGTERM, signal.SIGINT)
 """Signals that a service manager or a terminal sends to all processes: the worker decides when a handler must stop."""
+REPEAT_SECONDS: Final = 0.02
+"""Time after which a signal is sent again that the main thread has not handled."""
 
 
 class ProcessSignals:
@@ -45,9 +48,15 @@ class ProcessSignals:
             self._inside = None
 
     def interrupt(self, run: object) -> None:
-        """Raise AbortSignalJobError in the handler of a run, if it still goes on. Called in another thread."""
+        """Raise AbortSignalJobError in the handler of a run, if it still goes on. Called in another thread.
+
+        The signal is sent until it is handled: one that arrives just before a system call, such as the call in
+        `time.sleep`, does not interrupt it.
+        """
         self._interrupted = run
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+        while self._interrupted is run:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            time.sleep(REPEAT_SECONDS)
 
     def _take(self, _number: int, _frame: FrameType | None) -> None:
         run, self._interrupted = self._interrupted, None
