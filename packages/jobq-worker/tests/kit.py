@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 from uuid import UUID
 
+import pytest
+
 from jobq_core import (
     JobAborted,
     JobCompleted,
@@ -25,6 +27,7 @@ from jobq_core import (
 from jobq_core.adding import AddOptions, new_job
 from jobq_core.ids import new_id
 from jobq_worker import JobQueueWorker
+from jobq_worker.claiming import fetcher, prefetch
 
 ENDINGS = (JobCompleted, JobFailed, JobRetried, JobAborted, JobDisabled)
 
@@ -97,6 +100,21 @@ async def until(condition: Callable[[], Any]) -> None:
         if await holds if inspect.isawaitable(holds) else holds:
             return
         await asyncio.sleep(0.001)
+
+
+def pass_time(seconds: float) -> None:
+    """Let this many seconds pass for the running event loop: its timers up to then are due."""
+    loop = asyncio.get_running_loop()
+    time = loop.time
+    loop.time = lambda: time() + seconds  # type: ignore[method-assign]
+
+
+def prefetch_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have workers prefetch after the first runs, however long these took, and keep what they prefetched, so that a
+    machine that stands still for a moment changes neither."""
+    monkeypatch.setattr(prefetch, "LONGEST_SECONDS", float("inf"))
+    monkeypatch.setattr(prefetch, "AHEAD_SECONDS", 5000.0)
+    monkeypatch.setattr(fetcher, "STALE_SECONDS", 600.0)
 
 
 class Stage:

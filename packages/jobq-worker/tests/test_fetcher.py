@@ -5,15 +5,28 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import Any
+from uuid import UUID
 
 import pytest
 
-from jobq_core import JobCompleted, job
+from jobq_core import JobCompleted, JobState, job
 from jobq_core.storage import SettleAndClaimResult
-from jobq_worker.claiming import prefetch
-from jobq_worker.claiming.fetcher import LINGER_SECONDS, STALE_SECONDS
+from jobq_worker.claiming import fetcher, prefetch
+from jobq_worker.claiming.fetcher import LINGER_SECONDS
 
-from .kit import Endings, Stage, add, add_many, ending, record, until, working
+from .kit import (
+    Endings,
+    Stage,
+    add,
+    add_many,
+    ending,
+    pass_time,
+    prefetch_always,
+    record,
+    state,
+    until,
+    working,
+)
 from .probe import Probe
 
 ran: list[int] = []
@@ -163,14 +176,22 @@ async def test_long_jobs_are_not_claimed_ahead(storage: Probe, stage: Stage) -> 
     assert max(args[2].limit for args in storage.arguments["settle_and_claim"] if len(args) > 2 and args[2]) == 2
 
 
-async def test_jobs_that_a_slow_storage_brings_late_are_run_and_not_handed_back(storage: Probe) -> None:
+async def test_jobs_that_a_slow_storage_brings_late_are_run_and_not_handed_back(
+    storage: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefetch_always(monkeypatch)
     async with working(storage, quick, concurrency=1, poll_interval=600) as worker:
         await Endings(worker).all(await add_many(storage, [quick() for _ in range(50)]))
         await until(lambda: worker.health().running == 0)
         gate = storage.hold("settle_and_claim")
         ids = await add_many(storage, [quick(n) for n in range(30)])
         endings = Endings(worker)
-        await asyncio.sleep(STALE_SECONDS * 1.5)  # as long as the storage takes for its answer
+        await until(lambda: _is_claimed(storage, ids[-1]))
+        pass_time(fetcher.STALE_SECONDS * 1.5)  # as long as the storage takes for its answer
         gate.set()
         await endings.all(ids)
         assert worker.pool_stats().total.released == 0
+
+
+async def _is_claimed(storage: Probe, job_id: UUID) -> bool:
+    return await state(storage, job_id) is JobState.PROCESSING

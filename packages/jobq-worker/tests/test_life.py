@@ -25,9 +25,10 @@ from jobq_core.memory import MemoryQueueStorage
 from jobq_core.testing import ManualClock
 from jobq_worker import JobQueueWorker, session
 from jobq_worker import worker as worker_module
+from jobq_worker.claiming import fetcher
 from jobq_worker.processes.exits import ExitCode
 
-from .kit import Endings, Stage, add, add_many, ending, record, state, working
+from .kit import Endings, Stage, add, add_many, ending, pass_time, prefetch_always, record, state, working
 from .probe import Probe
 
 
@@ -301,7 +302,10 @@ async def test_a_cancelled_stop_goes_on_all_the_same(storage: Probe, stage: Stag
     assert await state(storage, job_id) is JobState.COMPLETED
 
 
-async def test_buffered_jobs_are_handed_back_at_a_stop(storage: Probe, stage: Stage, gated: Any) -> None:
+async def test_buffered_jobs_are_handed_back_at_a_stop(
+    storage: Probe, stage: Stage, gated: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefetch_always(monkeypatch)
     async with working(storage, quick, gated, concurrency=1) as worker:
         await Endings(worker).all(await add_many(storage, [quick()] * 50))  # short jobs: there is a buffer now
         ids = await add_many(storage, [gated(n=n) for n in range(20)])
@@ -318,12 +322,16 @@ async def test_buffered_jobs_are_handed_back_at_a_stop(storage: Probe, stage: St
     assert stage.notes == [0]
 
 
-async def test_buffered_jobs_that_would_wait_go_back_to_others(storage: Probe, stage: Stage, gated: Any) -> None:
+async def test_buffered_jobs_that_would_wait_go_back_to_others(
+    storage: Probe, stage: Stage, gated: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefetch_always(monkeypatch)
     async with working(storage, quick, gated, concurrency=1) as worker:
         await Endings(worker).all(await add_many(storage, [quick()] * 50))
         ids = await add_many(storage, [gated(n=n) for n in range(5)])
         await stage.reached("started 0")
         assert worker.health().buffered == 4
+        pass_time(fetcher.STALE_SECONDS)
         async with working(storage, gated, concurrency=4):
             for n in range(1, 5):
                 await stage.reached(f"started {n}")

@@ -68,13 +68,17 @@ class Watched(Limiter):
 
 
 @pytest.mark.parametrize("nature", ["async", "thread"])
-async def test_concurrency_two_with_ten_workers_never_runs_three_at_once(storage: Probe, nature: str) -> None:
+async def test_concurrency_two_with_ten_workers_never_runs_three_at_once(
+    storage: Probe, stage: Stage, nature: str
+) -> None:
     now, most = 0, 0
 
     def enter() -> None:
         nonlocal now, most
         now += 1
         most = max(most, now)
+        if now == 2:
+            stage.reach("two")
 
     def leave() -> None:
         nonlocal now
@@ -83,12 +87,14 @@ async def test_concurrency_two_with_ten_workers_never_runs_three_at_once(storage
     @job(name="act")
     async def in_loop() -> None:
         enter()
+        await stage.reached("two")
         await asyncio.sleep(0.001)
         leave()
 
     @job(name="act")
     def in_thread() -> None:
         enter()
+        stage.wait("two")
         time.sleep(0.001)
         leave()
 

@@ -345,10 +345,8 @@ async def test_a_leader_that_receives_no_notifications_looks_every_second(storag
     async with working(storage, quick, poll_interval=600) as worker:
         await until(lambda: worker.health().leads and storage.calls["promote"])
         since = loop.time()
-        await storage.called("promote")
+        await asyncio.gather(*map(storage.called, ("promote", "expire", "rescue")))
         assert loop.time() - since < 3
-        assert storage.calls["expire"] >= 2
-        assert storage.calls["rescue"] >= 2
 
 
 async def _never() -> None: ...

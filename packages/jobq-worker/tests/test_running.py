@@ -28,7 +28,7 @@ from jobq_core import (
 )
 from jobq_core.records import Progress
 
-from .kit import Endings, Stage, add, ending, record, state, until, working
+from .kit import Endings, Stage, add, ending, pass_time, record, state, until, working
 from .probe import Probe
 
 Nature = Literal["async", "thread"]
@@ -406,7 +406,11 @@ async def test_a_job_past_its_deadline_is_never_started(storage: Probe, stage: S
 async def test_a_deadline_that_passes_during_the_run_stops_it(storage: Probe, stage: Stage, nature: Nature) -> None:
     act = waiting(nature, stage)
     async with working(storage, act) as worker:
-        event = await ending(worker, storage, act(), deadline=0.1)
+        endings = Endings(worker)
+        job_id = await add(storage, act(), deadline=600)
+        await stage.reached("started")
+        pass_time(600)
+        event = await endings.of(job_id)
         await stage.reached("stopped")
     assert isinstance(event, JobFailed)
     assert event.error is not None
