@@ -17,7 +17,7 @@ from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
 from jobq_core.records import WorkerStats
 from jobq_core.storage import Claim, NewJob
 from jobq_core.testing import add_job, claim_one, new_job, register_worker, state_of, worker_info
-from jobq_storage_sqlite import SqliteQueueStorage, group_commit, open_file
+from jobq_storage_sqlite import SqliteQueueStorage, group_commit
 from jobq_storage_sqlite.file_identity import FileIdentity
 from jobq_storage_sqlite.transaction import Transaction
 
@@ -185,16 +185,23 @@ async def test_a_lock_held_for_shorter_is_only_waited_for(storage: SqliteQueueSt
         assert await storage.get_status([await adding]) != [None]
 
 
-async def test_a_call_that_gets_no_answer_is_given_up_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_file, "GRACE_SECONDS", 0.2)
-    async with SqliteQueueStorage(path, busy_timeout=0.1) as storage:
+async def test_a_call_that_gets_no_answer_is_given_up_on(
+    storage: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert storage._opened is not None
+    writer = storage._opened.writer
+    assert writer._timer is not None  # set when the storage was opened
+    writer._timer.cancel()
+    writer._timer = None
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_limit", 0.3)
         gate = Gate(storage)
         await gate.entered.wait()
         results = await asyncio.gather(gate.task, add_job(storage), add_job(storage), return_exceptions=True)
         assert [type(result) for result in results] == [StorageUnavailableError] * 3
         assert "no answer within 0.3 seconds" in str(results[1])
-        gate.open()
-        await add_job(storage)
+    gate.open()
+    await add_job(storage)
 
 
 async def test_closing_finishes_what_is_under_way(path: Path) -> None:
@@ -226,13 +233,16 @@ async def test_a_heartbeat_does_not_wait_for_a_busy_event_loop(storage: SqliteQu
     assert [known.stats.completed for known in await storage.workers()] == [3]
 
 
-async def test_a_heartbeat_without_an_answer_gives_up_and_a_later_one_succeeds(storage: SqliteQueueStorage) -> None:
-    worker = await register_worker(storage, lost_after=0.3)
-    heartbeat = storage.heartbeat(worker)
+async def test_a_heartbeat_without_an_answer_gives_up_and_a_later_one_succeeds(
+    storage: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heartbeat = storage.heartbeat(await register_worker(storage))
     gate = Gate(storage)
     await gate.entered.wait()
-    with pytest.raises(StorageUnavailableError):
-        await asyncio.to_thread(heartbeat.beat, WorkerStats())
+    with monkeypatch.context() as patch:
+        patch.setattr(heartbeat, "_timeout", 0.1)
+        with pytest.raises(StorageUnavailableError):
+            await asyncio.to_thread(heartbeat.beat, WorkerStats())
     gate.open()
     await gate.task
     assert await asyncio.to_thread(heartbeat.beat, WorkerStats())

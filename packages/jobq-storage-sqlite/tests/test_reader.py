@@ -14,7 +14,7 @@ import pytest
 
 from jobq_core.errors import ClosedError, StorageError, StorageUnavailableError
 from jobq_core.testing import add_job
-from jobq_storage_sqlite import SqliteQueueStorage, open_file, reader
+from jobq_storage_sqlite import SqliteQueueStorage, reader
 from jobq_storage_sqlite.forks import ReadConnection
 from jobq_storage_sqlite.sql import sql
 
@@ -26,15 +26,17 @@ def test_it_is_an_aiosqlite_connection_of_which_public_attributes_are_used_only(
             assert private not in text.replace("self._conn", "").replace("self._thread.", ""), file
 
 
-async def test_a_read_that_takes_too_long_is_stopped(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_read_that_takes_too_long_is_stopped(
+    storage: SqliteQueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-    monkeypatch.setattr(open_file, "GRACE_SECONDS", 0.2)
-    async with SqliteQueueStorage(path, busy_timeout=0.1) as storage:
-        with monkeypatch.context() as context:
-            context.setattr(reader, "sql", lambda name: endless)
-            with pytest.raises(StorageUnavailableError, match=r"no answer within 0\.3 seconds"):
-                await storage.counts()
-        assert await storage.counts("default")
+    assert storage._opened is not None
+    with monkeypatch.context() as context:
+        context.setattr(storage._opened.reader, "_limit", 0.3)
+        context.setattr(reader, "sql", lambda name: endless)
+        with pytest.raises(StorageUnavailableError, match=r"no answer within 0\.3 seconds"):
+            await storage.counts()
+    assert await storage.counts("default")
 
 
 async def test_a_broken_connection_is_replaced_by_the_next_read(
