@@ -190,13 +190,13 @@ async def test_a_call_that_gets_no_answer_is_given_up_on(
 ) -> None:
     assert storage._opened is not None
     writer = storage._opened.writer
-    assert writer._timer is not None  # set when the storage was opened
+    gate = Gate(storage)
+    await gate.entered.wait()
+    assert writer._timer is not None  # of the longer limit until now
     writer._timer.cancel()
     writer._timer = None
     with monkeypatch.context() as patch:
         patch.setattr(writer, "_limit", 0.3)
-        gate = Gate(storage)
-        await gate.entered.wait()
         results = await asyncio.gather(gate.task, add_job(storage), add_job(storage), return_exceptions=True)
         assert [type(result) for result in results] == [StorageUnavailableError] * 3
         assert "no answer within 0.3 seconds" in str(results[1])
