@@ -189,6 +189,7 @@ async def test_a_run_that_is_stopped_before_its_first_step_has_an_end_too() -> N
 async def test_a_thread_that_ignores_its_stop_does_not_keep_the_worker(storage: Probe, stage: Stage) -> None:
     @job()
     def deaf() -> None:
+        stage.notes.append(threading.current_thread())
         stage.reach("started")
         stage.wait("go on")
 
@@ -197,7 +198,7 @@ async def test_a_thread_that_ignores_its_stop_does_not_keep_the_worker(storage: 
         await stage.reached("started")
         await worker.stop(0)
         assert (await record(storage, job_id)).attempt == 1, "it is not handed back while it runs"
-        [thread] = [thread for thread in threading.enumerate() if thread.name.startswith("jobq-handler")]
+        [thread] = stage.notes
         assert thread.daemon
     stage.reach("go on")
     thread.join(20)
