@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,7 +17,7 @@ from jobq_core.memory.storage import forget
 from jobq_core.parents import with_parent
 from jobq_core.records import ErrorRecord
 from jobq_core.states import Ending
-from jobq_core.storage import QueueStorage
+from jobq_core.storage import QueueRecord, QueueStorage
 from jobq_core.testing.helpers import add_job, claim_one, register_worker, settle
 from jobq_server.mcp_server import make_mcp_server
 
@@ -134,11 +135,27 @@ async def test_a_database_that_is_away_is_said_and_asked_again(
         assert not (await client.call_tool("list_queues", {})).is_error
 
 
-async def test_the_end_of_a_session_does_not_end_the_others(storage: QueueStorage) -> None:
-    server = make_mcp_server(MemoryQueueStorage(storage.url.removeprefix("memory://")))
+async def test_the_end_of_a_session_does_not_end_the_others(
+    storage: QueueStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = MemoryQueueStorage(storage.url.removeprefix("memory://"))
+    reading, read = asyncio.Event(), asyncio.Event()
+
+    async def read_slowly() -> list[QueueRecord]:
+        reading.set()
+        await read.wait()
+        return await MemoryQueueStorage.queues(own)
+
+    monkeypatch.setattr(own, "queues", read_slowly)
+    server = make_mcp_server(own)
     async with Client(server) as client:
+        call = asyncio.create_task(client.call_tool("list_queues", {}))
+        await reading.wait()
         async with Client(server) as other:
-            assert not (await other.call_tool("list_queues", {})).is_error
+            assert not (await other.call_tool("list_workers", {})).is_error
+        read.set()
+        assert not (await call).is_error
+    async with Client(server) as client:
         assert not (await client.call_tool("list_queues", {})).is_error
 
 

@@ -45,13 +45,18 @@ def make_mcp_server(storage: QueueStorage, *, show_payloads: bool = False) -> MC
 
     storage.keep_schema()
     opening = asyncio.Lock()
+    sessions = 0
 
     @asynccontextmanager
     async def closed_at_the_end(_: MCPServer) -> AsyncGenerator[None]:
+        nonlocal sessions
+        sessions += 1
         try:
             yield
         finally:
-            await storage.close()
+            sessions -= 1
+            if not sessions:  # the call of another one may be under way
+                await storage.close()
 
     server: MCPServer = MCPServer("jobq", instructions=INSTRUCTIONS, lifespan=closed_at_the_end)
 
@@ -61,7 +66,7 @@ def make_mcp_server(storage: QueueStorage, *, show_payloads: bool = False) -> MC
         @functools.wraps(function)
         async def told(**arguments: Any) -> dict[str, Any]:
             try:
-                async with opening:  # with each call: the database may be away at first, or another session have ended
+                async with opening:  # with each call: the database may be away at first, or the last session have ended
                     await storage.open()
                 return await function(**arguments)
             except JobQueueError as error:
