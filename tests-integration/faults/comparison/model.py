@@ -27,6 +27,7 @@ from jobq_core.records import (
 )
 from jobq_core.states import Ending, JobState, StopRequest
 from jobq_core.storage import (
+    AUDIT_DAYS,
     ENDED_TOPIC,
     FINISHED_TOPIC,
     GATED,
@@ -35,6 +36,7 @@ from jobq_core.storage import (
     UNFIT_ARGUMENTS,
     UNKNOWN_KIND,
     WAITING_TOPIC,
+    Action,
     Added,
     Change,
     Claim,
@@ -48,6 +50,8 @@ from jobq_core.storage import (
     LeaseStatus,
     LostWorker,
     NewJob,
+    Operation,
+    OperationState,
     Page,
     ProgressReport,
     Promotion,
@@ -131,6 +135,8 @@ class Model:
         self._leader: UUID | None = None
         self._leader_until = 0
         self._retention: dict[str, Retention] = {}
+        self.bulk: dict[UUID, Operation] = {}
+        """The bulk operations."""
 
     # What happens to a job
 
@@ -521,6 +527,71 @@ class Model:
             job.position, job.returned = self._positions, False
             self.notified.add(queue_topic(job.new.queue))
 
+    # Bulk operations
+
+    def add_operation(self, operation: Operation) -> None:
+        self.bulk.setdefault(operation.id, replace(operation, created_at=moment(self.now)))
+
+    def operations(self, ids: Sequence[UUID] | None = None, *, running: bool = False) -> list[Operation]:
+        if ids is not None:
+            return [self.bulk[each] for each in ids if each in self.bulk]
+        if running:
+            return [self.bulk[each] for each in sorted(self.bulk) if self.bulk[each].state is OperationState.RUNNING]
+        return [self.bulk[each] for each in sorted(self.bulk, reverse=True)]
+
+    def save_operation(self, operation: Operation, *, seen: UUID | None) -> bool:
+        stored = self.bulk.get(operation.id)
+        if stored is None or stored.state is OperationState.DONE or stored.cursor != seen:
+            return False
+        cancelled = stored.state is OperationState.CANCELLED
+        ends = not cancelled and operation.state is not OperationState.RUNNING
+        self.bulk[operation.id] = replace(
+            stored,
+            cursor=operation.cursor,
+            done=operation.done,
+            changed=operation.changed,
+            refused=operation.refused,
+            state=stored.state if cancelled else operation.state,
+            worked_at=moment(self.now),
+            finished_at=moment(self.now) if ends else stored.finished_at,
+        )
+        return True
+
+    def cancel_operation(self, id: UUID) -> bool:
+        stored = self.bulk.get(id)
+        if stored is None or stored.state is not OperationState.RUNNING:
+            return False
+        self.bulk[id] = replace(stored, state=OperationState.CANCELLED, finished_at=moment(self.now))
+        return True
+
+    def work_off(self, id: UUID, size: int) -> tuple[Operation, bool]:
+        """Do the next slice of a bulk operation, as `jobq_core.operations.work` does."""
+        operation = self.bulk[id]
+        if operation.state is not OperationState.RUNNING:
+            return operation, True
+        page = self.find(operation.filter, after=operation.cursor or operation.before, limit=size)
+        changes = self._do(operation, [job.id for job in page.jobs])
+        retries = operation.action is Action.RETRY
+        refused = [change for change in changes if retries and not change.changed and change.before in OVER[1:]]
+        worked = replace(
+            operation,
+            cursor=page.jobs[-1].id if page.jobs else operation.cursor,
+            done=operation.done + len(changes),
+            changed=operation.changed + sum(change.changed for change in changes),
+            refused=operation.refused + len(refused),
+            state=OperationState.DONE if page.cursor is None else OperationState.RUNNING,
+        )
+        self.save_operation(worked, seen=operation.cursor)
+        return self.bulk[id], True
+
+    def _do(self, operation: Operation, ids: list[UUID]) -> list[Change]:
+        action, value = operation.action, operation.value
+        if value is None:
+            return getattr(self, action.replace("-", "_"))(ids)  # type: ignore[no-any-return]
+        if action is Action.RESCHEDULE:
+            return self.reschedule(ids, datetime.fromisoformat(value))
+        return self.move(ids, value) if action is Action.MOVE else self.set_priority(ids, int(value))
+
     # Reading
 
     def get(self, ids: Sequence[UUID]) -> list[JobRecord | None]:
@@ -697,6 +768,9 @@ class Model:
         over = [job for job in self.jobs.values() if job.state in OVER and self._is_over(job)]
         for job in over[:limit]:
             self._delete(job)
+        since = moment(self.now) - timedelta(days=AUDIT_DAYS)
+        kept = [each for each in self.bulk.values() if each.finished_at is None or each.finished_at > since]
+        self.bulk = {each.id: each for each in kept}
         return len(over[:limit])
 
     def _is_over(self, job: Known) -> bool:

@@ -88,16 +88,16 @@ SELECT n, id, queue, state, at, failed FROM jobq_ended ORDER BY n LIMIT ?
 DELETE FROM jobq_ended WHERE n <= ?
 
 -- name: delete_audit
--- Parameters: the time from which entries are kept, the limit.
-DELETE FROM jobq_audit WHERE id IN (SELECT id FROM jobq_audit WHERE at < ? LIMIT ?)
+-- Parameters: the time after which entries are kept, the limit.
+DELETE FROM jobq_audit WHERE id IN (SELECT id FROM jobq_audit WHERE at <= ? LIMIT ?)
 
 -- name: delete_operations
--- Parameters: the time from which operations that are over are kept, the limit.
-DELETE FROM jobq_operation WHERE id IN (SELECT id FROM jobq_operation WHERE finished_at < ? LIMIT ?)
+-- Parameters: the time after which operations that are over are kept, the limit.
+DELETE FROM jobq_operation WHERE id IN (SELECT id FROM jobq_operation WHERE finished_at <= ? LIMIT ?)
 
 -- name: delete_requests
--- Parameters: the time from which requests are kept, the limit.
-DELETE FROM jobq_worker_request WHERE id IN (SELECT id FROM jobq_worker_request WHERE asked_at < ? LIMIT ?)
+-- Parameters: the time after which requests are kept, the limit.
+DELETE FROM jobq_worker_request WHERE id IN (SELECT id FROM jobq_worker_request WHERE asked_at <= ? LIMIT ?)
 
 -- name: oldest_job
 SELECT min(id) FROM jobq_job
