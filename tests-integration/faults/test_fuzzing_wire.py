@@ -224,6 +224,8 @@ async def tried(said: dict[bytes, bytes], url: str, question: bytes, name: str, 
 @pytest.fixture(scope="module")
 def recorded(postgres_server: Any) -> Any:
     with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
+        # Tests that are distributed by `worksteal` come out of order: a process may come to this module twice.
+        connection.execute("DROP DATABASE IF EXISTS recorded WITH (FORCE)")
         connection.execute("CREATE DATABASE recorded")
     url = urlsplit(postgres_server.dsn)._replace(path="/recorded").geturl()
     asyncio.run(prepare(url))
