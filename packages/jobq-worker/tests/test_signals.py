@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from jobq_worker.liveness.loop_watch import LoopWatch
-from jobq_worker.processes.signals import STOPPING, SignalCounter, Signals
+from jobq_worker.processes import signals as signals_module
+from jobq_worker.processes.signals import STOPPING, Receiver, SignalCounter, Signals
 from jobq_worker.processes.stop_guard import StopGuard
 
 
@@ -39,6 +40,25 @@ async def test_a_signal_is_received_and_handlers_are_restored(guard: StopGuard) 
         os.kill(os.getpid(), signal.SIGTERM)
         await signals.wait()
     assert [signal.getsignal(number) for number in STOPPING] == before
+
+
+async def test_the_thread_that_receives_signals_may_begin_after_its_worker_has_left(
+    guard: StopGuard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, serve = threading.Event(), Receiver._serve
+
+    def serve_late(receiver: Receiver) -> None:
+        assert go_on.wait(30)
+        serve(receiver)
+
+    monkeypatch.setattr(Receiver, "_serve", serve_late)
+    monkeypatch.setattr(signals_module, "CHECK_SECONDS", 0.01)
+    with Signals(guard):
+        assert Receiver.active is not None
+        thread = Receiver.active._thread
+    go_on.set()
+    thread.join(30)
+    assert not thread.is_alive()
 
 
 async def test_a_signal_that_comes_while_the_handlers_are_installed_is_received(

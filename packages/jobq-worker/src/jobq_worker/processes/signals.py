@@ -131,11 +131,14 @@ class Receiver:
             signal.signal(number, signal.SIG_DFL if before is None else before)
         signal.set_wakeup_fd(self._forward_to, warn_on_full_buffer=False)
         self._writing.shutdown(socket.SHUT_WR)
-        self._thread.join(CHECK_SECONDS)
-        self._reading.close()
         self._writing.close()
+        self._thread.join(CHECK_SECONDS)
 
     def _serve(self) -> None:
+        with self._reading:  # closed here: the thread may read it for longer than it is waited for
+            self._read()
+
+    def _read(self) -> None:
         stopping = False
         while True:
             self._reading.settimeout(CHECK_SECONDS if stopping else None)
