@@ -29,7 +29,7 @@ NAMES: Final = 20
 SPANS: Final = (8, 64, 512)
 """How many spans are looked through first, then, and from then on at a time."""
 
-PAGE_SPANS: Final = 4_000
+PAGE_SPANS: Final = 3_500
 """How many spans one page looks through. After that it is short, and the rest is left to the next one."""
 
 _ENDED: Final = frozenset({JobState.FAILED, JobState.ABORTED})

@@ -17,7 +17,7 @@ from jobq_storage_sqlite.open_file import StorageOnFile
 from jobq_storage_sqlite.records import to_summary
 from jobq_storage_sqlite.spans import start_of
 
-READ: Final = 60_000
+READ: Final = 50_000
 """The number of jobs that `count` reads to know if they match."""
 
 
