@@ -164,7 +164,8 @@ def main() -> None:
         pids.append(pid)
     for pid in pids:
         _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status))
+        # In one piece, beside what the next process logs: `print` writes the end of the line by itself.
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
 
 
 if __name__ == "__main__":
