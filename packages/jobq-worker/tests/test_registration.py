@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import UUID
 
 import pytest
 
@@ -221,6 +222,28 @@ async def test_a_lease_that_is_lost_stops_the_run_and_settles_nothing(
     assert storage.settlements_of(job_id) == []
     assert "LeaseLostError" in caplog.text
     assert await storage.get([job_id]) == [None]
+
+
+async def test_a_run_that_goes_on_without_its_lease_is_reported_once(
+    storage: Probe, stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    @job()
+    def deaf(n: int) -> None:
+        stage.reach(f"started {n}")
+        stage.wait("go on")
+
+    def reported() -> list[UUID]:
+        return [UUID(vars(record)["job_id"]) for record in caplog.records if "LeaseLostError" in record.message]
+
+    async with working(storage, deaf, concurrency=2):
+        ids = []
+        for n in range(2):
+            ids.append(await add(storage, deaf(n=n)))
+            await stage.reached(f"started {n}")
+            await storage.delete(ids[n:])
+            await until(lambda: reported()[len(ids) - 1 :])
+        assert reported() == ids
+        stage.reach("go on")
 
 
 async def test_jobs_lost_from_the_buffer_while_the_storage_was_asked_about_them_are_let_go(

@@ -55,7 +55,7 @@ class LeaseMonitor:
         """Check the claimed and running jobs that are at least `min_age` seconds old, and stop those that must stop."""
         before = self._pipeline.now() - min_age
         here = [*self._pipeline.claimed, *self._pipeline.running]
-        runs = [run for run in here if run.taken_at <= before and not run.over]
+        runs = [run for run in here if run.taken_at <= before and not run.over and run.stop is not Stop.LOST]
         if not runs:
             return
         leases = [(run.job.id, run.job.lease) for run in runs]
