@@ -59,9 +59,9 @@ def _shift(made: int, offset: float, now: float | None) -> int:
     # The first 48 bits of a UUIDv7 are milliseconds since 1970. In one process they never go back: after a clock is set
     # back, or since `now`, they are ahead by that much.
     ahead = (made >> 80) - wanted
-    if not offset and abs(ahead) <= SET:
-        return 0
-    return round(offset * 1000) - (ahead if abs(ahead) > SET else 0) << 80
+    if abs(ahead) <= SET:
+        ahead = 0
+    return round(offset * 1000) - ahead << 80 if offset or ahead else 0
 
 
 def shard_of(job: uuid.UUID) -> int:

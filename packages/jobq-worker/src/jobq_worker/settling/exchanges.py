@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 from jobq_core.events import JobStarted
 from jobq_core.states import Ending, JobState
@@ -21,7 +21,6 @@ OTHER: Final = "other"
 """What stands for the queues and kinds that are too many to be named."""
 
 RunKey: TypeAlias = tuple[str, str, Ending]
-K = TypeVar("K", bound=tuple[str, ...])
 
 _ENDINGS: Final = {
     JobState.COMPLETED: Ending.COMPLETE,
@@ -65,7 +64,7 @@ class Exchanges:
 
     def started(self, event: JobStarted) -> None:
         """Count the start of a run."""
-        _count(self.starts, (event.queue, event.kind), (OTHER, OTHER))
+        _count(self.starts, (event.queue, event.kind))
 
     def record(self, seconds: float, jobs: int) -> None:
         """Record an exchange that took so many seconds and settled and claimed so many jobs."""
@@ -75,14 +74,12 @@ class Exchanges:
     def count(self, runs: Sequence[Run], states: Sequence[JobState | None]) -> None:
         """Count the runs of an exchange by the states that they led to; those whose lease was over are left out."""
         for run, state in zip(runs, states, strict=True):
-            if state is None:
-                continue
-            ending = ending_of(run, state)
-            _count(self.runs, (run.job.queue, run.job.kind, ending), (OTHER, OTHER, ending))
+            if state is not None:
+                _count(self.runs, (run.job.queue, run.job.kind, ending_of(run, state)))
 
 
-def _count(counts: dict[K, int], key: K, other: K) -> None:
-    """Count under a key, or under `other` if too many keys have been counted apart."""
+def _count(counts: dict[Any, int], key: tuple[str, ...]) -> None:
+    """Count under a key that begins with a queue and a kind, or under OTHER if too many have been counted apart."""
     if key not in counts and len(counts) >= MAX_RUN_KEYS:
-        key = other
+        key = (OTHER, OTHER, *key[2:])
     counts[key] = counts.get(key, 0) + 1
