@@ -43,7 +43,7 @@ _IN_USE: Final = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
 )
-"""The errors of a migration that other transactions stand in the way of."""
+"""The errors of a migration whose tables other transactions use."""
 
 
 @cache

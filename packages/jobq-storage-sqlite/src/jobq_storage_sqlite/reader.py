@@ -97,7 +97,8 @@ class Reader:
         try:
             return await aiosqlite.Connection(open_file, _CHUNK)
         except Exception as error:
-            # aiosqlite has its thread end, and does not wait; it would print a traceback if the event loop ended first.
+            # aiosqlite tells its thread to end and does not wait for it. A thread that outlives the event loop prints a
+            # traceback.
             for thread in threads:
                 await asyncio.to_thread(thread.join)
             if isinstance(error, sqlite3.Error):
