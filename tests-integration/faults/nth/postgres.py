@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -13,7 +14,6 @@ from unittest import mock
 
 import psycopg
 from psycopg.pq.abc import PGconn, PGresult
-from sessions import none_left
 
 from jobq_storage_postgres import PostgresQueueStorage, connection
 from jobq_storage_postgres.clock_steps import ClockSteps
@@ -277,13 +277,21 @@ class OnPostgres(Place):
         }
 
     async def nothing_is_open(self) -> None:
-        """See `Place.nothing_is_open`."""
-        await none_left(self._connection, FAULTY.decode(), "xact_start IS NOT NULL")
+        """See `Place.nothing_is_open`. The server may take a moment to notice a lost connection."""
+        await self._none("xact_start IS NOT NULL")
 
     async def holds_transaction(self) -> bool:
         """Return whether a faulty connection holds a transaction open."""
         query = b"SELECT FROM pg_stat_activity WHERE application_name = %s AND state LIKE 'idle in transaction%%'"
         return bool(await (await self._connection.execute(query, (FAULTY.decode(),))).fetchall())
+
+    async def _none(self, condition: str) -> None:
+        """Wait until no faulty connection meets the condition."""
+        until = time.monotonic() + 20
+        query = f"SELECT state, query FROM pg_stat_activity WHERE application_name = %s AND {condition}".encode()
+        while left := await (await self._connection.execute(query, (FAULTY.decode(),))).fetchall():
+            assert time.monotonic() < until, f"still there: {left}"
+            await asyncio.sleep(0.002)
 
 
 async def _tables(connection: psycopg.AsyncConnection[Any]) -> list[str]:
