@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import pytest
+from msgspec import structs
 
 from jobq_core import (
     AbortSignalJobError,
@@ -26,6 +28,8 @@ from jobq_core import (
     Secret,
     job,
 )
+from jobq_core.adding import new_job
+from jobq_core.ids import new_id
 from jobq_core.records import Progress
 from jobq_worker.liveness import leases
 
@@ -134,6 +138,31 @@ async def test_a_handler_times_out_and_is_stopped(storage: Probe, stage: Stage, 
     assert event.error.type == "jobq_core.errors.JobTimeoutError"
     assert event.error.message == "act took longer than its timeout of 0.05 s"
     assert event.error.traceback is not None  # where it was when its time was over
+
+
+async def test_a_timeout_of_nan_ends_a_run_and_makes_no_timer_of_the_loop_late(
+    storage: Probe, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in a row that was edited by hand. A timer at NaN compares with no other: those behind it may never be due.
+    act = waiting("async", stage, max_attempts=1)
+    times: list[float] = []
+    loop = asyncio.get_running_loop()
+    call_at = loop.call_at
+
+    def noting(when: float, *rest: Any, **named: Any) -> asyncio.TimerHandle:
+        times.append(when)
+        return call_at(when, *rest, **named)
+
+    monkeypatch.setattr(loop, "call_at", noting)
+    async with working(storage, act) as worker:
+        new = new_job(new_id(), act(), "default", {})
+        [added] = await storage.add([structs.replace(new, timeout=float("nan"))])
+        event = await Endings(worker).of(added.id)
+    assert isinstance(event, JobFailed)
+    assert event.error is not None
+    assert event.error.message == "act took longer than its timeout of nan s"
+    assert times
+    assert not any(map(math.isnan, times))
 
 
 async def test_a_timeout_is_retried_by_the_policy(storage: Probe, stage: Stage, nature: Nature) -> None:

@@ -366,7 +366,7 @@ async def _await_handler(run: Run) -> None:
             run.context.request_stop()
         task.cancel()
 
-    timer = None if run.job.timeout is None else loop.call_later(run.job.timeout, stop)
+    timer = None if run.job.timeout is None else loop.call_later(max(0.0, run.job.timeout), stop)  # NaN is 0
     try:
         await asyncio.wait([task])
     except asyncio.CancelledError:

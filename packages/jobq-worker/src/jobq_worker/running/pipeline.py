@@ -145,11 +145,13 @@ class Pipeline:
         self._end(run, stopped(run, None))
 
     def limit(self, run: Run, timeout: float | None) -> None:
-        """Stop a run at its deadline, and when it has taken `timeout` seconds from now."""
+        """Stop a run at its deadline, and when it has taken `timeout` seconds from now; NaN counts as 0."""
         if run.timer is not None:
             run.timer.cancel()
             run.timer = None
-        ends = float("inf") if timeout is None else self._loop.time() + timeout
+        # A row that was edited by hand may say NaN, for which `max` returns its first argument: a timer at NaN would
+        # keep other timers of the loop from their turn.
+        ends = float("inf") if timeout is None else self._loop.time() + max(0.0, timeout)
         if run.due is not None and run.due <= ends:
             run.timer = self._loop.call_at(run.due, self.stop, run, Stop.DEADLINE)
         elif timeout is not None:
