@@ -349,7 +349,10 @@ def _check_policy(policy: Any) -> RetryPolicy:
 
 def _check_executor(executor: Any) -> str | None:
     if executor == "interpreter":
-        raise ConfigurationError("executor='interpreter' is not supported; executor='process' uses all cores too")
+        raise ConfigurationError(
+            "executor='interpreter' is not supported: msgspec and uuid-utils, which jobq needs, cannot be imported in "
+            "a subinterpreter; executor='process' uses all cores too"
+        )
     if executor is not None and not is_one_of(executor, EXECUTORS):
         raise ConfigurationError(f"executor must be 'async', 'thread' or 'process', not {short_repr(executor)}")
     return None if executor is None else str(executor)
