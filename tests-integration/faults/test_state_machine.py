@@ -824,7 +824,7 @@ ELSEWHERE = {
     # It needs a caller's transaction, which memory has not.
     "complete",
     # They read options of queues, statistics and depths, and how long a line is: the conformance suite compares them.
-    *("queues", "statistics", "depths", "depth_history", "sample_depths", "jobs_ahead", "count"),
+    *("queues", "statistics", "depths", "depth_history", "sample_depths", "jobs_ahead", "overdue", "count"),
     # Rows of operators, each written once and read as it is, which no job and no other step depends on: the conformance
     # suite shows them, and `test_nth_statement.py` what a fault leaves of them.
     *("record_audit", "audit"),

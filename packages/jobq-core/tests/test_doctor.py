@@ -99,7 +99,6 @@ HEALTHY = Facts(
     statistics=[ended(JobState.COMPLETED, 50), ended(JobState.FAILED, 5)],
     operations=[operation(worked_at=ago(2)), operation(worked_at=ago(3600), state=OperationState.DONE)],
     blocked=[summary(JobState.BLOCKED, reason="gated")],
-    scheduled=[summary(JobState.SCHEDULED, run_at=ago(-60)), summary(JobState.SCHEDULED, run_at=ago(5))],
 )
 
 ILLNESSES: list[tuple[str, Severity, str, dict[str, Any]]] = [
@@ -156,7 +155,7 @@ ILLNESSES: list[tuple[str, Severity, str, dict[str, Any]]] = [
         "not-promoted",
         E,
         "scheduled jobs have been due for more than 60 s: 1",
-        {"scheduled": [summary(JobState.SCHEDULED, run_at=ago(90))]},
+        {"overdue": 1},
     ),
     (
         "failing-kind",

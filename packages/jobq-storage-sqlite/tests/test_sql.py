@@ -39,7 +39,7 @@ ALLOWED = {
     "find_queue": r"SCAN jobq_life USING INDEX jobq_life_running",
     # They count up to a limit.
     **dict.fromkeys(
-        ("jobs_ahead", "count_jobs", "count_jobs_in_run", "count_jobs_in_spans", "jobs_in_spans"),
+        ("jobs_ahead", "count_overdue", "count_jobs", "count_jobs_in_run", "count_jobs_in_spans", "jobs_in_spans"),
         r"SCAN \(subquery-\d+\)",
     ),
     "find_ready_queues": r"SCAN (found|CONSTANT ROW)",

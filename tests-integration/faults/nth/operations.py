@@ -403,6 +403,7 @@ ELSEWHERE = {
     # `test_nth_migration.py` tries it.
     "migrate",
     # Each reads with one statement, as `counts`, `queues` and `read_logs` do, which are tried.
-    *("depths", "depth_history", "jobs_ahead", "count", "operations", "audit", "worker_requests", "get_requests"),
+    *("depths", "depth_history", "jobs_ahead", "overdue", "count", "operations", "audit", "worker_requests"),
+    "get_requests",
 }
 """Methods that are not tried here."""

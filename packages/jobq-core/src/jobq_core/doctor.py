@@ -46,13 +46,14 @@ FAILING_SHARE: Final = 0.5
 FAILING_JOBS: Final = 10
 """A kind fails if this share of its jobs of the last hour did, of this many at least."""
 LOOKED_AT: Final = 500
-"""The number of BLOCKED, and of SCHEDULED, jobs that are looked at, newest first."""
+"""The number of BLOCKED jobs that are looked at, newest first."""
 
 E, W = Severity.ERROR, Severity.WARNING
 
 
 class Facts(Struct, frozen=True, kw_only=True):
-    """What `judge` judges. now: by the storage's clock; here: by this machine's, at the same time."""
+    """What `judge` judges. now: by the storage's clock; here: by this machine's, at the same time. overdue: how many
+    SCHEDULED jobs have been due for longer than LATE_SECONDS."""
 
     now: datetime
     here: datetime
@@ -62,7 +63,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     statistics: Sequence[StatisticsRecord] = ()
     operations: Sequence[Operation] = ()
     blocked: Sequence[JobSummary] = ()
-    scheduled: Sequence[JobSummary] = ()
+    overdue: int = 0
 
     @property
     def alive(self) -> list[WorkerRecord]:
@@ -81,10 +82,10 @@ async def examine(storage: QueueStorage) -> list[Finding]:
         depths=await storage.depths(),
         workers=await storage.workers(),
         queues=await storage.queues(),
-        statistics=await storage.statistics(),
+        statistics=await storage.statistics(step=600),
         operations=await storage.operations(running=True),
         blocked=(await storage.find(JobFilter(states=[JobState.BLOCKED]), limit=LOOKED_AT)).jobs,
-        scheduled=(await storage.find(JobFilter(states=[JobState.SCHEDULED]), limit=LOOKED_AT)).jobs,
+        overdue=await storage.overdue(LATE_SECONDS),
     )
     of_storage = await storage.diagnose()
     known = {finding.message for finding in of_storage}
@@ -241,13 +242,12 @@ def _blocked(facts: Facts) -> Iterator[Finding]:
 
 
 def _late(facts: Facts) -> Iterator[Finding]:
-    late = [job for job in facts.scheduled if job.run_at and (facts.now - job.run_at).total_seconds() > LATE_SECONDS]
-    if late:
+    if facts.overdue:
         yield Finding(
             code="not-promoted",
             severity=E,
             subject="maintenance",
-            message=f"scheduled jobs have been due for more than {LATE_SECONDS:g} s: {len(late):,}",
+            message=f"scheduled jobs have been due for more than {LATE_SECONDS:g} s: {facts.overdue:,}",
             remedy="start a worker: one of the live workers does the maintenance"
             if not facts.alive
             else "look for errors of the maintenance in the workers' logs",

@@ -66,6 +66,10 @@ class Depths(Facet, ReaderStorage, KeeperStorage):
         rows = await self._engine.fetch("jobs_ahead", pack_uuid(id), pack_int8(limit))
         return min(rows[0][0], limit) if rows else None
 
+    async def overdue(self, seconds: float, *, limit: int = 1000) -> int:
+        ((jobs,),) = await self._engine.fetch("count_overdue", pack_float8(seconds), pack_int8(limit))
+        return int(jobs)
+
     async def sample_depths(self) -> float:
         ((seconds,),) = await self._engine.fetch(
             "sample_depths", pack_float8(SAMPLE_SECONDS), pack_float8(float(SAMPLE_SHARE))

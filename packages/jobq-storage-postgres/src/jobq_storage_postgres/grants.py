@@ -129,7 +129,7 @@ _READS: Final = frozenset({"get", "get_status", "output_for", "read_logs"})
 _FINDS: Final = (
     _READS
     | {"find", "find_run", "find_state", "find_line", "find_tag", "counts", "counts_of", "queues"}
-    | {"summaries", "count_tokens", "count_added", "jobs_ahead", "depths", "depth_history"}
+    | {"summaries", "count_tokens", "count_added", "jobs_ahead", "count_overdue", "depths", "depth_history"}
     | {"statistics", "statistics_together", "workers", "oldest_transaction", "audit"}
     | {"operations", "newest_operations", "running_operations"}
     | {"diagnose_horizon", "diagnose_slots", "diagnose_locks", "diagnose_server", "diagnose_settings"}

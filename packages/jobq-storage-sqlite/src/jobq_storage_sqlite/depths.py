@@ -82,6 +82,11 @@ class Depths(StorageOnFile, ReaderStorage, KeeperStorage):
         rows = await self._read("jobs_ahead", id=id.bytes, limit=limit)
         return min(rows[0][0], limit) if rows else None
 
+    async def overdue(self, seconds: float, *, limit: int = 1000) -> int:
+        before = self._moment().now - round(seconds * SECOND)
+        ((jobs,),) = await self._read("count_overdue", before=before, limit=limit)
+        return int(jobs)
+
     async def sample_depths(self) -> float:
         due_in = _due_in(await self._read("find_sample"), self._moment().uptime)
         if due_in > 0:

@@ -105,7 +105,8 @@ def add_histograms(one: str, two: str) -> str:
 def sum_histograms(stored: str) -> Histogram:
     """Return the sum of histograms that commas separate."""
     try:
-        return sum_of(_decode_all(f"[{stored}]"))
+        parts = _decode_all(f"[{stored}]")
+        return parts[0] if len(parts) == 1 else sum_of(parts)
     except msgspec.DecodeError:
         return {}
 

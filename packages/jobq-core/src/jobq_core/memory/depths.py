@@ -63,6 +63,12 @@ class Depths(MemoryTransactions, ReaderStorage, KeeperStorage):
                 ahead += len(bucket)
             raise AssertionError("a PENDING job is in a line of its queue")
 
+    async def overdue(self, seconds: float, *, limit: int = 1000) -> int:
+        with self._transaction() as store:
+            before = store.clock.now() - round(seconds * SECOND)
+            scheduled = _in_any_queue(store, JobState.SCHEDULED)
+            return min(sum(row.run_at is not None and row.run_at < before for row in scheduled), limit)
+
     async def sample_depths(self) -> float:
         with self._transaction() as store:
             steady, samples = store.clock.steady(), store.depths
@@ -99,6 +105,10 @@ def _jobs_by_state(store: Store, queue: str | None = None) -> dict[Key, _Rows]:
     for row in store.running.values():
         running.setdefault(row.queue.name, []).append(row)
     return {(each.name, state): _in_state(each, state, running) for each in wanted for state in JobState}
+
+
+def _in_any_queue(store: Store, state: JobState) -> Iterator[Row]:
+    return chain.from_iterable(queue.buckets[state].values() for queue in store.queues.values())
 
 
 def _in_state(queue: Queue, state: JobState, running: Mapping[str, list[Row]]) -> _Rows:

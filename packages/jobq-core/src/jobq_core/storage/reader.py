@@ -158,6 +158,11 @@ class ReaderStorage(abc.ABC):
         job that is not PENDING."""
 
     @abc.abstractmethod
+    async def overdue(self, seconds: float, *, limit: int = 1000) -> int:
+        """Return how many SCHEDULED jobs have been due for longer than this, at most `limit`, at a cost that does not
+        grow with those that are not: maintenance makes a job PENDING soon after it is due."""
+
+    @abc.abstractmethod
     async def queues(self) -> list[QueueRecord]:
         """Return the queues whose options were set, by name."""
 

@@ -149,6 +149,14 @@ SELECT (
 FROM jobq_job AS job CROSS JOIN jobq_life AS life ON life.n = job.n
 WHERE job.id = :id AND +life.state = 'pending'
 
+-- name: count_overdue
+-- How many SCHEDULED jobs, up to :limit, were due before :before; by the index of promotions.
+SELECT count(*) FROM (
+    SELECT 1 FROM jobq_life
+    WHERE reason IS NOT NULL AND state IN ('scheduled', 'blocked') AND run_at < :before AND +state = 'scheduled'
+    LIMIT :limit
+)
+
 -- name: tallied
 -- The columns of a row of statistics.
 minute, queue, kind, state, jobs, waiting_seconds, running_seconds, waiting, running

@@ -31,7 +31,7 @@ def _points(points: list[DepthPoint]) -> list[tuple[datetime, str, JobState, int
 
 
 class DepthsContract(ContractBase):
-    """`depths`, `sample_depths`, `depth_history` and `jobs_ahead`."""
+    """`depths`, `sample_depths`, `depth_history`, `jobs_ahead` and `overdue`."""
 
     # depths
 
@@ -242,3 +242,18 @@ class DepthsContract(ContractBase):
                 job = await job_in(storage, worker, state, queue=state.value)
                 assert await storage.jobs_ahead(job) == (0 if state is S.PENDING else None)
         assert await storage.jobs_ahead(new_id()) is None
+
+    # overdue
+
+    async def test_jobs_are_overdue_until_they_are_promoted(self, storage: QueueStorage, other: QueueStorage) -> None:
+        due = [new_job(run_at=10.0), new_job(run_at=20.0, queue="b"), new_job(run_at=20.0, gated=True)]
+        held = new_job(run_at=10.0)
+        await storage.add([*due, held, new_job(run_at=3600.0), new_job()])
+        await storage.disable([held.id])
+        assert await other.overdue(0.0) == 0
+        await self.advance(storage, 75)
+        assert await other.overdue(0.0) == len(due)
+        assert await other.overdue(0.0, limit=2) == 2
+        assert await other.overdue(60.0) == 1
+        await storage.promote()
+        assert await other.overdue(0.0) == 0

@@ -72,6 +72,7 @@ CALLS: dict[str, Callable[[QueueStorage], Any]] = {
     "depths": lambda s: s.depths(),
     "depth_history": lambda s: s.depth_history(),
     "jobs_ahead": lambda s: s.jobs_ahead(uuid4()),
+    "overdue": lambda s: s.overdue(60.0),
     "sample_depths": lambda s: s.sample_depths(),
     "add_operation": lambda s: s.add_operation(new_operation()),
     "operations": lambda s: s.operations(),
