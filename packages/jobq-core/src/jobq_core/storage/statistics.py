@@ -102,8 +102,9 @@ def merge_steps(records: Iterable[StatisticsRecord], step: int) -> list[Statisti
 
 def add_histograms(histograms: Iterable[Histogram]) -> Histogram:
     """Return the sum of histograms."""
-    summed: dict[int, int] = {}
-    for histogram in histograms:
+    each = iter(histograms)
+    summed = dict(next(each, {}))
+    for histogram in each:
         for bucket, jobs in histogram.items():
             summed[bucket] = summed.get(bucket, 0) + jobs
     return summed
