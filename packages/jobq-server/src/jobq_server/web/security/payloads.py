@@ -7,16 +7,24 @@ named as a secret usually is, in jobs whose declaration the application does not
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from contextlib import suppress
+from itertools import accumulate
+from typing import Final
 
 import msgspec
 
+from jobq_core.encoding import MAX_DEPTH
 from jobq_core.masking import marked_secrets, mask
 from jobq_core.operating import without_payloads
 from jobq_core.records import JobRecord
 from jobq_core.registry import Registry
 from jobq_core.storage import JobFilter
 from jobq_server.web.security.identity import Identity, Role, parse_role
+
+_STRING_OR_BRACKET: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|([][{}])', re.DOTALL)
+"""The brackets of JSON, and its strings, which may hold brackets that count for nothing."""
 
 
 class Payloads:
@@ -42,8 +50,16 @@ class Payloads:
 
 
 def pretty(data: bytes) -> str:
-    """Return JSON as indented text, each number as it is stored; text that is not JSON as it is."""
-    try:
-        return msgspec.json.format(data, indent=2).decode("utf-8", "replace")
-    except (msgspec.DecodeError, RecursionError):
-        return data.decode("utf-8", "replace")
+    """Return JSON as indented text, each number as it is stored. Text that is not JSON, or is nested more deeply than
+    jobq stores it, stays as it is: the indents of 20,000 levels take 800 MB."""
+    text = data
+    if _depth(data) <= MAX_DEPTH:
+        with suppress(msgspec.DecodeError):
+            text = msgspec.json.format(data, indent=2)
+    return text.decode("utf-8", "replace")
+
+
+def _depth(data: bytes) -> int:
+    """Return how deeply the arrays and objects of JSON are nested."""
+    marks = (mark for mark in _STRING_OR_BRACKET.findall(data) if mark)
+    return max(accumulate(1 if mark in b"[{" else -1 for mark in marks), default=0)
