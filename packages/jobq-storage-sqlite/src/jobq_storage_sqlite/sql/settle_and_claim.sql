@@ -21,11 +21,12 @@ FROM jobq_job AS job JOIN jobq_life AS life ON life.n = job.n
 WHERE job.id = ? AND life.lease = ?
 
 -- name: find_run
+-- The + keeps SQLite 3.53 from looking through all PROCESSING jobs after an ANALYZE.
 SELECT job.id, life.n, life.queue, job.kind, life.flags, life.unique_key, max(life.started_at - life.since, 0),
     life.started_at, life.attempt, life.request, life.worker, life.run_at, life.position, life.urgency, life.error_lease, life.extra,
     job.priority
 FROM jobq_job AS job JOIN jobq_life AS life ON life.n = job.n
-WHERE job.id = ? AND life.lease = ? AND life.state = 'processing'
+WHERE job.id = ? AND life.lease = ? AND +life.state = 'processing'
 
 -- name: settle
 UPDATE jobq_life
