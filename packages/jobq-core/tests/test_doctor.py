@@ -109,6 +109,12 @@ ILLNESSES: list[tuple[str, Severity, str, dict[str, Any]]] = [
         "no live worker serves queue 'mial', where 5 jobs wait; a worker serves 'mail'",
         {"depths": [depth(queue="mial")]},
     ),
+    (
+        "no-workers",
+        E,
+        "no worker is running: 13 jobs wait in 2 queues, the most in 'sms'",
+        {"workers": [], "depths": [depth(), depth(queue="sms", jobs=8)]},
+    ),
     ("no-worker", E, "queue 'mail'", {"workers": [worker(expires_in=-5)]}),
     (
         "too-few-slots",

@@ -107,6 +107,10 @@ def judge(facts: Facts) -> list[Finding]:
 def _queues(facts: Facts) -> Iterator[Finding]:
     """Backlogs: no worker, no slot, or too few slots."""
     served = {queue for worker in facts.alive for queue in worker.info.queues}
+    waiting = [depth for depth in facts.depths if depth.state is JobState.PENDING and depth.jobs]
+    all_stand = len(waiting) > 1 and not facts.alive
+    if all_stand:
+        yield _no_workers(waiting)
     for depth in facts.depths:
         age = None if depth.oldest is None else facts.now - depth.oldest
         if depth.state is JobState.PROCESSING and age is not None and age.total_seconds() > LONG_SECONDS:
@@ -117,7 +121,7 @@ def _queues(facts: Facts) -> Iterator[Finding]:
                 message=f"a job of queue {depth.queue!r} has been running for {_shown(age)}",
                 remedy=f"jobq jobs --queue {depth.queue} --state processing; declare a timeout for its kind",
             )
-        if depth.state is not JobState.PENDING or not depth.jobs:
+        if all_stand or depth.state is not JobState.PENDING or not depth.jobs:
             continue
         if depth.queue not in served:
             close = get_close_matches(depth.queue, sorted(served), n=1)
@@ -132,6 +136,21 @@ def _queues(facts: Facts) -> Iterator[Finding]:
             )
         elif age is not None and age.total_seconds() > OLD_SECONDS and not _is_paused(facts, depth.queue):
             yield _backlog(facts, depth, age)
+
+
+def _no_workers(waiting: Sequence[Depth]) -> Finding:
+    """Return one finding for all queues: one for each would hide the other findings."""
+    most = max(waiting, key=lambda depth: depth.jobs)
+    return Finding(
+        code="no-workers",
+        severity=E,
+        subject="workers",
+        message=f"no worker is running: {_wait(sum(depth.jobs for depth in waiting))} in {len(waiting):,} queues, the "
+        f"most in {most.queue!r}",
+        remedy="start workers: jobq worker MODULE "
+        + " ".join(f"--queue {depth.queue}" for depth in waiting[:3])
+        + (" …" if len(waiting) > 3 else ""),
+    )
 
 
 def _backlog(facts: Facts, depth: Depth, age: timedelta) -> Finding:
