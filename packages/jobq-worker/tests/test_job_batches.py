@@ -285,6 +285,23 @@ async def test_a_batch_error_for_a_job_that_is_not_there_fails_all(storage: Manu
     assert [record.state for record in records] == [JobState.FAILED] * 2
 
 
+@pytest.mark.parametrize("error", ["no such address", LookupError, None])
+async def test_a_batch_error_without_an_exception_for_a_job_fails_all(storage: ManualClockStorage, error: Any) -> None:
+    @job(batch=2, wait=60)
+    class Text(Job[None]):
+        to: str
+
+        @classmethod
+        async def execute(cls, jobs: list[Text]) -> None:
+            raise BatchError({0: error})
+
+    ids = add(storage, *map(Text, "ab"))
+    async with working(storage, Text):
+        records = await ended(storage, ids)
+    assert [record.state for record in records] == [JobState.FAILED] * 2
+    assert all("takes an exception for each failed job" in str(record.error) for record in records)
+
+
 async def test_a_sync_handler_runs_in_a_thread_and_each_context_is_its_jobs(storage: ManualClockStorage) -> None:
     ids = add(storage, *map(InThread, "ab"))
     async with working(storage, InThread, Soon):

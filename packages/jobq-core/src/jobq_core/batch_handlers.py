@@ -80,6 +80,14 @@ def answers_of_error(kind: str, error: BaseException, count: int) -> list[Answer
             f"the batch handler of {kind} raised a BatchError for jobs that its batch lacks: {error}"
         )
         return [(None, wrong)] * count
+    errors: dict[int, Any] = error.errors
+    unfit = [each for each in errors.values() if not isinstance(each, BaseException)]
+    if unfit:
+        wrong = PermanentJobError(
+            f"a BatchError takes an exception for each failed job; that of the batch handler of {kind} has "
+            f"{short_repr(unfit[0])}"
+        )
+        return [(None, wrong)] * count
     answers = answers_of(kind, error.results, count)
     return [(None, error.errors[index]) if index in error.errors else answers[index] for index in range(count)]
 
