@@ -120,7 +120,8 @@ async def test_a_connection_that_the_end_of_the_main_thread_stops_is_not_waited_
     await asyncio.to_thread(reading.wait)
     with monkeypatch.context() as context:
         context.setattr(threading, "main_thread", lambda: ended)
-        reader._stop_all()
+        # In a thread without an event loop, as at the end: here, the stop would be told to this loop, perhaps too late.
+        await asyncio.to_thread(reader._stop_all)
     async with asyncio.timeout(30):
         await storage.close()
     read.set()
